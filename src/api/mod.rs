@@ -1,0 +1,57 @@
+//! The Kubernetes objects, as slim as the work allows: only the fields that decide what a policy means.
+//!
+//! These types have the shape of the API and none of its rules: defaults and validation belong to `source::lower`.
+//! They carry serde and nothing else, so that the oracle can read the API's own words without the compiler's help.
+
+mod network_policy;
+mod pod;
+
+pub use network_policy::*;
+pub use pod::*;
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// ObjectMeta: who an object is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObjectMeta {
+    /// The object's name.
+    pub name: String,
+    /// Its namespace; absent for a Namespace, and for a manifest that means `default`.
+    pub namespace: Option<String>,
+    /// Its labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Set once deletion began; the object lives on until its finalizers are gone.
+    pub deletion_timestamp: Option<String>,
+    /// The object's identity over time.
+    pub uid: Option<String>,
+}
+
+/// A v1 Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Namespace {
+    /// Who it is.
+    pub metadata: ObjectMeta,
+    /// How it fares.
+    pub status: NamespaceStatus,
+}
+
+/// NamespaceStatus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NamespaceStatus {
+    /// `Active` or `Terminating`.
+    pub phase: Option<String>,
+}
+
+/// A port or target that the API writes as a number or as a name (intstr.IntOrString).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum IntOrString {
+    /// A number. Wider than a port, so that 70000 can be read and then refused by name.
+    Int(i64),
+    /// A name.
+    String(String),
+}

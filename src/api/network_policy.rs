@@ -1,0 +1,136 @@
+//! networking.k8s.io/v1 NetworkPolicy. Absent and empty differ in this API, so lists that may be absent are `Option`.
+
+use super::{IntOrString, ObjectMeta};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
+/// A networking.k8s.io/v1 NetworkPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicy {
+    /// Who it is.
+    pub metadata: ObjectMeta,
+    /// What it demands.
+    pub spec: NetworkPolicySpec,
+}
+
+/// NetworkPolicySpec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicySpec {
+    /// Which pods of the policy's namespace it applies to; empty selects all.
+    pub pod_selector: LabelSelector,
+    /// Who may reach them.
+    pub ingress: Option<Vec<NetworkPolicyIngressRule>>,
+    /// Whom they may reach.
+    pub egress: Option<Vec<NetworkPolicyEgressRule>>,
+    /// `Ingress`, `Egress` or both.
+    pub policy_types: Option<Vec<String>>,
+}
+
+/// NetworkPolicyIngressRule.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicyIngressRule {
+    /// Sources; absent or empty means every source.
+    pub from: Option<Vec<NetworkPolicyPeer>>,
+    /// Ports; absent or empty means every port.
+    pub ports: Option<Vec<NetworkPolicyPort>>,
+    /// Keys this version of the API does not have: the rule isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// NetworkPolicyEgressRule.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicyEgressRule {
+    /// Destinations; absent or empty means every destination.
+    pub to: Option<Vec<NetworkPolicyPeer>>,
+    /// Ports; absent or empty means every port.
+    pub ports: Option<Vec<NetworkPolicyPort>>,
+    /// Keys this version of the API does not have: the rule isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// NetworkPolicyPeer.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicyPeer {
+    /// Pods by label, in the policy's namespace or those `namespaceSelector` selects.
+    pub pod_selector: Option<LabelSelector>,
+    /// Namespaces by label.
+    pub namespace_selector: Option<LabelSelector>,
+    /// Addresses; excludes the selectors.
+    pub ip_block: Option<IpBlock>,
+    /// Keys this version of the API does not have: the peer isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// IPBlock.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IpBlock {
+    /// The prefix, such as `192.168.1.0/24`.
+    pub cidr: String,
+    /// Prefixes inside `cidr` that the block leaves out.
+    pub except: Option<Vec<String>>,
+    /// Keys this version of the API does not have: the block isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// NetworkPolicyPort.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkPolicyPort {
+    /// `TCP` when absent.
+    pub protocol: Option<String>,
+    /// A number or a container port's name; absent means every port of the protocol.
+    pub port: Option<IntOrString>,
+    /// The last port of a range that begins at a numeric `port`.
+    pub end_port: Option<i64>,
+    /// Keys this version of the API does not have: the port isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// metav1.LabelSelector.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Labels that must all be there.
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// Requirements that must all hold.
+    pub match_expressions: Option<Vec<LabelSelectorRequirement>>,
+    /// Keys this version of the API does not have: the selector isn't understood.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// metav1.LabelSelectorRequirement.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LabelSelectorRequirement {
+    /// The label's key.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// Values for `In` and `NotIn`; none for the others.
+    pub values: Option<Vec<String>>,
+}
+
+/// The keys of an object that this program does not know.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Unknown(BTreeMap<String, IgnoredAny>);
+
+impl Unknown {
+    /// The first unknown key, if there is one.
+    pub fn first(&self) -> Option<&str> {
+        self.0.keys().next().map(String::as_str)
+    }
+}

@@ -1,0 +1,76 @@
+//! v1 Pod.
+
+use super::ObjectMeta;
+use serde::Deserialize;
+
+/// A v1 Pod.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Pod {
+    /// Who it is.
+    pub metadata: ObjectMeta,
+    /// What was asked for.
+    pub spec: PodSpec,
+    /// What came of it.
+    pub status: PodStatus,
+}
+
+/// PodSpec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// The node the scheduler chose; decides what is local.
+    pub node_name: Option<String>,
+    /// Whether the pod shares its node's network, and so has no address of its own.
+    pub host_network: Option<bool>,
+    /// The containers.
+    pub containers: Vec<Container>,
+    /// Init containers; those with `restartPolicy: Always` are sidecars that keep running.
+    pub init_containers: Vec<Container>,
+}
+
+/// Container.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Container {
+    /// Its name in the pod.
+    pub name: String,
+    /// Declared ports.
+    pub ports: Vec<ContainerPort>,
+    /// `Always` makes an init container a sidecar.
+    pub restart_policy: Option<String>,
+}
+
+/// ContainerPort.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContainerPort {
+    /// What a policy may call the port.
+    pub name: Option<String>,
+    /// The port number, 1 to 65535.
+    pub container_port: i64,
+    /// `TCP` when absent.
+    pub protocol: Option<String>,
+}
+
+/// PodStatus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: Option<String>,
+    /// The first of the pod's addresses.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<String>,
+    /// All of its addresses, at most one a family.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// PodIP.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// The address.
+    pub ip: String,
+}

@@ -1,0 +1,157 @@
+//! What can be asked of a kernel, real or fake: read what is ours, commit one step.
+
+use crate::net::Family;
+use crate::netfilter::ipset::{Element, Kind, Set};
+use crate::netfilter::{ChainName, SetName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A kernel whose packet filter can be read and written.
+pub trait Kernel {
+    /// Reads the chains of the filter table: ours with their rules, and the built-in chains we hook.
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError>;
+
+    /// Reads every set whose name begins with `prefix`.
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError>;
+
+    /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
+
+    /// The live connections of a family.
+    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError>;
+
+    /// Forgets a live connection, so that its next packet is judged as a first one. One that is gone already is fine.
+    fn forget(&mut self, connection: &Connection) -> Result<(), KernelError>;
+
+    /// What was done so far.
+    fn tally(&self) -> Tally;
+}
+
+/// The filter table of a family, chain by chain, rules as `iptables-save` printed them (`-A CHAIN` left off).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableText {
+    /// Every chain of the table, ours and foreign, in the order printed.
+    pub chains: BTreeMap<String, Vec<String>>,
+}
+
+/// One edit of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Makes a set and fills it. Fails if the name is taken.
+    CreateSet(SetName, Set),
+    /// Gives an existing set new elements, or a new kind, in one instant: a second set is filled and swapped in.
+    /// `Kind` must be that of the set in place, as the kernel swaps only like with like.
+    ReplaceSet(SetName, Set),
+    /// Adds elements; those already there are fine.
+    AddElements(SetName, Kind, BTreeSet<Element>),
+    /// Removes elements; those already gone are fine.
+    RemoveElements(SetName, Kind, BTreeSet<Element>),
+    /// Hands a text to `iptables-restore --noflush -w` of the family; `-A` lines in it belong to these chains.
+    Restore(Family, RestoreText),
+    /// Destroys a set. Fails while a rule refers to it.
+    DestroySet(SetName),
+}
+
+/// A text for `iptables-restore --noflush`: one transaction on the filter table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreText {
+    /// The text, from `*filter` to `COMMIT`.
+    pub text: String,
+    /// The chains it writes.
+    pub writes: BTreeSet<ChainName>,
+}
+
+/// A live connection as conntrack knows it, by the addresses its first packet had at the FORWARD hook.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection {
+    /// The protocol number.
+    pub protocol: u8,
+    /// Who opened it: the original tuple's source.
+    pub source: IpAddr,
+    /// Its port; 0 for a protocol without ports.
+    pub source_port: u16,
+    /// Whom it dialled: the original tuple's destination, a Service's address perhaps.
+    pub dialled: IpAddr,
+    /// The port dialled.
+    pub dialled_port: u16,
+    /// Who answers: the reply tuple's source, after destination NAT.
+    pub destination: IpAddr,
+    /// The port that answers.
+    pub destination_port: u16,
+    /// The bytes of the original tuple, as they must be given back to forget the connection.
+    pub tuple: Vec<u8>,
+}
+
+/// What a kernel was asked to do, in counts that do not depend on the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Processes started.
+    pub processes: u64,
+    /// Netlink requests that change something.
+    pub netlink_writes: u64,
+    /// Set elements added or removed.
+    pub elements: u64,
+    /// Rule transactions committed.
+    pub restores: u64,
+    /// Connections forgotten.
+    pub forgotten: u64,
+}
+
+/// Why the kernel, or a program that speaks to it, refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A program could not be started.
+    #[error("cannot start {program}: {source}. Install it (Debian: apt install {package}) or mend PATH")]
+    Start {
+        /// The program.
+        program: String,
+        /// The package that has it.
+        package: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program ran and said no.
+    #[error("{program} failed ({status}): {stderr}{}", line.as_ref().map(|line| format!(" in line {line:?}")).unwrap_or_default())]
+    Program {
+        /// The program with its arguments.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        stderr: String,
+        /// The input line it named, if it named one.
+        line: Option<String>,
+    },
+    /// The kernel refused a netlink request.
+    #[error("cannot {act} set {set}: {reason}")]
+    Set {
+        /// What was attempted.
+        act: &'static str,
+        /// On which set.
+        set: String,
+        /// What the kernel said, in words.
+        reason: String,
+        /// Its errno or ipset error number.
+        code: i32,
+    },
+    /// A netlink socket failed.
+    #[error("cannot {act}: {source}")]
+    Netlink {
+        /// What was attempted.
+        act: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl KernelError {
+    /// A short, fixed word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            KernelError::Start { .. } => "start",
+            KernelError::Program { .. } => "program",
+            KernelError::Set { .. } => "set",
+            KernelError::Netlink { .. } => "netlink",
+        }
+    }
+}

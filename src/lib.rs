@@ -1,0 +1,6 @@
+//! Bridgewarden.
+pub mod api;
+pub mod apply;
+pub mod model;
+pub mod net;
+pub mod netfilter;

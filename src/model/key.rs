@@ -1,0 +1,62 @@
+//! Who an object is. Strings from outside stop here.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The name of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceName(Arc<str>);
+
+impl NamespaceName {
+    /// Names a namespace.
+    pub fn new(name: &str) -> NamespaceName {
+        NamespaceName(name.into())
+    }
+
+    /// The name as the API spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! key {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            /// The namespace it lives in.
+            pub namespace: NamespaceName,
+            /// Its name there.
+            pub name: Arc<str>,
+        }
+
+        impl $name {
+            /// Names an object.
+            pub fn new(namespace: &str, name: &str) -> $name {
+                $name { namespace: NamespaceName::new(namespace), name: name.into() }
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// `namespace/name`.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}/{}", self.namespace, self.name)
+            }
+        }
+    };
+}
+
+key!(
+    /// Which NetworkPolicy.
+    PolicyKey
+);
+key!(
+    /// Which Pod.
+    PodKey
+);

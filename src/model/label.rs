@@ -1,0 +1,145 @@
+//! Labels, and the selectors that ask about them (metav1.LabelSelector).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The labels of an object, each key once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    /// Takes labels as the API gives them.
+    pub fn new(labels: &BTreeMap<String, String>) -> Labels {
+        Labels(labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
+    }
+
+    /// The value of `key`, if the object has that label.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let index = self.0.binary_search_by(|(own, _)| own.as_ref().cmp(key)).ok()?;
+        self.0.get(index).map(|(_, value)| value.as_ref())
+    }
+
+    /// The labels in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+}
+
+/// What one requirement of a selector demands of a label.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Demand {
+    /// The label is there with one of these values; never empty.
+    In(BTreeSet<Box<str>>),
+    /// The label is absent, or has none of these values; never empty.
+    NotIn(BTreeSet<Box<str>>),
+    /// The label is there.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+/// One requirement of a selector.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: Box<str>,
+    /// What is demanded of it.
+    pub demand: Demand,
+}
+
+impl Requirement {
+    fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match &self.demand {
+            Demand::In(values) => value.is_some_and(|value| values.contains(value)),
+            Demand::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Demand::Exists => value.is_some(),
+            Demand::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// A label selector, parsed once; all its requirements must hold, and none at all selects everything.
+///
+/// Two selectors that demand the same in another order are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector(BTreeSet<Requirement>);
+
+impl Selector {
+    /// A selector of these requirements.
+    pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Selector {
+        Selector(requirements.into_iter().collect())
+    }
+
+    /// The selector that selects everything.
+    pub fn everything() -> Selector {
+        Selector::default()
+    }
+
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|requirement| requirement.holds(labels))
+    }
+
+    /// Its requirements, in a fixed order.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::new(&pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    }
+
+    fn selector(key: &str, demand: Demand) -> Selector {
+        Selector::new([Requirement { key: key.into(), demand }])
+    }
+
+    fn values(values: &[&str]) -> BTreeSet<Box<str>> {
+        values.iter().map(|value| Box::from(*value)).collect()
+    }
+
+    #[test]
+    fn empty_selector_selects_everything() {
+        assert!(Selector::everything().matches(&labels(&[])));
+        assert!(Selector::everything().matches(&labels(&[("app", "web")])));
+    }
+
+    #[test]
+    fn in_needs_the_label_with_one_of_the_values() {
+        let selector = selector("app", Demand::In(values(&["web", "api"])));
+        assert!(selector.matches(&labels(&[("app", "api")])));
+        assert!(!selector.matches(&labels(&[("app", "db")])));
+        assert!(!selector.matches(&labels(&[("tier", "web")])));
+    }
+
+    #[test]
+    fn not_in_holds_where_the_label_is_missing() {
+        let selector = selector("app", Demand::NotIn(values(&["web"])));
+        assert!(selector.matches(&labels(&[])));
+        assert!(selector.matches(&labels(&[("app", "db")])));
+        assert!(!selector.matches(&labels(&[("app", "web")])));
+    }
+
+    #[test]
+    fn exists_and_does_not_exist_are_opposites() {
+        for pairs in [vec![], vec![("app", "")], vec![("other", "x")]] {
+            let labels = labels(&pairs);
+            let exists = selector("app", Demand::Exists).matches(&labels);
+            assert_ne!(exists, selector("app", Demand::DoesNotExist).matches(&labels));
+        }
+    }
+
+    #[test]
+    fn all_requirements_must_hold() {
+        let both = Selector::new([
+            Requirement { key: "app".into(), demand: Demand::In(values(&["web"])) },
+            Requirement { key: "canary".into(), demand: Demand::DoesNotExist },
+        ]);
+        assert!(both.matches(&labels(&[("app", "web")])));
+        assert!(!both.matches(&labels(&[("app", "web"), ("canary", "true")])));
+    }
+}

@@ -1,0 +1,14 @@
+//! What is true: the cluster's namespaces, pods and policies, and how a change to one touches the others.
+//!
+//! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected.
+//! This room knows nothing of Kubernetes' wire format, of chains, or of time.
+
+mod key;
+mod label;
+mod pod;
+mod policy;
+
+pub use key::*;
+pub use label::*;
+pub use pod::*;
+pub use policy::*;

@@ -1,0 +1,61 @@
+//! What policies need to know of a pod, a namespace, and how facts about them arrive.
+
+use super::{Labels, NamespaceName, PodKey, Policy, PolicyKey};
+use crate::net::Protocol;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A pod that can be a policy's subject or peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Which one.
+    pub key: PodKey,
+    /// The node it was scheduled to (spec.nodeName).
+    pub node: Option<Arc<str>>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The ports its running containers declare with a name.
+    pub ports: Vec<NamedPort>,
+    /// Its addresses, each once. Empty for a pod that shares its node's network, has finished, or has none yet:
+    /// such a pod is neither target nor peer.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A container port with a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    /// The name.
+    pub name: Box<str>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The number, 1 to 65535.
+    pub port: u16,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Which one.
+    pub name: NamespaceName,
+    /// Its labels, `kubernetes.io/metadata.name` among them.
+    pub labels: Labels,
+    /// Whether it is being deleted: its policies may go before its pods do, and the pods stay guarded.
+    pub terminating: bool,
+}
+
+/// One fact from a source: an object as it is now, or that it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A namespace is there, like this.
+    Namespace(Namespace),
+    /// A namespace is gone.
+    NamespaceGone(NamespaceName),
+    /// A pod is there, like this.
+    Pod(Pod),
+    /// A pod is gone.
+    PodGone(PodKey),
+    /// A policy is there, like this.
+    Policy(Policy),
+    /// A policy is gone.
+    PolicyGone(PolicyKey),
+}

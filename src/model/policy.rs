@@ -1,0 +1,142 @@
+//! What a NetworkPolicy demands, with every default of the API filled in.
+
+use super::{PolicyKey, Selector};
+use crate::net::{IpNet, PortRange, Protocol};
+use std::fmt;
+
+/// Which way a connection goes, seen from the pod that a policy selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// To the pod.
+    Ingress,
+    /// From the pod.
+    Egress,
+}
+
+impl Direction {
+    /// Both directions, egress first: the order in which a packet meets them.
+    pub const BOTH: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Ingress => "ingress",
+            Direction::Egress => "egress",
+        })
+    }
+}
+
+/// What one NetworkPolicy demands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which one.
+    pub key: PolicyKey,
+    /// Which pods of its namespace it isolates (spec.podSelector).
+    pub subject: Selector,
+    /// What may reach them; `None` when the policy says nothing about ingress.
+    pub ingress: Option<Vec<Rule>>,
+    /// What they may reach; `None` when the policy says nothing about egress.
+    pub egress: Option<Vec<Rule>>,
+    /// The parts that could not be understood. Each allows nothing.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Policy {
+    /// The rules of a direction; `None` when the policy does not isolate in it.
+    pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+}
+
+/// One rule: it allows a connection that matches one of its peers *and* one of its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its place in the policy's list, from 0; parts refused before it still count.
+    pub index: usize,
+    /// Who is at the other end.
+    pub peers: Peers,
+    /// Which ports.
+    pub ports: Ports,
+}
+
+/// The other ends that a rule allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Every address: the rule lists no peers.
+    Anywhere,
+    /// Any of these. Empty, because every part was refused, is nobody.
+    Listed(Vec<Peer>),
+}
+
+/// One peer (NetworkPolicyPeer).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Pods by labels.
+    Pods {
+        /// In which namespaces.
+        namespaces: NamespaceScope,
+        /// Which of their pods.
+        pods: Selector,
+    },
+    /// Addresses.
+    Block(Block),
+}
+
+/// The namespaces in which a peer looks for pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NamespaceScope {
+    /// The policy's own: no namespaceSelector was given.
+    Own,
+    /// Those whose labels match.
+    Matching(Selector),
+}
+
+/// An address prefix with exceptions (IPBlock).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Block {
+    /// The prefix, host bits cleared.
+    pub cidr: IpNet,
+    /// What it leaves out: prefixes strictly inside `cidr`, host bits cleared.
+    pub except: Vec<IpNet>,
+}
+
+/// The ports that a rule allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Every port of every protocol: the rule lists no ports.
+    All,
+    /// Any of these. Empty, because every part was refused, is none.
+    Listed(Vec<PortMatch>),
+}
+
+/// One port (NetworkPolicyPort).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortMatch {
+    /// Every port of a protocol.
+    Protocol(Protocol),
+    /// Numbered ports.
+    Numbered(Protocol, PortRange),
+    /// The ports that the destination pod declares under this name.
+    Named(Protocol, Box<str>),
+}
+
+/// A part of a policy that could not be understood, and so allows nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// Where, as a path from the policy: `spec.ingress[0].ports[1].port`.
+    pub path: String,
+    /// A short, fixed word for metrics, such as `bad_cidr`.
+    pub reason: &'static str,
+    /// What is wrong and what to do, in words.
+    pub message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}

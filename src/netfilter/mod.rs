@@ -1,0 +1,7 @@
+//! The languages the kernel's packet filter speaks. Chains and sets, but not why they are there.
+
+pub mod ipset;
+pub mod iptables;
+mod name;
+
+pub use name::*;
