@@ -1,6 +1,7 @@
 //! Bridgewarden.
 pub mod api;
 pub mod apply;
+pub mod compile;
 pub mod model;
 pub mod net;
 pub mod netfilter;

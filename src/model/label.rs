@@ -1,6 +1,10 @@
 //! Labels, and the selectors that ask about them (metav1.LabelSelector).
 
+use super::NamespaceName;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The label that the API server sets on every namespace to its name.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The labels of an object, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,6 +14,11 @@ impl Labels {
     /// Takes labels as the API gives them.
     pub fn new(labels: &BTreeMap<String, String>) -> Labels {
         Labels(labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
+    }
+
+    /// The labels of a namespace whose object was never seen: its name, which every namespace carries.
+    pub fn of_unknown_namespace(name: &NamespaceName) -> Labels {
+        Labels(Box::new([(NAMESPACE_NAME_LABEL.into(), name.as_str().into())]))
     }
 
     /// The value of `key`, if the object has that label.

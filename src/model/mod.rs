@@ -3,12 +3,18 @@
 //! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected.
 //! This room knows nothing of Kubernetes' wire format, of chains, or of time.
 
+mod cluster;
 mod key;
 mod label;
 mod pod;
 mod policy;
+mod slab;
+mod touched;
 
+pub use cluster::*;
 pub use key::*;
 pub use label::*;
 pub use pod::*;
 pub use policy::*;
+pub use slab::*;
+pub use touched::*;

@@ -106,3 +106,29 @@ impl Set {
         text
     }
 }
+
+impl Set {
+    /// Whether the kernel would say that an address, with a port for `hash:ip,port`, is in the set.
+    pub fn contains(&self, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
+        match self.kind.of {
+            Type::HashIp => self.elements.contains(&Element::Address(address)),
+            Type::HashIpPort => port.is_some_and(|(protocol, port)| {
+                self.elements.contains(&Element::AddressPort(address, protocol, port))
+            }),
+            Type::HashNet => self.longest_match(address).is_some_and(|nomatch| !nomatch),
+        }
+    }
+
+    fn longest_match(&self, address: IpAddr) -> Option<bool> {
+        let mut longest = None;
+        for element in &self.elements {
+            if let Element::Net { net, nomatch } = element
+                && net.contains(&address)
+                && longest.is_none_or(|(length, _)| length < net.prefix_len())
+            {
+                longest = Some((net.prefix_len(), *nomatch));
+            }
+        }
+        longest.map(|(_, nomatch)| nomatch)
+    }
+}

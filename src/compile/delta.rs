@@ -1,0 +1,42 @@
+//! What changed in the plan since it was last taken.
+
+use super::{Definition, Member};
+use crate::model::{Direction, PodKey, PolicyKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What changed in the plan since it was last taken: names of what to look up, and members that came and went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Sets that came into use, changed or went out of use.
+    pub sets: BTreeMap<Arc<Definition>, SetDelta>,
+    /// Policies whose block came, changed or went.
+    pub policies: BTreeSet<PolicyKey>,
+    /// Pods whose guard came, changed or went.
+    pub pods: BTreeSet<PodKey>,
+    /// Directions in which the list of isolated addresses changed.
+    pub hooks: BTreeSet<Direction>,
+    /// Addresses that became isolated (`true`) or open (`false`).
+    pub isolated: BTreeMap<(Direction, IpAddr), bool>,
+    /// Addresses some of whose connections may have lost what allowed them.
+    pub revoked: BTreeSet<IpAddr>,
+}
+
+impl Delta {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Delta::default()
+    }
+}
+
+/// What changed in one set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetDelta {
+    /// It came into use; read it whole.
+    Fresh,
+    /// These came in (`true`) or went out (`false`).
+    Members(BTreeMap<Member, bool>),
+    /// It went out of use.
+    Retired,
+}

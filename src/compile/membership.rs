@@ -1,0 +1,269 @@
+//! Which groups feed which sets, and what a moved address changes.
+
+use super::index::Index;
+use super::{Definition, Member, Scope, SetId};
+use crate::model::{Cluster, Group, GroupId, Moved, NamespaceName, Slab};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A registered set.
+#[derive(Clone, Debug)]
+pub(super) struct Registered {
+    pub(super) definition: Arc<Definition>,
+    /// How many policy blocks refer to it.
+    pub(super) references: usize,
+}
+
+/// The registered sets, and the groups that feed each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Membership {
+    sets: Slab<Registered>,
+    ids: BTreeMap<Arc<Definition>, SetId>,
+    index: Index,
+    /// By group: the sets it feeds, in order.
+    feeds: Vec<Box<[SetId]>>,
+}
+
+/// A member that came into (`true`) or went out of (`false`) a set.
+pub(super) type MemberChange = (SetId, Member, bool);
+
+impl Membership {
+    pub(super) fn id(&self, definition: &Definition) -> Option<SetId> {
+        self.ids.get(definition).copied()
+    }
+
+    pub(super) fn definition(&self, id: SetId) -> Option<&Arc<Definition>> {
+        self.sets.get(id).map(|set| &set.definition)
+    }
+
+    pub(super) fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        self.ids.keys()
+    }
+
+    /// Counts one more reference; tells the set's number if it is the first.
+    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<SetId> {
+        if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
+            set.references += 1;
+            return None;
+        }
+        let id = self.sets.insert(Registered { definition: definition.clone(), references: 1 });
+        self.ids.insert(definition.clone(), id);
+        self.index.insert(definition, id);
+        for group in groups_for(cluster, definition) {
+            self.start_feeding(group, id);
+        }
+        Some(id)
+    }
+
+    /// Counts one reference less; tells the set's number if it was the last, which frees it.
+    pub(super) fn release(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<SetId> {
+        let id = self.id(definition)?;
+        let set = self.sets.get_mut(id)?;
+        set.references -= 1;
+        if set.references > 0 {
+            return None;
+        }
+        for group in groups_for(cluster, definition) {
+            self.stop_feeding(group, id);
+        }
+        self.index.remove(definition, id);
+        self.ids.remove(definition);
+        self.sets.remove(id);
+        Some(id)
+    }
+
+    pub(super) fn feeds(&self, group: GroupId, set: SetId) -> bool {
+        self.feeds_of(group).binary_search(&set).is_ok()
+    }
+
+    fn feeds_of(&self, group: GroupId) -> &[SetId] {
+        self.feeds.get(group as usize).map_or(&[], |sets| sets)
+    }
+
+    /// Finds what a group that came into being feeds.
+    pub(super) fn group_born(&mut self, cluster: &Cluster, id: GroupId) {
+        let Some(group) = cluster.group(id) else { return };
+        let fed = self.index.candidates(group).into_iter().filter(|&set| {
+            self.definition(set).is_some_and(|definition| takes_from(cluster, definition, group))
+        });
+        let fed = fed.collect();
+        let slot = id as usize;
+        if self.feeds.len() <= slot {
+            self.feeds.resize(slot + 1, Box::default());
+        }
+        self.feeds[slot] = fed;
+    }
+
+    pub(super) fn group_gone(&mut self, id: GroupId) {
+        if let Some(fed) = self.feeds.get_mut(id as usize) {
+            *fed = Box::default();
+        }
+    }
+
+    /// Works out what a moved address changes.
+    pub(super) fn moved(&self, cluster: &Cluster, moved: &Moved, out: &mut Vec<MemberChange>) {
+        let Moved { address, from, to } = *moved;
+        let mut others = cluster.holders(address).to_vec();
+        if let Some(own) = others.iter().position(|&group| Some(group) == to) {
+            others.swap_remove(own);
+        }
+        self.compare(cluster, address, from, to, &others, false, out);
+        self.compare(cluster, address, to, from, &others, true, out);
+    }
+
+    /// Reports members that `here` brings at `address` and neither `there` nor `others` do.
+    #[expect(clippy::too_many_arguments, reason = "the two sides of one comparison, and where it goes")]
+    fn compare(
+        &self,
+        cluster: &Cluster,
+        address: IpAddr,
+        here: Option<GroupId>,
+        there: Option<GroupId>,
+        others: &[GroupId],
+        came: bool,
+        out: &mut Vec<MemberChange>,
+    ) {
+        let Some(here) = here else { return };
+        for &set in self.feeds_of(here) {
+            for member in self.brings(cluster, here, set, address) {
+                let elsewhere = there.into_iter().chain(others.iter().copied());
+                if !self.held(cluster, elsewhere, set, member) {
+                    out.push((set, member, came));
+                }
+            }
+        }
+    }
+
+    /// Works out what new labels of a namespace change, group by group.
+    pub(super) fn namespace_changed(
+        &mut self,
+        cluster: &Cluster,
+        namespace: &NamespaceName,
+        out: &mut Vec<MemberChange>,
+    ) {
+        let scoped: Vec<(SetId, Arc<Definition>)> = self
+            .sets
+            .iter()
+            .filter(|(_, set)| {
+                matches!(*set.definition, Definition::Pods { namespaces: Scope::Matching(_), .. })
+            })
+            .map(|(id, set)| (id, set.definition.clone()))
+            .collect();
+        for (id, group) in cluster.groups_in(namespace) {
+            for (set, definition) in &scoped {
+                let takes = takes_from(cluster, definition, group);
+                if takes == self.feeds(id, *set) {
+                    continue;
+                }
+                if takes {
+                    self.start_feeding(id, *set);
+                } else {
+                    self.stop_feeding(id, *set);
+                }
+                for &address in &group.addresses {
+                    for member in definition.members(group, address) {
+                        let others = cluster.holders(address).iter().copied().filter(|&other| other != id);
+                        if !self.held(cluster, others, *set, member) {
+                            out.push((*set, member, takes));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything a set of pods or named ports holds.
+    pub(super) fn members(&self, cluster: &Cluster, definition: &Definition) -> BTreeSet<Member> {
+        let Some(set) = self.id(definition) else { return BTreeSet::new() };
+        let groups = cluster.groups().filter(|(id, _)| self.feeds(*id, set));
+        groups
+            .flat_map(|(_, group)| {
+                group.addresses.iter().flat_map(|&address| definition.members(group, address))
+            })
+            .collect()
+    }
+
+    /// Whether any pod at the member's address brings it into a set.
+    pub(super) fn contains(&self, cluster: &Cluster, set: SetId, member: Member) -> bool {
+        self.held(cluster, cluster.holders(member.address()).iter().copied(), set, member)
+    }
+
+    fn held(
+        &self,
+        cluster: &Cluster,
+        groups: impl IntoIterator<Item = GroupId>,
+        set: SetId,
+        member: Member,
+    ) -> bool {
+        let address = member.address();
+        groups.into_iter().any(|group| self.brings(cluster, group, set, address).contains(&member))
+    }
+
+    fn brings(&self, cluster: &Cluster, group: GroupId, set: SetId, address: IpAddr) -> Vec<Member> {
+        let Some(definition) = self.definition(set).filter(|_| self.feeds(group, set)) else {
+            return Vec::new();
+        };
+        cluster.group(group).map_or_else(Vec::new, |group| definition.members(group, address))
+    }
+
+    fn start_feeding(&mut self, group: GroupId, set: SetId) {
+        let mut fed: BTreeSet<SetId> = self.feeds_of(group).iter().copied().collect();
+        if fed.insert(set) {
+            self.replace_feeds(group, fed);
+        }
+    }
+
+    fn stop_feeding(&mut self, group: GroupId, set: SetId) {
+        let mut fed: BTreeSet<SetId> = self.feeds_of(group).iter().copied().collect();
+        if fed.remove(&set) {
+            self.replace_feeds(group, fed);
+        }
+    }
+
+    fn replace_feeds(&mut self, group: GroupId, fed: BTreeSet<SetId>) {
+        let slot = group as usize;
+        if self.feeds.len() <= slot {
+            self.feeds.resize(slot + 1, Box::default());
+        }
+        self.feeds[slot] = fed.into_iter().collect();
+    }
+}
+
+/// Whether a set takes in the pods of a group.
+fn takes_from(cluster: &Cluster, definition: &Definition, group: &Group) -> bool {
+    match definition {
+        Definition::Pods { namespaces, pods } => {
+            let in_scope = match namespaces {
+                Scope::One(name) => *name == group.namespace,
+                Scope::Matching(selector) => {
+                    cluster.namespace_labels(&group.namespace).is_some_and(|labels| selector.matches(labels))
+                }
+            };
+            in_scope && pods.matches(&group.labels)
+        }
+        Definition::NamedPort { name, protocol } => {
+            group.ports.iter().any(|port| port.name == *name && port.protocol == *protocol)
+        }
+        Definition::Blocks(_) => false,
+    }
+}
+
+/// The groups that a set takes from, found by asking those in its scope.
+fn groups_for(cluster: &Cluster, definition: &Definition) -> Vec<GroupId> {
+    let taken = |(_, group): &(GroupId, &Group)| takes_from(cluster, definition, group);
+    match definition {
+        Definition::Pods { namespaces: Scope::One(name), .. } => {
+            cluster.groups_in(name).filter(taken).map(|(id, _)| id).collect()
+        }
+        Definition::Pods { namespaces: Scope::Matching(selector), .. } => {
+            let in_scope = |name: &&NamespaceName| {
+                cluster.namespace_labels(name).is_some_and(|labels| selector.matches(labels))
+            };
+            let groups = cluster.namespaces().filter(in_scope).flat_map(|name| cluster.groups_in(name));
+            groups.filter(taken).map(|(id, _)| id).collect()
+        }
+        Definition::NamedPort { .. } => cluster.groups().filter(taken).map(|(id, _)| id).collect(),
+        Definition::Blocks(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,20 @@
+//! What must hold on this node, in no backend's words.
+//!
+//! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
+//! what a policy means and has never heard of a chain.
+
+mod admit;
+mod delta;
+mod guard;
+mod index;
+mod membership;
+mod plan;
+mod policy;
+mod shared_set;
+
+pub use admit::*;
+pub use delta::*;
+pub use guard::*;
+pub use plan::*;
+pub use policy::*;
+pub use shared_set::*;

@@ -1,0 +1,242 @@
+//! The plan of one node, kept equal to the cluster by work in proportion to what changed.
+
+use super::membership::{MemberChange, Membership};
+use super::{Definition, Delta, Guard, Member, PolicyBlock, SetDelta, guard, policy};
+use crate::model::{Cluster, Direction, PodKey, PolicyKey, Touched};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The number of a shared set.
+pub type SetId = u32;
+
+/// What must hold on this node.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    membership: Membership,
+    policies: BTreeMap<PolicyKey, PolicyBlock>,
+    guards: BTreeMap<PodKey, Guard>,
+    isolated: BTreeSet<(Direction, IpAddr, PodKey)>,
+    pending: Delta,
+}
+
+impl Plan {
+    /// The plan of a cluster, worked out from nothing.
+    pub fn of(cluster: &Cluster) -> Plan {
+        let mut plan = Plan::default();
+        let groups = cluster.groups().map(|(id, _)| id).collect();
+        let policies = cluster.policies().map(|policy| policy.key.clone()).collect();
+        let local_pods = cluster.local_pods().cloned().collect();
+        plan.update(cluster, &Touched { groups_born: groups, policies, local_pods, ..Touched::default() });
+        plan
+    }
+
+    /// Takes in what a change to the cluster touched. `cluster` is the cluster after that change and before the next.
+    pub fn update(&mut self, cluster: &Cluster, touched: &Touched) {
+        let mut changes = Vec::new();
+        for &group in &touched.groups_born {
+            self.membership.group_born(cluster, group);
+        }
+        for moved in &touched.moved {
+            self.membership.moved(cluster, moved, &mut changes);
+        }
+        for namespace in &touched.namespaces {
+            self.membership.namespace_changed(cluster, namespace, &mut changes);
+        }
+        for &group in &touched.groups_gone {
+            self.membership.group_gone(group);
+        }
+        for change in changes {
+            self.note(change);
+        }
+        let pods = self.reconcile_policies(cluster, touched);
+        for pod in pods {
+            self.reconcile_guard(cluster, &pod);
+        }
+    }
+
+    /// Takes what changed since the last time.
+    pub fn take(&mut self) -> Delta {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Whether anything changed since it was last taken.
+    pub fn has_changed(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The policies that have a subject here.
+    pub fn policies(&self) -> &BTreeMap<PolicyKey, PolicyBlock> {
+        &self.policies
+    }
+
+    /// The pods here that some policy isolates.
+    pub fn guards(&self) -> &BTreeMap<PodKey, Guard> {
+        &self.guards
+    }
+
+    /// The isolated addresses of a direction, each with its pod, in order.
+    pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &PodKey)> {
+        let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);
+        all.map(|(_, address, pod)| (*address, pod))
+    }
+
+    /// The sets in use.
+    pub fn sets(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        self.membership.definitions()
+    }
+
+    /// Everything a set of pods or named ports holds.
+    pub fn members(&self, cluster: &Cluster, set: &Definition) -> BTreeSet<Member> {
+        self.membership.members(cluster, set)
+    }
+
+    /// Whether a set of pods or named ports holds a member.
+    pub fn contains(&self, cluster: &Cluster, set: &Definition, member: Member) -> bool {
+        self.membership.id(set).is_some_and(|id| self.membership.contains(cluster, id, member))
+    }
+
+    fn note(&mut self, (set, member, came): MemberChange) {
+        let Some(definition) = self.membership.definition(set) else { return };
+        if !came {
+            self.pending.revoked.insert(member.address());
+        }
+        match self.pending.sets.entry(definition.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(SetDelta::Members(BTreeMap::from([(member, came)])));
+            }
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                SetDelta::Fresh | SetDelta::Retired => {}
+                SetDelta::Members(members) => {
+                    match members.get(&member) {
+                        Some(before) if *before != came => members.remove(&member),
+                        Some(_) | None => members.insert(member, came),
+                    };
+                    if members.is_empty() {
+                        entry.remove();
+                    }
+                }
+            },
+        }
+    }
+
+    /// Runs the reconciler of every policy that a change may affect; tells whose guards that may change.
+    fn reconcile_policies(&mut self, cluster: &Cluster, touched: &Touched) -> BTreeSet<PodKey> {
+        let mut keys = touched.policies.clone();
+        let mut pods = touched.local_pods.clone();
+        for pod in &touched.local_pods {
+            let labels = cluster.pod(pod).filter(|_| cluster.is_local(pod)).map(|(_, group)| &group.labels);
+            for policy in cluster.policies_in(&pod.namespace) {
+                let was = self.policies.get(&policy.key).is_some_and(|block| block.subjects.contains(pod));
+                let is = labels.is_some_and(|labels| policy.subject.matches(labels));
+                if was != is {
+                    keys.insert(policy.key.clone());
+                }
+            }
+        }
+        for key in keys {
+            let old = self.policies.get(&key).map(|block| block.subjects.clone()).unwrap_or_default();
+            self.reconcile_policy(cluster, &key);
+            let new = self.policies.get(&key).map(|block| block.subjects.clone()).unwrap_or_default();
+            if touched.policies.contains(&key) {
+                pods.extend(old.into_iter().chain(new));
+            }
+        }
+        pods
+    }
+
+    fn reconcile_policy(&mut self, cluster: &Cluster, key: &PolicyKey) {
+        let new = policy(cluster, key);
+        let old = self.policies.remove(key);
+        let sets = |block: &Option<PolicyBlock>| block.as_ref().map(PolicyBlock::sets).unwrap_or_default();
+        let allows = |block: &Option<PolicyBlock>| {
+            block.as_ref().map(|block| (block.ingress.clone(), block.egress.clone()))
+        };
+        if allows(&old) != allows(&new) {
+            for set in sets(&new) {
+                if self.membership.acquire(cluster, &set).is_some() {
+                    self.pending.sets.insert(set, SetDelta::Fresh);
+                }
+            }
+            for set in sets(&old) {
+                if self.membership.release(cluster, &set).is_some() {
+                    self.pending.sets.insert(set, SetDelta::Retired);
+                }
+            }
+            self.pending.policies.insert(key.clone());
+            let subjects = new.iter().chain(&old).flat_map(|block| &block.subjects);
+            let addresses = subjects.filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
+            self.pending.revoked.extend(addresses);
+        }
+        if let Some(new) = new {
+            self.policies.insert(key.clone(), new);
+        }
+    }
+
+    fn reconcile_guard(&mut self, cluster: &Cluster, pod: &PodKey) {
+        let new = guard(cluster, pod);
+        let old = self.guards.remove(pod);
+        if old != new {
+            for direction in Direction::BOTH {
+                self.reconcile_isolation(pod, direction, old.as_ref(), new.as_ref());
+            }
+            self.pending.pods.insert(pod.clone());
+            self.pending.revoked.extend(new.iter().flat_map(|guard| &guard.addresses));
+        }
+        if let Some(new) = new {
+            self.guards.insert(pod.clone(), new);
+        }
+    }
+
+    fn reconcile_isolation(
+        &mut self,
+        pod: &PodKey,
+        direction: Direction,
+        old: Option<&Guard>,
+        new: Option<&Guard>,
+    ) {
+        let addresses = |guard: Option<&Guard>| -> BTreeSet<IpAddr> {
+            let isolated = guard.filter(|guard| guard.is_isolated(direction));
+            isolated.into_iter().flat_map(|guard| guard.addresses.iter().copied()).collect()
+        };
+        let (old, new) = (addresses(old), addresses(new));
+        for &address in old.symmetric_difference(&new) {
+            let is_isolated = new.contains(&address);
+            let was_open = !self.is_isolated(direction, address);
+            let entry = (direction, address, pod.clone());
+            if is_isolated {
+                self.isolated.insert(entry);
+            } else {
+                self.isolated.remove(&entry);
+            }
+            self.pending.hooks.insert(direction);
+            if was_open == self.is_isolated(direction, address) {
+                self.note_isolation(direction, address, is_isolated);
+            }
+        }
+    }
+
+    fn note_isolation(&mut self, direction: Direction, address: IpAddr, isolated: bool) {
+        match self.pending.isolated.get(&(direction, address)) {
+            Some(before) if *before != isolated => {
+                self.pending.isolated.remove(&(direction, address));
+            }
+            Some(_) | None => {
+                self.pending.isolated.insert((direction, address), isolated);
+            }
+        }
+    }
+
+    /// Whether some pod at an address is isolated in a direction.
+    pub fn is_isolated(&self, direction: Direction, address: IpAddr) -> bool {
+        self.pods_isolated_at(direction, address).next().is_some()
+    }
+
+    /// The pods at an address that are isolated in a direction; more than one only for a moment.
+    pub fn pods_isolated_at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &PodKey> {
+        let least = (direction, address, PodKey::new("", ""));
+        let here = self.isolated.range(least..);
+        here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., pod)| pod)
+    }
+}

@@ -1,0 +1,58 @@
+//! Small numbers for things that come and go.
+
+/// Values by small number; a removed value's number is given out again.
+#[derive(Clone, Debug)]
+pub struct Slab<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Keeps a value and tells its number.
+    pub fn insert(&mut self, value: T) -> u32 {
+        let Some(number) = self.free.pop() else {
+            self.slots.push(Some(value));
+            return u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 values at a time");
+        };
+        self.slots[number as usize] = Some(value);
+        number
+    }
+
+    /// The value with this number.
+    pub fn get(&self, number: u32) -> Option<&T> {
+        self.slots.get(number as usize)?.as_ref()
+    }
+
+    /// The value with this number, to change.
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.slots.get_mut(number as usize)?.as_mut()
+    }
+
+    /// Forgets a value and frees its number.
+    pub fn remove(&mut self, number: u32) -> Option<T> {
+        let value = self.slots.get_mut(number as usize)?.take()?;
+        self.free.push(number);
+        Some(value)
+    }
+
+    /// All values with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number as u32, slot.as_ref()?)))
+    }
+
+    /// How many values are kept.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,132 @@
+//! A rule as text, to the letter as `iptables-save` of both variants prints it.
+
+use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
+use crate::net::{IpNet, PortRange};
+use std::fmt;
+
+impl fmt::Display for Rule {
+    /// What follows `-A CHAIN `.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(source) = self.source {
+            write!(f, "-s {} ", Prefix(source))?;
+        }
+        if let Some(destination) = self.destination {
+            write!(f, "-d {} ", Prefix(destination))?;
+        }
+        if let Some(name) = &self.in_interface {
+            write!(f, "-i {name} ")?;
+        }
+        if let Some(protocol) = self.protocol {
+            write!(f, "-p {protocol} ")?;
+        }
+        for condition in &self.matches {
+            write_match(f, condition, self.protocol)?;
+        }
+        write!(f, "-j {}", self.target)
+    }
+}
+
+struct Prefix(IpNet);
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.addr(), self.0.prefix_len())
+    }
+}
+
+impl fmt::Display for Layer4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer4::Transport(protocol) => protocol.lowercase(),
+            Layer4::Icmpv6 => "ipv6-icmp",
+        })
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Invalid => "INVALID",
+            State::New => "NEW",
+            State::Related => "RELATED",
+            State::Established => "ESTABLISHED",
+            State::Untracked => "UNTRACKED",
+        })
+    }
+}
+
+impl fmt::Display for SetSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SetSide::Source => "src",
+            SetSide::Destination => "dst",
+            SetSide::DestinationPort => "dst,dst",
+        })
+    }
+}
+
+impl fmt::Display for RejectWith {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RejectWith::TcpReset => "tcp-reset",
+            RejectWith::IcmpPortUnreachable => "icmp-port-unreachable",
+            RejectWith::Icmp6PortUnreachable => "icmp6-port-unreachable",
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Jump(chain) => write!(f, "{chain}"),
+            Target::Return => f.write_str("RETURN"),
+            Target::Accept => f.write_str("ACCEPT"),
+            Target::Drop => f.write_str("DROP"),
+            Target::Reject(with) => write!(f, "REJECT --reject-with {with}"),
+            Target::SetMark { value, mask } => write!(f, "MARK --set-xmark {value:#x}/{mask:#x}"),
+            Target::Log { group } => write!(f, "NFLOG --nflog-group {group}"),
+        }
+    }
+}
+
+fn write_match(f: &mut fmt::Formatter<'_>, condition: &Match, protocol: Option<Layer4>) -> fmt::Result {
+    let not = |wanted: bool| if wanted { "" } else { "! " };
+    match condition {
+        Match::ConnectionState(states) => {
+            write!(f, "-m conntrack --ctstate {} ", Joined(states))
+        }
+        Match::Set(name, side) => write!(f, "-m set --match-set {name} {side} "),
+        Match::Bridged(wanted) => write!(f, "-m physdev {}--physdev-is-bridged ", not(*wanted)),
+        Match::Mark { value, mask } => write!(f, "-m mark --mark {value:#x}/{mask:#x} "),
+        Match::SourceIsLocal(wanted) => write!(f, "-m addrtype {}--src-type LOCAL ", not(*wanted)),
+        Match::TcpNotOpening => f.write_str("-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN "),
+        Match::DestinationPort(ports) => {
+            if let Some(Layer4::Transport(protocol)) = protocol {
+                write!(f, "-m {} --dport {ports} ", protocol.lowercase())
+            } else {
+                Err(fmt::Error)
+            }
+        }
+        Match::DestinationPorts(ports) => write!(f, "-m multiport --dports {} ", Joined::<PortRange>(ports)),
+        Match::Icmpv6Type(number) => write!(f, "-m icmp6 --icmpv6-type {number} "),
+        Match::LimitPerSecond(rate) => write!(f, "-m limit --limit {rate}/sec "),
+        Match::Comment(comment) if comment.as_str().contains(|c: char| !c.is_ascii_alphanumeric()) => {
+            write!(f, "-m comment --comment \"{comment}\" ")
+        }
+        Match::Comment(comment) => write!(f, "-m comment --comment {comment} "),
+    }
+}
+
+struct Joined<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{part}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! What a packet meets in a table of rules: the packet filter's own semantics, in a few pure lines.
+
+use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
+use crate::net::{Family, Protocol};
+use crate::netfilter::{ChainName, SetName};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The chains of one family's filter table that are ours.
+pub type Chains = BTreeMap<ChainName, Vec<Rule>>;
+
+/// A packet as a hook sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The source address.
+    pub source: IpAddr,
+    /// The destination address, after destination NAT.
+    pub destination: IpAddr,
+    /// What it carries.
+    pub payload: Payload,
+    /// Its place in its connection.
+    pub state: State,
+    /// Whether it goes from one port of a bridge to another without being routed.
+    pub bridged: bool,
+    /// The device it came in by: the bridge itself for packets from a bridge port.
+    pub in_interface: Box<str>,
+    /// Whether its source is an address of this host.
+    pub source_is_local: bool,
+}
+
+impl Packet {
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        Family::of(self.destination)
+    }
+}
+
+/// What a packet carries, as far as a rule can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A segment or datagram.
+    Transport {
+        /// The protocol.
+        protocol: Protocol,
+        /// The destination port.
+        port: u16,
+        /// Whether it is a TCP segment that opens a connection (SYN alone). True for other protocols.
+        opening: bool,
+    },
+    /// An ICMPv6 message of this type.
+    Icmpv6(u8),
+    /// A protocol without ports, by number.
+    Other(u8),
+}
+
+/// Answers whether an address, with a port for `hash:ip,port`, is in a set.
+pub trait Membership {
+    /// Whether `name` holds `address`, or `address` with the packet's protocol and port for `SetSide::DestinationPort`.
+    fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool;
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It ran through our chains and is left to the rules of others.
+    Passed,
+    /// It was accepted; rules of others never saw it.
+    Accepted,
+    /// It was dropped without a word.
+    Dropped,
+    /// It was refused, and its sender told so.
+    Rejected(RejectWith),
+}
+
+impl Verdict {
+    /// Whether our rules let the packet go on.
+    pub fn allows(self) -> bool {
+        match self {
+            Verdict::Passed | Verdict::Accepted => true,
+            Verdict::Dropped | Verdict::Rejected(_) => false,
+        }
+    }
+}
+
+/// A packet's way through the chains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Each rule that matched, as chain and position from 0.
+    pub met: Vec<(ChainName, usize)>,
+}
+
+/// Why a packet could not be traced: the table is broken as the kernel would never let it be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TraceError {
+    /// A rule jumps to a chain that isn't there.
+    #[error("chain {0} does not exist")]
+    NoChain(ChainName),
+    /// Jumps go round.
+    #[error("chain {0} is entered from itself")]
+    Loop(ChainName),
+}
+
+/// Follows a packet from the first rule of `entry`.
+pub fn trace(
+    chains: &Chains,
+    entry: &ChainName,
+    sets: &dyn Membership,
+    packet: &Packet,
+) -> Result<Trace, TraceError> {
+    let mut walk = Walk { chains, sets, packet, mark: 0, met: Vec::new() };
+    let verdict = walk.chain(entry, 0)?.unwrap_or(Verdict::Passed);
+    Ok(Trace { verdict, met: walk.met })
+}
+
+struct Walk<'a> {
+    chains: &'a Chains,
+    sets: &'a dyn Membership,
+    packet: &'a Packet,
+    mark: u32,
+    met: Vec<(ChainName, usize)>,
+}
+
+const DEEPEST: usize = 16;
+
+impl Walk<'_> {
+    fn chain(&mut self, name: &ChainName, depth: usize) -> Result<Option<Verdict>, TraceError> {
+        if depth > DEEPEST {
+            return Err(TraceError::Loop(name.clone()));
+        }
+        let rules = self.chains.get(name).ok_or_else(|| TraceError::NoChain(name.clone()))?;
+        for (position, rule) in rules.iter().enumerate() {
+            if !self.matches(rule) {
+                continue;
+            }
+            self.met.push((name.clone(), position));
+            match &rule.target {
+                Target::Jump(chain) => {
+                    if let Some(verdict) = self.chain(chain, depth + 1)? {
+                        return Ok(Some(verdict));
+                    }
+                }
+                Target::Return => return Ok(None),
+                Target::Accept => return Ok(Some(Verdict::Accepted)),
+                Target::Drop => return Ok(Some(Verdict::Dropped)),
+                Target::Reject(with) => return Ok(Some(Verdict::Rejected(*with))),
+                Target::SetMark { value, mask } => self.mark = (self.mark & !mask) ^ value,
+                Target::Log { .. } => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn matches(&self, rule: &Rule) -> bool {
+        let packet = self.packet;
+        rule.source.is_none_or(|net| net.contains(&packet.source))
+            && rule.destination.is_none_or(|net| net.contains(&packet.destination))
+            && rule.in_interface.as_ref().is_none_or(|name| *name == packet.in_interface)
+            && rule.protocol.is_none_or(|protocol| carries(packet.payload, protocol))
+            && rule.matches.iter().all(|condition| self.holds(condition))
+    }
+
+    fn holds(&self, condition: &Match) -> bool {
+        let packet = self.packet;
+        match condition {
+            Match::ConnectionState(states) => states.contains(&packet.state),
+            Match::Set(name, side) => self.in_set(name, *side),
+            Match::Bridged(wanted) => packet.bridged == *wanted,
+            Match::Mark { value, mask } => self.mark & mask == *value,
+            Match::SourceIsLocal(wanted) => packet.source_is_local == *wanted,
+            Match::TcpNotOpening => matches!(packet.payload, Payload::Transport { opening: false, .. }),
+            Match::DestinationPort(range) => {
+                port(packet.payload).is_some_and(|(_, port)| range.contains(port))
+            }
+            Match::DestinationPorts(ranges) => {
+                port(packet.payload).is_some_and(|(_, port)| ranges.iter().any(|range| range.contains(port)))
+            }
+            Match::Icmpv6Type(number) => packet.payload == Payload::Icmpv6(*number),
+            Match::LimitPerSecond(_) | Match::Comment(_) => true,
+        }
+    }
+
+    fn in_set(&self, name: &SetName, side: SetSide) -> bool {
+        match side {
+            SetSide::Source => self.sets.contains(name, self.packet.source, None),
+            SetSide::Destination => self.sets.contains(name, self.packet.destination, None),
+            SetSide::DestinationPort => port(self.packet.payload)
+                .is_some_and(|port| self.sets.contains(name, self.packet.destination, Some(port))),
+        }
+    }
+}
+
+fn carries(payload: Payload, wanted: Layer4) -> bool {
+    match (payload, wanted) {
+        (Payload::Transport { protocol, .. }, Layer4::Transport(wanted)) => protocol == wanted,
+        (Payload::Icmpv6(_), Layer4::Icmpv6) => true,
+        (Payload::Transport { .. }, Layer4::Icmpv6)
+        | (Payload::Icmpv6(_) | Payload::Other(_), Layer4::Transport(_))
+        | (Payload::Other(_), Layer4::Icmpv6) => false,
+    }
+}
+
+fn port(payload: Payload) -> Option<(Protocol, u16)> {
+    match payload {
+        Payload::Transport { protocol, port, .. } => Some((protocol, port)),
+        Payload::Icmpv6(_) | Payload::Other(_) => None,
+    }
+}
