@@ -5,3 +5,5 @@ pub mod compile;
 pub mod model;
 pub mod net;
 pub mod netfilter;
+pub mod ownership;
+pub mod render;

@@ -21,6 +21,8 @@ pub(super) struct Membership {
     sets: Slab<Registered>,
     ids: BTreeMap<Arc<Definition>, SetId>,
     index: Index,
+    /// Sets that lost their last reference since the last burial.
+    unreferenced: BTreeSet<SetId>,
     /// By group: the sets it feeds, in order.
     feeds: Vec<Box<[SetId]>>,
 }
@@ -41,11 +43,11 @@ impl Membership {
         self.ids.keys()
     }
 
-    /// Counts one more reference; tells the set's number if it is the first.
-    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<SetId> {
+    /// Counts one more reference; tells whether the set had to be made for it.
+    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> bool {
         if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
             set.references += 1;
-            return None;
+            return false;
         }
         let id = self.sets.insert(Registered { definition: definition.clone(), references: 1 });
         self.ids.insert(definition.clone(), id);
@@ -53,24 +55,36 @@ impl Membership {
         for group in groups_for(cluster, definition) {
             self.start_feeding(group, id);
         }
-        Some(id)
+        true
     }
 
-    /// Counts one reference less; tells the set's number if it was the last, which frees it.
-    pub(super) fn release(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<SetId> {
-        let id = self.id(definition)?;
-        let set = self.sets.get_mut(id)?;
-        set.references -= 1;
-        if set.references > 0 {
-            return None;
+    /// Counts one reference less. A set without references stays, and stays right, until `bury`.
+    pub(super) fn release(&mut self, definition: &Definition) {
+        if let Some(id) = self.id(definition)
+            && let Some(set) = self.sets.get_mut(id)
+        {
+            set.references -= 1;
+            if set.references == 0 {
+                self.unreferenced.insert(id);
+            }
         }
-        for group in groups_for(cluster, definition) {
-            self.stop_feeding(group, id);
+    }
+
+    /// Frees the sets that nothing refers to.
+    pub(super) fn bury(&mut self, cluster: &Cluster) -> Vec<Arc<Definition>> {
+        let mut buried = Vec::new();
+        for id in std::mem::take(&mut self.unreferenced) {
+            let Some(set) = self.sets.get(id).filter(|set| set.references == 0) else { continue };
+            let definition = set.definition.clone();
+            for group in groups_for(cluster, &definition) {
+                self.stop_feeding(group, id);
+            }
+            self.index.remove(&definition, id);
+            self.ids.remove(&definition);
+            self.sets.remove(id);
+            buried.push(definition);
         }
-        self.index.remove(definition, id);
-        self.ids.remove(definition);
-        self.sets.remove(id);
-        Some(id)
+        buried
     }
 
     pub(super) fn feeds(&self, group: GroupId, set: SetId) -> bool {

@@ -56,8 +56,11 @@ impl Plan {
         }
     }
 
-    /// Takes what changed since the last time.
-    pub fn take(&mut self) -> Delta {
+    /// Takes what changed since the last time, and lets go of sets that nothing refers to.
+    pub fn take(&mut self, cluster: &Cluster) -> Delta {
+        for definition in self.membership.bury(cluster) {
+            self.pending.sets.insert(definition, SetDelta::Retired);
+        }
         std::mem::take(&mut self.pending)
     }
 
@@ -155,14 +158,12 @@ impl Plan {
         };
         if allows(&old) != allows(&new) {
             for set in sets(&new) {
-                if self.membership.acquire(cluster, &set).is_some() {
+                if self.membership.acquire(cluster, &set) {
                     self.pending.sets.insert(set, SetDelta::Fresh);
                 }
             }
             for set in sets(&old) {
-                if self.membership.release(cluster, &set).is_some() {
-                    self.pending.sets.insert(set, SetDelta::Retired);
-                }
+                self.membership.release(&set);
             }
             self.pending.policies.insert(key.clone());
             let subjects = new.iter().chain(&old).flat_map(|block| &block.subjects);

@@ -3,5 +3,7 @@
 pub mod ipset;
 pub mod iptables;
 mod name;
+mod ruleset;
 
 pub use name::*;
+pub use ruleset::*;

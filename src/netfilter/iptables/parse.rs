@@ -140,6 +140,11 @@ impl<'a> Reader<'a> {
                 let (value, mask) = self.value("a mark", value_mask)?;
                 Ok(Match::Mark { value, mask })
             }
+            "connmark" => {
+                self.expect("--mark")?;
+                let (value, mask) = self.value("a mark", value_mask)?;
+                Ok(Match::ConnectionMark { value, mask })
+            }
             "addrtype" => {
                 let negated = self.not();
                 self.expect("--src-type")?;
@@ -162,11 +167,6 @@ impl<'a> Reader<'a> {
             "comment" => {
                 self.expect("--comment")?;
                 self.word("a comment").map(|text| Match::Comment(Comment::new(text)))
-            }
-            "tcp" if self.not() => {
-                self.expect("--tcp-flags")?;
-                self.expect("FIN,SYN,RST,ACK")?;
-                self.expect("SYN").map(|()| Match::TcpNotOpening)
             }
             name if protocol.is_some_and(|protocol| protocol.to_string() == name) => {
                 self.expect("--dport")?;
@@ -257,7 +257,7 @@ mod tests {
             "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
             "-m set --match-set S4 dst -m comment --comment \"a b:c/d rule 1\" -j KUBE-NWPLCY-INGRESS",
             "-j MARK --set-xmark 0x0/0x10000",
-            "-p tcp -m set --match-set S4 src -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP",
+            "-m connmark --mark 0x10000/0x10000 -j KUBE-NWPLCY-REVOKED",
             "-d 10.244.0.10/32 -m physdev --physdev-is-bridged -j KUBE-POD-SPECIFIC-FW-CJLEVZW",
             "-d fd00::1/128 -m physdev ! --physdev-is-bridged -j KUBE-POD-SPECIFIC-FW-CJLEVZW",
             "-i cni0 -m addrtype ! --src-type LOCAL -j RETURN",

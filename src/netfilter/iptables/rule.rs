@@ -122,10 +122,15 @@ pub enum Match {
         /// The bits looked at.
         mask: u32,
     },
+    /// `-m connmark --mark value/mask`: the connection's own mark, not the packet's.
+    ConnectionMark {
+        /// The bits wanted.
+        value: u32,
+        /// The bits looked at.
+        mask: u32,
+    },
     /// `-m addrtype [!] --src-type LOCAL`: the source is an address of this host.
     SourceIsLocal(bool),
-    /// `-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN`: a TCP segment that does not open a connection.
-    TcpNotOpening,
     /// `-m tcp|udp|sctp --dport`, by the rule's protocol.
     DestinationPort(PortRange),
     /// `-m multiport --dports`: at most 15 ports, a range counting as two.

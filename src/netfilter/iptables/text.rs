@@ -98,8 +98,8 @@ fn write_match(f: &mut fmt::Formatter<'_>, condition: &Match, protocol: Option<L
         Match::Set(name, side) => write!(f, "-m set --match-set {name} {side} "),
         Match::Bridged(wanted) => write!(f, "-m physdev {}--physdev-is-bridged ", not(*wanted)),
         Match::Mark { value, mask } => write!(f, "-m mark --mark {value:#x}/{mask:#x} "),
+        Match::ConnectionMark { value, mask } => write!(f, "-m connmark --mark {value:#x}/{mask:#x} "),
         Match::SourceIsLocal(wanted) => write!(f, "-m addrtype {}--src-type LOCAL ", not(*wanted)),
-        Match::TcpNotOpening => f.write_str("-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN "),
         Match::DestinationPort(ports) => {
             if let Some(Layer4::Transport(protocol)) = protocol {
                 write!(f, "-m {} --dport {ports} ", protocol.lowercase())

@@ -20,6 +20,8 @@ pub struct Packet {
     pub payload: Payload,
     /// Its place in its connection.
     pub state: State,
+    /// The mark its connection carries.
+    pub connection_mark: u32,
     /// Whether it goes from one port of a bridge to another without being routed.
     pub bridged: bool,
     /// The device it came in by: the bridge itself for packets from a bridge port.
@@ -44,8 +46,6 @@ pub enum Payload {
         protocol: Protocol,
         /// The destination port.
         port: u16,
-        /// Whether it is a TCP segment that opens a connection (SYN alone). True for other protocols.
-        opening: bool,
     },
     /// An ICMPv6 message of this type.
     Icmpv6(u8),
@@ -168,8 +168,8 @@ impl Walk<'_> {
             Match::Set(name, side) => self.in_set(name, *side),
             Match::Bridged(wanted) => packet.bridged == *wanted,
             Match::Mark { value, mask } => self.mark & mask == *value,
+            Match::ConnectionMark { value, mask } => packet.connection_mark & mask == *value,
             Match::SourceIsLocal(wanted) => packet.source_is_local == *wanted,
-            Match::TcpNotOpening => matches!(packet.payload, Payload::Transport { opening: false, .. }),
             Match::DestinationPort(range) => {
                 port(packet.payload).is_some_and(|(_, port)| range.contains(port))
             }

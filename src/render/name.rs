@@ -1,0 +1,261 @@
+//! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
+
+use crate::compile::{Definition, Scope};
+use crate::model::{Demand, Direction, PodKey, PolicyKey, Selector};
+use crate::net::Family;
+use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
+use crate::ownership::{HASH_ALPHABET, POD_PREFIX, POLICY_PREFIX};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Hashes identities. Every part is preceded by its length, so that no two lists of parts read the same.
+#[derive(Default)]
+struct Identity(Sha256);
+
+impl Identity {
+    fn part(mut self, part: &str) -> Identity {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    fn number(mut self, number: u64) -> Identity {
+        self.0.update(number.to_be_bytes());
+        self
+    }
+
+    fn selector(self, selector: &Selector) -> Identity {
+        let requirements: Vec<_> = selector.requirements().collect();
+        let mut identity = self.number(requirements.len() as u64);
+        for requirement in requirements {
+            let nothing = Default::default();
+            let (word, values) = match &requirement.demand {
+                Demand::In(values) => ("in", values),
+                Demand::NotIn(values) => ("not-in", values),
+                Demand::Exists => ("exists", &nothing),
+                Demand::DoesNotExist => ("does-not-exist", &nothing),
+            };
+            identity = identity.part(&requirement.key).part(word).number(values.len() as u64);
+            identity = values.iter().fold(identity, |identity, value| identity.part(value));
+        }
+        identity
+    }
+
+    fn definition(self, definition: &Definition) -> Identity {
+        match definition {
+            Definition::Pods { namespaces: Scope::One(name), pods } => {
+                self.part("one").part(name.as_str()).selector(pods)
+            }
+            Definition::Pods { namespaces: Scope::Matching(namespaces), pods } => {
+                self.part("matching").selector(namespaces).selector(pods)
+            }
+            Definition::NamedPort { name, protocol } => {
+                self.part("port").part(name).part(protocol.lowercase())
+            }
+            Definition::Blocks(blocks) => {
+                blocks.iter().fold(self.part("blocks").number(blocks.len() as u64), |identity, block| {
+                    let identity = identity.part(&block.cidr.to_string()).number(block.except.len() as u64);
+                    block.except.iter().fold(identity, |identity, except| identity.part(&except.to_string()))
+                })
+            }
+        }
+    }
+
+    fn text(self, length: usize) -> String {
+        let digest = self.0.finalize();
+        let bits = |at: usize| usize::from(digest[at / 8]) << 8 | usize::from(digest[at / 8 + 1]);
+        (0..length).map(|at| at * 5).map(|at| HASH_ALPHABET[bits(at) >> (11 - at % 8) & 31] as char).collect()
+    }
+}
+
+/// Gives out names, each to one identity at a time.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pods: Register<(PodKey, Direction)>,
+    policies: Register<(PolicyKey, Direction)>,
+    sets: Register<(Arc<Definition>, Family)>,
+}
+
+#[derive(Clone, Debug)]
+struct Register<I> {
+    names: BTreeMap<I, String>,
+    owners: BTreeMap<String, I>,
+}
+
+impl<I> Default for Register<I> {
+    fn default() -> Register<I> {
+        Register { names: BTreeMap::new(), owners: BTreeMap::new() }
+    }
+}
+
+impl<I: Ord + Clone> Register<I> {
+    /// The name of an identity: `make(0)`, or of the next number whose name no other identity has.
+    fn name(&mut self, identity: &I, make: impl Fn(u64) -> String) -> &str {
+        let Register { names, owners } = self;
+        names.entry(identity.clone()).or_insert_with(|| {
+            let name = (0..).map(make).find(|name| !owners.contains_key(name));
+            let name = name.expect("names do not run out");
+            owners.insert(name.clone(), identity.clone());
+            name
+        })
+    }
+
+    fn forget(&mut self, identity: &I) -> Option<String> {
+        let name = self.names.remove(identity)?;
+        self.owners.remove(&name);
+        Some(name)
+    }
+}
+
+fn chain(name: &str) -> ChainName {
+    ChainName::new(name).expect("a prefix and a hash make a chain name")
+}
+
+fn set(name: &str) -> SetName {
+    SetName::new(name).expect("a prefix and a hash make a set name")
+}
+
+impl Names {
+    /// The chain that judges a pod's traffic in a direction.
+    pub fn pod(&mut self, pod: &PodKey, direction: Direction) -> ChainName {
+        chain(self.pods.name(&(pod.clone(), direction), |salt| {
+            let identity = Identity::default().part("pod").part(direction_word(direction));
+            let identity = identity.part(pod.namespace.as_str()).part(&pod.name).number(salt);
+            format!("{POD_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POD_PREFIX.len()))
+        }))
+    }
+
+    /// The chain that holds what a policy allows in a direction.
+    pub fn policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
+        chain(self.policies.name(&(policy.clone(), direction), |salt| {
+            let identity = Identity::default().part("policy").part(direction_word(direction));
+            let identity = identity.part(policy.namespace.as_str()).part(&policy.name).number(salt);
+            format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len()))
+        }))
+    }
+
+    /// A shared set, in one family.
+    pub fn set(&mut self, definition: &Arc<Definition>, family: Family) -> SetName {
+        let letter = match **definition {
+            Definition::Pods { .. } => 'P',
+            Definition::NamedPort { .. } => 'N',
+            Definition::Blocks(_) => 'B',
+        };
+        set(self.sets.name(&(definition.clone(), family), |salt| {
+            let prefix = format!("{POLICY_PREFIX}{letter}{}-", family.digit());
+            let identity = Identity::default().part("set").definition(definition).number(salt);
+            format!("{prefix}{}", identity.text(SET_NAME_MAX - prefix.len()))
+        }))
+    }
+
+    /// Frees a pod's chain name; tells it if there was one.
+    pub fn forget_pod(&mut self, pod: &PodKey, direction: Direction) -> Option<ChainName> {
+        self.pods.forget(&(pod.clone(), direction)).map(|name| chain(&name))
+    }
+
+    /// Frees a policy's chain name; tells it if there was one.
+    pub fn forget_policy(&mut self, policy: &PolicyKey, direction: Direction) -> Option<ChainName> {
+        self.policies.forget(&(policy.clone(), direction)).map(|name| chain(&name))
+    }
+
+    /// Frees a set's name; tells it if there was one.
+    pub fn forget_set(&mut self, definition: &Arc<Definition>, family: Family) -> Option<SetName> {
+        self.sets.forget(&(definition.clone(), family)).map(|name| set(&name))
+    }
+}
+
+fn direction_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// The fixed chain that judges forwarded packets.
+pub fn forward_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}FORWARD"))
+}
+
+/// The fixed chain for packets that leave the node with an address that is not its own.
+pub fn output_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}OUTPUT"))
+}
+
+/// The fixed chain for packets from pods to their node.
+pub fn input_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}INPUT"))
+}
+
+/// The fixed chain for packets of connections that were cut.
+pub fn revoked_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}REVOKED"))
+}
+
+/// The fixed chain that finds the pod chain of an isolated address.
+pub fn hook_chain(direction: Direction) -> ChainName {
+    chain(&format!("{POLICY_PREFIX}{}", direction_word(direction).to_uppercase()))
+}
+
+/// The set of isolated addresses.
+pub fn isolated_set(direction: Direction, family: Family) -> SetName {
+    set(&format!("{POLICY_PREFIX}ISOLATED-{}-{}", direction_word(direction).to_uppercase(), family.digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fill_what_the_kernel_allows_and_no_more() {
+        let mut names = Names::default();
+        let pod = names.pod(&PodKey::new("shop", "web"), Direction::Ingress);
+        assert_eq!((pod.as_str().len(), &pod.as_str()[..21]), (28, "KUBE-POD-SPECIFIC-FW-"));
+        let policy = names.policy(&PolicyKey::new("shop", "web"), Direction::Egress);
+        assert_eq!((policy.as_str().len(), &policy.as_str()[..12]), (28, "KUBE-NWPLCY-"));
+        let everyone = Arc::new(Definition::Pods {
+            namespaces: Scope::Matching(Selector::everything()),
+            pods: Selector::everything(),
+        });
+        assert_eq!(names.set(&everyone, Family::V6).as_str().len(), 31);
+        assert!(isolated_set(Direction::Ingress, Family::V4).as_str().len() <= 31);
+    }
+
+    #[test]
+    fn tenants_whose_names_run_together_alike_have_names_of_their_own() {
+        let mut names = Names::default();
+        let one = names.policy(&PolicyKey::new("team", "a-allow-db"), Direction::Ingress);
+        let other = names.policy(&PolicyKey::new("tea", "ma-allow-db"), Direction::Ingress);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn directions_of_one_pod_and_families_of_one_set_differ() {
+        let mut names = Names::default();
+        let pod = PodKey::new("shop", "web");
+        assert_ne!(names.pod(&pod, Direction::Ingress), names.pod(&pod, Direction::Egress));
+        let port =
+            Arc::new(Definition::NamedPort { name: "http".into(), protocol: crate::net::Protocol::Tcp });
+        assert_ne!(names.set(&port, Family::V4), names.set(&port, Family::V6));
+    }
+
+    #[test]
+    fn colliding_identities_get_different_names_and_keep_them() {
+        let mut register = Register::default();
+        let make = |salt: u64| format!("same-{}", salt);
+        let first = register.name(&"first", make).to_string();
+        let second = register.name(&"second", make).to_string();
+        assert_ne!(first, second);
+        assert_eq!(register.name(&"first", make), first);
+        assert_eq!(register.forget(&"first"), Some(first));
+        assert_eq!(register.name(&"second", make), second);
+    }
+
+    #[test]
+    fn names_do_not_depend_on_what_was_named_before() {
+        let key = PolicyKey::new("a", "b");
+        let mut used = Names::default();
+        used.policy(&PolicyKey::new("x", "y"), Direction::Ingress);
+        assert_eq!(used.policy(&key, Direction::Ingress), Names::default().policy(&key, Direction::Ingress));
+    }
+}

@@ -1,0 +1,78 @@
+//! The choices an operator has about what is rendered.
+
+/// How a refused sender is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deny {
+    /// A TCP reset for TCP, an ICMP port unreachable for the rest.
+    #[default]
+    Reject,
+    /// An ICMP port unreachable for everything.
+    RejectIcmp,
+    /// Not at all.
+    Drop,
+}
+
+/// What becomes of a packet that policies allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allowed {
+    /// It is left to the rules that follow ours in FORWARD.
+    #[default]
+    Return,
+    /// It is accepted at once.
+    Accept,
+}
+
+/// How a pod's traffic to its own node is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodToNode {
+    /// It is not governed, as the NetworkPolicy API says.
+    #[default]
+    Allow,
+    /// The pod's egress policies govern it; DHCP and DNS stay open.
+    Policy,
+    /// Pods isolated for egress cannot open connections to their node, but for DHCP and DNS.
+    Drop,
+}
+
+/// What happens to live connections that lose what allowed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// They are cut.
+    #[default]
+    Cut,
+    /// They live on until they end.
+    Keep,
+}
+
+/// The choices an operator has about what is rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The one bit of the packet mark, and of the connection mark, that is ours.
+    pub mark: u32,
+    /// The NFLOG group that refused packets are copied to.
+    pub nflog_group: u16,
+    /// The bridge that the pods sit on.
+    pub bridge: String,
+    /// How a refused sender is told.
+    pub deny: Deny,
+    /// What becomes of an allowed packet.
+    pub allowed: Allowed,
+    /// How a pod's traffic to its own node is treated.
+    pub pod_to_node: PodToNode,
+    /// What happens to live connections that lose what allowed them.
+    pub on_revoke: OnRevoke,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            mark: 0x10000,
+            nflog_group: 101,
+            bridge: "cni0".into(),
+            deny: Deny::default(),
+            allowed: Allowed::default(),
+            pod_to_node: PodToNode::default(),
+            on_revoke: OnRevoke::default(),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The chain that judges one pod's traffic in one direction, and how a refusal ends.
+
+use super::policy::return_if_marked;
+use super::{Deny, Names, Options};
+use crate::compile::Guard;
+use crate::model::{Direction, PodKey};
+use crate::net::{Family, Protocol, host};
+use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
+
+/// How many refused packets a second of one pod and direction are copied to the log.
+const LOGGED_PER_SECOND: u32 = 10;
+
+pub(super) fn chain(
+    names: &mut Names,
+    options: &Options,
+    family: Family,
+    pod: &PodKey,
+    direction: Direction,
+    guard: &Guard,
+) -> Vec<Rule> {
+    let mut rules = vec![clear_mark(options).comment(&format!("{direction} of pod {pod}"))];
+    for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {
+        rules.push(Rule::new(Target::Return).source(host(address)).destination(host(address)));
+    }
+    rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
+    for policy in guard.policies(direction) {
+        let jump = Rule::new(Target::Jump(names.policy(policy, direction)));
+        rules.push(jump.comment(&format!("policy {policy}")));
+        rules.push(return_if_marked(options));
+    }
+    rules.extend(refusal(options, family));
+    rules
+}
+
+pub(super) fn clear_mark(options: &Options) -> Rule {
+    Rule::new(Target::SetMark { value: 0, mask: options.mark })
+}
+
+/// Logs a packet, within limits, and refuses it.
+pub(super) fn refusal(options: &Options, family: Family) -> Vec<Rule> {
+    let log = Rule::new(Target::Log { group: options.nflog_group });
+    let mut rules = vec![log.matching(Match::LimitPerSecond(LOGGED_PER_SECOND))];
+    rules.extend(rejects(options, family));
+    rules
+}
+
+/// Refuses a packet as the operator chose.
+pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
+    let unreachable = match family {
+        Family::V4 => RejectWith::IcmpPortUnreachable,
+        Family::V6 => RejectWith::Icmp6PortUnreachable,
+    };
+    let reset = Rule::new(Target::Reject(RejectWith::TcpReset)).protocol(Layer4::Transport(Protocol::Tcp));
+    let reject = Rule::new(Target::Reject(unreachable));
+    match options.deny {
+        Deny::Reject => vec![reset, reject],
+        Deny::RejectIcmp => vec![reject],
+        Deny::Drop => vec![Rule::new(Target::Drop)],
+    }
+}

@@ -1,0 +1,171 @@
+//! From the plan to a whole ruleset, and from what changed in it to an edit.
+
+use super::{Names, Options, hook, hook_chain, isolated_set, pod, policy, set};
+use crate::compile::{Delta, Plan, SetDelta};
+use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use crate::net::Family;
+use crate::netfilter::iptables::{Chains, Rule};
+use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
+use std::collections::BTreeMap;
+
+type NamedChain = (ChainName, Vec<Rule>);
+type FamilyChain = (Family, Option<NamedChain>);
+
+/// Renders for one node: the options, and the names given out so far.
+#[derive(Clone, Debug, Default)]
+pub struct Renderer {
+    options: Options,
+    names: Names,
+}
+
+impl Renderer {
+    /// A renderer with these options.
+    pub fn new(options: Options) -> Renderer {
+        Renderer { options, names: Names::default() }
+    }
+
+    /// The options it renders with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// All that is to be in the kernel.
+    pub fn ruleset(&mut self, cluster: &Cluster, plan: &Plan) -> Ruleset {
+        let tables = Family::BOTH.map(|family| (family, self.table(plan, family)));
+        let mut sets = BTreeMap::new();
+        for definition in plan.sets() {
+            for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
+                let whole = set::whole(cluster, plan, definition, family);
+                sets.insert(self.names.set(definition, family), whole);
+            }
+        }
+        for direction in Direction::BOTH {
+            sets.extend(Family::BOTH.map(|family| set::isolated(plan, direction, family)));
+        }
+        Ruleset { tables: tables.into(), sets }
+    }
+
+    /// What is to change in the kernel, given what changed in the plan.
+    pub fn edit(&mut self, cluster: &Cluster, plan: &Plan, delta: &Delta) -> Edit {
+        let mut edit = Edit::default();
+        for key in &delta.policies {
+            for direction in Direction::BOTH {
+                self.edit_policy(plan, key, direction, &mut edit);
+            }
+        }
+        for key in &delta.pods {
+            for direction in Direction::BOTH {
+                self.edit_pod(plan, key, direction, &mut edit);
+            }
+        }
+        for &direction in &delta.hooks {
+            for family in Family::BOTH {
+                let rules = hook::dispatch(&mut self.names, plan, direction, family);
+                edit.chains.insert((family, hook_chain(direction)), Some(rules));
+            }
+        }
+        for (definition, change) in &delta.sets {
+            for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
+                let name = self.names.set(definition, family);
+                match change {
+                    SetDelta::Fresh => {
+                        let whole = set::whole(cluster, plan, definition, family);
+                        edit.sets.insert(name, SetEdit::Whole(whole));
+                    }
+                    SetDelta::Retired => {
+                        self.names.forget_set(definition, family);
+                        edit.sets.insert(name, SetEdit::Remove);
+                    }
+                    SetDelta::Members(members) => {
+                        let own = members.iter().filter(|(member, _)| Family::of(member.address()) == family);
+                        let elements: BTreeMap<_, _> =
+                            own.map(|(member, came)| (set::element(*member), *came)).collect();
+                        if !elements.is_empty() {
+                            let kind = set::kind(definition, family);
+                            edit.sets.insert(name, SetEdit::Elements { kind, role: Role::Allows, elements });
+                        }
+                    }
+                }
+            }
+        }
+        self.edit_isolated(delta, &mut edit);
+        edit
+    }
+
+    fn table(&mut self, plan: &Plan, family: Family) -> Table {
+        let mut chains: Chains = hook::fixed_chains(&self.options, family);
+        for direction in Direction::BOTH {
+            let dispatch = hook::dispatch(&mut self.names, plan, direction, family);
+            chains.insert(hook_chain(direction), dispatch);
+            chains
+                .extend(plan.guards().keys().filter_map(|key| self.pod_chain(plan, key, direction, family)));
+            chains.extend(
+                plan.policies().keys().filter_map(|key| self.policy_chain(plan, key, direction, family)),
+            );
+        }
+        Table { chains, hooks: hook::hooks(&self.options) }
+    }
+
+    fn pod_chain(
+        &mut self,
+        plan: &Plan,
+        key: &PodKey,
+        direction: Direction,
+        family: Family,
+    ) -> Option<NamedChain> {
+        let guard = plan.guards().get(key).filter(|guard| guard.is_isolated(direction))?;
+        let rules = pod::chain(&mut self.names, &self.options, family, key, direction, guard);
+        Some((self.names.pod(key, direction), rules))
+    }
+
+    fn policy_chain(
+        &mut self,
+        plan: &Plan,
+        key: &PolicyKey,
+        direction: Direction,
+        family: Family,
+    ) -> Option<NamedChain> {
+        let allows = plan.policies().get(key)?.allows(direction)?;
+        let rules = policy::chain(&mut self.names, &self.options, family, key, direction, allows);
+        Some((self.names.policy(key, direction), rules))
+    }
+
+    fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {
+        let chains = Family::BOTH.map(|family| (family, self.policy_chain(plan, key, direction, family)));
+        let gone = chains.iter().all(|(_, chain)| chain.is_none());
+        let name = if gone { self.names.forget_policy(key, direction) } else { None };
+        write_or_remove(chains, name, edit);
+    }
+
+    fn edit_pod(&mut self, plan: &Plan, key: &PodKey, direction: Direction, edit: &mut Edit) {
+        let chains = Family::BOTH.map(|family| (family, self.pod_chain(plan, key, direction, family)));
+        let gone = chains.iter().all(|(_, chain)| chain.is_none());
+        let name = if gone { self.names.forget_pod(key, direction) } else { None };
+        write_or_remove(chains, name, edit);
+    }
+
+    fn edit_isolated(&self, delta: &Delta, edit: &mut Edit) {
+        for (&(direction, address), &came) in &delta.isolated {
+            let family = Family::of(address);
+            let change =
+                edit.sets.entry(isolated_set(direction, family)).or_insert_with(|| SetEdit::Elements {
+                    kind: set::isolated_kind(family),
+                    role: Role::Isolates,
+                    elements: BTreeMap::new(),
+                });
+            if let SetEdit::Elements { elements, .. } = change {
+                elements.insert(set::element(crate::compile::Member::Address(address)), came);
+            }
+        }
+    }
+}
+
+fn write_or_remove(chains: [FamilyChain; 2], gone: Option<ChainName>, edit: &mut Edit) {
+    for (family, chain) in chains {
+        if let Some((name, rules)) = chain {
+            edit.chains.insert((family, name), Some(rules));
+        } else if let Some(name) = &gone {
+            edit.chains.insert((family, name.clone()), None);
+        }
+    }
+}
