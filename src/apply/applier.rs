@@ -1,0 +1,134 @@
+//! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
+
+use super::transaction::TransactionBuilder;
+use super::{Actual, ActualTable, Step};
+use crate::net::Family;
+use crate::netfilter::ipset::Kind;
+use crate::netfilter::iptables::Chains;
+use crate::netfilter::{DesiredSet, Edit, Ruleset, SetEdit, SetName, Table};
+use std::collections::BTreeMap;
+
+/// What the kernel holds of ours, once every step given out so far is done.
+#[derive(Clone, Debug, Default)]
+pub struct Applier {
+    tables: BTreeMap<Family, Chains>,
+    sets: BTreeMap<SetName, Kind>,
+}
+
+impl Applier {
+    /// Starts from what the kernel was read to hold, and tells the steps that make it equal to `desired`.
+    ///
+    /// No steps at all mean that the kernel was right.
+    pub fn adopt(desired: &Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
+        let mut builder = TransactionBuilder::default();
+        let mut applier = Applier::default();
+        let nothing = ActualTable::default();
+        for (&family, table) in &desired.tables {
+            let actual = actual.tables.get(&family).unwrap_or(&nothing);
+            adopt_chains(&mut builder, family, table, actual);
+            adopt_hooks(&mut builder, family, table, actual);
+            applier.tables.insert(family, table.chains.clone());
+        }
+        for (name, set) in &desired.sets {
+            adopt_set(&mut builder, name, set, actual);
+            applier.sets.insert(name.clone(), set.set.kind);
+        }
+        for name in actual.sets.keys().filter(|name| !desired.sets.contains_key(name)) {
+            builder.destroy_set(name.clone());
+        }
+        (applier, builder.steps())
+    }
+
+    /// Tells the steps that carry out an edit. If one of them fails, the kernel must be read and adopted anew.
+    pub fn edit(&mut self, edit: Edit) -> Vec<Step> {
+        let mut builder = TransactionBuilder::default();
+        for ((family, name), rules) in edit.chains {
+            let chains = self.tables.entry(family).or_default();
+            match rules {
+                Some(rules) if chains.get(&name) == Some(&rules) => {}
+                Some(rules) => {
+                    chains.insert(name.clone(), rules.clone());
+                    builder.write_chain(family, name, rules);
+                }
+                None => {
+                    if chains.remove(&name).is_some() {
+                        builder.remove_chain(family, name);
+                    }
+                }
+            }
+        }
+        for (name, change) in edit.sets {
+            match change {
+                SetEdit::Whole(DesiredSet { set, .. }) => {
+                    if self.sets.insert(name.clone(), set.kind).is_some() {
+                        builder.replace_set(name, set);
+                    } else {
+                        builder.create_set(name, set);
+                    }
+                }
+                SetEdit::Elements { kind, role, elements } => {
+                    for (element, comes) in elements {
+                        builder.change_element(&name, kind, role, element, comes);
+                    }
+                }
+                SetEdit::Remove => {
+                    if self.sets.remove(&name).is_some() {
+                        builder.destroy_set(name);
+                    }
+                }
+            }
+        }
+        builder.steps()
+    }
+
+    /// The chains of a family.
+    pub fn chains(&self, family: Family) -> Option<&Chains> {
+        self.tables.get(&family)
+    }
+
+    /// How many sets there are.
+    pub fn set_count(&self) -> usize {
+        self.sets.len()
+    }
+}
+
+fn adopt_chains(builder: &mut TransactionBuilder, family: Family, desired: &Table, actual: &ActualTable) {
+    for (name, rules) in &desired.chains {
+        if actual.chains.get(name) != Some(&Some(rules.clone())) {
+            builder.write_chain(family, name.clone(), rules.clone());
+        }
+    }
+    for name in actual.chains.keys().filter(|name| !desired.chains.contains_key(name)) {
+        builder.remove_chain(family, name.clone());
+    }
+}
+
+fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table, actual: &ActualTable) {
+    let right =
+        |builtin: &str| desired.hooks.iter().any(|hook| hook.builtin == builtin && actual.is_hooked(hook));
+    for (builtin, jumps) in actual.jumps.iter().filter(|(builtin, _)| !right(builtin)) {
+        for (_, rule) in jumps {
+            builder.unhook(family, builtin, rule);
+        }
+    }
+    for hook in desired.hooks.iter().filter(|hook| !right(hook.builtin)) {
+        builder.hook(family, hook.clone());
+    }
+}
+
+fn adopt_set(builder: &mut TransactionBuilder, name: &SetName, desired: &DesiredSet, actual: &Actual) {
+    let DesiredSet { set, role } = desired;
+    match actual.sets.get(name) {
+        None => builder.create_set(name.clone(), set.clone()),
+        Some(there) if there.kind != set.kind => {
+            builder.destroy_set(name.clone());
+            builder.create_set(name.clone(), set.clone());
+        }
+        Some(there) => {
+            for element in there.elements.symmetric_difference(&set.elements) {
+                let comes = set.elements.contains(element);
+                builder.change_element(name, set.kind, *role, *element, comes);
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A kernel in memory that refuses what the real one refuses. For tests, and for checking rules without root.
+
+use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
+use crate::net::{Family, Protocol};
+use crate::netfilter::SetName;
+use crate::netfilter::ipset::{Element, Set, Type};
+use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule};
+use crate::ownership::owns_chain;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The tables and sets of a kernel that starts out empty.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    tables: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
+    sets: BTreeMap<SetName, Set>,
+    tally: Tally,
+    fail_after: Option<usize>,
+}
+
+const BUILTIN: [&str; 3] = ["FORWARD", "INPUT", "OUTPUT"];
+
+impl Default for Fake {
+    fn default() -> Fake {
+        let table: BTreeMap<_, _> = BUILTIN.map(|name| (name.to_string(), Vec::new())).into();
+        Fake {
+            tables: Family::BOTH.map(|family| (family, table.clone())).into(),
+            sets: BTreeMap::new(),
+            tally: Tally::default(),
+            fail_after: None,
+        }
+    }
+}
+
+impl Fake {
+    /// Lets this many more steps succeed and refuses the one after.
+    pub fn fail_after(&mut self, steps: usize) {
+        self.fail_after = Some(steps);
+    }
+
+    /// The rules of a family's table, to look at or, as a stranger would, to change.
+    pub fn table(&mut self, family: Family) -> &mut BTreeMap<String, Vec<String>> {
+        self.tables.entry(family).or_default()
+    }
+
+    /// The sets, to look at or, as a stranger would, to change.
+    pub fn sets(&mut self) -> &mut BTreeMap<SetName, Set> {
+        &mut self.sets
+    }
+
+    /// Our chains of a family, typed.
+    pub fn chains(&self, family: Family) -> Chains {
+        super::Actual::read(&mut self.clone()).map(|actual| actual.chains(family)).unwrap_or_default()
+    }
+
+    fn restore(&mut self, family: Family, text: &str) -> Result<(), KernelError> {
+        let mut table = self.tables.get(&family).cloned().unwrap_or_default();
+        for line in text.lines() {
+            self.restore_line(&mut table, line).map_err(|reason| refused(line, reason))?;
+        }
+        for (chain, rules) in &table {
+            for rule in rules {
+                self.check(&table, family, rule)
+                    .map_err(|reason| refused(&format!("-A {chain} {rule}"), reason))?;
+            }
+        }
+        self.tables.insert(family, table);
+        Ok(())
+    }
+
+    fn restore_line(
+        &self,
+        table: &mut BTreeMap<String, Vec<String>>,
+        line: &str,
+    ) -> Result<(), &'static str> {
+        let mut words = line.splitn(3, ' ');
+        let (verb, name, rest) = (words.next().unwrap_or_default(), words.next(), words.next());
+        match (verb, name, rest) {
+            ("*filter" | "COMMIT", None, None) => {}
+            ("-A", Some(name), Some(rule)) => table.get_mut(name).ok_or("no chain")?.push(rule.into()),
+            ("-I", Some(name), Some(rule)) => {
+                let rule = rule.strip_prefix("1 ").ok_or("only position 1 is known")?;
+                table.get_mut(name).ok_or("no chain")?.insert(0, rule.into());
+            }
+            ("-D", Some(name), Some(rule)) => {
+                let rules = table.get_mut(name).ok_or("no chain")?;
+                let at = rules.iter().position(|there| there == rule).ok_or("no such rule")?;
+                rules.remove(at);
+            }
+            ("-X", Some(name), None) => {
+                if table.get(name).ok_or("no chain")?.iter().len() > 0 {
+                    return Err("chain is not empty");
+                }
+                table.remove(name);
+            }
+            (declared, Some("-"), Some("[0:0]")) if declared.starts_with(':') => {
+                table.insert(declared[1..].into(), Vec::new());
+            }
+            _ => return Err("unknown line"),
+        }
+        Ok(())
+    }
+
+    /// Refuses a rule that names a chain or set which isn't there, or a set of the other family.
+    fn check(
+        &self,
+        table: &BTreeMap<String, Vec<String>>,
+        family: Family,
+        rule: &str,
+    ) -> Result<(), &'static str> {
+        let Ok(rule) = parse_rule(rule) else { return Ok(()) };
+        if let Target::Jump(chain) = &rule.target
+            && owns_chain(chain.as_str())
+            && !table.contains_key(chain.as_str())
+        {
+            return Err("target chain does not exist");
+        }
+        for condition in &rule.matches {
+            if let Match::Set(name, _) = condition {
+                let set = self.sets.get(name).ok_or("set does not exist")?;
+                if set.kind.family != family {
+                    return Err("set is of the other family");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_referenced(&self, name: &SetName) -> bool {
+        let rules = self.tables.values().flat_map(BTreeMap::values).flatten();
+        let mut parsed = rules.filter_map(|rule| parse_rule(rule).ok());
+        parsed.any(|rule| {
+            rule.matches.iter().any(|condition| matches!(condition, Match::Set(set, _) if set == name))
+        })
+    }
+
+    fn check_elements<'a>(
+        &self,
+        set: &Set,
+        mut elements: impl Iterator<Item = &'a Element>,
+    ) -> Result<(), &'static str> {
+        let fits = |element: &&Element| {
+            let (of, address) = match element {
+                Element::Address(address) => (Type::HashIp, *address),
+                Element::Net { net, .. } if net.prefix_len() == 0 => return false,
+                Element::Net { net, .. } => (Type::HashNet, net.addr()),
+                Element::AddressPort(address, ..) => (Type::HashIpPort, *address),
+            };
+            set.kind.of == of && set.kind.family == Family::of(address)
+        };
+        if elements.all(|element| fits(&element)) { Ok(()) } else { Err("an element does not fit the set") }
+    }
+
+    fn change_set(&mut self, step: &Step) -> Result<(), (String, &'static str)> {
+        match step {
+            Step::CreateSet(name, set) => {
+                let blame = |reason| (name.to_string(), reason);
+                if self.sets.contains_key(name) {
+                    return Err(blame("it exists"));
+                }
+                self.check_elements(set, set.elements.iter()).map_err(blame)?;
+                self.sets.insert(name.clone(), set.clone());
+            }
+            Step::ReplaceSet(name, set) => {
+                let blame = |reason| (name.to_string(), reason);
+                let there = self.sets.get(name).ok_or(blame("it does not exist"))?;
+                if there.kind != set.kind {
+                    return Err(blame("kinds differ"));
+                }
+                self.check_elements(set, set.elements.iter()).map_err(blame)?;
+                self.sets.insert(name.clone(), set.clone());
+            }
+            Step::AddElements(name, _, elements) => {
+                let blame = |reason| (name.to_string(), reason);
+                let there = self.sets.get(name).ok_or(blame("it does not exist"))?;
+                self.check_elements(there, elements.iter()).map_err(blame)?;
+                self.sets.entry(name.clone()).and_modify(|set| set.elements.extend(elements));
+                self.tally.elements += elements.len() as u64;
+            }
+            Step::RemoveElements(name, _, elements) => {
+                let there = self.sets.get_mut(name).ok_or((name.to_string(), "it does not exist"))?;
+                there.elements.retain(|element| !elements.contains(element));
+                self.tally.elements += elements.len() as u64;
+            }
+            Step::DestroySet(name) => {
+                if self.is_referenced(name) {
+                    return Err((name.to_string(), "it is in use by a rule"));
+                }
+                self.sets.remove(name).ok_or((name.to_string(), "it does not exist"))?;
+            }
+            Step::Restore(..) => {}
+        }
+        Ok(())
+    }
+}
+
+fn refused(line: &str, reason: &str) -> KernelError {
+    KernelError::Program {
+        program: "iptables-restore".into(),
+        status: "refused by the fake kernel".into(),
+        stderr: reason.into(),
+        line: Some(line.into()),
+    }
+}
+
+impl Kernel for Fake {
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        self.tally.processes += 1;
+        Ok(TableText { chains: self.tables.get(&family).cloned().unwrap_or_default() })
+    }
+
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        let own = self.sets.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+        Ok(own.map(|(name, set)| (name.clone(), set.clone())).collect())
+    }
+
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
+        if let Some(left) = &mut self.fail_after {
+            let Some(fewer) = left.checked_sub(1) else {
+                self.fail_after = None;
+                return Err(refused(&format!("{step:?}"), "told to fail"));
+            };
+            *left = fewer;
+        }
+        if let Step::Restore(family, restore) = step {
+            self.tally.processes += 1;
+            self.tally.restores += 1;
+            return self.restore(*family, &restore.text);
+        }
+        self.tally.netlink_writes += 1;
+        self.change_set(step).map_err(|(set, reason)| KernelError::Set {
+            act: "change",
+            set,
+            reason: reason.into(),
+            code: 0,
+        })
+    }
+
+    fn connections(&mut self, _family: Family) -> Result<Vec<Connection>, KernelError> {
+        Ok(Vec::new())
+    }
+
+    fn forget(&mut self, _connection: &Connection) -> Result<(), KernelError> {
+        self.tally.forgotten += 1;
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl Membership for Fake {
+    fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
+        self.sets.get(name).is_some_and(|set| set.contains(address, port))
+    }
+}

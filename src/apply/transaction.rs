@@ -1,0 +1,143 @@
+//! Edits of the kernel, in an order in which it is safe to stop after any of them.
+
+use super::{RestoreText, Step};
+use crate::net::Family;
+use crate::netfilter::ipset::{Element, Kind, Set};
+use crate::netfilter::iptables::Rule;
+use crate::netfilter::{ChainName, Hook, Role, SetName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// Collects edits in any order and puts them into the one order that never opens what both the old state and the
+/// new one refuse, wherever it stops:
+///
+/// 1. sets that no rule knows yet are made and filled;
+/// 2. addresses are added to sets that isolate: without a hook that changes nothing;
+/// 3. addresses leave the sets that allow: that can only refuse more;
+/// 4. the rules change, a family at a time, each in one transaction of the kernel;
+/// 5. addresses join the sets that allow: the rules that ask them are in force;
+/// 6. addresses leave the sets that isolate: their hooks are gone;
+/// 7. sets that no rule knows any more are destroyed.
+#[derive(Debug, Default)]
+pub(super) struct TransactionBuilder {
+    created: BTreeMap<SetName, Set>,
+    replaced: BTreeMap<SetName, Set>,
+    elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
+    restores: BTreeMap<Family, Restore>,
+    destroyed: BTreeSet<SetName>,
+}
+
+#[derive(Debug, Default)]
+struct Elements {
+    come: BTreeSet<Element>,
+    go: BTreeSet<Element>,
+}
+
+#[derive(Debug, Default)]
+struct Restore {
+    chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
+    unhooked: Vec<(String, String)>,
+    hooked: Vec<Hook>,
+}
+
+impl TransactionBuilder {
+    pub(super) fn create_set(&mut self, name: SetName, set: Set) {
+        self.created.insert(name, set);
+    }
+
+    pub(super) fn replace_set(&mut self, name: SetName, set: Set) {
+        self.replaced.insert(name, set);
+    }
+
+    pub(super) fn change_element(
+        &mut self,
+        name: &SetName,
+        kind: Kind,
+        role: Role,
+        element: Element,
+        comes: bool,
+    ) {
+        let entry = self.elements.entry((role, name.clone()));
+        let (_, elements) = entry.or_insert_with(|| (kind, Elements::default()));
+        if comes {
+            elements.come.insert(element);
+        } else {
+            elements.go.insert(element);
+        }
+    }
+
+    pub(super) fn write_chain(&mut self, family: Family, name: ChainName, rules: Vec<Rule>) {
+        self.restores.entry(family).or_default().chains.insert(name, Some(rules));
+    }
+
+    pub(super) fn remove_chain(&mut self, family: Family, name: ChainName) {
+        self.restores.entry(family).or_default().chains.insert(name, None);
+    }
+
+    /// Puts a hook at the head of its built-in chain.
+    pub(super) fn hook(&mut self, family: Family, hook: Hook) {
+        self.restores.entry(family).or_default().hooked.push(hook);
+    }
+
+    /// Takes a jump, given as its rule's text, out of a built-in chain.
+    pub(super) fn unhook(&mut self, family: Family, builtin: &str, rule: &str) {
+        self.restores.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
+    }
+
+    pub(super) fn destroy_set(&mut self, name: SetName) {
+        self.destroyed.insert(name);
+    }
+
+    pub(super) fn steps(self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        steps.extend(self.created.into_iter().map(|(name, set)| Step::CreateSet(name, set)));
+        steps.extend(self.replaced.into_iter().map(|(name, set)| Step::ReplaceSet(name, set)));
+        let add = |role: Role| {
+            let own = self.elements.iter().filter(move |((own, _), _)| *own == role);
+            let own = own.filter(|(_, (_, elements))| !elements.come.is_empty());
+            own.map(|((_, name), (kind, elements))| {
+                Step::AddElements(name.clone(), *kind, elements.come.clone())
+            })
+        };
+        let remove = |role: Role| {
+            let own = self.elements.iter().filter(move |((own, _), _)| *own == role);
+            let own = own.filter(|(_, (_, elements))| !elements.go.is_empty());
+            own.map(|((_, name), (kind, elements))| {
+                Step::RemoveElements(name.clone(), *kind, elements.go.clone())
+            })
+        };
+        steps.extend(add(Role::Isolates));
+        steps.extend(remove(Role::Allows));
+        steps
+            .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
+        steps.extend(add(Role::Allows));
+        steps.extend(remove(Role::Isolates));
+        steps.extend(self.destroyed.into_iter().map(Step::DestroySet));
+        steps
+    }
+}
+
+impl Restore {
+    fn text(self) -> RestoreText {
+        let mut text = String::from("*filter\n");
+        for name in self.chains.keys() {
+            let _ = writeln!(text, ":{name} - [0:0]");
+        }
+        for (name, rules) in &self.chains {
+            for rule in rules.iter().flatten() {
+                let _ = writeln!(text, "-A {name} {rule}");
+            }
+        }
+        for (builtin, rule) in &self.unhooked {
+            let _ = writeln!(text, "-D {builtin} {rule}");
+        }
+        for hook in &self.hooked {
+            let _ = writeln!(text, "-I {} 1 -j {}", hook.builtin, hook.chain);
+        }
+        for name in self.chains.iter().filter(|(_, rules)| rules.is_none()).map(|(name, _)| name) {
+            let _ = writeln!(text, "-X {name}");
+        }
+        text.push_str("COMMIT\n");
+        RestoreText { text, writes: self.chains.into_keys().collect() }
+    }
+}
