@@ -7,3 +7,4 @@ pub mod net;
 pub mod netfilter;
 pub mod ownership;
 pub mod render;
+pub mod source;

@@ -1,0 +1,165 @@
+//! IPBlock.
+
+use super::{Path, Refusals, reason};
+use crate::api;
+use crate::model::Block;
+use crate::net::{Family, IpNet};
+use std::net::IpAddr;
+
+/// Lowers a block, or refuses it whole: a block without one of its exceptions would allow too much.
+pub(super) fn block(from: &api::IpBlock, path: &Path<'_>, refusals: &mut Refusals) -> Option<Block> {
+    let known = !refusals.refuse_unknown(path, &from.unknown);
+    let cidr = match cidr(&from.cidr) {
+        Ok(cidr) => Some(cidr),
+        Err(fault) => {
+            refusals.refuse(&path.field("cidr"), reason::BAD_CIDR, fault);
+            None
+        }
+    };
+    let except_path = path.field("except");
+    let mut except = Vec::new();
+    let mut sound = known;
+    for (index, text) in from.except.iter().flatten().enumerate() {
+        match exception(text, cidr) {
+            Ok(net) => except.push(net),
+            Err(fault) => {
+                refusals.refuse(&except_path.index(index), reason::BAD_EXCEPT, fault);
+                sound = false;
+            }
+        }
+    }
+    cidr.filter(|_| sound).map(|cidr| Block { cidr, except })
+}
+
+/// Reads one exception; `outer` is the block it belongs to, if that could be read.
+fn exception(text: &str, outer: Option<IpNet>) -> Result<IpNet, String> {
+    let net = cidr(text)?;
+    match outer {
+        Some(outer) if !outer.contains(&net) || outer.prefix_len() >= net.prefix_len() => {
+            Err(format!("`{text}` does not lie strictly inside `{outer}`: except only parts of the block"))
+        }
+        Some(_) | None => Ok(net),
+    }
+}
+
+/// Reads a prefix and clears its host bits, as the API server reads it.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let fault = |what: &str| format!("`{text}` is not a CIDR: {what}");
+    if text.is_empty() {
+        return Err("cidr is missing: write an address and a prefix length, such as 10.0.0.0/24".to_owned());
+    }
+    let Some((address, length)) = text.split_once('/') else {
+        return Err(match text.parse::<IpAddr>() {
+            Ok(address) => {
+                fault(&format!("write `{address}/{}` for this one address", Family::of(address).bits()))
+            }
+            Err(_) => fault("write an address and a prefix length, such as 10.0.0.0/24"),
+        });
+    };
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| fault("the part before `/` must be an IPv4 or IPv6 address, without leading zeros"))?;
+    if matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return Err(fault("IPv4-mapped IPv6 addresses are not accepted; write the IPv4 prefix itself"));
+    }
+    let bits = Family::of(address).bits();
+    let length = Some(length)
+        .filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|length| *length == "0" || !length.starts_with('0'))
+        .and_then(|length| length.parse::<u8>().ok())
+        .filter(|length| *length <= bits)
+        .ok_or_else(|| fault(&format!("the prefix length must be a number from 0 to {bits}")))?;
+    IpNet::new(address, length).map(|net| net.trunc()).map_err(|error| fault(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cidr: &str, except: &[&str]) -> Result<String, Vec<String>> {
+        let from = api::IpBlock {
+            cidr: cidr.to_owned(),
+            except: Some(except.iter().map(|text| text.to_string()).collect()),
+            ..api::IpBlock::default()
+        };
+        let mut refusals = Refusals::default();
+        match block(&from, &Path::Root.field("ipBlock"), &mut refusals) {
+            Some(block) => {
+                assert_eq!(refusals.0, vec![]);
+                let except: Vec<_> = block.except.iter().map(ToString::to_string).collect();
+                Ok(format!("{} - {}", block.cidr, except.join(" ")))
+            }
+            None => Err(refusals.0.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn host_bits_are_cleared() {
+        assert_eq!(read("10.1.2.3/8", &["10.1.2.3/16"]), Ok("10.0.0.0/8 - 10.1.0.0/16".to_owned()));
+        assert_eq!(read("FD00::1/64", &["fd00::1/128"]), Ok("fd00::/64 - fd00::1/128".to_owned()));
+        assert_eq!(read("0.0.0.0/0", &["10.0.0.0/8"]), Ok("0.0.0.0/0 - 10.0.0.0/8".to_owned()));
+        assert_eq!(read("::/0", &[]), Ok("::/0 - ".to_owned()));
+    }
+
+    #[test]
+    fn cidr_that_is_none_refuses_the_block() {
+        for text in [
+            "",
+            "/",
+            "10.0.0.0/",
+            "/8",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "10.0.0/8",
+            "010.0.0.0/8",
+            "10.0.0.0/8/8",
+            " 10.0.0.0/8",
+            "10.0.0.0/255.0.0.0",
+            "fe80::1%eth0/64",
+            "::ffff:10.0.0.0/104",
+            "example.org/8",
+            "10.0.0.1",
+        ] {
+            let refusals = read(text, &[]).unwrap_err();
+            assert_eq!(refusals.len(), 1, "{text}");
+            assert!(refusals.iter().all(|refusal| refusal.starts_with("ipBlock.cidr: ")), "{refusals:?}");
+        }
+    }
+
+    #[test]
+    fn complaint_about_a_cidr_says_what_to_write() {
+        assert_eq!(
+            read("10.0.0.0/33", &[]).unwrap_err(),
+            ["ipBlock.cidr: `10.0.0.0/33` is not a CIDR: the prefix length must be a number from 0 to 32"]
+        );
+        assert_eq!(
+            read("10.0.0.1", &[]).unwrap_err(),
+            ["ipBlock.cidr: `10.0.0.1` is not a CIDR: write `10.0.0.1/32` for this one address"]
+        );
+        assert_eq!(
+            read("", &[]).unwrap_err(),
+            ["ipBlock.cidr: cidr is missing: write an address and a prefix length, such as 10.0.0.0/24"]
+        );
+    }
+
+    #[test]
+    fn bad_exception_refuses_the_whole_block() {
+        for except in ["11.0.0.0/16", "10.0.0.0/8", "10.0.0.0/7", "fd00::/64", "nonsense", ""] {
+            let refusals = read("10.0.0.0/8", &["10.1.0.0/16", except]).unwrap_err();
+            assert_eq!(refusals.len(), 1, "{except}");
+            assert!(
+                refusals.iter().all(|refusal| refusal.starts_with("ipBlock.except[1]: ")),
+                "{refusals:?}"
+            );
+        }
+        assert_eq!(
+            read("10.0.0.0/8", &["11.0.0.0/16"]).unwrap_err(),
+            [
+                "ipBlock.except[0]: `11.0.0.0/16` does not lie strictly inside `10.0.0.0/8`: except only parts of the block"
+            ]
+        );
+    }
+}

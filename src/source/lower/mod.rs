@@ -1,0 +1,44 @@
+//! From the API's shapes to the model: the place where the letter of the API lives.
+//!
+//! Comes in: `api` objects as someone wrote them. Goes out: `model` objects with every default filled in, and a
+//! `Refusal` for each part that the API server would not have accepted. A refused part allows nothing; it never
+//! widens what the rest allows, and the rest stays in force. Pure: it reads no file, clock or cluster.
+
+mod block;
+mod label;
+mod pod;
+mod policy;
+mod port;
+pub mod reason;
+mod selector;
+
+pub use pod::{namespace, pod};
+pub use policy::policy;
+
+use super::path::Path;
+use crate::api::Unknown;
+use crate::model::Refusal;
+
+/// The namespace of a namespaced object that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The label that the API server sets on every namespace, with the namespace's name.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The parts refused so far.
+#[derive(Default)]
+struct Refusals(Vec<Refusal>);
+
+impl Refusals {
+    fn refuse(&mut self, path: &Path<'_>, reason: &'static str, message: String) {
+        self.0.push(Refusal { path: path.to_string(), reason, message });
+    }
+
+    /// Refuses the part at `path` if it has a key that this version of the API does not; says whether it had.
+    fn refuse_unknown(&mut self, path: &Path<'_>, unknown: &Unknown) -> bool {
+        let Some(key) = unknown.first() else { return false };
+        let message = format!("unknown field `{key}`: remove it or correct its spelling");
+        self.refuse(&path.field(key), reason::UNKNOWN_FIELD, message);
+        true
+    }
+}

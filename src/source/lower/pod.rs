@@ -1,0 +1,256 @@
+//! Pod and Namespace.
+
+use super::{DEFAULT_NAMESPACE, NAMESPACE_NAME_LABEL, Path, Refusals, port, reason};
+use crate::api;
+use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Pod, PodKey, Refusal};
+use std::net::IpAddr;
+
+/// Lowers a namespace. It always carries the label `kubernetes.io/metadata.name`.
+pub fn namespace(from: &api::Namespace) -> Namespace {
+    let name = &from.metadata.name;
+    let mut labels = from.metadata.labels.clone().unwrap_or_default();
+    labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.clone());
+    let terminating =
+        from.metadata.deletion_timestamp.is_some() || from.status.phase.as_deref() == Some("Terminating");
+    Namespace { name: NamespaceName::new(name), labels: Labels::new(&labels), terminating }
+}
+
+/// Lowers a pod, and lists what of it could not be understood: such an address or port is left out.
+///
+/// A pod on its node's network, or one that has finished, has no addresses of its own.
+pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
+    let mut refusals = Refusals::default();
+    let namespace = from.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let labels = from.metadata.labels.as_ref().map(Labels::new).unwrap_or_default();
+    let pod = Pod {
+        key: PodKey::new(namespace, &from.metadata.name),
+        node: from.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
+        labels,
+        ports: ports(&from.spec, &mut refusals),
+        addresses: addresses(from, &mut refusals),
+    };
+    (pod, refusals.0)
+}
+
+fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
+    let finished = matches!(from.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if finished || from.spec.host_network == Some(true) {
+        return Vec::new();
+    }
+    let status = Path::Root.field("status");
+    let list = status.field("podIPs");
+    let mut addresses = Vec::new();
+    let mut add = |text: &str, path: &Path<'_>| match text.parse::<IpAddr>() {
+        // The kubelet reports "" for an address that the runtime has not told yet.
+        _ if text.is_empty() => {}
+        Ok(address) => {
+            let address = address.to_canonical();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Err(_) => {
+            let message =
+                format!("`{text}` is not an address: write an IPv4 or IPv6 address without a prefix length");
+            refusals.refuse(path, reason::BAD_ADDRESS, message);
+        }
+    };
+    for (index, pod_ip) in from.status.pod_ips.iter().enumerate() {
+        add(&pod_ip.ip, &list.index(index).field("ip"));
+    }
+    if let (true, Some(text)) = (from.status.pod_ips.is_empty(), &from.status.pod_ip) {
+        add(text, &status.field("podIP"));
+    }
+    addresses
+}
+
+fn ports(from: &api::PodSpec, refusals: &mut Refusals) -> Vec<NamedPort> {
+    let spec = Path::Root.field("spec");
+    let mut ports = Vec::new();
+    for (index, container) in from.containers.iter().enumerate() {
+        container_ports(container, &spec.field("containers").index(index), &mut ports, refusals);
+    }
+    for (index, container) in from.init_containers.iter().enumerate() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            container_ports(container, &spec.field("initContainers").index(index), &mut ports, refusals);
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+fn container_ports(
+    from: &api::Container,
+    path: &Path<'_>,
+    ports: &mut Vec<NamedPort>,
+    refusals: &mut Refusals,
+) {
+    let list = path.field("ports");
+    for (index, from) in from.ports.iter().enumerate() {
+        let path = list.index(index);
+        let protocol = from.protocol.as_deref().filter(|protocol| !protocol.is_empty());
+        let protocol = port::protocol(protocol, &path, refusals);
+        let number = port::number(from.container_port, &path.field("containerPort"), refusals);
+        let Some(name) = from.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        if let Some(fault) = port::name_fault(name) {
+            let message = format!("`{name}` cannot be a port's name: {fault}");
+            refusals.refuse(&path.field("name"), reason::BAD_PORT, message);
+            continue;
+        }
+        if let (Some(protocol), Some(port)) = (protocol, number) {
+            ports.push(NamedPort { name: name.into(), protocol, port });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+    use serde_json::{Value, json};
+
+    fn lowered(object: Value) -> (Pod, Vec<Refusal>) {
+        pod(&serde_json::from_value(object).unwrap())
+    }
+
+    fn addresses(spec: Value, status: Value) -> Vec<String> {
+        let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}));
+        assert_eq!(refusals, vec![]);
+        pod.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    fn dual() -> Value {
+        json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "10.0.0.1"}]})
+    }
+
+    #[test]
+    fn pod_without_namespace_lives_in_default() {
+        let (pod, _) =
+            lowered(json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": {"nodeName": "a"}}));
+        assert_eq!(pod.key, PodKey::new("default", "p"));
+        assert_eq!(pod.node.as_deref(), Some("a"));
+        assert_eq!(pod.labels.get("app"), Some("web"));
+    }
+
+    #[test]
+    fn pod_that_is_not_scheduled_has_no_node() {
+        for spec in [json!({}), json!({"nodeName": ""}), json!({"nodeName": null})] {
+            assert_eq!(lowered(json!({"metadata": {"name": "p"}, "spec": spec})).0.node, None);
+        }
+    }
+
+    #[test]
+    fn each_address_is_kept_once() {
+        assert_eq!(addresses(json!({}), dual()), ["10.0.0.1", "fd00::1"]);
+    }
+
+    #[test]
+    fn pod_ip_stands_in_for_missing_pod_ips() {
+        assert_eq!(addresses(json!({}), json!({"podIP": "10.0.0.1"})), ["10.0.0.1"]);
+        assert_eq!(addresses(json!({}), json!({"podIP": ""})), [""; 0]);
+        assert_eq!(addresses(json!({}), json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn pod_on_its_nodes_network_has_no_addresses_of_its_own() {
+        assert_eq!(addresses(json!({"hostNetwork": true}), dual()), [""; 0]);
+        assert_eq!(addresses(json!({"hostNetwork": false}), dual()).len(), 2);
+    }
+
+    #[test]
+    fn finished_pod_has_given_its_addresses_back() {
+        for (phase, count) in
+            [("Succeeded", 0), ("Failed", 0), ("Pending", 2), ("Running", 2), ("Unknown", 2)]
+        {
+            let mut status = dual();
+            status["phase"] = json!(phase);
+            assert_eq!(addresses(json!({}), status).len(), count, "{phase}");
+        }
+    }
+
+    #[test]
+    fn terminating_pod_keeps_its_addresses() {
+        let metadata = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert_eq!(lowered(json!({"metadata": metadata, "status": dual()})).0.addresses.len(), 2);
+    }
+
+    #[test]
+    fn address_that_is_none_is_left_out_and_reported() {
+        let status = json!({"podIPs": [{"ip": "10.0.0.1/24"}, {"ip": "10.0.0.2"}]});
+        let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "status": status}));
+        assert_eq!(pod.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        let message = "status.podIPs[0].ip: `10.0.0.1/24` is not an address: \
+                       write an IPv4 or IPv6 address without a prefix length";
+        assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+    }
+
+    #[test]
+    fn named_ports_are_those_of_containers_that_keep_running() {
+        let port = |name: &str, port: i64| json!({"name": name, "containerPort": port});
+        let (pod, refusals) = lowered(json!({
+            "metadata": {"name": "p"},
+            "spec": {
+                "containers": [
+                    {"name": "a", "ports": [port("http", 80), {"containerPort": 81}]},
+                    {"name": "b", "ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
+                ],
+                "initContainers": [
+                    {"name": "c", "restartPolicy": "Always", "ports": [port("proxy", 15001)]},
+                    {"name": "d", "ports": [port("setup", 9)]},
+                ],
+            },
+        }));
+        assert_eq!(refusals, vec![]);
+        let named = |name: &str, protocol, port| NamedPort { name: name.into(), protocol, port };
+        assert_eq!(pod.ports, {
+            [
+                named("dns", Protocol::Udp, 53),
+                named("http", Protocol::Tcp, 80),
+                named("proxy", Protocol::Tcp, 15001),
+            ]
+        });
+    }
+
+    #[test]
+    fn container_port_that_is_none_is_left_out_and_reported() {
+        let ports = json!([
+            {"name": "zero"},
+            {"name": "big", "containerPort": 70000},
+            {"name": "icmp", "containerPort": 1, "protocol": "ICMP"},
+            {"name": "Upper", "containerPort": 1},
+            {"name": "", "containerPort": 1, "protocol": ""},
+        ]);
+        let (pod, refusals) = lowered(
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "ports": ports}]}}),
+        );
+        assert_eq!(pod.ports, vec![]);
+        let paths: Vec<_> = refusals.iter().map(|refusal| refusal.path.as_str()).collect();
+        assert_eq!(paths, {
+            [
+                "spec.containers[0].ports[0].containerPort",
+                "spec.containers[0].ports[1].containerPort",
+                "spec.containers[0].ports[2].protocol",
+                "spec.containers[0].ports[3].name",
+            ]
+        });
+    }
+
+    #[test]
+    fn namespace_always_carries_its_name_as_a_label() {
+        let lowered = |object: Value| namespace(&serde_json::from_value(object).unwrap());
+        for labels in [json!(null), json!({NAMESPACE_NAME_LABEL: "other"})] {
+            let namespace = lowered(json!({"metadata": {"name": "shop", "labels": labels}}));
+            assert_eq!(namespace.labels.iter().collect::<Vec<_>>(), [(NAMESPACE_NAME_LABEL, "shop")]);
+            assert!(!namespace.terminating);
+        }
+    }
+
+    #[test]
+    fn namespace_is_terminating_by_timestamp_or_phase() {
+        let lowered = |object: Value| namespace(&serde_json::from_value(object).unwrap()).terminating;
+        assert!(lowered(json!({"metadata": {"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"}})));
+        assert!(lowered(json!({"metadata": {"name": "n"}, "status": {"phase": "Terminating"}})));
+        assert!(!lowered(json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}})));
+    }
+}

@@ -1,0 +1,463 @@
+//! NetworkPolicy: which directions it isolates, and what each of its rules allows.
+
+use super::{DEFAULT_NAMESPACE, Path, Refusals, block, port, reason, selector};
+use crate::api;
+use crate::model::{Direction, NamespaceScope, Peer, Peers, Policy, PolicyKey, Ports, Rule, Selector};
+
+/// Lowers a policy. What cannot be understood is listed in its refusals and allows nothing.
+///
+/// A policy whose podSelector cannot be understood selects every pod of its namespace and allows nothing at all.
+pub fn policy(from: &api::NetworkPolicy) -> Policy {
+    let mut refusals = Refusals::default();
+    let namespace = from.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let path = Path::Root.field("spec");
+    let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut refusals);
+    let isolation = Isolation::of(&from.spec, &path, &mut refusals);
+    let mut rules = |direction| match isolation.stance(direction) {
+        Stance::Silent => None,
+        Stance::Closed => Some(Vec::new()),
+        Stance::Ruled => {
+            let rules =
+                rules(&parts(&from.spec, direction), &path.field(list_field(direction)), &mut refusals);
+            Some(if subject.is_some() { rules } else { Vec::new() })
+        }
+    };
+    let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
+    Policy {
+        key: PolicyKey::new(namespace, &from.metadata.name),
+        subject: subject.unwrap_or_else(Selector::everything),
+        ingress,
+        egress,
+        refusals: refusals.0,
+    }
+}
+
+/// What a policy says about one direction.
+#[derive(Clone, Copy)]
+enum Stance {
+    /// Nothing: its pods are not isolated.
+    Silent,
+    /// Its pods are isolated, and its rules allow.
+    Ruled,
+    /// Its pods are isolated, and nothing is allowed.
+    Closed,
+}
+
+struct Isolation {
+    ingress: Stance,
+    egress: Stance,
+}
+
+impl Isolation {
+    fn of(spec: &api::NetworkPolicySpec, path: &Path<'_>, refusals: &mut Refusals) -> Isolation {
+        let types = spec.policy_types.as_deref().unwrap_or_default();
+        if types.is_empty() {
+            // NetworkPolicySpec.policyTypes: "If this field is not specified, it will default based on the existence
+            // of ingress or egress rules; policies that contain an egress section are assumed to affect egress, and
+            // all policies are assumed to affect ingress." SetDefaults_NetworkPolicy counts the egress rules.
+            let egress =
+                if spec.egress.iter().flatten().next().is_some() { Stance::Ruled } else { Stance::Silent };
+            return Isolation { ingress: Stance::Ruled, egress };
+        }
+        let path = path.field("policyTypes");
+        let mut unlisted = Stance::Silent;
+        for (index, word) in types.iter().enumerate() {
+            if Direction::BOTH.into_iter().all(|direction| type_word(direction) != word) {
+                let message = format!(
+                    "unknown policy type `{word}`: write `Ingress` or `Egress`; \
+                     until then the policy isolates its pods in both directions"
+                );
+                refusals.refuse(&path.index(index), reason::BAD_POLICY_TYPE, message);
+                unlisted = Stance::Closed;
+            }
+        }
+        if types.len() > Direction::BOTH.len() {
+            let message = "more than two policy types: list `Ingress` and `Egress` once each".to_owned();
+            refusals.refuse(&path, reason::BAD_POLICY_TYPE, message);
+        }
+        let stance = |direction| match types.iter().any(|word| type_word(direction) == word) {
+            true => Stance::Ruled,
+            false => unlisted,
+        };
+        Isolation { ingress: stance(Direction::Ingress), egress: stance(Direction::Egress) }
+    }
+
+    fn stance(&self, direction: Direction) -> Stance {
+        match direction {
+            Direction::Ingress => self.ingress,
+            Direction::Egress => self.egress,
+        }
+    }
+}
+
+fn type_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "Ingress",
+        Direction::Egress => "Egress",
+    }
+}
+
+fn list_field(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// A rule of either direction.
+struct Parts<'a> {
+    peers_field: &'static str,
+    peers: &'a [api::NetworkPolicyPeer],
+    ports: &'a [api::NetworkPolicyPort],
+    unknown: &'a api::Unknown,
+}
+
+fn parts(spec: &api::NetworkPolicySpec, direction: Direction) -> Vec<Parts<'_>> {
+    match direction {
+        Direction::Ingress => spec.ingress.iter().flatten().map(ingress_parts).collect(),
+        Direction::Egress => spec.egress.iter().flatten().map(egress_parts).collect(),
+    }
+}
+
+fn ingress_parts(rule: &api::NetworkPolicyIngressRule) -> Parts<'_> {
+    Parts {
+        peers_field: "from",
+        peers: rule.from.as_deref().unwrap_or_default(),
+        ports: rule.ports.as_deref().unwrap_or_default(),
+        unknown: &rule.unknown,
+    }
+}
+
+fn egress_parts(rule: &api::NetworkPolicyEgressRule) -> Parts<'_> {
+    Parts {
+        peers_field: "to",
+        peers: rule.to.as_deref().unwrap_or_default(),
+        ports: rule.ports.as_deref().unwrap_or_default(),
+        unknown: &rule.unknown,
+    }
+}
+
+fn rules(from: &[Parts<'_>], path: &Path<'_>, refusals: &mut Refusals) -> Vec<Rule> {
+    let mut rules = Vec::with_capacity(from.len());
+    for (index, parts) in from.iter().enumerate() {
+        let path = path.index(index);
+        let known = !refusals.refuse_unknown(&path, parts.unknown);
+        let peers = peers(parts, &path.field(parts.peers_field), refusals);
+        let ports = ports(parts, &path.field("ports"), refusals);
+        if known {
+            rules.push(Rule { index, peers, ports });
+        }
+    }
+    rules
+}
+
+// NetworkPolicyIngressRule.from: "If this field is empty or missing, this rule matches all sources (traffic not
+// restricted by source)." A list that was not empty stays a list, whatever of it is refused.
+fn peers(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Peers {
+    if from.peers.is_empty() {
+        return Peers::Anywhere;
+    }
+    let lowered = |(index, from)| peer(from, &path.index(index), refusals);
+    Peers::Listed(from.peers.iter().enumerate().filter_map(lowered).collect())
+}
+
+// NetworkPolicyIngressRule.ports: "If this field is empty or missing, this rule matches all ports".
+fn ports(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Ports {
+    if from.ports.is_empty() {
+        return Ports::All;
+    }
+    let lowered = |(index, from)| port::port(from, &path.index(index), refusals);
+    Ports::Listed(from.ports.iter().enumerate().filter_map(lowered).collect())
+}
+
+fn peer(from: &api::NetworkPolicyPeer, path: &Path<'_>, refusals: &mut Refusals) -> Option<Peer> {
+    let known = !refusals.refuse_unknown(path, &from.unknown);
+    let peer = match (&from.ip_block, &from.namespace_selector, &from.pod_selector) {
+        (None, None, None) => {
+            // A misspelt key is already the reason why nothing is left.
+            if known {
+                let message = "the peer names nobody: give it a podSelector, a namespaceSelector or an ipBlock, \
+                               or leave the whole list out to mean everywhere";
+                refusals.refuse(path, reason::EMPTY_PEER, message.to_owned());
+            }
+            None
+        }
+        (Some(from), None, None) => block::block(from, &path.field("ipBlock"), refusals).map(Peer::Block),
+        (Some(_), _, _) => {
+            let message = "ipBlock cannot be combined with a selector: write two peers";
+            refusals.refuse(path, reason::MIXED_PEER, message.to_owned());
+            None
+        }
+        (None, namespaces, pods) => {
+            let scope = match namespaces {
+                None => Some(NamespaceScope::Own),
+                Some(from) => selector::selector(from, &path.field("namespaceSelector"), refusals)
+                    .map(NamespaceScope::Matching),
+            };
+            // NetworkPolicyPeer.podSelector: "if present but empty, it selects all pods"; beside a namespaceSelector
+            // an absent one does the same.
+            let pods = match pods {
+                None => Some(Selector::everything()),
+                Some(from) => selector::selector(from, &path.field("podSelector"), refusals),
+            };
+            scope.zip(pods).map(|(namespaces, pods)| Peer::Pods { namespaces, pods })
+        }
+    };
+    peer.filter(|_| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Block, Demand, PortMatch, Requirement};
+    use crate::net::{PortRange, Protocol};
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+
+    fn lowered(spec: Value) -> Policy {
+        let object = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+        policy(&serde_json::from_value(object).unwrap())
+    }
+
+    fn sound(spec: Value) -> Policy {
+        let policy = lowered(spec);
+        assert_eq!(policy.refusals, vec![]);
+        policy
+    }
+
+    fn refusals(policy: &Policy) -> Vec<(&str, &str)> {
+        policy.refusals.iter().map(|refusal| (refusal.path.as_str(), refusal.reason)).collect()
+    }
+
+    fn app(value: &str) -> Selector {
+        let demand = Demand::In(BTreeSet::from([value.into()]));
+        Selector::new([Requirement { key: "app".into(), demand }])
+    }
+
+    fn own(pods: Selector) -> Peer {
+        Peer::Pods { namespaces: NamespaceScope::Own, pods }
+    }
+
+    fn ingress_peers(peers: Value) -> (Peers, Policy) {
+        let policy = lowered(json!({"ingress": [{"from": peers}]}));
+        let rules = policy.ingress.clone().unwrap();
+        assert_eq!(rules.len(), 1);
+        (rules.into_iter().next().unwrap().peers, policy)
+    }
+
+    #[test]
+    fn policy_without_namespace_lives_in_default() {
+        let object = json!({"metadata": {"name": "p"}});
+        assert_eq!(policy(&serde_json::from_value(object).unwrap()).key, PolicyKey::new("default", "p"));
+    }
+
+    #[test]
+    fn policy_without_rules_isolates_its_pods_for_ingress_only() {
+        for spec in
+            [json!({}), json!({"podSelector": {}}), json!({"ingress": []}), json!({"policyTypes": []})]
+        {
+            let policy = sound(spec);
+            assert_eq!((policy.ingress, policy.egress), (Some(vec![]), None));
+            assert_eq!(policy.subject, Selector::everything());
+        }
+    }
+
+    #[test]
+    fn policy_without_types_isolates_for_egress_if_it_has_an_egress_rule() {
+        assert_eq!(sound(json!({"egress": []})).egress, None);
+        let policy = sound(json!({"egress": [{}]}));
+        let anything = Rule { index: 0, peers: Peers::Anywhere, ports: Ports::All };
+        assert_eq!((policy.ingress, policy.egress), (Some(vec![]), Some(vec![anything])));
+    }
+
+    #[test]
+    fn policy_types_decide_which_rules_are_in_force() {
+        let rules = |types: Value| {
+            let policy = sound(json!({"policyTypes": types, "ingress": [{}], "egress": [{}]}));
+            (policy.ingress.map(|rules| rules.len()), policy.egress.map(|rules| rules.len()))
+        };
+        assert_eq!(rules(json!(["Ingress"])), (Some(1), None));
+        assert_eq!(rules(json!(["Egress"])), (None, Some(1)));
+        assert_eq!(rules(json!(["Egress", "Ingress"])), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn listed_type_without_rules_isolates() {
+        let policy = sound(json!({"policyTypes": ["Ingress", "Egress"]}));
+        assert_eq!((policy.ingress, policy.egress), (Some(vec![]), Some(vec![])));
+    }
+
+    #[test]
+    fn unknown_policy_type_isolates_in_both_directions() {
+        let policy = lowered(json!({"policyTypes": ["Ingress", "egress"], "ingress": [{}], "egress": [{}]}));
+        assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
+        assert_eq!(policy.egress, Some(vec![]));
+        assert_eq!(refusals(&policy), [("spec.policyTypes[1]", reason::BAD_POLICY_TYPE)]);
+        let policy = lowered(json!({"policyTypes": ["Ingres"], "ingress": [{}]}));
+        assert_eq!((&policy.ingress, &policy.egress), (&Some(vec![]), &Some(vec![])));
+        let message = "spec.policyTypes[0]: unknown policy type `Ingres`: write `Ingress` or `Egress`; \
+                       until then the policy isolates its pods in both directions";
+        assert_eq!(policy.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+    }
+
+    #[test]
+    fn more_than_two_policy_types_are_reported() {
+        let policy = lowered(json!({"policyTypes": ["Ingress", "Ingress", "Ingress"], "ingress": [{}]}));
+        assert_eq!(refusals(&policy), [("spec.policyTypes", reason::BAD_POLICY_TYPE)]);
+        assert_eq!((policy.ingress.map(|rules| rules.len()), policy.egress), (Some(1), None));
+    }
+
+    #[test]
+    fn empty_list_of_peers_or_ports_allows_all_of_them() {
+        for rule in [json!({}), json!({"from": [], "ports": []}), json!({"from": null, "ports": null})] {
+            let rules = sound(json!({"ingress": [rule]})).ingress;
+            assert_eq!(rules, Some(vec![Rule { index: 0, peers: Peers::Anywhere, ports: Ports::All }]));
+        }
+    }
+
+    #[test]
+    fn egress_rule_reads_its_peers_from_to() {
+        let rules =
+            sound(json!({"egress": [{"to": [{"podSelector": {"matchLabels": {"app": "db"}}}]}]})).egress;
+        let peers = Peers::Listed(vec![own(app("db"))]);
+        assert_eq!(rules, Some(vec![Rule { index: 0, peers, ports: Ports::All }]));
+        let policy = lowered(json!({"egress": [{"from": []}]}));
+        assert_eq!(policy.egress, Some(vec![]));
+        assert_eq!(refusals(&policy), [("spec.egress[0].from", reason::UNKNOWN_FIELD)]);
+    }
+
+    #[test]
+    fn selectors_of_one_peer_narrow_each_other() {
+        let (peers, policy) = ingress_peers(json!([
+            {"podSelector": {}},
+            {"namespaceSelector": {}},
+            {"namespaceSelector": {"matchLabels": {"app": "a"}}, "podSelector": {"matchLabels": {"app": "b"}}},
+        ]));
+        assert_eq!(policy.refusals, vec![]);
+        let matching =
+            |namespaces, pods| Peer::Pods { namespaces: NamespaceScope::Matching(namespaces), pods };
+        assert_eq!(
+            peers,
+            Peers::Listed(vec![
+                own(Selector::everything()),
+                matching(Selector::everything(), Selector::everything()),
+                matching(app("a"), app("b")),
+            ])
+        );
+    }
+
+    #[test]
+    fn block_peer_keeps_its_exceptions_to_itself() {
+        let (peers, _) = ingress_peers(json!([
+            {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+            {"ipBlock": {"cidr": "10.0.0.0/12"}},
+        ]));
+        let block = |cidr: &str, except: &[&str]| {
+            Peer::Block(Block {
+                cidr: cidr.parse().unwrap(),
+                except: except.iter().map(|net| net.parse().unwrap()).collect(),
+            })
+        };
+        assert_eq!(
+            peers,
+            Peers::Listed(vec![block("10.0.0.0/8", &["10.1.0.0/16"]), block("10.0.0.0/12", &[])])
+        );
+    }
+
+    #[test]
+    fn refused_peers_leave_nobody_rather_than_everybody() {
+        for (peer, path, reason) in [
+            (json!({}), "spec.ingress[0].from[0]", reason::EMPTY_PEER),
+            (json!({"podSelector": null}), "spec.ingress[0].from[0]", reason::EMPTY_PEER),
+            (
+                json!({"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}),
+                "spec.ingress[0].from[0]",
+                reason::MIXED_PEER,
+            ),
+            (
+                json!({"ipBlock": {"cidr": "10.0.0.0/8"}, "namespaceSelector": {}}),
+                "spec.ingress[0].from[0]",
+                reason::MIXED_PEER,
+            ),
+            (
+                json!({"ipBlock": {"cidr": "10.0.0.0"}}),
+                "spec.ingress[0].from[0].ipBlock.cidr",
+                reason::BAD_CIDR,
+            ),
+            (json!({"ipBlock": {}}), "spec.ingress[0].from[0].ipBlock.cidr", reason::BAD_CIDR),
+            (
+                json!({"ipBlock": {"cidr": "10.0.0.0/8", "expect": []}}),
+                "spec.ingress[0].from[0].ipBlock.expect",
+                reason::UNKNOWN_FIELD,
+            ),
+            (
+                json!({"podSelector": {}, "namespaceselector": {}}),
+                "spec.ingress[0].from[0].namespaceselector",
+                reason::UNKNOWN_FIELD,
+            ),
+            (json!({"podselector": {}}), "spec.ingress[0].from[0].podselector", reason::UNKNOWN_FIELD),
+            (
+                json!({"podSelector": {"x": 1}}),
+                "spec.ingress[0].from[0].podSelector.x",
+                reason::UNKNOWN_FIELD,
+            ),
+            (
+                json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+                "spec.ingress[0].from[0].namespaceSelector.matchExpressions[0].values",
+                reason::BAD_VALUES,
+            ),
+        ] {
+            let (peers, policy) = ingress_peers(json!([peer]));
+            assert_eq!(peers, Peers::Listed(vec![]), "{path}");
+            assert_eq!(refusals(&policy), [(path, reason)]);
+        }
+    }
+
+    #[test]
+    fn refused_peer_leaves_the_others_in_force() {
+        let (peers, policy) = ingress_peers(json!([{}, {"podSelector": {"matchLabels": {"app": "web"}}}]));
+        assert_eq!(peers, Peers::Listed(vec![own(app("web"))]));
+        assert_eq!(policy.refusals.len(), 1);
+    }
+
+    #[test]
+    fn refused_ports_leave_none_rather_than_all() {
+        let policy =
+            lowered(json!({"ingress": [{"ports": [{"port": 0}]}, {"ports": [{"port": 0}, {"port": 80}]}]}));
+        let ports: Vec<_> = policy.ingress.iter().flatten().map(|rule| rule.ports.clone()).collect();
+        let http = PortMatch::Numbered(Protocol::Tcp, PortRange::single(80).unwrap());
+        assert_eq!(ports, [Ports::Listed(vec![]), Ports::Listed(vec![http])]);
+        assert_eq!(
+            refusals(&policy),
+            [
+                ("spec.ingress[0].ports[0].port", reason::BAD_PORT),
+                ("spec.ingress[1].ports[0].port", reason::BAD_PORT)
+            ]
+        );
+    }
+
+    #[test]
+    fn rule_with_an_unknown_field_allows_nothing_and_keeps_its_place() {
+        let policy = lowered(json!({"ingress": [{"form": []}, {}]}));
+        let rule = Rule { index: 1, peers: Peers::Anywhere, ports: Ports::All };
+        assert_eq!(policy.ingress, Some(vec![rule]));
+        assert_eq!(refusals(&policy), [("spec.ingress[0].form", reason::UNKNOWN_FIELD)]);
+    }
+
+    #[test]
+    fn policy_whose_subject_is_not_understood_isolates_everyone_and_allows_nothing() {
+        let subject = json!({"matchExpressions": [{"key": "app", "operator": "Is", "values": ["web"]}]});
+        let policy = lowered(json!({
+            "podSelector": subject,
+            "policyTypes": ["Ingress"],
+            "ingress": [{}],
+            "egress": [{}],
+        }));
+        assert_eq!(policy.subject, Selector::everything());
+        assert_eq!((&policy.ingress, &policy.egress), (&Some(vec![]), &None));
+        assert_eq!(
+            refusals(&policy),
+            [("spec.podSelector.matchExpressions[0].operator", reason::UNKNOWN_OPERATOR)]
+        );
+    }
+}

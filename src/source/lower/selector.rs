@@ -1,0 +1,204 @@
+//! metav1.LabelSelector.
+
+use super::{Path, Refusals, label, reason};
+use crate::api;
+use crate::model::{Demand, Requirement, Selector};
+use std::collections::BTreeSet;
+
+/// Lowers a selector, or refuses it whole: a selector without one of its requirements would select too much.
+pub(super) fn selector(
+    from: &api::LabelSelector,
+    path: &Path<'_>,
+    refusals: &mut Refusals,
+) -> Option<Selector> {
+    let mut sound = !refusals.refuse_unknown(path, &from.unknown);
+    let mut requirements = Vec::new();
+    let labels_path = path.field("matchLabels");
+    for (key, value) in from.match_labels.iter().flatten() {
+        let at = labels_path.key(key);
+        sound &= is_key(key, &at, refusals) & is_value(value, &at, refusals);
+        let demand = Demand::In(BTreeSet::from([value.as_str().into()]));
+        requirements.push(Requirement { key: key.as_str().into(), demand });
+    }
+    let expressions_path = path.field("matchExpressions");
+    for (index, expression) in from.match_expressions.iter().flatten().enumerate() {
+        match requirement(expression, &expressions_path.index(index), refusals) {
+            Some(requirement) => requirements.push(requirement),
+            None => sound = false,
+        }
+    }
+    sound.then(|| Selector::new(requirements))
+}
+
+fn requirement(
+    from: &api::LabelSelectorRequirement,
+    path: &Path<'_>,
+    refusals: &mut Refusals,
+) -> Option<Requirement> {
+    let sound_key = is_key(&from.key, &path.field("key"), refusals);
+    let demand = demand(from, path, refusals);
+    let demand = demand.filter(|_| sound_key)?;
+    Some(Requirement { key: from.key.as_str().into(), demand })
+}
+
+fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut Refusals) -> Option<Demand> {
+    let operator = from.operator.as_str();
+    let values_path = path.field("values");
+    let values = from.values.as_deref().unwrap_or_default();
+    match operator {
+        "In" | "NotIn" => {
+            if values.is_empty() {
+                let message = format!("`{operator}` needs values: list at least one");
+                refusals.refuse(&values_path, reason::BAD_VALUES, message);
+                return None;
+            }
+            let mut sound = true;
+            for (index, value) in values.iter().enumerate() {
+                sound &= is_value(value, &values_path.index(index), refusals);
+            }
+            let values = values.iter().map(|value| value.as_str().into()).collect();
+            sound.then(|| if operator == "In" { Demand::In(values) } else { Demand::NotIn(values) })
+        }
+        "Exists" | "DoesNotExist" => {
+            if !values.is_empty() {
+                let message = format!("`{operator}` takes no values: remove them, or write `In` or `NotIn`");
+                refusals.refuse(&values_path, reason::BAD_VALUES, message);
+                return None;
+            }
+            Some(if operator == "Exists" { Demand::Exists } else { Demand::DoesNotExist })
+        }
+        _ => {
+            let message =
+                format!("unknown operator `{operator}`: write `In`, `NotIn`, `Exists` or `DoesNotExist`");
+            refusals.refuse(&path.field("operator"), reason::UNKNOWN_OPERATOR, message);
+            None
+        }
+    }
+}
+
+fn is_key(key: &str, path: &Path<'_>, refusals: &mut Refusals) -> bool {
+    let Some(fault) = label::key_fault(key) else { return true };
+    refusals.refuse(path, reason::BAD_LABEL, format!("`{key}` cannot be a label's key: {fault}"));
+    false
+}
+
+fn is_value(value: &str, path: &Path<'_>, refusals: &mut Refusals) -> bool {
+    let Some(fault) = label::value_fault(value) else { return true };
+    refusals.refuse(path, reason::BAD_LABEL, format!("`{value}` cannot be a label's value: {fault}"));
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(from: Value) -> Result<Selector, Vec<String>> {
+        let from = serde_json::from_value(from).unwrap();
+        let mut refusals = Refusals::default();
+        let selector = selector(&from, &Path::Root.field("podSelector"), &mut refusals);
+        assert_eq!(selector.is_none(), !refusals.0.is_empty());
+        selector.ok_or_else(|| refusals.0.iter().map(ToString::to_string).collect())
+    }
+
+    fn requirement(key: &str, demand: Demand) -> Requirement {
+        Requirement { key: key.into(), demand }
+    }
+
+    fn values(values: &[&str]) -> BTreeSet<Box<str>> {
+        values.iter().map(|value| Box::from(*value)).collect()
+    }
+
+    #[test]
+    fn empty_selector_selects_everything() {
+        for from in [
+            json!({}),
+            json!({"matchLabels": {}}),
+            json!({"matchExpressions": []}),
+            json!({"matchLabels": null}),
+        ] {
+            assert_eq!(read(from), Ok(Selector::everything()));
+        }
+    }
+
+    #[test]
+    fn labels_and_expressions_must_all_hold() {
+        let from = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b", "a"]},
+                {"key": "track", "operator": "NotIn", "values": ["canary"]},
+                {"key": "team", "operator": "Exists"},
+                {"key": "legacy", "operator": "DoesNotExist", "values": []},
+            ],
+        });
+        let expected = Selector::new([
+            requirement("app", Demand::In(values(&["web"]))),
+            requirement("tier", Demand::In(values(&["a", "b"]))),
+            requirement("track", Demand::NotIn(values(&["canary"]))),
+            requirement("team", Demand::Exists),
+            requirement("legacy", Demand::DoesNotExist),
+        ]);
+        assert_eq!(read(from), Ok(expected));
+    }
+
+    #[test]
+    fn in_and_not_in_need_values() {
+        for operator in ["In", "NotIn"] {
+            for expression in [
+                json!({"key": "app", "operator": operator}),
+                json!({"key": "app", "operator": operator, "values": []}),
+            ] {
+                let expected = format!(
+                    "podSelector.matchExpressions[0].values: `{operator}` needs values: list at least one"
+                );
+                assert_eq!(read(json!({"matchExpressions": [expression]})), Err(vec![expected]));
+            }
+        }
+    }
+
+    #[test]
+    fn exists_and_does_not_exist_take_no_values() {
+        for operator in ["Exists", "DoesNotExist"] {
+            let from = json!({"matchExpressions": [{"key": "app", "operator": operator, "values": ["web"]}]});
+            let expected = format!(
+                "podSelector.matchExpressions[0].values: `{operator}` takes no values: remove them, or write `In` or `NotIn`"
+            );
+            assert_eq!(read(from), Err(vec![expected]));
+        }
+    }
+
+    #[test]
+    fn unknown_operator_refuses_the_selector() {
+        let from = json!({"matchExpressions": [{"key": "app", "operator": "in", "values": ["web"]}]});
+        let expected = "podSelector.matchExpressions[0].operator: \
+                        unknown operator `in`: write `In`, `NotIn`, `Exists` or `DoesNotExist`";
+        assert_eq!(read(from), Err(vec![expected.to_owned()]));
+    }
+
+    #[test]
+    fn impossible_label_refuses_the_selector() {
+        let from = json!({
+            "matchLabels": {"app/web/x": "web", "app": "not a label"},
+            "matchExpressions": [{"key": "", "operator": "Exists"}, {"key": "a", "operator": "In", "values": ["b", "-"]}],
+        });
+        let refusals = read(from).unwrap_err();
+        let paths: Vec<_> = refusals.iter().filter_map(|refusal| refusal.split(": ").next()).collect();
+        assert_eq!(paths, {
+            [
+                "podSelector.matchLabels[app]",
+                "podSelector.matchLabels[app/web/x]",
+                "podSelector.matchExpressions[0].key",
+                "podSelector.matchExpressions[1].values[1]",
+            ]
+        });
+    }
+
+    #[test]
+    fn unknown_field_refuses_the_selector() {
+        let from = json!({"matchLabels": {"app": "web"}, "matchlabels": {"tier": "x"}});
+        let expected =
+            "podSelector.matchlabels: unknown field `matchlabels`: remove it or correct its spelling";
+        assert_eq!(read(from), Err(vec![expected.to_owned()]));
+    }
+}

@@ -1,0 +1,60 @@
+//! Where a value stands in an object.
+
+use std::fmt;
+
+/// A path from an object's root, kept on the stack and spelled out only for a complaint.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    /// The object itself.
+    Root,
+    /// A field that the API defines.
+    Field(&'a Path<'a>, &'a str),
+    /// A key that the user chose, such as a label's.
+    Key(&'a Path<'a>, &'a str),
+    /// A place in a list, from 0.
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    pub(super) fn field<'a>(&'a self, name: &'a str) -> Path<'a> {
+        Path::Field(self, name)
+    }
+
+    pub(super) fn key<'a>(&'a self, key: &'a str) -> Path<'a> {
+        Path::Key(self, key)
+    }
+
+    pub(super) fn index(&self, index: usize) -> Path<'_> {
+        Path::Index(self, index)
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    /// `spec.ingress[0].from[1].podSelector.matchLabels[app]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Field(Path::Root, name) => f.write_str(name),
+            Path::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Path::Key(parent, key) => write!(f, "{parent}[{key}]"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_reads_like_the_field_it_points_to() {
+        let spec = Path::Root.field("spec");
+        let ingress = spec.field("ingress");
+        let rule = ingress.index(0);
+        let labels = rule.field("matchLabels");
+        assert_eq!(Path::Root.to_string(), "");
+        assert_eq!(labels.key("app.kubernetes.io/name").to_string(), {
+            "spec.ingress[0].matchLabels[app.kubernetes.io/name]"
+        });
+    }
+}
