@@ -1,0 +1,6 @@
+//! What a policy means for one connection, and why.
+//!
+//! Comes in: a cluster and a flow. Goes out: a verdict. This room reads facts and changes none; its oracle knows
+//! the NetworkPolicy API and nothing of plans, chains or sets, so that it can judge those who do.
+
+pub mod oracle;

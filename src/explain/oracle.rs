@@ -1,0 +1,269 @@
+//! The oracle: the NetworkPolicy API's own sentences, read literally.
+//!
+//! Comes in: objects as the API gives them, and one flow. Goes out: whether the policies allow it. The oracle is
+//! slow and plain, and shares no thought with the compiler: where the two disagree, one of them is wrong. Quoted
+//! comments are sentences of the API's field documentation.
+
+mod label;
+mod peer;
+mod pod;
+mod port;
+
+use crate::api::{Namespace, NetworkPolicy, Pod};
+use crate::model::Direction;
+use crate::net::{Family, Protocol};
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// Everything the API knows that can decide a flow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// The namespaces, in any order.
+    pub namespaces: Vec<Namespace>,
+    /// The pods; [`End::Pod`] counts in this list.
+    pub pods: Vec<Pod>,
+    /// The policies, in any order.
+    pub policies: Vec<NetworkPolicy>,
+}
+
+/// One end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The pod at this index of [`World::pods`].
+    Pod(usize),
+    /// Whoever has this address; a pod, if one has it.
+    Address(IpAddr),
+    /// A node itself, not one of its pods.
+    Node {
+        /// The node's name, as in a pod's `spec.nodeName`.
+        name: String,
+        /// The address by which it speaks or is spoken to.
+        address: IpAddr,
+    },
+}
+
+/// A connection that somebody opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opens it.
+    pub source: End,
+    /// Whom it is for, after any Service address was translated.
+    pub destination: End,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The destination's port.
+    pub port: u16,
+    /// The family of addresses it uses.
+    pub family: Family,
+}
+
+/// What the policies say of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass.
+    Allowed,
+    /// It may not.
+    Refused {
+        /// The direction that refuses: the source's egress is asked first.
+        by: Direction,
+        /// The policies that isolate the pod in that direction (`namespace/name`); none of them allows the flow.
+        isolated_by: Vec<String>,
+    },
+}
+
+/// Why a flow cannot exist, so that no verdict applies.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Impossible {
+    /// The index points past the list.
+    #[error("cannot judge a flow of pod {index}: the world has {pods} pods")]
+    NoSuchPod {
+        /// The index asked for.
+        index: usize,
+        /// How many pods there are.
+        pods: usize,
+    },
+    /// The pod's containers have ended.
+    #[error("cannot judge a flow of pod {pod}: it has finished, so nothing of it sends or listens")]
+    Finished {
+        /// `namespace/name`.
+        pod: String,
+    },
+    /// The pod has no address of the flow's family.
+    #[error("cannot judge an {family} flow of pod {pod}: it has no {family} address")]
+    NoAddress {
+        /// `namespace/name`.
+        pod: String,
+        /// The flow's family.
+        family: Family,
+    },
+    /// An address of one family was put into a flow of the other.
+    #[error("cannot judge an {family} flow of {address}: the address is of the other family")]
+    WrongFamily {
+        /// The address.
+        address: IpAddr,
+        /// The flow's family.
+        family: Family,
+    },
+}
+
+/// One end of a flow, found in the world.
+struct Party<'w> {
+    /// Its address.
+    address: IpAddr,
+    /// The pods that have this address; none for a node or a stranger, two for the moment in which one takes over
+    /// the address of another.
+    pods: Vec<&'w Pod>,
+    /// The node, if this is a node itself.
+    node: Option<&'w str>,
+}
+
+/// Judges a flow.
+///
+/// # Errors
+/// [`Impossible`] when one of the ends cannot take part in such a flow.
+pub fn decide(world: &World, flow: &Flow) -> Result<Verdict, Impossible> {
+    let source = world.find(&flow.source, flow.family)?;
+    let destination = world.find(&flow.destination, flow.family)?;
+    // "a pod cannot block access to itself" (Network Policies, the concept page).
+    if source.address == destination.address {
+        return Ok(Verdict::Allowed);
+    }
+    let connection = Connection {
+        world,
+        source: &source,
+        destination: &destination,
+        protocol: flow.protocol,
+        port: flow.port,
+    };
+    // "For a connection from a source pod to a destination pod to be allowed, both the egress policy on the source
+    // pod and the ingress policy on the destination pod need to allow the connection."
+    for direction in [Direction::Egress, Direction::Ingress] {
+        if let Some(isolated_by) = connection.refusal(direction) {
+            return Ok(Verdict::Refused { by: direction, isolated_by });
+        }
+    }
+    Ok(Verdict::Allowed)
+}
+
+/// A flow whose ends were found.
+struct Connection<'w> {
+    world: &'w World,
+    source: &'w Party<'w>,
+    destination: &'w Party<'w>,
+    protocol: Protocol,
+    port: u16,
+}
+
+impl Connection<'_> {
+    /// The policies that refuse the connection in this direction, or nothing when they let it pass.
+    fn refusal(&self, direction: Direction) -> Option<Vec<String>> {
+        let (subject, other) = match direction {
+            Direction::Egress => (self.source, self.destination),
+            Direction::Ingress => (self.destination, self.source),
+        };
+        subject.pods.iter().find_map(|pod| {
+            // NetworkPolicySpec.ingress: traffic is allowed "if the traffic source is the pod's local node". The way
+            // back, a pod to its own node, is not governed in this project.
+            if other.node.is_some() && other.node == pod.spec.node_name.as_deref() {
+                return None;
+            }
+            let isolating: Vec<&NetworkPolicy> =
+                self.world.policies.iter().filter(|policy| isolates(policy, pod, direction)).collect();
+            // "By default, a pod is non-isolated"; once isolated, the allow lists of its policies add up.
+            let allowed =
+                isolating.is_empty() || isolating.iter().any(|policy| self.allowed_by(policy, direction));
+            (!allowed).then(|| isolating.iter().map(|policy| key(policy)).collect())
+        })
+    }
+
+    /// Whether one of the policy's rules allows the connection.
+    fn allowed_by(&self, policy: &NetworkPolicy, direction: Direction) -> bool {
+        // A subject that can't be understood isolates, and allows nothing.
+        if !label::is_valid(&policy.spec.pod_selector) {
+            return false;
+        }
+        match direction {
+            // NetworkPolicySpec.ingress: "If this field is empty then this NetworkPolicy does not allow any traffic".
+            Direction::Ingress => policy.spec.ingress.iter().flatten().any(|rule| {
+                // NetworkPolicyIngressRule: "The traffic must match both ports and from."
+                rule.unknown.first().is_none()
+                    && peer::any(self.world, policy, rule.from.as_deref(), self.source)
+                    && port::any(rule.ports.as_deref(), self)
+            }),
+            // NetworkPolicySpec.egress: "If this field is empty then this NetworkPolicy limits all outgoing traffic".
+            Direction::Egress => policy.spec.egress.iter().flatten().any(|rule| {
+                // NetworkPolicyEgressRule: "The traffic must match both ports and to."
+                rule.unknown.first().is_none()
+                    && peer::any(self.world, policy, rule.to.as_deref(), self.destination)
+                    && port::any(rule.ports.as_deref(), self)
+            }),
+        }
+    }
+}
+
+/// Whether the policy selects the pod and speaks about this direction.
+fn isolates(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
+    // NetworkPolicySpec.podSelector: "selects the pods to which this NetworkPolicy object applies"; "an empty
+    // podSelector matches all pods in this namespace".
+    let subject = &policy.spec.pod_selector;
+    pod::namespace(&policy.metadata) == pod::namespace(&pod.metadata)
+        && (!label::is_valid(subject) || label::selects(subject, &pod::labels(&pod.metadata)))
+        && speaks_of(policy, direction)
+}
+
+/// NetworkPolicySpec.policyTypes.
+fn speaks_of(policy: &NetworkPolicy, direction: Direction) -> bool {
+    let types = policy.spec.policy_types.as_deref().unwrap_or_default();
+    // A type that can't be understood might have meant either direction.
+    let unknown = types.iter().any(|kind| kind != "Ingress" && kind != "Egress");
+    match direction {
+        // "all policies (whether or not they contain an ingress section) are assumed to affect ingress", if the
+        // field is not specified.
+        Direction::Ingress => unknown || types.is_empty() || types.iter().any(|kind| kind == "Ingress"),
+        // "policies that contain an egress section are assumed to affect egress"; the API server takes an empty
+        // section for none.
+        Direction::Egress if types.is_empty() => {
+            policy.spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+        }
+        Direction::Egress => unknown || types.iter().any(|kind| kind == "Egress"),
+    }
+}
+
+impl World {
+    fn find<'w>(&'w self, end: &'w End, family: Family) -> Result<Party<'w>, Impossible> {
+        match end {
+            End::Pod(index) => {
+                let pods = self.pods.len();
+                let pod = self.pods.get(*index).ok_or(Impossible::NoSuchPod { index: *index, pods })?;
+                if pod::has_finished(pod) {
+                    return Err(Impossible::Finished { pod: pod::key(pod) });
+                }
+                let address =
+                    pod::stated_addresses(pod).into_iter().find(|address| Family::of(*address) == family);
+                let address = address.ok_or_else(|| Impossible::NoAddress { pod: pod::key(pod), family })?;
+                // A host-network pod speaks as its node does.
+                let node = if pod::shares_node_network(pod) { pod.spec.node_name.as_deref() } else { None };
+                let pods = if pod::shares_node_network(pod) { Vec::new() } else { self.holders(address) };
+                Ok(Party { address, pods, node })
+            }
+            End::Address(address) if Family::of(*address) == family => {
+                Ok(Party { address: *address, pods: self.holders(*address), node: None })
+            }
+            End::Node { name, address } if Family::of(*address) == family => {
+                Ok(Party { address: *address, pods: Vec::new(), node: Some(name) })
+            }
+            End::Address(address) | End::Node { address, .. } => {
+                Err(Impossible::WrongFamily { address: *address, family })
+            }
+        }
+    }
+
+    /// The pods that have this address in the pod network now.
+    fn holders(&self, address: IpAddr) -> Vec<&Pod> {
+        self.pods.iter().filter(|pod| pod::addresses(pod).contains(&address)).collect()
+    }
+}
+
+fn key(policy: &NetworkPolicy) -> String {
+    format!("{}/{}", pod::namespace(&policy.metadata), policy.metadata.name)
+}

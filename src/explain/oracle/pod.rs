@@ -1,0 +1,43 @@
+//! Pods as the oracle sees them: what they are called, and whether the pod network has them.
+
+use crate::api::{ObjectMeta, Pod};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The object's namespace; the API's default for one that names none is `default`.
+pub(super) fn namespace(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// The object's labels.
+pub(super) fn labels(metadata: &ObjectMeta) -> BTreeMap<String, String> {
+    metadata.labels.clone().unwrap_or_default()
+}
+
+/// `namespace/name`.
+pub(super) fn key(pod: &Pod) -> String {
+    format!("{}/{}", namespace(&pod.metadata), pod.metadata.name)
+}
+
+/// PodStatus.phase: "Succeeded: All containers in the pod have terminated in success, and will not be restarted",
+/// "Failed: All containers in the pod have terminated". A pod that is only being deleted has not finished.
+pub(super) fn has_finished(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// PodSpec.hostNetwork: "Host networking requested for this pod. Use the host's network namespace."
+pub(super) fn shares_node_network(pod: &Pod) -> bool {
+    pod.spec.host_network == Some(true)
+}
+
+/// The addresses that the status gives, whoever they belong to.
+pub(super) fn stated_addresses(pod: &Pod) -> Vec<IpAddr> {
+    let all = pod.status.pod_ip.iter().chain(pod.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip));
+    all.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// The addresses by which the pod network knows this pod: none for a pod on its node's network, whose address is
+/// the node's, nor for a finished one, whose address may be another pod's by now.
+pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    if has_finished(pod) || shares_node_network(pod) { Vec::new() } else { stated_addresses(pod) }
+}

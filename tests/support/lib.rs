@@ -1,0 +1,7 @@
+//! What the tests share: the topology they all use, scenarios with their truth tables, and random worlds.
+//!
+//! Comes in: the crate's public words. Goes out: inputs and expectations for any judge. Nothing here knows how
+//! policies are compiled or enforced.
+
+pub mod topology;
+pub mod worlds;

@@ -1,0 +1,175 @@
+//! Random clusters, and random stories of how they change; the same seed is always the same cluster.
+//!
+//! Small alphabets on purpose: labels, names, ports and prefixes meet often. Odd and invalid parts are common,
+//! because what a policy means must not depend on the good behaviour of whoever wrote it.
+
+mod cluster;
+mod policy;
+mod random;
+mod story;
+
+pub use random::Random;
+pub use story::{Change, Story, story};
+
+use crate::topology::{NODES, outside_host};
+use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::net::{Family, Protocol};
+use proptest::prelude::{Strategy, any};
+use std::fmt;
+
+/// The cluster of a seed: 3 namespaces, 9 pods on 2 nodes, 1 to 6 policies.
+pub fn world(seed: u64) -> World {
+    cluster::world(&mut Random::new(seed))
+}
+
+/// A random cluster and the seed that makes it again.
+pub struct RandomWorld {
+    /// The seed.
+    pub seed: u64,
+    /// The cluster.
+    pub world: World,
+}
+
+impl fmt::Debug for RandomWorld {
+    /// What a failed property needs to be run again and understood.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worlds::world({:#x}): {:#?}", self.seed, self.world)
+    }
+}
+
+/// A random story and the seed that makes it again.
+pub struct RandomStory {
+    /// The seed.
+    pub seed: u64,
+    /// The story.
+    pub story: Story,
+}
+
+impl fmt::Debug for RandomStory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worlds::story({:#x}, {}): {:#?}", self.seed, self.story.length, self.story)
+    }
+}
+
+/// Any cluster, for properties. A seed has no smaller seed, so nothing is shrunk.
+pub fn any_world() -> impl Strategy<Value = RandomWorld> {
+    any::<u64>().no_shrink().prop_map(|seed| RandomWorld { seed, world: world(seed) })
+}
+
+/// Any story of `length` events, for properties.
+pub fn any_story(length: usize) -> impl Strategy<Value = RandomStory> {
+    any::<u64>().no_shrink().prop_map(move |seed| RandomStory { seed, story: story(seed, length) })
+}
+
+/// The ports worth probing: all that pods declare, the neighbours of ranges, and each protocol on another's number.
+pub const PORTS: [(Protocol, u16); 14] = [
+    (Protocol::Tcp, 80),
+    (Protocol::Tcp, 81),
+    (Protocol::Tcp, 443),
+    (Protocol::Tcp, 8080),
+    (Protocol::Tcp, 9090),
+    (Protocol::Tcp, 9100),
+    (Protocol::Tcp, 65535),
+    (Protocol::Udp, 53),
+    (Protocol::Udp, 80),
+    (Protocol::Udp, 443),
+    (Protocol::Udp, 5353),
+    (Protocol::Sctp, 80),
+    (Protocol::Sctp, 3868),
+    (Protocol::Sctp, 3869),
+];
+
+/// The ends worth probing from: every pod, both nodes, and two strangers whom prefixes tell apart.
+pub fn sources(world: &World, family: Family) -> Vec<End> {
+    let nodes = NODES.map(|node| End::Node { name: node.name.to_string(), address: node.address(family) });
+    destinations(world, family).into_iter().chain(nodes).collect()
+}
+
+/// The ends worth probing toward: every pod and the strangers. A pod without an address of this family, or one that
+/// has finished, is none.
+pub fn destinations(world: &World, family: Family) -> Vec<End> {
+    let strangers = [10, 200].map(|host| End::Address(outside_host(family, host)));
+    let pods = world.pods.iter().enumerate().filter(|(_, pod)| {
+        !cluster::has_finished(pod) && cluster::addresses(pod).any(|address| Family::of(address) == family)
+    });
+    pods.map(|(index, _)| End::Pod(index)).chain(strangers).collect()
+}
+
+/// Every flow worth probing, some thousands.
+pub fn flows(world: &World) -> Vec<Flow> {
+    let mut flows = Vec::new();
+    for family in Family::BOTH {
+        let destinations = destinations(world, family);
+        for source in sources(world, family) {
+            for destination in &destinations {
+                flows.extend(PORTS.map(|(protocol, port)| Flow {
+                    source: source.clone(),
+                    destination: destination.clone(),
+                    protocol,
+                    port,
+                    family,
+                }));
+            }
+        }
+    }
+    flows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bridgewarden::explain::oracle::{Verdict, decide};
+    use bridgewarden::model::Direction;
+
+    #[test]
+    fn same_seed_is_the_same_world() {
+        assert_eq!(world(7), world(7));
+        assert_ne!(world(7), world(8));
+        assert_eq!(story(7, 20), story(7, 20));
+    }
+
+    #[test]
+    fn every_flow_worth_probing_is_possible() {
+        for seed in 0..50 {
+            let world = world(seed);
+            for flow in flows(&world) {
+                decide(&world, &flow)
+                    .unwrap_or_else(|impossible| panic!("seed {seed}, {flow:?}: {impossible}"));
+            }
+        }
+    }
+
+    #[test]
+    fn worlds_allow_and_refuse_in_both_directions() {
+        let (mut allowed, mut egress, mut ingress) = (0, 0, 0);
+        for seed in 0..50 {
+            let world = world(seed);
+            for flow in flows(&world) {
+                match decide(&world, &flow).unwrap() {
+                    Verdict::Allowed => allowed += 1,
+                    Verdict::Refused { by: Direction::Egress, .. } => egress += 1,
+                    Verdict::Refused { by: Direction::Ingress, .. } => ingress += 1,
+                }
+            }
+        }
+        let all = allowed + egress + ingress;
+        for (what, count) in
+            [("allowed", allowed), ("refused by egress", egress), ("refused by ingress", ingress)]
+        {
+            assert!(count * 10 > all, "{what}: only {count} of {all}");
+        }
+    }
+
+    #[test]
+    fn live_pods_never_share_an_address_in_a_story() {
+        for seed in 0..200 {
+            let story = story(seed, 30);
+            let mut world = story.start.clone();
+            assert!(cluster::addresses_are_unique(&world), "seed {seed}, at the start");
+            for (step, change) in story.changes.iter().enumerate() {
+                change.apply(&mut world);
+                assert!(cluster::addresses_are_unique(&world), "seed {seed}, step {step}: {change:?}");
+            }
+        }
+    }
+}
