@@ -2,6 +2,7 @@
 pub mod api;
 pub mod apply;
 pub mod compile;
+pub mod controller;
 pub mod explain;
 pub mod model;
 pub mod net;

@@ -3,5 +3,6 @@
 //! Comes in: the crate's public words. Goes out: inputs and expectations for any judge. Nothing here knows how
 //! policies are compiled or enforced.
 
+pub mod packets;
 pub mod topology;
 pub mod worlds;

@@ -15,7 +15,6 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let isolation = Isolation::of(&from.spec, &path, &mut refusals);
     let mut rules = |direction| match isolation.stance(direction) {
         Stance::Silent => None,
-        Stance::Closed => Some(Vec::new()),
         Stance::Ruled => {
             let rules =
                 rules(&parts(&from.spec, direction), &path.field(list_field(direction)), &mut refusals);
@@ -39,8 +38,6 @@ enum Stance {
     Silent,
     /// Its pods are isolated, and its rules allow.
     Ruled,
-    /// Its pods are isolated, and nothing is allowed.
-    Closed,
 }
 
 struct Isolation {
@@ -65,10 +62,10 @@ impl Isolation {
             if Direction::BOTH.into_iter().all(|direction| type_word(direction) != word) {
                 let message = format!(
                     "unknown policy type `{word}`: write `Ingress` or `Egress`; \
-                     until then the policy isolates its pods in both directions"
+                     until then the policy isolates its pods in both directions, but for what its rules allow"
                 );
                 refusals.refuse(&path.index(index), reason::BAD_POLICY_TYPE, message);
-                unlisted = Stance::Closed;
+                unlisted = Stance::Ruled;
             }
         }
         if types.len() > Direction::BOTH.len() {
@@ -291,12 +288,13 @@ mod tests {
     fn unknown_policy_type_isolates_in_both_directions() {
         let policy = lowered(json!({"policyTypes": ["Ingress", "egress"], "ingress": [{}], "egress": [{}]}));
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
-        assert_eq!(policy.egress, Some(vec![]));
+        assert_eq!(policy.egress.as_ref().map(Vec::len), Some(1));
         assert_eq!(refusals(&policy), [("spec.policyTypes[1]", reason::BAD_POLICY_TYPE)]);
         let policy = lowered(json!({"policyTypes": ["Ingres"], "ingress": [{}]}));
-        assert_eq!((&policy.ingress, &policy.egress), (&Some(vec![]), &Some(vec![])));
+        assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
+        assert_eq!(policy.egress, Some(vec![]));
         let message = "spec.policyTypes[0]: unknown policy type `Ingres`: write `Ingress` or `Egress`; \
-                       until then the policy isolates its pods in both directions";
+                       until then the policy isolates its pods in both directions, but for what its rules allow";
         assert_eq!(policy.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
     }
 

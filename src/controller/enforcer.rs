@@ -1,0 +1,122 @@
+//! The whole pure way, from one fact to the steps that the kernel needs for it.
+
+use crate::apply::{Actual, Applier, Step};
+use crate::compile::{Flow, Plan};
+use crate::model::{Change, Cluster, Refusal};
+use crate::netfilter::{Edit, Ruleset};
+use crate::render::{Options, Renderer};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// What is true, what must hold and what the kernel was last told, in one hand.
+#[derive(Clone, Debug)]
+pub struct Enforcer {
+    cluster: Cluster,
+    plan: Plan,
+    renderer: Renderer,
+    /// What the kernel holds; nothing until it was read, and again after a step failed.
+    applier: Option<Applier>,
+}
+
+/// Steps for the kernel, and whose connections to look at once they are done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flush {
+    /// The steps, in order. None means that the kernel is right.
+    pub steps: Vec<Step>,
+    /// Addresses some of whose connections may have lost what allowed them.
+    pub revoked: BTreeSet<IpAddr>,
+}
+
+impl Enforcer {
+    /// Starts with an empty cluster, for the node of this name.
+    pub fn new(node: &str, options: Options) -> Enforcer {
+        Enforcer {
+            cluster: Cluster::new(node),
+            plan: Plan::default(),
+            renderer: Renderer::new(options),
+            applier: None,
+        }
+    }
+
+    /// Takes in one fact.
+    pub fn apply(&mut self, change: Change) {
+        let touched = self.cluster.apply(change);
+        if !touched.is_empty() {
+            self.plan.update(&self.cluster, &touched);
+        }
+    }
+
+    /// Whether the kernel needs something: because facts changed, or because it must be read first.
+    pub fn is_behind(&self) -> bool {
+        self.applier.is_none() || self.plan.has_changed()
+    }
+
+    /// Whether the kernel must be read before it can be written.
+    pub fn must_read(&self) -> bool {
+        self.applier.is_none()
+    }
+
+    /// Forgets what the kernel holds, because a step failed or a stranger may have changed it.
+    pub fn distrust(&mut self) {
+        self.applier = None;
+    }
+
+    /// Compares all that must hold with what the kernel was read to hold.
+    pub fn adopt(&mut self, actual: &Actual) -> Flush {
+        let delta = self.plan.take(&self.cluster);
+        let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
+        drop::<Edit>(edit);
+        let desired = self.ruleset();
+        let (applier, steps) = Applier::adopt(&desired, actual);
+        self.applier = Some(applier);
+        let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
+        Flush { steps, revoked }
+    }
+
+    /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
+    pub fn flush(&mut self) -> Flush {
+        let Some(applier) = &mut self.applier else { return Flush::default() };
+        let delta = self.plan.take(&self.cluster);
+        let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
+        Flush { steps: applier.edit(edit), revoked: delta.revoked }
+    }
+
+    /// All that must be in the kernel, from nothing.
+    pub fn ruleset(&mut self) -> Ruleset {
+        self.renderer.ruleset(&self.cluster, &self.plan)
+    }
+
+    /// Whether this node's policies allow a connection.
+    pub fn admits(&self, flow: &Flow) -> bool {
+        self.plan.admits(&self.cluster, flow)
+    }
+
+    /// What is true.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What must hold.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the kernel holds, if it was read.
+    pub fn applier(&self) -> Option<&Applier> {
+        self.applier.as_ref()
+    }
+
+    /// The options it renders with.
+    pub fn options(&self) -> &Options {
+        self.renderer.options()
+    }
+
+    /// The parts of policies that could not be understood.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.cluster.policies().flat_map(|policy| &policy.refusals)
+    }
+
+    fn every_isolated_address(&self) -> BTreeSet<IpAddr> {
+        self.plan.guards().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
+    }
+}
