@@ -4,5 +4,10 @@
 //! policies are compiled or enforced.
 
 pub mod packets;
+pub mod judge;
+pub mod manifest;
+pub mod reach;
+pub mod scenario;
+pub mod story_node;
 pub mod topology;
 pub mod worlds;

@@ -56,6 +56,9 @@ pub fn outside_host(family: Family, host: u8) -> IpAddr {
     }
 }
 
+/// The TCP and UDP ports on which the stranger listens.
+pub const OUTSIDE_PORTS: [u16; 3] = [80, 443, 5353];
+
 /// The 16 bits that an IPv6 address shows as these decimal digits, so that `.10` and `::10` are one host.
 fn as_written(host: u8) -> u16 {
     let host = u16::from(host);

@@ -1,0 +1,63 @@
+//! Whoever can say what becomes of a connection: the oracle, a tracer over rendered rules, a real kernel.
+
+use crate::scenario::{Outcome, Scenario};
+use std::fmt::Write;
+
+/// One who answers a scenario's questions.
+pub trait Judge: Sync {
+    /// A word for test names.
+    fn name(&self) -> &'static str;
+
+    /// Answers all of the scenario's probes, in their order; `None` for one that this judge can't be asked, such as
+    /// SCTP where the kernel has none. All at once, because setting up a cluster may be dear.
+    ///
+    /// # Errors
+    /// A sentence, when the judge can't do its work at all.
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String>;
+}
+
+/// Compares a judge's answers with `reach.txt`.
+///
+/// # Errors
+/// Every difference, one a line.
+pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
+    let answers = judge.answer(scenario)?;
+    if answers.len() != scenario.probes.len() {
+        return Err(format!(
+            "{} gave {} answers to {} probes",
+            judge.name(),
+            answers.len(),
+            scenario.probes.len()
+        ));
+    }
+    let mut differences = String::new();
+    for (probe, answer) in scenario.probes.iter().zip(answers) {
+        let word = match answer {
+            Some(answer) if answer != probe.expected => match answer {
+                Outcome::Arrives => "arrives",
+                Outcome::Refused => "is refused",
+            },
+            Some(_) | None => continue,
+        };
+        let promised = match probe.expected {
+            Outcome::Arrives => "allowed",
+            Outcome::Refused => "refused",
+        };
+        writeln!(
+            differences,
+            "{}/reach.txt:{}: {} -> {} {}/{} over {} ({} -> {}): promised {promised}, but by {} it {word}",
+            scenario.name,
+            probe.line,
+            probe.source,
+            probe.destination,
+            probe.port,
+            probe.protocol,
+            probe.family(),
+            probe.source_address,
+            probe.destination_address,
+            judge.name(),
+        )
+        .expect("a String takes any text");
+    }
+    if differences.is_empty() { Ok(()) } else { Err(differences) }
+}

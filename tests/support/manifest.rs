@@ -1,0 +1,38 @@
+//! Kubernetes objects from a scenario's YAML.
+//!
+//! Deliberately the plainest reader there is: serde and the API's shapes. It is not the one the program uses, so that
+//! a mistake of that one shows as a difference.
+
+use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
+use bridgewarden::explain::oracle::World;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_yaml_ng::{Deserializer, Value};
+
+/// Reads a stream of YAML documents.
+///
+/// # Errors
+/// A sentence that says which document, counted from 1, can't be read and why.
+pub fn parse(text: &str) -> Result<World, String> {
+    let mut world = World::default();
+    for (number, document) in (1..).zip(Deserializer::from_str(text)) {
+        let read = |problem: String| format!("document {number}: {problem}");
+        let object = Value::deserialize(document).map_err(|error| read(error.to_string()))?;
+        let word = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
+        match (word("apiVersion").as_str(), word("kind").as_str()) {
+            ("v1", "Namespace") => world.namespaces.push(shape::<Namespace>(object).map_err(read)?),
+            ("v1", "Pod") => world.pods.push(shape::<Pod>(object).map_err(read)?),
+            ("networking.k8s.io/v1", "NetworkPolicy") => {
+                world.policies.push(shape::<NetworkPolicy>(object).map_err(read)?);
+            }
+            (version, kind) => {
+                return Err(read(format!("`{version}` `{kind}` is not an object of a scenario")));
+            }
+        }
+    }
+    Ok(world)
+}
+
+fn shape<T: DeserializeOwned>(object: Value) -> Result<T, String> {
+    serde_yaml_ng::from_value(object).map_err(|error| error.to_string())
+}

@@ -1,0 +1,247 @@
+//! A scenario: a cluster, and what is promised about it, as questions that any judge can be asked.
+
+use crate::manifest;
+use crate::reach::{self, Cell, Name, Table, Unreadable};
+use crate::topology::{self, Node};
+use bridgewarden::api::Pod;
+use bridgewarden::explain::oracle::World;
+use bridgewarden::net::{Family, Protocol};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// One directory under `tests/scenarios`.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The directory's name: the feature.
+    pub name: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// `cluster.yaml`, read.
+    pub world: World,
+    /// `reach.txt`, one question a cell and family, in the order of its lines.
+    pub probes: Vec<Probe>,
+}
+
+/// One question: does this connection get through?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The line of `reach.txt`.
+    pub line: usize,
+    /// Who opens the connection.
+    pub source: Name,
+    /// The address it comes from.
+    pub source_address: IpAddr,
+    /// Whom it is for; somebody who listens there.
+    pub destination: Name,
+    /// The address it goes to.
+    pub destination_address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination's port.
+    pub port: u16,
+    /// The answer that `reach.txt` gives.
+    pub expected: Outcome,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is established.
+    Arrives,
+    /// It isn't.
+    Refused,
+}
+
+impl Probe {
+    /// The family of the connection.
+    pub fn family(&self) -> Family {
+        Family::of(self.destination_address)
+    }
+}
+
+/// The directories of all scenarios, by name.
+///
+/// # Errors
+/// A sentence, when the directory can't be listed.
+pub fn directories(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let listed = fs::read_dir(root).map_err(|error| format!("cannot list {}: {error}", root.display()))?;
+    let mut directories: Vec<PathBuf> =
+        listed.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    directories.sort();
+    Ok(directories)
+}
+
+impl Scenario {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// A sentence that begins with the file, and the line where there is one.
+    pub fn load(directory: &Path) -> Result<Scenario, String> {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let read = |file: &str| {
+            let path = directory.join(file);
+            fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        let cluster = read("cluster.yaml")?;
+        if !cluster.starts_with("# ") {
+            return Err(format!("{name}/cluster.yaml: begin with a comment that says what is promised"));
+        }
+        let world = manifest::parse(&cluster).map_err(|problem| format!("{name}/cluster.yaml: {problem}"))?;
+        check(&world).map_err(|problem| format!("{name}/cluster.yaml: {problem}"))?;
+        let tables = reach::parse(&read("reach.txt")?);
+        let probes = tables.and_then(|tables| probes(&world, &tables));
+        let probes = probes.map_err(|unreadable| format!("{name}/reach.txt: {unreadable}"))?;
+        Ok(Scenario { name, directory: directory.to_path_buf(), world, probes })
+    }
+}
+
+/// Whether the cluster is one that the shared topology can carry.
+fn check(world: &World) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    for pod in world.pods.iter().filter(|pod| !has_finished(pod)) {
+        let name = &pod.metadata.name;
+        let node = pod.spec.node_name.as_deref().and_then(Node::named);
+        let node = node.ok_or_else(|| format!("pod {name} is on neither node-a nor node-b"))?;
+        for address in addresses(pod) {
+            let family = Family::of(address);
+            if pod.spec.host_network == Some(true) {
+                if address != node.address(family) {
+                    return Err(format!(
+                        "pod {name} is on its node's network, but {address} is not the node's"
+                    ));
+                }
+            } else if !(2..250).any(|host| node.pod_address(family, host) == address) {
+                return Err(format!(
+                    "pod {name} has the address {address}, which is not of {}'s range",
+                    node.name
+                ));
+            } else if !taken.insert(address) {
+                return Err(format!("pod {name} has the address {address}, and so has another"));
+            }
+        }
+    }
+    let namespaces: BTreeSet<&str> =
+        world.namespaces.iter().map(|object| object.metadata.name.as_str()).collect();
+    let objects = world
+        .pods
+        .iter()
+        .map(|pod| &pod.metadata)
+        .chain(world.policies.iter().map(|policy| &policy.metadata));
+    for metadata in objects {
+        if !metadata.namespace.as_deref().is_some_and(|namespace| namespaces.contains(namespace)) {
+            return Err(format!("{} is in no namespace of the cluster", metadata.name));
+        }
+    }
+    Ok(())
+}
+
+fn probes(world: &World, tables: &[Table]) -> Result<Vec<Probe>, Unreadable> {
+    let mut probes = Vec::new();
+    for table in tables {
+        for destination in &table.destinations {
+            let listens = listens(world, destination, table.protocol, table.port);
+            let problem = || format!("nothing of {destination} listens on {}/{}", table.port, table.protocol);
+            if !listens.map_err(|problem| Unreadable { line: table.line, problem })? {
+                return Err(Unreadable { line: table.line, problem: problem() });
+            }
+        }
+        for row in &table.rows {
+            let at = |problem: String| Unreadable { line: row.line, problem };
+            find(world, &row.source).map_err(at)?;
+            for (destination, cell) in table.destinations.iter().zip(&row.cells) {
+                let mut asked = Vec::new();
+                for family in Family::BOTH {
+                    let source_address = address(world, &row.source, family).map_err(at)?;
+                    let destination_address = address(world, destination, family).map_err(at)?;
+                    let (Some(source_address), Some(destination_address)) =
+                        (source_address, destination_address)
+                    else {
+                        continue;
+                    };
+                    let Some(expected) = expected(*cell, family) else { continue };
+                    asked.push(Probe {
+                        line: row.line,
+                        source: row.source.clone(),
+                        source_address,
+                        destination: destination.clone(),
+                        destination_address,
+                        protocol: table.protocol,
+                        port: table.port,
+                        expected,
+                    });
+                }
+                match (cell, asked.len()) {
+                    (Cell::Unasked, _) | (Cell::Allowed | Cell::Refused, 1..) | (Cell::Only(_), 2..) => {}
+                    (Cell::Allowed | Cell::Refused, _) => {
+                        return Err(at(format!("{} and {destination} share no family: write -", row.source)));
+                    }
+                    (Cell::Only(_), _) => {
+                        return Err(at(format!(
+                            "{} and {destination} share one family: write . or X",
+                            row.source
+                        )));
+                    }
+                }
+                probes.append(&mut asked);
+            }
+        }
+    }
+    Ok(probes)
+}
+
+fn expected(cell: Cell, family: Family) -> Option<Outcome> {
+    match cell {
+        Cell::Allowed => Some(Outcome::Arrives),
+        Cell::Refused => Some(Outcome::Refused),
+        Cell::Only(only) => Some(if only == family { Outcome::Arrives } else { Outcome::Refused }),
+        Cell::Unasked => None,
+    }
+}
+
+/// The pod of this name, or nothing for a name that is no pod's.
+fn find<'w>(world: &'w World, name: &Name) -> Result<Option<&'w Pod>, String> {
+    match name {
+        Name::Pod { namespace, name } => world
+            .pods
+            .iter()
+            .find(|pod| pod.metadata.namespace.as_ref() == Some(namespace) && pod.metadata.name == *name)
+            .map(Some)
+            .ok_or_else(|| format!("there is no pod {namespace}/{name}")),
+        Name::Node(_) | Name::Outside | Name::Stranger(_) => Ok(None),
+    }
+}
+
+fn address(world: &World, name: &Name, family: Family) -> Result<Option<IpAddr>, String> {
+    Ok(match name {
+        Name::Pod { .. } => find(world, name)?
+            .filter(|pod| !has_finished(pod))
+            .and_then(|pod| addresses(pod).find(|address| Family::of(*address) == family)),
+        Name::Node(node) => Node::named(node).map(|node| node.address(family)),
+        Name::Outside => Some(topology::outside(family)),
+        Name::Stranger(address) => Some(*address).filter(|address| Family::of(*address) == family),
+    })
+}
+
+/// Pods listen on every port that a running container declares, whatever its name; outside on a few.
+fn listens(world: &World, name: &Name, protocol: Protocol, port: u16) -> Result<bool, String> {
+    let Some(pod) = find(world, name)? else {
+        return Ok(protocol != Protocol::Sctp && topology::OUTSIDE_PORTS.contains(&port));
+    };
+    let sidecars =
+        pod.spec.init_containers.iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let mut ports = pod.spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+    Ok(ports.any(|declared| {
+        declared.container_port == i64::from(port)
+            && Protocol::parse(declared.protocol.as_deref().unwrap_or("TCP")) == Some(protocol)
+    }))
+}
+
+fn has_finished(pod: &Pod) -> bool {
+    matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    pod.status.pod_ips.iter().filter_map(|pod_ip| pod_ip.ip.parse().ok())
+}
