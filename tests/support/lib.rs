@@ -3,9 +3,9 @@
 //! Comes in: the crate's public words. Goes out: inputs and expectations for any judge. Nothing here knows how
 //! policies are compiled or enforced.
 
-pub mod packets;
 pub mod judge;
 pub mod manifest;
+pub mod packets;
 pub mod reach;
 pub mod scenario;
 pub mod story_node;

@@ -1,0 +1,244 @@
+//! However the cluster came to be what it is, the kernel ends up as if it had always been so, and on the way there
+//! nothing opens.
+
+use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::explain::oracle::{Flow, World};
+use bridgewarden::net::Family;
+use support::packets::Judge;
+use support::story_node::{Order, StoryNode, fact};
+use support::topology::NODES;
+use support::worlds::{self, Random, Story};
+
+const STORIES: u64 = 150;
+const EVENTS: usize = 14;
+
+fn stories() -> impl Iterator<Item = (u64, Story)> {
+    (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
+}
+
+/// What a kernel holds, apart from what was done to it.
+fn content(kernel: &Fake) -> String {
+    let mut kernel = kernel.clone();
+    let tables = Family::BOTH.map(|family| kernel.table(family).clone());
+    format!("{:#?}\n{tables:#?}", kernel.sets())
+}
+
+fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &World, context: &str) {
+    let scratch = StoryNode::start(name, world, Order::Usual);
+    let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
+    if held != wanted {
+        let differing: Vec<_> = held.lines().filter(|line| !wanted.contains(line)).collect();
+        let missing: Vec<_> = wanted.lines().filter(|line| !held.contains(line)).collect();
+        panic!("{context}: too much: {differing:#?}, missing: {missing:#?}");
+    }
+}
+
+#[test]
+fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
+    for (seed, story) in stories() {
+        for name in NODES.map(|node| node.name) {
+            let mut world = story.start.clone();
+            let mut node = StoryNode::start(name, &world, Order::Usual);
+            for (at, change) in story.changes.iter().enumerate() {
+                change.apply(&mut world);
+                node.enforcer.apply(fact(change));
+                let flush = node.enforcer.flush();
+                node.commit(&flush.steps)
+                    .unwrap_or_else(|error| panic!("story {seed}, change {at}: {error}"));
+                assert_as_from_scratch(
+                    &node,
+                    name,
+                    &world,
+                    &format!("story {seed}, change {at}: {change:?}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn order_of_the_first_lists_does_not_matter() {
+    for (seed, story) in stories() {
+        let node = StoryNode::start("node-a", &story.start, Order::Reversed);
+        assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
+    }
+}
+
+#[test]
+fn changes_gathered_into_one_flush_end_where_single_ones_do() {
+    for (seed, story) in stories() {
+        let mut random = Random::new(seed);
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut world);
+            node.enforcer.apply(fact(change));
+            if random.chance(25) {
+                let flush = node.enforcer.flush();
+                node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+                assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn fact_told_twice_writes_nothing_the_second_time() {
+    for (seed, story) in stories() {
+        let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
+        for change in &story.changes {
+            node.enforcer.apply(fact(change));
+            let flush = node.enforcer.flush();
+            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            node.enforcer.apply(fact(change));
+            assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
+        }
+    }
+}
+
+#[test]
+fn restart_on_a_correct_kernel_writes_nothing() {
+    for (seed, story) in stories() {
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut world);
+            node.enforcer.apply(fact(change));
+            let flush = node.enforcer.flush();
+            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+        }
+        assert_eq!(node.restart(&world).steps, [], "story {seed}");
+    }
+}
+
+#[test]
+fn restart_after_missed_changes_converges() {
+    for (seed, story) in stories() {
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut world);
+        }
+        node.restart(&world);
+        assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
+    }
+}
+
+#[test]
+fn failed_step_is_made_good_by_the_next_sync() {
+    for (seed, story) in stories() {
+        let mut random = Random::new(seed);
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut world);
+            node.enforcer.apply(fact(change));
+            let flush = node.enforcer.flush();
+            node.kernel.fail_after(random.below(5));
+            let failed = node.commit(&flush.steps).is_err();
+            node.kernel.fail_after(usize::MAX);
+            if failed {
+                node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            }
+            assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
+        }
+    }
+}
+
+#[test]
+fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
+    for (seed, story) in stories().take(30) {
+        let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
+        let table = node.kernel.table(Family::V4);
+        table.insert("THEIRS".into(), vec!["-s 10.0.0.1/32 -j ACCEPT".into()]);
+        let forward = table.get_mut("FORWARD").unwrap();
+        forward.insert(0, "-j THEIRS".into());
+        for rules in table.values_mut() {
+            rules.retain(|rule| !rule.contains("REJECT"));
+        }
+        node.enforcer.distrust();
+        node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
+        let table = node.kernel.table(Family::V4);
+        assert_eq!(table.remove("THEIRS"), Some(vec!["-s 10.0.0.1/32 -j ACCEPT".into()]));
+        let forward = table.get_mut("FORWARD").unwrap();
+        assert_eq!(*forward, ["-j KUBE-NWPLCY-FORWARD", "-j THEIRS"]);
+        forward.pop();
+        assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
+    }
+}
+
+/// Wherever an apply stops, it allows nothing that both the old rules and the new ones refuse.
+#[test]
+fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
+    let mut checked = 0_u64;
+    for (seed, story) in stories() {
+        let mut random = Random::new(seed);
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut world);
+            node.enforcer.apply(fact(change));
+            if random.chance(40) {
+                continue;
+            }
+            let steps = node.enforcer.flush().steps;
+            let flows = sample(&mut random, &world);
+            let before = allowed(&world, &node.kernel, &flows);
+            let mut between = Vec::new();
+            for step in &steps {
+                node.kernel.commit(step).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+                between.push(allowed(&world, &node.kernel, &flows));
+            }
+            let after = allowed(&world, &node.kernel, &flows);
+            for (at, now) in between.iter().enumerate() {
+                for (flow, ((old, now), new)) in flows.iter().zip(before.iter().zip(now).zip(&after)) {
+                    checked += 1;
+                    assert!(
+                        !now || *old || *new,
+                        "story {seed}: {flow:?} is open after step {at} of {steps:#?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(checked > 50_000, "only {checked} looks");
+}
+
+fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
+    let flows = worlds::flows(world);
+    (0..60).map(|_| random.pick(&flows).clone()).collect()
+}
+
+fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
+    let open = StoryNode::start("node-b", &World::default(), Order::Usual);
+    let judge = Judge::new(world, [kernel, &open.kernel]);
+    flows.iter().map(|flow| judge.allows(flow)).collect()
+}
+
+/// A chain whose content stays keeps its counters: it is not written.
+#[test]
+fn only_chains_that_change_are_written() {
+    for (seed, story) in stories() {
+        let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
+        for change in &story.changes {
+            node.enforcer.apply(fact(change));
+            for step in node.enforcer.flush().steps {
+                let Step::Restore(family, restore) = &step else {
+                    node.commit(&[step]).unwrap();
+                    continue;
+                };
+                let before = node.kernel.table(*family).clone();
+                node.commit(std::slice::from_ref(&step)).unwrap();
+                let after = node.kernel.table(*family);
+                for chain in &restore.writes {
+                    let name = chain.as_str();
+                    assert_ne!(
+                        before.get(name),
+                        after.get(name),
+                        "story {seed}: {name} is rewritten as it was"
+                    );
+                }
+            }
+        }
+    }
+}
