@@ -1,13 +1,14 @@
 //! However the cluster came to be what it is, the kernel ends up as if it had always been so, and on the way there
 //! nothing opens.
 
+use bridgewarden::api::Pod;
 use bridgewarden::apply::{Fake, Kernel, Step};
 use bridgewarden::explain::oracle::{Flow, World};
 use bridgewarden::net::Family;
 use support::packets::Judge;
 use support::story_node::{Order, StoryNode, fact};
 use support::topology::NODES;
-use support::worlds::{self, Random, Story};
+use support::worlds::{self, Change, Random, Story};
 
 const STORIES: u64 = 150;
 const EVENTS: usize = 14;
@@ -80,6 +81,40 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
             }
         }
     }
+}
+
+/// A pod's address may pass to another pod before the first one is known to be gone: for that moment both hold it.
+#[test]
+fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_one() {
+    let mut taken_over = 0;
+    for (seed, story) in stories() {
+        let mut random = Random::new(seed);
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let holders: Vec<Pod> = story.start.pods.iter().filter(|pod| holds_addresses(pod)).cloned().collect();
+        let old = random.pick(&holders).clone();
+        let mut heir = random.pick(&holders).clone();
+        heir.metadata.name = "heir".into();
+        heir.status.pod_ips = old.status.pod_ips.clone();
+        taken_over += usize::from(heir.metadata.labels != old.metadata.labels);
+        let story = [
+            Change::Pod(heir),
+            Change::PodGone { namespace: old.metadata.namespace.unwrap(), name: old.metadata.name },
+        ];
+        for change in story {
+            change.apply(&mut world);
+            node.enforcer.apply(fact(&change));
+            let flush = node.enforcer.flush();
+            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
+        }
+    }
+    assert!(taken_over > 50, "only {taken_over} addresses passed to a pod with other labels");
+}
+
+fn holds_addresses(pod: &Pod) -> bool {
+    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    !finished && pod.spec.host_network != Some(true) && !pod.status.pod_ips.is_empty()
 }
 
 #[test]
