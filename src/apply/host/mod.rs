@@ -4,6 +4,7 @@
 //! Sockets belong to the network namespace of the thread that made the [`Host`], programs to that of the thread
 //! that calls it: make and use it on one thread, or never change namespaces.
 
+mod conntrack;
 mod exec;
 mod ipset;
 mod iptables;
@@ -15,6 +16,7 @@ use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
+use conntrack::Conntrack;
 use exec::Runner;
 use ipset::Ipset;
 use std::collections::BTreeMap;
@@ -24,14 +26,15 @@ pub struct Host {
     variant: Variant,
     runner: Runner,
     ipset: Ipset,
+    conntrack: Conntrack,
     restores: u64,
-    forgotten: u64,
 }
 
 impl Host {
     /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
     pub fn new(variant: Variant) -> Result<Host, KernelError> {
-        Ok(Host { variant, runner: Runner::new(), ipset: Ipset::open()?, restores: 0, forgotten: 0 })
+        let (ipset, conntrack) = (Ipset::open()?, Conntrack::open()?);
+        Ok(Host { variant, runner: Runner::new(), ipset, conntrack, restores: 0 })
     }
 }
 
@@ -59,22 +62,21 @@ impl Kernel for Host {
         }
     }
 
-    fn connections(&mut self, _family: Family) -> Result<Vec<Connection>, KernelError> {
-        Ok(Vec::new())
+    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+        self.conntrack.list(family)
     }
 
-    fn forget(&mut self, _connection: &Connection) -> Result<(), KernelError> {
-        self.forgotten += 1;
-        Ok(())
+    fn forget(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        self.conntrack.forget(connection)
     }
 
     fn tally(&self) -> Tally {
         Tally {
             processes: self.runner.started,
-            netlink_writes: self.ipset.writes,
+            netlink_writes: self.ipset.writes + self.conntrack.writes,
             elements: self.ipset.elements,
             restores: self.restores,
-            forgotten: self.forgotten,
+            forgotten: self.conntrack.forgotten,
         }
     }
 }

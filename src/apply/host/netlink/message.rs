@@ -86,6 +86,11 @@ impl Message {
         filled
     }
 
+    /// Adds attributes that are bytes already.
+    pub(in crate::apply::host) fn append(&mut self, attributes: &[u8]) {
+        self.bytes.extend_from_slice(attributes);
+    }
+
     fn open(&mut self, kind: u16) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
@@ -157,6 +162,8 @@ pub(in crate::apply::host) struct Attribute<'a> {
     pub(in crate::apply::host) kind: u16,
     /// Its payload.
     pub(in crate::apply::host) payload: &'a [u8],
+    /// All of it, header and payload, without padding.
+    pub(in crate::apply::host) bytes: &'a [u8],
 }
 
 /// The attributes in some bytes; ends at the first that is cut short.
@@ -165,10 +172,11 @@ pub(in crate::apply::host) fn attributes(bytes: &[u8]) -> impl Iterator<Item = A
     std::iter::from_fn(move || {
         let header: &[u8; ATTRIBUTE] = rest.first_chunk()?;
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let payload = rest.get(ATTRIBUTE..length)?;
+        let bytes = rest.get(..length)?;
+        let payload = bytes.get(ATTRIBUTE..)?;
         let kind = u16::from_ne_bytes([header[2], header[3]]) & !(NESTED | NETWORK_ORDER);
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Attribute { kind, payload })
+        Some(Attribute { kind, payload, bytes })
     })
 }
 
