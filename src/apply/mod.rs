@@ -6,6 +6,7 @@
 mod actual;
 mod applier;
 mod fake;
+pub mod host;
 mod kernel;
 mod transaction;
 

@@ -1,0 +1,267 @@
+//! The commands: create, fill, swap, destroy, list.
+
+use super::codec::{self, Command};
+use super::refusal;
+use crate::apply::KernelError;
+use crate::apply::host::netlink::{
+    ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Failure, Message, Netlink, exact, find, whole,
+};
+use crate::netfilter::ipset::{Element, Kind, Set};
+use crate::netfilter::{SET_NAME_MAX, SetName};
+use nix::libc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The protocol versions spoken (IPSET_PROTOCOL, IPSET_PROTOCOL_MIN).
+const NEWEST: u8 = 7;
+const OLDEST: u8 = 6;
+
+/// What ends the name of a set that is filled to be swapped in. No set of ours is named so.
+const SPARE: &str = "-tmp";
+
+/// How often, and how long apart, a swap or destroy is tried again while another process is reading the set.
+const BUSY_ATTEMPTS: usize = 5;
+const BUSY_PAUSE: Duration = Duration::from_millis(4);
+
+/// A conversation with the kernel about sets.
+pub(in crate::apply::host) struct Ipset {
+    netlink: Netlink,
+    protocol: u8,
+    /// Requests sent that change something.
+    pub(in crate::apply::host) writes: u64,
+    /// Elements the kernel took or dropped.
+    pub(in crate::apply::host) elements: u64,
+}
+
+impl Ipset {
+    /// Opens a conversation and agrees on a protocol version.
+    pub(in crate::apply::host) fn open() -> Result<Ipset, KernelError> {
+        let act = "speak to the kernel's ipset";
+        let netlink = Netlink::open().map_err(|source| KernelError::Netlink { act, source })?;
+        let mut ipset = Ipset { netlink, protocol: OLDEST, writes: 0, elements: 0 };
+        let mut newest = None;
+        let mut oldest = None;
+        ipset
+            .netlink
+            .ask(ipset.request(Command::Protocol, ACKNOWLEDGE), |answer| {
+                newest = find(answer, codec::PROTOCOL).and_then(exact).map(|[version]| version);
+                oldest = find(answer, codec::PROTOCOL_MIN).and_then(exact).map(|[version]| version);
+            })
+            .map_err(|failure| refused(act, "(protocol)", failure))?;
+        let newest: u8 = newest.unwrap_or(OLDEST);
+        let oldest: u8 = oldest.unwrap_or(newest);
+        if newest < OLDEST || oldest > NEWEST {
+            return Err(KernelError::Set {
+                act,
+                set: "(protocol)".to_owned(),
+                reason: format!("it speaks versions {oldest} to {newest}, we speak {OLDEST} to {NEWEST}"),
+                code: refusal::PROTOCOL,
+            });
+        }
+        ipset.protocol = newest.min(NEWEST);
+        Ok(ipset)
+    }
+
+    /// Makes a set and fills it, or leaves nothing behind.
+    pub(in crate::apply::host) fn create(&mut self, name: &SetName, set: &Set) -> Result<(), KernelError> {
+        self.create_named(name.as_str(), set, name)
+    }
+
+    /// Fills a spare set and swaps it in, so that packets see the old set or the new one and nothing between.
+    pub(in crate::apply::host) fn replace(&mut self, name: &SetName, set: &Set) -> Result<(), KernelError> {
+        let spare = spare_name(name);
+        self.destroy_named(&spare)?;
+        self.create_named(&spare, set, name)?;
+        let swapped = self.unless_busy(|ipset| {
+            let mut request = ipset.request(Command::Swap, ACKNOWLEDGE);
+            request.put_text(codec::NAME, &spare);
+            request.put_text(codec::SECOND_NAME, name.as_str());
+            ipset.write(request)
+        });
+        let destroyed = self.destroy_named(&spare);
+        swapped.map_err(|failure| refused("replace", name.as_str(), failure))?;
+        destroyed
+    }
+
+    /// Adds elements; those already there are fine.
+    pub(in crate::apply::host) fn add(
+        &mut self,
+        name: &SetName,
+        kind: Kind,
+        elements: &BTreeSet<Element>,
+    ) -> Result<(), KernelError> {
+        self.edit(Command::Add, name.as_str(), kind, elements, name)
+    }
+
+    /// Removes elements; those already gone are fine.
+    pub(in crate::apply::host) fn remove(
+        &mut self,
+        name: &SetName,
+        kind: Kind,
+        elements: &BTreeSet<Element>,
+    ) -> Result<(), KernelError> {
+        self.edit(Command::Remove, name.as_str(), kind, elements, name)
+    }
+
+    /// Destroys a set; one that is gone already is fine.
+    pub(in crate::apply::host) fn destroy(&mut self, name: &SetName) -> Result<(), KernelError> {
+        self.destroy_named(name.as_str())
+    }
+
+    /// Every set whose name begins with `prefix` and whose type is in use here.
+    pub(in crate::apply::host) fn read(
+        &mut self,
+        prefix: &str,
+    ) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        let names = whole(|| self.names(prefix)).map_err(|failure| refused("list", prefix, failure))?;
+        let mut sets = BTreeMap::new();
+        for name in names {
+            match whole(|| self.list(&name)) {
+                Ok(Some(set)) => {
+                    sets.insert(name, set);
+                }
+                Ok(None) | Err(Failure::Refused { code: libc::ENOENT, .. }) => {}
+                Err(failure) => return Err(refused("read", name.as_str(), failure)),
+            }
+        }
+        Ok(sets)
+    }
+
+    fn names(&mut self, prefix: &str) -> Result<BTreeSet<SetName>, Failure> {
+        let mut request = self.request(Command::List, DUMP);
+        request.put_network(codec::FLAGS, &codec::LIST_NAMES.to_be_bytes());
+        let mut names = BTreeSet::new();
+        self.netlink.ask(request, |message| {
+            let name = codec::listed_name(message).filter(|name| name.starts_with(prefix));
+            names.extend(name.and_then(SetName::new));
+        })?;
+        Ok(names)
+    }
+
+    fn list(&mut self, name: &SetName) -> Result<Option<Set>, Failure> {
+        let mut request = self.request(Command::List, DUMP);
+        request.put_text(codec::NAME, name.as_str());
+        let mut kind = None;
+        let mut elements = Vec::new();
+        self.netlink.ask(request, |message| {
+            kind = kind.or_else(|| codec::listed_kind(message));
+            if let Some(kind) = kind {
+                elements.extend(codec::listed_elements(message, kind));
+            }
+        })?;
+        Ok(kind.map(|kind| Set { kind, elements: elements.into_iter().collect() }))
+    }
+
+    fn create_named(&mut self, actual: &str, set: &Set, meant: &SetName) -> Result<(), KernelError> {
+        let mut request = self.request(Command::Create, ACKNOWLEDGE | CREATE | EXCLUSIVE);
+        request.put_text(codec::NAME, actual);
+        codec::put_kind(&mut request, set.kind, set.elements.len());
+        self.write(request).map_err(|failure| refused("create", actual, failure))?;
+        self.edit(Command::Add, actual, set.kind, &set.elements, meant).inspect_err(|_| {
+            let _ = self.destroy_named(actual);
+        })
+    }
+
+    fn destroy_named(&mut self, name: &str) -> Result<(), KernelError> {
+        let destroyed = self.unless_busy(|ipset| {
+            let mut request = ipset.request(Command::Destroy, ACKNOWLEDGE);
+            request.put_text(codec::NAME, name);
+            ipset.write(request)
+        });
+        match destroyed {
+            Ok(()) | Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(()),
+            Err(failure) => Err(refused("destroy", name, failure)),
+        }
+    }
+
+    fn edit(
+        &mut self,
+        command: Command,
+        actual: &str,
+        kind: Kind,
+        elements: &BTreeSet<Element>,
+        meant: &SetName,
+    ) -> Result<(), KernelError> {
+        let act = if command == Command::Add { "add to" } else { "remove from" };
+        let failed = |reason: String, code| KernelError::Set { act, set: meant.to_string(), reason, code };
+        if let Some(stranger) = elements.iter().find(|element| !codec::fits(element, kind)) {
+            let reason = format!("{stranger} is no element of a {} set of {}", kind.of.name(), kind.family);
+            return Err(failed(reason, libc::EINVAL));
+        }
+        let mut rest = elements.iter().peekable();
+        let mut sent = 0;
+        while rest.peek().is_some() {
+            let mut request = self.request(command, ACKNOWLEDGE);
+            request.put_text(codec::NAME, actual);
+            let count = codec::put_elements(&mut request, sent, &mut rest);
+            self.write(request).map_err(|failure| match failure {
+                Failure::Refused { code, request } => {
+                    let culprit = codec::failed_line(&request)
+                        .and_then(|line| elements.iter().nth(usize::try_from(line).ok()?));
+                    let element = culprit.map(|element| format!("{element}: ")).unwrap_or_default();
+                    failed(format!("{element}{}", refusal::reason(code)), code)
+                }
+                Failure::Overrun | Failure::System(_) => refused(act, meant.as_str(), failure),
+            })?;
+            sent += count;
+            self.elements += u64::from(count);
+        }
+        Ok(())
+    }
+
+    fn request(&self, command: Command, flags: u16) -> Message {
+        let mut request = Message::new(codec::SUBSYSTEM, command as u8, flags, 0);
+        request.put(codec::PROTOCOL, &[self.protocol]);
+        request
+    }
+
+    fn write(&mut self, request: Message) -> Result<(), Failure> {
+        self.writes += 1;
+        self.netlink.ask(request, |_| {})
+    }
+
+    fn unless_busy(
+        &mut self,
+        mut attempt: impl FnMut(&mut Ipset) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        for _ in 1..BUSY_ATTEMPTS {
+            match attempt(self) {
+                Err(Failure::Refused { code: libc::EBUSY | refusal::BUSY, .. }) => {
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                result => return result,
+            }
+        }
+        attempt(self)
+    }
+}
+
+/// The name of the set that is filled to be swapped with this one; it keeps the beginning, which says whose it is.
+fn spare_name(name: &SetName) -> String {
+    let kept = name.as_str().len().min(SET_NAME_MAX - SPARE.len());
+    format!("{}{SPARE}", &name.as_str()[..kept])
+}
+
+fn refused(act: &'static str, set: &str, failure: Failure) -> KernelError {
+    match failure {
+        Failure::Refused { code, .. } => {
+            KernelError::Set { act, set: set.to_owned(), reason: refusal::reason(code).into_owned(), code }
+        }
+        Failure::Overrun | Failure::System(_) => KernelError::Netlink { act, source: failure.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_the_spare_set_is_legal_and_begins_like_the_set() {
+        for length in [1, 26, 27, 28, 31] {
+            let name = SetName::new(&"S".repeat(length)).expect("a legal name");
+            let spare = spare_name(&name);
+            assert!(SetName::new(&spare).is_some(), "{spare}");
+            assert!(spare.starts_with(&name.as_str()[..length.min(27)]));
+        }
+    }
+}

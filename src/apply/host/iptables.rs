@@ -1,0 +1,169 @@
+//! `iptables-save` and `iptables-restore`: which binaries, with which arguments, and what they say.
+
+use super::exec::{Finished, Runner, command_line};
+use crate::apply::{KernelError, TableText};
+use crate::net::Family;
+use std::collections::BTreeMap;
+
+/// The Debian package that has the binaries.
+pub(super) const PACKAGE: &str = "iptables";
+
+/// How long to wait for the lock of the legacy tables, in seconds.
+const LOCK_WAIT: &str = "10";
+
+/// Which of the kernel's two packet filters the iptables binaries speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    /// nf_tables, by `iptables-nft-*`.
+    Nft,
+    /// x_tables, by `iptables-legacy-*`.
+    Legacy,
+}
+
+impl Variant {
+    /// Both variants.
+    pub const BOTH: [Variant; 2] = [Variant::Nft, Variant::Legacy];
+
+    /// Its name as the binaries spell it: `nft` or `legacy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Nft => "nft",
+            Variant::Legacy => "legacy",
+        }
+    }
+
+    /// The binary that prints a family's rules.
+    pub fn save(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Variant::Nft, Family::V4) => "iptables-nft-save",
+            (Variant::Nft, Family::V6) => "ip6tables-nft-save",
+            (Variant::Legacy, Family::V4) => "iptables-legacy-save",
+            (Variant::Legacy, Family::V6) => "ip6tables-legacy-save",
+        }
+    }
+
+    /// The binary that changes a family's rules.
+    pub fn restore(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Variant::Nft, Family::V4) => "iptables-nft-restore",
+            (Variant::Nft, Family::V6) => "ip6tables-nft-restore",
+            (Variant::Legacy, Family::V4) => "iptables-legacy-restore",
+            (Variant::Legacy, Family::V6) => "ip6tables-legacy-restore",
+        }
+    }
+}
+
+/// Reads one table of a family.
+pub(super) fn save(
+    runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+    table: &str,
+) -> Result<TableText, KernelError> {
+    let program = variant.save(family);
+    let arguments = ["-t", table];
+    let finished = runner.run(program, PACKAGE, &arguments, "")?;
+    let unreadable = finished.output.lines().find(|line| line.contains("is incompatible, use 'nft' tool"));
+    if !finished.status.success() || unreadable.is_some() {
+        return Err(KernelError::Program {
+            program: command_line(program, &arguments),
+            status: finished.status.to_string(),
+            stderr: unreadable.map_or(finished.complaint, |line| line.trim_start_matches("# ").to_owned()),
+            line: None,
+        });
+    }
+    Ok(parse(&finished.output).remove(table).unwrap_or_default())
+}
+
+/// Commits one text to a family, leaving alone what it does not name.
+pub(super) fn restore(
+    runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+    text: &str,
+) -> Result<(), KernelError> {
+    let program = variant.restore(family);
+    let arguments = ["--noflush", "-w", LOCK_WAIT];
+    let Finished { status, complaint, .. } = runner.run(program, PACKAGE, &arguments, text)?;
+    if status.success() {
+        return Ok(());
+    }
+    let line = failed_line(&complaint)
+        .and_then(|number| text.lines().nth(number.checked_sub(1)?))
+        .map(str::to_owned);
+    Err(KernelError::Program {
+        program: command_line(program, &arguments),
+        status: status.to_string(),
+        stderr: complaint,
+        line,
+    })
+}
+
+/// The number of the input line a complaint names: `line 3 failed`, `line 3: CHAIN_DEL failed`, `at line: 3`.
+fn failed_line(complaint: &str) -> Option<usize> {
+    complaint.match_indices("line").find_map(|(at, word)| {
+        let behind = complaint[at + word.len()..].trim_start_matches([':', ' ']);
+        let digits = behind.find(|character: char| !character.is_ascii_digit()).unwrap_or(behind.len());
+        behind[..digits].parse().ok()
+    })
+}
+
+/// The tables in a text of `iptables-save`, by name.
+pub(super) fn parse(text: &str) -> BTreeMap<String, TableText> {
+    let mut tables: BTreeMap<String, TableText> = BTreeMap::new();
+    let mut table: Option<&mut TableText> = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = Some(tables.entry(name.trim().to_owned()).or_default());
+        } else if let Some(table) = &mut table {
+            if let Some(chain) = line.strip_prefix(':') {
+                let name = chain.split(' ').next().unwrap_or_default();
+                table.chains.entry(name.to_owned()).or_default();
+            } else if let Some(appended) = line.strip_prefix("-A ") {
+                let (chain, rule) = appended.split_once(' ').unwrap_or((appended, ""));
+                table.chains.entry(chain.to_owned()).or_default().push(rule.trim_end().to_owned());
+            }
+        }
+    }
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn saved_text_becomes_chains_with_their_rules_in_order() {
+        let text = "# Generated by iptables-save v1.8.9\n*mangle\n:FORWARD ACCEPT [0:0]\nCOMMIT\n*filter\n\
+                    :FORWARD ACCEPT [12:3]\n:KUBE-NWPLCY-A - [0:0]\n\
+                    -A FORWARD -j KUBE-NWPLCY-A\n-A KUBE-NWPLCY-A -s 10.0.0.1/32 -j DROP\n-A KUBE-NWPLCY-A\nCOMMIT\n";
+        let tables = parse(text);
+        assert_eq!(tables.keys().collect::<Vec<_>>(), ["filter", "mangle"]);
+        let filter = &tables["filter"].chains;
+        assert_eq!(filter["FORWARD"], ["-j KUBE-NWPLCY-A"]);
+        assert_eq!(filter["KUBE-NWPLCY-A"], ["-s 10.0.0.1/32 -j DROP", ""]);
+    }
+
+    #[test]
+    fn complaint_of_either_variant_names_its_line() {
+        let complaints = [
+            "iptables-restore: line 3 failed",
+            "iptables-nft-restore: line 3 failed: No chain/target/match by that name.",
+            "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: CHAIN_DEL failed (Device or resource busy): chain A",
+            "iptables-restore v1.8.9 (legacy): Set NOPE doesn't exist.\n\nError occurred at line: 3\nTry `iptables",
+        ];
+        for complaint in complaints {
+            assert_eq!(failed_line(complaint), Some(3), "{complaint}");
+        }
+        assert_eq!(failed_line("Another app is currently holding the xtables lock."), None);
+        assert_eq!(failed_line("line 99999999999999999999999 failed on a line"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(\\*|:|-A |line|[ -~é]|\n){0,80}") {
+            let _ = (parse(&text), failed_line(&text));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The real kernel of this host: sets by netlink, rules by `iptables-restore`, connections by netlink.
+//!
+//! Steps come in, the kernel changes; what it holds comes out. It must not know what any chain or set is for.
+//! Sockets belong to the network namespace of the thread that made the [`Host`], programs to that of the thread
+//! that calls it: make and use it on one thread, or never change namespaces.
+
+mod conntrack;
+mod exec;
+mod ipset;
+mod iptables;
+mod netlink;
+
+pub use iptables::Variant;
+
+use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
+use crate::net::Family;
+use crate::netfilter::SetName;
+use crate::netfilter::ipset::Set;
+use conntrack::Conntrack;
+use exec::Runner;
+use ipset::Ipset;
+use std::collections::BTreeMap;
+
+/// The kernel of this host, spoken to with one variant of iptables.
+pub struct Host {
+    variant: Variant,
+    runner: Runner,
+    ipset: Ipset,
+    conntrack: Conntrack,
+    restores: u64,
+}
+
+impl Host {
+    /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
+    pub fn new(variant: Variant) -> Result<Host, KernelError> {
+        let (ipset, conntrack) = (Ipset::open()?, Conntrack::open()?);
+        Ok(Host { variant, runner: Runner::new(), ipset, conntrack, restores: 0 })
+    }
+}
+
+impl Kernel for Host {
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        iptables::save(&mut self.runner, self.variant, family, "filter")
+    }
+
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        self.ipset.read(prefix)
+    }
+
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::CreateSet(name, set) => self.ipset.create(name, set),
+            Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
+            Step::AddElements(name, kind, elements) => self.ipset.add(name, *kind, elements),
+            Step::RemoveElements(name, kind, elements) => self.ipset.remove(name, *kind, elements),
+            Step::DestroySet(name) => self.ipset.destroy(name),
+            Step::Restore(family, restore) => {
+                iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+        self.conntrack.list(family)
+    }
+
+    fn forget(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        self.conntrack.forget(connection)
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            processes: self.runner.started,
+            netlink_writes: self.ipset.writes + self.conntrack.writes,
+            elements: self.ipset.elements,
+            restores: self.restores,
+            forgotten: self.conntrack.forgotten,
+        }
+    }
+}

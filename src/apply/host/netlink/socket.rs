@@ -1,0 +1,163 @@
+//! One socket to the kernel's netfilter, one question at a time.
+
+use super::message::{Message, behind_generic, echoed, errno, frames};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::TimeVal;
+use std::io;
+
+/// The longest request sent, in bytes. An error gives it back whole, so the receive buffer holds more than that.
+pub(in crate::apply::host) const REQUEST_MAX: usize = 32 * 1024;
+/// The receive buffer, in bytes. The kernel's messages of a dump end at 32 KiB.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+/// What the kernel may queue for us, in bytes.
+const RECEIVE_QUEUE: libc::c_int = 1024 * 1024;
+/// How long the kernel may think about one request, in seconds.
+const PATIENCE: i64 = 30;
+/// How often a dump is begun before its losses are taken for lasting.
+const DUMP_ATTEMPTS: usize = 3;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSG_MIN_TYPE: u16 = 16;
+
+/// Why a request was not answered with success.
+#[derive(Debug)]
+pub(in crate::apply::host) enum Failure {
+    /// The kernel refused.
+    Refused {
+        /// Its error number, positive.
+        code: i32,
+        /// The attributes of the request, if it gave them back.
+        request: Vec<u8>,
+    },
+    /// The kernel had to drop an answer for want of room (ENOBUFS); what was asked may have been done.
+    Overrun,
+    /// The socket failed.
+    System(io::Error),
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> io::Error {
+        match failure {
+            Failure::Refused { code, .. } => io::Error::from_raw_os_error(code),
+            Failure::Overrun => io::Error::from_raw_os_error(libc::ENOBUFS),
+            Failure::System(error) => error,
+        }
+    }
+}
+
+/// A connection with the kernel, in the network namespace of the thread that opened it.
+pub(in crate::apply::host) struct Netlink {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens the socket.
+    pub(in crate::apply::host) fn open() -> io::Result<Netlink> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_cap_ack(true)?;
+        socket.set_rx_buf_sz(RECEIVE_QUEUE)?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
+        Ok(Netlink { socket, buffer: vec![0; RECEIVE_BUFFER], sequence: 0 })
+    }
+
+    /// Sends one request and reads until its acknowledgement, or the end of its dump.
+    /// `each` is handed the attributes of every message on the way.
+    pub(in crate::apply::host) fn ask(
+        &mut self,
+        mut request: Message,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(request.seal(self.sequence))?;
+        loop {
+            let length = self.receive()?;
+            for frame in frames(&self.buffer[..length]) {
+                if frame.sequence != self.sequence {
+                    continue;
+                }
+                match frame.kind {
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        return match errno(frame.payload) {
+                            0 => Ok(()),
+                            code => {
+                                let given_back =
+                                    if frame.kind == NLMSG_ERROR { echoed(frame.payload) } else { &[] };
+                                Err(Failure::Refused { code, request: given_back.to_vec() })
+                            }
+                        };
+                    }
+                    NLMSG_MIN_TYPE.. => each(behind_generic(frame.payload)),
+                    0..NLMSG_MIN_TYPE => {}
+                }
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
+        loop {
+            match self.socket.send(bytes, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::System(error)),
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<usize, Failure> {
+        loop {
+            match self.socket.recv_from(&mut &mut self.buffer[..], libc::MSG_TRUNC) {
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((length, _)) if length > self.buffer.len() => return Err(Failure::Overrun),
+                Ok((length, _)) => return Ok(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let text = format!("the kernel did not answer within {PATIENCE} s");
+                    return Err(Failure::System(io::Error::new(io::ErrorKind::TimedOut, text)));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Overrun),
+                Err(error) => return Err(Failure::System(error)),
+            }
+        }
+    }
+}
+
+/// Repeats a dump that lost a part of its answer, a few times.
+pub(in crate::apply::host) fn whole<T>(mut dump: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..DUMP_ATTEMPTS {
+        match dump() {
+            Err(Failure::Overrun) => {}
+            result => return result,
+        }
+    }
+    dump()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dump_that_lost_a_part_is_begun_anew_and_not_for_ever() {
+        let mut attempts = 0;
+        let second = whole(|| {
+            attempts += 1;
+            if attempts < 2 { Err(Failure::Overrun) } else { Ok(attempts) }
+        });
+        assert_eq!(second.expect("the second went well"), 2);
+
+        let mut attempts = 0;
+        let lost = whole(|| {
+            attempts += 1;
+            Err::<(), _>(Failure::Overrun)
+        });
+        assert!(matches!(lost, Err(Failure::Overrun)));
+        assert_eq!(attempts, DUMP_ATTEMPTS);
+    }
+}
