@@ -376,7 +376,7 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
             assert_eq!(left.iter().map(|known| known.source_port).collect::<Vec<_>>(), [port(&clients[1])]);
             host.forget(first).expect("what is gone is fine");
         }
-        assert_eq!(host.tally().forgotten, 2);
+        assert_eq!(host.tally().cut, 2);
     });
 }
 

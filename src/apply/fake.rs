@@ -241,7 +241,12 @@ impl Kernel for Fake {
     }
 
     fn forget(&mut self, _connection: &Connection) -> Result<(), KernelError> {
-        self.tally.forgotten += 1;
+        self.tally.cut += 1;
+        Ok(())
+    }
+
+    fn condemn(&mut self, _connection: &Connection, _mark: u32) -> Result<(), KernelError> {
+        self.tally.cut += 1;
         Ok(())
     }
 

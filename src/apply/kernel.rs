@@ -23,6 +23,10 @@ pub trait Kernel {
     /// Forgets a live connection, so that its next packet is judged as a first one. One that is gone already is fine.
     fn forget(&mut self, connection: &Connection) -> Result<(), KernelError>;
 
+    /// Sets our bit in a live connection's mark, so that the rules refuse its packets both ways. One that is gone
+    /// already is fine.
+    fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError>;
+
     /// What was done so far.
     fn tally(&self) -> Tally;
 }
@@ -93,8 +97,8 @@ pub struct Tally {
     pub elements: u64,
     /// Rule transactions committed.
     pub restores: u64,
-    /// Connections forgotten.
-    pub forgotten: u64,
+    /// Connections forgotten or condemned.
+    pub cut: u64,
 }
 
 /// Why the kernel, or a program that speaks to it, refused.

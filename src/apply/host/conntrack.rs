@@ -13,14 +13,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const SUBSYSTEM: u8 = 1;
 /// IPCTNL_MSG_CT_*.
+const NEW: u8 = 0;
 const GET: u8 = 1;
 const DELETE: u8 = 2;
 
 /// CTA_*.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const MARK: u16 = 8;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+const MARK_MASK: u16 = 21;
 /// CTA_TUPLE_*.
 const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -37,8 +40,8 @@ const DESTINATION_PORT: u16 = 3;
 /// A conversation with the kernel about connections.
 pub(super) struct Conntrack {
     netlink: Netlink,
-    /// Connections the kernel forgot.
-    pub(super) forgotten: u64,
+    /// Connections the kernel forgot or marked.
+    pub(super) cut: u64,
     /// Requests sent that change something.
     pub(super) writes: u64,
 }
@@ -47,7 +50,7 @@ impl Conntrack {
     /// Opens a conversation.
     pub(super) fn open() -> Result<Conntrack, KernelError> {
         let failed = |source| KernelError::Netlink { act: "speak to the kernel's conntrack", source };
-        Ok(Conntrack { netlink: Netlink::open().map_err(failed)?, forgotten: 0, writes: 0 })
+        Ok(Conntrack { netlink: Netlink::open().map_err(failed)?, cut: 0, writes: 0 })
     }
 
     /// The connections of a family.
@@ -63,19 +66,38 @@ impl Conntrack {
 
     /// Forgets one; one that is gone already, or whose tuple another has taken over, is fine.
     pub(super) fn forget(&mut self, connection: &Connection) -> Result<(), KernelError> {
-        let act = "forget a connection";
+        self.change("forget a connection", connection, DELETE, |_| {})
+    }
+
+    /// Sets the bits of `mark` in a connection's mark and leaves its others; one that is gone already is fine.
+    pub(super) fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        // CTA_MARK_MASK: the bits that may change; the kernel keeps the others (ctnetlink_change_mark).
+        self.change("mark a connection", connection, NEW, |request| {
+            request.put(MARK, &mark.to_be_bytes());
+            request.put(MARK_MASK, &mark.to_be_bytes());
+        })
+    }
+
+    fn change(
+        &mut self,
+        act: &'static str,
+        connection: &Connection,
+        verb: u8,
+        more: impl Fn(&mut Message),
+    ) -> Result<(), KernelError> {
         let family = Family::of(connection.source);
         // A delete request without a tuple would forget every connection there is.
         if find(&connection.tuple, ORIGINAL).and_then(tuple).is_none() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "it carries no tuple of the kernel's");
             return Err(KernelError::Netlink { act, source });
         }
-        let mut request = Message::new(SUBSYSTEM, DELETE, ACKNOWLEDGE, family_number(family));
+        let mut request = Message::new(SUBSYSTEM, verb, ACKNOWLEDGE, family_number(family));
         request.append(&connection.tuple);
+        more(&mut request);
         self.writes += 1;
         match self.netlink.ask(request, |_| {}) {
             Ok(()) => {
-                self.forgotten += 1;
+                self.cut += 1;
                 Ok(())
             }
             Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(()),

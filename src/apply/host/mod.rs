@@ -70,13 +70,17 @@ impl Kernel for Host {
         self.conntrack.forget(connection)
     }
 
+    fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        self.conntrack.condemn(connection, mark)
+    }
+
     fn tally(&self) -> Tally {
         Tally {
             processes: self.runner.started,
             netlink_writes: self.ipset.writes + self.conntrack.writes,
             elements: self.ipset.elements,
             restores: self.restores,
-            forgotten: self.conntrack.forgotten,
+            cut: self.conntrack.cut,
         }
     }
 }
