@@ -4,3 +4,4 @@ pub mod apply;
 pub mod model;
 pub mod net;
 pub mod netfilter;
+pub mod playground;
