@@ -8,5 +8,6 @@ pub mod model;
 pub mod net;
 pub mod netfilter;
 pub mod ownership;
+pub mod playground;
 pub mod render;
 pub mod source;

@@ -1,0 +1,190 @@
+//! A small real network in network namespaces, in which controllers run for real and traffic is measured.
+//!
+//! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
+//! packets: probes, streams, forged datagrams. It knows neither policies nor rules, and never touches the network
+//! of the host: links are made inside its own namespaces, from a thread that never opens a socket outside them.
+//!
+//! ```text
+//!    outside 203.0.113.10 .77, 2001:db8:ffff::10 ::77
+//!       │
+//!    router ── 172.31.1.0/24, fd00:172:31:1::/64 ── eth0 node a
+//!       │                                             cni0 (first address of the pod CIDRs)
+//!       │                                               ├ veth… ── eth0 pod
+//!       │                                               └ veth… ── eth0 pod
+//!       └──── 172.31.2.0/24, fd00:172:31:2::/64 ── eth0 node b …
+//! ```
+//!
+//! Every call that waits for the network blocks its thread: call from `spawn_blocking` in async code.
+
+mod addressing;
+mod build;
+mod error;
+mod forge;
+mod layout;
+mod ledger;
+mod listen;
+mod namespace;
+mod probe;
+mod stream;
+mod town;
+mod wire;
+mod worker;
+
+pub use error::PlaygroundError;
+pub use layout::{Endpoint, Layout, OUTSIDE, Place, Port};
+pub use namespace::Namespace;
+pub use probe::{Outcome, Patience, Probe};
+pub use stream::{Push, Stream};
+
+use crate::model::PodKey;
+use addressing::Addressing;
+use ledger::Ledger;
+use listen::Listener;
+use probe::Errand;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use town::Site;
+use worker::Worker;
+
+/// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
+#[derive(Debug)]
+pub struct Playground {
+    id: String,
+    worker: Worker,
+    names: BTreeSet<String>,
+    addressing: Addressing,
+    router: Site,
+    outside: Site,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<PodKey, Pod>,
+    unattended: Vec<Listener>,
+    ledger: Arc<Ledger>,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Node {
+    site: Site,
+    next_link: u32,
+    listens: Vec<Port>,
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Pod {
+    place: Place,
+    own: Option<Attached>,
+    listeners: BTreeMap<Port, Listener>,
+}
+
+/// A namespace of a pod's own, and the index of its link in the node.
+#[derive(Debug)]
+struct Attached {
+    namespace: Namespace,
+    link: u32,
+}
+
+impl Playground {
+    /// The namespace of a node: where its controller runs.
+    pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
+        self.nodes.get(node).map(|node| &node.site.namespace)
+    }
+
+    /// The namespace of a pod; its node's for a host-network pod.
+    pub fn pod_namespace(&self, pod: &PodKey) -> Option<&Namespace> {
+        let pod = self.pods.get(pod)?;
+        match &pod.own {
+            Some(own) => Some(&own.namespace),
+            None => self.node_namespace(&pod.place.node),
+        }
+    }
+
+    /// The namespace that an endpoint sends from.
+    pub fn namespace(&self, endpoint: &Endpoint) -> Option<&Namespace> {
+        match endpoint {
+            Endpoint::Pod(pod) => self.pod_namespace(pod),
+            Endpoint::Node(node) => self.node_namespace(node),
+            Endpoint::Outside => Some(&self.outside.namespace),
+        }
+    }
+
+    /// The addresses of a node, the one it sends from to other nodes first of its family; empty for an unknown node.
+    pub fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
+        self.addressing.node(node).map(addressing::NodeNets::addresses).unwrap_or_default()
+    }
+
+    /// The pods, as they are.
+    pub fn pods(&self) -> impl Iterator<Item = &Place> {
+        self.pods.values().map(|pod| &pod.place)
+    }
+
+    /// Changes how long probes and streams wait for an answer.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    /// Tries connections, many at a time. The outcomes are in the order of the probes.
+    pub fn probe_all(&self, probes: &[Probe]) -> Vec<Outcome> {
+        let errands = probes.iter().map(|probe| {
+            self.errand(probe)
+                .ok_or_else(|| Outcome::Failed(PlaygroundError::Unknown(probe.from.clone()).to_string()))
+        });
+        self.worker.run(probe::run(errands.collect(), self.patience))
+    }
+
+    /// Tries one connection.
+    pub fn probe(&self, probe: &Probe) -> Outcome {
+        self.probe_all(std::slice::from_ref(probe)).pop().expect("one probe has one outcome")
+    }
+
+    /// Opens a long-lived connection along a probe, over which one side sends a message every 5 ms.
+    ///
+    /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
+    pub fn stream(&self, along: &Probe, push: Push) -> Result<Stream, PlaygroundError> {
+        let errand = self.errand(along).ok_or_else(|| PlaygroundError::Unknown(along.from.clone()))?;
+        let to = errand.to;
+        self.worker
+            .run(stream::open(errand, push, self.ledger.clone(), self.patience))
+            .map_err(|outcome| stream::refused(&along.from, to, &outcome))
+    }
+
+    /// Sends one UDP packet with any source address from an endpoint.
+    ///
+    /// Fails when the packet could not be handed to the kernel, not when it is dropped on the way.
+    pub fn forge(
+        &self,
+        from: &Endpoint,
+        source: IpAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), PlaygroundError> {
+        let namespace = self.namespace(from).ok_or_else(|| PlaygroundError::Unknown(from.clone()))?;
+        let sent = namespace
+            .enter(|| forge::packet(source, to, payload).and_then(|packet| forge::send(&packet, to.ip())))?;
+        sent.map_err(|error| PlaygroundError::Send {
+            act: "send a forged packet",
+            from: from.clone(),
+            to,
+            reason: error.to_string(),
+        })
+    }
+
+    /// How many datagrams the listeners of an endpoint have received from an address, probes included.
+    ///
+    /// Packets arrive in order: once a later probe of the same sender was answered, a forged one has arrived or
+    /// never will.
+    pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
+        self.ledger.seen(listener, source)
+    }
+
+    fn errand(&self, probe: &Probe) -> Option<Errand> {
+        Some(Errand {
+            namespace: self.namespace(&probe.from)?.clone(),
+            source: probe.source,
+            to: SocketAddr::new(probe.to, probe.port),
+            protocol: probe.protocol,
+            owners: self.addressing.owners(probe.to),
+        })
+    }
+}
