@@ -4,14 +4,18 @@
 
 use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use support::golden;
 use support::judge::{Judge, compare};
+use support::packets::{self, Rendered, enforcer};
 use support::reach::Name;
-use support::scenario::{Outcome, Scenario, directories};
+use support::scenario::{Outcome, Probe, Scenario, directories};
+use support::topology::NODES;
 
-fn judges() -> [&'static dyn Judge; 1] {
-    [&Oracle]
+fn judges() -> [&'static dyn Judge; 2] {
+    [&Oracle, &Trace]
 }
 
 fn main() -> ExitCode {
@@ -30,11 +34,59 @@ fn main() -> ExitCode {
                         compare(judge, &scenario).map_err(Failed::from)
                     }));
                 }
+                trials.push(Trial::test(format!("{case}::golden"), move || {
+                    let scenario = Scenario::load(&directory).map_err(Failed::from)?;
+                    golden::compare(&scenario).map_err(Failed::from)
+                }));
             }
         }
         Err(problem) => trials.push(Trial::test("scenarios_are_there", move || Err(Failed::from(problem)))),
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The end that a name stands for.
+fn end(scenario: &Scenario, name: &Name, address: IpAddr) -> Result<End, String> {
+    match name {
+        Name::Pod { namespace, name } => {
+            let is_it = |metadata: &bridgewarden::api::ObjectMeta| {
+                metadata.namespace.as_ref() == Some(namespace) && metadata.name == *name
+            };
+            let index = scenario.world.pods.iter().position(|pod| is_it(&pod.metadata));
+            index.map(End::Pod).ok_or_else(|| format!("there is no pod {namespace}/{name}"))
+        }
+        Name::Node(node) => Ok(End::Node { name: node.to_string(), address }),
+        Name::Outside | Name::Stranger(_) => Ok(End::Address(address)),
+    }
+}
+
+fn flows(scenario: &Scenario) -> Result<Vec<Flow>, String> {
+    let flow = |probe: &Probe| {
+        Ok(Flow {
+            source: end(scenario, &probe.source, probe.source_address)?,
+            destination: end(scenario, &probe.destination, probe.destination_address)?,
+            protocol: probe.protocol,
+            port: probe.port,
+            family: probe.family(),
+        })
+    };
+    scenario.probes.iter().map(flow).collect()
+}
+
+/// The rendered rules of both nodes as a judge.
+struct Trace;
+
+impl Judge for Trace {
+    fn name(&self) -> &'static str {
+        "trace"
+    }
+
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String> {
+        let rules = NODES.map(|node| Rendered(enforcer(&scenario.world, node.name).ruleset()));
+        let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
+        let outcome = |allowed| if allowed { Outcome::Arrives } else { Outcome::Refused };
+        Ok(flows(scenario)?.iter().map(|flow| Some(outcome(judge.allows(flow)))).collect())
+    }
 }
 
 /// The oracle as a judge.
@@ -46,26 +98,8 @@ impl Judge for Oracle {
     }
 
     fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String> {
-        let end = |name: &Name, address| match name {
-            Name::Pod { namespace, name } => {
-                let is_it = |metadata: &bridgewarden::api::ObjectMeta| {
-                    metadata.namespace.as_ref() == Some(namespace) && metadata.name == *name
-                };
-                let index = scenario.world.pods.iter().position(|pod| is_it(&pod.metadata));
-                index.map(End::Pod).ok_or_else(|| format!("there is no pod {namespace}/{name}"))
-            }
-            Name::Node(node) => Ok(End::Node { name: node.to_string(), address }),
-            Name::Outside | Name::Stranger(_) => Ok(End::Address(address)),
-        };
         let mut answers = Vec::new();
-        for probe in &scenario.probes {
-            let flow = Flow {
-                source: end(&probe.source, probe.source_address)?,
-                destination: end(&probe.destination, probe.destination_address)?,
-                protocol: probe.protocol,
-                port: probe.port,
-                family: probe.family(),
-            };
+        for flow in flows(scenario)? {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
             answers.push(Some(match verdict {
                 Verdict::Allowed => Outcome::Arrives,

@@ -1,0 +1,66 @@
+//! Golden rules: what a scenario puts on a node beyond what an empty cluster does.
+
+use crate::packets::enforcer;
+use crate::scenario::Scenario;
+use crate::topology::NODES;
+use bridgewarden::explain::oracle::World;
+use bridgewarden::netfilter::Ruleset;
+use std::collections::BTreeSet;
+use std::fs;
+
+/// Set to anything to write the golden files instead of comparing with them.
+const BLESS: &str = "BLESS";
+
+/// Compares what is rendered for each node with `rules.NODE`.
+///
+/// # Errors
+/// The lines that differ, and how to accept them.
+pub fn compare(scenario: &Scenario) -> Result<(), String> {
+    for node in NODES {
+        let rendered = own_lines(&scenario.world, node.name);
+        let path = scenario.directory.join(format!("rules.{}", node.name));
+        if std::env::var_os(BLESS).is_some() {
+            fs::write(&path, &rendered).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            continue;
+        }
+        let golden = fs::read_to_string(&path)
+            .map_err(|error| format!("cannot read {}: {error}; make bless writes it", path.display()))?;
+        if golden != rendered {
+            let (old, new): (BTreeSet<_>, BTreeSet<_>) = (golden.lines().collect(), rendered.lines().collect());
+            let gone: Vec<_> = old.difference(&new).map(|line| format!("- {line}")).collect();
+            let come: Vec<_> = new.difference(&old).map(|line| format!("+ {line}")).collect();
+            return Err(format!(
+                "{}: the rules changed; read the difference, and if it is meant: make bless\n{}\n{}",
+                path.display(),
+                gone.join("\n"),
+                come.join("\n")
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn own_lines(world: &World, node: &str) -> String {
+    let lines = |ruleset: &Ruleset| -> Vec<(&'static str, String)> {
+        let sets = ruleset.sets_text();
+        let mut lines: Vec<_> = sets.lines().map(|line| ("ipset", line.to_owned())).collect();
+        for (family, table) in &ruleset.tables {
+            let word = match family {
+                bridgewarden::net::Family::V4 => "ip4",
+                bridgewarden::net::Family::V6 => "ip6",
+            };
+            lines.extend(table.text().lines().map(|line| (word, line.to_owned())));
+        }
+        lines
+    };
+    let empty: BTreeSet<_> = lines(&enforcer(&World::default(), node).ruleset()).into_iter().collect();
+    let own = lines(&enforcer(world, node).ruleset()).into_iter().filter(|line| !empty.contains(line));
+    let mut text = format!("# What node {node} holds because of this scenario.\n");
+    for (tool, line) in own {
+        text.push_str(tool);
+        text.push(' ');
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
