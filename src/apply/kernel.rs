@@ -82,6 +82,8 @@ pub struct Connection {
     pub destination: IpAddr,
     /// The port that answers.
     pub destination_port: u16,
+    /// Whether one of its ends is an address of this host itself.
+    pub is_of_this_host: bool,
     /// The bytes of the original tuple, as they must be given back to forget the connection.
     pub tuple: Vec<u8>,
 }

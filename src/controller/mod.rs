@@ -1,5 +1,328 @@
 //! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
+//!
+//! Flushes at once when idle, and gathers while the kernel works. Nothing is written before every source has
+//! delivered its first complete list.
 
 mod enforcer;
+mod inventory;
+mod pace;
+mod work;
 
 pub use enforcer::*;
+pub use pace::*;
+
+use crate::apply::{Connection, Kernel, KernelError, Step};
+use crate::model::Change;
+use crate::observe::{ChangeKind, Health, Metrics, Phase};
+use crate::render::OnRevoke;
+use inventory::Elements;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use work::{Done, Returned, Work, first_packet, perform};
+
+/// Facts from a source, as they were seen together.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The facts, in order.
+    pub changes: Vec<Change>,
+    /// When they were seen.
+    pub seen: Instant,
+    /// Whether the source has now delivered its first complete list.
+    pub complete: bool,
+}
+
+/// How often the loop shows that it is alive, at least.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Keeps a kernel equal to what the sources say.
+pub struct Controller {
+    enforcer: Enforcer,
+    metrics: Metrics,
+    health: Health,
+    audit_every: Duration,
+    /// Away while its thread works.
+    kernel: Option<Box<dyn Kernel + Send>>,
+    complete: bool,
+    pace: Pace,
+    elements: Elements,
+    /// When the oldest fact not yet enforced was seen, and how many there are.
+    waiting: Option<Instant>,
+    waiting_count: usize,
+    sync: u64,
+    last_audit: Instant,
+    auditing: bool,
+    cut: Vec<Connection>,
+    /// Whether policies or rules changed since the last count.
+    structure_changed: bool,
+    /// Whether anything changed since the last count.
+    uncounted: bool,
+}
+
+/// A sync on its way.
+struct Underway {
+    handle: JoinHandle<Returned>,
+    what: Stage,
+    seen: Option<Instant>,
+    started: Instant,
+}
+
+/// What the kernel's thread is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Read,
+    Commit,
+    Cut,
+}
+
+impl Controller {
+    /// A controller that has heard nothing yet.
+    pub fn new(
+        enforcer: Enforcer,
+        kernel: Box<dyn Kernel + Send>,
+        metrics: Metrics,
+        health: Health,
+        audit_every: Duration,
+    ) -> Controller {
+        Controller {
+            enforcer,
+            metrics,
+            health,
+            audit_every,
+            kernel: Some(kernel),
+            complete: false,
+            pace: Pace::default(),
+            elements: Elements::default(),
+            waiting: None,
+            waiting_count: 0,
+            sync: 0,
+            last_audit: Instant::now(),
+            auditing: false,
+            cut: Vec::new(),
+            structure_changed: true,
+            uncounted: true,
+        }
+    }
+
+    /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Delivery>) {
+        let mut underway: Option<Underway> = None;
+        let mut beat = tokio::time::interval(BEAT);
+        let mut open = true;
+        loop {
+            if underway.is_none() {
+                underway = self.begin();
+            }
+            if !open && underway.is_none() {
+                return;
+            }
+            let retry = self.pace.not_before().filter(|_| underway.is_none());
+            tokio::select! {
+                biased;
+                returned = ended(&mut underway) => self.end(returned, &mut underway),
+                delivery = inbox.recv(), if open => match delivery {
+                    Some(delivery) => {
+                        self.take_in(delivery);
+                        while let Ok(more) = inbox.try_recv() {
+                            self.take_in(more);
+                        }
+                    }
+                    None => open = false,
+                },
+                () = until(retry), if retry.is_some() => {}
+                _ = beat.tick() => self.count(),
+            }
+            self.health.beat();
+        }
+    }
+
+    fn take_in(&mut self, delivery: Delivery) {
+        let start = Instant::now();
+        self.complete |= delivery.complete;
+        self.waiting = self.waiting.or(Some(delivery.seen).filter(|_| !delivery.changes.is_empty()));
+        self.waiting_count += delivery.changes.len();
+        self.uncounted = true;
+        for change in delivery.changes {
+            let (kind, policy) = match &change {
+                Change::Namespace(_) | Change::NamespaceGone(_) => (ChangeKind::Namespace, None),
+                Change::Pod(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
+                Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
+                Change::PolicyGone(_) => (ChangeKind::Policy, None),
+            };
+            self.metrics.changed(kind, 1);
+            self.structure_changed |= kind != ChangeKind::Pod;
+            self.enforcer.apply(change);
+            for refusal in policy.iter().flat_map(|key| inventory::refusals_of(&self.enforcer, key)) {
+                let policy = policy.as_ref().map(ToString::to_string);
+                tracing::warn!(policy, refusal, "part of a policy is not understood and allows nothing");
+            }
+        }
+        self.metrics.pending_changes(self.waiting_count);
+        self.metrics.phase(Phase::Compile, start.elapsed());
+    }
+
+    /// Starts the next piece of work, if there is any and its time has come.
+    fn begin(&mut self) -> Option<Underway> {
+        let now = Instant::now();
+        if !self.complete || !self.pace.may_try(now) {
+            return None;
+        }
+        if !self.cut.is_empty() {
+            let connections = std::mem::take(&mut self.cut);
+            let mark = self.enforcer.options().mark;
+            return self.start(Work::Cut { connections, mark }, Stage::Cut, None);
+        }
+        let idle = !self.enforcer.is_behind();
+        if idle && now.duration_since(self.last_audit) >= self.audit_every {
+            self.auditing = true;
+            self.enforcer.distrust();
+        }
+        if self.enforcer.must_read() {
+            return self.start(Work::Read, Stage::Read, None);
+        }
+        if idle {
+            self.settle(now);
+            return None;
+        }
+        let flush = self.enforcer.flush();
+        self.metrics.phase(Phase::Render, now.elapsed());
+        self.commit(flush)
+    }
+
+    /// Everything heard so far needed nothing from the kernel.
+    fn settle(&mut self, now: Instant) {
+        if let Some(seen) = self.waiting.take() {
+            self.waiting_count = 0;
+            self.metrics.enforced(now.duration_since(seen));
+            self.metrics.pending_changes(0);
+        }
+    }
+
+    fn commit(&mut self, flush: Flush) -> Option<Underway> {
+        for step in &flush.steps {
+            self.elements.follow(step);
+            self.structure_changed |= matches!(step, Step::Restore(..));
+        }
+        let revoked = match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => flush.revoked,
+            OnRevoke::Keep => Default::default(),
+        };
+        let seen = self.waiting.take();
+        self.waiting_count = 0;
+        self.start(Work::Commit { steps: flush.steps, revoked }, Stage::Commit, seen)
+    }
+
+    fn start(&mut self, work: Work, what: Stage, seen: Option<Instant>) -> Option<Underway> {
+        let kernel = self.kernel.take()?;
+        let handle = tokio::task::spawn_blocking(move || perform(kernel, work));
+        Some(Underway { handle, what, seen, started: Instant::now() })
+    }
+
+    fn end(&mut self, returned: Returned, underway: &mut Option<Underway>) {
+        let ended = underway.take();
+        let (what, seen, started) = match &ended {
+            Some(ended) => (ended.what, ended.seen, ended.started),
+            None => return,
+        };
+        self.kernel = Some(returned.kernel);
+        self.metrics.tally(returned.tally);
+        self.metrics.phase(
+            match what {
+                Stage::Read => Phase::Read,
+                Stage::Commit => Phase::Apply,
+                Stage::Cut => Phase::Revoke,
+            },
+            returned.took,
+        );
+        match returned.done {
+            Ok(Done::Read(actual)) => *underway = self.adopt(&actual),
+            Ok(Done::Committed { connections }) => self.committed(connections, seen, started),
+            Ok(Done::Cut) => {}
+            Err(error) => self.failed(&error, seen),
+        }
+    }
+
+    fn adopt(&mut self, actual: &crate::apply::Actual) -> Option<Underway> {
+        let start = Instant::now();
+        let expected = self.enforcer.plan().has_changed();
+        let flush = self.enforcer.adopt(actual);
+        self.elements = Elements::of(&self.enforcer.ruleset());
+        self.metrics.phase(Phase::Render, start.elapsed());
+        let drifted = self.auditing && !expected && !flush.steps.is_empty();
+        self.auditing = false;
+        self.last_audit = start;
+        if drifted {
+            self.metrics.drift_repaired();
+            tracing::warn!(
+                steps = flush.steps.len(),
+                "the kernel no longer held what was written; putting it right. Something else edits our chains or sets"
+            );
+        }
+        self.commit(flush)
+    }
+
+    fn committed(&mut self, connections: Vec<Connection>, seen: Option<Instant>, started: Instant) {
+        let now = Instant::now();
+        self.pace.succeeded();
+        self.sync += 1;
+        self.metrics.sync_ended(SystemTime::now(), Ok(()));
+        self.metrics.phase(Phase::Total, now.duration_since(started));
+        if let Some(seen) = seen {
+            self.metrics.enforced(now.duration_since(seen));
+        }
+        self.health.set_check("sync", Ok(()));
+        self.metrics.pending_changes(self.waiting_count);
+        self.cut = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection)).collect();
+        let structure = self.structure_changed;
+        if structure {
+            self.count();
+        }
+        let milliseconds = now.duration_since(started).as_secs_f64() * 1e3;
+        if structure {
+            tracing::info!(sync_id = self.sync, duration_ms = milliseconds, cut = self.cut.len(), "in force");
+        } else {
+            tracing::debug!(sync_id = self.sync, duration_ms = milliseconds, cut = self.cut.len(), "in force");
+        }
+    }
+
+    /// Whether a live connection would not be allowed to begin now. The node's own are nobody's to judge.
+    fn has_lost_its_leave(&self, connection: &Connection) -> bool {
+        !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
+    }
+
+    fn failed(&mut self, error: &KernelError, seen: Option<Instant>) {
+        let now = Instant::now();
+        self.pace.failed(now);
+        self.enforcer.distrust();
+        self.waiting = seen.or(self.waiting);
+        self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
+        self.health.set_check("sync", Err(error.to_string()));
+        let wait = self.pace.not_before().map(|then| then.duration_since(now));
+        tracing::error!(%error, retry_in = ?wait, "cannot bring the kernel up to date; what was in force stays in force");
+    }
+
+    /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
+    fn count(&mut self) {
+        if !std::mem::take(&mut self.uncounted) {
+            return;
+        }
+        if std::mem::take(&mut self.structure_changed) {
+            self.metrics.refused_parts(&inventory::refused(&self.enforcer));
+        }
+        self.metrics.inventory(&inventory::inventory(&self.enforcer, &self.elements));
+    }
+}
+
+async fn ended(underway: &mut Option<Underway>) -> Returned {
+    match underway {
+        Some(underway) => (&mut underway.handle).await.expect("the kernel's thread does not panic"),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
+}

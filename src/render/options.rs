@@ -1,7 +1,7 @@
 //! The choices an operator has about what is rendered.
 
 /// How a refused sender is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Deny {
     /// A TCP reset for TCP, an ICMP port unreachable for the rest.
     #[default]
@@ -13,7 +13,7 @@ pub enum Deny {
 }
 
 /// What becomes of a packet that policies allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Allowed {
     /// It is left to the rules that follow ours in FORWARD.
     #[default]
@@ -23,7 +23,7 @@ pub enum Allowed {
 }
 
 /// How a pod's traffic to its own node is treated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PodToNode {
     /// It is not governed, as the NetworkPolicy API says.
     #[default]
@@ -35,7 +35,7 @@ pub enum PodToNode {
 }
 
 /// What happens to live connections that lose what allowed them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnRevoke {
     /// They are cut.
     #[default]

@@ -142,6 +142,7 @@ fn connection(entry: &[u8]) -> Option<Connection> {
         dialled_port: original.destination_port,
         destination: reply.source,
         destination_port: reply.source_port,
+        is_of_this_host: false,
         tuple: identity(entry),
     })
 }

@@ -19,7 +19,8 @@ use crate::netfilter::ipset::Set;
 use conntrack::Conntrack;
 use exec::Runner;
 use ipset::Ipset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// The kernel of this host, spoken to with one variant of iptables.
 pub struct Host {
@@ -63,7 +64,13 @@ impl Kernel for Host {
     }
 
     fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
-        self.conntrack.list(family)
+        let own = own_addresses()?;
+        let mut connections = self.conntrack.list(family)?;
+        for connection in &mut connections {
+            connection.is_of_this_host =
+                own.contains(&connection.source) || own.contains(&connection.destination);
+        }
+        Ok(connections)
     }
 
     fn forget(&mut self, connection: &Connection) -> Result<(), KernelError> {
@@ -83,4 +90,16 @@ impl Kernel for Host {
             cut: self.conntrack.cut,
         }
     }
+}
+
+/// The addresses of this host, on every device.
+fn own_addresses() -> Result<BTreeSet<IpAddr>, KernelError> {
+    let failed =
+        |error: nix::Error| KernelError::Netlink { act: "list the host's addresses", source: error.into() };
+    let addresses = nix::ifaddrs::getifaddrs().map_err(failed)?.filter_map(|device| device.address);
+    let address = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    };
+    Ok(addresses.filter_map(address).collect())
 }

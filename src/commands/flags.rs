@@ -1,0 +1,95 @@
+//! Flags that several commands share.
+
+use crate::apply::host::Variant;
+use crate::render::{Allowed, Deny, OnRevoke, Options, PodToNode};
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+/// How the kernel is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Backend {
+    /// Whichever variant of iptables others on this host use.
+    #[default]
+    Auto,
+    /// ipset and iptables over nf_tables.
+    IptablesNft,
+    /// ipset and iptables over x_tables.
+    IptablesLegacy,
+}
+
+impl Backend {
+    /// The variant to use, found out if need be.
+    pub(super) fn variant(self) -> Variant {
+        match self {
+            Backend::Auto => {
+                let (variant, reason) = crate::apply::host::detect_variant();
+                tracing::info!(backend = variant.name(), reason, "backend chosen");
+                variant
+            }
+            Backend::IptablesNft => Variant::Nft,
+            Backend::IptablesLegacy => Variant::Legacy,
+        }
+    }
+}
+
+/// What is rendered, and how.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RenderFlags {
+    /// The one bit of packet and connection marks that is ours
+    #[arg(long, value_name = "BIT", default_value = "0x10000", value_parser = mark)]
+    pub(super) mark: u32,
+    /// The NFLOG group that refused packets are copied to
+    #[arg(long, value_name = "GROUP", default_value_t = 101)]
+    pub(super) nflog_group: u16,
+    /// The bridge that the pods sit on
+    #[arg(long, value_name = "DEVICE", default_value = "cni0", value_parser = device)]
+    pub(super) bridge: String,
+    /// How a refused sender is told
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) deny: Deny,
+    /// What becomes of a packet that policies allow
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) allowed: Allowed,
+    /// How a pod's traffic to its own node is treated
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) pod_to_node: PodToNode,
+    /// What happens to live connections that lose what allowed them
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) on_revoke: OnRevoke,
+}
+
+impl RenderFlags {
+    pub(super) fn options(&self) -> Options {
+        Options {
+            mark: self.mark,
+            nflog_group: self.nflog_group,
+            bridge: self.bridge.clone(),
+            deny: self.deny,
+            allowed: self.allowed,
+            pod_to_node: self.pod_to_node,
+            on_revoke: self.on_revoke,
+        }
+    }
+}
+
+fn mark(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0x");
+    let number = digits.map_or_else(|| text.parse().ok(), |digits| u32::from_str_radix(digits, 16).ok());
+    let bit = number.filter(|number| number.is_power_of_two());
+    bit.ok_or_else(|| format!("`{text}` is not one bit of 32; write for example 0x10000"))
+}
+
+fn device(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'+' && byte != b'!';
+    let fits = !text.is_empty() && text.len() <= 15 && text.bytes().all(legal);
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not a device name: 1 to 15 printable characters without / + !"))
+}
+
+/// Refuses to go on without the right to change the packet filter.
+pub(super) fn require_root(command: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("{command} changes this host's packet filter, which needs root. Try: sudo bridgewarden {command} ...")
+}

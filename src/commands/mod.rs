@@ -1,0 +1,47 @@
+//! What a person can ask for on the command line. The only room that prints, and that decides exit codes.
+
+mod cleanup;
+mod flags;
+mod preflight;
+mod render;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Enforces Kubernetes NetworkPolicies on a node whose pods sit on a Linux bridge.
+#[derive(Debug, Parser)]
+#[command(name = "bridgewarden", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enforces policies on this node until it is stopped; what is in force stays in force afterwards.
+    Run(run::Run),
+    /// Prints the rules and sets that a node would hold. Needs no root and touches nothing.
+    Render(render::Render),
+    /// Checks what enforcement needs on this node, with a cure for whatever is missing.
+    Preflight(preflight::Preflight),
+    /// Removes all that Bridgewarden put into this node's kernel, and only that.
+    Cleanup(cleanup::Cleanup),
+}
+
+/// Does what was asked for.
+///
+/// Exit codes: 0 all is well, 1 a check failed or something differs, 2 it could not be done.
+pub fn main(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Run(run) => run.execute(),
+        Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
+        Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
+        Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
+    };
+    done.unwrap_or_else(|error| {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "bridgewarden: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,76 @@
+//! `bridgewarden render`: the rules and sets a node would hold, as text that loads.
+
+use super::flags::RenderFlags;
+use crate::controller::Enforcer;
+use crate::net::Family;
+use crate::netfilter::Ruleset;
+use crate::source::Directory;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Everything, as a shell script that loads it.
+    #[default]
+    Shell,
+    /// The sets, for `ipset restore`.
+    Ipset,
+    /// The IPv4 rules, for `iptables-restore --noflush`.
+    Iptables,
+    /// The IPv6 rules, for `ip6tables-restore --noflush`.
+    Ip6tables,
+}
+
+/// Prints the rules and sets that a node would hold.
+#[derive(Debug, Args)]
+pub(super) struct Render {
+    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON
+    #[arg(value_name = "DIR")]
+    manifests: PathBuf,
+    /// The node, as in the pods' spec.nodeName
+    #[arg(long, value_name = "NODE")]
+    node_name: String,
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    flags: RenderFlags,
+}
+
+impl Render {
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let loaded = Directory::new(&self.manifests).load();
+        if let Some(error) = loaded.error {
+            bail!("cannot read {}:\n{error}", self.manifests.display());
+        }
+        for refused in &loaded.refused {
+            let _ = writeln!(std::io::stderr(), "warning: {refused}");
+        }
+        let mut enforcer = Enforcer::new(&self.node_name, self.flags.options());
+        for change in loaded.changes {
+            enforcer.apply(change);
+        }
+        self.print(&enforcer.ruleset(), out).context("cannot print the rules")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, ruleset: &Ruleset, out: &mut impl Write) -> std::io::Result<()> {
+        let table = |family| ruleset.tables.get(&family).map(|table| table.text()).unwrap_or_default();
+        let (sets, v4, v6) = (ruleset.sets_text(), table(Family::V4), table(Family::V6));
+        match self.format {
+            Format::Ipset => write!(out, "{sets}"),
+            Format::Iptables => write!(out, "{v4}"),
+            Format::Ip6tables => write!(out, "{v6}"),
+            Format::Shell => {
+                writeln!(out, "# What node {} holds. Load it with: sh -e", self.node_name)?;
+                writeln!(out, "ipset restore -exist <<'EOF'\n{sets}EOF")?;
+                writeln!(out, "iptables-restore --noflush -w <<'EOF'\n{v4}EOF")?;
+                writeln!(out, "ip6tables-restore --noflush -w <<'EOF'\n{v6}EOF")
+            }
+        }
+    }
+}

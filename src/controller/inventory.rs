@@ -1,0 +1,88 @@
+//! Counts what there is, for the metrics.
+
+use super::Enforcer;
+use crate::apply::Step;
+use crate::model::{Direction, PolicyKey};
+use crate::net::Family;
+use crate::netfilter::{Ruleset, SetName};
+use crate::observe::{Inventory, KernelInventory};
+use std::collections::BTreeMap;
+
+/// How many elements each set holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Elements(BTreeMap<SetName, (Family, usize)>);
+
+impl Elements {
+    /// Counts a whole ruleset.
+    pub(super) fn of(ruleset: &Ruleset) -> Elements {
+        let sets = ruleset.sets.iter();
+        Elements(
+            sets.map(|(name, desired)| {
+                (name.clone(), (desired.set.kind.family, desired.set.elements.len()))
+            })
+            .collect(),
+        )
+    }
+
+    /// Counts on through a step.
+    pub(super) fn follow(&mut self, step: &Step) {
+        match step {
+            Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => {
+                self.0.insert(name.clone(), (set.kind.family, set.elements.len()));
+            }
+            Step::AddElements(name, kind, elements) => {
+                self.0.entry(name.clone()).or_insert((kind.family, 0)).1 += elements.len();
+            }
+            Step::RemoveElements(name, kind, elements) => {
+                let (_, count) = self.0.entry(name.clone()).or_insert((kind.family, 0));
+                *count = count.saturating_sub(elements.len());
+            }
+            Step::DestroySet(name) => {
+                self.0.remove(name);
+            }
+            Step::Restore(..) => {}
+        }
+    }
+
+    fn of_family(&self, family: Family) -> (usize, usize) {
+        let own = self.0.values().filter(|(own, _)| *own == family);
+        own.fold((0, 0), |(sets, elements), (_, count)| (sets + 1, elements + count))
+    }
+}
+
+/// Counts everything.
+pub(super) fn inventory(enforcer: &Enforcer, elements: &Elements) -> Inventory {
+    let plan = enforcer.plan();
+    let isolated =
+        |direction| plan.guards().values().filter(|guard| guard.is_isolated(direction)).count();
+    let kernel = Family::BOTH.map(|family| {
+        let chains = enforcer.applier().and_then(|applier| applier.chains(family));
+        let (sets, set_members) = elements.of_family(family);
+        let rules = chains.map_or(0, |chains| chains.values().map(Vec::len).sum());
+        (family, KernelInventory { chains: chains.map_or(0, BTreeMap::len), rules, sets, set_members })
+    });
+    Inventory {
+        policies: enforcer.cluster().policies().count(),
+        active_policies: plan.policies().len(),
+        ingress_isolated_pods: isolated(Direction::Ingress),
+        egress_isolated_pods: isolated(Direction::Egress),
+        local_pods: enforcer.cluster().local_pods().count(),
+        pods: enforcer.cluster().pod_count(),
+        kernel: kernel.into(),
+    }
+}
+
+/// Counts the refused parts of policies by reason.
+pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for refusal in enforcer.refusals() {
+        *counts.entry(refusal.reason).or_default() += 1;
+    }
+    counts
+}
+
+/// The refused parts of one policy, as words.
+pub(super) fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> Vec<String> {
+    let policy = enforcer.cluster().policy(key);
+    policy.into_iter().flat_map(|policy| &policy.refusals).map(ToString::to_string).collect()
+}
