@@ -4,5 +4,22 @@
 //! understood and where it stands. This room knows every default and rule of the API, and nothing of plans, chains
 //! or the kernel.
 
+mod decode;
+mod directory;
+mod fact;
 pub mod lower;
+mod manifest;
+mod name;
 mod path;
+mod problem;
+mod scalar;
+mod schema;
+#[cfg(test)]
+mod scratch;
+mod tree;
+mod walk;
+mod yaml;
+
+pub use directory::{Directory, Loaded, read_manifests};
+pub use manifest::{Manifests, Object, parse as parse_manifests};
+pub use problem::{ManifestError, Origin, Problem};

@@ -42,6 +42,34 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// One step of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// `.name`
+    Field(&'a str),
+    /// `[key]` or `[0]`; which of the two, only the value at that place can tell.
+    Bracket(&'a str),
+}
+
+/// The steps of a path that `Display` spelled. A text that is no path yields steps that lead nowhere.
+pub(super) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (key, after) = inner.split_once(']')?;
+            rest = after;
+            return Some(Step::Bracket(key));
+        }
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        if rest.is_empty() {
+            return None;
+        }
+        let (name, after) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+        rest = after;
+        Some(Step::Field(name))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +84,26 @@ mod tests {
         assert_eq!(labels.key("app.kubernetes.io/name").to_string(), {
             "spec.ingress[0].matchLabels[app.kubernetes.io/name]"
         });
+    }
+
+    #[test]
+    fn steps_take_a_path_apart_again() {
+        let steps: Vec<_> = steps("spec.ingress[0].matchLabels[app.io/name]").collect();
+        assert_eq!(steps, {
+            [
+                Step::Field("spec"),
+                Step::Field("ingress"),
+                Step::Bracket("0"),
+                Step::Field("matchLabels"),
+                Step::Bracket("app.io/name"),
+            ]
+        });
+    }
+
+    #[test]
+    fn steps_of_nonsense_end() {
+        for text in ["", ".", "..", "[", "]", "a..b", "[[", "a[b", "]]]a"] {
+            assert!(steps(text).count() < 4, "{text}");
+        }
     }
 }

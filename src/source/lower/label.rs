@@ -1,12 +1,14 @@
 //! Which label keys and values the API server accepts (apimachinery's IsQualifiedName and IsValidLabelValue).
 
+use crate::source::name::subdomain_fault;
+
 /// What is wrong with a label's key, or nothing.
 pub(super) fn key_fault(key: &str) -> Option<&'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    if prefix.is_some_and(|prefix| !is_subdomain(prefix)) {
+    if prefix.is_some_and(|prefix| subdomain_fault(prefix).is_some()) {
         return Some("the part before `/` must be a lower-case DNS name of at most 253 characters");
     }
     if name.len() > 63 {
@@ -36,16 +38,6 @@ fn is_word(text: &str) -> bool {
     ends(text.as_bytes().first())
         && ends(text.as_bytes().last())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-}
-
-fn is_subdomain(text: &str) -> bool {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.len() <= 253
-        && text.split('.').all(|part| {
-            part.bytes().next().is_some_and(alphanumeric)
-                && part.bytes().last().is_some_and(alphanumeric)
-                && part.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
-        })
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ mod port;
 pub mod reason;
 mod selector;
 
-pub use pod::{namespace, pod};
+pub use pod::{implied_namespace, namespace, pod};
 pub use policy::policy;
 
 use super::path::Path;
-use crate::api::Unknown;
+use crate::api::{ObjectMeta, Unknown};
 use crate::model::Refusal;
 
 /// The namespace of a namespaced object that names none.
@@ -24,6 +24,11 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// The label that the API server sets on every namespace, with the namespace's name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The namespace that an object lives in.
+fn namespace_of(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
+}
 
 /// The parts refused so far.
 #[derive(Default)]

@@ -1,8 +1,9 @@
 //! Pod and Namespace.
 
-use super::{DEFAULT_NAMESPACE, NAMESPACE_NAME_LABEL, Path, Refusals, port, reason};
+use super::{NAMESPACE_NAME_LABEL, Path, Refusals, namespace_of, port, reason};
 use crate::api;
 use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Pod, PodKey, Refusal};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Lowers a namespace. It always carries the label `kubernetes.io/metadata.name`.
@@ -15,15 +16,20 @@ pub fn namespace(from: &api::Namespace) -> Namespace {
     Namespace { name: NamespaceName::new(name), labels: Labels::new(&labels), terminating }
 }
 
+/// The namespace that is known only because an object lives in it.
+pub fn implied_namespace(name: &NamespaceName) -> Namespace {
+    let labels = BTreeMap::from([(NAMESPACE_NAME_LABEL.to_owned(), name.to_string())]);
+    Namespace { name: name.clone(), labels: Labels::new(&labels), terminating: false }
+}
+
 /// Lowers a pod, and lists what of it could not be understood: such an address or port is left out.
 ///
 /// A pod on its node's network, or one that has finished, has no addresses of its own.
 pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
     let mut refusals = Refusals::default();
-    let namespace = from.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let labels = from.metadata.labels.as_ref().map(Labels::new).unwrap_or_default();
     let pod = Pod {
-        key: PodKey::new(namespace, &from.metadata.name),
+        key: PodKey::new(namespace_of(&from.metadata), &from.metadata.name),
         node: from.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
         labels,
         ports: ports(&from.spec, &mut refusals),

@@ -1,6 +1,6 @@
 //! NetworkPolicy: which directions it isolates, and what each of its rules allows.
 
-use super::{DEFAULT_NAMESPACE, Path, Refusals, block, port, reason, selector};
+use super::{Path, Refusals, block, namespace_of, port, reason, selector};
 use crate::api;
 use crate::model::{Direction, NamespaceScope, Peer, Peers, Policy, PolicyKey, Ports, Rule, Selector};
 
@@ -9,7 +9,6 @@ use crate::model::{Direction, NamespaceScope, Peer, Peers, Policy, PolicyKey, Po
 /// A policy whose podSelector cannot be understood selects every pod of its namespace and allows nothing at all.
 pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let mut refusals = Refusals::default();
-    let namespace = from.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let path = Path::Root.field("spec");
     let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut refusals);
     let isolation = Isolation::of(&from.spec, &path, &mut refusals);
@@ -23,7 +22,7 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     };
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
     Policy {
-        key: PolicyKey::new(namespace, &from.metadata.name),
+        key: PolicyKey::new(namespace_of(&from.metadata), &from.metadata.name),
         subject: subject.unwrap_or_else(Selector::everything),
         ingress,
         egress,

@@ -68,8 +68,11 @@ fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut 
             Some(if operator == "Exists" { Demand::Exists } else { Demand::DoesNotExist })
         }
         _ => {
-            let message =
-                format!("unknown operator `{operator}`: write `In`, `NotIn`, `Exists` or `DoesNotExist`");
+            let words = "write `In`, `NotIn`, `Exists` or `DoesNotExist`";
+            let message = match operator {
+                "" => format!("the operator is missing: {words}"),
+                _ => format!("unknown operator `{operator}`: {words}"),
+            };
             refusals.refuse(&path.field("operator"), reason::UNKNOWN_OPERATOR, message);
             None
         }

@@ -1,0 +1,492 @@
+//! A directory of manifests as a source of changes.
+
+use super::fact::{Fact, Key, duplicate, imply_namespaces};
+use super::manifest::{self, Manifests};
+use super::problem::{ManifestError, Problem};
+use super::walk::{Stamp, walk};
+use crate::model::Change;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest file that is read, in bytes.
+const MAX_LENGTH: u64 = 256 << 20;
+
+/// How old a file must be before its stamp proves it unchanged: two writes within one tick of the kernel's clock
+/// leave the same time.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// A directory of manifests and what was last read from it.
+///
+/// Each file stands for itself: one that cannot be read any more keeps its last good objects until it is mended or
+/// removed, and the others go on.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    settled: Duration,
+    files: BTreeMap<PathBuf, FileState>,
+    known: BTreeMap<Key, Known>,
+    complete: bool,
+}
+
+/// What a look at the directory brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What is different from the last look: first what is there, namespaces before pods before policies, then what is
+    /// gone. Empty as long as the directory is not `complete`.
+    pub changes: Vec<Change>,
+    /// Whether every file has been read at least once. Until then nothing may be written to the kernel.
+    pub complete: bool,
+    /// Everything that is wrong; the files concerned keep their last good objects.
+    pub error: Option<ManifestError>,
+    /// The parts of policies that could not be understood, and so allow nothing.
+    pub refused: Vec<Problem>,
+    /// How many objects of other kinds were passed over, by kind.
+    pub skipped: BTreeMap<String, usize>,
+    /// How many files were read; the others are known to be unchanged.
+    pub files_read: usize,
+}
+
+#[derive(Debug)]
+struct FileState {
+    /// None while nothing proves that the file is still what was read.
+    stamp: Option<Stamp>,
+    good: Option<Manifests>,
+    problems: Vec<Problem>,
+}
+
+/// An object that was told, and the file it came from.
+#[derive(Debug)]
+struct Known {
+    fact: Change,
+    file: Option<Arc<str>>,
+}
+
+impl Directory {
+    /// A directory that has not been looked at. `root` may be a single file, too.
+    pub fn new(root: impl Into<PathBuf>) -> Directory {
+        let (files, known) = (BTreeMap::new(), BTreeMap::new());
+        Directory { root: root.into(), settled: SETTLED, files, known, complete: false }
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Looks at the directory, reads the files that changed, and tells what is different.
+    pub fn load(&mut self) -> Loaded {
+        let (mut problems, files_read) = self.read();
+        problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
+        let facts = facts(&self.files, &self.known, &mut problems);
+        self.complete |= problems.is_empty();
+        let changes = if self.complete { tell(&mut self.known, facts) } else { Vec::new() };
+        let good = || self.files.values().filter_map(|file| file.good.as_ref());
+        let refused = good().flat_map(|manifests| manifests.refused.iter().cloned()).collect();
+        let mut skipped = BTreeMap::new();
+        for (kind, count) in good().flat_map(|manifests| &manifests.skipped) {
+            *skipped.entry(kind.clone()).or_default() += count;
+        }
+        Loaded {
+            changes,
+            complete: self.complete,
+            error: ManifestError::of(problems),
+            refused,
+            skipped,
+            files_read,
+        }
+    }
+
+    /// Everything that is known of the directory, as if it were looked at for the first time.
+    pub fn snapshot(&self) -> Vec<Change> {
+        self.known.values().map(|known| known.fact.clone()).collect()
+    }
+
+    /// Brings `files` up to date; returns what is wrong with the directory itself, and how many files were read.
+    fn read(&mut self) -> (Vec<Problem>, usize) {
+        let walk = walk(&self.root);
+        let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
+        self.files.retain(|path, _| walk.files.contains_key(path) || unseen(path));
+        let mut files_read = 0;
+        for (path, stamp) in walk.files {
+            let state = self.files.remove(&path);
+            let state = match state {
+                Some(state) if state.stamp == Some(stamp) => state,
+                Some(_) | None => {
+                    files_read += 1;
+                    FileState::read(&path, self.settled, state.and_then(|state| state.good))
+                }
+            };
+            self.files.insert(path, state);
+        }
+        let problem = |(path, error): &(PathBuf, io::Error)| {
+            Problem::of_file(&name(path), format!("cannot be looked at: {error}"))
+        };
+        (walk.errors.iter().map(problem).collect(), files_read)
+    }
+}
+
+/// Reads a directory, or a single file, once.
+///
+/// # Errors
+/// Lists everything that is wrong with it.
+pub fn read_manifests(root: &Path) -> Result<Manifests, ManifestError> {
+    let mut directory = Directory::new(root);
+    if let Some(error) = directory.load().error {
+        return Err(error);
+    }
+    let mut all = Manifests::default();
+    directory.files.into_values().filter_map(|file| file.good).for_each(|manifests| all.append(manifests));
+    Ok(all)
+}
+
+impl FileState {
+    fn read(path: &Path, settled: Duration, last: Option<Manifests>) -> FileState {
+        let file = name(path);
+        let (stamp, text) = match read_text(path, settled) {
+            Ok(read) => read,
+            Err(error) => {
+                let problem = Problem::of_file(&file, format!("cannot be read: {error}"));
+                return FileState { stamp: None, good: last, problems: vec![problem] };
+            }
+        };
+        match manifest::parse(&file, &text) {
+            Ok(manifests) => FileState { stamp, good: Some(manifests), problems: Vec::new() },
+            Err(error) => FileState { stamp, good: last, problems: error.problems },
+        }
+    }
+}
+
+/// A file's text, and its stamp if that proves that the text is whole and stays what it is.
+fn read_text(path: &Path, settled: Duration) -> io::Result<(Option<Stamp>, String)> {
+    let mut file = File::open(path)?;
+    let stamp = Stamp::of(&file.metadata()?);
+    let mut text = String::new();
+    let length = (&mut file).take(MAX_LENGTH + 1).read_to_string(&mut text)?;
+    if length as u64 > MAX_LENGTH {
+        return Err(io::Error::other(format!("it is longer than {MAX_LENGTH} bytes: split it")));
+    }
+    let proves = stamp == Stamp::of(&file.metadata()?) && stamp.is_older_than(settled);
+    Ok((proves.then_some(stamp), text))
+}
+
+fn name(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}
+
+/// Everything that the files say. Where two files say the same object, the one that said it first keeps it.
+fn facts<'a>(
+    files: &'a BTreeMap<PathBuf, FileState>,
+    known: &BTreeMap<Key, Known>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<Key, Fact<'a>> {
+    let mut facts: BTreeMap<Key, Fact<'a>> = BTreeMap::new();
+    for (key, fact) in files.values().filter_map(|file| file.good.as_ref()).flat_map(Manifests::facts) {
+        match facts.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(fact);
+            }
+            Entry::Occupied(mut place) => {
+                let owner = known.get(place.key()).and_then(|known| known.file.as_ref());
+                problems.extend(duplicate(place.key(), place.get(), &fact));
+                if owner.is_some() && owner == fact.file() {
+                    place.insert(fact);
+                }
+            }
+        }
+    }
+    imply_namespaces(&mut facts);
+    facts
+}
+
+/// What `facts` change about `known`, which is brought up to date.
+fn tell(known: &mut BTreeMap<Key, Known>, facts: BTreeMap<Key, Fact<'_>>) -> Vec<Change> {
+    let gone: Vec<Key> = known.keys().rev().filter(|key| !facts.contains_key(key)).cloned().collect();
+    let mut changes = Vec::new();
+    for (key, fact) in facts {
+        let file = fact.file().map(Arc::clone);
+        if let Some(known) = known.get_mut(&key).filter(|known| fact.is(&known.fact)) {
+            known.file = file;
+            continue;
+        }
+        let fact = fact.change();
+        changes.push(fact.clone());
+        known.insert(key, Known { fact, file });
+    }
+    for key in gone {
+        known.remove(&key);
+        changes.push(key.gone());
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{NamespaceName, PodKey, PolicyKey};
+    use crate::source::scratch::Scratch;
+    use std::os::unix::fs::symlink;
+
+    fn pod(name: &str, app: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: {app}}}}}\n"
+        )
+    }
+
+    fn namespace(name: &str) -> String {
+        format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{team: a}}}}\n")
+    }
+
+    fn policy(name: &str) -> String {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\n"
+        )
+    }
+
+    /// The changes in short: `+Pod shop/web`, `-Pod shop/web`.
+    fn told(loaded: &Loaded) -> Vec<String> {
+        let short = |change: &Change| match change {
+            Change::Namespace(namespace) => format!("+Namespace {}", namespace.name),
+            Change::Pod(pod) => format!("+Pod {}", pod.key),
+            Change::Policy(policy) => format!("+Policy {}", policy.key),
+            Change::NamespaceGone(name) => format!("-Namespace {name}"),
+            Change::PodGone(key) => format!("-Pod {key}"),
+            Change::PolicyGone(key) => format!("-Policy {key}"),
+        };
+        loaded.changes.iter().map(short).collect()
+    }
+
+    fn error(loaded: &Loaded) -> String {
+        loaded.error.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    #[test]
+    fn first_look_tells_namespaces_then_pods_then_policies() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(policy("deny") + &pod("web", "web")));
+        scratch.write("below/b.yml", &namespace("shop"));
+        scratch.write("below/further/c.json", r#"{"apiVersion": "v1", "kind": "Service"}"#);
+        scratch.write("notes.txt", "not a manifest");
+        let mut directory = Directory::new(scratch.path());
+        let loaded = directory.load();
+        assert_eq!(loaded.error, None);
+        assert!(loaded.complete);
+        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
+        assert_eq!(loaded.skipped, BTreeMap::from([("Service".to_owned(), 1)]));
+        assert_eq!(directory.snapshot(), loaded.changes);
+        assert_eq!(read_manifests(scratch.path()).unwrap().changes(), loaded.changes);
+        assert_eq!(told(&directory.load()), [""; 0]);
+    }
+
+    #[test]
+    fn only_real_differences_are_told() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(pod("web", "web") + &pod("db", "db")));
+        let mut directory = Directory::new(scratch.path());
+        directory.load();
+        scratch.write(
+            "a.yaml",
+            &format!("# reordered, and this comment\n{}{}", pod("db", "db"), pod("web", "web")),
+        );
+        assert_eq!(told(&directory.load()), [""; 0]);
+        scratch.write("a.yaml", &(pod("db", "postgres") + &pod("web", "web")));
+        assert_eq!(told(&directory.load()), ["+Pod shop/db"]);
+        scratch.write("a.yaml", &pod("web", "web"));
+        assert_eq!(told(&directory.load()), ["-Pod shop/db"]);
+    }
+
+    #[test]
+    fn unchanged_file_is_not_read_again() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("a", "a"));
+        scratch.write("b.yaml", &pod("b", "b"));
+        let mut directory = Directory::new(scratch.path());
+        directory.settled = Duration::ZERO;
+        assert_eq!(directory.load().files_read, 2);
+        assert_eq!(directory.load().files_read, 0);
+        scratch.write("b.yaml", &pod("b", "c"));
+        let loaded = directory.load();
+        assert_eq!((loaded.files_read, told(&loaded)), (1, vec!["+Pod shop/b".to_owned()]));
+    }
+
+    #[test]
+    fn file_that_was_just_written_is_read_again() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("a", "a"));
+        let mut directory = Directory::new(scratch.path());
+        directory.settled = Duration::MAX;
+        assert_eq!(directory.load().files_read, 1);
+        assert_eq!(directory.load().files_read, 1);
+    }
+
+    #[test]
+    fn broken_file_keeps_its_last_good_objects() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(pod("web", "web") + &policy("deny")));
+        scratch.write("b.yaml", &pod("db", "db"));
+        let mut directory = Directory::new(scratch.path());
+        directory.load();
+        scratch.write("a.yaml", &(pod("web", "changed") + "spec: {nodename: a}\n"));
+        scratch.write("b.yaml", &pod("db", "changed"));
+        let loaded = directory.load();
+        assert_eq!(told(&loaded), ["+Pod shop/db"]);
+        assert!(loaded.complete);
+        assert!(error(&loaded).contains("a.yaml:5:8: spec.nodename: unknown field"), "{}", error(&loaded));
+        assert_eq!(directory.load().error, loaded.error);
+        scratch.write("a.yaml", &pod("web", "changed"));
+        let loaded = directory.load();
+        assert_eq!((loaded.error.clone(), told(&loaded)), {
+            (None, vec!["+Pod shop/web".to_owned(), "-Policy shop/deny".to_owned()])
+        });
+    }
+
+    #[test]
+    fn removed_file_takes_its_objects_along() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(namespace("shop") + &pod("web", "web") + &policy("deny")));
+        scratch.write("b.yaml", "a: [");
+        let mut directory = Directory::new(scratch.path());
+        assert!(!directory.load().complete);
+        scratch.remove("b.yaml");
+        assert!(directory.load().complete);
+        scratch.remove("a.yaml");
+        assert_eq!(told(&directory.load()), ["-Policy shop/deny", "-Pod shop/web", "-Namespace shop"]);
+    }
+
+    #[test]
+    fn nothing_is_told_before_every_file_has_been_read() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("web", "web"));
+        scratch.write("b.yaml", "kind: Pod\n");
+        let mut directory = Directory::new(scratch.path());
+        let loaded = directory.load();
+        assert_eq!((loaded.complete, told(&loaded)), (false, vec![]));
+        scratch.write("b.yaml", &pod("db", "db"));
+        let loaded = directory.load();
+        assert!(loaded.complete);
+        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/db", "+Pod shop/web"]);
+    }
+
+    #[test]
+    fn directory_that_is_missing_is_an_error_and_no_empty_cluster() {
+        let scratch = Scratch::new();
+        let root = scratch.path().join("manifests");
+        let mut directory = Directory::new(&root);
+        let loaded = directory.load();
+        assert!(!loaded.complete && error(&loaded).contains("cannot be looked at: No such file"));
+        scratch.write("manifests/a.yaml", &pod("web", "web"));
+        assert_eq!(told(&directory.load()).len(), 2);
+        std::fs::rename(&root, scratch.path().join("elsewhere")).unwrap();
+        let loaded = directory.load();
+        assert_eq!((loaded.changes.len(), loaded.error.is_some()), (0, true));
+    }
+
+    #[test]
+    fn namespace_that_is_only_spoken_of_has_its_name_as_its_only_label() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("web", "web"));
+        let mut directory = Directory::new(scratch.path());
+        let implied = crate::source::lower::implied_namespace(&NamespaceName::new("shop"));
+        assert_eq!(implied.labels.iter().collect::<Vec<_>>(), [("kubernetes.io/metadata.name", "shop")]);
+        assert_eq!(directory.load().changes.first(), Some(&Change::Namespace(implied.clone())));
+        scratch.write("b.yaml", &namespace("shop"));
+        assert_eq!(told(&directory.load()), ["+Namespace shop"]);
+        scratch.remove("b.yaml");
+        assert_eq!(directory.load().changes, [Change::Namespace(implied)]);
+        scratch.remove("a.yaml");
+        assert_eq!(told(&directory.load()), ["-Pod shop/web", "-Namespace shop"]);
+    }
+
+    #[test]
+    fn object_that_two_files_say_stays_with_the_first_to_say_it() {
+        let scratch = Scratch::new();
+        scratch.write("b.yaml", &pod("web", "first"));
+        let mut directory = Directory::new(scratch.path());
+        directory.load();
+        scratch.write("a.yaml", &pod("web", "second"));
+        let loaded = directory.load();
+        assert_eq!(told(&loaded), [""; 0]);
+        let root = scratch.path().display();
+        assert_eq!(error(&loaded), {
+            format!(
+                "{root}/b.yaml:2:1: duplicate object: Pod shop/web already stands at {root}/a.yaml:2: keep one of them"
+            )
+        });
+        scratch.remove("b.yaml");
+        let loaded = directory.load();
+        assert_eq!((told(&loaded), error(&loaded)), (vec!["+Pod shop/web".to_owned()], String::new()));
+    }
+
+    #[test]
+    fn refused_policy_is_in_force_and_told_with_its_place() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(policy("deny") + "spec: {ingress: [{from: [{}]}]}\n"));
+        let loaded = Directory::new(scratch.path()).load();
+        assert_eq!(told(&loaded), ["+Namespace shop", "+Policy shop/deny"]);
+        assert_eq!(
+            loaded.refused.iter().map(|problem| (problem.line, problem.path.as_str())).collect::<Vec<_>>(),
+            { [(5, "spec.ingress[0].from[0]")] }
+        );
+    }
+
+    #[test]
+    fn mounted_config_map_is_read_through_its_links() {
+        let scratch = Scratch::new();
+        scratch.write("..v1/a.yaml", &pod("web", "one"));
+        scratch.write("..v2/a.yaml", &pod("web", "two"));
+        symlink("..v1", scratch.path().join("..data")).unwrap();
+        symlink("..data/a.yaml", scratch.path().join("a.yaml")).unwrap();
+        let mut directory = Directory::new(scratch.path());
+        assert_eq!(told(&directory.load()), ["+Namespace shop", "+Pod shop/web"]);
+        symlink("..v2", scratch.path().join("..tmp")).unwrap();
+        std::fs::rename(scratch.path().join("..tmp"), scratch.path().join("..data")).unwrap();
+        let loaded = directory.load();
+        assert_eq!((told(&loaded), loaded.error), (vec!["+Pod shop/web".to_owned()], None));
+    }
+
+    #[test]
+    fn directories_that_link_to_each_other_are_entered_once() {
+        let scratch = Scratch::new();
+        scratch.write("below/a.yaml", &pod("web", "web"));
+        symlink("..", scratch.path().join("below/up")).unwrap();
+        symlink("below", scratch.path().join("again")).unwrap();
+        let loaded = Directory::new(scratch.path()).load();
+        assert_eq!((told(&loaded).len(), error(&loaded)), (2, String::new()));
+    }
+
+    #[test]
+    fn file_that_cannot_be_read_is_an_error() {
+        let scratch = Scratch::new();
+        std::fs::write(scratch.path().join("a.yaml"), [0xff, 0xfe]).unwrap();
+        symlink("nowhere", scratch.path().join("b.yaml")).unwrap();
+        let loaded = Directory::new(scratch.path()).load();
+        let error = error(&loaded);
+        assert!(error.contains("a.yaml: cannot be read: stream did not contain valid UTF-8"), "{error}");
+        assert!(error.contains("b.yaml: cannot be looked at: No such file or directory"), "{error}");
+    }
+
+    #[test]
+    fn single_file_is_a_directory_of_itself() {
+        let scratch = Scratch::new();
+        scratch.write("cluster", &(pod("web", "web") + &policy("deny")));
+        let loaded = Directory::new(scratch.path().join("cluster")).load();
+        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
+    }
+
+    #[test]
+    fn keys_name_what_is_gone() {
+        assert_eq!(
+            Key::Namespace(NamespaceName::new("a")).gone(),
+            Change::NamespaceGone(NamespaceName::new("a"))
+        );
+        assert_eq!(Key::Pod(PodKey::new("a", "b")).gone(), Change::PodGone(PodKey::new("a", "b")));
+        assert_eq!(
+            Key::Policy(PolicyKey::new("a", "b")).gone(),
+            Change::PolicyGone(PolicyKey::new("a", "b"))
+        );
+    }
+}

@@ -1,0 +1,547 @@
+//! The text of manifests as objects: what is written, what it means, and where it stands.
+
+use super::fact::{Fact, Key, duplicate};
+use super::problem::{ManifestError, Origin, Problem};
+use super::schema::{self, Shape};
+use super::tree::{Node, Place, Value};
+use super::yaml::Documents;
+use super::{lower, name};
+use crate::{api, model};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An object of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object<A, M> {
+    /// The API's words as they are written, without any default.
+    pub written: A,
+    /// What they mean.
+    pub lowered: M,
+    /// Where they stand.
+    pub origin: Origin,
+}
+
+/// The objects of some manifests, in the order in which they are written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifests {
+    /// The namespaces.
+    pub namespaces: Vec<Object<api::Namespace, model::Namespace>>,
+    /// The pods.
+    pub pods: Vec<Object<api::Pod, model::Pod>>,
+    /// The policies.
+    pub policies: Vec<Object<api::NetworkPolicy, model::Policy>>,
+    /// The policies' refusals, with the places where they stand.
+    pub refused: Vec<Problem>,
+    /// How many objects of other kinds were passed over, by kind.
+    pub skipped: BTreeMap<String, usize>,
+}
+
+impl Manifests {
+    pub(super) fn append(&mut self, mut other: Manifests) {
+        self.namespaces.append(&mut other.namespaces);
+        self.pods.append(&mut other.pods);
+        self.policies.append(&mut other.policies);
+        self.refused.append(&mut other.refused);
+        for (kind, count) in other.skipped {
+            *self.skipped.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// Reads the manifests of one text; `file` is what complaints call it.
+///
+/// # Errors
+/// Lists everything that is wrong with it.
+pub fn parse(file: &str, text: &str) -> Result<Manifests, ManifestError> {
+    let manifests = Manifests::default();
+    let mut reader = Reader { file: file.into(), manifests, problems: Vec::new(), refused: Vec::new() };
+    for document in Documents::new(text) {
+        match document {
+            Ok(node) => reader.document(&node),
+            Err(faults) => faults.into_iter().for_each(|fault| reader.complain(fault.at, "", fault.message)),
+        }
+    }
+    reader.report_duplicates();
+    let Reader { file, mut manifests, problems, refused } = reader;
+    if problems.is_empty() && refused.is_empty() {
+        return Ok(manifests);
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let place = |complaint: Complaint| {
+        let Complaint { at: Place { line, column }, path, message } = complaint;
+        let source = line.checked_sub(1).and_then(|index| lines.get(index)).copied();
+        Problem { file: Arc::clone(&file), line, column, path, message, source: None }.show(source)
+    };
+    manifests.refused = refused.into_iter().map(place).collect();
+    ManifestError::of(problems.into_iter().map(place).collect()).map_or(Ok(manifests), Err)
+}
+
+/// Something wrong in the text that is being read.
+struct Complaint {
+    at: Place,
+    path: String,
+    message: String,
+}
+
+struct Reader {
+    file: Arc<str>,
+    manifests: Manifests,
+    problems: Vec<Complaint>,
+    refused: Vec<Complaint>,
+}
+
+/// A kind that is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Namespace,
+    Pod,
+    NetworkPolicy,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Namespace => "Namespace",
+            Kind::Pod => "Pod",
+            Kind::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Kind::Namespace | Kind::Pod => "v1",
+            Kind::NetworkPolicy => "networking.k8s.io/v1",
+        }
+    }
+
+    /// Whether the kind was once served under `api_version`, and means the same object there.
+    fn was_served_as(self, api_version: &str) -> bool {
+        match self {
+            Kind::Namespace | Kind::Pod => !api_version.contains('/'),
+            Kind::NetworkPolicy => {
+                matches!(api_version.split('/').next(), Some("networking.k8s.io" | "extensions"))
+            }
+        }
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Kind::Namespace => schema::NAMESPACE,
+            Kind::Pod => schema::POD,
+            Kind::NetworkPolicy => schema::NETWORK_POLICY,
+        }
+    }
+}
+
+impl Reader {
+    fn document(&mut self, node: &Node<'_>) {
+        if !node.is_null() {
+            self.object(node, None);
+        }
+    }
+
+    /// Reads an object; `expected` is the kind that the list around it gives to items that name none.
+    fn object(&mut self, node: &Node<'_>, expected: Option<Kind>) {
+        if !matches!(node.value, Value::Map(_)) {
+            let message = format!("expected a Kubernetes object, found {}", node.describe());
+            return self.complain(node.at, "", message);
+        }
+        let Some(kind) = self.word(node, "kind", expected.map(Kind::name), "NetworkPolicy") else { return };
+        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+        let usual = known.map_or("v1", Kind::api_version);
+        let Some(version) = self.word(node, "apiVersion", expected.map(Kind::api_version), usual) else {
+            return;
+        };
+        match known {
+            Some(kind) if kind.api_version() == version => self.known(node, kind),
+            Some(kind) if kind.was_served_as(version) => {
+                let message = format!("unknown version `{version}`: write `{usual}`");
+                self.complain(node.place("apiVersion"), "apiVersion", message);
+            }
+            Some(_) => self.skip(kind),
+            None => self.list_or_stranger(node, kind),
+        }
+    }
+
+    /// The string under `field`, or else `expected`; complains where there is neither.
+    fn word<'a>(
+        &mut self,
+        node: &'a Node<'_>,
+        field: &str,
+        expected: Option<&'a str>,
+        usual: &str,
+    ) -> Option<&'a str> {
+        let word = match node.get(field).filter(|word| !word.is_null()) {
+            Some(word) if word.text().is_none() => {
+                let message = format!("wrong type: expected a string, found {}", word.describe());
+                self.complain(word.at, field, message);
+                return None;
+            }
+            Some(word) => word.text(),
+            None => expected,
+        };
+        if word.is_none() {
+            self.complain(
+                node.at,
+                field,
+                format!("{field} is missing: write `{field}: {usual}` or the like"),
+            );
+        }
+        word
+    }
+
+    fn list_or_stranger(&mut self, node: &Node<'_>, kind: &str) {
+        let of = Kind::ALL.into_iter().find(|known| kind.strip_suffix("List") == Some(known.name()));
+        if of.is_some() || kind == "List" {
+            return self.list(node, of);
+        }
+        let meant = Kind::ALL.into_iter().map(Kind::name).filter(|name| {
+            name.eq_ignore_ascii_case(kind)
+                || name.len() > 3 && schema::nearest(kind, [*name].into_iter()).is_some()
+        });
+        match meant.into_iter().next() {
+            Some(name) => {
+                let message = format!("unknown kind `{kind}`: did you mean `{name}`?");
+                self.complain(node.place("kind"), "kind", message);
+            }
+            None => self.skip(kind),
+        }
+    }
+
+    fn list(&mut self, node: &Node<'_>, of: Option<Kind>) {
+        let sound = self.check(node, schema::LIST);
+        if let Some(Value::List(items)) = node.get("items").map(|items| &items.value).filter(|_| sound) {
+            for item in items {
+                self.object(item, of);
+            }
+        }
+    }
+
+    fn known(&mut self, node: &Node<'_>, kind: Kind) {
+        if !self.check(node, kind.shape()) || !self.is_named(node, kind) {
+            return;
+        }
+        let Place { line, column } = node.at;
+        let origin = Origin { file: Arc::clone(&self.file), line, column };
+        match kind {
+            Kind::Namespace => {
+                let Some(written) = self.decode::<api::Namespace>(node) else { return };
+                let lowered = lower::namespace(&written);
+                self.manifests.namespaces.push(Object { written, lowered, origin });
+            }
+            Kind::Pod => {
+                let Some(written) = self.decode::<api::Pod>(node) else { return };
+                let (lowered, refusals) = lower::pod(&written);
+                // A pod that is known only in part would be guarded only in part.
+                for refusal in refusals {
+                    self.complain(node.place(&refusal.path), &refusal.path, refusal.message);
+                }
+                self.manifests.pods.push(Object { written, lowered, origin });
+            }
+            Kind::NetworkPolicy => {
+                let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
+                let lowered = lower::policy(&written);
+                for refusal in &lowered.refusals {
+                    let at = node.place(&refusal.path);
+                    let (path, message) = (refusal.path.clone(), refusal.message.clone());
+                    self.refused.push(Complaint { at, path, message });
+                }
+                self.manifests.policies.push(Object { written, lowered, origin });
+            }
+        }
+    }
+
+    fn check(&mut self, node: &Node<'_>, shape: Shape) -> bool {
+        let misfits = schema::check(node, shape);
+        let sound = misfits.is_empty();
+        misfits.into_iter().for_each(|misfit| self.complain(misfit.at, &misfit.path, misfit.message));
+        sound
+    }
+
+    fn is_named(&mut self, node: &Node<'_>, kind: Kind) -> bool {
+        let metadata = node.get("metadata");
+        let text = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(Node::text);
+        let name = text("name").unwrap_or_default();
+        let mut faults = Vec::new();
+        if name.is_empty() {
+            faults.push(("metadata.name", "the name is missing: give the object one".to_owned()));
+        } else {
+            let fault = match kind {
+                Kind::Namespace => name::label_fault(name),
+                Kind::Pod | Kind::NetworkPolicy => name::subdomain_fault(name),
+            };
+            faults
+                .extend(fault.map(|fault| ("metadata.name", format!("`{name}` cannot be a name: {fault}"))));
+        }
+        match (kind, text("namespace").filter(|namespace| !namespace.is_empty())) {
+            (Kind::Namespace, _) | (Kind::Pod | Kind::NetworkPolicy, None) => {}
+            (Kind::Pod | Kind::NetworkPolicy, Some(namespace)) => {
+                let fault = name::label_fault(namespace);
+                faults.extend(fault.map(|fault| {
+                    ("metadata.namespace", format!("`{namespace}` cannot be a namespace's name: {fault}"))
+                }));
+            }
+        }
+        let sound = faults.is_empty();
+        for (path, message) in faults {
+            self.complain(node.place(path), path, message);
+        }
+        sound
+    }
+
+    fn decode<'de, T: Deserialize<'de>>(&mut self, node: &'de Node<'_>) -> Option<T> {
+        match T::deserialize(node) {
+            Ok(written) => Some(written),
+            Err(error) => {
+                self.complain(node.at, "", format!("the object cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
+    fn report_duplicates(&mut self) {
+        let mut seen: BTreeMap<Key, Fact<'_>> = BTreeMap::new();
+        for (key, fact) in self.manifests.facts() {
+            match seen.get(&key) {
+                Some(first) => {
+                    let problem = duplicate(&key, first, &fact);
+                    self.problems.extend(problem.map(|problem| {
+                        let at = Place { line: problem.line, column: problem.column };
+                        Complaint { at, path: problem.path, message: problem.message }
+                    }));
+                }
+                None => {
+                    seen.insert(key, fact);
+                }
+            }
+        }
+    }
+
+    fn skip(&mut self, kind: &str) {
+        *self.manifests.skipped.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    fn complain(&mut self, at: Place, path: &str, message: String) {
+        self.problems.push(Complaint { at, path: path.to_owned(), message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn complaints(text: &str) -> String {
+        parse("shop.yaml", text).unwrap_err().to_string()
+    }
+
+    fn sound(text: &str) -> Manifests {
+        parse("shop.yaml", text).unwrap()
+    }
+
+    const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n";
+
+    #[test]
+    fn file_holds_objects_of_every_kind() {
+        let manifests = sound(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {nodeName: a}\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: shop}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {name: web}\nwhatever: [on]\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: apps/v1\nkind: Deployment\n",
+        );
+        let origin = |line| Origin { file: "shop.yaml".into(), line, column: 1 };
+        assert_eq!(
+            manifests.namespaces.iter().map(|object| &object.origin).collect::<Vec<_>>(),
+            [&origin(1)]
+        );
+        assert_eq!(manifests.pods.iter().map(|object| &object.origin).collect::<Vec<_>>(), [&origin(6)]);
+        assert_eq!(manifests.policies.iter().map(|object| &object.origin).collect::<Vec<_>>(), [&origin(11)]);
+        let written = manifests.pods.first().map(|pod| (&pod.written.metadata.namespace, &pod.lowered.node));
+        assert_eq!(written, Some((&Some("shop".to_owned()), &Some("a".into()))));
+        let skipped = BTreeMap::from([("Deployment".to_owned(), 2), ("Service".to_owned(), 1)]);
+        assert_eq!(manifests.skipped, skipped);
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let manifests = sound(
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n\
+             - {apiVersion: v1, kind: Secret}\n---\n\
+             {\"apiVersion\": \"v1\", \"kind\": \"PodList\", \"metadata\": {}, \"items\": [{\"metadata\": {\"name\": \"b\"}}]}\n---\n\
+             apiVersion: v1\nkind: NamespaceList\nitems: [{metadata: {name: c}}]\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: NetworkPolicyList\nitems: [{metadata: {name: d}}]\n---\n\
+             apiVersion: v1\nkind: PodList\nitems: null\n",
+        );
+        let count = (manifests.namespaces.len(), manifests.pods.len(), manifests.policies.len());
+        assert_eq!((count, manifests.skipped.len()), ((1, 2, 1), 1));
+    }
+
+    #[test]
+    fn unknown_field_is_an_error_that_shows_the_line() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  \
+                    - from:\n    - podSelector: {}\n      namespaceselector: {}\n";
+        assert_eq!(
+            complaints(text),
+            "shop.yaml:8:7: spec.ingress[0].from[0].namespaceselector: unknown field `namespaceselector`: \
+             did you mean `namespaceSelector`?\n  8 |       namespaceselector: {}\n    |       ^"
+        );
+    }
+
+    #[test]
+    fn word_that_yaml_takes_for_a_boolean_is_an_error() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  labels:\n    canary: on\n";
+        assert_eq!(
+            complaints(text),
+            "shop.yaml:6:13: metadata.labels[canary]: wrong type: expected a string, found the boolean `on`: quote it\n  \
+             6 |     canary: on\n    |             ^"
+        );
+    }
+
+    #[test]
+    fn duplicate_key_is_an_error() {
+        assert_eq!(
+            complaints("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  name: b\n"),
+            "shop.yaml:5:3: duplicate key `name`: it already stands at line 4\n  5 |   name: b\n    |   ^"
+        );
+    }
+
+    #[test]
+    fn duplicate_object_is_an_error_that_names_both_places() {
+        assert_eq!(
+            complaints(&format!("{POD}---\n{POD}")),
+            "shop.yaml:5:1: duplicate object: Pod default/web already stands at shop.yaml:1: keep one of them\n  \
+             5 | apiVersion: v1\n    | ^"
+        );
+    }
+
+    #[test]
+    fn object_needs_a_kind_a_version_and_a_name() {
+        for (text, expected) in [
+            ("a: 1", "shop.yaml:1:1: kind: kind is missing: write `kind: NetworkPolicy` or the like"),
+            (
+                "kind: Pod",
+                "shop.yaml:1:1: apiVersion: apiVersion is missing: write `apiVersion: v1` or the like",
+            ),
+            (
+                "kind: NetworkPolicy",
+                "shop.yaml:1:1: apiVersion: apiVersion is missing: write `apiVersion: networking.k8s.io/v1` or the like",
+            ),
+            (
+                "{apiVersion: v1, kind: Pod}",
+                "shop.yaml:1:1: metadata.name: the name is missing: give the object one",
+            ),
+            (
+                "{apiVersion: v1, kind: Pod, metadata: {name: Web}}",
+                "shop.yaml:1:46: metadata.name: `Web` cannot be a name: it must consist of lower-case letters, digits, \
+                 `-` and `.`, and begin and end with a letter or digit",
+            ),
+            (
+                "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: b.c}}",
+                "shop.yaml:1:60: metadata.namespace: `b.c` cannot be a namespace's name: it must consist of lower-case \
+                 letters, digits and `-`, which may not stand first or last",
+            ),
+            ("- a", "shop.yaml:1:1: expected a Kubernetes object, found a list"),
+            (
+                "{kind: [], apiVersion: v1}",
+                "shop.yaml:1:8: kind: wrong type: expected a string, found a list",
+            ),
+        ] {
+            assert_eq!(complaints(text).lines().next(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn misspelt_kind_is_an_error_rather_than_another_kind() {
+        for kind in ["Networkpolicy", "NetworkPolcy", "NetworkPolicies", "pod", "NameSpace"] {
+            let complaints = complaints(&format!("{{apiVersion: v1, kind: {kind}}}"));
+            assert!(
+                complaints.contains(&format!("kind: unknown kind `{kind}`: did you mean `")),
+                "{complaints}"
+            );
+        }
+        let text = "kind: Node\napiVersion: v1\n---\nkind: PodTemplate\napiVersion: v1\n---\n\
+                    kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1\n";
+        assert_eq!(sound(text).skipped.len(), 3);
+    }
+
+    #[test]
+    fn kind_of_the_same_name_in_another_group_is_another_kind() {
+        let manifests = sound("kind: NetworkPolicy\napiVersion: crd.projectcalico.org/v1\n");
+        assert_eq!(manifests.skipped, BTreeMap::from([("NetworkPolicy".to_owned(), 1)]));
+        for version in ["extensions/v1beta1", "networking.k8s.io/v1beta1", "networking.k8s.io"] {
+            let complaints = complaints(&format!("kind: NetworkPolicy\napiVersion: {version}\n"));
+            let expected = format!(
+                "shop.yaml:2:13: apiVersion: unknown version `{version}`: write `networking.k8s.io/v1`"
+            );
+            assert_eq!(complaints.lines().next(), Some(expected.as_str()));
+        }
+    }
+
+    #[test]
+    fn refused_part_is_told_with_its_place() {
+        let manifests = sound(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  \
+             - ports:\n    - port: 70000\n",
+        );
+        let refused: Vec<_> = manifests.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(refused, {
+            [
+                "shop.yaml:7:13: spec.ingress[0].ports[0].port: 70000 is not a port: write a number from 1 to 65535\n  \
+              7 |     - port: 70000\n    |             ^",
+            ]
+        });
+    }
+
+    #[test]
+    fn pod_that_is_understood_only_in_part_is_an_error() {
+        assert_eq!(
+            complaints(&format!("{POD}status: {{podIPs: [{{ip: 10.0.0.300}}]}}\n")),
+            "shop.yaml:4:24: status.podIPs[0].ip: `10.0.0.300` is not an address: \
+             write an IPv4 or IPv6 address without a prefix length\n  \
+             4 | status: {podIPs: [{ip: 10.0.0.300}]}\n    |                        ^"
+        );
+    }
+
+    #[test]
+    fn every_problem_of_a_file_is_listed() {
+        let text = format!("{POD}spec: {{nodename: a}}\n---\nkind: x\n---\na: [\n");
+        let lines = parse("f", &text).unwrap_err().problems;
+        let lines: Vec<_> = lines.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [4, 6, 9]);
+    }
+
+    #[test]
+    fn manifest_of_a_live_cluster_is_read() {
+        let manifests = sound(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  creationTimestamp: null\n  generateName: web-\n  name: web-1\n  \
+             annotations: {a: \"1\"}\n  ownerReferences: [{kind: ReplicaSet}]\nspec:\n  containers:\n  - name: web\n    \
+             image: web:1\n    ports: [{containerPort: 80, name: http, protocol: TCP}]\n    env: [{name: A, value: \"1\"}]\n  \
+             tolerations: [{operator: Exists}]\nstatus:\n  phase: Running\n  podIP: 10.0.0.1\n  podIPs: [{ip: 10.0.0.1}]\n  \
+             startTime: 2026-01-01T00:00:00Z\n  hostIPs: [{ip: 192.0.2.1}]\n",
+        );
+        assert_eq!(manifests.pods.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC*") {
+            let _ = parse("f", &text);
+        }
+
+        #[test]
+        fn nothing_like_a_manifest_makes_the_reader_panic(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "apiVersion: v1\n", "kind: Pod\n", "kind: NetworkPolicy\n", "apiVersion: networking.k8s.io/v1\n",
+                "metadata: {name: a}\n", "spec:\n", "  ingress:\n", "  - from:\n", "    - podSelector: {}\n",
+                "    - ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/9]}\n", "    ports: [{port: 80, endPort: 79}]\n",
+                "---\n", "kind: List\n", "items:\n", "- ", "  ", "null\n", "[]", "{}", "on", "80", "status: {podIP: x}\n",
+            ]), 0..40),
+        ) {
+            let _ = parse("f", &parts.concat());
+        }
+    }
+}
