@@ -1,0 +1,10 @@
+//!
+//! Comes in: facts, as counts, durations and outcomes, handed over by the controller. Goes out: text for people and
+//! for Prometheus. This room never asks for a fact, does not know what a policy means, and nothing that a client
+
+mod fact;
+mod metrics;
+mod series;
+
+pub use fact::*;
+pub use metrics::*;
