@@ -3,8 +3,10 @@
 //! for Prometheus. This room never asks for a fact, does not know what a policy means, and nothing that a client
 
 mod fact;
+mod health;
 mod metrics;
 mod series;
 
 pub use fact::*;
+pub use health::*;
 pub use metrics::*;
