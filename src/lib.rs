@@ -7,6 +7,7 @@ pub mod explain;
 pub mod model;
 pub mod net;
 pub mod netfilter;
+pub mod observe;
 pub mod ownership;
 pub mod playground;
 pub mod render;

@@ -1,0 +1,17 @@
+//! What the outside may learn about the daemon: metrics, health, the HTTP pages that serve them, and the log.
+//!
+//! Comes in: facts, as counts, durations and outcomes, handed over by the controller. Goes out: text for people and
+//! for Prometheus. This room never asks for a fact, does not know what a policy means, and nothing that a client
+//! does to its pages may slow the daemon down.
+
+mod fact;
+mod health;
+mod http;
+mod metrics;
+mod page;
+mod series;
+
+pub use fact::*;
+pub use health::*;
+pub use http::*;
+pub use metrics::*;
