@@ -1,0 +1,39 @@
+//! `bridgewarden preflight`: whether this node has what enforcement needs, and the cure for what it lacks.
+
+use super::flags::{Backend, RenderFlags, require_root};
+use crate::apply::host::preflight::{self, Wanted};
+use crate::ownership::owns_chain;
+use anyhow::Result;
+use clap::Args;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Checks what enforcement needs on this node.
+#[derive(Debug, Args)]
+pub(super) struct Preflight {
+    /// How the kernel is to be spoken to
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+    #[command(flatten)]
+    flags: RenderFlags,
+}
+
+impl Preflight {
+    /// Exit code 1 when something is missing.
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        require_root("preflight")?;
+        let checks = preflight::check(&self.flags.wanted(self.backend.variant()));
+        for check in &checks {
+            match &check.result {
+                Ok(found) => writeln!(out, "[ok]   {}: {found}", check.name)?,
+                Err(missing) => {
+                    writeln!(out, "[miss] {}: {}", check.name, missing.problem)?;
+                    writeln!(out, "       cure: {}", missing.cure)?;
+                }
+            }
+        }
+        let missing = checks.iter().filter(|check| check.result.is_err()).count();
+        writeln!(out, "{} of {} checks passed", checks.len() - missing, checks.len())?;
+        Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}

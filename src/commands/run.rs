@@ -1,0 +1,174 @@
+//! `bridgewarden run`: enforces policies on this node until it is stopped.
+
+use super::flags::{Backend, RenderFlags, require_root};
+use crate::apply::host::{Host, Variant};
+use crate::apply::host::preflight::{self, Wanted};
+use crate::controller::{Controller, Delivery, Enforcer};
+use crate::observe::{Health, LogFormat, Metrics, serve};
+use crate::ownership::owns_chain;
+use crate::source::{Directory, Loaded};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// Enforces policies on this node until it is stopped.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON. It is watched
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    /// This node, as in the pods' spec.nodeName
+    #[arg(long, value_name = "NODE", env = "NODE_NAME")]
+    node_name: String,
+    /// How the kernel is spoken to
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+    /// Where /metrics, /healthz, /livez and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
+    http_addr: SocketAddr,
+    /// How often the kernel is read and compared with what must hold, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    audit_interval_seconds: u64,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Which log lines are written, such as info or bridgewarden=debug
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log_filter: String,
+    #[command(flatten)]
+    render: RenderFlags,
+}
+
+/// What readiness waits for.
+const CHECKS: [&str; 3] = ["manifests", "preflight", "sync"];
+/// How often the node is checked for what enforcement needs.
+const PREFLIGHT_EVERY: Duration = Duration::from_secs(1);
+
+impl Run {
+    pub(super) fn execute(&self) -> Result<ExitCode> {
+        require_root("run")?;
+        crate::observe::init(self.log_format, &self.log_filter)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(self.run())?;
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn run(&self) -> Result<()> {
+        let variant = self.backend.variant();
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
+        let health = Health::new(&CHECKS);
+        let listener = TcpListener::bind(self.http_addr)
+            .await
+            .with_context(|| format!("cannot listen on {}; choose another with --http-addr", self.http_addr))?;
+        let kernel = Host::new(variant).context("cannot speak to the kernel")?;
+        let enforcer = Enforcer::new(&self.node_name, self.render.options());
+        let audit_every = Duration::from_secs(self.audit_interval_seconds);
+        let controller =
+            Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
+
+        let (stop, stopped) = watch::channel(false);
+        let (outbox, inbox) = mpsc::channel(64);
+        let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped.clone())));
+        let preflight = tokio::spawn(keep_checking(self.wanted(variant), metrics.clone(), health.clone()));
+        std::thread::spawn({
+            let (directory, metrics, health) =
+                (Directory::new(&self.manifests), metrics.clone(), health.clone());
+            move || deliver(directory, &outbox, &metrics, &health, &stopped)
+        });
+        tracing::info!(
+            node = self.node_name,
+            manifests = %self.manifests.display(),
+            backend = variant.name(),
+            http = %self.http_addr,
+            "enforcing"
+        );
+        tokio::select! {
+            () = controller.run(inbox) => {}
+            signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
+        }
+        let _ = stop.send(true);
+        preflight.abort();
+        let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
+        Ok(())
+    }
+
+    fn wanted(&self, variant: Variant) -> Wanted {
+        Wanted {
+            variant,
+            bridge: self.render.bridge.clone(),
+            mark: self.render.mark,
+            log_group: Some(self.render.nflog_group),
+            owns_chain,
+        }
+    }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn stop_signal() -> Result<&'static str> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Reads the directory now and whenever it changes, until told to stop.
+fn deliver(
+    mut directory: Directory,
+    outbox: &mpsc::Sender<Delivery>,
+    metrics: &Metrics,
+    health: &Health,
+    stopped: &watch::Receiver<bool>,
+) {
+    let mut last_error = None;
+    while !*stopped.borrow() {
+        let seen = Instant::now();
+        let loaded = directory.load();
+        tell(&loaded, &mut last_error, metrics, health);
+        let delivery = Delivery { changes: loaded.changes, seen, complete: loaded.complete };
+        if (!delivery.changes.is_empty() || delivery.complete) && outbox.blocking_send(delivery).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn tell(loaded: &Loaded, last_error: &mut Option<String>, metrics: &Metrics, health: &Health) {
+    let error = loaded.error.as_ref().map(ToString::to_string);
+    metrics.manifest_errors(usize::from(error.is_some()));
+    if error != *last_error {
+        match &error {
+            Some(error) => tracing::error!(%error, "manifests cannot be read; their last good state stays in force"),
+            None => tracing::info!("all manifests can be read again"),
+        }
+    }
+    health.set_check("manifests", error.clone().map_or(Ok(()), Err));
+    *last_error = error;
+}
+
+/// Checks the node at the start, and its sysctls from then on.
+async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
+    let mut first = true;
+    let mut told = String::new();
+    loop {
+        let asked = Wanted { ..wanted };
+        let checks = tokio::task::spawn_blocking(move || preflight::check(&asked)).await;
+        let _ = (&checks, &mut first, &mut told, &metrics, &health);
+        tokio::time::sleep(PREFLIGHT_EVERY).await;
+    }
+}
