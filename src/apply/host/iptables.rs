@@ -11,6 +11,11 @@ pub(super) const PACKAGE: &str = "iptables";
 /// How long to wait for the lock of the legacy tables, in seconds.
 const LOCK_WAIT: &str = "10";
 
+/// The one table we write to.
+const TABLE: &str = "filter";
+/// What `iptables-nft-save` prints, with success, instead of a table that holds rules only `nft` can make.
+const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
+
 /// Which of the kernel's two packet filters the iptables binaries speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Variant {
@@ -29,6 +34,16 @@ impl Variant {
         match self {
             Variant::Nft => "nft",
             Variant::Legacy => "legacy",
+        }
+    }
+
+    /// The binary that edits a family's rules one by one.
+    pub fn edit(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Variant::Nft, Family::V4) => "iptables-nft",
+            (Variant::Nft, Family::V6) => "ip6tables-nft",
+            (Variant::Legacy, Family::V4) => "iptables-legacy",
+            (Variant::Legacy, Family::V6) => "ip6tables-legacy",
         }
     }
 
@@ -53,26 +68,40 @@ impl Variant {
     }
 }
 
-/// Reads one table of a family.
-pub(super) fn save(
+/// Reads the filter table of a family.
+pub(super) fn save(runner: &mut Runner, variant: Variant, family: Family) -> Result<TableText, KernelError> {
+    let output = saved_text(runner, variant.save(family), &["-t", TABLE])?;
+    Ok(parse(&output).remove(TABLE).unwrap_or_default())
+}
+
+/// Reads every table of a family that is in use.
+pub(super) fn save_all(
     runner: &mut Runner,
     variant: Variant,
     family: Family,
-    table: &str,
-) -> Result<TableText, KernelError> {
-    let program = variant.save(family);
-    let arguments = ["-t", table];
-    let finished = runner.run(program, PACKAGE, &arguments, "")?;
-    let unreadable = finished.output.lines().find(|line| line.contains("is incompatible, use 'nft' tool"));
-    if !finished.status.success() || unreadable.is_some() {
-        return Err(KernelError::Program {
-            program: command_line(program, &arguments),
-            status: finished.status.to_string(),
-            stderr: unreadable.map_or(finished.complaint, |line| line.trim_start_matches("# ").to_owned()),
-            line: None,
-        });
+) -> Result<BTreeMap<String, TableText>, KernelError> {
+    Ok(parse(&saved_text(runner, variant.save(family), &[])?))
+}
+
+fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<String, KernelError> {
+    let finished = runner.run(program, PACKAGE, arguments, "")?;
+    let readable = !finished.output.lines().any(|line| line.starts_with(INCOMPATIBLE));
+    if finished.status.success() && readable {
+        return Ok(finished.output);
     }
-    Ok(parse(&finished.output).remove(table).unwrap_or_default())
+    let stderr = if readable {
+        finished.complaint
+    } else {
+        "the filter table holds rules that only nft can show; find them with `nft list ruleset` and move them \
+         to a table of their own"
+            .to_owned()
+    };
+    Err(KernelError::Program {
+        program: command_line(program, arguments),
+        status: finished.status.to_string(),
+        stderr,
+        line: None,
+    })
 }
 
 /// Commits one text to a family, leaving alone what it does not name.

@@ -9,6 +9,7 @@ mod exec;
 mod ipset;
 mod iptables;
 mod netlink;
+pub mod preflight;
 
 pub use iptables::Variant;
 
@@ -41,7 +42,7 @@ impl Host {
 
 impl Kernel for Host {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        iptables::save(&mut self.runner, self.variant, family, "filter")
+        iptables::save(&mut self.runner, self.variant, family)
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {

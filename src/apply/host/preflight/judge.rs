@@ -1,0 +1,455 @@
+//! What the facts mean for enforcement: pure decisions, each with its cure.
+
+use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
+use super::saved::SavedRule;
+use super::{Check, Missing, Wanted};
+use crate::net::Family;
+use std::collections::BTreeSet;
+
+/// The capabilities needed (linux/capability.h), and why: both variants look up sets through a raw socket.
+const CAPABILITIES: [(u32, &str); 2] = [(12, "NET_ADMIN"), (13, "NET_RAW")];
+
+/// The chains by which other NetworkPolicy controllers judge packets, and the DaemonSets that make them.
+const CONTROLLERS: [(&str, &str); 6] = [
+    ("KUBE-ROUTER-FORWARD", "kube-router"),
+    ("cali-FORWARD", "calico-node"),
+    ("WEAVE-NPC", "weave-net"),
+    ("CILIUM_FORWARD", "cilium"),
+    ("ANTREA-FORWARD", "antrea-agent"),
+    ("AZURE-NPM", "azure-npm"),
+];
+const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+
+/// The bits kube-proxy marks packets with, whether or not it has begun to.
+const KUBE_PROXY_MARKS: u32 = 0x4000 | 0x8000;
+
+type Verdict = Result<String, Missing>;
+
+fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Verdict {
+    Err(Missing { problem: problem.into(), cure: cure.into() })
+}
+
+/// Judges everything.
+pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
+    let mut checks = vec![Check { name: "capabilities", result: capabilities(facts) }];
+    checks.extend(judge_sysctls(facts, wanted));
+    checks.extend([
+        Check { name: "programs", result: programs(facts, wanted) },
+        Check { name: "set-types", result: set_types(facts) },
+        Check { name: "matches", result: matches(facts, wanted) },
+        Check { name: "rules", result: rules(facts) },
+        Check { name: "other-controller", result: other_controller(facts, wanted) },
+        Check { name: "other-variant", result: other_variant(facts, wanted) },
+        Check { name: "mark", result: mark(facts, wanted) },
+        Check { name: "log-group", result: log_group(facts, wanted) },
+        Check { name: "bridge", result: bridge(facts, wanted) },
+    ]);
+    checks
+}
+
+/// Judges what somebody may undo while the daemon runs.
+pub fn judge_sysctls(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
+    vec![
+        Check { name: "br-netfilter", result: bridge_netfilter(facts) },
+        Check { name: "bridge-nf-call-iptables", result: bridge_calls(facts, Family::V4) },
+        Check { name: "bridge-nf-call-ip6tables", result: bridge_calls(facts, Family::V6) },
+        Check { name: "ip-forward", result: forwarding(facts, FORWARD_V4) },
+        Check { name: "ipv6-forwarding", result: ipv6_forwarding(facts, wanted) },
+    ]
+}
+
+fn capabilities(facts: &Facts) -> Verdict {
+    let lacking: Vec<&str> = CAPABILITIES
+        .into_iter()
+        .filter(|(bit, _)| facts.capabilities & 1 << bit == 0)
+        .map(|(_, name)| name)
+        .collect();
+    if lacking.is_empty() {
+        return Ok("NET_ADMIN and NET_RAW are there".to_owned());
+    }
+    let names = lacking.join(", ");
+    missing(
+        format!("the process lacks {names}, without which iptables can neither be read nor changed"),
+        format!("run as root, in a pod with securityContext.capabilities.add: [{names}]"),
+    )
+}
+
+fn bridge_netfilter(facts: &Facts) -> Verdict {
+    if facts.bridge_netfilter {
+        return Ok("bridged packets can be shown to iptables".to_owned());
+    }
+    missing(
+        "the module br_netfilter is not loaded: packets between pods of one bridge pass by every policy",
+        "modprobe br_netfilter && echo br_netfilter > /etc/modules-load.d/br_netfilter.conf",
+    )
+}
+
+fn bridge_calls(facts: &Facts, family: Family) -> Verdict {
+    let name = match family {
+        Family::V4 => CALL_IPTABLES,
+        Family::V6 => CALL_IP6TABLES,
+    };
+    if !facts.bridge_netfilter {
+        return missing(format!("there is no {name}: br_netfilter is not loaded"), set_sysctl(name));
+    }
+    if family == Family::V6 && !facts.ipv6 {
+        return Ok("this kernel has no IPv6, so pods have none".to_owned());
+    }
+    if facts.sysctls.get(name).is_some_and(|value| value != "0") {
+        return Ok(format!("{name} is on"));
+    }
+    missing(
+        format!("{name} is off: {family} packets between pods of one bridge pass by every policy"),
+        set_sysctl(name),
+    )
+}
+
+fn forwarding(facts: &Facts, name: &'static str) -> Verdict {
+    if facts.sysctls.get(name).is_some_and(|value| value != "0") {
+        return Ok(format!("{name} is on"));
+    }
+    missing(format!("{name} is off: pods reach nothing beyond their bridge"), set_sysctl(name))
+}
+
+fn ipv6_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
+    if !facts.ipv6 {
+        return Ok("this kernel has no IPv6, so pods have none".to_owned());
+    }
+    match forwarding(facts, FORWARD_V6) {
+        Err(_) if !facts.bridge_has_ipv6 => {
+            Ok(format!("{FORWARD_V6} is off, and {} has no IPv6 address to be forwarded", wanted.bridge))
+        }
+        verdict => verdict,
+    }
+}
+
+fn set_sysctl(name: &str) -> String {
+    format!("sysctl -w {name}=1 && echo '{name} = 1' >> /etc/sysctl.d/99-kubernetes.conf")
+}
+
+fn programs(facts: &Facts, wanted: &Wanted) -> Verdict {
+    if facts.absent_programs.is_empty() {
+        return Ok(format!("iptables-{} is installed for both families", wanted.variant.name()));
+    }
+    missing(
+        format!("{} not found in PATH", facts.absent_programs.join(", ")),
+        "apt install iptables (Debian), apk add iptables iptables-legacy (Alpine), or choose the other variant",
+    )
+}
+
+fn set_types(facts: &Facts) -> Verdict {
+    let refused: Vec<String> = facts
+        .refused_sets
+        .iter()
+        .filter(|(kind, _)| facts.ipv6 || !kind.ends_with("IPv6"))
+        .map(|(kind, complaint)| format!("{kind}: {complaint}"))
+        .collect();
+    if refused.is_empty() {
+        return Ok("hash:ip, hash:net and hash:ip,port can be made".to_owned());
+    }
+    missing(refused.join("; "), "modprobe -a ip_set ip_set_hash_ip ip_set_hash_net ip_set_hash_ipport xt_set")
+}
+
+fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
+    if !facts.absent_programs.is_empty() || !facts.refused_sets.is_empty() {
+        return missing("no rule could be tried before programs and set-types are well", "see there");
+    }
+    let refused = facts.refused_rules.iter().filter(|rule| facts.ipv6 || rule.family == Family::V4);
+    let refused: Vec<_> = refused.collect();
+    let Some(first) = refused.first() else {
+        return Ok(format!("iptables-{} takes every match and target in use", wanted.variant.name()));
+    };
+    let modules: BTreeSet<&str> = refused.iter().filter_map(|rule| rule.module).collect();
+    let modules: Vec<&str> = modules.into_iter().collect();
+    let problem = format!(
+        "the kernel does not take {} rules such as {:?}: {}",
+        first.family,
+        first.rule.unwrap_or("any"),
+        first.complaint
+    );
+    let cure = if first.complaint.contains("lock") {
+        "mount the host's /run/xtables.lock into the container (hostPath, type FileOrCreate)".to_owned()
+    } else if modules.is_empty() {
+        "choose the other variant, or see what the kernel says: dmesg".to_owned()
+    } else {
+        format!("modprobe -a {}", modules.join(" "))
+    };
+    missing(problem, cure)
+}
+
+fn rules(facts: &Facts) -> Verdict {
+    match facts.saved.unreadable.first() {
+        None => Ok("the rules that are there can be read".to_owned()),
+        Some(complaint) => missing(
+            format!("the rules that are there cannot be read: {complaint}"),
+            "iptables-nft-save; iptables-legacy-save (make both work, or uninstall the unused one)",
+        ),
+    }
+}
+
+fn other_controller(facts: &Facts, wanted: &Wanted) -> Verdict {
+    let known = |rule: &SavedRule<'_>| {
+        let target = rule.target()?;
+        CONTROLLERS.into_iter().find(|(chain, _)| *chain == target).map(|(_, name)| name)
+    };
+    let hooks = foreign(facts, wanted).filter(|rule| BUILT_IN.contains(&rule.chain));
+    let hooks: Vec<_> = hooks.filter_map(|rule| Some((known(&rule)?, rule))).collect();
+    let Some((controller, rule)) = hooks.first() else {
+        return Ok("no other NetworkPolicy controller judges packets here".to_owned());
+    };
+    missing(
+        format!(
+            "{controller} judges packets too, by {} in {}: what either refuses is refused",
+            rule.target().unwrap_or_default(),
+            rule.chain
+        ),
+        std::iter::once(format!("kubectl -n kube-system delete daemonset {controller}"))
+            .chain(hooks.iter().map(|(_, rule)| rule.removal()))
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
+}
+
+fn other_variant(facts: &Facts, wanted: &Wanted) -> Verdict {
+    let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(wanted.owns_chain);
+    let stale: Vec<_> = facts
+        .saved
+        .rules()
+        .filter(|rule| rule.variant != wanted.variant && BUILT_IN.contains(&rule.chain) && ours(rule))
+        .collect();
+    let Some(first) = stale.first() else {
+        return Ok(format!("no chain of ours is in use outside iptables-{}", wanted.variant.name()));
+    };
+    missing(
+        format!(
+            "packets still pass {} of iptables-{}, which nobody keeps up to date",
+            first.target().unwrap_or_default(),
+            first.variant.name()
+        ),
+        stale.iter().map(SavedRule::removal).collect::<Vec<_>>().join("; "),
+    )
+}
+
+fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
+    let used = foreign(facts, wanted).fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
+    if used & wanted.mark == 0 {
+        return Ok(format!("nobody else uses mark {:#x}", wanted.mark));
+    }
+    let user = foreign(facts, wanted).find(|rule| rule.mark_bits() & wanted.mark != 0);
+    let user = user.map_or_else(
+        || "kube-proxy".to_owned(),
+        |rule| {
+            let program = rule.variant.edit(rule.family);
+            format!("{program} -t {} -A {} {}", rule.table, rule.chain, rule.rule)
+        },
+    );
+    let free = (16..32).chain(0..16).map(|bit| 1u32 << bit).find(|bit| used & bit == 0);
+    missing(
+        format!("mark {:#x} is used by others: {user}", wanted.mark),
+        free.map_or_else(|| "free a bit of the mark".to_owned(), |bit| format!("--mark {bit:#x}")),
+    )
+}
+
+fn foreign<'a>(facts: &'a Facts, wanted: &Wanted) -> impl Iterator<Item = SavedRule<'a>> {
+    let owns_chain = wanted.owns_chain;
+    facts.saved.rules().filter(move |rule| !owns_chain(rule.chain))
+}
+
+fn log_group(facts: &Facts, wanted: &Wanted) -> Verdict {
+    let Some(group) = wanted.log_group else {
+        return Ok("no NFLOG group is asked for".to_owned());
+    };
+    let Some(port) = facts.log_readers.get(&group) else {
+        return Ok(format!("nobody else reads NFLOG group {group}"));
+    };
+    let free = (101..=u16::MAX).find(|group| !facts.log_readers.contains_key(group)).unwrap_or_default();
+    missing(
+        format!("NFLOG group {group} is read by another process (netlink port {port}); it has one reader"),
+        format!("--nflog-group {free}"),
+    )
+}
+
+fn bridge(facts: &Facts, wanted: &Wanted) -> Verdict {
+    let name = &wanted.bridge;
+    Ok(if facts.devices.contains(name) {
+        format!("{name} is there")
+    } else {
+        format!("{name} is not there yet; the CNI plugin makes it with the first pod")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::TableText;
+    use crate::apply::host::Variant;
+    use crate::apply::host::preflight::RefusedRule;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            variant: Variant::Nft,
+            bridge: "cni0".to_owned(),
+            mark: 0x10000,
+            log_group: Some(101),
+            owns_chain: |chain| chain.starts_with("KUBE-NWPLCY-"),
+        }
+    }
+
+    fn healthy() -> Facts {
+        let on = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6].map(|name| (name, "1".to_owned()));
+        Facts {
+            capabilities: 0x3000,
+            bridge_netfilter: true,
+            ipv6: true,
+            sysctls: on.into(),
+            devices: ["cni0".to_owned()].into(),
+            bridge_has_ipv6: true,
+            ..Facts::default()
+        }
+    }
+
+    fn with_rule(variant: Variant, table: &str, chain: &str, rule: &str) -> Facts {
+        let mut facts = healthy();
+        let chains = [(chain.to_owned(), vec![rule.to_owned()])].into();
+        facts.saved.tables.insert((variant, Family::V4, table.to_owned()), TableText { chains });
+        facts
+    }
+
+    /// The names of the checks that fail, and what the first of them says.
+    fn failing(facts: &Facts) -> (Vec<&'static str>, String, String) {
+        let checks = judge(facts, &wanted());
+        let failed: Vec<_> =
+            checks.into_iter().filter_map(|check| Some((check.name, check.result.err()?))).collect();
+        let first = failed.first().map(|(_, missing)| missing.clone());
+        let first = first.unwrap_or(Missing { problem: String::new(), cure: String::new() });
+        (failed.into_iter().map(|(name, _)| name).collect(), first.problem, first.cure)
+    }
+
+    #[test]
+    fn healthy_host_lacks_nothing() {
+        assert_eq!(failing(&healthy()).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn sysctl_that_is_off_is_told_with_the_command_that_turns_it_on() {
+        let mut facts = healthy();
+        facts.sysctls.insert(CALL_IPTABLES, "0".to_owned());
+        let (names, problem, cure) = failing(&facts);
+        assert_eq!(names, ["bridge-nf-call-iptables"]);
+        assert!(problem.contains("pass by every policy"), "{problem}");
+        assert!(cure.starts_with("sysctl -w net.bridge.bridge-nf-call-iptables=1"), "{cure}");
+    }
+
+    #[test]
+    fn without_br_netfilter_everything_that_hangs_on_it_fails() {
+        let facts = Facts { bridge_netfilter: false, ..healthy() };
+        let (names, _, cure) = failing(&facts);
+        assert_eq!(names, ["br-netfilter", "bridge-nf-call-iptables", "bridge-nf-call-ip6tables"]);
+        assert!(cure.starts_with("modprobe br_netfilter"), "{cure}");
+    }
+
+    #[test]
+    fn ipv6_forwarding_matters_only_where_pods_have_global_addresses() {
+        let mut facts = healthy();
+        facts.sysctls.insert(FORWARD_V6, "0".to_owned());
+        assert_eq!(failing(&facts).0, ["ipv6-forwarding"]);
+        facts.bridge_has_ipv6 = false;
+        assert_eq!(failing(&facts).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn kernel_without_ipv6_lacks_nothing_of_ipv6() {
+        let mut facts = Facts { ipv6: false, bridge_has_ipv6: false, ..healthy() };
+        facts.sysctls.retain(|name, _| ![CALL_IP6TABLES, FORWARD_V6].contains(name));
+        facts.refused_sets = vec![("hash:ip of IPv6".to_owned(), "no".to_owned())];
+        assert_eq!(failing(&facts).0, ["matches"], "rules are not tried when sets fail");
+        facts.refused_sets.clear();
+        facts.refused_rules =
+            vec![RefusedRule { family: Family::V6, rule: None, module: None, complaint: "no".to_owned() }];
+        assert_eq!(failing(&facts).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn process_without_raw_sockets_cannot_use_sets() {
+        let (names, problem, cure) = failing(&Facts { capabilities: 0x1000, ..healthy() });
+        assert_eq!(names, ["capabilities"]);
+        assert!(problem.contains("NET_RAW") && cure.ends_with("add: [NET_RAW]"), "{problem} {cure}");
+    }
+
+    #[test]
+    fn match_the_kernel_lacks_is_named_with_its_module() {
+        let mut facts = healthy();
+        facts.refused_rules = vec![RefusedRule {
+            family: Family::V4,
+            rule: Some("-m physdev --physdev-is-bridged -j RETURN"),
+            module: Some("xt_physdev"),
+            complaint: "Extension physdev is not supported".to_owned(),
+        }];
+        let (names, problem, cure) = failing(&facts);
+        assert_eq!((names, cure.as_str()), (vec!["matches"], "modprobe -a xt_physdev"));
+        assert!(problem.contains("--physdev-is-bridged"), "{problem}");
+    }
+
+    #[test]
+    fn controller_that_judges_packets_too_is_named_with_its_removal() {
+        let rule = "-m comment --comment \"kube-router netpol\" -j KUBE-ROUTER-FORWARD";
+        let (names, problem, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", rule));
+        assert_eq!(names, ["other-controller"]);
+        assert!(problem.starts_with("kube-router judges packets too"), "{problem}");
+        assert_eq!(
+            cure,
+            format!(
+                "kubectl -n kube-system delete daemonset kube-router; iptables-legacy -t filter -D FORWARD {rule}"
+            )
+        );
+        let unused = with_rule(Variant::Legacy, "filter", "KUBE-ROUTER-FORWARD", "-j RETURN");
+        assert_eq!(failing(&unused).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn rules_that_cannot_be_read_are_not_taken_for_none() {
+        let mut facts = healthy();
+        facts.saved.unreadable.push("iptables-nft-save failed".to_owned());
+        assert_eq!(failing(&facts).0, ["rules"]);
+    }
+
+    #[test]
+    fn our_own_chain_left_in_the_other_variant_is_told() {
+        let hook = "-j KUBE-NWPLCY-FORWARD";
+        let (names, _, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", hook));
+        assert_eq!(names, ["other-variant"]);
+        assert_eq!(cure, "iptables-legacy -t filter -D FORWARD -j KUBE-NWPLCY-FORWARD");
+        assert_eq!(failing(&with_rule(Variant::Nft, "filter", "FORWARD", hook)).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn mark_that_others_use_is_told_with_a_free_one() {
+        let theirs = with_rule(Variant::Nft, "mangle", "PREROUTING", "-j MARK --set-xmark 0x30000/0x30000");
+        let (names, problem, cure) = failing(&theirs);
+        assert_eq!((names, cure.as_str()), (vec!["mark"], "--mark 0x40000"));
+        assert!(problem.contains("iptables-nft -t mangle -A PREROUTING"), "{problem}");
+        let ours = with_rule(Variant::Nft, "filter", "KUBE-NWPLCY-A", "-j MARK --set-xmark 0x10000/0x10000");
+        assert_eq!(failing(&ours).0, Vec::<&str>::new());
+        let checks = judge(&healthy(), &Wanted { mark: 0x4000, ..wanted() });
+        assert!(checks.iter().any(|check| check.name == "mark" && check.result.is_err()));
+    }
+
+    #[test]
+    fn log_group_that_is_read_already_is_told_with_a_free_one() {
+        let facts = Facts { log_readers: [(101, "7".to_owned())].into(), ..healthy() };
+        let (names, _, cure) = failing(&facts);
+        assert_eq!((names, cure.as_str()), (vec!["log-group"], "--nflog-group 102"));
+        let own = Wanted { log_group: None, ..wanted() };
+        assert!(judge(&facts, &own).iter().all(|check| check.result.is_ok()));
+    }
+
+    #[test]
+    fn bridge_that_is_not_there_yet_is_only_a_note() {
+        let facts = Facts { devices: BTreeSet::new(), ..healthy() };
+        assert_eq!(failing(&facts).0, Vec::<&str>::new());
+        let checks = judge(&facts, &wanted());
+        let note =
+            checks.iter().find(|check| check.name == "bridge").and_then(|check| check.result.clone().ok());
+        assert!(note.is_some_and(|note| note.contains("not there yet")));
+    }
+}

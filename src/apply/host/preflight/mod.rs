@@ -1,0 +1,62 @@
+//! What enforcement needs of this host, looked at before the first rule: what is missing, and the command that mends it.
+//!
+//! Comes in: what is wanted, and facts of the host. Goes out: checks. Facts are gathered in one place and judged in
+//! another, so that every judgement can be tested without the host that earns it.
+
+mod facts;
+mod judge;
+mod probe;
+mod saved;
+mod variant;
+
+pub use facts::Facts;
+pub use judge::{judge, judge_sysctls};
+pub use probe::RefusedRule;
+pub use saved::Saved;
+pub use variant::detect_variant;
+
+use super::Variant;
+
+/// What the checks are to look for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The iptables that will be used.
+    pub variant: Variant,
+    /// The bridge that the pods sit on.
+    pub bridge: String,
+    /// The bit of the packet mark and of the connection mark that is ours.
+    pub mark: u32,
+    /// The NFLOG group that will be read; nothing if it is being read already, or never will be.
+    pub log_group: Option<u16>,
+    /// Whether a chain is ours.
+    pub owns_chain: fn(&str) -> bool,
+}
+
+/// One check and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// A short, fixed name, fit for a metric's label.
+    pub name: &'static str,
+    /// What was found, or what is missing.
+    pub result: Result<String, Missing>,
+}
+
+/// Something enforcement cannot do without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What is wrong, and what it would lead to.
+    pub problem: String,
+    /// The command or setting that mends it.
+    pub cure: String,
+}
+
+/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs and tries rules
+/// in a scratch chain that no packet reaches and that is removed again.
+pub fn check(wanted: &Wanted) -> Vec<Check> {
+    judge(&Facts::gather(wanted), wanted)
+}
+
+/// The few checks that somebody may undo while the daemon runs. They only read files.
+pub fn check_sysctls(wanted: &Wanted) -> Vec<Check> {
+    judge_sysctls(&Facts::gather_sysctls(wanted), wanted)
+}
