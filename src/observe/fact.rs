@@ -1,0 +1,96 @@
+//! The facts the controller hands over to be counted.
+
+use crate::net::Family;
+use std::collections::BTreeMap;
+
+/// A part of a sync whose duration is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// From the cluster to the plan.
+    Compile,
+    /// From the plan to chains and sets.
+    Render,
+    /// Reading the kernel back.
+    Read,
+    /// Writing the kernel.
+    Apply,
+    /// Cutting live connections that are allowed no longer.
+    Revoke,
+    /// The whole sync.
+    Total,
+}
+
+impl Phase {
+    /// Every phase, in the order of a sync.
+    pub const ALL: [Phase; 6] =
+        [Phase::Compile, Phase::Render, Phase::Read, Phase::Apply, Phase::Revoke, Phase::Total];
+
+    /// Its name in the label `phase`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Compile => "compile",
+            Phase::Render => "render",
+            Phase::Read => "read",
+            Phase::Apply => "apply",
+            Phase::Revoke => "revoke",
+            Phase::Total => "total",
+        }
+    }
+}
+
+/// What a change was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// A NetworkPolicy.
+    Policy,
+    /// A Pod.
+    Pod,
+    /// A Namespace.
+    Namespace,
+}
+
+impl ChangeKind {
+    /// Every kind.
+    pub const ALL: [ChangeKind; 3] = [ChangeKind::Policy, ChangeKind::Pod, ChangeKind::Namespace];
+
+    /// Its name in the label `kind`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ChangeKind::Policy => "policy",
+            ChangeKind::Pod => "pod",
+            ChangeKind::Namespace => "namespace",
+        }
+    }
+}
+
+/// How much there is of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Policies known.
+    pub policies: usize,
+    /// Policies that select a pod of this node.
+    pub active_policies: usize,
+    /// Pods of this node isolated for ingress.
+    pub ingress_isolated_pods: usize,
+    /// Pods of this node isolated for egress.
+    pub egress_isolated_pods: usize,
+    /// Pods of this node.
+    pub local_pods: usize,
+    /// Pods known.
+    pub pods: usize,
+    /// What the kernel holds of ours, by family; a family left out holds nothing.
+    pub kernel: BTreeMap<Family, KernelInventory>,
+}
+
+/// How much the kernel holds of ours in a family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelInventory {
+    /// Chains of ours.
+    pub chains: usize,
+    /// Rules in them.
+    pub rules: usize,
+    /// Sets of ours.
+    pub sets: usize,
+    /// Elements in them.
+    pub set_members: usize,
+}

@@ -1,0 +1,14 @@
+//! What the outside may learn about the daemon: metrics, health, the HTTP pages that serve them, and the log.
+//!
+//! Comes in: facts, as counts, durations and outcomes, handed over by the controller. Goes out: text for people and
+//! for Prometheus. This room never asks for a fact, does not know what a policy means, and nothing that a client
+//! does to its pages may slow the daemon down.
+
+mod catalog;
+mod fact;
+mod metrics;
+mod series;
+
+pub use catalog::*;
+pub use fact::*;
+pub use metrics::*;

@@ -1,0 +1,131 @@
+//! Every metric: its name, its labels and what it means.
+
+use super::catalog::Catalog;
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+/// Upper bounds in seconds for the phases of a sync.
+const SYNC_BUCKETS: [f64; 18] = [
+    50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 1e-2, 25e-3, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// Upper bounds in seconds for a change to come into force.
+const ENFORCED_BUCKETS: [f64; 20] = [
+    10e-6, 25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 1e-2, 25e-3, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0,
+];
+
+/// The handles of all metrics of ours.
+pub(super) struct Series {
+    pub(super) build_info: IntGaugeVec,
+    pub(super) sync_duration: HistogramVec,
+    pub(super) syncs: IntCounterVec,
+    pub(super) last_success: Gauge,
+    pub(super) seen_to_enforced: Histogram,
+    pub(super) pending_changes: IntGauge,
+    pub(super) changes: IntCounterVec,
+    pub(super) policies: IntGauge,
+    pub(super) active_policies: IntGauge,
+    pub(super) isolated_pods: IntGaugeVec,
+    pub(super) local_pods: IntGauge,
+    pub(super) pods: IntGauge,
+    pub(super) chains: IntGaugeVec,
+    pub(super) rules: IntGaugeVec,
+    pub(super) sets: IntGaugeVec,
+    pub(super) set_members: IntGaugeVec,
+    pub(super) kernel_writes: IntCounterVec,
+    pub(super) set_elements_written: IntCounter,
+    pub(super) processes_started: IntCounter,
+    pub(super) connections_cut: IntCounter,
+    pub(super) drift_repairs: IntCounter,
+    pub(super) refused_parts: IntGaugeVec,
+    pub(super) manifest_errors: IntGauge,
+    pub(super) preflight_ok: IntGaugeVec,
+    pub(super) ready: IntGauge,
+}
+
+impl Series {
+    /// Makes each of them, in the order in which they are best explained.
+    pub(super) fn new(catalog: &mut Catalog) -> Series {
+        Series {
+            build_info: catalog.gauges(
+                "build_info",
+                &["version", "revision"],
+                "Always 1; the labels tell which build this is, the revision being empty if it is not known.",
+            ),
+            ready: catalog
+                .gauge("ready", "1 if the daemon enforces what it was told, 0 if not; see /readyz for why."),
+            preflight_ok: catalog.gauges(
+                "preflight_ok",
+                &["check"],
+                "1 if the node is as a preflight check demands, 0 if not: policies are then not enforced.",
+            ),
+            syncs: catalog.counters(
+                "syncs_total",
+                &["result"],
+                "Syncs ended, by result: ok, or the kind of the error.",
+            ),
+            last_success: catalog.real_gauge(
+                "last_success_timestamp_seconds",
+                "When a sync last ended well, in seconds since the Unix epoch; 0 if none has yet.",
+            ),
+            sync_duration: catalog.histograms(
+                "sync_duration_seconds",
+                &["phase"],
+                &SYNC_BUCKETS,
+                "How long the phases of a sync took, and the whole of it.",
+            ),
+            seen_to_enforced: catalog.histogram(
+                "seen_to_enforced_seconds",
+                &ENFORCED_BUCKETS,
+                "How long it took from seeing a change until the kernel enforced it.",
+            ),
+            changes: catalog.counters("changes_total", &["kind"], "Changes that came in, by kind of object."),
+            pending_changes: catalog
+                .gauge("pending_changes", "Changes seen that no sync has brought into force yet."),
+            policies: catalog.gauge("policies", "NetworkPolicies known."),
+            active_policies: catalog
+                .gauge("active_policies", "NetworkPolicies that select a pod of this node."),
+            refused_parts: catalog.gauges(
+                "refused_parts",
+                &["reason"],
+                "Parts of NetworkPolicies that cannot be understood and so allow nothing, by reason.",
+            ),
+            manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
+            pods: catalog.gauge("pods", "Pods known."),
+            local_pods: catalog.gauge("local_pods", "Pods of this node."),
+            isolated_pods: catalog.gauges(
+                "isolated_pods",
+                &["direction"],
+                "Pods of this node that a NetworkPolicy isolates, by direction.",
+            ),
+            chains: catalog.gauges("chains", &["family"], "Chains of ours in the kernel, by address family."),
+            rules: catalog.gauges(
+                "rules",
+                &["family"],
+                "Rules in our chains in the kernel, by address family.",
+            ),
+            sets: catalog.gauges("sets", &["family"], "Sets of ours in the kernel, by address family."),
+            set_members: catalog.gauges(
+                "set_members",
+                &["family"],
+                "Elements of our sets in the kernel, by address family.",
+            ),
+            kernel_writes: catalog.counters(
+                "kernel_writes_total",
+                &["kind"],
+                "Transactions of rules, and netlink requests that change sets or cut connections.",
+            ),
+            set_elements_written: catalog
+                .counter("set_elements_written_total", "Set elements added or removed."),
+            processes_started: catalog
+                .counter("processes_started_total", "Programs run to read or write the kernel."),
+            connections_cut: catalog.counter(
+                "connections_cut_total",
+                "Live connections cut because no policy allows them any longer.",
+            ),
+            drift_repairs: catalog.counter(
+                "drift_repairs_total",
+                "Times the kernel was found changed by someone else and put right.",
+            ),
+        }
+    }
+}
