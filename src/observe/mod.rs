@@ -6,9 +6,11 @@
 
 mod catalog;
 mod fact;
+mod health;
 mod metrics;
 mod series;
 
 pub use catalog::*;
 pub use fact::*;
+pub use health::*;
 pub use metrics::*;

@@ -1,0 +1,138 @@
+//! Whether the daemon is alive, and whether it enforces.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long the loop may stay silent before the daemon counts as dead. A sync that is slow, or fails, or waits
+/// for the API server is not death: being killed for it would only lose what was done.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// What is known of the daemon's health. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    beat: Instant,
+    checks: Vec<(&'static str, Result<(), String>)>,
+}
+
+impl Health {
+    /// A daemon just born: alive, and ready once each of `checks` was set to `Ok`.
+    pub fn new(checks: &[&'static str]) -> Health {
+        let checks = checks.iter().map(|name| (*name, Err("not done yet".to_owned()))).collect();
+        Health { state: Arc::new(Mutex::new(State { beat: Instant::now(), checks })) }
+    }
+
+    /// Tells that the loop still turns. It should be heard at least once a second.
+    pub fn beat(&self) {
+        let mut state = self.state();
+        state.beat = Instant::now();
+    }
+
+    /// Whether the loop still turned at `now`, or not so long before that it must be dead (see [`SILENCE`]). Fails
+    /// with the reason.
+    pub fn live(&self, now: Instant) -> Result<(), String> {
+        let silence = now.saturating_duration_since(self.state().beat);
+        if silence < SILENCE {
+            return Ok(());
+        }
+        Err(format!("the loop has been silent for {} s", silence.as_secs()))
+    }
+
+    /// Sets the outcome of a check, with the reason if it failed. A name not heard before is added behind the others.
+    pub fn set_check(&self, name: &'static str, outcome: Result<(), String>) {
+        let mut state = self.state();
+        match state.checks.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, own)) => *own = outcome,
+            None => state.checks.push((name, outcome)),
+        }
+    }
+
+    /// Every check with its outcome, in the order declared.
+    pub fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        self.state().checks.clone()
+    }
+
+    /// Whether every check passes; otherwise those that fail, with their reasons.
+    pub fn ready(&self) -> Result<(), Vec<(&'static str, String)>> {
+        let failed: Vec<_> =
+            self.checks().into_iter().filter_map(|(name, outcome)| Some((name, outcome.err()?))).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newborn_daemon_is_alive_but_not_ready() {
+        let health = Health::new(&["manifests", "sync"]);
+        assert_eq!(health.live(Instant::now()), Ok(()));
+        let reason = "not done yet".to_owned();
+        assert_eq!(health.ready(), Err(vec![("manifests", reason.clone()), ("sync", reason)]));
+    }
+
+    #[test]
+    fn a_daemon_without_checks_is_ready() {
+        assert_eq!(Health::new(&[]).ready(), Ok(()));
+    }
+
+    #[test]
+    fn every_check_must_pass_before_the_daemon_is_ready() {
+        let health = Health::new(&["manifests", "sync"]);
+        health.set_check("manifests", Ok(()));
+        assert!(health.ready().is_err());
+        health.set_check("sync", Ok(()));
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn a_check_that_passed_may_fail_again() {
+        let health = Health::new(&["sync"]);
+        health.set_check("sync", Ok(()));
+        health.set_check("sync", Err("the kernel refused".into()));
+        assert_eq!(health.ready(), Err(vec![("sync", "the kernel refused".to_owned())]));
+    }
+
+    #[test]
+    fn a_check_not_declared_counts_once_it_is_set() {
+        let health = Health::new(&[]);
+        health.set_check("links", Err("no bridge".into()));
+        assert_eq!(health.ready(), Err(vec![("links", "no bridge".to_owned())]));
+    }
+
+    #[test]
+    fn clones_share_what_they_know() {
+        let health = Health::new(&["sync"]);
+        health.clone().set_check("sync", Ok(()));
+        assert_eq!(health.ready(), Ok(()));
+    }
+
+    #[test]
+    fn only_a_silence_of_thirty_seconds_is_death() {
+        let health = Health::new(&[]);
+        let before = Instant::now();
+        health.beat();
+        let after = Instant::now();
+        assert_eq!(health.live(before + SILENCE - Duration::from_millis(1)), Ok(()));
+        let dead = health.live(after + SILENCE).unwrap_err();
+        assert_eq!(dead, "the loop has been silent for 30 s");
+    }
+
+    #[test]
+    fn a_beat_brings_back_to_life() {
+        let health = Health::new(&[]);
+        health.beat();
+        assert!(health.live(Instant::now() + SILENCE).is_err());
+        health.beat();
+        assert_eq!(health.live(Instant::now()), Ok(()));
+    }
+}
