@@ -7,10 +7,13 @@
 mod catalog;
 mod fact;
 mod health;
+mod http;
 mod metrics;
+mod page;
 mod series;
 
 pub use catalog::*;
 pub use fact::*;
 pub use health::*;
+pub use http::*;
 pub use metrics::*;

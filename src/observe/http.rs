@@ -1,0 +1,366 @@
+//! Serves metrics and health over HTTP, at a price with a ceiling whatever clients do.
+
+use super::page::router;
+use super::{Health, Metrics};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+/// What clients may take at most.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at once. One more, and the oldest is closed: a newcomer is never kept waiting by idlers.
+    connections: usize,
+    /// From accepting a connection to the end of the request's headers.
+    headers: Duration,
+    /// From accepting a connection to the end of the response. A connection carries one request.
+    whole: Duration,
+    /// For connections still open when the server ends.
+    farewell: Duration,
+    /// Bytes of a request that are kept.
+    buffer: usize,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 128,
+    headers: Duration::from_secs(5),
+    whole: Duration::from_secs(10),
+    farewell: Duration::from_secs(1),
+    buffer: 16 * 1024,
+};
+
+/// How long to wait after a connection could not be accepted, which is when file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves `/metrics`, `/healthz`, `/livez`, `/readyz` and an index until `shutdown` is done, and then for a second
+/// at most to those who are being answered.
+///
+/// It cannot fail: an error on a connection is that client's alone, and one in accepting is logged and tried again.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    health: Health,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    serve_within(LIMITS, listener, router(metrics, health), shutdown).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let mut connections = Connections::new(limits);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => connections.open(stream, router.clone()),
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for metrics or health");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close().await;
+}
+
+fn is_about_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+struct Connections {
+    limits: Limits,
+    tasks: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+    closing: GracefulShutdown,
+}
+
+impl Connections {
+    fn new(limits: Limits) -> Connections {
+        let closing = GracefulShutdown::new();
+        Connections { limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
+    }
+
+    fn open(&mut self, stream: TcpStream, router: Router) {
+        while self.tasks.try_join_next().is_some() {}
+        self.by_age.retain(|task| !task.is_finished());
+        if self.by_age.len() >= self.limits.connections
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            oldest.abort();
+        }
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.headers)
+            .keep_alive(false)
+            .half_close(true)
+            .max_buf_size(self.limits.buffer)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        let answered = timeout(self.limits.whole, self.closing.watch(connection));
+        let task = self.tasks.spawn(async move {
+            if let Ok(Err(error)) = answered.await {
+                tracing::trace!(%error, "a client of metrics or health failed");
+            }
+        });
+        self.by_age.push_back(task);
+    }
+
+    async fn close(self) {
+        if timeout(self.limits.farewell, self.closing.shutdown()).await.is_err() {
+            tracing::debug!("clients of metrics or health were still being answered at the end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::time::Instant;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    /// Long enough for a slow machine; nothing waits for it to pass.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    /// A limit that no test lives to see.
+    const NEVER: Duration = Duration::from_secs(600);
+
+    struct Server {
+        address: SocketAddr,
+        metrics: Metrics,
+        health: Health,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    }
+
+    async fn server(limits: Limits) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Metrics::new("1.2.3", None);
+        let health = Health::new(&["manifests", "preflight"]);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router = router(metrics.clone(), health.clone());
+        let task = tokio::spawn(serve_within(limits, listener, router, async {
+            let _ = stopped.await;
+        }));
+        Server { address, metrics, health, stop, task }
+    }
+
+    impl Server {
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        async fn ask(&self, request: &str) -> String {
+            let mut stream = self.connect().await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            rest(&mut stream).await.unwrap()
+        }
+
+        async fn get(&self, path: &str) -> String {
+            self.ask(&format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n")).await
+        }
+    }
+
+    async fn rest(stream: &mut TcpStream) -> io::Result<String> {
+        let mut text = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("the server closes")?;
+        Ok(text)
+    }
+
+    fn body(response: &str) -> &str {
+        response.split_once("\r\n\r\n").unwrap().1
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_in_the_text_format() {
+        let server = server(LIMITS).await;
+        server.metrics.manifest_errors(3);
+        let response = server.get("/metrics").await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.contains("content-type: text/plain; version=0.0.4\r\n"), "{response}");
+        assert!(body(&response).contains("\nbridgewarden_manifest_errors 3\n"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn the_ready_metric_says_what_readyz_says() {
+        let server = server(LIMITS).await;
+        assert!(server.get("/metrics").await.contains("\nbridgewarden_ready 0\n"));
+        server.health.set_check("manifests", Ok(()));
+        server.health.set_check("preflight", Ok(()));
+        assert!(server.get("/metrics").await.contains("\nbridgewarden_ready 1\n"));
+    }
+
+    #[tokio::test]
+    async fn a_live_daemon_says_ok() {
+        let server = server(LIMITS).await;
+        for path in ["/healthz", "/livez"] {
+            let response = server.get(path).await;
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+            assert_eq!(body(&response), "ok\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_is_told_check_by_check() {
+        let server = server(LIMITS).await;
+        server.health.set_check("preflight", Ok(()));
+        server.health.set_check("manifests", Err("cannot read a.yaml\n  at line 3\n".into()));
+        let response = server.get("/readyz").await;
+        assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
+        let expected = "[-]manifests failed: cannot read a.yaml; at line 3\n\
+            [+]preflight ok\nreadyz check failed\n";
+        assert_eq!(body(&response), expected);
+        server.health.set_check("manifests", Ok(()));
+        let response = server.get("/readyz").await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert_eq!(body(&response), "[+]manifests ok\n[+]preflight ok\nreadyz check passed\n");
+    }
+
+    #[tokio::test]
+    async fn the_index_names_every_page_and_other_paths_are_not_found() {
+        let server = server(LIMITS).await;
+        let index = server.get("/").await;
+        assert!(index.starts_with("HTTP/1.1 200 OK\r\n"), "{index}");
+        for path in ["/metrics", "/livez", "/healthz", "/readyz"] {
+            assert!(index.contains(path), "{index}");
+        }
+        assert!(server.get("/debug").await.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    }
+
+    #[tokio::test]
+    async fn only_get_and_head_are_allowed() {
+        let server = server(LIMITS).await;
+        let head = server.ask("HEAD /livez HTTP/1.1\r\nHost: node\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(body(&head), "");
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let request = format!("{method} /metrics HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\n\r\n");
+            let response = server.ask(&request).await;
+            assert!(response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{response}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_promised_but_never_sent_is_not_waited_for() {
+        let server = server(LIMITS).await;
+        let request = "GET /livez HTTP/1.1\r\nHost: node\r\nContent-Length: 99999999\r\n\r\n";
+        assert!(server.ask(request).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_done_sending_is_still_answered() {
+        let server = server(LIMITS).await;
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert!(rest(&mut stream).await.unwrap().starts_with("HTTP/1.0 200 OK\r\n"));
+    }
+
+    #[tokio::test]
+    async fn nonsense_and_endless_headers_are_refused() {
+        let server = server(LIMITS).await;
+        assert!(server.ask("\u{1}\u{2}\u{3}\r\n\r\n").await.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+        let mut stream = server.connect().await;
+        let flood = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(LIMITS.buffer * 4));
+        let _ = stream.write_all(flood.as_bytes()).await;
+        match rest(&mut stream).await {
+            Ok(text) => assert!(text.starts_with("HTTP/1.1 431 "), "{text}"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_its_headers_drop_by_drop_is_closed() {
+        let headers = Duration::from_millis(200);
+        let server = server(Limits { headers, whole: NEVER, ..LIMITS }).await;
+        let (mut reader, mut writer) = server.connect().await.into_split();
+        writer.write_all(b"GET /metrics HTTP/1.1\r\nX: ").await.unwrap();
+        let drip = tokio::spawn(async move {
+            while writer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, reader.read_to_end(&mut answer)).await.expect("the server closes");
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        timeout(PATIENCE, drip).await.expect("writing fails once the server has closed").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_closed() {
+        let server = server(Limits { headers: Duration::from_millis(50), whole: NEVER, ..LIMITS }).await;
+        let mut stream = server.connect().await;
+        let _ = rest(&mut stream).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_at_its_deadline_whatever_it_does() {
+        let server = server(Limits { headers: NEVER, whole: Duration::from_millis(50), ..LIMITS }).await;
+        let mut stream = server.connect().await;
+        let _ = rest(&mut stream).await;
+    }
+
+    #[tokio::test]
+    async fn five_hundred_idle_connections_do_not_keep_a_scrape_waiting() {
+        let server = server(Limits { headers: NEVER, whole: NEVER, ..LIMITS }).await;
+        let mut idle = Vec::new();
+        for _ in 0..500 {
+            idle.push(server.connect().await);
+        }
+        let begin = Instant::now();
+        let response = server.get("/metrics").await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(begin.elapsed() < PATIENCE / 2, "waited for idlers: {:?}", begin.elapsed());
+        let _ = rest(&mut idle[0]).await;
+        let last = idle.last_mut().unwrap();
+        last.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+        assert!(rest(last).await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_open_at_once_than_allowed() {
+        let limits = Limits { connections: 4, headers: NEVER, whole: NEVER, ..LIMITS };
+        let server = server(limits).await;
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(server.connect().await);
+        }
+        for stream in &mut idle[..6] {
+            let _ = rest(stream).await;
+        }
+        for stream in &mut idle[6..] {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+            assert!(rest(stream).await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_the_server_though_clients_linger() {
+        let server = server(LIMITS).await;
+        let mut idle = server.connect().await;
+        assert!(server.get("/livez").await.ends_with("ok\n"));
+        server.stop.send(()).unwrap();
+        timeout(PATIENCE, server.task).await.expect("the server ends").unwrap();
+        let _ = rest(&mut idle).await;
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+}

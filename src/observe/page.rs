@@ -1,0 +1,73 @@
+//! The pages: metrics, health, and an index of them.
+
+use super::{Health, Metrics};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::fmt::Write;
+use std::future::ready;
+use std::time::Instant;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const INDEX: &str = "Bridgewarden\n\n\
+    /metrics  numbers for Prometheus\n\
+    /livez    whether the daemon is alive (also /healthz)\n\
+    /readyz   whether policies are enforced, check by check\n";
+
+/// Every page, to be asked for by GET or HEAD.
+pub(super) fn router(metrics: Metrics, health: Health) -> Router {
+    let alive = {
+        let health = health.clone();
+        move || ready(live_page(&health))
+    };
+    let enforcing = {
+        let health = health.clone();
+        move || ready(ready_page(&health))
+    };
+    Router::new()
+        .route("/", get(|| ready(page(StatusCode::OK, INDEX.to_owned()))))
+        .route("/healthz", get(alive.clone()))
+        .route("/livez", get(alive))
+        .route("/readyz", get(enforcing))
+        .route("/metrics", get(move || ready(metrics_page(&metrics, &health))))
+        .fallback(|| ready(page(StatusCode::NOT_FOUND, format!("no such page\n\n{INDEX}"))))
+}
+
+fn metrics_page(metrics: &Metrics, health: &Health) -> Response {
+    metrics.ready(&health.ready());
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics.text()).into_response()
+}
+
+fn live_page(health: &Health) -> Response {
+    match health.live(Instant::now()) {
+        Ok(()) => page(StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => page(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+fn ready_page(health: &Health) -> Response {
+    let mut text = String::new();
+    let mut status = StatusCode::OK;
+    for (name, outcome) in health.checks() {
+        let _ = match outcome {
+            Ok(()) => writeln!(text, "[+]{name} ok"),
+            Err(reason) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                writeln!(text, "[-]{name} failed: {}", one_line(&reason))
+            }
+        };
+    }
+    text.push_str(if status == StatusCode::OK { "readyz check passed\n" } else { "readyz check failed\n" });
+    page(status, text)
+}
+
+fn one_line(reason: &str) -> String {
+    let lines: Vec<&str> = reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
+fn page(status: StatusCode, text: String) -> Response {
+    (status, [(CONTENT_TYPE, TEXT)], text).into_response()
+}
