@@ -1,0 +1,202 @@
+//! The log: one line an event, on standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines};
+
+/// The filter that holds when none is given.
+pub const DEFAULT_FILTER: &str = "info";
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text if standard error is a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people; in colour on a terminal, unless the environment variable `NO_COLOR` is set and not empty.
+    Text,
+    /// For machines: an object a line, with `timestamp`, `level`, `target`, `message` and the event's fields.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = LogError;
+
+    fn from_str(word: &str) -> Result<LogFormat, LogError> {
+        match word {
+            "auto" => Ok(LogFormat::Auto),
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(LogError::Format { word: other.to_owned() }),
+        }
+    }
+}
+
+/// Why the log could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// No such format.
+    #[error("cannot log as {word:?}: no such format. Use auto, text or json")]
+    Format {
+        /// What was asked for.
+        word: String,
+    },
+    /// The filter cannot be read.
+    #[error(
+        "cannot read the log filter {filter:?}: {source}. Write it as in info or info,bridgewarden=debug"
+    )]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The process has a log already.
+    #[error("cannot start the log: this process has started one before. Start it once, in main")]
+    Twice,
+}
+
+/// Starts the process's log. `filter` is in the language of `RUST_LOG`; an empty one means [`DEFAULT_FILTER`].
+///
+/// Fails if the filter cannot be read, or if the log was started before.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
+    let terminal = io::stderr().is_terminal();
+    let style = match format {
+        LogFormat::Auto if terminal => Style::text(terminal),
+        LogFormat::Text => Style::text(terminal),
+        LogFormat::Auto | LogFormat::Json => Style::Json,
+    };
+    let layer = layer(style, filter, io::stderr)?;
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| LogError::Twice)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    Coloured,
+    Plain,
+    Json,
+}
+
+impl Style {
+    fn text(terminal: bool) -> Style {
+        // https://no-color.org: "when present and not an empty string".
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if terminal && !refused { Style::Coloured } else { Style::Plain }
+    }
+}
+
+fn layer<W>(style: Style, filter: &str, writer: W) -> Result<Box<dyn Layer<Registry> + Send + Sync>, LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let directives = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter.trim() };
+    let filter = EnvFilter::builder()
+        .parse(directives)
+        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let lines = lines::layer().with_writer(writer);
+    Ok(match style {
+        Style::Coloured => lines.with_ansi(true).with_filter(filter).boxed(),
+        Style::Plain => lines.with_ansi(false).with_filter(filter).boxed(),
+        Style::Json => lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(style: Style, filter: &str, events: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let layer = layer(style, filter, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_has_the_fields_of_its_event_at_the_top() {
+        let line = written(Style::Json, "", || tracing::info!(duration_ms = 7, "synced"));
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["message"], "synced");
+        assert_eq!(object["duration_ms"], 7);
+        assert_eq!(object["level"], "INFO");
+        assert!(object["timestamp"].is_string());
+        assert!(object["target"].is_string());
+    }
+
+    #[test]
+    fn plain_text_has_no_escapes() {
+        let line = written(Style::Plain, "", || tracing::warn!("a warning"));
+        assert!(line.contains("WARN") && line.contains("a warning"), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn coloured_text_has_escapes() {
+        let line = written(Style::Coloured, "", || tracing::warn!("a warning"));
+        assert!(line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn an_empty_filter_lets_pass_what_informs() {
+        let text = written(Style::Plain, " ", || {
+            tracing::info!("heard");
+            tracing::debug!("unheard");
+        });
+        assert!(text.contains("heard") && !text.contains("unheard"), "{text}");
+    }
+
+    #[test]
+    fn a_filter_may_name_a_target() {
+        let text = written(Style::Plain, "warn,loud=debug", || {
+            tracing::debug!(target: "loud", "heard");
+            tracing::info!("unheard");
+        });
+        assert!(text.contains("heard") && !text.contains("unheard"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_filter_is_named_in_the_error() {
+        let error = layer(Style::Plain, "info,=x=", io::stderr).err().unwrap().to_string();
+        assert!(error.starts_with("cannot read the log filter \"info,=x=\": "), "{error}");
+    }
+
+    #[test]
+    fn formats_are_read_as_they_are_shown() {
+        for format in [LogFormat::Auto, LogFormat::Text, LogFormat::Json] {
+            assert_eq!(format.to_string().parse::<LogFormat>().unwrap(), format);
+        }
+        let error = "xml".parse::<LogFormat>().unwrap_err().to_string();
+        assert_eq!(error, "cannot log as \"xml\": no such format. Use auto, text or json");
+    }
+}
