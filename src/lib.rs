@@ -1,6 +1,7 @@
 //! Bridgewarden.
 pub mod api;
 pub mod apply;
+pub mod commands;
 pub mod compile;
 pub mod controller;
 pub mod explain;

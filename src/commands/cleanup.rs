@@ -32,7 +32,8 @@ impl Cleanup {
                     writeln!(out, "iptables-{}: skipped: {error}", variant.name())?;
                 }
                 Err(error) => {
-                    return Err(error).with_context(|| format!("cannot clean up iptables-{}", variant.name()));
+                    return Err(error)
+                        .with_context(|| format!("cannot clean up iptables-{}", variant.name()));
                 }
             }
         }
@@ -50,9 +51,13 @@ impl Cleanup {
 fn remove_rules(variant: Variant, removed: &mut Removed) -> Result<Vec<Step>, KernelError> {
     let mut host = Host::new(variant)?;
     let actual = Actual::read(&mut host)?;
-    let nothing = Ruleset { tables: Family::BOTH.map(|family| (family, Table::default())).into(), ..Ruleset::default() };
+    let nothing = Ruleset {
+        tables: Family::BOTH.map(|family| (family, Table::default())).into(),
+        ..Ruleset::default()
+    };
     let (_, steps) = Applier::adopt(&nothing, &actual);
-    let (sets, rules): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| matches!(step, Step::DestroySet(_)));
+    let (sets, rules): (Vec<_>, Vec<_>) =
+        steps.into_iter().partition(|step| matches!(step, Step::DestroySet(_)));
     for step in &rules {
         host.commit(step)?;
     }

@@ -1,6 +1,8 @@
 //! Flags that several commands share.
 
 use crate::apply::host::Variant;
+use crate::apply::host::preflight::{self, Wanted};
+use crate::ownership::owns_chain;
 use crate::render::{Allowed, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -22,7 +24,7 @@ impl Backend {
     pub(super) fn variant(self) -> Variant {
         match self {
             Backend::Auto => {
-                let (variant, reason) = crate::apply::host::detect_variant();
+                let (variant, reason) = preflight::detect_variant(owns_chain);
                 tracing::info!(backend = variant.name(), reason, "backend chosen");
                 variant
             }
@@ -70,6 +72,17 @@ impl RenderFlags {
             on_revoke: self.on_revoke,
         }
     }
+
+    /// What this node must have for these choices.
+    pub(super) fn wanted(&self, variant: Variant) -> Wanted {
+        Wanted {
+            variant,
+            bridge: self.bridge.clone(),
+            mark: self.mark,
+            log_group: Some(self.nflog_group),
+            owns_chain,
+        }
+    }
 }
 
 fn mark(text: &str) -> Result<u32, String> {
@@ -91,5 +104,7 @@ pub(super) fn require_root(command: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    bail!("{command} changes this host's packet filter, which needs root. Try: sudo bridgewarden {command} ...")
+    bail!(
+        "{command} changes this host's packet filter, which needs root. Try: sudo bridgewarden {command} ..."
+    )
 }

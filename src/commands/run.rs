@@ -1,14 +1,14 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
 use super::flags::{Backend, RenderFlags, require_root};
-use crate::apply::host::{Host, Variant};
-use crate::apply::host::preflight::{self, Wanted};
+use crate::apply::host::Host;
+use crate::apply::host::preflight::{self, Missing, Wanted};
 use crate::controller::{Controller, Delivery, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
-use crate::ownership::owns_chain;
 use crate::source::{Directory, Loaded};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     audit_interval_seconds: u64,
     /// How log lines look
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log_format: LogFormat,
     /// Which log lines are written, such as info or bridgewarden=debug
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
@@ -49,6 +49,8 @@ pub(super) struct Run {
 const CHECKS: [&str; 3] = ["manifests", "preflight", "sync"];
 /// How often the node is checked for what enforcement needs.
 const PREFLIGHT_EVERY: Duration = Duration::from_secs(1);
+/// How often it is checked whole, which starts programs, once all is well.
+const WHOLE_PREFLIGHT_EVERY: Duration = Duration::from_secs(600);
 
 impl Run {
     pub(super) fn execute(&self) -> Result<ExitCode> {
@@ -68,9 +70,9 @@ impl Run {
         let variant = self.backend.variant();
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
         let health = Health::new(&CHECKS);
-        let listener = TcpListener::bind(self.http_addr)
-            .await
-            .with_context(|| format!("cannot listen on {}; choose another with --http-addr", self.http_addr))?;
+        let listener = TcpListener::bind(self.http_addr).await.with_context(|| {
+            format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
+        })?;
         let kernel = Host::new(variant).context("cannot speak to the kernel")?;
         let enforcer = Enforcer::new(&self.node_name, self.render.options());
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
@@ -80,7 +82,8 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
         let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped.clone())));
-        let preflight = tokio::spawn(keep_checking(self.wanted(variant), metrics.clone(), health.clone()));
+        let preflight =
+            tokio::spawn(keep_checking(self.render.wanted(variant), metrics.clone(), health.clone()));
         std::thread::spawn({
             let (directory, metrics, health) =
                 (Directory::new(&self.manifests), metrics.clone(), health.clone());
@@ -101,16 +104,6 @@ impl Run {
         preflight.abort();
         let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
         Ok(())
-    }
-
-    fn wanted(&self, variant: Variant) -> Wanted {
-        Wanted {
-            variant,
-            bridge: self.render.bridge.clone(),
-            mark: self.render.mark,
-            log_group: Some(self.render.nflog_group),
-            owns_chain,
-        }
     }
 }
 
@@ -153,7 +146,9 @@ fn tell(loaded: &Loaded, last_error: &mut Option<String>, metrics: &Metrics, hea
     metrics.manifest_errors(usize::from(error.is_some()));
     if error != *last_error {
         match &error {
-            Some(error) => tracing::error!(%error, "manifests cannot be read; their last good state stays in force"),
+            Some(error) => {
+                tracing::error!(%error, "manifests cannot be read; their last good state stays in force")
+            }
             None => tracing::info!("all manifests can be read again"),
         }
     }
@@ -161,14 +156,41 @@ fn tell(loaded: &Loaded, last_error: &mut Option<String>, metrics: &Metrics, hea
     *last_error = error;
 }
 
-/// Checks the node at the start, and its sysctls from then on.
+/// Checks the node at the start and while anything is missing; once all is there, only what others may undo.
 async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
-    let mut first = true;
+    let mut results: BTreeMap<&'static str, Result<String, Missing>> = BTreeMap::new();
+    let mut next_whole = Instant::now();
     let mut told = String::new();
     loop {
-        let asked = Wanted { ..wanted };
-        let checks = tokio::task::spawn_blocking(move || preflight::check(&asked)).await;
-        let _ = (&checks, &mut first, &mut told, &metrics, &health);
+        let whole = Instant::now() >= next_whole;
+        let asked = wanted.clone();
+        let look = move || if whole { preflight::check(&asked) } else { preflight::check_sysctls(&asked) };
+        let checks = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        results.extend(checks.into_iter().map(|check| (check.name, check.result)));
+        let missing = missing(&results);
+        for (name, result) in &results {
+            metrics.preflight(name, &result.as_ref().map(|_| ()));
+        }
+        if missing.is_empty() {
+            next_whole = Instant::now() + WHOLE_PREFLIGHT_EVERY;
+        } else if whole {
+            next_whole = Instant::now() + Duration::from_secs(10);
+        }
+        if missing != told {
+            match missing.is_empty() {
+                true => tracing::info!("the node has all that enforcement needs"),
+                false => tracing::error!(missing, "the node lacks what enforcement needs"),
+            }
+        }
+        health.set_check("preflight", if missing.is_empty() { Ok(()) } else { Err(missing.clone()) });
+        metrics.ready(&health.ready());
+        told = missing;
         tokio::time::sleep(PREFLIGHT_EVERY).await;
     }
+}
+
+fn missing(results: &BTreeMap<&'static str, Result<String, Missing>>) -> String {
+    let missing = results.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?)));
+    let told = missing.map(|(name, missing)| format!("{name}: {} (cure: {})", missing.problem, missing.cure));
+    told.collect::<Vec<_>>().join("; ")
 }

@@ -17,10 +17,8 @@ impl Elements {
     pub(super) fn of(ruleset: &Ruleset) -> Elements {
         let sets = ruleset.sets.iter();
         Elements(
-            sets.map(|(name, desired)| {
-                (name.clone(), (desired.set.kind.family, desired.set.elements.len()))
-            })
-            .collect(),
+            sets.map(|(name, desired)| (name.clone(), (desired.set.kind.family, desired.set.elements.len())))
+                .collect(),
         )
     }
 
@@ -53,8 +51,7 @@ impl Elements {
 /// Counts everything.
 pub(super) fn inventory(enforcer: &Enforcer, elements: &Elements) -> Inventory {
     let plan = enforcer.plan();
-    let isolated =
-        |direction| plan.guards().values().filter(|guard| guard.is_isolated(direction)).count();
+    let isolated = |direction| plan.guards().values().filter(|guard| guard.is_isolated(direction)).count();
     let kernel = Family::BOTH.map(|family| {
         let chains = enforcer.applier().and_then(|applier| applier.chains(family));
         let (sets, set_members) = elements.of_family(family);

@@ -281,7 +281,12 @@ impl Controller {
         if structure {
             tracing::info!(sync_id = self.sync, duration_ms = milliseconds, cut = self.cut.len(), "in force");
         } else {
-            tracing::debug!(sync_id = self.sync, duration_ms = milliseconds, cut = self.cut.len(), "in force");
+            tracing::debug!(
+                sync_id = self.sync,
+                duration_ms = milliseconds,
+                cut = self.cut.len(),
+                "in force"
+            );
         }
     }
 

@@ -104,7 +104,7 @@ impl Metrics {
         series.kernel_writes.with_label_values(&["rules"]).inc_by(grown(tally.restores, last.restores));
         series.set_elements_written.inc_by(grown(tally.elements, last.elements));
         series.processes_started.inc_by(grown(tally.processes, last.processes));
-        series.connections_cut.inc_by(grown(tally.forgotten, last.forgotten));
+        series.connections_cut.inc_by(grown(tally.cut, last.cut));
         *last = tally;
     }
 
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn running_totals_become_counters_that_never_fall() {
         let metrics = Metrics::new("1.2.3", None);
-        let tally = Tally { processes: 3, netlink_writes: 5, elements: 100, restores: 2, forgotten: 1 };
+        let tally = Tally { processes: 3, netlink_writes: 5, elements: 100, restores: 2, cut: 1 };
         metrics.tally(tally);
         metrics.tally(tally);
         assert_eq!(value(&metrics, "kernel_writes_total{kind=\"set\"}"), Some(5.0));

@@ -3,19 +3,7 @@
 //! Comes in: facts, as counts, durations and outcomes, handed over by the controller. Goes out: text for people and
 //! for Prometheus. This room never asks for a fact, does not know what a policy means, and nothing that a client
 //! does to its pages may slow the daemon down.
-<<<<<<< HEAD
 
-mod fact;
-mod health;
-mod http;
-mod metrics;
-mod page;
-mod series;
-
-pub use fact::*;
-pub use health::*;
-pub use http::*;
-=======
 mod catalog;
 mod fact;
 mod health;
@@ -24,10 +12,10 @@ mod log;
 mod metrics;
 mod page;
 mod series;
+
 pub use catalog::*;
 pub use fact::*;
 pub use health::*;
 pub use http::*;
 pub use log::*;
->>>>>>> observe
 pub use metrics::*;

@@ -20,13 +20,15 @@ pub fn compare(scenario: &Scenario) -> Result<(), String> {
         let rendered = own_lines(&scenario.world, node.name);
         let path = scenario.directory.join(format!("rules.{}", node.name));
         if std::env::var_os(BLESS).is_some() {
-            fs::write(&path, &rendered).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            fs::write(&path, &rendered)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             continue;
         }
         let golden = fs::read_to_string(&path)
             .map_err(|error| format!("cannot read {}: {error}; make bless writes it", path.display()))?;
         if golden != rendered {
-            let (old, new): (BTreeSet<_>, BTreeSet<_>) = (golden.lines().collect(), rendered.lines().collect());
+            let (old, new): (BTreeSet<_>, BTreeSet<_>) =
+                (golden.lines().collect(), rendered.lines().collect());
             let gone: Vec<_> = old.difference(&new).map(|line| format!("- {line}")).collect();
             let come: Vec<_> = new.difference(&old).map(|line| format!("+ {line}")).collect();
             return Err(format!(
