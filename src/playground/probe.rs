@@ -191,9 +191,12 @@ impl Errand {
 /// What an error says about the connection.
 pub(super) fn outcome(error: &io::Error) -> Outcome {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
-    match error.kind() {
-        ConnectionRefused | ConnectionReset => Outcome::Refused,
-        TimedOut => Outcome::Timeout,
-        _ => Outcome::Failed(error.to_string()),
+    let kind = error.kind();
+    if [ConnectionRefused, ConnectionReset].contains(&kind) {
+        Outcome::Refused
+    } else if kind == TimedOut {
+        Outcome::Timeout
+    } else {
+        Outcome::Failed(error.to_string())
     }
 }

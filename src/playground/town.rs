@@ -2,11 +2,11 @@
 
 use super::addressing::{Admission, NodeNets, gateway, outside_nets, router_end};
 use super::namespace::Sysctl;
-use super::wire::{End, Wire};
+use super::wire::{End, Wire, Work};
 use super::{Namespace, Place, PlaygroundError};
 use crate::net::{Family, IpNet, host};
 use sha2::{Digest, Sha256};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The index of cni0 in a node and of eth0 in everything else but a node.
 const FIRST: u32 = 100;
@@ -17,11 +17,13 @@ pub(super) const FIRST_POD_LINK: u32 = 200;
 
 /// Settings of every namespace.
 ///
-/// IPv6 addresses serve at once instead of after duplicate address detection; no source is dropped by routing alone,
-/// so that only the packet filter decides; and ICMP errors are not rate-limited, so that every refusal is seen.
-const EVERYWHERE: [Sysctl; 8] = [
+/// IPv6 addresses serve without duplicate address detection, and link-local ones are given like all others, so that
+/// they can be waited for; no source is dropped by routing alone, so that only the packet filter decides; and ICMP
+/// errors are not rate-limited, so that every refusal is seen.
+const EVERYWHERE: [Sysctl; 9] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/icmp_ratelimit", "0"),
@@ -30,6 +32,10 @@ const EVERYWHERE: [Sysctl; 8] = [
     // The mask is a list of types; 255 is one that no error has.
     ("ipv6/icmp/ratemask", "255"),
 ];
+/// The link-local addresses of the router, of each bridge and of what is attached to the router.
+const NEAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const FAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+
 const FORWARDING: [Sysctl; 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 const BRIDGED_TRAFFIC_IS_FILTERED: [Sysctl; 2] =
     [("bridge/bridge-nf-call-iptables", "1"), ("bridge/bridge-nf-call-ip6tables", "1")];
@@ -77,11 +83,12 @@ impl Site {
 pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), PlaygroundError> {
     outside.wire.loopback().await?;
     let (near, far) = (end("outside", FIRST), end("eth0", FIRST));
-    router.wire.veth(&near, &far, &outside.namespace).await?;
-    outside.wire.up(FIRST).await?;
+    join(router, &near, outside, &far).await?;
     for net in outside_nets() {
         outside.wire.address(FIRST, net).await?;
     }
+    // A default route can only name a source that serves.
+    outside.wire.wait(Work::Addresses).await?;
     for family in Family::BOTH {
         let Some(net) = outside_nets().into_iter().find(|net| Family::of_net(*net) == family) else {
             continue;
@@ -89,6 +96,17 @@ pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), 
         let via = router_end(net);
         router.wire.address(FIRST, via).await?;
         outside.wire.default_route(via.addr(), Some(net.addr())).await?;
+    }
+    router.wire.wait(Work::Addresses).await
+}
+
+/// Joins something to the router with a link that works.
+async fn join(router: &Site, near: &End, other: &Site, far: &End) -> Result<(), PlaygroundError> {
+    router.wire.veth(near, far, &other.namespace).await?;
+    other.wire.up(far.index).await?;
+    for (site, end, address) in [(router, near, NEAR), (other, far, FAR)] {
+        site.wire.wait(Work::Link(end.index)).await?;
+        site.wire.address(end.index, link_local(address)).await?;
     }
     Ok(())
 }
@@ -98,8 +116,7 @@ pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> 
     node.wire.loopback().await?;
     let link = FIRST + u32::from(nets.number);
     let (near, far) = (end(&format!("node{}", nets.number), link), end("eth0", UPLINK));
-    router.wire.veth(&near, &far, &node.namespace).await?;
-    node.wire.up(UPLINK).await?;
+    join(router, &near, node, &far).await?;
     for family in Family::BOTH {
         let uplink = nets.uplink(family);
         router.wire.address(link, router_end(uplink)).await?;
@@ -107,7 +124,10 @@ pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> 
         node.wire.default_route(router_end(uplink).addr(), None).await?;
     }
     let hardware = [0x02, 0x62, 0x77, 0, 0, nets.number];
-    node.wire.bridge(&End { hardware: Some(hardware), ..end("cni0", FIRST) }).await
+    node.wire.bridge(&End { hardware: Some(hardware), ..end("cni0", FIRST) }).await?;
+    node.wire.address(FIRST, link_local(NEAR)).await?;
+    node.wire.wait(Work::Addresses).await?;
+    router.wire.wait(Work::Addresses).await
 }
 
 /// Gives a node what a pod brought along: pod CIDRs with their gateway, and addresses of its own.
@@ -122,8 +142,11 @@ pub(super) async fn extend_node(
         router.wire.route(cidr, nets.uplink(Family::of_net(cidr)).addr()).await?;
     }
     for &address in &admission.host {
-        let uplink = nets.uplink(Family::of(address));
         node.wire.address(UPLINK, host(address)).await?;
+    }
+    node.wire.wait(Work::Addresses).await?;
+    for &address in &admission.host {
+        let uplink = nets.uplink(Family::of(address));
         router.wire.route(host(address), uplink.addr()).await?;
         node.wire.default_route(router_end(uplink).addr(), Some(address)).await?;
     }
@@ -140,9 +163,15 @@ pub(super) async fn attach_pod(
 ) -> Result<(), PlaygroundError> {
     pod.wire.loopback().await?;
     let near = end(&format!("veth{}", fingerprint(&place.pod.to_string())), link);
-    let far = End { hardware: Some(hardware(place)), ..end("eth0", FIRST) };
+    let hardware = hardware(place);
+    let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
     node.wire.port(FIRST, &near, &far, &pod.namespace).await?;
     pod.wire.up(FIRST).await?;
+    pod.wire.wait(Work::Link(FIRST)).await?;
+    node.wire.wait(Work::Link(link)).await?;
+    // Its first port is what makes a bridge work.
+    node.wire.wait(Work::Link(FIRST)).await?;
+    pod.wire.address(FIRST, link_local(from_hardware(hardware))).await?;
     for family in Family::BOTH {
         let Some(&cidr) = nets.cidrs.get(&family) else { continue };
         let own: Vec<IpAddr> =
@@ -154,11 +183,20 @@ pub(super) async fn attach_pod(
             pod.wire.default_route(gateway(cidr), None).await?;
         }
     }
-    Ok(())
+    pod.wire.wait(Work::Addresses).await
 }
 
 fn within(address: IpAddr, cidr: IpNet) -> IpNet {
     IpNet::new(address, cidr.prefix_len()).expect("the address was admitted to this block")
+}
+
+fn link_local(address: Ipv6Addr) -> IpNet {
+    IpNet::new(IpAddr::V6(address), 64).expect("64 fits IPv6")
+}
+
+/// The link-local address that goes with a hardware address (RFC 4291, appendix A).
+fn from_hardware([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 fn end(name: &str, index: u32) -> End {

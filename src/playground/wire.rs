@@ -2,18 +2,26 @@
 
 use super::{Namespace, PlaygroundError};
 use crate::net::{Family, IpNet};
+use futures::TryStreamExt;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, State};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
 /// The loopback device's index in every namespace.
 const LOOPBACK: u32 = 1;
+/// How long to wait for something to work.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long to wait between two looks at it.
+const ONE_LOOK: Duration = Duration::from_millis(1);
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Debug)]
@@ -24,6 +32,27 @@ pub(super) struct End {
     pub(super) index: u32,
     /// Its hardware address, if the kernel is not to choose one.
     pub(super) hardware: Option<[u8; 6]>,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    /// A link that is up can send. A veth or bridge cannot until the kernel's link watch, a worker, has noticed its
+    /// carrier; since Linux 6.8 asking for the link makes it notice.
+    Link(u32),
+    /// Every address of the namespace answers. An IPv6 address cannot be bound, nor be found by its neighbours, until
+    /// a worker of the kernel has joined its solicited-node group; so long it is tentative, even without duplicate
+    /// address detection.
+    Addresses,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Link(index) => write!(f, "link {index}"),
+            Work::Addresses => f.write_str("the addresses"),
+        }
+    }
 }
 
 /// A netlink connection into one namespace.
@@ -59,8 +88,12 @@ impl Wire {
             } else {
                 io::Error::other(error.to_string())
             };
-            PlaygroundError::Link { act: act(), namespace: self.namespace.clone(), source }
+            self.failed(act(), source)
         })
+    }
+
+    fn failed(&self, act: String, source: io::Error) -> PlaygroundError {
+        PlaygroundError::Link { act, namespace: self.namespace.clone(), source }
     }
 
     /// Brings the loopback device up.
@@ -72,6 +105,43 @@ impl Wire {
     pub(super) async fn up(&self, link: u32) -> Result<(), PlaygroundError> {
         let up = LinkUnspec::new_with_index(link).up().build();
         self.check(self.handle.link().change(up).execute().await, || format!("bring link {link} up"))
+    }
+
+    /// Waits until something works that was asked for.
+    pub(super) async fn wait(&self, work: Work) -> Result<(), PlaygroundError> {
+        let act = || format!("see {work} working");
+        let working = async {
+            while !self.works(work).await? {
+                sleep(ONE_LOOK).await;
+            }
+            Ok(())
+        };
+        match timeout(LONGEST_WAIT, working).await {
+            Ok(working) => self.check(working, act),
+            Err(late) => Err(self.failed(act(), late.into())),
+        }
+    }
+
+    async fn works(&self, work: Work) -> Result<bool, rtnetlink::Error> {
+        match work {
+            Work::Link(index) => self.sends(index).await,
+            Work::Addresses => self.answers().await,
+        }
+    }
+
+    async fn sends(&self, index: u32) -> Result<bool, rtnetlink::Error> {
+        let found = self.handle.link().get().match_index(index).execute().try_next().await?;
+        let up = LinkAttribute::OperState(State::Up);
+        Ok(found.is_some_and(|link| link.attributes.contains(&up)))
+    }
+
+    async fn answers(&self) -> Result<bool, rtnetlink::Error> {
+        let mut addresses = self.handle.address().get().execute();
+        let mut answers = true;
+        while let Some(address) = addresses.try_next().await? {
+            answers &= !address.header.flags.contains(AddressHeaderFlags::Tentative);
+        }
+        Ok(answers)
     }
 
     /// Makes a bridge that is up. Give it a hardware address, which would change with its ports otherwise.
@@ -129,9 +199,7 @@ impl Wire {
 
     /// Gives an address, with its network's prefix length, to the link with index `link`.
     pub(super) async fn address(&self, link: u32, address: IpNet) -> Result<(), PlaygroundError> {
-        let mut add = self.handle.address().add(link, address.addr(), address.prefix_len());
-        // Otherwise an IPv6 address is tentative until a kernel worker has looked at it, and cannot be bound.
-        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        let add = self.handle.address().add(link, address.addr(), address.prefix_len());
         self.check(add.execute().await, || format!("add address {address}"))
     }
 
