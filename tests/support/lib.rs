@@ -3,6 +3,7 @@
 //! Comes in: the crate's public words. Goes out: inputs and expectations for any judge. Nothing here knows how
 //! policies are compiled or enforced.
 
+pub mod field;
 pub mod golden;
 pub mod judge;
 pub mod manifest;

@@ -1,0 +1,231 @@
+//! The real kernel as a judge: a scenario's cluster in network namespaces, with real controllers on its nodes.
+
+use crate::reach::Name;
+use crate::scenario::{Outcome, Probe, Scenario};
+use crate::topology::{NODES, Node};
+use bridgewarden::api::Pod;
+use bridgewarden::explain::oracle::World;
+use bridgewarden::model::PodKey;
+use bridgewarden::net::{Family, Protocol};
+use bridgewarden::playground::{self, Endpoint, Layout, Place, Playground};
+use bridgewarden::source::lower;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which iptables the controllers use.
+pub const BACKENDS: [&str; 2] = ["iptables-nft", "iptables-legacy"];
+
+/// How long a change may take to be enforced before a test gives up.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A cluster in namespaces and the controllers on its nodes.
+pub struct Field {
+    /// The network.
+    pub playground: Playground,
+    program: PathBuf,
+    logs: PathBuf,
+    controllers: Vec<Child>,
+}
+
+impl Field {
+    /// Builds the network of a world. `program` is the built `bridgewarden`; logs go below `logs`.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn build(id: &str, world: &World, program: &Path, logs: &Path) -> Result<Field, String> {
+        Playground::sweep(id).map_err(|error| error.to_string())?;
+        let nodes = NODES.map(|node| node.name.to_owned()).into();
+        let pods = NODES.map(hosts).into_iter().chain(world.pods.iter().filter_map(place)).collect();
+        let playground = Playground::build(id, &Layout::new(nodes, pods)).map_err(|error| error.to_string())?;
+        std::fs::create_dir_all(logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
+        Ok(Field { playground, program: program.into(), logs: logs.into(), controllers: Vec::new() })
+    }
+
+    /// Starts a controller on each node.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn start(&mut self, manifests: &Path, backend: &str, more: &[&str]) -> Result<(), String> {
+        for node in NODES {
+            let log = self.logs.join(format!("{}.log", node.name));
+            let log = File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+            let mut command = Command::new(&self.program);
+            command.arg("run").arg("--manifests").arg(manifests);
+            command.args(["--node-name", node.name, "--backend", backend]).args(more);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            self.controllers.push(self.spawn(node.name, &mut command)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the controllers; with `kill`, in the middle of whatever they do. What is in force stays in force.
+    pub fn stop(&mut self, kill: bool) {
+        for mut controller in self.controllers.drain(..) {
+            let signal = if kill { nix::sys::signal::Signal::SIGKILL } else { nix::sys::signal::Signal::SIGTERM };
+            let pid = i32::try_from(controller.id()).expect("process ids fit");
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+            let _ = controller.wait();
+        }
+    }
+
+    /// Runs `bridgewarden cleanup` on each node.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub fn clean_up(&self) -> Result<(), String> {
+        for node in NODES {
+            let program = self.program.to_string_lossy();
+            self.run(node.name, &[&program, "cleanup"])?;
+        }
+        Ok(())
+    }
+
+    /// Runs a program on a node and returns what it printed.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub fn run(&self, node: &str, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.spawn(node, &mut command)?.wait_with_output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(format!("{words:?} on {node}: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What the controllers logged.
+    pub fn log(&self) -> String {
+        let read = |node: Node| {
+            let path = self.logs.join(format!("{}.log", node.name));
+            format!("--- {}\n{}", node.name, std::fs::read_to_string(path).unwrap_or_default())
+        };
+        NODES.map(read).concat()
+    }
+
+    /// Tries connections until all are as wanted; returns how long that took, or what differs at the deadline.
+    ///
+    /// # Errors
+    /// Every difference, one a line, and the controllers' logs.
+    pub fn settle(&self, asked: &[Asked]) -> Result<Duration, String> {
+        let start = Instant::now();
+        let mut left: Vec<&Asked> = asked.iter().collect();
+        loop {
+            left = self.differing(&left).into_iter().map(|(asked, _)| asked).collect();
+            if left.is_empty() {
+                return Ok(start.elapsed());
+            }
+            if start.elapsed() > DEADLINE {
+                return Err(format!("{}\n{}", self.told(&self.differing(&left)), self.log()));
+            }
+        }
+    }
+
+    /// Tries all connections once.
+    ///
+    /// # Errors
+    /// Every difference, one a line, and the controllers' logs.
+    pub fn hold(&self, asked: &[Asked]) -> Result<(), String> {
+        let differing = self.differing(&asked.iter().collect::<Vec<_>>());
+        if differing.is_empty() { Ok(()) } else { Err(format!("{}\n{}", self.told(&differing), self.log())) }
+    }
+
+    fn differing<'a>(&self, asked: &[&'a Asked]) -> Vec<(&'a Asked, playground::Outcome)> {
+        let probes: Vec<_> = asked.iter().map(|asked| asked.probe.clone()).collect();
+        let outcomes = self.playground.probe_all(&probes);
+        let pairs = asked.iter().copied().zip(outcomes);
+        pairs.filter(|(asked, outcome)| (*outcome == playground::Outcome::Open) != asked.open).collect()
+    }
+
+    fn told(&self, differing: &[(&Asked, playground::Outcome)]) -> String {
+        let line = |(asked, outcome): &(&Asked, playground::Outcome)| {
+            let wanted = if asked.open { "open" } else { "refused" };
+            format!("{}: {:?} should be {wanted} and is {outcome:?}", asked.place, asked.probe)
+        };
+        differing.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn spawn(&self, node: &str, command: &mut Command) -> Result<Child, String> {
+        let namespace = self.playground.node_namespace(node).ok_or_else(|| format!("no node {node}"))?;
+        namespace.spawn(command).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        self.stop(true);
+    }
+}
+
+/// A connection to try, and what should become of it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Where it is asked, for messages.
+    pub place: String,
+    /// The connection.
+    pub probe: playground::Probe,
+    /// Whether it should get through.
+    pub open: bool,
+}
+
+/// A scenario's questions that a real kernel can be asked: all but SCTP, which playgrounds do not speak.
+pub fn asked(scenario: &Scenario) -> Vec<Asked> {
+    let probes = scenario.probes.iter().filter(|probe| probe.protocol != Protocol::Sctp);
+    probes
+        .filter_map(|probe| {
+            let real = playground::Probe::new(
+                endpoint(probe)?,
+                probe.destination_address,
+                probe.protocol,
+                probe.port,
+            );
+            Some(Asked {
+                place: format!("{}/reach.txt:{}", scenario.name, probe.line),
+                probe: real.from_address(probe.source_address),
+                open: probe.expected == Outcome::Arrives,
+            })
+        })
+        .collect()
+}
+
+fn endpoint(probe: &Probe) -> Option<Endpoint> {
+    match &probe.source {
+        Name::Pod { namespace, name } => Some(Endpoint::pod(namespace, name)),
+        Name::Node(node) => Some(Endpoint::node(&node.to_string())),
+        Name::Outside => Some(Endpoint::Outside),
+        Name::Stranger(_) => None,
+    }
+}
+
+/// A pod of the node's own network, which gives the node the address that scenarios know it by.
+fn hosts(node: Node) -> Place {
+    Place {
+        pod: PodKey::new("kube-system", &format!("{}-itself", node.name)),
+        node: node.name.to_owned(),
+        addresses: Family::BOTH.map(|family| node.address(family)).into(),
+        listens: Vec::new(),
+        host_network: true,
+    }
+}
+
+/// Where a pod runs; nothing for one that has finished.
+fn place(pod: &Pod) -> Option<Place> {
+    if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let (key, _) = (lower::pod(pod).0.key, ());
+    let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let listens = containers.flat_map(|container| &container.ports).filter_map(|port| {
+        let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?;
+        Some((protocol, u16::try_from(port.container_port).ok()?))
+    });
+    Some(Place {
+        pod: key,
+        node: pod.spec.node_name.clone()?,
+        addresses: pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
+        listens: listens.filter(|(protocol, _)| *protocol != Protocol::Sctp).collect(),
+        host_network: pod.spec.host_network == Some(true),
+    })
+}
