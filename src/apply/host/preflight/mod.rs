@@ -4,7 +4,10 @@
 //! another, so that every judgement can be tested without the host that earns it.
 
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod judge;
+mod others;
 mod probe;
 mod saved;
 mod variant;
