@@ -53,8 +53,9 @@ pub struct Missing {
     pub cure: String,
 }
 
-/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs and tries rules
-/// in a scratch chain that no packet reaches and that is removed again.
+/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs, and tries rules
+/// in a scratch chain that no packet reaches and that is removed again; the filter table it is made in stays, as any
+/// use of iptables would leave it.
 pub fn check(wanted: &Wanted) -> Vec<Check> {
     judge(&Facts::gather(wanted), wanted)
 }
