@@ -19,9 +19,6 @@ pub(super) enum Command {
     Remove = 10,
 }
 
-/// IPSET_FLAG_LIST_SETNAME: list names only.
-pub(super) const LIST_NAMES: u32 = 1 << 1;
-
 /// IPSET_ATTR_*, of a command.
 pub(super) const PROTOCOL: u16 = 1;
 pub(super) const NAME: u16 = 2;
@@ -29,7 +26,6 @@ const TYPE_NAME: u16 = 3;
 pub(super) const SECOND_NAME: u16 = 3;
 const REVISION: u16 = 4;
 const FAMILY: u16 = 5;
-pub(super) const FLAGS: u16 = 6;
 const DATA: u16 = 7;
 const ELEMENTS: u16 = 8;
 const LINE: u16 = 9;

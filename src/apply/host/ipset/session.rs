@@ -113,43 +113,14 @@ impl Ipset {
         &mut self,
         prefix: &str,
     ) -> Result<BTreeMap<SetName, Set>, KernelError> {
-        let names = whole(|| self.names(prefix)).map_err(|failure| refused("list", prefix, failure))?;
-        let mut sets = BTreeMap::new();
-        for name in names {
-            match whole(|| self.list(&name)) {
-                Ok(Some(set)) => {
-                    sets.insert(name, set);
-                }
-                Ok(None) | Err(Failure::Refused { code: libc::ENOENT, .. }) => {}
-                Err(failure) => return Err(refused("read", name.as_str(), failure)),
-            }
-        }
-        Ok(sets)
+        whole(|| self.list(prefix)).map_err(|failure| refused("read", prefix, failure))
     }
 
-    fn names(&mut self, prefix: &str) -> Result<BTreeSet<SetName>, Failure> {
-        let mut request = self.request(Command::List, DUMP);
-        request.put_network(codec::FLAGS, &codec::LIST_NAMES.to_be_bytes());
-        let mut names = BTreeSet::new();
-        self.netlink.ask(request, |message| {
-            let name = codec::listed_name(message).filter(|name| name.starts_with(prefix));
-            names.extend(name.and_then(SetName::new));
-        })?;
-        Ok(names)
-    }
-
-    fn list(&mut self, name: &SetName) -> Result<Option<Set>, Failure> {
-        let mut request = self.request(Command::List, DUMP);
-        request.put_text(codec::NAME, name.as_str());
-        let mut kind = None;
-        let mut elements = Vec::new();
-        self.netlink.ask(request, |message| {
-            kind = kind.or_else(|| codec::listed_kind(message));
-            if let Some(kind) = kind {
-                elements.extend(codec::listed_elements(message, kind));
-            }
-        })?;
-        Ok(kind.map(|kind| Set { kind, elements: elements.into_iter().collect() }))
+    /// Lists everything at once: asked for by name, each set would cost the kernel a walk over all of them.
+    fn list(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, Failure> {
+        let mut listed = Listed::default();
+        self.netlink.ask(self.request(Command::List, DUMP), |message| listed.take(message, prefix))?;
+        Ok(listed.sets())
     }
 
     fn create_named(&mut self, actual: &str, set: &Set, meant: &SetName) -> Result<(), KernelError> {
@@ -236,6 +207,36 @@ impl Ipset {
     }
 }
 
+/// Sets in the order in which a dump tells them, each in one message or several.
+#[derive(Default)]
+struct Listed {
+    told: Vec<(SetName, Kind, Vec<Element>)>,
+}
+
+impl Listed {
+    /// Takes one message. The first of a set says its kind, those that follow only its name.
+    fn take(&mut self, message: &[u8], prefix: &str) {
+        let Some(name) = codec::listed_name(message).filter(|name| name.starts_with(prefix)) else { return };
+        if let Some(kind) = codec::listed_kind(message)
+            && let Some(name) = SetName::new(name)
+        {
+            self.told.push((name, kind, Vec::new()));
+        }
+        if let Some((told, kind, elements)) = self.told.last_mut()
+            && told.as_str() == name
+        {
+            elements.extend(codec::listed_elements(message, *kind));
+        }
+    }
+
+    fn sets(self) -> BTreeMap<SetName, Set> {
+        let set = |(name, kind, elements): (_, _, Vec<Element>)| {
+            (name, Set { kind, elements: elements.into_iter().collect() })
+        };
+        self.told.into_iter().map(set).collect()
+    }
+}
+
 /// The name of the set that is filled to be swapped with this one; it keeps the beginning, which says whose it is.
 fn spare_name(name: &SetName) -> String {
     let kept = name.as_str().len().min(SET_NAME_MAX - SPARE.len());
@@ -254,6 +255,35 @@ fn refused(act: &'static str, set: &str, failure: Failure) -> KernelError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Family;
+    use crate::netfilter::ipset::Type;
+
+    #[test]
+    fn set_told_in_several_messages_is_one_and_strangers_are_skipped() {
+        let kind = Kind { of: Type::HashIp, family: Family::V4 };
+        let elements = [1, 2, 3].map(|last| Element::Address([10, 0, 0, last].into()));
+        let message = |name: &str, kind: Option<Kind>, elements: &[Element]| {
+            let mut message = Message::new(codec::SUBSYSTEM, Command::List as u8, 0, 0);
+            message.put_text(codec::NAME, name);
+            kind.into_iter().for_each(|kind| codec::put_kind(&mut message, kind, 0));
+            codec::put_elements(&mut message, 0, &mut elements.iter().peekable());
+            message.attributes().to_vec()
+        };
+        let mut listed = Listed::default();
+        for (name, kind, elements) in [
+            ("BW-one", Some(kind), &elements[..1]),
+            ("BW-one", None, &elements[1..2]),
+            ("BW-strange", None, &elements[2..]),
+            ("other", Some(kind), &elements[2..]),
+            ("BW-empty", Some(kind), &[]),
+        ] {
+            listed.take(&message(name, kind, elements), "BW-");
+        }
+        let told: Vec<_> = listed.sets().into_iter().map(|(name, set)| (name.to_string(), set)).collect();
+        let one = Set { kind, elements: elements[..2].iter().copied().collect() };
+        let empty = Set { kind, elements: BTreeSet::new() };
+        assert_eq!(told, [("BW-empty".to_owned(), empty), ("BW-one".to_owned(), one)]);
+    }
 
     #[test]
     fn name_of_the_spare_set_is_legal_and_begins_like_the_set() {

@@ -77,7 +77,7 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         self.send(request.seal(self.sequence))?;
         loop {
-            let length = self.receive()?;
+            let length = self.receive().inspect_err(|_| self.drain())?;
             for frame in frames(&self.buffer[..length]) {
                 if frame.sequence != self.sequence {
                     continue;
@@ -98,6 +98,11 @@ impl Netlink {
                 }
             }
         }
+    }
+
+    /// Throws away what is still coming: the kernel begins no dump before the last one has ended.
+    fn drain(&mut self) {
+        while self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT).is_ok() {}
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! What the facts mean for enforcement: pure decisions, each with its cure.
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
-use super::saved::SavedRule;
+use super::others;
 use super::{Check, Missing, Wanted};
 use crate::net::Family;
 use std::collections::BTreeSet;
@@ -9,23 +9,10 @@ use std::collections::BTreeSet;
 /// The capabilities needed (linux/capability.h), and why: both variants look up sets through a raw socket.
 const CAPABILITIES: [(u32, &str); 2] = [(12, "NET_ADMIN"), (13, "NET_RAW")];
 
-/// The chains by which other NetworkPolicy controllers judge packets, and the DaemonSets that make them.
-const CONTROLLERS: [(&str, &str); 6] = [
-    ("KUBE-ROUTER-FORWARD", "kube-router"),
-    ("cali-FORWARD", "calico-node"),
-    ("WEAVE-NPC", "weave-net"),
-    ("CILIUM_FORWARD", "cilium"),
-    ("ANTREA-FORWARD", "antrea-agent"),
-    ("AZURE-NPM", "azure-npm"),
-];
-const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+/// What was found, or what is missing.
+pub(super) type Verdict = Result<String, Missing>;
 
-/// The bits kube-proxy marks packets with, whether or not it has begun to.
-const KUBE_PROXY_MARKS: u32 = 0x4000 | 0x8000;
-
-type Verdict = Result<String, Missing>;
-
-fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Verdict {
+pub(super) fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Verdict {
     Err(Missing { problem: problem.into(), cure: cure.into() })
 }
 
@@ -37,10 +24,10 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "programs", result: programs(facts, wanted) },
         Check { name: "set-types", result: set_types(facts) },
         Check { name: "matches", result: matches(facts, wanted) },
-        Check { name: "rules", result: rules(facts) },
-        Check { name: "other-controller", result: other_controller(facts, wanted) },
-        Check { name: "other-variant", result: other_variant(facts, wanted) },
-        Check { name: "mark", result: mark(facts, wanted) },
+        Check { name: "rules", result: others::rules(facts) },
+        Check { name: "other-controller", result: others::controller(facts, wanted) },
+        Check { name: "other-variant", result: others::variant(facts, wanted) },
+        Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },
         Check { name: "bridge", result: bridge(facts, wanted) },
     ]);
@@ -177,84 +164,6 @@ fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
     missing(problem, cure)
 }
 
-fn rules(facts: &Facts) -> Verdict {
-    match facts.saved.unreadable.first() {
-        None => Ok("the rules that are there can be read".to_owned()),
-        Some(complaint) => missing(
-            format!("the rules that are there cannot be read: {complaint}"),
-            "iptables-nft-save; iptables-legacy-save (make both work, or uninstall the unused one)",
-        ),
-    }
-}
-
-fn other_controller(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let known = |rule: &SavedRule<'_>| {
-        let target = rule.target()?;
-        CONTROLLERS.into_iter().find(|(chain, _)| *chain == target).map(|(_, name)| name)
-    };
-    let hooks = foreign(facts, wanted).filter(|rule| BUILT_IN.contains(&rule.chain));
-    let hooks: Vec<_> = hooks.filter_map(|rule| Some((known(&rule)?, rule))).collect();
-    let Some((controller, rule)) = hooks.first() else {
-        return Ok("no other NetworkPolicy controller judges packets here".to_owned());
-    };
-    missing(
-        format!(
-            "{controller} judges packets too, by {} in {}: what either refuses is refused",
-            rule.target().unwrap_or_default(),
-            rule.chain
-        ),
-        std::iter::once(format!("kubectl -n kube-system delete daemonset {controller}"))
-            .chain(hooks.iter().map(|(_, rule)| rule.removal()))
-            .collect::<Vec<_>>()
-            .join("; "),
-    )
-}
-
-fn other_variant(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(wanted.owns_chain);
-    let stale: Vec<_> = facts
-        .saved
-        .rules()
-        .filter(|rule| rule.variant != wanted.variant && BUILT_IN.contains(&rule.chain) && ours(rule))
-        .collect();
-    let Some(first) = stale.first() else {
-        return Ok(format!("no chain of ours is in use outside iptables-{}", wanted.variant.name()));
-    };
-    missing(
-        format!(
-            "packets still pass {} of iptables-{}, which nobody keeps up to date",
-            first.target().unwrap_or_default(),
-            first.variant.name()
-        ),
-        stale.iter().map(SavedRule::removal).collect::<Vec<_>>().join("; "),
-    )
-}
-
-fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let used = foreign(facts, wanted).fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
-    if used & wanted.mark == 0 {
-        return Ok(format!("nobody else uses mark {:#x}", wanted.mark));
-    }
-    let user = foreign(facts, wanted).find(|rule| rule.mark_bits() & wanted.mark != 0);
-    let user = user.map_or_else(
-        || "kube-proxy".to_owned(),
-        |rule| {
-            let program = rule.variant.edit(rule.family);
-            format!("{program} -t {} -A {} {}", rule.table, rule.chain, rule.rule)
-        },
-    );
-    let free = (16..32).chain(0..16).map(|bit| 1u32 << bit).find(|bit| used & bit == 0);
-    missing(
-        format!("mark {:#x} is used by others: {user}", wanted.mark),
-        free.map_or_else(|| "free a bit of the mark".to_owned(), |bit| format!("--mark {bit:#x}")),
-    )
-}
-
-fn foreign<'a>(facts: &'a Facts, wanted: &Wanted) -> impl Iterator<Item = SavedRule<'a>> {
-    let owns_chain = wanted.owns_chain;
-    facts.saved.rules().filter(move |rule| !owns_chain(rule.chain))
-}
-
 fn log_group(facts: &Facts, wanted: &Wanted) -> Verdict {
     let Some(group) = wanted.log_group else {
         return Ok("no NFLOG group is asked for".to_owned());
@@ -281,49 +190,8 @@ fn bridge(facts: &Facts, wanted: &Wanted) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::TableText;
-    use crate::apply::host::Variant;
     use crate::apply::host::preflight::RefusedRule;
-
-    fn wanted() -> Wanted {
-        Wanted {
-            variant: Variant::Nft,
-            bridge: "cni0".to_owned(),
-            mark: 0x10000,
-            log_group: Some(101),
-            owns_chain: |chain| chain.starts_with("KUBE-NWPLCY-"),
-        }
-    }
-
-    fn healthy() -> Facts {
-        let on = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6].map(|name| (name, "1".to_owned()));
-        Facts {
-            capabilities: 0x3000,
-            bridge_netfilter: true,
-            ipv6: true,
-            sysctls: on.into(),
-            devices: ["cni0".to_owned()].into(),
-            bridge_has_ipv6: true,
-            ..Facts::default()
-        }
-    }
-
-    fn with_rule(variant: Variant, table: &str, chain: &str, rule: &str) -> Facts {
-        let mut facts = healthy();
-        let chains = [(chain.to_owned(), vec![rule.to_owned()])].into();
-        facts.saved.tables.insert((variant, Family::V4, table.to_owned()), TableText { chains });
-        facts
-    }
-
-    /// The names of the checks that fail, and what the first of them says.
-    fn failing(facts: &Facts) -> (Vec<&'static str>, String, String) {
-        let checks = judge(facts, &wanted());
-        let failed: Vec<_> =
-            checks.into_iter().filter_map(|check| Some((check.name, check.result.err()?))).collect();
-        let first = failed.first().map(|(_, missing)| missing.clone());
-        let first = first.unwrap_or(Missing { problem: String::new(), cure: String::new() });
-        (failed.into_iter().map(|(name, _)| name).collect(), first.problem, first.cure)
-    }
+    use crate::apply::host::preflight::fixture::{failing, healthy, wanted};
 
     #[test]
     fn healthy_host_lacks_nothing() {
@@ -388,50 +256,6 @@ mod tests {
         let (names, problem, cure) = failing(&facts);
         assert_eq!((names, cure.as_str()), (vec!["matches"], "modprobe -a xt_physdev"));
         assert!(problem.contains("--physdev-is-bridged"), "{problem}");
-    }
-
-    #[test]
-    fn controller_that_judges_packets_too_is_named_with_its_removal() {
-        let rule = "-m comment --comment \"kube-router netpol\" -j KUBE-ROUTER-FORWARD";
-        let (names, problem, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", rule));
-        assert_eq!(names, ["other-controller"]);
-        assert!(problem.starts_with("kube-router judges packets too"), "{problem}");
-        assert_eq!(
-            cure,
-            format!(
-                "kubectl -n kube-system delete daemonset kube-router; iptables-legacy -t filter -D FORWARD {rule}"
-            )
-        );
-        let unused = with_rule(Variant::Legacy, "filter", "KUBE-ROUTER-FORWARD", "-j RETURN");
-        assert_eq!(failing(&unused).0, Vec::<&str>::new());
-    }
-
-    #[test]
-    fn rules_that_cannot_be_read_are_not_taken_for_none() {
-        let mut facts = healthy();
-        facts.saved.unreadable.push("iptables-nft-save failed".to_owned());
-        assert_eq!(failing(&facts).0, ["rules"]);
-    }
-
-    #[test]
-    fn our_own_chain_left_in_the_other_variant_is_told() {
-        let hook = "-j KUBE-NWPLCY-FORWARD";
-        let (names, _, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", hook));
-        assert_eq!(names, ["other-variant"]);
-        assert_eq!(cure, "iptables-legacy -t filter -D FORWARD -j KUBE-NWPLCY-FORWARD");
-        assert_eq!(failing(&with_rule(Variant::Nft, "filter", "FORWARD", hook)).0, Vec::<&str>::new());
-    }
-
-    #[test]
-    fn mark_that_others_use_is_told_with_a_free_one() {
-        let theirs = with_rule(Variant::Nft, "mangle", "PREROUTING", "-j MARK --set-xmark 0x30000/0x30000");
-        let (names, problem, cure) = failing(&theirs);
-        assert_eq!((names, cure.as_str()), (vec!["mark"], "--mark 0x40000"));
-        assert!(problem.contains("iptables-nft -t mangle -A PREROUTING"), "{problem}");
-        let ours = with_rule(Variant::Nft, "filter", "KUBE-NWPLCY-A", "-j MARK --set-xmark 0x10000/0x10000");
-        assert_eq!(failing(&ours).0, Vec::<&str>::new());
-        let checks = judge(&healthy(), &Wanted { mark: 0x4000, ..wanted() });
-        assert!(checks.iter().any(|check| check.name == "mark" && check.result.is_err()));
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! another, so that every judgement can be tested without the host that earns it.
 
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod judge;
+mod others;
 mod probe;
 mod saved;
 mod variant;
@@ -50,8 +53,9 @@ pub struct Missing {
     pub cure: String,
 }
 
-/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs and tries rules
-/// in a scratch chain that no packet reaches and that is removed again.
+/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs, and tries rules
+/// in a scratch chain that no packet reaches and that is removed again; the filter table it is made in stays, as any
+/// use of iptables would leave it.
 pub fn check(wanted: &Wanted) -> Vec<Check> {
     judge(&Facts::gather(wanted), wanted)
 }

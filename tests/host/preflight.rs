@@ -1,0 +1,87 @@
+//! The checks, on namespaces that lack something.
+
+use super::{in_namespace, run};
+use bridgewarden::apply::Kernel;
+use bridgewarden::apply::host::preflight::{self, Missing, Wanted};
+use bridgewarden::apply::host::{Host, Variant};
+use bridgewarden::net::Family;
+
+fn wanted(variant: Variant) -> Wanted {
+    let owns_chain = |chain: &str| chain.starts_with("KUBE-NWPLCY-");
+    Wanted { variant, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101), owns_chain }
+}
+
+fn failing(variant: Variant) -> Vec<(&'static str, Missing)> {
+    let checks = preflight::check(&wanted(variant)).into_iter();
+    checks.filter_map(|check| Some((check.name, check.result.err()?))).collect()
+}
+
+#[test]
+fn preflight_finds_a_ready_host_ready_and_leaves_it_as_it_was() {
+    in_namespace(|| {
+        run("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
+             sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        for variant in Variant::BOTH {
+            let mut host = Host::new(variant).expect("a host");
+            let before = Family::BOTH.map(|family| host.read_table(family).expect("read"));
+            assert_eq!(failing(variant), [], "{variant:?}");
+            assert_eq!(Family::BOTH.map(|family| host.read_table(family).expect("read")), before);
+            assert!(host.read_sets("").expect("read").is_empty());
+        }
+    });
+}
+
+#[test]
+fn preflight_tells_what_is_wrong_in_this_namespace() {
+    in_namespace(|| {
+        run("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+             ip link add cni0 type bridge
+             ip link set cni0 up
+             ip -6 address add fd00::1/64 dev cni0 nodad
+             iptables-legacy -N KUBE-ROUTER-FORWARD
+             iptables-legacy -A FORWARD -j KUBE-ROUTER-FORWARD
+             iptables-nft -t mangle -A PREROUTING -j MARK --set-mark 0x10000/0x10000");
+        let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
+        let sysctls =
+            ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "ip-forward", "ipv6-forwarding"];
+        assert_eq!(names[..4], sysctls);
+        assert_eq!(names[4..], ["other-controller", "mark"]);
+        for (name, missing) in failing(Variant::Nft) {
+            if name == "other-controller" {
+                run(missing.cure.split_once("; ").expect("two commands").1);
+            } else if missing.cure.starts_with("sysctl") {
+                run(missing.cure.split(" && ").next().expect("a command"));
+            }
+        }
+        let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["mark"], "the cures cure");
+        let sysctls = preflight::check_sysctls(&wanted(Variant::Nft));
+        assert!(sysctls.iter().all(|check| check.result.is_ok()), "{sysctls:?}");
+    });
+}
+
+#[test]
+fn variant_is_that_of_kube_proxy_and_looking_loads_no_legacy_tables() {
+    in_namespace(|| {
+        let legacy_tables =
+            || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Nft);
+        assert_eq!(legacy_tables(), "");
+        run("iptables-legacy -t nat -N KUBE-SERVICES");
+        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Legacy);
+        run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
+        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Nft);
+    });
+}
+
+#[test]
+fn table_that_iptables_cannot_show_is_an_error_and_not_an_empty_table() {
+    in_namespace(|| {
+        run("iptables-nft -N THEIRS
+             nft add rule ip filter THEIRS ct state new accept");
+        let error = Host::new(Variant::Nft).expect("a host").read_table(Family::V4).expect_err("unreadable");
+        assert!(error.to_string().contains("rules that only nft can show"), "{error}");
+        let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"rules"), "{names:?}");
+    });
+}
