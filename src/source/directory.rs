@@ -227,8 +227,10 @@ fn tell(known: &mut BTreeMap<Key, Known>, facts: BTreeMap<Key, Fact<'_>>) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{NamespaceName, PodKey, PolicyKey};
+    use crate::model::{NamespaceName, PodKey, PolicyKey, PortMatch, Ports};
+    use crate::net::IpNet;
     use crate::source::scratch::Scratch;
+    use std::collections::BTreeSet;
     use std::os::unix::fs::symlink;
 
     fn pod(name: &str, app: &str) -> String {
@@ -475,6 +477,38 @@ mod tests {
         scratch.write("cluster", &(pod("web", "web") + &policy("deny")));
         let loaded = Directory::new(scratch.path().join("cluster")).load();
         assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
+    }
+
+    #[test]
+    fn shop_of_the_examples_is_understood_whole() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop");
+        let shop = read_manifests(&root).unwrap();
+        assert_eq!((&shop.refused, &shop.skipped), (&vec![], &BTreeMap::new()));
+        assert_eq!((shop.namespaces.len(), shop.pods.len(), shop.policies.len()), (4, 12, 8));
+        for pod in shop.pods.iter().map(|pod| &pod.lowered) {
+            let nets: [IpNet; 2] = match pod.node.as_deref() {
+                Some("node-a") => ["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+                _ => ["10.244.2.0/24".parse().unwrap(), "fd00:10:244:2::/64".parse().unwrap()],
+            };
+            assert_eq!(pod.addresses.len(), nets.len(), "{}", pod.key);
+            assert!(
+                pod.addresses.iter().zip(nets).all(|(address, net)| net.contains(address)),
+                "{}",
+                pod.key
+            );
+        }
+        let named: BTreeSet<_> =
+            shop.pods.iter().flat_map(|pod| &pod.lowered.ports).map(|port| &*port.name).collect();
+        let rules = shop
+            .policies
+            .iter()
+            .flat_map(|policy| policy.lowered.ingress.iter().chain(&policy.lowered.egress).flatten());
+        for rule in rules {
+            let Ports::Listed(ports) = &rule.ports else { panic!("a rule of the shop allows every port") };
+            for port in ports {
+                assert!(!matches!(port, PortMatch::Named(_, name) if !named.contains(&**name)), "{port:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod decode;
 mod directory;
+mod directory_watch;
 mod fact;
 pub mod lower;
 mod manifest;
@@ -21,5 +22,6 @@ mod walk;
 mod yaml;
 
 pub use directory::{Directory, Loaded, read_manifests};
+pub use directory_watch::DirectoryWatch;
 pub use manifest::{Manifests, Object, parse as parse_manifests};
 pub use problem::{ManifestError, Origin, Problem};

@@ -1,0 +1,254 @@
+//! Tells when a directory of manifests has changed; the only place of this room that waits.
+
+use super::walk::walk;
+use futures::StreamExt;
+use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long nothing more must happen before a change is told.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// How long a change is held back at most, however much goes on.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Room for a few hundred events.
+const BUFFER: usize = 16 << 10;
+
+/// A watch (inotify) on a directory, everything below it, and its own name in the directory above: the whole directory
+/// may be replaced, or the link that leads to it.
+#[derive(Debug)]
+pub struct DirectoryWatch {
+    root: PathBuf,
+    events: EventStream<Vec<u8>>,
+    above: Option<Above>,
+    pending: Option<Pending>,
+}
+
+/// The directory above, of which one name matters.
+#[derive(Debug)]
+struct Above {
+    watch: WatchDescriptor,
+    name: OsString,
+}
+
+/// A change that has not been told.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    first: Instant,
+    last: Instant,
+}
+
+impl DirectoryWatch {
+    /// Begins to watch; what changes from here on is told. `root` may be a single file, or not there yet.
+    ///
+    /// # Errors
+    /// The kernel has no more watches to give (fs.inotify.max_user_watches), or the directory above is not there.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(root: impl Into<PathBuf>) -> io::Result<DirectoryWatch> {
+        let root = root.into();
+        let inotify = Inotify::init()?;
+        let above = match (root.parent(), root.file_name()) {
+            (Some(parent), Some(name)) => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                let watch = inotify.watches().add(parent, mask())?;
+                Some(Above { watch, name: name.to_owned() })
+            }
+            (None, _) | (_, None) => None,
+        };
+        let events = inotify.into_event_stream(vec![0; BUFFER])?;
+        let mut watch = DirectoryWatch { root, events, above, pending: None };
+        watch.follow()?;
+        Ok(watch)
+    }
+
+    /// Waits until something has changed and it has been quiet since. May be cancelled and called again: no change is
+    /// lost.
+    ///
+    /// # Errors
+    /// The kernel has no more watches to give: later changes may go unnoticed.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            match self.pending.map(|pending| (pending.first + PATIENCE).min(pending.last + QUIET)) {
+                None => self.read().await?,
+                Some(due) if due <= Instant::now() => break,
+                Some(due) => match timeout_at(due, self.read()).await {
+                    Ok(read) => read?,
+                    Err(_) => break,
+                },
+            }
+        }
+        self.pending = None;
+        // Before the caller looks: what appears in a directory that is new is either seen by that look, or watched.
+        self.follow()
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        let Some(event) = self.events.next().await else {
+            return Err(io::Error::other("the kernel has ended the watch"));
+        };
+        let event = event?;
+        let outside = self.above.as_ref().is_some_and(|above| {
+            above.watch == event.wd && event.name.is_some_and(|name| name != above.name)
+        });
+        let now = Instant::now();
+        match &mut self.pending {
+            _ if outside => {}
+            Some(pending) => pending.last = now,
+            // Who writes is not done before the file is closed.
+            None if event.mask == EventMask::MODIFY => {}
+            None => self.pending = Some(Pending { first: now, last: now }),
+        }
+        Ok(())
+    }
+
+    /// Watches every directory there is; those that are watched already stay so.
+    fn follow(&mut self) -> io::Result<()> {
+        let mut watches = self.events.watches();
+        for directory in walk(&self.root).directories {
+            match watches.add(&directory, mask()) {
+                Ok(watch) if self.above.as_ref().is_some_and(|above| above.watch == watch) => {
+                    self.above = None
+                }
+                Ok(_) => {}
+                // Gone again, or closed to us, which the look at it will report.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mask() -> WatchMask {
+    WatchMask::ATTRIB
+        | WatchMask::CLOSE_WRITE
+        | WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MODIFY
+        | WatchMask::MOVE
+        | WatchMask::MOVE_SELF
+        | WatchMask::ONLYDIR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::scratch::Scratch;
+    use std::fs::{self, File};
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+    use tokio::time::timeout;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    async fn told(watch: &mut DirectoryWatch) {
+        timeout(LONG, watch.changed()).await.unwrap().unwrap();
+    }
+
+    /// Nothing is on its way to be told: what happened before has been read, and began nothing.
+    async fn silent(watch: &mut DirectoryWatch) {
+        assert!(timeout(QUIET * 3, watch.changed()).await.is_err());
+        assert!(watch.pending.is_none());
+    }
+
+    #[tokio::test]
+    async fn every_way_to_change_a_directory_is_told() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        silent(&mut watch).await;
+        fs::write(path("a.yaml"), "a: 1\n").unwrap();
+        told(&mut watch).await;
+        scratch.write("a.yaml", "a: 2\n");
+        told(&mut watch).await;
+        fs::rename(path("a.yaml"), path("b.yaml")).unwrap();
+        told(&mut watch).await;
+        fs::remove_file(path("b.yaml")).unwrap();
+        told(&mut watch).await;
+        symlink("elsewhere", path("c.yaml")).unwrap();
+        told(&mut watch).await;
+        silent(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn directory_that_appears_is_watched() {
+        let scratch = Scratch::new();
+        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        fs::create_dir_all(scratch.path().join("below/further")).unwrap();
+        told(&mut watch).await;
+        fs::write(scratch.path().join("below/further/a.yaml"), "").unwrap();
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn swap_of_a_config_maps_versions_is_told() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        scratch.write("..v1/a.yaml", "");
+        scratch.write("..v2/a.yaml", "");
+        symlink("..v1", path("..data")).unwrap();
+        symlink("..data/a.yaml", path("a.yaml")).unwrap();
+        symlink("..v2", path("..tmp")).unwrap();
+        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        fs::rename(path("..tmp"), path("..data")).unwrap();
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn directory_that_is_replaced_whole_is_watched_on() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.path().join(name);
+        let mut watch = DirectoryWatch::new(path("manifests")).unwrap();
+        scratch.write("manifests/a.yaml", "");
+        told(&mut watch).await;
+        scratch.write("next/a.yaml", "");
+        silent(&mut watch).await;
+        fs::rename(path("manifests"), path("last")).unwrap();
+        fs::rename(path("next"), path("manifests")).unwrap();
+        told(&mut watch).await;
+        scratch.write("manifests/a.yaml", "a: 1\n");
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn single_file_is_watched_by_its_name() {
+        let scratch = Scratch::new();
+        let mut watch = DirectoryWatch::new(scratch.path().join("cluster.yaml")).unwrap();
+        fs::write(scratch.path().join("other.yaml"), "").unwrap();
+        silent(&mut watch).await;
+        scratch.write("cluster.yaml", "a: 1\n");
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn file_that_is_being_written_is_not_told() {
+        let scratch = Scratch::new();
+        fs::write(scratch.path().join("a.yaml"), "a: 1\n").unwrap();
+        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut file = File::options().append(true).open(scratch.path().join("a.yaml")).unwrap();
+        file.write_all(b"b: 2\n").unwrap();
+        silent(&mut watch).await;
+        drop(file);
+        told(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn change_outlives_the_one_who_stops_waiting_for_it() {
+        let scratch = Scratch::new();
+        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        fs::write(scratch.path().join("a.yaml"), "").unwrap();
+        while watch.pending.is_none() {
+            let _ = timeout(Duration::from_millis(1), watch.changed()).await;
+        }
+        told(&mut watch).await;
+        silent(&mut watch).await;
+    }
+}
