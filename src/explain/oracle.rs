@@ -207,7 +207,7 @@ fn isolates(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
     // podSelector matches all pods in this namespace".
     let subject = &policy.spec.pod_selector;
     pod::namespace(&policy.metadata) == pod::namespace(&pod.metadata)
-        && (!label::is_valid(subject) || label::selects(subject, &pod::labels(&pod.metadata)))
+        && (!label::is_valid(subject) || label::selects(subject, pod::labels(&pod.metadata)))
         && speaks_of(policy, direction)
 }
 
@@ -243,8 +243,7 @@ impl World {
                 let address = address.ok_or_else(|| Impossible::NoAddress { pod: pod::key(pod), family })?;
                 // A host-network pod speaks as its node does.
                 let node = if pod::shares_node_network(pod) { pod.spec.node_name.as_deref() } else { None };
-                let pods = if pod::shares_node_network(pod) { Vec::new() } else { self.holders(address) };
-                Ok(Party { address, pods, node })
+                Ok(Party { address, pods: self.holders(address), node })
             }
             End::Address(address) if Family::of(*address) == family => {
                 Ok(Party { address: *address, pods: self.holders(*address), node: None })

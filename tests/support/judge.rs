@@ -61,3 +61,40 @@ pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
     }
     if differences.is_empty() { Ok(()) } else { Err(differences) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::tests::scenario;
+
+    struct Always(Option<Outcome>);
+
+    impl Judge for Always {
+        fn name(&self) -> &'static str {
+            "always"
+        }
+
+        fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String> {
+            Ok(vec![self.0; scenario.probes.len()])
+        }
+    }
+
+    const TABLE: &str = "80/TCP shop/web\noutside 4\n";
+
+    #[test]
+    fn every_difference_is_named_with_its_line_and_addresses() {
+        let differences = compare(&Always(Some(Outcome::Arrives)), &scenario(TABLE)).unwrap_err();
+        assert_eq!(
+            differences,
+            "case/reach.txt:2: outside -> shop/web 80/TCP over IPv6 (2001:db8:ffff::10 -> fd00:10:244:1::10): \
+             promised refused, but by always it arrives\n"
+        );
+        let differences = compare(&Always(Some(Outcome::Refused)), &scenario(TABLE)).unwrap_err();
+        assert!(differences.contains("promised allowed, but by always it is refused"), "{differences}");
+    }
+
+    #[test]
+    fn question_that_a_judge_cannot_be_asked_is_no_difference() {
+        assert_eq!(compare(&Always(None), &scenario(TABLE)), Ok(()));
+    }
+}

@@ -1,7 +1,7 @@
 //! A scenario: a cluster, and what is promised about it, as questions that any judge can be asked.
 
 use crate::manifest;
-use crate::reach::{self, Cell, Name, Table, Unreadable};
+use crate::reach::{self, Cell, Name, Row, Table, Unreadable};
 use crate::topology::{self, Node};
 use bridgewarden::api::Pod;
 use bridgewarden::explain::oracle::World;
@@ -140,55 +140,59 @@ fn check(world: &World) -> Result<(), String> {
 fn probes(world: &World, tables: &[Table]) -> Result<Vec<Probe>, Unreadable> {
     let mut probes = Vec::new();
     for table in tables {
+        let at_head = |problem: String| Unreadable { line: table.line, problem };
         for destination in &table.destinations {
-            let listens = listens(world, destination, table.protocol, table.port);
-            let problem = || format!("nothing of {destination} listens on {}/{}", table.port, table.protocol);
-            if !listens.map_err(|problem| Unreadable { line: table.line, problem })? {
-                return Err(Unreadable { line: table.line, problem: problem() });
+            if !listens(world, destination, table.protocol, table.port).map_err(at_head)? {
+                let Table { port, protocol, .. } = table;
+                return Err(at_head(format!("nothing of {destination} listens on {port}/{protocol}")));
             }
         }
         for row in &table.rows {
-            let at = |problem: String| Unreadable { line: row.line, problem };
-            find(world, &row.source).map_err(at)?;
+            let at_row = |problem: String| Unreadable { line: row.line, problem };
+            find(world, &row.source).map_err(at_row)?;
             for (destination, cell) in table.destinations.iter().zip(&row.cells) {
-                let mut asked = Vec::new();
-                for family in Family::BOTH {
-                    let source_address = address(world, &row.source, family).map_err(at)?;
-                    let destination_address = address(world, destination, family).map_err(at)?;
-                    let (Some(source_address), Some(destination_address)) =
-                        (source_address, destination_address)
-                    else {
-                        continue;
-                    };
-                    let Some(expected) = expected(*cell, family) else { continue };
-                    asked.push(Probe {
-                        line: row.line,
-                        source: row.source.clone(),
-                        source_address,
-                        destination: destination.clone(),
-                        destination_address,
-                        protocol: table.protocol,
-                        port: table.port,
-                        expected,
-                    });
-                }
-                match (cell, asked.len()) {
-                    (Cell::Unasked, _) | (Cell::Allowed | Cell::Refused, 1..) | (Cell::Only(_), 2..) => {}
-                    (Cell::Allowed | Cell::Refused, _) => {
-                        return Err(at(format!("{} and {destination} share no family: write -", row.source)));
-                    }
-                    (Cell::Only(_), _) => {
-                        return Err(at(format!(
-                            "{} and {destination} share one family: write . or X",
-                            row.source
-                        )));
-                    }
-                }
-                probes.append(&mut asked);
+                probes.extend(cell_probes(world, table, row, destination, *cell).map_err(at_row)?);
             }
         }
     }
     Ok(probes)
+}
+
+/// The questions of one cell: one for each family that both ends have.
+fn cell_probes(
+    world: &World,
+    table: &Table,
+    row: &Row,
+    destination: &Name,
+    cell: Cell,
+) -> Result<Vec<Probe>, String> {
+    let mut probes = Vec::new();
+    for family in Family::BOTH {
+        let source_address = address(world, &row.source, family)?;
+        let destination_address = address(world, destination, family)?;
+        if let (Some(source_address), Some(destination_address), Some(expected)) =
+            (source_address, destination_address, expected(cell, family))
+        {
+            probes.push(Probe {
+                line: row.line,
+                source: row.source.clone(),
+                source_address,
+                destination: destination.clone(),
+                destination_address,
+                protocol: table.protocol,
+                port: table.port,
+                expected,
+            });
+        }
+    }
+    let source = &row.source;
+    match (cell, probes.len()) {
+        (Cell::Allowed | Cell::Refused, 0) => {
+            Err(format!("{source} and {destination} share no family: write -"))
+        }
+        (Cell::Only(_), 0 | 1) => Err(format!("{source} and {destination} share one family: write . or X")),
+        (Cell::Allowed | Cell::Refused | Cell::Only(_) | Cell::Unasked, _) => Ok(probes),
+    }
 }
 
 fn expected(cell: Cell, family: Family) -> Option<Outcome> {
@@ -244,4 +248,92 @@ fn has_finished(pod: &Pod) -> bool {
 
 fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
     pod.status.pod_ips.iter().filter_map(|pod_ip| pod_ip.ip.parse().ok())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    const CLUSTER: &str = "
+{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web}
+spec: {nodeName: node-a, containers: [{name: main, ports: [{containerPort: 80}]}]}
+status: {podIPs: [{ip: 10.244.1.10}, {ip: \"fd00:10:244:1::10\"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: four}
+spec: {nodeName: node-b, containers: [{name: main, ports: [{containerPort: 80}]}]}
+status: {podIPs: [{ip: 10.244.2.20}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: job}
+spec: {nodeName: node-b}
+status: {phase: Succeeded, podIPs: [{ip: 10.244.2.20}]}
+";
+
+    fn asked(table: &str) -> Result<Vec<Probe>, String> {
+        let world = manifest::parse(CLUSTER)?;
+        check(&world)?;
+        reach::parse(table).and_then(|tables| probes(&world, &tables)).map_err(|error| error.to_string())
+    }
+
+    /// A scenario of the cluster above.
+    pub(crate) fn scenario(table: &str) -> Scenario {
+        let world = manifest::parse(CLUSTER).expect("the cluster above can be read");
+        let probes = asked(table).expect("the test's table can be read");
+        Scenario { name: "case".to_string(), directory: PathBuf::new(), world, probes }
+    }
+
+    #[test]
+    fn cell_is_one_question_a_family_that_both_ends_have() {
+        let families = |table: &str| asked(table).unwrap().iter().map(Probe::family).collect::<Vec<_>>();
+        assert_eq!(families("80/TCP shop/web\nnode-b .\n"), Family::BOTH);
+        assert_eq!(families("80/TCP shop/four\nshop/web X\n"), [Family::V4]);
+        assert_eq!(families("80/TCP shop/web\n64:ff9b::7 .\n"), [Family::V6]);
+        assert_eq!(families("80/TCP shop/web\noutside -\n"), []);
+    }
+
+    #[test]
+    fn table_that_asks_what_nobody_can_answer_is_refused() {
+        for (table, problem) in [
+            ("80/TCP shop/db\nnode-a .\n", "line 1: there is no pod shop/db"),
+            ("443/TCP shop/web\nnode-a .\n", "line 1: nothing of shop/web listens on 443/TCP"),
+            ("80/UDP shop/web\nnode-a .\n", "line 1: nothing of shop/web listens on 80/UDP"),
+            ("8080/TCP outside\nshop/web .\n", "line 1: nothing of outside listens on 8080/TCP"),
+            ("80/TCP shop/web\nshop/db -\n", "line 2: there is no pod shop/db"),
+            (
+                "80/TCP shop/four\n2001:db8::1 X\n",
+                "line 2: 2001:db8::1 and shop/four share no family: write -",
+            ),
+            ("80/TCP shop/web\nshop/job .\n", "line 2: shop/job and shop/web share no family: write -"),
+            (
+                "80/TCP shop/four\nshop/web 4\n",
+                "line 2: shop/web and shop/four share one family: write . or X",
+            ),
+        ] {
+            assert_eq!(asked(table).unwrap_err(), problem);
+        }
+    }
+
+    #[test]
+    fn cluster_that_the_topology_cannot_carry_is_refused() {
+        for (right, wrong, problem) in [
+            ("node-b", "node-c", "pod four is on neither node-a nor node-b"),
+            (
+                "10.244.1.10",
+                "10.244.2.10",
+                "pod web has the address 10.244.2.10, which is not of node-a's range",
+            ),
+            ("Succeeded", "Running", "pod job has the address 10.244.2.20, and so has another"),
+            ("{name: shop}", "{name: other}", "web is in no namespace of the cluster"),
+        ] {
+            let world = manifest::parse(&CLUSTER.replace(right, wrong)).unwrap();
+            assert_eq!(check(&world).unwrap_err(), problem);
+        }
+    }
 }

@@ -34,7 +34,7 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
         (None, None, None) => false,
         // podSelector: "Otherwise it selects the pods matching podSelector in the policy's own namespace."
         (Some(pods), None, None) => other.pods.iter().any(|pod| {
-            pod::namespace(&pod.metadata) == own && label::selects(pods, &pod::labels(&pod.metadata))
+            pod::namespace(&pod.metadata) == own && label::selects(pods, pod::labels(&pod.metadata))
         }),
         // namespaceSelector: "Otherwise it selects all pods in the namespaces selected by namespaceSelector."
         (None, Some(namespaces), None) => other.pods.iter().any(|pod| {
@@ -43,7 +43,7 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
         // "If namespaceSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching
         // podSelector in the namespaces selected by namespaceSelector."
         (Some(pods), Some(namespaces), None) => other.pods.iter().any(|pod| {
-            label::selects(pods, &pod::labels(&pod.metadata))
+            label::selects(pods, pod::labels(&pod.metadata))
                 && namespace_labels(world, pod).is_some_and(|labels| label::selects(namespaces, &labels))
         }),
     }
@@ -53,7 +53,7 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
 fn namespace_labels(world: &World, pod: &Pod) -> Option<BTreeMap<String, String>> {
     let name = pod::namespace(&pod.metadata);
     let namespace = world.namespaces.iter().find(|namespace| namespace.metadata.name == name)?;
-    let mut labels = pod::labels(&namespace.metadata);
+    let mut labels = pod::labels(&namespace.metadata).clone();
     // "The Kubernetes control plane sets an immutable label kubernetes.io/metadata.name on all namespaces, the value
     // of the label is the namespace name."
     labels.insert("kubernetes.io/metadata.name".to_string(), name.to_string());

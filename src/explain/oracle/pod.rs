@@ -10,8 +10,9 @@ pub(super) fn namespace(metadata: &ObjectMeta) -> &str {
 }
 
 /// The object's labels.
-pub(super) fn labels(metadata: &ObjectMeta) -> BTreeMap<String, String> {
-    metadata.labels.clone().unwrap_or_default()
+pub(super) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    metadata.labels.as_ref().unwrap_or(&NONE)
 }
 
 /// `namespace/name`.
