@@ -99,7 +99,7 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
         taken_over += usize::from(heir.metadata.labels != old.metadata.labels);
         let story = [
             Change::Pod(heir),
-            Change::PodGone { namespace: old.metadata.namespace.unwrap(), name: old.metadata.name },
+            Change::PodGone { namespace: old.metadata.namespace.expect("pods are in a namespace"), name: old.metadata.name },
         ];
         for change in story {
             change.apply(&mut world);
@@ -186,7 +186,7 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
         let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
         let table = node.kernel.table(Family::V4);
         table.insert("THEIRS".into(), vec!["-s 10.0.0.1/32 -j ACCEPT".into()]);
-        let forward = table.get_mut("FORWARD").unwrap();
+        let forward = table.get_mut("FORWARD").expect("a built-in chain");
         forward.insert(0, "-j THEIRS".into());
         for rules in table.values_mut() {
             rules.retain(|rule| !rule.contains("REJECT"));
@@ -195,7 +195,7 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
         node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
         let table = node.kernel.table(Family::V4);
         assert_eq!(table.remove("THEIRS"), Some(vec!["-s 10.0.0.1/32 -j ACCEPT".into()]));
-        let forward = table.get_mut("FORWARD").unwrap();
+        let forward = table.get_mut("FORWARD").expect("a built-in chain");
         assert_eq!(*forward, ["-j KUBE-NWPLCY-FORWARD", "-j THEIRS"]);
         forward.pop();
         assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
@@ -259,11 +259,11 @@ fn only_chains_that_change_are_written() {
             node.enforcer.apply(fact(change));
             for step in node.enforcer.flush().steps {
                 let Step::Restore(family, restore) = &step else {
-                    node.commit(&[step]).unwrap();
+                    node.commit(&[step]).expect("the kernel takes the step");
                     continue;
                 };
                 let before = node.kernel.table(*family).clone();
-                node.commit(std::slice::from_ref(&step)).unwrap();
+                node.commit(std::slice::from_ref(&step)).expect("the kernel takes the step");
                 let after = node.kernel.table(*family);
                 for chain in &restore.writes {
                     let name = chain.as_str();

@@ -63,7 +63,7 @@ fn address(world: &World, end: &End, family: Family) -> IpAddr {
     match end {
         End::Pod(index) => {
             let mut addresses = world.pods[*index].status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
-            addresses.find(|address| Family::of(*address) == family).unwrap()
+            addresses.find(|address| Family::of(*address) == family).expect("an end of this family")
         }
         End::Address(address) | End::Node { address, .. } => *address,
     }

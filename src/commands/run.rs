@@ -5,7 +5,7 @@ use crate::apply::host::Host;
 use crate::apply::host::preflight::{self, Missing, Wanted};
 use crate::controller::{Controller, Delivery, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
-use crate::source::{Directory, Loaded};
+use crate::source::{Directory, DirectoryWatch, Loaded};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -81,14 +81,10 @@ impl Run {
 
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
-        let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped.clone())));
+        let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped)));
         let preflight =
             tokio::spawn(keep_checking(self.render.wanted(variant), metrics.clone(), health.clone()));
-        std::thread::spawn({
-            let (directory, metrics, health) =
-                (Directory::new(&self.manifests), metrics.clone(), health.clone());
-            move || deliver(directory, &outbox, &metrics, &health, &stopped)
-        });
+        let source = deliver(self.manifests.clone(), outbox, metrics.clone(), health.clone());
         tracing::info!(
             node = self.node_name,
             manifests = %self.manifests.display(),
@@ -98,6 +94,7 @@ impl Run {
         );
         tokio::select! {
             () = controller.run(inbox) => {}
+            failed = source => failed?,
             signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
         }
         let _ = stop.send(true);
@@ -120,24 +117,28 @@ async fn stop_signal() -> Result<&'static str> {
     })
 }
 
-/// Reads the directory now and whenever it changes, until told to stop.
-fn deliver(
-    mut directory: Directory,
-    outbox: &mpsc::Sender<Delivery>,
-    metrics: &Metrics,
-    health: &Health,
-    stopped: &watch::Receiver<bool>,
-) {
+/// Reads the directory now and whenever it changes. Ends only with an error, or when nobody listens any more.
+async fn deliver(
+    manifests: PathBuf,
+    outbox: mpsc::Sender<Delivery>,
+    metrics: Metrics,
+    health: Health,
+) -> Result<()> {
+    let watched = || format!("cannot watch {} for changes", manifests.display());
+    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?;
+    let mut directory = Directory::new(&manifests);
     let mut last_error = None;
-    while !*stopped.borrow() {
+    loop {
         let seen = Instant::now();
-        let loaded = directory.load();
-        tell(&loaded, &mut last_error, metrics, health);
+        let looked = tokio::task::spawn_blocking(move || (directory.load(), directory)).await;
+        let (loaded, back) = looked.context("cannot read the manifests")?;
+        directory = back;
+        tell(&loaded, &mut last_error, &metrics, &health);
         let delivery = Delivery { changes: loaded.changes, seen, complete: loaded.complete };
-        if (!delivery.changes.is_empty() || delivery.complete) && outbox.blocking_send(delivery).is_err() {
-            return;
+        if outbox.send(delivery).await.is_err() {
+            return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(100));
+        watch.changed().await.with_context(watched)?;
     }
 }
 
@@ -183,7 +184,6 @@ async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
             }
         }
         health.set_check("preflight", if missing.is_empty() { Ok(()) } else { Err(missing.clone()) });
-        metrics.ready(&health.ready());
         told = missing;
         tokio::time::sleep(PREFLIGHT_EVERY).await;
     }

@@ -38,7 +38,8 @@ impl Field {
         Playground::sweep(id).map_err(|error| error.to_string())?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
         let pods = NODES.map(hosts).into_iter().chain(world.pods.iter().filter_map(place)).collect();
-        let playground = Playground::build(id, &Layout::new(nodes, pods)).map_err(|error| error.to_string())?;
+        let playground =
+            Playground::build(id, &Layout::new(nodes, pods)).map_err(|error| error.to_string())?;
         std::fs::create_dir_all(logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         Ok(Field { playground, program: program.into(), logs: logs.into(), controllers: Vec::new() })
     }
@@ -50,7 +51,8 @@ impl Field {
     pub fn start(&mut self, manifests: &Path, backend: &str, more: &[&str]) -> Result<(), String> {
         for node in NODES {
             let log = self.logs.join(format!("{}.log", node.name));
-            let log = File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+            let log =
+                File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
             let mut command = Command::new(&self.program);
             command.arg("run").arg("--manifests").arg(manifests);
             command.args(["--node-name", node.name, "--backend", backend]).args(more);
@@ -63,7 +65,8 @@ impl Field {
     /// Ends the controllers; with `kill`, in the middle of whatever they do. What is in force stays in force.
     pub fn stop(&mut self, kill: bool) {
         for mut controller in self.controllers.drain(..) {
-            let signal = if kill { nix::sys::signal::Signal::SIGKILL } else { nix::sys::signal::Signal::SIGTERM };
+            let signal =
+                if kill { nix::sys::signal::Signal::SIGKILL } else { nix::sys::signal::Signal::SIGTERM };
             let pid = i32::try_from(controller.id()).expect("process ids fit");
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
             let _ = controller.wait();
@@ -193,7 +196,7 @@ pub fn asked(scenario: &Scenario) -> Vec<Asked> {
 fn endpoint(probe: &Probe) -> Option<Endpoint> {
     match &probe.source {
         Name::Pod { namespace, name } => Some(Endpoint::pod(namespace, name)),
-        Name::Node(node) => Some(Endpoint::node(&node.to_string())),
+        Name::Node(node) => Some(Endpoint::node(node)),
         Name::Outside => Some(Endpoint::Outside),
         Name::Stranger(_) => None,
     }
