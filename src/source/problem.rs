@@ -80,12 +80,30 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How many problems an error spells out.
+const MAX_SHOWN: usize = 100;
+
 /// Everything that is wrong in a set of manifests, in the order of files and lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ManifestError {
     /// The problems; never empty.
     pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ManifestError {
+    /// One problem after the other, the first hundred of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().take(MAX_SHOWN).enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        match self.problems.len().saturating_sub(MAX_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
 }
 
 impl ManifestError {
@@ -130,5 +148,7 @@ mod tests {
         let error = ManifestError::of(vec![problem(7), problem(2), problem(7)]).unwrap();
         assert_eq!(error.to_string(), "a.yaml:2:1: wrong\na.yaml:7:1: wrong");
         assert_eq!(ManifestError::of(vec![]), None);
+        let text = ManifestError::of((1..=103).map(problem).collect()).unwrap().to_string();
+        assert!(text.ends_with("a.yaml:100:1: wrong\nand 3 more"));
     }
 }

@@ -23,6 +23,33 @@ pub(super) struct Fault {
     pub(super) message: String,
 }
 
+/// Writes each pair of surrogates (`\ud83d\ude00`), which JSON knows and YAML does not, as the one character it means.
+pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
+    let mut joined = String::new();
+    let (mut rest, mut written) = (text, 0);
+    while let Some(at) = rest.find("\\u") {
+        let start = text.len() - rest.len() + at;
+        rest = text.get(start + 2..).unwrap_or_default();
+        let escaped = text
+            .get(..start)
+            .is_some_and(|before| before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1);
+        let half = |digits: Option<&str>| digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let second = rest.get(4..6).filter(|next| *next == "\\u").and_then(|_| half(rest.get(6..10)));
+        let Some((first, second)) = half(rest.get(..4)).zip(second).filter(|_| !escaped) else { continue };
+        if let Some(Ok(character)) = char::decode_utf16([first, second]).next().filter(|_| first >= 0xd800) {
+            joined += text.get(written..start).unwrap_or_default();
+            joined.push_str(&format!("\\U{:08x}", u32::from(character)));
+            rest = rest.get(10..).unwrap_or_default();
+            written = text.len() - rest.len();
+        }
+    }
+    if joined.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    joined += text.get(written..).unwrap_or_default();
+    Cow::Owned(joined)
+}
+
 /// The documents of a file, one after the other.
 pub(super) struct Documents<'a> {
     parser: Parser<'a, StrInput<'a>>,
@@ -382,6 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn pairs_of_surrogates_are_one_character() {
+        let text = r#"{"a": "\ud83d\ude00, \uD83D\uDE00", "b": "\\ud83d\\ude00", "c": "\u00e9\u00e9"}"#;
+        let joined = join_surrogates(text);
+        assert_eq!(json(&one(&joined)), serde_json::from_str::<serde_json::Value>(text).unwrap());
+        for text in [
+            "",
+            "a",
+            r"\u",
+            r"\ud83d",
+            r"\ud83d\u",
+            r"\ud83d\u0041",
+            r"\ude00\ud83d",
+            r"\+d83\+de0",
+            r"\u12é\u3456",
+        ] {
+            assert_eq!(join_surrogates(text), text);
+        }
+    }
+
+    #[test]
     fn quotes_and_blocks_keep_words_as_text() {
         let tree = one("a: 'on'\nb: \"80\"\nc: |\n  true\nd: >-\n  null\ne: !!str 80\nf: ! on\n");
         let expected =
@@ -501,17 +548,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "\\PC*") {
-            Documents::new(&text).for_each(drop);
+            Documents::new(&join_surrogates(&text)).for_each(drop);
         }
 
         #[test]
         fn nothing_like_yaml_makes_the_reader_panic(
             parts in prop::collection::vec(prop::sample::select(vec![
                 "a", "b: ", "- ", "\n", "  ", "? ", ": ", "&x ", "*x", "{", "}", "[", "]", ",", "\"", "'", "|", ">",
-                "---", "...", "<<: ", "!!str ", "!", "#", "\t", "\\", "%TAG", "80", "é", "\u{feff}", "\r", "-", "%YAML 1.1",
+                "---", "...", "<<: ", "!!str ", "!", "#", "\t", "\\", "%TAG", "80", "é", "\\ud83d", "\\ude00", "\u{feff}", "\r", "-", "%YAML 1.1",
             ]), 0..60),
         ) {
-            Documents::new(&parts.concat()).for_each(drop);
+            Documents::new(&join_surrogates(&parts.concat())).for_each(drop);
         }
     }
 }
