@@ -129,6 +129,13 @@ fn every_pair_of_pods_is_open_on_and_across_nodes_in_both_families() {
 }
 
 #[test]
+fn more_pods_than_the_kernel_remembers_neighbours_reach_each_other() {
+    let pods = (0..36).map(|number| Place { listens: vec![(Protocol::Udp, 53)], ..place(0, number) });
+    let playground = Playground::build(&id(), &Layout::new(vec!["a".to_owned()], pods.collect())).unwrap();
+    assert_all(&playground, &every_pair(&playground), &Outcome::Open);
+}
+
+#[test]
 fn nodes_and_the_outside_reach_pods_and_are_reached() {
     let playground = playground(1);
     let mut probes = Vec::new();
@@ -297,6 +304,11 @@ fn host_network_pods_answer_on_their_node() {
     layout.pods.push(proxy.clone());
     let playground = Playground::build(&id(), &layout).unwrap();
     assert_all(&playground, &every_pair(&playground), &Outcome::Open);
+    let everywhere = playground.node_addresses("a").into_iter();
+    let probes: Vec<Probe> =
+        everywhere.map(|address| Probe::new(endpoint(&place(0, 0)), address, Protocol::Udp, 9100)).collect();
+    assert_eq!(probes.len(), 6);
+    assert_all(&playground, &probes, &Outcome::Open);
     let remote = place(1, 0);
     assert!(proxy.addresses.iter().all(|&own| {
         let heard = playground.received_from(&endpoint(&remote), own);

@@ -1,6 +1,7 @@
 //! How the namespaces are joined: a router, nodes with a bridge each, pods on the bridges, and the outside.
 
 use super::addressing::{Admission, NodeNets, gateway, outside_nets, router_end};
+use super::names::fingerprint;
 use super::namespace::Sysctl;
 use super::wire::{End, Wire, Work};
 use super::{Namespace, Place, PlaygroundError};
@@ -153,7 +154,7 @@ pub(super) async fn extend_node(
     Ok(())
 }
 
-/// Joins a pod to its node's bridge.
+/// Joins a pod to its node's bridge. Its addresses are still to be waited for.
 pub(super) async fn attach_pod(
     node: &Site,
     pod: &Site,
@@ -183,7 +184,17 @@ pub(super) async fn attach_pod(
             pod.wire.default_route(gateway(cidr), None).await?;
         }
     }
-    pod.wire.wait(Work::Addresses).await
+    Ok(())
+}
+
+/// Tells a pod the hardware addresses of others on its bridge.
+pub(super) async fn introduce(pod: &Wire, others: &[&Place]) -> Result<(), PlaygroundError> {
+    for other in others {
+        for &address in &other.addresses {
+            pod.neighbour(FIRST, address, hardware(other)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn within(address: IpAddr, cidr: IpNet) -> IpNet {
@@ -209,9 +220,4 @@ fn hardware(place: &Place) -> [u8; 6] {
     let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
     let digest = Sha256::digest(identity);
     [0x02, 0x58, digest[0], digest[1], digest[2], digest[3]]
-}
-
-/// Eight hexadecimal digits that stand for a text.
-pub(super) fn fingerprint(text: &str) -> String {
-    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
