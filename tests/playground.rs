@@ -86,8 +86,8 @@ fn assert_all(playground: &Playground, probes: &[Probe], expected: &Outcome) {
     assert!(wrong.is_empty(), "{} of {} are not {expected}: {shown:#?}", wrong.len(), probes.len());
 }
 
-/// The ways in which a packet filter refuses, and the target for TCP and UDP. TCP gets a reset, as ICMP that arrives
-/// while connect() still runs is only remembered by the kernel (tcp_v6_err), and the connect waits for a second.
+/// The targets for TCP and UDP with which a packet filter stays silent or refuses. TCP gets a reset: a connect over
+/// IPv6 that is refused by ICMP alone gives up only after a second.
 const DROP: [&[&str]; 2] = [&["-j", "DROP"], &["-j", "DROP"]];
 const REJECT: [&[&str]; 2] = [&["-j", "REJECT", "--reject-with", "tcp-reset"], &["-j", "REJECT"]];
 

@@ -1,4 +1,4 @@
-//! Making a playground, changing it, and removing it.
+//! Making a playground, and removing it.
 
 use super::addressing::Addressing;
 use super::ledger::Ledger;
@@ -47,8 +47,8 @@ impl Playground {
         let router_name = claim(&mut names, &format!("bw-{id}-router"));
         let outside_name = claim(&mut names, &format!("bw-{id}-outside"));
         let (router, outside) = worker.run(async move {
-            let router = Site::create(&router_name, &town::router_sysctls())?;
-            match Site::create(&outside_name, &town::host_sysctls()) {
+            let router = Site::create(&router_name, &town::router_sysctls()).await?;
+            match Site::create(&outside_name, &town::host_sysctls()).await {
                 Ok(outside) => Ok((router, outside)),
                 Err(error) => {
                     router.namespace.remove()?;
@@ -73,16 +73,13 @@ impl Playground {
 
     fn open_outside(&mut self, ports: &[Port]) -> Result<(), PlaygroundError> {
         let (router, outside) = (self.router.clone(), self.outside.clone());
-        self.worker.run(async move {
-            router.wire.loopback().await?;
-            town::attach_outside(&router, &outside).await
-        })?;
+        self.worker.run(async move { town::attach_outside(&router, &outside).await })?;
         self.serve(&Endpoint::Outside, ports)
     }
 
     fn add_node(&mut self, name: &str, ports: &[Port]) -> Result<(), PlaygroundError> {
         let title = claim(&mut self.names, &format!("bw-{}-node-{name}", self.id));
-        let site = self.worker.run(async move { Site::create(&title, &town::node_sysctls()) })?;
+        let site = self.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;
         let node = Node { site: site.clone(), next_link: town::FIRST_POD_LINK };
         self.nodes.insert(name.to_owned(), node);
         let Some(nets) = self.addressing.node(name).cloned() else { return Ok(()) };

@@ -91,6 +91,11 @@ impl Playground {
         self.nodes.get(node).map(|node| &node.site.namespace)
     }
 
+    /// The namespace of the router, which sees what goes from node to node and to the outside.
+    pub fn router_namespace(&self) -> &Namespace {
+        &self.router.namespace
+    }
+
     /// The namespace of a pod; its node's for a host-network pod.
     pub fn pod_namespace(&self, pod: &PodKey) -> Option<&Namespace> {
         let pod = self.pods.get(pod)?;

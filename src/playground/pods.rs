@@ -110,7 +110,7 @@ impl Playground {
         let wanted = format!("bw-{}-pod-{}-{}", self.id, place.pod.namespace, place.pod.name);
         let name = claim(&mut self.names, &wanted);
         let title = name.clone();
-        let created = self.worker.run(async move { Site::create(&title, &town::host_sysctls()) });
+        let created = self.worker.run(async move { Site::create(&title, &town::host_sysctls()).await });
         let pod = created.inspect_err(|_| {
             self.names.remove(&name);
         })?;

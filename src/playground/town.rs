@@ -67,22 +67,26 @@ pub(super) struct Site {
 
 impl Site {
     /// Makes a namespace with its loopback device up. Must run on the playground's thread.
-    pub(super) fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, PlaygroundError> {
+    pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, PlaygroundError> {
         let namespace = Namespace::create(name, sysctls)?;
-        let wire = match Wire::open(&namespace) {
-            Ok(wire) => wire,
+        match Site::open(&namespace).await {
+            Ok(wire) => Ok(Site { namespace, wire }),
             Err(error) => {
                 namespace.remove()?;
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(Site { namespace, wire })
+        }
+    }
+
+    async fn open(namespace: &Namespace) -> Result<Wire, PlaygroundError> {
+        let wire = Wire::open(namespace)?;
+        wire.loopback().await?;
+        Ok(wire)
     }
 }
 
 /// Joins the outside to the router.
 pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), PlaygroundError> {
-    outside.wire.loopback().await?;
     let (near, far) = (end("outside", FIRST), end("eth0", FIRST));
     join(router, &near, outside, &far).await?;
     for net in outside_nets() {
@@ -114,7 +118,6 @@ async fn join(router: &Site, near: &End, other: &Site, far: &End) -> Result<(), 
 
 /// Joins a node to the router and gives it a bridge.
 pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> Result<(), PlaygroundError> {
-    node.wire.loopback().await?;
     let link = FIRST + u32::from(nets.number);
     let (near, far) = (end(&format!("node{}", nets.number), link), end("eth0", UPLINK));
     join(router, &near, node, &far).await?;
@@ -162,7 +165,6 @@ pub(super) async fn attach_pod(
     nets: &NodeNets,
     link: u32,
 ) -> Result<(), PlaygroundError> {
-    pod.wire.loopback().await?;
     let near = end(&format!("veth{}", fingerprint(&place.pod.to_string())), link);
     let hardware = hardware(place);
     let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
