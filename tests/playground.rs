@@ -86,8 +86,8 @@ fn assert_all(playground: &Playground, probes: &[Probe], expected: &Outcome) {
     assert!(wrong.is_empty(), "{} of {} are not {expected}: {shown:#?}", wrong.len(), probes.len());
 }
 
-/// The ways in which a packet filter refuses, and the target for TCP and UDP. TCP gets a reset, as ICMP that arrives
-/// while connect() still runs is only remembered by the kernel (tcp_v6_err), and the connect waits for a second.
+/// The targets for TCP and UDP with which a packet filter stays silent or refuses. TCP gets a reset: a connect over
+/// IPv6 that is refused by ICMP alone gives up only after a second.
 const DROP: [&[&str]; 2] = [&["-j", "DROP"], &["-j", "DROP"]];
 const REJECT: [&[&str]; 2] = [&["-j", "REJECT", "--reject-with", "tcp-reset"], &["-j", "REJECT"]];
 
@@ -126,6 +126,13 @@ fn every_pair_of_pods_is_open_on_and_across_nodes_in_both_families() {
     let probes = every_pair(&playground);
     assert_eq!(probes.len(), 6 * 5 * 2 * 2);
     assert_all(&playground, &probes, &Outcome::Open);
+}
+
+#[test]
+fn more_pods_than_the_kernel_remembers_neighbours_reach_each_other() {
+    let pods = (0..36).map(|number| Place { listens: vec![(Protocol::Udp, 53)], ..place(0, number) });
+    let playground = Playground::build(&id(), &Layout::new(vec!["a".to_owned()], pods.collect())).unwrap();
+    assert_all(&playground, &every_pair(&playground), &Outcome::Open);
 }
 
 #[test]
@@ -297,6 +304,11 @@ fn host_network_pods_answer_on_their_node() {
     layout.pods.push(proxy.clone());
     let playground = Playground::build(&id(), &layout).unwrap();
     assert_all(&playground, &every_pair(&playground), &Outcome::Open);
+    let everywhere = playground.node_addresses("a").into_iter();
+    let probes: Vec<Probe> =
+        everywhere.map(|address| Probe::new(endpoint(&place(0, 0)), address, Protocol::Udp, 9100)).collect();
+    assert_eq!(probes.len(), 6);
+    assert_all(&playground, &probes, &Outcome::Open);
     let remote = place(1, 0);
     assert!(proxy.addresses.iter().all(|&own| {
         let heard = playground.received_from(&endpoint(&remote), own);

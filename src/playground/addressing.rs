@@ -52,6 +52,8 @@ pub(super) struct NodeNets {
     pub(super) cidrs: BTreeMap<Family, IpNet>,
     /// The addresses its host-network pods gave it.
     pub(super) host: BTreeSet<IpAddr>,
+    /// Its host-network pods, which answer on all its addresses.
+    host_pods: BTreeSet<PodKey>,
 }
 
 impl NodeNets {
@@ -84,7 +86,7 @@ pub(super) struct Admission {
 #[derive(Clone, Debug)]
 pub(super) struct Addressing {
     nodes: BTreeMap<String, NodeNets>,
-    owners: BTreeMap<IpAddr, BTreeSet<Endpoint>>,
+    owners: BTreeMap<IpAddr, Endpoint>,
 }
 
 impl Addressing {
@@ -97,16 +99,18 @@ impl Addressing {
                 cure: "Use fewer nodes",
             });
         }
-        let mut owners = BTreeMap::<IpAddr, BTreeSet<Endpoint>>::new();
-        for address in OUTSIDE {
-            owners.entry(address).or_default().insert(Endpoint::Outside);
-        }
+        let mut owners: BTreeMap<IpAddr, Endpoint> =
+            OUTSIDE.into_iter().map(|address| (address, Endpoint::Outside)).collect();
         let mut nodes = BTreeMap::new();
         for (name, number) in names.iter().zip(1..) {
-            let nets = NodeNets { number, cidrs: BTreeMap::new(), host: BTreeSet::new() };
-            for address in nets.addresses() {
-                owners.entry(address).or_default().insert(Endpoint::Node(name.clone()));
-            }
+            let nets = NodeNets {
+                number,
+                cidrs: BTreeMap::new(),
+                host: BTreeSet::new(),
+                host_pods: BTreeSet::new(),
+            };
+            owners
+                .extend(nets.addresses().into_iter().map(|address| (address, Endpoint::Node(name.clone()))));
             if nodes.insert(name.clone(), nets).is_some() {
                 return Err(PlaygroundError::Layout {
                     object: format!("node {name}"),
@@ -124,8 +128,15 @@ impl Addressing {
     }
 
     /// Who may answer on an address; nobody when it is none of the playground's.
-    pub(super) fn owners(&self, address: IpAddr) -> BTreeSet<Endpoint> {
-        self.owners.get(&address).cloned().unwrap_or_default()
+    pub(super) fn answerers(&self, address: IpAddr) -> BTreeSet<Endpoint> {
+        let Some(owner) = self.owners.get(&address) else { return BTreeSet::new() };
+        let mut answerers = BTreeSet::from([owner.clone()]);
+        if let Endpoint::Node(node) = owner
+            && let Some(nets) = self.nodes.get(node)
+        {
+            answerers.extend(nets.host_pods.iter().cloned().map(Endpoint::Pod));
+        }
+        answerers
     }
 
     /// Takes a pod in, whole or not at all.
@@ -139,18 +150,21 @@ impl Addressing {
                 admission.cidrs.extend(after.admit_pod(place, address)?);
             }
         }
-        after.node_of(place)?;
+        let node = after.node_of(place)?;
+        if place.host_network {
+            node.host_pods.insert(place.pod.clone());
+        }
         *self = after;
         Ok(admission)
     }
 
-    /// Forgets a pod's addresses. Its node keeps the CIDRs and host addresses that it brought.
+    /// Forgets a pod. Its node keeps the CIDRs and host addresses that it brought.
     pub(super) fn dismiss(&mut self, pod: &PodKey) {
         let gone = Endpoint::Pod(pod.clone());
-        self.owners.retain(|_, owners| {
-            owners.remove(&gone);
-            !owners.is_empty()
-        });
+        self.owners.retain(|_, owner| *owner != gone);
+        for nets in self.nodes.values_mut() {
+            nets.host_pods.remove(pod);
+        }
     }
 
     fn node_of(&mut self, place: &Place) -> Result<&mut NodeNets, PlaygroundError> {
@@ -163,36 +177,27 @@ impl Addressing {
 
     fn admit_host(&mut self, place: &Place, address: IpAddr) -> Result<Option<IpAddr>, PlaygroundError> {
         let node = Endpoint::Node(place.node.clone());
-        let known = self.owners(address);
-        if let Some(other) = known.iter().find(|owner| matches!(owner, Endpoint::Node(_)) && **owner != node)
-        {
-            return Err(taken(place, address, other));
+        match self.owners.get(&address) {
+            Some(owner) if *owner == node => return Ok(None),
+            Some(owner) => return Err(taken(place, address, owner)),
+            None => refuse_reserved(place, address)?,
         }
-        let fresh = !known.contains(&node);
-        if fresh {
-            if let Some(other) = known.first() {
-                return Err(taken(place, address, other));
-            }
-            refuse_reserved(place, address)?;
-            if let Some((name, _)) =
-                self.nodes.iter().find(|(_, nets)| nets.cidrs.values().any(|cidr| cidr.contains(&address)))
-            {
-                return Err(layout(
-                    place,
-                    format!("its host address {address} lies among the pods of node {name}"),
-                    "Give a host-network pod its node's own address",
-                ));
-            }
-            self.node_of(place)?.host.insert(address);
+        let among_pods = |nets: &NodeNets| nets.cidrs.values().any(|cidr| cidr.contains(&address));
+        if let Some((name, _)) = self.nodes.iter().find(|(_, nets)| among_pods(nets)) {
+            return Err(layout(
+                place,
+                format!("its host address {address} lies among the pods of node {name}"),
+                "Give a host-network pod its node's own address",
+            ));
         }
-        let owners = self.owners.entry(address).or_default();
-        owners.extend([node, Endpoint::Pod(place.pod.clone())]);
-        Ok(fresh.then_some(address))
+        self.node_of(place)?.host.insert(address);
+        self.owners.insert(address, node);
+        Ok(Some(address))
     }
 
     fn admit_pod(&mut self, place: &Place, address: IpAddr) -> Result<Option<IpNet>, PlaygroundError> {
-        if let Some(other) = self.owners(address).first() {
-            return Err(taken(place, address, other));
+        if let Some(owner) = self.owners.get(&address) {
+            return Err(taken(place, address, owner));
         }
         refuse_reserved(place, address)?;
         let family = Family::of(address);
@@ -235,9 +240,9 @@ impl Addressing {
             }
             let node = Endpoint::Node(place.node.clone());
             self.node_of(place)?.cidrs.insert(family, cidr);
-            self.owners.entry(gateway(cidr)).or_default().insert(node);
+            self.owners.insert(gateway(cidr), node);
         }
-        self.owners.entry(address).or_default().insert(Endpoint::Pod(place.pod.clone()));
+        self.owners.insert(address, Endpoint::Pod(place.pod.clone()));
         Ok(known.is_none().then_some(cidr))
     }
 }
@@ -328,7 +333,7 @@ mod tests {
         addressing.admit(&place("web", "a", &["10.244.1.10"])).unwrap();
         addressing.admit(&place("db", "b", &["10.244.2.10", "10.244.1.10"])).unwrap_err();
         assert!(addressing.node("b").unwrap().cidrs.is_empty());
-        assert!(addressing.owners("10.244.2.10".parse().unwrap()).is_empty());
+        assert!(addressing.answerers("10.244.2.10".parse().unwrap()).is_empty());
     }
 
     #[test]
@@ -347,7 +352,9 @@ mod tests {
             ["one", "two"].map(|name| Place { host_network: true, ..place(name, "a", &["192.0.2.7"]) });
         assert_eq!(addressing.admit(&first).unwrap().host.len(), 1);
         assert!(addressing.admit(&second).unwrap().host.is_empty());
-        assert_eq!(addressing.owners("192.0.2.7".parse().unwrap()).len(), 3);
+        for own in ["192.0.2.7", "172.31.1.2"] {
+            assert_eq!(addressing.answerers(own.parse().unwrap()).len(), 3);
+        }
         first.node = "b".to_owned();
         second.addresses = vec!["172.31.1.2".parse().unwrap()];
         assert!(addressing.admit(&first).is_err());

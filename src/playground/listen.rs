@@ -40,29 +40,27 @@ impl Listener {
     }
 }
 
-/// Serves a port on each of `addresses`. Must run on the playground's thread, which it leaves in the namespace.
+/// Serves a port of an address. Must run on the playground's thread, which it leaves in the namespace.
 ///
 /// Each address has a socket of its own, so that answers come from the address that was asked.
 pub(super) fn listen(
     namespace: &Namespace,
     who: &Endpoint,
-    addresses: &[IpAddr],
+    address: IpAddr,
     (protocol, port): Port,
     ledger: &Arc<Ledger>,
 ) -> Result<Listener, PlaygroundError> {
     namespace.hop()?;
-    let mut listener = Listener(JoinSet::new());
-    for &address in addresses {
-        let address = SocketAddr::new(address, port);
-        let failed = |source| PlaygroundError::Listen { endpoint: who.clone(), protocol, address, source };
-        let (who, ledger) = (who.clone(), ledger.clone());
-        match protocol {
-            Protocol::Tcp => listener.0.spawn(serve_tcp(tcp(address).map_err(failed)?, who, ledger)),
-            Protocol::Udp => listener.0.spawn(serve_udp(udp(address).map_err(failed)?, who, ledger)),
-            Protocol::Sctp => continue,
-        };
+    let address = SocketAddr::new(address, port);
+    let failed = |source| PlaygroundError::Listen { endpoint: who.clone(), protocol, address, source };
+    let (who, ledger) = (who.clone(), ledger.clone());
+    let mut tasks = JoinSet::new();
+    match protocol {
+        Protocol::Tcp => drop(tasks.spawn(serve_tcp(tcp(address).map_err(failed)?, who, ledger))),
+        Protocol::Udp => drop(tasks.spawn(serve_udp(udp(address).map_err(failed)?, who, ledger))),
+        Protocol::Sctp => {}
     }
-    Ok(listener)
+    Ok(Listener(tasks))
 }
 
 /// A TCP socket for an address' family, in the namespace of the calling thread.

@@ -23,7 +23,10 @@ mod forge;
 mod layout;
 mod ledger;
 mod listen;
+mod names;
 mod namespace;
+mod pods;
+mod post;
 mod probe;
 mod stream;
 mod town;
@@ -39,7 +42,7 @@ pub use stream::{Push, Stream};
 use crate::model::PodKey;
 use addressing::Addressing;
 use ledger::Ledger;
-use listen::Listener;
+use post::Post;
 use probe::Errand;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -58,7 +61,7 @@ pub struct Playground {
     outside: Site,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<PodKey, Pod>,
-    unattended: Vec<Listener>,
+    posts: BTreeMap<Endpoint, Post>,
     ledger: Arc<Ledger>,
     patience: Patience,
 }
@@ -67,15 +70,12 @@ pub struct Playground {
 struct Node {
     site: Site,
     next_link: u32,
-    listens: Vec<Port>,
-    listeners: Vec<Listener>,
 }
 
 #[derive(Debug)]
 struct Pod {
     place: Place,
     own: Option<Attached>,
-    listeners: BTreeMap<Port, Listener>,
 }
 
 /// A namespace of a pod's own, and the index of its link in the node.
@@ -89,6 +89,11 @@ impl Playground {
     /// The namespace of a node: where its controller runs.
     pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
         self.nodes.get(node).map(|node| &node.site.namespace)
+    }
+
+    /// The namespace of the router, which sees what goes from node to node and to the outside.
+    pub fn router_namespace(&self) -> &Namespace {
+        &self.router.namespace
     }
 
     /// The namespace of a pod; its node's for a host-network pod.
@@ -109,7 +114,7 @@ impl Playground {
         }
     }
 
-    /// The addresses of a node, the one it sends from to other nodes first of its family; empty for an unknown node.
+    /// The addresses of a node, its own before its bridge's; empty for an unknown node.
     pub fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
         self.addressing.node(node).map(addressing::NodeNets::addresses).unwrap_or_default()
     }
@@ -184,7 +189,7 @@ impl Playground {
             source: probe.source,
             to: SocketAddr::new(probe.to, probe.port),
             protocol: probe.protocol,
-            owners: self.addressing.owners(probe.to),
+            owners: self.addressing.answerers(probe.to),
         })
     }
 }

@@ -70,7 +70,8 @@ impl fmt::Display for Outcome {
 /// How long to wait, and for how many at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// How long a TCP probe may take. From one second on, a lost first packet is sent again.
+    /// How long a TCP probe may take. From a little over one second on, a lost first packet is sent again, and a
+    /// connect over IPv6 that is refused by ICMP alone is seen as refused: the kernel gives up no sooner.
     pub tcp: Duration,
     /// How long a UDP probe may take. A lost datagram is sent again after half of it.
     pub udp: Duration,

@@ -1,6 +1,7 @@
 //! How the namespaces are joined: a router, nodes with a bridge each, pods on the bridges, and the outside.
 
 use super::addressing::{Admission, NodeNets, gateway, outside_nets, router_end};
+use super::names::fingerprint;
 use super::namespace::Sysctl;
 use super::wire::{End, Wire, Work};
 use super::{Namespace, Place, PlaygroundError};
@@ -66,22 +67,26 @@ pub(super) struct Site {
 
 impl Site {
     /// Makes a namespace with its loopback device up. Must run on the playground's thread.
-    pub(super) fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, PlaygroundError> {
+    pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, PlaygroundError> {
         let namespace = Namespace::create(name, sysctls)?;
-        let wire = match Wire::open(&namespace) {
-            Ok(wire) => wire,
+        match Site::open(&namespace).await {
+            Ok(wire) => Ok(Site { namespace, wire }),
             Err(error) => {
                 namespace.remove()?;
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(Site { namespace, wire })
+        }
+    }
+
+    async fn open(namespace: &Namespace) -> Result<Wire, PlaygroundError> {
+        let wire = Wire::open(namespace)?;
+        wire.loopback().await?;
+        Ok(wire)
     }
 }
 
 /// Joins the outside to the router.
 pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), PlaygroundError> {
-    outside.wire.loopback().await?;
     let (near, far) = (end("outside", FIRST), end("eth0", FIRST));
     join(router, &near, outside, &far).await?;
     for net in outside_nets() {
@@ -113,7 +118,6 @@ async fn join(router: &Site, near: &End, other: &Site, far: &End) -> Result<(), 
 
 /// Joins a node to the router and gives it a bridge.
 pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> Result<(), PlaygroundError> {
-    node.wire.loopback().await?;
     let link = FIRST + u32::from(nets.number);
     let (near, far) = (end(&format!("node{}", nets.number), link), end("eth0", UPLINK));
     join(router, &near, node, &far).await?;
@@ -153,7 +157,7 @@ pub(super) async fn extend_node(
     Ok(())
 }
 
-/// Joins a pod to its node's bridge.
+/// Joins a pod to its node's bridge. Its addresses are still to be waited for.
 pub(super) async fn attach_pod(
     node: &Site,
     pod: &Site,
@@ -161,7 +165,6 @@ pub(super) async fn attach_pod(
     nets: &NodeNets,
     link: u32,
 ) -> Result<(), PlaygroundError> {
-    pod.wire.loopback().await?;
     let near = end(&format!("veth{}", fingerprint(&place.pod.to_string())), link);
     let hardware = hardware(place);
     let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
@@ -183,7 +186,17 @@ pub(super) async fn attach_pod(
             pod.wire.default_route(gateway(cidr), None).await?;
         }
     }
-    pod.wire.wait(Work::Addresses).await
+    Ok(())
+}
+
+/// Tells a pod the hardware addresses of others on its bridge.
+pub(super) async fn introduce(pod: &Wire, others: &[&Place]) -> Result<(), PlaygroundError> {
+    for other in others {
+        for &address in &other.addresses {
+            pod.neighbour(FIRST, address, hardware(other)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn within(address: IpAddr, cidr: IpNet) -> IpNet {
@@ -209,9 +222,4 @@ fn hardware(place: &Place) -> [u8; 6] {
     let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
     let digest = Sha256::digest(identity);
     [0x02, 0x58, digest[0], digest[1], digest[2], digest[3]]
-}
-
-/// Eight hexadecimal digits that stand for a text.
-pub(super) fn fingerprint(text: &str) -> String {
-    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

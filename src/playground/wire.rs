@@ -203,6 +203,17 @@ impl Wire {
         self.check(add.execute().await, || format!("add address {address}"))
     }
 
+    /// Tells who has an address on a link; an entry told is never forgotten, nor counted among those learned.
+    pub(super) async fn neighbour(
+        &self,
+        link: u32,
+        address: IpAddr,
+        hardware: [u8; 6],
+    ) -> Result<(), PlaygroundError> {
+        let add = self.handle.neighbours().add(link, address).link_layer_address(&hardware).replace();
+        self.check(add.execute().await, || format!("add neighbour {address}"))
+    }
+
     /// Routes `to` over `via`.
     pub(super) async fn route(&self, to: IpNet, via: IpAddr) -> Result<(), PlaygroundError> {
         let add = self.handle.route().add(route(to, via, None));
