@@ -99,7 +99,10 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
         taken_over += usize::from(heir.metadata.labels != old.metadata.labels);
         let story = [
             Change::Pod(heir),
-            Change::PodGone { namespace: old.metadata.namespace.expect("pods are in a namespace"), name: old.metadata.name },
+            Change::PodGone {
+                namespace: old.metadata.namespace.expect("pods are in a namespace"),
+                name: old.metadata.name,
+            },
         ];
         for change in story {
             change.apply(&mut world);

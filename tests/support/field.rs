@@ -2,14 +2,16 @@
 
 use crate::reach::Name;
 use crate::scenario::{Outcome, Probe, Scenario};
-use crate::topology::{NODES, Node};
+use crate::topology::{self, NODES, Node};
 use bridgewarden::api::Pod;
 use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::playground::{self, Endpoint, Layout, Place, Playground};
+use bridgewarden::playground::{self, Endpoint, Layout, Namespace, Place, Playground};
 use bridgewarden::source::lower;
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +46,31 @@ impl Field {
         Ok(Field { playground, program: program.into(), logs: logs.into(), controllers: Vec::new() })
     }
 
+    /// Makes the outside answer on the addresses of a scenario's strangers too.
+    ///
+    /// # Errors
+    /// What a program said, if it failed.
+    pub fn invite_strangers(&self, scenario: &Scenario) -> Result<(), String> {
+        let stranger = |probe: &&Probe| matches!(probe.destination, Name::Stranger(_));
+        let addresses: BTreeSet<IpAddr> =
+            scenario.probes.iter().filter(stranger).map(|probe| probe.destination_address).collect();
+        let outside = self.playground.namespace(&Endpoint::Outside).ok_or("there is no outside")?;
+        for address in addresses {
+            let (program, host) = match address {
+                IpAddr::V4(_) => ("iptables-nft", topology::outside(Family::V4).to_string()),
+                IpAddr::V6(_) => ("ip6tables-nft", topology::outside(Family::V6).to_string()),
+            };
+            let own = address.to_string();
+            output(outside, &["ip", "address", "add", &own, "dev", "lo"])?;
+            output(
+                outside,
+                &[program, "-t", "nat", "-A", "PREROUTING", "-d", &own, "-j", "DNAT", "--to", &host],
+            )?;
+            output(self.playground.router_namespace(), &["ip", "route", "add", &own, "via", &host])?;
+        }
+        Ok(())
+    }
+
     /// Starts a controller on each node.
     ///
     /// # Errors
@@ -57,7 +84,8 @@ impl Field {
             command.arg("run").arg("--manifests").arg(manifests);
             command.args(["--node-name", node.name, "--backend", backend]).args(more);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            self.controllers.push(self.spawn(node.name, &mut command)?);
+            let controller = self.node(node.name)?.spawn(&mut command).map_err(|error| error.to_string())?;
+            self.controllers.push(controller);
         }
         Ok(())
     }
@@ -90,13 +118,7 @@ impl Field {
     /// # Errors
     /// What it said, if it failed.
     pub fn run(&self, node: &str, words: &[&str]) -> Result<String, String> {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = self.spawn(node, &mut command)?.wait_with_output().map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(format!("{words:?} on {node}: {}", String::from_utf8_lossy(&output.stderr)));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        output(self.node(node)?, words)
     }
 
     /// What the controllers logged.
@@ -150,10 +172,22 @@ impl Field {
         differing.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn spawn(&self, node: &str, command: &mut Command) -> Result<Child, String> {
-        let namespace = self.playground.node_namespace(node).ok_or_else(|| format!("no node {node}"))?;
-        namespace.spawn(command).map_err(|error| error.to_string())
+    fn node(&self, name: &str) -> Result<&Namespace, String> {
+        self.playground.node_namespace(name).ok_or_else(|| format!("there is no node {name}"))
     }
+}
+
+/// Runs a program in a namespace and returns what it printed.
+fn output(namespace: &Namespace, words: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = namespace.spawn(&mut command).map_err(|error| error.to_string())?;
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{words:?} in {}: {said}", namespace.name()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Drop for Field {
@@ -218,14 +252,13 @@ fn place(pod: &Pod) -> Option<Place> {
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
-    let (key, _) = (lower::pod(pod).0.key, ());
     let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let listens = containers.flat_map(|container| &container.ports).filter_map(|port| {
         let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?;
         Some((protocol, u16::try_from(port.container_port).ok()?))
     });
     Some(Place {
-        pod: key,
+        pod: lower::pod(pod).0.key,
         node: pod.spec.node_name.clone()?,
         addresses: pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
         listens: listens.filter(|(protocol, _)| *protocol != Protocol::Sctp).collect(),
