@@ -5,7 +5,7 @@ use crate::topology::{NODES, Node};
 use bridgewarden::api::{Container, ContainerPort, Namespace, ObjectMeta, Pod, PodIp, PodSpec, PodStatus};
 use bridgewarden::explain::oracle::World;
 use bridgewarden::net::Family;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Names of which one begins another: whoever joins names without a separator confuses them.
@@ -119,9 +119,13 @@ pub(super) fn pod(random: &mut Random, namespace: &str, name: &str, node: Node, 
         containers.push(container(random, "second"));
     }
     let mut init_containers = Vec::new();
-    if random.chance(25) {
+    if random.chance(40) {
         let restart_policy = random.chance(60).then(|| "Always".to_string());
-        init_containers.push(Container { restart_policy, ..container(random, "init") });
+        let mut init = Container { restart_policy, ..container(random, "init") };
+        if init.ports.is_empty() {
+            init.ports.push(port(random));
+        }
+        init_containers.push(init);
     }
     let spec = PodSpec {
         node_name: Some(node.name.to_string()),
@@ -165,7 +169,7 @@ pub(super) fn is_live(pod: &Pod) -> bool {
 /// Whether each address is at most one live pod's.
 #[cfg(test)]
 pub(super) fn addresses_are_unique(world: &World) -> bool {
-    let mut seen = BTreeSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     world.pods.iter().filter(|pod| is_live(pod)).flat_map(addresses).all(|address| seen.insert(address))
 }
 
@@ -180,20 +184,20 @@ pub(super) fn labels(random: &mut Random, alphabet: &[(&str, &[&str])]) -> Optio
 }
 
 fn container(random: &mut Random, name: &str) -> Container {
-    let mut ports = Vec::new();
-    let mut names = BTreeSet::new();
+    let mut ports: Vec<ContainerPort> = Vec::new();
     for _ in 0..random.below(4) {
-        let (name, container_port, protocol) = *random.pick(&CONTAINER_PORTS);
+        let port = port(random);
         // The API server takes a name only once a container.
-        if name.is_none_or(|name| names.insert(name)) {
-            ports.push(ContainerPort {
-                name: name.map(str::to_string),
-                container_port,
-                protocol: protocol.map(str::to_string),
-            });
+        if port.name.is_none() || ports.iter().all(|other| other.name != port.name) {
+            ports.push(port);
         }
     }
     Container { name: name.to_string(), ports, restart_policy: None }
+}
+
+fn port(random: &mut Random) -> ContainerPort {
+    let (name, container_port, protocol) = *random.pick(&CONTAINER_PORTS);
+    ContainerPort { name: name.map(str::to_string), container_port, protocol: protocol.map(str::to_string) }
 }
 
 fn meta() -> ObjectMeta {

@@ -109,7 +109,7 @@ fn list<T>(
 
 fn peer(random: &mut Random) -> NetworkPolicyPeer {
     let mut peer = NetworkPolicyPeer { unknown: unknown(random), ..NetworkPolicyPeer::default() };
-    let kinds = if random.chance(INVALID) { 6 } else { 4 };
+    let kinds = if random.chance(2 * INVALID) { 6 } else { 4 };
     match random.below(kinds) {
         0 => peer.pod_selector = Some(selector(random, &POD_LABELS)),
         1 => peer.namespace_selector = Some(namespace_selector(random)),
@@ -167,9 +167,15 @@ fn requirement(random: &mut Random, alphabet: &[(&str, &[&str])]) -> LabelSelect
     } else if !random.chance(INVALID) {
         values.clear();
     }
+    let mut key = key.to_string();
+    if random.chance(INVALID) {
+        key = random.pick(&["", "-app", "a/b/c", "app\n"]).to_string();
+    } else if random.chance(INVALID) && operator.ends_with("In") {
+        values.push(random.pick(&["two words", "\"quoted\"", "-web"]).to_string());
+    }
     let operator = if random.chance(INVALID) { "Equals" } else { operator };
     let values = (!values.is_empty() || random.chance(30)).then_some(values);
-    LabelSelectorRequirement { key: key.to_string(), operator: operator.to_string(), values }
+    LabelSelectorRequirement { key, operator: operator.to_string(), values }
 }
 
 fn ip_block(random: &mut Random) -> IpBlock {
@@ -226,7 +232,7 @@ fn port(random: &mut Random) -> NetworkPolicyPort {
             port.end_port = Some(last);
         }
     }
-    if random.chance(INVALID) {
+    if random.chance(2 * INVALID) {
         spoil(random, &mut port);
     }
     port
@@ -234,8 +240,8 @@ fn port(random: &mut Random) -> NetworkPolicyPort {
 
 /// Makes one thing about the port wrong.
 fn spoil(random: &mut Random, port: &mut NetworkPolicyPort) {
-    match random.below(8) {
-        0 => port.port = Some(IntOrString::Int(0)),
+    match random.below(10) {
+        0 => (port.port, port.end_port) = (Some(IntOrString::Int(0)), Some(9090)),
         1 => port.port = Some(IntOrString::Int(70_000)),
         2 => port.port = Some(IntOrString::Int(-80)),
         3 => (port.port, port.end_port) = (Some(IntOrString::Int(443)), Some(80)),
