@@ -9,27 +9,31 @@ mod pod;
 pub use network_policy::*;
 pub use pod::*;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// ObjectMeta: who an object is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectMeta {
     /// The object's name.
     pub name: String,
     /// Its namespace; absent for a Namespace, and for a manifest that means `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Set once deletion began; the object lives on until its finalizers are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
     /// The object's identity over time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
 }
 
 /// A v1 Namespace.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Namespace {
     /// Who it is.
@@ -39,15 +43,16 @@ pub struct Namespace {
 }
 
 /// NamespaceStatus.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NamespaceStatus {
     /// `Active` or `Terminating`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
 }
 
 /// A port or target that the API writes as a number or as a name (intstr.IntOrString).
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum IntOrString {
     /// A number. Wider than a port, so that 70000 can be read and then refused by name.

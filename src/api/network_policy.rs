@@ -1,12 +1,12 @@
 //! networking.k8s.io/v1 NetworkPolicy. Absent and empty differ in this API, so lists that may be absent are `Option`.
 
 use super::{IntOrString, ObjectMeta};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A networking.k8s.io/v1 NetworkPolicy.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicy {
     /// Who it is.
@@ -16,103 +16,119 @@ pub struct NetworkPolicy {
 }
 
 /// NetworkPolicySpec.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicySpec {
     /// Which pods of the policy's namespace it applies to; empty selects all.
     pub pod_selector: LabelSelector,
     /// Who may reach them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Vec<NetworkPolicyIngressRule>>,
     /// Whom they may reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<NetworkPolicyEgressRule>>,
     /// `Ingress`, `Egress` or both.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_types: Option<Vec<String>>,
 }
 
 /// NetworkPolicyIngressRule.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicyIngressRule {
     /// Sources; absent or empty means every source.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<NetworkPolicyPeer>>,
     /// Ports; absent or empty means every port.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<NetworkPolicyPort>>,
     /// Keys this version of the API does not have: the rule isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// NetworkPolicyEgressRule.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicyEgressRule {
     /// Destinations; absent or empty means every destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Vec<NetworkPolicyPeer>>,
     /// Ports; absent or empty means every port.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<NetworkPolicyPort>>,
     /// Keys this version of the API does not have: the rule isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// NetworkPolicyPeer.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicyPeer {
     /// Pods by label, in the policy's namespace or those `namespaceSelector` selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
     /// Namespaces by label.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Addresses; excludes the selectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_block: Option<IpBlock>,
     /// Keys this version of the API does not have: the peer isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// IPBlock.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IpBlock {
     /// The prefix, such as `192.168.1.0/24`.
     pub cidr: String,
     /// Prefixes inside `cidr` that the block leaves out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub except: Option<Vec<String>>,
     /// Keys this version of the API does not have: the block isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// NetworkPolicyPort.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicyPort {
     /// `TCP` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// A number or a container port's name; absent means every port of the protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<IntOrString>,
     /// The last port of a range that begins at a numeric `port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub end_port: Option<i64>,
     /// Keys this version of the API does not have: the port isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// metav1.LabelSelector.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LabelSelector {
     /// Labels that must all be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// Requirements that must all hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub match_expressions: Option<Vec<LabelSelectorRequirement>>,
     /// Keys this version of the API does not have: the selector isn't understood.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub unknown: Unknown,
 }
 
 /// metav1.LabelSelectorRequirement.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LabelSelectorRequirement {
     /// The label's key.
@@ -120,6 +136,7 @@ pub struct LabelSelectorRequirement {
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
     /// Values for `In` and `NotIn`; none for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<String>>,
 }
 

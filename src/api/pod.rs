@@ -1,10 +1,10 @@
 //! v1 Pod.
 
 use super::ObjectMeta;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A v1 Pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
     /// Who it is.
@@ -16,12 +16,14 @@ pub struct Pod {
 }
 
 /// PodSpec.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     /// The node the scheduler chose; decides what is local.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// Whether the pod shares its node's network, and so has no address of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_network: Option<bool>,
     /// The containers.
     pub containers: Vec<Container>,
@@ -30,7 +32,7 @@ pub struct PodSpec {
 }
 
 /// Container.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
     /// Its name in the pod.
@@ -38,29 +40,34 @@ pub struct Container {
     /// Declared ports.
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<String>,
 }
 
 /// ContainerPort.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
     /// What a policy may call the port.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The port number, 1 to 65535.
     pub container_port: i64,
     /// `TCP` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }
 
 /// PodStatus.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The first of the pod's addresses.
     #[serde(rename = "podIP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
     /// All of its addresses, at most one a family.
     #[serde(rename = "podIPs")]
@@ -68,7 +75,7 @@ pub struct PodStatus {
 }
 
 /// PodIP.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PodIp {
     /// The address.

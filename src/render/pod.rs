@@ -50,10 +50,15 @@ pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
         Family::V4 => RejectWith::IcmpPortUnreachable,
         Family::V6 => RejectWith::Icmp6PortUnreachable,
     };
-    let reset = Rule::new(Target::Reject(RejectWith::TcpReset)).protocol(Layer4::Transport(Protocol::Tcp));
+    let tcp = |with| Rule::new(Target::Reject(with)).protocol(Layer4::Transport(Protocol::Tcp));
+    // The kernel sends a bridged packet's reset past conntrack (nf_send_reset), so a client that dialled a Service
+    // would not know it as the answer to its own packet. ICMP errors are translated.
+    let dialled_a_service =
+        tcp(unreachable).matching(Match::Bridged(true)).matching(Match::ConnectionState(vec![State::Dnat]));
+    let reset = tcp(RejectWith::TcpReset);
     let reject = Rule::new(Target::Reject(unreachable));
     match options.deny {
-        Deny::Reject => vec![reset, reject],
+        Deny::Reject => vec![dialled_a_service, reset, reject],
         Deny::RejectIcmp => vec![reject],
         Deny::Drop => vec![Rule::new(Target::Drop)],
     }

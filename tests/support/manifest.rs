@@ -33,6 +33,23 @@ pub fn parse(text: &str) -> Result<World, String> {
     Ok(world)
 }
 
+/// Writes a world as manifests: a stream of JSON documents, which YAML can read.
+pub fn write(world: &World) -> String {
+    let object = |version: &str, kind: &str, body: serde_json::Result<serde_json::Value>| {
+        let mut object = body.expect("the API's shapes are JSON");
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
+        object
+    };
+    let namespaces = world.namespaces.iter().map(|it| object("v1", "Namespace", serde_json::to_value(it)));
+    let pods = world.pods.iter().map(|it| object("v1", "Pod", serde_json::to_value(it)));
+    let policies = world
+        .policies
+        .iter()
+        .map(|it| object("networking.k8s.io/v1", "NetworkPolicy", serde_json::to_value(it)));
+    namespaces.chain(pods).chain(policies).map(|object| format!("---\n{object}\n")).collect()
+}
+
 fn shape<T: DeserializeOwned>(object: Value) -> Result<T, String> {
     serde_yaml_ng::from_value(object).map_err(|error| error.to_string())
 }

@@ -211,7 +211,7 @@ fn layer4(word: &str) -> Option<Layer4> {
 }
 
 fn state(word: &str) -> Option<State> {
-    [State::Invalid, State::New, State::Related, State::Established, State::Untracked]
+    [State::Invalid, State::New, State::Related, State::Established, State::Untracked, State::Dnat]
         .into_iter()
         .find(|state| state.to_string() == word)
 }
@@ -264,6 +264,7 @@ mod tests {
             "-m mark --mark 0x10000/0x10000 -j RETURN",
             "-m limit --limit 10/sec -j NFLOG --nflog-group 101",
             "-p tcp -j REJECT --reject-with tcp-reset",
+            "-p tcp -m physdev --physdev-is-bridged -m conntrack --ctstate DNAT -j REJECT --reject-with icmp-port-unreachable",
             "-j REJECT --reject-with icmp-port-unreachable",
             "-j REJECT --reject-with icmp6-port-unreachable",
             "-p tcp -m multiport --dports 80,443,1000:2000 -j DROP",

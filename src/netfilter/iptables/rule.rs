@@ -93,6 +93,8 @@ pub enum State {
     Established,
     /// Not tracked, as IPv6 neighbour discovery is.
     Untracked,
+    /// Dialled at another address than it goes to. Stands beside the others.
+    Dnat,
 }
 
 /// Which addresses of a packet a set is asked about.

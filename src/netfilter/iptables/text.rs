@@ -51,6 +51,7 @@ impl fmt::Display for State {
             State::Related => "RELATED",
             State::Established => "ESTABLISHED",
             State::Untracked => "UNTRACKED",
+            State::Dnat => "DNAT",
         })
     }
 }

@@ -1,0 +1,83 @@
+//! A sample of the random worlds, measured with real packets: real controllers, real kernel, real TCP and UDP.
+
+use bridgewarden::explain::oracle::{End, Verdict, World, decide};
+use bridgewarden::model::PodKey;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::{Endpoint, Probe};
+use std::path::Path;
+use support::field::{Asked, BACKENDS, Field};
+use support::worlds;
+
+/// How many worlds; every second one on iptables-legacy.
+const WORLDS: usize = 100;
+
+#[test]
+fn kernel_does_what_the_api_says_in_random_worlds() {
+    assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
+    let (mut measured, mut tried, mut refused) = (0, 0, 0);
+    // Keys of an API yet to come cannot be written in a manifest; such worlds are judged by trace.
+    let worlds = (0..).map(|seed| (seed, worlds::world(seed))).filter(|(_, world)| {
+        support::manifest::parse(&support::manifest::write(world)).as_ref() == Ok(world)
+    });
+    for (seed, world) in worlds.take(WORLDS) {
+        let asked = asked(seed, &world);
+        measured += 1;
+        tried += asked.len();
+        refused += asked.iter().filter(|asked| !asked.open).count();
+        let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("world-{seed}"));
+        let manifests = here.join("world.yaml");
+        std::fs::create_dir_all(&here).expect("a directory of our own");
+        std::fs::write(&manifests, support::manifest::write(&world)).expect("the world is written");
+        let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
+        let mut field = Field::build("world", &world, program, &here).expect("the network stands");
+        let backend = BACKENDS[(seed % 2) as usize];
+        field.start(&manifests, backend, &[]).expect("the controllers start");
+        field.settle(&asked).unwrap_or_else(|error| panic!("world {seed} on {backend}: {error}"));
+        std::fs::remove_dir_all(&here).expect("our own directory goes");
+    }
+    assert_eq!(measured, WORLDS);
+    assert!(refused * 5 > tried, "only {refused} of {tried} connections are refused");
+}
+
+/// Every pod's declared ports, from every pod, node and the outside, with what the API says of each.
+fn asked(seed: u64, world: &World) -> Vec<Asked> {
+    let flows = worlds::flows(world).into_iter().filter(|flow| flow.protocol != Protocol::Sctp);
+    let mut asked = Vec::new();
+    for flow in flows {
+        let End::Pod(to) = flow.destination else { continue };
+        let pod = &world.pods[to];
+        let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+        let declares = containers.flat_map(|container| &container.ports).any(|port| {
+            port.container_port == i64::from(flow.port)
+                && port.protocol.as_deref().unwrap_or("TCP") == flow.protocol.to_string()
+        });
+        let from = match &flow.source {
+            End::Pod(from) => pod_endpoint(world, *from),
+            End::Node { name, .. } => Endpoint::node(name),
+            End::Address(address) if address.to_string().ends_with("10") => Endpoint::Outside,
+            End::Address(_) => continue,
+        };
+        let Some(address) = address(world, to, &flow) else { continue };
+        if declares {
+            let open = decide(world, &flow).expect("flows worth probing are possible") == Verdict::Allowed;
+            let probe = Probe::new(from, address, flow.protocol, flow.port);
+            asked.push(Asked { place: format!("world {seed}"), probe, open });
+        }
+    }
+    asked
+}
+
+fn pod_endpoint(world: &World, index: usize) -> Endpoint {
+    let metadata = &world.pods[index].metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    Endpoint::Pod(PodKey::new(namespace, &metadata.name))
+}
+
+fn address(
+    world: &World,
+    index: usize,
+    flow: &bridgewarden::explain::oracle::Flow,
+) -> Option<std::net::IpAddr> {
+    let mut addresses = world.pods[index].status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
+    addresses.find(|address| bridgewarden::net::Family::of(*address) == flow.family)
+}
