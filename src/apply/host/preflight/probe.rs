@@ -12,15 +12,16 @@ use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Kind, Set, Type};
 use std::collections::BTreeSet;
 
-/// The name of the scratch chain and of the scratch set. It is one of ours, should a crash leave it behind.
-const SCRATCH: &str = "KUBE-NWPLCY-PREFLIGHT";
+/// The name of the scratch chain and of the scratch set. By its prefix it is none that the controller owns, which would
+/// remove it while it is tried. The next check takes over what a crash leaves behind.
+const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
 
 /// A kernel module and a rule that needs it.
 type Probe = (&'static str, &'static str);
 
 const PROBES: [Probe; 18] = [
     ("xt_conntrack", "-m conntrack --ctstate INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED -j RETURN"),
-    ("xt_set", "-m set --match-set KUBE-NWPLCY-PREFLIGHT src -j RETURN"),
+    ("xt_set", "-m set --match-set BRIDGEWARDEN-PREFLIGHT src -j RETURN"),
     ("xt_physdev", "-m physdev --physdev-is-bridged -j RETURN"),
     ("xt_physdev", "-m physdev ! --physdev-is-bridged -j RETURN"),
     ("xt_mark", "-m mark --mark 0x1/0x1 -j RETURN"),
@@ -144,9 +145,9 @@ mod tests {
         assert!(ChainName::new(SCRATCH).is_some());
         assert_eq!(
             scratch_text(&PROBES_V4[..1]),
-            "*filter\n:KUBE-NWPLCY-PREFLIGHT - [0:0]\n\
-             -A KUBE-NWPLCY-PREFLIGHT -p tcp -j REJECT --reject-with tcp-reset\nCOMMIT\n\
-             *filter\n:KUBE-NWPLCY-PREFLIGHT - [0:0]\n-X KUBE-NWPLCY-PREFLIGHT\nCOMMIT\n"
+            "*filter\n:BRIDGEWARDEN-PREFLIGHT - [0:0]\n\
+             -A BRIDGEWARDEN-PREFLIGHT -p tcp -j REJECT --reject-with tcp-reset\nCOMMIT\n\
+             *filter\n:BRIDGEWARDEN-PREFLIGHT - [0:0]\n-X BRIDGEWARDEN-PREFLIGHT\nCOMMIT\n"
         );
     }
 }
