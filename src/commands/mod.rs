@@ -1,6 +1,7 @@
 //! What a person can ask for on the command line. The only room that prints, and that decides exit codes.
 
 mod cleanup;
+mod demo;
 mod flags;
 mod preflight;
 mod render;
@@ -27,6 +28,8 @@ enum Command {
     Preflight(preflight::Preflight),
     /// Removes all that Bridgewarden put into this node's kernel, and only that.
     Cleanup(cleanup::Cleanup),
+    /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
+    Demo(demo::Demo),
 }
 
 /// Does what was asked for.
@@ -38,6 +41,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
+        Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
     };
     done.unwrap_or_else(|error| {
         use std::io::Write;

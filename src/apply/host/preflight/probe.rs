@@ -12,8 +12,8 @@ use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Kind, Set, Type};
 use std::collections::BTreeSet;
 
-/// The name of the scratch chain and of the scratch set. It has none of our prefixes: a controller that reads the
-/// kernel meanwhile must not take it for something left over.
+/// The name of the scratch chain and of the scratch set. By its prefix it is none that the controller owns, which would
+/// remove it while it is tried. The next check takes over what a crash leaves behind.
 const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
 
 /// A kernel module and a rule that needs it.

@@ -1,0 +1,238 @@
+//! `bridgewarden demo`: the whole of it on this host, in namespaces of its own: a network, the real controllers, and
+//! every connection measured against what the policies say.
+
+mod cast;
+mod change;
+mod daemon;
+mod latency;
+mod leftover;
+mod matrix;
+mod measure;
+mod question;
+mod shop;
+mod show;
+mod stage;
+mod stay;
+mod stop;
+mod workplace;
+
+use super::flags::Backend;
+use crate::apply::host::Variant;
+use crate::explain::oracle::World;
+use crate::net::Family;
+use crate::observe::LogFormat;
+use crate::source::{Manifests, read_manifests};
+use anyhow::{Context, Result, bail};
+use cast::Cast;
+use clap::Args;
+use latency::Trial;
+use leftover::{Claim, sweep};
+use matrix::Paint;
+use question::Finding;
+use show::{Show, Sights, mismatches};
+use stage::Stage;
+use stay::Known;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use stop::{Stop, Stopped};
+use workplace::{Texts, Workplace};
+
+/// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON; without it, a small shop
+    #[arg(value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// Measure once, remove everything and end; the exit code is 0 only if everything is as expected
+    #[arg(long)]
+    once: bool,
+    /// The name of this demo, in those of its namespaces: bw-ID-…
+    #[arg(long, value_name = "ID", default_value = "demo", value_parser = id)]
+    id: String,
+    /// How the controllers speak to the kernel
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+}
+
+/// What was found out before anybody was asked to look around.
+struct Seen {
+    variant: Variant,
+    findings: Vec<Finding>,
+    all_is_well: bool,
+}
+
+impl Demo {
+    /// Exit code 1 when something that was measured is not as expected.
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("demo makes network namespaces of its own, which needs root. Try: sudo bridgewarden demo");
+        }
+        crate::observe::init(LogFormat::Text, "bridgewarden=warn")?;
+        let colour =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        let mut show = Show::new(out, if colour { Paint::Colour } else { Paint::Plain });
+        let stop = Stop::listen()?;
+        let _claim = Claim::take(&self.id)?;
+        match sweep(&self.id).context("cannot remove what an earlier demo left")? {
+            0 => {}
+            left => show.tell("swept", &format!("{left} namespaces that an earlier demo left"))?,
+        }
+        let workplace = Workplace::create()?;
+        let directory = match &self.manifests {
+            Some(directory) => directory.clone(),
+            None => workplace.lay_out_shop()?,
+        };
+        let manifests = read_manifests(&directory)
+            .map_err(|error| anyhow::anyhow!("cannot read {}:\n{error}", directory.display()))?;
+        let texts = Texts::read(&directory)?;
+        workplace.publish(&texts)?;
+        self.introduce(&directory, &manifests, &mut show)?;
+        let cast = Cast::of(&manifests);
+        introduce_cast(&cast, &mut show)?;
+        if cast.places.is_empty() {
+            bail!("there is no pod to measure in {}", directory.display());
+        }
+
+        let mut stage = Stage::build(&self.id, &cast, workplace)?;
+        let done = self.perform(&mut stage, &directory, texts, &cast, &mut show, &stop);
+        let removed = stage.remove();
+        if removed.is_ok() {
+            // Nobody may be listening any more.
+            show.tell("removed", "all controllers, namespaces and files of this demo").ok();
+        }
+        removed?;
+        match done {
+            Err(error) if !self.once && error.is::<Stopped>() => Ok(ExitCode::SUCCESS),
+            done => done,
+        }
+    }
+
+    /// All that happens between building the network and removing it.
+    fn perform<W: Write>(
+        &self,
+        stage: &mut Stage,
+        directory: &Path,
+        texts: Texts,
+        cast: &Cast,
+        show: &mut Show<'_, W>,
+        stop: &Stop,
+    ) -> Result<ExitCode> {
+        let Seen { variant, findings, all_is_well } = self.measure(stage, cast, show, stop)?;
+        if self.once {
+            return Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
+        let Some(node) = stage.nodes().first() else { bail!("there is no node") };
+        let sights = Sights {
+            playground: &stage.playground,
+            node,
+            save: variant.save(Family::V4),
+            http: daemon::HTTP.to_string(),
+            directory,
+            findings: &findings,
+        };
+        show.look_around(&sights.commands())?;
+        show.tell("staying", &format!("edit {} and see; Ctrl-C ends", directory.display()))?;
+        stay::stay(stage, directory, Known { texts, findings, problem: None }, show, stop)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn measure<W: Write>(
+        &self,
+        stage: &mut Stage,
+        cast: &Cast,
+        show: &mut Show<'_, W>,
+        stop: &Stop,
+    ) -> Result<Seen> {
+        stop.check()?;
+        let started = Instant::now();
+        let lawless = World { policies: Vec::new(), ..cast.world.clone() };
+        let control = stage.measure(&stage.questions(&lawless)?, stop)?;
+        let wrong = mismatches(&control);
+        if !wrong.is_empty() {
+            bail!(
+                "without any policy {} of {} connections are not open, so that nothing can be measured here:\n{}",
+                wrong.len(),
+                control.len(),
+                wrong.join("\n")
+            );
+        }
+        let milliseconds = started.elapsed().as_millis();
+        let open =
+            format!("{} connections, all open without a controller ({milliseconds} ms)", control.len());
+        show.tell("control", &open)?;
+
+        let (name, variant) = self.variant(stage)?;
+        let started = Instant::now();
+        stage.start_controllers(name, stop)?;
+        let (nodes, milliseconds) = (stage.nodes().join(" and "), started.elapsed().as_millis());
+        let ready = format!("`bridgewarden run --backend {name}` is ready on {nodes} ({milliseconds} ms)");
+        show.tell("controllers", &ready)?;
+
+        let findings = stage.measure(&stage.questions(&cast.world)?, stop)?;
+        show.matrix(&findings)?;
+        show.result(&findings)?;
+        let mut all_is_well = mismatches(&findings).is_empty();
+        match Trial::choose(cast, &findings) {
+            Some(trial) => match trial.run(&stage.playground, &stage.workplace, stop)? {
+                Ok(latency) => show.tell("latency", &latency.to_string())?,
+                Err(late) => {
+                    all_is_well = false;
+                    show.tell("latency", &format!("! {late}"))?;
+                }
+            },
+            None => {
+                show.tell("latency", "not measured: no open TCP connection that one more policy would end")?
+            }
+        }
+        Ok(Seen { variant, findings, all_is_well })
+    }
+
+    /// The backend in the words of `run`, and the iptables it means.
+    fn variant(&self, stage: &Stage) -> Result<(&'static str, Variant)> {
+        let node = stage.nodes().first().and_then(|node| stage.playground.node_namespace(node));
+        let variant = node.context("there is no node")?.enter(|| self.backend.variant())?;
+        let name = match variant {
+            Variant::Nft => "iptables-nft",
+            Variant::Legacy => "iptables-legacy",
+        };
+        Ok((name, variant))
+    }
+
+    fn introduce<W: Write>(
+        &self,
+        directory: &Path,
+        manifests: &Manifests,
+        show: &mut Show<'_, W>,
+    ) -> Result<()> {
+        let (pods, policies) = (manifests.pods.len(), manifests.policies.len());
+        let shop =
+            if self.manifests.is_none() { " (the shop; yours to edit, removed at the end)" } else { "" };
+        show.tell("manifests", &format!("{}{shop}", directory.display()))?;
+        show.tell("", &format!("{pods} pods, {policies} policies"))?;
+        for refused in &manifests.refused {
+            show.tell("warning", &refused.to_string())?;
+        }
+        for (kind, count) in &manifests.skipped {
+            show.tell("left out", &format!("{count} of kind {kind}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn introduce_cast<W: Write>(cast: &Cast, show: &mut Show<'_, W>) -> Result<()> {
+    for (pod, reason) in &cast.absent {
+        show.tell("left out", &format!("pod {pod}: {reason}"))?;
+    }
+    if cast.sctp_ports > 0 {
+        show.tell("left out", &format!("{} SCTP ports: only TCP and UDP are measured", cast.sctp_ports))?;
+    }
+    Ok(())
+}
+
+fn id(text: &str) -> Result<String, String> {
+    let fits = (1..=12).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    fits.then(|| text.to_owned()).ok_or_else(|| "use 1 to 12 lower-case letters and digits".to_owned())
+}

@@ -1,0 +1,91 @@
+//! Being told to stop, and waiting for either that or an edit.
+
+use crate::source::DirectoryWatch;
+use anyhow::{Context, Result};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Somebody asked for the end (SIGINT, SIGTERM or SIGHUP).
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {0}")]
+pub(super) struct Stopped(&'static str);
+
+/// Listens for signals from the moment it is made.
+pub(super) struct Stop {
+    runtime: Runtime,
+    told: watch::Receiver<Option<&'static str>>,
+}
+
+impl Stop {
+    /// Begins to listen.
+    pub(super) fn listen() -> Result<Stop> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let (tell, told) = watch::channel(None);
+        let guard = runtime.enter();
+        for (kind, name) in [
+            (SignalKind::interrupt(), "SIGINT"),
+            (SignalKind::terminate(), "SIGTERM"),
+            (SignalKind::hangup(), "SIGHUP"),
+        ] {
+            let mut signals = signal(kind).with_context(|| format!("cannot listen for {name}"))?;
+            let tell = tell.clone();
+            runtime.spawn(async move {
+                while signals.recv().await.is_some() {
+                    tell.send_replace(Some(name));
+                }
+            });
+        }
+        drop(guard);
+        Ok(Stop { runtime, told })
+    }
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// [`Stopped`] once a signal has come.
+    pub(super) fn check(&self) -> Result<(), Stopped> {
+        self.told.borrow().map_or(Ok(()), |name| Err(Stopped(name)))
+    }
+
+    /// Sleeps, for a moment only.
+    ///
+    /// # Errors
+    /// [`Stopped`] once a signal has come.
+    pub(super) fn sleep(&self, moment: Duration) -> Result<(), Stopped> {
+        self.check()?;
+        std::thread::sleep(moment);
+        self.check()
+    }
+
+    /// Begins to watch a directory, for [`Stop::wait_for_edit`].
+    ///
+    /// # Errors
+    /// The kernel gives no watch.
+    pub(super) fn watch(&self, directory: &std::path::Path) -> Result<DirectoryWatch> {
+        let _guard = self.runtime.enter();
+        DirectoryWatch::new(directory).with_context(|| format!("cannot watch {}", directory.display()))
+    }
+
+    /// Waits until the directory has changed.
+    ///
+    /// # Errors
+    /// [`Stopped`] once a signal has come; or the watch has ended.
+    pub(super) fn wait_for_edit(&self, watch: &mut DirectoryWatch) -> Result<()> {
+        let mut told = self.told.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = told.wait_for(Option::is_some) => {}
+                changed = watch.changed() => changed.context("cannot watch the directory any longer")?,
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(self.check()?)
+    }
+}

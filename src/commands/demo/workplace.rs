@@ -1,0 +1,199 @@
+//! The demo's files: a directory of its own, in it the manifests that the controllers read, and their logs.
+
+use super::shop::SHOP;
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How deeply directories may nest, as for the source that reads them.
+const MAX_DEPTH: usize = 16;
+
+/// A fresh directory that only we can read. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Workplace {
+    root: PathBuf,
+}
+
+impl Workplace {
+    /// Makes the directory.
+    pub(super) fn create() -> Result<Workplace> {
+        let template = std::env::temp_dir().join("bridgewarden-demo-XXXXXX");
+        let root = nix::unistd::mkdtemp(&template)
+            .with_context(|| format!("cannot make a directory {}", template.display()))?;
+        let workplace = Workplace { root };
+        fs::create_dir(workplace.manifests()).context("cannot make a directory for the manifests")?;
+        Ok(workplace)
+    }
+
+    /// Writes the example down, to be edited, and tells where.
+    pub(super) fn lay_out_shop(&self) -> Result<PathBuf> {
+        let shop = self.root.join("shop");
+        fs::create_dir(&shop).with_context(|| format!("cannot make {}", shop.display()))?;
+        for (name, text) in SHOP {
+            let path = shop.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(shop)
+    }
+
+    /// The directory that the controllers read.
+    pub(super) fn manifests(&self) -> PathBuf {
+        self.root.join("in-force")
+    }
+
+    /// The log of a node's controller; `number` tells nodes apart whose names are no file names.
+    pub(super) fn log(&self, number: usize) -> PathBuf {
+        self.root.join(format!("controller-{number}.log"))
+    }
+
+    /// Gives the controllers exactly these manifests, each file at once. Files that are the same stay untouched.
+    pub(super) fn publish(&self, texts: &Texts) -> Result<()> {
+        let there = Texts::read(&self.manifests())?;
+        for (name, text) in &texts.0 {
+            if there.0.get(name) != Some(text) {
+                self.publish_file(name, text)?;
+            }
+        }
+        there.0.keys().filter(|name| !texts.0.contains_key(*name)).try_for_each(|name| self.withdraw(name))
+    }
+
+    /// Gives the controllers one more manifest, or another text of it, at once.
+    pub(super) fn publish_file(&self, name: &Path, text: &[u8]) -> Result<()> {
+        let path = self.manifests().join(name);
+        let beside = path.with_file_name(".beside");
+        let write = || {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(&beside, text)?;
+            fs::rename(&beside, &path)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Takes a manifest away from the controllers.
+    pub(super) fn withdraw(&self, name: &Path) -> Result<()> {
+        let path = self.manifests().join(name);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.root) {
+            tracing::warn!(%error, directory = %self.root.display(), "a directory is left");
+        }
+    }
+}
+
+/// The files of a directory that are manifests, by their path in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Texts(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Texts {
+    /// Reads a directory and what is below it, or a single file.
+    pub(super) fn read(root: &Path) -> Result<Texts> {
+        let mut texts = Texts::default();
+        let mut entered = BTreeSet::new();
+        texts
+            .enter(root, Path::new(""), MAX_DEPTH, &mut entered)
+            .with_context(|| format!("cannot read {}", root.display()))?;
+        Ok(texts)
+    }
+
+    fn enter(
+        &mut self,
+        path: &Path,
+        name: &Path,
+        depth: usize,
+        entered: &mut BTreeSet<(u64, u64)>,
+    ) -> io::Result<()> {
+        let metadata = fs::metadata(path)?;
+        if metadata.is_file() {
+            // A single file is read whatever it is called, but the controllers' directory has rules.
+            let single = || Path::new(if is_json(path) { "manifest.json" } else { "manifest.yaml" });
+            let name = if name.as_os_str().is_empty() { single() } else { name };
+            if is_manifest(name) {
+                self.0.insert(name.to_owned(), fs::read(path)?);
+            }
+            return Ok(());
+        }
+        if !metadata.is_dir() || depth == 0 || !entered.insert((metadata.dev(), metadata.ino())) {
+            return Ok(());
+        }
+        let mut entries = fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        entries.sort();
+        for entry in entries.iter().filter(|entry| !entry.as_bytes().starts_with(b".")) {
+            match self.enter(&path.join(entry), &name.join(entry), depth - 1, entered) {
+                // Gone since it was listed, or a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| matches!(extension.as_bytes(), b"yaml" | b"yml" | b"json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::read_manifests;
+
+    #[test]
+    fn shop_is_laid_out_and_published_whole() {
+        let workplace = Workplace::create().unwrap();
+        let shop = workplace.lay_out_shop().unwrap();
+        workplace.publish(&Texts::read(&shop).unwrap()).unwrap();
+        let (written, published) =
+            (read_manifests(&shop).unwrap(), read_manifests(&workplace.manifests()).unwrap());
+        assert_eq!(written.changes(), published.changes());
+        assert!(!published.policies.is_empty());
+    }
+
+    #[test]
+    fn publishing_again_removes_what_is_gone_and_leaves_what_is_the_same() {
+        let workplace = Workplace::create().unwrap();
+        let texts = |names: &[&str]| Texts(names.iter().map(|name| (name.into(), b"# a".to_vec())).collect());
+        workplace.publish(&texts(&["a.yaml", "below/b.yml"])).unwrap();
+        let kept = fs::metadata(workplace.manifests().join("a.yaml")).unwrap().ino();
+        workplace.publish(&texts(&["a.yaml", "c.json"])).unwrap();
+        assert_eq!(Texts::read(&workplace.manifests()).unwrap(), texts(&["a.yaml", "c.json"]));
+        assert_eq!(fs::metadata(workplace.manifests().join("a.yaml")).unwrap().ino(), kept);
+    }
+
+    #[test]
+    fn hidden_files_and_others_are_no_manifests() {
+        let workplace = Workplace::create().unwrap();
+        let root = workplace.manifests();
+        for name in [".hidden.yaml", "notes.txt", "a.yaml"] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(".", root.join("again")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("b.yaml")).unwrap();
+        let texts = Texts::read(&root).unwrap();
+        assert_eq!(texts.0.keys().collect::<Vec<_>>(), [Path::new("a.yaml")]);
+        let single = Texts::read(&root.join("notes.txt")).unwrap();
+        assert_eq!(single.0.keys().collect::<Vec<_>>(), [Path::new("manifest.yaml")]);
+    }
+
+    #[test]
+    fn workplace_is_gone_when_dropped() {
+        let workplace = Workplace::create().unwrap();
+        let root = workplace.root.clone();
+        assert!(root.is_dir());
+        drop(workplace);
+        assert!(!root.exists());
+    }
+}
