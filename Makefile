@@ -1,0 +1,44 @@
+# Everything a person or a machine does here goes through this file; `make` lists it.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# Network namespaces need root; as root, nothing is put in front.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint fmt bless bench doc clean
+
+help: ## Lists what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Installs what building and running need: Debian's packages; checks for Rust
+	@scripts/setup
+
+build: setup ## Builds the release program: target/release/bridgewarden
+	$(CARGO) build --release --locked
+
+demo: build ## Shows policies holding between real pods on two nodes in network namespaces, and removes everything
+	$(SUDO) target/release/bridgewarden demo --once
+
+test: setup ## Runs every test, those on the real kernel included, in namespaces of their own
+	$(SUDO) $(CARGO) test --workspace --locked
+
+lint: ## Checks form and lints; warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Puts all code into form
+	$(CARGO) fmt --all
+
+bless: ## Rewrites golden rules and generated docs from the code; read the difference before you commit it
+	BLESS=1 $(CARGO) test --locked --test scenarios --test metrics_doc
+
+bench: setup ## Measures 10,000 pods and 1,000 policies from a directory
+	$(CARGO) build --release --locked --workspace
+	$(SUDO) target/release/bridgewarden-bench $(ARGS)
+
+doc: ## Builds the crate's pages
+	$(CARGO) doc --no-deps --locked
+
+clean: ## Removes what was built
+	$(CARGO) clean
