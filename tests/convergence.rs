@@ -3,8 +3,8 @@
 
 use bridgewarden::api::Pod;
 use bridgewarden::apply::{Fake, Kernel, Step};
-use bridgewarden::explain::oracle::{Flow, World};
-use bridgewarden::net::Family;
+use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::net::{Family, Protocol};
 use support::packets::Judge;
 use support::story_node::{Order, StoryNode, fact};
 use support::topology::NODES;
@@ -240,6 +240,58 @@ fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
         }
     }
     assert!(checked > 50_000, "only {checked} looks");
+}
+
+/// Two rules change places, and the apply is stopped after every step it has: never is a rule's port open to the other
+/// rule's peer.
+#[test]
+fn reordered_rules_never_pair_new_peers_with_old_ports() {
+    let read = |policy: &str| {
+        let pods = [("web", 10), ("one", 11), ("two", 12)].map(|(name, last)| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: n, name: {name}, labels: {{app: {name}}}}}\n\
+                 spec: {{nodeName: node-a}}\nstatus: {{podIPs: [{{ip: 10.244.1.{last}}}]}}\n"
+            )
+        });
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n";
+        support::manifest::parse(&format!("{namespace}{}---\n{policy}", pods.concat())).expect("it reads")
+    };
+    let rule = |app: &str, port: u16| {
+        format!("{{from: [{{podSelector: {{matchLabels: {{app: {app}}}}}}}], ports: [{{port: {port}}}]}}")
+    };
+    let policy = |first: String, second: String| {
+        read(&format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{namespace: n, name: p}}\n\
+             spec: {{podSelector: {{matchLabels: {{app: web}}}}, ingress: [{first}, {second}]}}\n"
+        ))
+    };
+    let old = policy(rule("one", 80), rule("two", 81));
+    let new = policy(rule("two", 81), rule("one", 80));
+    let mut node = StoryNode::start("node-a", &old, Order::Usual);
+    node.enforcer.apply(fact(&Change::Policy(new.policies[0].clone())));
+    let steps = node.enforcer.flush().steps;
+    assert!(!steps.is_empty());
+    let leak = |app: usize, port: u16| Flow {
+        source: End::Pod(app),
+        destination: End::Pod(0),
+        protocol: Protocol::Tcp,
+        port,
+        family: Family::V4,
+    };
+    for stop in 0..=steps.len() {
+        let mut node = node.clone();
+        node.commit(&steps[..stop]).expect("the kernel takes the steps");
+        assert_eq!(
+            allowed(&new, &node.kernel, &[leak(1, 81), leak(2, 80)]),
+            [false, false],
+            "after step {stop}"
+        );
+        assert_eq!(
+            allowed(&new, &node.kernel, &[leak(1, 80), leak(2, 81)]),
+            [true, true],
+            "after step {stop}"
+        );
+    }
 }
 
 fn sample(random: &mut Random, world: &World) -> Vec<Flow> {

@@ -434,6 +434,25 @@ fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
     });
 }
 
+/// What `render` prints is what `run` would write: a controller that finds it in the kernel has nothing to do.
+#[test]
+fn rendered_text_loads_and_is_what_a_controller_wants() {
+    let mut stage = Stage::set("render", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    let program = env!("CARGO_BIN_EXE_bridgewarden");
+    for node in ["node-a", "node-b"] {
+        let render = format!("{program} render {} --node-name {node} | sh -e", stage.manifests.display());
+        stage.field.run(node, &["sh", "-c", &render]).expect("the text loads");
+    }
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(stage.probe("web", WEB[0], Protocol::Tcp), Outcome::Open);
+    stage.start(&[]);
+    stage.enforces();
+    for node in ["node-a", "node-b"] {
+        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
+        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+    }
+}
+
 #[test]
 fn cleanup_leaves_the_host_as_it_was_found() {
     on_both(|backend, short| {

@@ -120,10 +120,7 @@ fn adopt_set(builder: &mut TransactionBuilder, name: &SetName, desired: &Desired
     let DesiredSet { set, role } = desired;
     match actual.sets.get(name) {
         None => builder.create_set(name.clone(), set.clone()),
-        Some(there) if there.kind != set.kind => {
-            builder.destroy_set(name.clone());
-            builder.create_set(name.clone(), set.clone());
-        }
+        Some(there) if there.kind != set.kind => builder.retype_set(name.clone(), set.clone()),
         Some(there) => {
             for element in there.elements.symmetric_difference(&set.elements) {
                 let comes = set.elements.contains(element);

@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// Collects edits in any order and puts them into the one order that never opens what both the old state and the
 /// new one refuse, wherever it stops:
 ///
-/// 1. sets that no rule knows yet are made and filled;
+/// 1. sets that no rule knows yet are made and filled, those in place with another type destroyed before;
 /// 2. addresses are added to sets that isolate: without a hook that changes nothing;
 /// 3. addresses leave the sets that allow: that can only refuse more;
 /// 4. the rules change, a family at a time, each in one transaction of the kernel;
@@ -20,6 +20,7 @@ use std::fmt::Write;
 /// 7. sets that no rule knows any more are destroyed.
 #[derive(Debug, Default)]
 pub(super) struct TransactionBuilder {
+    retyped: BTreeSet<SetName>,
     created: BTreeMap<SetName, Set>,
     replaced: BTreeMap<SetName, Set>,
     elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
@@ -42,6 +43,12 @@ struct Restore {
 
 impl TransactionBuilder {
     pub(super) fn create_set(&mut self, name: SetName, set: Set) {
+        self.created.insert(name, set);
+    }
+
+    /// Makes a set whose name one of another type has. Fails while a rule refers to that one.
+    pub(super) fn retype_set(&mut self, name: SetName, set: Set) {
+        self.retyped.insert(name.clone());
         self.created.insert(name, set);
     }
 
@@ -90,6 +97,7 @@ impl TransactionBuilder {
 
     pub(super) fn steps(self) -> Vec<Step> {
         let mut steps = Vec::new();
+        steps.extend(self.retyped.into_iter().map(Step::DestroySet));
         steps.extend(self.created.into_iter().map(|(name, set)| Step::CreateSet(name, set)));
         steps.extend(self.replaced.into_iter().map(|(name, set)| Step::ReplaceSet(name, set)));
         let add = |role: Role| {

@@ -16,6 +16,8 @@ use crate::model::Change;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use inventory::Elements;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -52,7 +54,10 @@ pub struct Controller {
     sync: u64,
     last_audit: Instant,
     auditing: bool,
+    /// Connections to cut next.
     cut: Vec<Connection>,
+    /// Addresses whose connections are still to be looked at, or being cut: kept until that ends well.
+    owed: BTreeSet<IpAddr>,
     /// Whether policies or rules changed since the last count.
     structure_changed: bool,
     /// Whether anything changed since the last count.
@@ -99,6 +104,7 @@ impl Controller {
             last_audit: Instant::now(),
             auditing: false,
             cut: Vec::new(),
+            owed: BTreeSet::new(),
             structure_changed: true,
             uncounted: true,
         }
@@ -172,7 +178,7 @@ impl Controller {
             let mark = self.enforcer.options().mark;
             return self.start(Work::Cut { connections, mark }, Stage::Cut, None);
         }
-        let idle = !self.enforcer.is_behind();
+        let idle = !self.enforcer.is_behind() && self.owed.is_empty();
         if idle && now.duration_since(self.last_audit) >= self.audit_every {
             self.auditing = true;
             self.enforcer.distrust();
@@ -203,10 +209,11 @@ impl Controller {
             self.elements.follow(step);
             self.structure_changed |= matches!(step, Step::Restore(..));
         }
-        let revoked = match self.enforcer.options().on_revoke {
-            OnRevoke::Cut => flush.revoked,
-            OnRevoke::Keep => Default::default(),
-        };
+        match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => self.owed.extend(flush.revoked),
+            OnRevoke::Keep => {}
+        }
+        let revoked = self.owed.clone();
         let seen = self.waiting.take();
         self.waiting_count = 0;
         self.start(Work::Commit { steps: flush.steps, revoked }, Stage::Commit, seen)
@@ -237,7 +244,7 @@ impl Controller {
         match returned.done {
             Ok(Done::Read(actual)) => *underway = self.adopt(&actual),
             Ok(Done::Committed { connections }) => self.committed(connections, seen, started),
-            Ok(Done::Cut) => {}
+            Ok(Done::Cut) => self.owed.clear(),
             Err(error) => self.failed(&error, seen),
         }
     }
@@ -273,6 +280,9 @@ impl Controller {
         self.health.set_check("sync", Ok(()));
         self.metrics.pending_changes(self.waiting_count);
         self.cut = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection)).collect();
+        if self.cut.is_empty() {
+            self.owed.clear();
+        }
         let structure = self.structure_changed;
         if structure {
             self.count();

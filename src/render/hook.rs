@@ -2,8 +2,8 @@
 
 use super::pod::{clear_mark, refusal, rejects};
 use super::{
-    Allowed, Names, OnRevoke, Options, PodToNode, forward_chain, hook_chain, input_chain, isolated_set,
-    output_chain, revoked_chain,
+    Allowed, Names, OnRevoke, Options, PodToNode, accept_chain, forward_chain, hook_chain, input_chain,
+    isolated_set, output_chain, revoked_chain,
 };
 use crate::compile::Plan;
 use crate::model::Direction;
@@ -35,12 +35,19 @@ pub(super) fn hooks(options: &Options) -> Vec<Hook> {
 
 /// The fixed chains whose content depends on the options alone.
 pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
-    let mut chains = Chains::from([(forward_chain(), forward(options, family)), (output_chain(), output())]);
+    let mut chains =
+        Chains::from([(forward_chain(), forward(options, family)), (output_chain(), output(options))]);
     match options.on_revoke {
         OnRevoke::Cut => {
             chains.insert(revoked_chain(), rejects(options, family));
         }
         OnRevoke::Keep => {}
+    }
+    match options.allowed {
+        Allowed::Return => {}
+        Allowed::Accept => {
+            chains.insert(accept_chain(), vec![clear_mark(options), Rule::new(Target::Accept)]);
+        }
     }
     match options.pod_to_node {
         PodToNode::Allow => {}
@@ -68,15 +75,7 @@ pub(super) fn dispatch(names: &mut Names, plan: &Plan, direction: Direction, fam
 }
 
 fn forward(options: &Options, family: Family) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    match options.on_revoke {
-        OnRevoke::Cut => {
-            let mark = Match::ConnectionMark { value: options.mark, mask: options.mark };
-            let revoked = Rule::new(Target::Jump(revoked_chain())).matching(mark);
-            rules.push(revoked.comment("connections that lost what allowed them"));
-        }
-        OnRevoke::Keep => {}
-    }
+    let mut rules = revoked(options);
     match options.allowed {
         Allowed::Return => {}
         Allowed::Accept => rules.extend(accept_established(family)),
@@ -87,25 +86,27 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
     for direction in Direction::BOTH {
         rules.push(gate(direction, family, hook_chain(direction)));
     }
-    rules.push(clear_mark(options));
     match options.allowed {
         Allowed::Return => {}
-        Allowed::Accept => rules.extend(Direction::BOTH.map(|direction| {
-            let rule =
-                Rule::new(Target::Accept).matching(isolated(direction, family, subject_side(direction)));
-            rule.comment("judged and allowed")
-        })),
+        Allowed::Accept => {
+            let judged = Match::Mark { value: options.mark, mask: options.mark };
+            let accept = Rule::new(Target::Jump(accept_chain())).matching(judged);
+            rules.push(accept.comment("judged and allowed"));
+        }
     }
+    rules.push(clear_mark(options));
     rules
 }
 
 /// Only packets that leave with somebody else's address: IPVS answers pods from here. The node's own are excused.
-fn output() -> Vec<Rule> {
-    vec![
+fn output(options: &Options) -> Vec<Rule> {
+    let mut rules = revoked(options);
+    rules.extend([
         Rule::new(Target::Return).matching(established()),
         Rule::new(Target::Return).matching(Match::SourceIsLocal(true)).comment("the node reaches its pods"),
         Rule::new(Target::Jump(forward_chain())),
-    ]
+    ]);
+    rules
 }
 
 fn input(options: &Options, family: Family) -> Vec<Rule> {
@@ -136,6 +137,18 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// Refuses the packets of connections that were cut, both ways, before anything excuses them.
+fn revoked(options: &Options) -> Vec<Rule> {
+    match options.on_revoke {
+        OnRevoke::Cut => {
+            let mark = Match::ConnectionMark { value: options.mark, mask: options.mark };
+            let revoked = Rule::new(Target::Jump(revoked_chain())).matching(mark);
+            vec![revoked.comment("connections that lost what allowed them")]
+        }
+        OnRevoke::Keep => Vec::new(),
+    }
 }
 
 fn established() -> Match {

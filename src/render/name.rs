@@ -192,6 +192,11 @@ pub fn revoked_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}REVOKED"))
 }
 
+/// The fixed chain that accepts what was judged and allowed.
+pub fn accept_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}ACCEPT"))
+}
+
 /// The fixed chain that finds the pod chain of an isolated address.
 pub fn hook_chain(direction: Direction) -> ChainName {
     chain(&format!("{POLICY_PREFIX}{}", direction_word(direction).to_uppercase()))

@@ -1,18 +1,18 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
+mod manifests;
+mod node_check;
+
 use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::host::Host;
-use crate::apply::host::preflight::{self, Missing, Wanted};
-use crate::controller::{Controller, Delivery, Enforcer};
+use crate::controller::{Controller, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
-use crate::source::{Directory, DirectoryWatch, Loaded};
 use anyhow::{Context, Result};
 use clap::Args;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -47,10 +47,6 @@ pub(super) struct Run {
 
 /// What readiness waits for.
 const CHECKS: [&str; 3] = ["manifests", "preflight", "sync"];
-/// How often the node is checked for what enforcement needs.
-const PREFLIGHT_EVERY: Duration = Duration::from_secs(1);
-/// How often it is checked whole, which starts programs, once all is well.
-const WHOLE_PREFLIGHT_EVERY: Duration = Duration::from_secs(600);
 
 impl Run {
     pub(super) fn execute(&self) -> Result<ExitCode> {
@@ -82,9 +78,12 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
         let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped)));
-        let preflight =
-            tokio::spawn(keep_checking(self.render.wanted(variant), metrics.clone(), health.clone()));
-        let source = deliver(self.manifests.clone(), outbox, metrics.clone(), health.clone());
+        let preflight = tokio::spawn(node_check::keep_checking(
+            self.render.wanted(variant),
+            metrics.clone(),
+            health.clone(),
+        ));
+        let source = manifests::deliver(self.manifests.clone(), outbox, metrics.clone(), health.clone());
         tracing::info!(
             node = self.node_name,
             manifests = %self.manifests.display(),
@@ -115,82 +114,4 @@ async fn stop_signal() -> Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
-}
-
-/// Reads the directory now and whenever it changes. Ends only with an error, or when nobody listens any more.
-async fn deliver(
-    manifests: PathBuf,
-    outbox: mpsc::Sender<Delivery>,
-    metrics: Metrics,
-    health: Health,
-) -> Result<()> {
-    let watched = || format!("cannot watch {} for changes", manifests.display());
-    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?;
-    let mut directory = Directory::new(&manifests);
-    let mut last_error = None;
-    loop {
-        let seen = Instant::now();
-        let looked = tokio::task::spawn_blocking(move || (directory.load(), directory)).await;
-        let (loaded, back) = looked.context("cannot read the manifests")?;
-        directory = back;
-        tell(&loaded, &mut last_error, &metrics, &health);
-        let delivery = Delivery { changes: loaded.changes, seen, complete: loaded.complete };
-        if outbox.send(delivery).await.is_err() {
-            return Ok(());
-        }
-        watch.changed().await.with_context(watched)?;
-    }
-}
-
-fn tell(loaded: &Loaded, last_error: &mut Option<String>, metrics: &Metrics, health: &Health) {
-    let error = loaded.error.as_ref().map(ToString::to_string);
-    metrics.manifest_errors(usize::from(error.is_some()));
-    if error != *last_error {
-        match &error {
-            Some(error) => {
-                tracing::error!(%error, "manifests cannot be read; their last good state stays in force")
-            }
-            None => tracing::info!("all manifests can be read again"),
-        }
-    }
-    health.set_check("manifests", error.clone().map_or(Ok(()), Err));
-    *last_error = error;
-}
-
-/// Checks the node at the start and while anything is missing; once all is there, only what others may undo.
-async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
-    let mut results: BTreeMap<&'static str, Result<String, Missing>> = BTreeMap::new();
-    let mut next_whole = Instant::now();
-    let mut told = String::new();
-    loop {
-        let whole = Instant::now() >= next_whole;
-        let asked = wanted.clone();
-        let look = move || if whole { preflight::check(&asked) } else { preflight::check_sysctls(&asked) };
-        let checks = tokio::task::spawn_blocking(look).await.unwrap_or_default();
-        results.extend(checks.into_iter().map(|check| (check.name, check.result)));
-        let missing = missing(&results);
-        for (name, result) in &results {
-            metrics.preflight(name, &result.as_ref().map(|_| ()));
-        }
-        if missing.is_empty() {
-            next_whole = Instant::now() + WHOLE_PREFLIGHT_EVERY;
-        } else if whole {
-            next_whole = Instant::now() + Duration::from_secs(10);
-        }
-        if missing != told {
-            match missing.is_empty() {
-                true => tracing::info!("the node has all that enforcement needs"),
-                false => tracing::error!(missing, "the node lacks what enforcement needs"),
-            }
-        }
-        health.set_check("preflight", if missing.is_empty() { Ok(()) } else { Err(missing.clone()) });
-        told = missing;
-        tokio::time::sleep(PREFLIGHT_EVERY).await;
-    }
-}
-
-fn missing(results: &BTreeMap<&'static str, Result<String, Missing>>) -> String {
-    let missing = results.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?)));
-    let told = missing.map(|(name, missing)| format!("{name}: {} (cure: {})", missing.problem, missing.cure));
-    told.collect::<Vec<_>>().join("; ")
 }

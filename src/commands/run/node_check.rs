@@ -1,0 +1,51 @@
+//! Whether the node has what enforcement needs, looked at for as long as the daemon runs.
+
+use crate::apply::host::preflight::{self, Missing, Wanted};
+use crate::observe::{Health, Metrics};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often what others may undo is looked at.
+const SYSCTLS_EVERY: Duration = Duration::from_secs(1);
+/// How often everything is looked at, which starts programs.
+const WHOLE_EVERY: Duration = Duration::from_secs(600);
+/// The same while something is missing.
+const WHOLE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Checks the node at the start and while anything is missing; once all is there, only what others may undo.
+pub(super) async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
+    let mut results: BTreeMap<&'static str, Result<String, Missing>> = BTreeMap::new();
+    let mut next_whole = Instant::now();
+    let mut told = String::new();
+    loop {
+        let whole = Instant::now() >= next_whole;
+        let asked = wanted.clone();
+        let look = move || if whole { preflight::check(&asked) } else { preflight::check_sysctls(&asked) };
+        let checks = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        results.extend(checks.into_iter().map(|check| (check.name, check.result)));
+        let missing = missing(&results);
+        for (name, result) in &results {
+            metrics.preflight(name, &result.as_ref().map(|_| ()));
+        }
+        if missing.is_empty() {
+            next_whole = Instant::now() + WHOLE_EVERY;
+        } else if whole {
+            next_whole = Instant::now() + WHOLE_AGAIN;
+        }
+        if missing != told {
+            match missing.is_empty() {
+                true => tracing::info!("the node has all that enforcement needs"),
+                false => tracing::error!(missing, "the node lacks what enforcement needs"),
+            }
+        }
+        health.set_check("preflight", if missing.is_empty() { Ok(()) } else { Err(missing.clone()) });
+        told = missing;
+        tokio::time::sleep(SYSCTLS_EVERY).await;
+    }
+}
+
+fn missing(results: &BTreeMap<&'static str, Result<String, Missing>>) -> String {
+    let missing = results.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?)));
+    let told = missing.map(|(name, missing)| format!("{name}: {} (cure: {})", missing.problem, missing.cure));
+    told.collect::<Vec<_>>().join("; ")
+}
