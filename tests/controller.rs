@@ -1,0 +1,242 @@
+//! The controller's loop on a kernel in memory: when it writes, what it does about failure, whom it keeps guarding.
+
+use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableText, Tally};
+use bridgewarden::compile::Flow;
+use bridgewarden::controller::{Controller, Delivery, Enforcer};
+use bridgewarden::model::{
+    Change, Labels, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey, Selector,
+};
+use bridgewarden::net::{Family, Protocol};
+use bridgewarden::netfilter::SetName;
+use bridgewarden::netfilter::ipset::Set;
+use bridgewarden::observe::{Health, Metrics};
+use bridgewarden::render::Options;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+const NODE: &str = "node-a";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A kernel that a test keeps its hands on while the controller has it.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    fake: Fake,
+    /// Refuses every step.
+    is_stubborn: bool,
+    live: Vec<Connection>,
+    condemned: Vec<Connection>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics with the kernel in its hands")
+    }
+}
+
+fn refused() -> KernelError {
+    KernelError::Netlink { act: "do anything", source: std::io::Error::other("told to fail") }
+}
+
+impl Kernel for Shared {
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        self.state().fake.read_table(family)
+    }
+
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        self.state().fake.read_sets(prefix)
+    }
+
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
+        let mut state = self.state();
+        if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
+    }
+
+    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+        let state = self.state();
+        let own = state.live.iter().filter(|connection| Family::of(connection.source) == family);
+        Ok(own.cloned().collect())
+    }
+
+    fn forget(&mut self, _: &Connection) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn condemn(&mut self, connection: &Connection, _: u32) -> Result<(), KernelError> {
+        self.state().condemned.push(connection.clone());
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.state().fake.tally()
+    }
+}
+
+struct Running {
+    kernel: Shared,
+    health: Health,
+    outbox: mpsc::Sender<Delivery>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(kernel: Shared) -> Running {
+        let health = Health::new(&["sync"]);
+        let enforcer = Enforcer::new(NODE, Options::default());
+        let hands = Box::new(kernel.clone());
+        let metrics = Metrics::new("", None);
+        let controller = Controller::new(enforcer, hands, metrics, health.clone(), Duration::from_secs(3600));
+        let (outbox, inbox) = mpsc::channel(8);
+        Running { kernel, health, outbox, task: tokio::spawn(controller.run(inbox)) }
+    }
+
+    async fn tell(&self, changes: Vec<Change>, complete: bool) {
+        let delivery = Delivery { changes, seen: Instant::now(), complete };
+        self.outbox.send(delivery).await.expect("the controller listens");
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < PATIENCE, "{what} did not come true");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets the sources go and waits for the controller to be done.
+    async fn end(self) -> Shared {
+        drop(self.outbox);
+        self.task.await.expect("the controller ends well");
+        self.kernel
+    }
+}
+
+fn address(host: u8) -> IpAddr {
+    IpAddr::from([10, 244, 1, host])
+}
+
+fn pod(name: &str, host: u8) -> Change {
+    Change::Pod(Pod {
+        key: PodKey::new("shop", name),
+        node: Some(NODE.into()),
+        labels: Labels::default(),
+        ports: Vec::new(),
+        addresses: vec![address(host)],
+    })
+}
+
+fn namespace(terminating: bool) -> Change {
+    let name = NamespaceName::new("shop");
+    Change::Namespace(Namespace { labels: Labels::of_unknown_namespace(&name), name, terminating })
+}
+
+/// Isolates every pod and allows nothing.
+fn closed() -> Change {
+    let key = PolicyKey::new("shop", "closed");
+    let subject = Selector::everything();
+    Change::Policy(Policy { key, subject, ingress: Some(Vec::new()), egress: None, refusals: Vec::new() })
+}
+
+fn shop() -> Vec<Change> {
+    vec![namespace(false), pod("web", 10), pod("client", 11), closed()]
+}
+
+fn has_rules(kernel: &Shared) -> bool {
+    let state = kernel.state();
+    let chains = state.fake.chains(Family::V4);
+    chains.keys().any(|name| name.as_str().starts_with("KUBE-POD-SPECIFIC-FW-"))
+}
+
+#[tokio::test]
+async fn nothing_is_written_before_the_first_complete_list() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), false).await;
+    let kernel = running.end().await;
+    assert_eq!(kernel.tally(), Tally::default(), "the kernel was not even read");
+}
+
+#[tokio::test]
+async fn what_came_before_the_list_was_complete_is_enforced_with_it() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), false).await;
+    running.tell(Vec::new(), true).await;
+    let health = running.health.clone();
+    let kernel = running.end().await;
+    assert!(has_rules(&kernel));
+    assert_eq!(health.ready(), Ok(()));
+}
+
+#[tokio::test]
+async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    let table = running.kernel.state().fake.table(Family::V4).clone();
+    running.kernel.state().is_stubborn = true;
+    running.tell(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
+    running.until("the report", |running| running.health.ready().is_err()).await;
+    let told = running.health.ready().expect_err("a failed apply is no readiness");
+    assert!(told[0].1.contains("told to fail"), "{told:?}");
+    assert_eq!(*running.kernel.state().fake.table(Family::V4), table);
+    running.kernel.state().is_stubborn = false;
+    running.until("the next try", |running| running.health.ready().is_ok()).await;
+    assert!(!has_rules(&running.kernel));
+}
+
+fn connection(source: u8, destination: u8) -> Connection {
+    Connection {
+        protocol: Protocol::Tcp.number(),
+        source: address(source),
+        source_port: 40_000,
+        dialled: address(destination),
+        dialled_port: 80,
+        destination: address(destination),
+        destination_port: 80,
+        is_of_this_host: false,
+        tuple: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn connection_that_lost_what_allowed_it_is_condemned_and_no_other() {
+    let running = Running::start(Shared::default());
+    let of_the_host = Connection { is_of_this_host: true, ..connection(1, 10) };
+    running.kernel.state().live = vec![connection(11, 10), connection(10, 12), of_the_host];
+    running.tell(vec![namespace(false), pod("web", 10)], true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    running.tell(vec![closed()], true).await;
+    let kernel = running.end().await;
+    assert_eq!(kernel.state().condemned, [connection(11, 10)]);
+}
+
+/// Pods outlive their policies while a namespace is deleted, and are not open for that.
+#[test]
+fn policy_deleted_ahead_of_its_pods_guards_them_until_they_are_gone() {
+    let mut enforcer = Enforcer::new(NODE, Options::default());
+    shop().into_iter().for_each(|change| enforcer.apply(change));
+    let flow = Flow { source: address(11), destination: address(10), port: Some((Protocol::Tcp, 80)) };
+    enforcer.apply(namespace(true));
+    enforcer.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
+    assert!(!enforcer.admits(&flow), "its namespace terminates and it is still there");
+    enforcer.apply(Change::PodGone(PodKey::new("shop", "web")));
+    enforcer.apply(Change::PodGone(PodKey::new("shop", "client")));
+    assert_eq!(enforcer.cluster().policies().count(), 0, "nobody is left to guard");
+}
+
+#[test]
+fn policy_deleted_alone_guards_nobody_any_longer() {
+    let mut enforcer = Enforcer::new(NODE, Options::default());
+    shop().into_iter().for_each(|change| enforcer.apply(change));
+    enforcer.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
+    assert!(enforcer.admits(&Flow {
+        source: address(11),
+        destination: address(10),
+        port: Some((Protocol::Tcp, 80))
+    }));
+}

@@ -1,0 +1,56 @@
+//! `docs/metrics.md` says of every metric what the code says of it. `BLESS=1` rewrites it.
+
+use bridgewarden::observe::{Documentation, Metrics};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+const HEAD: &str = "\
+# Metrics
+
+`bridgewarden run` serves these at `/metrics` (`--http-addr`, by default `127.0.0.1:20245`), in the text format of
+Prometheus. Durations are in seconds. No label ever holds the name of a pod, a policy or a namespace, so that the number
+of series does not grow with the cluster.
+
+This page is written by `make bless` from what the program says of itself.
+
+| Metric | Kind | Labels | Meaning |
+|---|---|---|---|
+";
+
+fn page(documentation: &[Documentation]) -> String {
+    let mut page = HEAD.to_owned();
+    for Documentation { name, kind, labels, help } in documentation {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let help = help.replace('|', "\\|").replace('\n', " ");
+        writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+            .expect("a String takes any text");
+    }
+    page
+}
+
+#[test]
+fn page_of_metrics_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let page = page(&Metrics::new("", None).documentation());
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &page).expect("the page can be written");
+    }
+    let committed = fs::read_to_string(&path).expect("the page is there; make bless writes it");
+    assert!(
+        committed == page,
+        "docs/metrics.md is not what the code says: make bless, and read what changed"
+    );
+}
+
+#[test]
+fn every_metric_and_its_labels_are_on_the_page() {
+    let documentation = Metrics::new("", None).documentation();
+    let page = page(&documentation);
+    for Documentation { name, labels, help, .. } in &documentation {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("{name} has no row"));
+        assert!(labels.iter().all(|label| row.contains(&format!("`{label}`"))), "{row}");
+        assert!(help.contains('|') || row.contains(help.as_str()), "{row}");
+    }
+}
