@@ -30,6 +30,9 @@ struct State {
     fake: Fake,
     /// Refuses every step.
     is_stubborn: bool,
+    /// How many more lists of connections, and then how many more cuts, are refused.
+    hides_connections: usize,
+    refuses_cuts: usize,
     live: Vec<Connection>,
     condemned: Vec<Connection>,
 }
@@ -59,7 +62,11 @@ impl Kernel for Shared {
     }
 
     fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(left) = state.hides_connections.checked_sub(1) {
+            state.hides_connections = left;
+            return Err(refused());
+        }
         let own = state.live.iter().filter(|connection| Family::of(connection.source) == family);
         Ok(own.cloned().collect())
     }
@@ -69,7 +76,12 @@ impl Kernel for Shared {
     }
 
     fn condemn(&mut self, connection: &Connection, _: u32) -> Result<(), KernelError> {
-        self.state().condemned.push(connection.clone());
+        let mut state = self.state();
+        if let Some(left) = state.refuses_cuts.checked_sub(1) {
+            state.refuses_cuts = left;
+            return Err(refused());
+        }
+        state.condemned.push(connection.clone());
         Ok(())
     }
 
@@ -213,6 +225,32 @@ async fn connection_that_lost_what_allowed_it_is_condemned_and_no_other() {
     running.tell(vec![closed()], true).await;
     let kernel = running.end().await;
     assert_eq!(kernel.state().condemned, [connection(11, 10)]);
+}
+
+#[tokio::test]
+async fn connections_that_could_not_be_listed_or_cut_are_cut_by_a_later_try() {
+    for (hides_connections, refuses_cuts) in [(1, 0), (0, 1), (2, 2)] {
+        let running = Running::start(Shared::default());
+        running.tell(vec![namespace(false), pod("web", 10)], true).await;
+        running.until("enforcement", |running| running.health.ready().is_ok()).await;
+        running.kernel.state().live = vec![connection(11, 10)];
+        running.kernel.state().hides_connections = hides_connections;
+        running.kernel.state().refuses_cuts = refuses_cuts;
+        running.tell(vec![closed()], true).await;
+        running.until("the cut", |running| !running.kernel.state().condemned.is_empty()).await;
+    }
+}
+
+/// A daemon may be killed between the rules of a change and the cut that goes with it.
+#[tokio::test]
+async fn connections_without_leave_are_cut_at_the_start_even_if_the_kernel_is_right() {
+    let first = Running::start(Shared::default());
+    first.tell(shop(), true).await;
+    let kernel = first.end().await;
+    kernel.state().live = vec![connection(11, 10)];
+    let second = Running::start(kernel);
+    second.tell(shop(), true).await;
+    second.until("the cut", |running| !running.kernel.state().condemned.is_empty()).await;
 }
 
 /// Pods outlive their policies while a namespace is deleted, and are not open for that.

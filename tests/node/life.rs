@@ -1,0 +1,166 @@
+//! What a daemon lives through: edits, kills, strangers, broken manifests, cleanup.
+
+use crate::stage::*;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::Outcome;
+use support::field::BACKENDS;
+
+#[test]
+fn remote_pod_costs_one_element_and_no_process() {
+    let mut stage = Stage::set("count", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    stage.start(&["--audit-interval-seconds", "3600"]);
+    stage.enforces();
+    let figures = |stage: &Stage| {
+        [
+            "bridgewarden_processes_started_total",
+            "bridgewarden_kernel_writes_total{kind=\"rules\"}",
+            "bridgewarden_kernel_writes_total{kind=\"set\"}",
+            "bridgewarden_set_elements_written_total",
+        ]
+        .map(|series| stage.metric("node-a", series))
+    };
+    let pod = |labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, name: new, labels: {{{labels}}}}}\n\
+             spec: {{nodeName: node-b}}\nstatus: {{podIPs: [{{ip: 10.244.2.30}}]}}\n"
+        )
+    };
+    let changes = |stage: &Stage| stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+    let idle = |stage: &Stage, told: f64| {
+        stage.waits_for("told", || changes(stage) == told);
+        stage.waits_for("idle", || stage.metric("node-a", "bridgewarden_pending_changes") == 0.0);
+    };
+    let (before, told) = (figures(&stage), changes(&stage));
+    stage.write("new.yaml", &pod("app: client"));
+    idle(&stage, told + 1.0);
+    let added = figures(&stage);
+    assert_eq!(added, [before[0], before[1], before[2] + 1.0, before[3] + 1.0]);
+    stage.write("new.yaml", &pod("app: client, color: red"));
+    idle(&stage, told + 2.0);
+    assert_eq!(figures(&stage), added, "a label that no policy asks for");
+    std::fs::remove_file(stage.manifests.join("new.yaml")).expect("the manifest is there");
+    idle(&stage, told + 3.0);
+    let removed = figures(&stage);
+    assert_eq!(removed, [added[0], added[1], added[2] + 1.0, added[3] + 1.0]);
+}
+
+#[test]
+fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("kill{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        stage.start(&[]);
+        stage.enforces();
+        stage.field.stop(true);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        let save = format!("{backend}-save");
+        let rules = |stage: &Stage| stage.on_node_a(&[&save, "-c"]);
+        let count = |text: &str| text.lines().filter(|line| line.contains("ingress of pod shop/web")).count();
+        let before = rules(&stage);
+        assert_eq!(count(&before), 1);
+        stage.start(&[]);
+        stage.enforces();
+        assert_eq!(stage.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
+        assert_eq!(stage.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+    });
+}
+
+/// What `render` prints is what `run` would write: a controller that finds it in the kernel has nothing to do.
+#[test]
+fn rendered_text_loads_and_is_what_a_controller_wants() {
+    let mut stage = Stage::set("render", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    let program = env!("CARGO_BIN_EXE_bridgewarden");
+    for node in ["node-a", "node-b"] {
+        let render = format!("{program} render {} --node-name {node} | sh -e", stage.manifests.display());
+        stage.field.run(node, &["sh", "-c", &render]).expect("the text loads");
+    }
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(stage.probe("web", WEB[0], Protocol::Tcp), Outcome::Open);
+    stage.start(&[]);
+    stage.enforces();
+    for node in ["node-a", "node-b"] {
+        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
+        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+    }
+}
+
+#[test]
+fn cleanup_leaves_the_host_as_it_was_found() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("clean{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        let save = format!("{backend}-save");
+        let save6 = save.replace("iptables", "ip6tables");
+        let restore = format!("{backend}-restore");
+        let theirs = "*filter\n:THEIRS - [0:0]\n-A FORWARD -j THEIRS\n-A THEIRS -s 198.51.100.0/24 -j DROP\nCOMMIT\n\
+                      *nat\n-A POSTROUTING -s 198.51.100.0/24 -j MASQUERADE\nCOMMIT\n";
+        let file = stage.manifests.parent().expect("a directory of our own").join("theirs");
+        std::fs::write(&file, theirs).expect("their rules are written");
+        let file = file.to_string_lossy().into_owned();
+        stage.on_node_a(&["sh", "-c", &format!("{restore} < {file}")]);
+        stage.on_node_a(&[&backend.replace("iptables", "ip6tables"), "-P", "FORWARD", "ACCEPT"]);
+        stage.on_node_a(&["sh", "-c", "ipset create theirs hash:ip && ipset add theirs 198.51.100.7"]);
+        let held = |stage: &Stage| {
+            let text =
+                [stage.on_node_a(&[&save]), stage.on_node_a(&[&save6]), stage.on_node_a(&["ipset", "save"])]
+                    .concat();
+            let bare = |line: &str| match line.split_once(" [") {
+                Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
+                Some(_) | None => line.to_owned(),
+            };
+            text.lines().filter(|line| !line.starts_with('#')).map(bare).collect::<Vec<_>>()
+        };
+        let before = held(&stage);
+        stage.start(&[]);
+        stage.enforces();
+        assert_ne!(held(&stage), before);
+        stage.field.stop(false);
+        stage.field.clean_up().expect("cleanup works");
+        assert_eq!(held(&stage), before);
+    });
+}
+
+#[test]
+fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("drift{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        stage.start(&["--audit-interval-seconds", "1"]);
+        stage.enforces();
+        stage.on_node_a(&[backend, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+        stage.on_node_a(&[backend, "-F", "KUBE-NWPLCY-INGRESS"]);
+        stage.waits_for("put right", || stage.metric("node-a", "bridgewarden_drift_repairs_total") >= 1.0);
+        stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        let saved = stage.on_node_a(&[&format!("{backend}-save"), "-t", "filter"]);
+        assert!(saved.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{saved}");
+    });
+}
+
+#[test]
+fn broken_manifest_keeps_the_last_good_state_and_says_where() {
+    let mut stage = Stage::set("broken", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    stage.start(&[]);
+    stage.enforces();
+    stage.write("policy.yaml", &WEB_ALLOWS_NOBODY.replace("podSelector", "podselector"));
+    stage.waits_for("not ready", || stage.get("node-a", "/readyz").starts_with("HTTP/1.1 503"));
+    let page = stage.get("node-a", "/readyz");
+    assert!(page.contains("policy.yaml:5:") && page.contains("podSelector"), "{page}");
+    assert!(stage.get("node-a", "/livez").starts_with("HTTP/1.1 200"));
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    stage.write("policy.yaml", WEB_ALLOWS_CLIENTS);
+    stage.enforces();
+    stage.waits_for("open", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+}
+
+#[test]
+fn node_without_bridge_filtering_is_not_ready_and_says_the_cure() {
+    let mut stage = Stage::set("blind", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    stage.start(&[]);
+    stage.enforces();
+    stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]);
+    stage.waits_for("not ready", || stage.get("node-a", "/readyz").starts_with("HTTP/1.1 503"));
+    let page = stage.get("node-a", "/readyz");
+    assert!(page.contains("bridge-nf-call-iptables") && page.contains("sysctl -w"), "{page}");
+    let check = "bridgewarden_preflight_ok{check=\"bridge-nf-call-iptables\"}";
+    assert_eq!(stage.metric("node-a", check), 0.0);
+    stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]);
+    stage.enforces();
+}

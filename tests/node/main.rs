@@ -1,0 +1,8 @@
+//! What a node does over time, on the real kernel: connections cut, edits, restarts, strangers, cleanup, refusals to
+//! be fooled. Needs root; everything happens in namespaces of its own.
+
+mod choices;
+mod connections;
+mod life;
+mod packets;
+mod stage;

@@ -1,0 +1,134 @@
+//! Packets that rules could take for something else: forged, hairpinned, translated, neighbours'.
+
+use crate::stage::*;
+use bridgewarden::model::PodKey;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::{Endpoint, Outcome, Patience, Probe};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use support::field::BACKENDS;
+
+#[test]
+fn forged_address_of_the_node_is_refused_like_any_other() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("forge{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let sends = |stage: &Stage, source: &str, count: usize| {
+            let source: IpAddr = source.parse().expect("an address");
+            for _ in 0..count {
+                let to = SocketAddr::new(WEB[usize::from(source.is_ipv6())].parse().unwrap(), 80);
+                let from = Endpoint::pod("shop", "near");
+                stage.field.playground.forge(&from, source, to, b"forged").expect("the packet is sent");
+            }
+        };
+        let seen = |stage: &Stage, source: &str| {
+            let web = Endpoint::pod("shop", "web");
+            stage.field.playground.received_from(&web, source.parse().expect("an address"))
+        };
+        let forged = ["10.244.1.1", "192.168.100.1", "fd00:10:244:1::1", "127.0.0.1"];
+        for source in &forged[..3] {
+            sends(&stage, source, 20);
+            stage.waits_for("open before", || seen(&stage, source) == 20);
+        }
+        stage.start(&[]);
+        stage.enforces();
+        for source in forged {
+            let before = seen(&stage, source);
+            sends(&stage, source, 50);
+            let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
+            assert_eq!(stage.field.playground.probe(&probe), Outcome::Open);
+            assert_eq!(seen(&stage, source) - before, 0, "forged packets of {source} arrived");
+        }
+    });
+}
+
+const SERVICE: [&str; 2] = ["10.96.0.80", "fd00:96::80"];
+
+/// What kube-proxy does for a Service of one pod, on the pod's node.
+fn serve(stage: &Stage) {
+    for (tables, service, pod) in
+        [("iptables-nft", SERVICE[0], WEB[0]), ("ip6tables-nft", SERVICE[1], WEB[1])]
+    {
+        let to = if pod.contains(':') { format!("[{pod}]:80") } else { format!("{pod}:80") };
+        let nat = [tables, "-t", "nat", "-A"];
+        stage.on_node_a(
+            &[&nat[..], &["PREROUTING", "-d", service, "-p", "tcp", "-j", "DNAT", "--to", &to]].concat(),
+        );
+        stage.on_node_a(&[&nat[..], &["POSTROUTING", "-s", pod, "-d", pod, "-j", "MASQUERADE"]].concat());
+    }
+}
+
+#[test]
+fn pod_reaches_itself_directly_and_through_a_service() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("hairpin{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        serve(&stage);
+        stage.start(&[]);
+        stage.enforces();
+        for to in SERVICE.into_iter().chain(WEB) {
+            assert_eq!(stage.probe("web", to, Protocol::Tcp), Outcome::Open, "{to}");
+        }
+    });
+}
+
+#[test]
+fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_once() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
+        stage.field.playground.set_patience(patience);
+        serve(&stage);
+        stage.start(&[]);
+        stage.enforces();
+        for service in SERVICE {
+            assert_eq!(stage.probe("near", service, Protocol::Tcp), Outcome::Open, "{service}");
+        }
+        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        for to in WEB {
+            stage.waits_for("refused", || stage.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+        }
+        for service in SERVICE {
+            assert_eq!(stage.probe("near", service, Protocol::Tcp), Outcome::Refused, "{service}");
+        }
+    });
+}
+
+#[test]
+fn neighbours_are_found_however_little_a_pod_may_reach() {
+    let both = format!("{WEB_ALLOWS_NOBODY}---{NEAR_REACHES_NOBODY}");
+    let mut stage = Stage::set("ndp", BACKENDS[0], Some(&both));
+    stage.start(&[]);
+    stage.enforces();
+    let near = stage.field.playground.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let ip = |words: &[&str]| {
+        let mut command = std::process::Command::new("ip");
+        command.args(words).stdout(std::process::Stdio::piped());
+        let output = near.spawn(&mut command).expect("ip starts").wait_with_output().expect("ip ends");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    ip(&["neigh", "flush", "dev", "eth0"]);
+    for to in WEB {
+        assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused);
+        let found = ip(&["neigh", "show", to]);
+        assert!(found.contains("lladdr"), "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn bridged_packet_passes_a_pod_chain_once() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("once{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        stage.start(&[]);
+        stage.enforces();
+        for (from, expected) in [("near", 7), ("far", 11)] {
+            for _ in 0..expected {
+                assert_eq!(stage.probe(from, WEB[0], Protocol::Tcp), Outcome::Refused);
+            }
+        }
+        let save = format!("{backend}-save");
+        let saved = stage.on_node_a(&[&save, "-c", "-t", "filter"]);
+        let line = saved.lines().find(|line| line.contains("ingress of pod shop/web"));
+        let packets =
+            line.and_then(|line| line.strip_prefix('[')?.split_once(':')).map(|(packets, _)| packets);
+        assert_eq!(packets, Some("18"), "{saved}");
+    });
+}

@@ -1,0 +1,147 @@
+//! The stage of these tests: three pods on two nodes, and manifests that a test edits.
+
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::{Endpoint, Outcome, Probe};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::field::{BACKENDS, DEADLINE, Field};
+use support::manifest;
+
+/// A directory of manifests that a test edits, and the cluster it describes.
+pub(crate) struct Stage {
+    pub(crate) field: Field,
+    pub(crate) manifests: PathBuf,
+    backend: &'static str,
+}
+
+const CLUSTER: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web, labels: {app: web}}
+spec: {nodeName: node-a, containers: [{name: c, ports: [{containerPort: 80}, {containerPort: 80, protocol: UDP}]}]}
+status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: near, labels: {app: client}}
+spec: {nodeName: node-a, containers: [{name: c, ports: [{containerPort: 80}]}]}
+status: {podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: far, labels: {app: client}}
+spec: {nodeName: node-b, containers: [{name: c, ports: [{containerPort: 80}]}]}
+status: {podIPs: [{ip: 10.244.2.20}, {ip: 'fd00:10:244:2::20'}]}
+";
+
+pub(crate) const WEB_ALLOWS_CLIENTS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+";
+
+pub(crate) const WEB_ALLOWS_NOBODY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+";
+
+pub(crate) const NEAR_REACHES_NOBODY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: near}
+spec: {podSelector: {matchLabels: {app: client}}, policyTypes: [Egress]}
+";
+
+pub(crate) const WEB: [&str; 2] = ["10.244.1.10", "fd00:10:244:1::10"];
+
+impl Stage {
+    pub(crate) fn set(id: &str, backend: &'static str, policy: Option<&str>) -> Stage {
+        assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
+        let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{id}"));
+        let manifests = here.join("manifests");
+        let _ = std::fs::remove_dir_all(&here);
+        std::fs::create_dir_all(&manifests).expect("a directory of our own");
+        let world = manifest::parse(CLUSTER).expect("the cluster reads");
+        let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
+        let field = Field::build(id, &world, program, &here).expect("the network stands");
+        let stage = Stage { field, manifests, backend };
+        stage.write("cluster.yaml", CLUSTER);
+        if let Some(policy) = policy {
+            stage.write("policy.yaml", policy);
+        }
+        stage
+    }
+
+    pub(crate) fn start(&mut self, more: &[&str]) {
+        self.field.start(&self.manifests, self.backend, more).expect("the controllers start");
+    }
+
+    /// Writes a manifest in one instant, as a careful editor does.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let draft = self.manifests.join(format!(".{name}.draft"));
+        std::fs::write(&draft, text).expect("the manifest is written");
+        std::fs::rename(&draft, self.manifests.join(name)).expect("the manifest is in place");
+    }
+
+    pub(crate) fn probe(&self, from: &str, to: &str, protocol: Protocol) -> Outcome {
+        let to: IpAddr = to.parse().expect("an address");
+        self.field.playground.probe(&Probe::new(Endpoint::pod("shop", from), to, protocol, 80))
+    }
+
+    pub(crate) fn waits_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            if start.elapsed() > DEADLINE {
+                let pages = ["node-a", "node-b"].map(|node| self.get(node, "/readyz"));
+                panic!("{what}: not within {DEADLINE:?}\n{pages:#?}\n{}", self.field.log());
+            }
+        }
+    }
+
+    pub(crate) fn enforces(&self) {
+        self.waits_for("enforced", || self.get("node-a", "/readyz").starts_with("HTTP/1.1 200"));
+        self.waits_for("enforced", || self.get("node-b", "/readyz").starts_with("HTTP/1.1 200"));
+    }
+
+    /// A page of a node's controller, head and body; empty when nobody answers.
+    pub(crate) fn get(&self, node: &str, path: &str) -> String {
+        use std::io::{Read, Write};
+        let namespace = self.field.playground.node_namespace(node).expect("a node");
+        let fetch = || {
+            let mut stream = std::net::TcpStream::connect("127.0.0.1:20245")?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            std::io::Result::Ok(page)
+        };
+        namespace.enter(fetch).expect("the namespace is entered").unwrap_or_default()
+    }
+
+    pub(crate) fn metric(&self, node: &str, series: &str) -> f64 {
+        let page = self.get(node, "/metrics");
+        let line = page.lines().find(|line| line.starts_with(&format!("{series} ")));
+        let value = line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("no {series} in {page}"))
+    }
+
+    pub(crate) fn on_node_a(&self, words: &[&str]) -> String {
+        self.field.run("node-a", words).expect("the program runs")
+    }
+}
+
+pub(crate) fn on_both(test: impl Fn(&'static str, &str)) {
+    for backend in BACKENDS {
+        test(backend, &backend["iptables-".len()..][..1]);
+    }
+}
