@@ -19,6 +19,8 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     /// Its directory of manifests.
     pub(crate) manifests: PathBuf,
+    /// Where its log goes.
+    pub(crate) log: PathBuf,
 }
 
 /// A daemon that runs.
@@ -39,7 +41,7 @@ pub(crate) struct Memory {
 impl Program {
     /// Starts it in the calling thread's network namespace.
     pub(crate) fn start(&self, audit_seconds: u32) -> Result<Daemon> {
-        let log = self.manifests.with_extension("log");
+        let log = self.log.clone();
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(&self.path);
         command

@@ -71,6 +71,7 @@ impl Bench<'_> {
     /// Each event by itself, with the daemon's own measurement read after each.
     fn timed(&mut self, figures: &mut Figures) -> Result<()> {
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        let first = Metrics::read()?;
         for (pod, relabelled) in self.asked_for(TIMED)? {
             for event in [Event::Write(&pod), Event::Write(&relabelled), Event::Remove(&pod)] {
                 let before = Metrics::read()?;
@@ -88,6 +89,14 @@ impl Bench<'_> {
             Unit::Milliseconds,
             outside,
         );
+        let last = Metrics::read()?;
+        for phase in ["compile", "render", "apply"] {
+            let grown = |what: &str| {
+                last.growth(&first, &format!("sync_duration_seconds_{what}{{phase=\"{phase}\"}}"))
+            };
+            let mean = grown("sum") / grown("count") * 1e3;
+            figures.add(&format!("one remote pod: phase {phase}, on average"), Unit::Milliseconds, mean);
+        }
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! The daemon's beginning and end: from nothing, at rest, and over a kernel that is right already.
 
+use crate::cluster::Cluster;
 use crate::daemon::{Daemon, Program};
 use crate::figure::{Figures, Unit};
 use crate::http::Metrics;
 use anyhow::{Result, ensure};
 use bridgewarden::source::Directory;
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// So rarely that none comes while something else is measured.
@@ -14,17 +16,25 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Reads the manifests in this process, to tell how long that takes.
-pub(crate) fn read_manifests(program: &Program, figures: &mut Figures) -> Result<()> {
+/// Reads the manifests in this process, all of them and then single files, to tell how long that takes.
+pub(crate) fn read_manifests(cluster: &Cluster, program: &Program, figures: &mut Figures) -> Result<()> {
     let begun = Instant::now();
-    let loaded = Directory::new(&program.manifests).load();
-    figures.add("manifests: read", Unit::Milliseconds, milliseconds(begun.elapsed()));
-    ensure!(
-        loaded.error.is_none() && loaded.refused.is_empty(),
-        "the made-up manifests are wrong: {:?}",
-        loaded.error
-    );
-    Ok(())
+    let mut directory = Directory::new(&program.manifests);
+    let loaded = directory.load();
+    figures.add("manifests: read all", Unit::Milliseconds, milliseconds(begun.elapsed()));
+    let sound = loaded.error.is_none() && loaded.refused.is_empty();
+    ensure!(sound, "the made-up manifests are wrong: {:?}", loaded.error);
+    let single = program.manifests.join("single/one.yaml");
+    let mut took = Vec::new();
+    for pod in cluster.newcomers(200) {
+        fs::write(&single, pod.manifest())?;
+        let begun = Instant::now();
+        let loaded = directory.load();
+        took.push(milliseconds(begun.elapsed()));
+        ensure!(!loaded.changes.is_empty(), "a new pod was not found in the manifests");
+    }
+    figures.add_samples("manifests: look for changes and read one pod", Unit::Milliseconds, took);
+    Ok(fs::remove_file(&single)?)
 }
 
 /// Starts the daemon in an empty network namespace.

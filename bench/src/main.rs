@@ -15,6 +15,7 @@ use clap::Parser;
 use cluster::{Cluster, Size};
 use daemon::Program;
 use figure::Figures;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -59,7 +60,9 @@ impl Bench {
         let directory = Scratch::new()?;
         let manifests = directory.path().join("manifests");
         cluster.write(&manifests)?;
-        let program = Program { path, manifests };
+        let log = directory.path().join("log");
+        fs::create_dir(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let program = Program { path, manifests, log: log.join("daemon") };
         let id = format!("bench{}", std::process::id() % 10_000_000);
         let playground =
             Playground::build(&id, &Layout::new(vec![cluster::LOCAL_NODE.to_owned()], Vec::new()))?;
@@ -72,7 +75,7 @@ impl Bench {
         write!(out, "{}", figures.markdown())?;
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&figures.json())?;
-            std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
@@ -81,7 +84,7 @@ impl Bench {
 /// Everything, from a thread in the node's network namespace.
 fn measure(cluster: &Cluster, program: &Program) -> Result<Figures> {
     let mut figures = Figures::default();
-    life::read_manifests(program, &mut figures)?;
+    life::read_manifests(cluster, program, &mut figures)?;
     let daemon = life::first_start(program, &mut figures)?;
     events::measure(cluster, program, &daemon, &mut figures)?;
     life::end(daemon, &mut figures)?;
@@ -109,7 +112,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Scratch> {
         let path = std::env::temp_dir().join(format!("bridgewarden-bench-{}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Scratch(path))
     }
 
@@ -120,6 +123,6 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
