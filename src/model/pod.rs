@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A pod that can be a policy's subject or peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// Which one.
     pub key: PodKey,
@@ -33,7 +33,7 @@ pub struct NamedPort {
 }
 
 /// A namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
     /// Which one.
     pub name: NamespaceName,
@@ -44,7 +44,7 @@ pub struct Namespace {
 }
 
 /// One fact from a source: an object as it is now, or that it is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A namespace is there, like this.
     Namespace(Namespace),

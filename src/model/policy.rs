@@ -28,7 +28,7 @@ impl fmt::Display for Direction {
 }
 
 /// What one NetworkPolicy demands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// Which one.
     pub key: PolicyKey,
@@ -53,7 +53,7 @@ impl Policy {
 }
 
 /// One rule: it allows a connection that matches one of its peers *and* one of its ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// Its place in the policy's list, from 0; parts refused before it still count.
     pub index: usize,
@@ -64,7 +64,7 @@ pub struct Rule {
 }
 
 /// The other ends that a rule allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// Every address: the rule lists no peers.
     Anywhere,
@@ -73,7 +73,7 @@ pub enum Peers {
 }
 
 /// One peer (NetworkPolicyPeer).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Pods by labels.
     Pods {
@@ -105,7 +105,7 @@ pub struct Block {
 }
 
 /// The ports that a rule allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ports {
     /// Every port of every protocol: the rule lists no ports.
     All,
@@ -125,7 +125,7 @@ pub enum PortMatch {
 }
 
 /// A part of a policy that could not be understood, and so allows nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Refusal {
     /// Where, as a path from the policy: `spec.ingress[0].ports[1].port`.
     pub path: String,

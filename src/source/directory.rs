@@ -1,12 +1,12 @@
 //! A directory of manifests as a source of changes.
 
-use super::fact::{Fact, Key, duplicate, imply_namespaces};
-use super::manifest::{self, Manifests};
+use super::fact::Key;
+use super::manifest::{self, Manifests, Remarks};
 use super::problem::{ManifestError, Problem};
+use super::register::{Register, Statements};
 use super::walk::{Stamp, walk};
 use crate::model::Change;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,13 +23,13 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// A directory of manifests and what was last read from it.
 ///
 /// Each file stands for itself: one that cannot be read any more keeps its last good objects until it is mended or
-/// removed, and the others go on.
+/// removed, and the others go on. Of objects that were told, little more than their names is kept.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
     settled: Duration,
-    files: BTreeMap<PathBuf, FileState>,
-    known: BTreeMap<Key, Known>,
+    files: BTreeMap<Arc<Path>, FileState>,
+    register: Register,
     complete: bool,
 }
 
@@ -51,26 +51,22 @@ pub struct Loaded {
     pub files_read: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct FileState {
     /// None while nothing proves that the file is still what was read.
     stamp: Option<Stamp>,
-    good: Option<Manifests>,
+    /// Of what it spoke when it could last be read.
+    said: Box<[Key]>,
+    remarks: Remarks,
+    /// What keeps it from being read.
     problems: Vec<Problem>,
-}
-
-/// An object that was told, and the file it came from.
-#[derive(Debug)]
-struct Known {
-    fact: Change,
-    file: Option<Arc<str>>,
 }
 
 impl Directory {
     /// A directory that has not been looked at. `root` may be a single file, too.
     pub fn new(root: impl Into<PathBuf>) -> Directory {
-        let (files, known) = (BTreeMap::new(), BTreeMap::new());
-        Directory { root: root.into(), settled: SETTLED, files, known, complete: false }
+        let (files, register) = (BTreeMap::new(), Register::default());
+        Directory { root: root.into(), settled: SETTLED, files, register, complete: false }
     }
 
     /// The directory's path.
@@ -82,46 +78,40 @@ impl Directory {
     pub fn load(&mut self) -> Loaded {
         let (mut problems, files_read) = self.read();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
-        let facts = facts(&self.files, &self.known, &mut problems);
+        problems.extend(self.register.problems());
         self.complete |= problems.is_empty();
-        let changes = if self.complete { tell(&mut self.known, facts) } else { Vec::new() };
-        let good = || self.files.values().filter_map(|file| file.good.as_ref());
-        let refused = good().flat_map(|manifests| manifests.refused.iter().cloned()).collect();
+        let changes = if self.complete { self.register.tell() } else { Vec::new() };
+        let remarks = || self.files.values().map(|file| &file.remarks);
         let mut skipped = BTreeMap::new();
-        for (kind, count) in good().flat_map(|manifests| &manifests.skipped) {
+        for (kind, count) in remarks().flat_map(|remarks| &remarks.skipped) {
             *skipped.entry(kind.clone()).or_default() += count;
         }
         Loaded {
             changes,
             complete: self.complete,
             error: ManifestError::of(problems),
-            refused,
+            refused: remarks().flat_map(|remarks| remarks.refused.iter().cloned()).collect(),
             skipped,
             files_read,
         }
-    }
-
-    /// Everything that is known of the directory, as if it were looked at for the first time.
-    pub fn snapshot(&self) -> Vec<Change> {
-        self.known.values().map(|known| known.fact.clone()).collect()
     }
 
     /// Brings `files` up to date; returns what is wrong with the directory itself, and how many files were read.
     fn read(&mut self) -> (Vec<Problem>, usize) {
         let walk = walk(&self.root);
         let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
-        self.files.retain(|path, _| walk.files.contains_key(path) || unseen(path));
+        let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(&**path) && !unseen(path));
+        for (path, state) in gone {
+            self.register.hear(&path, &state.said, Statements::default());
+        }
         let mut files_read = 0;
         for (path, stamp) in walk.files {
-            let state = self.files.remove(&path);
-            let state = match state {
-                Some(state) if state.stamp == Some(stamp) => state,
-                Some(_) | None => {
-                    files_read += 1;
-                    FileState::read(&path, self.settled, state.and_then(|state| state.good))
-                }
-            };
-            self.files.insert(path, state);
+            if self.files.get(&*path).is_some_and(|state| state.stamp == Some(stamp)) {
+                continue;
+            }
+            files_read += 1;
+            let path: Arc<Path> = path.into();
+            self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.register);
         }
         let problem = |(path, error): &(PathBuf, io::Error)| {
             Problem::of_file(&name(path), format!("cannot be looked at: {error}"))
@@ -135,30 +125,38 @@ impl Directory {
 /// # Errors
 /// Lists everything that is wrong with it.
 pub fn read_manifests(root: &Path) -> Result<Manifests, ManifestError> {
-    let mut directory = Directory::new(root);
-    if let Some(error) = directory.load().error {
+    if let Some(error) = Directory::new(root).load().error {
         return Err(error);
     }
     let mut all = Manifests::default();
-    directory.files.into_values().filter_map(|file| file.good).for_each(|manifests| all.append(manifests));
+    for path in walk(root).files.into_keys() {
+        let file = name(&path);
+        let (_, text) = read_text(&path, SETTLED).map_err(|error| unreadable(&file, &error))?;
+        manifest::parse_into(file, &text, &mut all)?;
+    }
     Ok(all)
 }
 
 impl FileState {
-    fn read(path: &Path, settled: Duration, last: Option<Manifests>) -> FileState {
+    /// Reads the file, and lets the register hear what it says if it can be read.
+    fn read(&mut self, path: &Arc<Path>, settled: Duration, register: &mut Register) {
         let file = name(path);
-        let (stamp, text) = match read_text(path, settled) {
-            Ok(read) => read,
-            Err(error) => {
-                let problem = Problem::of_file(&file, format!("cannot be read: {error}"));
-                return FileState { stamp: None, good: last, problems: vec![problem] };
+        let mut statements = Statements::default();
+        let read = read_text(path, settled).map_err(|error| unreadable(&file, &error));
+        self.stamp = read.as_ref().ok().and_then(|(stamp, _)| *stamp);
+        match read.and_then(|(_, text)| manifest::collect(file, &text, &mut statements)) {
+            Ok(remarks) => {
+                self.said = register.hear(path, &self.said, statements);
+                self.remarks = remarks;
+                self.problems.clear();
             }
-        };
-        match manifest::parse(&file, &text) {
-            Ok(manifests) => FileState { stamp, good: Some(manifests), problems: Vec::new() },
-            Err(error) => FileState { stamp, good: last, problems: error.problems },
+            Err(error) => self.problems = error.problems,
         }
     }
+}
+
+fn unreadable(file: &Arc<str>, error: &io::Error) -> ManifestError {
+    ManifestError { problems: vec![Problem::of_file(file, format!("cannot be read: {error}"))] }
 }
 
 /// A file's text, and its stamp if that proves that the text is whole and stays what it is.
@@ -176,52 +174,6 @@ fn read_text(path: &Path, settled: Duration) -> io::Result<(Option<Stamp>, Strin
 
 fn name(path: &Path) -> Arc<str> {
     path.to_string_lossy().into()
-}
-
-/// Everything that the files say. Where two files say the same object, the one that said it first keeps it.
-fn facts<'a>(
-    files: &'a BTreeMap<PathBuf, FileState>,
-    known: &BTreeMap<Key, Known>,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<Key, Fact<'a>> {
-    let mut facts: BTreeMap<Key, Fact<'a>> = BTreeMap::new();
-    for (key, fact) in files.values().filter_map(|file| file.good.as_ref()).flat_map(Manifests::facts) {
-        match facts.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(fact);
-            }
-            Entry::Occupied(mut place) => {
-                let owner = known.get(place.key()).and_then(|known| known.file.as_ref());
-                problems.extend(duplicate(place.key(), place.get(), &fact));
-                if owner.is_some() && owner == fact.file() {
-                    place.insert(fact);
-                }
-            }
-        }
-    }
-    imply_namespaces(&mut facts);
-    facts
-}
-
-/// What `facts` change about `known`, which is brought up to date.
-fn tell(known: &mut BTreeMap<Key, Known>, facts: BTreeMap<Key, Fact<'_>>) -> Vec<Change> {
-    let gone: Vec<Key> = known.keys().rev().filter(|key| !facts.contains_key(key)).cloned().collect();
-    let mut changes = Vec::new();
-    for (key, fact) in facts {
-        let file = fact.file().map(Arc::clone);
-        if let Some(known) = known.get_mut(&key).filter(|known| fact.is(&known.fact)) {
-            known.file = file;
-            continue;
-        }
-        let fact = fact.change();
-        changes.push(fact.clone());
-        known.insert(key, Known { fact, file });
-    }
-    for key in gone {
-        known.remove(&key);
-        changes.push(key.gone());
-    }
-    changes
 }
 
 #[cfg(test)]
@@ -279,7 +231,6 @@ mod tests {
         assert!(loaded.complete);
         assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
         assert_eq!(loaded.skipped, BTreeMap::from([("Service".to_owned(), 1)]));
-        assert_eq!(directory.snapshot(), loaded.changes);
         assert_eq!(read_manifests(scratch.path()).unwrap().changes(), loaded.changes);
         assert_eq!(told(&directory.load()), [""; 0]);
     }

@@ -1,6 +1,6 @@
 //! The text of manifests as objects: what is written, what it means, and where it stands.
 
-use super::fact::{Fact, Key, duplicate};
+use super::fact::{Key, duplicate};
 use super::problem::{ManifestError, Origin, Problem};
 use super::schema::{self, Shape};
 use super::tree::{Node, Place, Value};
@@ -9,6 +9,7 @@ use super::{lower, name};
 use crate::{api, model};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// An object of a manifest.
@@ -37,16 +38,34 @@ pub struct Manifests {
     pub skipped: BTreeMap<String, usize>,
 }
 
-impl Manifests {
-    pub(super) fn append(&mut self, mut other: Manifests) {
-        self.namespaces.append(&mut other.namespaces);
-        self.pods.append(&mut other.pods);
-        self.policies.append(&mut other.policies);
-        self.refused.append(&mut other.refused);
-        for (kind, count) in other.skipped {
-            *self.skipped.entry(kind).or_default() += count;
-        }
+/// Where objects go as they are read.
+pub(super) trait Collect {
+    fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
+    fn pod(&mut self, object: Object<api::Pod, model::Pod>);
+    fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);
+}
+
+impl Collect for Manifests {
+    fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>) {
+        self.namespaces.push(object);
     }
+
+    fn pod(&mut self, object: Object<api::Pod, model::Pod>) {
+        self.pods.push(object);
+    }
+
+    fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>) {
+        self.policies.push(object);
+    }
+}
+
+/// What a text holds besides the objects that are read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remarks {
+    /// The policies' refusals, with the places where they stand.
+    pub(super) refused: Vec<Problem>,
+    /// How many objects of other kinds were passed over, by kind.
+    pub(super) skipped: BTreeMap<String, usize>,
 }
 
 /// Reads the manifests of one text; `file` is what complaints call it.
@@ -54,18 +73,50 @@ impl Manifests {
 /// # Errors
 /// Lists everything that is wrong with it.
 pub fn parse(file: &str, text: &str) -> Result<Manifests, ManifestError> {
-    let manifests = Manifests::default();
-    let mut reader = Reader { file: file.into(), manifests, problems: Vec::new(), refused: Vec::new() };
+    let mut manifests = Manifests::default();
+    parse_into(file.into(), text, &mut manifests)?;
+    Ok(manifests)
+}
+
+/// Reads the manifests of one text into `manifests`, what they hold besides included.
+///
+/// # Errors
+/// Lists everything that is wrong with it.
+pub(super) fn parse_into(file: Arc<str>, text: &str, manifests: &mut Manifests) -> Result<(), ManifestError> {
+    let mut remarks = collect(file, text, manifests)?;
+    manifests.refused.append(&mut remarks.refused);
+    for (kind, count) in remarks.skipped {
+        *manifests.skipped.entry(kind).or_default() += count;
+    }
+    Ok(())
+}
+
+/// Reads the manifests of one text; `file` is what complaints call it. What was collected is good only if the whole is.
+///
+/// # Errors
+/// Lists everything that is wrong with it.
+pub(super) fn collect(
+    file: Arc<str>,
+    text: &str,
+    objects: &mut dyn Collect,
+) -> Result<Remarks, ManifestError> {
+    let mut reader = Reader {
+        file,
+        objects,
+        places: BTreeMap::new(),
+        skipped: BTreeMap::new(),
+        problems: Vec::new(),
+        refused: Vec::new(),
+    };
     for document in Documents::new(&join_surrogates(text)) {
         match document {
             Ok(node) => reader.document(&node),
             Err(faults) => faults.into_iter().for_each(|fault| reader.complain(fault.at, "", fault.message)),
         }
     }
-    reader.report_duplicates();
-    let Reader { file, mut manifests, problems, refused } = reader;
+    let Reader { file, skipped, problems, refused, .. } = reader;
     if problems.is_empty() && refused.is_empty() {
-        return Ok(manifests);
+        return Ok(Remarks { refused: Vec::new(), skipped });
     }
     let lines: Vec<&str> = text.lines().collect();
     let place = |complaint: Complaint| {
@@ -73,8 +124,8 @@ pub fn parse(file: &str, text: &str) -> Result<Manifests, ManifestError> {
         let source = line.checked_sub(1).and_then(|index| lines.get(index)).copied();
         Problem { file: Arc::clone(&file), line, column, path, message, source: None }.show(source)
     };
-    manifests.refused = refused.into_iter().map(place).collect();
-    ManifestError::of(problems.into_iter().map(place).collect()).map_or(Ok(manifests), Err)
+    let remarks = Remarks { refused: refused.into_iter().map(place).collect(), skipped };
+    ManifestError::of(problems.into_iter().map(place).collect()).map_or(Ok(remarks), Err)
 }
 
 /// Something wrong in the text that is being read.
@@ -84,9 +135,12 @@ struct Complaint {
     message: String,
 }
 
-struct Reader {
+struct Reader<'a> {
     file: Arc<str>,
-    manifests: Manifests,
+    objects: &'a mut dyn Collect,
+    /// Where each object stands that was read.
+    places: BTreeMap<Key, Place>,
+    skipped: BTreeMap<String, usize>,
     problems: Vec<Complaint>,
     refused: Vec<Complaint>,
 }
@@ -136,7 +190,7 @@ impl Kind {
     }
 }
 
-impl Reader {
+impl Reader<'_> {
     fn document(&mut self, node: &Node<'_>) {
         if !node.is_null() {
             self.object(node, None);
@@ -230,7 +284,8 @@ impl Reader {
             Kind::Namespace => {
                 let Some(written) = self.decode::<api::Namespace>(node) else { return };
                 let lowered = lower::namespace(&written);
-                self.manifests.namespaces.push(Object { written, lowered, origin });
+                self.note(Key::Namespace(lowered.name.clone()), &origin);
+                self.objects.namespace(Object { written, lowered, origin });
             }
             Kind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
@@ -239,7 +294,8 @@ impl Reader {
                 for refusal in refusals {
                     self.complain(node.place(&refusal.path), &refusal.path, refusal.message);
                 }
-                self.manifests.pods.push(Object { written, lowered, origin });
+                self.note(Key::Pod(lowered.key.clone()), &origin);
+                self.objects.pod(Object { written, lowered, origin });
             }
             Kind::NetworkPolicy => {
                 let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
@@ -249,7 +305,8 @@ impl Reader {
                     let (path, message) = (refusal.path.clone(), refusal.message.clone());
                     self.refused.push(Complaint { at, path, message });
                 }
-                self.manifests.policies.push(Object { written, lowered, origin });
+                self.note(Key::Policy(lowered.key.clone()), &origin);
+                self.objects.policy(Object { written, lowered, origin });
             }
         }
     }
@@ -302,26 +359,24 @@ impl Reader {
         }
     }
 
-    fn report_duplicates(&mut self) {
-        let mut seen: BTreeMap<Key, Fact<'_>> = BTreeMap::new();
-        for (key, fact) in self.manifests.facts() {
-            match seen.get(&key) {
-                Some(first) => {
-                    let problem = duplicate(&key, first, &fact);
-                    self.problems.extend(problem.map(|problem| {
-                        let at = Place { line: problem.line, column: problem.column };
-                        Complaint { at, path: problem.path, message: problem.message }
-                    }));
-                }
-                None => {
-                    seen.insert(key, fact);
-                }
+    /// Notes where an object stands, and complains if it stands somewhere else already.
+    fn note(&mut self, key: Key, origin: &Origin) {
+        let at = Place { line: origin.line, column: origin.column };
+        match self.places.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(at);
+            }
+            Entry::Occupied(place) => {
+                let Place { line, column } = *place.get();
+                let first = Origin { file: Arc::clone(&origin.file), line, column };
+                let message = duplicate(place.key(), &first);
+                self.complain(at, "", message);
             }
         }
     }
 
     fn skip(&mut self, kind: &str) {
-        *self.manifests.skipped.entry(kind.to_owned()).or_default() += 1;
+        *self.skipped.entry(kind.to_owned()).or_default() += 1;
     }
 
     fn complain(&mut self, at: Place, path: &str, message: String) {

@@ -8,11 +8,13 @@ mod decode;
 mod directory;
 mod directory_watch;
 mod fact;
+mod fingerprint;
 pub mod lower;
 mod manifest;
 mod name;
 mod path;
 mod problem;
+mod register;
 mod scalar;
 mod schema;
 #[cfg(test)]

@@ -1,0 +1,57 @@
+//! Facts made small enough to be kept for every object, only to be compared.
+
+use crate::model::Change;
+use sha2::{Digest, Sha256};
+use std::hash::{Hash, Hasher};
+
+/// Tells facts apart. Nobody can make two that agree, whatever they may write into an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    pub(super) fn of(fact: &Change) -> Fingerprint {
+        let mut bytes = Bytes(Vec::with_capacity(512));
+        fact.hash(&mut bytes);
+        let digest = Sha256::digest(bytes.0);
+        let mut fingerprint = [0; 16];
+        fingerprint.iter_mut().zip(digest).for_each(|(byte, of_digest)| *byte = of_digest);
+        Fingerprint(fingerprint)
+    }
+}
+
+/// Takes all that is hashed, as it is.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// How much was taken; the bytes are what counts.
+    fn finish(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Labels, Pod, PodKey};
+    use std::collections::BTreeMap;
+
+    fn pod(name: &str, app: &str) -> Change {
+        let labels = Labels::new(&BTreeMap::from([("app".to_owned(), app.to_owned())]));
+        let key = PodKey::new("shop", name);
+        Change::Pod(Pod { key, node: None, labels, ports: Vec::new(), addresses: Vec::new() })
+    }
+
+    #[test]
+    fn equal_facts_agree_and_others_do_not() {
+        assert_eq!(Fingerprint::of(&pod("a", "b")), Fingerprint::of(&pod("a", "b")));
+        assert_ne!(Fingerprint::of(&pod("a", "b")), Fingerprint::of(&pod("ab", "")));
+        assert_ne!(
+            Fingerprint::of(&pod("a", "b")),
+            Fingerprint::of(&Change::PodGone(PodKey::new("shop", "a")))
+        );
+    }
+}
