@@ -79,7 +79,7 @@ impl Demo {
             0 => {}
             left => show.tell("swept", &format!("{left} namespaces that an earlier demo left"))?,
         }
-        let workplace = Workplace::create()?;
+        let workplace = Workplace::create(&self.id)?;
         let directory = match &self.manifests {
             Some(directory) => directory.clone(),
             None => workplace.lay_out_shop()?,
