@@ -35,40 +35,40 @@ fn demo(id: &str) -> Command {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    String::from_utf8(bytes.to_vec()).expect("text")
 }
 
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = command.output().expect("a demo");
     (status.code(), text(&stdout), text(&stderr))
 }
 
 /// What the host's own network is: its links, and whether it forwards.
 fn host() -> (String, String) {
-    let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let links = Command::new("ip").args(["-o", "link"]).output().expect("iproute2");
     assert!(links.status.success());
-    (text(&links.stdout), fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap())
+    (text(&links.stdout), fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("a setting"))
 }
 
 /// The namespaces of a demo.
 fn namespaces(id: &str) -> BTreeSet<String> {
     let entries = fs::read_dir("/run/netns").into_iter().flatten();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(&format!("bw-{id}-"))).collect()
 }
 
 /// The controllers that read from a directory of a demo.
 fn controllers(directory: &Path) -> usize {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let directory = directory.to_str().unwrap();
+    let directory = directory.to_str().expect("text");
     lines.filter(|line| String::from_utf8_lossy(line).contains(directory)).count()
 }
 
 /// The directory that a demo says may be edited.
 fn directory(told: &str) -> PathBuf {
-    let line = told.lines().find_map(|line| line.strip_prefix("manifests    ")).unwrap();
-    PathBuf::from(line.split(' ').next().unwrap())
+    let line = told.lines().find_map(|line| line.strip_prefix("manifests    ")).expect("a directory");
+    PathBuf::from(line.split(' ').next().unwrap_or(line))
 }
 
 /// A demo that stays, and what it says line by line.
@@ -80,12 +80,12 @@ struct Staying {
 
 impl Staying {
     fn start(id: &str) -> Staying {
-        let mut child = demo(id).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = demo(id).stdout(Stdio::piped()).spawn().expect("a demo");
         let (send, lines) = mpsc::channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
         std::thread::spawn(move || {
             for line in output.lines() {
-                send.send(line.unwrap()).ok();
+                send.send(line.expect("text")).ok();
             }
         });
         Staying { child, lines, told: String::new() }
@@ -104,8 +104,8 @@ impl Staying {
     }
 
     fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("a process"));
+        nix::sys::signal::kill(pid, signal).expect("a process to signal");
     }
 }
 
@@ -131,7 +131,7 @@ fn assert_measured(backend: &str) {
     assert!(told.ends_with("removed      all controllers, namespaces and files of this demo\n"), "{told}");
     assert!(told.lines().all(|line| line.chars().count() <= 120), "{told}");
     assert_eq!((namespaces(&id), complaints), (BTreeSet::new(), String::new()));
-    assert_eq!(controllers(directory(&told).parent().unwrap()), 0);
+    assert_eq!(controllers(directory(&told).parent().expect("a parent")), 0);
     assert!(!directory(&told).exists());
     assert_eq!(host(), before);
 }

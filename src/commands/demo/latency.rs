@@ -4,7 +4,7 @@ use super::cast::Cast;
 use super::question::{Connection, Finding, short};
 use super::stop::Stop;
 use super::workplace::Workplace;
-use crate::api::NetworkPolicy;
+use crate::api::{Namespace, NetworkPolicy};
 use crate::explain::oracle::{Verdict, World};
 use crate::net::Protocol;
 use crate::playground::{Endpoint, Outcome, Playground};
@@ -122,6 +122,11 @@ impl Trial {
 /// A policy that isolates a pod for ingress, and the world in which it holds.
 fn isolate(world: &World, pod: &Endpoint) -> Option<(Value, World)> {
     let Endpoint::Pod(key) = pod else { return None };
+    // Where a namespace is on its way out, a policy that goes leaves its pods guarded.
+    if world.namespaces.iter().any(|other| other.metadata.name == key.namespace.as_str() && terminates(other))
+    {
+        return None;
+    }
     let is_it = |other: &&crate::api::Pod| {
         other.metadata.name == *key.name
             && other.metadata.namespace.as_deref().unwrap_or("default") == key.namespace.as_str()
@@ -136,6 +141,11 @@ fn isolate(world: &World, pod: &Endpoint) -> Option<(Value, World)> {
     let mut world = world.clone();
     world.policies.push(serde_json::from_value::<NetworkPolicy>(policy.clone()).ok()?);
     Some((policy, world))
+}
+
+fn terminates(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+        || namespace.status.phase.as_deref() == Some("Terminating")
 }
 
 /// An edit was not enforced in time.
@@ -206,6 +216,19 @@ metadata: {name: everyone, namespace: shop}
 spec: {podSelector: {}, ingress: [{}]}
 ";
         let text = format!("{TWO}{everyone}");
+        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+    }
+
+    #[test]
+    fn connection_into_a_namespace_that_terminates_is_not_chosen() {
+        let dying = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+status: {phase: Terminating}
+";
+        let text = format!("{TWO}{dying}");
         assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
     }
 
