@@ -4,12 +4,12 @@ use super::cast::Cast;
 use super::question::{Connection, Finding, short};
 use super::stop::Stop;
 use super::workplace::Workplace;
-use crate::api::{Namespace, NetworkPolicy};
+use crate::api::Namespace;
 use crate::explain::oracle::{Verdict, World};
 use crate::net::Protocol;
 use crate::playground::{Endpoint, Outcome, Playground};
+use crate::source::parse_manifests;
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -24,7 +24,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// How long an edit may take.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The file and the policy that come and go.
-const FILE: &str = "bridgewarden-demo-latency.json";
+const FILE: &str = "bridgewarden-demo-latency.yaml";
 const NAME: &str = "bridgewarden-demo-latency";
 
 /// An open connection, and a policy that ends it.
@@ -33,7 +33,7 @@ pub(super) struct Trial {
     connection: Connection,
     /// The node that both ends are on, if they are on one.
     node: Option<String>,
-    policy: Value,
+    policy: String,
 }
 
 impl Trial {
@@ -44,7 +44,7 @@ impl Trial {
             Endpoint::Pod(pod) => cast.places.iter().find(|place| place.pod == *pod).map(|place| &place.node),
             Endpoint::Node(_) | Endpoint::Outside => None,
         };
-        let mut worlds: BTreeMap<&Endpoint, Option<(Value, World)>> = BTreeMap::new();
+        let mut worlds: BTreeMap<&Endpoint, Option<(String, World)>> = BTreeMap::new();
         let mut best = None;
         for finding in findings.iter().filter(|finding| finding.measured == Outcome::Open) {
             let connection = &finding.question.connection;
@@ -85,7 +85,7 @@ impl Trial {
         for _ in 0..ROUNDS {
             stop.sleep(IDLE)?;
             let edited = Instant::now();
-            workplace.publish_file(Path::new(FILE), self.policy.to_string().as_bytes())?;
+            workplace.publish_file(Path::new(FILE), self.policy.as_bytes())?;
             let refused = self.wait(playground, &Outcome::Refused, edited, stop);
             // The file goes also when the demo is stopped here.
             std::thread::sleep(IDLE);
@@ -120,7 +120,7 @@ impl Trial {
 }
 
 /// A policy that isolates a pod for ingress, and the world in which it holds.
-fn isolate(world: &World, pod: &Endpoint) -> Option<(Value, World)> {
+fn isolate(world: &World, pod: &Endpoint) -> Option<(String, World)> {
     let Endpoint::Pod(key) = pod else { return None };
     // Where a namespace is on its way out, a policy that goes leaves its pods guarded.
     if world.namespaces.iter().any(|other| other.metadata.name == key.namespace.as_str() && terminates(other))
@@ -132,14 +132,17 @@ fn isolate(world: &World, pod: &Endpoint) -> Option<(Value, World)> {
             && other.metadata.namespace.as_deref().unwrap_or("default") == key.namespace.as_str()
     };
     let labels = world.pods.iter().find(is_it)?.metadata.labels.clone().unwrap_or_default();
-    let policy = json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": NAME, "namespace": key.namespace.as_str()},
-        "spec": {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"]},
-    });
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key:?}: {value:?}")).collect();
+    let policy = format!(
+        "apiVersion: networking.k8s.io/v1\n\
+         kind: NetworkPolicy\n\
+         metadata: {{name: {NAME}, namespace: {}}}\n\
+         spec: {{podSelector: {{matchLabels: {{{}}}}}, policyTypes: [Ingress]}}\n",
+        key.namespace,
+        labels.join(", "),
+    );
     let mut world = world.clone();
-    world.policies.push(serde_json::from_value::<NetworkPolicy>(policy.clone()).ok()?);
+    world.policies.push(parse_manifests(FILE, &policy).ok()?.policies.pop()?.written);
     Some((policy, world))
 }
 
@@ -149,9 +152,14 @@ fn terminates(namespace: &Namespace) -> bool {
 }
 
 /// An edit was not enforced in time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a policy edit was not enforced within {limit} s at {0}", limit = LONGEST.as_secs())]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Late(Connection);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a policy edit was not enforced within {} s at {}", LONGEST.as_secs(), self.0)
+    }
+}
 
 /// How long edits took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +211,7 @@ mod tests {
         let trial = Trial::choose(&cast(TWO), &findings(TWO)).unwrap();
         assert_eq!(trial.connection.to_string(), "shop/db → shop/web:80/TCP over IPv4");
         assert_eq!(trial.node.as_deref(), Some("a"));
-        assert_eq!(trial.policy["spec"]["podSelector"]["matchLabels"], json!({"app": "web"}));
+        assert!(trial.policy.contains(r#"matchLabels: {"app": "web"}"#), "{}", trial.policy);
     }
 
     #[test]
