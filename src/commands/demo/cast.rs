@@ -158,7 +158,7 @@ status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
         assert_eq!(told(|text| text.replace("nodeName: a", "nodeName: ''")), {
             ["it is on no node (spec.nodeName)"]
         });
-        assert_eq!(told(|text| text.replace("podIPs: [", "podIPs: [] # ")), {
+        assert_eq!(told(|text| text.replace("podIPs: [", "podIPs: []} # ")), {
             ["it has no address (status.podIPs)"]
         });
         assert_eq!(told(|text| text.replace("{podIPs", "{phase: Failed, podIPs")), ["it has finished"]);

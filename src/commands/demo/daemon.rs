@@ -62,9 +62,7 @@ impl Daemon {
     pub(super) fn wait_until_ready(&mut self, stop: &Stop) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            if let Some(status) = self.child.try_wait().context("cannot look after a controller")? {
-                bail!("the controller of {} ended ({status}). {}", self.node, self.last_words());
-            }
+            self.check()?;
             let answer = self.namespace.enter(|| get(HTTP, "/readyz"))?;
             let reason = match answer {
                 Ok((200, _)) => return Ok(()),
@@ -80,6 +78,17 @@ impl Daemon {
                 );
             }
             stop.sleep(LOOK_EVERY)?;
+        }
+    }
+
+    /// Makes sure that it runs.
+    ///
+    /// # Errors
+    /// It ended; its last words are in the error.
+    pub(super) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait().context("cannot look after a controller")? {
+            Some(status) => bail!("the controller of {} ended ({status}). {}", self.node, self.last_words()),
+            None => Ok(()),
         }
     }
 

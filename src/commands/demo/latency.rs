@@ -4,12 +4,12 @@ use super::cast::Cast;
 use super::question::{Connection, Finding, short};
 use super::stop::Stop;
 use super::workplace::Workplace;
-use crate::api::NetworkPolicy;
+use crate::api::Namespace;
 use crate::explain::oracle::{Verdict, World};
 use crate::net::Protocol;
 use crate::playground::{Endpoint, Outcome, Playground};
+use crate::source::parse_manifests;
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 
 /// How often the edit is made and undone.
 const ROUNDS: usize = 5;
+/// Before each edit, so that the controllers have nothing left to do.
+const IDLE: Duration = Duration::from_millis(100);
 /// Between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// How long an edit may take.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The file and the policy that come and go.
-const FILE: &str = "bridgewarden-demo-latency.json";
+const FILE: &str = "bridgewarden-demo-latency.yaml";
 const NAME: &str = "bridgewarden-demo-latency";
 
 /// An open connection, and a policy that ends it.
@@ -31,7 +33,7 @@ pub(super) struct Trial {
     connection: Connection,
     /// The node that both ends are on, if they are on one.
     node: Option<String>,
-    policy: Value,
+    policy: String,
 }
 
 impl Trial {
@@ -42,7 +44,7 @@ impl Trial {
             Endpoint::Pod(pod) => cast.places.iter().find(|place| place.pod == *pod).map(|place| &place.node),
             Endpoint::Node(_) | Endpoint::Outside => None,
         };
-        let mut worlds: BTreeMap<&Endpoint, Option<(Value, World)>> = BTreeMap::new();
+        let mut worlds: BTreeMap<&Endpoint, Option<(String, World)>> = BTreeMap::new();
         let mut best = None;
         for finding in findings.iter().filter(|finding| finding.measured == Outcome::Open) {
             let connection = &finding.question.connection;
@@ -81,9 +83,12 @@ impl Trial {
     ) -> Result<Result<Latency, Late>> {
         let (mut until_refused, mut until_open) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
+            stop.sleep(IDLE)?;
             let edited = Instant::now();
-            workplace.publish_file(Path::new(FILE), self.policy.to_string().as_bytes())?;
+            workplace.publish_file(Path::new(FILE), self.policy.as_bytes())?;
             let refused = self.wait(playground, &Outcome::Refused, edited, stop);
+            // The file goes also when the demo is stopped here.
+            std::thread::sleep(IDLE);
             let removed = Instant::now();
             workplace.withdraw(Path::new(FILE))?;
             until_refused.extend(refused?);
@@ -115,28 +120,46 @@ impl Trial {
 }
 
 /// A policy that isolates a pod for ingress, and the world in which it holds.
-fn isolate(world: &World, pod: &Endpoint) -> Option<(Value, World)> {
+fn isolate(world: &World, pod: &Endpoint) -> Option<(String, World)> {
     let Endpoint::Pod(key) = pod else { return None };
+    // Where a namespace is on its way out, a policy that goes leaves its pods guarded.
+    if world.namespaces.iter().any(|other| other.metadata.name == key.namespace.as_str() && terminates(other))
+    {
+        return None;
+    }
     let is_it = |other: &&crate::api::Pod| {
         other.metadata.name == *key.name
             && other.metadata.namespace.as_deref().unwrap_or("default") == key.namespace.as_str()
     };
     let labels = world.pods.iter().find(is_it)?.metadata.labels.clone().unwrap_or_default();
-    let policy = json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": NAME, "namespace": key.namespace.as_str()},
-        "spec": {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"]},
-    });
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key:?}: {value:?}")).collect();
+    let policy = format!(
+        "apiVersion: networking.k8s.io/v1\n\
+         kind: NetworkPolicy\n\
+         metadata: {{name: {NAME}, namespace: {}}}\n\
+         spec: {{podSelector: {{matchLabels: {{{}}}}}, policyTypes: [Ingress]}}\n",
+        key.namespace,
+        labels.join(", "),
+    );
     let mut world = world.clone();
-    world.policies.push(serde_json::from_value::<NetworkPolicy>(policy.clone()).ok()?);
+    world.policies.push(parse_manifests(FILE, &policy).ok()?.policies.pop()?.written);
     Some((policy, world))
 }
 
+fn terminates(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+        || namespace.status.phase.as_deref() == Some("Terminating")
+}
+
 /// An edit was not enforced in time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a policy edit was not enforced within {limit} s at {0}", limit = LONGEST.as_secs())]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Late(Connection);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a policy edit was not enforced within {} s at {}", LONGEST.as_secs(), self.0)
+    }
+}
 
 /// How long edits took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +183,7 @@ impl fmt::Display for Latency {
             None => writeln!(f, ", on two nodes, with a probe every millisecond.")?,
         }
         f.write_str(
-            "Included: noticing the file, parsing, compiling, iptables-restore, and the probe itself.",
+            "Included: seeing the file come to rest, parsing, compiling, iptables-restore, and the probe itself.",
         )
     }
 }
@@ -188,7 +211,7 @@ mod tests {
         let trial = Trial::choose(&cast(TWO), &findings(TWO)).unwrap();
         assert_eq!(trial.connection.to_string(), "shop/db → shop/web:80/TCP over IPv4");
         assert_eq!(trial.node.as_deref(), Some("a"));
-        assert_eq!(trial.policy["spec"]["podSelector"]["matchLabels"], json!({"app": "web"}));
+        assert!(trial.policy.contains(r#"matchLabels: {"app": "web"}"#), "{}", trial.policy);
     }
 
     #[test]
@@ -201,6 +224,19 @@ metadata: {name: everyone, namespace: shop}
 spec: {podSelector: {}, ingress: [{}]}
 ";
         let text = format!("{TWO}{everyone}");
+        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+    }
+
+    #[test]
+    fn connection_into_a_namespace_that_terminates_is_not_chosen() {
+        let dying = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+status: {phase: Terminating}
+";
+        let text = format!("{TWO}{dying}");
         assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
     }
 
@@ -226,7 +262,7 @@ spec: {podSelector: {}, ingress: [{}]}
             "policy edit → first refused connection: 23 ms (median of 21, 22, 23, 25, 30)\n\
              policy gone → first open connection:    9 ms (median of 9, 9, 9, 9, 9)\n\
              measured at shop/db → shop/web:80/TCP, both on a, with a probe every millisecond.\n\
-             Included: noticing the file, parsing, compiling, iptables-restore, and the probe itself."
+             Included: seeing the file come to rest, parsing, compiling, iptables-restore, and the probe itself."
         );
     }
 }

@@ -1,5 +1,7 @@
-//! What a demo leaves behind that was killed: controllers that still run, and namespaces. One demo at a time has an id.
+//! What a demo leaves behind that was killed: controllers that still run, namespaces, and files. One demo at a time has
+//! an id.
 
+use super::workplace::Workplace;
 use crate::playground::Playground;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -51,6 +53,7 @@ pub(super) fn sweep(id: &str) -> Result<usize> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    Workplace::sweep(id);
     Ok(Playground::sweep(id)?.len())
 }
 

@@ -165,16 +165,22 @@ impl Matrix {
         let mut lines = Vec::from(head);
         let mut above = None;
         for (from, (namespace, name)) in self.senders.iter().zip(names) {
+            let cells = columns.iter().filter_map(|column| {
+                let place = (from.clone(), column.to.clone(), column.port);
+                Some((column.start + (title(column.port).len() - 1) / 2, *self.cells.get(&place)?))
+            });
+            let cells: Vec<(usize, Cell)> = cells.collect();
+            if cells.is_empty() {
+                continue;
+            }
             let mut line = Line::default();
             if above != Some(namespace) {
                 line.put(0, namespace);
             }
             above = Some(namespace);
             line.put(namespace_width + GAP, name);
-            for column in &columns {
-                let place = (from.clone(), column.to.clone(), column.port);
-                let Some(cell) = self.cells.get(&place) else { continue };
-                line.put_cell(column.start + (title(column.port).len() - 1) / 2, *cell, paint);
+            for (start, cell) in cells {
+                line.put_cell(start, cell, paint);
             }
             lines.push(line);
         }
@@ -291,12 +297,12 @@ mod tests {
     fn table_shows_who_reaches_whom() {
         let text = Matrix::of(&findings(TWO)).text(120, Paint::Plain);
         let expected = "\
-to              shop             outside
-                db    web
-from            5432  53/u 80    443
-shop     db            .   .      .
-         web     .                .
-outside          X     .   .
+to             shop            outside
+               db    web
+from           5432  53/u 80   443
+shop     db           .   .     .
+         web    .               .
+outside         X     .   .
 ";
         assert_eq!(text, expected, "\n{text}");
     }
@@ -305,9 +311,10 @@ outside          X     .   .
     fn table_that_is_too_wide_goes_on_below() {
         let text = Matrix::of(&findings(TWO)).text(34, Paint::Plain);
         let widest = text.lines().map(str::len).max();
-        assert!(widest <= Some(34) && text.contains("\n\nto              outside\n"), "\n{text}");
+        assert!(widest <= Some(34) && text.contains("\n\nto             outside\n"), "\n{text}");
         let text = Matrix::of(&findings(TWO)).text(1, Paint::Plain);
         assert_eq!(text.matches("from").count(), 3, "\n{text}");
+        assert!(text.ends_with("from           443\nshop     db     .\n         web    .\n"), "\n{text}");
     }
 
     #[test]
@@ -322,7 +329,7 @@ outside          X     .   .
             finding.measured = Outcome::Refused;
         }
         let text = Matrix::of(&findings).text(120, Paint::Plain);
-        assert!(text.contains("db            .   .      4\n"), "\n{text}");
+        assert!(text.contains("db           .   .     4\n"), "\n{text}");
     }
 
     #[test]
@@ -331,7 +338,7 @@ outside          X     .   .
         findings[1].measured = Outcome::Open;
         let matrix = Matrix::of(&findings);
         let text = matrix.text(120, Paint::Plain);
-        assert!(text.contains("outside          !     .   .\n"), "\n{text}");
+        assert!(text.contains("outside         !     .   .\n"), "\n{text}");
         assert!(matrix.text(120, Paint::Colour).contains("\x1b[1;31m!\x1b[0m"));
     }
 

@@ -79,7 +79,7 @@ impl Demo {
             0 => {}
             left => show.tell("swept", &format!("{left} namespaces that an earlier demo left"))?,
         }
-        let workplace = Workplace::create()?;
+        let workplace = Workplace::create(&self.id)?;
         let directory = match &self.manifests {
             Some(directory) => directory.clone(),
             None => workplace.lay_out_shop()?,
@@ -88,14 +88,15 @@ impl Demo {
             .map_err(|error| anyhow::anyhow!("cannot read {}:\n{error}", directory.display()))?;
         let texts = Texts::read(&directory)?;
         workplace.publish(&texts)?;
-        self.introduce(&directory, &manifests, &mut show)?;
         let cast = Cast::of(&manifests);
-        introduce_cast(&cast, &mut show)?;
+        introduce(&directory, &manifests, &cast, &mut show)?;
         if cast.places.is_empty() {
             bail!("there is no pod to measure in {}", directory.display());
         }
 
+        let started = Instant::now();
         let mut stage = Stage::build(&self.id, &cast, workplace)?;
+        self.introduce_network(&stage, &cast, started, &mut show)?;
         let done = self.perform(&mut stage, &directory, texts, &cast, &mut show, &stop);
         let removed = stage.remove();
         if removed.is_ok() {
@@ -133,7 +134,9 @@ impl Demo {
             findings: &findings,
         };
         show.look_around(&sights.commands())?;
-        show.tell("staying", &format!("edit {} and see; Ctrl-C ends", directory.display()))?;
+        let edits = if self.manifests.is_none() { ", your edits too" } else { "" };
+        let staying = format!("edit {} and see. Ctrl-C removes everything{edits}", directory.display());
+        show.tell("staying", &staying)?;
         stay::stay(stage, directory, Known { texts, findings, problem: None }, show, stop)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -200,35 +203,46 @@ impl Demo {
         Ok((name, variant))
     }
 
-    fn introduce<W: Write>(
+    fn introduce_network<W: Write>(
         &self,
-        directory: &Path,
-        manifests: &Manifests,
+        stage: &Stage,
+        cast: &Cast,
+        started: Instant,
         show: &mut Show<'_, W>,
-    ) -> Result<()> {
-        let (pods, policies) = (manifests.pods.len(), manifests.policies.len());
-        let shop =
-            if self.manifests.is_none() { " (the shop; yours to edit, removed at the end)" } else { "" };
-        show.tell("manifests", &format!("{}{shop}", directory.display()))?;
-        show.tell("", &format!("{pods} pods, {policies} policies"))?;
-        for refused in &manifests.refused {
-            show.tell("warning", &refused.to_string())?;
-        }
-        for (kind, count) in &manifests.skipped {
-            show.tell("left out", &format!("{count} of kind {kind}"))?;
-        }
-        Ok(())
+    ) -> std::io::Result<()> {
+        let own = cast.places.iter().filter(|place| !place.host_network).count();
+        let (nodes, milliseconds) = (stage.nodes(), started.elapsed().as_millis());
+        let text = format!(
+            "{} namespaces bw-{}-…: {} with a bridge each, a router, an outside, {own} pods ({milliseconds} ms)",
+            nodes.len() + own + 2,
+            self.id,
+            nodes.join(", "),
+        );
+        show.tell("network", &text)
     }
 }
 
-fn introduce_cast<W: Write>(cast: &Cast, show: &mut Show<'_, W>) -> Result<()> {
+fn introduce<W: Write>(
+    directory: &Path,
+    manifests: &Manifests,
+    cast: &Cast,
+    show: &mut Show<'_, W>,
+) -> std::io::Result<()> {
+    let (pods, policies) = (manifests.pods.len(), manifests.policies.len());
+    show.tell("manifests", &format!("{} ({pods} pods, {policies} policies)", directory.display()))?;
+    for refused in &manifests.refused {
+        show.tell("warning", &refused.to_string())?;
+    }
+    for (kind, count) in &manifests.skipped {
+        show.tell("left out", &format!("{count} of kind {kind}"))?;
+    }
     for (pod, reason) in &cast.absent {
         show.tell("left out", &format!("pod {pod}: {reason}"))?;
     }
-    if cast.sctp_ports > 0 {
-        show.tell("left out", &format!("{} SCTP ports: only TCP and UDP are measured", cast.sctp_ports))?;
+    match cast.sctp_ports {
+        0 => Ok(()),
+        ports => show.tell("left out", &format!("{ports} SCTP ports: only TCP and UDP are measured")),
     }
-    Ok(())
 }
 
 fn id(text: &str) -> Result<String, String> {

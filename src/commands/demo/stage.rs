@@ -47,6 +47,11 @@ impl Stage {
         self.daemons.iter_mut().try_for_each(|daemon| daemon.wait_until_ready(stop))
     }
 
+    /// Makes sure that the controllers run.
+    pub(super) fn check_controllers(&mut self) -> Result<()> {
+        self.daemons.iter_mut().try_for_each(Daemon::check)
+    }
+
     /// The questions that can be asked of the pods that are there.
     pub(super) fn questions(&self, world: &World) -> Result<Vec<Question>> {
         let places: Vec<Place> = self.playground.pods().cloned().collect();

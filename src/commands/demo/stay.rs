@@ -79,6 +79,7 @@ fn follow<W: Write>(
         awaited(&known.findings, &questions).into_iter().map(|place| &questions[place]).collect();
     let published = Instant::now();
     stage.workplace.publish(&texts)?;
+    stage.check_controllers()?;
     let took = wait(stage, &awaited, published, stop)?;
     let findings = stage.measure(&questions, stop)?;
     let differences = differences(&known.findings, &findings);

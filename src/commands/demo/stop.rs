@@ -2,15 +2,24 @@
 
 use crate::source::DirectoryWatch;
 use anyhow::{Context, Result};
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Somebody asked for the end (SIGINT, SIGTERM or SIGHUP).
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by {0}")]
+#[derive(Debug)]
 pub(super) struct Stopped(&'static str);
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by {}", self.0)
+    }
+}
+
+impl Error for Stopped {}
 
 /// Listens for signals from the moment it is made.
 pub(super) struct Stop {

@@ -19,14 +19,27 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// Makes the directory.
-    pub(super) fn create() -> Result<Workplace> {
-        let template = std::env::temp_dir().join("bridgewarden-demo-XXXXXX");
+    /// Makes the directory, with the demo's id in its name.
+    pub(super) fn create(id: &str) -> Result<Workplace> {
+        let template = std::env::temp_dir().join(format!("{}XXXXXX", prefix(id)));
         let root = nix::unistd::mkdtemp(&template)
             .with_context(|| format!("cannot make a directory {}", template.display()))?;
         let workplace = Workplace { root };
         fs::create_dir(workplace.manifests()).context("cannot make a directory for the manifests")?;
         Ok(workplace)
+    }
+
+    /// Removes the directories that demos of this id left behind. None of them may run any more.
+    pub(super) fn sweep(id: &str) {
+        let prefix = prefix(id);
+        let left = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+        for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            // A name proves nothing where everybody may write.
+            let ours = |metadata: fs::Metadata| metadata.uid() == nix::unistd::geteuid().as_raw();
+            if entry.metadata().is_ok_and(ours) {
+                drop(Workplace { root: entry.path() });
+            }
+        }
     }
 
     /// Writes the example down, to be edited, and tells where.
@@ -78,6 +91,10 @@ impl Workplace {
         let path = self.manifests().join(name);
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
     }
+}
+
+fn prefix(id: &str) -> String {
+    format!("bridgewarden-demo-{id}-")
 }
 
 impl Drop for Workplace {
@@ -153,7 +170,7 @@ mod tests {
 
     #[test]
     fn shop_is_laid_out_and_published_whole() {
-        let workplace = Workplace::create().unwrap();
+        let workplace = Workplace::create("files").unwrap();
         let shop = workplace.lay_out_shop().unwrap();
         workplace.publish(&Texts::read(&shop).unwrap()).unwrap();
         let (written, published) =
@@ -164,7 +181,7 @@ mod tests {
 
     #[test]
     fn publishing_again_removes_what_is_gone_and_leaves_what_is_the_same() {
-        let workplace = Workplace::create().unwrap();
+        let workplace = Workplace::create("files").unwrap();
         let texts = |names: &[&str]| Texts(names.iter().map(|name| (name.into(), b"# a".to_vec())).collect());
         workplace.publish(&texts(&["a.yaml", "below/b.yml"])).unwrap();
         let kept = fs::metadata(workplace.manifests().join("a.yaml")).unwrap().ino();
@@ -175,7 +192,7 @@ mod tests {
 
     #[test]
     fn hidden_files_and_others_are_no_manifests() {
-        let workplace = Workplace::create().unwrap();
+        let workplace = Workplace::create("files").unwrap();
         let root = workplace.manifests();
         for name in [".hidden.yaml", "notes.txt", "a.yaml"] {
             fs::write(root.join(name), "").unwrap();
@@ -190,10 +207,19 @@ mod tests {
 
     #[test]
     fn workplace_is_gone_when_dropped() {
-        let workplace = Workplace::create().unwrap();
+        let workplace = Workplace::create("files").unwrap();
         let root = workplace.root.clone();
         assert!(root.is_dir());
         drop(workplace);
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn workplace_of_a_demo_that_was_killed_is_swept() {
+        let (left, other) = (Workplace::create("killed").unwrap(), Workplace::create("killed2").unwrap());
+        let root = left.root.clone();
+        std::mem::forget(left);
+        Workplace::sweep("killed");
+        assert!(!root.exists() && other.root.exists());
     }
 }
