@@ -1,9 +1,10 @@
 //! The whole pure way, from one fact to the steps that the kernel needs for it.
 
+use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Step};
 use crate::compile::{Flow, Plan};
 use crate::model::{Change, Cluster, Refusal};
-use crate::netfilter::{Edit, Ruleset};
+use crate::netfilter::Ruleset;
 use crate::render::{Options, Renderer};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ pub struct Enforcer {
     renderer: Renderer,
     /// What the kernel holds; nothing until it was read, and again after a step failed.
     applier: Option<Applier>,
+    elements: Elements,
 }
 
 /// Steps for the kernel, and whose connections to look at once they are done.
@@ -35,6 +37,7 @@ impl Enforcer {
             plan: Plan::default(),
             renderer: Renderer::new(options),
             applier: None,
+            elements: Elements::default(),
         }
     }
 
@@ -64,9 +67,9 @@ impl Enforcer {
     /// Compares all that must hold with what the kernel was read to hold.
     pub fn adopt(&mut self, actual: &Actual) -> Flush {
         let delta = self.plan.take(&self.cluster);
-        let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
-        drop::<Edit>(edit);
+        self.renderer.forget(&self.plan, &delta);
         let desired = self.ruleset();
+        self.elements = Elements::of(&desired);
         let (applier, steps) = Applier::adopt(&desired, actual);
         self.applier = Some(applier);
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
@@ -78,7 +81,9 @@ impl Enforcer {
         let Some(applier) = &mut self.applier else { return Flush::default() };
         let delta = self.plan.take(&self.cluster);
         let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
-        Flush { steps: applier.edit(edit), revoked: delta.revoked }
+        let steps = applier.edit(edit);
+        steps.iter().for_each(|step| self.elements.follow(step));
+        Flush { steps, revoked: delta.revoked }
     }
 
     /// All that must be in the kernel, from nothing.
@@ -104,6 +109,11 @@ impl Enforcer {
     /// What the kernel holds, if it was read.
     pub fn applier(&self) -> Option<&Applier> {
         self.applier.as_ref()
+    }
+
+    /// How many elements each set holds.
+    pub(super) fn elements(&self) -> &Elements {
+        &self.elements
     }
 
     /// The options it renders with.

@@ -49,12 +49,12 @@ impl Elements {
 }
 
 /// Counts everything.
-pub(super) fn inventory(enforcer: &Enforcer, elements: &Elements) -> Inventory {
+pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let plan = enforcer.plan();
     let isolated = |direction| plan.guards().values().filter(|guard| guard.is_isolated(direction)).count();
     let kernel = Family::BOTH.map(|family| {
         let chains = enforcer.applier().and_then(|applier| applier.chains(family));
-        let (sets, set_members) = elements.of_family(family);
+        let (sets, set_members) = enforcer.elements().of_family(family);
         let rules = chains.map_or(0, |chains| chains.values().map(Vec::len).sum());
         (family, KernelInventory { chains: chains.map_or(0, BTreeMap::len), rules, sets, set_members })
     });

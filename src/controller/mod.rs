@@ -6,6 +6,7 @@
 mod enforcer;
 mod inventory;
 mod pace;
+mod revoked;
 mod work;
 
 pub use enforcer::*;
@@ -15,7 +16,7 @@ use crate::apply::{Connection, Kernel, KernelError, Step};
 use crate::model::Change;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
-use inventory::Elements;
+use revoked::Revoked;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -47,17 +48,16 @@ pub struct Controller {
     kernel: Option<Box<dyn Kernel + Send>>,
     complete: bool,
     pace: Pace,
-    elements: Elements,
     /// When the oldest fact not yet enforced was seen, and how many there are.
     waiting: Option<Instant>,
     waiting_count: usize,
     sync: u64,
     last_audit: Instant,
     auditing: bool,
-    /// Connections to cut next.
-    cut: Vec<Connection>,
-    /// Addresses whose connections are still to be looked at, or being cut: kept until that ends well.
-    owed: BTreeSet<IpAddr>,
+    /// Addresses some of whose connections may have lost what allowed them.
+    revoked: Revoked,
+    /// Connections that have, and their addresses among those.
+    cut: (Vec<Connection>, BTreeSet<IpAddr>),
     /// Whether policies or rules changed since the last count.
     structure_changed: bool,
     /// Whether anything changed since the last count.
@@ -69,6 +69,8 @@ struct Underway {
     handle: JoinHandle<Returned>,
     what: Stage,
     seen: Option<Instant>,
+    /// Addresses that it revokes, or whose connections it looks at or cuts; they are owed another look if it fails.
+    revoked: BTreeSet<IpAddr>,
     started: Instant,
 }
 
@@ -77,6 +79,7 @@ struct Underway {
 enum Stage {
     Read,
     Commit,
+    List,
     Cut,
 }
 
@@ -97,14 +100,13 @@ impl Controller {
             kernel: Some(kernel),
             complete: false,
             pace: Pace::default(),
-            elements: Elements::default(),
             waiting: None,
             waiting_count: 0,
             sync: 0,
             last_audit: Instant::now(),
             auditing: false,
-            cut: Vec::new(),
-            owed: BTreeSet::new(),
+            revoked: Revoked::default(),
+            cut: Default::default(),
             structure_changed: true,
             uncounted: true,
         }
@@ -119,10 +121,10 @@ impl Controller {
             if underway.is_none() {
                 underway = self.begin();
             }
-            if !open && underway.is_none() {
+            if !open && underway.is_none() && !self.has_a_look_ahead() {
                 return;
             }
-            let retry = self.pace.not_before().filter(|_| underway.is_none());
+            let retry = self.next_try().filter(|_| underway.is_none());
             tokio::select! {
                 biased;
                 returned = ended(&mut underway) => self.end(returned, &mut underway),
@@ -173,21 +175,27 @@ impl Controller {
         if !self.complete || !self.pace.may_try(now) {
             return None;
         }
-        if !self.cut.is_empty() {
-            let connections = std::mem::take(&mut self.cut);
+        let (connections, addresses) = std::mem::take(&mut self.cut);
+        if !connections.is_empty() {
             let mark = self.enforcer.options().mark;
-            return self.start(Work::Cut { connections, mark }, Stage::Cut, None);
+            return self.start(Work::Cut { connections, mark }, Stage::Cut, None, addresses);
         }
-        let idle = !self.enforcer.is_behind() && self.owed.is_empty();
+        let idle = !self.enforcer.is_behind();
         if idle && now.duration_since(self.last_audit) >= self.audit_every {
             self.auditing = true;
             self.enforcer.distrust();
         }
         if self.enforcer.must_read() {
-            return self.start(Work::Read, Stage::Read, None);
+            return self.start(Work::Read, Stage::Read, None, BTreeSet::new());
         }
         if idle {
             self.settle(now);
+        }
+        if self.revoked.is_due(now, idle) {
+            let addresses = self.revoked.take(now);
+            return self.start(Work::List { addresses: addresses.clone() }, Stage::List, None, addresses);
+        }
+        if idle {
             return None;
         }
         let flush = self.enforcer.flush();
@@ -205,47 +213,68 @@ impl Controller {
     }
 
     fn commit(&mut self, flush: Flush) -> Option<Underway> {
-        for step in &flush.steps {
-            self.elements.follow(step);
-            self.structure_changed |= matches!(step, Step::Restore(..));
-        }
-        match self.enforcer.options().on_revoke {
-            OnRevoke::Cut => self.owed.extend(flush.revoked),
-            OnRevoke::Keep => {}
-        }
-        let revoked = self.owed.clone();
+        self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
+        let revoked = match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => flush.revoked,
+            OnRevoke::Keep => BTreeSet::new(),
+        };
         let seen = self.waiting.take();
         self.waiting_count = 0;
-        self.start(Work::Commit { steps: flush.steps, revoked }, Stage::Commit, seen)
+        self.start(Work::Commit { steps: flush.steps }, Stage::Commit, seen, revoked)
     }
 
-    fn start(&mut self, work: Work, what: Stage, seen: Option<Instant>) -> Option<Underway> {
+    fn start(
+        &mut self,
+        work: Work,
+        what: Stage,
+        seen: Option<Instant>,
+        revoked: BTreeSet<IpAddr>,
+    ) -> Option<Underway> {
         let kernel = self.kernel.take()?;
         let handle = tokio::task::spawn_blocking(move || perform(kernel, work));
-        Some(Underway { handle, what, seen, started: Instant::now() })
+        Some(Underway { handle, what, seen, revoked, started: Instant::now() })
+    }
+
+    /// Whether connections will be looked at soon, if nothing fails.
+    fn has_a_look_ahead(&self) -> bool {
+        self.pace.not_before().is_none() && self.revoked.due().is_some()
+    }
+
+    /// When there may be something to do although nothing happens; `None` for never.
+    fn next_try(&self) -> Option<Instant> {
+        match self.pace.not_before() {
+            Some(then) => Some(then),
+            None => self.revoked.due(),
+        }
     }
 
     fn end(&mut self, returned: Returned, underway: &mut Option<Underway>) {
-        let ended = underway.take();
-        let (what, seen, started) = match &ended {
-            Some(ended) => (ended.what, ended.seen, ended.started),
-            None => return,
-        };
+        let Some(Underway { what, seen, revoked, started, .. }) = underway.take() else { return };
         self.kernel = Some(returned.kernel);
         self.metrics.tally(returned.tally);
         self.metrics.phase(
             match what {
                 Stage::Read => Phase::Read,
                 Stage::Commit => Phase::Apply,
-                Stage::Cut => Phase::Revoke,
+                Stage::List | Stage::Cut => Phase::Revoke,
             },
             returned.took,
         );
         match returned.done {
             Ok(Done::Read(actual)) => *underway = self.adopt(&actual),
-            Ok(Done::Committed { connections }) => self.committed(connections, seen, started),
-            Ok(Done::Cut) => self.owed.clear(),
-            Err(error) => self.failed(&error, seen),
+            Ok(Done::Committed) => {
+                self.revoked.add(revoked, Instant::now());
+                self.committed(seen, started);
+            }
+            Ok(Done::Listed(connections)) => {
+                let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
+                self.cut = (lost.collect(), revoked);
+            }
+            Ok(Done::Cut) => {}
+            Err(error) => {
+                self.revoked.add(revoked, Instant::now());
+                self.failed(&error, seen);
+            }
         }
     }
 
@@ -253,7 +282,6 @@ impl Controller {
         let start = Instant::now();
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
-        self.elements = Elements::of(&self.enforcer.ruleset());
         self.metrics.phase(Phase::Render, start.elapsed());
         let drifted = self.auditing && !expected && !flush.steps.is_empty();
         self.auditing = false;
@@ -268,7 +296,7 @@ impl Controller {
         self.commit(flush)
     }
 
-    fn committed(&mut self, connections: Vec<Connection>, seen: Option<Instant>, started: Instant) {
+    fn committed(&mut self, seen: Option<Instant>, started: Instant) {
         let now = Instant::now();
         self.pace.succeeded();
         self.sync += 1;
@@ -279,24 +307,15 @@ impl Controller {
         }
         self.health.set_check("sync", Ok(()));
         self.metrics.pending_changes(self.waiting_count);
-        self.cut = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection)).collect();
-        if self.cut.is_empty() {
-            self.owed.clear();
-        }
         let structure = self.structure_changed;
         if structure {
             self.count();
         }
         let milliseconds = now.duration_since(started).as_secs_f64() * 1e3;
         if structure {
-            tracing::info!(sync_id = self.sync, duration_ms = milliseconds, cut = self.cut.len(), "in force");
+            tracing::info!(sync_id = self.sync, duration_ms = milliseconds, "in force");
         } else {
-            tracing::debug!(
-                sync_id = self.sync,
-                duration_ms = milliseconds,
-                cut = self.cut.len(),
-                "in force"
-            );
+            tracing::debug!(sync_id = self.sync, duration_ms = milliseconds, "in force");
         }
     }
 
@@ -324,7 +343,7 @@ impl Controller {
         if std::mem::take(&mut self.structure_changed) {
             self.metrics.refused_parts(&inventory::refused(&self.enforcer));
         }
-        self.metrics.inventory(&inventory::inventory(&self.enforcer, &self.elements));
+        self.metrics.inventory(&inventory::inventory(&self.enforcer));
     }
 }
 

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 pub(super) enum Work {
     /// Read all that is ours.
     Read,
-    /// Carry out steps, then list the live connections of these addresses.
-    Commit { steps: Vec<Step>, revoked: BTreeSet<IpAddr> },
+    /// Carry out steps.
+    Commit { steps: Vec<Step> },
+    /// List the live connections of these addresses.
+    List { addresses: BTreeSet<IpAddr> },
     /// Cut these connections; this is our bit of their marks.
     Cut { connections: Vec<Connection>, mark: u32 },
 }
@@ -22,7 +24,8 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) enum Done {
     Read(Actual),
-    Committed { connections: Vec<Connection> },
+    Committed,
+    Listed(Vec<Connection>),
     Cut,
 }
 
@@ -45,11 +48,11 @@ pub(super) fn perform(mut kernel: Box<dyn Kernel + Send>, work: Work) -> Returne
 fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
     match work {
         Work::Read => Actual::read(kernel).map(Done::Read),
-        Work::Commit { steps, revoked } => {
+        Work::Commit { steps } => {
             steps.iter().try_for_each(|step| kernel.commit(step))?;
-            let connections = connections_of(kernel, &revoked)?;
-            Ok(Done::Committed { connections })
+            Ok(Done::Committed)
         }
+        Work::List { addresses } => connections_of(kernel, &addresses).map(Done::Listed),
         Work::Cut { connections, mark } => {
             for connection in &connections {
                 if connection.protocol == Protocol::Tcp.number() {

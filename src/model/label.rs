@@ -71,12 +71,13 @@ impl Requirement {
 ///
 /// Two selectors that demand the same in another order are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Selector(BTreeSet<Requirement>);
+pub struct Selector(Box<[Requirement]>);
 
 impl Selector {
     /// A selector of these requirements.
     pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Selector {
-        Selector(requirements.into_iter().collect())
+        let in_order: BTreeSet<Requirement> = requirements.into_iter().collect();
+        Selector(in_order.into_iter().collect())
     }
 
     /// The selector that selects everything.

@@ -92,6 +92,29 @@ impl Renderer {
         edit
     }
 
+    /// Frees the names of what went, for when no edit is asked for because all is rendered anew.
+    pub fn forget(&mut self, plan: &Plan, delta: &Delta) {
+        for direction in Direction::BOTH {
+            for key in &delta.policies {
+                if plan.policies().get(key).is_none_or(|block| block.allows(direction).is_none()) {
+                    self.names.forget_policy(key, direction);
+                }
+            }
+            for key in &delta.pods {
+                if plan.guards().get(key).is_none_or(|guard| !guard.is_isolated(direction)) {
+                    self.names.forget_pod(key, direction);
+                }
+            }
+        }
+        for (definition, change) in &delta.sets {
+            if *change == SetDelta::Retired {
+                for family in Family::BOTH {
+                    self.names.forget_set(definition, family);
+                }
+            }
+        }
+    }
+
     fn table(&mut self, plan: &Plan, family: Family) -> Table {
         let mut chains: Chains = hook::fixed_chains(&self.options, family);
         for direction in Direction::BOTH {

@@ -76,7 +76,17 @@ impl Directory {
 
     /// Looks at the directory, reads the files that changed, and tells what is different.
     pub fn load(&mut self) -> Loaded {
-        let (mut problems, files_read) = self.read();
+        self.look(None)
+    }
+
+    /// As `load`, but as long as the directory is not `complete`, hands over what each file brings as soon as it is
+    /// read, so that not all has to be in memory at once.
+    pub fn load_in_parts(&mut self, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
+        self.look(Some(&mut hand_over))
+    }
+
+    fn look(&mut self, hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> Loaded {
+        let (mut problems, files_read) = self.read(hand_over.filter(|_| !self.complete));
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
         problems.extend(self.register.problems());
         self.complete |= problems.is_empty();
@@ -97,7 +107,7 @@ impl Directory {
     }
 
     /// Brings `files` up to date; returns what is wrong with the directory itself, and how many files were read.
-    fn read(&mut self) -> (Vec<Problem>, usize) {
+    fn read(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> (Vec<Problem>, usize) {
         let walk = walk(&self.root);
         let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
         let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(&**path) && !unseen(path));
@@ -112,6 +122,9 @@ impl Directory {
             files_read += 1;
             let path: Arc<Path> = path.into();
             self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.register);
+            if let Some(hand_over) = &mut hand_over {
+                hand_over(self.register.tell());
+            }
         }
         let problem = |(path, error): &(PathBuf, io::Error)| {
             Problem::of_file(&name(path), format!("cannot be looked at: {error}"))
@@ -322,6 +335,34 @@ mod tests {
         let loaded = directory.load();
         assert!(loaded.complete);
         assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/db", "+Pod shop/web"]);
+    }
+
+    #[test]
+    fn first_look_can_be_handed_over_file_by_file() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &(pod("web", "web") + &policy("deny")));
+        scratch.write("b.yaml", &(pod("db", "db") + &namespace("shop")));
+        let mut directory = Directory::new(scratch.path());
+        let mut parts = Vec::new();
+        let loaded = directory.load_in_parts(|part| parts.push(part.len()));
+        assert_eq!((loaded.complete, told(&loaded), parts), (true, vec![], vec![3, 2]));
+        scratch.write("a.yaml", &pod("web", "web"));
+        let loaded = directory.load_in_parts(|_| panic!("a change of a complete directory is told whole"));
+        assert_eq!(told(&loaded), ["-Policy shop/deny"]);
+    }
+
+    #[test]
+    fn object_that_moves_to_another_file_is_not_told_again() {
+        let scratch = Scratch::new();
+        scratch.write("b.yaml", &pod("web", "web"));
+        let mut directory = Directory::new(scratch.path());
+        directory.load();
+        scratch.write("a.yaml", &pod("web", "web"));
+        scratch.remove("b.yaml");
+        assert_eq!(told(&directory.load()), [""; 0]);
+        scratch.write("a.yaml", "");
+        scratch.write("c.yaml", &pod("web", "web"));
+        assert_eq!(told(&directory.load()), [""; 0]);
     }
 
     #[test]

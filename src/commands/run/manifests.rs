@@ -22,7 +22,15 @@ pub(super) async fn deliver(
     let mut told = Told { error: None, skipped: BTreeMap::new() };
     loop {
         let seen = Instant::now();
-        let looked = tokio::task::spawn_blocking(move || (directory.load(), directory)).await;
+        let parts = outbox.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let loaded = directory.load_in_parts(|changes| {
+                // An error means that nobody listens any more, which shows below.
+                parts.blocking_send(Delivery { changes, seen, complete: false }).ok();
+            });
+            (loaded, directory)
+        })
+        .await;
         let (loaded, back) = looked.context("cannot read the manifests")?;
         directory = back;
         told.tell(&loaded, &metrics, &health);
