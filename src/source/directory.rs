@@ -6,8 +6,8 @@ use super::problem::{ManifestError, Problem};
 use super::register::{Register, Statements};
 use super::walk::{Stamp, walk};
 use crate::model::Change;
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,29 @@ pub struct Directory {
     settled: Duration,
     files: BTreeMap<Arc<Path>, FileState>,
     register: Register,
+    /// What is wrong with the directory itself, by the last look everywhere.
+    problems: Vec<Problem>,
     complete: bool,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Everywhere: anything may have changed.
+    Anything,
+    /// At these files. Each may have come, changed or gone.
+    Files(BTreeSet<PathBuf>),
+}
+
+impl Changed {
+    /// Also looks there.
+    pub(super) fn add(&mut self, other: Changed) {
+        match (&mut *self, other) {
+            (Changed::Files(own), Changed::Files(others)) => own.extend(others),
+            (Changed::Anything, _) => {}
+            (_, Changed::Anything) => *self = Changed::Anything,
+        }
+    }
 }
 
 /// What a look at the directory brought.
@@ -65,8 +87,14 @@ struct FileState {
 impl Directory {
     /// A directory that has not been looked at. `root` may be a single file, too.
     pub fn new(root: impl Into<PathBuf>) -> Directory {
-        let (files, register) = (BTreeMap::new(), Register::default());
-        Directory { root: root.into(), settled: SETTLED, files, register, complete: false }
+        Directory {
+            root: root.into(),
+            settled: SETTLED,
+            files: BTreeMap::new(),
+            register: Register::default(),
+            problems: Vec::new(),
+            complete: false,
+        }
     }
 
     /// The directory's path.
@@ -74,19 +102,29 @@ impl Directory {
         &self.root
     }
 
-    /// Looks at the directory, reads the files that changed, and tells what is different.
+    /// Looks everywhere in the directory, reads the files that changed, and tells what is different.
     pub fn load(&mut self) -> Loaded {
-        self.look(None)
+        let files_read = self.look_everywhere(None);
+        self.told(files_read)
     }
 
-    /// As `load`, but as long as the directory is not `complete`, hands over what each file brings as soon as it is
-    /// read, so that not all has to be in memory at once.
-    pub fn load_in_parts(&mut self, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
-        self.look(Some(&mut hand_over))
+    /// Looks at what changed, and tells what is different.
+    ///
+    /// As long as the directory is not `complete`, it looks everywhere, and hands over what each file brings as soon as
+    /// it is read, so that not all has to be in memory at once.
+    pub fn look(&mut self, at: &Changed, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
+        let files_read = match at {
+            Changed::Files(files) if self.complete => self.look_at(files),
+            Changed::Files(_) | Changed::Anything => None,
+        };
+        let hand_over: Option<&mut dyn FnMut(Vec<Change>)> =
+            if self.complete { None } else { Some(&mut hand_over) };
+        let files_read = files_read.unwrap_or_else(|| self.look_everywhere(hand_over));
+        self.told(files_read)
     }
 
-    fn look(&mut self, hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> Loaded {
-        let (mut problems, files_read) = self.read(hand_over.filter(|_| !self.complete));
+    fn told(&mut self, files_read: usize) -> Loaded {
+        let mut problems = self.problems.clone();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
         problems.extend(self.register.problems());
         self.complete |= problems.is_empty();
@@ -106,8 +144,8 @@ impl Directory {
         }
     }
 
-    /// Brings `files` up to date; returns what is wrong with the directory itself, and how many files were read.
-    fn read(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> (Vec<Problem>, usize) {
+    /// Brings all files up to date; tells how many were read.
+    fn look_everywhere(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> usize {
         let walk = walk(&self.root);
         let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
         let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(&**path) && !unseen(path));
@@ -116,12 +154,7 @@ impl Directory {
         }
         let mut files_read = 0;
         for (path, stamp) in walk.files {
-            if self.files.get(&*path).is_some_and(|state| state.stamp == Some(stamp)) {
-                continue;
-            }
-            files_read += 1;
-            let path: Arc<Path> = path.into();
-            self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.register);
+            files_read += usize::from(self.bring_up_to_date(path, stamp));
             if let Some(hand_over) = &mut hand_over {
                 hand_over(self.register.tell());
             }
@@ -129,7 +162,37 @@ impl Directory {
         let problem = |(path, error): &(PathBuf, io::Error)| {
             Problem::of_file(&name(path), format!("cannot be looked at: {error}"))
         };
-        (walk.errors.iter().map(problem).collect(), files_read)
+        self.problems = walk.errors.iter().map(problem).collect();
+        files_read
+    }
+
+    /// Brings these files up to date; tells how many were read, or nothing if more must be looked at than these.
+    fn look_at(&mut self, files: &BTreeSet<PathBuf>) -> Option<usize> {
+        let mut there = Vec::new();
+        let mut gone = Vec::new();
+        let is_gone =
+            |path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        for path in files {
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_file() => there.push((path, Stamp::of(&metadata))),
+                Err(_) if is_gone(path) => gone.push(path),
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        for (path, state) in gone.into_iter().filter_map(|path| self.files.remove_entry(&**path)) {
+            self.register.hear(&path, &state.said, Statements::default());
+        }
+        Some(there.into_iter().filter(|(path, stamp)| self.bring_up_to_date((*path).clone(), *stamp)).count())
+    }
+
+    /// Reads a file unless it is known to be unchanged; tells whether it was read.
+    fn bring_up_to_date(&mut self, path: PathBuf, stamp: Stamp) -> bool {
+        if self.files.get(&*path).is_some_and(|state| state.stamp == Some(stamp)) {
+            return false;
+        }
+        let path: Arc<Path> = path.into();
+        self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.register);
+        true
     }
 }
 
@@ -344,11 +407,31 @@ mod tests {
         scratch.write("b.yaml", &(pod("db", "db") + &namespace("shop")));
         let mut directory = Directory::new(scratch.path());
         let mut parts = Vec::new();
-        let loaded = directory.load_in_parts(|part| parts.push(part.len()));
+        let loaded = directory.look(&Changed::Anything, |part| parts.push(part.len()));
         assert_eq!((loaded.complete, told(&loaded), parts), (true, vec![], vec![3, 2]));
         scratch.write("a.yaml", &pod("web", "web"));
-        let loaded = directory.load_in_parts(|_| panic!("a change of a complete directory is told whole"));
-        assert_eq!(told(&loaded), ["-Policy shop/deny"]);
+        let whole = |_| panic!("a change of a complete directory is told whole");
+        assert_eq!(told(&directory.look(&Changed::Anything, whole)), ["-Policy shop/deny"]);
+    }
+
+    #[test]
+    fn look_at_single_files_sees_them_come_change_and_go_and_nothing_else() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("web", "web"));
+        let mut directory = Directory::new(scratch.path());
+        directory.load();
+        let files = ["a.yaml", "b.yaml"].map(|name| scratch.path().join(name));
+        let mut look = || told(&directory.look(&Changed::Files(files.clone().into()), |_| {}));
+        scratch.write("b.yaml", &pod("db", "db"));
+        scratch.write("c.yaml", &pod("unseen", "unseen"));
+        assert_eq!(look(), ["+Pod shop/db"]);
+        scratch.write("a.yaml", &pod("web", "changed"));
+        assert_eq!(look(), ["+Pod shop/web"]);
+        scratch.remove("a.yaml");
+        assert_eq!(look(), ["-Pod shop/web"]);
+        // A file that became a directory is more than a file: all is looked at.
+        scratch.write("a.yaml/d.yaml", "");
+        assert_eq!(look(), ["+Pod shop/unseen"]);
     }
 
     #[test]

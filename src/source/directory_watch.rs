@@ -1,9 +1,12 @@
 //! Tells when a directory of manifests has changed; the only place of this room that waits.
 
-use super::walk::walk;
+use super::directory::Changed;
+use super::walk::{is_visible_manifest, walk};
 use futures::StreamExt;
-use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +18,9 @@ const QUIET: Duration = Duration::from_millis(20);
 /// How long a change is held back at most, however much goes on.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long after a change of single files all is told to have changed: a link may lead from one name to another.
+const RECHECK: Duration = Duration::from_secs(1);
+
 /// Room for a few hundred events.
 const BUFFER: usize = 16 << 10;
 
@@ -25,7 +31,11 @@ pub struct DirectoryWatch {
     root: PathBuf,
     events: EventStream<Vec<u8>>,
     above: Option<Above>,
+    directories: BTreeMap<WatchDescriptor, PathBuf>,
     pending: Option<Pending>,
+    recheck: Duration,
+    /// When all is to be looked at, to be sure.
+    recheck_due: Option<Instant>,
 }
 
 /// The directory above, of which one name matters.
@@ -36,10 +46,21 @@ struct Above {
 }
 
 /// A change that has not been told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Pending {
     first: Instant,
     last: Instant,
+    what: Changed,
+}
+
+/// What an event says.
+enum Said {
+    /// Nothing about this directory.
+    Nothing,
+    /// Nothing that must be looked at before it has been quiet.
+    Little,
+    /// That this may have changed.
+    Changed(Changed),
 }
 
 impl DirectoryWatch {
@@ -62,19 +83,29 @@ impl DirectoryWatch {
             (None, _) | (_, None) => None,
         };
         let events = inotify.into_event_stream(vec![0; BUFFER])?;
-        let mut watch = DirectoryWatch { root, events, above, pending: None };
+        let mut watch = DirectoryWatch {
+            root,
+            events,
+            above,
+            directories: BTreeMap::new(),
+            pending: None,
+            recheck: RECHECK,
+            recheck_due: None,
+        };
         watch.follow()?;
         Ok(watch)
     }
 
-    /// Waits until something has changed and it has been quiet since. May be cancelled and called again: no change is
-    /// lost.
+    /// Waits until something has changed and it has been quiet since, and tells what. May be cancelled and called
+    /// again: no change is lost.
     ///
     /// # Errors
     /// The kernel has no more watches to give: later changes may go unnoticed.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub async fn changed(&mut self) -> io::Result<Changed> {
         loop {
-            match self.pending.map(|pending| (pending.first + PATIENCE).min(pending.last + QUIET)) {
+            let quiet =
+                self.pending.as_ref().map(|pending| (pending.first + PATIENCE).min(pending.last + QUIET));
+            match quiet.or(self.recheck_due) {
                 None => self.read().await?,
                 Some(due) if due <= Instant::now() => break,
                 Some(due) => match timeout_at(due, self.read()).await {
@@ -83,39 +114,73 @@ impl DirectoryWatch {
                 },
             }
         }
-        self.pending = None;
+        let now = Instant::now();
+        let what = self.pending.take().map_or(Changed::Anything, |pending| pending.what);
+        if what != Changed::Anything && self.recheck_due.is_none_or(|due| now < due) {
+            self.recheck_due.get_or_insert(now + self.recheck);
+            return Ok(what);
+        }
+        self.recheck_due = None;
         // Before the caller looks: what appears in a directory that is new is either seen by that look, or watched.
-        self.follow()
+        self.follow()?;
+        Ok(Changed::Anything)
     }
 
     async fn read(&mut self) -> io::Result<()> {
         let Some(event) = self.events.next().await else {
             return Err(io::Error::other("the kernel has ended the watch"));
         };
-        let event = event?;
-        let outside = self.above.as_ref().is_some_and(|above| {
-            above.watch == event.wd && event.name.is_some_and(|name| name != above.name)
-        });
+        let said = self.understand(&event?);
         let now = Instant::now();
-        match &mut self.pending {
-            _ if outside => {}
-            Some(pending) => pending.last = now,
-            // Who writes is not done before the file is closed.
-            None if event.mask == EventMask::MODIFY => {}
-            None => self.pending = Some(Pending { first: now, last: now }),
+        if let (Some(pending), Said::Little | Said::Changed(_)) = (&mut self.pending, &said) {
+            pending.last = now;
+        }
+        match (said, &mut self.pending) {
+            (Said::Nothing, _) => {}
+            (Said::Little, _) => {
+                self.recheck_due.get_or_insert(now + self.recheck);
+            }
+            (Said::Changed(what), Some(pending)) => pending.what.add(what),
+            (Said::Changed(what), pending @ None) => *pending = Some(Pending { first: now, last: now, what }),
         }
         Ok(())
+    }
+
+    fn understand(&self, event: &EventOwned) -> Said {
+        if let Some(above) = self.above.as_ref().filter(|above| above.watch == event.wd) {
+            let own = event.name.as_ref().is_none_or(|name| *name == above.name);
+            return if own { Said::Changed(Changed::Anything) } else { Said::Nothing };
+        }
+        let path = match (self.directories.get(&event.wd), &event.name) {
+            (Some(directory), Some(name)) if !event.mask.contains(EventMask::ISDIR) => directory.join(name),
+            (Some(_) | None, _) => return Said::Changed(Changed::Anything),
+        };
+        if event.mask == EventMask::MODIFY {
+            // Who writes is not done before the file is closed.
+            return Said::Little;
+        }
+        if is_visible_manifest(&path) {
+            return Said::Changed(Changed::Files(BTreeSet::from([path])));
+        }
+        // Any other name matters only while it leads to a directory.
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => Said::Changed(Changed::Anything),
+            Ok(_) | Err(_) => Said::Little,
+        }
     }
 
     /// Watches every directory there is; those that are watched already stay so.
     fn follow(&mut self) -> io::Result<()> {
         let mut watches = self.events.watches();
+        self.directories.clear();
         for directory in walk(&self.root).directories {
             match watches.add(&directory, mask()) {
-                Ok(watch) if self.above.as_ref().is_some_and(|above| above.watch == watch) => {
-                    self.above = None
+                Ok(watch) => {
+                    if self.above.as_ref().is_some_and(|above| above.watch == watch) {
+                        self.above = None;
+                    }
+                    self.directories.insert(watch, directory);
                 }
-                Ok(_) => {}
                 // Gone again, or closed to us, which the look at it will report.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
@@ -149,8 +214,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    async fn told(watch: &mut DirectoryWatch) {
-        timeout(LONG, watch.changed()).await.unwrap().unwrap();
+    async fn told(watch: &mut DirectoryWatch) -> Changed {
+        timeout(LONG, watch.changed()).await.unwrap().unwrap()
+    }
+
+    fn watch(root: impl Into<PathBuf>) -> DirectoryWatch {
+        let watch = DirectoryWatch::new(root).unwrap();
+        DirectoryWatch { recheck: LONG * 10, ..watch }
     }
 
     /// Nothing is on its way to be told: what happened before has been read, and began nothing.
@@ -163,7 +233,7 @@ mod tests {
     async fn every_way_to_change_a_directory_is_told() {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
-        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut watch = watch(scratch.path());
         silent(&mut watch).await;
         fs::write(path("a.yaml"), "a: 1\n").unwrap();
         told(&mut watch).await;
@@ -181,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn directory_that_appears_is_watched() {
         let scratch = Scratch::new();
-        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut watch = watch(scratch.path());
         fs::create_dir_all(scratch.path().join("below/further")).unwrap();
         told(&mut watch).await;
         fs::write(scratch.path().join("below/further/a.yaml"), "").unwrap();
@@ -197,7 +267,7 @@ mod tests {
         symlink("..v1", path("..data")).unwrap();
         symlink("..data/a.yaml", path("a.yaml")).unwrap();
         symlink("..v2", path("..tmp")).unwrap();
-        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut watch = watch(scratch.path());
         fs::rename(path("..tmp"), path("..data")).unwrap();
         told(&mut watch).await;
     }
@@ -206,7 +276,7 @@ mod tests {
     async fn directory_that_is_replaced_whole_is_watched_on() {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
-        let mut watch = DirectoryWatch::new(path("manifests")).unwrap();
+        let mut watch = watch(path("manifests"));
         scratch.write("manifests/a.yaml", "");
         told(&mut watch).await;
         scratch.write("next/a.yaml", "");
@@ -221,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn single_file_is_watched_by_its_name() {
         let scratch = Scratch::new();
-        let mut watch = DirectoryWatch::new(scratch.path().join("cluster.yaml")).unwrap();
+        let mut watch = watch(scratch.path().join("cluster.yaml"));
         fs::write(scratch.path().join("other.yaml"), "").unwrap();
         silent(&mut watch).await;
         scratch.write("cluster.yaml", "a: 1\n");
@@ -232,7 +302,7 @@ mod tests {
     async fn file_that_is_being_written_is_not_told() {
         let scratch = Scratch::new();
         fs::write(scratch.path().join("a.yaml"), "a: 1\n").unwrap();
-        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut watch = watch(scratch.path());
         let mut file = File::options().append(true).open(scratch.path().join("a.yaml")).unwrap();
         file.write_all(b"b: 2\n").unwrap();
         silent(&mut watch).await;
@@ -241,9 +311,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_that_changed_are_told_by_name() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path().join("below")).unwrap();
+        let mut watch = watch(scratch.path());
+        scratch.write("a.yaml", "a: 1\n");
+        scratch.write("below/b.yaml", "b: 1\n");
+        let files = ["a.yaml", "below/b.yaml"].map(|name| scratch.path().join(name));
+        assert_eq!(told(&mut watch).await, Changed::Files(files.into()));
+        scratch.remove("a.yaml");
+        assert_eq!(told(&mut watch).await, Changed::Files([scratch.path().join("a.yaml")].into()));
+        symlink("below", scratch.path().join("link")).unwrap();
+        assert_eq!(told(&mut watch).await, Changed::Anything);
+    }
+
+    #[tokio::test]
+    async fn everything_is_told_some_time_after_single_files() {
+        let scratch = Scratch::new();
+        let mut watch = DirectoryWatch { recheck: QUIET, ..watch(scratch.path()) };
+        scratch.write("a.yaml", "a: 1\n");
+        while told(&mut watch).await != Changed::Anything {}
+        silent(&mut watch).await;
+    }
+
+    #[tokio::test]
     async fn change_outlives_the_one_who_stops_waiting_for_it() {
         let scratch = Scratch::new();
-        let mut watch = DirectoryWatch::new(scratch.path()).unwrap();
+        let mut watch = watch(scratch.path());
         fs::write(scratch.path().join("a.yaml"), "").unwrap();
         while watch.pending.is_none() {
             let _ = timeout(Duration::from_millis(1), watch.changed()).await;

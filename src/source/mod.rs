@@ -23,7 +23,7 @@ mod tree;
 mod walk;
 mod yaml;
 
-pub use directory::{Directory, Loaded, read_manifests};
+pub use directory::{Changed, Directory, Loaded, read_manifests};
 pub use directory_watch::DirectoryWatch;
 pub use manifest::{Manifests, Object, parse as parse_manifests};
 pub use problem::{ManifestError, Origin, Problem};

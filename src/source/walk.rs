@@ -113,6 +113,11 @@ impl Walk {
     }
 }
 
+/// Whether a file by this name is read.
+pub(super) fn is_visible_manifest(path: &Path) -> bool {
+    is_manifest(path) && !is_hidden(path)
+}
+
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
 }

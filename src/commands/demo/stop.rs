@@ -91,7 +91,9 @@ impl Stop {
             tokio::select! {
                 biased;
                 _ = told.wait_for(Option::is_some) => {}
-                changed = watch.changed() => changed.context("cannot watch the directory any longer")?,
+                changed = watch.changed() => {
+                    changed.context("cannot watch the directory any longer")?;
+                }
             }
             anyhow::Ok(())
         })?;

@@ -2,7 +2,7 @@
 
 use crate::controller::Delivery;
 use crate::observe::{Health, Metrics};
-use crate::source::{Directory, DirectoryWatch, Loaded};
+use crate::source::{Changed, Directory, DirectoryWatch, Loaded};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,11 +20,12 @@ pub(super) async fn deliver(
     let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?;
     let mut directory = Directory::new(&manifests);
     let mut told = Told { error: None, skipped: BTreeMap::new() };
+    let mut changed = Changed::Anything;
     loop {
         let seen = Instant::now();
         let parts = outbox.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            let loaded = directory.load_in_parts(|changes| {
+            let loaded = directory.look(&changed, |changes| {
                 // An error means that nobody listens any more, which shows below.
                 parts.blocking_send(Delivery { changes, seen, complete: false }).ok();
             });
@@ -38,7 +39,7 @@ pub(super) async fn deliver(
         if outbox.send(delivery).await.is_err() {
             return Ok(());
         }
-        watch.changed().await.with_context(watched)?;
+        changed = watch.changed().await.with_context(watched)?;
     }
 }
 
