@@ -19,22 +19,22 @@ impl Applier {
     /// Starts from what the kernel was read to hold, and tells the steps that make it equal to `desired`.
     ///
     /// No steps at all mean that the kernel was right.
-    pub fn adopt(desired: &Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
+    pub fn adopt(desired: Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
         let mut builder = TransactionBuilder::default();
         let mut applier = Applier::default();
         let nothing = ActualTable::default();
-        for (&family, table) in &desired.tables {
-            let actual = actual.tables.get(&family).unwrap_or(&nothing);
-            adopt_chains(&mut builder, family, table, actual);
-            adopt_hooks(&mut builder, family, table, actual);
-            applier.tables.insert(family, table.chains.clone());
-        }
-        for (name, set) in &desired.sets {
-            adopt_set(&mut builder, name, set, actual);
-            applier.sets.insert(name.clone(), set.set.kind);
-        }
         for name in actual.sets.keys().filter(|name| !desired.sets.contains_key(name)) {
             builder.destroy_set(name.clone());
+        }
+        for (family, table) in desired.tables {
+            let actual = actual.tables.get(&family).unwrap_or(&nothing);
+            adopt_chains(&mut builder, family, &table, actual);
+            adopt_hooks(&mut builder, family, &table, actual);
+            applier.tables.insert(family, table.chains);
+        }
+        for (name, set) in desired.sets {
+            applier.sets.insert(name.clone(), set.set.kind);
+            adopt_set(&mut builder, name, set, actual);
         }
         (applier, builder.steps())
     }
@@ -94,7 +94,7 @@ impl Applier {
 
 fn adopt_chains(builder: &mut TransactionBuilder, family: Family, desired: &Table, actual: &ActualTable) {
     for (name, rules) in &desired.chains {
-        if actual.chains.get(name) != Some(&Some(rules.clone())) {
+        if actual.chains.get(name).and_then(Option::as_ref) != Some(rules) {
             builder.write_chain(family, name.clone(), rules.clone());
         }
     }
@@ -116,15 +116,15 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     }
 }
 
-fn adopt_set(builder: &mut TransactionBuilder, name: &SetName, desired: &DesiredSet, actual: &Actual) {
+fn adopt_set(builder: &mut TransactionBuilder, name: SetName, desired: DesiredSet, actual: &Actual) {
     let DesiredSet { set, role } = desired;
-    match actual.sets.get(name) {
-        None => builder.create_set(name.clone(), set.clone()),
-        Some(there) if there.kind != set.kind => builder.retype_set(name.clone(), set.clone()),
+    match actual.sets.get(&name) {
+        None => builder.create_set(name, set),
+        Some(there) if there.kind != set.kind => builder.retype_set(name, set),
         Some(there) => {
             for element in there.elements.symmetric_difference(&set.elements) {
                 let comes = set.elements.contains(element);
-                builder.change_element(name, set.kind, *role, *element, comes);
+                builder.change_element(&name, set.kind, role, *element, comes);
             }
         }
     }

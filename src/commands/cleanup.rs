@@ -55,7 +55,7 @@ fn remove_rules(variant: Variant, removed: &mut Removed) -> Result<Vec<Step>, Ke
         tables: Family::BOTH.map(|family| (family, Table::default())).into(),
         ..Ruleset::default()
     };
-    let (_, steps) = Applier::adopt(&nothing, &actual);
+    let (_, steps) = Applier::adopt(nothing, &actual);
     let (sets, rules): (Vec<_>, Vec<_>) =
         steps.into_iter().partition(|step| matches!(step, Step::DestroySet(_)));
     for step in &rules {

@@ -70,7 +70,7 @@ impl Enforcer {
         self.renderer.forget(&self.plan, &delta);
         let desired = self.ruleset();
         self.elements = Elements::of(&desired);
-        let (applier, steps) = Applier::adopt(&desired, actual);
+        let (applier, steps) = Applier::adopt(desired, actual);
         self.applier = Some(applier);
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
         Flush { steps, revoked }

@@ -20,9 +20,8 @@ use revoked::Revoked;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use work::{Done, Returned, Work, first_packet, perform};
+use tokio::sync::{mpsc, oneshot};
+use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
 #[derive(Debug)]
@@ -44,8 +43,7 @@ pub struct Controller {
     metrics: Metrics,
     health: Health,
     audit_every: Duration,
-    /// Away while its thread works.
-    kernel: Option<Box<dyn Kernel + Send>>,
+    hands: Hands,
     complete: bool,
     pace: Pace,
     /// When the oldest fact not yet enforced was seen, and how many there are.
@@ -66,7 +64,7 @@ pub struct Controller {
 
 /// A sync on its way.
 struct Underway {
-    handle: JoinHandle<Returned>,
+    answer: oneshot::Receiver<Returned>,
     what: Stage,
     seen: Option<Instant>,
     /// Addresses that it revokes, or whose connections it looks at or cuts; they are owed another look if it fails.
@@ -97,7 +95,7 @@ impl Controller {
             metrics,
             health,
             audit_every,
-            kernel: Some(kernel),
+            hands: Hands::new(kernel),
             complete: false,
             pace: Pace::default(),
             waiting: None,
@@ -178,7 +176,7 @@ impl Controller {
         let (connections, addresses) = std::mem::take(&mut self.cut);
         if !connections.is_empty() {
             let mark = self.enforcer.options().mark;
-            return self.start(Work::Cut { connections, mark }, Stage::Cut, None, addresses);
+            return Some(self.start(Work::Cut { connections, mark }, Stage::Cut, None, addresses));
         }
         let idle = !self.enforcer.is_behind();
         if idle && now.duration_since(self.last_audit) >= self.audit_every {
@@ -186,21 +184,26 @@ impl Controller {
             self.enforcer.distrust();
         }
         if self.enforcer.must_read() {
-            return self.start(Work::Read, Stage::Read, None, BTreeSet::new());
+            return Some(self.start(Work::Read, Stage::Read, None, BTreeSet::new()));
         }
         if idle {
             self.settle(now);
         }
         if self.revoked.is_due(now, idle) {
             let addresses = self.revoked.take(now);
-            return self.start(Work::List { addresses: addresses.clone() }, Stage::List, None, addresses);
+            return Some(self.start(
+                Work::List { addresses: addresses.clone() },
+                Stage::List,
+                None,
+                addresses,
+            ));
         }
         if idle {
             return None;
         }
         let flush = self.enforcer.flush();
         self.metrics.phase(Phase::Render, now.elapsed());
-        self.commit(flush)
+        Some(self.commit(flush))
     }
 
     /// Everything heard so far needed nothing from the kernel.
@@ -212,7 +215,7 @@ impl Controller {
         }
     }
 
-    fn commit(&mut self, flush: Flush) -> Option<Underway> {
+    fn commit(&mut self, flush: Flush) -> Underway {
         self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
         let revoked = match self.enforcer.options().on_revoke {
             OnRevoke::Cut => flush.revoked,
@@ -229,10 +232,9 @@ impl Controller {
         what: Stage,
         seen: Option<Instant>,
         revoked: BTreeSet<IpAddr>,
-    ) -> Option<Underway> {
-        let kernel = self.kernel.take()?;
-        let handle = tokio::task::spawn_blocking(move || perform(kernel, work));
-        Some(Underway { handle, what, seen, revoked, started: Instant::now() })
+    ) -> Underway {
+        let answer = self.hands.start(work);
+        Underway { answer, what, seen, revoked, started: Instant::now() }
     }
 
     /// Whether connections will be looked at soon, if nothing fails.
@@ -250,7 +252,6 @@ impl Controller {
 
     fn end(&mut self, returned: Returned, underway: &mut Option<Underway>) {
         let Some(Underway { what, seen, revoked, started, .. }) = underway.take() else { return };
-        self.kernel = Some(returned.kernel);
         self.metrics.tally(returned.tally);
         self.metrics.phase(
             match what {
@@ -261,7 +262,7 @@ impl Controller {
             returned.took,
         );
         match returned.done {
-            Ok(Done::Read(actual)) => *underway = self.adopt(&actual),
+            Ok(Done::Read(actual)) => *underway = Some(self.adopt(&actual)),
             Ok(Done::Committed) => {
                 self.revoked.add(revoked, Instant::now());
                 self.committed(seen, started);
@@ -278,7 +279,7 @@ impl Controller {
         }
     }
 
-    fn adopt(&mut self, actual: &crate::apply::Actual) -> Option<Underway> {
+    fn adopt(&mut self, actual: &crate::apply::Actual) -> Underway {
         let start = Instant::now();
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
@@ -349,7 +350,7 @@ impl Controller {
 
 async fn ended(underway: &mut Option<Underway>) -> Returned {
     match underway {
-        Some(underway) => (&mut underway.handle).await.expect("the kernel's thread does not panic"),
+        Some(underway) => (&mut underway.answer).await.expect("the kernel's thread does not panic"),
         None => std::future::pending().await,
     }
 }

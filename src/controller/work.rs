@@ -5,7 +5,9 @@ use crate::compile::Flow;
 use crate::net::{Family, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A piece of work for the kernel's thread.
 #[derive(Debug)]
@@ -29,20 +31,63 @@ pub(super) enum Done {
     Cut,
 }
 
-/// The kernel back from its thread.
+/// How a piece of work ended.
 pub(super) struct Returned {
-    pub(super) kernel: Box<dyn Kernel + Send>,
     pub(super) done: Result<Done, KernelError>,
     pub(super) took: Duration,
     pub(super) tally: Tally,
 }
 
+/// How long the end may wait for work that is under way.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The thread that the kernel is spoken to from. Always the same one: what is read comes and goes in large pieces, and
+/// the allocator keeps for each thread what it once had.
+pub(super) struct Hands {
+    errands: Option<mpsc::Sender<(Work, oneshot::Sender<Returned>)>>,
+    /// Tells nothing, and that at the thread's end.
+    end: mpsc::Receiver<()>,
+}
+
+impl Hands {
+    /// Starts the thread.
+    pub(super) fn new(mut kernel: Box<dyn Kernel + Send>) -> Hands {
+        let (errands, inbox) = mpsc::channel::<(Work, oneshot::Sender<Returned>)>();
+        let (ending, end) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _ending = ending;
+            for (work, answer) in inbox {
+                // An error means that the controller is gone; what it asked for is done all the same.
+                answer.send(perform(kernel.as_mut(), work)).ok();
+            }
+        });
+        Hands { errands: Some(errands), end }
+    }
+
+    /// Hands over a piece of work.
+    pub(super) fn start(&self, work: Work) -> oneshot::Receiver<Returned> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(errands) = &self.errands {
+            // An error shows in the answer, too.
+            errands.send((work, answer)).ok();
+        }
+        answered
+    }
+}
+
+impl Drop for Hands {
+    /// Lets work that is under way end well: the process may be about to.
+    fn drop(&mut self) {
+        self.errands = None;
+        self.end.recv_timeout(FAREWELL).ok();
+    }
+}
+
 /// Does a piece of work. Blocks.
-pub(super) fn perform(mut kernel: Box<dyn Kernel + Send>, work: Work) -> Returned {
+fn perform(kernel: &mut dyn Kernel, work: Work) -> Returned {
     let start = Instant::now();
-    let done = attempt(kernel.as_mut(), work);
-    let tally = kernel.tally();
-    Returned { kernel, done, took: start.elapsed(), tally }
+    let done = attempt(kernel, work);
+    Returned { done, took: start.elapsed(), tally: kernel.tally() }
 }
 
 fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
