@@ -48,6 +48,9 @@ pub(super) struct Run {
 /// What readiness waits for.
 const CHECKS: [&str; 3] = ["manifests", "preflight", "sync"];
 
+/// How long the end may wait for what was begun.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 impl Run {
     pub(super) fn execute(&self) -> Result<ExitCode> {
         require_root("run")?;
@@ -91,11 +94,14 @@ impl Run {
             http = %self.http_addr,
             "enforcing"
         );
+        let mut running = std::pin::pin!(controller.run(inbox));
         tokio::select! {
-            () = controller.run(inbox) => {}
+            () = &mut running => return Ok(()),
             failed = source => failed?,
             signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
         }
+        // Its source is gone: it ends what it has begun, connections that are to be cut among it.
+        let _ = tokio::time::timeout(FAREWELL, running).await;
         let _ = stop.send(true);
         preflight.abort();
         let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
