@@ -30,6 +30,9 @@ pub struct ObjectMeta {
     /// The object's identity over time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// The version of the object as the server counts them; nothing but the server can compare two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
 }
 
 /// A v1 Namespace.

@@ -3,8 +3,8 @@
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::fmt;
 
@@ -77,6 +77,10 @@ impl Catalog {
     /// A gauge whose value need not be whole.
     pub(super) fn real_gauge(&mut self, name: &str, help: &str) -> Gauge {
         self.add(MetricKind::Gauge, Gauge::with_opts(self.opts(name, help)))
+    }
+
+    pub(super) fn real_gauges(&mut self, name: &str, labels: &[&str], help: &str) -> GaugeVec {
+        self.add(MetricKind::Gauge, GaugeVec::new(self.opts(name, help), labels))
     }
 
     pub(super) fn gauges(&mut self, name: &str, labels: &[&str], help: &str) -> IntGaugeVec {

@@ -1,5 +1,6 @@
 //! Whether the daemon is alive, and whether it enforces.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,16 @@ pub struct Health {
 struct State {
     beat: Instant,
     checks: Vec<(&'static str, Result<(), String>)>,
+    /// By check and what they are about.
+    remarks: BTreeMap<(&'static str, &'static str), String>,
 }
 
 impl Health {
     /// A daemon just born: alive, and ready once each of `checks` was set to `Ok`.
     pub fn new(checks: &[&'static str]) -> Health {
         let checks = checks.iter().map(|name| (*name, Err("not done yet".to_owned()))).collect();
-        Health { state: Arc::new(Mutex::new(State { beat: Instant::now(), checks })) }
+        let state = State { beat: Instant::now(), checks, remarks: BTreeMap::new() };
+        Health { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Tells that the loop still turns. It should be heard at least once a second.
@@ -49,6 +53,22 @@ impl Health {
             Some((_, own)) => *own = outcome,
             None => state.checks.push((name, outcome)),
         }
+    }
+
+    /// Adds to a check what whoever reads it should know of `about`, though it does not fail; `None` takes it back.
+    pub fn remark(&self, check: &'static str, about: &'static str, remark: Option<String>) {
+        let mut state = self.state();
+        match remark {
+            Some(remark) => state.remarks.insert((check, about), remark),
+            None => state.remarks.remove(&(check, about)),
+        };
+    }
+
+    /// What was remarked of a check.
+    pub fn remarks(&self, check: &str) -> Vec<String> {
+        let state = self.state();
+        let own = state.remarks.iter().filter(|((of, _), _)| *of == check);
+        own.map(|(_, remark)| remark.clone()).collect()
     }
 
     /// Every check with its outcome, in the order declared.
@@ -100,6 +120,18 @@ mod tests {
         health.set_check("sync", Ok(()));
         health.set_check("sync", Err("the kernel refused".into()));
         assert_eq!(health.ready(), Err(vec![("sync", "the kernel refused".to_owned())]));
+    }
+
+    #[test]
+    fn remarks_stay_with_their_check_until_taken_back_and_fail_nothing() {
+        let health = Health::new(&["watch"]);
+        health.set_check("watch", Ok(()));
+        health.remark("watch", "pods", Some("stale".into()));
+        health.remark("watch", "pods", Some("staler".into()));
+        assert_eq!((health.ready(), health.remarks("watch")), (Ok(()), vec!["staler".to_owned()]));
+        assert_eq!(health.remarks("sync"), Vec::<String>::new());
+        health.remark("watch", "pods", None);
+        assert_eq!(health.remarks("watch"), Vec::<String>::new());
     }
 
     #[test]

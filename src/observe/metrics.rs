@@ -123,6 +123,21 @@ impl Metrics {
         }
     }
 
+    /// The API server was last heard of a resource this long ago.
+    pub fn watch_age(&self, resource: &'static str, age: Duration) {
+        self.inner.series.watch_age.with_label_values(&[resource]).set(age.as_secs_f64());
+    }
+
+    /// A complete list of a resource came in.
+    pub fn watch_listed(&self, resource: &'static str) {
+        self.inner.series.watch_lists.with_label_values(&[resource]).inc();
+    }
+
+    /// A request of a watch failed, for a reason that is a short fixed word.
+    pub fn watch_failed(&self, resource: &'static str, reason: &'static str) {
+        self.inner.series.watch_errors.with_label_values(&[resource, reason]).inc();
+    }
+
     /// How many manifests cannot be read.
     pub fn manifest_errors(&self, count: usize) {
         self.inner.series.manifest_errors.set(whole(count));
@@ -193,6 +208,9 @@ mod tests {
         metrics.sync_ended(UNIX_EPOCH, Err("program"));
         metrics.refused_parts(&BTreeMap::from([("port", 2)]));
         metrics.preflight("bridge_netfilter", &Ok::<(), ()>(()));
+        metrics.watch_age("pods", Duration::from_secs(3));
+        metrics.watch_listed("pods");
+        metrics.watch_failed("pods", "refused");
         metrics
     }
 

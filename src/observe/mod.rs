@@ -7,15 +7,15 @@
 mod catalog;
 mod fact;
 mod health;
-mod http;
 mod log;
 mod metrics;
 mod page;
 mod series;
+mod server;
 
 pub use catalog::*;
 pub use fact::*;
 pub use health::*;
-pub use http::*;
 pub use log::*;
 pub use metrics::*;
+pub use server::*;

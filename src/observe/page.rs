@@ -52,7 +52,11 @@ fn ready_page(health: &Health) -> Response {
     let mut status = StatusCode::OK;
     for (name, outcome) in health.checks() {
         let _ = match outcome {
-            Ok(()) => writeln!(text, "[+]{name} ok"),
+            Ok(()) => {
+                let remarks = health.remarks(name).join("; ");
+                let gap = if remarks.is_empty() { "" } else { ": " };
+                writeln!(text, "[+]{name} ok{gap}{}", one_line(&remarks))
+            }
             Err(reason) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
                 writeln!(text, "[-]{name} failed: {}", one_line(&reason))

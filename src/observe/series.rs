@@ -1,7 +1,9 @@
 //! Every metric: its name, its labels and what it means.
 
 use super::catalog::Catalog;
-use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
 /// Upper bounds in seconds for the phases of a sync.
 const SYNC_BUCKETS: [f64; 18] = [
@@ -21,6 +23,9 @@ pub(super) struct Series {
     pub(super) last_success: Gauge,
     pub(super) seen_to_enforced: Histogram,
     pub(super) pending_changes: IntGauge,
+    pub(super) watch_age: GaugeVec,
+    pub(super) watch_lists: IntCounterVec,
+    pub(super) watch_errors: IntCounterVec,
     pub(super) changes: IntCounterVec,
     pub(super) policies: IntGauge,
     pub(super) active_policies: IntGauge,
@@ -81,6 +86,21 @@ impl Series {
             changes: catalog.counters("changes_total", &["kind"], "Changes that came in, by kind of object."),
             pending_changes: catalog
                 .gauge("pending_changes", "Changes seen that no sync has brought into force yet."),
+            watch_age: catalog.real_gauges(
+                "watch_age_seconds",
+                &["resource"],
+                "How long ago the API server was last heard of a resource; it sends a bookmark about every minute.",
+            ),
+            watch_lists: catalog.counters(
+                "watch_lists_total",
+                &["resource"],
+                "Complete lists that the API server gave of a resource.",
+            ),
+            watch_errors: catalog.counters(
+                "watch_errors_total",
+                &["resource", "reason"],
+                "Requests of a watch that failed: the server was unreachable, or refused.",
+            ),
             policies: catalog.gauge("policies", "NetworkPolicies known."),
             active_policies: catalog
                 .gauge("active_policies", "NetworkPolicies that select a pod of this node."),

@@ -1,8 +1,8 @@
 //! Where facts come from: the Kubernetes API's words in, `model::Change` out.
 //!
-//! Comes in: a directory of ordinary Kubernetes YAML or JSON. Goes out: the model's objects, what could not be
-//! understood and where it stands. This room knows every default and rule of the API, and nothing of plans, chains
-//! or the kernel.
+//! Comes in: a cluster's API, or a directory of ordinary Kubernetes YAML or JSON. Goes out: the model's objects, what
+//! could not be understood and where it stands. This room knows every default and rule of the API, and nothing of
+//! plans, chains or the kernel.
 
 mod decode;
 mod directory;
@@ -21,9 +21,11 @@ mod schema;
 mod scratch;
 mod tree;
 mod walk;
+mod watch;
 mod yaml;
 
 pub use directory::{Changed, Directory, Loaded, read_manifests};
 pub use directory_watch::DirectoryWatch;
 pub use manifest::{Manifests, Object, parse as parse_manifests};
 pub use problem::{ManifestError, Origin, Problem};
+pub use watch::{ConnectError, Heard, News, Resource, Trouble, Watch, WatchList, connect};

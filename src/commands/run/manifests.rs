@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
+/// The readiness check of this source.
+pub(super) const CHECK: &str = "manifests";
+
 /// Reads the directory now and whenever it changes. Ends only with an error, or when nobody listens any more.
 pub(super) async fn deliver(
     manifests: PathBuf,
@@ -64,7 +67,7 @@ impl Told {
             tracing::info!(skipped = ?loaded.skipped, "objects of other kinds are passed over");
             self.skipped.clone_from(&loaded.skipped);
         }
-        health.set_check("manifests", error.clone().map_or(Ok(()), Err));
+        health.set_check(CHECK, error.clone().map_or(Ok(()), Err));
         self.error = error;
     }
 }

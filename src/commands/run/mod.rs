@@ -1,7 +1,9 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
+mod cluster;
 mod manifests;
 mod node_check;
+mod origin;
 
 use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::host::Host;
@@ -9,8 +11,8 @@ use crate::controller::{Controller, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
 use anyhow::{Context, Result};
 use clap::Args;
+use origin::Origin;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -20,9 +22,8 @@ use tokio::sync::{mpsc, watch};
 /// Enforces policies on this node until it is stopped.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON. It is watched
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    origin: Origin,
     /// This node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
@@ -45,9 +46,6 @@ pub(super) struct Run {
     render: RenderFlags,
 }
 
-/// What readiness waits for.
-const CHECKS: [&str; 3] = ["manifests", "preflight", "sync"];
-
 /// How long the end may wait for what was begun.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -68,7 +66,7 @@ impl Run {
     async fn run(&self) -> Result<()> {
         let variant = self.backend.variant();
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
-        let health = Health::new(&CHECKS);
+        let health = Health::new(&[self.origin.check(), "preflight", "sync"]);
         let listener = TcpListener::bind(self.http_addr).await.with_context(|| {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
         })?;
@@ -86,10 +84,10 @@ impl Run {
             metrics.clone(),
             health.clone(),
         ));
-        let source = manifests::deliver(self.manifests.clone(), outbox, metrics.clone(), health.clone());
+        let source = self.origin.deliver(outbox, metrics.clone(), health.clone());
         tracing::info!(
             node = self.node_name,
-            manifests = %self.manifests.display(),
+            source = %self.origin,
             backend = variant.name(),
             http = %self.http_addr,
             "enforcing"

@@ -13,7 +13,7 @@ pub mod reason;
 mod selector;
 
 pub use pod::{implied_namespace, namespace, pod};
-pub use policy::policy;
+pub use policy::{policy, unreadable_policy};
 
 use super::path::Path;
 use crate::api::{ObjectMeta, Unknown};
@@ -26,7 +26,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The namespace that an object lives in.
-fn namespace_of(metadata: &ObjectMeta) -> &str {
+pub(super) fn namespace_of(metadata: &ObjectMeta) -> &str {
     metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
 }
 

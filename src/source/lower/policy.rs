@@ -30,6 +30,24 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     }
 }
 
+/// The policy that stands for one whose parts do not have the API's shape: it selects every pod of its namespace and
+/// allows nothing.
+pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
+    let mut refusals = Refusals::default();
+    let message = format!(
+        "the policy does not have the shape of networking.k8s.io/v1 ({fault}): correct it; until then it isolates every \
+         pod of its namespace and allows nothing"
+    );
+    refusals.refuse(&Path::Root.field("spec"), reason::UNREADABLE, message);
+    Policy {
+        key: PolicyKey::new(namespace_of(metadata), &metadata.name),
+        subject: Selector::everything(),
+        ingress: Some(Vec::new()),
+        egress: Some(Vec::new()),
+        refusals: refusals.0,
+    }
+}
+
 /// What a policy says about one direction.
 #[derive(Clone, Copy)]
 enum Stance {

@@ -26,9 +26,11 @@ pub const BAD_PORT: &str = "bad_port";
 pub const BAD_END_PORT: &str = "bad_end_port";
 /// A pod's address that is none.
 pub const BAD_ADDRESS: &str = "bad_address";
+/// A policy that does not have the API's shape.
+pub const UNREADABLE: &str = "unreadable";
 
 /// All of them, in alphabetical order.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     BAD_ADDRESS,
     BAD_CIDR,
     BAD_END_PORT,
@@ -42,4 +44,5 @@ pub const ALL: [&str; 13] = [
     UNKNOWN_FIELD,
     UNKNOWN_OPERATOR,
     UNKNOWN_PROTOCOL,
+    UNREADABLE,
 ];

@@ -1,0 +1,191 @@
+//! The Kubernetes API as a source of changes: each resource listed once and then watched.
+//!
+//! Every server's own way is taken: a streaming list where it has them, a paged list where it does not. A watch that
+//! breaks is taken up where it ended; only a server that has forgotten that point (410) is asked for everything again,
+//! and what it no longer lists is gone. While the server cannot be reached nothing is told, and so nothing changes.
+
+mod client;
+mod heard;
+mod known;
+mod object;
+mod resource;
+mod retry;
+
+pub use client::{ConnectError, connect};
+pub use heard::Heard;
+pub use resource::Resource;
+
+use crate::model::Change;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use known::{Known, Told};
+use kube::Client;
+use kube::runtime::watcher::Error;
+use resource::Listing;
+use retry::{Failure, Retry};
+use std::time::{Duration, Instant};
+
+/// How many changes are told together at most, so that a long list does not have to be in memory at once.
+const BATCH: usize = 256;
+
+/// How a resource is listed before it is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchList {
+    /// By a streaming list, or by pages if the server refuses that.
+    #[default]
+    Auto,
+    /// By a streaming list (`sendInitialEvents`).
+    On,
+    /// By pages.
+    Off,
+}
+
+/// What a watch brought.
+#[derive(Debug)]
+pub struct News {
+    /// What is different from what was told before.
+    pub changes: Vec<Change>,
+    /// When its bytes were read.
+    pub seen: Instant,
+    /// Whether a list ended with this news.
+    pub listed: bool,
+}
+
+/// Why a watch has to wait, and for how long.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What went wrong, in words.
+    pub error: String,
+    /// `unreachable`, or `refused` by a server that answered.
+    pub reason: &'static str,
+    /// After which time to ask again.
+    pub wait: Duration,
+}
+
+/// A watch of one resource.
+pub struct Watch {
+    client: Client,
+    resource: Resource,
+    list: WatchList,
+    heard: Heard,
+    known: Known,
+    retry: Retry,
+    events: BoxStream<'static, Result<Told, Error>>,
+    /// An error that came behind news.
+    owed: Option<Error>,
+}
+
+impl Watch {
+    /// A watch that has asked for nothing yet.
+    pub fn new(client: &Client, resource: Resource, list: WatchList, heard: Heard) -> Watch {
+        let streaming = list != WatchList::Off;
+        Watch {
+            client: client.clone(),
+            resource,
+            list,
+            heard,
+            known: Known::default(),
+            retry: Retry::default(),
+            events: resource.events(client, Listing::streamed(streaming)),
+            owed: None,
+        }
+    }
+
+    /// Which resource it watches.
+    pub fn resource(&self) -> Resource {
+        self.resource
+    }
+
+    /// Waits for news. On trouble the caller waits for as long as it says, and asks again.
+    pub async fn next(&mut self) -> Result<News, Trouble> {
+        let mut changes = Vec::new();
+        loop {
+            let event = match self.owed.take() {
+                Some(error) => Err(error),
+                None => self.events.next().await.unwrap_or(Err(Error::NoResourceVersion)),
+            };
+            let mut listed = match event {
+                Ok(told) => self.take_in(told, &mut changes),
+                Err(error) => {
+                    self.look_into(error)?;
+                    continue;
+                }
+            };
+            let seen = self.heard.last(self.resource).unwrap_or_else(Instant::now);
+            // What has arrived already is told together.
+            while !listed && changes.len() < BATCH {
+                match self.events.next().now_or_never().flatten() {
+                    Some(Ok(told)) => listed = self.take_in(told, &mut changes),
+                    Some(Err(error)) => {
+                        self.owed = Some(error);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            if listed || !changes.is_empty() {
+                return Ok(News { changes, seen, listed });
+            }
+        }
+    }
+
+    /// Takes in an event; says whether it ended a list.
+    fn take_in(&mut self, told: Told, changes: &mut Vec<Change>) -> bool {
+        match told {
+            // A paged list begins before the server was asked for anything.
+            Told::ListBegins => {}
+            Told::Is(_) | Told::Gone(_) | Told::ListEnds => self.retry.succeeded(),
+        }
+        let listed = matches!(told, Told::ListEnds);
+        self.known.take_in(told, changes);
+        listed
+    }
+
+    /// Finds out what to do about an error: go on in another way at once, or wait.
+    fn look_into(&mut self, error: Error) -> Result<(), Trouble> {
+        let status = status(&error);
+        let streaming_is_refused = self.list == WatchList::Auto
+            && matches!(error, Error::WatchStartFailed(_) | Error::WatchError(_))
+            && !self.known.is_listed()
+            && matches!(status, Some(400 | 422));
+        if streaming_is_refused {
+            self.list = WatchList::Off;
+            self.events = self.resource.events(&self.client, Listing::Paged);
+            return Ok(());
+        }
+        if status == Some(410) {
+            self.events = self.resource.events(&self.client, Listing::streamed(self.list != WatchList::Off));
+        }
+        let failure = if status.is_some() { Failure::Refused } else { Failure::Unreachable };
+        let wait = self.retry.failed(failure, fastrand::f64());
+        Err(Trouble { error: words(&error), reason: failure.word(), wait })
+    }
+}
+
+/// The HTTP status of a server that answered.
+fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
+        | Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        Error::WatchError(status) => Some(status.code),
+        Error::InitialListFailed(_)
+        | Error::WatchStartFailed(_)
+        | Error::WatchFailed(_)
+        | Error::NoResourceVersion => None,
+    }
+}
+
+/// An error with what caused it, each part once.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = inner.source();
+    }
+    words
+}
