@@ -152,7 +152,14 @@ fn namespace(terminating: bool) -> Change {
 fn closed() -> Change {
     let key = PolicyKey::new("shop", "closed");
     let subject = Selector::everything();
-    Change::Policy(Policy { key, subject, ingress: Some(Vec::new()), egress: None, refusals: Vec::new() })
+    Change::Policy(Policy {
+        key,
+        uid: None,
+        subject,
+        ingress: Some(Vec::new()),
+        egress: None,
+        refusals: Vec::new(),
+    })
 }
 
 fn shop() -> Vec<Change> {

@@ -11,6 +11,7 @@ mod membership;
 mod plan;
 mod policy;
 mod shared_set;
+mod shortfall;
 
 pub use admit::*;
 pub use delta::*;
@@ -18,3 +19,4 @@ pub use guard::*;
 pub use plan::*;
 pub use policy::*;
 pub use shared_set::*;
+pub use shortfall::*;

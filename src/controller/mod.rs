@@ -7,20 +7,24 @@ mod enforcer;
 mod inventory;
 mod pace;
 mod revoked;
+mod shortfalls;
 mod work;
 
 pub use enforcer::*;
 pub use pace::*;
 
 use crate::apply::{Connection, Kernel, KernelError, Step};
+use crate::compile::Shortfall;
 use crate::model::Change;
+use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use revoked::Revoked;
+use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
@@ -60,6 +64,7 @@ pub struct Controller {
     structure_changed: bool,
     /// Whether anything changed since the last count.
     uncounted: bool,
+    shortfalls: Shortfalls,
 }
 
 /// A sync on its way.
@@ -107,7 +112,13 @@ impl Controller {
             cut: Default::default(),
             structure_changed: true,
             uncounted: true,
+            shortfalls: Shortfalls::default(),
         }
+    }
+
+    /// Also tells `listener` what of policies cannot be enforced on a node that has these families.
+    pub fn tell_shortfalls(&mut self, families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) {
+        self.shortfalls = Shortfalls::new(families, listener);
     }
 
     /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
@@ -136,7 +147,12 @@ impl Controller {
                     None => open = false,
                 },
                 () = until(retry), if retry.is_some() => {}
-                _ = beat.tick() => self.count(),
+                _ = beat.tick() => {
+                    self.count();
+                    if self.complete {
+                        self.shortfalls.look(&self.enforcer, Instant::now());
+                    }
+                }
             }
             self.health.beat();
         }
@@ -345,6 +361,7 @@ impl Controller {
             self.metrics.refused_parts(&inventory::refused(&self.enforcer));
         }
         self.metrics.inventory(&inventory::inventory(&self.enforcer));
+        self.shortfalls.changed();
     }
 }
 

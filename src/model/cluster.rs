@@ -134,6 +134,13 @@ impl Cluster {
         Some((&state.addresses, self.group(state.group)?))
     }
 
+    /// The pods of a namespace that have an address, by name, with their groups.
+    pub fn pods_in(&self, namespace: &NamespaceName) -> impl Iterator<Item = (&PodKey, &Group)> {
+        let from = self.pods.range(PodKey::new(namespace.as_str(), "")..);
+        let own = from.take_while(move |(key, _)| key.namespace == *namespace);
+        own.filter_map(|(key, state)| Some((key, self.group(state.group)?)))
+    }
+
     /// Whether a pod is one of this node's, and has an address.
     pub fn is_local(&self, key: &PodKey) -> bool {
         self.pods.get(key).is_some_and(|state| state.local)

@@ -32,6 +32,8 @@ impl fmt::Display for Direction {
 pub struct Policy {
     /// Which one.
     pub key: PolicyKey,
+    /// Which of those that had this name over time (metadata.uid); a manifest need not say.
+    pub uid: Option<Box<str>>,
     /// Which pods of its namespace it isolates (spec.podSelector).
     pub subject: Selector,
     /// What may reach them; `None` when the policy says nothing about ingress.

@@ -2,9 +2,9 @@
 
 use crate::controller::Delivery;
 use crate::observe::{Health, Metrics};
-use crate::source::{Heard, Resource, Trouble, Watch, WatchList, connect};
+use crate::source::{Heard, Resource, Trouble, Watch, WatchList};
 use anyhow::{Context, Result};
-use std::path::Path;
+use kube::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,19 +22,18 @@ const REMIND: Duration = Duration::from_secs(60);
 
 /// Watches the API. Ends only with an error, or when nobody listens any more.
 pub(super) async fn deliver(
-    kubeconfig: Option<&Path>,
+    client: &Client,
+    heard: Heard,
     list: WatchList,
     outbox: mpsc::Sender<Delivery>,
     metrics: Metrics,
     health: Health,
 ) -> Result<()> {
-    let heard = Heard::new(Instant::now());
-    let client = connect(kubeconfig, heard.clone()).await?;
     let unlisted = Arc::new(AtomicUsize::new(Resource::ALL.len()));
     let mut watchers = JoinSet::new();
     for resource in Resource::ALL {
         let watcher = Watcher {
-            watch: Watch::new(&client, resource, list, heard.clone()),
+            watch: Watch::new(client, resource, list, heard.clone()),
             resource,
             heard: heard.clone(),
             outbox: outbox.clone(),

@@ -1,6 +1,7 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
 mod cluster;
+mod events;
 mod manifests;
 mod node_check;
 mod origin;
@@ -73,7 +74,7 @@ impl Run {
         let kernel = Host::new(variant).context("cannot speak to the kernel")?;
         let enforcer = Enforcer::new(&self.node_name, self.render.options());
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
-        let controller =
+        let mut controller =
             Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
 
         let (stop, stopped) = watch::channel(false);
@@ -84,7 +85,13 @@ impl Run {
             metrics.clone(),
             health.clone(),
         ));
-        let source = self.origin.deliver(outbox, metrics.clone(), health.clone());
+        let shortfalls = self.origin.wants_events().then(|| {
+            let (tell, told) = watch::channel(Vec::new());
+            controller.tell_shortfalls(events::families(), tell);
+            told
+        });
+        let source =
+            self.origin.deliver(&self.node_name, outbox, shortfalls, metrics.clone(), health.clone());
         tracing::info!(
             node = self.node_name,
             source = %self.origin,

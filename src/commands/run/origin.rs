@@ -1,21 +1,23 @@
 //! Where the daemon learns what is true: a cluster's API, or a directory.
 
-use super::{cluster, manifests};
+use super::{cluster, events, manifests};
+use crate::compile::Shortfall;
 use crate::controller::Delivery;
-use crate::observe::{Health, Metrics};
-use crate::source::WatchList;
+use crate::observe::{EventWriter, Health, Metrics};
+use crate::source::{Heard, WatchList, connect};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::path::PathBuf;
-use tokio::sync::mpsc;
+use std::time::Instant;
+use tokio::sync::{mpsc, watch};
 
 /// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Origin {
     /// A directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or JSON. It is
     /// watched
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "watch_list"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "watch_list", "events"])]
     manifests: Option<PathBuf>,
     /// How to reach the API server; without it, by the service account of the pod that this program runs in
     #[arg(long, value_name = "FILE")]
@@ -23,6 +25,19 @@ pub(super) struct Origin {
     /// How a resource is listed before it is watched
     #[arg(long, value_enum, default_value_t)]
     watch_list: Listing,
+    /// Whether Events tell of NetworkPolicies that cannot be fully enforced
+    #[arg(long, value_enum, default_value_t)]
+    events: Switch,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// It is
+    #[default]
+    On,
+    /// It is not
+    Off,
 }
 
 /// How a resource is listed before it is watched.
@@ -43,10 +58,17 @@ impl Origin {
         if self.manifests.is_some() { manifests::CHECK } else { cluster::CHECK }
     }
 
-    /// Delivers facts. Ends only with an error, or when nobody listens any more.
+    /// Whether there is an API to write Events to, and they are wanted.
+    pub(super) fn wants_events(&self) -> bool {
+        self.manifests.is_none() && self.events == Switch::On
+    }
+
+    /// Delivers facts, and tells the API of `shortfalls`. Ends only with an error, or when nobody listens any more.
     pub(super) async fn deliver(
         &self,
+        node: &str,
         outbox: mpsc::Sender<Delivery>,
+        shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
         metrics: Metrics,
         health: Health,
     ) -> Result<()> {
@@ -57,7 +79,14 @@ impl Origin {
         };
         match &self.manifests {
             Some(manifests) => manifests::deliver(manifests.clone(), outbox, metrics, health).await,
-            None => cluster::deliver(self.kubeconfig.as_deref(), list, outbox, metrics, health).await,
+            None => {
+                let heard = Heard::new(Instant::now());
+                let client = connect(self.kubeconfig.as_deref(), heard.clone()).await?;
+                if let Some(shortfalls) = shortfalls {
+                    tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
+                }
+                cluster::deliver(&client, heard, list, outbox, metrics, health).await
+            }
         }
     }
 }

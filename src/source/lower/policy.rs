@@ -23,6 +23,7 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
     Policy {
         key: PolicyKey::new(namespace_of(&from.metadata), &from.metadata.name),
+        uid: from.metadata.uid.as_deref().map(Into::into),
         subject: subject.unwrap_or_else(Selector::everything),
         ingress,
         egress,
@@ -41,6 +42,7 @@ pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
     refusals.refuse(&Path::Root.field("spec"), reason::UNREADABLE, message);
     Policy {
         key: PolicyKey::new(namespace_of(metadata), &metadata.name),
+        uid: metadata.uid.as_deref().map(Into::into),
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),

@@ -1,0 +1,48 @@
+//! When to look for what of policies cannot be enforced, and whom to tell.
+
+use super::Enforcer;
+use crate::compile::{Shortfall, shortfalls};
+use crate::net::Family;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often is looked, at most: it is for people, who do not read faster.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Looks for shortfalls now and then, if anybody wants to know.
+#[derive(Debug, Default)]
+pub(super) struct Shortfalls {
+    listener: Option<watch::Sender<Vec<Shortfall>>>,
+    families: Vec<Family>,
+    changed: bool,
+    last: Option<Instant>,
+}
+
+impl Shortfalls {
+    /// For a node that has these families.
+    pub(super) fn new(families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) -> Shortfalls {
+        Shortfalls { listener: Some(listener), families, changed: true, last: None }
+    }
+
+    /// Something may be different.
+    pub(super) fn changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// Looks, if something changed and the last time was long enough ago.
+    pub(super) fn look(&mut self, enforcer: &Enforcer, now: Instant) {
+        let Some(listener) = &self.listener else { return };
+        let rested = self.last.is_none_or(|last| now.duration_since(last) >= EVERY);
+        if !self.changed || !rested {
+            return;
+        }
+        (self.changed, self.last) = (false, Some(now));
+        let active = enforcer.plan().policies().keys().collect();
+        let found = shortfalls(enforcer.cluster(), &active, &self.families);
+        listener.send_if_modified(|told| {
+            let differs = *told != found;
+            *told = found;
+            differs
+        });
+    }
+}

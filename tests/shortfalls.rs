@@ -1,0 +1,104 @@
+//! What of policies cannot be enforced as written is told, once in a cluster, with what to do.
+
+use bridgewarden::compile::{Plan, shortfalls};
+use bridgewarden::model::{Change, Cluster, Labels, NamedPort, Pod, PodKey};
+use bridgewarden::net::{Family, Protocol};
+use bridgewarden::source::lower;
+use serde_json::{Value, json};
+
+const BOTH: [Family; 2] = Family::BOTH;
+
+fn policy(spec: Value) -> Change {
+    let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}, "spec": spec});
+    Change::Policy(lower::policy(&serde_json::from_value(object).unwrap()))
+}
+
+fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
+    Change::Pod(Pod {
+        key: PodKey::new("shop", name),
+        node: Some(node.into()),
+        labels: Labels::default(),
+        ports: port
+            .map(|name| NamedPort { name: name.into(), protocol: Protocol::Tcp, port: 80 })
+            .into_iter()
+            .collect(),
+        addresses: vec![address.parse().unwrap()],
+    })
+}
+
+/// What node `a` has to say, as `reason: note`.
+fn told(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<String> {
+    let mut cluster = Cluster::new("a");
+    changes.into_iter().for_each(|change| drop(cluster.apply(change)));
+    let plan = Plan::of(&cluster);
+    let found = shortfalls(&cluster, &plan.policies().keys().collect(), families);
+    found.into_iter().map(|found| format!("{}: {}", found.reason.word(), found.note)).collect()
+}
+
+fn named() -> Change {
+    policy(json!({"podSelector": {}, "ingress": [{"ports": [{"port": "http"}]}]}))
+}
+
+#[test]
+fn port_name_that_no_selected_pod_declares_is_told() {
+    let told = told([pod("web", "a", Some("https"), "10.0.0.1"), named()], &BOTH);
+    assert_eq!(
+        told,
+        [
+            "NamedPortUnresolved: spec.ingress[0]: no pod that the policy selects declares a TCP port named `http`, so \
+          that port allows nothing: name a port of its containers, or write its number"
+        ]
+    );
+}
+
+#[test]
+fn port_name_that_one_selected_pod_declares_is_not() {
+    let pods = [pod("api", "a", None, "10.0.0.1"), pod("web", "b", Some("http"), "10.0.0.2")];
+    assert_eq!(told(pods.into_iter().chain([named()]), &BOTH), Vec::<String>::new());
+}
+
+#[test]
+fn port_name_of_egress_is_looked_for_at_the_peers() {
+    let spec = |peers: Value| json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": peers, "ports": [{"port": "http"}]}]});
+    let pods = || [pod("web", "a", Some("http"), "10.0.0.1")];
+    let unresolved = |peers: Value| !told(pods().into_iter().chain([policy(spec(peers))]), &BOTH).is_empty();
+    assert!(!unresolved(json!([])));
+    assert!(!unresolved(json!([{"podSelector": {}}])));
+    assert!(!unresolved(json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}])));
+    assert!(unresolved(json!([{"podSelector": {"matchLabels": {"app": "db"}}}])));
+    assert!(unresolved(json!([{"namespaceSelector": {"matchLabels": {"team": "x"}}}])));
+    assert!(unresolved(json!([{"ipBlock": {"cidr": "11.0.0.0/8"}}])));
+}
+
+#[test]
+fn only_the_node_of_the_first_selected_pod_speaks() {
+    let bad = || policy(json!({"podSelector": {}, "policyTypes": ["Sideways"]}));
+    assert_eq!(
+        told([pod("one", "a", None, "10.0.0.1"), pod("two", "b", None, "10.0.0.2"), bad()], &BOTH).len(),
+        1
+    );
+    let other = [pod("one", "b", None, "10.0.0.1"), pod("two", "a", None, "10.0.0.2"), bad()];
+    assert_eq!(told(other, &BOTH), Vec::<String>::new());
+}
+
+#[test]
+fn block_of_a_family_that_the_node_lacks_is_told() {
+    let blocks = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "fd00::/8"}}]);
+    let changes = || {
+        [pod("web", "a", None, "10.0.0.1"), policy(json!({"podSelector": {}, "ingress": [{"from": blocks}]}))]
+    };
+    assert_eq!(told(changes(), &BOTH), Vec::<String>::new());
+    let told = told(changes(), &[Family::V4]);
+    assert_eq!(told, ["FamilyDisabled: spec.ingress[0]: fd00::/8 is of IPv6, which the node does not have"]);
+}
+
+#[test]
+fn all_parts_of_one_reason_are_told_together() {
+    let spec = json!({"podSelector": {}, "ingress": [{"from": [{}, {"ipBlock": {"cidr": "10.0.0.0"}}]}]});
+    let told = told([pod("web", "a", None, "10.0.0.1"), policy(spec)], &BOTH);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("spec.ingress[0].from[0]") && told[0].contains("spec.ingress[0].from[1]"),
+        "{told:?}"
+    );
+}
