@@ -83,6 +83,8 @@ impl Metrics {
         series.isolated_pods.with_label_values(&["egress"]).set(whole(inventory.egress_isolated_pods));
         series.local_pods.set(whole(inventory.local_pods));
         series.pods.set(whole(inventory.pods));
+        series.sandboxes.with_label_values(&["known"]).set(whole(inventory.known_sandboxes));
+        series.sandboxes.with_label_values(&["unknown"]).set(whole(inventory.unknown_sandboxes));
         for family in Family::BOTH {
             let kernel = inventory.kernel.get(&family).copied().unwrap_or_default();
             let label = [family_word(family)];

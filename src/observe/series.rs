@@ -32,6 +32,7 @@ pub(super) struct Series {
     pub(super) isolated_pods: IntGaugeVec,
     pub(super) local_pods: IntGauge,
     pub(super) pods: IntGauge,
+    pub(super) sandboxes: IntGaugeVec,
     pub(super) chains: IntGaugeVec,
     pub(super) rules: IntGaugeVec,
     pub(super) sets: IntGaugeVec,
@@ -112,6 +113,11 @@ impl Series {
             manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
             pods: catalog.gauge("pods", "Pods known."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),
+            sandboxes: catalog.gauges(
+                "sandboxes",
+                &["state"],
+                "Sandboxes of this node: known, or unknown because no Pod explains them.",
+            ),
             isolated_pods: catalog.gauges(
                 "isolated_pods",
                 &["direction"],
