@@ -145,6 +145,11 @@ impl Metrics {
         self.inner.series.manifest_errors.set(whole(count));
     }
 
+    /// How many CNI results cannot be read.
+    pub fn cni_result_errors(&self, count: usize) {
+        self.inner.series.cni_result_errors.set(whole(count));
+    }
+
     /// The outcome of a preflight check, whose name is a short fixed word.
     pub fn preflight<E>(&self, check: &'static str, outcome: &Result<(), E>) {
         self.inner.series.preflight_ok.with_label_values(&[check]).set(i64::from(outcome.is_ok()));

@@ -44,6 +44,7 @@ pub(super) struct Series {
     pub(super) drift_repairs: IntCounter,
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
+    pub(super) cni_result_errors: IntGauge,
     pub(super) preflight_ok: IntGaugeVec,
     pub(super) ready: IntGauge,
 }
@@ -111,6 +112,10 @@ impl Series {
                 "Parts of NetworkPolicies that cannot be understood and so allow nothing, by reason.",
             ),
             manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
+            cni_result_errors: catalog.gauge(
+                "cni_result_errors",
+                "CNI results that cannot be read; the addresses of their pods are known only once the API tells.",
+            ),
             pods: catalog.gauge("pods", "Pods known."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),
             sandboxes: catalog.gauges(
