@@ -3,7 +3,7 @@
 //! One direction, no way back:
 //!
 //! ```text
-//!   manifests             the API's words, as files
+//!   manifests             the API's words, as files; and the results of CNI
 //!       │ api             objects, as the API shapes them
 //!       ▼
 //!    source               reads, checks, fills in the API's defaults

@@ -137,6 +137,8 @@ fn pod(name: &str, host: u8) -> Change {
     Change::Pod(Pod {
         key: PodKey::new("shop", name),
         node: Some(NODE.into()),
+        uid: None,
+        networked: true,
         labels: Labels::default(),
         ports: Vec::new(),
         addresses: vec![address(host)],

@@ -3,12 +3,14 @@
 
 use bridgewarden::api::Pod;
 use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{End, Flow, World};
 use bridgewarden::net::{Family, Protocol};
+use bridgewarden::source::lower;
 use support::packets::Judge;
-use support::story_node::{Order, StoryNode, fact};
+use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Story};
+use support::worlds::{self, Change, Random, Scene, Story};
 
 const STORIES: u64 = 150;
 const EVENTS: usize = 14;
@@ -24,7 +26,7 @@ fn content(kernel: &Fake) -> String {
     format!("{:#?}\n{tables:#?}", kernel.sets())
 }
 
-fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &World, context: &str) {
+fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
     let scratch = StoryNode::start(name, world, Order::Usual);
     let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
     if held != wanted {
@@ -42,7 +44,7 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
             let mut node = StoryNode::start(name, &world, Order::Usual);
             for (at, change) in story.changes.iter().enumerate() {
                 change.apply(&mut world);
-                node.enforcer.apply(fact(change));
+                node.hear(change);
                 let flush = node.enforcer.flush();
                 node.commit(&flush.steps)
                     .unwrap_or_else(|error| panic!("story {seed}, change {at}: {error}"));
@@ -55,6 +57,43 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
             }
         }
     }
+}
+
+/// What the stories above are worth: how often a sandbox decides.
+#[test]
+fn stories_are_full_of_sandboxes_that_decide() {
+    let (mut closed, mut known_early, mut taken) = (0, 0, 0);
+    for (_, story) in stories() {
+        let mut scene = story.start.clone();
+        let mut node = StoryNode::start("node-a", &scene, Order::Usual);
+        for change in &story.changes {
+            change.apply(&mut scene);
+            node.hear(change);
+            let cluster = node.enforcer.cluster();
+            let subjects = node.enforcer.plan().guards().keys();
+            closed += subjects.filter(|subject| matches!(subject, Subject::Unknown(_))).count();
+            taken += scene
+                .sandboxes_of("node-a")
+                .filter(|sandbox| {
+                    let here = cluster.addresses_of_unknown(&sandbox.key);
+                    let unknown = cluster.unknown_sandboxes().any(|(key, _)| *key == sandbox.key);
+                    unknown && here.len() < sandbox.addresses.len()
+                })
+                .count();
+            known_early += scene
+                .pods
+                .iter()
+                .filter(|pod| {
+                    let pod = lower::pod(pod).0;
+                    cluster.pod(&pod.key).is_some_and(|(addresses, _)| addresses.len() > pod.addresses.len())
+                })
+                .count();
+        }
+    }
+    assert!(
+        closed > 300 && known_early > 300 && taken > 100,
+        "{closed} unknown and closed, {known_early} known by sandbox, {taken} unknown at others' addresses"
+    );
 }
 
 #[test]
@@ -73,7 +112,7 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             if random.chance(25) {
                 let flush = node.enforcer.flush();
                 node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
@@ -106,7 +145,7 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
         ];
         for change in story {
             change.apply(&mut world);
-            node.enforcer.apply(fact(&change));
+            node.hear(&change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
@@ -125,10 +164,10 @@ fn fact_told_twice_writes_nothing_the_second_time() {
     for (seed, story) in stories() {
         let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
         for change in &story.changes {
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
         }
     }
@@ -141,7 +180,7 @@ fn restart_on_a_correct_kernel_writes_nothing() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
         }
@@ -170,7 +209,7 @@ fn failed_step_is_made_good_by_the_next_sync() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             let flush = node.enforcer.flush();
             node.kernel.fail_after(random.below(5));
             let failed = node.commit(&flush.steps).is_err();
@@ -215,7 +254,7 @@ fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             if random.chance(40) {
                 continue;
             }
@@ -267,8 +306,8 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
     };
     let old = policy(rule("one", 80), rule("two", 81));
     let new = policy(rule("two", 81), rule("one", 80));
-    let mut node = StoryNode::start("node-a", &old, Order::Usual);
-    node.enforcer.apply(fact(&Change::Policy(new.policies[0].clone())));
+    let mut node = StoryNode::start("node-a", &old.into(), Order::Usual);
+    node.hear(&Change::Policy(new.policies[0].clone()));
     let steps = node.enforcer.flush().steps;
     assert!(!steps.is_empty());
     let leak = |app: usize, port: u16| Flow {
@@ -300,7 +339,7 @@ fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
 }
 
 fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
-    let open = StoryNode::start("node-b", &World::default(), Order::Usual);
+    let open = StoryNode::start("node-b", &Scene::default(), Order::Usual);
     let judge = Judge::new(world, [kernel, &open.kernel]);
     flows.iter().map(|flow| judge.allows(flow)).collect()
 }
@@ -311,7 +350,7 @@ fn only_chains_that_change_are_written() {
     for (seed, story) in stories() {
         let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
         for change in &story.changes {
-            node.enforcer.apply(fact(change));
+            node.hear(change);
             for step in node.enforcer.flush().steps {
                 let Step::Restore(family, restore) = &step else {
                     node.commit(&[step]).expect("the kernel takes the step");

@@ -1,10 +1,16 @@
 //! One world, many judges: what the API's text says is what the rendered rules do, and what the plan answers.
 
-use bridgewarden::compile::Flow as Connection;
+use bridgewarden::api::Pod;
+use bridgewarden::compile::{Flow as Connection, UnknownPods};
+use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{self, End, Flow, Verdict, World};
+use bridgewarden::model::{Change, Sandbox, SandboxKey};
 use bridgewarden::net::Family;
+use bridgewarden::render::Options;
+use bridgewarden::source::lower;
 use std::net::IpAddr;
-use support::packets::{Judge, Rendered, enforcer};
+use std::time::Duration;
+use support::packets::{Judge, Rendered, enforcer, facts};
 use support::topology::NODES;
 use support::worlds;
 
@@ -48,6 +54,81 @@ fn plan_answers_for_a_connection_as_the_api_does() {
             assert_eq!(admitted, oracle_allows(&world, &flow), "world {seed}, {flow:?}");
         }
     }
+}
+
+/// The sandbox that a pod's node has of it, if the pod is on the pod network there.
+fn sandbox(pod: &Pod, node: &str) -> Option<Sandbox> {
+    let addresses = lower::pod(pod).0.addresses;
+    let key = SandboxKey::new(lower::pod(pod).0.key, "sandbox");
+    let is_here = pod.spec.node_name.as_deref() == Some(node) && !addresses.is_empty();
+    is_here.then_some(Sandbox { key, uid: None, addresses, made: Duration::ZERO })
+}
+
+/// The rules of a node that knows a world, and the sandboxes of some pods.
+fn rules(world: &World, node: &str, sandboxes: &[Sandbox], unknown_pods: UnknownPods) -> Rendered {
+    let mut enforcer = Enforcer::new(node, Options::default()).with_unknown_pods(unknown_pods);
+    let sandboxes = sandboxes.iter().cloned().map(Change::Sandbox);
+    facts(world).into_iter().chain(sandboxes).for_each(|fact| enforcer.apply(fact));
+    Rendered(enforcer.ruleset())
+}
+
+#[test]
+fn pod_whose_addresses_only_its_sandbox_tells_is_judged_as_if_the_api_told_them() {
+    for seed in 0..WORLDS / 5 {
+        let world = worlds::world(seed);
+        for node in NODES.map(|node| node.name) {
+            let mut lagging = world.clone();
+            let mut sandboxes = Vec::new();
+            for pod in &mut lagging.pods {
+                if let Some(sandbox) = sandbox(pod, node) {
+                    sandboxes.push(sandbox);
+                    pod.status.pod_ip = None;
+                    pod.status.pod_ips.clear();
+                }
+            }
+            assert!(!sandboxes.is_empty(), "world {seed} has pods on {node}");
+            let told = rules(&lagging, node, &sandboxes, UnknownPods::Reject);
+            assert_eq!(told.0, rules(&world, node, &[], UnknownPods::Reject).0, "world {seed}, {node}");
+        }
+    }
+}
+
+/// Its Pod object is not known: it reaches itself and its node, and nobody else, nor the other way round.
+#[test]
+fn unknown_pod_is_closed_in_both_directions_or_open_as_if_it_had_no_sandbox() {
+    let (mut refused, mut allowed) = (0_u64, 0_u64);
+    for seed in 0..WORLDS / 5 {
+        let world = worlds::world(seed);
+        let here = |pod: &Pod| sandbox(pod, NODES[0].name);
+        let Some(index) = world.pods.iter().position(|pod| here(pod).is_some()) else { continue };
+        let mut lagging = world.clone();
+        let sandbox = here(&lagging.pods.remove(index)).expect("a pod of this node");
+        let open = rules(&lagging, NODES[0].name, std::slice::from_ref(&sandbox), UnknownPods::Allow);
+        assert_eq!(open.0, rules(&lagging, NODES[0].name, &[], UnknownPods::Reject).0, "world {seed}");
+        let closed = rules(&lagging, NODES[0].name, &[sandbox], UnknownPods::Reject);
+        let elsewhere = rules(&World::default(), NODES[1].name, &[], UnknownPods::Reject);
+        let judge = Judge::new(&world, [&closed, &elsewhere]);
+        let is_its_node = |end: &End| match end {
+            End::Pod(other) => {
+                let pod = &world.pods[*other];
+                pod.spec.host_network == Some(true) && pod.spec.node_name.as_deref() == Some(NODES[0].name)
+            }
+            End::Node { name, .. } => name == NODES[0].name,
+            End::Address(_) => false,
+        };
+        let unknown = End::Pod(index);
+        for flow in worlds::flows(&world) {
+            let other = match (flow.source == unknown, flow.destination == unknown) {
+                (true, _) => &flow.destination,
+                (false, true) => &flow.source,
+                (false, false) => continue,
+            };
+            let expected = *other == unknown || is_its_node(other);
+            assert_eq!(judge.allows(&flow), expected, "world {seed}, {flow:?}");
+            *(if expected { &mut allowed } else { &mut refused }) += 1;
+        }
+    }
+    assert!(allowed > 1_000 && refused > 10_000, "{allowed} allowed, {refused} refused");
 }
 
 /// Flows of nodes and of pods that share their node's network never come to the plan's question.

@@ -33,6 +33,19 @@ pub struct ObjectMeta {
     /// The version of the object as the server counts them; nothing but the server can compare two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
+    /// Those of its annotations that matter here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Annotations>,
+}
+
+/// The annotations that decide what a policy means.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// Set on the mirror of a static pod: the uid by which the kubelet and the container runtime know the pod.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_mirror: Option<String>,
 }
 
 /// A v1 Namespace.

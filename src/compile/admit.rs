@@ -1,7 +1,7 @@
 //! Asks the plan about one connection: would its first packet be allowed here?
 
-use super::{Allow, AllowPeers, AllowPort, AllowPorts, Definition, Member, Plan, PolicyBlock};
-use crate::model::{Cluster, Direction, PodKey};
+use super::{Allow, AllowPeers, AllowPort, AllowPorts, Definition, Member, Plan, PolicyBlock, Subject};
+use crate::model::{Cluster, Direction};
 use crate::net::Protocol;
 use std::net::IpAddr;
 
@@ -30,19 +30,20 @@ impl Plan {
             Direction::Ingress => (flow.destination, flow.source),
             Direction::Egress => (flow.source, flow.destination),
         };
-        self.pods_isolated_at(direction, subject)
-            .all(|pod| self.guard_admits(cluster, direction, pod, peer, flow))
+        self.isolated_at(direction, subject)
+            .all(|subject| self.guard_admits(cluster, direction, subject, peer, flow))
     }
 
     fn guard_admits(
         &self,
         cluster: &Cluster,
         direction: Direction,
-        pod: &PodKey,
+        subject: &Subject,
         peer: IpAddr,
         flow: &Flow,
     ) -> bool {
-        let keys = self.guards().get(pod).into_iter().flat_map(|guard| guard.policies(direction));
+        let policies = self.guards().get(subject).and_then(|guard| guard.policies(direction));
+        let keys = policies.into_iter().flatten();
         let mut allows = keys
             .filter_map(|key| self.policies().get(key))
             .flat_map(|block: &PolicyBlock| block.allows(direction).unwrap_or_default());

@@ -1,7 +1,7 @@
 //! What changed in the plan since it was last taken.
 
-use super::{Definition, Member};
-use crate::model::{Direction, PodKey, PolicyKey};
+use super::{Definition, Member, Subject};
+use crate::model::{Direction, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ pub struct Delta {
     pub sets: BTreeMap<Arc<Definition>, SetDelta>,
     /// Policies whose block came, changed or went.
     pub policies: BTreeSet<PolicyKey>,
-    /// Pods whose guard came, changed or went.
-    pub pods: BTreeSet<PodKey>,
+    /// Those whose guard came, changed or went.
+    pub guards: BTreeSet<Subject>,
     /// Directions in which the list of isolated addresses changed.
     pub hooks: BTreeSet<Direction>,
     /// Addresses that became isolated (`true`) or open (`false`).

@@ -1,46 +1,88 @@
-//! Which policies isolate a pod of this node.
+//! Which policies isolate a pod of this node, and what becomes of one that nobody knows.
 
-use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use crate::model::{Cluster, Direction, PodKey, PolicyKey, SandboxKey};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
-/// A pod of this node, and the policies that isolate it in each direction.
+/// Whom a guard is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A pod of this node.
+    Pod(PodKey),
+    /// A sandbox of this node that no known pod explains.
+    Unknown(SandboxKey),
+}
+
+impl fmt::Display for Subject {
+    /// `pod namespace/name`, or `unknown pod namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Pod(pod) => write!(f, "pod {pod}"),
+            Subject::Unknown(sandbox) => write!(f, "unknown pod {}", sandbox.pod),
+        }
+    }
+}
+
+/// What becomes of a pod of this node whose sandbox is there and whose object is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnknownPods {
+    /// It reaches nobody and nobody reaches it until its object is known.
+    #[default]
+    Reject,
+    /// It is open until its object is known.
+    Allow,
+}
+
+/// The addresses of a subject, and the policies that isolate it in each direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// The policies that isolate it for ingress.
-    pub ingress: BTreeSet<PolicyKey>,
-    /// The policies that isolate it for egress.
-    pub egress: BTreeSet<PolicyKey>,
+    /// The policies that isolate it for ingress; `None` when it is open there. Without any, nothing is allowed.
+    pub ingress: Option<BTreeSet<PolicyKey>>,
+    /// The policies that isolate it for egress; `None` when it is open there. Without any, nothing is allowed.
+    pub egress: Option<BTreeSet<PolicyKey>>,
 }
 
 impl Guard {
-    /// The policies that isolate it in a direction; none at all leaves it open there.
-    pub fn policies(&self, direction: Direction) -> &BTreeSet<PolicyKey> {
+    /// The policies that isolate it in a direction; `None` when it is open there.
+    pub fn policies(&self, direction: Direction) -> Option<&BTreeSet<PolicyKey>> {
         match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
+            Direction::Ingress => self.ingress.as_ref(),
+            Direction::Egress => self.egress.as_ref(),
         }
     }
 
-    /// Whether any policy isolates it in a direction.
+    /// Whether it is isolated in a direction.
     pub fn is_isolated(&self, direction: Direction) -> bool {
-        !self.policies(direction).is_empty()
+        self.policies(direction).is_some()
     }
 }
 
-/// Works out the guard of a pod; `None` when it is not here, has no address, or no policy isolates it.
-pub fn guard(cluster: &Cluster, key: &PodKey) -> Option<Guard> {
+/// Works out the guard of a subject; `None` when it is not here, has no address, or nothing isolates it.
+pub fn guard(cluster: &Cluster, subject: &Subject, unknown_pods: UnknownPods) -> Option<Guard> {
+    match (subject, unknown_pods) {
+        (Subject::Pod(key), _) => guard_of_pod(cluster, key),
+        (Subject::Unknown(key), UnknownPods::Reject) => {
+            let addresses = cluster.addresses_of_unknown(key).to_vec();
+            let closed = || Some(BTreeSet::new());
+            (!addresses.is_empty()).then(|| Guard { addresses, ingress: closed(), egress: closed() })
+        }
+        (Subject::Unknown(_), UnknownPods::Allow) => None,
+    }
+}
+
+fn guard_of_pod(cluster: &Cluster, key: &PodKey) -> Option<Guard> {
     let (addresses, group) = cluster.pod(key).filter(|_| cluster.is_local(key))?;
     let mut guard = Guard { addresses: addresses.to_vec(), ..Guard::default() };
     for policy in cluster.policies_in(&key.namespace).filter(|policy| policy.subject.matches(&group.labels)) {
         if policy.ingress.is_some() {
-            guard.ingress.insert(policy.key.clone());
+            guard.ingress.get_or_insert_default().insert(policy.key.clone());
         }
         if policy.egress.is_some() {
-            guard.egress.insert(policy.key.clone());
+            guard.egress.get_or_insert_default().insert(policy.key.clone());
         }
     }
-    (!guard.ingress.is_empty() || !guard.egress.is_empty()).then_some(guard)
+    (guard.ingress.is_some() || guard.egress.is_some()).then_some(guard)
 }

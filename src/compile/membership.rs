@@ -115,35 +115,44 @@ impl Membership {
         }
     }
 
-    /// Works out what a moved address changes.
-    pub(super) fn moved(&self, cluster: &Cluster, moved: &Moved, out: &mut Vec<MemberChange>) {
-        let Moved { address, from, to } = *moved;
-        let mut others = cluster.holders(address).to_vec();
-        if let Some(own) = others.iter().position(|&group| Some(group) == to) {
-            others.swap_remove(own);
+    /// Works out what the moves of one address change.
+    pub(super) fn moved(
+        &self,
+        cluster: &Cluster,
+        address: IpAddr,
+        moves: &[Moved],
+        out: &mut Vec<MemberChange>,
+    ) {
+        let (left, joined) =
+            (moves.iter().filter_map(|moved| moved.from), moves.iter().filter_map(|moved| moved.to));
+        let after = cluster.holders(address);
+        let mut before = after.to_vec();
+        for group in joined.clone() {
+            if let Some(hold) = before.iter().position(|&holder| holder == group) {
+                before.swap_remove(hold);
+            }
         }
-        self.compare(cluster, address, from, to, &others, false, out);
-        self.compare(cluster, address, to, from, &others, true, out);
+        before.extend(left.clone());
+        self.compare(cluster, address, left, after, false, out);
+        self.compare(cluster, address, joined, &before, true, out);
     }
 
-    /// Reports members that `here` brings at `address` and neither `there` nor `others` do.
-    #[expect(clippy::too_many_arguments, reason = "the two sides of one comparison, and where it goes")]
+    /// Reports members that these groups bring at `address` and the `others` do not.
     fn compare(
         &self,
         cluster: &Cluster,
         address: IpAddr,
-        here: Option<GroupId>,
-        there: Option<GroupId>,
+        groups: impl Iterator<Item = GroupId>,
         others: &[GroupId],
         came: bool,
         out: &mut Vec<MemberChange>,
     ) {
-        let Some(here) = here else { return };
-        for &set in self.feeds_of(here) {
-            for member in self.brings(cluster, here, set, address) {
-                let elsewhere = there.into_iter().chain(others.iter().copied());
-                if !self.held(cluster, elsewhere, set, member) {
-                    out.push((set, member, came));
+        for group in groups {
+            for &set in self.feeds_of(group) {
+                for member in self.brings(cluster, group, set, address) {
+                    if !self.held(cluster, others.iter().copied(), set, member) {
+                        out.push((set, member, came));
+                    }
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The plan of one node, kept equal to the cluster by work in proportion to what changed.
 
 use super::membership::{MemberChange, Membership};
-use super::{Definition, Delta, Guard, Member, PolicyBlock, SetDelta, guard, policy};
-use crate::model::{Cluster, Direction, PodKey, PolicyKey, Touched};
+use super::{Definition, Delta, Guard, Member, PolicyBlock, SetDelta, Subject, UnknownPods, guard, policy};
+use crate::model::{Cluster, Direction, Moved, PodKey, PolicyKey, Touched};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,20 +16,16 @@ pub type SetId = u32;
 pub struct Plan {
     membership: Membership,
     policies: BTreeMap<PolicyKey, PolicyBlock>,
-    guards: BTreeMap<PodKey, Guard>,
-    isolated: BTreeSet<(Direction, IpAddr, PodKey)>,
+    guards: BTreeMap<Subject, Guard>,
+    isolated: BTreeSet<(Direction, IpAddr, Subject)>,
+    unknown_pods: UnknownPods,
     pending: Delta,
 }
 
 impl Plan {
-    /// The plan of a cluster, worked out from nothing.
-    pub fn of(cluster: &Cluster) -> Plan {
-        let mut plan = Plan::default();
-        let groups = cluster.groups().map(|(id, _)| id).collect();
-        let policies = cluster.policies().map(|policy| policy.key.clone()).collect();
-        let local_pods = cluster.local_pods().cloned().collect();
-        plan.update(cluster, &Touched { groups_born: groups, policies, local_pods, ..Touched::default() });
-        plan
+    /// The plan of an empty cluster.
+    pub fn new(unknown_pods: UnknownPods) -> Plan {
+        Plan { unknown_pods, ..Plan::default() }
     }
 
     /// Takes in what a change to the cluster touched. `cluster` is the cluster after that change and before the next.
@@ -38,8 +34,12 @@ impl Plan {
         for &group in &touched.groups_born {
             self.membership.group_born(cluster, group);
         }
+        let mut moves: BTreeMap<IpAddr, Vec<Moved>> = BTreeMap::new();
         for moved in &touched.moved {
-            self.membership.moved(cluster, moved, &mut changes);
+            moves.entry(moved.address).or_default().push(*moved);
+        }
+        for (address, moves) in moves {
+            self.membership.moved(cluster, address, &moves, &mut changes);
         }
         for namespace in &touched.namespaces {
             self.membership.namespace_changed(cluster, namespace, &mut changes);
@@ -51,8 +51,9 @@ impl Plan {
             self.note(change);
         }
         let pods = self.reconcile_policies(cluster, touched);
-        for pod in pods {
-            self.reconcile_guard(cluster, &pod);
+        let unknown = touched.sandboxes.iter().cloned().map(Subject::Unknown);
+        for subject in pods.into_iter().map(Subject::Pod).chain(unknown) {
+            self.reconcile_guard(cluster, &subject);
         }
     }
 
@@ -74,15 +75,15 @@ impl Plan {
         &self.policies
     }
 
-    /// The pods here that some policy isolates.
-    pub fn guards(&self) -> &BTreeMap<PodKey, Guard> {
+    /// Those here that something isolates.
+    pub fn guards(&self) -> &BTreeMap<Subject, Guard> {
         &self.guards
     }
 
-    /// The isolated addresses of a direction, each with its pod, in order.
-    pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &PodKey)> {
+    /// The isolated addresses of a direction, each with who has it, in order.
+    pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
         let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);
-        all.map(|(_, address, pod)| (*address, pod))
+        all.map(|(_, address, subject)| (*address, subject))
     }
 
     /// The sets in use.
@@ -175,24 +176,24 @@ impl Plan {
         }
     }
 
-    fn reconcile_guard(&mut self, cluster: &Cluster, pod: &PodKey) {
-        let new = guard(cluster, pod);
-        let old = self.guards.remove(pod);
+    fn reconcile_guard(&mut self, cluster: &Cluster, subject: &Subject) {
+        let new = guard(cluster, subject, self.unknown_pods);
+        let old = self.guards.remove(subject);
         if old != new {
             for direction in Direction::BOTH {
-                self.reconcile_isolation(pod, direction, old.as_ref(), new.as_ref());
+                self.reconcile_isolation(subject, direction, old.as_ref(), new.as_ref());
             }
-            self.pending.pods.insert(pod.clone());
+            self.pending.guards.insert(subject.clone());
             self.pending.revoked.extend(new.iter().flat_map(|guard| &guard.addresses));
         }
         if let Some(new) = new {
-            self.guards.insert(pod.clone(), new);
+            self.guards.insert(subject.clone(), new);
         }
     }
 
     fn reconcile_isolation(
         &mut self,
-        pod: &PodKey,
+        subject: &Subject,
         direction: Direction,
         old: Option<&Guard>,
         new: Option<&Guard>,
@@ -205,7 +206,7 @@ impl Plan {
         for &address in old.symmetric_difference(&new) {
             let is_isolated = new.contains(&address);
             let was_open = !self.is_isolated(direction, address);
-            let entry = (direction, address, pod.clone());
+            let entry = (direction, address, subject.clone());
             if is_isolated {
                 self.isolated.insert(entry);
             } else {
@@ -229,15 +230,15 @@ impl Plan {
         }
     }
 
-    /// Whether some pod at an address is isolated in a direction.
+    /// Whether somebody at an address is isolated in a direction.
     pub fn is_isolated(&self, direction: Direction, address: IpAddr) -> bool {
-        self.pods_isolated_at(direction, address).next().is_some()
+        self.isolated_at(direction, address).next().is_some()
     }
 
-    /// The pods at an address that are isolated in a direction; more than one only for a moment.
-    pub fn pods_isolated_at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &PodKey> {
-        let least = (direction, address, PodKey::new("", ""));
+    /// Those at an address who are isolated in a direction; more than one only for a moment.
+    pub fn isolated_at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &Subject> {
+        let least = (direction, address, Subject::Pod(PodKey::new("", "")));
         let here = self.isolated.range(least..);
-        here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., pod)| pod)
+        here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
     }
 }

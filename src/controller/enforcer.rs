@@ -2,7 +2,7 @@
 
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Step};
-use crate::compile::{Flow, Plan};
+use crate::compile::{Flow, Plan, UnknownPods};
 use crate::model::{Change, Cluster, Refusal};
 use crate::netfilter::Ruleset;
 use crate::render::{Options, Renderer};
@@ -39,6 +39,11 @@ impl Enforcer {
             applier: None,
             elements: Elements::default(),
         }
+    }
+
+    /// The same, with this choice about pods that the API has not told of. To be made before the first fact.
+    pub fn with_unknown_pods(self, unknown_pods: UnknownPods) -> Enforcer {
+        Enforcer { plan: Plan::new(unknown_pods), ..self }
     }
 
     /// Takes in one fact.

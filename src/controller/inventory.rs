@@ -2,6 +2,7 @@
 
 use super::Enforcer;
 use crate::apply::Step;
+use crate::compile::Subject;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::{Ruleset, SetName};
@@ -51,7 +52,9 @@ impl Elements {
 /// Counts everything.
 pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let plan = enforcer.plan();
-    let isolated = |direction| plan.guards().values().filter(|guard| guard.is_isolated(direction)).count();
+    let pods = || plan.guards().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
+    let isolated = |direction| pods().filter(|(_, guard)| guard.is_isolated(direction)).count();
+    let unknown_sandboxes = enforcer.cluster().unknown_sandboxes().count();
     let kernel = Family::BOTH.map(|family| {
         let chains = enforcer.applier().and_then(|applier| applier.chains(family));
         let (sets, set_members) = enforcer.elements().of_family(family);
@@ -65,6 +68,8 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
         egress_isolated_pods: isolated(Direction::Egress),
         local_pods: enforcer.cluster().local_pods().count(),
         pods: enforcer.cluster().pod_count(),
+        known_sandboxes: enforcer.cluster().sandbox_count() - unknown_sandboxes,
+        unknown_sandboxes,
         kernel: kernel.into(),
     }
 }

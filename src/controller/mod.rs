@@ -170,9 +170,10 @@ impl Controller {
                 Change::Pod(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
                 Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
                 Change::PolicyGone(_) => (ChangeKind::Policy, None),
+                Change::Sandbox(_) | Change::SandboxGone(_) => (ChangeKind::Sandbox, None),
             };
             self.metrics.changed(kind, 1);
-            self.structure_changed |= kind != ChangeKind::Pod;
+            self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);
             self.enforcer.apply(change);
             for refusal in policy.iter().flat_map(|key| inventory::refusals_of(&self.enforcer, key)) {
                 let policy = policy.as_ref().map(ToString::to_string);

@@ -1,5 +1,9 @@
 //! Everything known of the cluster, changed one fact at a time.
 
+mod residents;
+
+use residents::Residents;
+
 use super::{
     Change, Labels, Moved, NamedPort, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey, Slab, Touched,
 };
@@ -59,6 +63,7 @@ pub struct Cluster {
     groups_gone: Vec<GroupId>,
     /// Every pod's hold on an address, as the pod's group. Two pods may hold one address for a moment.
     holders: BTreeMap<IpAddr, Vec<GroupId>>,
+    residents: Residents,
 }
 
 impl Cluster {
@@ -72,6 +77,7 @@ impl Cluster {
             group_ids: BTreeMap::new(),
             groups_gone: Vec::new(),
             holders: BTreeMap::new(),
+            residents: Residents::default(),
         }
     }
 
@@ -85,9 +91,11 @@ impl Cluster {
             Change::Namespace(namespace) => self.set_namespace(namespace, &mut touched),
             Change::NamespaceGone(name) => self.remove_namespace(&name, &mut touched),
             Change::Pod(pod) => self.set_pod(pod, &mut touched),
-            Change::PodGone(key) => self.replace_pod(&key, None, &mut touched),
+            Change::PodGone(key) => self.remove_pod(&key, &mut touched),
             Change::Policy(policy) => self.set_policy(policy, &mut touched),
             Change::PolicyGone(key) => self.remove_policy(&key, &mut touched),
+            Change::Sandbox(sandbox) => self.set_sandbox(sandbox, &mut touched),
+            Change::SandboxGone(key) => self.remove_sandbox(&key, &mut touched),
         }
         self.groups_gone.clone_from(&touched.groups_gone);
         touched
@@ -211,12 +219,6 @@ impl Cluster {
         if self.namespaces.get(name).is_some_and(empty) {
             self.namespaces.remove(name);
         }
-    }
-
-    fn set_pod(&mut self, pod: Pod, touched: &mut Touched) {
-        let key = pod.key.clone();
-        let pod = (!pod.addresses.is_empty()).then_some(pod);
-        self.replace_pod(&key, pod, touched);
     }
 
     fn replace_pod(&mut self, key: &PodKey, pod: Option<Pod>, touched: &mut Touched) {
@@ -358,7 +360,7 @@ impl Cluster {
     fn drop_lingering(&mut self, name: &NamespaceName, touched: &mut Touched) {
         let Some(state) = self.namespaces.get_mut(name) else { return };
         let going = state.terminating || !state.known;
-        if going && !state.local_pods.is_empty() {
+        if going && (!state.local_pods.is_empty() || self.residents.expects_one_in(name)) {
             return;
         }
         for key in std::mem::take(&mut state.lingering) {

@@ -60,3 +60,26 @@ key!(
     /// Which Pod.
     PodKey
 );
+
+/// Which sandbox of this node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SandboxKey {
+    /// The pod it is made for.
+    pub pod: PodKey,
+    /// What the node calls it; no two sandboxes of a pod have it.
+    pub name: Arc<str>,
+}
+
+impl SandboxKey {
+    /// Names a sandbox.
+    pub fn new(pod: PodKey, name: &str) -> SandboxKey {
+        SandboxKey { pod, name: name.into() }
+    }
+}
+
+impl fmt::Display for SandboxKey {
+    /// `sandbox NAME of pod namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sandbox {} of pod {}", self.name, self.pod)
+    }
+}

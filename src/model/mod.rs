@@ -1,4 +1,5 @@
-//! What is true: the cluster's namespaces, pods and policies, and how a change to one touches the others.
+//! What is true: the cluster's namespaces, pods and policies, this node's sandboxes, and how a change to one touches
+//! the others.
 //!
 //! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected.
 //! This room knows nothing of Kubernetes' wire format, of chains, or of time.
@@ -8,6 +9,7 @@ mod key;
 mod label;
 mod pod;
 mod policy;
+mod sandbox;
 mod slab;
 mod touched;
 
@@ -16,5 +18,6 @@ pub use key::*;
 pub use label::*;
 pub use pod::*;
 pub use policy::*;
+pub use sandbox::*;
 pub use slab::*;
 pub use touched::*;

@@ -1,6 +1,6 @@
 //! What policies need to know of a pod, a namespace, and how facts about them arrive.
 
-use super::{Labels, NamespaceName, PodKey, Policy, PolicyKey};
+use super::{Labels, NamespaceName, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
 use crate::net::Protocol;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,14 +10,18 @@ use std::sync::Arc;
 pub struct Pod {
     /// Which one.
     pub key: PodKey,
+    /// By which its node's container runtime tells it from others of its name; `None` when that is not known.
+    pub uid: Option<Arc<str>>,
     /// The node it was scheduled to (spec.nodeName).
     pub node: Option<Arc<str>>,
     /// Its labels.
     pub labels: Labels,
     /// The ports its running containers declare with a name.
     pub ports: Vec<NamedPort>,
-    /// Its addresses, each once. Empty for a pod that shares its node's network, has finished, or has none yet:
-    /// such a pod is neither target nor peer.
+    /// Whether it can have addresses of its own. One that shares its node's network or has finished cannot, and is
+    /// neither target nor peer, whatever sandboxes it has.
+    pub networked: bool,
+    /// Its addresses as its object gives them, each once. Empty for a pod that has none, or none yet.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -58,4 +62,8 @@ pub enum Change {
     Policy(Policy),
     /// A policy is gone.
     PolicyGone(PolicyKey),
+    /// A sandbox of this node is there, like this.
+    Sandbox(Sandbox),
+    /// A sandbox of this node is gone.
+    SandboxGone(SandboxKey),
 }

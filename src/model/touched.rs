@@ -1,6 +1,6 @@
 //! What a change to the cluster may have affected.
 
-use super::{GroupId, NamespaceName, PodKey, PolicyKey};
+use super::{GroupId, NamespaceName, PodKey, PolicyKey, SandboxKey};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -9,12 +9,14 @@ use std::net::IpAddr;
 pub struct Touched {
     /// Groups that came into being. They hold their addresses already.
     pub groups_born: Vec<GroupId>,
-    /// Addresses that joined, left or changed groups.
+    /// Addresses that joined, left or changed groups; one may do so for several pods at once.
     pub moved: Vec<Moved>,
     /// Groups that lost their last pod. Their numbers are not reused before the next change.
     pub groups_gone: Vec<GroupId>,
     /// Pods of this node whose addresses, labels or presence changed.
     pub local_pods: BTreeSet<PodKey>,
+    /// Sandboxes that became unknown or ceased to be, or whose places as unknown ones changed.
+    pub sandboxes: BTreeSet<SandboxKey>,
     /// Namespaces whose labels changed.
     pub namespaces: Vec<NamespaceName>,
     /// Policies that came, changed or went.

@@ -47,11 +47,14 @@ pub enum ChangeKind {
     Pod,
     /// A Namespace.
     Namespace,
+    /// A sandbox of this node.
+    Sandbox,
 }
 
 impl ChangeKind {
     /// Every kind.
-    pub const ALL: [ChangeKind; 3] = [ChangeKind::Policy, ChangeKind::Pod, ChangeKind::Namespace];
+    pub const ALL: [ChangeKind; 4] =
+        [ChangeKind::Policy, ChangeKind::Pod, ChangeKind::Namespace, ChangeKind::Sandbox];
 
     /// Its name in the label `kind`.
     pub fn word(self) -> &'static str {
@@ -59,6 +62,7 @@ impl ChangeKind {
             ChangeKind::Policy => "policy",
             ChangeKind::Pod => "pod",
             ChangeKind::Namespace => "namespace",
+            ChangeKind::Sandbox => "sandbox",
         }
     }
 }
@@ -78,6 +82,10 @@ pub struct Inventory {
     pub local_pods: usize,
     /// Pods known.
     pub pods: usize,
+    /// Sandboxes of this node that a known pod explains.
+    pub known_sandboxes: usize,
+    /// Sandboxes of this node that no known pod explains.
+    pub unknown_sandboxes: usize,
     /// What the kernel holds of ours, by family; a family left out holds nothing.
     pub kernel: BTreeMap<Family, KernelInventory>,
 }

@@ -83,6 +83,8 @@ impl Metrics {
         series.isolated_pods.with_label_values(&["egress"]).set(whole(inventory.egress_isolated_pods));
         series.local_pods.set(whole(inventory.local_pods));
         series.pods.set(whole(inventory.pods));
+        series.sandboxes.with_label_values(&["known"]).set(whole(inventory.known_sandboxes));
+        series.sandboxes.with_label_values(&["unknown"]).set(whole(inventory.unknown_sandboxes));
         for family in Family::BOTH {
             let kernel = inventory.kernel.get(&family).copied().unwrap_or_default();
             let label = [family_word(family)];
@@ -141,6 +143,11 @@ impl Metrics {
     /// How many manifests cannot be read.
     pub fn manifest_errors(&self, count: usize) {
         self.inner.series.manifest_errors.set(whole(count));
+    }
+
+    /// How many CNI results cannot be read.
+    pub fn cni_result_errors(&self, count: usize) {
+        self.inner.series.cni_result_errors.set(whole(count));
     }
 
     /// The outcome of a preflight check, whose name is a short fixed word.

@@ -32,6 +32,7 @@ pub(super) struct Series {
     pub(super) isolated_pods: IntGaugeVec,
     pub(super) local_pods: IntGauge,
     pub(super) pods: IntGauge,
+    pub(super) sandboxes: IntGaugeVec,
     pub(super) chains: IntGaugeVec,
     pub(super) rules: IntGaugeVec,
     pub(super) sets: IntGaugeVec,
@@ -43,6 +44,7 @@ pub(super) struct Series {
     pub(super) drift_repairs: IntCounter,
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
+    pub(super) cni_result_errors: IntGauge,
     pub(super) preflight_ok: IntGaugeVec,
     pub(super) ready: IntGauge,
 }
@@ -110,8 +112,17 @@ impl Series {
                 "Parts of NetworkPolicies that cannot be understood and so allow nothing, by reason.",
             ),
             manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
+            cni_result_errors: catalog.gauge(
+                "cni_result_errors",
+                "CNI results that cannot be read; the addresses of their pods are known only once the API tells.",
+            ),
             pods: catalog.gauge("pods", "Pods known."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),
+            sandboxes: catalog.gauges(
+                "sandboxes",
+                &["state"],
+                "Sandboxes of this node: known, or unknown because no Pod explains them.",
+            ),
             isolated_pods: catalog.gauges(
                 "isolated_pods",
                 &["direction"],

@@ -61,8 +61,8 @@ pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
 /// The chain that finds the pod chains of isolated addresses.
 pub(super) fn dispatch(names: &mut Names, plan: &Plan, direction: Direction, family: Family) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for (address, pod) in plan.isolated(direction).filter(|(address, _)| Family::of(*address) == family) {
-        let chain = names.pod(pod, direction);
+    for (address, subject) in plan.isolated(direction).filter(|(address, _)| Family::of(*address) == family) {
+        let chain = names.pod(subject, direction);
         for bridged in [true, false] {
             let rule = Rule::new(Target::Jump(chain.clone())).matching(Match::Bridged(bridged));
             rules.push(match direction {

@@ -1,7 +1,7 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
-use crate::compile::{Definition, Scope};
-use crate::model::{Demand, Direction, PodKey, PolicyKey, Selector};
+use crate::compile::{Definition, Scope, Subject};
+use crate::model::{Demand, Direction, PolicyKey, Selector};
 use crate::net::Family;
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
 use crate::ownership::{HASH_ALPHABET, POD_PREFIX, POLICY_PREFIX};
@@ -42,6 +42,19 @@ impl Identity {
         identity
     }
 
+    fn subject(self, subject: &Subject, direction: Direction) -> Identity {
+        let (word, pod) = match subject {
+            Subject::Pod(pod) => ("pod", pod),
+            Subject::Unknown(sandbox) => ("unknown", &sandbox.pod),
+        };
+        let identity = self.part(word).part(direction_word(direction));
+        let identity = identity.part(pod.namespace.as_str()).part(&pod.name);
+        match subject {
+            Subject::Pod(_) => identity,
+            Subject::Unknown(sandbox) => identity.part(&sandbox.name),
+        }
+    }
+
     fn definition(self, definition: &Definition) -> Identity {
         match definition {
             Definition::Pods { namespaces: Scope::One(name), pods } => {
@@ -72,7 +85,7 @@ impl Identity {
 /// Gives out names, each to one identity at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    pods: Register<(PodKey, Direction)>,
+    pods: Register<(Subject, Direction)>,
     policies: Register<(PolicyKey, Direction)>,
     sets: Register<(Arc<Definition>, Family)>,
 }
@@ -118,10 +131,9 @@ fn set(name: &str) -> SetName {
 
 impl Names {
     /// The chain that judges a pod's traffic in a direction.
-    pub fn pod(&mut self, pod: &PodKey, direction: Direction) -> ChainName {
-        chain(self.pods.name(&(pod.clone(), direction), |salt| {
-            let identity = Identity::default().part("pod").part(direction_word(direction));
-            let identity = identity.part(pod.namespace.as_str()).part(&pod.name).number(salt);
+    pub fn pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
+        chain(self.pods.name(&(subject.clone(), direction), |salt| {
+            let identity = Identity::default().subject(subject, direction).number(salt);
             format!("{POD_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POD_PREFIX.len()))
         }))
     }
@@ -150,8 +162,8 @@ impl Names {
     }
 
     /// Frees a pod's chain name; tells it if there was one.
-    pub fn forget_pod(&mut self, pod: &PodKey, direction: Direction) -> Option<ChainName> {
-        self.pods.forget(&(pod.clone(), direction)).map(|name| chain(&name))
+    pub fn forget_pod(&mut self, subject: &Subject, direction: Direction) -> Option<ChainName> {
+        self.pods.forget(&(subject.clone(), direction)).map(|name| chain(&name))
     }
 
     /// Frees a policy's chain name; tells it if there was one.
@@ -210,11 +222,13 @@ pub fn isolated_set(direction: Direction, family: Family) -> SetName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{PodKey, SandboxKey};
+    use std::collections::BTreeSet;
 
     #[test]
     fn names_fill_what_the_kernel_allows_and_no_more() {
         let mut names = Names::default();
-        let pod = names.pod(&PodKey::new("shop", "web"), Direction::Ingress);
+        let pod = names.pod(&Subject::Pod(PodKey::new("shop", "web")), Direction::Ingress);
         assert_eq!((pod.as_str().len(), &pod.as_str()[..21]), (28, "KUBE-POD-SPECIFIC-FW-"));
         let policy = names.policy(&PolicyKey::new("shop", "web"), Direction::Egress);
         assert_eq!((policy.as_str().len(), &policy.as_str()[..12]), (28, "KUBE-NWPLCY-"));
@@ -237,11 +251,22 @@ mod tests {
     #[test]
     fn directions_of_one_pod_and_families_of_one_set_differ() {
         let mut names = Names::default();
-        let pod = PodKey::new("shop", "web");
+        let pod = Subject::Pod(PodKey::new("shop", "web"));
         assert_ne!(names.pod(&pod, Direction::Ingress), names.pod(&pod, Direction::Egress));
         let port =
             Arc::new(Definition::NamedPort { name: "http".into(), protocol: crate::net::Protocol::Tcp });
         assert_ne!(names.set(&port, Family::V4), names.set(&port, Family::V6));
+    }
+
+    #[test]
+    fn unknown_sandboxes_have_names_apart_from_their_pods_and_each_others() {
+        let mut names = Names::default();
+        let pod = PodKey::new("shop", "web");
+        let unknown = |name: &str| Subject::Unknown(SandboxKey::new(pod.clone(), name));
+        let subjects = [Subject::Pod(pod.clone()), unknown("a"), unknown("b")];
+        let names: BTreeSet<_> =
+            subjects.iter().map(|subject| names.pod(subject, Direction::Ingress)).collect();
+        assert_eq!(names.len(), 3);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::policy::return_if_marked;
 use super::{Deny, Names, Options};
-use crate::compile::Guard;
-use crate::model::{Direction, PodKey};
+use crate::compile::{Guard, Subject};
+use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
 
@@ -14,16 +14,16 @@ pub(super) fn chain(
     names: &mut Names,
     options: &Options,
     family: Family,
-    pod: &PodKey,
+    subject: &Subject,
     direction: Direction,
     guard: &Guard,
 ) -> Vec<Rule> {
-    let mut rules = vec![clear_mark(options).comment(&format!("{direction} of pod {pod}"))];
+    let mut rules = vec![clear_mark(options).comment(&format!("{direction} of {subject}"))];
     for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {
         rules.push(Rule::new(Target::Return).source(host(address)).destination(host(address)));
     }
     rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
-    for policy in guard.policies(direction) {
+    for policy in guard.policies(direction).into_iter().flatten() {
         let jump = Rule::new(Target::Jump(names.policy(policy, direction)));
         rules.push(jump.comment(&format!("policy {policy}")));
         rules.push(return_if_marked(options));

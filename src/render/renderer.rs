@@ -1,8 +1,8 @@
 //! From the plan to a whole ruleset, and from what changed in it to an edit.
 
 use super::{Names, Options, hook, hook_chain, isolated_set, pod, policy, set};
-use crate::compile::{Delta, Plan, SetDelta};
-use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use crate::compile::{Delta, Plan, SetDelta, Subject};
+use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
@@ -53,9 +53,9 @@ impl Renderer {
                 self.edit_policy(plan, key, direction, &mut edit);
             }
         }
-        for key in &delta.pods {
+        for subject in &delta.guards {
             for direction in Direction::BOTH {
-                self.edit_pod(plan, key, direction, &mut edit);
+                self.edit_pod(plan, subject, direction, &mut edit);
             }
         }
         for &direction in &delta.hooks {
@@ -100,9 +100,9 @@ impl Renderer {
                     self.names.forget_policy(key, direction);
                 }
             }
-            for key in &delta.pods {
-                if plan.guards().get(key).is_none_or(|guard| !guard.is_isolated(direction)) {
-                    self.names.forget_pod(key, direction);
+            for subject in &delta.guards {
+                if plan.guards().get(subject).is_none_or(|guard| !guard.is_isolated(direction)) {
+                    self.names.forget_pod(subject, direction);
                 }
             }
         }
@@ -120,8 +120,8 @@ impl Renderer {
         for direction in Direction::BOTH {
             let dispatch = hook::dispatch(&mut self.names, plan, direction, family);
             chains.insert(hook_chain(direction), dispatch);
-            chains
-                .extend(plan.guards().keys().filter_map(|key| self.pod_chain(plan, key, direction, family)));
+            let guarded = plan.guards().keys();
+            chains.extend(guarded.filter_map(|subject| self.pod_chain(plan, subject, direction, family)));
             chains.extend(
                 plan.policies().keys().filter_map(|key| self.policy_chain(plan, key, direction, family)),
             );
@@ -132,13 +132,13 @@ impl Renderer {
     fn pod_chain(
         &mut self,
         plan: &Plan,
-        key: &PodKey,
+        subject: &Subject,
         direction: Direction,
         family: Family,
     ) -> Option<NamedChain> {
-        let guard = plan.guards().get(key).filter(|guard| guard.is_isolated(direction))?;
-        let rules = pod::chain(&mut self.names, &self.options, family, key, direction, guard);
-        Some((self.names.pod(key, direction), rules))
+        let guard = plan.guards().get(subject).filter(|guard| guard.is_isolated(direction))?;
+        let rules = pod::chain(&mut self.names, &self.options, family, subject, direction, guard);
+        Some((self.names.pod(subject, direction), rules))
     }
 
     fn policy_chain(
@@ -160,10 +160,10 @@ impl Renderer {
         write_or_remove(chains, name, edit);
     }
 
-    fn edit_pod(&mut self, plan: &Plan, key: &PodKey, direction: Direction, edit: &mut Edit) {
-        let chains = Family::BOTH.map(|family| (family, self.pod_chain(plan, key, direction, family)));
+    fn edit_pod(&mut self, plan: &Plan, subject: &Subject, direction: Direction, edit: &mut Edit) {
+        let chains = Family::BOTH.map(|family| (family, self.pod_chain(plan, subject, direction, family)));
         let gone = chains.iter().all(|(_, chain)| chain.is_none());
-        let name = if gone { self.names.forget_pod(key, direction) } else { None };
+        let name = if gone { self.names.forget_pod(subject, direction) } else { None };
         write_or_remove(chains, name, edit);
     }
 

@@ -3,7 +3,7 @@
 use super::lower;
 use super::manifest::Manifests;
 use super::problem::Origin;
-use crate::model::{Change, NamespaceName, PodKey, PolicyKey};
+use crate::model::{Change, NamespaceName, PodKey, PolicyKey, SandboxKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -13,6 +13,7 @@ pub(super) enum Key {
     Namespace(NamespaceName),
     Pod(PodKey),
     Policy(PolicyKey),
+    Sandbox(SandboxKey),
 }
 
 impl Key {
@@ -25,13 +26,15 @@ impl Key {
             Change::PodGone(key) => Key::Pod(key.clone()),
             Change::Policy(policy) => Key::Policy(policy.key.clone()),
             Change::PolicyGone(key) => Key::Policy(key.clone()),
+            Change::Sandbox(sandbox) => Key::Sandbox(sandbox.key.clone()),
+            Change::SandboxGone(key) => Key::Sandbox(key.clone()),
         }
     }
 
     /// The namespace that the object lives in.
     pub(super) fn namespace(&self) -> Option<&NamespaceName> {
         match self {
-            Key::Namespace(_) => None,
+            Key::Namespace(_) | Key::Sandbox(_) => None,
             Key::Pod(key) => Some(&key.namespace),
             Key::Policy(key) => Some(&key.namespace),
         }
@@ -43,6 +46,7 @@ impl Key {
             Key::Namespace(name) => Change::NamespaceGone(name),
             Key::Pod(key) => Change::PodGone(key),
             Key::Policy(key) => Change::PolicyGone(key),
+            Key::Sandbox(key) => Change::SandboxGone(key),
         }
     }
 }
@@ -54,6 +58,7 @@ impl fmt::Display for Key {
             Key::Namespace(name) => write!(f, "Namespace {name}"),
             Key::Pod(key) => write!(f, "Pod {key}"),
             Key::Policy(key) => write!(f, "NetworkPolicy {key}"),
+            Key::Sandbox(key) => write!(f, "{key}"),
         }
     }
 }

@@ -42,7 +42,8 @@ mod tests {
     fn pod(name: &str, app: &str) -> Change {
         let labels = Labels::new(&BTreeMap::from([("app".to_owned(), app.to_owned())]));
         let key = PodKey::new("shop", name);
-        Change::Pod(Pod { key, node: None, labels, ports: Vec::new(), addresses: Vec::new() })
+        let (node, uid, ports, addresses) = (None, None, Vec::new(), Vec::new());
+        Change::Pod(Pod { key, uid, node, labels, ports, networked: true, addresses })
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Where facts come from: the Kubernetes API's words in, `model::Change` out.
 //!
-//! Comes in: a cluster's API, or a directory of ordinary Kubernetes YAML or JSON. Goes out: the model's objects, what
-//! could not be understood and where it stands. This room knows every default and rule of the API, and nothing of
-//! plans, chains or the kernel.
+//! Comes in: a cluster's API, or a directory of ordinary Kubernetes YAML or JSON; and this node's CNI results. Goes out:
+//! the model's objects, what could not be understood and where it stands. This room knows every default and rule of the
+//! API, and nothing of plans, chains or the kernel.
 
+mod cni_result;
+mod cni_results;
+mod cni_watch;
 mod decode;
 mod directory;
 mod directory_watch;
@@ -24,6 +27,9 @@ mod walk;
 mod watch;
 mod yaml;
 
+pub use cni_result::{CniResultError, parse as parse_cni_result};
+pub use cni_results::{CniResults, Found};
+pub use cni_watch::CniWatch;
 pub use directory::{Changed, Directory, Loaded, read_manifests};
 pub use directory_watch::DirectoryWatch;
 pub use manifest::{Manifests, Object, parse as parse_manifests};

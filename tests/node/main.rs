@@ -3,6 +3,7 @@
 
 mod choices;
 mod connections;
+mod first_instant;
 mod life;
 mod packets;
 mod stage;

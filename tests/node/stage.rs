@@ -15,7 +15,7 @@ pub(crate) struct Stage {
     backend: &'static str,
 }
 
-const CLUSTER: &str = "
+pub(crate) const CLUSTER: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}

@@ -71,7 +71,7 @@ impl Field {
         Ok(())
     }
 
-    /// Starts a controller on each node.
+    /// Starts a controller on each node. `{node}` in `more` stands for the node's name.
     ///
     /// # Errors
     /// A sentence.
@@ -82,7 +82,8 @@ impl Field {
                 File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
             let mut command = Command::new(&self.program);
             command.arg("run").arg("--manifests").arg(manifests);
-            command.args(["--node-name", node.name, "--backend", backend]).args(more);
+            command.args(["--node-name", node.name, "--backend", backend]);
+            command.args(more.iter().map(|word| word.replace("{node}", node.name)));
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let controller = self.node(node.name)?.spawn(&mut command).map_err(|error| error.to_string())?;
             self.controllers.push(controller);

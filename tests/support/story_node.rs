@@ -1,32 +1,48 @@
 //! One node that lives through a story on a kernel in memory.
 
-use crate::packets::{enforcer, facts};
-use crate::worlds::Change as Told;
+use crate::packets::facts;
+use crate::worlds::{Change as Told, Scene};
 use bridgewarden::apply::{Actual, Fake, Kernel, KernelError, Step};
 use bridgewarden::controller::{Enforcer, Flush};
-use bridgewarden::explain::oracle::World;
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
 use bridgewarden::render::Options;
 use bridgewarden::source::lower;
 
-/// A told change as the model's fact.
-pub fn fact(told: &Told) -> Change {
-    match told {
+/// A told change as the model's fact, for a node; nothing for what only another node knows.
+pub fn fact(told: &Told, node: &str) -> Option<Change> {
+    Some(match told {
         Told::Namespace(namespace) => Change::Namespace(lower::namespace(namespace)),
         Told::NamespaceGone(name) => Change::NamespaceGone(NamespaceName::new(name)),
         Told::Pod(pod) => Change::Pod(lower::pod(pod).0),
         Told::PodGone { namespace, name } => Change::PodGone(PodKey::new(namespace, name)),
         Told::Policy(policy) => Change::Policy(lower::policy(policy)),
         Told::PolicyGone { namespace, name } => Change::PolicyGone(PolicyKey::new(namespace, name)),
+        Told::Sandbox(of, _) | Told::SandboxGone(of, _) if *of != node => return None,
+        Told::Sandbox(_, sandbox) => Change::Sandbox(sandbox.clone()),
+        Told::SandboxGone(_, key) => Change::SandboxGone(key.clone()),
+    })
+}
+
+/// An enforcer of a node that knows a whole scene, told in this order.
+fn enforcer(name: &str, scene: &Scene, order: Order) -> Enforcer {
+    let mut enforcer = Enforcer::new(name, Options::default());
+    let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
+    let mut facts: Vec<Change> = facts(scene).into_iter().chain(sandboxes).collect();
+    if order == Order::Reversed {
+        facts.reverse();
     }
+    for fact in facts {
+        enforcer.apply(fact);
+    }
+    enforcer
 }
 
 /// The order in which a first list is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Namespaces, pods, policies.
+    /// Namespaces, pods, policies, sandboxes.
     Usual,
-    /// Policies before pods, pods before namespaces, each list from its end.
+    /// Sandboxes, policies, pods, namespaces, each list from its end.
     Reversed,
 }
 
@@ -41,19 +57,19 @@ pub struct StoryNode {
 }
 
 impl StoryNode {
-    /// A node that has just enforced a world.
-    pub fn start(name: &str, world: &World, order: Order) -> StoryNode {
-        let mut enforcer = Enforcer::new(name, Options::default());
-        let mut facts = facts(world);
-        if order == Order::Reversed {
-            facts.reverse();
-        }
-        for fact in facts {
-            enforcer.apply(fact);
-        }
+    /// A node that has just enforced a scene.
+    pub fn start(name: &str, scene: &Scene, order: Order) -> StoryNode {
+        let enforcer = enforcer(name, scene, order);
         let mut node = StoryNode { name: name.into(), enforcer, kernel: Fake::default() };
         node.adopt().expect("a fresh kernel takes everything");
         node
+    }
+
+    /// Takes in a change, if it is one that this node is told.
+    pub fn hear(&mut self, told: &Told) {
+        if let Some(fact) = fact(told, &self.name) {
+            self.enforcer.apply(fact);
+        }
     }
 
     /// Reads the kernel and makes it right.
@@ -64,9 +80,9 @@ impl StoryNode {
         Ok(flush)
     }
 
-    /// Forgets everything but the kernel and starts again with a world.
-    pub fn restart(&mut self, world: &World) -> Flush {
-        self.enforcer = enforcer(world, &self.name);
+    /// Forgets everything but the kernel and starts again with a scene.
+    pub fn restart(&mut self, scene: &Scene) -> Flush {
+        self.enforcer = enforcer(&self.name, scene, Order::Usual);
         self.adopt().expect("a kernel takes what it held")
     }
 

@@ -6,9 +6,11 @@
 mod cluster;
 mod policy;
 mod random;
+mod scene;
 mod story;
 
 pub use random::Random;
+pub use scene::Scene;
 pub use story::{Change, Story, story};
 
 use crate::topology::{NODES, outside_host};

@@ -1,6 +1,7 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
 mod cluster;
+mod cni_results;
 mod events;
 mod manifests;
 mod node_check;
@@ -8,12 +9,16 @@ mod origin;
 
 use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::host::Host;
+use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::ArgPredicate;
 use origin::Origin;
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -25,6 +30,18 @@ use tokio::sync::{mpsc, watch};
 pub(super) struct Run {
     #[command(flatten)]
     origin: Origin,
+    /// Where this node keeps the results of CNI: they tell a pod's addresses before its first process starts. Empty for
+    /// nowhere, which with --manifests is the default
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/cni/results",
+        default_value_if("manifests", ArgPredicate::IsPresent, "")
+    )]
+    cni_results_dir: OsString,
+    /// What becomes of a pod that this node runs and the API has not told of
+    #[arg(long, value_enum, default_value_t)]
+    unknown_pods: UnknownPods,
     /// This node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
@@ -64,6 +81,11 @@ impl Run {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// The directory of CNI results, if one was asked for.
+    fn cni_results_dir(&self) -> Option<PathBuf> {
+        Some(&self.cni_results_dir).filter(|given| !given.is_empty()).map(PathBuf::from)
+    }
+
     async fn run(&self) -> Result<()> {
         let variant = self.backend.variant();
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
@@ -72,7 +94,8 @@ impl Run {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
         })?;
         let kernel = Host::new(variant).context("cannot speak to the kernel")?;
-        let enforcer = Enforcer::new(&self.node_name, self.render.options());
+        let enforcer =
+            Enforcer::new(&self.node_name, self.render.options()).with_unknown_pods(self.unknown_pods);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
@@ -85,6 +108,13 @@ impl Run {
             metrics.clone(),
             health.clone(),
         ));
+        let sandboxes = match self.cni_results_dir() {
+            Some(directory) => {
+                let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());
+                Some(cni_results::Deliverer::begin(directory, outbox, metrics, health).await)
+            }
+            None => None,
+        };
         let shortfalls = self.origin.wants_events().then(|| {
             let (tell, told) = watch::channel(Vec::new());
             controller.tell_shortfalls(events::families(), tell);
@@ -103,6 +133,7 @@ impl Run {
         tokio::select! {
             () = &mut running => return Ok(()),
             failed = source => failed?,
+            () = cni_results::deliver(sandboxes) => {}
             signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
         }
         // Its source is gone: it ends what it has begun, connections that are to be cut among it.
@@ -125,4 +156,30 @@ async fn stop_signal() -> Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    #[test]
+    fn with_manifests_results_of_cni_are_read_only_where_it_is_said() {
+        let directory = |more: &[&str]| {
+            let words = ["run", "--node-name", "a"];
+            Line::try_parse_from(words.iter().chain(more)).unwrap().run.cni_results_dir()
+        };
+        assert_eq!(directory(&[]), Some("/var/lib/cni/results".into()));
+        assert_eq!(directory(&["--manifests", "/m"]), None);
+        for more in [&[][..], &["--manifests", "/m"]] {
+            assert_eq!(directory(&[more, &["--cni-results-dir="]].concat()), None);
+            assert_eq!(directory(&[more, &["--cni-results-dir", "/r"]].concat()), Some("/r".into()));
+        }
+    }
 }

@@ -5,6 +5,7 @@ use crate::api;
 use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Pod, PodKey, Refusal};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Lowers a namespace. It always carries the label `kubernetes.io/metadata.name`.
 pub fn namespace(from: &api::Namespace) -> Namespace {
@@ -30,17 +31,29 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
     let labels = from.metadata.labels.as_ref().map(Labels::new).unwrap_or_default();
     let pod = Pod {
         key: PodKey::new(namespace_of(&from.metadata), &from.metadata.name),
+        uid: uid(&from.metadata),
         node: from.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
         labels,
         ports: ports(&from.spec, &mut refusals),
+        networked: is_networked(from),
         addresses: addresses(from, &mut refusals),
     };
     (pod, refusals.0)
 }
 
-fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
+/// A static pod has one uid in the API, its mirror's, and another on its node.
+fn uid(metadata: &api::ObjectMeta) -> Option<Arc<str>> {
+    let mirrored = metadata.annotations.as_ref().and_then(|annotations| annotations.config_mirror.as_deref());
+    mirrored.or(metadata.uid.as_deref()).filter(|uid| !uid.is_empty()).map(Into::into)
+}
+
+fn is_networked(from: &api::Pod) -> bool {
     let finished = matches!(from.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if finished || from.spec.host_network == Some(true) {
+    !finished && from.spec.host_network != Some(true)
+}
+
+fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
+    if !is_networked(from) {
         return Vec::new();
     }
     let status = Path::Root.field("status");
@@ -189,6 +202,26 @@ mod tests {
         let message = "status.podIPs[0].ip: `10.0.0.1/24` is not an address: \
                        write an IPv4 or IPv6 address without a prefix length";
         assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+    }
+
+    #[test]
+    fn static_pod_is_told_apart_by_the_uid_that_its_node_knows() {
+        let uid = |metadata: Value| lowered(json!({"metadata": metadata})).0.uid;
+        assert_eq!(uid(json!({"name": "p"})), None);
+        assert_eq!(uid(json!({"name": "p", "uid": "a", "annotations": null})).as_deref(), Some("a"));
+        let annotations =
+            json!({"kubernetes.io/config.hash": "b", "kubernetes.io/config.mirror": "b", "note": "c"});
+        assert_eq!(uid(json!({"name": "p", "uid": "a", "annotations": annotations})).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn only_a_pod_that_can_have_addresses_is_networked() {
+        let networked = |spec: Value, phase: &str| {
+            lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase}})).0.networked
+        };
+        assert!(networked(json!({}), "Pending"));
+        assert!(!networked(json!({}), "Failed"));
+        assert!(!networked(json!({"hostNetwork": true}), "Running"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Random stories: what may happen to a cluster, one fact after the other.
 
 use super::cluster::{self, Stack};
-use super::{Random, policy};
+use super::{Random, Scene, policy};
 use crate::topology::{NODES, Node};
 use bridgewarden::api::{Namespace, NetworkPolicy, ObjectMeta, Pod};
 use bridgewarden::explain::oracle::World;
+use bridgewarden::model::{PodKey, Sandbox, SandboxKey};
 use bridgewarden::net::Family;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A cluster, and what happens to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +16,7 @@ pub struct Story {
     /// How many events were asked for; an event may be several changes.
     pub length: usize,
     /// The cluster at first.
-    pub start: World,
+    pub start: Scene,
     /// The changes, in order. Each leaves a cluster that the API could show: an address is at most one live pod's,
     /// and a namespace goes after everything in it.
     pub changes: Vec<Change>,
@@ -45,12 +47,16 @@ pub enum Change {
         /// Its name there.
         name: String,
     },
+    /// A sandbox is there on a node, like this.
+    Sandbox(&'static str, Sandbox),
+    /// This sandbox of a node is gone.
+    SandboxGone(&'static str, SandboxKey),
 }
 
 impl Change {
     /// Makes it so.
-    pub fn apply(&self, world: &mut World) {
-        let World { namespaces, pods, policies } = world;
+    pub fn apply(&self, scene: &mut Scene) {
+        let Scene { world: World { namespaces, pods, policies }, sandboxes } = scene;
         match self {
             Change::Namespace(namespace) => put(namespaces, namespace, |namespace| &namespace.metadata),
             Change::NamespaceGone(name) => namespaces.retain(|namespace| namespace.metadata.name != *name),
@@ -59,6 +65,12 @@ impl Change {
             Change::Policy(policy) => put(policies, policy, |policy| &policy.metadata),
             Change::PolicyGone { namespace, name } => {
                 policies.retain(|policy| !is(&policy.metadata, namespace, name));
+            }
+            Change::Sandbox(node, sandbox) => {
+                sandboxes.entry(node).or_default().insert(sandbox.key.clone(), sandbox.clone());
+            }
+            Change::SandboxGone(node, key) => {
+                sandboxes.entry(node).or_default().remove(key);
             }
         }
     }
@@ -80,8 +92,11 @@ fn is(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
 /// The story of a seed, of `length` events.
 pub fn story(seed: u64, length: usize) -> Story {
     let mut random = Random::new(seed);
-    let start = cluster::world(&mut random);
-    let mut teller = Teller { world: start.clone(), changes: Vec::new(), pods: 0 };
+    let mut start = Scene::from(cluster::world(&mut random));
+    for (number, pod) in start.world.pods.iter_mut().enumerate() {
+        pod.metadata.uid = Some(format!("first-{number}"));
+    }
+    let mut teller = Teller { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes: 0 };
     for _ in 0..length {
         teller.event(&mut random);
     }
@@ -90,9 +105,10 @@ pub fn story(seed: u64, length: usize) -> Story {
 
 /// The cluster as far as the story has been told.
 struct Teller {
-    world: World,
+    world: Scene,
     changes: Vec<Change>,
     pods: usize,
+    sandboxes: usize,
 }
 
 impl Teller {
@@ -102,7 +118,7 @@ impl Teller {
     }
 
     fn event(&mut self, random: &mut Random) {
-        match random.below(20) {
+        match random.below(27) {
             0..=2 => self.relabel_pod(random),
             3 => self.delete_pod(random),
             4..=5 => self.add_pod(random),
@@ -115,7 +131,10 @@ impl Teller {
             13 => self.create_namespace(random),
             14..=15 => self.add_policy(random),
             16..=18 => self.edit_policy(random),
-            _ => self.delete_policy(random),
+            19 => self.delete_policy(random),
+            20..=21 => self.make_sandbox_of_a_pod(random),
+            22..=24 => self.make_any_sandbox(random),
+            _ => self.remove_sandbox(random),
         }
     }
 
@@ -135,7 +154,8 @@ impl Teller {
         }
     }
 
-    /// A pod appears as it does in life: scheduled first, and with addresses some time later.
+    /// A pod appears as it does in life: scheduled first, then with a sandbox on its node, and with addresses some time
+    /// later. Its node may know before the API tells.
     fn add_pod(&mut self, random: &mut Random) {
         if self.world.pods.len() >= 12 || self.world.namespaces.is_empty() {
             return;
@@ -147,10 +167,17 @@ impl Teller {
         let stack = Stack::random(random);
         let Some(host) = self.free_host(node) else { return };
         let mut pod = cluster::pod(random, &namespace, &name, node, &[]);
+        pod.metadata.uid = self.uid(random);
+        let addresses = cluster::pod_ips(node, host, stack);
+        if random.chance(20) {
+            self.make_sandbox(node, &pod, addresses.clone());
+        }
         if random.chance(50) {
             self.tell(Change::Pod(pod.clone()));
         }
-        let addresses = cluster::pod_ips(node, host, stack);
+        if random.chance(40) {
+            self.make_sandbox(node, &pod, addresses.clone());
+        }
         if let ([first, _], true) = (addresses.as_slice(), random.chance(20)) {
             cluster::set_addresses(&mut pod, &[*first]);
             self.tell(Change::Pod(pod.clone()));
@@ -173,7 +200,11 @@ impl Teller {
             self.tell(gone(&old));
         }
         self.pods += 1;
-        let heir = cluster::pod(random, &namespace, &format!("heir-{}", self.pods), node, &addresses);
+        let mut heir = cluster::pod(random, &namespace, &format!("heir-{}", self.pods), node, &addresses);
+        heir.metadata.uid = self.uid(random);
+        if random.chance(30) {
+            self.make_sandbox(node, &heir, addresses);
+        }
         self.tell(Change::Pod(heir));
     }
 
@@ -203,8 +234,71 @@ impl Teller {
         if random.chance(50) {
             self.tell(gone(&old));
         }
-        let pod = cluster::pod(random, &namespace, &old.metadata.name, node, &addresses);
+        let mut pod = cluster::pod(random, &namespace, &old.metadata.name, node, &addresses);
+        self.pods += 1;
+        pod.metadata.uid = self.uid(random);
         self.tell(Change::Pod(pod));
+    }
+
+    /// Another uid for each pod, and none where nobody says any.
+    fn uid(&self, random: &mut Random) -> Option<String> {
+        random.chance(80).then(|| format!("uid-{}", self.pods))
+    }
+
+    /// A pod's sandbox is made, or made anew at another address before the API tells.
+    fn make_sandbox_of_a_pod(&mut self, random: &mut Random) {
+        let Some(pod) = self.any_pod(random) else { return };
+        let Some(node) = pod.spec.node_name.as_deref().and_then(Node::named) else { return };
+        let own: Vec<IpAddr> = cluster::addresses(&pod).collect();
+        match self.free_host(node) {
+            Some(host) if own.is_empty() || random.chance(40) => {
+                self.make_sandbox(node, &pod, cluster::pod_ips(node, host, Stack::random(random)));
+            }
+            Some(_) | None => self.make_sandbox(node, &pod, own),
+        }
+    }
+
+    /// Whatever a node may find in its files: the sandbox of a pod that was, or that is not known yet, of any age, at
+    /// an address that may be somebody else's by now.
+    fn make_any_sandbox(&mut self, random: &mut Random) {
+        let Some(mut pod) = self.any_pod(random) else { return };
+        let node = *random.pick(&NODES);
+        match random.below(4) {
+            0 => pod.metadata.name = format!("lost-{}", random.below(3)),
+            1 => pod.metadata.uid = Some("another".to_string()),
+            2 => pod.metadata.uid = None,
+            _ => {}
+        }
+        let addresses = match self.any_pod(random) {
+            Some(holder) if random.chance(60) => cluster::addresses(&holder).collect(),
+            Some(_) | None => cluster::pod_ips(node, 100 + random.below(4) as u8, Stack::random(random)),
+        };
+        let made = random.below(self.sandboxes + 2);
+        self.tell_of_sandbox(node, &pod, addresses, made);
+    }
+
+    fn make_sandbox(&mut self, node: Node, pod: &Pod, addresses: Vec<IpAddr>) {
+        self.tell_of_sandbox(node, pod, addresses, self.sandboxes + 1);
+    }
+
+    fn tell_of_sandbox(&mut self, node: Node, pod: &Pod, addresses: Vec<IpAddr>, made: usize) {
+        self.sandboxes += 1;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let key = PodKey::new(namespace, &pod.metadata.name);
+        // Few names, so that some are written over.
+        let key = SandboxKey::new(key, &format!("sandbox-{}", self.sandboxes % 5));
+        let uid = pod.metadata.uid.as_deref().map(Into::into);
+        let sandbox = Sandbox { key, uid, addresses, made: Duration::from_secs(made as u64) };
+        self.tell(Change::Sandbox(node.name, sandbox));
+    }
+
+    fn remove_sandbox(&mut self, random: &mut Random) {
+        let node = random.pick(&NODES).name;
+        let keys: Vec<SandboxKey> =
+            self.world.sandboxes_of(node).map(|sandbox| sandbox.key.clone()).collect();
+        if !keys.is_empty() {
+            self.tell(Change::SandboxGone(node, random.pick(&keys).clone()));
+        }
     }
 
     fn relabel_namespace(&mut self, random: &mut Random) {

@@ -1,0 +1,289 @@
+//! One result of CNI, as libcni keeps it (`cachedInfo` in libcni/api.go): whose network was made, with which addresses.
+//!
+//! containerd and CRI-O keep results through libcni alike. What else stands in such a file may be secret, a pod's
+//! annotations among it, and is neither kept nor told.
+
+use crate::model::{PodKey, Sandbox, SandboxKey};
+use crate::net::IpNet;
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The interface of a pod whose addresses are the pod's: both runtimes call it so, and the kubelet reports no other's.
+const INTERFACE: &str = "eth0";
+
+/// The one kind of file there is so far.
+const KIND: &str = "cniCacheV1";
+
+/// Why a result cannot be understood.
+#[derive(Debug, Error)]
+pub enum CniResultError {
+    /// It is no JSON, or not of libcni's shape. Perhaps it is still being written.
+    #[error("it is not what libcni writes, or not written to its end: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// It is another container's than the file's name says, like a copy.
+    #[error("by its content it should be called `{0}`: remove it if it is a copy")]
+    Name(String),
+    /// An address is none.
+    #[error("`{0}` is no address with a prefix length")]
+    Address(String),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Cached {
+    kind: Option<String>,
+    container_id: Option<String>,
+    if_name: Option<String>,
+    network_name: Option<String>,
+    cni_args: Option<Vec<(String, String)>>,
+    result: Option<Made>,
+}
+
+/// A result of any version: from 0.3.0 on it has `ips`, before that `ip4` and `ip6`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Made {
+    interfaces: Option<Vec<Option<Interface>>>,
+    ips: Option<Vec<Ip>>,
+    ip4: Option<OldIp>,
+    ip6: Option<OldIp>,
+}
+
+#[derive(Deserialize)]
+struct Interface {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Ip {
+    interface: Option<usize>,
+    address: String,
+}
+
+#[derive(Deserialize)]
+struct OldIp {
+    ip: String,
+}
+
+/// Whether a file of this name can be the result of a pod's own interface.
+pub(super) fn is_of_a_pod(name: &str) -> bool {
+    name.strip_suffix(INTERFACE).is_some_and(|rest| rest.len() > 1 && rest.ends_with('-'))
+}
+
+/// Reads the file of this name, last written at `made` since the Unix epoch. `None` for what is no pod's, or has no
+/// addresses.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn parse(name: &str, text: &[u8], made: Duration) -> Result<Option<Sandbox>, CniResultError> {
+    let cached: Cached = serde_json::from_slice(text)?;
+    if cached.kind.as_deref() != Some(KIND) || cached.if_name.as_deref() != Some(INTERFACE) {
+        return Ok(None);
+    }
+    let argument = |wanted: &str| {
+        let mut arguments = cached.cni_args.iter().flatten();
+        let (_, value) = arguments.find(|(own, value)| own == wanted && !value.is_empty())?;
+        Some(value.as_str())
+    };
+    let (Some(namespace), Some(pod)) = (argument("K8S_POD_NAMESPACE"), argument("K8S_POD_NAME")) else {
+        return Ok(None);
+    };
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let own = format!("{}-{}-{INTERFACE}", part(&cached.network_name), part(&cached.container_id));
+    if own != name {
+        return Err(CniResultError::Name(own));
+    }
+    let addresses = addresses(cached.result.as_ref())?;
+    let key = SandboxKey::new(PodKey::new(namespace, pod), name);
+    let uid = argument("K8S_POD_UID").map(Into::into);
+    Ok((!addresses.is_empty()).then_some(Sandbox { key, uid, addresses, made }))
+}
+
+fn addresses(made: Option<&Made>) -> Result<Vec<IpAddr>, CniResultError> {
+    let Some(made) = made else { return Ok(Vec::new()) };
+    let is_elsewhere = |ip: &&Ip| {
+        let interfaces = made.interfaces.as_deref().unwrap_or_default();
+        let interface = ip.interface.and_then(|index| interfaces.get(index)?.as_ref());
+        interface.is_some_and(|interface| interface.name != INTERFACE)
+    };
+    let new = made.ips.iter().flatten().filter(|ip| !is_elsewhere(ip)).map(|ip| &ip.address);
+    let old = made.ip4.iter().chain(&made.ip6).map(|old| &old.ip);
+    let mut addresses = Vec::new();
+    for text in new.chain(old) {
+        let net: IpNet = text.parse().map_err(|_| CniResultError::Address(text.clone()))?;
+        let address = net.addr().to_canonical();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const CONTAINER: &str = "3f6940ab5ab43bc5";
+    const NAME: &str = "cbr0-3f6940ab5ab43bc5-eth0";
+
+    /// As containerd writes it: a pod on a bridge, by flannel.
+    fn of_containerd() -> Value {
+        json!({
+            "kind": "cniCacheV1",
+            "containerId": CONTAINER,
+            "config": "eyJjbmlWZXJzaW9uIjoiMC4zLjEifQ==",
+            "ifName": "eth0",
+            "networkName": "cbr0",
+            "netns": "/var/run/netns/cni-4b2a",
+            "cniArgs": [
+                ["IgnoreUnknown", "1"],
+                ["K8S_POD_NAMESPACE", "shop"],
+                ["K8S_POD_NAME", "web"],
+                ["K8S_POD_INFRA_CONTAINER_ID", CONTAINER],
+                ["K8S_POD_UID", "f0bfbd5b"],
+            ],
+            "capabilityArgs": {"dns": {}, "io.kubernetes.cri.pod-annotations": {"note": "10.9.9.9"}},
+            "result": {
+                "cniVersion": "0.3.1",
+                "dns": {},
+                "interfaces": [
+                    {"mac": "0a:58:0a:f4:00:01", "name": "cni0"},
+                    {"mac": "3a:8f:5d:0c:f9:21", "name": "veth4b2a"},
+                    {"mac": "0a:58:0a:f4:00:05", "name": "eth0", "sandbox": "/var/run/netns/cni-4b2a"},
+                ],
+                "ips": [
+                    {"address": "10.244.0.5/24", "gateway": "10.244.0.1", "interface": 2, "version": "4"},
+                    {"address": "fd00:10:244::5/64", "gateway": "fd00:10:244::1", "interface": 2, "version": "6"},
+                ],
+                "routes": [{"dst": "10.244.0.0/16"}, {"dst": "0.0.0.0/0", "gw": "10.244.0.1"}],
+            },
+        })
+    }
+
+    /// As CRI-O writes it: the environment's CNI_ARGS come behind, and annotations that ask for bandwidth and ports.
+    fn of_crio() -> Value {
+        let mut result = of_containerd();
+        result["networkName"] = json!("crio");
+        result["netns"] = json!("/var/run/netns/8b8677c8");
+        let behind = [json!(["K8S_POD_NAME", "other"]), json!(["IP", "10.85.0.9"])];
+        result["cniArgs"].as_array_mut().unwrap().extend(behind);
+        result["capabilityArgs"] =
+            json!({"portMappings": [{"containerPort": 80, "hostPort": 8080, "protocol": "tcp"}]});
+        result["result"] = json!({
+            "cniVersion": "1.0.0",
+            "dns": {},
+            "interfaces": [
+                {"name": "cni0", "mac": "8a:5e:1c:24:8d:5a"},
+                {"name": "veth8b86", "mac": "c6:11:b0:ff:2e:1b"},
+                {"name": "eth0", "mac": "62:0d:77:e1:ea:34", "sandbox": "/var/run/netns/8b8677c8"},
+            ],
+            "ips": [{"interface": 2, "address": "10.85.0.2/16", "gateway": "10.85.0.1"}],
+        });
+        result
+    }
+
+    fn read(name: &str, result: &Value) -> Result<Option<Sandbox>, CniResultError> {
+        parse(name, result.to_string().as_bytes(), Duration::from_secs(7))
+    }
+
+    fn changed(change: impl Fn(&mut Value)) -> Result<Option<Sandbox>, CniResultError> {
+        let mut result = of_containerd();
+        change(&mut result);
+        read(NAME, &result)
+    }
+
+    fn addresses(sandbox: &Sandbox) -> Vec<String> {
+        sandbox.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn results_of_both_runtimes_say_the_pod_its_uid_and_its_addresses() {
+        let sandbox = read(NAME, &of_containerd()).unwrap().unwrap();
+        assert_eq!(sandbox.key, SandboxKey::new(PodKey::new("shop", "web"), NAME));
+        assert_eq!((sandbox.uid.as_deref(), sandbox.made.as_secs()), (Some("f0bfbd5b"), 7));
+        assert_eq!(addresses(&sandbox), ["10.244.0.5", "fd00:10:244::5"]);
+        let sandbox = read("crio-3f6940ab5ab43bc5-eth0", &of_crio()).unwrap().unwrap();
+        assert_eq!(sandbox.key.pod, PodKey::new("shop", "web"), "what comes first counts");
+        assert_eq!(addresses(&sandbox), ["10.85.0.2"]);
+    }
+
+    #[test]
+    fn results_of_every_version_say_their_addresses() {
+        for (made, expected) in [
+            (json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24"}, "ip6": {"ip": "fd00::2/64"}}), 2),
+            (json!({"ip4": {"ip": "10.0.0.2/24", "gateway": "10.0.0.1"}}), 1),
+            (json!({"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.0.0.2/24"}]}), 1),
+            (
+                json!({"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.2/24"}, {"address": "10.0.0.2/32"}]}),
+                1,
+            ),
+            (json!({"ips": [{"address": "::ffff:10.0.0.2/120", "interface": 9}], "interfaces": [null]}), 1),
+        ] {
+            let sandbox = changed(|result| result["result"] = made.clone()).unwrap().unwrap();
+            assert_eq!((addresses(&sandbox).len(), addresses(&sandbox)[0].as_str()), (expected, "10.0.0.2"));
+        }
+    }
+
+    #[test]
+    fn address_of_another_interface_is_not_the_pods() {
+        let sandbox = changed(|result| result["result"]["ips"][0]["interface"] = json!(0)).unwrap().unwrap();
+        assert_eq!(addresses(&sandbox), ["fd00:10:244::5"]);
+    }
+
+    #[test]
+    fn without_a_uid_the_rest_is_said() {
+        let cut = changed(|result| drop(result["cniArgs"].as_array_mut().unwrap().pop()));
+        assert_eq!(cut.unwrap().unwrap().uid, None);
+    }
+
+    #[test]
+    fn what_is_no_pods_says_nothing() {
+        let nothing = |change: &dyn Fn(&mut Value)| assert!(matches!(changed(change), Ok(None)));
+        nothing(&|result| result["kind"] = json!("cniCacheV9"));
+        nothing(&|result| *result = json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24"}}));
+        nothing(&|result| result["ifName"] = json!("net1"));
+        nothing(&|result| result["cniArgs"] = json!(null));
+        nothing(&|result| result["cniArgs"] = json!([["K8S_POD_NAMESPACE", ""], ["K8S_POD_NAME", "web"]]));
+        nothing(&|result| result["result"] = json!(null));
+        nothing(&|result| result["result"] = json!({"cniVersion": "1.0.0"}));
+        assert!(is_of_a_pod(NAME));
+        for name in ["cni-loopback-3f6940ab-lo", "cbr0-3f6940ab-eth01", "-eth0", "eth0", ""] {
+            assert!(!is_of_a_pod(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn file_that_is_not_what_its_name_says_is_refused() {
+        let error = read("copy-of-cbr0-3f6940ab5ab43bc5-eth0", &of_containerd()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("by its content it should be called `{NAME}`: remove it if it is a copy")
+        );
+        let error = changed(|result| result["result"]["ips"][1]["address"] = json!("here")).unwrap_err();
+        assert_eq!(error.to_string(), "`here` is no address with a prefix length");
+    }
+
+    #[test]
+    fn no_beginning_of_a_file_is_taken_for_the_whole() {
+        let text = of_containerd().to_string();
+        for end in 0..text.len() {
+            let beginning = &text.as_bytes()[..end];
+            assert!(matches!(parse(NAME, beginning, Duration::ZERO), Err(CniResultError::Shape(_))), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_file_may_hold_causes_a_panic(text in any::<Vec<u8>>(), at in 0..800_usize, byte in any::<u8>()) {
+            let _ = parse(NAME, &text, Duration::ZERO);
+            let mut edited = of_containerd().to_string().into_bytes();
+            let at = at % edited.len();
+            edited[at] = byte;
+            let _ = parse(NAME, &edited, Duration::ZERO);
+        }
+    }
+}

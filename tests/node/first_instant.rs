@@ -1,0 +1,249 @@
+//! A pod is guarded from the result of CNI on, before the API tells its addresses.
+
+use crate::stage::*;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::{Endpoint, Outcome, Probe};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use support::field::BACKENDS;
+
+const NEAR: [&str; 2] = ["10.244.1.11", "fd00:10:244:1::11"];
+
+/// Who keeps a result: what each leaves out or adds is in the unit tests.
+#[derive(Clone, Copy)]
+enum Runtime {
+    Containerd,
+    Crio,
+}
+
+/// Where the results of a node are. It is not there before the first one.
+fn results(stage: &Stage, node: &str) -> PathBuf {
+    stage.manifests.with_file_name(format!("results-{node}"))
+}
+
+fn result_name(runtime: Runtime, pod: &str) -> String {
+    let network = match runtime {
+        Runtime::Containerd => "cbr0",
+        Runtime::Crio => "crio",
+    };
+    format!("{network}-c0ffee{pod}-eth0")
+}
+
+fn result(runtime: Runtime, pod: &str, addresses: [&str; 2]) -> String {
+    let [v4, v6] = addresses;
+    let (network, version) = match runtime {
+        Runtime::Containerd => ("cbr0", "0.3.1"),
+        Runtime::Crio => ("crio", "1.0.0"),
+    };
+    let ips = format!(
+        r#"[{{"interface": 2, "address": "{v4}/24", "version": "4"}}, {{"interface": 2, "address": "{v6}/64", "version": "6"}}]"#
+    );
+    format!(
+        r#"{{"kind": "cniCacheV1", "containerId": "c0ffee{pod}", "config": "e30=", "ifName": "eth0",
+             "networkName": "{network}",
+             "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "{pod}"],
+                         ["K8S_POD_INFRA_CONTAINER_ID", "c0ffee{pod}"], ["K8S_POD_UID", "uid-of-{pod}"]],
+             "result": {{"cniVersion": "{version}", "ips": {ips},
+                         "interfaces": [{{"name": "cni0"}}, {{"name": "veth0"}}, {{"name": "eth0", "sandbox": "/x"}}]}}}}"#
+    )
+}
+
+/// Writes a result on node-a as libcni does, in place.
+fn keep(stage: &Stage, runtime: Runtime, pod: &str, addresses: [&str; 2]) {
+    let directory = results(stage, "node-a");
+    std::fs::create_dir_all(&directory).expect("a directory of our own");
+    std::fs::write(directory.join(result_name(runtime, pod)), result(runtime, pod, addresses))
+        .expect("the result is written");
+}
+
+fn remove(stage: &Stage, runtime: Runtime, pod: &str) {
+    std::fs::remove_file(results(stage, "node-a").join(result_name(runtime, pod)))
+        .expect("the result is there");
+}
+
+/// The cluster as the API shows it while near has no addresses yet.
+fn near_is_pending() -> String {
+    let pod = "name: near, labels";
+    let told = "status: {podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}";
+    assert!(CLUSTER.contains(pod) && CLUSTER.contains(told));
+    CLUSTER.replace(pod, "name: near, uid: uid-of-near, labels").replace(told, "status: {phase: Pending}")
+}
+
+/// The cluster before the API has told of near.
+fn without_near() -> String {
+    let documents = CLUSTER.split("---").filter(|document| !document.contains("name: near"));
+    documents.collect::<Vec<_>>().join("---")
+}
+
+fn start(stage: &mut Stage, more: &[&str]) {
+    let directory = stage.manifests.with_file_name("results-{node}");
+    let directory = directory.to_string_lossy().into_owned();
+    stage.start(&[&["--cni-results-dir", &directory, "--audit-interval-seconds", "3600"], more].concat());
+    stage.enforces();
+}
+
+/// Waits until so many sandboxes are known and so many unknown, and nothing heard is yet to be enforced.
+fn waits_for_sandboxes(stage: &Stage, known: usize, unknown: usize) {
+    let lines = [
+        format!("bridgewarden_sandboxes{{state=\"known\"}} {known}\n"),
+        format!("bridgewarden_sandboxes{{state=\"unknown\"}} {unknown}\n"),
+        "bridgewarden_pending_changes 0\n".to_owned(),
+    ];
+    stage.waits_for("sandboxes", || {
+        let page = stage.get("node-a", "/metrics");
+        lines.iter().all(|line| page.contains(line))
+    });
+}
+
+fn writes(stage: &Stage) -> [f64; 2] {
+    ["rules", "set"]
+        .map(|kind| stage.metric("node-a", &format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}")))
+}
+
+fn rules(stage: &Stage, backend: &str) -> String {
+    stage.on_node_a(&[&format!("{backend}-save"), "-t", "filter"])
+}
+
+/// Sends datagrams from near to web from its first instant on; tells how many arrived.
+fn arrived_of_a_burst(stage: &Stage) -> u64 {
+    let web = Endpoint::pod("shop", "web");
+    let mut arrived = 0;
+    for (own, to) in NEAR.into_iter().zip(WEB) {
+        let (own, to): (IpAddr, IpAddr) = (own.parse().expect("an address"), to.parse().expect("an address"));
+        let before = stage.field.playground.received_from(&web, own);
+        for _ in 0..100 {
+            let from = Endpoint::pod("shop", "near");
+            stage.field.playground.forge(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
+        }
+        let node = Probe::new(Endpoint::node("node-a"), to, Protocol::Udp, 80);
+        assert_eq!(stage.field.playground.probe(&node), Outcome::Open);
+        arrived += stage.field.playground.received_from(&web, own) - before;
+    }
+    arrived
+}
+
+#[test]
+fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
+    on_both(|backend, short| {
+        let runtime = if backend == BACKENDS[0] { Runtime::Containerd } else { Runtime::Crio };
+        let mut stage = Stage::set(&format!("first{short}"), backend, Some(NEAR_REACHES_NOBODY));
+        stage.write("cluster.yaml", &near_is_pending());
+        start(&mut stage, &[]);
+        for to in WEB {
+            assert_eq!(stage.probe("near", to, Protocol::Udp), Outcome::Open, "nobody knows where near is");
+        }
+        keep(&stage, runtime, "near", NEAR);
+        waits_for_sandboxes(&stage, 1, 0);
+        assert_eq!(arrived_of_a_burst(&stage), 0);
+        for to in WEB {
+            assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused);
+        }
+        let before = writes(&stage);
+        let told = stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+        stage.write(
+            "cluster.yaml",
+            &near_is_pending()
+                .replace("{phase: Pending}", "{podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}"),
+        );
+        let confirmed = || stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}") > told;
+        stage.waits_for("confirmed", confirmed);
+        waits_for_sandboxes(&stage, 1, 0);
+        assert_eq!(writes(&stage), before, "what the API confirms is written already");
+        remove(&stage, runtime, "near");
+        waits_for_sandboxes(&stage, 0, 0);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "the API's word stays");
+        assert!(rules(&stage, backend).contains("egress of pod shop/near"));
+        stage.write("cluster.yaml", &without_near());
+        stage.waits_for("gone", || !rules(&stage, backend).contains("pod shop/near"));
+    });
+}
+
+#[test]
+fn peer_is_let_in_from_its_result_on() {
+    let mut stage = Stage::set("firstp", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    stage.write("cluster.yaml", &near_is_pending());
+    start(&mut stage, &[]);
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "web does not know it yet");
+    keep(&stage, Runtime::Containerd, "near", NEAR);
+    waits_for_sandboxes(&stage, 1, 0);
+    for to in WEB {
+        assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Open);
+    }
+}
+
+#[test]
+fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("firstu{short}"), backend, None);
+        stage.write("cluster.yaml", &without_near());
+        let directory = results(&stage, "node-a");
+        std::fs::create_dir_all(&directory).expect("a directory of our own");
+        let whole = result(Runtime::Crio, "near", NEAR);
+        let file = directory.join(result_name(Runtime::Crio, "near"));
+        std::fs::write(&file, &whole[..whole.len() / 2]).expect("a part is written");
+        start(&mut stage, &[]);
+        assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 1.0);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+        std::fs::write(&file, &whole).expect("the whole is written");
+        waits_for_sandboxes(&stage, 0, 1);
+        assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 0.0);
+        assert_eq!(arrived_of_a_burst(&stage), 0);
+        for (near, web) in NEAR.into_iter().zip(WEB) {
+            assert_eq!(stage.probe("near", web, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(stage.probe("web", near, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(stage.probe("far", near, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(stage.probe("far", web, Protocol::Tcp), Outcome::Open, "others are not concerned");
+            let node = Probe::new(Endpoint::node("node-a"), near.parse().unwrap(), Protocol::Tcp, 80);
+            assert_eq!(stage.field.playground.probe(&node), Outcome::Open, "the node reaches its pods");
+        }
+        assert!(rules(&stage, backend).contains("ingress of unknown pod shop/near"));
+        stage.write("cluster.yaml", &near_is_pending());
+        waits_for_sandboxes(&stage, 1, 0);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open, "no policy isolates it");
+        assert!(!rules(&stage, backend).contains("unknown pod"));
+        stage.write("cluster.yaml", &without_near());
+        waits_for_sandboxes(&stage, 0, 1);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        stage.field.stop(false);
+        start(&mut stage, &["--unknown-pods", "allow"]);
+        waits_for_sandboxes(&stage, 0, 1);
+        assert_eq!(arrived_of_a_burst(&stage), 200);
+    });
+}
+
+#[test]
+fn result_that_nobody_removed_refuses_nobody() {
+    let mut stage = Stage::set("stale", BACKENDS[0], None);
+    keep(&stage, Runtime::Containerd, "ghost", NEAR);
+    keep(&stage, Runtime::Containerd, "other", ["10.244.1.99", "fd00:10:244:1::99"]);
+    start(&mut stage, &[]);
+    waits_for_sandboxes(&stage, 0, 2);
+    assert!(rules(&stage, BACKENDS[0]).contains("unknown pod shop/other"));
+    let open = |stage: &Stage| {
+        for (near, web) in NEAR.into_iter().zip(WEB) {
+            assert_eq!(stage.probe("near", web, Protocol::Tcp), Outcome::Open);
+            assert_eq!(stage.probe("web", near, Protocol::Tcp), Outcome::Open);
+        }
+        assert!(!rules(stage, BACKENDS[0]).contains("unknown pod shop/ghost"));
+    };
+    open(&stage);
+    keep(&stage, Runtime::Containerd, "near", NEAR);
+    stage.write("cluster.yaml", &near_is_pending());
+    waits_for_sandboxes(&stage, 1, 2);
+    open(&stage);
+}
+
+#[test]
+fn restart_keeps_guarding_whom_only_results_tell_of_and_writes_nothing() {
+    let mut stage = Stage::set("firstr", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    stage.write("cluster.yaml", &near_is_pending());
+    keep(&stage, Runtime::Containerd, "near", NEAR);
+    keep(&stage, Runtime::Containerd, "ghost", ["10.244.1.99", "fd00:10:244:1::99"]);
+    start(&mut stage, &[]);
+    stage.field.stop(true);
+    assert_eq!(arrived_of_a_burst(&stage), 0);
+    start(&mut stage, &[]);
+    waits_for_sandboxes(&stage, 1, 1);
+    assert_eq!(writes(&stage), [0.0, 0.0]);
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+}
