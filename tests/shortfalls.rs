@@ -16,6 +16,8 @@ fn policy(spec: Value) -> Change {
 fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
     Change::Pod(Pod {
         key: PodKey::new("shop", name),
+        uid: None,
+        networked: true,
         node: Some(node.into()),
         labels: Labels::default(),
         ports: port
@@ -29,8 +31,11 @@ fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
 /// What node `a` has to say, as `reason: note`.
 fn told(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<String> {
     let mut cluster = Cluster::new("a");
-    changes.into_iter().for_each(|change| drop(cluster.apply(change)));
-    let plan = Plan::of(&cluster);
+    let mut plan = Plan::default();
+    for change in changes {
+        let touched = cluster.apply(change);
+        plan.update(&cluster, &touched);
+    }
     let found = shortfalls(&cluster, &plan.policies().keys().collect(), families);
     found.into_iter().map(|found| format!("{}: {}", found.reason.word(), found.note)).collect()
 }
