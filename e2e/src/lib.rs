@@ -9,6 +9,7 @@ mod dns;
 mod expectation;
 mod guarded;
 pub mod key;
+pub mod kind;
 pub mod namespaces;
 mod object;
 pub mod play;

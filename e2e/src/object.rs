@@ -1,6 +1,6 @@
 //! Kubernetes objects, as JSON: what both worlds say of a namespace, a pod and a policy.
 
-use crate::cluster::{Labels, Pod};
+use crate::cluster::{DeclaredPort, Labels, Pod, Service};
 use crate::key::Key;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) fn namespace(name: &str, labels: &Labels) -> Value {
 
 /// A v1 Pod of one container, on a node.
 pub(crate) fn pod(key: &Key, pod: &Pod, node: &str) -> Value {
-    let port = |port: &crate::cluster::DeclaredPort| {
+    let port = |port: &DeclaredPort| {
         let mut object = json!({"containerPort": port.number, "protocol": port.protocol.to_string()});
         if let Some(name) = &port.name {
             object["name"] = json!(name);
@@ -40,5 +40,20 @@ pub(crate) fn policy(key: &Key, spec: &Value) -> Value {
         "kind": "NetworkPolicy",
         "metadata": {"namespace": key.namespace, "name": key.name},
         "spec": spec,
+    })
+}
+
+/// A v1 Service, whose ports are its pods'.
+pub(crate) fn service(key: &Key, service: &Service) -> Value {
+    let port = |port: &DeclaredPort| {
+        let name = format!("p{}-{}", port.number, port.protocol.to_string().to_lowercase());
+        json!({"name": name, "port": port.number, "protocol": port.protocol.to_string()})
+    };
+    let ports: Vec<Value> = service.ports.iter().map(port).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": key.namespace, "name": key.name},
+        "spec": {"selector": service.selector, "ports": ports},
     })
 }

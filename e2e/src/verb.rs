@@ -42,8 +42,10 @@ pub enum AgentAct {
     Kill,
     /// They end, and none start.
     Stop,
-    /// They start again after a stop.
+    /// They start again after a stop or a cleanup.
     Start,
+    /// They end, and what they put into the kernel is taken out: `bridgewarden cleanup`, or the chart's `cleanup.enabled`.
+    Cleanup,
 }
 
 /// Whose labels change: `namespace/pod`, or a namespace's.

@@ -176,6 +176,7 @@ impl InNamespaces {
             }
             AgentAct::Stop => NodeName::BOTH.into_iter().try_for_each(|node| self.end(node, false)),
             AgentAct::Start => self.enforce(),
+            AgentAct::Cleanup => self.relent(),
         }
     }
 
