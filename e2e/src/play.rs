@@ -237,27 +237,28 @@ impl Play<'_> {
         for connection in &step.cut {
             let deadline = self.world.deadline();
             for stream in
-                self.streams.remove(connection).with_context(|| format!("{connection:?} is not open"))?
+                self.streams.remove(connection).with_context(|| format!("{connection} is not open"))?
             {
-                ensure!(stream.falls_silent(SILENCE, deadline), "{connection:?} lives and should be cut");
+                ensure!(stream.falls_silent(SILENCE, deadline), "{connection} lives and should be cut");
             }
         }
         for connection in &step.live {
             let streams =
-                self.streams.get(connection).with_context(|| format!("{connection:?} is not open"))?;
+                self.streams.get(connection).with_context(|| format!("{connection} is not open"))?;
             let live = streams.iter().all(|stream| stream.moves_within(Duration::from_secs(2)));
-            ensure!(live, "{connection:?} should live and is silent");
+            ensure!(live, "{connection} should live and is silent");
         }
         for connection in &step.open {
             let streams = self.streams(connection)?;
             let live = streams.iter().all(|stream| stream.moves_within(Duration::from_secs(2)));
-            ensure!(live, "{connection:?} was opened and is silent");
+            ensure!(live, "{connection} was opened and is silent");
             self.streams.insert(connection.clone(), streams);
         }
         Ok(())
     }
 
-    /// Two connections: one over which the client sends, and one over which the server does.
+    /// Over TCP two connections: one over which the client sends, and one over which the server does. What a server sends
+    /// over UDP is a flow of its own, once the client's is forgotten.
     fn streams(&self, connection: &Connection) -> Result<Vec<Stream>> {
         let name = |key: &Key| Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
         let table = Table {
@@ -267,10 +268,14 @@ impl Play<'_> {
             destinations: vec![name(&connection.to)],
             rows: vec![Row { line: 0, source: name(&connection.from), cells: vec![Cell::Allowed] }],
         };
+        let pushes: &[Push] = match connection.protocol {
+            Protocol::Tcp => &[Push::Client, Push::Server],
+            Protocol::Udp | Protocol::Sctp => &[Push::Client],
+        };
         let mut streams = Vec::new();
         for one in self.wanted(&[table])? {
-            for push in [Push::Client, Push::Server] {
-                streams.push(self.prober.stream(&connection.from.endpoint(), one.errand.clone(), push)?);
+            for push in pushes {
+                streams.push(self.prober.stream(&connection.from.endpoint(), one.errand.clone(), *push)?);
             }
         }
         Ok(streams)

@@ -8,6 +8,7 @@ use bridgewarden::net::Protocol;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::reach::{self, Cell, Name, Table};
@@ -94,6 +95,12 @@ impl TryFrom<String> for Connection {
             protocol: Protocol::parse(protocol).with_context(form)?,
             port: port.parse().with_context(form)?,
         })
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {}/{}", self.from, self.to, self.port, self.protocol)
     }
 }
 

@@ -17,9 +17,10 @@ use support::field::BACKENDS;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let trials = match world() {
-        Ok(_) if !nix::unistd::geteuid().is_root() => {
-            Ok(vec![failing("runs_as_root", "network namespaces need root; run: sudo -E make test".to_owned())])
-        }
+        Ok(_) if !nix::unistd::geteuid().is_root() => Ok(vec![failing(
+            "runs_as_root",
+            "network namespaces need root; run: sudo -E make test".to_owned(),
+        )]),
         Ok(WorldName::Namespaces) => in_namespaces(),
         Ok(WorldName::Kind) => {
             // There is one cluster.
@@ -74,7 +75,8 @@ fn in_namespaces() -> Result<Vec<Trial>> {
 
 fn on_kind() -> Result<Vec<Trial>> {
     let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER");
-    let cluster = cluster.context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
+    let cluster =
+        cluster.context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
     let world = Arc::new(Mutex::new(OnKind::new(Path::new(&cluster))?));
     let mut trials = Vec::new();
     for scenario in scenarios()? {

@@ -28,7 +28,11 @@ pub(super) fn are_ready(client: &Client) -> Result<()> {
 }
 
 /// Does something to them, and waits until it is done.
-pub(super) fn act<'n>(client: &Client, nodes: impl IntoIterator<Item = &'n Node>, act: AgentAct) -> Result<()> {
+pub(super) fn act<'n>(
+    client: &Client,
+    nodes: impl IntoIterator<Item = &'n Node>,
+    act: AgentAct,
+) -> Result<()> {
     match act {
         AgentAct::Restart => {
             client.kubectl(&["-n", NAMESPACE, "rollout", "restart", DAEMON_SET])?;

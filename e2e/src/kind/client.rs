@@ -82,7 +82,8 @@ impl Client {
 
     /// The image that scenarios' pods run: the nodes have it already.
     pub(super) fn pod_image(&self) -> Result<String> {
-        let listed = self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}"])?;
+        let listed =
+            self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}"])?;
         let image = listed.split_whitespace().find(|name| name.contains("/agnhost:"));
         image.map(str::to_owned).context("the nodes have no agnhost image: bring the cluster up anew")
     }

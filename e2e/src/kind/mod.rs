@@ -69,7 +69,11 @@ impl OnKind {
         let start = Instant::now();
         let mut waiting: Vec<(&Key, &Pod)> = pods.iter().collect();
         while !waiting.is_empty() {
-            ensure!(start.elapsed() < PATIENCE, "pods do not run: {:?}", waiting.iter().map(|(key, _)| key).collect::<Vec<_>>());
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "pods do not run: {:?}",
+                waiting.iter().map(|(key, _)| key).collect::<Vec<_>>()
+            );
             let listed = self.client.get(&["pods", "-A"])?;
             for (key, pod) in std::mem::take(&mut waiting) {
                 match running(&listed, key) {
@@ -120,7 +124,9 @@ impl OnKind {
         loop {
             let applied = self.client.apply(&list);
             match &applied {
-                Err(error) if start.elapsed() < PATIENCE && format!("{error:#}").contains("serviceaccount") => {
+                Err(error)
+                    if start.elapsed() < PATIENCE && format!("{error:#}").contains("serviceaccount") =>
+                {
                     std::thread::sleep(PAUSE);
                 }
                 _ => return applied,
@@ -156,7 +162,9 @@ impl OnKind {
         }
         self.waits_for("pods have finished", || {
             let listed = self.client.get(&["pods", "-A"])?;
-            Ok(pods.iter().all(|key| find(&listed, key).is_some_and(|pod| pod["status"]["phase"] == "Succeeded")))
+            Ok(pods
+                .iter()
+                .all(|key| find(&listed, key).is_some_and(|pod| pod["status"]["phase"] == "Succeeded")))
         })
     }
 
@@ -167,31 +175,39 @@ impl OnKind {
                 self.object(key, pod)?
             }
             Target::Namespace(name) => {
-                let labels = after.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
+                let labels =
+                    after.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
                 object::namespace(name, labels)
             }
         };
         self.apply(vec![object])
     }
 
+    /// Kubernetes 1.33 and later leave policies until the pods are gone; earlier ones may take them first, so they go here.
     fn terminate_namespaces(&self, names: &[String]) -> Result<()> {
         for name in names {
             self.client.kubectl(&["delete", "namespace", name, "--wait=false"])?;
+            self.client.kubectl(&["-n", name, "delete", "networkpolicies", "--all"])?;
         }
-        self.waits_for("policies are gone and pods are asked to end", || {
-            let policies = self.client.get(&["networkpolicies", "-A"])?;
+        self.waits_for("pods are asked to end", || {
             let listed = self.client.get(&["pods", "-A"])?;
-            let own = |item: &&Value| {
-                names.iter().any(|name| item["metadata"]["namespace"] == json!(name))
-            };
+            let own = |item: &&Value| names.iter().any(|name| item["metadata"]["namespace"] == json!(name));
             let ending = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
-            Ok(!items(&policies).any(|item| own(&item)) && items(&listed).filter(own).all(ending))
+            Ok(items(&listed).filter(own).all(ending))
         })
     }
 
     fn remove_namespaces(&self, names: &[String]) -> Result<()> {
         for name in names {
-            self.client.kubectl(&["-n", name, "delete", "pods", "--all", "--grace-period=1", "--wait=false"])?;
+            self.client.kubectl(&[
+                "-n",
+                name,
+                "delete",
+                "pods",
+                "--all",
+                "--grace-period=1",
+                "--wait=false",
+            ])?;
         }
         for name in names {
             self.client.kubectl(&["wait", "--for=delete", &format!("namespace/{name}"), "--timeout=120s"])?;
@@ -269,8 +285,12 @@ impl World for OnKind {
                 Ok(Whereabouts { namespace: Some(node.namespace.clone()), addresses: vec![node.address] })
             }
             Name::Outside => self.outside.whereabouts(OUTSIDE[0]),
-            Name::Stranger(address) if outside::ADDRESSES.contains(address) => self.outside.whereabouts(*address),
-            Name::Stranger(address) => bail!("nobody here has {address}: use one of {:?}", outside::ADDRESSES),
+            Name::Stranger(address) if outside::ADDRESSES.contains(address) => {
+                self.outside.whereabouts(*address)
+            }
+            Name::Stranger(address) => {
+                bail!("nobody here has {address}: use one of {:?}", outside::ADDRESSES)
+            }
         }
     }
 

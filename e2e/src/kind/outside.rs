@@ -33,8 +33,7 @@ impl Outside {
         while std::fs::read_to_string(process.join("comm")).context("unshare ended")?.trim() != "cat" {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let outside =
-            Outside { namespace: Namespace::open("outside", &process.join("ns/net"))?, keeper };
+        let outside = Outside { namespace: Namespace::open("outside", &process.join("ns/net"))?, keeper };
         ip(&outside.namespace, "link set lo up")?;
         for address in ADDRESSES {
             ip(&outside.namespace, &format!("address add {address}/32 dev lo"))?;
