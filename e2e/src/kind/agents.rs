@@ -107,6 +107,6 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
 /// Turns agents into ones that clean up, and back.
 fn upgrade(client: &Client, cleanup: bool) -> Result<()> {
     let set = format!("cleanup.enabled={cleanup}");
-    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", &set, "--wait"];
+    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", &set];
     client.run(client.setting("HELM")?, &words, "").map(drop)
 }
