@@ -55,6 +55,7 @@ fn end(scenario: &Scenario, name: &Name, address: IpAddr) -> Result<End, String>
             let index = scenario.world.pods.iter().position(|pod| is_it(&pod.metadata));
             index.map(End::Pod).ok_or_else(|| format!("there is no pod {namespace}/{name}"))
         }
+        Name::Service { .. } => Err(format!("{name} is no end of a connection")),
         Name::Node(node) => Ok(End::Node { name: node.to_string(), address }),
         Name::Outside | Name::Stranger(_) => Ok(End::Address(address)),
     }

@@ -1,12 +1,9 @@
 //! Making a playground, and removing it.
 
 use super::addressing::Addressing;
-use super::ledger::Ledger;
 use super::names::{check_id, claim};
-use super::worker::Worker;
-use super::{Endpoint, Layout, Node, Patience, Playground, PlaygroundError, Port, namespace, town};
+use super::{Endpoint, Layout, Node, Playground, PlaygroundError, Port, Prober, namespace, town};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use town::Site;
 
 impl Playground {
@@ -42,11 +39,11 @@ impl Playground {
     }
 
     fn found(id: &str, addressing: Addressing) -> Result<Playground, PlaygroundError> {
-        let worker = Worker::start()?;
+        let prober = Prober::start()?;
         let mut names = BTreeSet::new();
         let router_name = claim(&mut names, &format!("bw-{id}-router"));
         let outside_name = claim(&mut names, &format!("bw-{id}-outside"));
-        let (router, outside) = worker.run(async move {
+        let (router, outside) = prober.worker.run(async move {
             let router = Site::create(&router_name, &town::router_sysctls()).await?;
             match Site::create(&outside_name, &town::host_sysctls()).await {
                 Ok(outside) => Ok((router, outside)),
@@ -58,38 +55,36 @@ impl Playground {
         })?;
         Ok(Playground {
             id: id.to_owned(),
-            worker,
+            prober,
             names,
             addressing,
             router,
             outside,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
-            posts: BTreeMap::new(),
-            ledger: Arc::new(Ledger::default()),
-            patience: Patience::default(),
         })
     }
 
     fn open_outside(&mut self, ports: &[Port]) -> Result<(), PlaygroundError> {
         let (router, outside) = (self.router.clone(), self.outside.clone());
-        self.worker.run(async move { town::attach_outside(&router, &outside).await })?;
+        self.prober.worker.run(async move { town::attach_outside(&router, &outside).await })?;
         self.serve(&Endpoint::Outside, ports)
     }
 
     fn add_node(&mut self, name: &str, ports: &[Port]) -> Result<(), PlaygroundError> {
         let title = claim(&mut self.names, &format!("bw-{}-node-{name}", self.id));
-        let site = self.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;
+        let site =
+            self.prober.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;
         let node = Node { site: site.clone(), next_link: town::FIRST_POD_LINK };
         self.nodes.insert(name.to_owned(), node);
         let Some(nets) = self.addressing.node(name).cloned() else { return Ok(()) };
         let router = self.router.clone();
-        self.worker.run(async move { town::attach_node(&router, &site, &nets).await })?;
+        self.prober.worker.run(async move { town::attach_node(&router, &site, &nets).await })?;
         self.serve(&Endpoint::node(name), ports)
     }
 
     fn tear_down(&mut self) -> Result<(), PlaygroundError> {
-        self.worker.stop();
+        self.prober.worker.stop();
         let mut left = Vec::new();
         let pods =
             std::mem::take(&mut self.pods).into_values().filter_map(|pod| pod.own).map(|own| own.namespace);

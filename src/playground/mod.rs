@@ -3,6 +3,7 @@
 //! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
 //! packets: probes, streams, forged datagrams. It knows neither policies nor rules, and never touches the network
 //! of the host: links are made inside its own namespaces, from a thread that never opens a socket outside them.
+//! Its `Prober` also measures in namespaces that others have made.
 //!
 //! ```text
 //!    outside 203.0.113.10 .77, 2001:db8:ffff::10 ::77
@@ -28,6 +29,7 @@ mod namespace;
 mod pods;
 mod post;
 mod probe;
+mod prober;
 mod stream;
 mod town;
 mod wire;
@@ -36,34 +38,27 @@ mod worker;
 pub use error::PlaygroundError;
 pub use layout::{Endpoint, Layout, OUTSIDE, Place, Port};
 pub use namespace::Namespace;
-pub use probe::{Outcome, Patience, Probe};
+pub use probe::{Errand, Outcome, Patience, Probe};
+pub use prober::Prober;
 pub use stream::{Push, Stream};
 
 use crate::model::PodKey;
 use addressing::Addressing;
-use ledger::Ledger;
-use post::Post;
-use probe::Errand;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use town::Site;
-use worker::Worker;
 
 /// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
 #[derive(Debug)]
 pub struct Playground {
     id: String,
-    worker: Worker,
+    prober: Prober,
     names: BTreeSet<String>,
     addressing: Addressing,
     router: Site,
     outside: Site,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<PodKey, Pod>,
-    posts: BTreeMap<Endpoint, Post>,
-    ledger: Arc<Ledger>,
-    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -126,7 +121,7 @@ impl Playground {
 
     /// Changes how long probes and streams wait for an answer.
     pub fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+        self.prober.set_patience(patience);
     }
 
     /// Tries connections, many at a time. The outcomes are in the order of the probes.
@@ -135,7 +130,7 @@ impl Playground {
             self.errand(probe)
                 .ok_or_else(|| Outcome::Failed(PlaygroundError::Unknown(probe.from.clone()).to_string()))
         });
-        self.worker.run(probe::run(errands.collect(), self.patience))
+        self.prober.try_all(errands.collect())
     }
 
     /// Tries one connection.
@@ -148,10 +143,7 @@ impl Playground {
     /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
     pub fn stream(&self, along: &Probe, push: Push) -> Result<Stream, PlaygroundError> {
         let errand = self.errand(along).ok_or_else(|| PlaygroundError::Unknown(along.from.clone()))?;
-        let to = errand.to;
-        self.worker
-            .run(stream::open(errand, push, self.ledger.clone(), self.patience))
-            .map_err(|outcome| stream::refused(&along.from, to, &outcome))
+        self.prober.stream(&along.from, errand, push)
     }
 
     /// Sends one UDP packet with any source address from an endpoint.
@@ -180,7 +172,7 @@ impl Playground {
     /// Packets arrive in order: once a later probe of the same sender was answered, a forged one has arrived or
     /// never will.
     pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
-        self.ledger.seen(listener, source)
+        self.prober.received_from(listener, source)
     }
 
     fn errand(&self, probe: &Probe) -> Option<Errand> {

@@ -62,6 +62,14 @@ impl Namespace {
         Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
+    /// A namespace that somebody else has made, by any file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. Its name is only
+    /// for messages, and it is never removed from here.
+    pub fn open(name: &str, path: &Path) -> Result<Namespace, PlaygroundError> {
+        let file = File::open(path)
+            .map_err(|source| system("open", path, source, "Run as root, while whoever has it still runs"))?;
+        Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
+    }
+
     /// Its name, for `ip netns exec NAME`.
     pub fn name(&self) -> &str {
         &self.name

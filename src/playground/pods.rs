@@ -39,14 +39,14 @@ impl Playground {
         let who = Endpoint::Pod(pod.clone());
         let gone = self.pods.remove(pod).ok_or_else(|| PlaygroundError::Unknown(who.clone()))?;
         self.addressing.dismiss(pod);
-        self.ledger.forget(&who);
-        self.silence(&who);
+        self.prober.ledger.forget(&who);
+        self.prober.silence(&who);
         let Some(own) = gone.own else { return Ok(()) };
         // The kernel frees a namespace when it likes; the address must not answer until then.
         let unlinked = match self.nodes.get(&gone.place.node) {
             Some(node) => {
                 let wire = node.site.wire.clone();
-                self.worker.run(async move { wire.remove(own.link).await })
+                self.prober.worker.run(async move { wire.remove(own.link).await })
             }
             None => Ok(()),
         };
@@ -81,7 +81,7 @@ impl Playground {
                 wires.push(self.attach(place)?);
             }
         }
-        self.worker.run(async move {
+        self.prober.worker.run(async move {
             for wire in wires {
                 wire.wait(Work::Addresses).await?;
             }
@@ -98,7 +98,7 @@ impl Playground {
         }
         let (node, nets) = self.node(name)?;
         let router = self.router.clone();
-        self.worker.run(async move { town::extend_node(&router, &node, &nets, &admission).await })?;
+        self.prober.worker.run(async move { town::extend_node(&router, &node, &nets, &admission).await })?;
         let here = |pod: &&Pod| pod.place.host_network && pod.place.node == name;
         let pods = self.pods.values().filter(here).map(|pod| Endpoint::Pod(pod.place.pod.clone()));
         let listeners: Vec<Endpoint> = std::iter::once(Endpoint::node(name)).chain(pods).collect();
@@ -110,7 +110,8 @@ impl Playground {
         let wanted = format!("bw-{}-pod-{}-{}", self.id, place.pod.namespace, place.pod.name);
         let name = claim(&mut self.names, &wanted);
         let title = name.clone();
-        let created = self.worker.run(async move { Site::create(&title, &town::host_sysctls()).await });
+        let created =
+            self.prober.worker.run(async move { Site::create(&title, &town::host_sysctls()).await });
         let pod = created.inspect_err(|_| {
             self.names.remove(&name);
         })?;
@@ -119,7 +120,7 @@ impl Playground {
             entry.own = Some(Attached { namespace: pod.namespace.clone(), link });
         }
         let (wire, place) = (pod.wire.clone(), place.clone());
-        self.worker.run(async move { town::attach_pod(&node, &pod, &place, &nets, link).await })?;
+        self.prober.worker.run(async move { town::attach_pod(&node, &pod, &place, &nets, link).await })?;
         Ok(wire)
     }
 
@@ -136,7 +137,7 @@ impl Playground {
             let places: Vec<Place> = pods.iter().map(|pod| pod.place.clone()).collect();
             let namespaces: Vec<_> =
                 pods.iter().filter_map(|pod| Some(pod.own.as_ref()?.namespace.clone())).collect();
-            self.worker.run(async move {
+            self.prober.worker.run(async move {
                 for (own, namespace) in namespaces.iter().enumerate() {
                     let others = places.iter().enumerate().filter(|(place, _)| *place != own);
                     let others: Vec<&Place> = others.map(|(_, place)| place).collect();

@@ -1,7 +1,7 @@
 //! Who listens on what: opens and closes listeners until that is what was asked for.
 
 use super::listen::{Listener, listen};
-use super::{Endpoint, OUTSIDE, Playground, PlaygroundError, Port};
+use super::{Endpoint, Namespace, OUTSIDE, Playground, PlaygroundError, Port, Prober};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -12,11 +12,16 @@ pub(super) struct Post {
     listeners: BTreeMap<(IpAddr, Port), Listener>,
 }
 
-impl Playground {
-    /// Makes an endpoint listen on these ports of all its addresses, and no others. Those it keeps go on undisturbed.
-    pub(super) fn serve(&mut self, who: &Endpoint, ports: &[Port]) -> Result<(), PlaygroundError> {
-        let namespace = self.namespace(who).ok_or_else(|| PlaygroundError::Unknown(who.clone()))?.clone();
-        let addresses = self.addresses(who);
+impl Prober {
+    /// Makes an endpoint listen on these ports of these addresses of a namespace, and no others. Those it keeps go on
+    /// undisturbed.
+    pub fn serve(
+        &mut self,
+        who: &Endpoint,
+        namespace: &Namespace,
+        addresses: &[IpAddr],
+        ports: &[Port],
+    ) -> Result<(), PlaygroundError> {
         let wanted: BTreeSet<(IpAddr, Port)> =
             addresses.iter().flat_map(|address| ports.iter().map(move |port| (*address, *port))).collect();
         let post = self.posts.entry(who.clone()).or_default();
@@ -25,7 +30,7 @@ impl Playground {
             std::mem::take(&mut post.listeners).into_iter().partition(|(at, _)| wanted.contains(at));
         post.listeners = kept;
         let opening: Vec<_> = wanted.into_iter().filter(|at| !post.listeners.contains_key(at)).collect();
-        let (listener, ledger) = (who.clone(), self.ledger.clone());
+        let (listener, namespace, ledger) = (who.clone(), namespace.clone(), self.ledger.clone());
         let opened: Result<Vec<_>, _> = self.worker.run(async move {
             close(closing).await;
             let open = |at: (IpAddr, Port)| Ok((at, listen(&namespace, &listener, at.0, at.1, &ledger)?));
@@ -35,17 +40,26 @@ impl Playground {
         Ok(())
     }
 
-    /// Makes an endpoint listen on the same ports as before, of the addresses that it has.
-    pub(super) fn serve_again(&mut self, who: &Endpoint) -> Result<(), PlaygroundError> {
-        let ports = self.posts.get(who).map(|post| post.ports.clone()).unwrap_or_default();
-        self.serve(who, &ports)
-    }
-
     /// Makes an endpoint listen on nothing.
-    pub(super) fn silence(&mut self, who: &Endpoint) {
+    pub fn silence(&mut self, who: &Endpoint) {
         if let Some(post) = self.posts.remove(who) {
             self.worker.run(close(post.listeners));
         }
+    }
+}
+
+impl Playground {
+    /// Makes an endpoint listen on these ports of all its addresses, and no others.
+    pub(super) fn serve(&mut self, who: &Endpoint, ports: &[Port]) -> Result<(), PlaygroundError> {
+        let namespace = self.namespace(who).ok_or_else(|| PlaygroundError::Unknown(who.clone()))?.clone();
+        let addresses = self.addresses(who);
+        self.prober.serve(who, &namespace, &addresses, ports)
+    }
+
+    /// Makes an endpoint listen on the same ports as before, of the addresses that it has.
+    pub(super) fn serve_again(&mut self, who: &Endpoint) -> Result<(), PlaygroundError> {
+        let ports = self.prober.posts.get(who).map(|post| post.ports.clone()).unwrap_or_default();
+        self.serve(who, &ports)
     }
 
     fn addresses(&self, who: &Endpoint) -> Vec<IpAddr> {

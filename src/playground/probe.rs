@@ -87,18 +87,18 @@ impl Default for Patience {
 }
 
 /// A probe with everything resolved that it needs.
-#[derive(Debug)]
-pub(super) struct Errand {
+#[derive(Clone, Debug)]
+pub struct Errand {
     /// Where it starts.
-    pub(super) namespace: Namespace,
-    /// From which address.
-    pub(super) source: Option<IpAddr>,
+    pub namespace: Namespace,
+    /// From which address, if the kernel is not to choose one.
+    pub source: Option<IpAddr>,
     /// Where it goes.
-    pub(super) to: SocketAddr,
-    /// Over which protocol.
-    pub(super) protocol: Protocol,
+    pub to: SocketAddr,
+    /// Over which protocol; SCTP cannot be probed.
+    pub protocol: Protocol,
     /// Who may answer; anybody if empty.
-    pub(super) owners: BTreeSet<Endpoint>,
+    pub owners: BTreeSet<Endpoint>,
 }
 
 /// Runs errands, many at a time; the outcomes are in their order. Must run on the playground's thread.

@@ -233,12 +233,12 @@ fn endpoint(probe: &Probe) -> Option<Endpoint> {
         Name::Pod { namespace, name } => Some(Endpoint::pod(namespace, name)),
         Name::Node(node) => Some(Endpoint::node(node)),
         Name::Outside => Some(Endpoint::Outside),
-        Name::Stranger(_) => None,
+        Name::Service { .. } | Name::Stranger(_) => None,
     }
 }
 
 /// A pod of the node's own network, which gives the node the address that scenarios know it by.
-fn hosts(node: Node) -> Place {
+pub fn hosts(node: Node) -> Place {
     Place {
         pod: PodKey::new("kube-system", &format!("{}-itself", node.name)),
         node: node.name.to_owned(),

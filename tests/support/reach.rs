@@ -54,6 +54,13 @@ pub enum Name {
         /// The pod.
         name: String,
     },
+    /// `svc:namespace/service`: a Service, at its cluster address.
+    Service {
+        /// The namespace.
+        namespace: String,
+        /// The Service.
+        name: String,
+    },
     /// `node-a`, `node-b`: the node itself.
     Node(&'static str),
     /// `outside`: neither pod nor node.
@@ -144,6 +151,9 @@ fn row<'t>(
     cells: impl Iterator<Item = &'t str>,
 ) -> Result<Row, String> {
     let source = Name::parse(source)?;
+    if let Name::Service { .. } = source {
+        return Err(format!("{source} is a destination only: a Service sends nothing"));
+    }
     if let Some(first) = table.rows.iter().find(|row| row.source == source) {
         return Err(format!("{source} has a row already, in line {}", first.line));
     }
@@ -165,13 +175,18 @@ impl Name {
         if let Ok(address) = text.parse() {
             return Ok(Name::Stranger(address));
         }
-        match text.split_once('/') {
+        let (is_service, path) = match text.strip_prefix("svc:") {
+            Some(path) => (true, path),
+            None => (false, text),
+        };
+        match path.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Name::Pod { namespace: namespace.to_string(), name: name.to_string() })
+                let (namespace, name) = (namespace.to_string(), name.to_string());
+                Ok(if is_service { Name::Service { namespace, name } } else { Name::Pod { namespace, name } })
             }
-            _ => {
-                Err(format!("`{text}` is nobody: write namespace/pod, node-a, node-b, outside or an address"))
-            }
+            _ => Err(format!(
+                "`{text}` is nobody: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
+            )),
         }
     }
 }
@@ -180,6 +195,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Name::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
+            Name::Service { namespace, name } => write!(f, "svc:{namespace}/{name}"),
             Name::Node(node) => f.write_str(node),
             Name::Outside => f.write_str("outside"),
             Name::Stranger(address) => address.fmt(f),
@@ -239,12 +255,16 @@ mod tests {
             problem("80/TCP node-a\n"),
             "line 1: node-a is a source only: nothing listens on a node itself"
         );
+        assert_eq!(
+            problem("80/TCP svc:a/b\nsvc:a/c .\n"),
+            "line 2: svc:a/c is a destination only: a Service sends nothing"
+        );
         assert_eq!(problem("80/TCP a/b\na/c . .\n"), "line 2: a/c has 2 cells for 1 columns");
         assert_eq!(problem("80/TCP a/b\na/c x\n"), "line 2: `x` is no cell: write . X 4 6 or -");
         assert_eq!(problem("80/TCP a/b\na/c X\na/c X\n"), "line 3: a/c has a row already, in line 2");
         assert_eq!(
             problem("80/TCP a/b\nnode-c .\n"),
-            "line 2: `node-c` is nobody: write namespace/pod, node-a, node-b, outside or an address"
+            "line 2: `node-c` is nobody: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
         );
     }
 }

@@ -213,6 +213,7 @@ fn find<'w>(world: &'w World, name: &Name) -> Result<Option<&'w Pod>, String> {
             .find(|pod| pod.metadata.namespace.as_ref() == Some(namespace) && pod.metadata.name == *name)
             .map(Some)
             .ok_or_else(|| format!("there is no pod {namespace}/{name}")),
+        Name::Service { .. } => Err(format!("{name}: a scenario of manifests has no Services")),
         Name::Node(_) | Name::Outside | Name::Stranger(_) => Ok(None),
     }
 }
@@ -223,6 +224,7 @@ fn address(world: &World, name: &Name, family: Family) -> Result<Option<IpAddr>,
             .filter(|pod| !has_finished(pod))
             .and_then(|pod| addresses(pod).find(|address| Family::of(*address) == family)),
         Name::Node(node) => Node::named(node).map(|node| node.address(family)),
+        Name::Service { .. } => None,
         Name::Outside => Some(topology::outside(family)),
         Name::Stranger(address) => Some(*address).filter(|address| Family::of(*address) == family),
     })
@@ -306,6 +308,10 @@ status: {phase: Succeeded, podIPs: [{ip: 10.244.2.20}]}
             ("80/UDP shop/web\nnode-a .\n", "line 1: nothing of shop/web listens on 80/UDP"),
             ("8080/TCP outside\nshop/web .\n", "line 1: nothing of outside listens on 8080/TCP"),
             ("80/TCP shop/web\nshop/db -\n", "line 2: there is no pod shop/db"),
+            (
+                "80/TCP svc:shop/web\nnode-a .\n",
+                "line 1: svc:shop/web: a scenario of manifests has no Services",
+            ),
             (
                 "80/TCP shop/four\n2001:db8::1 X\n",
                 "line 2: 2001:db8::1 and shop/four share no family: write -",

@@ -1,0 +1,128 @@
+//! Tables become connections to try, each with what should become of it.
+
+use crate::cluster::Cluster;
+use crate::key::Key;
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::net::{Family, Protocol};
+use bridgewarden::playground::{Endpoint, Errand, Outcome};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use support::reach::{Cell, Name, Table};
+
+/// A question, the same before and after a change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Question {
+    /// Who connects.
+    pub(crate) source: Name,
+    /// To whom.
+    pub(crate) destination: Name,
+    /// Over which protocol.
+    pub(crate) protocol: Protocol,
+    /// To which port.
+    pub(crate) port: u16,
+    /// Over which family.
+    pub(crate) family: Family,
+}
+
+/// A question with the answer that is promised, and the means to ask it.
+#[derive(Clone, Debug)]
+pub(crate) struct Expectation {
+    /// What is asked.
+    pub(crate) question: Question,
+    /// Whether the connection should come about.
+    pub(crate) open: bool,
+    /// The connection.
+    pub(crate) errand: Errand,
+}
+
+impl Expectation {
+    /// Whether an outcome is what is promised.
+    pub(crate) fn is_met_by(&self, outcome: &Outcome) -> bool {
+        (*outcome == Outcome::Open) == self.open
+    }
+
+    /// What differs, as a line.
+    pub(crate) fn told(&self, outcome: &Outcome) -> String {
+        let wanted = if self.open { "open" } else { "refused" };
+        format!("{} should be {wanted} and is {outcome}", self.question)
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Question { source, destination, protocol, port, family } = self;
+        write!(f, "{source} -> {destination} {port}/{protocol} over {family}")
+    }
+}
+
+/// All questions of tables, asked in a world.
+pub(crate) fn expectations(
+    world: &dyn World,
+    cluster: &Cluster,
+    tables: &[Table],
+) -> Result<Vec<Expectation>> {
+    let mut expectations = Vec::new();
+    for table in tables {
+        for row in &table.rows {
+            let source = world.find(&row.source)?;
+            let namespace = source.namespace.with_context(|| format!("{} sends nothing", row.source))?;
+            for (destination, cell) in table.destinations.iter().zip(&row.cells) {
+                let reached = world.find(destination)?;
+                let before = expectations.len();
+                for to in &reached.addresses {
+                    let family = Family::of(*to);
+                    let source_has_it = source.addresses.iter().any(|own| Family::of(*own) == family);
+                    let (Some(open), true) = (promised(*cell, family), source_has_it) else { continue };
+                    expectations.push(Expectation {
+                        question: Question {
+                            source: row.source.clone(),
+                            destination: destination.clone(),
+                            protocol: table.protocol,
+                            port: table.port,
+                            family,
+                        },
+                        open,
+                        errand: Errand {
+                            namespace: namespace.clone(),
+                            source: match row.source {
+                                Name::Stranger(address) => Some(address),
+                                Name::Pod { .. } | Name::Service { .. } | Name::Node(_) | Name::Outside => {
+                                    None
+                                }
+                            },
+                            to: SocketAddr::new(*to, table.port),
+                            protocol: table.protocol,
+                            owners: owners(cluster, destination),
+                        },
+                    });
+                }
+                let asked = expectations.len() > before || *cell == Cell::Unasked;
+                ensure!(asked, "{} and {destination} share no family", row.source);
+            }
+        }
+    }
+    Ok(expectations)
+}
+
+/// Who may answer for a destination.
+fn owners(cluster: &Cluster, destination: &Name) -> BTreeSet<Endpoint> {
+    match destination {
+        Name::Pod { namespace, name } => [Endpoint::pod(namespace, name)].into(),
+        Name::Service { namespace, name } => {
+            cluster.behind(&Key::new(namespace, name)).into_iter().map(Key::endpoint).collect()
+        }
+        Name::Node(node) => [Endpoint::node(node)].into(),
+        Name::Outside | Name::Stranger(_) => [Endpoint::Outside].into(),
+    }
+}
+
+fn promised(cell: Cell, family: Family) -> Option<bool> {
+    match cell {
+        Cell::Allowed => Some(true),
+        Cell::Refused => Some(false),
+        Cell::Only(only) => Some(only == family),
+        Cell::Unasked => None,
+    }
+}

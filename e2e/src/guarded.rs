@@ -1,0 +1,44 @@
+//! What must not change while a change is made: pairs that are refused before and after are refused all the time.
+
+use crate::expectation::Expectation;
+use anyhow::{Result, bail};
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::{Outcome, Prober};
+
+/// Pairs to watch. Only TCP: a datagram with the ports of a flow that was allowed may belong to that flow.
+#[derive(Debug, Default)]
+pub(crate) struct Guarded {
+    watched: Vec<Expectation>,
+    open_too: bool,
+}
+
+impl Guarded {
+    /// Watches those that are refused; `open_too` also watches that nobody refuses the others.
+    pub(crate) fn new(steady: impl IntoIterator<Item = Expectation>, open_too: bool) -> Guarded {
+        let watched = |it: &Expectation| it.question.protocol == Protocol::Tcp && (open_too || !it.open);
+        Guarded { watched: steady.into_iter().filter(watched).collect(), open_too }
+    }
+
+    /// Tries all of them once.
+    ///
+    /// # Errors
+    /// What was open and had to be refused, or was refused and had to be open.
+    pub(crate) fn look(&self, prober: &Prober) -> Result<()> {
+        let errands = self.watched.iter().map(|watched| Ok(watched.errand.clone())).collect();
+        let outcomes = prober.try_all(errands);
+        let breach = |(watched, outcome): &(&Expectation, Outcome)| match outcome {
+            Outcome::Open => !watched.open,
+            Outcome::Refused => watched.open && self.open_too,
+            // Slow is not wrong.
+            Outcome::Timeout | Outcome::Failed(_) => false,
+            Outcome::Stranger(_) => true,
+        };
+        let breaches: Vec<String> = (self.watched.iter().zip(outcomes).filter(breach))
+            .map(|(watched, outcome)| watched.told(&outcome))
+            .collect();
+        if !breaches.is_empty() {
+            bail!("meanwhile:\n{}", breaches.join("\n"));
+        }
+        Ok(())
+    }
+}

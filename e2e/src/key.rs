@@ -1,0 +1,56 @@
+//! Who an object is: `namespace/name`, as scenarios write it.
+
+use anyhow::{Error, Result, bail};
+use bridgewarden::playground::Endpoint;
+use serde::Deserialize;
+use std::fmt;
+use std::str::FromStr;
+
+/// A namespaced object's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name there.
+    pub name: String,
+}
+
+impl Key {
+    /// A name in a namespace.
+    pub fn new(namespace: &str, name: &str) -> Key {
+        Key { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// The pod of this name, to the prober.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::pod(&self.namespace, &self.name)
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Key> {
+        match text.split_once('/') {
+            Some((namespace, name)) if ![namespace, name].contains(&"") && !name.contains('/') => {
+                Ok(Key::new(namespace, name))
+            }
+            Some(_) | None => bail!("`{text}` is no namespace/name"),
+        }
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Key> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}

@@ -1,0 +1,112 @@
+//! Bridgewarden in the cluster, as its chart installed it.
+
+use super::client::Client;
+use super::node::Node;
+use super::{PATIENCE, PAUSE, items};
+use crate::verb::AgentAct;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+/// Where the chart is installed, and under which name.
+const NAMESPACE: &str = "kube-system";
+const RELEASE: &str = "bridgewarden";
+const DAEMON_SET: &str = "daemonset/bridgewarden";
+const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
+/// How its processes look on a node.
+const PROCESS: &str = "^/usr/local/bin/bridgewarden run";
+
+/// Waits until all agents are ready.
+pub(super) fn are_ready(client: &Client) -> Result<()> {
+    client
+        .kubectl(&["-n", NAMESPACE, "rollout", "status", DAEMON_SET, "--timeout=120s"])
+        .map(drop)
+        .context("Bridgewarden is not ready in the cluster: e2e/run installs it")
+}
+
+/// Does something to them, and waits until it is done.
+pub(super) fn act<'n>(
+    client: &Client,
+    nodes: impl IntoIterator<Item = &'n Node>,
+    act: AgentAct,
+) -> Result<()> {
+    match act {
+        AgentAct::Restart => {
+            client.kubectl(&["-n", NAMESPACE, "rollout", "restart", DAEMON_SET])?;
+            are_ready(client)
+        }
+        AgentAct::Kill => kill(client, nodes),
+        AgentAct::Stop => {
+            select_nodes(client, r#"{"bridgewarden.test/stopped": "true"}"#)?;
+            let start = Instant::now();
+            while items(&pods(client)?).next().is_some() {
+                ensure!(start.elapsed() < PATIENCE, "agents do not end within {PATIENCE:?}");
+                std::thread::sleep(PAUSE);
+            }
+            Ok(())
+        }
+        AgentAct::Start => {
+            select_nodes(client, r#"{"bridgewarden.test/stopped": null}"#)?;
+            upgrade(client, false)?;
+            are_ready(client)
+        }
+        AgentAct::Cleanup => {
+            upgrade(client, true)?;
+            are_ready(client)
+        }
+    }
+}
+
+/// Writes what they logged.
+pub(super) fn dump(client: &Client, directory: &Path) -> Result<()> {
+    for pod in items(&pods(client)?) {
+        let name = pod["metadata"]["name"].as_str().context("a pod has a name")?;
+        for (ending, more) in [("log", &[][..]), ("previous.log", &["--previous"])] {
+            let words = [&["-n", NAMESPACE, "logs", name][..], more].concat();
+            let said = client.kubectl(&words).unwrap_or_else(|error| format!("{error:#}\n"));
+            fs::write(directory.join(format!("{name}.{ending}")), said)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills them on all nodes at once; the kubelets start new ones.
+fn kill<'n>(client: &Client, nodes: impl IntoIterator<Item = &'n Node>) -> Result<()> {
+    let before = restarts(client)?;
+    for node in nodes {
+        node.run(client, &["pkill", "-KILL", "-f", PROCESS]).context("no agent to kill")?;
+    }
+    let start = Instant::now();
+    while restarts(client)? < before + 2 {
+        ensure!(start.elapsed() < PATIENCE, "agents do not come back within {PATIENCE:?}");
+        std::thread::sleep(PAUSE);
+    }
+    are_ready(client)
+}
+
+/// How often they were started again, all together.
+fn restarts(client: &Client) -> Result<u64> {
+    let pods = pods(client)?;
+    let containers = items(&pods).flat_map(|pod| pod["status"]["containerStatuses"].as_array());
+    Ok(containers.flatten().filter_map(|container| container["restartCount"].as_u64()).sum())
+}
+
+fn pods(client: &Client) -> Result<Value> {
+    client.get(&["-n", NAMESPACE, "pods", "-l", LABEL])
+}
+
+/// Changes the labels that a node must have to get an agent.
+fn select_nodes(client: &Client, labels: &str) -> Result<()> {
+    let patch = format!(r#"{{"spec": {{"template": {{"spec": {{"nodeSelector": {labels}}}}}}}}}"#);
+    client.kubectl(&["-n", NAMESPACE, "patch", DAEMON_SET, "--type=merge", "-p", &patch]).map(drop)
+}
+
+/// Turns agents into ones that clean up, and back.
+fn upgrade(client: &Client, cleanup: bool) -> Result<()> {
+    let set = format!("cleanup.enabled={cleanup}");
+    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", &set];
+    client.run(client.setting("HELM")?, &words, "").map(drop)
+}

@@ -1,0 +1,90 @@
+//! The programs that speak to a cluster and its engine, run where those can be reached.
+
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How to reach a cluster.
+#[derive(Debug)]
+pub(super) struct Client {
+    settings: BTreeMap<String, String>,
+    network: Option<Namespace>,
+}
+
+impl Client {
+    /// Reads a file of KEY=VALUE lines.
+    pub(super) fn new(path: &Path) -> Result<Client> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("cannot read {}: bring a cluster up with e2e/cluster/up, or use e2e/run", path.display())
+        })?;
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let settings: BTreeMap<String, String> =
+            lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let network = settings.get("NETNS").filter(|path| !path.is_empty());
+        let network = network.map(|path| Namespace::open("the engine's", Path::new(path))).transpose()?;
+        Ok(Client { settings, network })
+    }
+
+    /// A setting.
+    pub(super) fn setting(&self, key: &str) -> Result<&str> {
+        self.settings.get(key).map(String::as_str).with_context(|| format!("the cluster's file has no {key}"))
+    }
+
+    /// This machine's root directory as the engine sees it: it may have namespaces of its own.
+    pub(super) fn engine_root(&self) -> PathBuf {
+        let process = self.settings.get("NETNS").and_then(|path| path.strip_suffix("/ns/net"));
+        process.map_or(PathBuf::from("/"), |process| Path::new(process).join("root"))
+    }
+
+    /// Runs a program with something on its standard input, and returns what it printed.
+    pub(super) fn run(&self, program: &str, words: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(words).envs(&self.settings);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match &self.network {
+            Some(network) => network.spawn(&mut command)?,
+            None => command.spawn().with_context(|| format!("cannot start {program}"))?,
+        };
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(input.as_bytes()).with_context(|| format!("cannot write to {program}"))?;
+        }
+        let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} {}: {}", words.join(" "), said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs kubectl.
+    pub(super) fn kubectl(&self, words: &[&str]) -> Result<String> {
+        self.run(self.setting("KUBECTL")?, words, "")
+    }
+
+    /// What `kubectl get` says.
+    pub(super) fn get(&self, words: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[&["get"], words, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl get {}", words.join(" ")))
+    }
+
+    /// Makes objects what a manifest says; what earlier manifests said and this one does not goes.
+    pub(super) fn apply(&self, manifest: &str) -> Result<()> {
+        let words = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", "-"];
+        self.run(self.setting("KUBECTL")?, &words, manifest).map(drop)
+    }
+
+    /// Runs docker.
+    pub(super) fn docker(&self, words: &[&str]) -> Result<String> {
+        self.run("docker", words, "")
+    }
+
+    /// The image that scenarios' pods run: the nodes have it already.
+    pub(super) fn pod_image(&self) -> Result<String> {
+        let listed =
+            self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}"])?;
+        let image = listed.split_whitespace().find(|name| name.contains("/agnhost:"));
+        image.map(str::to_owned).context("the nodes have no agnhost image: bring the cluster up anew")
+    }
+}

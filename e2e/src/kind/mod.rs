@@ -1,0 +1,350 @@
+//! A cluster that kind made: real pods by the API, real kubelets, kube-proxy and flannel, and Bridgewarden by its chart.
+//!
+//! The nodes are containers of an engine on this machine, so the prober enters the pods' own network namespaces: what is
+//! measured are packets of the pods, without a process to start for each.
+
+mod agents;
+mod client;
+mod node;
+mod outside;
+
+use crate::cluster::{Cluster, NodeName, Pod};
+use crate::key::Key;
+use crate::object;
+use crate::verb::{Target, Verb};
+use crate::world::{Whereabouts, World};
+use anyhow::{Context, Result, bail, ensure};
+use bridgewarden::playground::OUTSIDE;
+use client::Client;
+use node::Node;
+use outside::Outside;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::reach::Name;
+
+/// How long pods may take to run, and agents to be replaced.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two questions to the API server.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a pod that is asked to end goes on, in seconds. A scenario that waits for its end does not wait so long.
+const LINGERS: u32 = 120;
+
+/// A world on a cluster.
+#[derive(Debug)]
+pub struct OnKind {
+    client: Client,
+    nodes: BTreeMap<NodeName, Node>,
+    outside: Outside,
+    image: String,
+    cluster: Cluster,
+    pods: BTreeMap<Key, Whereabouts>,
+}
+
+impl OnKind {
+    /// The cluster that a file of KEY=VALUE lines tells how to reach, as `e2e/cluster/up` writes it.
+    ///
+    /// # Errors
+    /// When it can't be reached, or its nodes don't run on this machine.
+    pub fn new(environment: &Path) -> Result<OnKind> {
+        let client = Client::new(environment)?;
+        let nodes = [(NodeName::NodeA, "WORKER"), (NodeName::NodeB, "CONTROL_PLANE")];
+        let nodes = nodes.into_iter().map(|(name, key)| Ok((name, Node::find(&client, key)?)));
+        let nodes = nodes.collect::<Result<BTreeMap<_, _>>>()?;
+        let outside = Outside::attach(nodes.values())?;
+        let image = client.pod_image()?;
+        Ok(OnKind { client, nodes, outside, image, cluster: Cluster::default(), pods: BTreeMap::new() })
+    }
+
+    fn node(&self, name: NodeName) -> Result<&Node> {
+        self.nodes.get(&name).with_context(|| format!("there is no {}", name.as_str()))
+    }
+
+    fn create(&mut self, pods: &BTreeMap<Key, Pod>) -> Result<()> {
+        let objects = pods.iter().map(|(key, pod)| self.object(key, pod)).collect::<Result<Vec<_>>>()?;
+        self.apply(objects)?;
+        let start = Instant::now();
+        let mut waiting: Vec<(&Key, &Pod)> = pods.iter().collect();
+        while !waiting.is_empty() {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "pods do not run: {:?}",
+                waiting.iter().map(|(key, _)| key).collect::<Vec<_>>()
+            );
+            let listed = self.client.get(&["pods", "-A"])?;
+            for (key, pod) in std::mem::take(&mut waiting) {
+                match running(&listed, key) {
+                    Some(object) => {
+                        let place = self.whereabouts(key, pod, object)?;
+                        self.pods.insert(key.clone(), place);
+                    }
+                    None => waiting.push((key, pod)),
+                }
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn object(&self, key: &Key, pod: &Pod) -> Result<Value> {
+        let mut object = object::pod(key, pod, &self.node(pod.node)?.name);
+        let spec = &mut object["spec"];
+        spec["terminationGracePeriodSeconds"] = json!(LINGERS);
+        spec["automountServiceAccountToken"] = json!(false);
+        spec["enableServiceLinks"] = json!(false);
+        spec["restartPolicy"] = json!("Never");
+        spec["tolerations"] = json!([{"operator": "Exists"}]);
+        // The first process of a container doesn't hear a SIGTERM that it doesn't handle: it ends when it is written to.
+        spec["containers"][0]["command"] = json!(["sh", "-c", "mkfifo /tmp/end && exec cat /tmp/end"]);
+        spec["containers"][0]["image"] = json!(self.image);
+        spec["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
+        Ok(object)
+    }
+
+    fn whereabouts(&self, key: &Key, pod: &Pod, object: &Value) -> Result<Whereabouts> {
+        let node = self.node(pod.node)?;
+        let ips = object["status"]["podIPs"].as_array().into_iter().flatten();
+        let addresses = ips.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect();
+        let namespace = if pod.host_network {
+            node.namespace.clone()
+        } else {
+            let uid = object["metadata"]["uid"].as_str().with_context(|| format!("pod {key} has no uid"))?;
+            node.pod_namespace(key, uid)?
+        };
+        Ok(Whereabouts { namespace: Some(namespace), addresses })
+    }
+
+    /// Applies objects. A new namespace has no service account for a moment, and takes no pods until then.
+    fn apply(&self, objects: Vec<Value>) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let start = Instant::now();
+        loop {
+            let applied = self.client.apply(&list);
+            match &applied {
+                Err(error)
+                    if start.elapsed() < PATIENCE && format!("{error:#}").contains("serviceaccount") =>
+                {
+                    std::thread::sleep(PAUSE);
+                }
+                _ => return applied,
+            }
+        }
+    }
+
+    fn delete(&self, kind: &str, keys: &[Key], options: &[&str]) -> Result<()> {
+        for namespace in self.cluster.namespaces.keys() {
+            let own = keys.iter().filter(|key| key.namespace == *namespace).map(|key| key.name.as_str());
+            let own: Vec<&str> = own.collect();
+            if !own.is_empty() {
+                let words = [&["-n", namespace, "delete", kind][..], &own, options].concat();
+                self.client.kubectl(&words)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn waits_for(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !holds()? {
+            ensure!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, pods: &[Key]) -> Result<()> {
+        for key in pods {
+            let Key { namespace, name } = key;
+            self.client.kubectl(&["-n", namespace, "exec", name, "--", "sh", "-c", "echo > /tmp/end"])?;
+        }
+        self.waits_for("pods have finished", || {
+            let listed = self.client.get(&["pods", "-A"])?;
+            Ok(pods
+                .iter()
+                .all(|key| find(&listed, key).is_some_and(|pod| pod["status"]["phase"] == "Succeeded")))
+        })
+    }
+
+    fn relabel(&self, after: &Cluster, target: &Target) -> Result<()> {
+        let object = match target {
+            Target::Pod(key) => {
+                let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
+                self.object(key, pod)?
+            }
+            Target::Namespace(name) => {
+                let labels =
+                    after.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
+                object::namespace(name, labels)
+            }
+        };
+        self.apply(vec![object])
+    }
+
+    /// Kubernetes 1.33 and later leave policies until the pods are gone; earlier ones may take them first, so they go here.
+    fn terminate_namespaces(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            self.client.kubectl(&["delete", "namespace", name, "--wait=false"])?;
+            self.client.kubectl(&["-n", name, "delete", "networkpolicies", "--all"])?;
+        }
+        self.waits_for("pods are asked to end", || {
+            let listed = self.client.get(&["pods", "-A"])?;
+            let own = |item: &&Value| names.iter().any(|name| item["metadata"]["namespace"] == json!(name));
+            let ending = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
+            Ok(items(&listed).filter(own).all(ending))
+        })
+    }
+
+    fn remove_namespaces(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            self.client.kubectl(&[
+                "-n",
+                name,
+                "delete",
+                "pods",
+                "--all",
+                "--grace-period=1",
+                "--wait=false",
+            ])?;
+        }
+        for name in names {
+            self.client.kubectl(&["wait", "--for=delete", &format!("namespace/{name}"), "--timeout=120s"])?;
+        }
+        Ok(())
+    }
+
+    /// Nobody of an earlier scenario that failed may be on their way out.
+    fn waits_for_namespaces(&self, cluster: &Cluster) -> Result<()> {
+        self.waits_for("namespaces of an earlier scenario are gone", || {
+            let listed = self.client.get(&["namespaces"])?;
+            let own = |item: &&Value| {
+                item["metadata"]["name"].as_str().is_some_and(|name| cluster.namespaces.contains_key(name))
+            };
+            Ok(!items(&listed).filter(own).any(|item| item["metadata"]["deletionTimestamp"].is_string()))
+        })
+    }
+}
+
+impl World for OnKind {
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
+    fn raise(&mut self, cluster: &Cluster) -> Result<()> {
+        self.waits_for_namespaces(cluster)?;
+        self.cluster = cluster.clone();
+        let namespaces = cluster.namespaces.iter().map(|(name, labels)| object::namespace(name, labels));
+        let services = cluster.services.iter().map(|(key, service)| object::service(key, service));
+        self.apply(namespaces.chain(services).collect())?;
+        self.create(&cluster.pods)
+    }
+
+    fn enforce(&mut self) -> Result<()> {
+        agents::are_ready(&self.client)
+    }
+
+    fn act(&mut self, verb: &Verb) -> Result<()> {
+        let mut after = self.cluster.clone();
+        after.follow(verb)?;
+        match verb {
+            Verb::Apply(policies) => {
+                self.apply(policies.iter().map(|(key, spec)| object::policy(key, spec)).collect())?;
+            }
+            Verb::Delete(policies) => self.delete("networkpolicies", policies, &[])?,
+            Verb::Create(pods) => self.create(pods)?,
+            Verb::Terminate(pods) => self.delete("pods", pods, &["--wait=false"])?,
+            Verb::Remove(pods) => self.delete("pods", pods, &["--grace-period=1"])?,
+            Verb::Finish(pods) => self.finish(pods)?,
+            Verb::Relabel(targets) => targets.keys().try_for_each(|target| self.relabel(&after, target))?,
+            Verb::TerminateNamespaces(names) => self.terminate_namespaces(names)?,
+            Verb::RemoveNamespaces(names) => self.remove_namespaces(names)?,
+            Verb::Agents(act) => agents::act(&self.client, self.nodes.values(), *act)?,
+        }
+        self.pods.retain(|key, _| !verb.ends(key));
+        self.cluster = after;
+        Ok(())
+    }
+
+    fn find(&self, who: &Name) -> Result<Whereabouts> {
+        match who {
+            Name::Pod { namespace, name } => {
+                let place = self.pods.get(&Key::new(namespace, name));
+                place.cloned().with_context(|| format!("{who} does not run"))
+            }
+            Name::Service { namespace, name } => {
+                let service = self.client.get(&["-n", namespace, "services", name])?;
+                let address = service["spec"]["clusterIP"].as_str().and_then(|ip| ip.parse().ok());
+                let address = address.with_context(|| format!("{who} has no address"))?;
+                Ok(Whereabouts { namespace: None, addresses: vec![address] })
+            }
+            Name::Node(node) => {
+                let node = NodeName::BOTH.into_iter().find(|own| own.as_str() == *node);
+                let node = self.node(node.with_context(|| format!("there is no {who}"))?)?;
+                Ok(Whereabouts { namespace: Some(node.namespace.clone()), addresses: vec![node.address] })
+            }
+            Name::Outside => self.outside.whereabouts(OUTSIDE[0]),
+            Name::Stranger(address) if outside::ADDRESSES.contains(address) => {
+                self.outside.whereabouts(*address)
+            }
+            Name::Stranger(address) => {
+                bail!("nobody here has {address}: use one of {:?}", outside::ADDRESSES)
+            }
+        }
+    }
+
+    fn resolver(&self) -> Result<Option<IpAddr>> {
+        let dns = Name::Service { namespace: "kube-system".to_owned(), name: "kube-dns".to_owned() };
+        Ok(self.find(&dns)?.addresses.into_iter().next())
+    }
+
+    /// Its policies go; the agents stay for the next scenario. There is one in which they go.
+    fn relent(&mut self) -> Result<()> {
+        for namespace in self.cluster.namespaces.keys() {
+            self.client.kubectl(&["-n", namespace, "delete", "networkpolicies", "--all"])?;
+        }
+        Ok(())
+    }
+
+    fn dump(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory)?;
+        for (name, node) in &self.nodes {
+            node.dump(&self.client, &directory.join(name.as_str()))?;
+        }
+        agents::dump(&self.client, directory)?;
+        let all = "pods,services,networkpolicies,namespaces";
+        let objects = self.client.kubectl(&["get", all, "-A", "-o", "yaml"])?;
+        Ok(fs::write(directory.join("objects.yaml"), objects)?)
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.pods.clear();
+        for namespace in self.cluster.namespaces.keys() {
+            let kinds = "networkpolicies,services,pods";
+            let now = ["--all", "--force", "--grace-period=0", "--wait=false"];
+            self.client.kubectl(&[&["-n", namespace, "delete", kinds][..], &now].concat())?;
+        }
+        Ok(())
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list["items"].as_array().into_iter().flatten()
+}
+
+fn find<'a>(list: &'a Value, key: &Key) -> Option<&'a Value> {
+    let is_it = |item: &&Value| {
+        item["metadata"]["namespace"] == json!(key.namespace) && item["metadata"]["name"] == json!(key.name)
+    };
+    items(list).find(is_it)
+}
+
+/// The pod, if it runs and is not on its way out.
+fn running<'a>(list: &'a Value, key: &Key) -> Option<&'a Value> {
+    find(list, key).filter(|pod| {
+        pod["status"]["phase"] == "Running"
+            && pod["status"]["podIPs"].is_array()
+            && !pod["metadata"]["deletionTimestamp"].is_string()
+    })
+}

@@ -1,0 +1,92 @@
+//! A node: a container of an engine on this machine, whose files and networks root can reach through /proc.
+
+use super::client::Client;
+use crate::key::Key;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use serde_json::Value;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Its name, which is its container's too.
+    pub(super) name: String,
+    /// Its network.
+    pub(super) namespace: Namespace,
+    /// Its address.
+    pub(super) address: IpAddr,
+    /// Its pods' addresses.
+    pub(super) pod_cidr: String,
+    root: PathBuf,
+}
+
+impl Node {
+    /// The node whose container a setting names.
+    pub(super) fn find(client: &Client, setting: &str) -> Result<Node> {
+        let name = client.setting(setting)?.to_owned();
+        let pid = client.docker(&["inspect", "-f", "{{.State.Pid}}", &name])?;
+        let process = client.engine_root().join("proc").join(pid.trim());
+        let root = process.join("root");
+        let hostname = fs::read_to_string(root.join("etc/hostname")).unwrap_or_default();
+        ensure!(
+            hostname.trim() == name,
+            "the processes of node {name} are not on this machine, so its pods' networks cannot be entered: use an engine \
+             that runs here, without a machine of its own"
+        );
+        let namespace = Namespace::open(&name, &process.join("ns/net"))?;
+        let object = client.get(&["node", &name])?;
+        let addresses = object["status"]["addresses"].as_array().into_iter().flatten();
+        let mut own = addresses.filter(|address| address["type"] == "InternalIP");
+        let address = own.next().and_then(|address| address["address"].as_str()?.parse().ok());
+        let pod_cidr = object["spec"]["podCIDR"].as_str().map(str::to_owned);
+        Ok(Node {
+            namespace,
+            address: address.with_context(|| format!("node {name} has no address"))?,
+            pod_cidr: pod_cidr.with_context(|| format!("node {name} has no pod CIDR"))?,
+            name,
+            root,
+        })
+    }
+
+    /// The network of a pod, as the CNI plugins noted it.
+    pub(super) fn pod_namespace(&self, key: &Key, uid: &str) -> Result<Namespace> {
+        let results = self.root.join("var/lib/cni/results");
+        let listed = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
+        let texts = listed.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+        let result = texts.filter_map(|text| serde_json::from_str::<Value>(&text).ok()).find(|result| {
+            let arguments = result["cniArgs"].as_array().into_iter().flatten();
+            let is_it = |argument: &Value| argument[0] == "K8S_POD_UID" && argument[1] == uid;
+            result["ifName"] == "eth0" && arguments.into_iter().any(is_it)
+        });
+        let result = result.with_context(|| format!("no CNI plugin has noted pod {key} on {}", self.name))?;
+        let links = result["result"]["interfaces"].as_array().into_iter().flatten();
+        let sandbox = links.filter_map(|link| link["sandbox"].as_str()).find(|sandbox| !sandbox.is_empty());
+        let sandbox = sandbox.with_context(|| format!("the CNI result of pod {key} names no namespace"))?;
+        // /var/run is a link to /run, which would be this machine's.
+        let below = sandbox.trim_start_matches("/var").trim_start_matches('/');
+        Ok(Namespace::open(&key.to_string(), &self.root.join(below))?)
+    }
+
+    /// Runs a program in the node.
+    pub(super) fn run(&self, client: &Client, words: &[&str]) -> Result<String> {
+        client.docker(&[&["exec", &self.name][..], words].concat())
+    }
+
+    /// Writes its rules and sets to files that begin so.
+    pub(super) fn dump(&self, client: &Client, path: &Path) -> Result<()> {
+        for words in [
+            &["iptables-nft-save"][..],
+            &["ip6tables-nft-save"],
+            &["iptables-legacy-save"],
+            &["ip6tables-legacy-save"],
+            &["ipset", "list"],
+        ] {
+            let said = self.run(client, words).unwrap_or_else(|error| format!("{error:#}\n"));
+            fs::write(path.with_extension(words.join("-")), said)?;
+        }
+        Ok(())
+    }
+}

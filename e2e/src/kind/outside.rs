@@ -1,0 +1,80 @@
+//! Somebody outside the cluster: a network namespace with a wire to each node, and the addresses that the outside has in
+//! every world.
+
+use super::node::Node;
+use crate::world::Whereabouts;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::{Namespace, OUTSIDE};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Its addresses: the cluster has only IPv4.
+pub(super) const ADDRESSES: [IpAddr; 2] = [OUTSIDE[0], OUTSIDE[1]];
+/// What a node calls its end of the wire.
+const WIRE: &str = "outside0";
+
+/// The namespace, and the process that keeps it.
+#[derive(Debug)]
+pub(super) struct Outside {
+    namespace: Namespace,
+    keeper: Child,
+}
+
+impl Outside {
+    /// Makes it. It goes with this process, however that ends, and the wires go with it.
+    pub(super) fn attach<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Result<Outside> {
+        // cat ends when nobody can write to it any more.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let keeper = command.spawn().context("cannot start unshare (util-linux)")?;
+        let pid = keeper.id().to_string();
+        let process = Path::new("/proc").join(&pid);
+        while std::fs::read_to_string(process.join("comm")).context("unshare ended")?.trim() != "cat" {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let outside = Outside { namespace: Namespace::open("outside", &process.join("ns/net"))?, keeper };
+        ip(&outside.namespace, "link set lo up")?;
+        for address in ADDRESSES {
+            ip(&outside.namespace, &format!("address add {address}/32 dev lo"))?;
+        }
+        for (number, node) in (1..).zip(nodes) {
+            let [here, there] = [1, 2].map(|host| format!("172.31.{number}.{host}"));
+            let wire = format!("node{number}");
+            // Left by a run that was killed a moment ago.
+            let _ = ip(&node.namespace, &format!("link delete {WIRE}"));
+            ip(&node.namespace, &format!("link add {WIRE} type veth peer name {wire} netns {pid}"))?;
+            ip(&node.namespace, &format!("address add {there}/24 dev {WIRE}"))?;
+            ip(&node.namespace, &format!("link set {WIRE} up"))?;
+            ip(&outside.namespace, &format!("address add {here}/24 dev {wire}"))?;
+            ip(&outside.namespace, &format!("link set {wire} up"))?;
+            let cidr = &node.pod_cidr;
+            ip(&outside.namespace, &format!("route add {cidr} via {there} src {}", OUTSIDE[0]))?;
+            for address in ADDRESSES {
+                ip(&node.namespace, &format!("route replace {address}/32 via {here}"))?;
+            }
+        }
+        Ok(outside)
+    }
+
+    /// Where it is, by one of its addresses.
+    pub(super) fn whereabouts(&self, address: IpAddr) -> Result<Whereabouts> {
+        Ok(Whereabouts { namespace: Some(self.namespace.clone()), addresses: vec![address] })
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+fn ip(namespace: &Namespace, words: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(words.split(' ')).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = namespace.spawn(&mut command)?.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {words} in {}: {}", namespace.name(), said.trim());
+    Ok(())
+}

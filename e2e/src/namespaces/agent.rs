@@ -1,0 +1,96 @@
+//! The program on a node.
+
+use crate::cluster::NodeName;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where it serves its pages.
+const ADDRESS: &str = "127.0.0.1:20245";
+
+/// A program that runs.
+#[derive(Debug)]
+pub(super) struct Agent {
+    child: Child,
+    namespace: Namespace,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts it. It adds to its log.
+    pub(super) fn start(
+        namespace: &Namespace,
+        program: &Path,
+        node: NodeName,
+        backend: &str,
+        manifests: &Path,
+        log: PathBuf,
+    ) -> Result<Agent> {
+        let file = File::options().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new(program);
+        command.arg("run").arg("--manifests").arg(manifests);
+        command.args(["--node-name", node.as_str(), "--backend", backend, "--http-addr", ADDRESS]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        Ok(Agent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })
+    }
+
+    /// Waits until it says that it enforces.
+    pub(super) fn is_ready(&self, deadline: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !self.page("/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")) {
+            let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            ensure!(start.elapsed() < deadline, "an agent is not ready after {deadline:?}:\n{}", log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends it, and waits for that. What is in force stays in force.
+    pub(super) fn end(mut self, by_force: bool) -> Result<()> {
+        let signal = if by_force { Signal::SIGKILL } else { Signal::SIGTERM };
+        let pid = i32::try_from(self.child.id()).context("a process id fits")?;
+        kill(Pid::from_raw(pid), signal).context("cannot end an agent")?;
+        let status = self.child.wait().context("cannot wait for an agent")?;
+        ensure!(by_force || status.success(), "an agent ended badly ({status})");
+        Ok(())
+    }
+
+    fn page(&self, path: &str) -> Result<String> {
+        let fetch = || {
+            let mut stream = TcpStream::connect(ADDRESS)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            io::Result::Ok(page)
+        };
+        Ok(self.namespace.enter(fetch)??)
+    }
+}
+
+impl Drop for Agent {
+    /// So that none outlives a scenario that failed.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program in a namespace and returns what it printed.
+pub(super) fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
+    let (program, arguments) = words.split_first().context("there is no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(&mut command)?.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?} in {}: {said}", namespace.name());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,75 @@
+//! A directory of manifests, one file an object, each replaced in one instant.
+
+use crate::key::Key;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct Manifests {
+    directory: PathBuf,
+}
+
+impl Manifests {
+    /// Makes the directory.
+    pub(super) fn new(directory: PathBuf) -> Result<Manifests> {
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Manifests { directory })
+    }
+
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn tell_namespace(&self, name: &str, object: &Value) -> Result<()> {
+        self.write(&format!("{name}.namespace.json"), object)
+    }
+
+    pub(super) fn tell_pod(&self, key: &Key, object: &Value) -> Result<()> {
+        self.write(&file(key, "pod"), object)
+    }
+
+    pub(super) fn tell_policy(&self, key: &Key, object: &Value) -> Result<()> {
+        self.write(&file(key, "policy"), object)
+    }
+
+    pub(super) fn forget_namespace(&self, name: &str) -> Result<()> {
+        self.remove(&format!("{name}.namespace.json"))
+    }
+
+    pub(super) fn forget_pod(&self, key: &Key) -> Result<()> {
+        self.remove(&file(key, "pod"))
+    }
+
+    pub(super) fn forget_policy(&self, key: &Key) -> Result<()> {
+        self.remove(&file(key, "policy"))
+    }
+
+    /// Forgets all policies of a namespace.
+    pub(super) fn forget_policies(&self, namespace: &str) -> Result<()> {
+        let listed = fs::read_dir(&self.directory).context("cannot list the manifests")?;
+        let names =
+            listed.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let own =
+            names.filter(|name| name.starts_with(&format!("{namespace}.")) && name.ends_with(".policy.json"));
+        own.collect::<Vec<_>>().iter().try_for_each(|name| self.remove(name))
+    }
+
+    fn write(&self, name: &str, object: &Value) -> Result<()> {
+        let draft = self.directory.join(format!(".{name}.draft"));
+        fs::write(&draft, object.to_string())
+            .and_then(|()| fs::rename(&draft, self.directory.join(name)))
+            .with_context(|| format!("cannot write {name}"))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        fs::remove_file(self.directory.join(name)).with_context(|| format!("cannot remove {name}"))
+    }
+}
+
+fn file(key: &Key, kind: &str) -> String {
+    format!("{}.{}.{kind}.json", key.namespace, key.name)
+}

@@ -1,0 +1,332 @@
+//! A small network in network namespaces, with the real program on both nodes and manifests in a directory.
+//!
+//! This world plays the API server, the kubelets and the CNI plugins itself: it gives pods their addresses and writes
+//! objects as those would, in the order in which they would.
+
+mod agent;
+mod manifests;
+
+use crate::cluster::{Cluster, NodeName, Pod};
+use crate::key::Key;
+use crate::object;
+use crate::verb::{AgentAct, Target, Verb};
+use crate::world::{Whereabouts, World};
+use agent::Agent;
+use anyhow::{Context, Result, bail};
+use bridgewarden::model::PodKey;
+use bridgewarden::net::Family;
+use bridgewarden::playground::{Endpoint, Layout, Namespace, OUTSIDE, Place, Playground};
+use manifests::Manifests;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use support::field::hosts;
+use support::reach::Name;
+use support::topology::{NODES, Node};
+
+/// The last numbers of pods' addresses.
+const HOSTS: std::ops::Range<u8> = 10..100;
+
+/// What a world in namespaces is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Begins the names of its namespaces: 1 to 12 lower-case letters and digits.
+    pub id: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Which iptables it uses.
+    pub backend: &'static str,
+    /// A directory of its own, for manifests and logs.
+    pub directory: PathBuf,
+}
+
+/// A world in namespaces.
+#[derive(Debug)]
+pub struct InNamespaces {
+    settings: Settings,
+    manifests: Manifests,
+    cluster: Cluster,
+    addresses: BTreeMap<Key, Vec<IpAddr>>,
+    agents: BTreeMap<NodeName, Agent>,
+    network: Option<Playground>,
+}
+
+impl InNamespaces {
+    /// A world that is still empty.
+    ///
+    /// # Errors
+    /// When its directory can't be made.
+    pub fn new(settings: Settings) -> Result<InNamespaces> {
+        let _ = fs::remove_dir_all(&settings.directory);
+        let manifests = Manifests::new(settings.directory.join("manifests"))?;
+        Ok(InNamespaces {
+            settings,
+            manifests,
+            cluster: Cluster::default(),
+            addresses: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            network: None,
+        })
+    }
+
+    fn network(&self) -> Result<&Playground> {
+        self.network.as_ref().context("there is no network yet")
+    }
+
+    fn node(&self, node: NodeName) -> Result<&Namespace> {
+        self.network()?
+            .node_namespace(node.as_str())
+            .with_context(|| format!("there is no {}", node.as_str()))
+    }
+
+    /// As kubelet does it: the pod has its network before the API tells its address.
+    fn create(&mut self, pods: &BTreeMap<Key, Pod>) -> Result<()> {
+        let mut places = Vec::new();
+        for (key, pod) in pods {
+            let addresses = self.lease(pod)?;
+            self.addresses.insert(key.clone(), addresses.clone());
+            places.push(Place {
+                pod: PodKey::new(&key.namespace, &key.name),
+                node: pod.node.as_str().to_owned(),
+                addresses,
+                listens: Vec::new(),
+                host_network: pod.host_network,
+            });
+        }
+        self.network.as_mut().context("there is no network yet")?.add_pods(&places)?;
+        pods.iter().try_for_each(|(key, pod)| self.tell_pod(key, pod, "Running", false))
+    }
+
+    /// Ends a pod's network: its address is free.
+    fn unplug(&mut self, key: &Key) -> Result<()> {
+        self.addresses.remove(key);
+        let pod = PodKey::new(&key.namespace, &key.name);
+        Ok(self.network.as_mut().context("there is no network yet")?.remove_pod(&pod)?)
+    }
+
+    /// As a CNI plugin could do it: the lowest addresses that are free.
+    fn lease(&self, pod: &Pod) -> Result<Vec<IpAddr>> {
+        let node = topology(pod.node);
+        if pod.host_network {
+            return Ok(Family::BOTH.map(|family| node.address(family)).into());
+        }
+        let taken: BTreeSet<IpAddr> = self.addresses.values().flatten().copied().collect();
+        let mut hosts = HOSTS.map(|host| Family::BOTH.map(|family| node.pod_address(family, host)));
+        let free = hosts.find(|addresses| addresses.iter().all(|address| !taken.contains(address)));
+        free.map(Vec::from).with_context(|| format!("{} has no address left", node.name))
+    }
+
+    fn tell_pod(&self, key: &Key, pod: &Pod, phase: &str, terminating: bool) -> Result<()> {
+        let mut object = object::pod(key, pod, pod.node.as_str());
+        if terminating {
+            object["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
+        }
+        let addresses = self.addresses.get(key).cloned().unwrap_or_default();
+        let ips: Vec<_> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
+        object["status"] = json!({"phase": phase, "podIPs": ips});
+        self.manifests.tell_pod(key, &object)
+    }
+
+    fn tell_namespace(&self, name: &str, phase: &str) -> Result<()> {
+        let labels =
+            self.cluster.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
+        let mut object = object::namespace(name, labels);
+        object["status"] = json!({"phase": phase});
+        self.manifests.tell_namespace(name, &object)
+    }
+
+    fn relabel(&self, after: &Cluster, target: &Target) -> Result<()> {
+        match target {
+            Target::Pod(key) => {
+                let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
+                self.tell_pod(key, pod, "Running", false)
+            }
+            Target::Namespace(name) => self.tell_namespace(name, "Active"),
+        }
+    }
+
+    /// As the API does it: the namespace is marked, its policies go, and its pods are asked to end.
+    fn terminate_namespace(&self, name: &str) -> Result<()> {
+        self.tell_namespace(name, "Terminating")?;
+        self.manifests.forget_policies(name)?;
+        let pods = self.cluster.pods.iter().filter(|(key, _)| key.namespace == *name);
+        pods.into_iter().try_for_each(|(key, pod)| self.tell_pod(key, pod, "Running", true))
+    }
+
+    fn remove_pods(&mut self, pods: impl IntoIterator<Item = Key>) -> Result<()> {
+        for key in pods {
+            self.unplug(&key)?;
+            self.manifests.forget_pod(&key)?;
+        }
+        Ok(())
+    }
+
+    fn agents(&mut self, act: AgentAct) -> Result<()> {
+        match act {
+            AgentAct::Restart => NodeName::BOTH.into_iter().try_for_each(|node| {
+                self.end(node, false)?;
+                self.start(node)
+            }),
+            AgentAct::Kill => {
+                NodeName::BOTH.into_iter().try_for_each(|node| self.end(node, true))?;
+                self.enforce()
+            }
+            AgentAct::Stop => NodeName::BOTH.into_iter().try_for_each(|node| self.end(node, false)),
+            AgentAct::Start => self.enforce(),
+            AgentAct::Cleanup => self.relent(),
+        }
+    }
+
+    fn start(&mut self, node: NodeName) -> Result<()> {
+        let log = self.settings.directory.join(format!("{}.log", node.as_str()));
+        let Settings { program, backend, .. } = &self.settings;
+        let agent = Agent::start(self.node(node)?, program, node, backend, self.manifests.directory(), log)?;
+        agent.is_ready(self.deadline())?;
+        self.agents.insert(node, agent);
+        Ok(())
+    }
+
+    fn end(&mut self, node: NodeName, kill: bool) -> Result<()> {
+        self.agents.remove(&node).map_or(Ok(()), |agent| agent.end(kill))
+    }
+}
+
+impl World for InNamespaces {
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn raise(&mut self, cluster: &Cluster) -> Result<()> {
+        Playground::sweep(&self.settings.id)?;
+        let nodes = NODES.map(|node| node.name.to_owned()).into();
+        let mut layout = Layout::new(nodes, NODES.map(hosts).into());
+        layout.outside_listens.clear();
+        self.network = Some(Playground::build(&self.settings.id, &layout)?);
+        self.cluster = cluster.clone();
+        cluster.namespaces.keys().try_for_each(|name| self.tell_namespace(name, "Active"))?;
+        self.create(&cluster.pods)
+    }
+
+    fn enforce(&mut self) -> Result<()> {
+        let missing = NodeName::BOTH.into_iter().filter(|node| !self.agents.contains_key(node));
+        let missing: Vec<NodeName> = missing.collect();
+        missing.into_iter().try_for_each(|node| self.start(node))
+    }
+
+    fn act(&mut self, verb: &Verb) -> Result<()> {
+        let mut after = self.cluster.clone();
+        after.follow(verb)?;
+        match verb {
+            Verb::Apply(policies) => policies
+                .iter()
+                .try_for_each(|(key, spec)| self.manifests.tell_policy(key, &object::policy(key, spec)))?,
+            Verb::Delete(policies) => {
+                policies.iter().try_for_each(|key| self.manifests.forget_policy(key))?
+            }
+            Verb::Create(pods) => self.create(pods)?,
+            Verb::Terminate(pods) => pods.iter().try_for_each(|key| {
+                let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
+                self.tell_pod(key, pod, "Running", true)
+            })?,
+            Verb::Remove(pods) => self.remove_pods(pods.iter().cloned())?,
+            Verb::Finish(pods) => {
+                for key in pods {
+                    let pod = self.cluster.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
+                    self.tell_pod(key, pod, "Succeeded", false)?;
+                    self.unplug(key)?;
+                }
+            }
+            Verb::Relabel(targets) => {
+                self.cluster = after.clone();
+                targets.keys().try_for_each(|target| self.relabel(&after, target))?;
+            }
+            Verb::TerminateNamespaces(names) => {
+                names.iter().try_for_each(|name| self.terminate_namespace(name))?
+            }
+            Verb::RemoveNamespaces(names) => {
+                let pods = self.cluster.pods.keys().filter(|key| names.contains(&key.namespace));
+                self.remove_pods(pods.cloned().collect::<Vec<_>>())?;
+                names.iter().try_for_each(|name| self.manifests.forget_namespace(name))?;
+            }
+            Verb::Agents(act) => self.agents(*act)?,
+        }
+        self.cluster = after;
+        Ok(())
+    }
+
+    fn find(&self, who: &Name) -> Result<Whereabouts> {
+        let network = self.network()?;
+        let (endpoint, addresses) = match who {
+            Name::Pod { namespace, name } => {
+                let addresses = self.addresses.get(&Key::new(namespace, name));
+                (
+                    Endpoint::pod(namespace, name),
+                    addresses.with_context(|| format!("{who} does not run"))?.clone(),
+                )
+            }
+            Name::Node(node) => {
+                let addresses = Node::named(node).map(|node| Family::BOTH.map(|family| node.address(family)));
+                (Endpoint::node(node), addresses.with_context(|| format!("there is no {node}"))?.into())
+            }
+            Name::Outside => (Endpoint::Outside, vec![OUTSIDE[0], OUTSIDE[2]]),
+            Name::Stranger(address) if OUTSIDE.contains(address) => (Endpoint::Outside, vec![*address]),
+            Name::Stranger(address) => bail!("nobody here has {address}: use one of {OUTSIDE:?}"),
+            Name::Service { .. } => bail!("{who}: there are no Services here, as there is no kube-proxy"),
+        };
+        Ok(Whereabouts { namespace: network.namespace(&endpoint).cloned(), addresses })
+    }
+
+    fn resolver(&self) -> Result<Option<IpAddr>> {
+        Ok(None)
+    }
+
+    fn relent(&mut self) -> Result<()> {
+        for node in NodeName::BOTH {
+            self.end(node, false)?;
+            let program = self.settings.program.to_string_lossy();
+            agent::output(self.node(node)?, &[&program, "cleanup"])?;
+        }
+        Ok(())
+    }
+
+    fn dump(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory)?;
+        for node in NodeName::BOTH {
+            let namespace = self.node(node)?;
+            let name = node.as_str();
+            let log = self.settings.directory.join(format!("{name}.log"));
+            if log.exists() {
+                fs::copy(log, directory.join(format!("{name}.log")))?;
+            }
+            for words in [
+                &["iptables-nft-save"][..],
+                &["ip6tables-nft-save"],
+                &["iptables-legacy-save"],
+                &["ip6tables-legacy-save"],
+                &["ipset", "list"],
+            ] {
+                let said = agent::output(namespace, words).unwrap_or_else(|error| format!("{error:#}\n"));
+                fs::write(directory.join(format!("{name}.{}", words.join("-"))), said)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        for node in NodeName::BOTH {
+            self.end(node, true)?;
+        }
+        self.addresses.clear();
+        self.network.take().map_or(Ok(()), |network| network.remove().map_err(Into::into))
+    }
+}
+
+fn topology(node: NodeName) -> Node {
+    match node {
+        NodeName::NodeA => NODES[0],
+        NodeName::NodeB => NODES[1],
+    }
+}

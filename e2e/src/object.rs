@@ -1,0 +1,59 @@
+//! Kubernetes objects, as JSON: what both worlds say of a namespace, a pod and a policy.
+
+use crate::cluster::{DeclaredPort, Labels, Pod, Service};
+use crate::key::Key;
+use serde_json::{Value, json};
+
+/// A v1 Namespace, with the label that the API gives each.
+pub(crate) fn namespace(name: &str, labels: &Labels) -> Value {
+    let mut labels = labels.clone();
+    labels.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+/// A v1 Pod of one container, on a node.
+pub(crate) fn pod(key: &Key, pod: &Pod, node: &str) -> Value {
+    let port = |port: &DeclaredPort| {
+        let mut object = json!({"containerPort": port.number, "protocol": port.protocol.to_string()});
+        if let Some(name) = &port.name {
+            object["name"] = json!(name);
+        }
+        object
+    };
+    let ports: Vec<Value> = pod.ports.iter().map(port).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": key.namespace, "name": key.name, "labels": pod.labels},
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": pod.host_network,
+            "containers": [{"name": "main", "ports": ports}],
+        },
+    })
+}
+
+/// A NetworkPolicy.
+pub(crate) fn policy(key: &Key, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"namespace": key.namespace, "name": key.name},
+        "spec": spec,
+    })
+}
+
+/// A v1 Service, whose ports are its pods'.
+pub(crate) fn service(key: &Key, service: &Service) -> Value {
+    let port = |port: &DeclaredPort| {
+        let name = format!("p{}-{}", port.number, port.protocol.to_string().to_lowercase());
+        json!({"name": name, "port": port.number, "protocol": port.protocol.to_string()})
+    };
+    let ports: Vec<Value> = service.ports.iter().map(port).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": key.namespace, "name": key.name},
+        "spec": {"selector": service.selector, "ports": ports},
+    })
+}

@@ -1,0 +1,98 @@
+//! What a step does to the cluster.
+
+use crate::cluster::{Labels, Pod};
+use crate::key::Key;
+use anyhow::Error;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verb {
+    /// Makes policies, or changes them: the API's NetworkPolicySpec by name.
+    Apply(BTreeMap<Key, Value>),
+    /// Deletes policies.
+    Delete(Vec<Key>),
+    /// Makes pods, and waits until they run.
+    Create(BTreeMap<Key, Pod>),
+    /// Deletes pods, and waits until they are gone.
+    Remove(Vec<Key>),
+    /// Begins to delete pods, which go on running for as long as they may.
+    Terminate(Vec<Key>),
+    /// Lets pods' programs end well. The pods stay in the API, and their addresses are free.
+    Finish(Vec<Key>),
+    /// Gives pods or namespaces these labels, and takes the others.
+    Relabel(BTreeMap<Target, Labels>),
+    /// Begins to delete namespaces; their pods go on running for as long as they may.
+    TerminateNamespaces(Vec<String>),
+    /// Waits until namespaces that terminate are gone, without the patience their pods ask for.
+    RemoveNamespaces(Vec<String>),
+    /// Something happens to the agents of both nodes.
+    Agents(AgentAct),
+}
+
+/// What happens to agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentAct {
+    /// They end as asked, and new ones start.
+    Restart,
+    /// They are killed in the middle of whatever they do (SIGKILL), and new ones start.
+    Kill,
+    /// They end, and none start.
+    Stop,
+    /// They start again after a stop or a cleanup.
+    Start,
+    /// They end, and what they put into the kernel is taken out: `bridgewarden cleanup`, or the chart's `cleanup.enabled`.
+    Cleanup,
+}
+
+/// Whose labels change: `namespace/pod`, or a namespace's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Target {
+    /// A namespace.
+    Namespace(String),
+    /// A pod.
+    Pod(Key),
+}
+
+impl TryFrom<String> for Target {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Target, Error> {
+        Ok(if text.contains('/') { Target::Pod(text.parse()?) } else { Target::Namespace(text) })
+    }
+}
+
+impl Verb {
+    /// Whether a pod's network goes with the change.
+    pub fn ends(&self, pod: &Key) -> bool {
+        match self {
+            Verb::Remove(pods) | Verb::Finish(pods) => pods.contains(pod),
+            Verb::RemoveNamespaces(names) => names.contains(&pod.namespace),
+            Verb::Apply(_)
+            | Verb::Delete(_)
+            | Verb::Create(_)
+            | Verb::Terminate(_)
+            | Verb::Relabel(_)
+            | Verb::TerminateNamespaces(_)
+            | Verb::Agents(_) => false,
+        }
+    }
+
+    /// Whether everybody it does not name is reached as before.
+    pub fn leaves_others_alone(&self) -> bool {
+        match self {
+            Verb::Create(_)
+            | Verb::Remove(_)
+            | Verb::Terminate(_)
+            | Verb::Finish(_)
+            | Verb::TerminateNamespaces(_)
+            | Verb::RemoveNamespaces(_)
+            | Verb::Agents(_) => true,
+            Verb::Apply(_) | Verb::Delete(_) | Verb::Relabel(_) => false,
+        }
+    }
+}

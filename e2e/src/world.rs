@@ -1,0 +1,73 @@
+//! What the two worlds have in common: a cluster is made in them, changed, asked about, and taken down again.
+
+use crate::cluster::Cluster;
+use crate::verb::Verb;
+use anyhow::Result;
+use bridgewarden::playground::Namespace;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+use support::reach::Name;
+
+/// Where somebody is: who sends from there has this network, and who is asked there these addresses.
+#[derive(Clone, Debug)]
+pub struct Whereabouts {
+    /// The network namespace; none for a Service, which is nowhere.
+    pub namespace: Option<Namespace>,
+    /// The addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A place where scenarios are played.
+pub trait World: Send {
+    /// How long a change may take to be enforced here before the scenario fails.
+    fn deadline(&self) -> Duration;
+
+    /// Makes a scenario's cluster, without any policy.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn raise(&mut self, cluster: &Cluster) -> Result<()>;
+
+    /// Makes sure that agents run on both nodes and are ready.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn enforce(&mut self) -> Result<()>;
+
+    /// Makes a change. It returns when the change is made, and not when it is enforced.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn act(&mut self, verb: &Verb) -> Result<()>;
+
+    /// Where somebody is.
+    ///
+    /// # Errors
+    /// When it can't be found out.
+    fn find(&self, who: &Name) -> Result<Whereabouts>;
+
+    /// The address of the cluster's DNS; none if there is none.
+    ///
+    /// # Errors
+    /// When it can't be found out.
+    fn resolver(&self) -> Result<Option<IpAddr>>;
+
+    /// Ends enforcement, so that everything should be open again.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn relent(&mut self) -> Result<()>;
+
+    /// Writes what helps to understand a failure into a directory: agents' logs, rules and sets of both nodes.
+    ///
+    /// # Errors
+    /// When it can't be had, or not be written.
+    fn dump(&self, directory: &Path) -> Result<()>;
+
+    /// Takes the scenario's cluster down again.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn clear(&mut self) -> Result<()>;
+}

@@ -1,0 +1,125 @@
+//! The scenarios of `e2e/scenarios`, in network namespaces, or, with BRIDGEWARDEN_E2E_WORLD=kind, on a cluster.
+
+use anyhow::{Context, Result, bail};
+use bridgewarden_e2e::kind::OnKind;
+use bridgewarden_e2e::namespaces::{InNamespaces, Settings};
+use bridgewarden_e2e::play::{Latency, play};
+use bridgewarden_e2e::scenario::{Scenario, WorldName, files};
+use bridgewarden_e2e::world::World;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, fs};
+use support::field::BACKENDS;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let trials = match world() {
+        Ok(_) if !nix::unistd::geteuid().is_root() => Ok(vec![failing(
+            "runs_as_root",
+            "network namespaces need root; run: sudo -E make test".to_owned(),
+        )]),
+        Ok(WorldName::Namespaces) => in_namespaces(),
+        Ok(WorldName::Kind) => {
+            // There is one cluster.
+            arguments.test_threads = Some(1);
+            on_kind()
+        }
+        Err(error) => Err(error),
+    };
+    let trials = trials.unwrap_or_else(|error| vec![failing("suite_can_begin", format!("{error:#}"))]);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn world() -> Result<WorldName> {
+    match env::var("BRIDGEWARDEN_E2E_WORLD").as_deref() {
+        Err(_) | Ok("namespaces") => Ok(WorldName::Namespaces),
+        Ok("kind") => Ok(WorldName::Kind),
+        Ok(other) => bail!("BRIDGEWARDEN_E2E_WORLD={other}: there are the worlds namespaces and kind"),
+    }
+}
+
+fn failing(name: &str, problem: String) -> Trial {
+    Trial::test(name, move || Err(Failed::from(problem)))
+}
+
+fn scenarios() -> Result<Vec<Scenario>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    files(&root)?.iter().map(|path| Scenario::load(path)).collect()
+}
+
+fn in_namespaces() -> Result<Vec<Trial>> {
+    let mut trials = Vec::new();
+    for (number, scenario) in scenarios()?.into_iter().enumerate() {
+        if let Some(reason) = scenario.reason_against(WorldName::Namespaces) {
+            trials.push(not_here(&scenario.name, reason));
+            continue;
+        }
+        for backend in BACKENDS {
+            let scenario = scenario.clone();
+            let name = format!("{}::namespaces::{backend}", scenario.name);
+            let id = format!("e{number}{}", &backend["iptables-".len()..][..1]);
+            trials.push(Trial::test(name, move || {
+                let directory = directory("namespaces").join(format!("{}.{backend}", scenario.name));
+                let program = PathBuf::from(env!("CARGO_BIN_EXE_bridgewarden-e2e-agent"));
+                let settings = Settings { id, program, backend, directory: directory.clone() };
+                let mut world = InNamespaces::new(settings).map_err(told)?;
+                put(&scenario, &mut world, &directory)
+            }));
+        }
+    }
+    Ok(trials)
+}
+
+fn on_kind() -> Result<Vec<Trial>> {
+    let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER");
+    let cluster =
+        cluster.context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
+    let world = Arc::new(Mutex::new(OnKind::new(Path::new(&cluster))?));
+    let mut trials = Vec::new();
+    for scenario in scenarios()? {
+        if let Some(reason) = scenario.reason_against(WorldName::Kind) {
+            trials.push(not_here(&scenario.name, reason));
+            continue;
+        }
+        let world = Arc::clone(&world);
+        trials.push(Trial::test(format!("{}::kind", scenario.name), move || {
+            let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+            let directory = directory("kind").join(&scenario.name);
+            let _ = fs::remove_dir_all(&directory);
+            fs::create_dir_all(&directory)?;
+            put(&scenario, &mut *world, &directory)
+        }));
+    }
+    Ok(trials)
+}
+
+/// Where a world's records go.
+fn directory(world: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(world)
+}
+
+/// Plays a scenario, and notes how long its changes took to be enforced.
+fn put(scenario: &Scenario, world: &mut dyn World, directory: &Path) -> Result<(), Failed> {
+    let latencies = play(scenario, world, &directory.join("failure")).map_err(told)?;
+    Ok(fs::write(directory.join("latency"), table(&latencies))?)
+}
+
+/// A scenario that this world can't play is listed as ignored, with the reason.
+fn not_here(name: &str, reason: &str) -> Trial {
+    Trial::test(format!("{name} (not here: {})", reason.trim()), || Ok(())).with_ignored_flag(true)
+}
+
+fn told(error: anyhow::Error) -> Failed {
+    Failed::from(format!("{error:#}"))
+}
+
+fn table(latencies: &[Latency]) -> String {
+    let mut table = String::new();
+    for Latency { when, after } in latencies {
+        writeln!(table, "{:>8.1} ms  {when}", after.as_secs_f64() * 1e3).expect("a String takes any text");
+    }
+    table
+}
