@@ -419,6 +419,7 @@ mod tests {
             ingress: Some(Vec::new()),
             egress: None,
             refusals: Vec::new(),
+            uid: None,
         }));
         told.pod(pod("web", "a", &[]));
         told.0.apply(Change::PolicyGone(policy.clone()));
