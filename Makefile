@@ -6,7 +6,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fmt bless bench doc clean
+.PHONY: help setup build image demo test chart e2e conformance lint fmt bless bench doc clean
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,18 @@ demo: build ## Shows policies holding between real pods on two nodes in network 
 test: setup ## Runs every test, those on the real kernel included, in namespaces of their own
 	$(SUDO) $(CARGO) test --workspace --locked
 
+chart: ## Tests the Helm chart and install.yaml; needs Go
+	@charts/test
+
+image: build ## Builds the container image bridgewarden/bridgewarden:dev with docker
+	docker build -t bridgewarden/bridgewarden:dev .
+
+e2e: setup ## Plays the scenarios on a real cluster that it makes and removes: kind, flannel and the chart; needs Go
+	@$(SUDO) e2e/run $(ARGS)
+
+conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each variant of iptables
+	@$(SUDO) e2e/conformance $(ARGS)
+
 lint: ## Checks form and lints; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -32,6 +44,7 @@ fmt: ## Puts all code into form
 
 bless: ## Rewrites golden rules and generated docs from the code; read the difference before you commit it
 	BLESS=1 $(CARGO) test --locked --test scenarios --test metrics_doc
+	BLESS=1 charts/test
 
 bench: setup ## Measures 10,000 pods and 1,000 policies from a directory
 	$(CARGO) build --release --locked --workspace
