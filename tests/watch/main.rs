@@ -77,7 +77,7 @@ fn word(change: &Change) -> String {
         Change::Namespace(namespace) => format!("+{}", namespace.name),
         Change::NamespaceGone(name) => format!("-{name}"),
         Change::Policy(policy) => format!("+{}", policy.key),
-        other => panic!("nobody told of that: {other:?}"),
+        _ => panic!("nobody told of that: {change:?}"),
     }
 }
 
@@ -137,7 +137,7 @@ async fn watch_that_is_cut_in_the_middle_of_an_event_loses_nothing() {
         Reply::Silent(vec![added("c", "7")]),
     ];
     let mut session = namespaces("cut", WatchList::Off, replies).await;
-    assert_eq!(session.told(4).await, "+a listed +b +c");
+    assert_eq!(session.told(5).await, "+a listed +b trouble:unreachable +c");
     assert_eq!(session.server.asked(), ["list", "watch from 5", "watch from 6"]);
 }
 

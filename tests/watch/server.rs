@@ -45,10 +45,11 @@ impl Server {
     pub(crate) async fn start(name: &str, replies: impl IntoIterator<Item = Reply>) -> Server {
         let script =
             Arc::new(Script { replies: Mutex::new(replies.into_iter().collect()), asked: Mutex::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a listener has an address");
         let router = Router::new().fallback(answer).with_state(Arc::clone(&script));
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let task =
+            tokio::spawn(async move { axum::serve(listener, router).await.expect("the server goes on") });
         let kubeconfig =
             std::env::temp_dir().join(format!("bridgewarden-watch-{}-{name}", std::process::id()));
         let config = json!({
@@ -57,7 +58,7 @@ impl Server {
             "users": [{"name": "u", "user": {}}],
             "contexts": [{"name": "c", "context": {"cluster": "s", "user": "u"}}],
         });
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        std::fs::write(&kubeconfig, config.to_string()).expect("the temporary directory can be written");
         Server { script, kubeconfig, task }
     }
 
@@ -68,7 +69,7 @@ impl Server {
 
     /// What it was asked: `list` or `watch`, and the parameters that matter.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.script.asked.lock().unwrap().clone()
+        self.script.asked.lock().expect("nobody panics while asking").clone()
     }
 
     /// Stops answering, for good.
@@ -86,8 +87,8 @@ impl Drop for Server {
 }
 
 async fn answer(State(script): State<Arc<Script>>, uri: Uri) -> Response {
-    script.asked.lock().unwrap().push(asked(uri.query().unwrap_or_default()));
-    let reply = script.replies.lock().unwrap().pop_front();
+    script.asked.lock().expect("nobody panics while asking").push(asked(uri.query().unwrap_or_default()));
+    let reply = script.replies.lock().expect("nobody panics while asking").pop_front();
     match reply {
         Some(Reply::Page(items, version, token)) => {
             let metadata = json!({"resourceVersion": version, "continue": token.unwrap_or_default()});
@@ -112,7 +113,7 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri) -> Response {
         Some(Reply::Status(code, reason)) => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
                 "reason": reason, "message": format!("the server says {reason}")});
-            (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response()
+            (StatusCode::from_u16(code).expect("a status"), status.to_string()).into_response()
         }
         None => std::future::pending().await,
     }
