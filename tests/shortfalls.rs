@@ -10,7 +10,7 @@ const BOTH: [Family; 2] = Family::BOTH;
 
 fn policy(spec: Value) -> Change {
     let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}, "spec": spec});
-    Change::Policy(lower::policy(&serde_json::from_value(object).unwrap()))
+    Change::Policy(lower::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
 }
 
 fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
@@ -24,7 +24,7 @@ fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
             .map(|name| NamedPort { name: name.into(), protocol: Protocol::Tcp, port: 80 })
             .into_iter()
             .collect(),
-        addresses: vec![address.parse().unwrap()],
+        addresses: vec![address.parse().expect("an address")],
     })
 }
 
