@@ -45,7 +45,8 @@ struct Session {
 async fn session(name: &str, resource: Resource, list: WatchList, replies: Vec<Reply>) -> Session {
     let server = Server::start(name, replies).await;
     let heard = Heard::new(Instant::now());
-    let client = connect(Some(server.kubeconfig()), heard.clone()).await.unwrap();
+    let client =
+        connect(Some(server.kubeconfig()), heard.clone()).await.expect("the kubeconfig leads to a client");
     let watch = Watch::new(&client, resource, list, heard);
     Session { server, watch }
 }
@@ -77,7 +78,11 @@ fn word(change: &Change) -> String {
         Change::Namespace(namespace) => format!("+{}", namespace.name),
         Change::NamespaceGone(name) => format!("-{name}"),
         Change::Policy(policy) => format!("+{}", policy.key),
-        _ => panic!("nobody told of that: {change:?}"),
+        Change::Pod(_)
+        | Change::PodGone(_)
+        | Change::PolicyGone(_)
+        | Change::Sandbox(_)
+        | Change::SandboxGone(_) => panic!("nobody told of that: {change:?}"),
     }
 }
 
