@@ -40,7 +40,7 @@ pub fn judge_sysctls(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "br-netfilter", result: bridge_netfilter(facts) },
         Check { name: "bridge-nf-call-iptables", result: bridge_calls(facts, Family::V4) },
         Check { name: "bridge-nf-call-ip6tables", result: bridge_calls(facts, Family::V6) },
-        Check { name: "ip-forward", result: forwarding(facts, FORWARD_V4) },
+        Check { name: "ip-forward", result: ip_forwarding(facts, wanted) },
         Check { name: "ipv6-forwarding", result: ipv6_forwarding(facts, wanted) },
     ]
 }
@@ -96,6 +96,16 @@ fn forwarding(facts: &Facts, name: &'static str) -> Verdict {
         return Ok(format!("{name} is on"));
     }
     missing(format!("{name} is off: pods reach nothing beyond their bridge"), set_sysctl(name))
+}
+
+fn ip_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
+    match forwarding(facts, FORWARD_V4) {
+        Err(_) if !facts.devices.contains(&wanted.bridge) => Ok(format!(
+            "{FORWARD_V4} is off; CNI turns it on when it makes {} for the first pod",
+            wanted.bridge
+        )),
+        verdict => verdict,
+    }
 }
 
 fn ipv6_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
@@ -268,8 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn node_that_does_not_forward_to_its_bridge_is_told() {
+        let mut facts = healthy();
+        facts.sysctls.insert(FORWARD_V4, "0".to_owned());
+        assert_eq!(failing(&facts).0, ["ip-forward"]);
+    }
+
+    #[test]
     fn bridge_that_is_not_there_yet_is_only_a_note() {
-        let facts = Facts { devices: BTreeSet::new(), ..healthy() };
+        let mut facts = Facts { devices: BTreeSet::new(), ..healthy() };
+        facts.sysctls.insert(FORWARD_V4, "0".to_owned());
         assert_eq!(failing(&facts).0, Vec::<&str>::new());
         let checks = judge(&facts, &wanted());
         let note =
