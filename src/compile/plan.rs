@@ -242,3 +242,76 @@ impl Plan {
         here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Change, Demand, Labels, NamespaceScope, Peer, Peers, Pod, Policy, Ports, Requirement, Rule, Sandbox,
+        SandboxKey, Selector,
+    };
+    use std::time::Duration;
+
+    fn pod(name: &str, app: &str) -> Change {
+        let labels = [("app", app), ("name", name)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Change::Pod(Pod {
+            key: PodKey::new("shop", name),
+            uid: None,
+            node: Some("node-a".into()),
+            labels: Labels::new(&labels.into()),
+            ports: Vec::new(),
+            networked: true,
+            addresses: Vec::new(),
+        })
+    }
+
+    fn sandbox(of: &str, made: u64, host: u8) -> Sandbox {
+        let key = SandboxKey::new(PodKey::new("shop", of), "sandbox");
+        let addresses = vec![IpAddr::from([10, 244, 1, host])];
+        Sandbox { key, uid: None, addresses, made: Duration::from_secs(made) }
+    }
+
+    fn selector(app: &str) -> Selector {
+        let demand = Demand::In(BTreeSet::from([app.into()]));
+        Selector::new([Requirement { key: "app".into(), demand }])
+    }
+
+    fn web_allows_clients() -> Change {
+        let peer = Peer::Pods { namespaces: NamespaceScope::Own, pods: selector("client") };
+        let rule = Rule { index: 0, peers: Peers::Listed(vec![peer]), ports: Ports::All };
+        Change::Policy(Policy {
+            key: PolicyKey::new("shop", "web"),
+            uid: None,
+            subject: selector("web"),
+            ingress: Some(vec![rule]),
+            egress: None,
+            refusals: Vec::new(),
+        })
+    }
+
+    /// What is taken must lead from what was taken before to what is there now.
+    #[test]
+    fn address_that_passes_from_peer_to_peer_and_goes_before_the_flush_is_taken_out() {
+        let mut cluster = Cluster::new("node-a");
+        let mut plan = Plan::default();
+        let mut tell = |plan: &mut Plan, change: Change| {
+            let touched = cluster.apply(change);
+            plan.update(&cluster, &touched);
+            plan.clone().take(&cluster)
+        };
+        let (old, new) = (sandbox("one", 1, 20), sandbox("two", 2, 20));
+        for change in [pod("web", "web"), pod("one", "client"), pod("two", "client"), web_allows_clients()] {
+            tell(&mut plan, change);
+        }
+        tell(&mut plan, Change::Sandbox(sandbox("web", 1, 10)));
+        let first = tell(&mut plan, Change::Sandbox(old.clone()));
+        assert_eq!(first.sets.values().collect::<Vec<_>>(), [&SetDelta::Fresh]);
+        plan.pending = Delta::default();
+        let passed = tell(&mut plan, Change::Sandbox(new.clone()));
+        assert_eq!(passed.sets, BTreeMap::new(), "it stays in the set");
+        tell(&mut plan, Change::SandboxGone(old.key));
+        let gone = tell(&mut plan, Change::SandboxGone(new.key));
+        let out = BTreeMap::from([(Member::Address(IpAddr::from([10, 244, 1, 20])), false)]);
+        assert_eq!(gone.sets.values().collect::<Vec<_>>(), [&SetDelta::Members(out)]);
+    }
+}
