@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{env, fs};
 use support::field::BACKENDS;
 
@@ -62,16 +63,75 @@ fn in_namespaces() -> Result<Vec<Trial>> {
             let name = format!("{}::namespaces::{backend}", scenario.name);
             let id = format!("e{number}{}", &backend["iptables-".len()..][..1]);
             trials.push(Trial::test(name, move || {
-                let directory = directory("namespaces").join(format!("{}.{backend}", scenario.name));
-                let program = PathBuf::from(env!("CARGO_BIN_EXE_bridgewarden-e2e-agent"));
-                let settings = Settings { id, program, backend, directory: directory.clone() };
-                let mut world = InNamespaces::new(settings).map_err(told)?;
+                let (mut world, directory) = small_world(&scenario, id, backend, DEADLINE).map_err(told)?;
                 put(&scenario, &mut world, &directory)
             }));
         }
     }
+    for (number, (name, text, said)) in BROKEN.into_iter().enumerate() {
+        trials.push(Trial::test(name, move || {
+            let scenario = Scenario::parse(name, &format!("{CLUSTER}{text}")).map_err(told)?;
+            let short = Duration::from_millis(500);
+            let (mut world, directory) =
+                small_world(&scenario, format!("x{number}"), BACKENDS[0], short).map_err(told)?;
+            match put(&scenario, &mut world, &directory) {
+                Ok(()) => Err(Failed::from("it was not noticed")),
+                Err(problem) if problem.message().is_some_and(|told| told.contains(said)) => Ok(()),
+                Err(problem) => Err(problem),
+            }
+        }));
+    }
     Ok(trials)
 }
+
+/// How long a change may take to be enforced.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn small_world(
+    scenario: &Scenario,
+    id: String,
+    backend: &'static str,
+    deadline: Duration,
+) -> Result<(InNamespaces, PathBuf)> {
+    let directory = directory("namespaces").join(format!("{}.{backend}", scenario.name));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_bridgewarden-e2e-agent"));
+    let settings = Settings { id, program, backend, directory: directory.clone(), deadline };
+    Ok((InNamespaces::new(settings)?, directory))
+}
+
+/// Promises that are not kept, so that the suite has to notice: its name, the steps, and what is said.
+const BROKEN: [(&str, &str, &str); 4] = [
+    (
+        "pair_that_is_open_and_should_not_be_is_noticed",
+        "reach: \"80/TCP shop/web\\nshop/far X\"}\n",
+        "shop/far -> shop/web 80/TCP over IPv6 should be refused and is open",
+    ),
+    (
+        "pair_that_is_refused_and_should_not_be_is_noticed",
+        "apply: {shop/deny: {podSelector: {}}}, reach: \"80/TCP shop/web\\nshop/far .\"}\n",
+        "shop/far -> shop/web 80/TCP over IPv4 should be open and is refused",
+    ),
+    (
+        "pair_that_opens_while_a_change_is_made_is_noticed",
+        "apply: {shop/deny: {podSelector: {}}}, reach: \"80/TCP shop/web\\nshop/far X\"}
+  - {when: rules go, agents: cleanup, reach: \"80/TCP shop/web\\nshop/far X\"}\n",
+        "meanwhile:\nshop/far -> shop/web 80/TCP over IPv4 should be refused and is open",
+    ),
+    (
+        "connection_that_is_not_cut_is_noticed",
+        "reach: \"80/TCP shop/web\\nshop/far .\", open: [shop/far -> shop/web 80/TCP]}
+  - {when: nothing happens, cut: [shop/far -> shop/web 80/TCP]}\n",
+        "shop/far -> shop/web 80/TCP lives and should be cut",
+    ),
+];
+const CLUSTER: &str = "
+promise: It is noticed.
+namespaces: {shop: {}}
+pods:
+  shop/web: {node: node-a, ports: [80/TCP]}
+  shop/far: {node: node-b}
+steps:
+  - {when: something happens, ";
 
 fn on_kind() -> Result<Vec<Trial>> {
     let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER");

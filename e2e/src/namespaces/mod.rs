@@ -30,6 +30,9 @@ use support::topology::{NODES, Node};
 /// The last numbers of pods' addresses.
 const HOSTS: std::ops::Range<u8> = 10..100;
 
+/// How long an agent may take to be ready.
+const START: Duration = Duration::from_secs(10);
+
 /// What a world in namespaces is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -41,6 +44,8 @@ pub struct Settings {
     pub backend: &'static str,
     /// A directory of its own, for manifests and logs.
     pub directory: PathBuf,
+    /// How long a change may take to be enforced.
+    pub deadline: Duration,
 }
 
 /// A world in namespaces.
@@ -184,7 +189,7 @@ impl InNamespaces {
         let log = self.settings.directory.join(format!("{}.log", node.as_str()));
         let Settings { program, backend, .. } = &self.settings;
         let agent = Agent::start(self.node(node)?, program, node, backend, self.manifests.directory(), log)?;
-        agent.is_ready(self.deadline())?;
+        agent.is_ready(START)?;
         self.agents.insert(node, agent);
         Ok(())
     }
@@ -196,7 +201,7 @@ impl InNamespaces {
 
 impl World for InNamespaces {
     fn deadline(&self) -> Duration {
-        Duration::from_secs(10)
+        self.settings.deadline
     }
 
     fn raise(&mut self, cluster: &Cluster) -> Result<()> {
