@@ -12,6 +12,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines};
 /// The filter that holds when none is given.
 pub const DEFAULT_FILTER: &str = "info";
 
+/// Libraries that would log each try to reach an API server, of which the daemon tells once. A filter that names one
+/// decides itself.
+const SILENT: [&str; 2] = ["kube_client", "kube_runtime"];
+
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -105,8 +109,11 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let directives = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter.trim() };
+    let silent = SILENT.iter().filter(|library| !directives.contains(**library));
+    let silenced =
+        silent.fold(directives.to_owned(), |directives, library| format!("{directives},{library}=off"));
     let filter = EnvFilter::builder()
-        .parse(directives)
+        .parse(silenced)
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let lines = lines::layer().with_writer(writer);
     Ok(match style {
@@ -183,6 +190,13 @@ mod tests {
             tracing::info!("unheard");
         });
         assert!(text.contains("heard") && !text.contains("unheard"), "{text}");
+    }
+
+    #[test]
+    fn libraries_that_log_every_try_are_silent_unless_the_filter_names_them() {
+        let speak = || tracing::error!(target: "kube_client::client::builder", "again");
+        assert_eq!(written(Style::Plain, "debug", speak), "");
+        assert!(written(Style::Plain, "info,kube_client=info", speak).contains("again"));
     }
 
     #[test]
