@@ -2,6 +2,7 @@
 //! be fooled. Needs root; everything happens in namespaces of its own.
 
 mod choices;
+mod coexistence;
 mod connections;
 mod first_instant;
 mod life;

@@ -12,7 +12,7 @@ pub(super) const PACKAGE: &str = "iptables";
 const LOCK_WAIT: &str = "10";
 
 /// The one table we write to.
-const TABLE: &str = "filter";
+pub(super) const TABLE: &str = "filter";
 /// What `iptables-nft-save` prints, with success, instead of a table that holds rules only `nft` can make.
 const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
 

@@ -8,6 +8,7 @@ mod conntrack;
 mod exec;
 mod ipset;
 mod iptables;
+mod monitor;
 mod netlink;
 pub mod preflight;
 
@@ -20,6 +21,7 @@ use crate::netfilter::ipset::Set;
 use conntrack::Conntrack;
 use exec::Runner;
 use ipset::Ipset;
+use monitor::Monitor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -37,6 +39,20 @@ impl Host {
     pub fn new(variant: Variant) -> Result<Host, KernelError> {
         let (ipset, conntrack) = (Ipset::open()?, Conntrack::open()?);
         Ok(Host { variant, runner: Runner::new(), ipset, conntrack, restores: 0 })
+    }
+
+    /// Also calls `tell` at once whenever somebody else has changed a chain of ours or a built-in chain of the filter
+    /// table, or may have; an error is told last. False when the kernel tells nobody: of x_tables, and of sets, it
+    /// never does.
+    pub fn tell_of_strangers(
+        &mut self,
+        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+    ) -> Result<bool, KernelError> {
+        match self.variant {
+            Variant::Nft => self.runner.monitor = Some(Monitor::begin(tell)?),
+            Variant::Legacy => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
