@@ -30,6 +30,8 @@ struct State {
     fake: Fake,
     /// Refuses every step.
     is_stubborn: bool,
+    /// Has no program for the other variant of iptables.
+    lacks_other_variant: bool,
     /// How many more lists of connections, and then how many more cuts, are refused.
     hides_connections: usize,
     refuses_cuts: usize,
@@ -50,6 +52,11 @@ fn refused() -> KernelError {
 impl Kernel for Shared {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         self.state().fake.read_table(family)
+    }
+
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        let mut state = self.state();
+        if state.lacks_other_variant { Err(refused()) } else { state.fake.read_other_table(family) }
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
@@ -225,6 +232,17 @@ async fn news_of_a_stranger_brings_an_audit_at_once() {
     running.strangers.notify_one();
     running.until("hooked again", |running| forward(running) == before).await;
     running.end().await;
+}
+
+#[tokio::test]
+async fn other_variant_that_cannot_be_read_stops_nothing() {
+    let kernel = Shared::default();
+    kernel.state().lacks_other_variant = true;
+    let running = Running::start(kernel);
+    running.tell(shop(), true).await;
+    let health = running.health.clone();
+    assert!(has_rules(&running.end().await));
+    assert_eq!(health.ready(), Ok(()));
 }
 
 fn connection(source: u8, destination: u8) -> Connection {

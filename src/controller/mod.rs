@@ -310,6 +310,14 @@ impl Controller {
 
     fn adopt(&mut self, actual: &crate::apply::Actual) -> Underway {
         let start = Instant::now();
+        for error in &actual.unread {
+            tracing::info!(error, "cannot look for rules of ours in the other variant of iptables");
+        }
+        if !actual.others.is_empty() {
+            tracing::info!(
+                "rules of ours are in the other variant of iptables; they go once the new ones are in force"
+            );
+        }
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
         self.metrics.phase(Phase::Render, start.elapsed());

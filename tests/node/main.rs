@@ -8,3 +8,4 @@ mod first_instant;
 mod life;
 mod packets;
 mod stage;
+mod switch;

@@ -12,7 +12,7 @@ use support::manifest;
 pub(crate) struct Stage {
     pub(crate) field: Field,
     pub(crate) manifests: PathBuf,
-    backend: &'static str,
+    pub(crate) backend: &'static str,
 }
 
 pub(crate) const CLUSTER: &str = "
