@@ -6,6 +6,7 @@ mod coexistence;
 mod connections;
 mod first_instant;
 mod life;
+mod mesh;
 mod packets;
 mod stage;
 mod switch;
