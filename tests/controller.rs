@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 const NODE: &str = "node-a";
@@ -30,6 +30,8 @@ struct State {
     fake: Fake,
     /// Refuses every step.
     is_stubborn: bool,
+    /// Has no program for the other variant of iptables.
+    lacks_other_variant: bool,
     /// How many more lists of connections, and then how many more cuts, are refused.
     hides_connections: usize,
     refuses_cuts: usize,
@@ -50,6 +52,11 @@ fn refused() -> KernelError {
 impl Kernel for Shared {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         self.state().fake.read_table(family)
+    }
+
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        let mut state = self.state();
+        if state.lacks_other_variant { Err(refused()) } else { state.fake.read_other_table(family) }
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
@@ -93,6 +100,7 @@ impl Kernel for Shared {
 struct Running {
     kernel: Shared,
     health: Health,
+    strangers: Arc<Notify>,
     outbox: mpsc::Sender<Delivery>,
     task: JoinHandle<()>,
 }
@@ -103,9 +111,12 @@ impl Running {
         let enforcer = Enforcer::new(NODE, Options::default());
         let hands = Box::new(kernel.clone());
         let metrics = Metrics::new("", None);
-        let controller = Controller::new(enforcer, hands, metrics, health.clone(), Duration::from_secs(3600));
+        let mut controller =
+            Controller::new(enforcer, hands, metrics, health.clone(), Duration::from_secs(3600));
+        let strangers = Arc::new(Notify::new());
+        controller.heed(strangers.clone());
         let (outbox, inbox) = mpsc::channel(8);
-        Running { kernel, health, outbox, task: tokio::spawn(controller.run(inbox)) }
+        Running { kernel, health, strangers, outbox, task: tokio::spawn(controller.run(inbox)) }
     }
 
     async fn tell(&self, changes: Vec<Change>, complete: bool) {
@@ -208,6 +219,30 @@ async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
     running.kernel.state().is_stubborn = false;
     running.until("the next try", |running| running.health.ready().is_ok()).await;
     assert!(!has_rules(&running.kernel));
+}
+
+#[tokio::test]
+async fn news_of_a_stranger_brings_an_audit_at_once() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), true).await;
+    running.until("enforced", |running| running.health.ready().is_ok()).await;
+    let forward = |running: &Running| running.kernel.state().fake.table(Family::V4)["FORWARD"].clone();
+    let before = forward(&running);
+    running.kernel.state().fake.table(Family::V4).insert("FORWARD".into(), Vec::new());
+    running.strangers.notify_one();
+    running.until("hooked again", |running| forward(running) == before).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn other_variant_that_cannot_be_read_stops_nothing() {
+    let kernel = Shared::default();
+    kernel.state().lacks_other_variant = true;
+    let running = Running::start(kernel);
+    running.tell(shop(), true).await;
+    let health = running.health.clone();
+    assert!(has_rules(&running.end().await));
+    assert_eq!(health.ready(), Ok(()));
 }
 
 fn connection(source: u8, destination: u8) -> Connection {

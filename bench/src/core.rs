@@ -39,7 +39,11 @@ pub(crate) fn gone(pod: &Pod) -> Change {
 pub(crate) fn elements(step: &Step) -> usize {
     match step {
         Step::AddElements(_, _, elements) | Step::RemoveElements(_, _, elements) => elements.len(),
-        Step::CreateSet(..) | Step::ReplaceSet(..) | Step::Restore(..) | Step::DestroySet(_) => 0,
+        Step::CreateSet(..)
+        | Step::ReplaceSet(..)
+        | Step::Restore(..)
+        | Step::RestoreOther(..)
+        | Step::DestroySet(_) => 0,
     }
 }
 

@@ -257,7 +257,11 @@ fn element_of(step: &Step) -> Option<(&SetName, &Element, bool)> {
     match step {
         Step::AddElements(name, _, elements) => Some((name, elements.last()?, true)),
         Step::RemoveElements(name, _, elements) => Some((name, elements.last()?, false)),
-        Step::CreateSet(..) | Step::ReplaceSet(..) | Step::Restore(..) | Step::DestroySet(_) => None,
+        Step::CreateSet(..)
+        | Step::ReplaceSet(..)
+        | Step::Restore(..)
+        | Step::RestoreOther(..)
+        | Step::DestroySet(_) => None,
     }
 }
 

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 pub struct Actual {
     /// The filter table of each family.
     pub tables: BTreeMap<Family, ActualTable>,
+    /// What is still ours in the filter tables of the other variant of iptables; no table that holds nothing of ours.
+    pub others: BTreeMap<Family, ActualTable>,
+    /// Why tables of the other variant could not be read.
+    pub unread: Vec<String>,
     /// Our sets.
     pub sets: BTreeMap<SetName, Set>,
 }
@@ -29,11 +33,17 @@ pub struct ActualTable {
 impl Actual {
     /// Reads the kernel.
     pub fn read(kernel: &mut dyn Kernel) -> Result<Actual, KernelError> {
-        let mut tables = BTreeMap::new();
+        let mut actual = Actual::default();
         for family in Family::BOTH {
-            tables.insert(family, ActualTable::new(&kernel.read_table(family)?));
+            actual.tables.insert(family, ActualTable::new(&kernel.read_table(family)?));
+            match kernel.read_other_table(family).map(|text| ActualTable::new(&text)) {
+                Ok(other) if other == ActualTable::default() => {}
+                Ok(other) => drop(actual.others.insert(family, other)),
+                Err(error) => actual.unread.push(error.to_string()),
+            }
         }
-        Ok(Actual { tables, sets: kernel.read_sets(POLICY_PREFIX)? })
+        actual.sets = kernel.read_sets(POLICY_PREFIX)?;
+        Ok(actual)
     }
 
     /// The chains of a family that read as ours.

@@ -32,6 +32,9 @@ impl Applier {
             adopt_hooks(&mut builder, family, &table, actual);
             applier.tables.insert(family, table.chains);
         }
+        for (family, other) in &actual.others {
+            retire(&mut builder, *family, other);
+        }
         for (name, set) in desired.sets {
             applier.sets.insert(name.clone(), set.set.kind);
             adopt_set(&mut builder, name, set, actual);
@@ -113,6 +116,18 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     }
     for hook in desired.hooks.iter().filter(|hook| !right(hook.builtin)) {
         builder.hook(family, hook.clone());
+    }
+}
+
+/// Takes out what is ours in the other variant of iptables.
+fn retire(builder: &mut TransactionBuilder, family: Family, other: &ActualTable) {
+    for (builtin, jumps) in &other.jumps {
+        for (_, rule) in jumps {
+            builder.unhook_other(family, builtin, rule);
+        }
+    }
+    for name in other.chains.keys() {
+        builder.remove_other_chain(family, name.clone());
     }
 }
 

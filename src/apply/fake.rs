@@ -13,6 +13,8 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub struct Fake {
     tables: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
+    /// The same of the other variant of iptables.
+    others: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
     tally: Tally,
     fail_after: Option<usize>,
@@ -25,6 +27,7 @@ impl Default for Fake {
         let table: BTreeMap<_, _> = BUILTIN.map(|name| (name.to_string(), Vec::new())).into();
         Fake {
             tables: Family::BOTH.map(|family| (family, table.clone())).into(),
+            others: Family::BOTH.map(|family| (family, table.clone())).into(),
             sets: BTreeMap::new(),
             tally: Tally::default(),
             fail_after: None,
@@ -43,6 +46,11 @@ impl Fake {
         self.tables.entry(family).or_default()
     }
 
+    /// From now on the other variant of iptables is written to, as after a start with another `--backend`.
+    pub fn switch_variant(&mut self) {
+        std::mem::swap(&mut self.tables, &mut self.others);
+    }
+
     /// The sets, to look at or, as a stranger would, to change.
     pub fn sets(&mut self) -> &mut BTreeMap<SetName, Set> {
         &mut self.sets
@@ -53,8 +61,12 @@ impl Fake {
         super::Actual::read(&mut self.clone()).map(|actual| actual.chains(family)).unwrap_or_default()
     }
 
-    fn restore(&mut self, family: Family, text: &str) -> Result<(), KernelError> {
-        let mut table = self.tables.get(&family).cloned().unwrap_or_default();
+    fn restore(
+        &self,
+        mut table: BTreeMap<String, Vec<String>>,
+        family: Family,
+        text: &str,
+    ) -> Result<BTreeMap<String, Vec<String>>, KernelError> {
         for line in text.lines() {
             self.restore_line(&mut table, line).map_err(|reason| refused(line, reason))?;
         }
@@ -64,8 +76,7 @@ impl Fake {
                     .map_err(|reason| refused(&format!("-A {chain} {rule}"), reason))?;
             }
         }
-        self.tables.insert(family, table);
-        Ok(())
+        Ok(table)
     }
 
     fn restore_line(
@@ -127,7 +138,8 @@ impl Fake {
     }
 
     fn is_referenced(&self, name: &SetName) -> bool {
-        let rules = self.tables.values().flat_map(BTreeMap::values).flatten();
+        let tables = self.tables.values().chain(self.others.values());
+        let rules = tables.flat_map(BTreeMap::values).flatten();
         let mut parsed = rules.filter_map(|rule| parse_rule(rule).ok());
         parsed.any(|rule| {
             rule.matches.iter().any(|condition| matches!(condition, Match::Set(set, _) if set == name))
@@ -188,7 +200,7 @@ impl Fake {
                 }
                 self.sets.remove(name).ok_or((name.to_string(), "it does not exist"))?;
             }
-            Step::Restore(..) => {}
+            Step::Restore(..) | Step::RestoreOther(..) => {}
         }
         Ok(())
     }
@@ -209,6 +221,10 @@ impl Kernel for Fake {
         Ok(TableText { chains: self.tables.get(&family).cloned().unwrap_or_default() })
     }
 
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        Ok(TableText { chains: self.others.get(&family).cloned().unwrap_or_default() })
+    }
+
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
         let own = self.sets.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
         Ok(own.map(|(name, set)| (name.clone(), set.clone())).collect())
@@ -222,10 +238,16 @@ impl Kernel for Fake {
             };
             *left = fewer;
         }
-        if let Step::Restore(family, restore) = step {
+        if let Step::Restore(family, restore) | Step::RestoreOther(family, restore) = step {
             self.tally.processes += 1;
             self.tally.restores += 1;
-            return self.restore(*family, &restore.text);
+            let is_other = matches!(step, Step::RestoreOther(..));
+            let tables = if is_other { &self.others } else { &self.tables };
+            let table = tables.get(family).cloned().unwrap_or_default();
+            let table = self.restore(table, *family, &restore.text)?;
+            let tables = if is_other { &mut self.others } else { &mut self.tables };
+            tables.insert(*family, table);
+            return Ok(());
         }
         self.tally.netlink_writes += 1;
         self.change_set(step).map_err(|(set, reason)| KernelError::Set {

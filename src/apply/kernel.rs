@@ -11,6 +11,10 @@ pub trait Kernel {
     /// Reads the chains of the filter table: ours with their rules, and the built-in chains we hook.
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError>;
 
+    /// Reads the filter table of the variant of iptables that is not written to, for what was once left in it. Makes no
+    /// table. Empty once nothing of ours was found there, or when it could not be read.
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError>;
+
     /// Reads every set whose name begins with `prefix`.
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError>;
 
@@ -52,6 +56,8 @@ pub enum Step {
     RemoveElements(SetName, Kind, BTreeSet<Element>),
     /// Hands a text to `iptables-restore --noflush -w` of the family; `-A` lines in it belong to these chains.
     Restore(Family, RestoreText),
+    /// The same, of the variant of iptables that is not written to otherwise.
+    RestoreOther(Family, RestoreText),
     /// Destroys a set. Fails while a rule refers to it.
     DestroySet(SetName),
 }

@@ -16,8 +16,9 @@ use std::fmt::Write;
 /// 3. addresses leave the sets that allow: that can only refuse more;
 /// 4. the rules change, a family at a time, each in one transaction of the kernel;
 /// 5. addresses join the sets that allow: the rules that ask them are in force;
-/// 6. addresses leave the sets that isolate: their hooks are gone;
-/// 7. sets that no rule knows any more are destroyed.
+/// 6. rules of ours leave the other variant of iptables: what is in force no longer needs them;
+/// 7. addresses leave the sets that isolate: their hooks are gone;
+/// 8. sets that no rule knows any more are destroyed.
 #[derive(Debug, Default)]
 pub(super) struct TransactionBuilder {
     retyped: BTreeSet<SetName>,
@@ -25,6 +26,7 @@ pub(super) struct TransactionBuilder {
     replaced: BTreeMap<SetName, Set>,
     elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
     restores: BTreeMap<Family, Restore>,
+    others: BTreeMap<Family, Restore>,
     destroyed: BTreeSet<SetName>,
 }
 
@@ -91,6 +93,16 @@ impl TransactionBuilder {
         self.restores.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
     }
 
+    /// The same in the other variant of iptables.
+    pub(super) fn unhook_other(&mut self, family: Family, builtin: &str, rule: &str) {
+        self.others.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
+    }
+
+    /// Removes a chain of the other variant of iptables.
+    pub(super) fn remove_other_chain(&mut self, family: Family, name: ChainName) {
+        self.others.entry(family).or_default().chains.insert(name, None);
+    }
+
     pub(super) fn destroy_set(&mut self, name: SetName) {
         self.destroyed.insert(name);
     }
@@ -119,6 +131,8 @@ impl TransactionBuilder {
         steps
             .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
         steps.extend(add(Role::Allows));
+        let others = self.others.into_iter();
+        steps.extend(others.map(|(family, restore)| Step::RestoreOther(family, restore.text())));
         steps.extend(remove(Role::Isolates));
         steps.extend(self.destroyed.into_iter().map(Step::DestroySet));
         steps

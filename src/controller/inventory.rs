@@ -39,7 +39,7 @@ impl Elements {
             Step::DestroySet(name) => {
                 self.0.remove(name);
             }
-            Step::Restore(..) => {}
+            Step::Restore(..) | Step::RestoreOther(..) => {}
         }
     }
 

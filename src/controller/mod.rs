@@ -3,6 +3,7 @@
 //! Flushes at once when idle, and gathers while the kernel works. Nothing is written before every source has
 //! delivered its first complete list.
 
+mod audit;
 mod enforcer;
 mod inventory;
 mod pace;
@@ -19,12 +20,14 @@ use crate::model::Change;
 use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
+use audit::Audit;
 use revoked::Revoked;
 use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
@@ -46,7 +49,6 @@ pub struct Controller {
     enforcer: Enforcer,
     metrics: Metrics,
     health: Health,
-    audit_every: Duration,
     hands: Hands,
     complete: bool,
     pace: Pace,
@@ -54,8 +56,10 @@ pub struct Controller {
     waiting: Option<Instant>,
     waiting_count: usize,
     sync: u64,
-    last_audit: Instant,
+    audit: Audit,
     auditing: bool,
+    /// Told when somebody else may have changed the kernel.
+    strangers: Arc<Notify>,
     /// Addresses some of whose connections may have lost what allowed them.
     revoked: Revoked,
     /// Connections that have, and their addresses among those.
@@ -99,15 +103,15 @@ impl Controller {
             enforcer,
             metrics,
             health,
-            audit_every,
             hands: Hands::new(kernel),
             complete: false,
             pace: Pace::default(),
             waiting: None,
             waiting_count: 0,
             sync: 0,
-            last_audit: Instant::now(),
+            audit: Audit::every(audit_every, Instant::now()),
             auditing: false,
+            strangers: Arc::default(),
             revoked: Revoked::default(),
             cut: Default::default(),
             structure_changed: true,
@@ -121,11 +125,17 @@ impl Controller {
         self.shortfalls = Shortfalls::new(families, listener);
     }
 
+    /// Also audits soon after it is notified by `strangers`: somebody else may have changed the kernel.
+    pub fn heed(&mut self, strangers: Arc<Notify>) {
+        self.strangers = strangers;
+    }
+
     /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Delivery>) {
         let mut underway: Option<Underway> = None;
         let mut beat = tokio::time::interval(BEAT);
         let mut open = true;
+        let strangers = self.strangers.clone();
         loop {
             if underway.is_none() {
                 underway = self.begin();
@@ -146,6 +156,7 @@ impl Controller {
                     }
                     None => open = false,
                 },
+                () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
                 _ = beat.tick() => {
                     self.count();
@@ -196,11 +207,12 @@ impl Controller {
             return Some(self.start(Work::Cut { connections, mark }, Stage::Cut, None, addresses));
         }
         let idle = !self.enforcer.is_behind();
-        if idle && now.duration_since(self.last_audit) >= self.audit_every {
+        if self.audit.is_due(now, idle) {
             self.auditing = true;
             self.enforcer.distrust();
         }
         if self.enforcer.must_read() {
+            self.audit.looks(now);
             return Some(self.start(Work::Read, Stage::Read, None, BTreeSet::new()));
         }
         if idle {
@@ -263,7 +275,7 @@ impl Controller {
     fn next_try(&self) -> Option<Instant> {
         match self.pace.not_before() {
             Some(then) => Some(then),
-            None => self.revoked.due(),
+            None => self.revoked.due().into_iter().chain(self.audit.due()).min(),
         }
     }
 
@@ -298,12 +310,19 @@ impl Controller {
 
     fn adopt(&mut self, actual: &crate::apply::Actual) -> Underway {
         let start = Instant::now();
+        for error in &actual.unread {
+            tracing::info!(error, "cannot look for rules of ours in the other variant of iptables");
+        }
+        if !actual.others.is_empty() {
+            tracing::info!(
+                "rules of ours are in the other variant of iptables; they go once the new ones are in force"
+            );
+        }
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
         self.metrics.phase(Phase::Render, start.elapsed());
         let drifted = self.auditing && !expected && !flush.steps.is_empty();
         self.auditing = false;
-        self.last_audit = start;
         if drifted {
             self.metrics.drift_repaired();
             tracing::warn!(

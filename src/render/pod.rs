@@ -51,10 +51,11 @@ pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
         Family::V6 => RejectWith::Icmp6PortUnreachable,
     };
     let tcp = |with| Rule::new(Target::Reject(with)).protocol(Layer4::Transport(Protocol::Tcp));
-    // The kernel sends a bridged packet's reset past conntrack (nf_send_reset), so a client that dialled a Service
-    // would not know it as the answer to its own packet. ICMP errors are translated.
+    // To a packet that came in by a port of a bridge, routed further or not, the kernel sends the reset past conntrack
+    // (nf_send_reset), so a client that dialled a Service would not know it as the answer to its own packet. ICMP
+    // errors are translated.
     let dialled_a_service =
-        tcp(unreachable).matching(Match::Bridged(true)).matching(Match::ConnectionState(vec![State::Dnat]));
+        tcp(unreachable).in_interface(&options.bridge).matching(Match::ConnectionState(vec![State::Dnat]));
     let reset = tcp(RejectWith::TcpReset);
     let reject = Rule::new(Target::Reject(unreachable));
     match options.deny {

@@ -2,8 +2,11 @@
 //! be fooled. Needs root; everything happens in namespaces of its own.
 
 mod choices;
+mod coexistence;
 mod connections;
 mod first_instant;
 mod life;
+mod mesh;
 mod packets;
 mod stage;
+mod switch;

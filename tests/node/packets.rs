@@ -43,10 +43,12 @@ fn forged_address_of_the_node_is_refused_like_any_other() {
 
 const SERVICE: [&str; 2] = ["10.96.0.80", "fd00:96::80"];
 
-/// What kube-proxy does for a Service of one pod, on the pod's node.
-fn serve(stage: &Stage) {
+const FAR: [&str; 2] = ["10.244.2.20", "fd00:10:244:2::20"];
+
+/// What kube-proxy does on node-a for a Service of one pod.
+fn serve(stage: &Stage, pod: [&str; 2]) {
     for (tables, service, pod) in
-        [("iptables-nft", SERVICE[0], WEB[0]), ("ip6tables-nft", SERVICE[1], WEB[1])]
+        [("iptables-nft", SERVICE[0], pod[0]), ("ip6tables-nft", SERVICE[1], pod[1])]
     {
         let to = if pod.contains(':') { format!("[{pod}]:80") } else { format!("{pod}:80") };
         let nat = [tables, "-t", "nat", "-A"];
@@ -61,7 +63,7 @@ fn serve(stage: &Stage) {
 fn pod_reaches_itself_directly_and_through_a_service() {
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("hairpin{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        serve(&stage);
+        serve(&stage, WEB);
         stage.start(&[]);
         stage.enforces();
         for to in SERVICE.into_iter().chain(WEB) {
@@ -76,7 +78,7 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
         let mut stage = Stage::set(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
         stage.field.playground.set_patience(patience);
-        serve(&stage);
+        serve(&stage, WEB);
         stage.start(&[]);
         stage.enforces();
         for service in SERVICE {
@@ -88,6 +90,21 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
         }
         for service in SERVICE {
             assert_eq!(stage.probe("near", service, Protocol::Tcp), Outcome::Refused, "{service}");
+        }
+    });
+}
+
+#[test]
+fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_once() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
+        let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
+        stage.field.playground.set_patience(patience);
+        serve(&stage, FAR);
+        stage.start(&[]);
+        stage.enforces();
+        for to in SERVICE.into_iter().chain(FAR) {
+            assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused, "{to}");
         }
     });
 }

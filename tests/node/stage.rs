@@ -12,7 +12,7 @@ use support::manifest;
 pub(crate) struct Stage {
     pub(crate) field: Field,
     pub(crate) manifests: PathBuf,
-    backend: &'static str,
+    pub(crate) backend: &'static str,
 }
 
 pub(crate) const CLUSTER: &str = "
@@ -66,16 +66,21 @@ pub(crate) const WEB: [&str; 2] = ["10.244.1.10", "fd00:10:244:1::10"];
 
 impl Stage {
     pub(crate) fn set(id: &str, backend: &'static str, policy: Option<&str>) -> Stage {
+        Stage::set_with(id, backend, CLUSTER, policy)
+    }
+
+    /// The same with another cluster.
+    pub(crate) fn set_with(id: &str, backend: &'static str, cluster: &str, policy: Option<&str>) -> Stage {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
         let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{id}"));
         let manifests = here.join("manifests");
         let _ = std::fs::remove_dir_all(&here);
         std::fs::create_dir_all(&manifests).expect("a directory of our own");
-        let world = manifest::parse(CLUSTER).expect("the cluster reads");
+        let world = manifest::parse(cluster).expect("the cluster reads");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build(id, &world, program, &here).expect("the network stands");
         let stage = Stage { field, manifests, backend };
-        stage.write("cluster.yaml", CLUSTER);
+        stage.write("cluster.yaml", cluster);
         if let Some(policy) = policy {
             stage.write("policy.yaml", policy);
         }

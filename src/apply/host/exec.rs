@@ -1,5 +1,6 @@
 //! The one place that starts processes: a text goes in, what the program said comes out, and it ends in time.
 
+use super::monitor::Monitor;
 use crate::apply::KernelError;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,10 +21,11 @@ const OUTPUT_MAX: usize = 256 * 1024 * 1024;
 const COMPLAINT_MAX: usize = 16 * 1024;
 
 /// Starts programs, and counts them.
-#[derive(Debug)]
 pub(super) struct Runner {
     /// Programs started.
     pub(super) started: u64,
+    /// Who must know which programs are ours.
+    pub(super) monitor: Option<Monitor>,
     deadline: Duration,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Finished {
 impl Runner {
     /// A runner that has started nothing.
     pub(super) fn new() -> Runner {
-        Runner { started: 0, deadline: DEADLINE }
+        Runner { started: 0, monitor: None, deadline: DEADLINE }
     }
 
     /// Runs a program of a package in the network namespace of the calling thread, with `input` as its standard input.
@@ -62,6 +64,8 @@ impl Runner {
             .spawn()
             .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?;
         self.started += 1;
+        // It waits for its input, so it has changed nothing yet.
+        let _excuse = self.monitor.as_ref().map(|monitor| monitor.excuse(child.id()));
         let until = Instant::now() + self.deadline;
         let told = converse(&mut child, input.as_bytes(), until);
         let status = told.and_then(|told| Ok((wait(&mut child, until)?, told)));
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn stuck_program_is_killed_and_counted() {
-        let mut runner = Runner { started: 0, deadline: Duration::from_millis(100) };
+        let mut runner = Runner { started: 0, monitor: None, deadline: Duration::from_millis(100) };
         let begun = Instant::now();
         let error = runner.run("sleep", "coreutils", &["30"], "").expect_err("it was stuck");
         assert!(begun.elapsed() < Duration::from_secs(10));

@@ -12,7 +12,7 @@ pub(super) const PACKAGE: &str = "iptables";
 const LOCK_WAIT: &str = "10";
 
 /// The one table we write to.
-const TABLE: &str = "filter";
+pub(super) const TABLE: &str = "filter";
 /// What `iptables-nft-save` prints, with success, instead of a table that holds rules only `nft` can make.
 const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
 
@@ -28,6 +28,14 @@ pub enum Variant {
 impl Variant {
     /// Both variants.
     pub const BOTH: [Variant; 2] = [Variant::Nft, Variant::Legacy];
+
+    /// The one that is not this.
+    pub(super) fn other(self) -> Variant {
+        match self {
+            Variant::Nft => Variant::Legacy,
+            Variant::Legacy => Variant::Nft,
+        }
+    }
 
     /// Its name as the binaries spell it: `nft` or `legacy`.
     pub fn name(self) -> &'static str {
@@ -81,6 +89,21 @@ pub(super) fn save_all(
     family: Family,
 ) -> Result<BTreeMap<String, TableText>, KernelError> {
     Ok(parse(&saved_text(runner, variant.save(family), &[])?))
+}
+
+/// The legacy tables of a family that are in use in this network namespace. To ask for any other makes the kernel load it.
+pub(super) fn legacy_tables(family: Family) -> Vec<String> {
+    let names = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // Not there: the kernel has no such tables.
+    std::fs::read_to_string(names).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Whether reading the filter table of a family leaves the kernel as it is. `iptables-nft-save` never makes one.
+pub(super) fn may_read(variant: Variant, family: Family) -> bool {
+    variant == Variant::Nft || legacy_tables(family).iter().any(|table| table == TABLE)
 }
 
 fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<String, KernelError> {

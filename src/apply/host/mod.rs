@@ -8,6 +8,7 @@ mod conntrack;
 mod exec;
 mod ipset;
 mod iptables;
+mod monitor;
 mod netlink;
 pub mod preflight;
 
@@ -17,9 +18,11 @@ use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
+use crate::ownership::owns_chain;
 use conntrack::Conntrack;
 use exec::Runner;
 use ipset::Ipset;
+use monitor::Monitor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -30,19 +33,51 @@ pub struct Host {
     ipset: Ipset,
     conntrack: Conntrack,
     restores: u64,
+    /// The families of the other variant of iptables in which nothing of ours is left, or that cannot be read.
+    done_with_other: BTreeSet<Family>,
 }
 
 impl Host {
     /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
     pub fn new(variant: Variant) -> Result<Host, KernelError> {
         let (ipset, conntrack) = (Ipset::open()?, Conntrack::open()?);
-        Ok(Host { variant, runner: Runner::new(), ipset, conntrack, restores: 0 })
+        let (runner, done_with_other) = (Runner::new(), BTreeSet::new());
+        Ok(Host { variant, runner, ipset, conntrack, restores: 0, done_with_other })
+    }
+
+    /// Also calls `tell` at once whenever somebody else has changed a chain of ours or a built-in chain of the filter
+    /// table, or may have; an error is told last. False when the kernel tells nobody: of x_tables, and of sets, it
+    /// never does.
+    pub fn tell_of_strangers(
+        &mut self,
+        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+    ) -> Result<bool, KernelError> {
+        match self.variant {
+            Variant::Nft => self.runner.monitor = Some(Monitor::begin(tell)?),
+            Variant::Legacy => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
 impl Kernel for Host {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         iptables::save(&mut self.runner, self.variant, family)
+    }
+
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        let other = self.variant.other();
+        if self.done_with_other.contains(&family) || !iptables::may_read(other, family) {
+            return Ok(TableText::default());
+        }
+        let read = iptables::save(&mut self.runner, other, family);
+        let says_ours = |rule: &String| rule.split_whitespace().any(owns_chain);
+        let is_ours =
+            |(name, rules): (&String, &Vec<String>)| owns_chain(name) || rules.iter().any(says_ours);
+        if !read.as_ref().is_ok_and(|table| table.chains.iter().any(is_ours)) {
+            self.done_with_other.insert(family);
+        }
+        read
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
@@ -58,6 +93,11 @@ impl Kernel for Host {
             Step::DestroySet(name) => self.ipset.destroy(name),
             Step::Restore(family, restore) => {
                 iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
+            }
+            Step::RestoreOther(family, restore) => {
+                iptables::restore(&mut self.runner, self.variant.other(), *family, &restore.text)?;
                 self.restores += 1;
                 Ok(())
             }

@@ -8,6 +8,7 @@ mod node_check;
 mod origin;
 
 use super::flags::{Backend, RenderFlags, require_root};
+use crate::apply::KernelError;
 use crate::apply::host::Host;
 use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer};
@@ -20,10 +21,11 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Enforces policies on this node until it is stopped.
 #[derive(Debug, Args)]
@@ -93,12 +95,15 @@ impl Run {
         let listener = TcpListener::bind(self.http_addr).await.with_context(|| {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
         })?;
-        let kernel = Host::new(variant).context("cannot speak to the kernel")?;
+        let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
+        let strangers = Arc::new(Notify::new());
+        hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
         let enforcer =
             Enforcer::new(&self.node_name, self.render.options()).with_unknown_pods(self.unknown_pods);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
+        controller.heed(strangers);
 
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
@@ -142,6 +147,25 @@ impl Run {
         preflight.abort();
         let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
         Ok(())
+    }
+}
+
+/// Has the controller notified of what others do to the packet filter, if this kernel tells of it.
+fn hear_strangers(kernel: &mut Host, strangers: Arc<Notify>, audit_interval_seconds: u64) {
+    let deaf = move |error: KernelError| {
+        tracing::error!(%error, audit_interval_seconds, "only audits will notice what others do to our rules");
+    };
+    let tell = move |heard: Result<(), KernelError>| {
+        heard.unwrap_or_else(deaf);
+        strangers.notify_one();
+    };
+    match kernel.tell_of_strangers(tell) {
+        Ok(true) => {}
+        Ok(false) => tracing::info!(
+            audit_interval_seconds,
+            "iptables-legacy does not tell who changes it: only audits will notice what others do to our rules"
+        ),
+        Err(error) => deaf(error),
     }
 }
 

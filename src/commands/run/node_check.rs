@@ -1,6 +1,6 @@
 //! Whether the node has what enforcement needs, looked at for as long as the daemon runs.
 
-use crate::apply::host::preflight::{self, Missing, Wanted};
+use crate::apply::host::preflight::{self, Check, Missing, Wanted};
 use crate::observe::{Health, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,25 +12,31 @@ const WHOLE_EVERY: Duration = Duration::from_secs(600);
 /// The same while something is missing.
 const WHOLE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Checks the node at the start and while anything is missing; once all is there, only what others may undo.
+/// The check that finds rules of ours in the other variant of iptables.
+const OTHER_VARIANT: &str = "other-variant";
+
+/// Checks the node at the start and while anything is missing; once all is there, mostly what others may undo.
 pub(super) async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
     let mut results: BTreeMap<&'static str, Result<String, Missing>> = BTreeMap::new();
     let mut next_whole = Instant::now();
     let mut told = String::new();
     loop {
         let whole = Instant::now() >= next_whole;
+        // Until the first sync has ended, rules of an earlier daemon may still be in force where it left them.
+        let synced = health.checks().contains(&("sync", Ok(())));
         let asked = wanted.clone();
         let look = move || if whole { preflight::check(&asked) } else { preflight::check_sysctls(&asked) };
         let checks = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        let early = |check: &Check| !synced && check.name == OTHER_VARIANT && check.result.is_err();
+        let (early, checks): (Vec<_>, Vec<_>) = checks.into_iter().partition(early);
         results.extend(checks.into_iter().map(|check| (check.name, check.result)));
         let missing = missing(&results);
         for (name, result) in &results {
             metrics.preflight(name, &result.as_ref().map(|_| ()));
         }
-        if missing.is_empty() {
-            next_whole = Instant::now() + WHOLE_EVERY;
-        } else if whole {
-            next_whole = Instant::now() + WHOLE_AGAIN;
+        if whole {
+            let all_is_there = missing.is_empty() && early.is_empty();
+            next_whole = Instant::now() + if all_is_there { WHOLE_EVERY } else { WHOLE_AGAIN };
         }
         if missing != told {
             match missing.is_empty() {

@@ -105,7 +105,7 @@ impl Message {
     }
 
     /// Writes the length and the sequence number into the header; the request is ready to go.
-    pub(super) fn seal(&mut self, sequence: u32) -> &[u8] {
+    pub(in crate::apply::host) fn seal(&mut self, sequence: u32) -> &[u8] {
         let length = u32::try_from(self.bytes.len()).expect("requests are kept under 64 KiB");
         self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
@@ -113,19 +113,21 @@ impl Message {
     }
 }
 
-/// One message of an answer.
+/// One message from the kernel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
-    /// nlmsg_type.
-    pub(super) kind: u16,
+pub(in crate::apply::host) struct Frame<'a> {
+    /// nlmsg_type: a subsystem and its command.
+    pub(in crate::apply::host) kind: u16,
     /// nlmsg_seq: the request it answers.
     pub(super) sequence: u32,
+    /// nlmsg_pid: the port of the socket that asked for what is told.
+    pub(in crate::apply::host) port: u32,
     /// What follows the header.
-    pub(super) payload: &'a [u8],
+    pub(in crate::apply::host) payload: &'a [u8],
 }
 
 /// The messages in a received datagram; ends at the first that is cut short.
-pub(super) fn frames(datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+pub(in crate::apply::host) fn frames(datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
@@ -135,6 +137,7 @@ pub(super) fn frames(datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
         Some(Frame {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
             payload: &frame[HEADER..],
         })
     })
@@ -146,7 +149,7 @@ pub(super) fn errno(payload: &[u8]) -> i32 {
 }
 
 /// The attributes behind a `struct nfgenmsg`.
-pub(super) fn behind_generic(payload: &[u8]) -> &[u8] {
+pub(in crate::apply::host) fn behind_generic(payload: &[u8]) -> &[u8] {
     payload.get(GENERIC..).unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 //! The rules that are there, of both iptables variants and families, and what they say about their authors.
 
-use super::facts::{read, usable};
+use super::facts::usable;
 use crate::apply::TableText;
 use crate::apply::host::Variant;
 use crate::apply::host::exec::Runner;
@@ -33,7 +33,7 @@ impl Saved {
         let mut saved = Saved::default();
         for variant in Variant::BOTH.into_iter().filter(|variant| usable(*variant)) {
             for family in Family::BOTH {
-                if variant == Variant::Legacy && !legacy_tables_in_use(family) {
+                if variant == Variant::Legacy && iptables::legacy_tables(family).is_empty() {
                     continue;
                 }
                 match iptables::save_all(runner, variant, family) {
@@ -68,15 +68,6 @@ impl Saved {
             })
         })
     }
-}
-
-/// Whether a legacy table of the family has been used in this network namespace.
-fn legacy_tables_in_use(family: Family) -> bool {
-    let names = match family {
-        Family::V4 => "/proc/thread-self/net/ip_tables_names",
-        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
-    };
-    !read(names).trim().is_empty()
 }
 
 impl SavedRule<'_> {

@@ -1,0 +1,143 @@
+//! A daemon that is started with the other variant of iptables takes over from its predecessor's rules.
+
+use crate::stage::*;
+use bridgewarden::model::PodKey;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::Outcome;
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt::Linger};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use support::field::{BACKENDS, DEADLINE};
+
+/// Dials web from a pod without a pause.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    dialling: JoinHandle<(usize, Vec<ErrorKind>)>,
+}
+
+impl Watch {
+    fn from(stage: &Stage, pod: &str) -> Watch {
+        let namespace =
+            stage.field.playground.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let dial = move || {
+            let to = WEB.map(|to| SocketAddr::new(to.parse().expect("an address"), 80));
+            let (mut open, mut closed) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                for to in to {
+                    match ask(to) {
+                        Ok(()) => open += 1,
+                        Err(error) => closed.push(error.kind()),
+                    }
+                }
+            }
+            (open, closed)
+        };
+        let dialling = std::thread::spawn(move || namespace.enter(dial).expect("the namespace is entered"));
+        Watch { stop, dialling }
+    }
+
+    /// How many were let in, and how those ended that were not.
+    fn end(self) -> (usize, Vec<ErrorKind>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.dialling.join().expect("it dials")
+    }
+}
+
+/// Asks a listener who it is and waits for the answer, so that nobody is dialled faster than it answers.
+fn ask(to: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, DEADLINE)?;
+    // A reset leaves neither side in TIME_WAIT.
+    setsockopt(&stream, Linger, &linger { l_onoff: 1, l_linger: 0 })?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
+}
+
+/// near may reach web, far may not.
+const WEB_ALLOWS_ITS_NODE: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{ipBlock: {cidr: 10.244.1.0/24}}, {ipBlock: {cidr: 'fd00:10:244:1::/64'}}]}]
+";
+
+/// The same in other words, which need other sets.
+const WEB_ALLOWS_NEAR: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{ipBlock: {cidr: 10.244.1.11/32}}, {ipBlock: {cidr: 'fd00:10:244:1::11/128'}}]}]
+";
+
+fn tables(stage: &Stage, variant: &str) -> [String; 2] {
+    ["iptables", "ip6tables"]
+        .map(|tables| stage.on_node_a(&[&variant.replace("iptables", tables), "-t", "filter"]))
+}
+
+#[test]
+fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
+    for [old, new] in [BACKENDS, [BACKENDS[1], BACKENDS[0]]] {
+        let id = format!("switch{}", &new["iptables-".len()..][..1]);
+        let mut stage = Stage::set(&id, old, Some(WEB_ALLOWS_ITS_NODE));
+        stage.start(&[]);
+        stage.enforces();
+        stage.on_node_a(&[old, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+        assert_eq!(stage.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
+        let (refused, allowed) = (Watch::from(&stage, "far"), Watch::from(&stage, "near"));
+
+        stage.field.stop(false);
+        // Sets that only the old rules know must go after them.
+        stage.write("policy.yaml", WEB_ALLOWS_NEAR);
+        stage.backend = new;
+        stage.start(&["--audit-interval-seconds", "1"]);
+        stage.enforces();
+        stage.waits_for("the old rules go", || {
+            !tables(&stage, &format!("{old}-save")).concat().contains("KUBE-NWPLCY")
+        });
+        let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
+        stage.waits_for("an audit", || stage.metric("node-a", reads) >= 2.0);
+
+        let ((let_in, kept_out), (passed, lost)) = (refused.end(), allowed.end());
+        println!(
+            "{old} to {new}: {} refused and {let_in} open; {passed} open and {lost:?} not",
+            kept_out.len()
+        );
+        let refused = kept_out.iter().all(|kind| *kind == ErrorKind::ConnectionRefused);
+        assert!(let_in == 0 && kept_out.len() > 100 && refused, "{let_in} got in\n{}", stage.field.log());
+        assert!(lost.is_empty() && passed > 100, "{lost:?} beside {passed}\n{}", stage.field.log());
+        for table in tables(&stage, &format!("{old}-save")) {
+            assert!(!table.contains("KUBE-"), "{table}");
+        }
+        let theirs = tables(&stage, &format!("{old}-save")).concat();
+        assert!(theirs.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{theirs}");
+        assert_eq!(stage.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
+        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+    }
+}
+
+#[test]
+fn looking_for_the_other_variant_makes_no_table_of_it() {
+    for backend in BACKENDS {
+        let mut stage = Stage::set(&format!("look{}", &backend["iptables-".len()..][..1]), backend, None);
+        stage.start(&["--audit-interval-seconds", "1"]);
+        stage.enforces();
+        let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
+        stage.waits_for("an audit", || stage.metric("node-a", reads) >= 2.0);
+        if backend == "iptables-nft" {
+            for names in ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] {
+                assert_eq!(stage.on_node_a(&["cat", names]), "", "{names}");
+            }
+        } else {
+            assert_eq!(stage.on_node_a(&["nft", "list", "tables"]), "");
+        }
+    }
+}
