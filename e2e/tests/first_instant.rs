@@ -101,7 +101,10 @@ fn noticed_without_the_guard(nursery: &mut Nursery, starts: usize) -> Result<()>
     nursery.guard(false)?;
     let lives = nursery.raise(starts, Upbringing::Denied);
     nursery.guard(true)?;
-    ensure!(tell("without the guard", &passed(&lives?)?) > 0, "nothing passed: can this test notice anything?");
+    ensure!(
+        tell("without the guard", &passed(&lives?)?) > 0,
+        "nothing passed: can this test notice anything?"
+    );
     Ok(())
 }
 

@@ -63,7 +63,9 @@ impl Births {
     fn look(&self, changed: Changed, results: &Path) {
         let paths: Vec<PathBuf> = match changed {
             Changed::Files(paths) => paths.into_iter().collect(),
-            Changed::Anything => fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
+            Changed::Anything => {
+                fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+            }
         };
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -115,7 +117,10 @@ impl Births {
                         }
                     }
                 }
-                Err(trouble) => tokio::time::sleep(trouble.wait).await,
+                Err(trouble) => {
+                    eprintln!("the watch of the newborns: {}", trouble.error);
+                    tokio::time::sleep(trouble.wait).await;
+                }
             }
         }
     }

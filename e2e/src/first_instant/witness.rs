@@ -43,12 +43,14 @@ impl Witness {
     /// # Errors
     /// When the network cannot be entered, or somebody listens there already.
     pub fn begin(name: &str, namespace: &Namespace, address: IpAddr, births: &Births) -> Result<Witness> {
-        let socket = namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        let socket = socket.with_context(|| format!("witness {name} cannot listen"))?;
+        let open = |port| namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+        let socket = open(PORT)?.with_context(|| format!("witness {name} cannot listen"))?;
+        let knocker = open(0)?.with_context(|| format!("witness {name} cannot knock"))?;
         let (notes, over) = (Notes::default(), Arc::new(AtomicBool::new(false)));
         let rounds = Rounds {
             name: name.to_owned(),
             socket,
+            knocker,
             births: births.clone(),
             notes: Arc::clone(&notes),
             over: Arc::clone(&over),
@@ -91,6 +93,8 @@ impl Drop for Witness {
 struct Rounds {
     name: String,
     socket: UdpSocket,
+    /// Knocks come from another port, so that to no connection tracker a newborn's letters are answers to them.
+    knocker: UdpSocket,
     births: Births,
     notes: Notes,
     over: Arc<AtomicBool>,
@@ -104,7 +108,7 @@ impl Rounds {
             for (newborn, address) in self.births.alive() {
                 let knock = Letter { from: self.name.clone(), number, sent: now() };
                 // A refusal of an earlier one may be told here; it was sent all the same.
-                let _ = self.socket.send_to(knock.write().as_bytes(), (address, PORT));
+                let _ = self.knocker.send_to(knock.write().as_bytes(), (address, PORT));
                 let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
                 notes.entry(newborn).or_default().knocks.push(knock.sent);
             }
