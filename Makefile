@@ -30,7 +30,7 @@ image: build ## Builds the container image bridgewarden/bridgewarden:dev with do
 	docker build -t bridgewarden/bridgewarden:dev .
 
 e2e: setup ## Plays the scenarios on a real cluster that it makes and removes: kind, flannel and the chart; needs Go
-	@$(SUDO) e2e/run $(ARGS)
+	@$(SUDO) e2e/all
 
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each variant of iptables
 	@$(SUDO) e2e/conformance $(ARGS)

@@ -7,6 +7,7 @@
 pub mod cluster;
 mod dns;
 mod expectation;
+pub mod first_instant;
 mod guarded;
 pub mod key;
 pub mod kind;

@@ -1,4 +1,5 @@
-//! The scenarios of `e2e/scenarios`, in network namespaces, or, with BRIDGEWARDEN_E2E_WORLD=kind, on a cluster.
+//! The scenarios of `e2e/scenarios`, in network namespaces, or, with BRIDGEWARDEN_E2E_WORLD=kind, on a cluster; with
+//! BRIDGEWARDEN_E2E_SCENARIOS=NAME,NAME only these.
 
 use anyhow::{Context, Result, bail};
 use bridgewarden_e2e::kind::OnKind;
@@ -48,7 +49,13 @@ fn failing(name: &str, problem: String) -> Trial {
 
 fn scenarios() -> Result<Vec<Scenario>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    files(&root)?.iter().map(|path| Scenario::load(path)).collect()
+    let all = files(&root)?.iter().map(|path| Scenario::load(path)).collect::<Result<Vec<_>>>()?;
+    let Ok(names) = env::var("BRIDGEWARDEN_E2E_SCENARIOS") else { return Ok(all) };
+    let of_name = |name: &str| {
+        let scenario = all.iter().find(|scenario| scenario.name == name).cloned();
+        scenario.with_context(|| format!("BRIDGEWARDEN_E2E_SCENARIOS={names}: there is no scenario {name:?}"))
+    };
+    names.split(',').map(of_name).collect()
 }
 
 fn in_namespaces() -> Result<Vec<Trial>> {

@@ -50,11 +50,11 @@ pub(super) fn act<'n>(
         }
         AgentAct::Start => {
             select_nodes(client, r#"{"bridgewarden.test/stopped": null}"#)?;
-            upgrade(client, false)?;
+            upgrade(client, "cleanup.enabled=false")?;
             are_ready(client)
         }
         AgentAct::Cleanup => {
-            upgrade(client, true)?;
+            upgrade(client, "cleanup.enabled=true")?;
             are_ready(client)
         }
     }
@@ -104,9 +104,15 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
     client.kubectl(&["-n", NAMESPACE, "patch", DAEMON_SET, "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Turns agents into ones that clean up, and back.
-fn upgrade(client: &Client, cleanup: bool) -> Result<()> {
-    let set = format!("cleanup.enabled={cleanup}");
-    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", &set];
+/// Installs them with or without the guard that CNI's results give.
+pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
+    let results = if guarded { "/var/lib/cni/results" } else { "" };
+    upgrade(client, &format!("cniResultsDir={results}"))?;
+    are_ready(client)
+}
+
+/// Installs them anew with a value that differs.
+fn upgrade(client: &Client, value: &str) -> Result<()> {
+    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", value];
     client.run(client.setting("HELM")?, &words, "").map(drop)
 }

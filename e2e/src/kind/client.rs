@@ -1,12 +1,14 @@
 //! The programs that speak to a cluster and its engine, run where those can be reached.
 
+use super::PAUSE;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// How to reach a cluster.
 #[derive(Debug)]
@@ -32,6 +34,11 @@ impl Client {
     /// A setting.
     pub(super) fn setting(&self, key: &str) -> Result<&str> {
         self.settings.get(key).map(String::as_str).with_context(|| format!("the cluster's file has no {key}"))
+    }
+
+    /// The network from which the cluster can be reached; `None` for this machine's own.
+    pub(super) fn network(&self) -> Option<&Namespace> {
+        self.network.as_ref()
     }
 
     /// This machine's root directory as the engine sees it: it may have namespaces of its own.
@@ -70,9 +77,26 @@ impl Client {
     }
 
     /// Makes objects what a manifest says; what earlier manifests said and this one does not goes.
-    pub(super) fn apply(&self, manifest: &str) -> Result<()> {
+    fn apply(&self, manifest: &str) -> Result<()> {
         let words = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", "-"];
         self.run(self.setting("KUBECTL")?, &words, manifest).map(drop)
+    }
+
+    /// Applies objects. A new namespace has no service account for a moment, and takes no pods until then.
+    pub(super) fn apply_all(&self, objects: &[Value], patience: Duration) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let start = Instant::now();
+        loop {
+            let applied = self.apply(&list);
+            match &applied {
+                Err(error)
+                    if start.elapsed() < patience && format!("{error:#}").contains("serviceaccount") =>
+                {
+                    std::thread::sleep(PAUSE);
+                }
+                _ => return applied,
+            }
+        }
     }
 
     /// Runs docker.

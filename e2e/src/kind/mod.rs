@@ -6,6 +6,7 @@
 mod agents;
 mod client;
 mod node;
+mod nursery;
 mod outside;
 
 use crate::cluster::{Cluster, NodeName, Pod};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::playground::OUTSIDE;
 use client::Client;
 use node::Node;
+pub use nursery::{Life, Nursery, Upbringing};
 use outside::Outside;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -117,21 +119,8 @@ impl OnKind {
         Ok(Whereabouts { namespace: Some(namespace), addresses })
     }
 
-    /// Applies objects. A new namespace has no service account for a moment, and takes no pods until then.
     fn apply(&self, objects: Vec<Value>) -> Result<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-        let start = Instant::now();
-        loop {
-            let applied = self.client.apply(&list);
-            match &applied {
-                Err(error)
-                    if start.elapsed() < PATIENCE && format!("{error:#}").contains("serviceaccount") =>
-                {
-                    std::thread::sleep(PAUSE);
-                }
-                _ => return applied,
-            }
-        }
+        self.client.apply_all(&objects, PATIENCE)
     }
 
     fn delete(&self, kind: &str, keys: &[Key], options: &[&str]) -> Result<()> {

@@ -51,6 +51,11 @@ impl Node {
         })
     }
 
+    /// A file of the node's, for who looks from this machine.
+    pub(super) fn path(&self, below_root: &str) -> PathBuf {
+        self.root.join(below_root)
+    }
+
     /// The network of a pod, as the CNI plugins noted it.
     pub(super) fn pod_namespace(&self, key: &Key, uid: &str) -> Result<Namespace> {
         let results = self.root.join("var/lib/cni/results");

@@ -1,0 +1,144 @@
+//! When each newborn's address was known: to its node, by its CNI result, and to everyone, by the API.
+
+use super::{Micros, now};
+use anyhow::{Context, Result};
+use bridgewarden::model::Change as Fact;
+use bridgewarden::playground::Namespace;
+use bridgewarden::source::{Changed, CniWatch, Heard, Resource, Watch, WatchList, connect, parse_cni_result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+struct Known {
+    alive: BTreeMap<String, IpAddr>,
+    told: BTreeMap<String, Micros>,
+}
+
+/// What is known of one namespace's pods. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Births {
+    namespace: Arc<str>,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Births {
+    /// Nothing is known yet.
+    pub fn new(namespace: &str) -> Births {
+        Births { namespace: namespace.into(), known: Arc::default() }
+    }
+
+    /// The newborns that have a network, with their addresses.
+    pub fn alive(&self) -> Vec<(String, IpAddr)> {
+        self.lock().alive.iter().map(|(name, address)| (name.clone(), *address)).collect()
+    }
+
+    /// When a watch of the API brought the newborn's address.
+    pub fn told(&self, name: &str) -> Option<Micros> {
+        self.lock().told.get(name).copied()
+    }
+
+    /// Follows a node's CNI results from here on, for as long as this process runs.
+    ///
+    /// # Errors
+    /// When they cannot be watched.
+    pub fn follow_results(&self, results: &Path) -> Result<()> {
+        let (births, results) = (self.clone(), results.to_owned());
+        let runtime = runtime()?;
+        let mut watch = runtime
+            .block_on(async { CniWatch::new(&results) })
+            .with_context(|| format!("cannot watch {}", results.display()))?;
+        spawn("results", move || {
+            runtime.block_on(async {
+                while let Ok(changed) = watch.changed().await {
+                    births.look(changed, &results);
+                }
+            });
+        })
+    }
+
+    fn look(&self, changed: Changed, results: &Path) {
+        let paths: Vec<PathBuf> = match changed {
+            Changed::Files(paths) => paths.into_iter().collect(),
+            Changed::Anything => {
+                fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+            }
+        };
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(text) = fs::read(&path) else { continue };
+            let Ok(Some(sandbox)) = parse_cni_result(&name, &text, Duration::ZERO) else { continue };
+            let pod = &sandbox.key.pod;
+            if pod.namespace.as_str() == &*self.namespace
+                && let Some(address) = sandbox.addresses.first()
+            {
+                self.lock().alive.insert(pod.name.to_string(), *address);
+            }
+        }
+    }
+
+    /// Follows the API from here on, for as long as this process runs.
+    ///
+    /// # Errors
+    /// When its network cannot be entered, or the API server not be reached.
+    pub fn follow_api(&self, kubeconfig: &Path, network: Option<&Namespace>) -> Result<()> {
+        let (births, kubeconfig) = (self.clone(), kubeconfig.to_owned());
+        let network = network.cloned();
+        spawn("watch", move || {
+            let follow = || runtime().map(|runtime| runtime.block_on(births.watch(&kubeconfig)));
+            let ended = match &network {
+                Some(network) => network.enter(follow).map_err(anyhow::Error::from).flatten(),
+                None => follow(),
+            };
+            if let Err(error) = ended.flatten() {
+                eprintln!("the watch of the newborns has ended: {error:#}");
+            }
+        })
+    }
+
+    async fn watch(&self, kubeconfig: &Path) -> Result<()> {
+        let heard = Heard::new(Instant::now());
+        let client = connect(Some(kubeconfig), heard.clone()).await?;
+        let mut watch = Watch::new(&client, Resource::Pods, WatchList::Auto, heard);
+        loop {
+            match watch.next().await {
+                Ok(news) => {
+                    let age = u64::try_from(news.seen.elapsed().as_micros()).unwrap_or(0);
+                    let seen = now() - age;
+                    for change in news.changes {
+                        if let Fact::Pod(pod) = change
+                            && pod.key.namespace.as_str() == &*self.namespace
+                            && !pod.addresses.is_empty()
+                        {
+                            self.lock().told.entry(pod.key.name.to_string()).or_insert(seen);
+                        }
+                    }
+                }
+                Err(trouble) => {
+                    eprintln!("the watch of the newborns: {}", trouble.error);
+                    tokio::time::sleep(trouble.wait).await;
+                }
+            }
+        }
+    }
+
+    /// Their time is over; their addresses may be given to others.
+    pub fn forget(&self, names: &[String]) {
+        self.lock().alive.retain(|name, _| !names.contains(name));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+fn spawn(name: &str, follow: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(follow).map(drop).context("cannot start a thread")
+}

@@ -1,0 +1,153 @@
+//! What passes in a pod's first instants, on a cluster: `e2e/first-instant` runs it. Elsewhere it is listed as ignored.
+//!
+//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40).
+
+use anyhow::{Context, Result, ensure};
+use bridgewarden_e2e::first_instant::Micros;
+use bridgewarden_e2e::kind::{Life, Nursery, Upbringing};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+type Promise = (&'static str, fn(&mut Nursery, usize) -> Result<()>);
+
+const PROMISES: [Promise; 3] = [
+    ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", nothing_passes),
+    ("allowed_pod_and_its_peers_wait_for_nothing_but_its_address", nobody_waits),
+    ("what_passes_without_the_guard_is_noticed", noticed_without_the_guard),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // There is one cluster.
+    arguments.test_threads = Some(1);
+    let here = env::var("BRIDGEWARDEN_E2E_WORLD").as_deref() == Ok("kind");
+    let trials = PROMISES.into_iter().map(|(name, promise)| {
+        if here {
+            Trial::test(format!("{name}::kind"), move || {
+                keep(promise).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        } else {
+            Trial::test(format!("{name} (not here: kubelets start pods on kind only)"), || Ok(()))
+                .with_ignored_flag(true)
+        }
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn keep(promise: fn(&mut Nursery, usize) -> Result<()>) -> Result<()> {
+    let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER")
+        .context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
+    let image = env::var("BRIDGEWARDEN_E2E_NEWBORN")
+        .context("BRIDGEWARDEN_E2E_NEWBORN has to name the newborns' image")?;
+    let starts = match env::var("BRIDGEWARDEN_E2E_STARTS") {
+        Ok(number) => number.parse().context("BRIDGEWARDEN_E2E_STARTS is no number")?,
+        Err(_) => 40,
+    };
+    let mut nursery = Nursery::open(Path::new(&cluster), &image)?;
+    promise(&mut nursery, starts)?;
+    nursery.close()
+}
+
+/// What passed of one newborn, in packets.
+struct Passed {
+    out: u32,
+    into: u32,
+    /// How long after its first instruction the last one arrived at a witness.
+    last: Micros,
+}
+
+/// Counts what passed; each newborn must have written, and been knocked at while it listened.
+fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
+    lives
+        .iter()
+        .map(|life| {
+            let report = &life.report;
+            ensure!(report.sent > 0, "{} wrote nothing", life.name);
+            let knocks = life.heard.values().flat_map(|heard| &heard.knocks);
+            let tried = knocks.filter(|at| (report.began..report.ended).contains(at)).count();
+            ensure!(tried > 100, "{} was knocked at {tried} times only", life.name);
+            let last = life.heard.values().map(|heard| heard.last).max().unwrap_or(0);
+            Ok(Passed {
+                out: life.heard.values().map(|heard| heard.letters).sum(),
+                into: report.knocks,
+                last: last.saturating_sub(report.began),
+            })
+        })
+        .collect()
+}
+
+fn tell(what: &str, passed: &[Passed]) -> usize {
+    let through = passed.iter().filter(|one| one.out + one.into > 0);
+    let (out, into) = passed.iter().fold((0, 0), |(out, into), one| (out + one.out, into + one.into));
+    let mut last: Vec<Micros> = through.map(|one| one.last).collect();
+    println!(
+        "{what}: {} starts, {} of them with packets beyond policy: {out} sent, {into} received; the last sent one {}",
+        passed.len(),
+        last.len(),
+        spread(&mut last)
+    );
+    last.len()
+}
+
+fn nothing_passes(nursery: &mut Nursery, starts: usize) -> Result<()> {
+    let passed = passed(&nursery.raise(starts, Upbringing::Denied)?)?;
+    ensure!(tell("with the guard", &passed) == 0, "packets passed beyond policy");
+    Ok(())
+}
+
+fn noticed_without_the_guard(nursery: &mut Nursery, starts: usize) -> Result<()> {
+    nursery.guard(false)?;
+    let lives = nursery.raise(starts, Upbringing::Denied);
+    nursery.guard(true)?;
+    ensure!(
+        tell("without the guard", &passed(&lives?)?) > 0,
+        "nothing passed: can this test notice anything?"
+    );
+    Ok(())
+}
+
+fn nobody_waits(nursery: &mut Nursery, starts: usize) -> Result<()> {
+    let lives = nursery.raise(starts, Upbringing::Welcome)?;
+    let (mut own, mut beside, mut afar) = (Vec::new(), Vec::new(), Vec::new());
+    for life in &lives {
+        for (witness, heard) in &life.heard {
+            let (first, _) =
+                heard.first.as_ref().with_context(|| format!("{} never reached {witness}", life.name))?;
+            ensure!(
+                life.report.answered.len() == life.heard.len(),
+                "{} was answered by {} of {} witnesses",
+                life.name,
+                life.report.answered.len(),
+                life.heard.len()
+            );
+            let same_node = usize::from(witness.ends_with("far")) == life.node;
+            match (witness.starts_with("strict"), same_node) {
+                (false, _) => own.push(first.sent.saturating_sub(life.report.began)),
+                (true, true) => beside.push(first.sent.saturating_sub(life.report.began)),
+                (true, false) => {
+                    let told = life.told.with_context(|| format!("the API never told of {}", life.name))?;
+                    afar.push(first.sent.saturating_sub(told.max(life.report.began)));
+                }
+            }
+        }
+    }
+    println!("allowed pods: {} starts; the first letter that arrived was sent", lives.len());
+    println!("  to open witnesses, after its first instruction: {}", spread(&mut own));
+    println!("  to isolated ones of its node, after its first instruction: {}", spread(&mut beside));
+    println!("  to isolated ones of the other node, after the API told its address: {}", spread(&mut afar));
+    Ok(())
+}
+
+fn spread(times: &mut [Micros]) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+    match (at(50), at(99), times.last()) {
+        (Some(half), Some(most), Some(last)) => {
+            let ms = |micros: &Micros| format!("{}.{} ms", micros / 1000, micros % 1000 / 100);
+            format!("p50 {}, p99 {}, at most {}", ms(half), ms(most), ms(last))
+        }
+        _ => "never".to_owned(),
+    }
+}
