@@ -14,6 +14,8 @@ use support::http::{self, Answer};
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 /// How long it may take to know the cluster and enforce it.
 const START: Duration = Duration::from_secs(60);
+/// How long a daemon that has nothing more to do leaves the kernel alone.
+const REST: Duration = Duration::from_millis(500);
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +104,20 @@ impl Daemon {
         let kinds = ["rules", "set"];
         let each = kinds.map(|kind| self.metric(&format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}")));
         each.into_iter().sum()
+    }
+
+    /// Waits until it has left the kernel alone for a while.
+    pub(crate) fn rests(&self) -> Result<()> {
+        let (start, mut writes) = (Instant::now(), self.writes()?);
+        loop {
+            std::thread::sleep(REST);
+            let now = self.writes()?;
+            if now == writes {
+                return Ok(());
+            }
+            writes = now;
+            ensure!(start.elapsed() < START, "{} does not come to rest", self.node.name);
+        }
     }
 
     /// How many complete lists of each resource it was given.

@@ -83,6 +83,9 @@ impl Stage {
 
     /// Daemons that are started anew find nothing to do: what the kernels hold is what the API server says.
     pub(crate) fn nothing_is_left_to_do(&mut self) -> Result<()> {
+        for daemon in &self.daemons {
+            daemon.rests()?;
+        }
         self.watch(PORT)?;
         for daemon in &self.daemons {
             let writes = daemon.writes()?;
