@@ -102,7 +102,8 @@ impl Daemon {
     /// How often the kernel was asked to change something.
     pub(crate) fn writes(&self) -> Result<f64> {
         let kinds = ["rules", "set"];
-        let each = kinds.map(|kind| self.metric(&format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}")));
+        let each =
+            kinds.map(|kind| self.metric(&format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}")));
         each.into_iter().sum()
     }
 
@@ -122,8 +123,9 @@ impl Daemon {
 
     /// How many complete lists of each resource it was given.
     pub(crate) fn lists(&self) -> Result<[f64; 3]> {
-        let [namespaces, policies, pods] = ["namespaces", "networkpolicies", "pods"]
-            .map(|resource| self.metric(&format!("bridgewarden_watch_lists_total{{resource=\"{resource}\"}}")));
+        let [namespaces, policies, pods] = ["namespaces", "networkpolicies", "pods"].map(|resource| {
+            self.metric(&format!("bridgewarden_watch_lists_total{{resource=\"{resource}\"}}"))
+        });
         Ok([namespaces?, policies?, pods?])
     }
 

@@ -28,8 +28,11 @@ impl Guard {
             let mut asked = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let outcomes = prober.try_all(errands.iter().cloned().map(Ok).collect());
-                let wrong: Vec<String> =
-                    questions.iter().zip(&outcomes).filter_map(|(question, outcome)| breach(question, outcome)).collect();
+                let wrong: Vec<String> = questions
+                    .iter()
+                    .zip(&outcomes)
+                    .filter_map(|(question, outcome)| breach(question, outcome))
+                    .collect();
                 if !wrong.is_empty() {
                     bail!("meanwhile:\n{}", wrong.join("\n"));
                 }

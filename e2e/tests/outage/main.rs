@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Conclusion {
     let Some(programs) = env::var_os("BRIDGEWARDEN_E2E_PROGRAMS").map(PathBuf::from) else {
         let reason = "needs etcd and kube-apiserver: run e2e/outage";
-        let ignored = |(name, _)| Trial::test(format!("{name} ({reason})"), || Ok(())).with_ignored_flag(true);
+        let ignored =
+            |(name, _)| Trial::test(format!("{name} ({reason})"), || Ok(())).with_ignored_flag(true);
         return libtest_mimic::run(arguments, TRIALS.map(ignored).into());
     };
     let stage = Arc::new(Mutex::new(None));

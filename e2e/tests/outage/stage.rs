@@ -49,7 +49,8 @@ impl Stage {
         let figures = File::create(settings.directory.join("figures")).context("cannot write figures")?;
         let town = Town::new();
         Playground::sweep(ID)?;
-        let nodes = NODES.map(|node| node.name).into_iter().chain([CONTROL_PLANE]).map(str::to_owned).collect();
+        let nodes =
+            NODES.map(|node| node.name).into_iter().chain([CONTROL_PLANE]).map(str::to_owned).collect();
         let playground = Playground::build(ID, &Layout::new(nodes, town.places()))?;
         let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
         let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
@@ -57,7 +58,8 @@ impl Stage {
         let own = settings.directory.join(CONTROL_PLANE);
         let control_plane = ControlPlane::start(namespace, address, &settings.programs, &own)?;
         let relay = Relay::start(namespace, SocketAddr::new(address, RELAY), control_plane.address(), SEED)?;
-        let mut stage = Stage { daemons: Vec::new(), relay, control_plane, playground, town, settings, figures };
+        let mut stage =
+            Stage { daemons: Vec::new(), relay, control_plane, playground, town, settings, figures };
         let begun = Instant::now();
         stage.control_plane.objects()?.create(&crowd(SEED))?;
         stage.control_plane.objects()?.create(&stage.town.objects())?;
@@ -102,7 +104,8 @@ impl Stage {
             let probes: Vec<Probe> = left.iter().map(|question| question.probe()).collect();
             let outcomes = self.playground.probe_all(&probes);
             let now = Instant::now();
-            let wrong = |(question, outcome): &(&Question, Outcome)| (*outcome == Outcome::Open) != question.open;
+            let wrong =
+                |(question, outcome): &(&Question, Outcome)| (*outcome == Outcome::Open) != question.open;
             let differing: Vec<_> = left.into_iter().zip(outcomes).filter(wrong).collect();
             if differing.is_empty() {
                 return Ok(now);

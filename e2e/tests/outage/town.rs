@@ -73,15 +73,27 @@ impl Town {
         };
         let subject = |app: &str| json!({"matchLabels": {"app": app}});
         let policies = [
-            policy("shop/web", json!({"podSelector": subject("web"), "ingress": [{"from": [peers("client"), crowd("red")]}]})),
-            policy("shop/db", json!({"podSelector": subject("db"), "ingress": [{"from": [peers("web"), peers("cache")]}]})),
+            policy(
+                "shop/web",
+                json!({"podSelector": subject("web"), "ingress": [{"from": [peers("client"), crowd("red")]}]}),
+            ),
+            policy(
+                "shop/db",
+                json!({"podSelector": subject("db"), "ingress": [{"from": [peers("web"), peers("cache")]}]}),
+            ),
             policy(
                 "shop/other",
                 json!({"podSelector": subject("other"), "policyTypes": ["Ingress", "Egress"], "egress": [{"to": [peers("web")]}]}),
             ),
             policy("bank/closed", json!({"podSelector": {}, "policyTypes": ["Ingress"]})),
-            policy("bank/vault", json!({"podSelector": subject("vault"), "ingress": [{"from": [peers("clerk")]}]})),
-            policy("bank/clerk", json!({"podSelector": subject("clerk"), "ingress": [{"from": [peers("till"), crowd("blue")]}]})),
+            policy(
+                "bank/vault",
+                json!({"podSelector": subject("vault"), "ingress": [{"from": [peers("clerk")]}]}),
+            ),
+            policy(
+                "bank/clerk",
+                json!({"podSelector": subject("clerk"), "ingress": [{"from": [peers("till"), crowd("blue")]}]}),
+            ),
             policy(
                 "bank/guest",
                 json!({"podSelector": subject("guest"), "policyTypes": ["Egress"], "egress": [{"to": [peers("clerk")]}]}),
@@ -161,7 +173,9 @@ impl Town {
         let mut moves = Moves::default();
         let pairs = [(&before.pods, &self.pods), (&before.policies, &self.policies)];
         for (before, after) in pairs {
-            moves.gone.extend(before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(_, gone)| gone.clone()));
+            moves.gone.extend(
+                before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(_, gone)| gone.clone()),
+            );
             for (key, object) in after {
                 match before.get(key) {
                     None => moves.new.push(object.clone()),
@@ -251,7 +265,12 @@ pub(crate) fn crowd_pod(random: &mut Random, index: usize) -> Value {
 
 fn pod(name: &str, node: &str, host: u8, app: &str) -> Value {
     let at = Node::named(node).expect("one of the two nodes");
-    object_of_pod(&read(name), node, Family::BOTH.map(|family| at.pod_address(family, host)), &json!({"app": app}))
+    object_of_pod(
+        &read(name),
+        node,
+        Family::BOTH.map(|family| at.pod_address(family, host)),
+        &json!({"app": app}),
+    )
 }
 
 fn object_of_pod(key: &Key, node: &str, addresses: [IpAddr; 2], labels: &Value) -> Value {

@@ -236,8 +236,13 @@ fn rights() -> Result<Vec<Value>> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let read = |document| Value::deserialize(document).context("install.yaml is no YAML");
     let objects = serde_yaml_ng::Deserializer::from_str(&text).map(read).collect::<Result<Vec<_>>>()?;
-    let is_right = |object: &Value| ["ClusterRole", "ClusterRoleBinding"].iter().any(|kind| object["kind"] == *kind);
+    let is_right =
+        |object: &Value| ["ClusterRole", "ClusterRoleBinding"].iter().any(|kind| object["kind"] == *kind);
     let rights: Vec<Value> = objects.into_iter().filter(is_right).collect();
-    ensure!(rights.len() == 2, "install.yaml gives {} rights and should give a role and its binding", rights.len());
+    ensure!(
+        rights.len() == 2,
+        "install.yaml gives {} rights and should give a role and its binding",
+        rights.len()
+    );
     Ok(rights)
 }

@@ -35,8 +35,7 @@ impl Objects {
     /// When the kubeconfig leads to no client.
     pub(super) fn new(from: &Namespace, kubeconfig: &Path) -> Result<Objects> {
         // Its threads begin in the namespace, and stay there.
-        let build =
-            || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = from.enter(build)?.context("cannot start a runtime")?;
         let read = Kubeconfig::read_from(kubeconfig);
         let read = read.with_context(|| format!("cannot read {}", kubeconfig.display()))?;

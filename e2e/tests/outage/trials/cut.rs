@@ -33,7 +33,8 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         let round = Instant::now();
         let role = if turns % 2 == 0 { "client" } else { "server" };
         let change = json!({"metadata": {"labels": {"role": role}}});
-        let pods = (0..AT_ONCE).map(|_| crowd_pod(&mut Random::new(0), MOVING + random.below(CROWD - MOVING)));
+        let pods =
+            (0..AT_ONCE).map(|_| crowd_pod(&mut Random::new(0), MOVING + random.below(CROWD - MOVING)));
         let changed: Vec<(Value, Value)> = pods.map(|pod| (pod, change.clone())).collect();
         stage.control_plane.objects()?.patch(&changed)?;
         // Those who are there change to and fro, too.
@@ -55,7 +56,11 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     stage.relay.spare();
     let cuts = stage.relay.cuts() - cut_before;
     ensure!(cuts >= 10, "connections were cut only {cuts} times");
-    ensure!(lists == self::lists(stage)?, "something was listed anew: {lists:?} and {:?}", self::lists(stage)?);
+    ensure!(
+        lists == self::lists(stage)?,
+        "something was listed anew: {lists:?} and {:?}",
+        self::lists(stage)?
+    );
     stage.note(&format!(
         "cut {cuts} times during {changes} changes in {:.1} s: all of it enforced {} ms after the last; {asked} answers were \
          right meanwhile; nothing was listed anew",

@@ -17,7 +17,10 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     // answers to the other questions stay.
     after.relabel("shop/far", "stranger");
     after.relabel("bank/audit", "clerk");
-    after.add_policy("shop/near", json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}));
+    after.add_policy(
+        "shop/near",
+        json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}),
+    );
     let (steady, changed) = after.compare(&stage.town);
     let guard = Guard::over(&stage.playground, steady)?;
     let held = held(stage)?;

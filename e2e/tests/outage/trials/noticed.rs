@@ -23,7 +23,10 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     let node = stage.playground.node_namespace("node-a").context("there is no node-a")?;
     output(node, &[&program, "cleanup"])?;
     let open = stage.settle(&right, Duration::from_millis(500)).map(drop).map_err(|error| error.to_string());
-    ensure!(open.is_err_and(|told| told.contains("should be refused and is open")), "what opened was not seen");
+    ensure!(
+        open.is_err_and(|told| told.contains("should be refused and is open")),
+        "what opened was not seen"
+    );
     let seen = guard.end().map_err(|error| error.to_string());
     ensure!(seen.is_err_and(|told| told.contains("should be refused and is open")), "the guard saw nothing");
 
@@ -48,6 +51,9 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     }
     output(node, &[["iptables-legacy", "-D"].as_slice(), &refuse].concat())?;
     let seen = guard.end().map_err(|error| error.to_string());
-    ensure!(seen.is_err_and(|told| told.contains("should be open and is refused")), "the guard saw no refusal");
+    ensure!(
+        seen.is_err_and(|told| told.contains("should be open and is refused")),
+        "the guard saw no refusal"
+    );
     Ok(())
 }

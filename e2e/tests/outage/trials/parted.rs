@@ -28,7 +28,10 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     after.remove_pod("shop/near");
     after.add_pod("bank/heir", "node-a", 11, "heir");
     after.remove_policy("bank/guest");
-    after.add_policy("shop/db-too", json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"]}));
+    after.add_policy(
+        "shop/db-too",
+        json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"]}),
+    );
     let (steady, changed) = after.compare(&before);
     let guard = Guard::over(&stage.playground, steady)?;
     let memory = memory(stage)?;
@@ -65,7 +68,10 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         listed.as_millis(),
         right_after_lists.as_millis(),
     ))?;
-    ensure!(listed <= PROMISED && right <= PROMISED, "enforced only {right:?} after the partition ended, listed {listed:?}");
+    ensure!(
+        listed <= PROMISED && right <= PROMISED,
+        "enforced only {right:?} after the partition ended, listed {listed:?}"
+    );
     stage.nothing_is_left_to_do()
 }
 
