@@ -29,7 +29,7 @@ chart: ## Tests the Helm chart and install.yaml; needs Go
 image: build ## Builds the container image bridgewarden/bridgewarden:dev with docker
 	docker build -t bridgewarden/bridgewarden:dev .
 
-e2e: setup ## Plays the scenarios on a real cluster that it makes and removes: kind, flannel and the chart; needs Go
+e2e: setup ## Plays the scenarios on real clusters that it makes and removes, and shows what an outage does; needs Go
 	@$(SUDO) e2e/all
 
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each variant of iptables

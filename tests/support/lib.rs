@@ -1,10 +1,13 @@
-//! What the tests share: the topology they all use, scenarios with their truth tables, and random worlds.
+//! What the tests share: the topology they all use, scenarios with their truth tables, random worlds, and a real API
+//! server with its etcd.
 //!
 //! Comes in: the crate's public words. Goes out: inputs and expectations for any judge. Nothing here knows how
 //! policies are compiled or enforced.
 
+pub mod control_plane;
 pub mod field;
 pub mod golden;
+pub mod http;
 pub mod judge;
 pub mod manifest;
 pub mod packets;

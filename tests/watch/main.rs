@@ -6,7 +6,7 @@ use bridgewarden::model::Change;
 use bridgewarden::source::{Heard, News, Resource, Trouble, Watch, WatchList, connect};
 use serde_json::{Value, json};
 use server::{Reply, Server};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn namespace(name: &str, version: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "resourceVersion": version}})
@@ -191,6 +191,18 @@ async fn server_that_is_not_there_is_trouble_with_the_reason_in_words() {
     let trouble = session.watch.next().await.unwrap_err();
     assert_eq!(trouble.reason, "unreachable");
     assert!(trouble.error.contains("refused"), "{}", trouble.error);
+}
+
+#[test]
+fn waiting_for_an_answer_that_never_came_counts_as_waiting() {
+    let trouble = |reason| Trouble { error: String::new(), reason, wait: Duration::from_secs(2) };
+    let (asked, seconds) = (Instant::now(), Duration::from_secs);
+    let silent = trouble("unreachable");
+    assert_eq!(silent.ask_again(asked, asked), asked + seconds(2));
+    assert_eq!(silent.ask_again(asked, asked + seconds(1)), asked + seconds(2));
+    assert_eq!(silent.ask_again(asked, asked + seconds(5)), asked + seconds(5));
+    let slow = trouble("refused");
+    assert_eq!(slow.ask_again(asked, asked + seconds(5)), asked + seconds(7));
 }
 
 #[tokio::test]

@@ -132,11 +132,14 @@ impl Watcher {
                 "cannot watch; what is in force stays in force, and it is tried again"
             );
         }
+        // What broke off just now was asked for long ago; all nodes would come back at once.
+        let asked = outage.as_ref().map_or(now, |outage| outage.until.min(now));
+        let until = trouble.ask_again(asked, now);
         self.outage = Some(Outage {
             error: trouble.error,
             began: outage.as_ref().map_or(now, |outage| outage.began),
             told: outage.filter(|_| !remind).map_or(now, |outage| outage.told),
-            until: now + trouble.wait,
+            until,
         });
         self.remark(now);
     }

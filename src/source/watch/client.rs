@@ -1,18 +1,30 @@
 //! A client of the API server, for a daemon that has nobody else to ask.
 
 use super::Heard;
-use kube::client::ClientBuilder;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
+use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a server may say nothing. It sends a bookmark about every minute to those who watch; one that is silent
 /// for longer is gone without a word.
 const SILENCE: Duration = Duration::from_secs(100);
+/// After how long without a word the other end's kernel is asked whether it is still there, and how often.
+const ASK_AFTER: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// After how long without an answer of the other end's kernel a connection is given up. A network that was cut for longer
+/// is noticed by then; after a shorter cut, what the server tries to send comes by itself within a few seconds, as TCP
+/// doubles its pauses from 0.2 s on.
+const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// Why there is no client.
 #[derive(Debug, Error)]
@@ -52,13 +64,29 @@ pub async fn connect(kubeconfig: Option<&Path>, heard: Heard) -> Result<Client, 
     };
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
-    // Whoever watches waits and tries again by himself, and says so.
-    config.default_retry = false;
-    config.proxy_url = None;
     let server = config.cluster_url.to_string();
-    let builder = ClientBuilder::try_from(config)
-        .map_err(|error| ConnectError::Client { server, error: Box::new(error) })?;
-    Ok(builder.with_layer(&heard).build())
+    client(&config, &heard).map_err(|error| ConnectError::Client { server, error: Box::new(error) })
+}
+
+/// As kube makes a client, but of connections that notice when the network between is cut. Nothing is asked twice here:
+/// whoever watches waits and tries again by himself, and says so.
+fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_keepalive(Some(ASK_AFTER));
+    tcp.set_keepalive_interval(Some(ASK_EVERY));
+    tcp.set_tcp_user_timeout(Some(UNANSWERED));
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).with_layer(heard).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, kube::config::KubeconfigError> {

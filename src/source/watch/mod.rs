@@ -62,6 +62,14 @@ pub struct Trouble {
     pub wait: Duration,
 }
 
+impl Trouble {
+    /// When to ask again, if the server was asked at `asked` and this came of it at `now`. Waiting for an answer that never
+    /// came was waiting, too; a server that answered is left alone for the whole time.
+    pub fn ask_again(&self, asked: Instant, now: Instant) -> Instant {
+        if self.reason == Failure::Unreachable.word() { now.max(asked + self.wait) } else { now + self.wait }
+    }
+}
+
 /// A watch of one resource.
 pub struct Watch {
     client: Client,

@@ -1,0 +1,180 @@
+//! The program on a node, which watches a real API server.
+
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::control_plane::Leash;
+use support::http::{self, Answer};
+
+/// Where it serves its pages.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
+/// How long it may take to know the cluster and enforce it.
+const START: Duration = Duration::from_secs(60);
+/// How long a daemon that has nothing more to do leaves the kernel alone.
+const REST: Duration = Duration::from_millis(500);
+
+/// How a node is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) backend: &'static str,
+    pub(crate) watch_list: &'static str,
+}
+
+/// The nodes: between them, both variants of iptables and both ways to list.
+pub(crate) const NODES: [Node; 2] = [
+    Node { name: "node-a", backend: "nft", watch_list: "on" },
+    Node { name: "node-b", backend: "legacy", watch_list: "off" },
+];
+
+/// A daemon that runs, or did.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) node: Node,
+    namespace: Namespace,
+    log: PathBuf,
+    _leash: Leash,
+}
+
+/// What a kernel holds, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    rules: String,
+    sets: String,
+}
+
+impl Daemon {
+    /// Starts it.
+    pub(crate) fn start(
+        node: Node,
+        namespace: &Namespace,
+        program: &Path,
+        kubeconfig: &Path,
+        log: PathBuf,
+    ) -> Result<Daemon> {
+        let _ = fs::remove_file(&log);
+        let backend = format!("iptables-{}", node.backend);
+        let kubeconfig = kubeconfig.display().to_string();
+        let address = ADDRESS.to_string();
+        let flags = [
+            ["--kubeconfig", &kubeconfig],
+            ["--node-name", node.name],
+            ["--backend", &backend],
+            ["--watch-list", node.watch_list],
+            ["--http-addr", &address],
+            // This machine's own pods are none of ours.
+            ["--cni-results-dir", ""],
+            ["--log-format", "text"],
+        ];
+        let arguments: Vec<String> =
+            ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
+        let leash = Leash::start(namespace, program, &arguments, &log)?;
+        Ok(Daemon { node, namespace: namespace.clone(), log, _leash: leash })
+    }
+
+    /// Waits until it says that it enforces; tells how long that took.
+    pub(crate) fn is_ready(&self) -> Result<Duration> {
+        let start = Instant::now();
+        while !self.page("/readyz").is_ok_and(|page| page.status == 200) {
+            let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            ensure!(start.elapsed() < START, "{} is not ready after {START:?}:\n{}", self.node.name, log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(start.elapsed())
+    }
+
+    /// What `/readyz` says.
+    pub(crate) fn readiness(&self) -> Result<Answer> {
+        self.page("/readyz")
+    }
+
+    /// The value of a series, its labels included; 0 for one that is not there.
+    pub(crate) fn metric(&self, series: &str) -> Result<f64> {
+        let page = self.page("/metrics")?.body;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(Ok(0.0), |value| value.parse().with_context(|| format!("{series} is {value}")))
+    }
+
+    /// How often the kernel was asked to change something.
+    pub(crate) fn writes(&self) -> Result<f64> {
+        let kinds = ["rules", "set"];
+        let each =
+            kinds.map(|kind| self.metric(&format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}")));
+        each.into_iter().sum()
+    }
+
+    /// Waits until it has left the kernel alone for a while.
+    pub(crate) fn rests(&self) -> Result<()> {
+        let (start, mut writes) = (Instant::now(), self.writes()?);
+        loop {
+            std::thread::sleep(REST);
+            let now = self.writes()?;
+            if now == writes {
+                return Ok(());
+            }
+            writes = now;
+            ensure!(start.elapsed() < START, "{} does not come to rest", self.node.name);
+        }
+    }
+
+    /// How many complete lists of each resource it was given.
+    pub(crate) fn lists(&self) -> Result<[f64; 3]> {
+        let [namespaces, policies, pods] = ["namespaces", "networkpolicies", "pods"].map(|resource| {
+            self.metric(&format!("bridgewarden_watch_lists_total{{resource=\"{resource}\"}}"))
+        });
+        Ok([namespaces?, policies?, pods?])
+    }
+
+    /// Its resident memory, in MiB.
+    pub(crate) fn memory(&self) -> Result<f64> {
+        Ok(self.metric("process_resident_memory_bytes")? / f64::from(1 << 20))
+    }
+
+    /// The rules and sets of its node, without counters.
+    pub(crate) fn held(&self) -> Result<Held> {
+        let backend = self.node.backend;
+        let saves = ["iptables", "ip6tables"].map(|family| format!("{family}-{backend}-save"));
+        let mut rules = String::new();
+        for save in saves {
+            let text = output(&self.namespace, &[&save, "-t", "filter"])?;
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                rules.push_str(line.split(" [").next().unwrap_or_default());
+                rules.push('\n');
+            }
+        }
+        let text = output(&self.namespace, &["ipset", "save"])?;
+        let mut sets: Vec<&str> = text.lines().collect();
+        sets.sort_unstable();
+        Ok(Held { rules, sets: sets.join("\n") })
+    }
+
+    pub(crate) fn log(&self) -> String {
+        format!("--- {}\n{}", self.node.name, fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    fn page(&self, path: &str) -> Result<Answer> {
+        http::get(&self.namespace, ADDRESS, path)
+    }
+}
+
+impl Held {
+    /// How many lines of sets there are.
+    pub(crate) fn elements(&self) -> usize {
+        self.sets.lines().count()
+    }
+}
+
+/// Runs a program in a namespace and returns what it printed.
+pub(crate) fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
+    let (program, arguments) = words.split_first().context("there is no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(&mut command)?.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?} in {}: {said}", namespace.name());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

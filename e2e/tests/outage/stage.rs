@@ -1,0 +1,213 @@
+//! The stage: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
+
+use crate::daemon::{Daemon, NODES, output};
+use crate::guard::told;
+use crate::town::{CROWD, Question, Town, crowd};
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::{Layout, Namespace, Outcome, Playground, Probe};
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::control_plane::{ControlPlane, PORT, Relay, Who};
+
+const ID: &str = "outage";
+const CONTROL_PLANE: &str = "control-plane";
+const SEED: u64 = 1;
+/// Where the relay listens, on the control plane's address.
+pub(crate) const RELAY: u16 = 6444;
+/// How long a cluster that is not disturbed may take to be as it should.
+const CALM: Duration = Duration::from_secs(20);
+
+/// Where it comes from.
+pub(crate) struct Settings {
+    /// The daemon.
+    pub(crate) program: PathBuf,
+    /// The directory of `etcd` and `kube-apiserver`.
+    pub(crate) programs: PathBuf,
+    /// Logs and figures.
+    pub(crate) directory: PathBuf,
+}
+
+/// The stage. What is named first is ended first.
+pub(crate) struct Stage {
+    pub(crate) daemons: Vec<Daemon>,
+    pub(crate) relay: Relay,
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) playground: Playground,
+    pub(crate) town: Town,
+    settings: Settings,
+    figures: File,
+}
+
+impl Stage {
+    /// Builds everything but the daemons.
+    pub(crate) fn raise(settings: Settings) -> Result<Stage> {
+        let _ = fs::remove_dir_all(&settings.directory);
+        fs::create_dir_all(&settings.directory).context("cannot make the directory of figures")?;
+        let figures = File::create(settings.directory.join("figures")).context("cannot write figures")?;
+        let town = Town::new();
+        Playground::sweep(ID)?;
+        let nodes =
+            NODES.map(|node| node.name).into_iter().chain([CONTROL_PLANE]).map(str::to_owned).collect();
+        let playground = Playground::build(ID, &Layout::new(nodes, town.places()))?;
+        let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
+        let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
+        let address = address.context("the control plane has no address")?;
+        let own = settings.directory.join(CONTROL_PLANE);
+        let control_plane = ControlPlane::start(namespace, address, &settings.programs, &own)?;
+        let relay = Relay::start(namespace, SocketAddr::new(address, RELAY), control_plane.address(), SEED)?;
+        let mut stage =
+            Stage { daemons: Vec::new(), relay, control_plane, playground, town, settings, figures };
+        let begun = Instant::now();
+        stage.control_plane.objects()?.create(&crowd(SEED))?;
+        stage.control_plane.objects()?.create(&stage.town.objects())?;
+        stage.note(&format!("{:.1} s to load {CROWD} pods", begun.elapsed().as_secs_f64()))?;
+        Ok(stage)
+    }
+
+    /// Starts daemons anew, which reach the API server at this port, and waits until they enforce what it says.
+    pub(crate) fn watch(&mut self, port: u16) -> Result<()> {
+        self.daemons.clear();
+        let kubeconfig = self.control_plane.kubeconfig(Who::Daemon, port)?;
+        for node in NODES {
+            let namespace = self.playground.node_namespace(node.name).context("there is no such node")?;
+            let log = self.settings.directory.join(format!("{}.log", node.name));
+            let daemon = Daemon::start(node, namespace, &self.settings.program, &kubeconfig, log)?;
+            self.daemons.push(daemon);
+        }
+        for daemon in &self.daemons {
+            daemon.is_ready()?;
+        }
+        self.settle(&self.town.questions(), CALM).map(drop)
+    }
+
+    /// Daemons that are started anew find nothing to do: what the kernels hold is what the API server says.
+    pub(crate) fn nothing_is_left_to_do(&mut self) -> Result<()> {
+        for daemon in &self.daemons {
+            daemon.rests()?;
+        }
+        self.watch(PORT)?;
+        for daemon in &self.daemons {
+            let writes = daemon.writes()?;
+            ensure!(writes == 0.0, "a new daemon wrote {writes} times:\n{}", daemon.log());
+        }
+        Ok(())
+    }
+
+    /// Asks until every answer is right; tells when that was.
+    pub(crate) fn settle(&self, questions: &[Question], deadline: Duration) -> Result<Instant> {
+        let begun = Instant::now();
+        let mut left: Vec<&Question> = questions.iter().collect();
+        loop {
+            let probes: Vec<Probe> = left.iter().map(|question| question.probe()).collect();
+            let outcomes = self.playground.probe_all(&probes);
+            let now = Instant::now();
+            let wrong =
+                |(question, outcome): &(&Question, Outcome)| (*outcome == Outcome::Open) != question.open;
+            let differing: Vec<_> = left.into_iter().zip(outcomes).filter(wrong).collect();
+            if differing.is_empty() {
+                return Ok(now);
+            }
+            if begun.elapsed() > deadline {
+                let lines = differing.iter().map(|(question, outcome)| told(question, outcome));
+                let lines = lines.collect::<Vec<_>>().join("\n");
+                let logs: String = self.daemons.iter().map(Daemon::log).collect();
+                anyhow::bail!("not within {deadline:?}:\n{lines}\n{logs}");
+            }
+            left = differing.into_iter().map(|(question, _)| question).collect();
+        }
+    }
+
+    /// Lets nothing pass between the control plane and the nodes, and tells nobody.
+    pub(crate) fn part(&self) -> Result<Parted> {
+        let address = self.control_plane.address().ip().to_string();
+        let parted = Parted { router: self.playground.router_namespace().clone(), address };
+        parted.rule("-I").map(|()| parted)
+    }
+
+    /// Waits until every daemon has said, of each resource, that it has not heard of it for so long. Ready it must stay.
+    pub(crate) fn unheard_for(&self, duration: Duration) -> Result<()> {
+        let begun = Instant::now();
+        for daemon in &self.daemons {
+            while said_age(&daemon.readiness()?.body) < Some(duration) {
+                let page = daemon.readiness()?;
+                ensure!(page.status == 200, "{} is not ready any more: {}", daemon.node.name, page.body);
+                let late = begun.elapsed() > duration + CALM;
+                ensure!(!late, "{} says nothing of the outage: {}", daemon.node.name, page.body);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every daemon was given so many lists of each resource; tells when that was.
+    pub(crate) fn listed(&self, lists: [f64; 3], deadline: Duration) -> Result<Instant> {
+        let begun = Instant::now();
+        for daemon in &self.daemons {
+            while daemon.lists()? != lists {
+                let told = daemon.lists()?;
+                ensure!(begun.elapsed() < deadline, "{:?} lists and not {lists:?}:\n{}", told, daemon.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(Instant::now())
+    }
+
+    /// Tells the API server what the town is to be.
+    pub(crate) fn tell(&mut self, after: &Town) -> Result<()> {
+        let moves = after.moves_from(&self.town);
+        let objects = self.control_plane.objects()?;
+        objects.delete(&moves.gone)?;
+        objects.patch(&moves.relabelled)?;
+        objects.create(&moves.new)?;
+        self.town = after.clone();
+        Ok(())
+    }
+
+    /// The daemon's program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.settings.program
+    }
+
+    /// Notes a figure.
+    pub(crate) fn note(&mut self, figure: &str) -> Result<()> {
+        writeln!(self.figures, "{figure}").context("cannot write figures")?;
+        writeln!(std::io::stderr(), "    {figure}").context("cannot speak")
+    }
+}
+
+/// The youngest age that a page tells, once it tells three.
+fn said_age(page: &str) -> Option<Duration> {
+    let ages = page.split("last heard of ").skip(1).map(|rest| rest.split(' ').next()?.parse().ok());
+    let ages: Vec<u64> = ages.collect::<Option<_>>()?;
+    ages.iter().min().filter(|_| ages.len() == 3).copied().map(Duration::from_secs)
+}
+
+/// Two sides that do not hear each other until this is dropped.
+pub(crate) struct Parted {
+    router: Namespace,
+    address: String,
+}
+
+impl Parted {
+    fn rule(&self, act: &str) -> Result<()> {
+        for side in ["-s", "-d"] {
+            output(&self.router, &["iptables-nft", act, "FORWARD", side, &self.address, "-j", "DROP"])?;
+        }
+        Ok(())
+    }
+
+    /// Lets them hear each other again; tells since when.
+    pub(crate) fn join(self) -> Instant {
+        drop(self);
+        Instant::now()
+    }
+}
+
+impl Drop for Parted {
+    fn drop(&mut self) {
+        self.rule("-D").expect("rules that were made can be removed");
+    }
+}

@@ -1,0 +1,71 @@
+//! The API server is killed, is away for a while, and comes back.
+
+use super::PROMISED;
+use crate::daemon::Held;
+use crate::guard::Guard;
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use std::env;
+use std::time::Duration;
+use support::control_plane::PORT;
+
+pub(crate) fn show(stage: &mut Stage) -> Result<()> {
+    stage.watch(PORT)?;
+    let mut after = stage.town.clone();
+    // One pod loses what it was allowed, and another is allowed what it was not. In whatever order these are learnt, the
+    // answers to the other questions stay.
+    after.relabel("shop/far", "stranger");
+    after.relabel("bank/audit", "clerk");
+    after.add_policy(
+        "shop/near",
+        json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}),
+    );
+    let (steady, changed) = after.compare(&stage.town);
+    let guard = Guard::over(&stage.playground, steady)?;
+    let held = held(stage)?;
+    let writes = writes(stage)?;
+
+    stage.control_plane.kill_server();
+    let away = away()?;
+    stage.unheard_for(away)?;
+    ensure!(held == self::held(stage)?, "rules or sets changed while the API server was away");
+    let written = self::writes(stage)? - writes;
+    ensure!(written == 0.0, "the kernels were written to {written} times while the API server was away");
+
+    stage.control_plane.start_server()?;
+    let back = stage.control_plane.wait_until_ready()?;
+    stage.tell(&after)?;
+    let told = back.elapsed();
+    let enforced = stage.settle(&changed, PROMISED)?.duration_since(back);
+    let asked = guard.end()?;
+    stage.settle(&stage.town.questions(), PROMISED)?;
+    let lists: Vec<_> = stage.daemons.iter().map(|daemon| daemon.lists()).collect::<Result<_>>()?;
+    for lists in &lists {
+        ensure!(lists.iter().all(|count| *count <= 2.0), "more than one new list of a resource: {lists:?}");
+    }
+    stage.note(&format!(
+        "killed for {} s: back, and {} ms later changes were told, and {} ms later enforced; {asked} answers were right \
+         meanwhile; lists of namespaces, policies, pods: {lists:?}",
+        away.as_secs(),
+        told.as_millis(),
+        enforced.as_millis(),
+    ))?;
+    ensure!(enforced <= PROMISED, "enforced only {enforced:?} after the API server was ready");
+    stage.nothing_is_left_to_do()
+}
+
+/// How long it is away.
+fn away() -> Result<Duration> {
+    let seconds = env::var("BRIDGEWARDEN_E2E_OUTAGE_SECONDS").unwrap_or_else(|_| "20".to_owned());
+    let seconds = seconds.parse().with_context(|| format!("BRIDGEWARDEN_E2E_OUTAGE_SECONDS={seconds}"))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn held(stage: &Stage) -> Result<Vec<Held>> {
+    stage.daemons.iter().map(|daemon| daemon.held()).collect()
+}
+
+fn writes(stage: &Stage) -> Result<f64> {
+    stage.daemons.iter().map(|daemon| daemon.writes()).sum()
+}

@@ -1,0 +1,11 @@
+//! What is shown on the stage. Each begins with daemons of its own, and leaves the town as its change made it.
+
+pub(crate) mod cut;
+pub(crate) mod killed;
+pub(crate) mod noticed;
+pub(crate) mod parted;
+
+use std::time::Duration;
+
+/// How long it may take until a change is enforced, once the API server can be heard again.
+pub(crate) const PROMISED: Duration = Duration::from_secs(5);

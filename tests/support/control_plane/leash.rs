@@ -1,0 +1,107 @@
+//! Processes that never outlive whoever started them.
+
+use anyhow::{Context, Result};
+use bridgewarden::playground::Namespace;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// Runs a program until it ends, or until the shell's input does, as it does when whoever holds the other end is gone, by
+/// whatever signal. Then the program is killed (SIGKILL), by its own id.
+const SHELL: &str = r#"exec 3<&0 </dev/null
+"$@" 3<&- &
+program=$!
+{ read -r _; kill -9 "$program"; } <&3 2>/dev/null &
+exec 3<&-
+wait "$program""#;
+
+/// A process on a leash: it ends when this is dropped, and when the process that holds this ends in any way.
+#[derive(Debug)]
+pub struct Leash {
+    shell: Child,
+}
+
+impl Leash {
+    /// Starts a program in a namespace. What it says is added to `log`.
+    ///
+    /// # Errors
+    /// When the log cannot be written, or no shell be started.
+    pub fn start(namespace: &Namespace, program: &Path, arguments: &[String], log: &Path) -> Result<Leash> {
+        let failed = || format!("cannot write {}", log.display());
+        let output = File::options().create(true).append(true).open(log).with_context(failed)?;
+        let mut command = Command::new("sh");
+        command.args(["-c", SHELL, "sh"]).arg(program).args(arguments);
+        command.stdin(Stdio::piped()).stdout(output.try_clone().with_context(failed)?).stderr(output);
+        Ok(Leash { shell: namespace.spawn(&mut command)? })
+    }
+
+    /// Kills the program, and waits for that.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// How the program ended, if it did.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.shell.try_wait().context("cannot ask whether a process runs")
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    fn start(name: &str, script: &str) -> (Leash, std::path::PathBuf) {
+        let log = std::env::temp_dir().join(format!("bridgewarden-leash-{}-{name}", std::process::id()));
+        let own = Namespace::open("own", Path::new("/proc/self/ns/net")).unwrap();
+        let words = ["-c", script].map(str::to_owned);
+        (Leash::start(&own, Path::new("sh"), &words, &log).unwrap(), log)
+    }
+
+    fn said(log: &Path) -> String {
+        let start = Instant::now();
+        loop {
+            let said = fs::read_to_string(log).unwrap();
+            if said.ends_with('\n') || start.elapsed() > Duration::from_secs(10) {
+                return said.trim().to_owned();
+            }
+        }
+    }
+
+    #[test]
+    fn process_ends_with_its_leash() {
+        assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
+        let (leash, log) = start("ends", "echo $$; exec sleep 600");
+        let process = Path::new("/proc").join(said(&log));
+        assert!(process.exists());
+        drop(leash);
+        assert!(!process.exists());
+        fs::remove_file(log).unwrap();
+    }
+
+    #[test]
+    fn end_of_a_process_is_told() {
+        assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
+        let (mut leash, log) = start("told", "exit 7");
+        let start = Instant::now();
+        let status = loop {
+            match leash.ended().unwrap() {
+                None if start.elapsed() < Duration::from_secs(10) => {}
+                other => break other,
+            }
+        };
+        assert_eq!(status.and_then(|status| status.code()), Some(7));
+        fs::remove_file(log).unwrap();
+    }
+}

@@ -1,0 +1,248 @@
+//! A real control plane: etcd and kube-apiserver as processes in a network namespace.
+//!
+//! Comes in: their programs and a namespace, such as that of a playground's node. Goes out: an API server that daemons
+//! reach over the network, an administrator's hands, and the means to kill it, make it forget and cut its connections.
+//! Nothing here knows who watches it, or what a policy means.
+//!
+//! It has no controllers, and no kubelets: whoever writes a Pod says where it runs and which addresses it has.
+
+mod leash;
+mod objects;
+mod relay;
+
+pub use leash::Leash;
+pub use objects::Objects;
+pub use relay::Relay;
+
+use crate::http;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where kube-apiserver listens, on every address of the namespace's.
+pub const PORT: u16 = 6443;
+/// Where etcd listens, on loopback.
+const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
+/// The longest that a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two questions whether it has.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Who may do what: an administrator may do everything, and the daemon what the chart lets it.
+const TOKENS: &str = "\
+admin-token,admin,admin,\"system:masters\"
+daemon-token,system:serviceaccount:kube-system:bridgewarden,daemon,\"system:serviceaccounts\"
+";
+
+/// Who speaks to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Somebody who may do everything.
+    Admin,
+    /// Bridgewarden, with the rights that `install.yaml` gives it.
+    Daemon,
+}
+
+impl Who {
+    fn word(self) -> &'static str {
+        match self {
+            Who::Admin => "admin",
+            Who::Daemon => "daemon",
+        }
+    }
+}
+
+/// etcd and kube-apiserver. Both end when this is dropped, and when this process ends in any way.
+#[derive(Debug)]
+pub struct ControlPlane {
+    namespace: Namespace,
+    address: IpAddr,
+    programs: PathBuf,
+    directory: PathBuf,
+    objects: Option<Objects>,
+    server: Option<Leash>,
+    _etcd: Leash,
+}
+
+impl ControlPlane {
+    /// Starts both with nothing in them, and waits until they are ready. `programs` is a directory that holds `etcd` and
+    /// `kube-apiserver`; what they keep goes into `directory`, which is made anew; `address` is one of the namespace's.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn start(
+        namespace: &Namespace,
+        address: IpAddr,
+        programs: &Path,
+        directory: &Path,
+    ) -> Result<ControlPlane> {
+        let _ = fs::remove_dir_all(directory);
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::write(directory.join("tokens"), TOKENS).context("cannot write the tokens")?;
+        let mut control_plane = ControlPlane {
+            namespace: namespace.clone(),
+            address,
+            programs: programs.to_owned(),
+            directory: directory.to_owned(),
+            objects: None,
+            server: None,
+            _etcd: start_etcd(namespace, programs, directory)?,
+        };
+        control_plane.start_server()?;
+        // The server makes its certificate before it listens.
+        let begun = Instant::now();
+        while control_plane.namespace.enter(|| TcpStream::connect((address, PORT)))?.is_err() {
+            control_plane.may_take(begun)?;
+        }
+        let kubeconfig = control_plane.kubeconfig(Who::Admin, PORT)?;
+        control_plane.objects = Some(Objects::new(namespace, &kubeconfig)?);
+        control_plane.wait_until_ready()?;
+        control_plane.objects()?.create(&rights()?)?;
+        Ok(control_plane)
+    }
+
+    /// Where its processes run.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, PORT)
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// When it has never been ready.
+    pub fn objects(&self) -> Result<&Objects> {
+        self.objects.as_ref().context("the API server has never been ready")
+    }
+
+    /// Writes the kubeconfig of somebody who reaches it at a port of its address, and says where.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig(&self, who: Who, port: u16) -> Result<PathBuf> {
+        let server = format!("https://{}", SocketAddr::new(self.address, port));
+        let authority = self.directory.join("certificates/apiserver.crt");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "s", "cluster": {"server": server, "certificate-authority": authority}}],
+            "users": [{"name": "u", "user": {"token": format!("{}-token", who.word())}}],
+            "contexts": [{"name": "c", "context": {"cluster": "s", "user": "u"}}],
+        });
+        let path = self.directory.join(format!("{}-{port}.kubeconfig", who.word()));
+        fs::write(&path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Kills the API server (SIGKILL). etcd goes on.
+    pub fn kill_server(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the API server on what etcd holds, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_server(&mut self) -> Result<()> {
+        let file = |name: &str| self.directory.join(name).display().to_string();
+        let key = file("certificates/apiserver.key");
+        let arguments = [
+            format!("--etcd-servers=http://{ETCD}"),
+            format!("--advertise-address={}", self.address),
+            format!("--secure-port={PORT}"),
+            // A certificate for its address, and the authority that signed it, are made here if there are none.
+            format!("--cert-dir={}", file("certificates")),
+            format!("--token-auth-file={}", file("tokens")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={key}"),
+            format!("--service-account-signing-key-file={key}"),
+            // There is no controller that would make them.
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ];
+        let program = self.programs.join("kube-apiserver");
+        let log = self.directory.join("kube-apiserver.log");
+        self.server = Some(Leash::start(&self.namespace, &program, &arguments, &log)?);
+        Ok(())
+    }
+
+    /// Waits until the API server says that it is ready; tells when it first did.
+    ///
+    /// # Errors
+    /// When it ends, or takes too long.
+    pub fn wait_until_ready(&mut self) -> Result<Instant> {
+        let begun = Instant::now();
+        while self.objects()?.page("/readyz").is_err() {
+            self.may_take(begun)?;
+        }
+        Ok(Instant::now())
+    }
+
+    /// Makes etcd forget every version but the present one.
+    ///
+    /// # Errors
+    /// What etcd says against it.
+    pub fn compact(&self) -> Result<()> {
+        let answer = http::post(&self.namespace, ETCD, "/v3/kv/range", r#"{"key": "AA=="}"#)?;
+        let told: Value = serde_json::from_str(&answer.body).context("etcd does not tell its revision")?;
+        let revision = &told["header"]["revision"];
+        let order = json!({"revision": revision, "physical": true});
+        let answer = http::post(&self.namespace, ETCD, "/v3/kv/compaction", &order.to_string())?;
+        ensure!(answer.status == 200, "etcd does not compact to {revision}: {}", answer.body);
+        Ok(())
+    }
+
+    fn may_take(&mut self, begun: Instant) -> Result<()> {
+        let log = || fs::read_to_string(self.directory.join("kube-apiserver.log")).unwrap_or_default();
+        let ended = self.server.as_mut().map(Leash::ended).transpose()?.flatten();
+        ensure!(ended.is_none(), "the API server ended ({ended:?}):\n{}", log());
+        ensure!(begun.elapsed() < PATIENCE, "the API server is not ready after {PATIENCE:?}:\n{}", log());
+        std::thread::sleep(PAUSE);
+        Ok(())
+    }
+}
+
+fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Result<Leash> {
+    let (client, peer) = (format!("http://{ETCD}"), "http://127.0.0.1:2380");
+    let arguments = [
+        format!("--data-dir={}", directory.join("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        // What it holds is thrown away.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    Leash::start(namespace, &programs.join("etcd"), &arguments, &directory.join("etcd.log"))
+}
+
+/// What `install.yaml` lets the daemon do.
+fn rights() -> Result<Vec<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../install.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = |document| Value::deserialize(document).context("install.yaml is no YAML");
+    let objects = serde_yaml_ng::Deserializer::from_str(&text).map(read).collect::<Result<Vec<_>>>()?;
+    let is_right =
+        |object: &Value| ["ClusterRole", "ClusterRoleBinding"].iter().any(|kind| object["kind"] == *kind);
+    let rights: Vec<Value> = objects.into_iter().filter(is_right).collect();
+    ensure!(
+        rights.len() == 2,
+        "install.yaml gives {} rights and should give a role and its binding",
+        rights.len()
+    );
+    Ok(rights)
+}

@@ -1,0 +1,142 @@
+//! A TCP relay that cuts connections in mid-stream.
+
+use crate::worlds::Random;
+use anyhow::{Context, Result};
+use bridgewarden::playground::Namespace;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// Passes connections on to a server until it is dropped.
+#[derive(Debug)]
+pub struct Relay {
+    knife: Arc<Mutex<Knife>>,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// When to cut.
+#[derive(Debug)]
+struct Knife {
+    random: Random,
+    /// After how many bytes of the server's, counted from when cutting begins; never if there is no range.
+    after: Option<Range<usize>>,
+    cuts: u64,
+}
+
+impl Relay {
+    /// Starts one that listens in a namespace and speaks to a server from there. `seed` decides where it cuts.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn start(namespace: &Namespace, listen: SocketAddr, server: SocketAddr, seed: u64) -> Result<Relay> {
+        let knife = Arc::new(Mutex::new(Knife { random: Random::new(seed), after: None, cuts: 0 }));
+        let listener = namespace
+            .enter(|| std::net::TcpListener::bind(listen))?
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        let (stop, stopped) = oneshot::channel();
+        let (namespace, own) = (namespace.clone(), Arc::clone(&knife));
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                tokio::select! {
+                    served = accept(listener, server, own) => served,
+                    _ = stopped => Ok(()),
+                }
+            })
+        };
+        // Its connections to the server begin on this thread, and so in the namespace.
+        let thread = std::thread::spawn(move || {
+            let served = namespace.enter(serve);
+            assert!(matches!(served, Ok(Ok(()))), "the relay ended: {served:?}");
+        });
+        Ok(Relay { knife, running: Some((stop, thread)) })
+    }
+
+    /// Cuts every connection, each after so many more bytes of the server's, and the ones that follow likewise.
+    pub fn cut_after(&self, bytes: Range<usize>) {
+        lock(&self.knife).after = Some(bytes);
+    }
+
+    /// Lets connections live.
+    pub fn spare(&self) {
+        lock(&self.knife).after = None;
+    }
+
+    /// How many connections were cut.
+    pub fn cuts(&self) -> u64 {
+        lock(&self.knife).cuts
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, knife: Arc<Mutex<Knife>>) -> io::Result<()> {
+    loop {
+        let (client, _) = listener.accept().await?;
+        tokio::spawn(pass(client, server, Arc::clone(&knife)));
+    }
+}
+
+/// Passes one connection on. Whatever ends it, and be it the knife, is a reset to both sides.
+async fn pass(mut client: TcpStream, server: SocketAddr, knife: Arc<Mutex<Knife>>) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let _ = client.set_zero_linger().and_then(|()| server.set_zero_linger());
+    let (mut asks, mut hears) = client.split();
+    let (mut answers, mut is_asked) = server.split();
+    let _ = tokio::select! {
+        asked = tokio::io::copy(&mut asks, &mut is_asked) => asked.map(drop),
+        answered = answer(&mut answers, &mut hears, &knife) => answered,
+    };
+}
+
+async fn answer(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    knife: &Mutex<Knife>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 << 10];
+    let mut left = None;
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        left = lock(knife).left(left);
+        match left {
+            Some(bytes) if bytes <= length => {
+                to.write_all(&buffer[..bytes]).await?;
+                lock(knife).cuts += 1;
+                return Ok(());
+            }
+            Some(bytes) => left = Some(bytes - length),
+            None => {}
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}
+
+impl Knife {
+    /// How many bytes a connection has left; the range is drawn from when it is first asked for.
+    fn left(&mut self, left: Option<usize>) -> Option<usize> {
+        let after = self.after.clone()?;
+        Some(left.unwrap_or_else(|| after.start + self.random.below(after.len())))
+    }
+}
+
+fn lock(knife: &Mutex<Knife>) -> MutexGuard<'_, Knife> {
+    knife.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,55 @@
+//! One HTTP exchange from inside a network namespace: with a daemon, or with etcd.
+
+use anyhow::{Context, Result};
+use bridgewarden::playground::Namespace;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its HTTP status.
+    pub status: u16,
+    /// What follows the head.
+    pub body: String,
+}
+
+/// Asks for a page.
+///
+/// # Errors
+/// When nobody answers, or not in HTTP.
+pub fn get(from: &Namespace, at: SocketAddr, path: &str) -> Result<Answer> {
+    exchange(from, at, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
+        .with_context(|| format!("cannot get {path} of {at}"))
+}
+
+/// Posts JSON.
+///
+/// # Errors
+/// When nobody answers, or not in HTTP.
+pub fn post(from: &Namespace, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json");
+    exchange(from, at, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        .with_context(|| format!("cannot post to {path} of {at}"))
+}
+
+/// HTTP/1.0, so that an answer ends with its connection.
+fn exchange(from: &Namespace, at: SocketAddr, request: &str) -> Result<Answer> {
+    let speak = || {
+        let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        io::Result::Ok(answer)
+    };
+    let text = from.enter(speak)??;
+    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer { status: status.context("the answer has no status")?, body: body.to_owned() })
+}
