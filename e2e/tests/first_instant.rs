@@ -1,14 +1,17 @@
 //! What passes in a pod's first instants, on a cluster: `e2e/first-instant` runs it. Elsewhere it is listed as ignored.
 //!
-//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40).
+//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40). What was counted is noted in
+//! `target/tmp/first-instant/figures`.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
 use bridgewarden_e2e::kind::{Life, Nursery, Upbringing};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::env;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::{env, fs};
 
 type Promise = (&'static str, fn(&mut Nursery, usize) -> Result<()>);
 
@@ -78,22 +81,30 @@ fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
         .collect()
 }
 
-fn tell(what: &str, passed: &[Passed]) -> usize {
+/// Notes what was counted.
+fn note(figures: &str) -> Result<()> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-instant");
+    fs::create_dir_all(&directory)?;
+    let mut file = File::options().create(true).append(true).open(directory.join("figures"))?;
+    writeln!(file, "{figures}").context("cannot note figures")
+}
+
+fn tell(what: &str, passed: &[Passed]) -> Result<usize> {
     let through = passed.iter().filter(|one| one.out + one.into > 0);
     let (out, into) = passed.iter().fold((0, 0), |(out, into), one| (out + one.out, into + one.into));
     let mut last: Vec<Micros> = through.map(|one| one.last).collect();
-    println!(
+    note(&format!(
         "{what}: {} starts, {} of them with packets beyond policy: {out} sent, {into} received; the last sent one {}",
         passed.len(),
         last.len(),
         spread(&mut last)
-    );
-    last.len()
+    ))?;
+    Ok(last.len())
 }
 
 fn nothing_passes(nursery: &mut Nursery, starts: usize) -> Result<()> {
     let passed = passed(&nursery.raise(starts, Upbringing::Denied)?)?;
-    ensure!(tell("with the guard", &passed) == 0, "packets passed beyond policy");
+    ensure!(tell("with the guard", &passed)? == 0, "packets passed beyond policy");
     Ok(())
 }
 
@@ -102,7 +113,7 @@ fn noticed_without_the_guard(nursery: &mut Nursery, starts: usize) -> Result<()>
     let lives = nursery.raise(starts, Upbringing::Denied);
     nursery.guard(true)?;
     ensure!(
-        tell("without the guard", &passed(&lives?)?) > 0,
+        tell("without the guard", &passed(&lives?)?)? > 0,
         "nothing passed: can this test notice anything?"
     );
     Ok(())
@@ -133,11 +144,16 @@ fn nobody_waits(nursery: &mut Nursery, starts: usize) -> Result<()> {
             }
         }
     }
-    println!("allowed pods: {} starts; the first letter that arrived was sent", lives.len());
-    println!("  to open witnesses, after its first instruction: {}", spread(&mut own));
-    println!("  to isolated ones of its node, after its first instruction: {}", spread(&mut beside));
-    println!("  to isolated ones of the other node, after the API told its address: {}", spread(&mut afar));
-    Ok(())
+    note(&format!(
+        "allowed pods: {} starts; the first letter that arrived was sent\n  \
+         to open witnesses, after its first instruction: {}\n  \
+         to isolated ones of its node, after its first instruction: {}\n  \
+         to isolated ones of the other node, after the API told its address: {}",
+        lives.len(),
+        spread(&mut own),
+        spread(&mut beside),
+        spread(&mut afar)
+    ))
 }
 
 fn spread(times: &mut [Micros]) -> String {

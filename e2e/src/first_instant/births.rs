@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 struct Known {
     alive: BTreeMap<String, IpAddr>,
     told: BTreeMap<String, Micros>,
+    /// What the watch of the API last had trouble with.
+    trouble: Option<String>,
 }
 
 /// What is known of one namespace's pods. Clones share it.
@@ -39,6 +41,11 @@ impl Births {
     /// When a watch of the API brought the newborn's address.
     pub fn told(&self, name: &str) -> Option<Micros> {
         self.lock().told.get(name).copied()
+    }
+
+    /// What the watch of the API last had trouble with.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
     }
 
     /// Follows a node's CNI results from here on, for as long as this process runs.
@@ -94,7 +101,7 @@ impl Births {
                 None => follow(),
             };
             if let Err(error) = ended.flatten() {
-                eprintln!("the watch of the newborns has ended: {error:#}");
+                births.lock().trouble = Some(format!("it has ended: {error:#}"));
             }
         })
     }
@@ -118,7 +125,7 @@ impl Births {
                     }
                 }
                 Err(trouble) => {
-                    eprintln!("the watch of the newborns: {}", trouble.error);
+                    self.lock().trouble = Some(trouble.error);
                     tokio::time::sleep(trouble.wait).await;
                 }
             }

@@ -210,6 +210,15 @@ impl Nursery {
             ensure!(start.elapsed() < PATIENCE, "{name} leaves no report within {PATIENCE:?}");
             std::thread::sleep(PAUSE);
         }
+        // One that is denied everything may have ended before its kubelet told of it.
+        while upbringing == Upbringing::Welcome && self.births.told(name).is_none() {
+            let trouble = self.births.trouble();
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the API does not tell of {name}; trouble of the watch: {trouble:?}"
+            );
+            std::thread::sleep(PAUSE);
+        }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let report = serde_json::from_str(&text).with_context(|| format!("the report of {name}"))?;
         let witnesses = upbringing.witnesses().iter();
