@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -162,6 +163,17 @@ impl Daemon {
 }
 
 impl Held {
+    /// What is in one and not in the other, a line each.
+    pub(crate) fn moved_to(&self, after: &Held) -> String {
+        let lines = |held: &Held| {
+            held.rules.lines().chain(held.sets.lines()).map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        let (before, after) = (lines(self), lines(after));
+        let gone = before.difference(&after).map(|line| format!("- {line}"));
+        let come = after.difference(&before).map(|line| format!("+ {line}"));
+        gone.chain(come).collect::<Vec<_>>().join("\n")
+    }
+
     /// How many lines of sets there are.
     pub(crate) fn elements(&self) -> usize {
         self.sets.lines().count()

@@ -1,6 +1,6 @@
 //! The stage: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
 
-use crate::daemon::{Daemon, NODES, output};
+use crate::daemon::{Daemon, Held, NODES, output};
 use crate::guard::told;
 use crate::town::{CROWD, Question, Town, crowd};
 use anyhow::{Context, Result, ensure};
@@ -83,17 +83,29 @@ impl Stage {
         self.settle(&self.town.questions(), CALM).map(drop)
     }
 
-    /// Daemons that are started anew find nothing to do: what the kernels hold is what the API server says.
-    pub(crate) fn nothing_is_left_to_do(&mut self) -> Result<()> {
+    /// Daemons that are started anew leave rules and sets as they are: what the kernels hold is what the API server says.
+    pub(crate) fn is_as_the_server_says(&mut self) -> Result<()> {
         for daemon in &self.daemons {
             daemon.rests()?;
         }
+        let before = self.held()?;
         self.watch(PORT)?;
-        for daemon in &self.daemons {
-            let writes = daemon.writes()?;
-            ensure!(writes == 0.0, "a new daemon wrote {writes} times:\n{}", daemon.log());
+        for (before, daemon) in before.iter().zip(&self.daemons) {
+            daemon.rests()?;
+            let moved = before.moved_to(&daemon.held()?);
+            ensure!(
+                moved.is_empty(),
+                "a new daemon of {} changed\n{moved}\n{}",
+                daemon.node.name,
+                daemon.log()
+            );
         }
         Ok(())
+    }
+
+    /// What the kernels of the nodes hold.
+    pub(crate) fn held(&self) -> Result<Vec<Held>> {
+        self.daemons.iter().map(Daemon::held).collect()
     }
 
     /// Asks until every answer is right; tells when that was.

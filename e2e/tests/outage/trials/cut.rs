@@ -67,7 +67,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         length.as_secs_f64(),
         right.as_millis(),
     ))?;
-    stage.nothing_is_left_to_do()
+    stage.is_as_the_server_says()
 }
 
 /// Pods below this number may be gone.

@@ -1,7 +1,6 @@
 //! The API server is killed, is away for a while, and comes back.
 
 use super::PROMISED;
-use crate::daemon::Held;
 use crate::guard::Guard;
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
@@ -23,13 +22,13 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     );
     let (steady, changed) = after.compare(&stage.town);
     let guard = Guard::over(&stage.playground, steady)?;
-    let held = held(stage)?;
+    let held = stage.held()?;
     let writes = writes(stage)?;
 
     stage.control_plane.kill_server();
     let away = away()?;
     stage.unheard_for(away)?;
-    ensure!(held == self::held(stage)?, "rules or sets changed while the API server was away");
+    ensure!(held == stage.held()?, "rules or sets changed while the API server was away");
     let written = self::writes(stage)? - writes;
     ensure!(written == 0.0, "the kernels were written to {written} times while the API server was away");
 
@@ -52,7 +51,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         enforced.as_millis(),
     ))?;
     ensure!(enforced <= PROMISED, "enforced only {enforced:?} after the API server was ready");
-    stage.nothing_is_left_to_do()
+    stage.is_as_the_server_says()
 }
 
 /// How long it is away.
@@ -60,10 +59,6 @@ fn away() -> Result<Duration> {
     let seconds = env::var("BRIDGEWARDEN_E2E_OUTAGE_SECONDS").unwrap_or_else(|_| "20".to_owned());
     let seconds = seconds.parse().with_context(|| format!("BRIDGEWARDEN_E2E_OUTAGE_SECONDS={seconds}"))?;
     Ok(Duration::from_secs(seconds))
-}
-
-fn held(stage: &Stage) -> Result<Vec<Held>> {
-    stage.daemons.iter().map(|daemon| daemon.held()).collect()
 }
 
 fn writes(stage: &Stage) -> Result<f64> {

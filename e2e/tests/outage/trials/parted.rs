@@ -72,7 +72,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         listed <= PROMISED && right <= PROMISED,
         "enforced only {right:?} after the partition ended, listed {listed:?}"
     );
-    stage.nothing_is_left_to_do()
+    stage.is_as_the_server_says()
 }
 
 fn move_the_crowd(stage: &Stage) -> Result<()> {
