@@ -32,6 +32,7 @@
 //! - [`net`]: families, protocols, ports and prefixes.
 //! - [`api`]: the Kubernetes objects, as slim as the work allows.
 //! - [`model`]: what is true of the cluster, changed one fact at a time.
+//! - [`flow`]: denied flows: packets that were refused, gathered so that people can read them.
 //! - [`netfilter`]: the languages of iptables and ipset: text, parsers, a tracer.
 //! - [`ownership`]: how a fresh process recognises its own chains and sets.
 //! - [`compile`]: what must hold on this node; knows policies, not chains.
@@ -63,6 +64,7 @@ pub mod commands;
 pub mod compile;
 pub mod controller;
 pub mod explain;
+pub mod flow;
 pub mod model;
 pub mod net;
 pub mod netfilter;

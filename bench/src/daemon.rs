@@ -48,7 +48,13 @@ impl Program {
             .arg("run")
             .arg("--manifests")
             .arg(&self.manifests)
-            .args(["--node-name", crate::cluster::LOCAL_NODE, "--http-addr", http::ADDRESS])
+            .args([
+                "--node-name",
+                crate::cluster::LOCAL_NODE,
+                "--http-addr",
+                http::ADDRESS,
+                "--flows-socket=",
+            ])
             .args(["--backend", "iptables-nft", "--audit-interval-seconds", &audit_seconds.to_string()])
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the log")?)

@@ -7,6 +7,9 @@ use crate::render::{Allowed, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+/// Where the daemon tells of denied flows, unless it is told otherwise.
+pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
+
 /// How the kernel is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Backend {

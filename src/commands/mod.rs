@@ -3,6 +3,7 @@
 mod cleanup;
 mod demo;
 mod flags;
+mod flows;
 mod preflight;
 mod render;
 mod run;
@@ -28,6 +29,8 @@ enum Command {
     Preflight(preflight::Preflight),
     /// Removes all that Bridgewarden put into this node's kernel, and only that.
     Cleanup(cleanup::Cleanup),
+    /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
+    Flows(flows::Flows),
     /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
     Demo(demo::Demo),
 }
@@ -41,6 +44,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
+        Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
     };
     done.unwrap_or_else(|error| {

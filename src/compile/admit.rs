@@ -25,7 +25,8 @@ impl Plan {
             || Direction::BOTH.into_iter().all(|direction| self.admits_in(cluster, direction, flow))
     }
 
-    fn admits_in(&self, cluster: &Cluster, direction: Direction, flow: &Flow) -> bool {
+    /// Whether this node's policies allow a connection in one direction.
+    pub fn admits_in(&self, cluster: &Cluster, direction: Direction, flow: &Flow) -> bool {
         let (subject, peer) = match direction {
             Direction::Ingress => (flow.destination, flow.source),
             Direction::Egress => (flow.source, flow.destination),

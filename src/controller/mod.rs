@@ -5,13 +5,16 @@
 
 mod audit;
 mod enforcer;
+mod inquiry;
 mod inventory;
 mod pace;
 mod revoked;
 mod shortfalls;
+mod underway;
 mod work;
 
 pub use enforcer::*;
+pub use inquiry::Inquiry;
 pub use pace::*;
 
 use crate::apply::{Connection, Kernel, KernelError, Step};
@@ -27,7 +30,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use underway::{Stage, Underway, ended};
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
@@ -69,25 +73,7 @@ pub struct Controller {
     /// Whether anything changed since the last count.
     uncounted: bool,
     shortfalls: Shortfalls,
-}
-
-/// A sync on its way.
-struct Underway {
-    answer: oneshot::Receiver<Returned>,
-    what: Stage,
-    seen: Option<Instant>,
-    /// Addresses that it revokes, or whose connections it looks at or cuts; they are owed another look if it fails.
-    revoked: BTreeSet<IpAddr>,
-    started: Instant,
-}
-
-/// What the kernel's thread is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Read,
-    Commit,
-    List,
-    Cut,
+    inquiries: Option<mpsc::Receiver<Inquiry>>,
 }
 
 impl Controller {
@@ -117,7 +103,13 @@ impl Controller {
             structure_changed: true,
             uncounted: true,
             shortfalls: Shortfalls::default(),
+            inquiries: None,
         }
+    }
+
+    /// Also answers what is known of flows that were refused, after all else.
+    pub fn answer(&mut self, inquiries: mpsc::Receiver<Inquiry>) {
+        self.inquiries = Some(inquiries);
     }
 
     /// Also tells `listener` what of policies cannot be enforced on a node that has these families.
@@ -158,6 +150,7 @@ impl Controller {
                 },
                 () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
+                inquiry = inquiry::next(&mut self.inquiries), if self.complete => inquiry.answer(&self.enforcer),
                 _ = beat.tick() => {
                     self.count();
                     if self.complete {
@@ -382,13 +375,6 @@ impl Controller {
         }
         self.metrics.inventory(&inventory::inventory(&self.enforcer));
         self.shortfalls.changed();
-    }
-}
-
-async fn ended(underway: &mut Option<Underway>) -> Returned {
-    match underway {
-        Some(underway) => (&mut underway.answer).await.expect("the kernel's thread does not panic"),
-        None => std::future::pending().await,
     }
 }
 

@@ -175,6 +175,21 @@ impl Cluster {
         self.holders.get(&address).map_or(&[], Vec::as_slice)
     }
 
+    /// The pods that hold an address. Looks through their namespaces: not for where every change comes by.
+    pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&PodKey, &Group)> {
+        let groups: BTreeSet<GroupId> = self.holders(address).iter().copied().collect();
+        let namespaces: BTreeSet<&NamespaceName> =
+            groups.iter().filter_map(|id| Some(&self.group(*id)?.namespace)).collect();
+        let near = namespaces.into_iter().flat_map(|name| {
+            self.pods
+                .range(PodKey::new(name.as_str(), "")..)
+                .take_while(move |(key, _)| key.namespace == *name)
+        });
+        let there =
+            near.filter(move |(_, pod)| groups.contains(&pod.group) && pod.addresses.contains(&address));
+        there.filter_map(|(key, pod)| Some((key, self.group(pod.group)?)))
+    }
+
     /// The names of all namespaces.
     pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceName> {
         self.namespaces.keys()

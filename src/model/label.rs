@@ -2,6 +2,7 @@
 
 use super::NamespaceName;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// The label that the API server sets on every namespace to its name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -56,13 +57,30 @@ pub struct Requirement {
 }
 
 impl Requirement {
-    fn holds(&self, labels: &Labels) -> bool {
+    /// Whether an object with these labels has what is demanded.
+    pub fn holds(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         match &self.demand {
             Demand::In(values) => value.is_some_and(|value| values.contains(value)),
             Demand::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
             Demand::Exists => value.is_some(),
             Demand::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+impl fmt::Display for Requirement {
+    /// As `kubectl -l` takes it: `app=web`, `app in (api,web)`, `app notin (web)`, `app`, `!app`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        let list =
+            |values: &BTreeSet<Box<str>>| values.iter().map(|value| &**value).collect::<Vec<_>>().join(",");
+        match &self.demand {
+            Demand::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
+            Demand::In(values) => write!(f, "{key} in ({})", list(values)),
+            Demand::NotIn(values) => write!(f, "{key} notin ({})", list(values)),
+            Demand::Exists => write!(f, "{key}"),
+            Demand::DoesNotExist => write!(f, "!{key}"),
         }
     }
 }
@@ -141,6 +159,15 @@ mod tests {
             let exists = selector("app", Demand::Exists).matches(&labels);
             assert_ne!(exists, selector("app", Demand::DoesNotExist).matches(&labels));
         }
+    }
+
+    #[test]
+    fn requirement_reads_as_kubectl_takes_it() {
+        let text = |demand| Requirement { key: "app".into(), demand }.to_string();
+        assert_eq!(text(Demand::In(values(&["web"]))), "app=web");
+        assert_eq!(text(Demand::In(values(&["web", "api"]))), "app in (api,web)");
+        assert_eq!(text(Demand::NotIn(values(&["web"]))), "app notin (web)");
+        assert_eq!((text(Demand::Exists), text(Demand::DoesNotExist)), ("app".into(), "!app".into()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Events on NetworkPolicies, for their authors: what of a policy cannot be enforced.
+//! Events on NetworkPolicies, for their authors: what of a policy cannot be enforced; and on pods: what they refused.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -11,12 +11,28 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// How many bytes a note may have (events.k8s.io/v1 Event.note).
 const NOTE: usize = 1024;
 
-/// A warning about a NetworkPolicy.
+/// For how long nothing more is told of a pod that has refused something.
+const SELDOM: Duration = Duration::from_secs(3600);
+/// How many pods are remembered to have been told of.
+const REMEMBERED: usize = 1000;
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Regarding {
+    /// A NetworkPolicy.
+    NetworkPolicy,
+    /// A Pod.
+    Pod,
+}
+
+/// A warning about an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning {
-    /// The policy's namespace.
+    /// What kind of object.
+    pub regarding: Regarding,
+    /// Its namespace.
     pub namespace: String,
-    /// The policy's name.
+    /// Its name.
     pub name: String,
     /// metadata.uid, by which `kubectl describe` finds the Event.
     pub uid: Option<String>,
@@ -66,6 +82,32 @@ impl Warnings {
     }
 }
 
+/// Lets each pod be told of once an hour, and no more than a thousand pods.
+#[derive(Debug, Default)]
+pub struct Seldom(BTreeMap<(String, String), Instant>);
+
+impl Seldom {
+    /// Whether to tell of this one now. If so, it counts as told.
+    pub fn may_tell(&mut self, warning: &Warning, now: Instant) -> bool {
+        self.0.retain(|_, told| now.saturating_duration_since(*told) < SELDOM);
+        let key = Seldom::key(warning);
+        if self.0.contains_key(&key) || self.0.len() >= REMEMBERED {
+            return false;
+        }
+        self.0.insert(key, now);
+        true
+    }
+
+    /// This one could not be told after all.
+    pub fn forget(&mut self, warning: &Warning) {
+        self.0.remove(&Seldom::key(warning));
+    }
+
+    fn key(warning: &Warning) -> (String, String) {
+        (warning.namespace.clone(), warning.name.clone())
+    }
+}
+
 /// Writes Events.
 #[derive(Clone)]
 pub struct EventWriter {
@@ -80,11 +122,15 @@ impl EventWriter {
         EventWriter { client, reporter }
     }
 
-    /// Writes a warning as an Event of its policy.
+    /// Writes a warning as an Event of its object.
     pub async fn write(&self, warning: &Warning) -> Result<(), kube::Error> {
+        let (api_version, kind) = match warning.regarding {
+            Regarding::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy"),
+            Regarding::Pod => ("v1", "Pod"),
+        };
         let regarding = ObjectReference {
-            api_version: Some("networking.k8s.io/v1".to_owned()),
-            kind: Some("NetworkPolicy".to_owned()),
+            api_version: Some(api_version.to_owned()),
+            kind: Some(kind.to_owned()),
             name: Some(warning.name.clone()),
             namespace: Some(warning.namespace.clone()),
             uid: warning.uid.clone(),
@@ -117,6 +163,7 @@ mod tests {
 
     fn warning(note: &str) -> Warning {
         Warning {
+            regarding: Regarding::NetworkPolicy,
             namespace: "shop".into(),
             name: "web".into(),
             uid: None,
@@ -145,6 +192,21 @@ mod tests {
         warnings.hold(Vec::new(), start + 2 * SETTLED);
         warnings.hold(vec![warning("a")], start + 2 * SETTLED);
         assert_eq!(warnings.due(start + 3 * SETTLED), [warning("a")]);
+    }
+
+    #[test]
+    fn pod_is_told_of_once_an_hour_however_much_it_refuses() {
+        let (mut seldom, start) = (Seldom::default(), Instant::now());
+        let pod = |name: String| Warning { regarding: Regarding::Pod, name, ..warning("denied") };
+        let web = pod("web".into());
+        assert!(seldom.may_tell(&web, start));
+        assert!(!seldom.may_tell(&web, start + SELDOM / 2));
+        assert!(seldom.may_tell(&web, start + SELDOM));
+        seldom.forget(&web);
+        assert!(seldom.may_tell(&web, start + SELDOM), "it was not told");
+        let told =
+            (0..2 * REMEMBERED).filter(|number| seldom.may_tell(&pod(number.to_string()), start + SELDOM));
+        assert_eq!(told.count(), REMEMBERED - 1);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// How many namespaces denied packets are counted for; those of all others are counted together.
+const NAMESPACES: usize = 100;
+
 /// With what the name of every metric of ours begins.
 pub const PREFIX: &str = "bridgewarden_";
 
@@ -30,6 +33,7 @@ struct Inner {
     series: Series,
     tally: Mutex<Tally>,
     reasons: Mutex<BTreeSet<&'static str>>,
+    namespaces: Mutex<BTreeSet<String>>,
 }
 
 impl Metrics {
@@ -39,7 +43,13 @@ impl Metrics {
         let series = Series::new(&mut catalog);
         catalog.process();
         let metrics = Metrics {
-            inner: Arc::new(Inner { catalog, series, tally: Mutex::default(), reasons: Mutex::default() }),
+            inner: Arc::new(Inner {
+                catalog,
+                series,
+                tally: Mutex::default(),
+                reasons: Mutex::default(),
+                namespaces: Mutex::default(),
+            }),
         };
         metrics.begin(version, revision.unwrap_or_default());
         metrics
@@ -160,6 +170,27 @@ impl Metrics {
         self.inner.series.ready.set(i64::from(outcome.is_ok()));
     }
 
+    /// So many packets were refused in a direction (`ingress` or `egress`), by a pod of this namespace; `None` if nobody
+    /// looked whose it is.
+    pub fn denied(&self, direction: &str, namespace: Option<&str>, count: u64) {
+        let mut known = self.inner.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |name: &&str| known.contains(*name) || known.len() < NAMESPACES;
+        let namespace = namespace.filter(fits);
+        known.extend(namespace.map(str::to_owned));
+        let labels = [direction, namespace.unwrap_or_default()];
+        self.inner.series.denied_packets.with_label_values(&labels).inc_by(count);
+    }
+
+    /// So many messages of denied packets were lost on the way from the kernel.
+    pub fn denied_lost(&self, count: u64) {
+        self.inner.series.denied_lost.inc_by(count);
+    }
+
+    /// A denied flow was counted and not looked at, for there were too many.
+    pub fn denied_untold(&self) {
+        self.inner.series.denied_untold.inc();
+    }
+
     /// What each metric is, those of the process included, in the order in which they are best explained.
     pub fn documentation(&self) -> Vec<Documentation> {
         self.inner.catalog.entries().to_vec()
@@ -218,6 +249,7 @@ mod tests {
         metrics.watch_age("pods", Duration::from_secs(3));
         metrics.watch_listed("pods");
         metrics.watch_failed("pods", "refused");
+        metrics.denied("ingress", Some("shop"), 1);
         metrics
     }
 
@@ -306,6 +338,24 @@ mod tests {
             }
         }
         assert!(families.is_empty(), "not documented: {:?}", families.keys());
+    }
+
+    #[test]
+    fn namespaces_of_denied_packets_are_told_apart_up_to_a_bound() {
+        let metrics = Metrics::new("1.2.3", None);
+        for number in 0..2 * NAMESPACES {
+            metrics.denied("egress", Some(&format!("n{number}")), 1);
+        }
+        metrics.denied("egress", Some("n0"), 2);
+        metrics.denied("egress", None, 5);
+        let of = |namespace: &str| {
+            value(
+                &metrics,
+                &format!("denied_packets_total{{direction=\"egress\",pod_namespace=\"{namespace}\"}}"),
+            )
+        };
+        assert_eq!((of("n0"), of("n99"), of("n100")), (Some(3.0), Some(1.0), None));
+        assert_eq!(of(""), Some(NAMESPACES as f64 + 5.0));
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(super) struct Series {
     pub(super) processes_started: IntCounter,
     pub(super) connections_cut: IntCounter,
     pub(super) drift_repairs: IntCounter,
+    pub(super) denied_packets: IntCounterVec,
+    pub(super) denied_lost: IntCounter,
+    pub(super) denied_untold: IntCounter,
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
     pub(super) cni_result_errors: IntGauge,
@@ -156,6 +159,20 @@ impl Series {
             drift_repairs: catalog.counter(
                 "drift_repairs_total",
                 "Times the kernel was found changed by someone else and put right.",
+            ),
+            denied_packets: catalog.counters(
+                "denied_packets_total",
+                &["direction", "pod_namespace"],
+                "Refused packets looked at, at most ten a second of each pod, direction and family; by the namespace of the \
+                 pod, empty for all beyond the first hundred namespaces and for flows not looked at.",
+            ),
+            denied_lost: catalog.counter(
+                "denied_packets_lost_total",
+                "Refused packets whose copy was lost on the way from the kernel.",
+            ),
+            denied_untold: catalog.counter(
+                "denied_flows_untold_total",
+                "Denied flows that were counted and not looked at, for there were more than fifty a second.",
             ),
         }
     }

@@ -10,6 +10,7 @@ use crate::model::Direction;
 use crate::net::{Family, PortRange, Protocol, host};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
 use crate::netfilter::{ChainName, Hook};
+use crate::ownership::DENIED_TO_NODE;
 
 /// Router solicitation, neighbour solicitation, neighbour advertisement (RFC 4861) and packet too big (RFC 4443).
 /// Bridged ones cross FORWARD; without them nobody finds anybody.
@@ -130,7 +131,7 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
         }
         PodToNode::Drop => {
             let isolated = isolated(Direction::Egress, family, SetSide::Source);
-            for mut rule in refusal(options, family) {
+            for mut rule in refusal(options, family, DENIED_TO_NODE) {
                 rule.matches.insert(0, isolated.clone());
                 rules.push(rule);
             }

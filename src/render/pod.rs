@@ -6,6 +6,7 @@ use crate::compile::{Guard, Subject};
 use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
+use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS};
 
 /// How many refused packets a second of one pod and direction are copied to the log.
 const LOGGED_PER_SECOND: u32 = 10;
@@ -28,7 +29,11 @@ pub(super) fn chain(
         rules.push(jump.comment(&format!("policy {policy}")));
         rules.push(return_if_marked(options));
     }
-    rules.extend(refusal(options, family));
+    let prefix = match direction {
+        Direction::Ingress => DENIED_INGRESS,
+        Direction::Egress => DENIED_EGRESS,
+    };
+    rules.extend(refusal(options, family, prefix));
     rules
 }
 
@@ -36,9 +41,9 @@ pub(super) fn clear_mark(options: &Options) -> Rule {
     Rule::new(Target::SetMark { value: 0, mask: options.mark })
 }
 
-/// Logs a packet, within limits, and refuses it.
-pub(super) fn refusal(options: &Options, family: Family) -> Vec<Rule> {
-    let log = Rule::new(Target::Log { group: options.nflog_group });
+/// Logs a packet, within limits, with a word that tells why, and refuses it.
+pub(super) fn refusal(options: &Options, family: Family, prefix: &str) -> Vec<Rule> {
+    let log = Rule::new(Target::Log { prefix: prefix.into(), group: options.nflog_group });
     let mut rules = vec![log.matching(Match::LimitPerSecond(LOGGED_PER_SECOND))];
     rules.extend(rejects(options, family));
     rules

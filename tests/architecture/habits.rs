@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The rooms without I/O, clock, lock or async.
-pub(crate) const PURE: [&str; 7] = ["net", "api", "model", "netfilter", "compile", "render", "explain"];
+pub(crate) const PURE: [&str; 8] =
+    ["net", "api", "model", "netfilter", "compile", "render", "flow", "explain"];
 /// The rooms that own the text of rules.
 const RULE_TEXT: [&str; 2] = ["netfilter", "apply"];
 /// With what a rule's text begins.

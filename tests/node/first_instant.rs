@@ -56,6 +56,11 @@ fn keep(stage: &Stage, runtime: Runtime, pod: &str, addresses: [&str; 2]) {
         .expect("the result is written");
 }
 
+/// Writes the result of near.
+pub(crate) fn keep_near(stage: &Stage) {
+    keep(stage, Runtime::Containerd, "near", NEAR);
+}
+
 fn remove(stage: &Stage, runtime: Runtime, pod: &str) {
     std::fs::remove_file(results(stage, "node-a").join(result_name(runtime, pod)))
         .expect("the result is there");
@@ -70,12 +75,12 @@ fn near_is_pending() -> String {
 }
 
 /// The cluster before the API has told of near.
-fn without_near() -> String {
+pub(crate) fn without_near() -> String {
     let documents = CLUSTER.split("---").filter(|document| !document.contains("name: near"));
     documents.collect::<Vec<_>>().join("---")
 }
 
-fn start(stage: &mut Stage, more: &[&str]) {
+pub(crate) fn start(stage: &mut Stage, more: &[&str]) {
     let directory = stage.manifests.with_file_name("results-{node}");
     let directory = directory.to_string_lossy().into_owned();
     stage.start(&[&["--cni-results-dir", &directory, "--audit-interval-seconds", "3600"], more].concat());

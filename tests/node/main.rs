@@ -4,6 +4,7 @@
 mod choices;
 mod coexistence;
 mod connections;
+mod denied_flows;
 mod first_instant;
 mod life;
 mod mesh;

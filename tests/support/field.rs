@@ -83,12 +83,18 @@ impl Field {
             let mut command = Command::new(&self.program);
             command.arg("run").arg("--manifests").arg(manifests);
             command.args(["--node-name", node.name, "--backend", backend]);
+            command.arg("--flows-socket").arg(self.flows_socket(node));
             command.args(more.iter().map(|word| word.replace("{node}", node.name)));
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let controller = self.node(node.name)?.spawn(&mut command).map_err(|error| error.to_string())?;
             self.controllers.push(controller);
         }
         Ok(())
+    }
+
+    /// Where the controller of a node tells of denied flows.
+    pub fn flows_socket(&self, node: Node) -> PathBuf {
+        self.logs.join(format!("{}.flows", node.name))
     }
 
     /// Ends the controllers; with `kill`, in the middle of whatever they do. What is in force stays in force.

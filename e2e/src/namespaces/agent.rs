@@ -37,7 +37,15 @@ impl Agent {
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(program);
         command.arg("run").arg("--manifests").arg(manifests);
-        command.args(["--node-name", node.as_str(), "--backend", backend, "--http-addr", ADDRESS]);
+        command.args([
+            "--node-name",
+            node.as_str(),
+            "--backend",
+            backend,
+            "--http-addr",
+            ADDRESS,
+            "--flows-socket=",
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Ok(Agent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })
     }

@@ -69,6 +69,7 @@ impl Daemon {
             ["--http-addr", &address],
             // This machine's own pods are none of ours.
             ["--cni-results-dir", ""],
+            ["--flows-socket", ""],
             ["--log-format", "text"],
         ];
         let arguments: Vec<String> =

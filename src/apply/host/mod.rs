@@ -10,9 +10,11 @@ mod ipset;
 mod iptables;
 mod monitor;
 mod netlink;
+mod packet_log;
 pub mod preflight;
 
 pub use iptables::Variant;
+pub use packet_log::*;
 
 use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
 use crate::net::Family;

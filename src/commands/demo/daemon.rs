@@ -48,6 +48,7 @@ impl Daemon {
         let mut command = Command::new(program);
         command.arg("run").arg("--manifests").arg(manifests).args(["--node-name", node]);
         command.args(["--backend", backend, "--http-addr", &HTTP.to_string(), "--log-format", "text"]);
+        command.arg("--flows-socket").arg(log.with_extension("flows"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // The terminal's Ctrl-C is for us alone; we end it in our own time.
         command.process_group(0);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod cni_results;
+mod denied;
 mod events;
 mod manifests;
 mod node_check;
@@ -63,6 +64,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log_filter: String,
     #[command(flatten)]
+    telling: denied::Telling,
+    #[command(flatten)]
     render: RenderFlags,
 }
 
@@ -120,13 +123,25 @@ impl Run {
             }
             None => None,
         };
+        let (inquire, inquiries) = mpsc::channel(1);
+        controller.answer(inquiries);
+        let (denied_events, denied) = events::denied(self.origin.wants_events());
+        let denied_flows = denied::Denied {
+            telling: self.telling.clone(),
+            node: self.node_name.clone(),
+            group: self.render.nflog_group,
+            metrics: metrics.clone(),
+            health: health.clone(),
+            events: denied_events,
+        };
+        let denied_flows = tokio::spawn(denied_flows.watch(inquire));
         let shortfalls = self.origin.wants_events().then(|| {
             let (tell, told) = watch::channel(Vec::new());
             controller.tell_shortfalls(events::families(), tell);
             told
         });
         let source =
-            self.origin.deliver(&self.node_name, outbox, shortfalls, metrics.clone(), health.clone());
+            self.origin.deliver(&self.node_name, outbox, shortfalls, denied, metrics.clone(), health.clone());
         tracing::info!(
             node = self.node_name,
             source = %self.origin,
@@ -145,6 +160,7 @@ impl Run {
         let _ = tokio::time::timeout(FAREWELL, running).await;
         let _ = stop.send(true);
         preflight.abort();
+        denied_flows.abort();
         let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{cluster, events, manifests};
 use crate::compile::Shortfall;
 use crate::controller::Delivery;
+use crate::flow::Record;
 use crate::observe::{EventWriter, Health, Metrics};
 use crate::source::{Heard, WatchList, connect};
 use anyhow::Result;
@@ -32,7 +33,7 @@ pub(super) struct Origin {
 
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     /// It is
     #[default]
     On,
@@ -63,12 +64,13 @@ impl Origin {
         self.manifests.is_none() && self.events == Switch::On
     }
 
-    /// Delivers facts, and tells the API of `shortfalls`. Ends only with an error, or when nobody listens any more.
+    /// Delivers facts, and tells the API of `shortfalls` and of what was denied. Ends only with an error, or when nobody listens any more.
     pub(super) async fn deliver(
         &self,
         node: &str,
         outbox: mpsc::Sender<Delivery>,
         shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
+        denied: Option<mpsc::Receiver<Record>>,
         metrics: Metrics,
         health: Health,
     ) -> Result<()> {
@@ -84,6 +86,9 @@ impl Origin {
                 let client = connect(self.kubeconfig.as_deref(), heard.clone()).await?;
                 if let Some(shortfalls) = shortfalls {
                     tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
+                }
+                if let Some(denied) = denied {
+                    tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));
                 }
                 cluster::deliver(&client, heard, list, outbox, metrics, health).await
             }

@@ -95,6 +95,11 @@ impl Cluster {
         self.residents.unknown.get(key).map_or(&[], |addresses| addresses)
     }
 
+    /// The uid of a pod of this node, if it is known.
+    pub fn uid_of(&self, pod: &PodKey) -> Option<&str> {
+        self.residents.pods.get(pod)?.uid.as_deref()
+    }
+
     /// How many sandboxes of this node there are.
     pub fn sandbox_count(&self) -> usize {
         self.residents.sandboxes.len()

@@ -191,8 +191,10 @@ impl<'a> Reader<'a> {
                 Ok(Target::SetMark { value, mask })
             }
             "NFLOG" => {
+                self.expect("--nflog-prefix")?;
+                let prefix = self.word("a prefix")?.into();
                 self.expect("--nflog-group")?;
-                self.value("a group", |word| word.parse().ok()).map(|group| Target::Log { group })
+                self.value("a group", |word| word.parse().ok()).map(|group| Target::Log { prefix, group })
             }
             name => ChainName::new(name).map(Target::Jump).ok_or_else(|| self.unexpected()),
         }
@@ -262,7 +264,7 @@ mod tests {
             "-d fd00::1/128 -m physdev ! --physdev-is-bridged -j KUBE-POD-SPECIFIC-FW-CJLEVZW",
             "-i cni0 -m addrtype ! --src-type LOCAL -j RETURN",
             "-m mark --mark 0x10000/0x10000 -j RETURN",
-            "-m limit --limit 10/sec -j NFLOG --nflog-group 101",
+            "-m limit --limit 10/sec -j NFLOG --nflog-prefix denied-ingress --nflog-group 101",
             "-p tcp -j REJECT --reject-with tcp-reset",
             "-p tcp -m physdev --physdev-is-bridged -m conntrack --ctstate DNAT -j REJECT --reject-with icmp-port-unreachable",
             "-j REJECT --reject-with icmp-port-unreachable",

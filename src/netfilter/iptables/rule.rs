@@ -165,8 +165,10 @@ pub enum Target {
         /// The bits cleared first.
         mask: u32,
     },
-    /// `-j NFLOG --nflog-group`: hands a copy to a reader and goes on.
+    /// `-j NFLOG --nflog-prefix --nflog-group`: hands a copy to a reader and goes on.
     Log {
+        /// What the reader is told with the copy: a word of at most 63 letters, digits, `-` and `_`.
+        prefix: Box<str>,
         /// The netlink group.
         group: u16,
     },

@@ -85,7 +85,7 @@ impl fmt::Display for Target {
             Target::Drop => f.write_str("DROP"),
             Target::Reject(with) => write!(f, "REJECT --reject-with {with}"),
             Target::SetMark { value, mask } => write!(f, "MARK --set-xmark {value:#x}/{mask:#x}"),
-            Target::Log { group } => write!(f, "NFLOG --nflog-group {group}"),
+            Target::Log { prefix, group } => write!(f, "NFLOG --nflog-prefix {prefix} --nflog-group {group}"),
         }
     }
 }

@@ -47,6 +47,12 @@ impl Message {
         Message { bytes }
     }
 
+    /// The same, about this number of its subsystem's (nfgenmsg.res_id).
+    pub(in crate::apply::host) fn about(mut self, number: u16) -> Message {
+        self.bytes[HEADER + 2..HEADER + GENERIC].copy_from_slice(&number.to_be_bytes());
+        self
+    }
+
     /// Its length in bytes so far.
     pub(in crate::apply::host) fn len(&self) -> usize {
         self.bytes.len()

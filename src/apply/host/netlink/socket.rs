@@ -6,6 +6,7 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The longest request sent, in bytes. An error gives it back whole, so the receive buffer holds more than that.
 pub(in crate::apply::host) const REQUEST_MAX: usize = 32 * 1024;
@@ -100,6 +101,21 @@ impl Netlink {
         }
     }
 
+    /// Reads one datagram of what the kernel sends unasked, if there is one; `each` is handed the attributes of every
+    /// message in it. Tells whether there was one.
+    pub(in crate::apply::host) fn hear(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
+        let length = match self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            Ok(length) => length.min(self.buffer.len()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Overrun),
+            Err(error) => return Err(Failure::System(error)),
+        };
+        let messages = frames(&self.buffer[..length]).filter(|frame| frame.kind >= NLMSG_MIN_TYPE);
+        messages.for_each(|frame| each(behind_generic(frame.payload)));
+        Ok(true)
+    }
+
     /// Throws away what is still coming: the kernel begins no dump before the last one has ended.
     fn drain(&mut self) {
         while self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT).is_ok() {}
@@ -130,6 +146,12 @@ impl Netlink {
                 Err(error) => return Err(Failure::System(error)),
             }
         }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Wanted {
     pub bridge: String,
     /// The bit of the packet mark and of the connection mark that is ours.
     pub mark: u32,
-    /// The NFLOG group that will be read; nothing if it is being read already, or never will be.
+    /// The NFLOG group that will be read; nothing if none will be.
     pub log_group: Option<u16>,
     /// Whether a chain is ours.
     pub owns_chain: fn(&str) -> bool,

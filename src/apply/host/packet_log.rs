@@ -1,0 +1,200 @@
+//! The packets that rules copy to a group (NFNL_SUBSYS_ULOG): how to be the one reader of it, and what it holds.
+//!
+//! Prefixes and bytes come out; what they mean is for others to say.
+
+use super::netlink::{ACKNOWLEDGE, Failure, Message, Netlink, attributes, exact, text};
+use crate::apply::KernelError;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::AsFd;
+
+const SUBSYSTEM: u8 = 4;
+/// NFULNL_MSG_CONFIG.
+const CONFIGURE: u8 = 1;
+
+/// NFULA_CFG_*.
+const COMMAND: u16 = 1;
+const MODE: u16 = 2;
+const BUFFER: u16 = 3;
+const TIMEOUT: u16 = 4;
+const THRESHOLD: u16 = 5;
+const FLAGS: u16 = 6;
+/// NFULNL_CFG_CMD_BIND.
+const BIND: u8 = 1;
+/// NFULNL_COPY_PACKET.
+const COPY_PACKET: u8 = 2;
+/// NFULNL_CFG_F_SEQ: number the messages, so that a gap shows what was lost.
+const NUMBERED: u16 = 1;
+
+/// NFULA_*.
+const PAYLOAD: u16 = 9;
+const PREFIX: u16 = 10;
+const SEQUENCE: u16 = 12;
+
+/// What the kernel gathers before it wakes us: so many bytes, so many messages, for so many hundredths of a second.
+const GATHERED_BYTES: u32 = 16 * 1024;
+const GATHERED_MESSAGES: u32 = 64;
+const GATHERED_FOR: u32 = 10;
+/// How many datagrams are read before others get their turn.
+const AT_ONCE: usize = 64;
+
+/// What is attempted, for errors.
+const ACT: &str = "read the packets that were refused";
+
+/// The one reader of a group of packets that rules copy (NFLOG).
+pub struct PacketLog {
+    netlink: Netlink,
+    next: Sequence,
+}
+
+impl PacketLog {
+    /// Becomes the reader of a group, and asks for so many bytes of each packet.
+    ///
+    /// # Errors
+    /// It has another reader, or the kernel has no NFLOG.
+    pub fn open(group: u16, bytes: u32) -> Result<PacketLog, KernelError> {
+        let failed = |source| KernelError::Netlink { act: ACT, source };
+        let mut netlink = Netlink::open().map_err(failed)?;
+        // The family is nobody's: a group holds packets of both.
+        let mut request = Message::new(SUBSYSTEM, CONFIGURE, ACKNOWLEDGE, 0).about(group);
+        request.put(COMMAND, &[BIND]);
+        let [a, b, c, d] = bytes.to_be_bytes();
+        request.put(MODE, &[a, b, c, d, COPY_PACKET, 0]);
+        request.put(BUFFER, &GATHERED_BYTES.to_be_bytes());
+        request.put(TIMEOUT, &GATHERED_FOR.to_be_bytes());
+        request.put(THRESHOLD, &GATHERED_MESSAGES.to_be_bytes());
+        request.put(FLAGS, &NUMBERED.to_be_bytes());
+        netlink.ask(request, |_| {}).map_err(|failure| failed(refused(group, failure)))?;
+        Ok(PacketLog { netlink, next: Sequence::default() })
+    }
+
+    /// Waits until there is something, and reads it, up to a bound. `each` is handed the prefix of the rule and the first
+    /// bytes of the packet, from its IP header on. Tells how many messages were lost before those read, for want of room.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The socket failed; it is to be opened anew.
+    pub fn read(&mut self, mut each: impl FnMut(&str, &[u8])) -> Result<u64, KernelError> {
+        let failed = |source| KernelError::Netlink { act: ACT, source };
+        let mut waited = [PollFd::new(self.netlink.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let mut lost = 0;
+        for _ in 0..AT_ONCE {
+            let next = &mut self.next;
+            let told = self.netlink.hear(|message| {
+                let copy = Copied::of(message);
+                lost += copy.sequence.map_or(0, |sequence| next.lost_before(sequence));
+                if let (Some(prefix), Some(payload)) = (copy.prefix, copy.payload) {
+                    each(prefix, payload);
+                }
+            });
+            match told {
+                // What was lost shows as a gap before the next message.
+                Ok(true) | Err(Failure::Overrun) => {}
+                Ok(false) => break,
+                Err(failure) => return Err(failed(failure.into())),
+            }
+        }
+        Ok(lost)
+    }
+}
+
+fn refused(group: u16, failure: Failure) -> io::Error {
+    match failure {
+        // The kernel says EPERM to whoever asks for a group that is another socket's (nfulnl_recv_config).
+        Failure::Refused { code: libc::EPERM | libc::EBUSY, .. } => io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "NFLOG group {group} has another reader (see /proc/net/netfilter/nfnetlink_log), and can have but one: \
+                 choose another with --nflog-group"
+            ),
+        ),
+        Failure::Refused { code: libc::EINVAL, .. } => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the kernel has no NFLOG for programs; load it: modprobe nfnetlink_log",
+        ),
+        Failure::Refused { .. } | Failure::Overrun | Failure::System(_) => failure.into(),
+    }
+}
+
+/// The number that the next message should have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sequence(u32);
+
+impl Sequence {
+    /// How many messages are missing before this one.
+    fn lost_before(&mut self, sequence: u32) -> u64 {
+        let gap = sequence.wrapping_sub(self.0);
+        self.0 = sequence.wrapping_add(1);
+        u64::from(gap)
+    }
+}
+
+/// What a message says of a packet.
+#[derive(Default)]
+struct Copied<'a> {
+    prefix: Option<&'a str>,
+    payload: Option<&'a [u8]>,
+    sequence: Option<u32>,
+}
+
+impl<'a> Copied<'a> {
+    fn of(message: &'a [u8]) -> Copied<'a> {
+        let mut copied = Copied::default();
+        for attribute in attributes(message) {
+            match attribute.kind {
+                PREFIX => copied.prefix = text(attribute.payload),
+                PAYLOAD => copied.payload = Some(attribute.payload),
+                SEQUENCE => copied.sequence = exact(attribute.payload).map(u32::from_be_bytes),
+                _ => {}
+            }
+        }
+        copied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn message_tells_prefix_bytes_and_number() {
+        let mut message = Message::new(SUBSYSTEM, 0, 0, 2);
+        message.put_text(PREFIX, "denied-ingress");
+        message.put(PAYLOAD, &[0x45, 0, 0]);
+        message.put(SEQUENCE, &7u32.to_be_bytes());
+        let copied = Copied::of(message.attributes());
+        assert_eq!(copied.prefix, Some("denied-ingress"));
+        assert_eq!((copied.payload, copied.sequence), (Some(&[0x45, 0, 0][..]), Some(7)));
+    }
+
+    #[test]
+    fn gap_in_the_numbers_is_what_was_lost() {
+        let mut next = Sequence::default();
+        assert_eq!([0, 1, 5, 6].map(|sequence| next.lost_before(sequence)), [0, 0, 3, 0]);
+        let mut next = Sequence(u32::MAX);
+        assert_eq!([u32::MAX, 0, 2].map(|sequence| next.lost_before(sequence)), [0, 0, 1]);
+    }
+
+    #[test]
+    fn group_of_another_reader_is_told_with_the_way_out() {
+        let told = |code| refused(101, Failure::Refused { code, request: Vec::new() }).to_string();
+        assert!(
+            told(libc::EPERM).contains("NFLOG group 101 has another reader")
+                && told(libc::EBUSY).contains("--nflog-group")
+        );
+        assert!(told(libc::EINVAL).contains("modprobe nfnetlink_log"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Copied::of(&bytes);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! By what the peers of a rule miss a connection.
+
+use super::{Differs, Fit, Miss, Refused};
+use crate::model::{
+    Block, Cluster, Group, Labels, NamespaceScope, Peer, Peers, PodKey, Policy, Requirement, Selector,
+};
+use std::net::IpAddr;
+
+/// Whether the peers of a rule take a connection.
+pub(super) fn fit(cluster: &Cluster, policy: &Policy, peers: &Peers, refused: &Refused) -> Fit {
+    let Peers::Listed(peers) = peers else { return Fit::Takes };
+    let address = refused.peer();
+    let mut best: Option<Miss> = None;
+    for peer in peers {
+        let fit = match peer {
+            Peer::Block(block) => fit_block(block, address),
+            Peer::Pods { namespaces, pods } => fit_pods(cluster, policy, namespaces, pods, address),
+        };
+        match fit {
+            Fit::Takes => return Fit::Takes,
+            Fit::Misses(miss) if best.as_ref().is_none_or(|best| miss.differs < best.differs) => {
+                best = Some(miss)
+            }
+            Fit::Misses(_) | Fit::IsFar => {}
+        }
+    }
+    best.map_or(Fit::IsFar, Fit::Misses)
+}
+
+fn fit_block(block: &Block, address: IpAddr) -> Fit {
+    let cidr = block.cidr;
+    if !cidr.contains(&address) {
+        // Of the other family it is another matter.
+        let note = format!("allows it but for the address: {cidr} does not hold {address}");
+        let same_family = cidr.addr().is_ipv4() == address.is_ipv4();
+        return if same_family { Fit::Misses(Miss { differs: Differs::Address, note }) } else { Fit::IsFar };
+    }
+    match block.except.iter().find(|except| except.contains(&address)) {
+        None => Fit::Takes,
+        Some(except) => {
+            let note =
+                format!("allows it but for an exception: {cidr} except {except}, which holds {address}");
+            Fit::Misses(Miss { differs: Differs::Except, note })
+        }
+    }
+}
+
+fn fit_pods(
+    cluster: &Cluster,
+    policy: &Policy,
+    namespaces: &NamespaceScope,
+    pods: &Selector,
+    address: IpAddr,
+) -> Fit {
+    let mut best = Fit::IsFar;
+    for (key, group) in cluster.pods_at(address) {
+        match fit_pod(cluster, policy, namespaces, pods, key, group) {
+            Fit::Takes => return Fit::Takes,
+            Fit::Misses(miss) => best = Fit::Misses(miss),
+            Fit::IsFar => {}
+        }
+    }
+    best
+}
+
+fn fit_pod(
+    cluster: &Cluster,
+    policy: &Policy,
+    namespaces: &NamespaceScope,
+    pods: &Selector,
+    key: &PodKey,
+    group: &Group,
+) -> Fit {
+    let own = &policy.key.namespace;
+    let of_pod = lacking(pods, &group.labels);
+    let of_namespace = match namespaces {
+        NamespaceScope::Own if key.namespace == *own => Vec::new(),
+        NamespaceScope::Own if of_pod.is_empty() => {
+            let note = format!(
+                "allows it but for the namespace: without a namespaceSelector, pods of {own} alone, and {key} is none"
+            );
+            return Fit::Misses(Miss { differs: Differs::Namespace, note });
+        }
+        NamespaceScope::Own => return Fit::IsFar,
+        NamespaceScope::Matching(selector) => {
+            cluster.namespace_labels(&key.namespace).map_or_else(Vec::new, |labels| lacking(selector, labels))
+        }
+    };
+    match (of_pod.as_slice(), of_namespace.as_slice()) {
+        ([], []) => Fit::Takes,
+        ([missing], []) => {
+            let has = has(Some(&group.labels), missing);
+            let note = format!("allows it but for a label: pods with {missing}, and {key} has {has}");
+            Fit::Misses(Miss { differs: Differs::PodLabel, note })
+        }
+        ([], [missing]) => {
+            let (name, has) = (&key.namespace, has(cluster.namespace_labels(&key.namespace), missing));
+            let note = format!(
+                "allows it but for a label of the namespace: namespaces with {missing}, and {name} has {has}"
+            );
+            Fit::Misses(Miss { differs: Differs::NamespaceLabel, note })
+        }
+        (_, _) => Fit::IsFar,
+    }
+}
+
+/// The requirements of a selector that some labels lack.
+fn lacking<'a>(selector: &'a Selector, labels: &Labels) -> Vec<&'a Requirement> {
+    selector.requirements().filter(|requirement| !requirement.holds(labels)).collect()
+}
+
+/// What some labels have instead of what is demanded.
+fn has(labels: Option<&Labels>, missing: &Requirement) -> String {
+    let key = &missing.key;
+    labels
+        .and_then(|labels| labels.get(key))
+        .map_or_else(|| format!("no label {key}"), |value| format!("{key}={value}"))
+}

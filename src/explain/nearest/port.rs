@@ -1,0 +1,84 @@
+//! By what the ports of a rule miss a connection.
+
+use super::{Differs, Fit, Miss, Refused, few};
+use crate::model::{Cluster, Group, PortMatch, Ports};
+use crate::net::{PortRange, Protocol};
+use std::fmt;
+
+/// Whether the ports of a rule take a connection.
+pub(super) fn fit(cluster: &Cluster, ports: &Ports, refused: &Refused) -> Fit {
+    let Ports::Listed(ports) = ports else { return Fit::Takes };
+    let groups: Vec<&Group> =
+        cluster.holders(refused.destination).iter().filter_map(|id| cluster.group(*id)).collect();
+    let allowed: Vec<Allowed<'_>> = ports.iter().map(|port| Allowed { port, groups: &groups }).collect();
+    let Some((protocol, number)) = refused.port else {
+        let note = format!("allows it but for the protocol: {}", few(allowed.iter()));
+        return if ports.is_empty() {
+            Fit::IsFar
+        } else {
+            Fit::Misses(Miss { differs: Differs::Protocol, note })
+        };
+    };
+    if allowed.iter().any(|allowed| allowed.takes(protocol, number)) {
+        return Fit::Takes;
+    }
+    let differs = if Protocol::ALL.iter().any(|other| allowed.iter().any(|port| port.takes(*other, number))) {
+        Differs::Protocol
+    } else if allowed.is_empty() {
+        return Fit::IsFar;
+    } else {
+        Differs::Port
+    };
+    let note =
+        format!("allows it but for the {}: {}, not {number}/{protocol}", differs.word(), few(allowed.iter()));
+    Fit::Misses(Miss { differs, note })
+}
+
+/// A port of a rule, and those who are at the connection's destination.
+struct Allowed<'a> {
+    port: &'a PortMatch,
+    groups: &'a [&'a Group],
+}
+
+impl Allowed<'_> {
+    fn takes(&self, protocol: Protocol, number: u16) -> bool {
+        match self.port {
+            PortMatch::Protocol(own) => *own == protocol,
+            PortMatch::Numbered(own, range) => *own == protocol && range.contains(number),
+            PortMatch::Named(own, name) => {
+                *own == protocol && self.declared(*own, name).any(|declared| declared == number)
+            }
+        }
+    }
+
+    fn declared(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
+        let ports = self.groups.iter().flat_map(|group| &group.ports);
+        ports.filter(move |port| port.protocol == protocol && *port.name == *name).map(|port| port.port)
+    }
+}
+
+impl fmt::Display for Allowed<'_> {
+    /// `80/TCP`, `80-90/TCP`, `any TCP`, `http (8080/TCP there)`, `http (no TCP port there)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            PortMatch::Protocol(protocol) => write!(f, "any {protocol}"),
+            PortMatch::Numbered(protocol, range) => write!(f, "{}/{protocol}", span(*range)),
+            PortMatch::Named(protocol, name) => {
+                let there = few(self.declared(*protocol, name).map(|port| format!("{port}/{protocol}")));
+                if there.is_empty() {
+                    write!(f, "{name} (no {protocol} port there)")
+                } else {
+                    write!(f, "{name} ({there} there)")
+                }
+            }
+        }
+    }
+}
+
+fn span(range: PortRange) -> String {
+    if range.first() == range.last() {
+        range.first().to_string()
+    } else {
+        format!("{}-{}", range.first(), range.last())
+    }
+}

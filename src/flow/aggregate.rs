@@ -1,0 +1,157 @@
+//! Makes one flow of many packets: the time is passed in, and what is remembered has a bound.
+
+use super::Packet;
+use crate::model::Direction;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// For how long the same packet, seen again, is the same flow.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// How many flows are told apart at a time.
+pub const OPEN_FLOWS: usize = 4096;
+
+/// Where a packet was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// By what isolates a pod, in this direction.
+    Pod(Direction),
+    /// On the way from a pod to its own node, where the operator lets nothing through.
+    ToNode,
+}
+
+impl Place {
+    /// The direction, seen from the pod.
+    pub fn direction(self) -> Direction {
+        match self {
+            Place::Pod(direction) => direction,
+            Place::ToNode => Direction::Egress,
+        }
+    }
+}
+
+/// Packets that look the same to policies, refused at the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// Where they were refused.
+    pub place: Place,
+    /// What they look like.
+    pub packet: Packet,
+}
+
+/// What became of a packet that was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It is the first of a flow, which has this number from now on.
+    First(u64),
+    /// It was counted.
+    Again,
+    /// Too many flows are told apart already.
+    TooMany,
+}
+
+/// A flow whose time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The flow.
+    pub flow: Flow,
+    /// Its number.
+    pub number: u64,
+    /// How many packets it had.
+    pub count: u64,
+    /// When the last of them was noted.
+    pub last: Duration,
+}
+
+/// The flows of the last while.
+#[derive(Clone, Debug, Default)]
+pub struct Aggregate {
+    open: BTreeMap<Flow, Closed>,
+    /// The same in the order in which they began.
+    order: VecDeque<(Duration, Flow)>,
+    next: u64,
+}
+
+impl Aggregate {
+    /// Notes a packet of a flow. `now` is the time since any fixed moment, and never goes back.
+    pub fn note(&mut self, flow: Flow, now: Duration) -> Noted {
+        if let Some(open) = self.open.get_mut(&flow) {
+            open.count += 1;
+            open.last = now;
+            return Noted::Again;
+        }
+        if self.open.len() >= OPEN_FLOWS {
+            return Noted::TooMany;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.open.insert(flow, Closed { flow, number, count: 1, last: now });
+        self.order.push_back((now, flow));
+        Noted::First(number)
+    }
+
+    /// When the next flow's time will have passed.
+    pub fn due(&self) -> Option<Duration> {
+        self.order.front().map(|(began, _)| *began + WINDOW)
+    }
+
+    /// Ends the flows whose time has passed.
+    pub fn close(&mut self, now: Duration) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        while self.due().is_some_and(|due| due <= now) {
+            let Some((_, flow)) = self.order.pop_front() else { break };
+            closed.extend(self.open.remove(&flow));
+        }
+        closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Payload;
+    use crate::net::Protocol;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn flow(port: u16) -> Flow {
+        let payload = Payload::Transport(Protocol::Tcp, port);
+        let packet = Packet { source: [10, 0, 0, 1].into(), destination: [10, 0, 0, 2].into(), payload };
+        Flow { place: Place::Pod(Direction::Ingress), packet }
+    }
+
+    #[test]
+    fn same_packet_within_the_window_is_one_flow_and_after_it_another() {
+        let mut flows = Aggregate::default();
+        assert_eq!(flows.note(flow(80), SECOND), Noted::First(0));
+        assert_eq!(flows.note(flow(80), 3 * SECOND), Noted::Again);
+        assert_eq!(flows.due(), Some(SECOND + WINDOW));
+        assert_eq!(flows.close(WINDOW), []);
+        assert_eq!(
+            flows.close(SECOND + WINDOW),
+            [Closed { flow: flow(80), number: 0, count: 2, last: 3 * SECOND }]
+        );
+        assert_eq!(flows.due(), None);
+        assert_eq!(flows.note(flow(80), 2 * WINDOW), Noted::First(1));
+    }
+
+    #[test]
+    fn other_port_or_place_is_another_flow() {
+        let mut flows = Aggregate::default();
+        flows.note(flow(80), SECOND);
+        assert_eq!(flows.note(flow(81), SECOND), Noted::First(1));
+        let egress = Flow { place: Place::Pod(Direction::Egress), ..flow(80) };
+        assert_eq!(flows.note(egress, SECOND), Noted::First(2));
+        assert_eq!(flows.note(Flow { place: Place::ToNode, ..flow(80) }, SECOND), Noted::First(3));
+    }
+
+    #[test]
+    fn flood_of_flows_is_not_remembered_beyond_the_bound() {
+        let mut flows = Aggregate::default();
+        let ports = 0..u16::try_from(OPEN_FLOWS).unwrap();
+        assert!(ports.clone().all(|port| flows.note(flow(port), SECOND) != Noted::TooMany));
+        assert_eq!(flows.note(flow(60_000), SECOND), Noted::TooMany);
+        assert_eq!(flows.note(flow(7), SECOND), Noted::Again, "known ones are still counted");
+        assert_eq!(flows.close(SECOND + WINDOW).len(), OPEN_FLOWS);
+        assert_eq!(flows.note(flow(60_000), SECOND + WINDOW), Noted::First(u64::from(ports.end)));
+    }
+}

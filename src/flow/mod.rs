@@ -1,0 +1,17 @@
+//! Denied flows: packets that were refused, gathered so that people can read them.
+//!
+//! Comes in: the first bytes of refused packets, and the time, as it passes. Goes out: `Flow`, each once in a while with a
+//! count, and `Record`, what people are told of one. This room knows neither policies nor the kernel, and nothing that is
+//! sent through the network can make it grow beyond its bounds.
+
+mod aggregate;
+mod budget;
+mod packet;
+mod record;
+mod ring;
+
+pub use aggregate::*;
+pub use budget::*;
+pub use packet::*;
+pub use record::*;
+pub use ring::*;

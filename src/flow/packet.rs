@@ -1,0 +1,202 @@
+//! The headers of a packet, read without trusting any length in them.
+
+use crate::net::Protocol;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How many bytes of a packet suffice to read it: an IPv6 header, some extensions, and the ports.
+pub const BYTES: u32 = 128;
+/// How many extension headers of IPv6 are followed.
+const EXTENSIONS: usize = 8;
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// What policies look at in a packet, as it passed FORWARD: after destination NAT, before source NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Packet {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// Whom it is for.
+    pub destination: IpAddr,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Payload {
+    /// A protocol that a policy can name, to this port. The port it comes from is another for each connection.
+    Transport(Protocol, u16),
+    /// ICMP or ICMPv6, by type and code.
+    Icmp(u8, u8),
+    /// Any other protocol, or a later fragment, by IANA protocol number.
+    Other(u8),
+}
+
+impl Payload {
+    /// The protocol and port, if it has any.
+    pub fn port(self) -> Option<(Protocol, u16)> {
+        match self {
+            Payload::Transport(protocol, port) => Some((protocol, port)),
+            Payload::Icmp(..) | Payload::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Payload {
+    /// `80/TCP`, `ICMP 8/0` by type and code, `protocol 47`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Payload::Transport(protocol, port) => write!(f, "{port}/{protocol}"),
+            Payload::Icmp(kind, code) => write!(f, "ICMP {kind}/{code}"),
+            Payload::Other(number) => write!(f, "protocol {number}"),
+        }
+    }
+}
+
+impl Packet {
+    /// Reads a packet from its IP header on. `None` for what is neither IPv4 nor IPv6, or cut short before its end.
+    pub fn read(bytes: &[u8]) -> Option<Packet> {
+        match bytes.first()? >> 4 {
+            4 => read_v4(bytes),
+            6 => read_v6(bytes),
+            _ => None,
+        }
+    }
+}
+
+fn read_v4(bytes: &[u8]) -> Option<Packet> {
+    let header: &[u8; 20] = bytes.first_chunk()?;
+    let length = usize::from(header[0] & 0xf) * 4;
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    let payload = match bytes.get(length.max(20)..) {
+        Some(rest) if !is_later_fragment => read_payload(header[9], rest),
+        Some(_) | None => Payload::Other(header[9]),
+    };
+    Some(Packet { source: address(12).into(), destination: address(16).into(), payload })
+}
+
+fn read_v6(bytes: &[u8]) -> Option<Packet> {
+    let header: &[u8; 40] = bytes.first_chunk()?;
+    let address = |at: usize| -> Option<IpAddr> {
+        header[at..].first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
+    };
+    let payload = behind_extensions(header[6], &bytes[40..]);
+    Some(Packet { source: address(8)?, destination: address(24)?, payload })
+}
+
+/// Follows the extension headers of IPv6 (RFC 8200).
+fn behind_extensions(mut next: u8, mut rest: &[u8]) -> Payload {
+    for _ in 0..EXTENSIONS {
+        let Some(&[following, length, high, low]) = rest.first_chunk() else { return Payload::Other(next) };
+        let length = match next {
+            // Hop-by-hop, routing, destination options.
+            0 | 43 | 60 => (usize::from(length) + 1) * 8,
+            // A fragment; only the first one carries what follows.
+            44 if u16::from_be_bytes([high, low]) & 0xfff8 == 0 => 8,
+            44 => return Payload::Other(following),
+            // An authentication header (RFC 4302).
+            51 => (usize::from(length) + 2) * 4,
+            _ => return read_payload(next, rest),
+        };
+        next = following;
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Payload::Other(next)
+}
+
+fn read_payload(number: u8, bytes: &[u8]) -> Payload {
+    match (Protocol::from_number(number), bytes) {
+        (Some(protocol), &[_, _, high, low, ..]) => {
+            Payload::Transport(protocol, u16::from_be_bytes([high, low]))
+        }
+        (None, &[kind, code, ..]) if number == ICMP || number == ICMPV6 => Payload::Icmp(kind, code),
+        (Some(_) | None, _) => Payload::Other(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(protocol: u8, fragment: u16, options: usize, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 20 + options];
+        bytes[0] = 0x40 | u8::try_from((20 + options) / 4).unwrap();
+        bytes[6..8].copy_from_slice(&fragment.to_be_bytes());
+        bytes[9] = protocol;
+        bytes[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        [&bytes, payload].concat()
+    }
+
+    fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 40];
+        bytes[0] = 0x60;
+        bytes[6] = next;
+        (bytes[23], bytes[39]) = (1, 2);
+        [&bytes, payload].concat()
+    }
+
+    const PORTS: [u8; 4] = [0xc3, 0x50, 0, 80];
+
+    #[test]
+    fn transport_of_both_families_is_read_with_its_port() {
+        for protocol in Protocol::ALL {
+            let wanted = Payload::Transport(protocol, 80);
+            let v4 = Packet::read(&v4(protocol.number(), 0, 0, &PORTS)).unwrap();
+            assert_eq!((v4.source, v4.destination), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
+            assert_eq!(v4.payload, wanted);
+            let v6 = Packet::read(&v6(protocol.number(), &PORTS)).unwrap();
+            assert_eq!((v6.source, v6.destination), ("::1".parse().unwrap(), "::2".parse().unwrap()));
+            assert_eq!(v6.payload, wanted);
+        }
+    }
+
+    #[test]
+    fn options_and_extension_headers_are_passed_over() {
+        assert_eq!(
+            Packet::read(&v4(6, 0, 8, &PORTS)).unwrap().payload,
+            Payload::Transport(Protocol::Tcp, 80)
+        );
+        let hop_by_hop = [44, 0, 0, 0, 0, 0, 0, 0];
+        let first_fragment = [51, 0, 0, 1, 0, 0, 0, 9];
+        let authentication = [[17, 1, 0, 0], [0; 4], [0; 4]].concat();
+        let chain = [&hop_by_hop[..], &first_fragment, &authentication, &PORTS].concat();
+        assert_eq!(Packet::read(&v6(0, &chain)).unwrap().payload, Payload::Transport(Protocol::Udp, 80));
+    }
+
+    #[test]
+    fn later_fragment_has_no_port() {
+        assert_eq!(Packet::read(&v4(17, 100, 0, &PORTS)).unwrap().payload, Payload::Other(17));
+        let later = [&[17, 0, 0, 8, 0, 0, 0, 9], &PORTS[..]].concat();
+        assert_eq!(Packet::read(&v6(44, &later)).unwrap().payload, Payload::Other(17));
+    }
+
+    #[test]
+    fn icmp_is_read_by_type_and_code_and_the_rest_by_number() {
+        assert_eq!(Packet::read(&v4(1, 0, 0, &[8, 0, 1, 1])).unwrap().payload, Payload::Icmp(8, 0));
+        assert_eq!(Packet::read(&v6(58, &[128, 0, 1, 1])).unwrap().payload, Payload::Icmp(128, 0));
+        assert_eq!(Packet::read(&v4(47, 0, 0, &[0; 4])).unwrap().payload, Payload::Other(47));
+    }
+
+    #[test]
+    fn packet_cut_short_is_no_packet_or_one_without_ports() {
+        let whole = v4(6, 0, 0, &PORTS);
+        assert_eq!(Packet::read(&whole[..19]), None);
+        assert_eq!(Packet::read(&whole[..23]).unwrap().payload, Payload::Other(6));
+        assert_eq!((Packet::read(&[]), Packet::read(&[0x50; 40])), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), version in 0u8..16) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = version << 4 | *first & 0xf;
+            }
+            let _ = Packet::read(&bytes);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What people are told of a denied flow.
+
+use crate::model::Direction;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::IpAddr;
+
+/// One denied flow. As JSON, a line of `bridgewarden flows -o json`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Record {
+    /// Its number since the daemon started. Told again with the same number, it is the same flow with a higher count.
+    pub number: u64,
+    /// When its first packet was seen (RFC 3339).
+    pub time: String,
+    /// When its last packet was seen (RFC 3339).
+    pub last: String,
+    /// How many of its packets were seen: of one pod and direction, no more than ten a second are looked at.
+    pub count: u64,
+    /// The node that refused it.
+    pub node: String,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// What is known of a denied flow, besides when and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Account {
+    /// `ingress` if the destination refused it, `egress` if the source did.
+    #[serde(with = "direction_word")]
+    pub direction: Direction,
+    /// Who sent it.
+    pub source: End,
+    /// Whom it was for.
+    pub destination: End,
+    /// `TCP`, `UDP`, `SCTP`, `ICMP` by type and code, or the protocol's number.
+    pub protocol: String,
+    /// The port it was for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Why.
+    pub reason: Reason,
+    /// The policies that isolate the pod in this direction (`namespace/name`); none of them allows it.
+    pub policies: Vec<String>,
+    /// The rule that would have allowed it but for one thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Nearest>,
+    /// The uid of the pod that refused it, if it is known.
+    #[serde(skip)]
+    pub uid: Option<String>,
+}
+
+impl Account {
+    /// The end whose policies refused it.
+    pub fn refuser(&self) -> &End {
+        match self.direction {
+            Direction::Ingress => &self.destination,
+            Direction::Egress => &self.source,
+        }
+    }
+}
+
+/// A direction as the word that people read.
+mod direction_word {
+    use crate::model::Direction;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(direction)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Direction, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let direction = Direction::BOTH.into_iter().find(|direction| direction.to_string() == word);
+        direction.ok_or_else(|| D::Error::custom(format!("{word:?} is no direction")))
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct End {
+    /// Its address.
+    pub address: IpAddr,
+    /// The namespace of the pod that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name of the pod that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+}
+
+impl fmt::Display for End {
+    /// `namespace/pod`, or the address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.namespace, &self.pod) {
+            (Some(namespace), Some(pod)) => write!(f, "{namespace}/{pod}"),
+            (Some(_) | None, _) => write!(f, "{}", self.address),
+        }
+    }
+}
+
+/// Why a flow was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Policies isolate the pod, and no rule of theirs allows it.
+    NoRuleAllows,
+    /// The API has not told of the pod yet (`--unknown-pods=reject`).
+    PodNotYetKnown,
+    /// The pod is isolated for egress, and may not reach its own node (`--pod-to-node=drop`).
+    OwnNode,
+    /// Pods or policies have changed since: it would be allowed now.
+    AllowedByNow,
+}
+
+/// The rule that would have allowed a flow but for one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Nearest {
+    /// The policy, as `namespace/name`.
+    pub policy: String,
+    /// The rule, as `spec.ingress[0]`.
+    pub rule: String,
+    /// The one thing: `port`, `protocol`, `pod-label`, `namespace-label`, `namespace`, `except` or `address`.
+    pub differs: String,
+    /// The same in words.
+    pub note: String,
+}
+
+impl fmt::Display for Record {
+    /// Two lines for people: who and by whom, then why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Account { direction, source, destination, protocol, port, .. } = &self.account;
+        let time = self.time.split_once('T').map_or(self.time.as_str(), |(_, time)| time);
+        write!(f, "{}  {source} -> {destination} ", time.get(..8).unwrap_or(time))?;
+        match port {
+            Some(port) => write!(f, "{port}/{protocol}")?,
+            None => write!(f, "{protocol}")?,
+        }
+        write!(f, "  denied by {} of {}", direction, self.account.refuser())?;
+        if self.count > 1 {
+            write!(f, ", {} packets", self.count)?;
+        }
+        write!(f, "\n          {}", self.account.why())
+    }
+}
+
+impl Account {
+    /// Why, in a sentence.
+    pub fn why(&self) -> String {
+        match self.reason {
+            Reason::NoRuleAllows => {
+                let all = self.policies.join(", ");
+                let word = if self.policies.len() == 1 { "policy" } else { "policies" };
+                match &self.nearest {
+                    Some(nearest) => {
+                        format!(
+                            "{word} {all}; nearest: {} of {} {}",
+                            nearest.rule, nearest.policy, nearest.note
+                        )
+                    }
+                    None => format!("{word} {all}; no rule of theirs comes near"),
+                }
+            }
+            Reason::PodNotYetKnown => "pod not yet known: the API has not told of it".to_owned(),
+            Reason::OwnNode => "its own node is out of reach (--pod-to-node=drop)".to_owned(),
+            Reason::AllowedByNow => "pods or policies have changed since: it would be allowed now".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        let end = |host: u8, pod: Option<&str>| End {
+            address: [10, 244, 1, host].into(),
+            namespace: pod.map(|_| "shop".to_owned()),
+            pod: pod.map(str::to_owned),
+        };
+        let nearest = Nearest {
+            policy: "shop/web".into(),
+            rule: "spec.ingress[0]".into(),
+            differs: "port".into(),
+            note: "allows it but for the port: 80/TCP, not 8080/TCP".into(),
+        };
+        let account = Account {
+            direction: Direction::Ingress,
+            source: end(1, None),
+            destination: end(2, Some("web")),
+            protocol: "TCP".into(),
+            port: Some(8080),
+            reason: Reason::NoRuleAllows,
+            policies: vec!["shop/web".into()],
+            nearest: Some(nearest),
+            uid: None,
+        };
+        let time = "2026-01-02T03:04:05.678Z".to_owned();
+        Record { number, time: time.clone(), last: time, count: 1, node: "node-a".into(), account }
+    }
+
+    #[test]
+    fn record_reads_as_who_and_by_whom_and_why() {
+        assert_eq!(
+            record(0).to_string(),
+            "03:04:05  10.244.1.1 -> shop/web 8080/TCP  denied by ingress of shop/web\n          policy shop/web; \
+             nearest: spec.ingress[0] of shop/web allows it but for the port: 80/TCP, not 8080/TCP"
+        );
+        let mut other = record(0);
+        other.count = 3;
+        other.account.reason = Reason::PodNotYetKnown;
+        other.account.port = None;
+        other.account.protocol = "ICMP 8/0".into();
+        let text = other.to_string();
+        assert!(text.contains(" ICMP 8/0  denied by ingress of shop/web, 3 packets\n"), "{text}");
+        assert!(text.ends_with("pod not yet known: the API has not told of it"), "{text}");
+    }
+
+    #[test]
+    fn record_survives_the_way_through_json() {
+        let record = record(7);
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(
+            json.contains(r#""reason":"no-rule-allows""#) && json.contains(r#""direction":"ingress""#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+    }
+}

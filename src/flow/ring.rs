@@ -1,0 +1,69 @@
+//! The last flows, as many as there is room for.
+
+use super::Record;
+use std::collections::VecDeque;
+
+/// How many flows are kept.
+pub const KEPT: usize = 1000;
+
+/// The last flows, in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Ring(VecDeque<Record>);
+
+impl Ring {
+    /// Adds a flow; its number is higher than those of all before. The oldest goes if there is no room.
+    pub fn add(&mut self, record: Record) {
+        if self.0.len() >= KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(record);
+    }
+
+    /// A flow that is still kept.
+    pub fn flow(&mut self, number: u64) -> Option<&mut Record> {
+        let at = self.0.binary_search_by_key(&number, |record| record.number).ok()?;
+        self.0.get_mut(at)
+    }
+
+    /// All that are kept, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Account, End, Reason};
+    use crate::model::Direction;
+
+    fn record(number: u64) -> Record {
+        let end = || End { address: [10, 0, 0, 1].into(), namespace: None, pod: None };
+        let account = Account {
+            direction: Direction::Egress,
+            source: end(),
+            destination: end(),
+            protocol: "ICMP 8/0".into(),
+            port: None,
+            reason: Reason::AllowedByNow,
+            policies: Vec::new(),
+            nearest: None,
+            uid: None,
+        };
+        let (time, last, node) = Default::default();
+        Record { number, time, last, count: 1, node, account }
+    }
+
+    #[test]
+    fn only_the_last_thousand_are_kept_and_found_by_number() {
+        let mut ring = Ring::default();
+        let numbers: Vec<u64> = (0..3 * KEPT as u64).filter(|number| number % 2 == 0).collect();
+        numbers.iter().for_each(|number| ring.add(record(*number)));
+        assert_eq!(ring.iter().count(), KEPT);
+        let first = numbers[numbers.len() - KEPT];
+        assert_eq!(ring.iter().next().unwrap().number, first);
+        assert!(ring.flow(first - 2).is_none() && ring.flow(first + 1).is_none());
+        ring.flow(first + 2).unwrap().count = 9;
+        assert_eq!(ring.iter().nth(1).unwrap().count, 9);
+    }
+}
