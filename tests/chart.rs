@@ -189,6 +189,23 @@ fn alerts_ask_only_for_metrics_that_the_program_has() {
 }
 
 #[test]
+fn every_alert_names_its_section_of_the_runbooks_and_every_section_its_alert() {
+    let page = read(&project("docs/runbooks.md"));
+    let sections: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let mut alerts = BTreeSet::new();
+    for document in documents(&project("charts/bridgewarden/alerts.yaml")) {
+        let rules = list(&document, "groups").flat_map(|group| list(group, "rules"));
+        for rule in rules.filter(|rule| rule.get("alert").is_some()) {
+            let name = text(&rule["alert"]);
+            let anchor = format!("docs/runbooks.md#{}", name.to_lowercase());
+            assert_eq!(text(&rule["annotations"]["runbook"]), anchor);
+            alerts.insert(name);
+        }
+    }
+    assert_eq!(sections, alerts.iter().map(String::as_str).collect());
+}
+
+#[test]
 fn chart_is_of_this_version() {
     let chart = &documents(&project("charts/bridgewarden/Chart.yaml"))[0];
     assert_eq!(text(&chart["appVersion"]), env!("CARGO_PKG_VERSION"));
