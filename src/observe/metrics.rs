@@ -153,6 +153,14 @@ impl Metrics {
         }
     }
 
+    /// A resource is watched from now on, for which requests may fail for these reasons: short fixed words.
+    pub fn watching(&self, resource: &'static str, reasons: &[&'static str]) {
+        let _ = self.inner.series.watch_lists.with_label_values(&[resource]);
+        for reason in reasons {
+            let _ = self.inner.series.watch_errors.with_label_values(&[resource, reason]);
+        }
+    }
+
     /// The API server was last heard of a resource this long ago.
     pub fn watch_age(&self, resource: &'static str, age: Duration) {
         self.inner.series.watch_age.with_label_values(&[resource]).set(age.as_secs_f64());
@@ -271,6 +279,7 @@ mod tests {
         metrics.refused_parts(&BTreeMap::from([("port", 2)]));
         metrics.preflight("bridge_netfilter", &Ok::<(), ()>(()));
         metrics.watch_age("pods", Duration::from_secs(3));
+        metrics.watching("pods", &["refused"]);
         metrics.watch_listed("pods");
         metrics.watch_failed("pods", "refused");
         metrics.denied("ingress", Some("shop"), 1);
