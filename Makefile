@@ -6,7 +6,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image demo test chart e2e conformance lint fmt bless bench doc clean
+.PHONY: help setup build image demo test chart e2e conformance pictures lint fmt bless bench doc clean
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ e2e: setup ## Plays the scenarios on real clusters that it makes and removes, an
 
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each variant of iptables
 	@$(SUDO) e2e/conformance $(ARGS)
+
+pictures: setup ## Draws the pictures of dashboards anew, from a run in network namespaces
+	DRAW=1 $(SUDO) $(CARGO) test --locked --test dashboards
 
 lint: ## Checks form and lints; warnings are errors
 	$(CARGO) fmt --all --check

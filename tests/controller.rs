@@ -101,6 +101,7 @@ struct Running {
     kernel: Shared,
     health: Health,
     strangers: Arc<Notify>,
+    metrics: Metrics,
     outbox: mpsc::Sender<Delivery>,
     task: JoinHandle<()>,
 }
@@ -112,11 +113,11 @@ impl Running {
         let hands = Box::new(kernel.clone());
         let metrics = Metrics::new("", None);
         let mut controller =
-            Controller::new(enforcer, hands, metrics, health.clone(), Duration::from_secs(3600));
+            Controller::new(enforcer, hands, metrics.clone(), health.clone(), Duration::from_secs(3600));
         let strangers = Arc::new(Notify::new());
         controller.heed(strangers.clone());
         let (outbox, inbox) = mpsc::channel(8);
-        Running { kernel, health, strangers, outbox, task: tokio::spawn(controller.run(inbox)) }
+        Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
     }
 
     async fn tell(&self, changes: Vec<Change>, complete: bool) {
@@ -243,6 +244,27 @@ async fn other_variant_that_cannot_be_read_stops_nothing() {
     let health = running.health.clone();
     assert!(has_rules(&running.end().await));
     assert_eq!(health.ready(), Ok(()));
+}
+
+#[tokio::test]
+async fn changes_that_could_not_be_brought_into_force_wait_and_are_counted_with_those_that_come() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    let waits = |count: usize| {
+        move |running: &Running| {
+            running.metrics.text().contains(&format!("\nbridgewarden_pending_changes {count}\n"))
+        }
+    };
+    running.until("nothing waits", waits(0)).await;
+    running.kernel.state().is_stubborn = true;
+    running.tell(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
+    running.until("the report", |running| running.health.ready().is_err()).await;
+    running.until("one waits", waits(1)).await;
+    running.tell(vec![pod("late", 9)], true).await;
+    running.until("two wait", waits(2)).await;
+    running.kernel.state().is_stubborn = false;
+    running.until("nothing waits", waits(0)).await;
 }
 
 fn connection(source: u8, destination: u8) -> Connection {

@@ -18,8 +18,25 @@ This page is written by `make bless` from what the program says of itself.
 |---|---|---|---|
 ";
 
-fn page(documentation: &[Documentation]) -> String {
-    let mut page = HEAD.to_owned();
+const KUBE_ROUTER: &str = "
+## Under kube-router's names
+
+With `--metrics-compat=kube-router` (`metrics.compat` of the chart) these are served too, for dashboards that were made for
+kube-router. They say nothing that is not said above, and kube-router's other metrics have no like here.
+
+| Metric | Kind | Labels | Meaning |
+|---|---|---|---|
+";
+
+/// The page of a program that has them all.
+fn page(metrics: &Metrics) -> String {
+    let own = table(&metrics.documentation());
+    let kube_router = table(&metrics.documentation_of_kube_router());
+    [HEAD, &own, KUBE_ROUTER, &kube_router].concat()
+}
+
+fn table(documentation: &[Documentation]) -> String {
+    let mut page = String::new();
     for Documentation { name, kind, labels, help } in documentation {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let help = help.replace('|', "\\|").replace('\n', " ");
@@ -32,7 +49,7 @@ fn page(documentation: &[Documentation]) -> String {
 #[test]
 fn page_of_metrics_is_what_the_code_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-    let page = page(&Metrics::new("", None).documentation());
+    let page = page(&Metrics::with_names_of_kube_router("", None));
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &page).expect("the page can be written");
     }
@@ -45,8 +62,9 @@ fn page_of_metrics_is_what_the_code_says() {
 
 #[test]
 fn every_metric_and_its_labels_are_on_the_page() {
-    let documentation = Metrics::new("", None).documentation();
-    let page = page(&documentation);
+    let metrics = Metrics::with_names_of_kube_router("", None);
+    let page = page(&metrics);
+    let documentation = [metrics.documentation(), metrics.documentation_of_kube_router()].concat();
     for Documentation { name, labels, help, .. } in &documentation {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
         let row = row.unwrap_or_else(|| panic!("{name} has no row"));

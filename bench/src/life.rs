@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::daemon::{Daemon, Program};
 use crate::figure::{Figures, Unit};
-use crate::http::Metrics;
+use crate::http::{self, Metrics};
 use anyhow::{Result, ensure};
 use bridgewarden::source::{Changed, Directory};
 use std::fs;
@@ -67,6 +67,21 @@ pub(crate) fn first_start(program: &Program, figures: &mut Figures) -> Result<Da
     figures.add("first start: resident at rest", Unit::Mebibytes, memory.resident);
     figures.add_limited("first start: resident at most", Unit::Mebibytes, memory.highest, 32.0);
     Ok(daemon)
+}
+
+/// Asks the daemon for its numbers as Prometheus does.
+pub(crate) fn scrape(figures: &mut Figures) -> Result<()> {
+    let mut took = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..200 {
+        let begun = Instant::now();
+        bytes = http::page("/metrics")?.len();
+        took.push(milliseconds(begun.elapsed()));
+    }
+    figures.add_samples("scrape: time", Unit::Milliseconds, took);
+    figures.limit(5.0);
+    figures.add_limited("scrape: size", Unit::Mebibytes, bytes as f64 / 1_048_576.0, 1.0);
+    Ok(())
 }
 
 /// Looks at the daemon after its work, and ends it.

@@ -87,6 +87,7 @@ fn measure(cluster: &Cluster, program: &Program) -> Result<Figures> {
     life::read_manifests(cluster, program, &mut figures)?;
     let daemon = life::first_start(program, &mut figures)?;
     events::measure(cluster, program, &daemon, &mut figures)?;
+    life::scrape(&mut figures)?;
     life::end(daemon, &mut figures)?;
     life::second_start(program, &mut figures)?;
     core::measure(cluster, program, &mut figures)?;

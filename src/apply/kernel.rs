@@ -157,6 +157,9 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Every word that [`KernelError::kind`] may say.
+    pub const KINDS: [&str; 4] = ["start", "program", "set", "netlink"];
+
     /// A short, fixed word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -3,10 +3,10 @@
 use super::Enforcer;
 use crate::apply::Step;
 use crate::compile::Subject;
-use crate::model::{Direction, PolicyKey};
+use crate::model::{Change, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::{Ruleset, SetName};
-use crate::observe::{Inventory, KernelInventory};
+use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use std::collections::BTreeMap;
 
 /// How many elements each set holds.
@@ -87,4 +87,15 @@ pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
 pub(super) fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> Vec<String> {
     let policy = enforcer.cluster().policy(key);
     policy.into_iter().flat_map(|policy| &policy.refusals).map(ToString::to_string).collect()
+}
+
+/// What a change is about, and the policy that it tells.
+pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {
+    match change {
+        Change::Namespace(_) | Change::NamespaceGone(_) => (ChangeKind::Namespace, None),
+        Change::Pod(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
+        Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
+        Change::PolicyGone(_) => (ChangeKind::Policy, None),
+        Change::Sandbox(_) | Change::SandboxGone(_) => (ChangeKind::Sandbox, None),
+    }
 }

@@ -10,7 +10,9 @@ mod inventory;
 mod pace;
 mod revoked;
 mod shortfalls;
+mod sync_log;
 mod underway;
+mod waiting;
 mod work;
 
 pub use enforcer::*;
@@ -30,8 +32,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
 use underway::{Stage, Underway, ended};
+use waiting::Waiting;
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
@@ -56,11 +60,10 @@ pub struct Controller {
     hands: Hands,
     complete: bool,
     pace: Pace,
-    /// When the oldest fact not yet enforced was seen, and how many there are.
-    waiting: Option<Instant>,
-    waiting_count: usize,
+    waiting: Waiting,
     sync: u64,
     audit: Audit,
+    log: SyncLog,
     auditing: bool,
     /// Told when somebody else may have changed the kernel.
     strangers: Arc<Notify>,
@@ -92,10 +95,10 @@ impl Controller {
             hands: Hands::new(kernel),
             complete: false,
             pace: Pace::default(),
-            waiting: None,
-            waiting_count: 0,
+            waiting: Waiting::default(),
             sync: 0,
             audit: Audit::every(audit_every, Instant::now()),
+            log: SyncLog::default(),
             auditing: false,
             strangers: Arc::default(),
             revoked: Revoked::default(),
@@ -153,6 +156,7 @@ impl Controller {
                 inquiry = inquiry::next(&mut self.inquiries), if self.complete => inquiry.answer(&self.enforcer),
                 _ = beat.tick() => {
                     self.count();
+                    self.log.write(Instant::now());
                     if self.complete {
                         self.shortfalls.look(&self.enforcer, Instant::now());
                     }
@@ -165,26 +169,23 @@ impl Controller {
     fn take_in(&mut self, delivery: Delivery) {
         let start = Instant::now();
         self.complete |= delivery.complete;
-        self.waiting = self.waiting.or(Some(delivery.seen).filter(|_| !delivery.changes.is_empty()));
-        self.waiting_count += delivery.changes.len();
+        self.waiting.add(delivery.seen, delivery.changes.len());
         self.uncounted = true;
         for change in delivery.changes {
-            let (kind, policy) = match &change {
-                Change::Namespace(_) | Change::NamespaceGone(_) => (ChangeKind::Namespace, None),
-                Change::Pod(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
-                Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
-                Change::PolicyGone(_) => (ChangeKind::Policy, None),
-                Change::Sandbox(_) | Change::SandboxGone(_) => (ChangeKind::Sandbox, None),
-            };
+            let (kind, policy) = inventory::subject(&change);
             self.metrics.changed(kind, 1);
             self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);
+            let refusals = |enforcer: &Enforcer| {
+                policy.iter().flat_map(|key| inventory::refusals_of(enforcer, key)).collect::<BTreeSet<_>>()
+            };
+            let told = refusals(&self.enforcer);
             self.enforcer.apply(change);
-            for refusal in policy.iter().flat_map(|key| inventory::refusals_of(&self.enforcer, key)) {
+            for refusal in refusals(&self.enforcer).difference(&told) {
                 let policy = policy.as_ref().map(ToString::to_string);
                 tracing::warn!(policy, refusal, "part of a policy is not understood and allows nothing");
             }
         }
-        self.metrics.pending_changes(self.waiting_count);
+        self.metrics.pending_changes(self.waiting.count);
         self.metrics.phase(Phase::Compile, start.elapsed());
     }
 
@@ -197,7 +198,7 @@ impl Controller {
         let (connections, addresses) = std::mem::take(&mut self.cut);
         if !connections.is_empty() {
             let mark = self.enforcer.options().mark;
-            return Some(self.start(Work::Cut { connections, mark }, Stage::Cut, None, addresses));
+            return Some(self.start(Work::Cut { connections, mark }, Stage::Cut, addresses));
         }
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
@@ -206,19 +207,14 @@ impl Controller {
         }
         if self.enforcer.must_read() {
             self.audit.looks(now);
-            return Some(self.start(Work::Read, Stage::Read, None, BTreeSet::new()));
+            return Some(self.start(Work::Read, Stage::Read, BTreeSet::new()));
         }
         if idle {
             self.settle(now);
         }
         if self.revoked.is_due(now, idle) {
             let addresses = self.revoked.take(now);
-            return Some(self.start(
-                Work::List { addresses: addresses.clone() },
-                Stage::List,
-                None,
-                addresses,
-            ));
+            return Some(self.start(Work::List { addresses: addresses.clone() }, Stage::List, addresses));
         }
         if idle {
             return None;
@@ -230,8 +226,7 @@ impl Controller {
 
     /// Everything heard so far needed nothing from the kernel.
     fn settle(&mut self, now: Instant) {
-        if let Some(seen) = self.waiting.take() {
-            self.waiting_count = 0;
+        if let Some(seen) = std::mem::take(&mut self.waiting).seen {
             self.metrics.enforced(now.duration_since(seen));
             self.metrics.pending_changes(0);
         }
@@ -243,20 +238,15 @@ impl Controller {
             OnRevoke::Cut => flush.revoked,
             OnRevoke::Keep => BTreeSet::new(),
         };
-        let seen = self.waiting.take();
-        self.waiting_count = 0;
-        self.start(Work::Commit { steps: flush.steps }, Stage::Commit, seen, revoked)
+        let carries = std::mem::take(&mut self.waiting);
+        let steps = flush.steps.len();
+        let underway = self.start(Work::Commit { steps: flush.steps }, Stage::Commit, revoked);
+        Underway { carries, steps, ..underway }
     }
 
-    fn start(
-        &mut self,
-        work: Work,
-        what: Stage,
-        seen: Option<Instant>,
-        revoked: BTreeSet<IpAddr>,
-    ) -> Underway {
+    fn start(&mut self, work: Work, what: Stage, revoked: BTreeSet<IpAddr>) -> Underway {
         let answer = self.hands.start(work);
-        Underway { answer, what, seen, revoked, started: Instant::now() }
+        Underway { answer, what, carries: Waiting::default(), steps: 0, revoked, started: Instant::now() }
     }
 
     /// Whether connections will be looked at soon, if nothing fails.
@@ -273,7 +263,7 @@ impl Controller {
     }
 
     fn end(&mut self, returned: Returned, underway: &mut Option<Underway>) {
-        let Some(Underway { what, seen, revoked, started, .. }) = underway.take() else { return };
+        let Some(Underway { what, carries, steps, revoked, started, .. }) = underway.take() else { return };
         self.metrics.tally(returned.tally);
         self.metrics.phase(
             match what {
@@ -287,7 +277,7 @@ impl Controller {
             Ok(Done::Read(actual)) => *underway = Some(self.adopt(&actual)),
             Ok(Done::Committed) => {
                 self.revoked.add(revoked, Instant::now());
-                self.committed(seen, started);
+                self.committed(carries, steps, started);
             }
             Ok(Done::Listed(connections)) => {
                 let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
@@ -296,7 +286,7 @@ impl Controller {
             Ok(Done::Cut) => {}
             Err(error) => {
                 self.revoked.add(revoked, Instant::now());
-                self.failed(&error, seen);
+                self.failed(&error, carries);
             }
         }
     }
@@ -326,27 +316,24 @@ impl Controller {
         self.commit(flush)
     }
 
-    fn committed(&mut self, seen: Option<Instant>, started: Instant) {
+    fn committed(&mut self, carries: Waiting, steps: usize, started: Instant) {
         let now = Instant::now();
         self.pace.succeeded();
         self.sync += 1;
         self.metrics.sync_ended(SystemTime::now(), Ok(()));
         self.metrics.phase(Phase::Total, now.duration_since(started));
-        if let Some(seen) = seen {
+        if let Some(seen) = carries.seen {
             self.metrics.enforced(now.duration_since(seen));
         }
         self.health.set_check("sync", Ok(()));
-        self.metrics.pending_changes(self.waiting_count);
+        self.metrics.pending_changes(self.waiting.count);
         let structure = self.structure_changed;
         if structure {
             self.count();
         }
-        let milliseconds = now.duration_since(started).as_secs_f64() * 1e3;
-        if structure {
-            tracing::info!(sync_id = self.sync, duration_ms = milliseconds, "in force");
-        } else {
-            tracing::debug!(sync_id = self.sync, duration_ms = milliseconds, "in force");
-        }
+        let took = now.duration_since(started);
+        let ended = Ended { id: self.sync, changes: carries.count, steps, took };
+        if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
 
     /// Whether a live connection would not be allowed to begin now. The node's own are nobody's to judge.
@@ -354,15 +341,16 @@ impl Controller {
         !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
     }
 
-    fn failed(&mut self, error: &KernelError, seen: Option<Instant>) {
+    fn failed(&mut self, error: &KernelError, carries: Waiting) {
         let now = Instant::now();
         self.pace.failed(now);
         self.enforcer.distrust();
-        self.waiting = seen.or(self.waiting);
+        self.waiting.give_back(carries);
+        self.metrics.pending_changes(self.waiting.count);
         self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));
-        let wait = self.pace.not_before().map(|then| then.duration_since(now));
-        tracing::error!(%error, retry_in = ?wait, "cannot bring the kernel up to date; what was in force stays in force");
+        let wait = self.pace.not_before().map(|then| then.duration_since(now).as_millis() as u64);
+        tracing::error!(%error, retry_in_ms = wait, "cannot bring the kernel up to date; what was in force stays in force");
     }
 
     /// Tells the metrics how much there is: at once when rules changed, else with the next beat.

@@ -1,5 +1,6 @@
 //! A piece of work that the kernel's thread is at.
 
+use super::waiting::Waiting;
 use super::work::Returned;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +11,9 @@ use tokio::sync::oneshot;
 pub(super) struct Underway {
     pub(super) answer: oneshot::Receiver<Returned>,
     pub(super) what: Stage,
-    pub(super) seen: Option<Instant>,
+    /// The changes that it brings into force, and in how many steps.
+    pub(super) carries: Waiting,
+    pub(super) steps: usize,
     /// Addresses that it revokes, or whose connections it looks at or cuts; they are owed another look if it fails.
     pub(super) revoked: BTreeSet<IpAddr>,
     pub(super) started: Instant,

@@ -9,6 +9,7 @@ mod events;
 mod fact;
 mod health;
 mod journal;
+mod kube_router;
 mod log;
 mod metrics;
 mod page;

@@ -1,4 +1,4 @@
-// Alerts reads files of alerting rules as Prometheus does, and says what is wrong with them: in their form, expressions and
+// Alerts reads files of rules as Prometheus does, and says what is wrong with them: in their form, expressions and
 // templates, or in what whoever is alerted needs to know.
 package main
 
@@ -31,10 +31,14 @@ func main() {
 		}
 		for _, group := range read.Groups {
 			for _, rule := range group.Rules {
+				if rule.Record != "" {
+					continue
+				}
 				alerts++
 				for name, text := range map[string]string{
 					"annotation summary":     rule.Annotations["summary"],
 					"annotation description": rule.Annotations["description"],
+					"annotation runbook":     rule.Annotations["runbook"],
 					"label severity":         rule.Labels["severity"],
 				} {
 					if text == "" {

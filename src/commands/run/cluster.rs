@@ -80,6 +80,7 @@ impl Watcher {
     async fn run(mut self) {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.metrics.watching(self.resource.word(), &Trouble::REASONS);
         loop {
             let until = self.outage.as_ref().map(|outage| outage.until).filter(|then| *then > Instant::now());
             let news = async {

@@ -15,8 +15,8 @@ use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
 use anyhow::{Context, Result};
-use clap::Args;
 use clap::builder::ArgPredicate;
+use clap::{Args, ValueEnum};
 use origin::Origin;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -54,6 +54,9 @@ pub(super) struct Run {
     /// Where /metrics, /healthz, /livez and /readyz are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
     http_addr: SocketAddr,
+    /// Whether some metrics also go by the names that another program gives to their like
+    #[arg(long, value_name = "PROGRAM", value_enum, default_value_t)]
+    metrics_compat: MetricsCompat,
     /// How often the kernel is read and compared with what must hold, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     audit_interval_seconds: u64,
@@ -67,6 +70,26 @@ pub(super) struct Run {
     telling: denied::Telling,
     #[command(flatten)]
     render: RenderFlags,
+}
+
+/// Whose names of metrics are used too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum MetricsCompat {
+    /// Nobody's
+    #[default]
+    None,
+    /// Four of kube-router's: see docs/metrics.md
+    KubeRouter,
+}
+
+impl MetricsCompat {
+    fn metrics(self) -> Metrics {
+        let (version, revision) = (env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
+        match self {
+            MetricsCompat::None => Metrics::new(version, revision),
+            MetricsCompat::KubeRouter => Metrics::with_names_of_kube_router(version, revision),
+        }
+    }
 }
 
 /// How long the end may wait for what was begun.
@@ -93,7 +116,7 @@ impl Run {
 
     async fn run(&self) -> Result<()> {
         let variant = self.backend.variant();
-        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
+        let metrics = self.metrics_compat.metrics();
         let health = Health::new(&[self.origin.check(), "preflight", "sync"]);
         let listener = TcpListener::bind(self.http_addr).await.with_context(|| {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)

@@ -63,6 +63,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Every reason that there may be.
+    pub const REASONS: [&str; 2] = [Failure::Unreachable.word(), Failure::Refused.word()];
+
     /// When to ask again, if the server was asked at `asked` and this came of it at `now`. Waiting for an answer that never
     /// came was waiting, too; a server that answered is left alone for the whole time.
     pub fn ask_again(&self, asked: Instant, now: Instant) -> Instant {

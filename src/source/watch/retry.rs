@@ -15,7 +15,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Its name in logs and in the label `reason`.
-    pub(super) fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Failure::Unreachable => "unreachable",
             Failure::Refused => "refused",

@@ -1,0 +1,119 @@
+//! What the log tells of syncs: a line for each that changed policies or rules, and no more than one a second.
+
+use std::time::{Duration, Instant};
+
+/// How often a line is written at most. Syncs that end meanwhile are told together.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A sync that ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Its number.
+    pub(super) id: u64,
+    /// How many changes it brought into force.
+    pub(super) changes: usize,
+    /// How many steps it took in the kernel.
+    pub(super) steps: usize,
+    /// How long it took.
+    pub(super) took: Duration,
+}
+
+/// Syncs that are told in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    /// The last of them, with the sums of all, and how long the longest took.
+    last: Ended,
+    syncs: u64,
+}
+
+/// Remembers when the log was written and what it was not told.
+#[derive(Debug, Default)]
+pub(super) struct SyncLog {
+    written: Option<Instant>,
+    untold: Option<Told>,
+}
+
+impl SyncLog {
+    /// A sync has ended that changed nothing but elements of sets: of those there may be thousands a second.
+    pub(super) fn debug(&self, ended: Ended) {
+        let Ended { id, changes, steps, took } = ended;
+        tracing::debug!(sync_id = id, changes, steps, duration_ms = milliseconds(took), "in force");
+    }
+
+    /// A sync has ended that changed policies or rules.
+    pub(super) fn info(&mut self, ended: Ended, now: Instant) {
+        self.add(ended);
+        self.write(now);
+    }
+
+    fn add(&mut self, ended: Ended) {
+        let untold = self.untold.take();
+        self.untold = Some(match untold {
+            None => Told { last: ended, syncs: 1 },
+            Some(Told { last, syncs }) => Told {
+                last: Ended {
+                    id: ended.id,
+                    changes: last.changes + ended.changes,
+                    steps: last.steps + ended.steps,
+                    took: last.took.max(ended.took),
+                },
+                syncs: syncs + 1,
+            },
+        });
+    }
+
+    /// Tells what was not told, if it is time.
+    pub(super) fn write(&mut self, now: Instant) {
+        if let Some(Told { last: Ended { id, changes, steps, took }, syncs }) = self.due(now) {
+            tracing::info!(sync_id = id, syncs, changes, steps, duration_ms = milliseconds(took), "in force");
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Option<Told> {
+        let waits = self.written.is_some_and(|written| now.saturating_duration_since(written) < EVERY);
+        let told = self.untold.take_if(|_| !waits)?;
+        self.written = Some(now);
+        Some(told)
+    }
+}
+
+/// To the microsecond.
+fn milliseconds(took: Duration) -> f64 {
+    took.as_micros() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(id: u64, milliseconds: u64) -> Ended {
+        Ended { id, changes: 2, steps: 1, took: Duration::from_millis(milliseconds) }
+    }
+
+    #[test]
+    fn ten_thousand_syncs_a_second_are_a_line_a_second_that_leaves_none_out() {
+        let (mut log, start) = (SyncLog::default(), Instant::now());
+        let mut lines = Vec::new();
+        for number in 0..20_000 {
+            let now = start + Duration::from_micros(100) * number;
+            log.add(ended(number.into(), 1));
+            lines.extend(log.due(now));
+        }
+        lines.extend(log.due(start + Duration::from_secs(2)));
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.iter().map(|line| line.syncs).sum::<u64>(), 20_000);
+        assert_eq!(log.due(start + Duration::from_secs(9)), None, "there is nothing left to tell");
+    }
+
+    #[test]
+    fn lone_sync_is_told_at_once_and_others_are_added_up() {
+        let (mut log, start) = (SyncLog::default(), Instant::now());
+        log.info(ended(1, 5), start);
+        assert_eq!(log.untold, None);
+        log.info(ended(2, 9), start);
+        log.info(ended(3, 7), start);
+        let last = Ended { id: 3, changes: 4, steps: 2, took: Duration::from_millis(9) };
+        assert_eq!(log.due(start + EVERY / 2), None);
+        assert_eq!(log.due(start + EVERY), Some(Told { last, syncs: 2 }));
+    }
+}

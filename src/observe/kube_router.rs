@@ -1,0 +1,68 @@
+//! Numbers of ours under the names that kube-router gives to their like, for dashboards that ask for those.
+
+use super::catalog::Catalog;
+use super::{Documentation, Inventory, Phase};
+use prometheus::{DEFAULT_BUCKETS, Histogram, IntGauge};
+use std::time::Duration;
+
+/// With what the name of each begins.
+const PREFIX: &str = "kube_router_";
+
+/// The metrics that both programs can mean. kube-router's others are of services, routes, or steps that there are not here.
+pub(super) struct KubeRouter {
+    catalog: Catalog,
+    iptables_sync_time: Histogram,
+    policy_chains_sync_time: Histogram,
+    policy_chains: IntGauge,
+    policy_ipsets: IntGauge,
+}
+
+impl KubeRouter {
+    pub(super) fn new() -> KubeRouter {
+        let mut catalog = Catalog::new(PREFIX);
+        KubeRouter {
+            iptables_sync_time: catalog.histogram(
+                "controller_iptables_sync_time",
+                DEFAULT_BUCKETS,
+                "How long a sync took in seconds, as bridgewarden_sync_duration_seconds for the phase total.",
+            ),
+            policy_chains_sync_time: catalog.histogram(
+                "controller_policy_chains_sync_time",
+                DEFAULT_BUCKETS,
+                "How long it took to work out chains and sets, in seconds, as bridgewarden_sync_duration_seconds for the \
+                 phase render.",
+            ),
+            policy_chains: catalog.gauge(
+                "controller_policy_chains",
+                "Chains of ours in the kernel, as bridgewarden_chains of both families, those of pods among them.",
+            ),
+            policy_ipsets: catalog.gauge(
+                "controller_policy_ipsets",
+                "Sets of ours in the kernel, as bridgewarden_sets of both families.",
+            ),
+            catalog,
+        }
+    }
+
+    pub(super) fn phase(&self, phase: Phase, took: Duration) {
+        match phase {
+            Phase::Total => self.iptables_sync_time.observe(took.as_secs_f64()),
+            Phase::Render => self.policy_chains_sync_time.observe(took.as_secs_f64()),
+            Phase::Compile | Phase::Read | Phase::Apply | Phase::Revoke => {}
+        }
+    }
+
+    pub(super) fn inventory(&self, inventory: &Inventory) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.policy_chains.set(whole(inventory.kernel.values().map(|kernel| kernel.chains).sum()));
+        self.policy_ipsets.set(whole(inventory.kernel.values().map(|kernel| kernel.sets).sum()));
+    }
+
+    pub(super) fn documentation(&self) -> Vec<Documentation> {
+        self.catalog.entries().to_vec()
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.catalog.text()
+    }
+}

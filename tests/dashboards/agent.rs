@@ -1,0 +1,99 @@
+//! The program on a node.
+
+use bridgewarden::playground::Namespace;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Where it learns what is true.
+pub(crate) enum Origin {
+    Manifests { directory: PathBuf, results: PathBuf },
+    Cluster { kubeconfig: PathBuf },
+}
+
+/// A program that runs until this is dropped.
+pub(crate) struct Agent {
+    child: Child,
+    namespace: Namespace,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts it. While there is a file `broken`, its iptables fails.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        directory: &Path,
+        node: &str,
+        origin: &Origin,
+        broken: Option<&Path>,
+    ) -> Result<Agent, String> {
+        let log = directory.join(format!("{node}.log"));
+        let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
+        command.args(["run", "--node-name", node, "--backend", "iptables-nft"]);
+        command.args(["--http-addr", "0.0.0.0:20245", "--audit-interval-seconds", "1", "--flows-socket="]);
+        match origin {
+            Origin::Manifests { directory, results } => {
+                command.arg("--manifests").arg(directory).arg("--cni-results-dir").arg(results)
+            }
+            Origin::Cluster { kubeconfig } => {
+                command.arg("--kubeconfig").arg(kubeconfig).args(["--cni-results-dir=", "--events=off"])
+            }
+        };
+        if let Some(broken) = broken {
+            let own = directory.join("bin");
+            fragile(&own, broken).map_err(|error| format!("{}: {error}", own.display()))?;
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", own.display()));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = namespace.spawn(&mut command).map_err(|error| error.to_string())?;
+        Ok(Agent { child, namespace: namespace.clone(), log })
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A page of it, without its head.
+    pub(crate) fn page(&self, path: &str) -> Result<String, String> {
+        let fetch = || {
+            let mut stream = TcpStream::connect("127.0.0.1:20245")?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            io::Result::Ok(page)
+        };
+        let page = self.namespace.enter(fetch).map_err(|error| error.to_string())?;
+        let page = page.map_err(|error| format!("{path}: {error}"))?;
+        Ok(page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory with an iptables-restore that fails while there is a file `broken`.
+fn fragile(directory: &Path, broken: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for program in ["iptables-nft-restore", "ip6tables-nft-restore"] {
+        let path = directory.join(program);
+        let script = format!(
+            "#!/bin/sh\nif [ -e '{}' ]; then echo 'made to fail' >&2; exit 1; fi\nPATH=${{PATH#*:}} exec {program} \"$@\"\n",
+            broken.display()
+        );
+        std::fs::write(&path, script)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(())
+}
