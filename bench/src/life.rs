@@ -80,7 +80,7 @@ pub(crate) fn scrape(figures: &mut Figures) -> Result<()> {
     }
     figures.add_samples("scrape: time", Unit::Milliseconds, took);
     figures.limit(5.0);
-    figures.add_limited("scrape: size", Unit::Mebibytes, bytes as f64 / 1_048_576.0, 1.0);
+    figures.add_limited("scrape: bytes", Unit::Count, bytes as f64, 1_000_000.0);
     Ok(())
 }
 
