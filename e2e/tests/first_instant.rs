@@ -1,6 +1,7 @@
 //! What passes in a pod's first instants, on a cluster: `e2e/first-instant` runs it. Elsewhere it is listed as ignored.
 //!
-//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40). What was counted is noted in
+//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40), and how many of them at once,
+//! BRIDGEWARDEN_E2E_WAVE (20). What was counted is noted in
 //! `target/tmp/first-instant/figures`.
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
-type Promise = (&'static str, fn(&mut Nursery, usize) -> Result<()>);
+type Promise = (&'static str, fn(&mut Nursery, Starts) -> Result<()>);
 
 const PROMISES: [Promise; 3] = [
     ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", nothing_passes),
@@ -39,18 +40,32 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn keep(promise: fn(&mut Nursery, usize) -> Result<()>) -> Result<()> {
+fn keep(promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
     let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER")
         .context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
     let image = env::var("BRIDGEWARDEN_E2E_NEWBORN")
         .context("BRIDGEWARDEN_E2E_NEWBORN has to name the newborns' image")?;
-    let starts = match env::var("BRIDGEWARDEN_E2E_STARTS") {
-        Ok(number) => number.parse().context("BRIDGEWARDEN_E2E_STARTS is no number")?,
-        Err(_) => 40,
+    let starts = Starts {
+        number: number("BRIDGEWARDEN_E2E_STARTS", 40)?,
+        wave: number("BRIDGEWARDEN_E2E_WAVE", 20)?.max(1),
     };
     let mut nursery = Nursery::open(Path::new(&cluster), &image)?;
     promise(&mut nursery, starts)?;
     nursery.close()
+}
+
+/// How many pods to start, and how many of them at once.
+#[derive(Clone, Copy)]
+struct Starts {
+    number: usize,
+    wave: usize,
+}
+
+fn number(variable: &str, otherwise: usize) -> Result<usize> {
+    match env::var(variable) {
+        Ok(number) => number.parse().with_context(|| format!("{variable} is no number")),
+        Err(_) => Ok(otherwise),
+    }
 }
 
 /// What passed of one newborn, in packets.
@@ -102,15 +117,15 @@ fn tell(what: &str, passed: &[Passed]) -> Result<usize> {
     Ok(last.len())
 }
 
-fn nothing_passes(nursery: &mut Nursery, starts: usize) -> Result<()> {
-    let passed = passed(&nursery.raise(starts, Upbringing::Denied)?)?;
+fn nothing_passes(nursery: &mut Nursery, starts: Starts) -> Result<()> {
+    let passed = passed(&nursery.raise(starts.number, starts.wave, Upbringing::Denied)?)?;
     ensure!(tell("with the guard", &passed)? == 0, "packets passed beyond policy");
     Ok(())
 }
 
-fn noticed_without_the_guard(nursery: &mut Nursery, starts: usize) -> Result<()> {
+fn noticed_without_the_guard(nursery: &mut Nursery, starts: Starts) -> Result<()> {
     nursery.guard(false)?;
-    let lives = nursery.raise(starts, Upbringing::Denied);
+    let lives = nursery.raise(starts.number, starts.wave, Upbringing::Denied);
     nursery.guard(true)?;
     ensure!(
         tell("without the guard", &passed(&lives?)?)? > 0,
@@ -119,8 +134,8 @@ fn noticed_without_the_guard(nursery: &mut Nursery, starts: usize) -> Result<()>
     Ok(())
 }
 
-fn nobody_waits(nursery: &mut Nursery, starts: usize) -> Result<()> {
-    let lives = nursery.raise(starts, Upbringing::Welcome)?;
+fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
+    let lives = nursery.raise(starts.number, starts.wave, Upbringing::Welcome)?;
     let (mut own, mut beside, mut afar) = (Vec::new(), Vec::new(), Vec::new());
     for life in &lives {
         for (witness, heard) in &life.heard {

@@ -18,9 +18,6 @@ use std::time::Instant;
 const NAMESPACE: &str = "first-instant";
 /// Where newborns leave their reports on their node.
 const REPORTS: &str = "run/bridgewarden-first-instant";
-/// How many newborns come at once; half on each node.
-const WAVE: usize = 20;
-
 /// What the newborns of a run may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upbringing {
@@ -176,14 +173,14 @@ impl Nursery {
         })
     }
 
-    /// Starts so many newborns, a few at a time, and tells what is known of each.
+    /// Starts so many newborns, `wave` of them at once and half of these on each node, and tells what is known of each.
     ///
     /// # Errors
     /// When pods cannot be made, or one leaves no report.
-    pub fn raise(&mut self, number: usize, upbringing: Upbringing) -> Result<Vec<Life>> {
+    pub fn raise(&mut self, number: usize, wave: usize, upbringing: Upbringing) -> Result<Vec<Life>> {
         let mut lives = Vec::new();
         while lives.len() < number {
-            let names: Vec<(String, usize)> = (0..WAVE.min(number - lives.len()))
+            let names: Vec<(String, usize)> = (0..wave.min(number - lives.len()))
                 .map(|place| (format!("newborn-{}", self.born + place), place % self.nodes.len()))
                 .collect();
             self.born += names.len();
