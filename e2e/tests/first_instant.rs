@@ -1,6 +1,6 @@
 //! What passes in a pod's first instants, on a cluster: `e2e/first-instant` runs it. Elsewhere it is listed as ignored.
 //!
-//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (40), and how many of them at once,
+//! How many pods are started for each promise, BRIDGEWARDEN_E2E_STARTS says (20), and how many of them at once,
 //! BRIDGEWARDEN_E2E_WAVE (20). What was counted is noted in
 //! `target/tmp/first-instant/figures`.
 
@@ -46,7 +46,7 @@ fn keep(promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
     let image = env::var("BRIDGEWARDEN_E2E_NEWBORN")
         .context("BRIDGEWARDEN_E2E_NEWBORN has to name the newborns' image")?;
     let starts = Starts {
-        number: number("BRIDGEWARDEN_E2E_STARTS", 40)?,
+        number: number("BRIDGEWARDEN_E2E_STARTS", 20)?,
         wave: number("BRIDGEWARDEN_E2E_WAVE", 20)?.max(1),
     };
     let mut nursery = Nursery::open(Path::new(&cluster), &image)?;
