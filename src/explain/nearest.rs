@@ -81,7 +81,7 @@ pub struct Nearest {
     pub note: String,
 }
 
-/// By what a peer or the ports of a rule miss a connection.
+/// By what a peer or the ports of a rule miss a connection: how "allows it but for" goes on.
 struct Miss {
     differs: Differs,
     note: String,
@@ -113,7 +113,8 @@ fn miss(cluster: &Cluster, policy: &Policy, rule: &Rule, refused: &Refused) -> O
             | (Fit::Misses(_), Fit::Misses(_) | Fit::IsFar)
             | (Fit::IsFar, Fit::Takes | Fit::Misses(_) | Fit::IsFar) => return None,
         };
-    Some(Nearest { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note: miss.note })
+    let note = format!("allows it but for {}", miss.note);
+    Some(Nearest { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
 }
 
 /// The first few of some words, for a sentence.

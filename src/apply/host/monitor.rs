@@ -3,13 +3,11 @@
 //! Only nf_tables tells (NFNLGRP_NFTABLES). x_tables and ipset tell nobody anything.
 
 use super::iptables::TABLE;
-use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, text};
+use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, text, wait};
 use crate::apply::KernelError;
 use crate::net::Family;
 use crate::ownership::owns_chain;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// NFNLGRP_NFTABLES.
@@ -98,12 +96,7 @@ impl Ears {
     /// Listens until that fails; returns why.
     fn listen_on(&self) -> io::Error {
         loop {
-            let mut sockets = [PollFd::new(self.multicast.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut sockets, PollTimeout::NONE) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(error) => return error.into(),
-            }
-            if let Err(error) = self.hear(&mut self.lock()) {
+            if let Err(error) = wait(&self.multicast).and_then(|()| self.hear(&mut self.lock())) {
                 return error;
             }
         }

@@ -2,12 +2,10 @@
 //!
 //! Prefixes and bytes come out; what they mean is for others to say.
 
-use super::netlink::{ACKNOWLEDGE, Failure, Message, Netlink, attributes, exact, text};
+use super::netlink::{ACKNOWLEDGE, Failure, Message, Netlink, attributes, exact, text, wait};
 use crate::apply::KernelError;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
-use std::os::fd::AsFd;
 
 const SUBSYSTEM: u8 = 4;
 /// NFULNL_MSG_CONFIG.
@@ -77,11 +75,7 @@ impl PacketLog {
     /// The socket failed; it is to be opened anew.
     pub fn read(&mut self, mut each: impl FnMut(&str, &[u8])) -> Result<u64, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
-        let mut waited = [PollFd::new(self.netlink.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waited, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
+        wait(&self.netlink).map_err(failed)?;
         let mut lost = 0;
         for _ in 0..AT_ONCE {
             let next = &mut self.next;

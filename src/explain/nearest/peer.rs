@@ -31,15 +31,14 @@ fn fit_block(block: &Block, address: IpAddr) -> Fit {
     let cidr = block.cidr;
     if !cidr.contains(&address) {
         // Of the other family it is another matter.
-        let note = format!("allows it but for the address: {cidr} does not hold {address}");
+        let note = format!("the address: {cidr} does not hold {address}");
         let same_family = cidr.addr().is_ipv4() == address.is_ipv4();
         return if same_family { Fit::Misses(Miss { differs: Differs::Address, note }) } else { Fit::IsFar };
     }
     match block.except.iter().find(|except| except.contains(&address)) {
         None => Fit::Takes,
         Some(except) => {
-            let note =
-                format!("allows it but for an exception: {cidr} except {except}, which holds {address}");
+            let note = format!("an exception: {cidr} except {except}, which holds {address}");
             Fit::Misses(Miss { differs: Differs::Except, note })
         }
     }
@@ -76,9 +75,8 @@ fn fit_pod(
     let of_namespace = match namespaces {
         NamespaceScope::Own if key.namespace == *own => Vec::new(),
         NamespaceScope::Own if of_pod.is_empty() => {
-            let note = format!(
-                "allows it but for the namespace: without a namespaceSelector, pods of {own} alone, and {key} is none"
-            );
+            let note =
+                format!("the namespace: without a namespaceSelector, pods of {own} alone, and {key} is none");
             return Fit::Misses(Miss { differs: Differs::Namespace, note });
         }
         NamespaceScope::Own => return Fit::IsFar,
@@ -90,14 +88,12 @@ fn fit_pod(
         ([], []) => Fit::Takes,
         ([missing], []) => {
             let has = has(Some(&group.labels), missing);
-            let note = format!("allows it but for a label: pods with {missing}, and {key} has {has}");
+            let note = format!("a label: pods with {missing}, and {key} has {has}");
             Fit::Misses(Miss { differs: Differs::PodLabel, note })
         }
         ([], [missing]) => {
             let (name, has) = (&key.namespace, has(cluster.namespace_labels(&key.namespace), missing));
-            let note = format!(
-                "allows it but for a label of the namespace: namespaces with {missing}, and {name} has {has}"
-            );
+            let note = format!("a label of the namespace: namespaces with {missing}, and {name} has {has}");
             Fit::Misses(Miss { differs: Differs::NamespaceLabel, note })
         }
         (_, _) => Fit::IsFar,

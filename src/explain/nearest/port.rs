@@ -12,7 +12,7 @@ pub(super) fn fit(cluster: &Cluster, ports: &Ports, refused: &Refused) -> Fit {
         cluster.holders(refused.destination).iter().filter_map(|id| cluster.group(*id)).collect();
     let allowed: Vec<Allowed<'_>> = ports.iter().map(|port| Allowed { port, groups: &groups }).collect();
     let Some((protocol, number)) = refused.port else {
-        let note = format!("allows it but for the protocol: {}", few(allowed.iter()));
+        let note = format!("the protocol: {}", few(allowed.iter()));
         return if ports.is_empty() {
             Fit::IsFar
         } else {
@@ -29,8 +29,7 @@ pub(super) fn fit(cluster: &Cluster, ports: &Ports, refused: &Refused) -> Fit {
     } else {
         Differs::Port
     };
-    let note =
-        format!("allows it but for the {}: {}, not {number}/{protocol}", differs.word(), few(allowed.iter()));
+    let note = format!("the {}: {}, not {number}/{protocol}", differs.word(), few(allowed.iter()));
     Fit::Misses(Miss { differs, note })
 }
 

@@ -3,6 +3,7 @@
 use super::message::{Message, behind_generic, echoed, errno, frames};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 use std::io;
@@ -152,6 +153,15 @@ impl Netlink {
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Waits until the kernel has sent something, or a signal came.
+pub(in crate::apply::host) fn wait(socket: &impl AsFd) -> io::Result<()> {
+    let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut sockets, PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
