@@ -2,12 +2,16 @@
 
 use bridgewarden::playground::Namespace;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::http;
+
+/// Where it serves its pages, as its own node sees it.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
 /// Where it learns what is true.
 pub(crate) enum Origin {
@@ -64,17 +68,8 @@ impl Agent {
 
     /// A page of it, without its head.
     pub(crate) fn page(&self, path: &str) -> Result<String, String> {
-        let fetch = || {
-            let mut stream = TcpStream::connect("127.0.0.1:20245")?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            io::Result::Ok(page)
-        };
-        let page = self.namespace.enter(fetch).map_err(|error| error.to_string())?;
-        let page = page.map_err(|error| format!("{path}: {error}"))?;
-        Ok(page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        let answer = http::get(&self.namespace, ADDRESS, path, Duration::from_secs(10));
+        answer.map(|answer| answer.body).map_err(|error| format!("{error:#}"))
     }
 }
 

@@ -4,14 +4,15 @@ use bridgewarden::playground::Namespace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::http;
 
 /// Where it listens, in its own network namespace.
-const ADDRESS: &str = "127.0.0.1:9090";
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 /// Where agents are scraped.
 const AGENTS_PORT: u16 = 20245;
 
@@ -106,19 +107,9 @@ impl Server {
     }
 
     fn ask(&self, path: &str) -> Result<Value, String> {
-        let fetch = || {
-            let mut stream = TcpStream::connect(ADDRESS)?;
-            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            // HTTP/1.0, so that the answer is neither chunked nor followed by anything.
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            io::Result::Ok(page)
-        };
-        let page = self.namespace.enter(fetch).map_err(|error| error.to_string())?;
-        let page = page.map_err(|error| format!("Prometheus does not answer: {error}"))?;
-        let body = page.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-        let answer: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {page}"))?;
+        let answer = http::get(&self.namespace, ADDRESS, path, Duration::from_secs(30));
+        let body = answer.map_err(|error| format!("Prometheus does not answer: {error:#}"))?.body;
+        let answer: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         match answer["status"].as_str() {
             Some("success") => Ok(answer["data"]["result"].clone()),
             _ => Err(format!("{path}: {body}")),

@@ -1,5 +1,6 @@
 //! The real kernel as a judge: a scenario's cluster in network namespaces, with real controllers on its nodes.
 
+use crate::program::output;
 use crate::reach::Name;
 use crate::scenario::{Outcome, Probe, Scenario};
 use crate::topology::{self, NODES, Node};
@@ -61,12 +62,12 @@ impl Field {
                 IpAddr::V6(_) => ("ip6tables-nft", topology::outside(Family::V6).to_string()),
             };
             let own = address.to_string();
-            output(outside, &["ip", "address", "add", &own, "dev", "lo"])?;
-            output(
+            printed(outside, &["ip", "address", "add", &own, "dev", "lo"])?;
+            printed(
                 outside,
                 &[program, "-t", "nat", "-A", "PREROUTING", "-d", &own, "-j", "DNAT", "--to", &host],
             )?;
-            output(self.playground.router_namespace(), &["ip", "route", "add", &own, "via", &host])?;
+            printed(self.playground.router_namespace(), &["ip", "route", "add", &own, "via", &host])?;
         }
         Ok(())
     }
@@ -125,7 +126,7 @@ impl Field {
     /// # Errors
     /// What it said, if it failed.
     pub fn run(&self, node: &str, words: &[&str]) -> Result<String, String> {
-        output(self.node(node)?, words)
+        printed(self.node(node)?, words)
     }
 
     /// What the controllers logged.
@@ -184,17 +185,8 @@ impl Field {
     }
 }
 
-/// Runs a program in a namespace and returns what it printed.
-fn output(namespace: &Namespace, words: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = namespace.spawn(&mut command).map_err(|error| error.to_string())?;
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{words:?} in {}: {said}", namespace.name()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+fn printed(namespace: &Namespace, words: &[&str]) -> Result<String, String> {
+    output(namespace, words).map_err(|error| format!("{error:#}"))
 }
 
 impl Drop for Field {

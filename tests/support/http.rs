@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long an answer may take.
+/// How long the answer to a post may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer.
@@ -18,12 +18,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks for a page.
+/// Asks for a page. An answer may take that long.
 ///
 /// # Errors
 /// When nobody answers, or not in HTTP.
-pub fn get(from: &Namespace, at: SocketAddr, path: &str) -> Result<Answer> {
-    exchange(from, at, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
+pub fn get(from: &Namespace, at: SocketAddr, path: &str, patience: Duration) -> Result<Answer> {
+    exchange(from, at, patience, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
         .with_context(|| format!("cannot get {path} of {at}"))
 }
 
@@ -34,15 +34,15 @@ pub fn get(from: &Namespace, at: SocketAddr, path: &str) -> Result<Answer> {
 pub fn post(from: &Namespace, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json");
-    exchange(from, at, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    exchange(from, at, PATIENCE, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
         .with_context(|| format!("cannot post to {path} of {at}"))
 }
 
 /// HTTP/1.0, so that an answer ends with its connection.
-fn exchange(from: &Namespace, at: SocketAddr, request: &str) -> Result<Answer> {
+fn exchange(from: &Namespace, at: SocketAddr, patience: Duration, request: &str) -> Result<Answer> {
     let speak = || {
-        let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&at, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -11,6 +11,7 @@ pub mod http;
 pub mod judge;
 pub mod manifest;
 pub mod packets;
+pub mod program;
 pub mod reach;
 pub mod scenario;
 pub mod story_node;

@@ -1,6 +1,6 @@
 //! The programs that speak to a cluster and its engine, run where those can be reached.
 
-use super::PAUSE;
+use super::{PATIENCE, PAUSE};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How to reach a cluster.
 #[derive(Debug)]
@@ -76,25 +76,21 @@ impl Client {
         serde_json::from_str(&text).with_context(|| format!("kubectl get {}", words.join(" ")))
     }
 
-    /// Makes objects what a manifest says; what earlier manifests said and this one does not goes.
-    fn apply(&self, manifest: &str) -> Result<()> {
-        let words = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", "-"];
-        self.run(self.setting("KUBECTL")?, &words, manifest).map(drop)
-    }
-
-    /// Applies objects. A new namespace has no service account for a moment, and takes no pods until then.
-    pub(super) fn apply_all(&self, objects: &[Value], patience: Duration) -> Result<()> {
+    /// Makes objects what these say; what earlier ones said and these do not goes. A new namespace has no service account
+    /// for a moment, and takes no pods until then.
+    pub(super) fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let words = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", "-"];
         let start = Instant::now();
         loop {
-            let applied = self.apply(&list);
+            let applied = self.run(self.setting("KUBECTL")?, &words, &list);
             match &applied {
                 Err(error)
-                    if start.elapsed() < patience && format!("{error:#}").contains("serviceaccount") =>
+                    if start.elapsed() < PATIENCE && format!("{error:#}").contains("serviceaccount") =>
                 {
                     std::thread::sleep(PAUSE);
                 }
-                _ => return applied,
+                _ => return applied.map(drop),
             }
         }
     }

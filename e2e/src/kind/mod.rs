@@ -67,7 +67,7 @@ impl OnKind {
 
     fn create(&mut self, pods: &BTreeMap<Key, Pod>) -> Result<()> {
         let objects = pods.iter().map(|(key, pod)| self.object(key, pod)).collect::<Result<Vec<_>>>()?;
-        self.apply(objects)?;
+        self.client.apply(&objects)?;
         let start = Instant::now();
         let mut waiting: Vec<(&Key, &Pod)> = pods.iter().collect();
         while !waiting.is_empty() {
@@ -119,10 +119,6 @@ impl OnKind {
         Ok(Whereabouts { namespace: Some(namespace), addresses })
     }
 
-    fn apply(&self, objects: Vec<Value>) -> Result<()> {
-        self.client.apply_all(&objects, PATIENCE)
-    }
-
     fn delete(&self, kind: &str, keys: &[Key], options: &[&str]) -> Result<()> {
         for namespace in self.cluster.namespaces.keys() {
             let own = keys.iter().filter(|key| key.namespace == *namespace).map(|key| key.name.as_str());
@@ -135,20 +131,11 @@ impl OnKind {
         Ok(())
     }
 
-    fn waits_for(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-        let start = Instant::now();
-        while !holds()? {
-            ensure!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-            std::thread::sleep(PAUSE);
-        }
-        Ok(())
-    }
-
     fn finish(&mut self, pods: &[Key]) -> Result<()> {
         for key in pods {
             self.let_end(key)?;
         }
-        self.waits_for("pods have finished", || {
+        waits_for("pods have finished", || {
             let listed = self.client.get(&["pods", "-A"])?;
             Ok(pods
                 .iter()
@@ -168,7 +155,7 @@ impl OnKind {
                 object::namespace(name, labels)
             }
         };
-        self.apply(vec![object])
+        self.client.apply(&[object])
     }
 
     /// Kubernetes 1.33 and later leave policies until the pods are gone; earlier ones may take them first, so they go here.
@@ -177,7 +164,7 @@ impl OnKind {
             self.client.kubectl(&["delete", "namespace", name, "--wait=false"])?;
             self.client.kubectl(&["-n", name, "delete", "networkpolicies", "--all"])?;
         }
-        self.waits_for("pods are asked to end", || {
+        waits_for("pods are asked to end", || {
             let listed = self.client.get(&["pods", "-A"])?;
             let own = |item: &&Value| names.iter().any(|name| item["metadata"]["namespace"] == json!(name));
             let ending = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
@@ -194,7 +181,7 @@ impl OnKind {
         };
         self.delete("pods", pods, &["--grace-period=1", "--wait=false"])?;
         pods.iter().filter(asked).try_for_each(|key| self.let_end(key))?;
-        self.waits_for("pods are gone", || {
+        waits_for("pods are gone", || {
             let listed = self.client.get(&["pods", "-A"])?;
             Ok(pods.iter().all(|key| find(&listed, key).is_none()))
         })
@@ -220,7 +207,7 @@ impl OnKind {
 
     /// Nobody of an earlier scenario that failed may be on their way out.
     fn waits_for_namespaces(&self, cluster: &Cluster) -> Result<()> {
-        self.waits_for("namespaces of an earlier scenario are gone", || {
+        waits_for("namespaces of an earlier scenario are gone", || {
             let listed = self.client.get(&["namespaces"])?;
             let own = |item: &&Value| {
                 item["metadata"]["name"].as_str().is_some_and(|name| cluster.namespaces.contains_key(name))
@@ -240,7 +227,7 @@ impl World for OnKind {
         self.cluster = cluster.clone();
         let namespaces = cluster.namespaces.iter().map(|(name, labels)| object::namespace(name, labels));
         let services = cluster.services.iter().map(|(key, service)| object::service(key, service));
-        self.apply(namespaces.chain(services).collect())?;
+        self.client.apply(&namespaces.chain(services).collect::<Vec<_>>())?;
         self.create(&cluster.pods)
     }
 
@@ -253,7 +240,8 @@ impl World for OnKind {
         after.follow(verb)?;
         match verb {
             Verb::Apply(policies) => {
-                self.apply(policies.iter().map(|(key, spec)| object::policy(key, spec)).collect())?;
+                let objects = policies.iter().map(|(key, spec)| object::policy(key, spec));
+                self.client.apply(&objects.collect::<Vec<_>>())?;
             }
             Verb::Delete(policies) => self.delete("networkpolicies", policies, &[])?,
             Verb::Create(pods) => self.create(pods)?,
@@ -330,6 +318,16 @@ impl World for OnKind {
         }
         Ok(())
     }
+}
+
+/// Asks again and again until it holds.
+fn waits_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !holds()? {
+        ensure!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

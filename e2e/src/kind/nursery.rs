@@ -3,17 +3,16 @@
 use super::agents;
 use super::client::Client;
 use super::node::Node;
-use super::{PATIENCE, PAUSE};
+use super::waits_for;
 use crate::first_instant::{Births, Heard, Micros, Report, Witness};
 use crate::key::Key;
 use crate::object;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 const NAMESPACE: &str = "first-instant";
 /// Where newborns leave their reports on their node.
@@ -100,12 +99,12 @@ impl Nursery {
 
     fn prepare(&mut self) -> Result<()> {
         self.client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
-        self.client.apply_all(&[object::namespace(NAMESPACE, &BTreeMap::new())], PATIENCE)?;
+        self.client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
         let image = self.client.pod_image()?;
         let names = Upbringing::Welcome.witnesses();
         let pods = names.iter().map(|name| self.witness(name, &image)).collect::<Vec<_>>();
         let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
-        self.client.apply_all(&[&policies[..], &pods].concat(), PATIENCE)?;
+        self.client.apply(&[&policies[..], &pods].concat())?;
         for node in &self.nodes {
             self.births.follow_results(&node.path("var/lib/cni/results"))?;
             let _ = fs::remove_dir_all(node.path(REPORTS));
@@ -142,16 +141,14 @@ impl Nursery {
     }
 
     fn runs(&self, name: &str) -> Result<(Value, IpAddr)> {
-        let start = Instant::now();
-        loop {
+        let mut running = None;
+        waits_for(&format!("witness {name} runs"), || {
             let pod = self.client.get(&["-n", NAMESPACE, "pod", name])?;
             let address = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
-            if let (Some(address), true) = (address, pod["status"]["phase"] == "Running") {
-                return Ok((pod, address));
-            }
-            ensure!(start.elapsed() < PATIENCE, "witness {name} does not run within {PATIENCE:?}");
-            std::thread::sleep(PAUSE);
-        }
+            running = address.filter(|_| pod["status"]["phase"] == "Running").map(|address| (pod, address));
+            Ok(running.is_some())
+        })?;
+        running.with_context(|| format!("witness {name} does not run"))
     }
 
     fn newborn(&self, name: &str, node: usize, upbringing: Upbringing) -> Value {
@@ -186,7 +183,7 @@ impl Nursery {
             self.born += names.len();
             let pods: Vec<Value> =
                 names.iter().map(|(name, node)| self.newborn(name, *node, upbringing)).collect();
-            self.client.apply_all(&pods, PATIENCE)?;
+            self.client.apply(&pods)?;
             for (name, node) in &names {
                 lives.push(self.life(name, *node, upbringing)?);
             }
@@ -202,19 +199,12 @@ impl Nursery {
     /// Waits for a newborn's report.
     fn life(&self, name: &str, node: usize, upbringing: Upbringing) -> Result<Life> {
         let path = self.nodes[node].path(REPORTS).join(name);
-        let start = Instant::now();
-        while !path.exists() {
-            ensure!(start.elapsed() < PATIENCE, "{name} leaves no report within {PATIENCE:?}");
-            std::thread::sleep(PAUSE);
-        }
+        waits_for(&format!("a report of {name}"), || Ok(path.exists()))?;
         // One that is denied everything may have ended before its kubelet told of it.
-        while upbringing == Upbringing::Welcome && self.births.told(name).is_none() {
-            let trouble = self.births.trouble();
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "the API does not tell of {name}; trouble of the watch: {trouble:?}"
-            );
-            std::thread::sleep(PAUSE);
+        if upbringing == Upbringing::Welcome {
+            let told = || Ok(self.births.told(name).is_some());
+            waits_for(&format!("the API tells of {name}"), told)
+                .with_context(|| format!("trouble of the watch: {:?}", self.births.trouble()))?;
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let report = serde_json::from_str(&text).with_context(|| format!("the report of {name}"))?;

@@ -3,11 +3,12 @@
 
 use super::node::Node;
 use crate::world::Whereabouts;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bridgewarden::playground::{Namespace, OUTSIDE};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use support::program::output;
 
 /// Its addresses: the cluster has only IPv4.
 pub(super) const ADDRESSES: [IpAddr; 2] = [OUTSIDE[0], OUTSIDE[1]];
@@ -71,10 +72,6 @@ impl Drop for Outside {
 }
 
 fn ip(namespace: &Namespace, words: &str) -> Result<()> {
-    let mut command = Command::new("ip");
-    command.args(words.split(' ')).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = namespace.spawn(&mut command)?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {words} in {}: {}", namespace.name(), said.trim());
-    Ok(())
+    let words: Vec<&str> = std::iter::once("ip").chain(words.split(' ')).collect();
+    output(namespace, &words).map(drop)
 }

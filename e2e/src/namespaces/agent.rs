@@ -6,14 +6,16 @@ use bridgewarden::playground::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::http;
 
 /// Where it serves its pages.
-const ADDRESS: &str = "127.0.0.1:20245";
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
+/// How long one of them may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A program that runs.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Agent {
             "--backend",
             backend,
             "--http-addr",
-            ADDRESS,
+            &ADDRESS.to_string(),
             "--flows-socket=",
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -53,7 +55,8 @@ impl Agent {
     /// Waits until it says that it enforces.
     pub(super) fn is_ready(&self, deadline: Duration) -> Result<()> {
         let start = Instant::now();
-        while !self.page("/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")) {
+        let readiness = || http::get(&self.namespace, ADDRESS, "/readyz", PATIENCE);
+        while !readiness().is_ok_and(|page| page.status == 200) {
             let log = || fs::read_to_string(&self.log).unwrap_or_default();
             ensure!(start.elapsed() < deadline, "an agent is not ready after {deadline:?}:\n{}", log());
             std::thread::sleep(Duration::from_millis(5));
@@ -70,18 +73,6 @@ impl Agent {
         ensure!(by_force || status.success(), "an agent ended badly ({status})");
         Ok(())
     }
-
-    fn page(&self, path: &str) -> Result<String> {
-        let fetch = || {
-            let mut stream = TcpStream::connect(ADDRESS)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            io::Result::Ok(page)
-        };
-        Ok(self.namespace.enter(fetch)??)
-    }
 }
 
 impl Drop for Agent {
@@ -90,15 +81,4 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Runs a program in a namespace and returns what it printed.
-pub(super) fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
-    let (program, arguments) = words.split_first().context("there is no program")?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(&mut command)?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?} in {}: {said}", namespace.name());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

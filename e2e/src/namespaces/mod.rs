@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::field::hosts;
+use support::program::output;
 use support::reach::Name;
 use support::topology::{NODES, Node};
 
@@ -292,7 +293,7 @@ impl World for InNamespaces {
         for node in NodeName::BOTH {
             self.end(node, false)?;
             let program = self.settings.program.to_string_lossy();
-            agent::output(self.node(node)?, &[&program, "cleanup"])?;
+            output(self.node(node)?, &[&program, "cleanup"])?;
         }
         Ok(())
     }
@@ -313,7 +314,7 @@ impl World for InNamespaces {
                 &["ip6tables-legacy-save"],
                 &["ipset", "list"],
             ] {
-                let said = agent::output(namespace, words).unwrap_or_else(|error| format!("{error:#}\n"));
+                let said = output(namespace, words).unwrap_or_else(|error| format!("{error:#}\n"));
                 fs::write(directory.join(format!("{name}.{}", words.join("-"))), said)?;
             }
         }

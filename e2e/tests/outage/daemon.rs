@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::control_plane::Leash;
 use support::http::{self, Answer};
+use support::program::output;
 
 /// Where it serves its pages.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
+/// How long one of its pages may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to know the cluster and enforce it.
 const START: Duration = Duration::from_secs(60);
 /// How long a daemon that has nothing more to do leaves the kernel alone.
@@ -159,7 +161,7 @@ impl Daemon {
     }
 
     fn page(&self, path: &str) -> Result<Answer> {
-        http::get(&self.namespace, ADDRESS, path)
+        http::get(&self.namespace, ADDRESS, path, PATIENCE)
     }
 }
 
@@ -179,15 +181,4 @@ impl Held {
     pub(crate) fn elements(&self) -> usize {
         self.sets.lines().count()
     }
-}
-
-/// Runs a program in a namespace and returns what it printed.
-pub(crate) fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
-    let (program, arguments) = words.split_first().context("there is no program")?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = namespace.spawn(&mut command)?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{words:?} in {}: {said}", namespace.name());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,6 +1,6 @@
 //! The stage: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
 
-use crate::daemon::{Daemon, Held, NODES, output};
+use crate::daemon::{Daemon, Held, NODES};
 use crate::guard::told;
 use crate::town::{CROWD, Question, Town, crowd};
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::control_plane::{ControlPlane, PORT, Relay, Who};
+use support::program::output;
 
 const ID: &str = "outage";
 const CONTROL_PLANE: &str = "control-plane";

@@ -64,7 +64,8 @@ impl Origin {
         self.manifests.is_none() && self.events == Switch::On
     }
 
-    /// Delivers facts, and tells the API of `shortfalls` and of what was denied. Ends only with an error, or when nobody listens any more.
+    /// Delivers facts, and tells the API of `shortfalls` and of what was denied. Ends only with an error, or when nobody
+    /// listens any more.
     pub(super) async fn deliver(
         &self,
         node: &str,

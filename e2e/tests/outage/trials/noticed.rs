@@ -1,12 +1,12 @@
 //! What the other trials rely on to notice, notices.
 
 use super::PROMISED;
-use crate::daemon::output;
 use crate::guard::Guard;
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 use support::control_plane::PORT;
+use support::program::output;
 
 pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     stage.watch(PORT)?;

@@ -1,0 +1,19 @@
+//! Programs that are run in a network namespace.
+
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use std::process::{Command, Stdio};
+
+/// Runs a program in a namespace and returns what it printed.
+///
+/// # Errors
+/// When it cannot be started, or does not succeed: with what it said.
+pub fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
+    let (program, arguments) = words.split_first().context("there is no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = namespace.spawn(&mut command)?.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?} in {}: {}", namespace.name(), said.trim_end());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
