@@ -2,38 +2,21 @@
 //! nothing opens.
 
 use bridgewarden::api::Pod;
-use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::apply::{Kernel, Step};
 use bridgewarden::compile::Subject;
-use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::explain::oracle::{End, Flow};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::lower;
-use support::packets::Judge;
+use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Scene, Story};
+use support::worlds::{self, Change, Random, Story};
 
 const STORIES: u64 = 150;
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
     (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
-}
-
-/// What a kernel holds, apart from what was done to it.
-fn content(kernel: &Fake) -> String {
-    let mut kernel = kernel.clone();
-    let tables = Family::BOTH.map(|family| kernel.table(family).clone());
-    format!("{:#?}\n{tables:#?}", kernel.sets())
-}
-
-fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
-    let scratch = StoryNode::start(name, world, Order::Usual);
-    let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
-    if held != wanted {
-        let differing: Vec<_> = held.lines().filter(|line| !wanted.contains(line)).collect();
-        let missing: Vec<_> = wanted.lines().filter(|line| !held.contains(line)).collect();
-        panic!("{context}: too much: {differing:#?}, missing: {missing:#?}");
-    }
 }
 
 #[test]
@@ -331,17 +314,6 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
             "after step {stop}"
         );
     }
-}
-
-fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
-    let flows = worlds::flows(world);
-    (0..60).map(|_| random.pick(&flows).clone()).collect()
-}
-
-fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
-    let open = StoryNode::start("node-b", &Scene::default(), Order::Usual);
-    let judge = Judge::new(world, [kernel, &open.kernel]);
-    flows.iter().map(|flow| judge.allows(flow)).collect()
 }
 
 /// A chain whose content stays keeps its counters: it is not written.

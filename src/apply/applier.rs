@@ -1,17 +1,21 @@
 //! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
 
 use super::transaction::TransactionBuilder;
-use super::{Actual, ActualTable, Step};
+use super::{Actual, ActualTable, Lane, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::Chains;
-use crate::netfilter::{DesiredSet, Edit, Ruleset, SetEdit, SetName, Table};
+use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Our chains, by family.
+pub(super) type Tables = BTreeMap<Family, Chains>;
 
 /// What the kernel holds of ours, once every step given out so far is done.
 #[derive(Clone, Debug, Default)]
 pub struct Applier {
-    tables: BTreeMap<Family, Chains>,
+    tables: Tables,
     sets: BTreeMap<SetName, Kind>,
 }
 
@@ -42,8 +46,11 @@ impl Applier {
         (applier, builder.steps())
     }
 
-    /// Tells the steps that carry out an edit. If one of them fails, the kernel must be read and adopted anew.
-    pub fn edit(&mut self, edit: Edit) -> Vec<Step> {
+    /// Tells the steps that carry out an edit, and what may be carried out beside them. If one of them fails, the kernel
+    /// must be read and adopted anew. `is_isolated` knows who is once the edit is in force.
+    pub fn edit(&mut self, edit: Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> (Vec<Step>, Lane) {
+        let lane = Lane::beside(&self.tables, &edit, is_isolated);
+        let rules_change = !edit.chains.is_empty();
         let mut builder = TransactionBuilder::default();
         for ((family, name), rules) in edit.chains {
             let chains = self.tables.entry(family).or_default();
@@ -71,7 +78,15 @@ impl Applier {
                 }
                 SetEdit::Elements { kind, role, elements } => {
                     for (element, comes) in elements {
-                        builder.change_element(&name, kind, role, element, comes);
+                        let early = rules_change
+                            && comes
+                            && role == Role::Allows
+                            && lane.lets_join_early(&name, &element, is_isolated);
+                        if early {
+                            builder.join_early(&name, kind, element);
+                        } else {
+                            builder.change_element(&name, kind, role, element, comes);
+                        }
                     }
                 }
                 SetEdit::Remove => {
@@ -81,7 +96,18 @@ impl Applier {
                 }
             }
         }
-        builder.steps()
+        (builder.steps(), lane)
+    }
+
+    /// Tells the steps that carry out an edit while another is under way, or nothing if the lane beside that one does not
+    /// let it pass.
+    pub fn edit_beside(
+        &mut self,
+        lane: &Lane,
+        edit: Edit,
+        is_isolated: &dyn Fn(IpAddr) -> bool,
+    ) -> Option<Vec<Step>> {
+        lane.lets_pass(&edit, is_isolated).then(|| self.edit(edit, is_isolated).0)
     }
 
     /// The chains of a family.

@@ -109,6 +109,20 @@ pub struct Tally {
     pub cut: u64,
 }
 
+impl std::ops::Add for Tally {
+    type Output = Tally;
+
+    fn add(self, other: Tally) -> Tally {
+        Tally {
+            processes: self.processes + other.processes,
+            netlink_writes: self.netlink_writes + other.netlink_writes,
+            elements: self.elements + other.elements,
+            restores: self.restores + other.restores,
+            cut: self.cut + other.cut,
+        }
+    }
+}
+
 /// Why the kernel, or a program that speaks to it, refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {

@@ -8,9 +8,11 @@ mod applier;
 mod fake;
 pub mod host;
 mod kernel;
+mod lane;
 mod transaction;
 
 pub use actual::*;
 pub use applier::*;
 pub use fake::*;
 pub use kernel::*;
+pub use lane::*;

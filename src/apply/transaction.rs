@@ -14,16 +14,18 @@ use std::fmt::Write;
 /// 1. sets that no rule knows yet are made and filled, those in place with another type destroyed before;
 /// 2. addresses are added to sets that isolate: without a hook that changes nothing;
 /// 3. addresses leave the sets that allow: that can only refuse more;
-/// 4. the rules change, a family at a time, each in one transaction of the kernel;
-/// 5. addresses join the sets that allow: the rules that ask them are in force;
-/// 6. rules of ours leave the other variant of iptables: what is in force no longer needs them;
-/// 7. addresses leave the sets that isolate: their hooks are gone;
-/// 8. sets that no rule knows any more are destroyed.
+/// 4. addresses join those sets that allow whose rules all stay: they need not wait for the rules that change;
+/// 5. the rules change, a family at a time, each in one transaction of the kernel;
+/// 6. addresses join the other sets that allow: the rules that ask them are in force;
+/// 7. rules of ours leave the other variant of iptables: what is in force no longer needs them;
+/// 8. addresses leave the sets that isolate: their hooks are gone;
+/// 9. sets that no rule knows any more are destroyed.
 #[derive(Debug, Default)]
 pub(super) struct TransactionBuilder {
     retyped: BTreeSet<SetName>,
     created: BTreeMap<SetName, Set>,
     replaced: BTreeMap<SetName, Set>,
+    early: BTreeMap<SetName, (Kind, BTreeSet<Element>)>,
     elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
     restores: BTreeMap<Family, Restore>,
     others: BTreeMap<Family, Restore>,
@@ -73,6 +75,12 @@ impl TransactionBuilder {
         } else {
             elements.go.insert(element);
         }
+    }
+
+    /// An element joins a set that allows before the rules change.
+    pub(super) fn join_early(&mut self, name: &SetName, kind: Kind, element: Element) {
+        let entry = self.early.entry(name.clone());
+        entry.or_insert_with(|| (kind, BTreeSet::new())).1.insert(element);
     }
 
     pub(super) fn write_chain(&mut self, family: Family, name: ChainName, rules: Vec<Rule>) {
@@ -128,6 +136,8 @@ impl TransactionBuilder {
         };
         steps.extend(add(Role::Isolates));
         steps.extend(remove(Role::Allows));
+        let early = self.early.into_iter();
+        steps.extend(early.map(|(name, (kind, elements))| Step::AddElements(name, kind, elements)));
         steps
             .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
         steps.extend(add(Role::Allows));

@@ -28,6 +28,14 @@ impl Delta {
     pub fn is_empty(&self) -> bool {
         *self == Delta::default()
     }
+
+    /// Whether something changed, and nothing but who is in sets.
+    pub fn is_of_members(&self) -> bool {
+        let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
+        let rest = self.policies.is_empty() && self.guards.is_empty();
+        let isolation = self.hooks.is_empty() && self.isolated.is_empty();
+        rest && isolation && !self.sets.is_empty() && self.sets.values().all(of_members)
+    }
 }
 
 /// What changed in one set.

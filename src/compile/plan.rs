@@ -65,6 +65,16 @@ impl Plan {
         std::mem::take(&mut self.pending)
     }
 
+    /// What changed since the last time, if it is only who is in sets.
+    pub fn pending_members(&self) -> Option<&Delta> {
+        Some(&self.pending).filter(|pending| pending.is_of_members())
+    }
+
+    /// Takes what [`Plan::pending_members`] tells. Sets that nothing refers to stay until the next [`Plan::take`].
+    pub fn take_members(&mut self) -> Option<Delta> {
+        self.pending.is_of_members().then(|| std::mem::take(&mut self.pending))
+    }
+
     /// Whether anything changed since it was last taken.
     pub fn has_changed(&self) -> bool {
         !self.pending.is_empty()

@@ -1,9 +1,9 @@
 //! The whole pure way, from one fact to the steps that the kernel needs for it.
 
 use super::inventory::Elements;
-use crate::apply::{Actual, Applier, Step};
+use crate::apply::{Actual, Applier, Lane, Step};
 use crate::compile::{Flow, Plan, UnknownPods};
-use crate::model::{Change, Cluster, Refusal};
+use crate::model::{Change, Cluster, Direction, Refusal};
 use crate::netfilter::Ruleset;
 use crate::render::{Options, Renderer};
 use std::collections::BTreeSet;
@@ -17,6 +17,8 @@ pub struct Enforcer {
     renderer: Renderer,
     /// What the kernel holds; nothing until it was read, and again after a step failed.
     applier: Option<Applier>,
+    /// Whether it is to be read to see that it does.
+    audits: bool,
     elements: Elements,
 }
 
@@ -27,6 +29,8 @@ pub struct Flush {
     pub steps: Vec<Step>,
     /// Addresses some of whose connections may have lost what allowed them.
     pub revoked: BTreeSet<IpAddr>,
+    /// What may be carried out while these steps are; `None` for nothing.
+    pub lane: Option<Lane>,
 }
 
 impl Enforcer {
@@ -37,6 +41,7 @@ impl Enforcer {
             plan: Plan::default(),
             renderer: Renderer::new(options),
             applier: None,
+            audits: false,
             elements: Elements::default(),
         }
     }
@@ -56,17 +61,22 @@ impl Enforcer {
 
     /// Whether the kernel needs something: because facts changed, or because it must be read first.
     pub fn is_behind(&self) -> bool {
-        self.applier.is_none() || self.plan.has_changed()
+        self.must_read() || self.plan.has_changed()
     }
 
-    /// Whether the kernel must be read before it can be written.
+    /// Whether the kernel must be read before rules can be written.
     pub fn must_read(&self) -> bool {
-        self.applier.is_none()
+        self.audits || self.applier.is_none()
     }
 
-    /// Forgets what the kernel holds, because a step failed or a stranger may have changed it.
+    /// Forgets what the kernel holds, because a step failed.
     pub fn distrust(&mut self) {
         self.applier = None;
+    }
+
+    /// Asks for the kernel to be read, because a stranger may have changed it.
+    pub fn audit(&mut self) {
+        self.audits = true;
     }
 
     /// Compares all that must hold with what the kernel was read to hold.
@@ -77,8 +87,9 @@ impl Enforcer {
         self.elements = Elements::of(&desired);
         let (applier, steps) = Applier::adopt(desired, actual);
         self.applier = Some(applier);
+        self.audits = false;
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
-        Flush { steps, revoked }
+        Flush { steps, revoked, lane: None }
     }
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
@@ -86,9 +97,20 @@ impl Enforcer {
         let Some(applier) = &mut self.applier else { return Flush::default() };
         let delta = self.plan.take(&self.cluster);
         let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
-        let steps = applier.edit(edit);
+        let (steps, lane) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
         steps.iter().for_each(|step| self.elements.follow(step));
-        Flush { steps, revoked: delta.revoked }
+        Flush { steps, revoked: delta.revoked, lane: Some(lane) }
+    }
+
+    /// The same while another flush is under way, if nothing changed but who is in sets, and the lane beside that flush
+    /// lets it pass. Else nothing, and what changed waits for the next flush.
+    pub fn flush_beside(&mut self, lane: &Lane) -> Option<Flush> {
+        let applier = self.applier.as_mut()?;
+        let edit = self.renderer.edit(&self.cluster, &self.plan, self.plan.pending_members()?);
+        let steps = applier.edit_beside(lane, edit, &|address| is_isolated(&self.plan, address))?;
+        let delta = self.plan.take_members()?;
+        steps.iter().for_each(|step| self.elements.follow(step));
+        Some(Flush { steps, revoked: delta.revoked, lane: None })
     }
 
     /// All that must be in the kernel, from nothing.
@@ -134,4 +156,9 @@ impl Enforcer {
     fn every_isolated_address(&self) -> BTreeSet<IpAddr> {
         self.plan.guards().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
     }
+}
+
+/// Whether somebody at an address is isolated in any direction.
+fn is_isolated(plan: &Plan, address: IpAddr) -> bool {
+    Direction::BOTH.into_iter().any(|direction| plan.is_isolated(direction, address))
 }

@@ -1,9 +1,10 @@
 //! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
 //!
-//! Flushes at once when idle, and gathers while the kernel works. Nothing is written before every source has
-//! delivered its first complete list.
+//! Flushes at once when idle, and gathers while the kernel works. Members of sets that need not wait for the rules under
+//! way go beside them, by a second thread. Nothing is written before every source has delivered its first complete list.
 
 mod audit;
+mod backlog;
 mod enforcer;
 mod inquiry;
 mod inventory;
@@ -12,20 +13,20 @@ mod revoked;
 mod shortfalls;
 mod sync_log;
 mod underway;
-mod waiting;
 mod work;
 
 pub use enforcer::*;
 pub use inquiry::Inquiry;
 pub use pace::*;
 
-use crate::apply::{Connection, Kernel, KernelError, Step};
+use crate::apply::{Connection, Kernel, KernelError, Step, Tally};
 use crate::compile::Shortfall;
 use crate::model::Change;
 use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use audit::Audit;
+use backlog::Backlog;
 use revoked::Revoked;
 use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
@@ -35,7 +36,6 @@ use std::time::{Duration, Instant, SystemTime};
 use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
 use underway::{Stage, Underway, ended};
-use waiting::Waiting;
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// Facts from a source, as they were seen together.
@@ -58,9 +58,12 @@ pub struct Controller {
     metrics: Metrics,
     health: Health,
     hands: Hands,
+    /// The second thread, and what each of the two has done.
+    hands_beside: Option<Hands>,
+    tallies: [Tally; 2],
     complete: bool,
     pace: Pace,
-    waiting: Waiting,
+    backlog: Backlog,
     sync: u64,
     audit: Audit,
     log: SyncLog,
@@ -90,12 +93,14 @@ impl Controller {
     ) -> Controller {
         Controller {
             enforcer,
+            backlog: Backlog::new(metrics.clone()),
             metrics,
             health,
             hands: Hands::new(kernel),
+            hands_beside: None,
+            tallies: [Tally::default(); 2],
             complete: false,
             pace: Pace::default(),
-            waiting: Waiting::default(),
             sync: 0,
             audit: Audit::every(audit_every, Instant::now()),
             log: SyncLog::default(),
@@ -108,6 +113,11 @@ impl Controller {
             shortfalls: Shortfalls::default(),
             inquiries: None,
         }
+    }
+
+    /// Also writes members of sets beside rules that are under way, by another conversation with the same kernel.
+    pub fn write_beside(&mut self, kernel: Box<dyn Kernel + Send>) {
+        self.hands_beside = Some(Hands::new(kernel));
     }
 
     /// Also answers what is known of flows that were refused, after all else.
@@ -128,20 +138,25 @@ impl Controller {
     /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Delivery>) {
         let mut underway: Option<Underway> = None;
+        let mut beside: Option<Underway> = None;
         let mut beat = tokio::time::interval(BEAT);
         let mut open = true;
         let strangers = self.strangers.clone();
         loop {
-            if underway.is_none() {
-                underway = self.begin();
+            match (&mut underway, &beside) {
+                (None, None) => underway = self.begin(),
+                (Some(underway), None) => beside = self.begin_beside(underway),
+                (_, Some(_)) => {}
             }
-            if !open && underway.is_none() && !self.has_a_look_ahead() {
+            let rests = underway.is_none() && beside.is_none();
+            if !open && rests && !self.has_a_look_ahead() {
                 return;
             }
-            let retry = self.next_try().filter(|_| underway.is_none());
+            let retry = self.next_try().filter(|_| rests);
             tokio::select! {
                 biased;
                 returned = ended(&mut underway) => self.end(returned, &mut underway),
+                returned = ended(&mut beside) => self.end(returned, &mut beside),
                 delivery = inbox.recv(), if open => match delivery {
                     Some(delivery) => {
                         self.take_in(delivery);
@@ -169,7 +184,7 @@ impl Controller {
     fn take_in(&mut self, delivery: Delivery) {
         let start = Instant::now();
         self.complete |= delivery.complete;
-        self.waiting.add(delivery.seen, delivery.changes.len());
+        self.backlog.add(delivery.seen, delivery.changes.len());
         self.uncounted = true;
         for change in delivery.changes {
             let (kind, policy) = inventory::subject(&change);
@@ -185,7 +200,6 @@ impl Controller {
                 tracing::warn!(policy, refusal, "part of a policy is not understood and allows nothing");
             }
         }
-        self.metrics.pending_changes(self.waiting.count);
         self.metrics.phase(Phase::Compile, start.elapsed());
     }
 
@@ -203,14 +217,14 @@ impl Controller {
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
             self.auditing = true;
-            self.enforcer.distrust();
+            self.enforcer.audit();
         }
         if self.enforcer.must_read() {
             self.audit.looks(now);
             return Some(self.start(Work::Read, Stage::Read, BTreeSet::new()));
         }
         if idle {
-            self.settle(now);
+            self.backlog.settle(now);
         }
         if self.revoked.is_due(now, idle) {
             let addresses = self.revoked.take(now);
@@ -224,29 +238,46 @@ impl Controller {
         Some(self.commit(flush))
     }
 
-    /// Everything heard so far needed nothing from the kernel.
-    fn settle(&mut self, now: Instant) {
-        if let Some(seen) = std::mem::take(&mut self.waiting).seen {
-            self.metrics.enforced(now.duration_since(seen));
-            self.metrics.pending_changes(0);
+    /// Starts what may be carried out beside work that is under way, if there is any.
+    fn begin_beside(&mut self, underway: &mut Underway) -> Option<Underway> {
+        let hands = self.hands_beside.as_ref().filter(|_| self.enforcer.plan().has_changed())?;
+        let start = Instant::now();
+        let flush = underway.lane.as_ref().and_then(|lane| self.enforcer.flush_beside(lane));
+        let Some(flush) = flush else {
+            // What follows waits, too: it is never in force before what it came after.
+            underway.lane = None;
+            return None;
+        };
+        self.metrics.phase(Phase::Render, start.elapsed());
+        if underway.what == Stage::Read {
+            // What is read may lack what is written now: a difference would be no drift.
+            self.auditing = false;
         }
+        let steps = flush.steps.len();
+        let answer = hands.start(Work::Commit { steps: flush.steps });
+        let beside = Underway::new(answer, Stage::Beside, self.unless_kept(flush.revoked));
+        Some(Underway { carries: self.backlog.carry(), steps, lane: None, ..beside })
     }
 
     fn commit(&mut self, flush: Flush) -> Underway {
         self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
-        let revoked = match self.enforcer.options().on_revoke {
-            OnRevoke::Cut => flush.revoked,
-            OnRevoke::Keep => BTreeSet::new(),
-        };
-        let carries = std::mem::take(&mut self.waiting);
+        let revoked = self.unless_kept(flush.revoked);
         let steps = flush.steps.len();
         let underway = self.start(Work::Commit { steps: flush.steps }, Stage::Commit, revoked);
-        Underway { carries, steps, ..underway }
+        let structure = self.structure_changed;
+        Underway { carries: self.backlog.carry(), steps, structure, lane: flush.lane, ..underway }
     }
 
     fn start(&mut self, work: Work, what: Stage, revoked: BTreeSet<IpAddr>) -> Underway {
-        let answer = self.hands.start(work);
-        Underway { answer, what, carries: Waiting::default(), steps: 0, revoked, started: Instant::now() }
+        Underway::new(self.hands.start(work), what, revoked)
+    }
+
+    /// The addresses whose connections are to be looked at.
+    fn unless_kept(&self, revoked: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => revoked,
+            OnRevoke::Keep => BTreeSet::new(),
+        }
     }
 
     /// Whether connections will be looked at soon, if nothing fails.
@@ -262,32 +293,28 @@ impl Controller {
         }
     }
 
-    fn end(&mut self, returned: Returned, underway: &mut Option<Underway>) {
-        let Some(Underway { what, carries, steps, revoked, started, .. }) = underway.take() else { return };
-        self.metrics.tally(returned.tally);
+    /// A piece of work has ended; `place` is where it was under way.
+    fn end(&mut self, returned: Returned, place: &mut Option<Underway>) {
+        let Some(ended) = place.take() else { return };
+        self.tallies[usize::from(ended.what == Stage::Beside)] = returned.tally;
+        self.metrics.tally(self.tallies[0] + self.tallies[1]);
         self.metrics.phase(
-            match what {
+            match ended.what {
                 Stage::Read => Phase::Read,
-                Stage::Commit => Phase::Apply,
+                Stage::Commit | Stage::Beside => Phase::Apply,
                 Stage::List | Stage::Cut => Phase::Revoke,
             },
             returned.took,
         );
         match returned.done {
-            Ok(Done::Read(actual)) => *underway = Some(self.adopt(&actual)),
-            Ok(Done::Committed) => {
-                self.revoked.add(revoked, Instant::now());
-                self.committed(carries, steps, started);
-            }
+            Ok(Done::Read(actual)) => *place = Some(self.adopt(&actual)),
+            Ok(Done::Committed) => self.committed(ended),
             Ok(Done::Listed(connections)) => {
                 let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
-                self.cut = (lost.collect(), revoked);
+                self.cut = (lost.collect(), ended.revoked);
             }
             Ok(Done::Cut) => {}
-            Err(error) => {
-                self.revoked.add(revoked, Instant::now());
-                self.failed(&error, carries);
-            }
+            Err(error) => self.failed(&error, ended),
         }
     }
 
@@ -316,22 +343,21 @@ impl Controller {
         self.commit(flush)
     }
 
-    fn committed(&mut self, carries: Waiting, steps: usize, started: Instant) {
+    fn committed(&mut self, Underway { what, carries, steps, structure, revoked, started, .. }: Underway) {
         let now = Instant::now();
-        self.pace.succeeded();
-        self.sync += 1;
-        self.metrics.sync_ended(SystemTime::now(), Ok(()));
-        self.metrics.phase(Phase::Total, now.duration_since(started));
-        if let Some(seen) = carries.seen {
-            self.metrics.enforced(now.duration_since(seen));
+        self.revoked.add(revoked, now);
+        if what == Stage::Commit {
+            self.pace.succeeded();
+            self.health.set_check("sync", Ok(()));
         }
-        self.health.set_check("sync", Ok(()));
-        self.metrics.pending_changes(self.waiting.count);
-        let structure = self.structure_changed;
+        self.sync += 1;
+        let took = now.duration_since(started);
+        self.metrics.sync_ended(SystemTime::now(), Ok(()));
+        self.metrics.phase(Phase::Total, took);
+        self.backlog.arrived(carries, now);
         if structure {
             self.count();
         }
-        let took = now.duration_since(started);
         let ended = Ended { id: self.sync, changes: carries.count, steps, took };
         if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
@@ -341,12 +367,12 @@ impl Controller {
         !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
     }
 
-    fn failed(&mut self, error: &KernelError, carries: Waiting) {
+    fn failed(&mut self, error: &KernelError, failed: Underway) {
         let now = Instant::now();
+        self.revoked.add(failed.revoked, now);
         self.pace.failed(now);
         self.enforcer.distrust();
-        self.waiting.give_back(carries);
-        self.metrics.pending_changes(self.waiting.count);
+        self.backlog.give_back(failed.carries);
         self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));
         let wait = self.pace.not_before().map(|then| then.duration_since(now).as_millis() as u64);

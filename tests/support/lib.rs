@@ -10,6 +10,7 @@ pub mod golden;
 pub mod http;
 pub mod judge;
 pub mod manifest;
+pub mod outcome;
 pub mod packets;
 pub mod program;
 pub mod reach;

@@ -130,6 +130,7 @@ impl Run {
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
         controller.heed(strangers);
+        controller.write_beside(Box::new(Host::new(variant).context("cannot speak to the kernel")?));
 
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);

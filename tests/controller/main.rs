@@ -1,101 +1,26 @@
 //! The controller's loop on a kernel in memory: when it writes, what it does about failure, whom it keeps guarding.
 
-use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableText, Tally};
+mod kernel;
+
+use bridgewarden::apply::{Connection, Kernel, Tally};
 use bridgewarden::compile::Flow;
 use bridgewarden::controller::{Controller, Delivery, Enforcer};
 use bridgewarden::model::{
-    Change, Labels, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey, Selector,
+    Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, PodKey, Policy,
+    PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
 };
-use bridgewarden::net::{Family, Protocol};
-use bridgewarden::netfilter::SetName;
-use bridgewarden::netfilter::ipset::Set;
+use bridgewarden::net::{Family, PortRange, Protocol};
 use bridgewarden::observe::{Health, Metrics};
 use bridgewarden::render::Options;
-use std::collections::BTreeMap;
+use kernel::Shared;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 const NODE: &str = "node-a";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A kernel that a test keeps its hands on while the controller has it.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    fake: Fake,
-    /// Refuses every step.
-    is_stubborn: bool,
-    /// Has no program for the other variant of iptables.
-    lacks_other_variant: bool,
-    /// How many more lists of connections, and then how many more cuts, are refused.
-    hides_connections: usize,
-    refuses_cuts: usize,
-    live: Vec<Connection>,
-    condemned: Vec<Connection>,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics with the kernel in its hands")
-    }
-}
-
-fn refused() -> KernelError {
-    KernelError::Netlink { act: "do anything", source: std::io::Error::other("told to fail") }
-}
-
-impl Kernel for Shared {
-    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        self.state().fake.read_table(family)
-    }
-
-    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        let mut state = self.state();
-        if state.lacks_other_variant { Err(refused()) } else { state.fake.read_other_table(family) }
-    }
-
-    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
-        self.state().fake.read_sets(prefix)
-    }
-
-    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
-        let mut state = self.state();
-        if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
-    }
-
-    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
-        let mut state = self.state();
-        if let Some(left) = state.hides_connections.checked_sub(1) {
-            state.hides_connections = left;
-            return Err(refused());
-        }
-        let own = state.live.iter().filter(|connection| Family::of(connection.source) == family);
-        Ok(own.cloned().collect())
-    }
-
-    fn forget(&mut self, _: &Connection) -> Result<(), KernelError> {
-        Ok(())
-    }
-
-    fn condemn(&mut self, connection: &Connection, _: u32) -> Result<(), KernelError> {
-        let mut state = self.state();
-        if let Some(left) = state.refuses_cuts.checked_sub(1) {
-            state.refuses_cuts = left;
-            return Err(refused());
-        }
-        state.condemned.push(connection.clone());
-        Ok(())
-    }
-
-    fn tally(&self) -> Tally {
-        self.state().fake.tally()
-    }
-}
 
 struct Running {
     kernel: Shared,
@@ -116,6 +41,7 @@ impl Running {
             Controller::new(enforcer, hands, metrics.clone(), health.clone(), Duration::from_secs(3600));
         let strangers = Arc::new(Notify::new());
         controller.heed(strangers.clone());
+        controller.write_beside(Box::new(kernel.clone()));
         let (outbox, inbox) = mpsc::channel(8);
         Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
     }
@@ -220,6 +146,83 @@ async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
     running.kernel.state().is_stubborn = false;
     running.until("the next try", |running| running.health.ready().is_ok()).await;
     assert!(!has_rules(&running.kernel));
+}
+
+/// Lets clients reach these ports of web.
+fn web_takes(ports: &[u16]) -> Change {
+    let labelled = |value: &str| {
+        let demand = Demand::In([value.into()].into());
+        Selector::new([Requirement { key: "app".into(), demand }])
+    };
+    let rule = |(index, port): (usize, &u16)| Rule {
+        index,
+        peers: Peers::Listed(vec![Peer::Pods { namespaces: NamespaceScope::Own, pods: labelled("client") }]),
+        ports: Ports::Listed(vec![PortMatch::Numbered(
+            Protocol::Tcp,
+            PortRange::single(*port).expect("a port"),
+        )]),
+    };
+    Change::Policy(Policy {
+        key: PolicyKey::new("shop", "web"),
+        uid: None,
+        subject: labelled("web"),
+        ingress: Some(ports.iter().enumerate().map(rule).collect()),
+        egress: None,
+        refusals: Vec::new(),
+    })
+}
+
+fn labelled(name: &str, app: &str, node: &str, host: u8) -> Change {
+    Change::Pod(Pod {
+        key: PodKey::new("shop", name),
+        node: Some(node.into()),
+        uid: None,
+        networked: true,
+        labels: Labels::new(&[("app".to_owned(), app.to_owned())].into()),
+        ports: Vec::new(),
+        addresses: vec![address(host)],
+    })
+}
+
+/// Whether any set holds an address.
+fn is_member(kernel: &Shared, host: u8) -> bool {
+    let sets = kernel.state().fake.sets().clone();
+    sets.values().any(|set| set.contains(address(host), None))
+}
+
+#[tokio::test]
+async fn members_of_sets_do_not_wait_for_rules_that_take_long() {
+    let running = Running::start(Shared::default());
+    let web = labelled("web", "web", NODE, 10);
+    running.tell(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    running.kernel.state().is_slow = true;
+    running.tell(vec![labelled("second", "web", NODE, 11)], true).await;
+    running.until("rules are under way", |running| is_member(&running.kernel, 11)).await;
+    running.tell(vec![labelled("client", "client", "node-b", 20)], true).await;
+    running.until("the client is let in", |running| is_member(&running.kernel, 20)).await;
+    running.tell(vec![Change::PodGone(PodKey::new("shop", "client"))], true).await;
+    running.until("it is gone", |running| !is_member(&running.kernel, 20)).await;
+    running.kernel.state().is_slow = false;
+    let health = running.health.clone();
+    running.end().await;
+    assert_eq!(health.ready(), Ok(()));
+}
+
+#[tokio::test]
+async fn member_waits_for_rules_that_no_longer_let_it_in() {
+    let running = Running::start(Shared::default());
+    let web = labelled("web", "web", NODE, 10);
+    running.tell(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    running.kernel.state().is_slow = true;
+    running.tell(vec![web_takes(&[443]), labelled("second", "web", NODE, 11)], true).await;
+    running.until("rules are under way", |running| is_member(&running.kernel, 11)).await;
+    running.tell(vec![labelled("client", "client", "node-b", 20)], true).await;
+    running.until("it was heard of", |running| running.metrics.text().contains("pending_changes 3\n")).await;
+    assert!(!is_member(&running.kernel, 20));
+    running.kernel.state().is_slow = false;
+    running.until("the client is let in", |running| is_member(&running.kernel, 20)).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,301 @@
+//! What may reach sets before or beside a change of rules, and opens nothing that the old rules and the new ones refuse.
+
+use super::applier::Tables;
+use crate::net::IpNet;
+use crate::netfilter::ipset::{Element, Type};
+use crate::netfilter::iptables::{Chains, Match, Rule, Target};
+use crate::netfilter::{Edit, Role, SetEdit, SetName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// The lane beside an edit: which elements need not wait until its rules are in force.
+///
+/// Until then the old rules judge, with the sets as they are. What leaves a set that allows can only refuse more. An
+/// address that joins one is let in by every rule that asks the set. That must be what the new rules will do, so the
+/// address has to wait if
+///
+/// - one of these rules goes, or the way to it does, or something that refuses comes before it;
+/// - the address itself is isolated, before the edit or after it: the other direction's rules may change, too;
+/// - what else these rules ask is on its way out, as an address's named port may be.
+///
+/// The lane of no edit is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lane {
+    /// Sets that the edit makes, changes or destroys: nobody else may write them meanwhile.
+    touched: BTreeSet<SetName>,
+    /// Sets that rules ask which go, or to which the way goes.
+    asked: BTreeSet<SetName>,
+    /// Addresses that are no longer isolated.
+    freed: BTreeSet<IpAddr>,
+    /// Addresses that leave sets that allow.
+    leaving: BTreeSet<IpAddr>,
+    /// Whether rules that refuse come to chains that are in use.
+    refuses: bool,
+    /// Whether the named port of an isolated address leaves its set.
+    port_leaves: bool,
+}
+
+impl Lane {
+    /// The lane beside an edit of these tables. `is_isolated` knows who is once the edit is in force.
+    pub(super) fn beside(tables: &Tables, edit: &Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> Lane {
+        let mut lane = Lane { touched: edit.sets.keys().cloned().collect(), ..Lane::default() };
+        for ((family, name), new) in &edit.chains {
+            let Some(chains) = tables.get(family) else { continue };
+            // A chain that goes has no way to it but by rules that go.
+            if let (Some(old), Some(new)) = (chains.get(name), new) {
+                lane.refuses |= new.iter().any(|rule| refuses(rule) && !old.contains(rule));
+                gone(old, new).into_iter().for_each(|rule| ask(chains, rule, &mut lane.asked));
+            }
+        }
+        for change in edit.sets.values() {
+            let SetEdit::Elements { kind, role, elements } = change else { continue };
+            let leaving = elements.iter().filter(|(_, comes)| !**comes);
+            for address in leaving.filter_map(|(element, _)| address(element)) {
+                match role {
+                    Role::Isolates => lane.freed.insert(address),
+                    Role::Allows => lane.leaving.insert(address),
+                };
+                lane.port_leaves |= kind.of == Type::HashIpPort && is_isolated(address);
+            }
+        }
+        lane
+    }
+
+    /// Whether an element of the edit itself may join a set that allows once what leaves has left, but before the rules.
+    pub(super) fn lets_join_early(
+        &self,
+        set: &SetName,
+        element: &Element,
+        is_isolated: &dyn Fn(IpAddr) -> bool,
+    ) -> bool {
+        let is_free = |address: IpAddr| !self.freed.contains(&address) && !is_isolated(address);
+        !self.refuses && !self.asked.contains(set) && address(element).is_some_and(is_free)
+    }
+
+    /// Whether another edit may be carried out while this one is under way.
+    pub(super) fn lets_pass(&self, edit: &Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> bool {
+        let lets_join = |set: &SetName, element: &Element| {
+            let stays = address(element).is_some_and(|address| !self.leaving.contains(&address));
+            !self.port_leaves && stays && self.lets_join_early(set, element, is_isolated)
+        };
+        edit.chains.is_empty()
+            && edit.sets.iter().all(|(set, change)| match change {
+                SetEdit::Elements { role: Role::Allows, elements, .. } => {
+                    !self.touched.contains(set)
+                        && elements.iter().all(|(element, comes)| !comes || lets_join(set, element))
+                }
+                SetEdit::Elements { role: Role::Isolates, .. } | SetEdit::Whole(_) | SetEdit::Remove => false,
+            })
+    }
+}
+
+/// The address of an element; blocks have none.
+fn address(element: &Element) -> Option<IpAddr> {
+    match element {
+        Element::Address(address) | Element::AddressPort(address, ..) => Some(*address),
+        Element::Net { .. } => None,
+    }
+}
+
+/// The old rules whose effect a chain's new content may lack.
+///
+/// Rules about an address of their own are a dispatch: all of them are asked, and each can refuse. So their list counts
+/// as a whole, but for an address that nobody is asked about any more, as that is open then. Of others, each can allow.
+fn gone<'a>(old: &'a [Rule], new: &[Rule]) -> Vec<&'a Rule> {
+    let new = by_address(new);
+    let mut gone = Vec::new();
+    for (about, old) in by_address(old) {
+        match (about, new.get(&about)) {
+            ((None, None), new) => {
+                gone.extend(old.into_iter().filter(|rule| !new.is_some_and(|new| new.contains(rule))));
+            }
+            (_, Some(new)) if *new != old => gone.extend(old),
+            (_, Some(_) | None) => {}
+        }
+    }
+    gone
+}
+
+type About = (Option<IpNet>, Option<IpNet>);
+
+fn by_address(rules: &[Rule]) -> BTreeMap<About, Vec<&Rule>> {
+    let mut lists: BTreeMap<About, Vec<&Rule>> = BTreeMap::new();
+    for rule in rules {
+        lists.entry((rule.source, rule.destination)).or_default().push(rule);
+    }
+    lists
+}
+
+/// Collects the sets that a rule asks, or those that it leads to.
+fn ask(chains: &Chains, rule: &Rule, asked: &mut BTreeSet<SetName>) {
+    asked.extend(rule.matches.iter().filter_map(|condition| match condition {
+        Match::Set(set, _) => Some(set.clone()),
+        Match::ConnectionState(_)
+        | Match::Bridged(_)
+        | Match::Mark { .. }
+        | Match::ConnectionMark { .. }
+        | Match::SourceIsLocal(_)
+        | Match::DestinationPort(_)
+        | Match::DestinationPorts(_)
+        | Match::Icmpv6Type(_)
+        | Match::LimitPerSecond(_)
+        | Match::Comment(_) => None,
+    }));
+    if let Target::Jump(chain) = &rule.target {
+        chains.get(chain).into_iter().flatten().for_each(|rule| ask(chains, rule, asked));
+    }
+}
+
+fn refuses(rule: &Rule) -> bool {
+    match rule.target {
+        Target::Drop | Target::Reject(_) => true,
+        Target::Jump(_) | Target::Return | Target::Accept | Target::SetMark { .. } | Target::Log { .. } => {
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Family, Protocol, host};
+    use crate::netfilter::ChainName;
+    use crate::netfilter::ipset::Kind;
+    use crate::netfilter::iptables::SetSide;
+
+    const WEB: [u8; 4] = [10, 0, 0, 1];
+    const PEER: [u8; 4] = [10, 0, 0, 9];
+
+    fn chain(name: &str) -> ChainName {
+        ChainName::new(name).expect("a legal name")
+    }
+
+    fn set(name: &str) -> SetName {
+        SetName::new(name).expect("a legal name")
+    }
+
+    fn jump(to: &str) -> Rule {
+        Rule::new(Target::Jump(chain(to)))
+    }
+
+    fn to(address: [u8; 4], pod: &str) -> Rule {
+        jump(pod).destination(host(address.into()))
+    }
+
+    fn allow(peers: &str) -> Rule {
+        Rule::new(Target::SetMark { value: 1, mask: 1 }).matching(Match::Set(set(peers), SetSide::Source))
+    }
+
+    /// Pod `WEB` is judged by policies `ONE` and `TWO`, which ask `ones` and `twos`.
+    fn tables() -> Tables {
+        let refuse = Rule::new(Target::Drop);
+        let chains = Chains::from([
+            (chain("DISPATCH"), vec![to(WEB, "WEB")]),
+            (chain("WEB"), vec![jump("ONE"), jump("TWO"), refuse]),
+            (chain("ONE"), vec![allow("ones"), allow("more")]),
+            (chain("TWO"), vec![allow("twos")]),
+        ]);
+        Tables::from([(Family::V4, chains)])
+    }
+
+    fn rules(changes: &[(&str, Option<Vec<Rule>>)]) -> Edit {
+        let changes = changes.iter().map(|(name, rules)| ((Family::V4, chain(name)), rules.clone()));
+        Edit { chains: changes.collect(), ..Edit::default() }
+    }
+
+    fn elements(of: Type, role: Role, name: &str, element: Element, comes: bool) -> Edit {
+        let kind = Kind { of, family: Family::V4 };
+        let change = SetEdit::Elements { kind, role, elements: BTreeMap::from([(element, comes)]) };
+        Edit { sets: BTreeMap::from([(set(name), change)]), ..Edit::default() }
+    }
+
+    fn joins(name: &str) -> Edit {
+        elements(Type::HashIp, Role::Allows, name, Element::Address(PEER.into()), true)
+    }
+
+    fn leaves(name: &str) -> Edit {
+        elements(Type::HashIp, Role::Allows, name, Element::Address(PEER.into()), false)
+    }
+
+    fn nobody(_: IpAddr) -> bool {
+        false
+    }
+
+    /// Which of the sets a peer may join beside an edit.
+    fn open_beside(edit: &Edit) -> Vec<&'static str> {
+        let lane = Lane::beside(&tables(), edit, &nobody);
+        let sets = ["ones", "more", "twos"].into_iter();
+        sets.filter(|name| lane.lets_pass(&joins(name), &nobody)).collect()
+    }
+
+    #[test]
+    fn nothing_waits_for_an_edit_that_only_allows_more() {
+        let web = vec![jump("ONE"), jump("TWO"), jump("THREE"), Rule::new(Target::Drop)];
+        let edit = rules(&[("WEB", Some(web)), ("THREE", Some(vec![allow("threes")]))]);
+        assert_eq!(open_beside(&Edit::default()), ["ones", "more", "twos"]);
+        assert_eq!(open_beside(&edit), ["ones", "more", "twos"]);
+    }
+
+    #[test]
+    fn join_waits_for_a_rule_that_goes_and_for_the_way_to_it_that_goes() {
+        assert_eq!(open_beside(&rules(&[("ONE", Some(vec![allow("more")]))])), ["more", "twos"]);
+        let without_one = rules(&[("WEB", Some(vec![jump("TWO"), Rule::new(Target::Drop)])), ("ONE", None)]);
+        assert_eq!(open_beside(&without_one), ["twos"]);
+    }
+
+    #[test]
+    fn join_waits_for_another_judge_of_the_same_address_and_not_for_one_of_nobody() {
+        let two_judges = vec![to(WEB, "WEB"), to(WEB, "HEIR")];
+        let heir = ("HEIR", Some(vec![Rule::new(Target::Drop)]));
+        assert_eq!(open_beside(&rules(&[("DISPATCH", Some(two_judges)), heir.clone()])), [""; 0]);
+        let of_another = vec![to(WEB, "WEB"), to([10, 0, 0, 2], "HEIR")];
+        assert_eq!(open_beside(&rules(&[("DISPATCH", Some(of_another)), heir])), ["ones", "more", "twos"]);
+        let gone = rules(&[("DISPATCH", Some(Vec::new())), ("WEB", None), ("ONE", None), ("TWO", None)]);
+        assert_eq!(open_beside(&gone), ["ones", "more", "twos"], "the address is open after it");
+    }
+
+    #[test]
+    fn join_waits_for_rules_that_refuse_anew() {
+        let web = tables()[&Family::V4][&chain("WEB")].clone();
+        let first = Rule::new(Target::Drop).protocol(crate::netfilter::iptables::Layer4::Icmpv6);
+        let web = std::iter::once(first).chain(web).collect();
+        assert_eq!(open_beside(&rules(&[("WEB", Some(web))])), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_else_writes_a_set_that_the_edit_writes() {
+        let lane = Lane::beside(&tables(), &leaves("ones"), &nobody);
+        assert!(!lane.lets_pass(&leaves("ones"), &nobody));
+        assert!(lane.lets_pass(&leaves("twos"), &nobody), "that can only refuse more");
+    }
+
+    #[test]
+    fn isolated_address_waits_as_does_one_that_no_longer_is() {
+        let peer = |address| address == IpAddr::from(PEER);
+        assert!(!Lane::default().lets_pass(&joins("ones"), &peer));
+        assert!(Lane::default().lets_pass(&leaves("ones"), &peer), "that can only refuse more");
+        let freed = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(PEER.into()), false);
+        assert!(!Lane::beside(&tables(), &freed, &nobody).lets_pass(&joins("ones"), &nobody));
+    }
+
+    /// A rule may ask two sets: who the peer is, and whether the port has a name.
+    #[test]
+    fn join_waits_for_what_the_same_rule_asks_and_is_on_its_way_out() {
+        let lane = Lane::beside(&tables(), &leaves("ones"), &nobody);
+        assert!(!lane.lets_pass(&joins("twos"), &nobody), "the address itself");
+        let port = Element::AddressPort(WEB.into(), Protocol::Tcp, 80);
+        let port_leaves = elements(Type::HashIpPort, Role::Allows, "http", port, false);
+        let web = |address| address == IpAddr::from(WEB);
+        assert!(!Lane::beside(&tables(), &port_leaves, &web).lets_pass(&joins("ones"), &web));
+        assert!(Lane::beside(&tables(), &port_leaves, &nobody).lets_pass(&joins("ones"), &nobody));
+    }
+
+    #[test]
+    fn nothing_but_members_of_sets_that_allow_passes() {
+        let isolates = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(WEB.into()), true);
+        let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
+        for edit in [isolates, removes, rules(&[("ONE", None)])] {
+            assert!(!Lane::default().lets_pass(&edit, &nobody), "{edit:?}");
+        }
+    }
+}

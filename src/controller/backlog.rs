@@ -1,0 +1,67 @@
+//! Changes that are not in force yet, and what the metrics are told of them.
+
+use crate::observe::Metrics;
+use std::time::Instant;
+
+/// Changes that came together: how many, and when the oldest was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) seen: Option<Instant>,
+    pub(super) count: usize,
+}
+
+/// Changes that wait, and how many are on their way into force.
+pub(super) struct Backlog {
+    metrics: Metrics,
+    waiting: Changes,
+    carried: usize,
+}
+
+impl Backlog {
+    /// Nothing is known of yet.
+    pub(super) fn new(metrics: Metrics) -> Backlog {
+        Backlog { metrics, waiting: Changes::default(), carried: 0 }
+    }
+
+    /// So many more have been seen.
+    pub(super) fn add(&mut self, seen: Instant, count: usize) {
+        self.waiting.seen = self.waiting.seen.or(Some(seen).filter(|_| count > 0));
+        self.waiting.count += count;
+        self.tell();
+    }
+
+    /// All that wait are on their way.
+    pub(super) fn carry(&mut self) -> Changes {
+        self.carried += self.waiting.count;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Those that were on their way are in force.
+    pub(super) fn arrived(&mut self, carried: Changes, now: Instant) {
+        self.carried -= carried.count;
+        if let Some(seen) = carried.seen {
+            self.metrics.enforced(now.duration_since(seen));
+        }
+        self.tell();
+    }
+
+    /// Those that were on their way did not come into force, and wait again.
+    pub(super) fn give_back(&mut self, carried: Changes) {
+        self.carried -= carried.count;
+        self.waiting.seen = carried.seen.or(self.waiting.seen);
+        self.waiting.count += carried.count;
+        self.tell();
+    }
+
+    /// All that wait need nothing from the kernel.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if self.waiting.seen.is_some() {
+            let settled = self.carry();
+            self.arrived(settled, now);
+        }
+    }
+
+    fn tell(&self) {
+        self.metrics.pending_changes(self.waiting.count + self.carried);
+    }
+}

@@ -1,0 +1,87 @@
+//! What is carried out beside a flush that is under way opens nothing, wherever the two have come.
+
+use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::explain::oracle::{Flow, World};
+use support::outcome::{allowed, assert_as_from_scratch, content, sample};
+use support::story_node::{Order, StoryNode};
+use support::worlds::{self, Random};
+
+const STORIES: u64 = 150;
+const EVENTS: usize = 14;
+
+/// However far a flush has come when another goes beside it, nothing is open that was refused before the one, between them
+/// and after the other.
+#[test]
+fn flush_beside_another_never_opens_what_all_states_refuse() {
+    let (mut beside_rules, mut checked) = (0, 0);
+    for (seed, story) in (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS))) {
+        let mut random = Random::new(seed);
+        let mut world = story.start.clone();
+        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        for (at, change) in story.changes.iter().enumerate() {
+            change.apply(&mut world);
+            node.hear(change);
+            if random.chance(30) {
+                continue;
+            }
+            let before = node.kernel.clone();
+            let first = node.enforcer.flush();
+            for next in &story.changes[at + 1..] {
+                let (mut node, mut world) = (node.clone(), world.clone());
+                next.apply(&mut world);
+                node.hear(next);
+                let lane = first.lane.as_ref().expect("a kernel that was read has a lane");
+                if let Some(second) = node.enforcer.flush_beside(lane) {
+                    beside_rules += usize::from(first.steps.iter().any(writes_rules));
+                    let flows = sample(&mut random, &world);
+                    checked +=
+                        assert_opens_nothing(&world, &flows, before.clone(), &first.steps, &second.steps);
+                    node.kernel = committed(before.clone(), first.steps.iter().chain(&second.steps));
+                    assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}, {next:?}"));
+                }
+            }
+            node.commit(&first.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+        }
+    }
+    assert!(beside_rules > 100 && checked > 100_000, "{beside_rules} beside rules, {checked} looks");
+}
+
+fn writes_rules(step: &Step) -> bool {
+    matches!(step, Step::Restore(..))
+}
+
+fn committed<'a>(mut kernel: Fake, steps: impl IntoIterator<Item = &'a Step>) -> Fake {
+    steps.into_iter().for_each(|step| kernel.commit(step).expect("the kernel takes the step"));
+    kernel
+}
+
+/// Carries `beside` out at every point of `steps`; tells how often was looked.
+fn assert_opens_nothing(
+    world: &World,
+    flows: &[Flow],
+    before: Fake,
+    steps: &[Step],
+    beside: &[Step],
+) -> usize {
+    let open = |kernel: &Fake| allowed(world, kernel, flows);
+    let between = committed(before.clone(), steps);
+    let after = committed(between.clone(), beside);
+    let states = [open(&before), open(&between), open(&after)];
+    let mut checked = 0;
+    for at in 0..=steps.len() {
+        let mut kernel = committed(before.clone(), &steps[..at]);
+        for step in beside.iter().chain(&steps[at..]) {
+            kernel.commit(step).expect("the kernel takes the step");
+            for (index, now) in open(&kernel).into_iter().enumerate() {
+                checked += 1;
+                assert!(
+                    !now || states.iter().any(|state| state[index]),
+                    "{:?} is open after {step:?}, beside step {at} of {steps:#?}",
+                    flows[index]
+                );
+            }
+        }
+        assert_eq!(content(&kernel), content(&after), "beside step {at} of {steps:#?}");
+    }
+    checked
+}

@@ -1,0 +1,90 @@
+//! A kernel in memory that a test keeps its hands on while the controller has it.
+
+use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableText, Tally};
+use bridgewarden::net::Family;
+use bridgewarden::netfilter::SetName;
+use bridgewarden::netfilter::ipset::Set;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A kernel that a test keeps its hands on while the controller has it.
+#[derive(Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) fake: Fake,
+    /// Refuses every step.
+    pub(crate) is_stubborn: bool,
+    /// Keeps whoever changes rules waiting.
+    pub(crate) is_slow: bool,
+    /// Has no program for the other variant of iptables.
+    pub(crate) lacks_other_variant: bool,
+    /// How many more lists of connections, and then how many more cuts, are refused.
+    pub(crate) hides_connections: usize,
+    pub(crate) refuses_cuts: usize,
+    pub(crate) live: Vec<Connection>,
+    pub(crate) condemned: Vec<Connection>,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics with the kernel in its hands")
+    }
+}
+
+fn refused() -> KernelError {
+    KernelError::Netlink { act: "do anything", source: std::io::Error::other("told to fail") }
+}
+
+impl Kernel for Shared {
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        self.state().fake.read_table(family)
+    }
+
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        let mut state = self.state();
+        if state.lacks_other_variant { Err(refused()) } else { state.fake.read_other_table(family) }
+    }
+
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        self.state().fake.read_sets(prefix)
+    }
+
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
+        while matches!(step, Step::Restore(..)) && self.state().is_slow {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut state = self.state();
+        if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
+    }
+
+    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+        let mut state = self.state();
+        if let Some(left) = state.hides_connections.checked_sub(1) {
+            state.hides_connections = left;
+            return Err(refused());
+        }
+        let own = state.live.iter().filter(|connection| Family::of(connection.source) == family);
+        Ok(own.cloned().collect())
+    }
+
+    fn forget(&mut self, _: &Connection) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn condemn(&mut self, connection: &Connection, _: u32) -> Result<(), KernelError> {
+        let mut state = self.state();
+        if let Some(left) = state.refuses_cuts.checked_sub(1) {
+            state.refuses_cuts = left;
+            return Err(refused());
+        }
+        state.condemned.push(connection.clone());
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.state().fake.tally()
+    }
+}

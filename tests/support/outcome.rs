@@ -1,0 +1,42 @@
+//! What becomes of a story's kernel: how it compares with one that began where the story ends, and what it lets through.
+
+use crate::packets::Judge;
+use crate::story_node::{Order, StoryNode};
+use crate::worlds::{self, Random, Scene};
+use bridgewarden::apply::Fake;
+use bridgewarden::explain::oracle::{Flow, World};
+use bridgewarden::net::Family;
+
+/// What a kernel holds, apart from what was done to it.
+pub fn content(kernel: &Fake) -> String {
+    let mut kernel = kernel.clone();
+    let tables = Family::BOTH.map(|family| kernel.table(family).clone());
+    format!("{:#?}\n{tables:#?}", kernel.sets())
+}
+
+/// Asserts that a node's kernel holds what it would if the scene had always been so.
+///
+/// # Panics
+/// When it does not, with what differs.
+pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
+    let scratch = StoryNode::start(name, world, Order::Usual);
+    let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
+    if held != wanted {
+        let differing: Vec<_> = held.lines().filter(|line| !wanted.contains(line)).collect();
+        let missing: Vec<_> = wanted.lines().filter(|line| !held.contains(line)).collect();
+        panic!("{context}: too much: {differing:#?}, missing: {missing:#?}");
+    }
+}
+
+/// Some of the flows that may be asked about a world.
+pub fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
+    let flows = worlds::flows(world);
+    (0..60).map(|_| random.pick(&flows).clone()).collect()
+}
+
+/// Which of the flows pass, if this is the kernel of node-a and nothing is isolated on node-b.
+pub fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
+    let open = StoryNode::start("node-b", &Scene::default(), Order::Usual);
+    let judge = Judge::new(world, [kernel, &open.kernel]);
+    flows.iter().map(|flow| judge.allows(flow)).collect()
+}
