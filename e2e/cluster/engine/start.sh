@@ -44,6 +44,7 @@ start_engine() {
     need iptables iptables
     need jq jq
     need slirp4netns slirp4netns
+    need mkfs.ext4 e2fsprogs
     need dockerd docker.io
     stop_engine
     mkdir -p "$engine_dir"
