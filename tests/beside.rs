@@ -6,7 +6,7 @@ use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};
 use support::worlds::{self, Random};
 
-const STORIES: u64 = 150;
+const STORIES: u64 = 60;
 const EVENTS: usize = 14;
 
 /// However far a flush has come when another goes beside it, nothing is open that was refused before the one, between them
@@ -26,13 +26,14 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
             }
             let before = node.kernel.clone();
             let first = node.enforcer.flush();
-            for next in &story.changes[at + 1..] {
+            let beside = if first.steps.iter().any(writes_rules) { &story.changes[at + 1..] } else { &[] };
+            for next in beside {
                 let (mut node, mut world) = (node.clone(), world.clone());
                 next.apply(&mut world);
                 node.hear(next);
                 let lane = first.lane.as_ref().expect("a kernel that was read has a lane");
                 if let Some(second) = node.enforcer.flush_beside(lane) {
-                    beside_rules += usize::from(first.steps.iter().any(writes_rules));
+                    beside_rules += 1;
                     let flows = sample(&mut random, &world);
                     checked +=
                         assert_opens_nothing(&world, &flows, before.clone(), &first.steps, &second.steps);
@@ -43,7 +44,7 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
             node.commit(&first.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
         }
     }
-    assert!(beside_rules > 100 && checked > 100_000, "{beside_rules} beside rules, {checked} looks");
+    assert!(beside_rules > 80 && checked > 200_000, "{beside_rules} beside rules, {checked} looks");
 }
 
 fn writes_rules(step: &Step) -> bool {
