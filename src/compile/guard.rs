@@ -1,6 +1,7 @@
 //! Which policies isolate a pod of this node, and what becomes of one that nobody knows.
 
 use crate::model::{Cluster, Direction, PodKey, PolicyKey, SandboxKey};
+use crate::net::Family;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -52,6 +53,11 @@ impl Guard {
             Direction::Ingress => self.ingress.as_ref(),
             Direction::Egress => self.egress.as_ref(),
         }
+    }
+
+    /// Whether it has an address of a family.
+    pub fn has_family(&self, family: Family) -> bool {
+        self.addresses.iter().any(|address| Family::of(*address) == family)
     }
 
     /// Whether it is isolated in a direction.

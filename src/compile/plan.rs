@@ -3,6 +3,7 @@
 use super::membership::{MemberChange, Membership};
 use super::{Definition, Delta, Guard, Member, PolicyBlock, SetDelta, Subject, UnknownPods, guard, policy};
 use crate::model::{Cluster, Direction, Moved, PodKey, PolicyKey, Touched};
+use crate::net::Family;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -140,11 +141,15 @@ impl Plan {
         let mut keys = touched.policies.clone();
         let mut pods = touched.local_pods.clone();
         for pod in &touched.local_pods {
-            let labels = cluster.pod(pod).filter(|_| cluster.is_local(pod)).map(|(_, group)| &group.labels);
+            let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
+            let labels = here.map(|(_, group)| &group.labels);
+            let families = here.map(|(addresses, _)| families(addresses)).unwrap_or_default();
+            let guard = self.guards.get(&Subject::Pod(pod.clone()));
+            let others = guard.is_some_and(|guard| self::families(&guard.addresses) != families);
             for policy in cluster.policies_in(&pod.namespace) {
                 let was = self.policies.get(&policy.key).is_some_and(|block| block.subjects.contains(pod));
                 let is = labels.is_some_and(|labels| policy.subject.matches(labels));
-                if was != is {
+                if was != is || others && is {
                     keys.insert(policy.key.clone());
                 }
             }
@@ -167,6 +172,10 @@ impl Plan {
         let allows = |block: &Option<PolicyBlock>| {
             block.as_ref().map(|block| (block.ingress.clone(), block.egress.clone()))
         };
+        let families = |block: &Option<PolicyBlock>| block.as_ref().map(|block| block.families.clone());
+        if families(&old) != families(&new) {
+            self.pending.policies.insert(key.clone());
+        }
         if allows(&old) != allows(&new) {
             for set in sets(&new) {
                 if self.membership.acquire(cluster, &set) {
@@ -251,6 +260,10 @@ impl Plan {
         let here = self.isolated.range(least..);
         here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
     }
+}
+
+fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
+    addresses.iter().map(|address| Family::of(*address)).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{Definition, Scope};
 use crate::model::{
     Cluster, Direction, NamespaceName, NamespaceScope, Peer, Peers, PodKey, PolicyKey, PortMatch, Ports, Rule,
 };
-use crate::net::{PortRange, Protocol};
+use crate::net::{Family, PortRange, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub struct PolicyBlock {
     pub key: PolicyKey,
     /// Its subjects on this node.
     pub subjects: BTreeSet<PodKey>,
+    /// The families in which any of them has an address; in another, nobody would ask this policy.
+    pub families: BTreeSet<Family>,
     /// What may reach its subjects; `None` when it does not isolate for ingress.
     pub ingress: Option<Vec<Allow>>,
     /// What its subjects may reach; `None` when it does not isolate for egress.
@@ -103,10 +105,13 @@ pub fn policy(cluster: &Cluster, key: &PolicyKey) -> Option<PolicyBlock> {
         |pod: &&PodKey| cluster.pod(pod).is_some_and(|(_, group)| policy.subject.matches(&group.labels));
     let subjects: BTreeSet<PodKey> =
         cluster.local_pods_in(&key.namespace).filter(is_subject).cloned().collect();
+    let addresses = subjects.iter().filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
+    let families = addresses.map(|address| Family::of(*address)).collect();
     let allows = |rules: &Vec<Rule>| rules.iter().filter_map(|rule| allow(&key.namespace, rule)).collect();
     (!subjects.is_empty()).then(|| PolicyBlock {
         key: key.clone(),
         subjects,
+        families,
         ingress: policy.ingress.as_ref().map(allows),
         egress: policy.egress.as_ref().map(allows),
     })

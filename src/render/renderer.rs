@@ -137,6 +137,9 @@ impl Renderer {
         family: Family,
     ) -> Option<NamedChain> {
         let guard = plan.guards().get(subject).filter(|guard| guard.is_isolated(direction))?;
+        if !guard.has_family(family) {
+            return None;
+        }
         let rules = pod::chain(&mut self.names, &self.options, family, subject, direction, guard);
         Some((self.names.pod(subject, direction), rules))
     }
@@ -148,22 +151,21 @@ impl Renderer {
         direction: Direction,
         family: Family,
     ) -> Option<NamedChain> {
-        let allows = plan.policies().get(key)?.allows(direction)?;
+        let block = plan.policies().get(key).filter(|block| block.families.contains(&family))?;
+        let allows = block.allows(direction)?;
         let rules = policy::chain(&mut self.names, &self.options, family, key, direction, allows);
         Some((self.names.policy(key, direction), rules))
     }
 
     fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {
         let chains = Family::BOTH.map(|family| (family, self.policy_chain(plan, key, direction, family)));
-        let gone = chains.iter().all(|(_, chain)| chain.is_none());
-        let name = if gone { self.names.forget_policy(key, direction) } else { None };
+        let name = name_of(&chains).or_else(|| self.names.forget_policy(key, direction));
         write_or_remove(chains, name, edit);
     }
 
     fn edit_pod(&mut self, plan: &Plan, subject: &Subject, direction: Direction, edit: &mut Edit) {
         let chains = Family::BOTH.map(|family| (family, self.pod_chain(plan, subject, direction, family)));
-        let gone = chains.iter().all(|(_, chain)| chain.is_none());
-        let name = if gone { self.names.forget_pod(subject, direction) } else { None };
+        let name = name_of(&chains).or_else(|| self.names.forget_pod(subject, direction));
         write_or_remove(chains, name, edit);
     }
 
@@ -183,12 +185,15 @@ impl Renderer {
     }
 }
 
-fn write_or_remove(chains: [FamilyChain; 2], gone: Option<ChainName>, edit: &mut Edit) {
+/// The name that chains of both families share, if any is there.
+fn name_of(chains: &[FamilyChain; 2]) -> Option<ChainName> {
+    chains.iter().find_map(|(_, chain)| chain.as_ref()).map(|(name, _)| name.clone())
+}
+
+fn write_or_remove(chains: [FamilyChain; 2], name: Option<ChainName>, edit: &mut Edit) {
     for (family, chain) in chains {
-        if let Some((name, rules)) = chain {
-            edit.chains.insert((family, name), Some(rules));
-        } else if let Some(name) = &gone {
-            edit.chains.insert((family, name.clone()), None);
+        if let Some(name) = &name {
+            edit.chains.insert((family, name.clone()), chain.map(|(_, rules)| rules));
         }
     }
 }
