@@ -6,7 +6,7 @@ use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Element, Set, Type};
 use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule};
 use crate::ownership::owns_chain;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The tables and sets of a kernel that starts out empty.
@@ -258,7 +258,7 @@ impl Kernel for Fake {
         })
     }
 
-    fn connections(&mut self, _family: Family) -> Result<Vec<Connection>, KernelError> {
+    fn connections_of(&mut self, _addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         Ok(Vec::new())
     }
 

@@ -21,8 +21,9 @@ pub trait Kernel {
     /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// The live connections of a family.
-    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError>;
+    /// The live connections that have an end at one of these addresses. However few they are, the kernel walks through all
+    /// that the host has.
+    fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError>;
 
     /// Forgets a live connection, so that its next packet is judged as a first one. One that is gone already is fine.
     fn forget(&mut self, connection: &Connection) -> Result<(), KernelError>;

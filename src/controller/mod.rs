@@ -5,6 +5,7 @@
 
 mod audit;
 mod backlog;
+mod delivery;
 mod enforcer;
 mod inquiry;
 mod inventory;
@@ -15,13 +16,13 @@ mod sync_log;
 mod underway;
 mod work;
 
+pub use delivery::*;
 pub use enforcer::*;
 pub use inquiry::Inquiry;
 pub use pace::*;
 
 use crate::apply::{Connection, Kernel, KernelError, Step, Tally};
 use crate::compile::Shortfall;
-use crate::model::Change;
 use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
@@ -37,17 +38,6 @@ use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
 use underway::{Stage, Underway, ended};
 use work::{Done, Hands, Returned, Work, first_packet};
-
-/// Facts from a source, as they were seen together.
-#[derive(Debug)]
-pub struct Delivery {
-    /// The facts, in order.
-    pub changes: Vec<Change>,
-    /// When they were seen.
-    pub seen: Instant,
-    /// Whether the source has now delivered its first complete list.
-    pub complete: bool,
-}
 
 /// How often the loop shows that it is alive, at least.
 const BEAT: Duration = Duration::from_secs(1);
@@ -282,7 +272,7 @@ impl Controller {
 
     /// Whether connections will be looked at soon, if nothing fails.
     fn has_a_look_ahead(&self) -> bool {
-        self.pace.not_before().is_none() && self.revoked.due().is_some()
+        self.pace.not_before().is_none() && self.revoked.pressing().is_some()
     }
 
     /// When there may be something to do although nothing happens; `None` for never.
@@ -310,6 +300,7 @@ impl Controller {
             Ok(Done::Read(actual)) => *place = Some(self.adopt(&actual)),
             Ok(Done::Committed) => self.committed(ended),
             Ok(Done::Listed(connections)) => {
+                self.revoked.looked(returned.took);
                 let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
                 self.cut = (lost.collect(), ended.revoked);
             }
@@ -345,7 +336,7 @@ impl Controller {
 
     fn committed(&mut self, Underway { what, carries, steps, structure, revoked, started, .. }: Underway) {
         let now = Instant::now();
-        self.revoked.add(revoked, now);
+        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
         if what == Stage::Commit {
             self.pace.succeeded();
             self.health.set_check("sync", Ok(()));
@@ -369,7 +360,7 @@ impl Controller {
 
     fn failed(&mut self, error: &KernelError, failed: Underway) {
         let now = Instant::now();
-        self.revoked.add(failed.revoked, now);
+        self.revoked.add(failed.revoked, |address| self.enforcer.cluster().is_held(address), now);
         self.pace.failed(now);
         self.enforcer.distrust();
         self.backlog.give_back(failed.carries);

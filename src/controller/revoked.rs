@@ -4,11 +4,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long to wait between two looks: each makes the kernel walk its whole table of connections, even an empty one.
+/// How long to wait between two looks, at least and at most. Each makes the kernel walk its whole table of connections,
+/// even an empty one: some milliseconds, on a busy host many.
 const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How many times as long as it took is waited after a look, so that looks without end take a twentieth of a core.
+const REST: u32 = 20;
 
 /// How long changes may go first, when they come without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long addresses wait that nobody has any more: as a rule, their connections have ended with the pod.
+const GONE: Duration = Duration::from_secs(5);
 
 /// Addresses some of whose connections may have lost what allowed them.
 ///
@@ -16,38 +23,60 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Revoked {
     addresses: BTreeSet<IpAddr>,
-    /// When the first of them came.
+    /// When the first of them came that somebody has, and the first that nobody has.
     since: Option<Instant>,
-    /// When their connections were last looked at.
+    gone_since: Option<Instant>,
+    /// When their connections were last looked at, and how long to rest after it.
     last_look: Option<Instant>,
+    rest: Duration,
 }
 
 impl Revoked {
-    /// Takes in addresses.
-    pub(super) fn add(&mut self, addresses: BTreeSet<IpAddr>, now: Instant) {
-        if !addresses.is_empty() {
-            self.since = self.since.or(Some(now));
-            self.addresses.extend(addresses);
+    /// Takes in addresses. `is_held` knows whether anybody has one.
+    pub(super) fn add(
+        &mut self,
+        addresses: BTreeSet<IpAddr>,
+        is_held: impl Fn(IpAddr) -> bool,
+        now: Instant,
+    ) {
+        for address in addresses {
+            let since = if is_held(address) { &mut self.since } else { &mut self.gone_since };
+            since.get_or_insert(now);
+            self.addresses.insert(address);
         }
     }
 
-    /// When their connections may be looked at; `None` when there are none.
+    /// When connections may be looked at of an address that somebody has; `None` when there is none.
+    pub(super) fn pressing(&self) -> Option<Instant> {
+        self.since.map(|since| self.rested().map_or(since, |rested| since.max(rested)))
+    }
+
+    /// When any connections may be looked at; `None` when there are none.
     pub(super) fn due(&self) -> Option<Instant> {
-        let since = self.since?;
-        Some(self.last_look.map_or(since, |last| since.max(last + PAUSE)))
+        self.pressing().into_iter().chain(self.gone_since.map(|since| since + GONE)).min()
     }
 
     /// Whether to look now, given whether there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
-        let overdue = self.since.is_some_and(|since| since + PATIENCE <= now);
+        let since = self.since.into_iter().chain(self.gone_since.map(|since| since + GONE)).min();
+        let overdue = since.is_some_and(|since| since + PATIENCE <= now);
         (idle || overdue) && self.due().is_some_and(|due| due <= now)
     }
 
     /// Hands them over to be looked at.
     pub(super) fn take(&mut self, now: Instant) -> BTreeSet<IpAddr> {
-        self.since = None;
+        (self.since, self.gone_since) = (None, None);
         self.last_look = Some(now);
         std::mem::take(&mut self.addresses)
+    }
+
+    /// A look took so long.
+    pub(super) fn looked(&mut self, took: Duration) {
+        self.rest = took.saturating_mul(REST);
+    }
+
+    fn rested(&self) -> Option<Instant> {
+        self.last_look.map(|last| last + self.rest.clamp(PAUSE, LONGEST_PAUSE))
     }
 }
 
@@ -57,7 +86,7 @@ mod tests {
 
     fn revoked(now: Instant) -> Revoked {
         let mut revoked = Revoked::default();
-        revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, 1])]), now);
+        revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, 1])]), |_| true, now);
         revoked
     }
 
@@ -83,10 +112,36 @@ mod tests {
         assert_eq!(revoked.take(now).len(), 1);
         assert_eq!(revoked.due(), None);
         for host in [2, 3] {
-            revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, host])]), now + PAUSE / 2);
+            revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, host])]), |_| true, now + PAUSE / 2);
         }
         assert!(!revoked.is_due(now + PAUSE / 2, true));
         assert_eq!(revoked.due(), Some(now + PAUSE));
         assert_eq!(revoked.take(now + PAUSE).len(), 2);
+    }
+
+    #[test]
+    fn looks_that_take_long_are_further_apart() {
+        let now = Instant::now();
+        let mut revoked = revoked(now);
+        revoked.take(now);
+        for (took, pause) in [(PAUSE / 100, PAUSE), (PAUSE, PAUSE * REST), (PAUSE * 9, LONGEST_PAUSE)] {
+            revoked.looked(took);
+            revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, 1])]), |_| true, now);
+            assert_eq!(revoked.due(), Some(now + pause));
+        }
+    }
+
+    #[test]
+    fn address_that_nobody_has_waits_and_is_looked_at_with_others() {
+        let now = Instant::now();
+        let (gone, held) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut revoked = Revoked::default();
+        revoked.add(BTreeSet::from([gone]), |_| false, now);
+        assert_eq!((revoked.pressing(), revoked.due()), (None, Some(now + GONE)));
+        assert!(!revoked.is_due(now + GONE / 2, true) && revoked.is_due(now + GONE, true));
+        revoked.add(BTreeSet::from([held]), |_| true, now);
+        assert!(revoked.is_due(now, true));
+        assert_eq!(revoked.take(now), BTreeSet::from([gone, held]));
+        assert_eq!(revoked.due(), None);
     }
 }

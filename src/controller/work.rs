@@ -2,7 +2,7 @@
 
 use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
 use crate::compile::Flow;
-use crate::net::{Family, Protocol};
+use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::mpsc;
@@ -97,7 +97,7 @@ fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
             steps.iter().try_for_each(|step| kernel.commit(step))?;
             Ok(Done::Committed)
         }
-        Work::List { addresses } => connections_of(kernel, &addresses).map(Done::Listed),
+        Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),
         Work::Cut { connections, mark } => {
             for connection in &connections {
                 if connection.protocol == Protocol::Tcp.number() {
@@ -109,22 +109,6 @@ fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
             Ok(Done::Cut)
         }
     }
-}
-
-fn connections_of(
-    kernel: &mut dyn Kernel,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<Vec<Connection>, KernelError> {
-    let mut found = Vec::new();
-    for family in Family::BOTH {
-        if addresses.iter().any(|address| Family::of(*address) == family) {
-            let all = kernel.connections(family)?.into_iter();
-            found.extend(all.filter(|connection| {
-                addresses.contains(&connection.source) || addresses.contains(&connection.destination)
-            }));
-        }
-    }
-    Ok(found)
 }
 
 /// The connection's first packet, as the FORWARD hook saw it.

@@ -175,6 +175,11 @@ impl Cluster {
         self.holders.get(&address).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether any pod holds an address.
+    pub fn is_held(&self, address: IpAddr) -> bool {
+        !self.holders(address).is_empty()
+    }
+
     /// The pods that hold an address. Looks through their namespaces: not for where every change comes by.
     pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&PodKey, &Group)> {
         let groups: BTreeSet<GroupId> = self.holders(address).iter().copied().collect();

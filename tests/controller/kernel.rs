@@ -4,7 +4,8 @@ use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableText
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::SetName;
 use bridgewarden::netfilter::ipset::Set;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -60,13 +61,15 @@ impl Kernel for Shared {
         if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
     }
 
-    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+    fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         let mut state = self.state();
         if let Some(left) = state.hides_connections.checked_sub(1) {
             state.hides_connections = left;
             return Err(refused());
         }
-        let own = state.live.iter().filter(|connection| Family::of(connection.source) == family);
+        let own = state.live.iter().filter(|connection| {
+            addresses.contains(&connection.source) || addresses.contains(&connection.destination)
+        });
         Ok(own.cloned().collect())
     }
 

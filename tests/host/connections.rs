@@ -4,6 +4,7 @@ use super::{address, in_namespace, run};
 use bridgewarden::apply::host::{Host, Variant};
 use bridgewarden::apply::{Connection, Kernel};
 use bridgewarden::net::{Family, Protocol};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;
 
@@ -13,6 +14,10 @@ fn watch_connections() {
          ip -6 address add 2001:db8::1/64 dev lo nodad
          iptables-nft -A OUTPUT -m conntrack --ctstate NEW
          ip6tables-nft -A OUTPUT -m conntrack --ctstate NEW");
+}
+
+fn here() -> BTreeSet<IpAddr> {
+    BTreeSet::from([IpAddr::from([10, 0, 0, 1])])
 }
 
 #[test]
@@ -29,12 +34,14 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
                 client.send_to(b"x", (here, port(&server))).expect("sent");
             }
             let dialled = |host: &mut Host| {
-                let mut found = host.connections(family).expect("listed");
+                let mut found = host.connections_of(&BTreeSet::from([here])).expect("listed");
                 found.retain(|connection| connection.dialled_port == port(&server));
                 found
             };
             let found = dialled(&mut host);
             assert_eq!(found.len(), 2, "{found:?}");
+            let elsewhere = BTreeSet::from([address(family, 2)]);
+            assert_eq!(host.connections_of(&elsewhere).expect("listed"), []);
             let first = found.iter().find(|known| known.source_port == port(&clients[0])).expect("listed");
             assert_eq!(first.protocol, Protocol::Udp.number());
             assert_eq!([first.source, first.dialled, first.destination], [here; 3]);
@@ -61,14 +68,14 @@ fn connection_through_a_service_names_the_service_and_who_answers() {
         let _server = TcpListener::bind("10.0.0.1:8080").expect("a server");
         let client = TcpStream::connect("10.96.0.10:80").expect("connected");
         let mut host = Host::new(Variant::Nft).expect("a host");
-        let found = host.connections(Family::V4).expect("listed");
+        let found = host.connections_of(&here()).expect("listed");
         let connection = found.iter().find(|known| known.dialled_port == 80).expect("listed");
         assert_eq!(connection.protocol, Protocol::Tcp.number());
         assert_eq!(connection.source_port, client.local_addr().expect("an address").port());
         assert_eq!(connection.dialled, IpAddr::from([10, 96, 0, 10]));
         assert_eq!((connection.destination, connection.destination_port), ([10, 0, 0, 1].into(), 8080));
         host.forget(connection).expect("forgotten");
-        let left = host.connections(Family::V4).expect("listed");
+        let left = host.connections_of(&here()).expect("listed");
         assert!(left.iter().all(|known| known.dialled_port != 80), "{left:?}");
     });
 }
@@ -87,7 +94,7 @@ fn connection_in_a_zone_is_forgotten_too() {
         }
         for port in [7, 8] {
             let known = |host: &mut Host| {
-                let mut found = host.connections(Family::V4).expect("listed");
+                let mut found = host.connections_of(&here()).expect("listed");
                 found.retain(|connection| connection.dialled_port == port);
                 found
             };
@@ -112,7 +119,7 @@ fn twenty_thousand_connections_are_listed() {
         }
         let mut host = Host::new(Variant::Nft).expect("a host");
         let begun = Instant::now();
-        let found = host.connections(Family::V4).expect("listed");
+        let found = host.connections_of(&here()).expect("listed");
         let listing = begun.elapsed();
         let udp = found.iter().filter(|known| known.protocol == Protocol::Udp.number());
         assert_eq!(udp.count(), 20_000);
@@ -124,6 +131,6 @@ fn twenty_thousand_connections_are_listed() {
             "20,000 connections: listed in {listing:?}, forgotten in {:?} each",
             begun.elapsed() / 20_000
         );
-        assert_eq!(host.connections(Family::V4).expect("listed"), []);
+        assert_eq!(host.connections_of(&here()).expect("listed"), []);
     });
 }

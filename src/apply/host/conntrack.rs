@@ -8,6 +8,7 @@ use super::netlink::{
 use crate::apply::{Connection, KernelError};
 use crate::net::{Family, Protocol};
 use nix::libc;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +25,8 @@ const MARK: u16 = 8;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const MARK_MASK: u16 = 21;
+/// AF_UNSPEC.
+const EITHER_FAMILY: u8 = 0;
 /// CTA_TUPLE_*.
 const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -53,12 +56,18 @@ impl Conntrack {
         Ok(Conntrack { netlink: Netlink::open().map_err(failed)?, cut: 0, writes: 0 })
     }
 
-    /// The connections of a family.
-    pub(super) fn list(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+    /// The connections that have an end at one of these addresses. Asks about both families at once: the kernel keeps
+    /// them in one table, and what takes time is to walk through it.
+    pub(super) fn list(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         let dump = || {
             let mut connections = Vec::new();
-            let request = Message::new(SUBSYSTEM, GET, DUMP, family_number(family));
-            self.netlink.ask(request, |entry| connections.extend(connection(entry)))?;
+            let request = Message::new(SUBSYSTEM, GET, DUMP, EITHER_FAMILY);
+            self.netlink.ask(request, |entry| {
+                let ends = ends(entry).filter(|[original, reply]| {
+                    addresses.contains(&original.source) || addresses.contains(&reply.source)
+                });
+                connections.extend(ends.map(|ends| connection(entry, ends)));
+            })?;
             Ok(connections)
         };
         whole(dump).map_err(|failure: Failure| refused("list the connections", failure))
@@ -130,11 +139,14 @@ struct Tuple {
     destination_port: u16,
 }
 
-/// The connection in one message of a dump.
-fn connection(entry: &[u8]) -> Option<Connection> {
-    let original = tuple(find(entry, ORIGINAL)?)?;
-    let reply = tuple(find(entry, REPLY)?)?;
-    Some(Connection {
+/// The original tuple and the reply's in one message of a dump.
+fn ends(entry: &[u8]) -> Option<[Tuple; 2]> {
+    Some([tuple(find(entry, ORIGINAL)?)?, tuple(find(entry, REPLY)?)?])
+}
+
+/// The connection in one message of a dump, which has these ends.
+fn connection(entry: &[u8], [original, reply]: [Tuple; 2]) -> Connection {
+    Connection {
         protocol: original.protocol,
         source: original.source,
         source_port: original.source_port,
@@ -144,7 +156,7 @@ fn connection(entry: &[u8]) -> Option<Connection> {
         destination_port: reply.source_port,
         is_of_this_host: false,
         tuple: identity(entry),
-    })
+    }
 }
 
 /// What a delete request must say so that this entry goes and no other: its tuple, its zone and its id.
@@ -218,7 +230,7 @@ mod tests {
             entry.put(3, &[0, 0, 1, 0x8e]);
             entry.put(ID, &[1, 2, 3, 4]);
             entry.put(ZONE, &[0, 7]);
-            let read = connection(entry.attributes()).expect("a connection");
+            let read = connection(entry.attributes(), ends(entry.attributes()).expect("a connection"));
             assert_eq!((read.source, read.source_port), end(client, 40000));
             assert_eq!((read.dialled, read.dialled_port), end(service, 80));
             assert_eq!((read.destination, read.destination_port), end(pod, 8080));
@@ -232,17 +244,17 @@ mod tests {
     #[test]
     fn protocol_without_ports_has_port_zero() {
         let mut entry = Message::new(SUBSYSTEM, 0, 0, 2);
-        let ends = [(IpAddr::from([10, 0, 0, 1]), 9), (IpAddr::from([10, 0, 0, 2]), 9)];
-        put_tuple(&mut entry, ORIGINAL, ends, 47);
-        put_tuple(&mut entry, REPLY, [ends[1], ends[0]], 47);
-        let read = connection(entry.attributes()).expect("a connection");
+        let peers = [(IpAddr::from([10, 0, 0, 1]), 9), (IpAddr::from([10, 0, 0, 2]), 9)];
+        put_tuple(&mut entry, ORIGINAL, peers, 47);
+        put_tuple(&mut entry, REPLY, [peers[1], peers[0]], 47);
+        let read = connection(entry.attributes(), ends(entry.attributes()).expect("a connection"));
         assert_eq!((read.source_port, read.dialled_port, read.destination_port), (0, 0, 0));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (connection(&bytes), tuple(&bytes), identity(&bytes));
+            let _ = (ends(&bytes), tuple(&bytes), identity(&bytes));
         }
     }
 }

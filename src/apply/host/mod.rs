@@ -106,9 +106,9 @@ impl Kernel for Host {
         }
     }
 
-    fn connections(&mut self, family: Family) -> Result<Vec<Connection>, KernelError> {
+    fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         let own = own_addresses()?;
-        let mut connections = self.conntrack.list(family)?;
+        let mut connections = self.conntrack.list(addresses)?;
         for connection in &mut connections {
             connection.is_of_this_host =
                 own.contains(&connection.source) || own.contains(&connection.destination);
