@@ -9,14 +9,27 @@ const HEAD: &str = "\
 # Metrics
 
 `bridgewarden run` serves these at `/metrics` (`--http-addr`, by default `127.0.0.1:20245`), in the text format of
-Prometheus. Durations are in seconds. No label ever holds the name of a pod or a policy, and one alone that of a namespace,
-of which there are a hundred at most, so that the number of series does not grow with the cluster: with 10,000 pods and 1,000
-policies, a scrape is 18 kB and takes 0.2 ms (`make bench`).
+Prometheus. Durations are in seconds. No label ever holds the name of a pod, and without `--metrics-per-policy=on` none that of
+a policy, and one alone that of a namespace, of which there are a hundred at most, so that the number of series does not grow
+with the cluster: with 10,000 pods and 1,000 policies, a scrape is 18 kB and takes 0.2 ms (`make bench`).
 
 This page is written by `make bless` from what the program says of itself.
 
 | Metric | Kind | Labels | Meaning |
 |---|---|---|---|
+";
+
+const PER_POLICY: &str = "
+## What each policy has allowed
+
+With `--metrics-per-policy=on` (`metrics.perPolicy` of the chart) `bridgewarden_policy_allowed_packets_total` and
+`bridgewarden_policy_allowed_bytes_total` tell it of the policies that are in force on the node. The numbers are the kernel's
+own, from the rules that ask the policies. They are read in the background after a scrape, at most every two seconds, by
+running `iptables-save` once for each family, so they are as old as the scrape before. They never fall while a policy is in
+force: the kernel counts from nought in a pod's chain that is written anew, as when other policies select the pod, and what was
+read before is kept; what it counted between the last reading and the writing is lost. A policy that is no longer in force on
+the node loses its series, and begins at nought if it comes back, as it does when the daemon starts anew. What policies refuse
+is told by `bridgewarden_denied_packets_total`, not by policy: it is all that select a pod which refuse together.
 ";
 
 const KUBE_ROUTER: &str = "
@@ -33,7 +46,7 @@ kube-router. They say nothing that is not said above, and kube-router's other me
 fn page(metrics: &Metrics) -> String {
     let own = table(&metrics.documentation());
     let kube_router = table(&metrics.documentation_of_kube_router());
-    [HEAD, &own, KUBE_ROUTER, &kube_router].concat()
+    [HEAD, &own, PER_POLICY, KUBE_ROUTER, &kube_router].concat()
 }
 
 fn table(documentation: &[Documentation]) -> String {

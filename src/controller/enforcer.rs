@@ -3,10 +3,10 @@
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Lane, Step};
 use crate::compile::{Flow, Plan, UnknownPods};
-use crate::model::{Change, Cluster, Direction, Refusal};
-use crate::netfilter::Ruleset;
+use crate::model::{Change, Cluster, Direction, PolicyKey, Refusal};
+use crate::netfilter::{ChainName, Ruleset};
 use crate::render::{Options, Renderer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is true, what must hold and what the kernel was last told, in one hand.
@@ -116,6 +116,11 @@ impl Enforcer {
     /// All that must be in the kernel, from nothing.
     pub fn ruleset(&mut self) -> Ruleset {
         self.renderer.ruleset(&self.cluster, &self.plan)
+    }
+
+    /// Whose each policy's chain is.
+    pub fn policy_chains(&self) -> BTreeMap<ChainName, (PolicyKey, Direction)> {
+        self.renderer.policy_chains()
     }
 
     /// Whether this node's policies allow a connection.

@@ -1,27 +1,43 @@
-//! What is known of flows that the kernel refused: only the loop knows, as it owns the cluster and the plan.
+//! What is known of flows that the kernel refused, and of its chains: only the loop knows, as it owns the cluster and the plan.
 
 use super::Enforcer;
 use crate::compile::{self, Subject};
 use crate::explain::{Nearest, Refused, nearest};
 use crate::flow::{self, Account, End, Flow, Payload, Place, Reason};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
-use std::collections::BTreeSet;
+use crate::netfilter::ChainName;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
-/// Flows that somebody wants to know about.
+/// Something that somebody wants to know.
 #[derive(Debug)]
-pub struct Inquiry {
-    /// Which. Few: the loop answers all at once.
-    pub flows: Vec<Flow>,
-    /// Who waits for what is known of each, in their order.
-    pub answer: oneshot::Sender<Vec<Account>>,
+pub enum Inquiry {
+    /// What is known of flows that were refused.
+    Flows {
+        /// Which. Few: the loop answers all at once.
+        flows: Vec<Flow>,
+        /// Who waits for what is known of each, in their order.
+        answer: oneshot::Sender<Vec<Account>>,
+    },
+    /// Whose each policy's chain is.
+    PolicyChains {
+        /// Who waits for it.
+        answer: oneshot::Sender<BTreeMap<ChainName, (PolicyKey, Direction)>>,
+    },
 }
 
 impl Inquiry {
     pub(super) fn answer(self, enforcer: &Enforcer) {
         // An error means that nobody waits any longer.
-        self.answer.send(self.flows.iter().map(|flow| account(enforcer, flow)).collect()).ok();
+        match self {
+            Inquiry::Flows { flows, answer } => {
+                answer.send(flows.iter().map(|flow| account(enforcer, flow)).collect()).ok();
+            }
+            Inquiry::PolicyChains { answer } => {
+                answer.send(enforcer.policy_chains()).ok();
+            }
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use super::catalog::Catalog;
 use super::kube_router::KubeRouter;
 use super::series::Series;
-use super::{ChangeKind, Documentation, Inventory, Phase};
+use super::{ChangeKind, Documentation, Inventory, PerPolicy, Phase};
 use crate::apply::{KernelError, Tally};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// How many namespaces denied packets are counted for; those of all others are counted together.
 const NAMESPACES: usize = 100;
@@ -36,6 +37,8 @@ struct Inner {
     tally: Mutex<Tally>,
     reasons: Mutex<BTreeSet<&'static str>>,
     namespaces: Mutex<BTreeSet<String>>,
+    per_policy: PerPolicy,
+    asked: Notify,
 }
 
 impl Metrics {
@@ -53,6 +56,8 @@ impl Metrics {
         let mut catalog = Catalog::new(PREFIX);
         let series = Series::new(&mut catalog);
         catalog.process();
+        let per_policy =
+            PerPolicy::new(series.policy_allowed_packets.clone(), series.policy_allowed_bytes.clone());
         let metrics = Metrics {
             inner: Arc::new(Inner {
                 catalog,
@@ -61,6 +66,8 @@ impl Metrics {
                 tally: Mutex::default(),
                 reasons: Mutex::default(),
                 namespaces: Mutex::default(),
+                per_policy,
+                asked: Notify::new(),
             }),
         };
         metrics.begin(version, revision.unwrap_or_default());
@@ -217,6 +224,21 @@ impl Metrics {
         self.inner.series.denied_untold.inc();
     }
 
+    /// Programs were run to read the kernel, besides those of a tally.
+    pub fn programs_run(&self, count: u64) {
+        self.inner.series.processes_started.inc_by(count);
+    }
+
+    /// The series of single policies.
+    pub fn per_policy(&self) -> &PerPolicy {
+        &self.inner.per_policy
+    }
+
+    /// Waits until somebody has asked for the text since the last time that this ended.
+    pub async fn asked(&self) {
+        self.inner.asked.notified().await;
+    }
+
     /// What each metric is, those of the process included, in the order in which they are best explained.
     pub fn documentation(&self) -> Vec<Documentation> {
         self.inner.catalog.entries().to_vec()
@@ -229,6 +251,7 @@ impl Metrics {
 
     /// Every metric with its value, in Prometheus' text format 0.0.4.
     pub fn text(&self) -> String {
+        self.inner.asked.notify_one();
         let more = self.inner.kube_router.as_ref().map(KubeRouter::text).unwrap_or_default();
         self.inner.catalog.text() + &more
     }
@@ -265,7 +288,7 @@ fn whole(count: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{KernelInventory, MetricKind};
+    use crate::observe::{KernelInventory, MetricKind, PolicyLabels};
 
     /// Metrics in which every series that can be has a value.
     fn full() -> Metrics {
@@ -283,6 +306,12 @@ mod tests {
         metrics.watch_listed("pods");
         metrics.watch_failed("pods", "refused");
         metrics.denied("ingress", Some("shop"), 1);
+        let policy = |name: &str| PolicyLabels {
+            direction: "ingress".into(),
+            namespace: "shop".into(),
+            policy: name.into(),
+        };
+        metrics.per_policy().in_force(&BTreeSet::from([policy("web")]));
         metrics
     }
 

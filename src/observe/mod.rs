@@ -13,6 +13,7 @@ mod kube_router;
 mod log;
 mod metrics;
 mod page;
+mod per_policy;
 mod series;
 mod server;
 
@@ -23,4 +24,5 @@ pub use health::*;
 pub use journal::*;
 pub use log::*;
 pub use metrics::*;
+pub use per_policy::*;
 pub use server::*;

@@ -45,6 +45,8 @@ pub(super) struct Series {
     pub(super) denied_packets: IntCounterVec,
     pub(super) denied_lost: IntCounter,
     pub(super) denied_untold: IntCounter,
+    pub(super) policy_allowed_packets: IntCounterVec,
+    pub(super) policy_allowed_bytes: IntCounterVec,
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
     pub(super) cni_result_errors: IntGauge,
@@ -131,7 +133,11 @@ impl Series {
                 &["direction"],
                 "Pods of this node that a NetworkPolicy isolates, by direction.",
             ),
-            chains: catalog.gauges("chains", &["family"], "Chains of ours in the kernel, by address family."),
+            chains: catalog.gauges(
+                "chains",
+                &["family"],
+                "Chains of ours in the kernel, by address family.",
+            ),
             rules: catalog.gauges(
                 "rules",
                 &["family"],
@@ -159,6 +165,18 @@ impl Series {
             drift_repairs: catalog.counter(
                 "drift_repairs_total",
                 "Times the kernel was found changed by someone else and put right.",
+            ),
+            policy_allowed_packets: catalog.counters(
+                "policy_allowed_packets_total",
+                &["direction", "policy_namespace", "policy"],
+                "With --metrics-per-policy=on: packets that a NetworkPolicy in force here has allowed, about one for each \
+                 connection, as those that follow are not judged; of several that allow one, the first. Policies beyond five \
+                 hundred are counted together, without a name.",
+            ),
+            policy_allowed_bytes: catalog.counters(
+                "policy_allowed_bytes_total",
+                &["direction", "policy_namespace", "policy"],
+                "Bytes of those packets, IP headers included.",
             ),
             denied_packets: catalog.counters(
                 "denied_packets_total",

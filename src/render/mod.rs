@@ -3,6 +3,7 @@
 //! The only room that knows both policies and chains. It decides every name and the place of every rule, and reads
 //! and writes nothing.
 
+mod allowed;
 mod hook;
 mod name;
 mod options;
@@ -11,6 +12,7 @@ mod policy;
 mod renderer;
 mod set;
 
+pub use allowed::*;
 pub use name::*;
 pub use options::*;
 pub use renderer::*;

@@ -147,6 +147,11 @@ impl Names {
         }))
     }
 
+    /// The policies whose chains have names, with their directions.
+    pub fn policies(&self) -> impl Iterator<Item = (ChainName, &(PolicyKey, Direction))> {
+        self.policies.names.iter().map(|(policy, name)| (chain(name), policy))
+    }
+
     /// A shared set, in one family.
     pub fn set(&mut self, definition: &Arc<Definition>, family: Family) -> SetName {
         let letter = match **definition {

@@ -29,6 +29,11 @@ impl Renderer {
         &self.options
     }
 
+    /// Whose each policy's chain is.
+    pub fn policy_chains(&self) -> BTreeMap<ChainName, (PolicyKey, Direction)> {
+        self.names.policies().map(|(name, policy)| (name, policy.clone())).collect()
+    }
+
     /// All that is to be in the kernel.
     pub fn ruleset(&mut self, cluster: &Cluster, plan: &Plan) -> Ruleset {
         let tables = Family::BOTH.map(|family| (family, self.table(plan, family)));

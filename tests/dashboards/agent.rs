@@ -40,8 +40,8 @@ impl Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
         command.args(["run", "--node-name", node, "--backend", "iptables-nft"]);
         command.args(["--http-addr", "0.0.0.0:20245", "--audit-interval-seconds", "1", "--flows-socket="]);
-        // So that promtool sees these names too.
-        command.arg("--metrics-compat=kube-router");
+        // So that promtool sees these names too, and panels of policies have data.
+        command.args(["--metrics-compat=kube-router", "--metrics-per-policy=on"]);
         match origin {
             Origin::Manifests { directory, results } => {
                 command.arg("--manifests").arg(directory).arg("--cni-results-dir").arg(results)

@@ -30,6 +30,8 @@ const SPIKE: [(&str, &str, u16); 5] = [
     ("frontend-2", "10.244.1.30", 5432),
     ("frontend-2", "fd00:10:244:1::30", 5432),
 ];
+/// What is allowed all the time.
+const ALLOWED: (&str, &str, u16) = ("client", FRONTEND, 8080);
 /// Where the frontend answers.
 const FRONTEND: &str = "10.244.1.10";
 
@@ -147,7 +149,7 @@ impl Run {
             let to = to.parse().expect("an address");
             Probe::new(Endpoint::pod("shop-web", from), to, Protocol::Tcp, *port)
         };
-        self.field.playground.probe_all(&refused.iter().map(probe).collect::<Vec<_>>());
+        self.field.playground.probe_all(&refused.iter().chain([&ALLOWED]).map(probe).collect::<Vec<_>>());
         self.rounds += 1;
         std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
         Ok(())

@@ -9,5 +9,6 @@ mod first_instant;
 mod life;
 mod mesh;
 mod packets;
+mod policy_counts;
 mod stage;
 mod switch;

@@ -3,6 +3,9 @@
 use super::exec::{Finished, Runner, command_line};
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
+use crate::netfilter::ChainName;
+use crate::netfilter::iptables::{Count, CountedChains, parse_rule};
+use crate::ownership::owns_chain;
 use std::collections::BTreeMap;
 
 /// The Debian package that has the binaries.
@@ -89,6 +92,15 @@ pub(super) fn save_all(
     family: Family,
 ) -> Result<BTreeMap<String, TableText>, KernelError> {
     Ok(parse(&saved_text(runner, variant.save(family), &[])?))
+}
+
+/// Reads what the rules of our chains in the filter table of a family have counted.
+pub(super) fn save_counts(
+    runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+) -> Result<CountedChains, KernelError> {
+    Ok(parse_counts(&saved_text(runner, variant.save(family), &["-c", "-t", TABLE])?))
 }
 
 /// The legacy tables of a family that are in use in this network namespace. To ask for any other makes the kernel load it.
@@ -180,6 +192,33 @@ pub(super) fn parse(text: &str) -> BTreeMap<String, TableText> {
     tables
 }
 
+/// Our chains in a text of `iptables-save -c` of one table. One with a rule that we never write is left out.
+fn parse_counts(text: &str) -> CountedChains {
+    let mut chains: BTreeMap<ChainName, Option<Vec<_>>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((count, appended)) = line.strip_prefix('[').and_then(|line| line.split_once("] -A ")) else {
+            continue;
+        };
+        let (name, rule) = appended.split_once(' ').unwrap_or((appended, ""));
+        let Some(name) = Some(name).filter(|name| owns_chain(name)).and_then(ChainName::new) else {
+            continue;
+        };
+        let chain = chains.entry(name).or_insert_with(|| Some(Vec::new()));
+        let read = parse_rule(rule.trim_end()).ok().zip(parse_count(count));
+        *chain = chain.take().zip(read).map(|(mut rules, read)| {
+            rules.push(read);
+            rules
+        });
+    }
+    chains.into_iter().filter_map(|(name, rules)| Some((name, rules?))).collect()
+}
+
+/// Reads `packets:bytes`.
+fn parse_count(text: &str) -> Option<Count> {
+    let (packets, bytes) = text.split_once(':')?;
+    Some(Count { packets: packets.parse().ok()?, bytes: bytes.parse().ok()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +234,22 @@ mod tests {
         let filter = &tables["filter"].chains;
         assert_eq!(filter["FORWARD"], ["-j KUBE-NWPLCY-A"]);
         assert_eq!(filter["KUBE-NWPLCY-A"], ["-s 10.0.0.1/32 -j DROP", ""]);
+    }
+
+    #[test]
+    fn counts_are_read_with_our_rules_and_chains_that_say_what_we_never_write_are_left_out() {
+        let text = "*filter\n:FORWARD ACCEPT [9:999]\n:KUBE-NWPLCY-A - [0:0]\n[9:999] -A FORWARD -j KUBE-NWPLCY-A\n\
+                    [3:180] -A KUBE-NWPLCY-A -j KUBE-NWPLCY-B\n[2:120] -A KUBE-NWPLCY-A -j RETURN\n\
+                    [1:60] -A KUBE-NWPLCY-B -j RETURN\n[1:60] -A KUBE-NWPLCY-B -j WHATEVER --x\n\
+                    [1:60] -A KUBE-NWPLCY-B -j RETURN\nCOMMIT\n";
+        let chains = parse_counts(text);
+        let counts: Vec<_> = chains
+            .iter()
+            .map(|(name, rules)| (name.as_str(), rules.iter().map(|(_, count)| *count).collect::<Vec<_>>()))
+            .collect();
+        let count = |packets, bytes| Count { packets, bytes };
+        assert_eq!(counts, [("KUBE-NWPLCY-A", vec![count(3, 180), count(2, 120)])]);
+        assert_eq!((parse_count("3"), parse_count("3:x"), parse_count("-1:3")), (None, None, None));
     }
 
     #[test]
@@ -214,8 +269,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(\\*|:|-A |line|[ -~é]|\n){0,80}") {
-            let _ = (parse(&text), failed_line(&text));
+        fn no_text_makes_the_parser_panic(text in "(\\*|:|-A |\\[1:2\\] -A |KUBE-NWPLCY-A|line|[ -~é]|\n){0,80}") {
+            let _ = (parse(&text), parse_counts(&text), failed_line(&text));
         }
     }
 }

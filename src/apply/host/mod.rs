@@ -5,6 +5,7 @@
 //! that calls it: make and use it on one thread, or never change namespaces.
 
 mod conntrack;
+mod counters;
 mod exec;
 mod ipset;
 mod iptables;
@@ -13,6 +14,7 @@ mod netlink;
 mod packet_log;
 pub mod preflight;
 
+pub use counters::*;
 pub use iptables::Variant;
 pub use packet_log::*;
 

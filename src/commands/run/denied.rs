@@ -236,8 +236,8 @@ impl Teller {
         }
         let flows: Vec<Fresh> = self.fresh.drain(..self.fresh.len().min(ASKED)).collect();
         let (answer, answered) = oneshot::channel();
-        let inquiry = Inquiry { flows: flows.iter().map(|fresh| fresh.flow).collect(), answer };
-        // There is room: nothing else is asked. If the controller has gone, so has the program, soon.
+        let inquiry = Inquiry::Flows { flows: flows.iter().map(|fresh| fresh.flow).collect(), answer };
+        // There is room: whoever asks has a place of its own. If the controller has gone, so has the program, soon.
         if inquiries.try_send(inquiry).is_ok() {
             self.asked = Some(Asked { flows, answer: answered });
         }
@@ -397,7 +397,10 @@ mod tests {
         inquiries: &mut mpsc::Receiver<Inquiry>,
     ) -> usize {
         teller.ask(inquire);
-        let asked = inquiries.try_recv().map_or(0, |inquiry| inquiry.flows.len());
+        let asked = match inquiries.try_recv() {
+            Ok(Inquiry::Flows { flows, .. }) => flows.len(),
+            Ok(Inquiry::PolicyChains { .. }) | Err(_) => 0,
+        };
         teller.answered(vec![account(); asked]);
         asked
     }

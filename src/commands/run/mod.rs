@@ -7,6 +7,7 @@ mod events;
 mod manifests;
 mod node_check;
 mod origin;
+mod policy_counts;
 
 use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::KernelError;
@@ -17,7 +18,7 @@ use crate::observe::{Health, LogFormat, Metrics, serve};
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
-use origin::Origin;
+use origin::{Origin, Switch};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,6 +58,9 @@ pub(super) struct Run {
     /// Whether some metrics also go by the names that another program gives to their like
     #[arg(long, value_name = "PROGRAM", value_enum, default_value_t)]
     metrics_compat: MetricsCompat,
+    /// Whether metrics tell what each policy of this node has allowed: up to a thousand series more
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    metrics_per_policy: Switch,
     /// How often the kernel is read and compared with what must hold, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     audit_interval_seconds: u64,
@@ -147,7 +151,8 @@ impl Run {
             }
             None => None,
         };
-        let (inquire, inquiries) = mpsc::channel(1);
+        // Two ask, each one thing at a time.
+        let (inquire, inquiries) = mpsc::channel(2);
         controller.answer(inquiries);
         let (denied_events, denied) = events::denied(self.origin.wants_events());
         let denied_flows = denied::Denied {
@@ -158,7 +163,9 @@ impl Run {
             health: health.clone(),
             events: denied_events,
         };
-        let denied_flows = tokio::spawn(denied_flows.watch(inquire));
+        let denied_flows = tokio::spawn(denied_flows.watch(inquire.clone()));
+        let policy_counts =
+            tokio::spawn(policy_counts::watch(self.metrics_per_policy, variant, metrics.clone(), inquire));
         let shortfalls = self.origin.wants_events().then(|| {
             let (tell, told) = watch::channel(Vec::new());
             controller.tell_shortfalls(events::families(), tell);
@@ -185,6 +192,7 @@ impl Run {
         let _ = stop.send(true);
         preflight.abort();
         denied_flows.abort();
+        policy_counts.abort();
         let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
         Ok(())
     }

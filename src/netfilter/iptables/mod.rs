@@ -1,10 +1,12 @@
 //! The language of iptables: typed rules, their text, the way back from text, and what a packet meets on its way.
 
+mod count;
 mod parse;
 mod rule;
 mod text;
 mod trace;
 
+pub use count::*;
 pub use parse::*;
 pub use rule::*;
 pub use trace::*;
