@@ -17,6 +17,7 @@ fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
     Change::Pod(Pod {
         key: PodKey::new("shop", name),
         uid: None,
+        owner: None,
         networked: true,
         node: Some(node.into()),
         labels: Labels::default(),

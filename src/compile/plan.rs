@@ -283,6 +283,7 @@ mod tests {
             node: Some("node-a".into()),
             labels: Labels::new(&labels.into()),
             ports: Vec::new(),
+            owner: None,
             networked: true,
             addresses: Vec::new(),
         })

@@ -120,6 +120,9 @@ fn end(cluster: &Cluster, address: IpAddr) -> End {
         address,
         namespace: pod.map(|pod| pod.namespace.to_string()),
         pod: pod.map(|pod| pod.name.to_string()),
+        owner: pod
+            .and_then(|pod| cluster.owner_of(pod))
+            .map(|owner| flow::Owner { kind: owner.kind.to_string(), name: owner.name.to_string() }),
     }
 }
 
@@ -127,9 +130,10 @@ fn end(cluster: &Cluster, address: IpAddr) -> End {
 mod tests {
     use super::*;
     use crate::flow::Packet;
-    use crate::model::{Change, Labels, Pod, Policy, Sandbox, SandboxKey, Selector};
+    use crate::model::{Change, Labels, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
     use crate::net::Protocol;
     use crate::render::Options;
+    use std::sync::Arc;
     use std::time::Duration;
 
     const WEB: [u8; 4] = [10, 244, 1, 10];
@@ -143,6 +147,7 @@ mod tests {
             node: Some("node-a".into()),
             labels: Labels::default(),
             ports: Vec::new(),
+            owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() })),
             networked: true,
             addresses: vec![WEB.into()],
         }));
@@ -173,6 +178,8 @@ mod tests {
             (told.source.to_string(), told.destination.to_string()),
             ("192.0.2.1".into(), "shop/web".into())
         );
+        let owner = told.destination.owner.map(|owner| owner.to_string());
+        assert_eq!((told.source.owner, owner.as_deref()), (None, Some("ReplicaSet/web-5d9c")));
         assert_eq!((told.reason, told.policies), (Reason::NoRuleAllows, vec!["shop/closed".to_owned()]));
         assert_eq!(
             (told.protocol.as_str(), told.port, told.uid.as_deref()),

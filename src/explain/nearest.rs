@@ -174,6 +174,7 @@ mod tests {
                 node: Some("node-a".into()),
                 labels: labels(&[("app", app)]),
                 ports: vec![NamedPort { name: "http".into(), protocol: Protocol::Tcp, port }],
+                owner: None,
                 networked: true,
                 addresses: vec![address.into()],
             })

@@ -88,6 +88,25 @@ pub struct End {
     /// The name of the pod that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// What made that pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+/// What made a pod: the object that controls it, in the pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Owner {
+    /// Its kind, such as `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Owner {
+    /// `ReplicaSet/web-5d9c`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
 }
 
 impl fmt::Display for End {
@@ -178,6 +197,7 @@ mod tests {
             address: [10, 244, 1, host].into(),
             namespace: pod.map(|_| "shop".to_owned()),
             pod: pod.map(str::to_owned),
+            owner: pod.map(|pod| Owner { kind: "ReplicaSet".into(), name: format!("{pod}-5d9c") }),
         };
         let nearest = Nearest {
             policy: "shop/web".into(),
@@ -225,6 +245,7 @@ mod tests {
             json.contains(r#""reason":"no-rule-allows""#) && json.contains(r#""direction":"ingress""#),
             "{json}"
         );
+        assert!(json.contains(r#""owner":{"kind":"ReplicaSet","name":"web-5d9c"}"#), "{json}");
         assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
     }
 }

@@ -38,7 +38,7 @@ mod tests {
     use crate::model::Direction;
 
     fn record(number: u64) -> Record {
-        let end = || End { address: [10, 0, 0, 1].into(), namespace: None, pod: None };
+        let end = || End { address: [10, 0, 0, 1].into(), namespace: None, pod: None, owner: None };
         let account = Account {
             direction: Direction::Egress,
             source: end(),

@@ -1,11 +1,14 @@
 //! Everything known of the cluster, changed one fact at a time.
 
+mod owners;
 mod residents;
 
+use owners::Owners;
 use residents::Residents;
 
 use super::{
-    Change, Labels, Moved, NamedPort, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey, Slab, Touched,
+    Change, Labels, Moved, NamedPort, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Slab,
+    Touched,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -36,6 +39,7 @@ struct PodState {
     group: GroupId,
     local: bool,
     addresses: Box<[IpAddr]>,
+    owner: Option<Arc<Owner>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,7 @@ pub struct Cluster {
     /// Every pod's hold on an address, as the pod's group. Two pods may hold one address for a moment.
     holders: BTreeMap<IpAddr, Vec<GroupId>>,
     residents: Residents,
+    owners: Owners,
 }
 
 impl Cluster {
@@ -78,6 +83,7 @@ impl Cluster {
             groups_gone: Vec::new(),
             holders: BTreeMap::new(),
             residents: Residents::default(),
+            owners: Owners::default(),
         }
     }
 
@@ -261,6 +267,7 @@ impl Cluster {
         }
         self.bury_if_empty(from, touched);
         self.account(key, old.as_ref(), new, touched);
+        old.and_then(|old| old.owner).into_iter().for_each(|owner| self.owners.release(owner));
     }
 
     /// Finds or makes the group of a pod.
@@ -280,7 +287,8 @@ impl Cluster {
             touched.groups_born.push(id);
             id
         });
-        PodState { group, local, addresses: distinct(&pod.addresses) }
+        let owner = pod.owner.map(|owner| self.owners.share(owner));
+        PodState { group, local, addresses: distinct(&pod.addresses), owner }
     }
 
     fn move_address(

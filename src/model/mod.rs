@@ -7,6 +7,7 @@
 mod cluster;
 mod key;
 mod label;
+mod owner;
 mod pod;
 mod policy;
 mod sandbox;
@@ -16,6 +17,7 @@ mod touched;
 pub use cluster::*;
 pub use key::*;
 pub use label::*;
+pub use owner::*;
 pub use pod::*;
 pub use policy::*;
 pub use sandbox::*;

@@ -1,6 +1,6 @@
 //! What policies need to know of a pod, a namespace, and how facts about them arrive.
 
-use super::{Labels, NamespaceName, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
+use super::{Labels, NamespaceName, Owner, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
 use crate::net::Protocol;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub struct Pod {
     pub uid: Option<Arc<str>>,
     /// The node it was scheduled to (spec.nodeName).
     pub node: Option<Arc<str>>,
+    /// What made it.
+    pub owner: Option<Arc<Owner>>,
     /// Its labels.
     pub labels: Labels,
     /// The ports its running containers declare with a name.

@@ -6,8 +6,8 @@ use bridgewarden::apply::{Connection, Kernel, Tally};
 use bridgewarden::compile::Flow;
 use bridgewarden::controller::{Controller, Delivery, Enforcer};
 use bridgewarden::model::{
-    Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, PodKey, Policy,
-    PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
+    Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Owner, Peer, Peers, Pod, PodKey,
+    Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
 };
 use bridgewarden::net::{Family, PortRange, Protocol};
 use bridgewarden::observe::{Health, Metrics};
@@ -76,6 +76,7 @@ fn pod(name: &str, host: u8) -> Change {
         key: PodKey::new("shop", name),
         node: Some(NODE.into()),
         uid: None,
+        owner: None,
         networked: true,
         labels: Labels::default(),
         ports: Vec::new(),
@@ -177,6 +178,7 @@ fn labelled(name: &str, app: &str, node: &str, host: u8) -> Change {
         key: PodKey::new("shop", name),
         node: Some(node.into()),
         uid: None,
+        owner: None,
         networked: true,
         labels: Labels::new(&[("app".to_owned(), app.to_owned())].into()),
         ports: Vec::new(),
@@ -223,6 +225,18 @@ async fn member_waits_for_rules_that_no_longer_let_it_in() {
     assert!(!is_member(&running.kernel, 20));
     running.kernel.state().is_slow = false;
     running.until("the client is let in", |running| is_member(&running.kernel, 20)).await;
+}
+
+#[tokio::test]
+async fn owner_of_a_pod_that_changes_costs_the_kernel_nothing() {
+    let running = Running::start(Shared::default());
+    running.tell(shop(), true).await;
+    running.until("enforced", |running| running.health.ready().is_ok()).await;
+    let before = running.kernel.tally();
+    let Change::Pod(web) = pod("web", 10) else { unreachable!("a pod is told") };
+    let owner = Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() };
+    running.tell(vec![Change::Pod(Pod { owner: Some(Arc::new(owner)), ..web })], false).await;
+    assert_eq!(running.end().await.tally(), before);
 }
 
 #[tokio::test]

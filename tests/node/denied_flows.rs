@@ -1,7 +1,7 @@
 //! What was refused is told once, with who, by whom, and which rule came nearest.
 
 use crate::stage::*;
-use bridgewarden::flow::{Reason, Record};
+use bridgewarden::flow::{End, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
 use bridgewarden::playground::{Namespace, Outcome};
@@ -97,6 +97,9 @@ fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
         assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert_eq!((record.account.port, record.account.protocol.as_str()), (Some(80), "TCP"));
         assert_eq!(record.node, "node-a");
+        let owner = |end: &End| end.owner.as_ref().map(ToString::to_string);
+        let owners = [&record.account.source, &record.account.destination].map(owner);
+        assert_eq!(owners, [None, Some("ReplicaSet/web-5d9c".to_owned())]);
         let counted = "bridgewarden_denied_packets_total{direction=\"ingress\",pod_namespace=\"shop\"}";
         assert!(stage.metric("node-a", counted) >= 1.0);
         assert_eq!(stage.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
@@ -105,6 +108,7 @@ fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
         assert_eq!(flows(&stage.field, 0, &["-n", "other"]), "");
         let log = stage.field.log();
         assert_eq!(log.matches("\"message\":\"denied\"").count(), 1, "{log}");
+        assert!(log.contains("\"destination_owner\":\"ReplicaSet/web-5d9c\""), "{log}");
         assert_eq!(stage.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
         stage.waits_for("IPv6 is told", || told(&stage).len() == 2);
         let record = told(&stage).remove(1);

@@ -22,7 +22,11 @@ metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {namespace: shop, name: web, labels: {app: web}}
+metadata:
+  namespace: shop
+  name: web
+  labels: {app: web}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-5d9c, uid: a, controller: true}]
 spec: {nodeName: node-a, containers: [{name: c, ports: [{containerPort: 80}, {containerPort: 80, protocol: UDP}]}]}
 status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
 ---

@@ -317,8 +317,10 @@ impl Teller {
             direction = %account.direction,
             source = %account.source,
             source_address = %account.source.address,
+            source_owner = account.source.owner.as_ref().map(ToString::to_string),
             destination = %account.destination,
             destination_address = %account.destination.address,
+            destination_owner = account.destination.owner.as_ref().map(ToString::to_string),
             protocol = account.protocol,
             port = account.port,
             policies = account.policies.join(","),
@@ -370,6 +372,7 @@ mod tests {
             address: [10, 0, 0, host].into(),
             namespace: Some("shop".into()),
             pod: Some(format!("pod-{host}")),
+            owner: None,
         };
         Account {
             direction: Direction::Ingress,

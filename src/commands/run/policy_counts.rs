@@ -179,6 +179,7 @@ mod tests {
             node: Some("node-a".into()),
             labels: Labels::default(),
             ports: Vec::new(),
+            owner: None,
             networked: true,
             addresses: vec![[10, 244, 1, 10].into()],
         }));

@@ -230,6 +230,7 @@ mod tests {
             node: Some(NODE.into()),
             labels: Labels::default(),
             ports: Vec::new(),
+            owner: None,
             networked: true,
             addresses: addresses(hosts),
         }

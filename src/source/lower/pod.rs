@@ -2,7 +2,7 @@
 
 use super::{NAMESPACE_NAME_LABEL, Path, Refusals, namespace_of, port, reason};
 use crate::api;
-use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Pod, PodKey, Refusal};
+use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Owner, Pod, PodKey, Refusal};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
         key: PodKey::new(namespace_of(&from.metadata), &from.metadata.name),
         uid: uid(&from.metadata),
         node: from.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
+        owner: owner(&from.metadata),
         labels,
         ports: ports(&from.spec, &mut refusals),
         networked: is_networked(from),
@@ -45,6 +46,13 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
 fn uid(metadata: &api::ObjectMeta) -> Option<Arc<str>> {
     let mirrored = metadata.annotations.as_ref().and_then(|annotations| annotations.config_mirror.as_deref());
     mirrored.or(metadata.uid.as_deref()).filter(|uid| !uid.is_empty()).map(Into::into)
+}
+
+fn owner(metadata: &api::ObjectMeta) -> Option<Arc<Owner>> {
+    let owners = metadata.owner_references.iter().flatten();
+    let controls = |owner: &&api::OwnerReference| owner.controller == Some(true) && !owner.name.is_empty();
+    let found = owners.into_iter().find(controls)?;
+    Some(Arc::new(Owner { kind: found.kind.as_str().into(), name: found.name.as_str().into() }))
 }
 
 fn is_networked(from: &api::Pod) -> bool {
@@ -212,6 +220,17 @@ mod tests {
         let annotations =
             json!({"kubernetes.io/config.hash": "b", "kubernetes.io/config.mirror": "b", "note": "c"});
         assert_eq!(uid(json!({"name": "p", "uid": "a", "annotations": annotations})).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn owner_of_a_pod_is_the_one_that_controls_it() {
+        let owner =
+            |owners: Value| lowered(json!({"metadata": {"name": "p", "ownerReferences": owners}})).0.owner;
+        let reference = |kind: &str, controller: Value| json!({"apiVersion": "x/v1", "kind": kind, "name": "web", "uid": "u", "controller": controller});
+        assert_eq!(owner(Value::Null), None);
+        assert_eq!(owner(json!([reference("Node", Value::Null), reference("Job", json!(false))])), None);
+        let both = json!([reference("Node", Value::Null), reference("Job", json!(true))]);
+        assert_eq!(owner(both).unwrap().to_string(), "Job/web");
     }
 
     #[test]

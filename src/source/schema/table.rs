@@ -54,9 +54,18 @@ const OBJECT_META: Shape = Object(&[
     field("managedFields", List(&Any)),
     field("name", String),
     field("namespace", String),
-    field("ownerReferences", List(&Any)),
+    field("ownerReferences", List(&OWNER_REFERENCE)),
     field("resourceVersion", String),
     field("selfLink", String),
+    field("uid", String),
+]);
+
+const OWNER_REFERENCE: Shape = Object(&[
+    field("apiVersion", String),
+    field("blockOwnerDeletion", Bool),
+    field("controller", Bool),
+    field("kind", String),
+    field("name", String),
     field("uid", String),
 ]);
 
