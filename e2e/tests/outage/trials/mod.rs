@@ -4,6 +4,7 @@ pub(crate) mod cut;
 pub(crate) mod killed;
 pub(crate) mod noticed;
 pub(crate) mod parted;
+pub(crate) mod told;
 
 use std::time::Duration;
 
