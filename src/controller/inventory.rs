@@ -55,11 +55,14 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let pods = || plan.guards().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
     let isolated = |direction| pods().filter(|(_, guard)| guard.is_isolated(direction)).count();
     let unknown_sandboxes = enforcer.cluster().unknown_sandboxes().count();
-    let kernel = Family::BOTH.map(|family| {
-        let chains = enforcer.applier().and_then(|applier| applier.chains(family));
-        let (sets, set_members) = enforcer.elements().of_family(family);
-        let rules = chains.map_or(0, |chains| chains.values().map(Vec::len).sum());
-        (family, KernelInventory { chains: chains.map_or(0, BTreeMap::len), rules, sets, set_members })
+    // Until it was read, and again after a step failed, nobody knows what it holds.
+    let kernel = enforcer.applier().map(|applier| {
+        Family::BOTH.map(|family| {
+            let chains = applier.chains(family);
+            let (sets, set_members) = enforcer.elements().of_family(family);
+            let rules = chains.map_or(0, |chains| chains.values().map(Vec::len).sum());
+            (family, KernelInventory { chains: chains.map_or(0, BTreeMap::len), rules, sets, set_members })
+        })
     });
     Inventory {
         policies: enforcer.cluster().policies().count(),
@@ -70,7 +73,7 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
         pods: enforcer.cluster().pod_count(),
         known_sandboxes: enforcer.cluster().sandbox_count() - unknown_sandboxes,
         unknown_sandboxes,
-        kernel: kernel.into(),
+        kernel: kernel.map(BTreeMap::from).unwrap_or_default(),
     }
 }
 

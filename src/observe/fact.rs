@@ -86,7 +86,7 @@ pub struct Inventory {
     pub known_sandboxes: usize,
     /// Sandboxes of this node that no known pod explains.
     pub unknown_sandboxes: usize,
-    /// What the kernel holds of ours, by family; a family left out holds nothing.
+    /// What the kernel holds of ours, by family; of a family left out, what was known last is the best guess.
     pub kernel: BTreeMap<Family, KernelInventory>,
 }
 

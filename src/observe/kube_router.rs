@@ -53,6 +53,9 @@ impl KubeRouter {
     }
 
     pub(super) fn inventory(&self, inventory: &Inventory) {
+        if inventory.kernel.is_empty() {
+            return;
+        }
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.policy_chains.set(whole(inventory.kernel.values().map(|kernel| kernel.chains).sum()));
         self.policy_ipsets.set(whole(inventory.kernel.values().map(|kernel| kernel.sets).sum()));

@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::kube_router::KubeRouter;
 use super::series::Series;
-use super::{ChangeKind, Documentation, Inventory, PerPolicy, Phase};
+use super::{ChangeKind, Documentation, Inventory, KernelInventory, PerPolicy, Phase};
 use crate::apply::{KernelError, Tally};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,9 +120,8 @@ impl Metrics {
         series.pods.set(whole(inventory.pods));
         series.sandboxes.with_label_values(&["known"]).set(whole(inventory.known_sandboxes));
         series.sandboxes.with_label_values(&["unknown"]).set(whole(inventory.unknown_sandboxes));
-        for family in Family::BOTH {
-            let kernel = inventory.kernel.get(&family).copied().unwrap_or_default();
-            let label = [family_word(family)];
+        for (family, kernel) in &inventory.kernel {
+            let label = [family_word(*family)];
             series.chains.with_label_values(&label).set(whole(kernel.chains));
             series.rules.with_label_values(&label).set(whole(kernel.rules));
             series.sets.with_label_values(&label).set(whole(kernel.sets));
@@ -260,7 +259,8 @@ impl Metrics {
     fn begin(&self, version: &str, revision: &str) {
         let series = &self.inner.series;
         series.build_info.with_label_values(&[version, revision]).set(1);
-        self.inventory(&Inventory::default());
+        let kernel = Family::BOTH.map(|family| (family, KernelInventory::default())).into();
+        self.inventory(&Inventory { kernel, ..Inventory::default() });
         self.tally(Tally::default());
         for result in std::iter::once("ok").chain(KernelError::KINDS) {
             let _ = series.syncs.with_label_values(&[result]);
@@ -288,7 +288,7 @@ fn whole(count: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{KernelInventory, MetricKind, PolicyLabels};
+    use crate::observe::{MetricKind, PolicyLabels};
 
     /// Metrics in which every series that can be has a value.
     fn full() -> Metrics {
@@ -520,7 +520,8 @@ mod tests {
         assert_eq!(value(&metrics, "set_members{family=\"ipv4\"}"), Some(300.0));
         assert_eq!(value(&metrics, "set_members{family=\"ipv6\"}"), Some(0.0));
         metrics.inventory(&Inventory::default());
-        assert_eq!(value(&metrics, "set_members{family=\"ipv4\"}"), Some(0.0));
+        assert_eq!(value(&metrics, "pods"), Some(0.0));
+        assert_eq!(value(&metrics, "set_members{family=\"ipv4\"}"), Some(300.0), "nobody has said otherwise");
     }
 
     #[test]

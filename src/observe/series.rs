@@ -136,7 +136,7 @@ impl Series {
             chains: catalog.gauges(
                 "chains",
                 &["family"],
-                "Chains of ours in the kernel, by address family.",
+                "Chains of ours in the kernel, by address family; while syncs fail, as they were known last.",
             ),
             rules: catalog.gauges(
                 "rules",

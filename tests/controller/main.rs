@@ -59,6 +59,15 @@ impl Running {
         }
     }
 
+    /// What the metrics say that the kernel holds of IPv4.
+    fn held(&self) -> Vec<String> {
+        let names = ["chains", "rules", "sets", "set_members"]
+            .map(|name| format!("bridgewarden_{name}{{family=\"ipv4\"}}"));
+        let text = self.metrics.text();
+        let lines = text.lines().filter(|line| names.iter().any(|name| line.starts_with(name.as_str())));
+        lines.map(str::to_owned).collect()
+    }
+
     /// Lets the sources go and waits for the controller to be done.
     async fn end(self) -> Shared {
         drop(self.outbox);
@@ -138,12 +147,19 @@ async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
     running.tell(shop(), true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     let table = running.kernel.state().fake.table(Family::V4).clone();
+    let held = running.held();
+    assert!(held.iter().all(|line| !line.ends_with(" 0")), "{held:?}");
     running.kernel.state().is_stubborn = true;
     running.tell(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
     running.until("the report", |running| running.health.ready().is_err()).await;
     let told = running.health.ready().expect_err("a failed apply is no readiness");
     assert!(told[0].1.contains("told to fail"), "{told:?}");
     assert_eq!(*running.kernel.state().fake.table(Family::V4), table);
+    // What is counted with the next beat is what was known last.
+    running.tell(vec![pod("another", 12)], false).await;
+    let counted = |running: &Running| running.metrics.text().contains("\nbridgewarden_pods 3\n");
+    running.until("the count", counted).await;
+    assert_eq!(running.held(), held);
     running.kernel.state().is_stubborn = false;
     running.until("the next try", |running| running.health.ready().is_ok()).await;
     assert!(!has_rules(&running.kernel));
