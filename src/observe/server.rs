@@ -13,13 +13,15 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// What clients may take at most.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at once. One more, and the oldest is closed: a newcomer is never kept waiting by idlers.
+    /// Connections at once. One more, and the oldest is closed: a newcomer is not kept waiting by idlers.
     connections: usize,
+    /// How long a connection may not be closed for that, so that whoever has something to ask can ask it. Newcomers wait.
+    grace: Duration,
     /// From accepting a connection to the end of the request's headers.
     headers: Duration,
     /// From accepting a connection to the end of the response. A connection carries one request.
@@ -31,7 +33,8 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    connections: 128,
+    connections: 256,
+    grace: Duration::from_millis(50),
     headers: Duration::from_secs(5),
     whole: Duration::from_secs(10),
     farewell: Duration::from_secs(1),
@@ -68,7 +71,7 @@ async fn serve_within(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => connections.open(stream, router.clone()),
+            Ok((stream, _)) => connections.open(stream, router.clone()).await,
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection for metrics or health");
@@ -88,7 +91,7 @@ fn is_about_the_client(error: &io::Error) -> bool {
 struct Connections {
     limits: Limits,
     tasks: JoinSet<()>,
-    by_age: VecDeque<AbortHandle>,
+    by_age: VecDeque<(Instant, AbortHandle)>,
     closing: GracefulShutdown,
 }
 
@@ -98,14 +101,8 @@ impl Connections {
         Connections { limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
     }
 
-    fn open(&mut self, stream: TcpStream, router: Router) {
-        while self.tasks.try_join_next().is_some() {}
-        self.by_age.retain(|task| !task.is_finished());
-        if self.by_age.len() >= self.limits.connections
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            oldest.abort();
-        }
+    async fn open(&mut self, stream: TcpStream, router: Router) {
+        self.make_room().await;
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.headers)
@@ -119,7 +116,25 @@ impl Connections {
                 tracing::trace!(%error, "a client of metrics or health failed");
             }
         });
-        self.by_age.push_back(task);
+        self.by_age.push_back((Instant::now(), task));
+    }
+
+    /// Waits until there is room for one more; if need be, closes the oldest.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        loop {
+            self.by_age.retain(|(_, task)| !task.is_finished());
+            let oldest = self.by_age.front().filter(|_| self.by_age.len() >= self.limits.connections);
+            let Some((opened, oldest)) = oldest else { return };
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(*opened + self.limits.grace) => {
+                    oldest.abort();
+                    self.by_age.pop_front();
+                    return;
+                }
+            }
+        }
     }
 
     async fn close(self) {
@@ -133,7 +148,6 @@ impl Connections {
 mod tests {
     use super::*;
     use std::net::SocketAddr;
-    use std::time::Instant;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
@@ -351,6 +365,22 @@ mod tests {
             stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
             assert!(rest(stream).await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_closed_for_another_before_there_was_time_to_ask() {
+        let server = server(Limits { connections: 4, grace: NEVER, ..LIMITS }).await;
+        let mut early = Vec::new();
+        for _ in 0..4 {
+            early.push(server.connect().await);
+        }
+        let mut late = server.connect().await;
+        late.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+        for stream in &mut early {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+            assert!(rest(stream).await.unwrap().ends_with("ok\n"));
+        }
+        assert!(rest(&mut late).await.unwrap().ends_with("ok\n"), "there is room now");
     }
 
     #[tokio::test]
