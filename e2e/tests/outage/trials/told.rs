@@ -1,7 +1,7 @@
 //! What is denied, and what of a policy cannot be enforced, is told to the API server by one Event each.
 
 use crate::stage::Stage;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::playground::Outcome;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -10,14 +10,55 @@ use support::control_plane::PORT;
 
 /// Who dials whom in vain. The first is refused on node-a by whom it dials, the second on node-b by its own policy.
 const DENIED: [(&str, &str); 2] = [("bank/vault", "shop/web"), ("shop/other", "shop/db")];
+/// An Event that must come.
+struct Told {
+    reason: &'static str,
+    kind: &'static str,
+    namespace: &'static str,
+    name: &'static str,
+    /// What its note says, among other things.
+    words: &'static [&'static str],
+    /// The node that tells, where only one can.
+    node: Option<&'static str>,
+}
+
+const TOLD: [Told; 3] = [
+    Told {
+        reason: "FlowDenied",
+        kind: "Pod",
+        namespace: "shop",
+        name: "web",
+        words: &["ingress refused ", " -> shop/web (", "80/TCP", "policy shop/web"],
+        node: Some("node-a"),
+    },
+    Told {
+        reason: "FlowDenied",
+        kind: "Pod",
+        namespace: "shop",
+        name: "other",
+        words: &["refused ", "shop/other (", "80/TCP", "policy shop/other"],
+        node: Some("node-b"),
+    },
+    Told {
+        reason: "NamedPortUnresolved",
+        kind: "NetworkPolicy",
+        namespace: "bank",
+        name: "nameless",
+        words: &["nowhere"],
+        node: None,
+    },
+];
+
 /// How long an Event may take: half a minute must have passed before a policy is spoken of.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// For how long it goes on after that without another: more than two of the looks after which Events are written.
 const MORE: Duration = Duration::from_secs(25);
 
 pub(crate) fn show(stage: &mut Stage) -> Result<()> {
-    stage.watch(PORT)?;
+    stage.daemons.clear();
     let before: BTreeSet<String> = events(stage)?.iter().map(name).collect();
+    // While it is waited until they enforce, everybody dials everybody.
+    stage.watch(PORT)?;
     let mut after = stage.town.clone();
     // Both nodes have pods in bank, and one of them is to speak. It allows nothing, and all is closed there anyway.
     after.add_policy(
@@ -29,7 +70,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     let new = |stage: &Stage| -> Result<Vec<Value>> {
         Ok(events(stage)?.into_iter().filter(|event| !before.contains(&name(event))).collect())
     };
-    while new(stage)?.len() < 3 {
+    while TOLD.iter().any(|told| new(stage).is_ok_and(|events| of(&events, told).is_empty())) {
         dial(stage)?;
         let told = new(stage)?;
         ensure!(begun.elapsed() < PATIENCE, "within {PATIENCE:?} no more was told than {told:#?}");
@@ -40,17 +81,31 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         dial(stage)?;
     }
 
-    let mut told = new(stage)?;
-    ensure!(told.len() == 3, "each should be told once: {told:#?}");
-    told.sort_by_key(|event| event["regarding"]["name"].to_string());
-    let [policy, other, web] = &told[..] else { unreachable!("there are three") };
-    assert_tells(stage, policy, "NamedPortUnresolved", ("NetworkPolicy", "bank/nameless"), &["nowhere"])?;
-    let denied = "FlowDenied";
-    assert_tells(stage, other, denied, ("Pod", "shop/other"), &["shop/other (", "shop/db (", "egress"])?;
-    assert_tells(stage, web, denied, ("Pod", "shop/web"), &["bank/vault (", "80/TCP", "policy shop/web"])?;
-    let nodes = [other, web].map(|event| event["reportingInstance"].as_str());
-    ensure!(nodes == [Some("node-b"), Some("node-a")], "told by {nodes:?}");
-    stage.note(&format!("told by three Events within {:.0} s, and by none more", all_told.as_secs_f64()))
+    let events = new(stage)?;
+    for told in &TOLD {
+        let [event] = of(&events, told)[..] else {
+            bail!("{} of {} should be told once: {events:#?}", told.reason, told.name)
+        };
+        assert_tells(stage, event, told)?;
+    }
+    let objects: BTreeSet<String> = events.iter().map(|event| event["regarding"].to_string()).collect();
+    ensure!(objects.len() == events.len(), "something was told twice: {events:#?}");
+    let kinds: BTreeSet<String> = events.iter().map(|event| event["regarding"]["kind"].to_string()).collect();
+    ensure!(kinds.len() == 2, "pods and one policy are spoken of, and nothing else: {kinds:?}");
+    stage.note(&format!(
+        "told by {} Events, those that were waited for within {:.0} s, and none twice",
+        events.len(),
+        all_told.as_secs_f64(),
+    ))
+}
+
+/// The Events about an object, for a reason.
+fn of<'a>(events: &'a [Value], told: &Told) -> Vec<&'a Value> {
+    let is_about = |event: &&Value| {
+        let regarding = &event["regarding"];
+        event["reason"] == told.reason && regarding["kind"] == told.kind && regarding["name"] == told.name
+    };
+    events.iter().filter(is_about).collect()
 }
 
 fn dial(stage: &Stage) -> Result<()> {
@@ -86,30 +141,21 @@ fn name(event: &Value) -> String {
     format!("{}/{}", event["metadata"]["namespace"], event["metadata"]["name"])
 }
 
-/// Fails unless an Event is about this object, under its uid, and says these words.
-fn assert_tells(
-    stage: &Stage,
-    event: &Value,
-    reason: &str,
-    (kind, key): (&str, &str),
-    words: &[&str],
-) -> Result<()> {
-    let (namespace, name) = key.split_once('/').context("namespace/name")?;
-    let group = if kind == "Pod" { "api/v1" } else { "apis/networking.k8s.io/v1" };
-    let resource = if kind == "Pod" { "pods" } else { "networkpolicies" };
-    let object = get(stage, &format!("/{group}/namespaces/{namespace}/{resource}/{name}"))?;
+/// Fails unless an Event tells this, of the object that is there.
+fn assert_tells(stage: &Stage, event: &Value, told: &Told) -> Result<()> {
+    let resource = match told.kind {
+        "Pod" => "api/v1/namespaces/NAMESPACE/pods",
+        _ => "apis/networking.k8s.io/v1/namespaces/NAMESPACE/networkpolicies",
+    };
+    let object = get(stage, &format!("/{}/{}", resource.replace("NAMESPACE", told.namespace), told.name))?;
     let regarding = &event["regarding"];
-    ensure!(
-        regarding["kind"] == kind && regarding["namespace"] == namespace && regarding["name"] == name,
-        "it is about something else: {event:#}"
-    );
+    ensure!(regarding["namespace"] == told.namespace, "it is about another namespace's: {event:#}");
     ensure!(regarding["uid"] == object["metadata"]["uid"], "`kubectl describe` would not find {event:#}");
-    ensure!(
-        event["reason"] == reason && event["type"] == "Warning",
-        "it is no warning of {reason}: {event:#}"
-    );
+    ensure!(event["type"] == "Warning", "it is no warning: {event:#}");
     ensure!(event["reportingController"] == "bridgewarden", "somebody else tells {event:#}");
+    let node = event["reportingInstance"].as_str();
+    ensure!(told.node.is_none_or(|own| node == Some(own)), "{node:?} tells it: {event:#}");
     let note = event["note"].as_str().unwrap_or_default();
-    ensure!(words.iter().all(|word| note.contains(word)), "{words:?} is not in {note:?}");
+    ensure!(told.words.iter().all(|word| note.contains(word)), "{:?} is not in {note:?}", told.words);
     Ok(())
 }
