@@ -11,7 +11,9 @@ const HEAD: &str = "\
 `bridgewarden run` serves these at `/metrics` (`--http-addr`, by default `127.0.0.1:20245`), in the text format of
 Prometheus. Durations are in seconds. No label ever holds the name of a pod, and without `--metrics-per-policy=on` none that of
 a policy, and one alone that of a namespace, of which there are a hundred at most, so that the number of series does not grow
-with the cluster: with 10,000 pods and 1,000 policies, a scrape is 18 kB and takes 0.2 ms (`make bench`).
+with the cluster: with 10,000 pods and 1,000 policies, a scrape is 18 kB and takes 0.2 ms (`make bench`). A hundred scrapes a
+second, and 10,000 connections that say nothing and are made anew every five seconds, delay no sync by more than what other work
+on the machine does, and each scrape is answered: 256 connections are open at most, each for ten seconds at most.
 
 This page is written by `make bless` from what the program says of itself.
 
