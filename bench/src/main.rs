@@ -3,6 +3,7 @@
 
 mod cluster;
 mod core;
+mod crowd;
 mod daemon;
 mod events;
 mod figure;
@@ -88,6 +89,7 @@ fn measure(cluster: &Cluster, program: &Program) -> Result<Figures> {
     let daemon = life::first_start(program, &mut figures)?;
     events::measure(cluster, program, &daemon, &mut figures)?;
     life::scrape(&mut figures)?;
+    crowd::measure(cluster, program, &mut figures)?;
     life::end(daemon, &mut figures)?;
     life::second_start(program, &mut figures)?;
     core::measure(cluster, program, &mut figures)?;
