@@ -49,9 +49,8 @@ bless: ## Rewrites golden rules and generated docs from the code; read the diffe
 	BLESS=1 $(CARGO) test --locked --test scenarios --test metrics_doc
 	BLESS=1 charts/test
 
-bench: setup ## Measures 10,000 pods and 1,000 policies from a directory
-	$(CARGO) build --release --locked --workspace
-	$(SUDO) target/release/bridgewarden-bench $(ARGS)
+bench: setup ## Measures 10,000 pods on a real API server; SIZE=1k or 100k, PEER='command' beside it; needs Go
+	@$(SUDO) bench/run $(ARGS)
 
 doc: ## Builds the crate's pages
 	$(CARGO) doc --no-deps --locked

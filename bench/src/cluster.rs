@@ -1,42 +1,37 @@
-//! A made-up cluster, as a directory of manifests; the same seed is always the same cluster.
+//! A made-up cluster; the same seed is always the same cluster.
 
 mod policy;
 mod workload;
 
-pub(crate) use workload::Pod;
+pub use workload::Pod;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
-use std::fs;
+use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use std::path::Path;
 use support::worlds::Random;
 use workload::Workload;
 
 /// The node on which the daemon runs.
-pub(crate) const LOCAL_NODE: &str = "node-0";
+pub const LOCAL_NODE: &str = "node-0";
+/// The address of that node (status.hostIP of its pods).
+pub const LOCAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 31, 2, 2);
 
 /// How many pods a node carries, roughly: the kubelet's default bound.
 const PODS_PER_NODE: usize = 110;
 
-/// How large the cluster is.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Size {
-    /// How many pods there are, on all nodes
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    pods: usize,
-    /// How many NetworkPolicies there are; about a third select pods of this node
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
-    policies: usize,
-    /// How many of the pods are on this node
-    #[arg(long, value_name = "COUNT", default_value_t = 100)]
-    local_pods: usize,
-    /// How many namespaces there are
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
-    namespaces: usize,
-    /// Which cluster of this size
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
+/// How large a cluster is.
+#[derive(Clone, Debug)]
+pub struct Size {
+    /// How many pods there are, on all nodes.
+    pub pods: usize,
+    /// How many NetworkPolicies there are; about a third select pods of this node.
+    pub policies: usize,
+    /// How many of the pods are on this node.
+    pub local_pods: usize,
+    /// How many namespaces there are.
+    pub namespaces: usize,
+    /// Which cluster of this size.
+    pub seed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +46,7 @@ struct Namespace {
 
 /// A made-up cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     size: Size,
     namespaces: Vec<Namespace>,
 }
@@ -64,10 +59,13 @@ const ENVS: [&str; 3] = ["prod", "staging", "dev"];
 
 impl Cluster {
     /// Makes one up.
-    pub(crate) fn new(size: &Size) -> Result<Cluster> {
-        ensure!((1..=5_000).contains(&size.namespaces), "--namespaces must be 1 to 5000");
-        ensure!(size.local_pods <= 250 && size.local_pods <= size.pods, "--local-pods must be 0 to 250");
-        ensure!(size.pods <= 200_000, "--pods must be 0 to 200000");
+    ///
+    /// # Errors
+    /// When it is larger than addresses allow.
+    pub fn new(size: &Size) -> Result<Cluster> {
+        ensure!((1..=5_000).contains(&size.namespaces), "a cluster has 1 to 5,000 namespaces");
+        ensure!(size.local_pods <= 250 && size.local_pods <= size.pods, "a node has up to 250 pods");
+        ensure!(size.pods <= 200_000, "a cluster has up to 200,000 pods");
         let mut random = Random::new(size.seed);
         let mut namespaces: Vec<Namespace> = (0..size.namespaces).map(namespace).collect();
         let share = |total: usize, index: usize| {
@@ -87,24 +85,29 @@ impl Cluster {
         Ok(Cluster { size: size.clone(), namespaces })
     }
 
-    /// Writes the manifests into a new directory: three files a namespace, and an empty directory for `single`.
-    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
-        let failed = || format!("cannot write the manifests into {}", directory.display());
-        fs::create_dir(directory).with_context(failed)?;
-        fs::create_dir(directory.join("single")).with_context(failed)?;
+    /// Every object of it, as the API server keeps it.
+    ///
+    /// # Errors
+    /// When a policy is written wrong.
+    pub fn objects(&self) -> Result<Vec<Value>> {
+        let mut objects = Vec::new();
         for namespace in &self.namespaces {
-            let own = directory.join(&namespace.name);
-            fs::create_dir(&own).with_context(failed)?;
-            let pods: Vec<String> = namespace.pods.iter().map(Pod::manifest).collect();
-            fs::write(own.join("namespace.yaml"), namespace.manifest()).with_context(failed)?;
-            fs::write(own.join("pods.yaml"), pods.join("---\n")).with_context(failed)?;
-            fs::write(own.join("policies.yaml"), namespace.policies.join("---\n")).with_context(failed)?;
+            objects.push(namespace.object());
+            objects.extend(namespace.pods.iter().map(Pod::object));
+            for policy in &namespace.policies {
+                objects.push(serde_yaml_ng::from_str(policy).context("a made-up policy is no YAML")?);
+            }
         }
-        Ok(())
+        Ok(objects)
+    }
+
+    /// The pods of other nodes.
+    pub fn remote_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.namespaces.iter().flat_map(|namespace| &namespace.pods).filter(|pod| pod.node != LOCAL_NODE)
     }
 
     /// The cluster in words.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let Size { pods, policies, local_pods, namespaces, seed } = self.size;
         let workloads: usize = self.namespaces.iter().map(|namespace| namespace.workloads.len()).sum();
         format!(
@@ -114,7 +117,7 @@ impl Cluster {
     }
 
     /// Pods on another node that are not in the manifests, each of one of the workloads, as it would be scaled up.
-    pub(crate) fn newcomers(&self, count: usize) -> Vec<Pod> {
+    pub fn newcomers(&self, count: usize) -> Vec<Pod> {
         let mut random = Random::new(self.size.seed ^ 0x006e_6577);
         let populated: Vec<&Namespace> =
             self.namespaces.iter().filter(|namespace| !namespace.workloads.is_empty()).collect();
@@ -125,25 +128,6 @@ impl Cluster {
             workload.pod(&mut random, index, format!("node-{}", 1 + index % 50), address)
         };
         (0..count).map(newcomer).collect()
-    }
-
-    /// The pod as one of another workload of its namespace: another selection of policies asks for it.
-    pub(crate) fn relabelled(&self, pod: &Pod) -> Pod {
-        let namespace = self.namespaces.iter().find(|namespace| namespace.name == pod.namespace);
-        let workloads = namespace.map_or(&[] as &[Workload], |namespace| &namespace.workloads);
-        let own = workloads.iter().position(|workload| workload.labels == pod.labels).unwrap_or_default();
-        let other = workloads.get((own + 1) % workloads.len().max(1));
-        let labels = other.map_or_else(|| pod.labels.clone(), |workload| workload.labels.clone());
-        Pod { labels, ..pod.clone() }
-    }
-
-    /// A policy that selects pods of this node, the `index`th of that kind.
-    pub(crate) fn local_policy(&self, index: usize) -> String {
-        let with_local: Vec<&Namespace> =
-            self.namespaces.iter().filter(|namespace| namespace.local_apps().next().is_some()).collect();
-        let namespace =
-            with_local.get(index % with_local.len().max(1)).or(self.namespaces.first().as_ref()).copied();
-        namespace.map_or_else(String::new, |namespace| policy::extra(namespace, index))
     }
 }
 
@@ -203,11 +187,9 @@ impl Namespace {
         self.workloads.iter().filter(|workload| workload.local).map(|workload| workload.app.as_str())
     }
 
-    fn manifest(&self) -> String {
+    fn object(&self) -> Value {
         let Namespace { name, team, env, .. } = self;
-        format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
-             kubernetes.io/metadata.name: {name}\n    team: {team}\n    env: {env}\n"
-        )
+        let labels = json!({"kubernetes.io/metadata.name": name, "team": team, "env": env});
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     }
 }

@@ -1,4 +1,4 @@
-//! Figures, and how they are told.
+//! Figures: what was measured, of whom, and what it must reach.
 
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -7,9 +7,8 @@ use std::fmt::Write;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Milliseconds,
-    Microseconds,
+    Seconds,
     Mebibytes,
-    Percent,
     Count,
 }
 
@@ -17,83 +16,90 @@ impl Unit {
     fn word(self) -> &'static str {
         match self {
             Unit::Milliseconds => "ms",
-            Unit::Microseconds => "µs",
+            Unit::Seconds => "s",
             Unit::Mebibytes => "MiB",
-            Unit::Percent => "%",
             Unit::Count => "",
         }
     }
 }
 
+/// One thing that was measured of one controller.
 #[derive(Clone, Debug)]
-struct Figure {
-    name: String,
-    unit: Unit,
+pub(crate) struct Figure {
+    /// What.
+    pub(crate) name: String,
+    /// Of whom.
+    pub(crate) controller: String,
+    pub(crate) unit: Unit,
     /// In order.
-    samples: Vec<f64>,
-    /// What the median must not exceed.
-    limit: Option<f64>,
+    pub(crate) samples: Vec<f64>,
 }
 
 /// The figures so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Figures(Vec<Figure>);
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    controllers: Vec<String>,
+    figures: Vec<Figure>,
+}
 
 impl Figures {
+    /// No figures yet of these controllers.
+    pub(crate) fn of(controllers: Vec<String>) -> Figures {
+        Figures { controllers, figures: Vec::new() }
+    }
+
     /// Adds one value.
-    pub(crate) fn add(&mut self, name: &str, unit: Unit, value: f64) {
-        self.add_samples(name, unit, vec![value]);
+    pub(crate) fn add(&mut self, controller: &str, name: &str, unit: Unit, value: f64) {
+        self.add_samples(controller, name, unit, vec![value]);
     }
 
-    /// Adds a value that must not exceed a limit.
-    pub(crate) fn add_limited(&mut self, name: &str, unit: Unit, value: f64, limit: f64) {
-        self.add(name, unit, value);
-        self.limit(limit);
+    /// Adds samples; more of the same thing join those that are there.
+    pub(crate) fn add_samples(&mut self, controller: &str, name: &str, unit: Unit, samples: Vec<f64>) {
+        let same = |figure: &Figure| figure.controller == controller && figure.name == name;
+        let at = self.figures.iter().position(same).unwrap_or_else(|| {
+            let (name, controller) = (name.to_owned(), controller.to_owned());
+            self.figures.push(Figure { name, controller, unit, samples: Vec::new() });
+            self.figures.len() - 1
+        });
+        let figure = &mut self.figures[at];
+        figure.samples.extend(samples);
+        figure.samples.sort_by(f64::total_cmp);
+        crate::say(&format!("{controller}: {name}: {}", figure.told()));
     }
 
-    /// Adds samples of one thing.
-    pub(crate) fn add_samples(&mut self, name: &str, unit: Unit, mut samples: Vec<f64>) {
-        samples.sort_by(f64::total_cmp);
-        self.0.push(Figure { name: name.to_owned(), unit, samples, limit: None });
-    }
-
-    /// Sets what the median of the last figure must not exceed.
-    pub(crate) fn limit(&mut self, limit: f64) {
-        if let Some(figure) = self.0.last_mut() {
-            figure.limit = Some(limit);
-        }
-    }
-
-    /// A table.
+    /// A table with a column for each controller.
     pub(crate) fn markdown(&self) -> String {
-        let mut text =
-            String::from("\n| figure | median | p99 | samples | target |\n|:--|--:|--:|--:|:--|\n");
-        for figure in &self.0 {
-            let number = |value: f64| number(value, figure.unit);
-            let p99 = if figure.samples.len() >= 100 { number(figure.quantile(0.99)) } else { String::new() };
-            let _ = writeln!(
-                text,
-                "| {} | {} | {p99} | {} | {} |",
-                figure.name,
-                number(figure.quantile(0.5)),
-                figure.samples.len(),
-                figure.verdict(),
-            );
+        let mut names = Vec::<&str>::new();
+        for figure in &self.figures {
+            if !names.contains(&figure.name.as_str()) {
+                names.push(&figure.name);
+            }
+        }
+        let (heads, rule) = (self.controllers.join(" | "), "--:|".repeat(self.controllers.len()));
+        let mut text = format!("| | {heads} |\n|:--|{rule}\n");
+        for name in names {
+            let cell = |controller: &String| {
+                let is_it = |figure: &&Figure| figure.name == name && figure.controller == *controller;
+                self.figures.iter().find(is_it).map(Figure::told).unwrap_or_default()
+            };
+            let cells: Vec<String> = self.controllers.iter().map(cell).collect();
+            let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
         }
         text
     }
 
     /// A list of objects.
     pub(crate) fn json(&self) -> Value {
-        let figures = self.0.iter().map(|figure| {
+        let figures = self.figures.iter().map(|figure| {
             json!({
                 "figure": figure.name,
+                "controller": figure.controller,
                 "unit": figure.unit.word(),
                 "samples": figure.samples.len(),
+                "min": figure.quantile(0.0),
                 "p50": figure.quantile(0.5),
                 "p99": figure.quantile(0.99),
                 "max": figure.quantile(1.0),
-                "limit": figure.limit,
             })
         });
         figures.collect()
@@ -107,21 +113,29 @@ impl Figure {
         self.samples.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    fn verdict(&self) -> String {
-        let Some(limit) = self.limit else { return String::new() };
-        let verdict = if self.quantile(0.5) <= limit { "met" } else { "**missed**" };
-        format!("≤ {}: {verdict}", number(limit, self.unit))
+    /// The median, and the p99 of a hundred samples or more, or the greatest of fewer.
+    fn told(&self) -> String {
+        let number = |value: f64| number(value, self.unit);
+        let middle = number(self.quantile(0.5));
+        let told = match self.samples.len() {
+            0 | 1 => middle,
+            2..100 => format!("{middle} (at most {})", number(self.quantile(1.0))),
+            _ => format!("{middle} (p99 {})", number(self.quantile(0.99))),
+        };
+        format!("{told} {}", self.unit.word()).trim_end().to_owned()
     }
 }
 
+/// Three digits that count, without a unit.
 fn number(value: f64, unit: Unit) -> String {
-    let digits = match unit {
-        Unit::Microseconds | Unit::Mebibytes | Unit::Percent => 1,
-        Unit::Milliseconds => 2,
-        Unit::Count if value.fract() == 0.0 => 0,
-        Unit::Count => 2,
+    let digits = match value.abs() {
+        _ if unit == Unit::Count && value.fract() == 0.0 => 0,
+        0.0..0.995 => 3,
+        0.995..9.95 => 2,
+        9.95..99.5 => 1,
+        _ => 0,
     };
-    format!("{value:.digits$} {}", unit.word()).trim_end().to_owned()
+    format!("{value:.digits$}")
 }
 
 #[cfg(test)]
@@ -130,15 +144,12 @@ mod tests {
 
     #[test]
     fn median_and_p99_are_samples() {
-        let mut figures = Figures::default();
-        figures.add_samples("x", Unit::Count, (1..=200).rev().map(f64::from).collect());
-        assert!(figures.markdown().contains("| x | 100 | 198 | 200 |"), "{}", figures.markdown());
-    }
-
-    #[test]
-    fn limit_is_judged_by_the_median() {
-        let mut figures = Figures::default();
-        figures.add_limited("x", Unit::Mebibytes, 33.0, 32.0);
-        assert!(figures.markdown().contains("≤ 32.0 MiB: **missed**"), "{}", figures.markdown());
+        let mut figures = Figures::of(vec!["a".to_owned(), "b".to_owned()]);
+        figures.add_samples("a", "x", Unit::Count, (101..=200).rev().map(f64::from).collect());
+        figures.add_samples("a", "x", Unit::Count, (1..=100).map(f64::from).collect());
+        figures.add("b", "x", Unit::Milliseconds, 0.25);
+        figures.add("b", "y", Unit::Milliseconds, 12.5);
+        let table = "| | a | b |\n|:--|--:|--:|\n| x | 100 (p99 198) | 0.250 ms |\n| y |  | 12.5 ms |\n";
+        assert_eq!(figures.markdown(), table);
     }
 }

@@ -1,131 +1,138 @@
-//! Measures Bridgewarden in a cluster of any size: a made-up cluster as a directory of manifests, the real daemon in a
-//! network namespace of its own, and figures of what it costs.
+//! Measures Bridgewarden, and any other controller beside it: a made-up cluster on a real API server, a node in a network
+//! namespace, real packets, and figures of how soon what is written holds and what that costs.
 
-mod cluster;
-mod core;
-mod crowd;
-mod daemon;
-mod events;
+mod beam;
+mod controller;
 mod figure;
-mod http;
-mod life;
+mod metrics;
+mod report;
+mod size;
+mod stage;
+mod trial;
 
-use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::{Layout, Playground};
+use anyhow::{Context, Result};
+use bridgewarden_bench::cluster::{Cluster, Pod};
 use clap::Parser;
-use cluster::{Cluster, Size};
-use daemon::Program;
+use controller::Controller;
 use figure::Figures;
-use std::fs;
+use stage::{Settings, Stage};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trial::{life, newborn, policy, remote};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
 #[command(name = "bridgewarden-bench", version)]
 struct Bench {
-    #[command(flatten)]
-    size: Size,
-    /// The program to measure; built in the release profile if not given
-    #[arg(long, value_name = "PATH")]
-    bridgewarden: Option<PathBuf>,
-    /// Where to write the figures as JSON, too
+    /// How large the cluster is: 1k, 10k or 100k pods
+    #[arg(long, env = "SIZE", default_value = "10k", value_parser = size::NAMES)]
+    size: String,
+    /// Another controller's command, measured in turns with ours; {kubeconfig} and {node} in it are filled in
+    #[arg(long, env = "PEER", value_name = "COMMAND", hide_env_values = true)]
+    peer: Option<String>,
+    /// The directory of etcd and kube-apiserver
+    #[arg(long, env = "BRIDGEWARDEN_E2E_PROGRAMS", value_name = "DIR")]
+    programs: PathBuf,
+    /// The program to measure [default: the one beside this]
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Only writes the cluster's manifests into this directory, which must not exist yet
-    #[arg(long, value_name = "DIR")]
-    write_manifests: Option<PathBuf>,
+    bridgewarden: Option<PathBuf>,
+    /// Where figures go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+    /// How many events of each kind are timed of ours
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    events: usize,
+    /// How many events of each kind are timed of another's
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    peer_events: usize,
 }
+
+/// In how many turns controllers are measured.
+const TURNS: usize = 2;
 
 fn main() -> ExitCode {
     match Bench::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "bridgewarden-bench: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Tells whoever waits how it goes.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 impl Bench {
     fn run(&self) -> Result<()> {
-        let cluster = Cluster::new(&self.size)?;
-        if let Some(directory) = &self.write_manifests {
-            return cluster.write(directory);
-        }
-        let path = match &self.bridgewarden {
-            Some(path) => path.clone(),
-            None => build()?,
+        let beside = || Ok(std::env::current_exe()?.with_file_name("bridgewarden"));
+        let bridgewarden = self.bridgewarden.clone().map_or_else(beside, anyhow::Ok)?;
+        stage::require(&bridgewarden, "build it with make build")?;
+        stage::require(&self.programs.join("kube-apiserver"), "run bench/run, which builds it")?;
+        let out = std::path::absolute(&self.out).context("cannot find where figures go")?;
+        let settings = Settings {
+            bridgewarden,
+            programs: self.programs.clone(),
+            peer: self.peer.clone().filter(|command| !command.is_empty()),
+            directory: out.join("run"),
         };
-        let directory = Scratch::new()?;
-        let manifests = directory.path().join("manifests");
-        cluster.write(&manifests)?;
-        let log = directory.path().join("log");
-        fs::create_dir(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let program = Program { path, manifests, log: log.join("daemon") };
-        let id = format!("bench{}", std::process::id() % 10_000_000);
-        let playground =
-            Playground::build(&id, &Layout::new(vec![cluster::LOCAL_NODE.to_owned()], Vec::new()))?;
-        let node = playground.node_namespace(cluster::LOCAL_NODE).context("the node has no namespace")?;
-        let measured = node.enter(|| measure(&cluster, &program))?;
-        playground.remove()?;
-        let figures = measured?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", cluster.describe())?;
-        write!(out, "{}", figures.markdown())?;
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&figures.json())?;
-            fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        let cluster = Cluster::new(&size::of(&self.size)?)?;
+        let described = cluster.describe();
+        say(&described);
+        let stage = Stage::raise(&settings, cluster)?;
+        let controllers = [Some(&stage.own), stage.peer.as_ref()].into_iter().flatten();
+        let mut figures = Figures::of(controllers.map(|subject| subject.name.clone()).collect());
+        let measured = self.measure(&stage, &mut figures);
+        report::write(&out, &self.size, &described, &figures)?;
+        measured?;
+        stage.clear()
+    }
+
+    fn measure(&self, stage: &Stage, figures: &mut Figures) -> Result<()> {
+        let mut peer = stage.peer.as_ref().map(|peer| life::first_start(stage, peer, figures)).transpose()?;
+        peer.as_ref().map(Controller::hold).transpose()?;
+        let mut own = life::first_start(stage, &stage.own, figures)?;
+        let pods = stage.cluster.newcomers(self.events + self.peer_events);
+        let (of_own, of_peer) = pods.split_at(self.events);
+        for turn in 0..TURNS {
+            self.time(stage, &mut own, part(of_own, turn), figures)?;
+            if let Some(peer) = &mut peer {
+                own.hold()?;
+                peer.release()?;
+                self.time(stage, peer, part(of_peer, turn), figures)?;
+                peer.hold()?;
+                own.release()?;
+            }
         }
-        Ok(())
+        if let Some(peer) = peer {
+            life::memory(&peer, "in the end", figures)?;
+            peer.release()?;
+            peer.stop()?;
+        }
+        remote::cost(stage, &mut own, &stage.cluster.newcomers(500), figures)?;
+        life::memory(&own, "in the end", figures)?;
+        let own = life::restart(stage, own, 5, figures)?;
+        own.stop()
+    }
+
+    /// One turn of everything that is timed of one controller after the other.
+    fn time(
+        &self,
+        stage: &Stage,
+        controller: &mut Controller,
+        pods: &[Pod],
+        figures: &mut Figures,
+    ) -> Result<()> {
+        remote::time(stage, controller, pods, figures)?;
+        policy::time(stage, controller, pods.len().min(self.events / 4), figures)?;
+        newborn::time(stage, controller, pods.len().min(self.events / 4), figures)
     }
 }
 
-/// Everything, from a thread in the node's network namespace.
-fn measure(cluster: &Cluster, program: &Program) -> Result<Figures> {
-    let mut figures = Figures::default();
-    life::read_manifests(cluster, program, &mut figures)?;
-    let daemon = life::first_start(program, &mut figures)?;
-    events::measure(cluster, program, &daemon, &mut figures)?;
-    life::scrape(&mut figures)?;
-    crowd::measure(cluster, program, &mut figures)?;
-    life::end(daemon, &mut figures)?;
-    life::second_start(program, &mut figures)?;
-    core::measure(cluster, program, &mut figures)?;
-    Ok(figures)
-}
-
-/// Builds the program to be measured, beside this one.
-fn build() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find out where this program is")?;
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let built =
-            Command::new(cargo).args(["build", "--release", "--quiet", "--bin", "bridgewarden"]).status();
-        ensure!(built.context("cannot start cargo")?.success(), "bridgewarden cannot be built");
-    }
-    let path = own.with_file_name("bridgewarden");
-    ensure!(path.exists(), "{} is not there; build it with cargo build --release", path.display());
-    Ok(path)
-}
-
-/// A directory that is removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("bridgewarden-bench-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Scratch(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The part of some that belongs to a turn.
+fn part<T>(all: &[T], turn: usize) -> &[T] {
+    &all[turn * all.len() / TURNS..(turn + 1) * all.len() / TURNS]
 }

@@ -18,14 +18,6 @@ pub(super) fn policies(random: &mut Random, all: &[Namespace], own: usize, count
     (0..count).map(policy).collect()
 }
 
-/// One more policy for pods of this node.
-pub(super) fn extra(namespace: &Namespace, index: usize) -> String {
-    let app = namespace.local_apps().next().unwrap_or("none");
-    let rules = "  policyTypes: [Ingress]\n  ingress:\n  - from:\n    - podSelector:\n        matchLabels:\n          \
-                 tier: front\n    ports:\n    - port: 8443\n";
-    manifest(&namespace.name, &format!("extra-{index}"), &selector(app), rules)
-}
-
 const DNS: &str = "  policyTypes: [Egress]\n  egress:\n  - to:\n    - namespaceSelector:\n        matchLabels:\n          \
                    kubernetes.io/metadata.name: kube-system\n      podSelector:\n        matchLabels:\n          \
                    app: kube-dns\n    ports:\n    - port: 53\n      protocol: UDP\n    - port: 53\n      \

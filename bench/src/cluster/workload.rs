@@ -1,12 +1,19 @@
 //! Deployments and stateful sets, and their pods.
 
-use std::fmt::Write;
+use super::{LOCAL_ADDRESS, LOCAL_NODE};
+use serde_json::{Map, Value, json};
 use std::net::Ipv4Addr;
 use support::worlds::Random;
 
 const FRONTS: [&str; 10] =
     ["cart", "order", "user", "price", "stock", "invoice", "report", "session", "image", "event"];
 const BACKS: [&str; 8] = ["api", "web", "worker", "db", "cache", "queue", "proxy", "sync"];
+
+/// The address of every other node.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The conditions of a pod that runs.
+const CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// Pods that are made from one template.
 #[derive(Clone, Debug)]
@@ -24,13 +31,19 @@ pub(crate) struct Workload {
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pod {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) labels: Vec<(String, String)>,
-    pub(crate) annotation: String,
-    pub(crate) node: String,
-    pub(crate) address: Ipv4Addr,
+pub struct Pod {
+    /// metadata.namespace.
+    pub namespace: String,
+    /// metadata.name.
+    pub name: String,
+    /// metadata.labels.
+    pub labels: Vec<(String, String)>,
+    /// An annotation that no policy asks for.
+    pub annotation: String,
+    /// spec.nodeName.
+    pub node: String,
+    /// status.podIP.
+    pub address: Ipv4Addr,
 }
 
 fn hash(random: &mut Random, length: usize) -> String {
@@ -84,23 +97,89 @@ impl Workload {
 }
 
 impl Pod {
-    /// As the API server tells it, with what policies never ask for kept short.
-    pub(crate) fn manifest(&self) -> String {
-        let Pod { namespace, name, labels, annotation, node, address } = self;
-        let mut text =
-            format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: {namespace}\n");
-        let _ = writeln!(text, "  annotations:\n    example.org/restarted-at: \"{annotation}\"\n  labels:");
-        for (key, value) in labels {
-            let _ = writeln!(text, "    {key}: \"{value}\"");
-        }
-        let _ = write!(
-            text,
-            "spec:\n  nodeName: {node}\n  serviceAccountName: default\n  containers:\n  - name: main\n    \
-             image: registry.example.org/{namespace}/main:1.0\n    ports:\n    - name: http\n      \
-             containerPort: 8080\n      protocol: TCP\n    - name: metrics\n      containerPort: 9090\n      \
-             protocol: TCP\n    resources:\n      requests:\n        cpu: 100m\n        memory: 128Mi\n\
-             status:\n  phase: Running\n  podIP: {address}\n  podIPs:\n  - ip: {address}\n"
-        );
-        text
+    /// As the API server keeps it, with all that a kubelet and a controller write.
+    pub fn object(&self) -> Value {
+        let Pod { namespace, name, labels, annotation, node, .. } = self;
+        let labels: Map<String, Value> =
+            labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let probe = |path: &str| json!({"httpGet": {"path": path, "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 1});
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "namespace": namespace, "name": name, "labels": labels,
+                "annotations": {
+                    "example.org/restarted-at": annotation,
+                    "prometheus.io/scrape": "true", "prometheus.io/port": "9090",
+                    "checksum/config": "4c1d2b8e0a97f5563d1f7a2e9b60c48d75ef31a20c6b9d8e4f7a1b2c3d4e5f60",
+                },
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "controller": true,
+                    "uid": "6f1c2a34-5b7d-4e8f-9a0b-1c2d3e4f5a6b", "blockOwnerDeletion": true,
+                }],
+            },
+            "spec": {
+                "nodeName": node, "serviceAccountName": "default",
+                "containers": [{
+                    "name": "main", "image": format!("registry.example.org/{namespace}/main:1.0"),
+                    "ports": [
+                        {"name": "http", "containerPort": 8080, "protocol": "TCP"},
+                        {"name": "metrics", "containerPort": 9090, "protocol": "TCP"},
+                    ],
+                    "env": [
+                        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                        {"name": "LOG_LEVEL", "value": "info"},
+                        {"name": "DATABASE", "value": format!("postgres://db.{namespace}.svc:5432/main")},
+                        {"name": "CACHE", "value": format!("redis://cache.{namespace}.svc:6379/0")},
+                    ],
+                    "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
+                    "volumeMounts": [{"name": "token", "mountPath": path, "readOnly": true}],
+                    "livenessProbe": probe("/healthz"), "readinessProbe": probe("/readyz"),
+                }],
+                "volumes": [{"name": "token", "projected": {"defaultMode": 420, "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                ]}}],
+                "tolerations": [
+                    {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                ],
+            },
+            "status": self.status(),
+        })
+    }
+
+    /// What its kubelet tells once it runs.
+    pub fn status(&self) -> Value {
+        let since = "2026-01-01T00:00:00Z";
+        let host = if self.node == LOCAL_NODE { LOCAL_ADDRESS } else { ELSEWHERE };
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": since});
+        json!({
+            "phase": "Running", "startTime": since,
+            "podIP": self.address, "podIPs": [{"ip": self.address}],
+            "hostIP": host, "hostIPs": [{"ip": host}],
+            "conditions": CONDITIONS.map(condition),
+            "containerStatuses": [{
+                "name": "main", "ready": true, "started": true, "restartCount": 0,
+                "image": format!("registry.example.org/{}/main:1.0", self.namespace),
+                "imageID": "registry.example.org/main@sha256:9b2a1c7d5e8f40312a6b7c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b",
+                "containerID": "containerd://0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
+                "state": {"running": {"startedAt": since}},
+            }],
+        })
+    }
+
+    /// Another pod of the same template, on the API server only until its kubelet tells more.
+    pub fn pending(&self) -> Value {
+        let mut object = self.object();
+        object["status"] = json!({"phase": "Pending"});
+        object
+    }
+
+    /// The same pod with one more label, or another value of it.
+    pub fn labelled(mut self, key: &str, value: &str) -> Pod {
+        self.labels.retain(|(own, _)| own != key);
+        self.labels.push((key.to_owned(), value.to_owned()));
+        self
     }
 }

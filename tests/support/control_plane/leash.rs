@@ -1,10 +1,14 @@
 //! Processes that never outlive whoever started them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a shell may take to start its program.
+const START: Duration = Duration::from_secs(5);
 
 /// Runs a program until it ends, or until the shell's input does, as it does when whoever holds the other end is gone, by
 /// whatever signal. Then the program is killed (SIGKILL), by its own id.
@@ -35,6 +39,24 @@ impl Leash {
         Ok(Leash { shell: namespace.spawn(&mut command)? })
     }
 
+    /// The id of the program's process.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn process(&self) -> Result<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.shell.id());
+        let begun = Instant::now();
+        loop {
+            let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+            // The shell starts the program first. Until then it has no child.
+            if let Some(process) = children.split(' ').next().and_then(|word| word.parse().ok()) {
+                return Ok(process);
+            }
+            ensure!(begun.elapsed() < START, "a shell starts no program");
+            std::thread::yield_now();
+        }
+    }
+
     /// Kills the program, and waits for that.
     pub fn kill(self) {
         drop(self);
@@ -59,8 +81,6 @@ impl Drop for Leash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::time::{Duration, Instant};
 
     fn start(name: &str, script: &str) -> (Leash, std::path::PathBuf) {
         let log = std::env::temp_dir().join(format!("bridgewarden-leash-{}-{name}", std::process::id()));
@@ -83,7 +103,9 @@ mod tests {
     fn process_ends_with_its_leash() {
         assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
         let (leash, log) = start("ends", "echo $$; exec sleep 600");
-        let process = Path::new("/proc").join(said(&log));
+        let told = said(&log);
+        assert_eq!(leash.process().unwrap().to_string(), told);
+        let process = Path::new("/proc").join(told);
         assert!(process.exists());
         drop(leash);
         assert!(!process.exists());

@@ -225,6 +225,8 @@ fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Resul
         format!("--initial-cluster=default={peer}"),
         // What it holds is thrown away.
         "--unsafe-no-fsync".to_owned(),
+        // Bytes: room for a hundred thousand pods, each in several versions.
+        format!("--quota-backend-bytes={}", 8_u64 << 30),
         "--log-level=warn".to_owned(),
     ];
     Leash::start(namespace, &programs.join("etcd"), &arguments, &directory.join("etcd.log"))

@@ -64,8 +64,21 @@ impl Objects {
     /// # Errors
     /// The first object that the server refused to change, and why.
     pub fn patch(&self, changes: &[(Value, Value)]) -> Result<()> {
+        self.patch_at("", changes)
+    }
+
+    /// Changes the status of objects, as `patch` changes the rest of them.
+    ///
+    /// # Errors
+    /// The first object whose status the server refused to change, and why.
+    pub fn patch_status(&self, changes: &[(Value, Value)]) -> Result<()> {
+        self.patch_at("/status", changes)
+    }
+
+    fn patch_at(&self, below: &str, changes: &[(Value, Value)]) -> Result<()> {
         let write = |(object, change): &(Value, Value)| {
-            Ok(vec![Write { method: Method::PATCH, path: path(object)?, body: change.clone() }])
+            let path = path(object)? + below;
+            Ok(vec![Write { method: Method::PATCH, path, body: change.clone() }])
         };
         self.write(changes.iter().map(write).collect::<Result<_>>()?)
     }
@@ -170,6 +183,7 @@ fn path(object: &Value) -> Result<String> {
     let namespace = word("/metadata/namespace").unwrap_or("default");
     Ok(match kind {
         "Namespace" => format!("/api/v1/namespaces/{name}"),
+        "Node" => format!("/api/v1/nodes/{name}"),
         "Pod" => format!("/api/v1/namespaces/{namespace}/pods/{name}"),
         "NetworkPolicy" => {
             format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}")

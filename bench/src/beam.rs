@@ -1,0 +1,125 @@
+//! A beam of datagrams into a pod, by which it is seen when somebody begins or ceases to let them through.
+
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Where it shines.
+pub(crate) const PORT: u16 = 7_000;
+/// How long the receiver waits before it looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(20);
+/// Nothing came for so long: nothing passes.
+const DARK: Duration = Duration::from_millis(100);
+/// Each beam has a source port of its own, so that none meets the connections of another.
+static SOURCE_PORT: AtomicU16 = AtomicU16::new(20_000);
+
+/// Datagrams from one address to one pod, one after the other. Nobody answers, so that each is judged like the first of its
+/// connection.
+pub(crate) struct Beam {
+    stop: Arc<AtomicBool>,
+    arrived: Arc<Mutex<Vec<Instant>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Beam {
+    /// Turns it on. The source need not be anybody's: the datagrams enter the network in the namespace `from`.
+    pub(crate) fn on(
+        from: &Namespace,
+        source: Ipv4Addr,
+        into: &Namespace,
+        to: Ipv4Addr,
+        pace: Duration,
+    ) -> Result<Beam> {
+        let raw = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
+        let raw = from.enter(raw)?.context("cannot open a raw socket")?;
+        let receiver = into.enter(|| UdpSocket::bind((to, PORT)))?.context("cannot listen in a pod")?;
+        receiver.set_read_timeout(Some(LOOK)).context("cannot set a patience")?;
+        let (stop, arrived) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<Instant>>>::default());
+        let packet = packet(source, SOURCE_PORT.fetch_add(1, Ordering::Relaxed), to);
+        let is_off = Arc::clone(&stop);
+        let sending = std::thread::spawn(move || send(&raw, &packet, to, pace, &is_off));
+        let (is_off, note) = (Arc::clone(&stop), Arc::clone(&arrived));
+        let receiving = std::thread::spawn(move || {
+            while !is_off.load(Ordering::Relaxed) {
+                if receiver.recv(&mut [0; 64]).is_ok() {
+                    note.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                }
+            }
+        });
+        Ok(Beam { stop, arrived, threads: vec![sending, receiving] })
+    }
+
+    /// Waits for the first datagram that passes; tells when it arrived.
+    pub(crate) fn first(&self, patience: Duration) -> Result<Instant> {
+        let begun = Instant::now();
+        loop {
+            if let Some(first) = self.look(|arrived| arrived.first().copied()) {
+                return Ok(first);
+            }
+            ensure!(begun.elapsed() < patience, "nothing passes after {patience:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until nothing passes any more; tells when the last datagram arrived.
+    pub(crate) fn last(&self, patience: Duration) -> Result<Instant> {
+        let begun = Instant::now();
+        loop {
+            let last = self.look(|arrived| arrived.last().copied()).context("nothing ever passed")?;
+            if last.elapsed() > DARK {
+                return Ok(last);
+            }
+            ensure!(begun.elapsed() < patience, "datagrams still pass after {patience:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether anything has passed yet.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.look(|arrived| !arrived.is_empty())
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Vec<Instant>) -> T) -> T {
+        look(&self.arrived.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Beam {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A datagram without a checksum (RFC 768); the kernel fills in the rest of the header's (raw(7)).
+fn packet(source: Ipv4Addr, port: u16, to: Ipv4Addr) -> [u8; 32] {
+    let mut packet = [0; 32];
+    packet[..12].copy_from_slice(&[0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0]);
+    packet[12..16].copy_from_slice(&source.octets());
+    packet[16..20].copy_from_slice(&to.octets());
+    packet[20..22].copy_from_slice(&port.to_be_bytes());
+    packet[22..24].copy_from_slice(&PORT.to_be_bytes());
+    packet[24..26].copy_from_slice(&12_u16.to_be_bytes());
+    packet
+}
+
+fn send(raw: &OwnedFd, packet: &[u8], to: Ipv4Addr, pace: Duration, is_off: &AtomicBool) {
+    let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    let mut next = Instant::now();
+    while !is_off.load(Ordering::Relaxed) {
+        // A full queue loses one datagram, as any network may.
+        let _ = sendto(raw.as_raw_fd(), packet, &to, MsgFlags::empty());
+        next = (next + pace).max(Instant::now());
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}

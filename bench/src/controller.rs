@@ -1,0 +1,194 @@
+//! A controller that is measured, as a process: ours, or another's command.
+
+use crate::metrics::{self, Metrics};
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use support::control_plane::Leash;
+
+/// The longest that ours may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may be until another's process has done its work.
+const PEERS_PATIENCE: Duration = Duration::from_secs(900);
+/// Over which time a process that rests does nothing to speak of.
+const REST: Duration = Duration::from_millis(500);
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Bridgewarden, which tells its numbers.
+    Own,
+    /// Another program, which is only looked at from outside.
+    Peer,
+}
+
+/// How a controller is started, and where the pods are that show what it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) kind: Kind,
+    /// What it is called in figures.
+    pub(crate) name: String,
+    /// Its node.
+    pub(crate) namespace: Namespace,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) log: PathBuf,
+    /// Where it finds the results of CNI, if it looks for them.
+    pub(crate) results: PathBuf,
+    /// The block of its own pods.
+    pub(crate) block: Ipv4Addr,
+}
+
+/// A controller that runs.
+pub(crate) struct Controller {
+    pub(crate) subject: Subject,
+    leash: Leash,
+    process: Pid,
+    pub(crate) started: Instant,
+}
+
+/// How much memory a process has, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
+    pub(crate) highest: f64,
+}
+
+impl Subject {
+    /// Starts it.
+    pub(crate) fn start(&self) -> Result<Controller> {
+        let started = Instant::now();
+        let leash = Leash::start(&self.namespace, &self.program, &self.arguments, &self.log)?;
+        let process = Pid::from_raw(i32::try_from(leash.process()?)?);
+        Ok(Controller { subject: self.clone(), leash, process, started })
+    }
+
+    /// How long it is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.kind {
+            Kind::Own => PATIENCE,
+            Kind::Peer => PEERS_PATIENCE,
+        }
+    }
+
+    /// The address of one of its own pods.
+    pub(crate) fn address(&self, host: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.block.octets();
+        Ipv4Addr::new(a, b, c, host)
+    }
+}
+
+impl Controller {
+    /// Waits until a line of /readyz reads so; tells how long after the start that was. Only ours has that page.
+    pub(crate) fn says(&mut self, line: &str) -> Result<Duration> {
+        loop {
+            let page = metrics::page(&self.subject.namespace, "/readyz").unwrap_or_default();
+            let after = self.started.elapsed();
+            if page.lines().any(|own| own == line) {
+                return Ok(after);
+            }
+            self.runs()?;
+            ensure!(after < PATIENCE, "the daemon does not say `{line}` but\n{page}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Its numbers. Only ours tells any.
+    pub(crate) fn metrics(&self) -> Result<Metrics> {
+        Metrics::of(&self.subject.namespace)
+    }
+
+    /// Waits until its numbers are as wanted.
+    pub(crate) fn tells(&self, wanted: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
+        let begun = Instant::now();
+        loop {
+            let metrics = self.metrics()?;
+            if wanted(&metrics) {
+                return Ok(metrics);
+            }
+            ensure!(begun.elapsed() < PATIENCE, "the daemon does not get there:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until it has nothing more to do.
+    pub(crate) fn rests(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut quiet = 0;
+        while quiet < 2 {
+            let before = self.cpu()?;
+            std::thread::sleep(REST);
+            quiet = if self.cpu()? - before <= Duration::from_millis(20) { quiet + 1 } else { 0 };
+            self.runs()?;
+            ensure!(begun.elapsed() < self.subject.patience(), "{} does not come to rest", self.subject.name);
+        }
+        Ok(())
+    }
+
+    /// How long it has worked, with the processes that it has started and seen the end of.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let stat = self.read("stat")?;
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default().split(' ');
+        let ticks: Vec<u64> = fields.skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
+        ensure!(ticks.len() == 4, "the kernel does not tell a process's processor time");
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
+        Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / per_second))
+    }
+
+    /// Its memory.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status = self.read("status")?;
+        let mebibytes = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+            line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kibibytes| kibibytes / 1024.0)
+        };
+        let unknown = "the kernel does not tell a process's memory";
+        Ok(Memory {
+            resident: mebibytes("VmRSS").context(unknown)?,
+            highest: mebibytes("VmHWM").context(unknown)?,
+        })
+    }
+
+    /// Holds it where it is, so that another can be measured alone.
+    pub(crate) fn hold(&self) -> Result<()> {
+        kill(self.process, Signal::SIGSTOP).context("cannot hold a controller")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self) -> Result<()> {
+        kill(self.process, Signal::SIGCONT).context("cannot let a controller go on")
+    }
+
+    /// Ends it as its operator would, and waits for it.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        kill(self.process, Signal::SIGTERM).context("cannot end a controller")?;
+        let begun = Instant::now();
+        while self.leash.ended()?.is_none() {
+            ensure!(begun.elapsed() < PATIENCE, "{} does not end", self.subject.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn runs(&mut self) -> Result<()> {
+        let ended = self.leash.ended()?;
+        ensure!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.subject.name, self.log());
+        Ok(())
+    }
+
+    fn read(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.process);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(&self.subject.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}

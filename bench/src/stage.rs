@@ -1,0 +1,267 @@
+//! The stage: a node for each controller with a few pods that are really there, and a control plane that knows all the others.
+
+use crate::controller::{Controller, Kind, Subject};
+use crate::metrics;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::model::PodKey;
+use bridgewarden::playground::{Layout, Namespace, Place, Playground};
+use bridgewarden_bench::cluster::{Cluster, LOCAL_ADDRESS, LOCAL_NODE};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::control_plane::{ControlPlane, Objects, PORT, Who};
+
+const ID: &str = "bench";
+const CONTROL_PLANE: &str = "control-plane";
+/// The namespace of the pods that are really there.
+pub(crate) const SCENE: &str = "scene";
+/// From where a stranger sends, whom no policy knows.
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
+/// The pods that are really there, by the last number of their addresses and the value of their label `app`.
+pub(crate) const GUARDED: (u8, &str) = (10, "guarded");
+pub(crate) const OPEN: (u8, &str) = (11, "open");
+pub(crate) const NEWBORN: (u8, &str) = (12, "newborn");
+
+/// Where everything comes from.
+pub(crate) struct Settings {
+    /// Our program.
+    pub(crate) bridgewarden: PathBuf,
+    /// The directory of `etcd` and `kube-apiserver`.
+    pub(crate) programs: PathBuf,
+    /// Another controller's command.
+    pub(crate) peer: Option<String>,
+    /// Logs, and what the control plane keeps.
+    pub(crate) directory: PathBuf,
+}
+
+/// The stage. What is named first is ended first.
+pub(crate) struct Stage {
+    pub(crate) own: Subject,
+    pub(crate) peer: Option<Subject>,
+    control_plane: ControlPlane,
+    pub(crate) playground: Playground,
+    pub(crate) cluster: Cluster,
+}
+
+impl Stage {
+    /// Builds everything, loads the cluster, and starts nobody.
+    pub(crate) fn raise(settings: &Settings, cluster: Cluster) -> Result<Stage> {
+        let directory = &settings.directory;
+        let _ = fs::remove_dir_all(directory);
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        Playground::sweep(ID)?;
+        let blocks = [("own", Ipv4Addr::new(10, 32, 0, 0)), ("peer", Ipv4Addr::new(10, 33, 0, 0))];
+        let blocks = &blocks[..if settings.peer.is_some() { 2 } else { 1 }];
+        let nodes = blocks.iter().map(|(node, _)| *node).chain([CONTROL_PLANE]).map(str::to_owned).collect();
+        let places = blocks.iter().flat_map(|(node, block)| real(node, *block).map(|(_, place)| place));
+        let playground = Playground::build(ID, &Layout::new(nodes, places.collect()))?;
+        let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
+        let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
+        let address = address.context("the control plane has no address")?;
+        let kept = directory.join(CONTROL_PLANE);
+        let control_plane = ControlPlane::start(namespace, address, &settings.programs, &kept)?;
+        let subject =
+            |(node, block): &(&str, Ipv4Addr)| subject(node, *block, settings, &playground, &control_plane);
+        let mut subjects = blocks.iter().map(subject).collect::<Result<Vec<_>>>()?.into_iter();
+        let own = subjects.next().context("there is no node")?;
+        let stage = Stage { own, peer: subjects.next(), control_plane, playground, cluster };
+        stage.load(blocks)?;
+        Ok(stage)
+    }
+
+    fn load(&self, blocks: &[(&str, Ipv4Addr)]) -> Result<()> {
+        let objects = self.objects()?;
+        let is_there = |object: &Value| object["metadata"]["name"] == "kube-system";
+        let (there, rest): (Vec<Value>, Vec<Value>) = self.cluster.objects()?.into_iter().partition(is_there);
+        objects.patch(&there.into_iter().map(|object| (object.clone(), object)).collect::<Vec<_>>())?;
+        objects.create(&[node()])?;
+        objects.create(&scene(blocks))?;
+        let begun = Instant::now();
+        objects.create(&rest)?;
+        crate::say(&format!("loaded {} objects in {:.0} s", rest.len(), begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// The hands of an administrator.
+    pub(crate) fn objects(&self) -> Result<&Objects> {
+        self.control_plane.objects()
+    }
+
+    /// The namespace of one of a controller's own pods.
+    pub(crate) fn pod(&self, subject: &Subject, (_, app): (u8, &str)) -> Result<&Namespace> {
+        let key = PodKey::new(SCENE, &name(app, subject));
+        self.playground.pod_namespace(&key).with_context(|| format!("{key} is not there"))
+    }
+
+    /// Where datagrams enter that come from elsewhere.
+    pub(crate) fn elsewhere(&self) -> &Namespace {
+        self.playground.router_namespace()
+    }
+
+    /// Waits until the API server has told a daemon of everything that was written.
+    pub(crate) fn settle(&self, controller: &Controller) -> Result<()> {
+        let mut before = controller.metrics()?;
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_millis(300) {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = controller.metrics()?;
+            let told = |kind| now.growth(&before, &format!("changes_total{{kind=\"{kind}\"}}"));
+            if told("pod") + told("policy") + now.get("pending_changes") > 0.0 {
+                (before, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear(self) -> Result<()> {
+        let Stage { control_plane, playground, .. } = self;
+        drop(control_plane);
+        Ok(playground.remove()?)
+    }
+}
+
+fn subject(
+    node: &str,
+    block: Ipv4Addr,
+    settings: &Settings,
+    playground: &Playground,
+    control_plane: &ControlPlane,
+) -> Result<Subject> {
+    let namespace = playground.node_namespace(node).context("there is no such node")?.clone();
+    let results = settings.directory.join(format!("{node}-results"));
+    fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
+    let log = settings.directory.join(format!("{node}.log"));
+    Ok(match settings.peer.as_ref().filter(|_| node == "peer") {
+        None => {
+            let kubeconfig = control_plane.kubeconfig(Who::Daemon, PORT)?.display().to_string();
+            let results_flag = results.display().to_string();
+            let address = metrics::ADDRESS.to_string();
+            let flags = [
+                ["--kubeconfig", &kubeconfig],
+                ["--node-name", LOCAL_NODE],
+                ["--backend", "iptables-nft"],
+                ["--http-addr", &address],
+                ["--cni-results-dir", &results_flag],
+                ["--flows-socket", ""],
+                ["--log-format", "text"],
+                // So rarely that none comes while something else is measured.
+                ["--audit-interval-seconds", "86400"],
+            ];
+            let arguments =
+                ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
+            let program = settings.bridgewarden.clone();
+            let name = "bridgewarden".to_owned();
+            Subject { kind: Kind::Own, name, namespace, program, arguments, log, results, block }
+        }
+        Some(command) => {
+            let kubeconfig = control_plane.kubeconfig(Who::Admin, PORT)?.display().to_string();
+            let command = command.replace("{kubeconfig}", &kubeconfig).replace("{node}", LOCAL_NODE);
+            let program =
+                Path::new(command.split_whitespace().next().context("the peer's command is empty")?);
+            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let arguments = vec!["-c".to_owned(), format!("exec {command}")];
+            Subject {
+                kind: Kind::Peer,
+                name,
+                namespace,
+                program: "sh".into(),
+                arguments,
+                log,
+                results,
+                block,
+            }
+        }
+    })
+}
+
+fn name(app: &str, subject: &Subject) -> String {
+    match subject.kind {
+        Kind::Own => format!("{app}-own"),
+        Kind::Peer => format!("{app}-peer"),
+    }
+}
+
+/// The pods of a node that are really there, each with its label `app`.
+fn real(node: &str, block: Ipv4Addr) -> [(&'static str, Place); 3] {
+    [GUARDED, OPEN, NEWBORN].map(|(host, app)| {
+        let [a, b, c, _] = block.octets();
+        let place = Place {
+            pod: PodKey::new(SCENE, &format!("{app}-{node}")),
+            node: node.to_owned(),
+            addresses: vec![Ipv4Addr::new(a, b, c, host).into()],
+            listens: Vec::new(),
+            host_network: false,
+        };
+        (app, place)
+    })
+}
+
+/// The Node that all controllers are told to be on.
+fn node() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": LOCAL_NODE}, "spec": {"podCIDR": "10.64.0.0/24", "podCIDRs": ["10.64.0.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": LOCAL_ADDRESS}]},
+    })
+}
+
+/// The object of a pod that is really there.
+pub(crate) fn scene_pod(name: &str, app: &str, address: Option<Ipv4Addr>) -> Value {
+    let status = match address {
+        Some(address) => running(address),
+        None => json!({"phase": "Pending"}),
+    };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": SCENE, "name": name, "labels": {"app": app}},
+        "spec": {"nodeName": LOCAL_NODE, "containers": [{"name": "main"}]},
+        "status": status,
+    })
+}
+
+/// The status of a pod of the node that runs.
+pub(crate) fn running(address: Ipv4Addr) -> Value {
+    json!({"phase": "Running", "hostIP": LOCAL_ADDRESS, "hostIPs": [{"ip": LOCAL_ADDRESS}],
+           "podIP": address, "podIPs": [{"ip": address}]})
+}
+
+/// A policy of the scene.
+pub(crate) fn scene_policy(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+           "metadata": {"namespace": SCENE, "name": name}, "spec": spec})
+}
+
+/// What is always in the scene: pods that are really there, one of them guarded, and a guard for one that is to come.
+fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SCENE}}),
+        scene_policy(
+            "clients",
+            json!({"podSelector": {"matchLabels": {"app": GUARDED.1}}, "policyTypes": ["Ingress"],
+                   "ingress": [{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"bench": "client"}}}]}]}),
+        ),
+        scene_policy(
+            "nobody",
+            json!({"podSelector": {"matchLabels": {"app": NEWBORN.1}}, "policyTypes": ["Ingress"]}),
+        ),
+    ];
+    for (node, block) in blocks {
+        for (app, place) in real(node, *block).into_iter().filter(|(app, _)| *app != NEWBORN.1) {
+            let address = place.addresses.first().and_then(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            });
+            objects.push(scene_pod(&place.pod.name, app, address));
+        }
+    }
+    objects
+}
+
+/// Refuses to measure what is not there.
+pub(crate) fn require(program: &Path, cure: &str) -> Result<()> {
+    ensure!(program.exists(), "{} is not there: {cure}", program.display());
+    Ok(())
+}

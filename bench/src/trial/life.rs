@@ -1,0 +1,75 @@
+//! A controller's beginning, on an empty kernel and on one that is right already, and what it holds in the end.
+
+use super::milliseconds;
+use crate::beam::Beam;
+use crate::controller::{Controller, Kind, Subject};
+use crate::figure::{Figures, Unit};
+use crate::stage::{GUARDED, STRANGER, Stage};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Between two datagrams while a controller starts, so that they do not keep it from its work.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// Starts a controller on a kernel that holds nothing; it has begun when a stranger is refused.
+pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figures) -> Result<Controller> {
+    let into = stage.pod(subject, GUARDED)?;
+    let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(GUARDED.0), SLOW)?;
+    beam.first(subject.patience())?;
+    let mut controller = subject.start()?;
+    let last = beam.last(subject.patience())?;
+    let seconds = milliseconds(controller.started, last) / 1e3;
+    figures.add(&subject.name, "start on an empty kernel → last packet passed", Unit::Seconds, seconds);
+    drop(beam);
+    if subject.kind == Kind::Own {
+        controller.says("[+]sync ok")?;
+        stage.settle(&controller)?;
+        let metrics = controller.metrics()?;
+        for phase in ["compile", "render", "apply"] {
+            let seconds = metrics.get(&format!("sync_duration_seconds_sum{{phase=\"{phase}\"}}"));
+            figures.add(&subject.name, &format!("start on an empty kernel: {phase}"), Unit::Seconds, seconds);
+        }
+        for (what, series) in [
+            ("policies with pods on this node", "active_policies"),
+            ("rules of IPv4", "rules{family=\"ipv4\"}"),
+            ("sets of IPv4", "sets{family=\"ipv4\"}"),
+            ("set elements of IPv4", "set_members{family=\"ipv4\"}"),
+        ] {
+            figures.add(&subject.name, what, Unit::Count, metrics.get(series));
+        }
+    }
+    controller.rests()?;
+    memory(&controller, "after its start", figures)?;
+    Ok(controller)
+}
+
+/// Starts our daemon on a kernel that is right, several times.
+pub(crate) fn restart(
+    stage: &Stage,
+    mut controller: Controller,
+    times: usize,
+    figures: &mut Figures,
+) -> Result<Controller> {
+    let name = controller.subject.name.clone();
+    for _ in 0..times {
+        let subject = controller.subject.clone();
+        controller.stop()?;
+        controller = subject.start()?;
+        let enforced = controller.says("[+]sync ok")?.as_secs_f64();
+        figures.add(&name, "start on a correct kernel → enforced", Unit::Seconds, enforced);
+        stage.settle(&controller)?;
+        let metrics = controller.metrics()?;
+        let written = |kind| metrics.get(&format!("kernel_writes_total{{kind=\"{kind}\"}}"));
+        let writes = written("set") + written("rules");
+        figures.add(&name, "start on a correct kernel: kernel writes", Unit::Count, writes);
+    }
+    Ok(controller)
+}
+
+/// Tells how much memory a controller has.
+pub(crate) fn memory(controller: &Controller, when: &str, figures: &mut Figures) -> Result<()> {
+    let (memory, name) = (controller.memory()?, &controller.subject.name);
+    figures.add(name, &format!("resident memory {when}"), Unit::Mebibytes, memory.resident);
+    figures.add(name, &format!("resident memory {when}, highest"), Unit::Mebibytes, memory.highest);
+    Ok(())
+}

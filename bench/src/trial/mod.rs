@@ -1,0 +1,20 @@
+//! What is measured, one thing at a time.
+//!
+//! Comes in: a stage, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
+
+pub(crate) mod life;
+pub(crate) mod newborn;
+pub(crate) mod policy;
+pub(crate) mod remote;
+
+use std::time::{Duration, Instant};
+
+/// Between two datagrams of a beam that times something.
+pub(crate) const PACE: Duration = Duration::from_micros(200);
+
+/// Milliseconds from one moment to another; negative if the other was before it.
+pub(crate) fn milliseconds(from: Instant, to: Instant) -> f64 {
+    let forward = to.saturating_duration_since(from).as_secs_f64();
+    let backward = from.saturating_duration_since(to).as_secs_f64();
+    (forward - backward) * 1e3
+}

@@ -1,0 +1,45 @@
+//! A policy comes for a pod that was open.
+
+use super::{PACE, milliseconds};
+use crate::beam::Beam;
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::stage::{OPEN, STRANGER, Stage, scene_policy};
+use anyhow::Result;
+use serde_json::json;
+use std::time::Instant;
+
+/// Times policies that come and go, one by one: from the API's answer until the last packet passed.
+pub(crate) fn time(
+    stage: &Stage,
+    controller: &mut Controller,
+    count: usize,
+    figures: &mut Figures,
+) -> Result<()> {
+    let subject = controller.subject.clone();
+    let (objects, into) = (stage.objects()?, stage.pod(&subject, OPEN)?);
+    let (mut created, mut deleted) = (Vec::new(), Vec::new());
+    controller.rests()?;
+    for index in 0..count {
+        let name = format!("shut-{index}");
+        let spec = json!({
+            "podSelector": {"matchLabels": {"app": OPEN.1}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"bench": "client"}}}], "ports": [{"port": 8443}]}],
+        });
+        let policy = [scene_policy(&name, spec)];
+        let beam = || Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.0), PACE);
+        let shining = beam()?;
+        shining.first(subject.patience())?;
+        objects.create(&policy)?;
+        let answered = Instant::now();
+        created.push(milliseconds(answered, shining.last(subject.patience())?));
+        drop(shining);
+        let shining = beam()?;
+        objects.delete(&policy)?;
+        let answered = Instant::now();
+        deleted.push(milliseconds(answered, shining.first(subject.patience())?));
+    }
+    figures.add_samples(&subject.name, "policy created → last packet passed", Unit::Milliseconds, created);
+    figures.add_samples(&subject.name, "policy deleted → first packet passes", Unit::Milliseconds, deleted);
+    Ok(())
+}
