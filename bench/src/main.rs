@@ -5,6 +5,7 @@ mod beam;
 mod controller;
 mod figure;
 mod metrics;
+mod plot;
 mod report;
 mod size;
 mod stage;

@@ -9,6 +9,9 @@ use anyhow::Result;
 use serde_json::json;
 use std::time::Instant;
 
+/// The figure of a policy that comes.
+pub(crate) const CREATED: &str = "policy created → last packet passed";
+
 /// Times policies that come and go, one by one: from the API's answer until the last packet passed.
 pub(crate) fn time(
     stage: &Stage,
@@ -39,7 +42,7 @@ pub(crate) fn time(
         let answered = Instant::now();
         deleted.push(milliseconds(answered, shining.first(subject.patience())?));
     }
-    figures.add_samples(&subject.name, "policy created → last packet passed", Unit::Milliseconds, created);
+    figures.add_samples(&subject.name, CREATED, Unit::Milliseconds, created);
     figures.add_samples(&subject.name, "policy deleted → first packet passes", Unit::Milliseconds, deleted);
     Ok(())
 }

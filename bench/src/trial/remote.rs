@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// A label that lets a pod in, and one that does not.
 const CLIENT: (&str, &str) = ("bench", "client");
 const OTHER: (&str, &str) = ("bench", "other");
+/// The figures of a pod that comes up, and of one that gets other labels.
+pub(crate) const UP: &str = "remote pod up → first packet passes";
+pub(crate) const RELABELLED: &str = "remote pod relabelled → last packet passed";
 /// The figure of what one event costs.
 const CPU: &str = "CPU for a remote pod's event";
 /// Until what was written before has come to rest.
@@ -55,8 +58,8 @@ pub(crate) fn time(
         objects.delete(&[object])?;
     }
     let name = subject.name.clone();
-    figures.add_samples(&name, "remote pod up → first packet passes", Unit::Milliseconds, up);
-    figures.add_samples(&name, "remote pod relabelled → last packet passed", Unit::Milliseconds, down);
+    figures.add_samples(&name, UP, Unit::Milliseconds, up);
+    figures.add_samples(&name, RELABELLED, Unit::Milliseconds, down);
     match subject.kind {
         Kind::Own => {
             let what = "remote pod's event: bytes read → last netlink ACK";
