@@ -101,9 +101,9 @@ impl Cluster {
         Ok(objects)
     }
 
-    /// The pods of other nodes.
-    pub fn remote_pods(&self) -> impl Iterator<Item = &Pod> {
-        self.namespaces.iter().flat_map(|namespace| &namespace.pods).filter(|pod| pod.node != LOCAL_NODE)
+    /// The pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.namespaces.iter().flat_map(|namespace| &namespace.pods)
     }
 
     /// The cluster in words.

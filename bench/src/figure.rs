@@ -9,6 +9,8 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Mebibytes,
+    Percent,
+    PerSecond,
     Count,
 }
 
@@ -18,6 +20,8 @@ impl Unit {
             Unit::Milliseconds => "ms",
             Unit::Seconds => "s",
             Unit::Mebibytes => "MiB",
+            Unit::Percent => "%",
+            Unit::PerSecond => "/s",
             Unit::Count => "",
         }
     }

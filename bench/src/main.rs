@@ -20,7 +20,7 @@ use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{life, newborn, policy, remote};
+use trial::{life, load, newborn, policy, remote};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -114,6 +114,8 @@ impl Bench {
             peer.stop()?;
         }
         remote::cost(stage, &mut own, &stage.cluster.newcomers(500), figures)?;
+        load::irrelevant(stage, &mut own, figures)?;
+        load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
         life::memory(&own, "in the end", figures)?;
         let own = life::restart(stage, own, 5, figures)?;
         own.stop()

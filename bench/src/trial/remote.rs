@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// A label that lets a pod in, and one that does not.
-const CLIENT: (&str, &str) = ("bench", "client");
-const OTHER: (&str, &str) = ("bench", "other");
+pub(super) const CLIENT: (&str, &str) = ("bench", "client");
+pub(super) const OTHER: (&str, &str) = ("bench", "other");
 /// The figures of a pod that comes up, and of one that gets other labels.
 pub(crate) const UP: &str = "remote pod up → first packet passes";
 pub(crate) const RELABELLED: &str = "remote pod relabelled → last packet passed";
@@ -136,6 +136,6 @@ pub(crate) fn cost(
     stage.settle(controller)
 }
 
-fn labels((key, value): (&str, &str)) -> Value {
+pub(super) fn labels((key, value): (&str, &str)) -> Value {
     json!({"metadata": {"labels": {key: value}}})
 }

@@ -1,0 +1,149 @@
+//! Many events at a time: those that ask nothing of the node, and those that do.
+
+use super::remote::{CLIENT, OTHER, labels};
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::metrics::Metrics;
+use crate::stage::Stage;
+use anyhow::{Result, ensure};
+use bridgewarden_bench::cluster::{LOCAL_NODE, Pod};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How often writes begin.
+const BEAT: Duration = Duration::from_millis(20);
+/// For how long updates come that ask nothing.
+const IRRELEVANT: Duration = Duration::from_secs(5);
+/// How many of those a second.
+const UPDATES: usize = 1_000;
+/// How many relabelled pods a second are tried, one after the other, for how long.
+const RATES: [usize; 5] = [250, 500, 1_000, 2_000, 4_000];
+const CHURN: Duration = Duration::from_secs(3);
+/// The longest that a daemon that keeps up may be behind.
+const BEHIND: Duration = Duration::from_millis(250);
+
+/// Writes changes of pods at a rate, one change of one pod after the other; tells how many there were and how long it took.
+fn write(
+    stage: &Stage,
+    pods: &[Value],
+    rate: usize,
+    time: Duration,
+    change: impl Fn(usize) -> Value,
+) -> Result<(usize, Duration)> {
+    let objects = stage.objects()?;
+    let (begun, mut written) = (Instant::now(), 0);
+    while begun.elapsed() < time {
+        let due = (begun.elapsed().as_secs_f64() * rate as f64) as usize;
+        // No more than there are pods, or one object would be written twice at a time.
+        let now = due.saturating_sub(written).min(pods.len());
+        let pod = |index: usize| pods[index % pods.len()].clone();
+        objects
+            .patch(&(written..written + now).map(|index| (pod(index), change(index))).collect::<Vec<_>>())?;
+        written += now;
+        std::thread::sleep(BEAT);
+    }
+    Ok((written, begun.elapsed()))
+}
+
+/// Updates of pods elsewhere that no policy asks for.
+pub(crate) fn irrelevant(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
+    let pods: Vec<Value> =
+        stage.cluster.pods().filter(|pod| pod.node != LOCAL_NODE).take(500).map(Pod::object).collect();
+    controller.rests()?;
+    let before = (controller.metrics()?, controller.cpu()?);
+    let (updates, took) = write(
+        stage,
+        &pods,
+        UPDATES,
+        IRRELEVANT,
+        |index| json!({"metadata": {"annotations": {"example.org/restarted-at": format!("update {index}")}}}),
+    )?;
+    controller.rests()?;
+    let after = (controller.metrics()?, controller.cpu()?);
+    let name = &controller.subject.name;
+    let rate = updates as f64 / took.as_secs_f64();
+    figures.add(name, "irrelevant updates written", Unit::PerSecond, rate);
+    let each = (after.1 - before.1).as_secs_f64() / updates as f64;
+    figures.add(name, "1,000 irrelevant updates/s: of a core", Unit::Percent, each * UPDATES as f64 * 100.0);
+    figures.add(name, "irrelevant updates: kernel writes", Unit::Count, after.0.writes(&before.0));
+    let forks = after.0.growth(&before.0, "processes_started_total");
+    figures.add(name, "irrelevant updates: forks", Unit::Count, forks);
+    Ok(())
+}
+
+/// Pods that change their labels at growing rates, until the daemon or the API server falls behind.
+pub(crate) fn churn(
+    stage: &Stage,
+    controller: &mut Controller,
+    pods: &[Pod],
+    figures: &mut Figures,
+) -> Result<()> {
+    let pods: Vec<Value> = pods.iter().map(|pod| pod.clone().labelled(OTHER.0, OTHER.1).object()).collect();
+    stage.objects()?.create(&pods)?;
+    stage.settle(controller)?;
+    let relabelled =
+        |index: usize| labels(if (index / pods.len()).is_multiple_of(2) { CLIENT } else { OTHER });
+    let name = controller.subject.name.clone();
+    let told = "changes_total{kind=\"pod\"}";
+    let (mut sustained, mut fell_behind) = (0.0, false);
+    for rate in RATES {
+        let before = (controller.metrics()?, controller.cpu()?);
+        let (events, took) = write(stage, &pods, rate, CHURN, relabelled)?;
+        let written = Instant::now();
+        let after = controller.tells(|metrics| metrics.growth(&before.0, told) >= events as f64)?;
+        let behind = written.elapsed();
+        ensure!(after.growth(&before.0, told) == events as f64, "more changes came in than were written");
+        controller.rests()?;
+        let worked = (controller.cpu()? - before.1).as_secs_f64();
+        let reached = events as f64 / took.as_secs_f64();
+        crate::say(&format!(
+            "    {rate}/s: {reached:.0}/s written, {behind:?} behind, {:.1} % of a core",
+            worked / took.as_secs_f64() * 100.0
+        ));
+        fell_behind = behind > BEHIND;
+        if fell_behind {
+            break;
+        }
+        sustained = reached.max(sustained);
+        // The API server does no more.
+        if reached < 0.9 * rate as f64 {
+            break;
+        }
+    }
+    let what = if fell_behind { "sustained churn" } else { "sustained churn, all that the API server wrote" };
+    figures.add(&name, what, Unit::PerSecond, sustained);
+    backlog(stage, controller, &pods, figures)?;
+    stage.objects()?.delete(&pods)?;
+    stage.settle(controller)
+}
+
+/// As many events as wait while the daemon is held: how fast it takes them in when nobody else holds it up.
+fn backlog(stage: &Stage, controller: &mut Controller, pods: &[Value], figures: &mut Figures) -> Result<()> {
+    let told = "changes_total{kind=\"pod\"}";
+    let all = |label| pods.iter().map(|pod| (pod.clone(), labels(label))).collect::<Vec<_>>();
+    stage.objects()?.patch(&all(OTHER))?;
+    controller.rests()?;
+    let before = (controller.metrics()?, controller.cpu()?);
+    controller.hold()?;
+    // Each pod once, so that none is passed over for a later one should the watch have to begin anew.
+    stage.objects()?.patch(&all(CLIENT))?;
+    let events = pods.len();
+    controller.release()?;
+    let released = Instant::now();
+    let is_done = |metrics: &Metrics| {
+        metrics.growth(&before.0, told) >= events as f64 && metrics.get("pending_changes") == 0.0
+    };
+    controller.tells(is_done)?;
+    let took = released.elapsed().as_secs_f64();
+    controller.rests()?;
+    let worked = (controller.cpu()? - before.1).as_secs_f64();
+    let name = &controller.subject.name;
+    figures.add(name, "backlog of events taken in", Unit::PerSecond, events as f64 / took);
+    figures.add(
+        name,
+        "backlog of events taken in, by a second of its own time",
+        Unit::PerSecond,
+        events as f64 / worked,
+    );
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! A node with a real kernel in a network namespace, and what its kernel is asked for.
+
+use crate::world::{Event, Told, World, read};
+use bridgewarden::apply::host::{Host, Variant};
+use bridgewarden::apply::{Actual, Kernel, Step};
+use bridgewarden::controller::{Enforcer, Flush};
+use bridgewarden::playground::{Layout, Playground};
+use bridgewarden::render::Options;
+use bridgewarden_bench::cluster::LOCAL_NODE;
+
+/// What the events of a kind cost together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Netlink requests that change something.
+    pub(crate) requests: u64,
+    /// Programs started.
+    pub(crate) programs: u64,
+    /// Transactions of rules.
+    pub(crate) transactions: u64,
+    /// Set elements added or removed.
+    pub(crate) elements: u64,
+    /// Bytes of rules handed over.
+    pub(crate) bytes: u64,
+    /// Allocations from the object's JSON to the steps that the kernel is to take.
+    pub(crate) allocations: u64,
+}
+
+/// An enforcer and its kernel.
+pub(crate) struct Node {
+    enforcer: Enforcer,
+    kernel: Host,
+}
+
+impl Node {
+    /// Lets events of these kinds happen in a cluster, and tells what those of each kind cost.
+    pub(crate) fn run(world: &World, events: &[Event]) -> Vec<Cost> {
+        let id = format!("cost{}", std::process::id() % 10_000_000);
+        let layout = Layout::new(vec![LOCAL_NODE.to_owned()], Vec::new());
+        let playground = Playground::build(&id, &layout).expect("a node");
+        let namespace = playground.node_namespace(LOCAL_NODE).expect("it is there").clone();
+        let costs = namespace.enter(|| {
+            let mut node = Node::enforcing(world);
+            events.iter().map(|event| node.cost(&world.events(*event))).collect()
+        });
+        playground.remove().expect("the node goes");
+        costs.expect("a namespace that can be entered")
+    }
+
+    fn enforcing(world: &World) -> Node {
+        let mut kernel = Host::new(Variant::Nft).expect("the kernel can be spoken to");
+        let mut enforcer = Enforcer::new(LOCAL_NODE, Options::default());
+        world.objects.iter().for_each(|text| enforcer.apply(read(text)));
+        let actual = Actual::read(&mut kernel).expect("the kernel can be read");
+        let flush = enforcer.adopt(&actual);
+        let mut node = Node { enforcer, kernel };
+        node.commit(&flush);
+        node
+    }
+
+    fn commit(&mut self, flush: &Flush) {
+        for step in &flush.steps {
+            self.kernel.commit(step).expect("the kernel takes it");
+        }
+    }
+
+    fn cost(&mut self, events: &[(Vec<Told>, Told)]) -> Cost {
+        let mut sum = Cost::default();
+        for (before, event) in events {
+            for told in before {
+                self.enforcer.apply(told.change());
+                let flush = self.enforcer.flush();
+                self.commit(&flush);
+            }
+            let tally = self.kernel.tally();
+            let mut flush = None;
+            let allocated = allocation_counter::measure(|| {
+                self.enforcer.apply(event.change());
+                flush = Some(self.enforcer.flush());
+            });
+            let flush = flush.expect("it was made");
+            self.commit(&flush);
+            let after = self.kernel.tally();
+            sum.requests += after.netlink_writes - tally.netlink_writes;
+            sum.programs += after.processes - tally.processes;
+            sum.transactions += after.restores - tally.restores;
+            sum.elements += after.elements - tally.elements;
+            sum.bytes += flush.steps.iter().map(bytes).sum::<u64>();
+            sum.allocations += allocated.count_total;
+        }
+        sum
+    }
+}
+
+fn bytes(step: &Step) -> u64 {
+    match step {
+        Step::Restore(_, text) | Step::RestoreOther(_, text) => text.text.len() as u64,
+        Step::CreateSet(..)
+        | Step::ReplaceSet(..)
+        | Step::AddElements(..)
+        | Step::RemoveElements(..)
+        | Step::DestroySet(_) => 0,
+    }
+}
