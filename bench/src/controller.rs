@@ -1,10 +1,11 @@
 //! A controller that is measured, as a process: ours, or another's command.
 
 use crate::metrics::{self, Metrics};
+use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -48,15 +49,8 @@ pub(crate) struct Subject {
 pub(crate) struct Controller {
     pub(crate) subject: Subject,
     leash: Leash,
-    process: Pid,
+    process: u32,
     pub(crate) started: Instant,
-}
-
-/// How much memory a process has, in MiB.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
-    pub(crate) resident: f64,
-    pub(crate) highest: f64,
 }
 
 impl Subject {
@@ -64,7 +58,7 @@ impl Subject {
     pub(crate) fn start(&self) -> Result<Controller> {
         let started = Instant::now();
         let leash = Leash::start(&self.namespace, &self.program, &self.arguments, &self.log)?;
-        let process = Pid::from_raw(i32::try_from(leash.process()?)?);
+        let process = leash.process()?;
         Ok(Controller { subject: self.clone(), leash, process, started })
     }
 
@@ -130,43 +124,29 @@ impl Controller {
         Ok(())
     }
 
-    /// How long it has worked, with the processes that it has started and seen the end of.
+    /// How long it has worked, with the programs that it started.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = self.read("stat")?;
-        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default().split(' ');
-        let ticks: Vec<u64> = fields.skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
-        ensure!(ticks.len() == 4, "the kernel does not tell a process's processor time");
-        let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
-        Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / per_second))
+        process::cpu(self.process)
     }
 
     /// Its memory.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let status = self.read("status")?;
-        let mebibytes = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kibibytes| kibibytes / 1024.0)
-        };
-        let unknown = "the kernel does not tell a process's memory";
-        Ok(Memory {
-            resident: mebibytes("VmRSS").context(unknown)?,
-            highest: mebibytes("VmHWM").context(unknown)?,
-        })
+        process::memory(self.process)
     }
 
     /// Holds it where it is, so that another can be measured alone.
     pub(crate) fn hold(&self) -> Result<()> {
-        kill(self.process, Signal::SIGSTOP).context("cannot hold a controller")
+        self.signal(Signal::SIGSTOP)
     }
 
     /// Lets it go on.
     pub(crate) fn release(&self) -> Result<()> {
-        kill(self.process, Signal::SIGCONT).context("cannot let a controller go on")
+        self.signal(Signal::SIGCONT)
     }
 
     /// Ends it as its operator would, and waits for it.
     pub(crate) fn stop(mut self) -> Result<()> {
-        kill(self.process, Signal::SIGTERM).context("cannot end a controller")?;
+        self.signal(Signal::SIGTERM)?;
         let begun = Instant::now();
         while self.leash.ended()?.is_none() {
             ensure!(begun.elapsed() < PATIENCE, "{} does not end", self.subject.name);
@@ -175,15 +155,15 @@ impl Controller {
         Ok(())
     }
 
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = Pid::from_raw(i32::try_from(self.process)?);
+        kill(process, signal).with_context(|| format!("cannot send {signal} to {}", self.subject.name))
+    }
+
     fn runs(&mut self) -> Result<()> {
         let ended = self.leash.ended()?;
         ensure!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.subject.name, self.log());
         Ok(())
-    }
-
-    fn read(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.process);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 
     fn log(&self) -> String {

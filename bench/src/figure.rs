@@ -6,23 +6,28 @@ use std::fmt::Write;
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
+    Microseconds,
     Milliseconds,
     Seconds,
+    Bytes,
     Mebibytes,
     Percent,
     PerSecond,
+    Ratio,
     Count,
 }
 
 impl Unit {
     fn word(self) -> &'static str {
         match self {
+            Unit::Microseconds => "µs",
             Unit::Milliseconds => "ms",
             Unit::Seconds => "s",
+            Unit::Bytes => "bytes",
             Unit::Mebibytes => "MiB",
             Unit::Percent => "%",
             Unit::PerSecond => "/s",
-            Unit::Count => "",
+            Unit::Ratio | Unit::Count => "",
         }
     }
 }

@@ -6,6 +6,7 @@ mod controller;
 mod figure;
 mod metrics;
 mod plot;
+mod process;
 mod report;
 mod size;
 mod stage;
@@ -20,7 +21,7 @@ use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{life, load, newborn, policy, remote};
+use trial::{connections, life, load, lock, newborn, policy, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -117,8 +118,11 @@ impl Bench {
         load::irrelevant(stage, &mut own, figures)?;
         load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
         life::memory(&own, "in the end", figures)?;
-        let own = life::restart(stage, own, 5, figures)?;
-        own.stop()
+        let mut own = life::restart(stage, own, 5, figures)?;
+        lock::measure(stage, &mut own, figures)?;
+        let own = connections::measure(stage, own, figures)?;
+        own.stop()?;
+        wire::measure(stage, &stage.cluster.newcomers(300), figures)
     }
 
     /// One turn of everything that is timed of one controller after the other.

@@ -14,15 +14,34 @@ use std::time::{Duration, Instant};
 use support::control_plane::{ControlPlane, Objects, PORT, Who};
 
 const ID: &str = "bench";
+/// The nodes of ours and of another controller.
+const OWN: &str = "own";
+const PEER: &str = "peer";
 const CONTROL_PLANE: &str = "control-plane";
 /// The namespace of the pods that are really there.
 pub(crate) const SCENE: &str = "scene";
 /// From where a stranger sends, whom no policy knows.
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
-/// The pods that are really there, by the last number of their addresses and the value of their label `app`.
-pub(crate) const GUARDED: (u8, &str) = (10, "guarded");
-pub(crate) const OPEN: (u8, &str) = (11, "open");
-pub(crate) const NEWBORN: (u8, &str) = (12, "newborn");
+/// Where the first and the last pod listen.
+pub(crate) const CONNECT_PORT: u16 = 9_000;
+/// The pods that are really there.
+pub(crate) const GUARDED: Real = Real { namespace: SCENE, app: "guarded", host: 10 };
+pub(crate) const OPEN: Real = Real { namespace: SCENE, app: "open", host: 11 };
+pub(crate) const NEWBORN: Real = Real { namespace: SCENE, app: "newborn", host: 12 };
+/// The first and the last in the order of namespaces, in which the rules of our daemon ask for pods.
+pub(crate) const FIRST: Real = Real { namespace: "a-first", app: "server", host: 13 };
+pub(crate) const LAST: Real = Real { namespace: "z-last", app: "server", host: 14 };
+const REAL: [Real; 5] = [GUARDED, OPEN, NEWBORN, FIRST, LAST];
+
+/// A pod that is really there, on each node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Real {
+    pub(crate) namespace: &'static str,
+    /// The value of its label `app`.
+    pub(crate) app: &'static str,
+    /// The last number of its address.
+    pub(crate) host: u8,
+}
 
 /// Where everything comes from.
 pub(crate) struct Settings {
@@ -40,7 +59,7 @@ pub(crate) struct Settings {
 pub(crate) struct Stage {
     pub(crate) own: Subject,
     pub(crate) peer: Option<Subject>,
-    control_plane: ControlPlane,
+    pub(crate) control_plane: ControlPlane,
     pub(crate) playground: Playground,
     pub(crate) cluster: Cluster,
 }
@@ -52,10 +71,10 @@ impl Stage {
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         Playground::sweep(ID)?;
-        let blocks = [("own", Ipv4Addr::new(10, 32, 0, 0)), ("peer", Ipv4Addr::new(10, 33, 0, 0))];
+        let blocks = [(OWN, Ipv4Addr::new(10, 32, 0, 0)), (PEER, Ipv4Addr::new(10, 33, 0, 0))];
         let blocks = &blocks[..if settings.peer.is_some() { 2 } else { 1 }];
         let nodes = blocks.iter().map(|(node, _)| *node).chain([CONTROL_PLANE]).map(str::to_owned).collect();
-        let places = blocks.iter().flat_map(|(node, block)| real(node, *block).map(|(_, place)| place));
+        let places = blocks.iter().flat_map(|(node, block)| REAL.map(|real| real.place(node, *block)));
         let playground = Playground::build(ID, &Layout::new(nodes, places.collect()))?;
         let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
         let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
@@ -90,8 +109,12 @@ impl Stage {
     }
 
     /// The namespace of one of a controller's own pods.
-    pub(crate) fn pod(&self, subject: &Subject, (_, app): (u8, &str)) -> Result<&Namespace> {
-        let key = PodKey::new(SCENE, &name(app, subject));
+    pub(crate) fn pod(&self, subject: &Subject, real: Real) -> Result<&Namespace> {
+        let node = match subject.kind {
+            Kind::Own => OWN,
+            Kind::Peer => PEER,
+        };
+        let key = real.key(node);
         self.playground.pod_namespace(&key).with_context(|| format!("{key} is not there"))
     }
 
@@ -134,7 +157,7 @@ fn subject(
     let results = settings.directory.join(format!("{node}-results"));
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let log = settings.directory.join(format!("{node}.log"));
-    Ok(match settings.peer.as_ref().filter(|_| node == "peer") {
+    Ok(match settings.peer.as_ref().filter(|_| node == PEER) {
         None => {
             let kubeconfig = control_plane.kubeconfig(Who::Daemon, PORT)?.display().to_string();
             let results_flag = results.display().to_string();
@@ -177,26 +200,25 @@ fn subject(
     })
 }
 
-fn name(app: &str, subject: &Subject) -> String {
-    match subject.kind {
-        Kind::Own => format!("{app}-own"),
-        Kind::Peer => format!("{app}-peer"),
+impl Real {
+    fn key(self, node: &str) -> PodKey {
+        PodKey::new(self.namespace, &format!("{}-{node}", self.app))
     }
-}
 
-/// The pods of a node that are really there, each with its label `app`.
-fn real(node: &str, block: Ipv4Addr) -> [(&'static str, Place); 3] {
-    [GUARDED, OPEN, NEWBORN].map(|(host, app)| {
+    fn address(self, block: Ipv4Addr) -> Ipv4Addr {
         let [a, b, c, _] = block.octets();
-        let place = Place {
-            pod: PodKey::new(SCENE, &format!("{app}-{node}")),
+        Ipv4Addr::new(a, b, c, self.host)
+    }
+
+    fn place(self, node: &str, block: Ipv4Addr) -> Place {
+        Place {
+            pod: self.key(node),
             node: node.to_owned(),
-            addresses: vec![Ipv4Addr::new(a, b, c, host).into()],
+            addresses: vec![self.address(block).into()],
             listens: Vec::new(),
             host_network: false,
-        };
-        (app, place)
-    })
+        }
+    }
 }
 
 /// The Node that all controllers are told to be on.
@@ -209,14 +231,14 @@ fn node() -> Value {
 }
 
 /// The object of a pod that is really there.
-pub(crate) fn scene_pod(name: &str, app: &str, address: Option<Ipv4Addr>) -> Value {
+pub(crate) fn scene_pod(namespace: &str, name: &str, app: &str, address: Option<Ipv4Addr>) -> Value {
     let status = match address {
         Some(address) => running(address),
         None => json!({"phase": "Pending"}),
     };
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": SCENE, "name": name, "labels": {"app": app}},
+        "metadata": {"namespace": namespace, "name": name, "labels": {"app": app}},
         "spec": {"nodeName": LOCAL_NODE, "containers": [{"name": "main"}]},
         "status": status,
     })
@@ -229,32 +251,35 @@ pub(crate) fn running(address: Ipv4Addr) -> Value {
 }
 
 /// A policy of the scene.
-pub(crate) fn scene_policy(name: &str, spec: Value) -> Value {
+pub(crate) fn scene_policy(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-           "metadata": {"namespace": SCENE, "name": name}, "spec": spec})
+           "metadata": {"namespace": namespace, "name": name}, "spec": spec})
 }
 
-/// What is always in the scene: pods that are really there, one of them guarded, and a guard for one that is to come.
+/// What is always in the scene: pods that are really there, most of them guarded, and a guard for one that is to come.
 fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let clients = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"bench": "client"}}});
+    let guard = |real: Real, name: &str, ingress: Value| {
+        let subject = json!({"matchLabels": {"app": real.app}});
+        let spec = json!({"podSelector": subject, "policyTypes": ["Ingress"], "ingress": ingress});
+        scene_policy(real.namespace, name, spec)
+    };
+    let outside =
+        json!([{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": CONNECT_PORT}]}]);
     let mut objects = vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SCENE}}),
-        scene_policy(
-            "clients",
-            json!({"podSelector": {"matchLabels": {"app": GUARDED.1}}, "policyTypes": ["Ingress"],
-                   "ingress": [{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"bench": "client"}}}]}]}),
-        ),
-        scene_policy(
-            "nobody",
-            json!({"podSelector": {"matchLabels": {"app": NEWBORN.1}}, "policyTypes": ["Ingress"]}),
-        ),
+        namespace(SCENE),
+        namespace(FIRST.namespace),
+        namespace(LAST.namespace),
+        guard(GUARDED, "clients", json!([{"from": [clients]}])),
+        guard(NEWBORN, "nobody", json!([])),
+        guard(FIRST, "outside", outside.clone()),
+        guard(LAST, "outside", outside),
     ];
     for (node, block) in blocks {
-        for (app, place) in real(node, *block).into_iter().filter(|(app, _)| *app != NEWBORN.1) {
-            let address = place.addresses.first().and_then(|address| match address {
-                IpAddr::V4(address) => Some(*address),
-                IpAddr::V6(_) => None,
-            });
-            objects.push(scene_pod(&place.pod.name, app, address));
+        for real in REAL.into_iter().filter(|real| *real != NEWBORN) {
+            let PodKey { namespace, name } = real.key(node);
+            objects.push(scene_pod(&namespace.to_string(), &name, real.app, Some(real.address(*block))));
         }
     }
     objects

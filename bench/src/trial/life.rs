@@ -14,7 +14,7 @@ const SLOW: Duration = Duration::from_millis(2);
 /// Starts a controller on a kernel that holds nothing; it has begun when a stranger is refused.
 pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figures) -> Result<Controller> {
     let into = stage.pod(subject, GUARDED)?;
-    let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(GUARDED.0), SLOW)?;
+    let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(GUARDED.host), SLOW)?;
     beam.first(subject.patience())?;
     let mut controller = subject.start()?;
     let last = beam.last(subject.patience())?;
@@ -39,6 +39,8 @@ pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figure
         }
     }
     controller.rests()?;
+    let worked = controller.cpu()?.as_secs_f64();
+    figures.add(&subject.name, "start on an empty kernel: CPU", Unit::Seconds, worked);
     memory(&controller, "after its start", figures)?;
     Ok(controller)
 }
@@ -61,6 +63,8 @@ pub(crate) fn restart(
         let metrics = controller.metrics()?;
         let written = |kind| metrics.get(&format!("kernel_writes_total{{kind=\"{kind}\"}}"));
         let writes = written("set") + written("rules");
+        let worked = controller.cpu()?.as_secs_f64();
+        figures.add(&name, "start on a correct kernel: CPU", Unit::Seconds, worked);
         figures.add(&name, "start on a correct kernel: kernel writes", Unit::Count, writes);
     }
     Ok(controller)

@@ -2,11 +2,14 @@
 //!
 //! Comes in: a stage, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
 
+pub(crate) mod connections;
 pub(crate) mod life;
 pub(crate) mod load;
+pub(crate) mod lock;
 pub(crate) mod newborn;
 pub(crate) mod policy;
 pub(crate) mod remote;
+pub(crate) mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -20,12 +20,12 @@ pub(crate) fn time(
 ) -> Result<()> {
     let subject = controller.subject.clone();
     let (objects, into) = (stage.objects()?, stage.pod(&subject, NEWBORN)?);
-    let address = subject.address(NEWBORN.0);
+    let address = subject.address(NEWBORN.host);
     let mut guarded = Vec::new();
     controller.rests()?;
     for index in 0..count {
-        let name = format!("{}-{index}", NEWBORN.1);
-        let pod = [scene_pod(&name, NEWBORN.1, None)];
+        let name = format!("{}-{index}", NEWBORN.app);
+        let pod = [scene_pod(SCENE, &name, NEWBORN.app, None)];
         objects.create(&pod)?;
         let beam = Beam::on(stage.elsewhere(), STRANGER, into, address, PACE)?;
         beam.first(subject.patience())?;

@@ -4,9 +4,9 @@ use super::{PACE, milliseconds};
 use crate::beam::Beam;
 use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
-use crate::stage::{OPEN, STRANGER, Stage, scene_policy};
+use crate::stage::{OPEN, SCENE, STRANGER, Stage, scene_policy};
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Instant;
 
 /// The figure of a policy that comes.
@@ -24,13 +24,8 @@ pub(crate) fn time(
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
     controller.rests()?;
     for index in 0..count {
-        let name = format!("shut-{index}");
-        let spec = json!({
-            "podSelector": {"matchLabels": {"app": OPEN.1}}, "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"bench": "client"}}}], "ports": [{"port": 8443}]}],
-        });
-        let policy = [scene_policy(&name, spec)];
-        let beam = || Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.0), PACE);
+        let policy = [shut(&format!("shut-{index}"))];
+        let beam = || Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.host), PACE);
         let shining = beam()?;
         shining.first(subject.patience())?;
         objects.create(&policy)?;
@@ -45,4 +40,13 @@ pub(crate) fn time(
     figures.add_samples(&subject.name, CREATED, Unit::Milliseconds, created);
     figures.add_samples(&subject.name, "policy deleted → first packet passes", Unit::Milliseconds, deleted);
     Ok(())
+}
+
+/// A policy that lets only others in than who is tried.
+pub(super) fn shut(name: &str) -> Value {
+    let spec = json!({
+        "podSelector": {"matchLabels": {"app": OPEN.app}}, "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"bench": "client"}}}], "ports": [{"port": 8443}]}],
+    });
+    scene_policy(SCENE, name, spec)
 }

@@ -41,7 +41,7 @@ pub(crate) fn time(
         let pod = pod.clone().labelled(CLIENT.0, CLIENT.1);
         let object = pod.object();
         objects.create(&[pod.pending()])?;
-        let beam = Beam::on(stage.elsewhere(), pod.address, into, subject.address(GUARDED.0), PACE)?;
+        let beam = Beam::on(stage.elsewhere(), pod.address, into, subject.address(GUARDED.host), PACE)?;
         std::thread::sleep(PAUSE);
         ensure!(!beam.has_passed(), "{} passed before it came up", pod.name);
         let before = counted(controller)?;

@@ -9,10 +9,12 @@
 mod leash;
 mod objects;
 mod relay;
+mod watchers;
 
 pub use leash::Leash;
 pub use objects::Objects;
 pub use relay::Relay;
+pub use watchers::Watchers;
 
 use crate::http;
 use anyhow::{Context, Result, ensure};
@@ -114,6 +116,14 @@ impl ControlPlane {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.address, PORT)
+    }
+
+    /// The id of the API server's process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn server_process(&self) -> Result<u32> {
+        self.server.as_ref().context("the API server was killed")?.process()
     }
 
     /// What it holds.

@@ -1,0 +1,105 @@
+//! How many connections a second get through the node to a guarded pod, against a node that guards nobody.
+
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::stage::{CONNECT_PORT, FIRST, LAST, Stage};
+use anyhow::{Context, Result};
+use bridgewarden::playground::{Endpoint, Namespace};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
+use nix::time::{ClockId, clock_gettime};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::program::output;
+
+/// For how long connections are made at a time.
+const SPELL: Duration = Duration::from_millis(250);
+/// How often one pod after the other is connected to at a time.
+const SPELLS: usize = 6;
+/// How often the daemon is ended and started anew in between.
+const TURNS: usize = 4;
+
+/// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with a node without rules.
+pub(crate) fn measure(
+    stage: &Stage,
+    mut controller: Controller,
+    figures: &mut Figures,
+) -> Result<Controller> {
+    let subject = controller.subject.clone();
+    let ends = [FIRST, LAST].map(|end| (end, subject.address(end.host)));
+    let (mut guarded, mut open) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let spell = |rates: &mut [Vec<f64>; 2]| -> Result<()> {
+        for _ in 0..SPELLS {
+            for ((end, address), rates) in ends.iter().zip(&mut *rates) {
+                rates.push(rate(stage, stage.pod(&subject, *end)?, *address)?);
+            }
+        }
+        Ok(())
+    };
+    for _ in 0..TURNS {
+        controller.rests()?;
+        spell(&mut guarded)?;
+        controller.stop()?;
+        let program = subject.program.display().to_string();
+        output(&subject.namespace, &[&program, "cleanup"])?;
+        spell(&mut open)?;
+        controller = subject.start()?;
+        controller.says("[+]sync ok")?;
+    }
+    let middle = |rates: &[f64]| {
+        let mut rates = rates.to_vec();
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let part = |above: &[f64], below: &[f64]| middle(above) / middle(below);
+    for (rates, what) in [(&guarded[0], "first pod"), (&guarded[1], "last pod"), (&open[0], "no policy")] {
+        let what = format!("connections through the node, by a second of processor time: {what}");
+        figures.add_samples(&subject.name, &what, Unit::PerSecond, rates.clone());
+    }
+    for (what, part) in [
+        ("first pod, against no policy", part(&guarded[0], &open[0])),
+        ("last pod, against no policy", part(&guarded[1], &open[1])),
+        ("last pod, against the first", part(&guarded[1], &guarded[0])),
+    ] {
+        figures.add(&subject.name, &format!("connections: {what}"), Unit::Ratio, part);
+    }
+    Ok(controller)
+}
+
+/// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
+/// The kernel does the node's part in it, too, and others who work on this machine hardly change it.
+fn rate(stage: &Stage, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
+    let outside = stage.playground.namespace(&Endpoint::Outside).context("there is no outside")?;
+    let listener =
+        pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // Whoever connects resets, so that nothing is left of it.
+                drop(listener.accept());
+            }
+        });
+        let connect = || -> Result<f64> {
+            let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+            let (begun, before, mut count) = (Instant::now(), worked()?, 0_u32);
+            while begun.elapsed() < SPELL {
+                reset(TcpStream::connect((address, CONNECT_PORT)).context("a connection is refused")?)?;
+                count += 1;
+            }
+            let rate = f64::from(count) / (worked()? - before).as_secs_f64();
+            stop.store(true, Ordering::Relaxed);
+            // The last one wakes the listener.
+            reset(TcpStream::connect((address, CONNECT_PORT))?)?;
+            Ok(rate)
+        };
+        outside.enter(connect)?
+    })
+}
+
+/// Ends a connection so that neither side remembers it.
+fn reset(stream: TcpStream) -> Result<()> {
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, Linger, &linger).context("cannot have a connection reset")
+}

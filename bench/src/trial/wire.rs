@@ -1,0 +1,71 @@
+//! What a watch of pods costs the API server, by the form that it is asked for.
+
+use crate::figure::{Figures, Unit};
+use crate::process;
+use crate::stage::Stage;
+use anyhow::{Context, Result};
+use bridgewarden_bench::cluster::Pod;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::control_plane::{PORT, Watchers, Who};
+
+/// The forms in which objects are sent.
+const FORMS: [(&str, &str); 2] =
+    [("JSON", "application/json"), ("protobuf", "application/vnd.kubernetes.protobuf;stream=watch")];
+/// How many watch at a time, and how many events they are told of.
+const WATCHERS: usize = 100;
+const EVENTS: usize = 300;
+/// No more comes for so long: all has come.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Tells how many bytes one watcher is sent for an event of a pod, and how long the API server works for that.
+pub(crate) fn measure(stage: &Stage, pods: &[Pod], figures: &mut Figures) -> Result<()> {
+    let server = stage.control_plane.server_process()?;
+    let pods: Vec<Value> = pods.iter().map(Pod::object).collect();
+    stage.objects()?.create(&pods)?;
+    let mut turn = 0;
+    let mut write = || -> Result<Duration> {
+        let before = process::cpu(server)?;
+        for index in 0..EVENTS {
+            turn += 1;
+            let change =
+                json!({"metadata": {"annotations": {"example.org/restarted-at": format!("turn {turn}")}}});
+            stage.objects()?.patch(&[(pods[index % pods.len()].clone(), change)])?;
+        }
+        std::thread::sleep(QUIET);
+        Ok(process::cpu(server)? - before)
+    };
+    let unwatched = write()?;
+    let kubeconfig = stage.control_plane.kubeconfig(Who::Admin, PORT)?;
+    for (word, accept) in FORMS {
+        let list: Value = serde_json::from_str(&stage.objects()?.page("/api/v1/pods?limit=1")?)?;
+        let version = list["metadata"]["resourceVersion"].as_str().context("a list has no version")?;
+        let path = format!("/api/v1/pods?watch=1&resourceVersion={version}&timeoutSeconds=600");
+        let from = stage.control_plane.namespace();
+        let watchers = Watchers::begin(from, &kubeconfig, &path, accept, WATCHERS)?;
+        rests(&watchers);
+        let before = watchers.received();
+        let watched = write()?;
+        rests(&watchers);
+        let told = (WATCHERS * EVENTS) as f64;
+        let bytes = (watchers.received() - before) as f64 / told;
+        let name = &stage.own.name;
+        figures.add(name, &format!("a pod's event to one watcher, {word}"), Unit::Bytes, bytes);
+        let cpu = watched.saturating_sub(unwatched).as_secs_f64() * 1e6 / told;
+        let what = format!("the API server's CPU for a pod's event to one watcher, {word}");
+        figures.add(name, &what, Unit::Microseconds, cpu);
+    }
+    stage.objects()?.delete(&pods)
+}
+
+/// Waits until nothing more comes.
+fn rests(watchers: &Watchers) {
+    let (mut received, mut since) = (watchers.received(), Instant::now());
+    while since.elapsed() < QUIET {
+        std::thread::sleep(QUIET / 10);
+        let now = watchers.received();
+        if now != received {
+            (received, since) = (now, Instant::now());
+        }
+    }
+}
