@@ -2,7 +2,7 @@
 
 use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
-use crate::stage::{CONNECT_PORT, FIRST, LAST, Stage};
+use crate::stage::{CONNECT_PORT, FIRST, LAST, OPEN, Stage};
 use anyhow::{Context, Result};
 use bridgewarden::playground::{Endpoint, Namespace};
 use nix::sys::socket::setsockopt;
@@ -20,51 +20,53 @@ const SPELLS: usize = 6;
 /// How often the daemon is ended and started anew in between.
 const TURNS: usize = 4;
 
-/// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with a node without rules.
+/// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with one that no policy
+/// selects, and with a node without rules, which does not track connections either.
 pub(crate) fn measure(
     stage: &Stage,
     mut controller: Controller,
     figures: &mut Figures,
 ) -> Result<Controller> {
     let subject = controller.subject.clone();
-    let ends = [FIRST, LAST].map(|end| (end, subject.address(end.host)));
-    let (mut guarded, mut open) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let spell = |rates: &mut [Vec<f64>; 2]| -> Result<()> {
+    let pods = [FIRST, LAST, OPEN];
+    let (mut ruled, mut bare) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    let spell = |rates: &mut [Vec<f64>; 3]| -> Result<()> {
         for _ in 0..SPELLS {
-            for ((end, address), rates) in ends.iter().zip(&mut *rates) {
-                rates.push(rate(stage, stage.pod(&subject, *end)?, *address)?);
+            for (pod, rates) in pods.iter().zip(&mut *rates) {
+                rates.push(rate(stage, stage.pod(&subject, *pod)?, subject.address(pod.host))?);
             }
         }
         Ok(())
     };
     for _ in 0..TURNS {
         controller.rests()?;
-        spell(&mut guarded)?;
+        spell(&mut ruled)?;
         controller.stop()?;
         let program = subject.program.display().to_string();
         output(&subject.namespace, &[&program, "cleanup"])?;
-        spell(&mut open)?;
+        spell(&mut bare)?;
         controller = subject.start()?;
         controller.says("[+]sync ok")?;
     }
-    let middle = |rates: &[f64]| {
-        let mut rates = rates.to_vec();
-        rates.sort_by(f64::total_cmp);
-        rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let part = |above: &[f64], below: &[f64]| middle(above) / middle(below);
-    for (rates, what) in [(&guarded[0], "first pod"), (&guarded[1], "last pod"), (&open[0], "no policy")] {
-        let what = format!("connections through the node, by a second of processor time: {what}");
-        figures.add_samples(&subject.name, &what, Unit::PerSecond, rates.clone());
-    }
-    for (what, part) in [
-        ("first pod, against no policy", part(&guarded[0], &open[0])),
-        ("last pod, against no policy", part(&guarded[1], &open[1])),
-        ("last pod, against the first", part(&guarded[1], &guarded[0])),
+    let [first, last, open] = ruled;
+    let bare = bare.concat();
+    for (what, above, below) in [
+        ("a guarded pod, against one that no policy selects", &first, &open),
+        ("the last guarded pod, against the first", &last, &first),
+        ("a pod that no policy selects, against a node without rules", &open, &bare),
     ] {
+        let part = middle(above) / middle(below);
         figures.add(&subject.name, &format!("connections: {what}"), Unit::Ratio, part);
     }
+    let what = "connections through the node, by a second of processor time";
+    figures.add_samples(&subject.name, what, Unit::PerSecond, first);
     Ok(controller)
+}
+
+fn middle(rates: &[f64]) -> f64 {
+    let mut rates = rates.to_vec();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
