@@ -124,7 +124,6 @@ impl Figure {
 
     /// The median, and the p99 of a hundred samples or more, or the greatest of fewer.
     fn told(&self) -> String {
-        let number = |value: f64| number(value, self.unit);
         let middle = number(self.quantile(0.5));
         let told = match self.samples.len() {
             0 | 1 => middle,
@@ -136,9 +135,9 @@ impl Figure {
 }
 
 /// Three digits that count, without a unit.
-fn number(value: f64, unit: Unit) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
-        _ if unit == Unit::Count && value.fract() == 0.0 => 0,
+        _ if value.fract() == 0.0 => 0,
         0.0..0.995 => 3,
         0.995..9.95 => 2,
         9.95..99.5 => 1,

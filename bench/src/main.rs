@@ -7,6 +7,7 @@ mod figure;
 mod metrics;
 mod plot;
 mod process;
+mod promise;
 mod report;
 mod size;
 mod stage;

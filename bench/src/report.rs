@@ -2,6 +2,7 @@
 
 use crate::figure::Figures;
 use crate::plot::{Line, picture};
+use crate::promise;
 use crate::size;
 use crate::trial::{policy, remote};
 use anyhow::{Context, Result};
@@ -29,6 +30,9 @@ pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) 
     let path = out.join("latency.svg");
     let title = "From the API's answer until it holds, median";
     fs::write(&path, picture(title, &lines(&measured(out))))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let path = out.join("performance.md");
+    fs::write(&path, promise::table(&measured(out)))
         .with_context(|| format!("cannot write {}", path.display()))?;
     write!(std::io::stdout(), "{table}").context("cannot tell the figures")
 }
