@@ -22,10 +22,12 @@ const CHURN: Duration = Duration::from_secs(3);
 /// The longest that a daemon that keeps up may be behind.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// Writes changes of pods at a rate, one change of one pod after the other; tells how many there were and how long it took.
+/// Writes changes of pods at a rate, one change of one pod after the other from the `first` on; tells how many there were and
+/// how long it took.
 fn write(
     stage: &Stage,
     pods: &[Value],
+    first: usize,
     rate: usize,
     time: Duration,
     change: impl Fn(usize) -> Value,
@@ -37,8 +39,11 @@ fn write(
         // No more than there are pods, or one object would be written twice at a time.
         let now = due.saturating_sub(written).min(pods.len());
         let pod = |index: usize| pods[index % pods.len()].clone();
-        objects
-            .patch(&(written..written + now).map(|index| (pod(index), change(index))).collect::<Vec<_>>())?;
+        objects.patch(
+            &(first + written..first + written + now)
+                .map(|index| (pod(index), change(index)))
+                .collect::<Vec<_>>(),
+        )?;
         written += now;
         std::thread::sleep(BEAT);
     }
@@ -54,6 +59,7 @@ pub(crate) fn irrelevant(stage: &Stage, controller: &mut Controller, figures: &m
     let (updates, took) = write(
         stage,
         &pods,
+        0,
         UPDATES,
         IRRELEVANT,
         |index| json!({"metadata": {"annotations": {"example.org/restarted-at": format!("update {index}")}}}),
@@ -85,10 +91,11 @@ pub(crate) fn churn(
         |index: usize| labels(if (index / pods.len()).is_multiple_of(2) { CLIENT } else { OTHER });
     let name = controller.subject.name.clone();
     let told = "changes_total{kind=\"pod\"}";
-    let (mut sustained, mut fell_behind) = (0.0, false);
+    let (mut sustained, mut fell_behind, mut first) = (0.0, false, 0);
     for rate in RATES {
         let before = (controller.metrics()?, controller.cpu()?);
-        let (events, took) = write(stage, &pods, rate, CHURN, relabelled)?;
+        let (events, took) = write(stage, &pods, first, rate, CHURN, relabelled)?;
+        first += events;
         let written = Instant::now();
         let after = controller.tells(|metrics| metrics.growth(&before.0, told) >= events as f64)?;
         let behind = written.elapsed();

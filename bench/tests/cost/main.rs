@@ -24,9 +24,9 @@ const BOUNDS: [Bound; 7] = [
     bound(Event::RemoteRelabelled, [3, 0, 0, 150]),
     bound(Event::RemoteGone, [3, 0, 0, 60]),
     bound(Event::Irrelevant, [0, 0, 0, 150]),
-    bound(Event::PolicyCreated, [3, 2, 2, 600]),
-    bound(Event::PolicyDeleted, [3, 2, 2, 400]),
-    bound(Event::LocalUp, [8, 2, 2, 2_500]),
+    bound(Event::PolicyCreated, [1, 1, 1, 400]),
+    bound(Event::PolicyDeleted, [1, 1, 1, 250]),
+    bound(Event::LocalUp, [4, 1, 1, 2_800]),
 ];
 
 const fn bound(event: Event, [requests, programs, transactions, allocations]: [u64; 4]) -> Bound {
