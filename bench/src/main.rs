@@ -22,7 +22,7 @@ use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{connections, life, load, lock, newborn, policy, remote, wire};
+use trial::{connections, crowd, life, load, lock, newborn, policy, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -121,6 +121,7 @@ impl Bench {
         life::memory(&own, "in the end", figures)?;
         let mut own = life::restart(stage, own, 5, figures)?;
         lock::measure(stage, &mut own, figures)?;
+        crowd::measure(stage, &mut own, figures)?;
         let own = connections::measure(stage, own, figures)?;
         own.stop()?;
         wire::measure(stage, &stage.cluster.newcomers(300), figures)

@@ -1,0 +1,138 @@
+//! Whether those who ask for numbers, or connect and say nothing, delay what the daemon is for.
+
+use super::policy::shut;
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::metrics::{self, Metrics};
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+use bridgewarden::playground::Namespace;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+/// How often the numbers are asked for while there is a crowd.
+const SCRAPE_EVERY: Duration = Duration::from_millis(10);
+/// How many say nothing, and after how long each connects anew: when the daemon has closed the connection.
+const IDLERS: usize = 10_000;
+const ANEW: Duration = Duration::from_secs(5);
+/// Syncs are measured in rounds, without a crowd and with one by turns, so that other work on the machine is the same.
+const ROUNDS: usize = 6;
+const SYNCS: usize = 10;
+/// How long the daemon is left alone after a change.
+const REST: Duration = Duration::from_millis(150);
+/// File descriptors besides those of idlers.
+const MORE_FILES: u64 = 100;
+
+/// Compares how long a policy takes from seen to enforced, alone and in a crowd.
+pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = IDLERS as u64 + MORE_FILES;
+    ensure!(most >= wanted, "{IDLERS} connections need {wanted} file descriptors; raise `ulimit -Hn {most}`");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let (mut alone, mut crowded) = (Vec::new(), Vec::new());
+    controller.rests()?;
+    for round in 0..ROUNDS {
+        syncs(stage, controller, &format!("alone-{round}"), &mut alone)?;
+        let crowd = Crowd::gather(&controller.subject.namespace)?;
+        syncs(stage, controller, &format!("crowd-{round}"), &mut crowded)?;
+        crowd.leave()?;
+    }
+    let name = &controller.subject.name;
+    figures.add_samples(name, "a policy from seen to enforced", Unit::Milliseconds, alone);
+    figures.add_samples(
+        name,
+        "… beside 100 scrapes a second and 10,000 idle connections",
+        Unit::Milliseconds,
+        crowded,
+    );
+    Ok(())
+}
+
+/// Policies come and go. The daemon is asked for its numbers only before and after each.
+fn syncs(stage: &Stage, controller: &Controller, name: &str, samples: &mut Vec<f64>) -> Result<()> {
+    const SUM: &str = "seen_to_enforced_seconds_sum";
+    let objects = stage.objects()?;
+    for index in 0..SYNCS {
+        let policy = [shut(&format!("{name}-{}", index / 2))];
+        let before = controller.metrics()?;
+        if index % 2 == 0 {
+            objects.create(&policy)?
+        } else {
+            objects.delete(&policy)?
+        }
+        sleep(REST);
+        let is_told = |now: &Metrics| now.enforced() > before.enforced();
+        let after = controller.tells(is_told)?;
+        samples.push(after.growth(&before, SUM) / (after.enforced() - before.enforced()) * 1e3);
+    }
+    Ok(())
+}
+
+/// Those who scrape, and those who idle.
+struct Crowd {
+    over: Arc<AtomicBool>,
+    begun: Instant,
+    scrapes: JoinHandle<Result<usize>>,
+    idlers: JoinHandle<Result<()>>,
+}
+
+impl Crowd {
+    /// Begins, and waits until all are connected.
+    fn gather(at: &Namespace) -> Result<Crowd> {
+        let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let idlers = {
+            let (at, over, connected) = (at.clone(), Arc::clone(&over), Arc::clone(&connected));
+            std::thread::spawn(move || at.enter(|| idle(&over, &connected))?)
+        };
+        while connected.load(Ordering::Relaxed) < IDLERS && !idlers.is_finished() {
+            sleep(SCRAPE_EVERY);
+        }
+        let scrapes = {
+            let (at, over) = (at.clone(), Arc::clone(&over));
+            std::thread::spawn(move || scrape(&at, &over))
+        };
+        Ok(Crowd { over, begun: Instant::now(), scrapes, idlers })
+    }
+
+    /// Ends it, and makes sure that it was one.
+    fn leave(self) -> Result<()> {
+        let due = self.begun.elapsed().as_secs_f64() / SCRAPE_EVERY.as_secs_f64();
+        self.over.store(true, Ordering::Relaxed);
+        let scrapes = self.scrapes.join().ok().context("a scraper panicked")??;
+        self.idlers.join().ok().context("an idler panicked")??;
+        ensure!(scrapes as f64 >= 0.9 * due, "only {scrapes} of {due:.0} scrapes could be made");
+        Ok(())
+    }
+}
+
+fn scrape(at: &Namespace, over: &AtomicBool) -> Result<usize> {
+    let mut count = 0;
+    let mut next = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        metrics::page(at, "/metrics").context("in a crowd, the numbers are not told")?;
+        count += 1;
+        next += SCRAPE_EVERY;
+        sleep(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(count)
+}
+
+fn idle(over: &AtomicBool, connected: &AtomicUsize) -> Result<()> {
+    let mut connections = VecDeque::with_capacity(IDLERS);
+    let mut next = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        if connections.len() >= IDLERS {
+            connections.pop_front();
+            next = (next + ANEW / IDLERS as u32).max(Instant::now() - ANEW);
+            sleep(next.saturating_duration_since(Instant::now()));
+        }
+        connections.push_back(TcpStream::connect(metrics::ADDRESS).context("an idler cannot connect")?);
+        connected.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
