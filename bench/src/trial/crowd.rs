@@ -34,22 +34,23 @@ pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut 
     let wanted = IDLERS as u64 + MORE_FILES;
     ensure!(most >= wanted, "{IDLERS} connections need {wanted} file descriptors; raise `ulimit -Hn {most}`");
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let (mut alone, mut crowded) = (Vec::new(), Vec::new());
+    let (mut alone, mut crowded, mut scraped) = (Vec::new(), Vec::new(), Vec::new());
     controller.rests()?;
     for round in 0..ROUNDS {
         syncs(stage, controller, &format!("alone-{round}"), &mut alone)?;
         let crowd = Crowd::gather(&controller.subject.namespace)?;
         syncs(stage, controller, &format!("crowd-{round}"), &mut crowded)?;
-        crowd.leave()?;
+        scraped.push(crowd.leave()?);
     }
     let name = &controller.subject.name;
     figures.add_samples(name, "a policy from seen to enforced", Unit::Milliseconds, alone);
     figures.add_samples(
         name,
-        "… beside 100 scrapes a second and 10,000 idle connections",
+        "… beside a crowd of 10,000 idle connections, made anew every 5 s, and scrapes",
         Unit::Milliseconds,
         crowded,
     );
+    figures.add_samples(name, "… of which there were, of 100 that were tried", Unit::PerSecond, scraped);
     Ok(())
 }
 
@@ -99,14 +100,13 @@ impl Crowd {
         Ok(Crowd { over, begun: Instant::now(), scrapes, idlers })
     }
 
-    /// Ends it, and makes sure that it was one.
-    fn leave(self) -> Result<()> {
-        let due = self.begun.elapsed().as_secs_f64() / SCRAPE_EVERY.as_secs_f64();
+    /// Ends it; tells how many scrapes a second it made.
+    fn leave(self) -> Result<f64> {
+        let lasted = self.begun.elapsed();
         self.over.store(true, Ordering::Relaxed);
         let scrapes = self.scrapes.join().ok().context("a scraper panicked")??;
         self.idlers.join().ok().context("an idler panicked")??;
-        ensure!(scrapes as f64 >= 0.9 * due, "only {scrapes} of {due:.0} scrapes could be made");
-        Ok(())
+        Ok(scrapes as f64 / lasted.as_secs_f64())
     }
 }
 
