@@ -336,7 +336,7 @@ impl Controller {
 
     fn committed(&mut self, Underway { what, carries, steps, structure, revoked, started, .. }: Underway) {
         let now = Instant::now();
-        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
+        self.owe(revoked, now);
         if what == Stage::Commit {
             self.pace.succeeded();
             self.health.set_check("sync", Ok(()));
@@ -353,6 +353,11 @@ impl Controller {
         if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
 
+    /// The connections of these addresses are to be looked at.
+    fn owe(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
+        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
+    }
+
     /// Whether a live connection would not be allowed to begin now. The node's own are nobody's to judge.
     fn has_lost_its_leave(&self, connection: &Connection) -> bool {
         !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
@@ -360,7 +365,7 @@ impl Controller {
 
     fn failed(&mut self, error: &KernelError, failed: Underway) {
         let now = Instant::now();
-        self.revoked.add(failed.revoked, |address| self.enforcer.cluster().is_held(address), now);
+        self.owe(failed.revoked, now);
         self.pace.failed(now);
         self.enforcer.distrust();
         self.backlog.give_back(failed.carries);

@@ -53,12 +53,12 @@ impl Revoked {
 
     /// When any connections may be looked at; `None` when there are none.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.pressing().into_iter().chain(self.gone_since.map(|since| since + GONE)).min()
+        self.pressing().into_iter().chain(self.gone_due()).min()
     }
 
     /// Whether to look now, given whether there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
-        let since = self.since.into_iter().chain(self.gone_since.map(|since| since + GONE)).min();
+        let since = self.since.into_iter().chain(self.gone_due()).min();
         let overdue = since.is_some_and(|since| since + PATIENCE <= now);
         (idle || overdue) && self.due().is_some_and(|due| due <= now)
     }
@@ -73,6 +73,10 @@ impl Revoked {
     /// A look took so long.
     pub(super) fn looked(&mut self, took: Duration) {
         self.rest = took.saturating_mul(REST);
+    }
+
+    fn gone_due(&self) -> Option<Instant> {
+        self.gone_since.map(|since| since + GONE)
     }
 
     fn rested(&self) -> Option<Instant> {
