@@ -63,6 +63,20 @@ pub enum Step {
     DestroySet(SetName),
 }
 
+impl Step {
+    /// Whether it changes nothing but who is in sets: a request or two of some microseconds.
+    pub fn is_of_members(&self) -> bool {
+        match self {
+            Step::AddElements(..) | Step::RemoveElements(..) => true,
+            Step::CreateSet(..)
+            | Step::ReplaceSet(..)
+            | Step::Restore(..)
+            | Step::RestoreOther(..)
+            | Step::DestroySet(_) => false,
+        }
+    }
+}
+
 /// A text for `iptables-restore --noflush`: one transaction on the filter table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreText {

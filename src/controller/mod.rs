@@ -1,7 +1,8 @@
 //! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
 //!
-//! Flushes at once when idle, and gathers while the kernel works. Members of sets that need not wait for the rules under
-//! way go beside them, by a second thread. Nothing is written before every source has delivered its first complete list.
+//! Flushes at once when idle, and gathers while the kernel works. What takes long is a thread's; members of sets are written
+//! here, in some microseconds, and those that need not wait for the rules under way go beside them. Nothing is written
+//! before every source has delivered its first complete list.
 
 mod audit;
 mod backlog;
@@ -21,7 +22,7 @@ pub use enforcer::*;
 pub use inquiry::Inquiry;
 pub use pace::*;
 
-use crate::apply::{Connection, Kernel, KernelError, Step, Tally};
+use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
 use crate::compile::Shortfall;
 use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
-use underway::{Stage, Underway, ended};
+use underway::{Job, Stage, Underway, ended, until};
 use work::{Done, Hands, Returned, Work, first_packet};
 
 /// How often the loop shows that it is alive, at least.
@@ -47,10 +48,11 @@ pub struct Controller {
     enforcer: Enforcer,
     metrics: Metrics,
     health: Health,
+    /// The kernel's thread, and what it has done.
     hands: Hands,
-    /// The second thread, and what each of the two has done.
-    hands_beside: Option<Hands>,
-    tallies: [Tally; 2],
+    tally: Tally,
+    /// Another conversation with the same kernel, for members of sets.
+    near: Box<dyn Kernel + Send>,
     complete: bool,
     pace: Pace,
     backlog: Backlog,
@@ -73,10 +75,12 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that has heard nothing yet.
+    /// A controller that has heard nothing yet, with two conversations with the same kernel: `kernel` is for what takes
+    /// long, `near` for members of sets.
     pub fn new(
         enforcer: Enforcer,
         kernel: Box<dyn Kernel + Send>,
+        near: Box<dyn Kernel + Send>,
         metrics: Metrics,
         health: Health,
         audit_every: Duration,
@@ -87,8 +91,8 @@ impl Controller {
             metrics,
             health,
             hands: Hands::new(kernel),
-            hands_beside: None,
-            tallies: [Tally::default(); 2],
+            tally: Tally::default(),
+            near,
             complete: false,
             pace: Pace::default(),
             sync: 0,
@@ -103,11 +107,6 @@ impl Controller {
             shortfalls: Shortfalls::default(),
             inquiries: None,
         }
-    }
-
-    /// Also writes members of sets beside rules that are under way, by another conversation with the same kernel.
-    pub fn write_beside(&mut self, kernel: Box<dyn Kernel + Send>) {
-        self.hands_beside = Some(Hands::new(kernel));
     }
 
     /// Also answers what is known of flows that were refused, after all else.
@@ -128,17 +127,15 @@ impl Controller {
     /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Delivery>) {
         let mut underway: Option<Underway> = None;
-        let mut beside: Option<Underway> = None;
         let mut beat = tokio::time::interval(BEAT);
         let mut open = true;
         let strangers = self.strangers.clone();
         loop {
-            match (&mut underway, &beside) {
-                (None, None) => underway = self.begin(),
-                (Some(underway), None) => beside = self.begin_beside(underway),
-                (_, Some(_)) => {}
+            match &mut underway {
+                None => underway = self.begin(),
+                Some(underway) => self.write_beside(underway),
             }
-            let rests = underway.is_none() && beside.is_none();
+            let rests = underway.is_none();
             if !open && rests && !self.has_a_look_ahead() {
                 return;
             }
@@ -146,7 +143,6 @@ impl Controller {
             tokio::select! {
                 biased;
                 returned = ended(&mut underway) => self.end(returned, &mut underway),
-                returned = ended(&mut beside) => self.end(returned, &mut beside),
                 delivery = inbox.recv(), if open => match delivery {
                     Some(delivery) => {
                         self.take_in(delivery);
@@ -202,7 +198,7 @@ impl Controller {
         let (connections, addresses) = std::mem::take(&mut self.cut);
         if !connections.is_empty() {
             let mark = self.enforcer.options().mark;
-            return Some(self.start(Work::Cut { connections, mark }, Stage::Cut, addresses));
+            return Some(self.start(Work::Cut { connections, mark }, Job::new(Stage::Cut, addresses)));
         }
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
@@ -211,55 +207,75 @@ impl Controller {
         }
         if self.enforcer.must_read() {
             self.audit.looks(now);
-            return Some(self.start(Work::Read, Stage::Read, BTreeSet::new()));
+            return Some(self.start(Work::Read, Job::new(Stage::Read, BTreeSet::new())));
         }
         if idle {
             self.backlog.settle(now);
         }
         if self.revoked.is_due(now, idle) {
             let addresses = self.revoked.take(now);
-            return Some(self.start(Work::List { addresses: addresses.clone() }, Stage::List, addresses));
+            let work = Work::List { addresses: addresses.clone() };
+            return Some(self.start(work, Job::new(Stage::List, addresses)));
         }
         if idle {
             return None;
         }
         let flush = self.enforcer.flush();
         self.metrics.phase(Phase::Render, now.elapsed());
-        Some(self.commit(flush))
+        if !flush.steps.iter().all(Step::is_of_members) {
+            return Some(self.commit(flush));
+        }
+        self.write(flush, Stage::Commit);
+        self.begin()
     }
 
-    /// Starts what may be carried out beside work that is under way, if there is any.
-    fn begin_beside(&mut self, underway: &mut Underway) -> Option<Underway> {
-        let hands = self.hands_beside.as_ref().filter(|_| self.enforcer.plan().has_changed())?;
+    /// Writes what may be carried out beside work that is under way, if there is any.
+    fn write_beside(&mut self, underway: &mut Underway) {
+        if !self.enforcer.plan().has_changed() {
+            return;
+        }
         let start = Instant::now();
         let flush = underway.lane.as_ref().and_then(|lane| self.enforcer.flush_beside(lane));
         let Some(flush) = flush else {
             // What follows waits, too: it is never in force before what it came after.
             underway.lane = None;
-            return None;
+            return;
         };
         self.metrics.phase(Phase::Render, start.elapsed());
-        if underway.what == Stage::Read {
+        if underway.job.what == Stage::Read {
             // What is read may lack what is written now: a difference would be no drift.
             self.auditing = false;
         }
-        let steps = flush.steps.len();
-        let answer = hands.start(Work::Commit { steps: flush.steps });
-        let beside = Underway::new(answer, Stage::Beside, self.unless_kept(flush.revoked));
-        Some(Underway { carries: self.backlog.carry(), steps, lane: None, ..beside })
+        self.write(flush, Stage::Beside);
     }
 
+    /// Writes members of sets, here and now.
+    fn write(&mut self, flush: Flush, what: Stage) {
+        let job = self.job(what, flush.revoked, &flush.steps);
+        let done = flush.steps.iter().try_for_each(|step| self.near.commit(step));
+        self.told(job.started.elapsed(), what.phase());
+        match done {
+            Ok(()) => self.committed(job),
+            Err(error) => self.failed(&error, job),
+        }
+    }
+
+    /// Has the kernel's thread carry out what takes longer.
     fn commit(&mut self, flush: Flush) -> Underway {
         self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
-        let revoked = self.unless_kept(flush.revoked);
-        let steps = flush.steps.len();
-        let underway = self.start(Work::Commit { steps: flush.steps }, Stage::Commit, revoked);
-        let structure = self.structure_changed;
-        Underway { carries: self.backlog.carry(), steps, structure, lane: flush.lane, ..underway }
+        let job = self.job(Stage::Commit, flush.revoked, &flush.steps);
+        Underway { lane: flush.lane, ..self.start(Work::Commit { steps: flush.steps }, job) }
     }
 
-    fn start(&mut self, work: Work, what: Stage, revoked: BTreeSet<IpAddr>) -> Underway {
-        Underway::new(self.hands.start(work), what, revoked)
+    /// A commit of these steps, which brings all that waits into force.
+    fn job(&mut self, what: Stage, revoked: BTreeSet<IpAddr>, steps: &[Step]) -> Job {
+        let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
+        let structure = what == Stage::Commit && self.structure_changed;
+        Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
+    }
+
+    fn start(&mut self, work: Work, job: Job) -> Underway {
+        Underway::new(self.hands.start(work), job)
     }
 
     /// The addresses whose connections are to be looked at.
@@ -285,40 +301,31 @@ impl Controller {
 
     /// A piece of work has ended; `place` is where it was under way.
     fn end(&mut self, returned: Returned, place: &mut Option<Underway>) {
-        let Some(ended) = place.take() else { return };
-        self.tallies[usize::from(ended.what == Stage::Beside)] = returned.tally;
-        self.metrics.tally(self.tallies[0] + self.tallies[1]);
-        self.metrics.phase(
-            match ended.what {
-                Stage::Read => Phase::Read,
-                Stage::Commit | Stage::Beside => Phase::Apply,
-                Stage::List | Stage::Cut => Phase::Revoke,
-            },
-            returned.took,
-        );
+        let Some(Underway { job, .. }) = place.take() else { return };
+        self.tally = returned.tally;
+        self.told(returned.took, job.what.phase());
         match returned.done {
             Ok(Done::Read(actual)) => *place = Some(self.adopt(&actual)),
-            Ok(Done::Committed) => self.committed(ended),
+            Ok(Done::Committed) => self.committed(job),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(returned.took);
                 let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
-                self.cut = (lost.collect(), ended.revoked);
+                self.cut = (lost.collect(), job.revoked);
             }
             Ok(Done::Cut) => {}
-            Err(error) => self.failed(&error, ended),
+            Err(error) => self.failed(&error, job),
         }
     }
 
-    fn adopt(&mut self, actual: &crate::apply::Actual) -> Underway {
+    /// The kernel was spoken to for so long.
+    fn told(&self, took: Duration, phase: Phase) {
+        self.metrics.tally(self.tally + self.near.tally());
+        self.metrics.phase(phase, took);
+    }
+
+    fn adopt(&mut self, actual: &Actual) -> Underway {
         let start = Instant::now();
-        for error in &actual.unread {
-            tracing::info!(error, "cannot look for rules of ours in the other variant of iptables");
-        }
-        if !actual.others.is_empty() {
-            tracing::info!(
-                "rules of ours are in the other variant of iptables; they go once the new ones are in force"
-            );
-        }
+        sync_log::other_variant(actual);
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
         self.metrics.phase(Phase::Render, start.elapsed());
@@ -334,7 +341,7 @@ impl Controller {
         self.commit(flush)
     }
 
-    fn committed(&mut self, Underway { what, carries, steps, structure, revoked, started, .. }: Underway) {
+    fn committed(&mut self, Job { what, carries, steps, structure, revoked, started }: Job) {
         let now = Instant::now();
         self.owe(revoked, now);
         if what == Stage::Commit {
@@ -363,7 +370,7 @@ impl Controller {
         !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
     }
 
-    fn failed(&mut self, error: &KernelError, failed: Underway) {
+    fn failed(&mut self, error: &KernelError, failed: Job) {
         let now = Instant::now();
         self.owe(failed.revoked, now);
         self.pace.failed(now);
@@ -385,12 +392,5 @@ impl Controller {
         }
         self.metrics.inventory(&inventory::inventory(&self.enforcer));
         self.shortfalls.changed();
-    }
-}
-
-async fn until(then: Option<Instant>) {
-    match then {
-        Some(then) => tokio::time::sleep_until(then.into()).await,
-        None => std::future::pending().await,
     }
 }

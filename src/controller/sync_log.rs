@@ -1,5 +1,6 @@
 //! What the log tells of syncs: a line for each that changed policies or rules, and no more than one a second.
 
+use crate::apply::Actual;
 use std::time::{Duration, Instant};
 
 /// How often a line is written at most. Syncs that end meanwhile are told together.
@@ -80,6 +81,18 @@ impl SyncLog {
 /// To the microsecond.
 fn milliseconds(took: Duration) -> f64 {
     took.as_micros() as f64 / 1e3
+}
+
+/// Says what was found in the variant of iptables that is not written to.
+pub(super) fn other_variant(actual: &Actual) {
+    for error in &actual.unread {
+        tracing::info!(error, "cannot look for rules of ours in the other variant of iptables");
+    }
+    if !actual.others.is_empty() {
+        tracing::info!(
+            "rules of ours are in the other variant of iptables; they go once the new ones are in force"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -35,13 +35,18 @@ impl Running {
     fn start(kernel: Shared) -> Running {
         let health = Health::new(&["sync"]);
         let enforcer = Enforcer::new(NODE, Options::default());
-        let hands = Box::new(kernel.clone());
+        let [hands, near] = [0, 1].map(|_| Box::new(kernel.clone()));
         let metrics = Metrics::new("", None);
-        let mut controller =
-            Controller::new(enforcer, hands, metrics.clone(), health.clone(), Duration::from_secs(3600));
+        let mut controller = Controller::new(
+            enforcer,
+            hands,
+            near,
+            metrics.clone(),
+            health.clone(),
+            Duration::from_secs(3600),
+        );
         let strangers = Arc::new(Notify::new());
         controller.heed(strangers.clone());
-        controller.write_beside(Box::new(kernel.clone()));
         let (outbox, inbox) = mpsc::channel(8);
         Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
     }

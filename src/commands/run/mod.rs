@@ -20,14 +20,14 @@ use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use origin::{Origin, Switch};
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Enforces policies on this node until it is stopped.
 #[derive(Debug, Args)]
@@ -103,11 +103,8 @@ impl Run {
     pub(super) fn execute(&self) -> Result<ExitCode> {
         require_root("run")?;
         crate::observe::init(self.log_format, &self.log_filter)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
+        // One thread: what an event wakes is then woken without a word to another processor.
+        let runtime = new_runtime()?;
         runtime.block_on(self.run())?;
         runtime.shutdown_timeout(Duration::from_secs(1));
         Ok(ExitCode::SUCCESS)
@@ -122,23 +119,23 @@ impl Run {
         let variant = self.backend.variant();
         let metrics = self.metrics_compat.metrics();
         let health = Health::new(&[self.origin.check(), "preflight", "sync"]);
-        let listener = TcpListener::bind(self.http_addr).await.with_context(|| {
+        let listener = TcpListener::bind(self.http_addr).with_context(|| {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
         })?;
         let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
+        let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
         let enforcer =
             Enforcer::new(&self.node_name, self.render.options()).with_unknown_pods(self.unknown_pods);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
-            Controller::new(enforcer, Box::new(kernel), metrics.clone(), health.clone(), audit_every);
+            Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
         controller.heed(strangers);
-        controller.write_beside(Box::new(Host::new(variant).context("cannot speak to the kernel")?));
 
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
-        let http = tokio::spawn(serve(listener, metrics.clone(), health.clone(), told(stopped)));
+        let http = serve_apart(listener, metrics.clone(), health.clone(), stopped)?;
         let preflight = tokio::spawn(node_check::keep_checking(
             self.render.wanted(variant),
             metrics.clone(),
@@ -215,6 +212,33 @@ fn hear_strangers(kernel: &mut Host, strangers: Arc<Notify>, audit_interval_seco
         ),
         Err(error) => deaf(error),
     }
+}
+
+fn new_runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Serves metrics and health in a thread of its own, so that enforcing and its clients do not wait for each other. What
+/// is returned ends with it.
+fn serve_apart(
+    listener: TcpListener,
+    metrics: Metrics,
+    health: Health,
+    stopped: watch::Receiver<bool>,
+) -> Result<oneshot::Receiver<()>> {
+    let (ending, ended) = oneshot::channel();
+    let runtime = new_runtime()?;
+    listener.set_nonblocking(true).context("cannot wait for clients of metrics and health")?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => serve(listener, metrics, health, told(stopped)).await,
+                Err(error) => tracing::error!(%error, "metrics and health are not served"),
+            }
+        });
+        ending.send(()).ok();
+    });
+    Ok(ended)
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
