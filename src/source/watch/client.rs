@@ -1,6 +1,7 @@
 //! A client of the API server, for a daemon that has nobody else to ask.
 
 use super::Heard;
+use super::patience::Patience;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -63,7 +64,6 @@ pub async fn connect(kubeconfig: Option<&Path>, heard: Heard) -> Result<Client, 
             .map_err(|error| ConnectError::Kubeconfig { path: path.to_owned(), error })?,
     };
     config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(SILENCE);
     let server = config.cluster_url.to_string();
     client(&config, &heard).map_err(|error| ConnectError::Client { server, error: Box::new(error) })
 }
@@ -78,7 +78,6 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
     tcp.set_tcp_user_timeout(Some(UNANSWERED));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -86,7 +85,8 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);
-    Ok(ClientBuilder::new(service, config.default_namespace.clone()).with_layer(heard).build())
+    let client = ClientBuilder::new(service, config.default_namespace.clone());
+    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, kube::config::KubeconfigError> {

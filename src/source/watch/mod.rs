@@ -8,6 +8,7 @@ mod client;
 mod heard;
 mod known;
 mod object;
+mod patience;
 mod resource;
 mod retry;
 
