@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// ObjectMeta: who an object is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectMeta {
     /// The object's name.
@@ -42,7 +42,7 @@ pub struct ObjectMeta {
 }
 
 /// OwnerReference: an object in the same namespace that another belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OwnerReference {
     /// Its kind.
@@ -55,7 +55,7 @@ pub struct OwnerReference {
 }
 
 /// The annotations that decide what a policy means.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Annotations {
     /// Set on the mirror of a static pod: the uid by which the kubelet and the container runtime know the pod.

@@ -4,7 +4,7 @@ use super::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 /// A v1 Pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
     /// Who it is.
@@ -16,7 +16,7 @@ pub struct Pod {
 }
 
 /// PodSpec.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     /// The node the scheduler chose; decides what is local.
@@ -32,7 +32,7 @@ pub struct PodSpec {
 }
 
 /// Container.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
     /// Its name in the pod.
@@ -45,7 +45,7 @@ pub struct Container {
 }
 
 /// ContainerPort.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
     /// What a policy may call the port.
@@ -59,7 +59,7 @@ pub struct ContainerPort {
 }
 
 /// PodStatus.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
@@ -75,7 +75,7 @@ pub struct PodStatus {
 }
 
 /// PodIP.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PodIp {
     /// The address.

@@ -17,6 +17,7 @@ mod manifest;
 mod name;
 mod path;
 mod problem;
+mod protobuf;
 mod register;
 mod scalar;
 mod schema;

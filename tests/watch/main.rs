@@ -1,5 +1,6 @@
 //! What the watch of the API makes of what a server answers: lists of both kinds, cuts, errors and forgotten versions.
 
+mod protobuf;
 mod server;
 
 use bridgewarden::model::Change;
@@ -78,11 +79,15 @@ fn word(change: &Change) -> String {
         Change::Namespace(namespace) => format!("+{}", namespace.name),
         Change::NamespaceGone(name) => format!("-{name}"),
         Change::Policy(policy) => format!("+{}", policy.key),
-        Change::Pod(_)
-        | Change::PodGone(_)
-        | Change::PolicyGone(_)
-        | Change::Sandbox(_)
-        | Change::SandboxGone(_) => panic!("nobody told of that: {change:?}"),
+        Change::Pod(pod) => {
+            let labels: Vec<String> =
+                pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("+{}@{}", pod.key, labels.join(","))
+        }
+        Change::PodGone(key) => format!("-{key}"),
+        Change::PolicyGone(_) | Change::Sandbox(_) | Change::SandboxGone(_) => {
+            panic!("nobody told of that: {change:?}")
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -26,6 +26,10 @@ pub(crate) enum Reply {
     Silent(Vec<Value>),
     /// An error.
     Status(u16, &'static str),
+    /// A watch that says these bytes of protocol buffers, so many at a time, and then nothing more.
+    Protobuf(Vec<u8>, usize),
+    /// An error in protocol buffers.
+    ProtobufStatus(u16, Vec<u8>),
 }
 
 struct Script {
@@ -86,8 +90,13 @@ impl Drop for Server {
     }
 }
 
-async fn answer(State(script): State<Arc<Script>>, uri: Uri) -> Response {
-    script.asked.lock().expect("nobody panics while asking").push(asked(uri.query().unwrap_or_default()));
+const PROTOBUF: (&str, &str) = ("content-type", "application/vnd.kubernetes.protobuf;stream=watch");
+
+async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap) -> Response {
+    let accepts = headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let form = if accepts.contains("protobuf") { " in protobuf" } else { "" };
+    let asked = asked(uri.query().unwrap_or_default()) + form;
+    script.asked.lock().expect("nobody panics while asking").push(asked);
     let reply = script.replies.lock().expect("nobody panics while asking").pop_front();
     match reply {
         Some(Reply::Page(items, version, token)) => {
@@ -114,6 +123,15 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri) -> Response {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
                 "reason": reason, "message": format!("the server says {reason}")});
             (StatusCode::from_u16(code).expect("a status"), status.to_string()).into_response()
+        }
+        Some(Reply::Protobuf(bytes, piece)) => {
+            let pieces: Vec<_> =
+                bytes.chunks(piece).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
+            let said = futures::stream::iter(pieces).chain(futures::stream::pending());
+            ([PROTOBUF], Body::from_stream(said)).into_response()
+        }
+        Some(Reply::ProtobufStatus(code, bytes)) => {
+            (StatusCode::from_u16(code).expect("a status"), [PROTOBUF], bytes).into_response()
         }
         None => std::future::pending().await,
     }

@@ -1,6 +1,7 @@
 //! A client of the API server, for a daemon that has nobody else to ask.
 
 use super::Heard;
+use super::in_protobuf::InProtobuf;
 use super::patience::Patience;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
@@ -86,7 +87,7 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     let client = ClientBuilder::new(service, config.default_namespace.clone());
-    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).build())
+    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).with_layer(&InProtobuf).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, kube::config::KubeconfigError> {

@@ -6,6 +6,7 @@
 
 mod client;
 mod heard;
+mod in_protobuf;
 mod known;
 mod object;
 mod patience;

@@ -1,0 +1,177 @@
+//! An event of a watch (metav1.WatchEvent).
+
+use super::pod::pod;
+use super::wire::{Malformed, Value, entry, fields, text};
+use crate::api::Pod;
+use serde_json::{Map, Value as Json, json};
+
+/// What an object in an envelope begins with (runtime.Unknown).
+const MAGIC: &[u8] = b"k8s\0";
+
+/// An event.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Event<'a> {
+    /// A pod came (`ADDED`), changed (`MODIFIED`) or went (`DELETED`).
+    Pod(&'a str, Box<Pod>),
+    /// How far the watch has got, or that it cannot go on: as it is in JSON.
+    Other(Json),
+}
+
+pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
+    let (mut kind, mut object) = ("", &[][..]);
+    for field in fields(frame) {
+        match field? {
+            (1, Value::Bytes(bytes)) => kind = text(bytes)?,
+            (2, Value::Bytes(bytes)) => object = raw_extension(bytes)?,
+            _ => {}
+        }
+    }
+    let (of, message) = unwrap(object)?;
+    match (kind, of) {
+        ("ERROR", _) | (_, "Status") => {
+            Ok(Event::Other(json!({"type": "ERROR", "object": status_of(message)?})))
+        }
+        ("BOOKMARK", _) => {
+            let (version, annotations) = bookmark(message)?;
+            Ok(Event::Other(bookmark_at(version, annotations)))
+        }
+        (_, "Pod") => Ok(Event::Pod(kind, Box::new(pod(message)?))),
+        _ => Err(Malformed::Kind),
+    }
+}
+
+/// A refusal (metav1.Status), as JSON.
+pub(in crate::source) fn status(object: &[u8]) -> Result<Vec<u8>, Malformed> {
+    Ok(status_of(unwrap(object)?.1)?.to_string().into_bytes())
+}
+
+/// The event that a watch has got so far: a pod that has nothing but metadata.
+pub(super) fn bookmark_at(version: &str, annotations: Map<String, Json>) -> Json {
+    let metadata = json!({"resourceVersion": version, "annotations": annotations});
+    json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}})
+}
+
+fn raw_extension(message: &[u8]) -> Result<&[u8], Malformed> {
+    let mut raw = &[][..];
+    for field in fields(message) {
+        if let (1, Value::Bytes(bytes)) = field? {
+            raw = bytes;
+        }
+    }
+    Ok(raw)
+}
+
+/// An object's kind and its message, out of their envelope.
+fn unwrap(object: &[u8]) -> Result<(&str, &[u8]), Malformed> {
+    let envelope = object.strip_prefix(MAGIC).ok_or(Malformed::Kind)?;
+    let (mut kind, mut message) = ("", &[][..]);
+    for field in fields(envelope) {
+        match field? {
+            (1, Value::Bytes(types)) => {
+                for field in fields(types) {
+                    if let (2, Value::Bytes(bytes)) = field? {
+                        kind = text(bytes)?;
+                    }
+                }
+            }
+            (2, Value::Bytes(bytes)) => message = bytes,
+            _ => {}
+        }
+    }
+    Ok((kind, message))
+}
+
+fn bookmark(message: &[u8]) -> Result<(&str, Map<String, Json>), Malformed> {
+    let (mut version, mut annotations) = ("", Map::new());
+    for field in fields(message) {
+        let (1, Value::Bytes(metadata)) = field? else { continue };
+        for field in fields(metadata) {
+            match field? {
+                (6, Value::Bytes(bytes)) => version = text(bytes)?,
+                (12, Value::Bytes(bytes)) => {
+                    let (key, value) = entry(bytes)?;
+                    annotations.insert(key.to_owned(), value.into());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok((version, annotations))
+}
+
+fn status_of(message: &[u8]) -> Result<Json, Malformed> {
+    let (mut word, mut said, mut reason, mut code) = ("", "", "", 0);
+    for field in fields(message) {
+        match field? {
+            (2, Value::Bytes(bytes)) => word = text(bytes)?,
+            (3, Value::Bytes(bytes)) => said = text(bytes)?,
+            (4, Value::Bytes(bytes)) => reason = text(bytes)?,
+            (6, Value::Number(number)) => code = number,
+            _ => {}
+        }
+    }
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {},
+        "status": word, "message": said, "reason": reason, "code": code,
+    }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::source::protobuf::wire::tests::{bytes, number};
+    use proptest::prelude::*;
+
+    fn envelope(kind: &str, message: &[u8]) -> Vec<u8> {
+        let types = [bytes(1, "v1"), bytes(2, kind)].concat();
+        [MAGIC.to_vec(), bytes(1, types), bytes(2, message), bytes(3, ""), bytes(4, "")].concat()
+    }
+
+    /// The frame of an event about an object of a kind.
+    pub(in crate::source::protobuf) fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+        [bytes(1, event), bytes(2, bytes(1, envelope(kind, message)))].concat()
+    }
+
+    #[test]
+    fn bookmark_says_where_the_watch_is_and_that_the_list_has_ended() {
+        let end = [bytes(1, "k8s.io/initial-events-end"), bytes(2, "true")].concat();
+        let metadata = [bytes(6, "99"), bytes(12, end)].concat();
+        let annotations = json!({"k8s.io/initial-events-end": "true"});
+        let metadata_of_json = json!({"resourceVersion": "99", "annotations": annotations});
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata_of_json});
+        let told = frame("BOOKMARK", "Pod", &bytes(1, metadata));
+        assert_eq!(event(&told), Ok(Event::Other(json!({"type": "BOOKMARK", "object": object}))));
+    }
+
+    #[test]
+    fn refusal_keeps_its_code_and_its_words() {
+        let said =
+            [bytes(1, ""), bytes(2, "Failure"), bytes(3, "too old"), bytes(4, "Expired"), number(6, 410)];
+        let message = said.concat();
+        let status_in_json = json!({
+            "apiVersion": "v1", "kind": "Status", "metadata": {},
+            "status": "Failure", "message": "too old", "reason": "Expired", "code": 410,
+        });
+        let told = frame("ERROR", "Status", &message);
+        assert_eq!(event(&told), Ok(Event::Other(json!({"type": "ERROR", "object": status_in_json}))));
+        let alone: Json = serde_json::from_slice(&status(&envelope("Status", &message)).unwrap()).unwrap();
+        assert_eq!(alone, status_in_json);
+    }
+
+    #[test]
+    fn what_is_neither_a_pod_nor_a_status_is_no_event() {
+        assert_eq!(event(&frame("ADDED", "Node", b"")), Err(Malformed::Kind));
+        let bare = [bytes(1, "ADDED"), bytes(2, bytes(1, "{}"))].concat();
+        assert_eq!(event(&bare), Err(Malformed::Kind));
+        assert_eq!(event(&frame("ADDED", "Pod", &[1 << 3 | 2, 9])), Err(Malformed::Short));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = event(&noise);
+            let _ = event(&frame("ADDED", "Pod", &noise));
+            let _ = status(&noise);
+        }
+    }
+}

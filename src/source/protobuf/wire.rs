@@ -1,0 +1,160 @@
+//! Protocol buffers as bytes: fields one after the other, and no length among them trusted.
+
+use thiserror::Error;
+
+/// Why some bytes are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(in crate::source) enum Malformed {
+    /// A length or a number says that there is more than there is.
+    #[error("a field is cut short")]
+    Short,
+    /// A wire type that protocol buffers do not have, or no longer.
+    #[error("a field has wire type {0}, which nothing has")]
+    WireType(u8),
+    /// A text that is none.
+    #[error("a text is not UTF-8")]
+    Text,
+    /// An object of a kind that was not asked for.
+    #[error("an object is neither a pod nor a status")]
+    Kind,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    /// An integer or a boolean, as a varint.
+    Number(u64),
+    /// A text, bytes or a message.
+    Bytes(&'a [u8]),
+    /// Four or eight bytes: nothing that is read here.
+    Fixed,
+}
+
+/// The fields of a message with their numbers, in the order in which they are written. Ends after the first that is wrong.
+pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), Malformed>> {
+    let mut rest = message;
+    std::iter::from_fn(move || (!rest.is_empty()).then(|| field(&mut rest).inspect_err(|_| rest = &[])))
+}
+
+fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Value<'a>), Malformed> {
+    let tag = varint(rest)?;
+    let value = match tag & 7 {
+        0 => Value::Number(varint(rest)?),
+        1 => take(rest, 8).map(|_| Value::Fixed)?,
+        2 => {
+            let length = usize::try_from(varint(rest)?).map_err(|_| Malformed::Short)?;
+            Value::Bytes(take(rest, length)?)
+        }
+        5 => take(rest, 4).map(|_| Value::Fixed)?,
+        other => return Err(Malformed::WireType(other as u8)),
+    };
+    Ok((tag >> 3, value))
+}
+
+/// Seven bits a byte, the lowest first; ten bytes at most.
+fn varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0;
+    for place in 0..10 {
+        let [byte] = take(rest, 1)? else { return Err(Malformed::Short) };
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Malformed::Short)
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
+    let (taken, left) = rest.split_at_checked(length).ok_or(Malformed::Short)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// A text.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
+}
+
+/// A text that may be absent, which the API server writes as one without letters.
+pub(super) fn some_text(bytes: &[u8]) -> Result<Option<String>, Malformed> {
+    Ok(Some(text(bytes)?).filter(|text| !text.is_empty()).map(str::to_owned))
+}
+
+/// An entry of a map of texts.
+pub(super) fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
+    let (mut key, mut value) = ("", "");
+    for field in fields(message) {
+        match field? {
+            (1, Value::Bytes(bytes)) => key = text(bytes)?,
+            (2, Value::Bytes(bytes)) => value = text(bytes)?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn put_varint(into: &mut Vec<u8>, mut number: u64) {
+        while number >= 0x80 {
+            into.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        into.push(number as u8);
+    }
+
+    /// A field with bytes in it.
+    pub(in crate::source::protobuf) fn bytes(number: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut field = Vec::new();
+        put_varint(&mut field, number << 3 | 2);
+        put_varint(&mut field, value.as_ref().len() as u64);
+        field.extend(value.as_ref());
+        field
+    }
+
+    /// A field with a number in it.
+    pub(in crate::source::protobuf) fn number(number: u64, value: u64) -> Vec<u8> {
+        let mut field = Vec::new();
+        put_varint(&mut field, number << 3);
+        put_varint(&mut field, value);
+        field
+    }
+
+    #[test]
+    fn fields_come_in_order_and_those_that_nobody_reads_are_passed_over() {
+        let fixed = [vec![4 << 3 | 5], vec![0; 4], vec![5 << 3 | 1], vec![0; 8]].concat();
+        let message = [bytes(1, "web"), number(2000, u64::MAX), fixed, bytes(6, "")].concat();
+        let read: Vec<_> = fields(&message).map(|field| field.unwrap()).collect();
+        let expected = [
+            (1, Value::Bytes(b"web")),
+            (2000, Value::Number(u64::MAX)),
+            (4, Value::Fixed),
+            (5, Value::Fixed),
+            (6, Value::Bytes(b"")),
+        ];
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_reading() {
+        for (wrong, why) in [
+            (&[1 << 3 | 2, 4, b'a', b'b'][..], Malformed::Short),
+            (&[1 << 3, 0x80], Malformed::Short),
+            (&[1 << 3 | 3], Malformed::WireType(3)),
+            (&[0xff; 20], Malformed::Short),
+        ] {
+            assert_eq!(fields(wrong).collect::<Vec<_>>(), [Err(why)]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_run_forever(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(fields(&bytes).count() <= bytes.len() + 1);
+            let _ = entry(&bytes);
+        }
+    }
+}

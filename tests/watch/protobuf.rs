@@ -1,0 +1,92 @@
+//! Watches of pods in protocol buffers, as a kube-apiserver sends them (k8s.io/api/core/v1 and k8s.io/apimachinery,
+//! `generated.proto`).
+
+use super::server::Reply;
+use super::{Resource, WatchList, session};
+
+/// A field that holds bytes, and one that holds a number; both under 128.
+fn bytes(number: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
+    let value = value.as_ref();
+    let length = [(value.len() & 0x7f) as u8 | 0x80, (value.len() >> 7) as u8];
+    [&[number << 3 | 2], &length[..], value].concat()
+}
+
+fn number(number: u8, value: u16) -> Vec<u8> {
+    vec![number << 3, (value & 0x7f) as u8 | 0x80, (value >> 7) as u8]
+}
+
+fn object(kind: &str, message: &[u8]) -> Vec<u8> {
+    let types = [bytes(1, "v1"), bytes(2, kind)].concat();
+    [b"k8s\0".to_vec(), bytes(1, types), bytes(2, message)].concat()
+}
+
+fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let frame = [bytes(1, event), bytes(2, bytes(1, object(kind, message)))].concat();
+    [&(frame.len() as u32).to_be_bytes()[..], &frame].concat()
+}
+
+fn pod(event: &str, name: &str, app: &str, version: &str) -> Vec<u8> {
+    let label = [bytes(1, "app"), bytes(2, app)].concat();
+    let metadata = [bytes(1, name), bytes(3, "shop"), bytes(6, version), bytes(11, label)].concat();
+    frame(event, "Pod", &bytes(1, metadata))
+}
+
+fn listed(version: &str) -> Vec<u8> {
+    let end = [bytes(1, "k8s.io/initial-events-end"), bytes(2, "true")].concat();
+    frame("BOOKMARK", "Pod", &bytes(1, [bytes(6, version), bytes(12, end)].concat()))
+}
+
+fn refusal(code: u16, reason: &str) -> Vec<u8> {
+    [bytes(2, "Failure"), bytes(3, "no"), bytes(4, reason), number(6, code)].concat()
+}
+
+#[tokio::test]
+async fn pods_are_told_however_their_bytes_are_cut_up() {
+    let events = [
+        pod("ADDED", "a", "web", "1"),
+        pod("ADDED", "b", "db", "2"),
+        listed("2"),
+        pod("MODIFIED", "a", "api", "3"),
+        pod("DELETED", "b", "db", "4"),
+    ];
+    for piece in [1, 3, 50, 4096] {
+        let replies = vec![Reply::Protobuf(events.concat(), piece)];
+        let mut session =
+            session(&format!("protobuf-{piece}"), Resource::Pods, WatchList::Auto, replies).await;
+        assert_eq!(session.told(5).await, "+shop/a@app=web +shop/b@app=db listed +shop/a@app=api -shop/b");
+        assert_eq!(session.server.asked(), ["watch streamed in protobuf"]);
+    }
+}
+
+#[tokio::test]
+async fn watch_of_pods_that_the_server_forgot_begins_anew() {
+    let first =
+        [pod("ADDED", "a", "web", "1"), listed("1"), frame("ERROR", "Status", &refusal(410, "Expired"))];
+    let second = [pod("ADDED", "b", "db", "7"), listed("7")];
+    let replies = vec![Reply::Protobuf(first.concat(), 64), Reply::Protobuf(second.concat(), 64)];
+    let mut session = session("protobuf-forgotten", Resource::Pods, WatchList::Auto, replies).await;
+    assert_eq!(session.told(6).await, "+shop/a@app=web listed trouble:refused +shop/b@app=db -shop/a listed");
+}
+
+#[tokio::test]
+async fn refusal_in_protobuf_to_stream_brings_pages() {
+    let replies = vec![
+        Reply::ProtobufStatus(422, object("Status", &refusal(422, "Invalid"))),
+        Reply::Page(vec![], "7", None),
+        Reply::Protobuf(pod("ADDED", "c", "web", "8"), 64),
+    ];
+    let mut session = session("protobuf-refused", Resource::Pods, WatchList::Auto, replies).await;
+    assert_eq!(session.told(2).await, "listed +shop/c@app=web");
+    let asked = session.server.asked();
+    assert_eq!(asked, ["watch streamed in protobuf", "list", "watch from 7 in protobuf"]);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_event_are_trouble_and_the_watch_is_taken_up_behind_the_last_that_was() {
+    let broken = [listed("1"), pod("ADDED", "a", "web", "2"), vec![0, 0, 0, 2, 0xff, 0xff]];
+    let replies =
+        vec![Reply::Protobuf(broken.concat(), 64), Reply::Protobuf(pod("ADDED", "b", "db", "3"), 64)];
+    let mut session = session("protobuf-broken", Resource::Pods, WatchList::Auto, replies).await;
+    assert_eq!(session.told(4).await, "listed +shop/a@app=web trouble:unreachable +shop/b@app=db");
+    assert_eq!(session.server.asked()[1], "watch from 2 in protobuf");
+}
