@@ -90,13 +90,19 @@ impl Cluster {
     /// # Errors
     /// When a policy is written wrong.
     pub fn objects(&self) -> Result<Vec<Value>> {
-        let mut objects = Vec::new();
-        for namespace in &self.namespaces {
-            objects.push(namespace.object());
-            objects.extend(namespace.pods.iter().map(Pod::object));
-            for policy in &namespace.policies {
-                objects.push(serde_yaml_ng::from_str(policy).context("a made-up policy is no YAML")?);
-            }
+        let mut objects = self.namespaces_and_policies()?;
+        objects.extend(self.pods().map(Pod::object));
+        Ok(objects)
+    }
+
+    /// Its namespaces and policies.
+    ///
+    /// # Errors
+    /// When a policy is written wrong.
+    pub fn namespaces_and_policies(&self) -> Result<Vec<Value>> {
+        let mut objects: Vec<Value> = self.namespaces.iter().map(Namespace::object).collect();
+        for policy in self.namespaces.iter().flat_map(|namespace| &namespace.policies) {
+            objects.push(serde_yaml_ng::from_str(policy).context("a made-up policy is no YAML")?);
         }
         Ok(objects)
     }

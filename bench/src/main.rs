@@ -15,14 +15,14 @@ mod trial;
 
 use anyhow::{Context, Result};
 use bridgewarden_bench::cluster::{Cluster, Pod};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use controller::Controller;
 use figure::Figures;
 use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{connections, crowd, life, load, lock, newborn, policy, remote, wire};
+use trial::{connections, crowd, life, load, lock, newborn, policy, reach, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -43,12 +43,40 @@ struct Bench {
     /// Where figures go
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
+    /// Only these trials, not all
+    #[arg(long, value_enum, value_name = "TRIAL", value_delimiter = ',')]
+    only: Vec<Trial>,
     /// How many events of each kind are timed of ours
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     events: usize,
     /// How many events of each kind are timed of another's
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     peer_events: usize,
+}
+
+/// What is measured after the start on an empty kernel, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Trial {
+    /// How soon changes hold, of ours and of another's
+    Events,
+    /// Processor time for an event
+    Cost,
+    /// Updates that ask nothing of the node
+    Irrelevant,
+    /// Many changes a second, and many at once
+    Churn,
+    /// Starts on a kernel that is right
+    Restart,
+    /// The xtables lock
+    Lock,
+    /// Clients of the metrics
+    Crowd,
+    /// Connections through the node
+    Connections,
+    /// What watchers cost the API server
+    Wire,
+    /// How much of a cluster of 5,000 nodes each would watch, if it watched no more than it must
+    Reach,
 }
 
 /// In how many turns controllers are measured.
@@ -98,10 +126,62 @@ impl Bench {
         let mut peer = stage.peer.as_ref().map(|peer| life::first_start(stage, peer, figures)).transpose()?;
         peer.as_ref().map(Controller::hold).transpose()?;
         let mut own = life::first_start(stage, &stage.own, figures)?;
+        if self.wants(Trial::Events) {
+            self.time_in_turns(stage, &mut own, peer.as_mut(), figures)?;
+        }
+        if let Some(peer) = peer {
+            life::memory(&peer, "in the end", figures)?;
+            peer.release()?;
+            peer.stop()?;
+        }
+        if self.wants(Trial::Cost) {
+            remote::cost(stage, &mut own, &stage.cluster.newcomers(500), figures)?;
+        }
+        if self.wants(Trial::Irrelevant) {
+            load::irrelevant(stage, &mut own, figures)?;
+        }
+        if self.wants(Trial::Churn) {
+            load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
+        }
+        life::memory(&own, "in the end", figures)?;
+        if self.wants(Trial::Restart) {
+            own = life::restart(stage, own, 5, figures)?;
+        }
+        if self.wants(Trial::Lock) {
+            lock::measure(stage, &mut own, figures)?;
+        }
+        if self.wants(Trial::Crowd) {
+            crowd::measure(stage, &mut own, figures)?;
+        }
+        if self.wants(Trial::Connections) {
+            own = connections::measure(stage, own, figures)?;
+        }
+        own.stop()?;
+        if self.wants(Trial::Wire) {
+            wire::measure(stage, &stage.cluster.newcomers(300), figures)?;
+        }
+        if self.wants(Trial::Reach) {
+            reach::work_out(&stage.own.name, figures)?;
+        }
+        Ok(())
+    }
+
+    fn wants(&self, trial: Trial) -> bool {
+        self.only.is_empty() || self.only.contains(&trial)
+    }
+
+    /// Times all kinds of events of ours and of another's in turns; whoever is not timed is held.
+    fn time_in_turns(
+        &self,
+        stage: &Stage,
+        own: &mut Controller,
+        mut peer: Option<&mut Controller>,
+        figures: &mut Figures,
+    ) -> Result<()> {
         let pods = stage.cluster.newcomers(self.events + self.peer_events);
         let (of_own, of_peer) = pods.split_at(self.events);
         for turn in 0..TURNS {
-            self.time(stage, &mut own, part(of_own, turn), figures)?;
+            self.time(stage, own, part(of_own, turn), figures)?;
             if let Some(peer) = &mut peer {
                 own.hold()?;
                 peer.release()?;
@@ -110,21 +190,7 @@ impl Bench {
                 own.release()?;
             }
         }
-        if let Some(peer) = peer {
-            life::memory(&peer, "in the end", figures)?;
-            peer.release()?;
-            peer.stop()?;
-        }
-        remote::cost(stage, &mut own, &stage.cluster.newcomers(500), figures)?;
-        load::irrelevant(stage, &mut own, figures)?;
-        load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
-        life::memory(&own, "in the end", figures)?;
-        let mut own = life::restart(stage, own, 5, figures)?;
-        lock::measure(stage, &mut own, figures)?;
-        crowd::measure(stage, &mut own, figures)?;
-        let own = connections::measure(stage, own, figures)?;
-        own.stop()?;
-        wire::measure(stage, &stage.cluster.newcomers(300), figures)
+        Ok(())
     }
 
     /// One turn of everything that is timed of one controller after the other.

@@ -9,6 +9,7 @@ pub(crate) mod load;
 pub(crate) mod lock;
 pub(crate) mod newborn;
 pub(crate) mod policy;
+pub(crate) mod reach;
 pub(crate) mod remote;
 pub(crate) mod wire;
 
