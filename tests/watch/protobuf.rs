@@ -4,7 +4,7 @@
 use super::server::Reply;
 use super::{Resource, WatchList, session};
 
-/// A field that holds bytes, and one that holds a number; both under 128.
+/// A field that holds bytes, and one that holds a number; the length and the number are under 16,384.
 fn bytes(number: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     let length = [(value.len() & 0x7f) as u8 | 0x80, (value.len() >> 7) as u8];

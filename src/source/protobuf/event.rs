@@ -1,7 +1,7 @@
 //! An event of a watch (metav1.WatchEvent).
 
 use super::pod::pod;
-use super::wire::{Malformed, Value, entry, fields, text};
+use super::wire::{Malformed, Value, entry, fields, find, text};
 use crate::api::Pod;
 use serde_json::{Map, Value as Json, json};
 
@@ -22,7 +22,7 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
     for field in fields(frame) {
         match field? {
             (1, Value::Bytes(bytes)) => kind = text(bytes)?,
-            (2, Value::Bytes(bytes)) => object = raw_extension(bytes)?,
+            (2, Value::Bytes(bytes)) => object = find(bytes, 1)?,
             _ => {}
         }
     }
@@ -51,29 +51,13 @@ pub(super) fn bookmark_at(version: &str, annotations: Map<String, Json>) -> Json
     json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}})
 }
 
-fn raw_extension(message: &[u8]) -> Result<&[u8], Malformed> {
-    let mut raw = &[][..];
-    for field in fields(message) {
-        if let (1, Value::Bytes(bytes)) = field? {
-            raw = bytes;
-        }
-    }
-    Ok(raw)
-}
-
 /// An object's kind and its message, out of their envelope.
 fn unwrap(object: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let envelope = object.strip_prefix(MAGIC).ok_or(Malformed::Kind)?;
     let (mut kind, mut message) = ("", &[][..]);
     for field in fields(envelope) {
         match field? {
-            (1, Value::Bytes(types)) => {
-                for field in fields(types) {
-                    if let (2, Value::Bytes(bytes)) = field? {
-                        kind = text(bytes)?;
-                    }
-                }
-            }
+            (1, Value::Bytes(types)) => kind = text(find(types, 2)?)?,
             (2, Value::Bytes(bytes)) => message = bytes,
             _ => {}
         }
@@ -83,17 +67,14 @@ fn unwrap(object: &[u8]) -> Result<(&str, &[u8]), Malformed> {
 
 fn bookmark(message: &[u8]) -> Result<(&str, Map<String, Json>), Malformed> {
     let (mut version, mut annotations) = ("", Map::new());
-    for field in fields(message) {
-        let (1, Value::Bytes(metadata)) = field? else { continue };
-        for field in fields(metadata) {
-            match field? {
-                (6, Value::Bytes(bytes)) => version = text(bytes)?,
-                (12, Value::Bytes(bytes)) => {
-                    let (key, value) = entry(bytes)?;
-                    annotations.insert(key.to_owned(), value.into());
-                }
-                _ => {}
+    for field in fields(find(message, 1)?) {
+        match field? {
+            (6, Value::Bytes(bytes)) => version = text(bytes)?,
+            (12, Value::Bytes(bytes)) => {
+                let (key, value) = entry(bytes)?;
+                annotations.insert(key.to_owned(), value.into());
             }
+            _ => {}
         }
     }
     Ok((version, annotations))

@@ -1,6 +1,6 @@
 //! A v1 Pod as protocol buffers: those fields that `api::Pod` has, and of its metadata nothing that no pod is asked for.
 
-use super::wire::{Malformed, Value, entry, fields, some_text, text};
+use super::wire::{Malformed, Value, entry, fields, find, some_text, text};
 use crate::api::{
     Annotations, Container, ContainerPort, ObjectMeta, OwnerReference, Pod, PodIp, PodSpec, PodStatus,
 };
@@ -116,13 +116,7 @@ fn status(message: &[u8]) -> Result<PodStatus, Malformed> {
 }
 
 fn address(message: &[u8]) -> Result<PodIp, Malformed> {
-    let mut address = PodIp::default();
-    for field in fields(message) {
-        if let (1, Value::Bytes(bytes)) = field? {
-            address.ip = text(bytes)?.to_owned();
-        }
-    }
-    Ok(address)
+    Ok(PodIp { ip: text(find(message, 1)?)?.to_owned() })
 }
 
 #[cfg(test)]

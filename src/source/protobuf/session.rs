@@ -7,13 +7,21 @@ use super::event::{Event, bookmark_at, event};
 use super::wire::Malformed;
 use crate::api::Pod;
 use serde::Serialize;
-use serde_json::{Map, json};
+use serde_json::Map;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 /// After how many events that are passed over it is told how far the watch has got. Were it cut before, so many would be sent
 /// again, at most.
 const PASSED_OVER: u32 = 64;
+
+/// An event about a pod. What kind it is comes first: whoever reads it needs that to read the rest as it comes.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    object: &'a Pod,
+}
 
 /// A watch of pods.
 #[derive(Debug, Default)]
@@ -30,7 +38,7 @@ impl Session {
         match event(frame)? {
             Event::Pod(kind, pod) if self.is_new(kind, &pod) => {
                 self.passed_over = 0;
-                write(&json!({"type": kind, "object": pod}), lines)
+                write(&Line { kind, object: &pod }, lines)
             }
             Event::Pod(_, pod) => {
                 self.passed_over += 1;
@@ -73,7 +81,7 @@ mod tests {
     use super::*;
     use crate::source::protobuf::event::tests::frame;
     use crate::source::protobuf::wire::tests::bytes;
-    use serde_json::Value as Json;
+    use serde_json::{Value as Json, json};
 
     fn pod(kind: &str, app: &str, version: &str, noise: &str) -> Vec<u8> {
         let label = [bytes(1, "app"), bytes(2, app)].concat();

@@ -70,6 +70,18 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
     Ok(taken)
 }
 
+/// The bytes of one field; none if it is absent.
+pub(super) fn find(message: &[u8], number: u64) -> Result<&[u8], Malformed> {
+    let mut found = &[][..];
+    for field in fields(message) {
+        match field? {
+            (own, Value::Bytes(bytes)) if own == number => found = bytes,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
 /// A text.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
