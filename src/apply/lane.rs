@@ -21,8 +21,10 @@ use std::net::IpAddr;
 /// The lane of no edit is open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lane {
-    /// Sets that the edit makes, changes or destroys: nobody else may write them meanwhile.
-    touched: BTreeSet<SetName>,
+    /// Sets that the edit makes, replaces or destroys: nobody else may write them meanwhile.
+    whole: BTreeSet<SetName>,
+    /// Elements that the edit changes, likewise. Others of the same set are independent of them.
+    changed: BTreeSet<(SetName, Element)>,
     /// Sets that rules ask which go, or to which the way goes.
     asked: BTreeSet<SetName>,
     /// Addresses that are no longer isolated.
@@ -38,7 +40,7 @@ pub struct Lane {
 impl Lane {
     /// The lane beside an edit of these tables. `is_isolated` knows who is once the edit is in force.
     pub(super) fn beside(tables: &Tables, edit: &Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> Lane {
-        let mut lane = Lane { touched: edit.sets.keys().cloned().collect(), ..Lane::default() };
+        let mut lane = Lane::default();
         for ((family, name), new) in &edit.chains {
             let Some(chains) = tables.get(family) else { continue };
             // A chain that goes has no way to it but by rules that go.
@@ -47,8 +49,12 @@ impl Lane {
                 gone(old, new).into_iter().for_each(|rule| ask(chains, rule, &mut lane.asked));
             }
         }
-        for change in edit.sets.values() {
-            let SetEdit::Elements { kind, role, elements } = change else { continue };
+        for (set, change) in &edit.sets {
+            let SetEdit::Elements { kind, role, elements } = change else {
+                lane.whole.insert(set.clone());
+                continue;
+            };
+            lane.changed.extend(elements.keys().map(|element| (set.clone(), *element)));
             let leaving = elements.iter().filter(|(_, comes)| !**comes);
             for address in leaving.filter_map(|(element, _)| address(element)) {
                 match role {
@@ -78,11 +84,14 @@ impl Lane {
             let stays = address(element).is_some_and(|address| !self.leaving.contains(&address));
             !self.port_leaves && stays && self.lets_join_early(set, element, is_isolated)
         };
+        let is_changed = |set: &SetName, element: &Element| self.changed.contains(&(set.clone(), *element));
         edit.chains.is_empty()
             && edit.sets.iter().all(|(set, change)| match change {
                 SetEdit::Elements { role: Role::Allows, elements, .. } => {
-                    !self.touched.contains(set)
-                        && elements.iter().all(|(element, comes)| !comes || lets_join(set, element))
+                    !self.whole.contains(set)
+                        && elements.iter().all(|(element, comes)| {
+                            !is_changed(set, element) && (!comes || lets_join(set, element))
+                        })
                 }
                 SetEdit::Elements { role: Role::Isolates, .. } | SetEdit::Whole(_) | SetEdit::Remove => false,
             })
@@ -263,10 +272,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_writes_a_set_that_the_edit_writes() {
+    fn nobody_else_writes_a_set_or_an_element_that_the_edit_writes() {
         let lane = Lane::beside(&tables(), &leaves("ones"), &nobody);
         assert!(!lane.lets_pass(&leaves("ones"), &nobody));
         assert!(lane.lets_pass(&leaves("twos"), &nobody), "that can only refuse more");
+        let another = elements(Type::HashIp, Role::Allows, "ones", Element::Address(WEB.into()), true);
+        assert!(lane.lets_pass(&another, &nobody), "it is another element");
+        let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
+        let lane = Lane::beside(&tables(), &removes, &nobody);
+        assert!(!lane.lets_pass(&joins("ones"), &nobody) && lane.lets_pass(&joins("twos"), &nobody));
     }
 
     #[test]
