@@ -82,7 +82,7 @@ fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
         .iter()
         .map(|life| {
             let report = &life.report;
-            ensure!(report.sent > 0, "{} wrote nothing", life.name);
+            ensure!(!report.sent.is_empty(), "{} wrote nothing", life.name);
             let knocks = life.heard.values().flat_map(|heard| &heard.knocks);
             let tried = knocks.filter(|at| (report.began..report.ended).contains(at)).count();
             ensure!(tried > 100, "{} was knocked at {tried} times only", life.name);
@@ -148,19 +148,22 @@ fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
                 life.report.answered.len(),
                 life.heard.len()
             );
+            // All letters before the first that arrived were refused.
+            let refused = first.number.checked_sub(1).and_then(|last| life.report.sent.get(last as usize));
+            let refused_for = |since: Micros| refused.map_or(0, |last| last.saturating_sub(since));
             let same_node = usize::from(witness.ends_with("far")) == life.node;
             match (witness.starts_with("strict"), same_node) {
-                (false, _) => own.push(first.sent.saturating_sub(life.report.began)),
-                (true, true) => beside.push(first.sent.saturating_sub(life.report.began)),
+                (false, _) => own.push(refused_for(life.report.began)),
+                (true, true) => beside.push(refused_for(life.report.began)),
                 (true, false) => {
                     let told = life.told.with_context(|| format!("the API never told of {}", life.name))?;
-                    afar.push(first.sent.saturating_sub(told.max(life.report.began)));
+                    afar.push(refused_for(told));
                 }
             }
         }
     }
     note(&format!(
-        "allowed pods: {} starts; the first letter that arrived was sent\n  \
+        "allowed pods: {} starts; the last letter that was refused was sent\n  \
          to open witnesses, after its first instruction: {}\n  \
          to isolated ones of its node, after its first instruction: {}\n  \
          to isolated ones of the other node, after the API told its address: {}",

@@ -5,6 +5,7 @@
 //! every newborn's address from the moment a node has it (`Births`), before the newborn's first process runs. What crossed
 //! the pod's wire is thus told by whoever received it.
 
+mod arrival;
 mod births;
 mod letter;
 mod newborn;

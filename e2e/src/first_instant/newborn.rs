@@ -1,5 +1,6 @@
 //! The only program of a newborn's only container.
 
+use super::arrival::arrives;
 use super::{Letter, Micros, PORT, now};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,8 @@ pub struct Report {
     pub began: Micros,
     /// When it stopped.
     pub ended: Micros,
-    /// How many letters it wrote to each witness.
-    pub sent: u32,
+    /// When it wrote each letter; every witness got the same.
+    pub sent: Vec<Micros>,
     /// Letters that were answered, the first one of each witness.
     pub answered: BTreeMap<IpAddr, Letter>,
     /// Letters that others wrote and that reached it.
@@ -50,15 +51,19 @@ impl Newborn {
     pub fn live(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen")?;
-        let mut report = Report { began, ended: began, sent: 0, answered: BTreeMap::new(), knocks: 0 };
-        while start.elapsed() < self.lifetime {
-            let letter = Letter { from: self.name.clone(), number: report.sent, sent: now() };
+        let mut report =
+            Report { began, ended: began, sent: Vec::new(), answered: BTreeMap::new(), knocks: 0 };
+        for number in 0.. {
+            if start.elapsed() >= self.lifetime {
+                break;
+            }
+            let letter = Letter { from: self.name.clone(), number, sent: now() };
             for witness in &self.witnesses {
                 // A refusal of an earlier one may be told here; it was sent all the same.
                 let _ = socket.send_to(letter.write().as_bytes(), (*witness, PORT));
             }
-            report.sent += 1;
-            self.listen(&socket, start + PACE * report.sent, &mut report)?;
+            report.sent.push(letter.sent);
+            self.listen(&socket, start + PACE * (number + 1), &mut report)?;
             if self.until_answered && report.answered.len() == self.witnesses.len() {
                 break;
             }
@@ -69,12 +74,7 @@ impl Newborn {
 
     fn listen(&self, socket: &UdpSocket, until: Instant, report: &mut Report) -> Result<()> {
         let mut bytes = [0; 256];
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            socket.set_read_timeout(Some(left)).context("cannot set a timeout")?;
+        while arrives(socket, until)? {
             let Ok((length, from)) = socket.recv_from(&mut bytes) else { continue };
             match bytes.get(..length).and_then(Letter::read) {
                 Some(letter) if letter.from == self.name => self.note(letter, from, report),
@@ -82,6 +82,7 @@ impl Newborn {
                 None => {}
             }
         }
+        Ok(())
     }
 
     fn note(&self, letter: Letter, from: SocketAddr, report: &mut Report) {

@@ -1,5 +1,6 @@
 //! Pods that were there before, and tell what they received.
 
+use super::arrival::arrives;
 use super::{Births, Letter, Micros, PORT, now};
 use anyhow::{Context, Result, anyhow};
 use bridgewarden::playground::Namespace;
@@ -122,12 +123,7 @@ impl Rounds {
     /// Notes and answers what comes until then.
     fn listen(&self, until: Instant) -> Result<()> {
         let mut bytes = [0; 256];
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            self.socket.set_read_timeout(Some(left)).context("cannot set a timeout")?;
+        while arrives(&self.socket, until)? {
             let Ok((length, from)) = self.socket.recv_from(&mut bytes) else { continue };
             let Some(letter) = bytes.get(..length).and_then(Letter::read) else { continue };
             let at = now();
@@ -140,5 +136,6 @@ impl Rounds {
                 heard.first = Some((letter, at));
             }
         }
+        Ok(())
     }
 }
