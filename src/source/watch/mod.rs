@@ -10,6 +10,7 @@ mod in_protobuf;
 mod known;
 mod object;
 mod patience;
+mod read_ahead;
 mod resource;
 mod retry;
 
