@@ -108,8 +108,8 @@ fn address(element: &Element) -> Option<IpAddr> {
 
 /// The old rules whose effect a chain's new content may lack.
 ///
-/// Rules about an address of their own are a dispatch: all of them are asked, and each can refuse. So their list counts
-/// as a whole, but for an address that nobody is asked about any more, as that is open then. Of others, each can allow.
+/// Rules about addresses of their own are a dispatch: all of them are asked, and each can refuse. So their list counts
+/// as a whole, but for addresses that nobody is asked about any more, as these are open then. Of others, each can allow.
 fn gone<'a>(old: &'a [Rule], new: &[Rule]) -> Vec<&'a Rule> {
     let new = by_address(new);
     let mut gone = Vec::new();

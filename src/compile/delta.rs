@@ -15,8 +15,8 @@ pub struct Delta {
     pub policies: BTreeSet<PolicyKey>,
     /// Those whose guard came, changed or went.
     pub guards: BTreeSet<Subject>,
-    /// Directions in which the list of isolated addresses changed.
-    pub hooks: BTreeSet<Direction>,
+    /// Addresses at which somebody became isolated, or is no longer.
+    pub hooks: BTreeSet<(Direction, IpAddr)>,
     /// Addresses that became isolated (`true`) or open (`false`).
     pub isolated: BTreeMap<(Direction, IpAddr), bool>,
     /// Addresses some of whose connections may have lost what allowed them.

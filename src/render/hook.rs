@@ -1,13 +1,12 @@
-//! The fixed chains: where packets enter ours, who is excused, and how an isolated address finds its pod's chain.
+//! The fixed chains: where packets enter ours, and who is excused.
 
 use super::pod::{clear_mark, refusal, rejects};
 use super::{
-    Allowed, Names, OnRevoke, Options, PodToNode, accept_chain, forward_chain, hook_chain, input_chain,
+    Allowed, OnRevoke, Options, PodToNode, accept_chain, forward_chain, hook_chain, input_chain,
     isolated_set, output_chain, revoked_chain,
 };
-use crate::compile::Plan;
 use crate::model::Direction;
-use crate::net::{Family, PortRange, Protocol, host};
+use crate::net::{Family, PortRange, Protocol};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
 use crate::netfilter::{ChainName, Hook};
 use crate::ownership::DENIED_TO_NODE;
@@ -57,22 +56,6 @@ pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
         }
     }
     chains
-}
-
-/// The chain that finds the pod chains of isolated addresses.
-pub(super) fn dispatch(names: &mut Names, plan: &Plan, direction: Direction, family: Family) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for (address, subject) in plan.isolated(direction).filter(|(address, _)| Family::of(*address) == family) {
-        let chain = names.pod(subject, direction);
-        for bridged in [true, false] {
-            let rule = Rule::new(Target::Jump(chain.clone())).matching(Match::Bridged(bridged));
-            rules.push(match direction {
-                Direction::Ingress => rule.destination(host(address)),
-                Direction::Egress => rule.source(host(address)),
-            });
-        }
-    }
-    rules
 }
 
 fn forward(options: &Options, family: Family) -> Vec<Rule> {

@@ -4,6 +4,7 @@
 //! and writes nothing.
 
 mod allowed;
+mod dispatch;
 mod hook;
 mod name;
 mod options;

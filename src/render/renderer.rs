@@ -1,12 +1,13 @@
 //! From the plan to a whole ruleset, and from what changed in it to an edit.
 
-use super::{Names, Options, hook, hook_chain, isolated_set, pod, policy, set};
+use super::{Names, Options, dispatch, hook, isolated_set, pod, policy, set};
 use crate::compile::{Delta, Plan, SetDelta, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 type NamedChain = (ChainName, Vec<Rule>);
 type FamilyChain = (Family, Option<NamedChain>);
@@ -63,10 +64,12 @@ impl Renderer {
                 self.edit_pod(plan, subject, direction, &mut edit);
             }
         }
-        for &direction in &delta.hooks {
+        for direction in Direction::BOTH {
+            let own = delta.hooks.iter().filter(|(own, _)| *own == direction);
+            let addresses: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
             for family in Family::BOTH {
-                let rules = hook::dispatch(&mut self.names, plan, direction, family);
-                edit.chains.insert((family, hook_chain(direction)), Some(rules));
+                let changes = dispatch::changes(&mut self.names, plan, direction, family, &addresses);
+                edit.chains.extend(changes.into_iter().map(|(name, rules)| ((family, name), rules)));
             }
         }
         for (definition, change) in &delta.sets {
@@ -123,8 +126,7 @@ impl Renderer {
     fn table(&mut self, plan: &Plan, family: Family) -> Table {
         let mut chains: Chains = hook::fixed_chains(&self.options, family);
         for direction in Direction::BOTH {
-            let dispatch = hook::dispatch(&mut self.names, plan, direction, family);
-            chains.insert(hook_chain(direction), dispatch);
+            chains.extend(dispatch::chains(&mut self.names, plan, direction, family));
             let guarded = plan.guards().keys();
             chains.extend(guarded.filter_map(|subject| self.pod_chain(plan, subject, direction, family)));
             chains.extend(

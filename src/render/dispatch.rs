@@ -1,0 +1,116 @@
+//! How an isolated address finds its pod's chain, without a comparison with every other pod's.
+//!
+//! Addresses that differ in their last bits alone are a neighbourhood, and stand in one bucket: a packet is compared with
+//! every neighbourhood, and then with the addresses of one bucket.
+
+use super::{Names, bucket_chain, hook_chain};
+use crate::compile::{Plan, Subject};
+use crate::model::Direction;
+use crate::net::{Family, IpNet, host};
+use crate::netfilter::ChainName;
+use crate::netfilter::iptables::{Chains, Match, Rule, Target};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// In how many of their last bits neighbours differ. A node's addresses are given out one after the other: a hundred pods
+/// are seven neighbourhoods of sixteen.
+const LAST_BITS: u8 = 4;
+
+/// All chains of a direction.
+pub(super) fn chains(names: &mut Names, plan: &Plan, direction: Direction, family: Family) -> Chains {
+    let mut buckets: BTreeMap<u8, Vec<Rule>> = BTreeMap::new();
+    for (address, subject) in isolated(plan, direction, family) {
+        buckets.entry(bucket(address)).or_default().extend(judge(names, direction, address, subject));
+    }
+    let buckets = buckets.into_iter().map(|(bucket, rules)| (bucket_chain(direction, bucket), rules));
+    buckets.chain([(hook_chain(direction), neighbourhoods(plan, direction, family))]).collect()
+}
+
+/// What becomes of these chains when somebody at these addresses became isolated, or is no longer; `None` for one that goes.
+pub(super) fn changes(
+    names: &mut Names,
+    plan: &Plan,
+    direction: Direction,
+    family: Family,
+    addresses: &[IpAddr],
+) -> Vec<(ChainName, Option<Vec<Rule>>)> {
+    let changed = addresses.iter().filter(|address| Family::of(**address) == family);
+    let changed: BTreeSet<u8> = changed.map(|address| bucket(*address)).collect();
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let mut changes = vec![(hook_chain(direction), Some(neighbourhoods(plan, direction, family)))];
+    for number in changed {
+        let own = isolated(plan, direction, family).filter(|(address, _)| bucket(*address) == number);
+        let rules: Vec<Rule> =
+            own.flat_map(|(address, subject)| judge(names, direction, address, subject)).collect();
+        changes.push((bucket_chain(direction, number), Some(rules).filter(|rules| !rules.is_empty())));
+    }
+    changes
+}
+
+fn isolated(plan: &Plan, direction: Direction, family: Family) -> impl Iterator<Item = (IpAddr, &Subject)> {
+    plan.isolated(direction).filter(move |(address, _)| Family::of(*address) == family)
+}
+
+/// The rules that lead each neighbourhood to its bucket.
+fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule> {
+    let all: BTreeSet<(IpNet, u8)> = isolated(plan, direction, family)
+        .map(|(address, _)| (neighbourhood(address), bucket(address)))
+        .collect();
+    let lead =
+        |(net, bucket)| about(Rule::new(Target::Jump(bucket_chain(direction, bucket))), direction, net);
+    all.into_iter().map(lead).collect()
+}
+
+/// The rules that lead an address to a judge of its.
+fn judge(names: &mut Names, direction: Direction, address: IpAddr, subject: &Subject) -> [Rule; 2] {
+    let chain = names.pod(subject, direction);
+    [true, false].map(|bridged| {
+        let rule = Rule::new(Target::Jump(chain.clone())).matching(Match::Bridged(bridged));
+        about(rule, direction, host(address))
+    })
+}
+
+fn about(rule: Rule, direction: Direction, net: IpNet) -> Rule {
+    match direction {
+        Direction::Ingress => rule.destination(net),
+        Direction::Egress => rule.source(net),
+    }
+}
+
+/// The addresses that differ from this one in the last bits alone.
+fn neighbourhood(address: IpAddr) -> IpNet {
+    let length = Family::of(address).bits() - LAST_BITS;
+    IpNet::new_assert(address, length).trunc()
+}
+
+/// The bucket of an address: the eight bits before the last. Neighbourhoods of different networks may share one.
+fn bucket(address: IpAddr) -> u8 {
+    let bits = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    u8::try_from(bits >> LAST_BITS & 0xff).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_bucket_whatever_the_family() {
+        for (address, net, number) in [
+            ("10.244.1.16", "10.244.1.16/28", 0x11),
+            ("10.244.1.31", "10.244.1.16/28", 0x11),
+            ("10.244.1.32", "10.244.1.32/28", 0x12),
+            ("10.244.18.31", "10.244.18.16/28", 0x21),
+            ("255.255.255.255", "255.255.255.240/28", 0xff),
+            ("fd00:10:244:1::10", "fd00:10:244:1::10/124", 0x01),
+            ("fd00:10:244:1::fff", "fd00:10:244:1::ff0/124", 0xff),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!((neighbourhood(address).to_string(), bucket(address)), (net.to_owned(), number));
+        }
+    }
+}
