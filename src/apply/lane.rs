@@ -23,8 +23,8 @@ use std::net::IpAddr;
 pub struct Lane {
     /// Sets that the edit makes, replaces or destroys: nobody else may write them meanwhile.
     whole: BTreeSet<SetName>,
-    /// Elements that the edit changes, likewise. Others of the same set are independent of them.
-    changed: BTreeSet<(SetName, Element)>,
+    /// Elements that the edit changes in other sets, likewise. Those that have an address are independent of each other.
+    changed: BTreeMap<SetName, BTreeSet<Element>>,
     /// Sets that rules ask which go, or to which the way goes.
     asked: BTreeSet<SetName>,
     /// Addresses that are no longer isolated.
@@ -54,7 +54,7 @@ impl Lane {
                 lane.whole.insert(set.clone());
                 continue;
             };
-            lane.changed.extend(elements.keys().map(|element| (set.clone(), *element)));
+            lane.changed.insert(set.clone(), elements.keys().copied().collect());
             let leaving = elements.iter().filter(|(_, comes)| !**comes);
             for address in leaving.filter_map(|(element, _)| address(element)) {
                 match role {
@@ -84,13 +84,16 @@ impl Lane {
             let stays = address(element).is_some_and(|address| !self.leaving.contains(&address));
             !self.port_leaves && stays && self.lets_join_early(set, element, is_isolated)
         };
-        let is_changed = |set: &SetName, element: &Element| self.changed.contains(&(set.clone(), *element));
+        let is_changed =
+            |set: &SetName, element| self.changed.get(set).is_some_and(|changed| changed.contains(element));
         edit.chains.is_empty()
             && edit.sets.iter().all(|(set, change)| match change {
                 SetEdit::Elements { role: Role::Allows, elements, .. } => {
                     !self.whole.contains(set)
                         && elements.iter().all(|(element, comes)| {
-                            !is_changed(set, element) && (!comes || lets_join(set, element))
+                            let may =
+                                if *comes { lets_join(set, element) } else { address(element).is_some() };
+                            may && !is_changed(set, element)
                         })
                 }
                 SetEdit::Elements { role: Role::Isolates, .. } | SetEdit::Whole(_) | SetEdit::Remove => false,
@@ -261,6 +264,25 @@ mod tests {
         assert_eq!(open_beside(&rules(&[("DISPATCH", Some(of_another)), heir])), ["ones", "more", "twos"]);
         let gone = rules(&[("DISPATCH", Some(Vec::new())), ("WEB", None), ("ONE", None), ("TWO", None)]);
         assert_eq!(open_beside(&gone), ["ones", "more", "twos"], "the address is open after it");
+    }
+
+    /// The way to a judge leads through a chain of its neighbourhood.
+    #[test]
+    fn join_waits_for_another_judge_behind_another_chain_and_not_for_a_chain_that_goes() {
+        let mut tables = tables();
+        let chains = tables.get_mut(&Family::V4).expect("there is one");
+        let neighbourhood = "10.0.0.0/28".parse().expect("a prefix");
+        let judges = chains.insert(chain("DISPATCH"), vec![jump("BUCKET").destination(neighbourhood)]);
+        chains.insert(chain("BUCKET"), judges.expect("there were"));
+        let beside = |changes: &[(&str, Option<Vec<Rule>>)]| {
+            let lane = Lane::beside(&tables, &rules(changes), &nobody);
+            ["ones", "twos"].map(|name| lane.lets_pass(&joins(name), &nobody))
+        };
+        let two_judges = vec![to(WEB, "WEB"), to(WEB, "HEIR")];
+        let heir = ("HEIR", Some(vec![Rule::new(Target::Drop)]));
+        assert_eq!(beside(&[("BUCKET", Some(two_judges)), heir]), [false, false]);
+        let nobody_left = [("DISPATCH", Some(Vec::new())), ("BUCKET", None), ("WEB", None), ("ONE", None)];
+        assert_eq!(beside(&nobody_left), [true, true], "the address is open after it");
     }
 
     #[test]

@@ -12,13 +12,13 @@ use std::fmt::Write;
 /// new one refuse, wherever it stops:
 ///
 /// 1. sets that no rule knows yet are made and filled, those in place with another type destroyed before;
-/// 2. addresses are added to sets that isolate: without a hook that changes nothing;
+/// 2. addresses are added to sets that isolate: without a dispatch rule that changes nothing;
 /// 3. addresses leave the sets that allow: that can only refuse more;
 /// 4. addresses join those sets that allow whose rules all stay: they need not wait for the rules that change;
 /// 5. the rules change, a family at a time, each in one transaction of the kernel;
 /// 6. addresses join the other sets that allow: the rules that ask them are in force;
 /// 7. rules of ours leave the other variant of iptables: what is in force no longer needs them;
-/// 8. addresses leave the sets that isolate: their hooks are gone;
+/// 8. addresses leave the sets that isolate: their dispatch rules are gone;
 /// 9. sets that no rule knows any more are destroyed.
 #[derive(Debug, Default)]
 pub(super) struct TransactionBuilder {
