@@ -1,6 +1,6 @@
 //! What is ours in a kernel we know nothing about: how a fresh process, with no memory, recognises its own.
 
-/// The prefix of the chains that belong to policies and of the fixed chains, and of every set.
+/// The prefix of every set, and of all chains that do not belong to pods.
 pub const POLICY_PREFIX: &str = "KUBE-NWPLCY-";
 /// The prefix of the chains that belong to pods.
 pub const POD_PREFIX: &str = "KUBE-POD-SPECIFIC-FW-";

@@ -16,7 +16,7 @@ pub struct Delta {
     /// Those whose guard came, changed or went.
     pub guards: BTreeSet<Subject>,
     /// Addresses at which somebody became isolated, or is no longer.
-    pub hooks: BTreeSet<(Direction, IpAddr)>,
+    pub judged: BTreeSet<(Direction, IpAddr)>,
     /// Addresses that became isolated (`true`) or open (`false`).
     pub isolated: BTreeMap<(Direction, IpAddr), bool>,
     /// Addresses some of whose connections may have lost what allowed them.
@@ -33,7 +33,7 @@ impl Delta {
     pub fn is_of_members(&self) -> bool {
         let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
         let rest = self.policies.is_empty() && self.guards.is_empty();
-        let isolation = self.hooks.is_empty() && self.isolated.is_empty();
+        let isolation = self.judged.is_empty() && self.isolated.is_empty();
         rest && isolation && !self.sets.is_empty() && self.sets.values().all(of_members)
     }
 }

@@ -231,7 +231,7 @@ impl Plan {
             } else {
                 self.isolated.remove(&entry);
             }
-            self.pending.hooks.insert((direction, address));
+            self.pending.judged.insert((direction, address));
             if was_open == self.is_isolated(direction, address) {
                 self.note_isolation(direction, address, is_isolated);
             }

@@ -3,7 +3,7 @@
 //! Addresses that differ in their last bits alone are a neighbourhood, and stand in one bucket: a packet is compared with
 //! every neighbourhood, and then with the addresses of one bucket.
 
-use super::{Names, bucket_chain, hook_chain};
+use super::{Names, bucket_chain, dispatch_chain};
 use crate::compile::{Plan, Subject};
 use crate::model::Direction;
 use crate::net::{Family, IpNet, host};
@@ -23,7 +23,7 @@ pub(super) fn chains(names: &mut Names, plan: &Plan, direction: Direction, famil
         buckets.entry(bucket(address)).or_default().extend(judge(names, direction, address, subject));
     }
     let buckets = buckets.into_iter().map(|(bucket, rules)| (bucket_chain(direction, bucket), rules));
-    buckets.chain([(hook_chain(direction), neighbourhoods(plan, direction, family))]).collect()
+    buckets.chain([(dispatch_chain(direction), neighbourhoods(plan, direction, family))]).collect()
 }
 
 /// What becomes of these chains when somebody at these addresses became isolated, or is no longer; `None` for one that goes.
@@ -39,7 +39,7 @@ pub(super) fn changes(
     if changed.is_empty() {
         return Vec::new();
     }
-    let mut changes = vec![(hook_chain(direction), Some(neighbourhoods(plan, direction, family)))];
+    let mut changes = vec![(dispatch_chain(direction), Some(neighbourhoods(plan, direction, family)))];
     for number in changed {
         let own = isolated(plan, direction, family).filter(|(address, _)| bucket(*address) == number);
         let rules: Vec<Rule> =
@@ -85,18 +85,74 @@ fn neighbourhood(address: IpAddr) -> IpNet {
     IpNet::new_assert(address, length).trunc()
 }
 
-/// The bucket of an address: the eight bits before the last. Neighbourhoods of different networks may share one.
+/// The bucket of an address: the eight bits before the last four. Neighbourhoods of different networks may share one.
 fn bucket(address: IpAddr) -> u8 {
     let bits = match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     };
-    u8::try_from(bits >> LAST_BITS & 0xff).unwrap_or(u8::MAX)
+    u8::try_from(bits >> LAST_BITS & 0xff).expect("eight bits")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Change, Cluster, Labels, Pod, PodKey, Policy, PolicyKey, Selector};
+
+    const DIRECTION: Direction = Direction::Ingress;
+
+    fn pod(address: [u8; 4]) -> Change {
+        Change::Pod(Pod {
+            key: PodKey::new("shop", &format!("{address:?}")),
+            uid: None,
+            node: Some("node-a".into()),
+            labels: Labels::default(),
+            ports: Vec::new(),
+            owner: None,
+            networked: true,
+            addresses: vec![address.into()],
+        })
+    }
+
+    fn gone(address: [u8; 4]) -> Change {
+        Change::PodGone(PodKey::new("shop", &format!("{address:?}")))
+    }
+
+    /// Neighbourhoods of two networks share a bucket; what changes in one must leave the other's rules.
+    #[test]
+    fn changes_lead_from_all_chains_before_to_all_chains_after() {
+        let (one, its_neighbour, other) = ([10, 244, 1, 16], [10, 244, 1, 17], [10, 244, 17, 16]);
+        assert_eq!(bucket(one.into()), bucket(other.into()));
+        let (mut cluster, mut plan, mut names) = (Cluster::new("node-a"), Plan::default(), Names::default());
+        let isolate = Change::Policy(Policy {
+            key: PolicyKey::new("shop", "isolate"),
+            uid: None,
+            subject: Selector::everything(),
+            ingress: Some(Vec::new()),
+            egress: None,
+            refusals: Vec::new(),
+        });
+        let mut before = chains(&mut names, &plan, DIRECTION, Family::V4);
+        let mut lengths = Vec::new();
+        for change in
+            [isolate, pod(one), pod(other), pod(its_neighbour), gone(one), gone(its_neighbour), gone(other)]
+        {
+            let touched = cluster.apply(change);
+            plan.update(&cluster, &touched);
+            let judged: Vec<IpAddr> =
+                plan.take(&cluster).judged.into_iter().map(|(_, address)| address).collect();
+            for (name, rules) in changes(&mut names, &plan, DIRECTION, Family::V4, &judged) {
+                match rules {
+                    Some(rules) => before.insert(name, rules),
+                    None => before.remove(&name),
+                };
+            }
+            assert_eq!(before, chains(&mut names, &plan, DIRECTION, Family::V4));
+            lengths.push(before.values().map(Vec::len).collect::<Vec<_>>());
+        }
+        let of_each = [vec![0], vec![1, 2], vec![2, 4], vec![2, 6], vec![2, 4], vec![1, 2], vec![0]];
+        assert_eq!(lengths, of_each, "rules of the list of neighbourhoods, and of the bucket");
+    }
 
     #[test]
     fn neighbours_share_a_bucket_whatever_the_family() {

@@ -2,7 +2,7 @@
 
 use super::pod::{clear_mark, refusal, rejects};
 use super::{
-    Allowed, OnRevoke, Options, PodToNode, accept_chain, forward_chain, hook_chain, input_chain,
+    Allowed, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
     isolated_set, output_chain, revoked_chain,
 };
 use crate::model::Direction;
@@ -68,7 +68,7 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
     rules.extend(neighbour_discovery(family));
     rules.extend(router_impostors(options, family));
     for direction in Direction::BOTH {
-        rules.push(gate(direction, family, hook_chain(direction)));
+        rules.push(gate(direction, family, dispatch_chain(direction)));
     }
     match options.allowed {
         Allowed::Return => {}
@@ -109,7 +109,7 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
     match options.pod_to_node {
         PodToNode::Allow => {}
         PodToNode::Policy => {
-            rules.push(gate(Direction::Egress, family, hook_chain(Direction::Egress)));
+            rules.push(gate(Direction::Egress, family, dispatch_chain(Direction::Egress)));
             rules.push(clear_mark(options));
         }
         PodToNode::Drop => {

@@ -215,13 +215,13 @@ pub fn accept_chain() -> ChainName {
 }
 
 /// The fixed chain that finds the bucket of an isolated address.
-pub fn hook_chain(direction: Direction) -> ChainName {
+pub fn dispatch_chain(direction: Direction) -> ChainName {
     chain(&format!("{POLICY_PREFIX}{}", direction_word(direction).to_uppercase()))
 }
 
 /// The chain of a bucket: it finds the pod chains of its isolated addresses.
 pub fn bucket_chain(direction: Direction, bucket: u8) -> ChainName {
-    chain(&format!("{}-{bucket:02X}", hook_chain(direction)))
+    chain(&format!("{}-{bucket:02X}", dispatch_chain(direction)))
 }
 
 /// The set of isolated addresses.

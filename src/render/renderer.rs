@@ -65,7 +65,7 @@ impl Renderer {
             }
         }
         for direction in Direction::BOTH {
-            let own = delta.hooks.iter().filter(|(own, _)| *own == direction);
+            let own = delta.judged.iter().filter(|(own, _)| *own == direction);
             let addresses: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
             for family in Family::BOTH {
                 let changes = dispatch::changes(&mut self.names, plan, direction, family, &addresses);
