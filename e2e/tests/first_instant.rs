@@ -149,8 +149,21 @@ fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
                 life.heard.len()
             );
             // All letters before the first that arrived were refused.
-            let refused = first.number.checked_sub(1).and_then(|last| life.report.sent.get(last as usize));
-            let refused_for = |since: Micros| refused.map_or(0, |last| last.saturating_sub(since));
+            let refused = match first.number.checked_sub(1) {
+                Some(last) => Some((
+                    *life
+                        .report
+                        .sent
+                        .get(last as usize)
+                        .context("the report lacks a letter that was refused")?,
+                    first.sent,
+                )),
+                None => None,
+            };
+            let refused_for = |since: Micros| {
+                refused
+                    .map_or((0, 0), |(last, first)| (last.saturating_sub(since), first.saturating_sub(since)))
+            };
             let same_node = usize::from(witness.ends_with("far")) == life.node;
             match (witness.starts_with("strict"), same_node) {
                 (false, _) => own.push(refused_for(life.report.began)),
@@ -163,15 +176,22 @@ fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
         }
     }
     note(&format!(
-        "allowed pods: {} starts; the last letter that was refused was sent\n  \
+        "allowed pods: {} starts; the last letter that was refused, and the first after it, were sent\n  \
          to open witnesses, after its first instruction: {}\n  \
          to isolated ones of its node, after its first instruction: {}\n  \
          to isolated ones of the other node, after the API told its address: {}",
         lives.len(),
-        spread(&mut own),
-        spread(&mut beside),
-        spread(&mut afar)
+        spreads(&own),
+        spreads(&beside),
+        spreads(&afar)
     ))
+}
+
+/// Of both ends of refusals: for so long at least, and for so long at most.
+fn spreads(refused: &[(Micros, Micros)]) -> String {
+    let (mut least, mut most): (Vec<Micros>, Vec<Micros>) = refused.iter().copied().unzip();
+    let any = most.iter().filter(|most| **most > 0).count();
+    format!("{any} of {} refused at all; {}; then {}", refused.len(), spread(&mut least), spread(&mut most))
 }
 
 fn spread(times: &mut [Micros]) -> String {
