@@ -3,18 +3,17 @@
 use super::Heard;
 use super::in_protobuf::InProtobuf;
 use super::patience::Patience;
-use super::read_ahead::ReadAhead;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -78,7 +77,6 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
     tcp.set_keepalive(Some(ASK_AFTER));
     tcp.set_keepalive_interval(Some(ASK_EVERY));
     tcp.set_tcp_user_timeout(Some(UNANSWERED));
-    let tcp = tcp.map_response(|stream: TokioIo<_>| TokioIo::new(ReadAhead::new(stream.into_inner())));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);

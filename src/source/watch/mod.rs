@@ -10,7 +10,6 @@ mod in_protobuf;
 mod known;
 mod object;
 mod patience;
-mod read_ahead;
 mod resource;
 mod retry;
 
