@@ -131,7 +131,8 @@ impl Cluster {
             let namespace = *random.pick(&populated);
             let workload = random.pick(&namespace.workloads);
             let address = Ipv4Addr::from(0x0afa_0000 + index as u32);
-            workload.pod(&mut random, index, format!("node-{}", 1 + index % 50), address)
+            // Numbers that no pod of a workload has.
+            workload.pod(&mut random, 1_000 + index, format!("node-{}", 1 + index % 50), address)
         };
         (0..count).map(newcomer).collect()
     }
