@@ -18,35 +18,46 @@ const LAST_BITS: u8 = 4;
 
 /// All chains of a direction.
 pub(super) fn chains(names: &mut Names, plan: &Plan, direction: Direction, family: Family) -> Chains {
-    let mut buckets: BTreeMap<u8, Vec<Rule>> = BTreeMap::new();
-    for (address, subject) in isolated(plan, direction, family) {
-        buckets.entry(bucket(address)).or_default().extend(judge(names, direction, address, subject));
-    }
-    let buckets = buckets.into_iter().map(|(bucket, rules)| (bucket_chain(direction, bucket), rules));
+    let buckets = buckets(names, plan, direction, family, |_| true).into_iter();
+    let buckets = buckets.map(|(bucket, rules)| (bucket_chain(direction, bucket), rules));
     buckets.chain([(dispatch_chain(direction), neighbourhoods(plan, direction, family))]).collect()
 }
 
-/// What becomes of these chains when somebody at these addresses became isolated, or is no longer; `None` for one that goes.
+/// Those of these chains that change with who is judged at these addresses; `None` for one that goes.
 pub(super) fn changes(
     names: &mut Names,
     plan: &Plan,
     direction: Direction,
     family: Family,
-    addresses: &[IpAddr],
+    judged: &BTreeSet<(Direction, IpAddr)>,
 ) -> Vec<(ChainName, Option<Vec<Rule>>)> {
-    let changed = addresses.iter().filter(|address| Family::of(**address) == family);
-    let changed: BTreeSet<u8> = changed.map(|address| bucket(*address)).collect();
+    let own = judged.iter().filter(|(own, address)| *own == direction && Family::of(*address) == family);
+    let changed: BTreeSet<u8> = own.map(|(_, address)| bucket(*address)).collect();
     if changed.is_empty() {
         return Vec::new();
     }
-    let mut changes = vec![(dispatch_chain(direction), Some(neighbourhoods(plan, direction, family)))];
-    for number in changed {
-        let own = isolated(plan, direction, family).filter(|(address, _)| bucket(*address) == number);
-        let rules: Vec<Rule> =
-            own.flat_map(|(address, subject)| judge(names, direction, address, subject)).collect();
-        changes.push((bucket_chain(direction, number), Some(rules).filter(|rules| !rules.is_empty())));
+    let mut rules = buckets(names, plan, direction, family, |bucket| changed.contains(&bucket));
+    let buckets = changed.iter().map(|bucket| (bucket_chain(direction, *bucket), rules.remove(bucket)));
+    let list = (dispatch_chain(direction), Some(neighbourhoods(plan, direction, family)));
+    buckets.chain([list]).collect()
+}
+
+/// The rules of the wanted buckets that have an isolated address.
+fn buckets(
+    names: &mut Names,
+    plan: &Plan,
+    direction: Direction,
+    family: Family,
+    wanted: impl Fn(u8) -> bool,
+) -> BTreeMap<u8, Vec<Rule>> {
+    let mut buckets: BTreeMap<u8, Vec<Rule>> = BTreeMap::new();
+    for (address, subject) in isolated(plan, direction, family) {
+        let bucket = bucket(address);
+        if wanted(bucket) {
+            buckets.entry(bucket).or_default().extend(judge(names, direction, address, subject));
+        }
     }
-    changes
+    buckets
 }
 
 fn isolated(plan: &Plan, direction: Direction, family: Family) -> impl Iterator<Item = (IpAddr, &Subject)> {
@@ -55,12 +66,10 @@ fn isolated(plan: &Plan, direction: Direction, family: Family) -> impl Iterator<
 
 /// The rules that lead each neighbourhood to its bucket.
 fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule> {
-    let all: BTreeSet<(IpNet, u8)> = isolated(plan, direction, family)
-        .map(|(address, _)| (neighbourhood(address), bucket(address)))
-        .collect();
-    let lead =
-        |(net, bucket)| about(Rule::new(Target::Jump(bucket_chain(direction, bucket))), direction, net);
-    all.into_iter().map(lead).collect()
+    let all: BTreeSet<IpNet> =
+        isolated(plan, direction, family).map(|(address, _)| neighbourhood(address)).collect();
+    let chain = |net: IpNet| bucket_chain(direction, bucket(net.addr()));
+    all.into_iter().map(|net| about(Rule::new(Target::Jump(chain(net))), direction, net)).collect()
 }
 
 /// The rules that lead an address to a judge of its.
@@ -139,8 +148,7 @@ mod tests {
         {
             let touched = cluster.apply(change);
             plan.update(&cluster, &touched);
-            let judged: Vec<IpAddr> =
-                plan.take(&cluster).judged.into_iter().map(|(_, address)| address).collect();
+            let judged = plan.take(&cluster).judged;
             for (name, rules) in changes(&mut names, &plan, DIRECTION, Family::V4, &judged) {
                 match rules {
                     Some(rules) => before.insert(name, rules),

@@ -7,7 +7,6 @@ use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 type NamedChain = (ChainName, Vec<Rule>);
 type FamilyChain = (Family, Option<NamedChain>);
@@ -65,10 +64,8 @@ impl Renderer {
             }
         }
         for direction in Direction::BOTH {
-            let own = delta.judged.iter().filter(|(own, _)| *own == direction);
-            let addresses: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
             for family in Family::BOTH {
-                let changes = dispatch::changes(&mut self.names, plan, direction, family, &addresses);
+                let changes = dispatch::changes(&mut self.names, plan, direction, family, &delta.judged);
                 edit.chains.extend(changes.into_iter().map(|(name, rules)| ((family, name), rules)));
             }
         }
