@@ -149,20 +149,11 @@ fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
                 life.heard.len()
             );
             // All letters before the first that arrived were refused.
-            let refused = match first.number.checked_sub(1) {
-                Some(last) => Some((
-                    *life
-                        .report
-                        .sent
-                        .get(last as usize)
-                        .context("the report lacks a letter that was refused")?,
-                    first.sent,
-                )),
-                None => None,
-            };
-            let refused_for = |since: Micros| {
-                refused
-                    .map_or((0, 0), |(last, first)| (last.saturating_sub(since), first.saturating_sub(since)))
+            let refused = life.report.sent.get(..first.number as usize);
+            let refused = refused.with_context(|| format!("{}'s report lacks letters", life.name))?;
+            let refused_for = |since: Micros| match refused.last() {
+                Some(last) => (last.saturating_sub(since), first.sent.saturating_sub(since)),
+                None => (0, 0),
             };
             let same_node = usize::from(witness.ends_with("far")) == life.node;
             match (witness.starts_with("strict"), same_node) {
