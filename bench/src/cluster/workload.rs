@@ -38,6 +38,8 @@ pub struct Pod {
     pub name: String,
     /// metadata.labels.
     pub labels: Vec<(String, String)>,
+    /// Kind and name of what made it.
+    pub owner: (&'static str, String),
     /// An annotation that no policy asks for.
     pub annotation: String,
     /// spec.nodeName.
@@ -84,22 +86,23 @@ impl Workload {
     /// One of its pods.
     pub(super) fn pod(&self, random: &mut Random, index: usize, node: String, address: Ipv4Addr) -> Pod {
         let mut labels = self.labels.clone();
-        let name = if self.stateful {
+        let (name, owner) = if self.stateful {
             let name = format!("{}-{index}", self.app);
             labels.push(("statefulset.kubernetes.io/pod-name".to_owned(), name.clone()));
-            name
+            (name, ("StatefulSet", self.app.clone()))
         } else {
-            format!("{}-{}-{}", self.app, self.hash, hash(random, 5))
+            let set = format!("{}-{}", self.app, self.hash);
+            (format!("{set}-{}", hash(random, 5)), ("ReplicaSet", set))
         };
         let namespace = self.namespace.clone();
-        Pod { namespace, name, labels, annotation: "1".to_owned(), node, address }
+        Pod { namespace, name, labels, owner, annotation: "1".to_owned(), node, address }
     }
 }
 
 impl Pod {
     /// As the API server keeps it, with all that a kubelet and a controller write.
     pub fn object(&self) -> Value {
-        let Pod { namespace, name, labels, annotation, node, .. } = self;
+        let Pod { namespace, name, labels, owner: (owner_kind, owner), annotation, node, .. } = self;
         let labels: Map<String, Value> =
             labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         let path = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -114,7 +117,7 @@ impl Pod {
                     "checksum/config": "4c1d2b8e0a97f5563d1f7a2e9b60c48d75ef31a20c6b9d8e4f7a1b2c3d4e5f60",
                 },
                 "ownerReferences": [{
-                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "controller": true,
+                    "apiVersion": "apps/v1", "kind": owner_kind, "name": owner, "controller": true,
                     "uid": "6f1c2a34-5b7d-4e8f-9a0b-1c2d3e4f5a6b", "blockOwnerDeletion": true,
                 }],
             },
