@@ -46,10 +46,11 @@ impl Applier {
         (applier, builder.steps())
     }
 
-    /// Tells the steps that carry out an edit, and what may be carried out beside them. If one of them fails, the kernel
-    /// must be read and adopted anew. `is_isolated` knows who is once the edit is in force.
-    pub fn edit(&mut self, edit: Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> (Vec<Step>, Lane) {
-        let lane = Lane::beside(&self.tables, &edit, is_isolated);
+    /// Tells the steps that carry out an edit, and what may be carried out beside them; nothing beside an edit of members
+    /// alone, which is done before anything could be. If one of them fails, the kernel must be read and adopted anew.
+    /// `is_isolated` knows who is once the edit is in force.
+    pub fn edit(&mut self, edit: Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> (Vec<Step>, Option<Lane>) {
+        let lane = (!edit.is_of_members()).then(|| Lane::beside(&self.tables, &edit, is_isolated));
         let rules_change = !edit.chains.is_empty();
         let mut builder = TransactionBuilder::default();
         for ((family, name), rules) in edit.chains {
@@ -81,7 +82,9 @@ impl Applier {
                         let early = rules_change
                             && comes
                             && role == Role::Allows
-                            && lane.lets_join_early(&name, &element, is_isolated);
+                            && lane
+                                .as_ref()
+                                .is_some_and(|lane| lane.lets_join_early(&name, &element, is_isolated));
                         if early {
                             builder.join_early(&name, kind, element);
                         } else {

@@ -125,15 +125,15 @@ impl Membership {
     ) {
         let (left, joined) =
             (moves.iter().filter_map(|moved| moved.from), moves.iter().filter_map(|moved| moved.to));
-        let after = cluster.holders(address);
-        let mut before = after.to_vec();
+        let after: Vec<GroupId> = cluster.holders(address).collect();
+        let mut before = after.clone();
         for group in joined.clone() {
             if let Some(hold) = before.iter().position(|&holder| holder == group) {
                 before.swap_remove(hold);
             }
         }
         before.extend(left.clone());
-        self.compare(cluster, address, left, after, false, out);
+        self.compare(cluster, address, left, &after, false, out);
         self.compare(cluster, address, joined, &before, true, out);
     }
 
@@ -184,9 +184,9 @@ impl Membership {
                 } else {
                     self.stop_feeding(id, *set);
                 }
-                for &address in &group.addresses {
+                for address in cluster.addresses(group) {
                     for member in definition.members(group, address) {
-                        let others = cluster.holders(address).iter().copied().filter(|&other| other != id);
+                        let others = cluster.holders(address).filter(|&other| other != id);
                         if !self.held(cluster, others, *set, member) {
                             out.push((*set, member, takes));
                         }
@@ -202,14 +202,14 @@ impl Membership {
         let groups = cluster.groups().filter(|(id, _)| self.feeds(*id, set));
         groups
             .flat_map(|(_, group)| {
-                group.addresses.iter().flat_map(|&address| definition.members(group, address))
+                cluster.addresses(group).flat_map(|address| definition.members(group, address))
             })
             .collect()
     }
 
     /// Whether any pod at the member's address brings it into a set.
     pub(super) fn contains(&self, cluster: &Cluster, set: SetId, member: Member) -> bool {
-        self.held(cluster, cluster.holders(member.address()).iter().copied(), set, member)
+        self.held(cluster, cluster.holders(member.address()), set, member)
     }
 
     fn held(

@@ -5,7 +5,7 @@ use crate::net::{Family, Protocol};
 use std::net::IpAddr;
 
 /// What a shared set is. Two rules that ask the same share one set; a set's definition never changes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Definition {
     /// The addresses of the pods that a peer selects.
     Pods {
@@ -27,7 +27,7 @@ pub enum Definition {
 }
 
 /// The namespaces of a peer, with the policy's own spelled out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// One namespace.
     One(NamespaceName),

@@ -1,7 +1,7 @@
 //! What of a policy cannot be enforced as its author wrote it.
 
 use crate::model::{
-    Cluster, Direction, Group, NamespaceScope, Peer, Peers, PodKey, Policy, PolicyKey, PortMatch, Ports,
+    Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey, PortMatch, Ports,
 };
 use crate::net::{Family, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ impl ShortfallReason {
     }
 }
 
-/// The shortfalls of the policies that are this node's to speak of: those whose first pod, by name, is here. `families`
+/// The shortfalls of the policies that are this node's to speak of: those whose first pod, by address, is here. `families`
 /// are the ones this node has. One shortfall for each policy and reason.
 pub fn shortfalls(cluster: &Cluster, active: &BTreeSet<&PolicyKey>, families: &[Family]) -> Vec<Shortfall> {
     let mut found = Vec::new();
@@ -53,7 +53,7 @@ pub fn shortfalls(cluster: &Cluster, active: &BTreeSet<&PolicyKey>, families: &[
         }
         named_ports(cluster, policy, &mut notes);
         blocks(policy, families, &mut notes);
-        if notes.0.is_empty() || !first_subject(cluster, policy).is_some_and(|pod| cluster.is_local(pod)) {
+        if notes.0.is_empty() || !is_first_subject_here(cluster, policy) {
             continue;
         }
         found.extend(notes.0.into_iter().map(|(reason, note)| Shortfall {
@@ -78,9 +78,11 @@ impl Notes {
     }
 }
 
-fn first_subject<'a>(cluster: &'a Cluster, policy: &Policy) -> Option<&'a PodKey> {
-    let namespace = &policy.key.namespace;
-    cluster.pods_in(namespace).find(|(_, group)| policy.subject.matches(&group.labels)).map(|(key, _)| key)
+fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
+    let groups = cluster.groups_in(&policy.key.namespace);
+    let selected = groups.filter(|(_, group)| policy.subject.matches(&group.labels));
+    let first = selected.flat_map(|(_, group)| cluster.addresses(group)).min();
+    first.is_some_and(|first| cluster.pods_at(first).into_iter().any(|(pod, _)| cluster.is_local(pod)))
 }
 
 fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
@@ -94,7 +96,7 @@ fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
                     Direction::Ingress => {
                         let own = cluster.groups_in(&policy.key.namespace);
                         own.into_iter().any(|(_, group)| {
-                            !group.addresses.is_empty()
+                            cluster.addresses(group).next().is_some()
                                 && policy.subject.matches(&group.labels)
                                 && declares(group)
                         })
@@ -129,7 +131,7 @@ fn declares(group: &Group, protocol: Protocol, name: &str) -> bool {
 fn may_be_peer(cluster: &Cluster, policy: &Policy, peers: &Peers, group: &Group) -> bool {
     let Peers::Listed(peers) = peers else { return true };
     peers.iter().any(|peer| match peer {
-        Peer::Block(block) => group.addresses.iter().any(|address| block.cidr.contains(address)),
+        Peer::Block(block) => cluster.addresses(group).any(|address| block.cidr.contains(&address)),
         Peer::Pods { namespaces, pods } => {
             let in_scope = match namespaces {
                 NamespaceScope::Own => group.namespace == policy.key.namespace,

@@ -99,7 +99,7 @@ impl Enforcer {
         let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
         let (steps, lane) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
         steps.iter().for_each(|step| self.elements.follow(step));
-        Flush { steps, revoked: delta.revoked, lane: Some(lane) }
+        Flush { steps, revoked: delta.revoked, lane }
     }
 
     /// The same while another flush is under way, if nothing changed but who is in sets, and the lane beside that flush

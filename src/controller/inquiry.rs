@@ -115,7 +115,7 @@ fn end(cluster: &Cluster, address: IpAddr) -> End {
         let mut there = cluster.unknown_sandboxes().filter(|(_, addresses)| addresses.contains(&address));
         there.next().map(|(sandbox, _)| &sandbox.pod)
     };
-    let pod: Option<&PodKey> = cluster.pods_at(address).map(|(pod, _)| pod).next().or_else(unknown);
+    let pod: Option<&PodKey> = cluster.pods_at(address).first().map(|(pod, _)| *pod).or_else(unknown);
     End {
         address,
         namespace: pod.map(|pod| pod.namespace.to_string()),

@@ -3,49 +3,65 @@
 use super::Enforcer;
 use crate::apply::Step;
 use crate::compile::Subject;
-use crate::model::{Change, Direction, PolicyKey};
+use crate::model::{Change, Direction, Finder, PolicyKey};
 use crate::net::Family;
+use crate::netfilter::ipset::Set;
 use crate::netfilter::{Ruleset, SetName};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use std::collections::BTreeMap;
 
-/// How many elements each set holds.
+/// How many sets there are, and how many elements each holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Elements(BTreeMap<SetName, (Family, usize)>);
+pub(super) struct Elements {
+    sets: Finder<(SetName, Family, usize)>,
+    /// By family: how many sets, and how many elements in all.
+    totals: BTreeMap<Family, (usize, usize)>,
+}
 
 impl Elements {
     /// Counts a whole ruleset.
     pub(super) fn of(ruleset: &Ruleset) -> Elements {
-        let sets = ruleset.sets.iter();
-        Elements(
-            sets.map(|(name, desired)| (name.clone(), (desired.set.kind.family, desired.set.elements.len())))
-                .collect(),
-        )
+        let mut elements = Elements::default();
+        ruleset.sets.iter().for_each(|(name, desired)| elements.set(name, &desired.set));
+        elements
     }
 
     /// Counts on through a step.
     pub(super) fn follow(&mut self, step: &Step) {
         match step {
-            Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => {
-                self.0.insert(name.clone(), (set.kind.family, set.elements.len()));
+            Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => self.set(name, set),
+            Step::AddElements(name, _, elements) => self.change(name, |count| count + elements.len()),
+            Step::RemoveElements(name, _, elements) => {
+                self.change(name, |count| count.saturating_sub(elements.len()));
             }
-            Step::AddElements(name, kind, elements) => {
-                self.0.entry(name.clone()).or_insert((kind.family, 0)).1 += elements.len();
-            }
-            Step::RemoveElements(name, kind, elements) => {
-                let (_, count) = self.0.entry(name.clone()).or_insert((kind.family, 0));
-                *count = count.saturating_sub(elements.len());
-            }
-            Step::DestroySet(name) => {
-                self.0.remove(name);
-            }
+            Step::DestroySet(name) => self.forget(name),
             Step::Restore(..) | Step::RestoreOther(..) => {}
         }
     }
 
+    fn set(&mut self, name: &SetName, set: &Set) {
+        self.forget(name);
+        let (family, count) = (set.kind.family, set.elements.len());
+        let (sets, elements) = self.totals.entry(family).or_default();
+        (*sets, *elements) = (*sets + 1, *elements + count);
+        self.sets.insert(name, (name.clone(), family, count));
+    }
+
+    fn forget(&mut self, name: &SetName) {
+        let Some((_, family, count)) = self.sets.remove(name, |(own, ..)| own == name) else { return };
+        let (sets, elements) = self.totals.entry(family).or_default();
+        (*sets, *elements) = (*sets - 1, *elements - count);
+    }
+
+    fn change(&mut self, name: &SetName, count: impl Fn(usize) -> usize) {
+        let Some((_, family, own)) = self.sets.get_mut(name, |(own, ..)| own == name) else { return };
+        let before = std::mem::replace(own, count(*own));
+        let (_, elements) = self.totals.entry(*family).or_default();
+        *elements = *elements - before + *own;
+    }
+
     fn of_family(&self, family: Family) -> (usize, usize) {
-        let own = self.0.values().filter(|(own, _)| *own == family);
-        own.fold((0, 0), |(sets, elements), (_, count)| (sets + 1, elements + count))
+        self.totals.get(&family).copied().unwrap_or_default()
     }
 }
 

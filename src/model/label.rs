@@ -7,30 +7,55 @@ use std::fmt;
 /// The label that the API server sets on every namespace to its name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The labels of an object, each key once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+/// The labels of an object, each key once: keys and values one behind the other, as there are many labels and each is short.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels {
+    text: Box<str>,
+    /// Where in it each key ends, and its value.
+    ends: Box<[[u32; 2]]>,
+}
 
 impl Labels {
     /// Takes labels as the API gives them.
     pub fn new(labels: &BTreeMap<String, String>) -> Labels {
-        Labels(labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
+        Labels::of(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
     }
 
     /// The labels of a namespace whose object was never seen: its name, which every namespace carries.
     pub fn of_unknown_namespace(name: &NamespaceName) -> Labels {
-        Labels(Box::new([(NAMESPACE_NAME_LABEL.into(), name.as_str().into())]))
+        Labels::of([(NAMESPACE_NAME_LABEL, name.as_str())].into_iter())
+    }
+
+    /// Takes labels in the order of their keys.
+    fn of<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Labels {
+        let mut text =
+            String::with_capacity(labels.clone().map(|(key, value)| key.len() + value.len()).sum());
+        let mut end = |part: &str| {
+            text.push_str(part);
+            u32::try_from(text.len()).expect("an object has less than 4 GiB of labels")
+        };
+        let ends = labels.map(|(key, value)| [end(key), end(value)]).collect();
+        Labels { text: text.into(), ends }
     }
 
     /// The value of `key`, if the object has that label.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let index = self.0.binary_search_by(|(own, _)| own.as_ref().cmp(key)).ok()?;
-        self.0.get(index).map(|(_, value)| value.as_ref())
+        self.iter().find(|(own, _)| *own == key).map(|(_, value)| value)
     }
 
     /// The labels in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+        let mut start = 0;
+        self.ends.iter().map(move |&[key, value]| {
+            let (key, value) = (key as usize, value as usize);
+            (&self.text[std::mem::replace(&mut start, value)..key], &self.text[key..value])
+        })
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

@@ -5,6 +5,7 @@
 //! This room knows nothing of Kubernetes' wire format, of chains, or of time.
 
 mod cluster;
+mod finder;
 mod key;
 mod label;
 mod owner;
@@ -15,6 +16,7 @@ mod slab;
 mod touched;
 
 pub use cluster::*;
+pub use finder::*;
 pub use key::*;
 pub use label::*;
 pub use owner::*;

@@ -66,6 +66,11 @@ impl Edit {
     pub fn is_empty(&self) -> bool {
         *self == Edit::default()
     }
+
+    /// Whether nothing changes but who is in sets.
+    pub fn is_of_members(&self) -> bool {
+        self.chains.is_empty() && self.sets.values().all(|change| matches!(change, SetEdit::Elements { .. }))
+    }
 }
 
 /// What is to change in one set.

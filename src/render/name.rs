@@ -1,12 +1,13 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
 use crate::compile::{Definition, Scope, Subject};
-use crate::model::{Demand, Direction, PolicyKey, Selector};
+use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
 use crate::net::Family;
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
 use crate::ownership::{HASH_ALPHABET, POD_PREFIX, POLICY_PREFIX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// Hashes identities. Every part is preceded by its length, so that no two lists of parts read the same.
@@ -85,37 +86,38 @@ impl Identity {
 /// Gives out names, each to one identity at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    pods: Register<(Subject, Direction)>,
-    policies: Register<(PolicyKey, Direction)>,
-    sets: Register<(Arc<Definition>, Family)>,
+    pods: Register<(Subject, Direction), ChainName>,
+    policies: Register<(PolicyKey, Direction), ChainName>,
+    sets: Register<(Arc<Definition>, Family), SetName>,
 }
 
 #[derive(Clone, Debug)]
-struct Register<I> {
-    names: BTreeMap<I, String>,
-    owners: BTreeMap<String, I>,
+struct Register<I, N> {
+    names: Finder<(I, N)>,
+    owners: BTreeMap<N, I>,
 }
 
-impl<I> Default for Register<I> {
-    fn default() -> Register<I> {
-        Register { names: BTreeMap::new(), owners: BTreeMap::new() }
+impl<I, N> Default for Register<I, N> {
+    fn default() -> Register<I, N> {
+        Register { names: Finder::default(), owners: BTreeMap::new() }
     }
 }
 
-impl<I: Ord + Clone> Register<I> {
+impl<I: Clone + Eq + Hash, N: Clone + Ord> Register<I, N> {
     /// The name of an identity: `make(0)`, or of the next number whose name no other identity has.
-    fn name(&mut self, identity: &I, make: impl Fn(u64) -> String) -> &str {
-        let Register { names, owners } = self;
-        names.entry(identity.clone()).or_insert_with(|| {
-            let name = (0..).map(make).find(|name| !owners.contains_key(name));
-            let name = name.expect("names do not run out");
-            owners.insert(name.clone(), identity.clone());
-            name
-        })
+    fn name(&mut self, identity: I, make: impl Fn(u64) -> N) -> N {
+        if let Some((_, name)) = self.names.get(&identity, |(own, _)| *own == identity) {
+            return name.clone();
+        }
+        let name = (0..).map(make).find(|name| !self.owners.contains_key(name));
+        let name = name.expect("names do not run out");
+        self.names.insert(&identity, (identity.clone(), name.clone()));
+        self.owners.insert(name.clone(), identity);
+        name
     }
 
-    fn forget(&mut self, identity: &I) -> Option<String> {
-        let name = self.names.remove(identity)?;
+    fn forget(&mut self, identity: &I) -> Option<N> {
+        let (_, name) = self.names.remove(identity, |(own, _)| own == identity)?;
         self.owners.remove(&name);
         Some(name)
     }
@@ -132,24 +134,24 @@ fn set(name: &str) -> SetName {
 impl Names {
     /// The chain that judges a pod's traffic in a direction.
     pub fn pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
-        chain(self.pods.name(&(subject.clone(), direction), |salt| {
+        self.pods.name((subject.clone(), direction), |salt| {
             let identity = Identity::default().subject(subject, direction).number(salt);
-            format!("{POD_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POD_PREFIX.len()))
-        }))
+            chain(&format!("{POD_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POD_PREFIX.len())))
+        })
     }
 
     /// The chain that holds what a policy allows in a direction.
     pub fn policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
-        chain(self.policies.name(&(policy.clone(), direction), |salt| {
+        self.policies.name((policy.clone(), direction), |salt| {
             let identity = Identity::default().part("policy").part(direction_word(direction));
             let identity = identity.part(policy.namespace.as_str()).part(&policy.name).number(salt);
-            format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len()))
-        }))
+            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+        })
     }
 
     /// The policies whose chains have names, with their directions.
-    pub fn policies(&self) -> impl Iterator<Item = (ChainName, &(PolicyKey, Direction))> {
-        self.policies.names.iter().map(|(policy, name)| (chain(name), policy))
+    pub fn policies(&self) -> impl Iterator<Item = (&ChainName, &(PolicyKey, Direction))> {
+        self.policies.owners.iter()
     }
 
     /// A shared set, in one family.
@@ -159,26 +161,26 @@ impl Names {
             Definition::NamedPort { .. } => 'N',
             Definition::Blocks(_) => 'B',
         };
-        set(self.sets.name(&(definition.clone(), family), |salt| {
+        self.sets.name((definition.clone(), family), |salt| {
             let prefix = format!("{POLICY_PREFIX}{letter}{}-", family.digit());
             let identity = Identity::default().part("set").definition(definition).number(salt);
-            format!("{prefix}{}", identity.text(SET_NAME_MAX - prefix.len()))
-        }))
+            set(&format!("{prefix}{}", identity.text(SET_NAME_MAX - prefix.len())))
+        })
     }
 
     /// Frees a pod's chain name; tells it if there was one.
     pub fn forget_pod(&mut self, subject: &Subject, direction: Direction) -> Option<ChainName> {
-        self.pods.forget(&(subject.clone(), direction)).map(|name| chain(&name))
+        self.pods.forget(&(subject.clone(), direction))
     }
 
     /// Frees a policy's chain name; tells it if there was one.
     pub fn forget_policy(&mut self, policy: &PolicyKey, direction: Direction) -> Option<ChainName> {
-        self.policies.forget(&(policy.clone(), direction)).map(|name| chain(&name))
+        self.policies.forget(&(policy.clone(), direction))
     }
 
     /// Frees a set's name; tells it if there was one.
     pub fn forget_set(&mut self, definition: &Arc<Definition>, family: Family) -> Option<SetName> {
-        self.sets.forget(&(definition.clone(), family)).map(|name| set(&name))
+        self.sets.forget(&(definition.clone(), family))
     }
 }
 
@@ -283,12 +285,12 @@ mod tests {
     fn colliding_identities_get_different_names_and_keep_them() {
         let mut register = Register::default();
         let make = |salt: u64| format!("same-{}", salt);
-        let first = register.name(&"first", make).to_string();
-        let second = register.name(&"second", make).to_string();
+        let first = register.name("first", make);
+        let second = register.name("second", make);
         assert_ne!(first, second);
-        assert_eq!(register.name(&"first", make), first);
+        assert_eq!(register.name("first", make), first);
         assert_eq!(register.forget(&"first"), Some(first));
-        assert_eq!(register.name(&"second", make), second);
+        assert_eq!(register.name("second", make), second);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Renderer {
 
     /// Whose each policy's chain is.
     pub fn policy_chains(&self) -> BTreeMap<ChainName, (PolicyKey, Direction)> {
-        self.names.policies().map(|(name, policy)| (name, policy.clone())).collect()
+        self.names.policies().map(|(name, policy)| (name.clone(), policy.clone())).collect()
     }
 
     /// All that is to be in the kernel.

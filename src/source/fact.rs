@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Who an object is, in the order in which objects are told.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     Namespace(NamespaceName),
     Pod(PodKey),
@@ -37,6 +37,15 @@ impl Key {
             Key::Namespace(_) | Key::Sandbox(_) => None,
             Key::Pod(key) => Some(&key.namespace),
             Key::Policy(key) => Some(&key.namespace),
+        }
+    }
+
+    /// The same, to put an equal one in its place.
+    pub(super) fn namespace_mut(&mut self) -> Option<&mut NamespaceName> {
+        match self {
+            Key::Namespace(_) | Key::Sandbox(_) => None,
+            Key::Pod(key) => Some(&mut key.namespace),
+            Key::Policy(key) => Some(&mut key.namespace),
         }
     }
 

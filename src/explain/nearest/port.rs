@@ -9,7 +9,7 @@ use std::fmt;
 pub(super) fn fit(cluster: &Cluster, ports: &Ports, refused: &Refused) -> Fit {
     let Ports::Listed(ports) = ports else { return Fit::Takes };
     let groups: Vec<&Group> =
-        cluster.holders(refused.destination).iter().filter_map(|id| cluster.group(*id)).collect();
+        cluster.holders(refused.destination).filter_map(|id| cluster.group(id)).collect();
     let allowed: Vec<Allowed<'_>> = ports.iter().map(|port| Allowed { port, groups: &groups }).collect();
     let Some((protocol, number)) = refused.port else {
         let note = format!("the protocol: {}", few(allowed.iter()));

@@ -1,21 +1,19 @@
 //! What made the pods, kept so that thousands of them cost little.
 
-use super::Cluster;
-use crate::model::{Owner, PodKey};
-use std::collections::BTreeSet;
+use crate::model::{Finder, Owner};
 use std::sync::Arc;
 
 /// The owners of all pods, each kept once however many pods it has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Owners(BTreeSet<Arc<Owner>>);
+pub(super) struct Owners(Finder<Arc<Owner>>);
 
 impl Owners {
     /// The kept one that is equal to this.
     pub(super) fn share(&mut self, owner: Arc<Owner>) -> Arc<Owner> {
-        if let Some(kept) = self.0.get(&owner) {
+        if let Some(kept) = self.0.get(&owner, |kept| *kept == owner) {
             return Arc::clone(kept);
         }
-        self.0.insert(Arc::clone(&owner));
+        self.0.insert(&owner, Arc::clone(&owner));
         owner
     }
 
@@ -23,22 +21,20 @@ impl Owners {
     pub(super) fn release(&mut self, owner: Arc<Owner>) {
         // One is `owner`, the other is kept here.
         if Arc::strong_count(&owner) <= 2 {
-            self.0.remove(&owner);
+            self.0.remove(&owner, |kept| *kept == owner);
         }
     }
-}
 
-impl Cluster {
-    /// What made a pod that has an address, if anything did.
-    pub fn owner_of(&self, pod: &PodKey) -> Option<&Owner> {
-        self.pods.get(pod)?.owner.as_deref()
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, Labels, Pod};
+    use crate::model::{Change, Cluster, Labels, Pod, PodKey};
 
     fn owner(name: &str) -> Arc<Owner> {
         Arc::new(Owner { kind: "ReplicaSet".into(), name: name.into() })
@@ -54,7 +50,7 @@ mod tests {
         assert!(Arc::ptr_eq(&second, &third));
         owners.release(second);
         owners.release(third);
-        assert!(owners.0.is_empty());
+        assert_eq!(owners.len(), 0);
     }
 
     #[test]
@@ -79,10 +75,10 @@ mod tests {
                 assert!(cluster.apply(pod(Some(owner(name)))).is_empty());
                 let told = cluster.owner_of(&key).map(ToString::to_string);
                 assert_eq!(told, Some(format!("ReplicaSet/{name}")));
-                assert_eq!(cluster.owners.0.len(), 1);
+                assert_eq!(cluster.pods.owners.len(), 1);
             }
             cluster.apply(Change::PodGone(key.clone()));
-            assert_eq!((cluster.owner_of(&key), cluster.owners.0.len()), (None, 0));
+            assert_eq!((cluster.owner_of(&key), cluster.pods.owners.len()), (None, 0));
         }
     }
 }

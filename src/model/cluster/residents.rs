@@ -109,28 +109,41 @@ impl Cluster {
         let key = pod.key.clone();
         if pod.node.as_ref() == Some(&self.node) {
             self.residents.pods.insert(key.clone(), pod);
+            self.rejoin(key.clone(), touched);
+            self.resident_changed(&key, touched);
         } else {
-            self.residents.pods.remove(&key);
-            let pod = (!pod.addresses.is_empty()).then_some(pod);
-            self.replace_pod(&key, pod, touched);
+            self.replace_stranger(&key, (!pod.addresses.is_empty()).then_some(pod), touched);
         }
-        self.pod_changed(key, touched);
     }
 
     pub(super) fn remove_pod(&mut self, key: &PodKey, touched: &mut Touched) {
-        self.residents.pods.remove(key);
-        self.replace_pod(key, None, touched);
-        self.pod_changed(key.clone(), touched);
+        self.replace_stranger(key, None, touched);
     }
 
-    fn pod_changed(&mut self, key: PodKey, touched: &mut Touched) {
-        let own: BTreeSet<IpAddr> =
-            self.residents.of_pod(&key).flat_map(|sandbox| sandbox.addresses.iter().copied()).collect();
-        let sandboxes = self.residents.of_pod(&key).map(|sandbox| sandbox.key.clone()).collect();
-        let namespace = key.namespace.clone();
-        self.join(BTreeSet::from([key]), sandboxes, own, touched);
-        self.drop_lingering(&namespace, touched);
-        self.forget_namespace(&namespace);
+    /// A pod is not of this node, perhaps no longer.
+    fn replace_stranger(&mut self, key: &PodKey, pod: Option<Pod>, touched: &mut Touched) {
+        let was_resident = self.residents.pods.remove(key).is_some();
+        self.replace_pod(key, pod, touched);
+        self.rejoin(key.clone(), touched);
+        if was_resident {
+            self.resident_changed(key, touched);
+        }
+    }
+
+    /// Works out anew where a pod is, its sandboxes, and all others at their addresses.
+    fn rejoin(&mut self, key: PodKey, touched: &mut Touched) {
+        let (mut sandboxes, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for sandbox in self.residents.of_pod(&key) {
+            sandboxes.insert(sandbox.key.clone());
+            addresses.extend(&sandbox.addresses);
+        }
+        self.join(BTreeSet::from([key]), sandboxes, addresses, touched);
+    }
+
+    /// Whether policies linger may hang on a pod of this node that has no address.
+    fn resident_changed(&mut self, key: &PodKey, touched: &mut Touched) {
+        self.drop_lingering(&key.namespace, touched);
+        self.forget_namespace(&key.namespace);
     }
 
     pub(super) fn set_sandbox(&mut self, sandbox: Sandbox, touched: &mut Touched) {
@@ -198,8 +211,9 @@ impl Cluster {
             return true;
         }
         let with_sandbox: BTreeSet<&PodKey> = live().map(|other| &other.key.pod).collect();
-        let holds = |pod: &&&PodKey| self.pods.get(**pod).is_some_and(|pod| pod.addresses.contains(&address));
-        self.holders(address).len() > with_sandbox.iter().filter(holds).count()
+        let holds =
+            |pod: &&&PodKey| self.pods.get(**pod).is_some_and(|pod| pod.addresses().contains(&address));
+        self.holders(address).count() > with_sandbox.iter().filter(holds).count()
     }
 }
 
@@ -289,7 +303,7 @@ mod tests {
             }
             assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
             assert!(told.0.is_local(&key("web")));
-            assert_eq!(told.0.holders(address(10)).len(), 1, "a peer like any other");
+            assert_eq!(told.0.holders(address(10)).count(), 1, "a peer like any other");
             told.gone(&web);
             assert_eq!(told.of("web"), addresses(&[]));
         }
@@ -399,7 +413,7 @@ mod tests {
         told.sandbox(&sandbox("job", "a", 1, &[10]));
         told.pod(Pod { networked: false, ..pod("job", "a", &[]) });
         assert_eq!((told.of("job"), told.of_unknown()), (vec![], vec![]));
-        assert!(told.0.holders(address(10)).is_empty());
+        assert!(!told.0.is_held(address(10)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a server was heard to have, so that what a new list leaves out is known to be gone.
 
-use crate::model::Change;
+use crate::model::{Change, Finder, NamespaceName, Slab};
 use crate::source::fact::Key;
 use std::collections::BTreeSet;
 
@@ -20,9 +20,12 @@ pub(super) enum Told {
 /// The objects that a server was heard to have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    keys: BTreeSet<Key>,
+    keys: Slab<Key>,
+    by_key: Finder<u32>,
     /// Those that the list under way has not named yet.
-    unnamed: Option<BTreeSet<Key>>,
+    unnamed: Option<BTreeSet<u32>>,
+    /// The namespaces that they live in, each kept once.
+    namespaces: Finder<NamespaceName>,
     listed: bool,
 }
 
@@ -30,26 +33,23 @@ impl Known {
     /// Takes in what was told, and adds what follows from it to `changes`.
     pub(super) fn take_in(&mut self, told: Told, changes: &mut Vec<Change>) {
         match told {
-            Told::ListBegins => self.unnamed = Some(self.keys.clone()),
+            Told::ListBegins => self.unnamed = Some(self.keys.iter().map(|(number, _)| number).collect()),
             Told::Is(change) => {
                 let key = Key::of(&change);
-                if let Some(unnamed) = &mut self.unnamed {
-                    unnamed.remove(&key);
+                match (self.number(&key), &mut self.unnamed) {
+                    (None, _) => self.insert(key),
+                    (Some(number), Some(unnamed)) => {
+                        unnamed.remove(&number);
+                    }
+                    (Some(_), None) => {}
                 }
-                self.keys.insert(key);
                 changes.push(*change);
             }
-            Told::Gone(key) => {
-                if self.keys.remove(&key) {
-                    changes.push(key.gone());
-                }
-            }
+            Told::Gone(key) => changes.extend(self.number(&key).and_then(|number| self.remove(number))),
             Told::ListEnds => {
                 self.listed = true;
-                for key in self.unnamed.take().into_iter().flatten() {
-                    self.keys.remove(&key);
-                    changes.push(key.gone());
-                }
+                let gone = self.unnamed.take().into_iter().flatten();
+                changes.extend(gone.filter_map(|number| self.remove(number)));
             }
         }
     }
@@ -58,12 +58,40 @@ impl Known {
     pub(super) fn is_listed(&self) -> bool {
         self.listed
     }
+
+    fn number(&self, key: &Key) -> Option<u32> {
+        self.by_key.get(key, |number| self.keys.get(*number) == Some(key)).copied()
+    }
+
+    fn insert(&mut self, mut key: Key) {
+        if let Some(namespace) = key.namespace_mut() {
+            match self.namespaces.get(&*namespace, |kept| kept == namespace) {
+                Some(kept) => *namespace = kept.clone(),
+                None => self.namespaces.insert(&*namespace, namespace.clone()),
+            }
+        }
+        let number = self.keys.insert(key.clone());
+        self.by_key.insert(&key, number);
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Change> {
+        let key = self.keys.remove(number)?;
+        self.by_key.remove(&key, |own| *own == number);
+        if let Some(unnamed) = &mut self.unnamed {
+            unnamed.remove(&number);
+        }
+        if let Some(namespace) = key.namespace().filter(|namespace| namespace.holders() <= 2) {
+            // One is the key, the other is kept here.
+            self.namespaces.remove(namespace, |kept| kept == namespace);
+        }
+        Some(key.gone())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Labels, Namespace, NamespaceName};
+    use crate::model::{Labels, Namespace, NamespaceName, PodKey};
 
     fn is(name: &str) -> Told {
         let name = NamespaceName::new(name);
@@ -114,6 +142,18 @@ mod tests {
         let broken = [Told::ListBegins, is("a"), is("b"), Told::ListEnds, Told::ListBegins, is("a")];
         let again = [Told::ListBegins, is("b"), Told::ListEnds];
         assert_eq!(changes(broken.into_iter().chain(again)), "+a +b +a +b -a");
+    }
+
+    #[test]
+    fn namespace_is_kept_once_and_no_longer_than_what_lives_in_it() {
+        let pod = |name: &str| Key::Pod(PodKey::new("shop", name));
+        let mut known = Known::default();
+        ["a", "b"].into_iter().for_each(|name| known.insert(pod(name)));
+        assert_eq!(known.namespaces.len(), 1);
+        for (name, left) in [("a", 1), ("b", 0)] {
+            known.take_in(Told::Gone(pod(name)), &mut Vec::new());
+            assert_eq!(known.namespaces.len(), left);
+        }
     }
 
     #[test]

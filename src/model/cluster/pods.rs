@@ -1,0 +1,261 @@
+//! The pods that have an address: in groups that no policy can tell apart, and by their addresses.
+
+use super::owners::Owners;
+use crate::model::{Finder, Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Slab, Touched};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The number of a group.
+pub type GroupId = u32;
+
+/// The number of a pod: the same as long as the pod has an address.
+type PodId = u32;
+
+/// Pods of one namespace that no policy can tell apart: the same labels, the same named ports.
+///
+/// Thousands of pods share a few groups, so selectors are asked about groups and never about pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Where the pods live.
+    pub namespace: NamespaceName,
+    /// Their labels.
+    pub labels: Labels,
+    /// Their named ports.
+    pub ports: Box<[NamedPort]>,
+    pods: BTreeSet<PodId>,
+}
+
+/// A pod's addresses, in order and each once. Most have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Addresses {
+    One(IpAddr),
+    More(Box<[IpAddr]>),
+}
+
+impl Addresses {
+    fn new(mut addresses: Vec<IpAddr>) -> Addresses {
+        addresses.sort_unstable();
+        addresses.dedup();
+        match addresses[..] {
+            [one] => Addresses::One(one),
+            _ => Addresses::More(addresses.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[IpAddr] {
+        match self {
+            Addresses::One(one) => std::slice::from_ref(one),
+            Addresses::More(more) => more,
+        }
+    }
+}
+
+/// Where a pod stands, for policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    group: GroupId,
+    local: bool,
+    addresses: Addresses,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PodState {
+    key: PodKey,
+    place: Place,
+    owner: Option<Arc<Owner>>,
+}
+
+impl PodState {
+    pub(super) fn is_local(&self) -> bool {
+        self.place.local
+    }
+
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        self.place.addresses.as_slice()
+    }
+
+    pub(super) fn owner(&self) -> Option<&Owner> {
+        self.owner.as_deref()
+    }
+}
+
+/// What became of a pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Replaced {
+    /// Whether it was there, and if so, whether on this node.
+    pub(super) was: Option<bool>,
+    /// Whether it is there now, and if so, whether on this node.
+    pub(super) is: Option<bool>,
+    /// Whether it stands where it stood.
+    pub(super) stays: bool,
+    /// The group that was made for it.
+    pub(super) born: Option<GroupId>,
+    /// The group that it was the last of.
+    pub(super) gone: Option<GroupId>,
+}
+
+/// All pods that have an address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pods {
+    pods: Slab<PodState>,
+    by_key: Finder<PodId>,
+    /// Every pod's hold on an address. Two pods may hold one address for a moment.
+    by_address: Finder<PodId>,
+    groups: Slab<Group>,
+    by_content: Finder<GroupId>,
+    groups_gone: Vec<GroupId>,
+    pub(super) owners: Owners,
+}
+
+impl Pods {
+    pub(super) fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    pub(super) fn get(&self, key: &PodKey) -> Option<&PodState> {
+        self.pods.get(self.id(key)?)
+    }
+
+    fn id(&self, key: &PodKey) -> Option<PodId> {
+        self.by_key.get(key, |id| self.pods.get(*id).is_some_and(|pod| pod.key == *key)).copied()
+    }
+
+    /// The pods that hold an address, with their groups.
+    pub(super) fn at(&self, address: IpAddr) -> impl Iterator<Item = (&PodKey, GroupId)> {
+        let candidates = self.by_address.candidates(&address).filter_map(|id| self.pods.get(*id));
+        let holders = candidates.filter(move |pod| pod.addresses().contains(&address));
+        holders.map(|pod| (&pod.key, pod.place.group))
+    }
+
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    pub(super) fn group_of(&self, pod: &PodState) -> Option<&Group> {
+        self.groups.get(pod.place.group)
+    }
+
+    /// Every group that has pods.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().filter(|(_, group)| !group.pods.is_empty())
+    }
+
+    pub(super) fn addresses(&self, group: &Group) -> impl Iterator<Item = IpAddr> {
+        group.pods.iter().filter_map(|id| self.pods.get(*id)).flat_map(|pod| pod.addresses().iter().copied())
+    }
+
+    /// Frees the numbers of the groups that went since the last time.
+    pub(super) fn forget_groups(&mut self) {
+        for group in std::mem::take(&mut self.groups_gone) {
+            self.groups.remove(group);
+        }
+    }
+
+    /// Takes in how a pod is now, and whether it is on this node; `None` for one that has no address any more.
+    pub(super) fn replace(
+        &mut self,
+        key: &PodKey,
+        new: Option<(Pod, bool)>,
+        touched: &mut Touched,
+    ) -> Replaced {
+        let mut born = None;
+        let new = new.map(|(pod, local)| self.place(key, pod, local, &mut born));
+        touched.groups_born.extend(born);
+        let now = new.as_ref().map(|new| new.place.clone());
+        let Some((id, old)) = self.put(key, new) else { return Replaced::default() };
+        let (before, owner) = old.map(|old| (old.place, old.owner)).unzip();
+        owner.flatten().into_iter().for_each(|owner| self.owners.release(owner));
+        let stays = before == now;
+        let gone = if stays { None } else { self.move_pod(id, before.as_ref(), now.as_ref(), touched) };
+        touched.groups_gone.extend(gone);
+        self.groups_gone.extend(gone);
+        let local = |place: Option<Place>| place.map(|place| place.local);
+        Replaced { was: local(before), is: local(now), stays, born, gone }
+    }
+
+    /// Finds or makes the group of a pod.
+    fn place(&mut self, key: &PodKey, pod: Pod, local: bool, born: &mut Option<GroupId>) -> PodState {
+        let mut ports = pod.ports;
+        ports.sort_unstable();
+        ports.dedup();
+        let content = (&key.namespace, &pod.labels, &ports[..]);
+        let is = |id: &GroupId| {
+            let group = self.groups.get(*id);
+            group.is_some_and(|group| (&group.namespace, &group.labels, &*group.ports) == content)
+        };
+        let group = self.by_content.get(&content, is).copied().unwrap_or_else(|| {
+            let (namespace, labels) = (key.namespace.clone(), pod.labels.clone());
+            let group = Group { namespace, labels, ports: ports.as_slice().into(), pods: BTreeSet::new() };
+            let id = self.groups.insert(group);
+            self.by_content.insert(&content, id);
+            *born = Some(id);
+            id
+        });
+        let owner = pod.owner.map(|owner| self.owners.share(owner));
+        let place = Place { group, local, addresses: Addresses::new(pod.addresses) };
+        PodState { key: key.clone(), place, owner }
+    }
+
+    /// Keeps a pod, or keeps it no longer; tells its number and what was kept. Nothing if there is nothing to do.
+    fn put(&mut self, key: &PodKey, new: Option<PodState>) -> Option<(PodId, Option<PodState>)> {
+        match (self.id(key), new) {
+            (Some(id), Some(new)) => Some((id, self.pods.get_mut(id).map(|pod| std::mem::replace(pod, new)))),
+            (Some(id), None) => {
+                self.by_key.remove(key, |own| *own == id);
+                Some((id, self.pods.remove(id)))
+            }
+            (None, Some(new)) => {
+                let id = self.pods.insert(new);
+                self.by_key.insert(key, id);
+                Some((id, None))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Passes a pod's addresses from where it stood to where it stands; tells the group that it was the last of.
+    fn move_pod(
+        &mut self,
+        id: PodId,
+        before: Option<&Place>,
+        now: Option<&Place>,
+        touched: &mut Touched,
+    ) -> Option<GroupId> {
+        let (from, to) = (before.map(|place| place.group), now.map(|place| place.group));
+        let lost = before.map_or(&[][..], |place| place.addresses.as_slice());
+        let gained = now.map_or(&[][..], |place| place.addresses.as_slice());
+        for address in lost {
+            let to = to.filter(|_| gained.contains(address));
+            if to.is_none() {
+                self.by_address.remove(address, |own| *own == id);
+            }
+            if from != to {
+                touched.moved.push(Moved { address: *address, from, to });
+            }
+        }
+        for address in gained.iter().filter(|address| !lost.contains(address)) {
+            self.by_address.insert(address, id);
+            touched.moved.push(Moved { address: *address, from: None, to });
+        }
+        if from == to {
+            return None;
+        }
+        if let Some(group) = to.and_then(|to| self.groups.get_mut(to)) {
+            group.pods.insert(id);
+        }
+        from.filter(|from| self.leaves_empty(id, *from))
+    }
+
+    /// Takes a pod out of a group; whether it was the last. Such a group cannot be joined any more.
+    fn leaves_empty(&mut self, pod: PodId, id: GroupId) -> bool {
+        let Some(group) = self.groups.get_mut(id) else { return false };
+        group.pods.remove(&pod);
+        let is_empty = group.pods.is_empty();
+        if is_empty {
+            let content = (&group.namespace, &group.labels, &*group.ports);
+            self.by_content.remove(&content, |own| *own == id);
+        }
+        is_empty
+    }
+}
