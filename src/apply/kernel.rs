@@ -21,6 +21,12 @@ pub trait Kernel {
     /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
 
+    /// Does steps one after the other, and none after one that fails, but for such as only add elements or only remove them:
+    /// of those that stand together, one that fails need not stop the rest.
+    fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        steps.iter().try_for_each(|step| self.commit(step))
+    }
+
     /// The live connections that have an end at one of these addresses. However few they are, the kernel walks through all
     /// that the host has.
     fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError>;

@@ -252,7 +252,7 @@ impl Controller {
     /// Writes members of sets, here and now.
     fn write(&mut self, flush: Flush, what: Stage) {
         let job = self.job(what, flush.revoked, &flush.steps);
-        let done = flush.steps.iter().try_for_each(|step| self.near.commit(step));
+        let done = self.near.commit_all(&flush.steps);
         self.told(job.started.elapsed(), what.phase());
         match done {
             Ok(()) => self.committed(job),

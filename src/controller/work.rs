@@ -94,7 +94,7 @@ fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
     match work {
         Work::Read => Actual::read(kernel).map(Done::Read),
         Work::Commit { steps } => {
-            steps.iter().try_for_each(|step| kernel.commit(step))?;
+            kernel.commit_all(&steps)?;
             Ok(Done::Committed)
         }
         Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),

@@ -151,6 +151,39 @@ fn what_cannot_be_is_refused_in_words_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn members_of_many_sets_go_together_and_one_set_that_refuses_is_named_and_stops_none() {
+    in_namespace(|| {
+        let mut host = Host::new(Variant::Nft).expect("a host");
+        let names = [1, 2, 3].map(|number| name(&format!("BW-{number}")));
+        let set = |count| many(Family::V4, count);
+        for own in &names {
+            host.commit(&Step::CreateSet(own.clone(), set(0))).expect("created");
+        }
+        let add = |own: &SetName, count| Step::AddElements(own.clone(), set(0).kind, set(count).elements);
+        let remove =
+            |own: &SetName, count| Step::RemoveElements(own.clone(), set(0).kind, set(count).elements);
+        let held = |host: &mut Host| {
+            host.read_sets("").expect("read").into_values().map(|set| set.elements.len()).collect::<Vec<_>>()
+        };
+        let none = name("BW-none");
+
+        let refused = host.commit_all(&[add(&names[0], 3), add(&none, 3), add(&names[1], 4)]);
+        assert_eq!(refusal(refused), "cannot add to set BW-none: there is no set of that name");
+        assert_eq!(held(&mut host), [3, 4, 0]);
+
+        let before = host.tally();
+        let steps = [remove(&names[0], 2), remove(&names[1], 1), add(&names[1], 1), add(&names[2], 5000)];
+        host.commit_all(&steps).expect("each in its turn, however many messages it takes");
+        assert_eq!(held(&mut host), [1, 4, 5000]);
+        assert_eq!(host.tally().elements - before.elements, 2 + 1 + 1 + 5000);
+
+        let refused = host.commit_all(&[remove(&none, 1), add(&names[0], 1)]);
+        assert_eq!(refusal(refused), "cannot remove from set BW-none: there is no set of that name");
+        assert_eq!(held(&mut host), [1, 4, 5000], "nothing joins when something cannot leave");
+    });
+}
+
+#[test]
 fn element_that_fails_deep_in_a_batch_is_named() {
     in_namespace(|| {
         let mut host = Host::new(Variant::Nft).expect("a host");

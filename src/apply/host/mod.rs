@@ -25,9 +25,10 @@ use crate::netfilter::ipset::Set;
 use crate::ownership::owns_chain;
 use conntrack::Conntrack;
 use exec::Runner;
-use ipset::Ipset;
+use ipset::{Ipset, Members};
 use monitor::Monitor;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 use std::net::IpAddr;
 
 /// The kernel of this host, spoken to with one variant of iptables.
@@ -92,8 +93,7 @@ impl Kernel for Host {
         match step {
             Step::CreateSet(name, set) => self.ipset.create(name, set),
             Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
-            Step::AddElements(name, kind, elements) => self.ipset.add(name, *kind, elements),
-            Step::RemoveElements(name, kind, elements) => self.ipset.remove(name, *kind, elements),
+            Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset.destroy(name),
             Step::Restore(family, restore) => {
                 iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
@@ -106,6 +106,18 @@ impl Kernel for Host {
                 Ok(())
             }
         }
+    }
+
+    fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        for alike in steps.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
+            let members: Vec<Members<'_>> = alike.iter().filter_map(members).collect();
+            match alike {
+                [Step::AddElements(..), ..] => self.ipset.add(&members)?,
+                [Step::RemoveElements(..), ..] => self.ipset.remove(&members)?,
+                others => others.iter().try_for_each(|step| self.commit(step))?,
+            }
+        }
+        Ok(())
     }
 
     fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
@@ -134,6 +146,19 @@ impl Kernel for Host {
             restores: self.restores,
             cut: self.conntrack.cut,
         }
+    }
+}
+
+fn members(step: &Step) -> Option<Members<'_>> {
+    match step {
+        Step::AddElements(set, kind, elements) | Step::RemoveElements(set, kind, elements) => {
+            Some(Members::new(set, *kind, elements))
+        }
+        Step::CreateSet(..)
+        | Step::ReplaceSet(..)
+        | Step::Restore(..)
+        | Step::RestoreOther(..)
+        | Step::DestroySet(_) => None,
     }
 }
 

@@ -7,4 +7,4 @@ mod codec;
 mod refusal;
 mod session;
 
-pub(super) use session::Ipset;
+pub(super) use session::{Ipset, Members};

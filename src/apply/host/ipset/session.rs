@@ -4,7 +4,7 @@ use super::codec::{self, Command};
 use super::refusal;
 use crate::apply::KernelError;
 use crate::apply::host::netlink::{
-    ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Failure, Message, Netlink, exact, find, whole,
+    ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Failure, Message, Netlink, REQUEST_MAX, exact, find, whole,
 };
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::{SET_NAME_MAX, SetName};
@@ -22,6 +22,47 @@ const SPARE: &str = "-tmp";
 /// How often, and how long apart, a swap or destroy is tried again while another process is reading the set.
 const BUSY_ATTEMPTS: usize = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(4);
+
+/// Elements for one set.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::apply::host) struct Members<'a> {
+    set: &'a SetName,
+    /// The name under which it is written to: a spare's, if it is to be swapped in.
+    actual: &'a str,
+    kind: Kind,
+    elements: &'a BTreeSet<Element>,
+}
+
+impl<'a> Members<'a> {
+    /// Elements for a set of this kind.
+    pub(in crate::apply::host) fn new(
+        set: &'a SetName,
+        kind: Kind,
+        elements: &'a BTreeSet<Element>,
+    ) -> Members<'a> {
+        Members { set, actual: set.as_str(), kind, elements }
+    }
+}
+
+/// Requests that go together.
+#[derive(Default)]
+struct Requests<'a, 'b> {
+    messages: Vec<Message>,
+    /// What each is about.
+    about: Vec<&'b Members<'a>>,
+    /// Bytes and elements of all.
+    length: usize,
+    elements: u32,
+}
+
+impl<'a, 'b> Requests<'a, 'b> {
+    fn add(&mut self, message: Message, about: &'b Members<'a>, elements: u32) {
+        self.length += message.len();
+        self.elements += elements;
+        self.messages.push(message);
+        self.about.push(about);
+    }
+}
 
 /// A conversation with the kernel about sets.
 pub(in crate::apply::host) struct Ipset {
@@ -83,24 +124,15 @@ impl Ipset {
         destroyed
     }
 
-    /// Adds elements; those already there are fine.
-    pub(in crate::apply::host) fn add(
-        &mut self,
-        name: &SetName,
-        kind: Kind,
-        elements: &BTreeSet<Element>,
-    ) -> Result<(), KernelError> {
-        self.edit(Command::Add, name.as_str(), kind, elements, name)
+    /// Adds elements to sets; those already there are fine. They go together as far as a message carries, and one that is
+    /// refused stops none of these.
+    pub(in crate::apply::host) fn add(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
+        self.edit(Command::Add, members)
     }
 
-    /// Removes elements; those already gone are fine.
-    pub(in crate::apply::host) fn remove(
-        &mut self,
-        name: &SetName,
-        kind: Kind,
-        elements: &BTreeSet<Element>,
-    ) -> Result<(), KernelError> {
-        self.edit(Command::Remove, name.as_str(), kind, elements, name)
+    /// Removes elements from sets, likewise; those already gone are fine.
+    pub(in crate::apply::host) fn remove(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
+        self.edit(Command::Remove, members)
     }
 
     /// Destroys a set; one that is gone already is fine.
@@ -128,7 +160,8 @@ impl Ipset {
         request.put_text(codec::NAME, actual);
         codec::put_kind(&mut request, set.kind, set.elements.len());
         self.write(request).map_err(|failure| refused("create", actual, failure))?;
-        self.edit(Command::Add, actual, set.kind, &set.elements, meant).inspect_err(|_| {
+        let members = Members { actual, ..Members::new(meant, set.kind, &set.elements) };
+        self.add(&[members]).inspect_err(|_| {
             let _ = self.destroy_named(actual);
         })
     }
@@ -145,38 +178,50 @@ impl Ipset {
         }
     }
 
-    fn edit(
-        &mut self,
-        command: Command,
-        actual: &str,
-        kind: Kind,
-        elements: &BTreeSet<Element>,
-        meant: &SetName,
-    ) -> Result<(), KernelError> {
+    fn edit(&mut self, command: Command, members: &[Members<'_>]) -> Result<(), KernelError> {
         let act = if command == Command::Add { "add to" } else { "remove from" };
-        let failed = |reason: String, code| KernelError::Set { act, set: meant.to_string(), reason, code };
-        if let Some(stranger) = elements.iter().find(|element| !codec::fits(element, kind)) {
-            let reason = format!("{stranger} is no element of a {} set of {}", kind.of.name(), kind.family);
-            return Err(failed(reason, libc::EINVAL));
+        let mut requests = Requests::default();
+        for own in members {
+            if let Some(stranger) = own.elements.iter().find(|element| !codec::fits(element, own.kind)) {
+                let reason = format!(
+                    "{stranger} is no element of a {} set of {}",
+                    own.kind.of.name(),
+                    own.kind.family
+                );
+                return Err(KernelError::Set { act, set: own.set.to_string(), reason, code: libc::EINVAL });
+            }
+            let mut rest = own.elements.iter().peekable();
+            let mut sent = 0;
+            while rest.peek().is_some() {
+                let mut request = self.request(command, 0);
+                request.put_text(codec::NAME, own.actual);
+                let count = codec::put_elements(&mut request, sent, &mut rest);
+                sent += count;
+                if requests.length + request.len() > REQUEST_MAX {
+                    self.write_all(act, std::mem::take(&mut requests))?;
+                }
+                requests.add(request, own, count);
+            }
         }
-        let mut rest = elements.iter().peekable();
-        let mut sent = 0;
-        while rest.peek().is_some() {
-            let mut request = self.request(command, ACKNOWLEDGE);
-            request.put_text(codec::NAME, actual);
-            let count = codec::put_elements(&mut request, sent, &mut rest);
-            self.write(request).map_err(|failure| match failure {
+        self.write_all(act, requests)
+    }
+
+    fn write_all(&mut self, act: &'static str, mut requests: Requests<'_, '_>) -> Result<(), KernelError> {
+        self.writes += requests.messages.len() as u64;
+        self.netlink.write_all(&mut requests.messages).map_err(|(place, failure)| {
+            let Members { set, elements, .. } = requests.about[place];
+            match failure {
                 Failure::Refused { code, request } => {
                     let culprit = codec::failed_line(&request)
                         .and_then(|line| elements.iter().nth(usize::try_from(line).ok()?));
                     let element = culprit.map(|element| format!("{element}: ")).unwrap_or_default();
-                    failed(format!("{element}{}", refusal::reason(code)), code)
+                    let reason = format!("{element}{}", refusal::reason(code));
+                    KernelError::Set { act, set: set.to_string(), reason, code }
                 }
-                Failure::Overrun | Failure::System(_) => refused(act, meant.as_str(), failure),
-            })?;
-            sent += count;
-            self.elements += u64::from(count);
-        }
+                Failure::Overrun | Failure::System(_) => refused(act, set.as_str(), failure),
+            }
+        })?;
+        self.elements += u64::from(requests.elements);
         Ok(())
     }
 

@@ -110,6 +110,12 @@ impl Message {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Has the kernel answer even when there is nothing to say (NLM_F_ACK).
+    pub(super) fn demand_acknowledgement(&mut self) {
+        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | ACKNOWLEDGE;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    }
+
     /// Writes the length and the sequence number into the header; the request is ready to go.
     pub(in crate::apply::host) fn seal(&mut self, sequence: u32) -> &[u8] {
         let length = u32::try_from(self.bytes.len()).expect("requests are kept under 64 KiB");

@@ -102,6 +102,43 @@ impl Netlink {
         }
     }
 
+    /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
+    /// none that follow. Tells the first that failed, by its place.
+    ///
+    /// All together may be as long as one request. They are acknowledged together, so none of them may ask for that by itself.
+    pub(in crate::apply::host) fn write_all(
+        &mut self,
+        requests: &mut [Message],
+    ) -> Result<(), (usize, Failure)> {
+        let first = self.sequence.wrapping_add(1);
+        let Some(last) = requests.last_mut() else { return Ok(()) };
+        last.demand_acknowledgement();
+        let mut bytes = Vec::with_capacity(requests.iter().map(Message::len).sum());
+        for request in &mut *requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend_from_slice(request.seal(self.sequence));
+        }
+        self.send(&bytes).map_err(|failure| (0, failure))?;
+        let mut failed = None;
+        loop {
+            let length = self.receive().inspect_err(|_| self.drain()).map_err(|failure| (0, failure))?;
+            for frame in frames(&self.buffer[..length]) {
+                let place = frame.sequence.wrapping_sub(first) as usize;
+                if place >= requests.len() || frame.kind != NLMSG_ERROR {
+                    continue;
+                }
+                let code = errno(frame.payload);
+                if code != 0 && failed.is_none() {
+                    failed =
+                        Some((place, Failure::Refused { code, request: echoed(frame.payload).to_vec() }));
+                }
+                if place + 1 == requests.len() {
+                    return failed.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
     /// Reads one datagram of what the kernel sends unasked, if there is one; `each` is handed the attributes of every
     /// message in it. Tells whether there was one.
     pub(in crate::apply::host) fn hear(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
