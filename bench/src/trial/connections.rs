@@ -5,18 +5,19 @@ use crate::figure::{Figures, Unit};
 use crate::stage::{CONNECT_PORT, FIRST, LAST, OPEN, Stage};
 use anyhow::{Context, Result};
 use bridgewarden::playground::{Endpoint, Namespace};
-use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Linger;
+use nix::sys::socket::{Backlog, listen, setsockopt};
 use nix::time::{ClockId, clock_gettime};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::program::output;
 
-/// For how long connections are made at a time.
-const SPELL: Duration = Duration::from_millis(250);
+/// For how long connections are made at a time: short, so that pods are compared with each other before the machine changes.
+const SPELL: Duration = Duration::from_millis(50);
+/// How many connections may wait to be accepted (net.core.somaxconn), less a few.
+const ROOM: u32 = 4_000;
 /// How often one pod after the other is connected to at a time.
-const SPELLS: usize = 6;
+const SPELLS: usize = 40;
 /// How often the daemon is ended and started anew in between.
 const TURNS: usize = 4;
 
@@ -49,13 +50,11 @@ pub(crate) fn measure(
         controller.says("[+]sync ok")?;
     }
     let [first, last, open] = ruled;
-    let bare = bare.concat();
-    for (what, above, below) in [
-        ("a guarded pod, against one that no policy selects", &first, &open),
-        ("the last guarded pod, against the first", &last, &first),
-        ("a pod that no policy selects, against a node without rules", &open, &bare),
+    for (what, part) in [
+        ("a guarded pod, against one that no policy selects", middle(parts(&first, &open))),
+        ("the last guarded pod, against the first", middle(parts(&last, &first))),
+        ("a pod that no policy selects, against a node without rules", middle(open) / middle(bare.concat())),
     ] {
-        let part = middle(above) / middle(below);
         figures.add(&subject.name, &format!("connections: {what}"), Unit::Ratio, part);
     }
     let what = "connections through the node, by a second of processor time";
@@ -63,41 +62,34 @@ pub(crate) fn measure(
     Ok(controller)
 }
 
-fn middle(rates: &[f64]) -> f64 {
-    let mut rates = rates.to_vec();
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+/// What one pod's rates are of another's, each compared with the one measured beside it.
+fn parts(above: &[f64], below: &[f64]) -> Vec<f64> {
+    above.iter().zip(below).map(|(above, below)| above / below).collect()
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
-/// The kernel does the node's part in it, too, and others who work on this machine hardly change it.
+/// The kernel does the node's part in it, too, and the pod's: nobody accepts them, so nobody is woken for them. Others who work
+/// on this machine hardly change it.
 fn rate(stage: &Stage, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
     let outside = stage.playground.namespace(&Endpoint::Outside).context("there is no outside")?;
     let listener =
         pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                // Whoever connects resets, so that nothing is left of it.
-                drop(listener.accept());
-            }
-        });
-        let connect = || -> Result<f64> {
-            let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-            let (begun, before, mut count) = (Instant::now(), worked()?, 0_u32);
-            while begun.elapsed() < SPELL {
-                reset(TcpStream::connect((address, CONNECT_PORT)).context("a connection is refused")?)?;
-                count += 1;
-            }
-            let rate = f64::from(count) / (worked()? - before).as_secs_f64();
-            stop.store(true, Ordering::Relaxed);
-            // The last one wakes the listener.
-            reset(TcpStream::connect((address, CONNECT_PORT))?)?;
-            Ok(rate)
-        };
-        outside.enter(connect)?
-    })
+    // Room for all of a spell: a packet that finds none is dropped, and the next try is a second later.
+    listen(&listener, Backlog::MAXALLOWABLE).context("cannot listen in a pod")?;
+    outside.enter(|| {
+        let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+        let (begun, before, mut count) = (Instant::now(), worked()?, 0_u32);
+        while count < ROOM && begun.elapsed() < SPELL {
+            reset(TcpStream::connect((address, CONNECT_PORT)).context("a connection is refused")?)?;
+            count += 1;
+        }
+        Ok(f64::from(count) / (worked()? - before).as_secs_f64())
+    })?
 }
 
 /// Ends a connection so that neither side remembers it.
