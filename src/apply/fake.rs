@@ -120,7 +120,7 @@ impl Fake {
         rule: &str,
     ) -> Result<(), &'static str> {
         let Ok(rule) = parse_rule(rule) else { return Ok(()) };
-        if let Target::Jump(chain) = &rule.target
+        if let Target::Jump(chain) | Target::Goto(chain) = &rule.target
             && owns_chain(chain.as_str())
             && !table.contains_key(chain.as_str())
         {

@@ -153,7 +153,7 @@ fn ask(chains: &Chains, rule: &Rule, asked: &mut BTreeSet<SetName>) {
         | Match::LimitPerSecond(_)
         | Match::Comment(_) => None,
     }));
-    if let Target::Jump(chain) = &rule.target {
+    if let Target::Jump(chain) | Target::Goto(chain) = &rule.target {
         chains.get(chain).into_iter().flatten().for_each(|rule| ask(chains, rule, asked));
     }
 }
@@ -161,9 +161,12 @@ fn ask(chains: &Chains, rule: &Rule, asked: &mut BTreeSet<SetName>) {
 fn refuses(rule: &Rule) -> bool {
     match rule.target {
         Target::Drop | Target::Reject(_) => true,
-        Target::Jump(_) | Target::Return | Target::Accept | Target::SetMark { .. } | Target::Log { .. } => {
-            false
-        }
+        Target::Jump(_)
+        | Target::Goto(_)
+        | Target::Return
+        | Target::Accept
+        | Target::SetMark { .. }
+        | Target::Log { .. } => false,
     }
 }
 

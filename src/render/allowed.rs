@@ -16,6 +16,7 @@ pub fn allowed(chains: &CountedChains) -> impl Iterator<Item = (&ChainName, &Cha
             match &jump.target {
                 Target::Jump(policy) if says_yes => Some((asking, policy, *count)),
                 Target::Jump(_)
+                | Target::Goto(_)
                 | Target::Return
                 | Target::Accept
                 | Target::Drop

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// In how many of their last bits neighbours differ. A node's addresses are given out one after the other: a hundred pods
-/// are seven neighbourhoods of sixteen.
-const LAST_BITS: u8 = 4;
+/// are fourteen neighbourhoods of eight, each pod with two rules.
+const LAST_BITS: u8 = 3;
 
 /// All chains of a direction.
 pub(super) fn chains(names: &mut Names, plan: &Plan, direction: Direction, family: Family) -> Chains {
@@ -51,10 +51,13 @@ fn buckets(
     wanted: impl Fn(u8) -> bool,
 ) -> BTreeMap<u8, Vec<Rule>> {
     let mut buckets: BTreeMap<u8, Vec<Rule>> = BTreeMap::new();
-    for (address, subject) in isolated(plan, direction, family) {
-        let bucket = bucket(address);
+    let isolated: Vec<_> = isolated(plan, direction, family).collect();
+    for here in isolated.chunk_by(|(one, _), (next, _)| one == next) {
+        let [(address, _), ..] = here else { continue };
+        let bucket = bucket(*address);
         if wanted(bucket) {
-            buckets.entry(bucket).or_default().extend(judge(names, direction, address, subject));
+            let subjects: Vec<&Subject> = here.iter().map(|(_, subject)| *subject).collect();
+            buckets.entry(bucket).or_default().extend(judges(names, direction, *address, &subjects));
         }
     }
     buckets
@@ -69,16 +72,22 @@ fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule
     let all: BTreeSet<IpNet> =
         isolated(plan, direction, family).map(|(address, _)| neighbourhood(address)).collect();
     let chain = |net: IpNet| bucket_chain(direction, bucket(net.addr()));
-    all.into_iter().map(|net| about(Rule::new(Target::Jump(chain(net))), direction, net)).collect()
+    all.into_iter().map(|net| about(Rule::new(Target::Goto(chain(net))), direction, net)).collect()
 }
 
-/// The rules that lead an address to a judge of its.
-fn judge(names: &mut Names, direction: Direction, address: IpAddr, subject: &Subject) -> [Rule; 2] {
-    let chain = names.pod(subject, direction);
-    [true, false].map(|bridged| {
-        let rule = Rule::new(Target::Jump(chain.clone())).matching(Match::Bridged(bridged));
-        about(rule, direction, host(address))
-    })
+/// The rules that lead an address to the chains of all who are there. Whoever was judged by the last of them has nothing to ask
+/// of the rules that follow. Most packets that ask are routed, so that is asked first.
+fn judges(names: &mut Names, direction: Direction, address: IpAddr, subjects: &[&Subject]) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (place, subject) in subjects.iter().enumerate() {
+        let chain = names.pod(subject, direction);
+        let to: fn(ChainName) -> Target =
+            if place + 1 == subjects.len() { Target::Goto } else { Target::Jump };
+        rules.extend([false, true].map(|bridged| {
+            about(Rule::new(to(chain.clone())).matching(Match::Bridged(bridged)), direction, host(address))
+        }));
+    }
+    rules
 }
 
 fn about(rule: Rule, direction: Direction, net: IpNet) -> Rule {
@@ -94,7 +103,7 @@ fn neighbourhood(address: IpAddr) -> IpNet {
     IpNet::new_assert(address, length).trunc()
 }
 
-/// The bucket of an address: the eight bits before the last four. Neighbourhoods of different networks may share one.
+/// The bucket of an address: the eight bits before the last three. Neighbourhoods of different networks may share one.
 fn bucket(address: IpAddr) -> u8 {
     let bits = match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
@@ -163,15 +172,30 @@ mod tests {
     }
 
     #[test]
+    fn everyone_at_an_address_is_asked() {
+        let address = IpAddr::from([10, 244, 1, 16]);
+        let targets = |subjects: &[&str]| {
+            let isolated: BTreeSet<_> =
+                subjects.iter().map(|name| Subject::Pod(PodKey::new("shop", name))).collect();
+            let mut names = Names::default();
+            let rules: Vec<Rule> =
+                judges(&mut names, DIRECTION, address, &isolated.iter().collect::<Vec<_>>());
+            rules.into_iter().map(|rule| matches!(rule.target, Target::Goto(_))).collect::<Vec<_>>()
+        };
+        assert_eq!(targets(&["a"]), [true, true]);
+        assert_eq!(targets(&["a", "b"]), [false, false, true, true]);
+    }
+
+    #[test]
     fn neighbours_share_a_bucket_whatever_the_family() {
         for (address, net, number) in [
-            ("10.244.1.16", "10.244.1.16/28", 0x11),
-            ("10.244.1.31", "10.244.1.16/28", 0x11),
-            ("10.244.1.32", "10.244.1.32/28", 0x12),
-            ("10.244.18.31", "10.244.18.16/28", 0x21),
-            ("255.255.255.255", "255.255.255.240/28", 0xff),
-            ("fd00:10:244:1::10", "fd00:10:244:1::10/124", 0x01),
-            ("fd00:10:244:1::fff", "fd00:10:244:1::ff0/124", 0xff),
+            ("10.244.1.16", "10.244.1.16/29", 0x22),
+            ("10.244.1.23", "10.244.1.16/29", 0x22),
+            ("10.244.1.24", "10.244.1.24/29", 0x23),
+            ("10.244.18.23", "10.244.18.16/29", 0x42),
+            ("255.255.255.255", "255.255.255.248/29", 0xff),
+            ("fd00:10:244:1::10", "fd00:10:244:1::10/125", 0x02),
+            ("fd00:10:244:1::fff", "fd00:10:244:1::ff8/125", 0xff),
         ] {
             let address: IpAddr = address.parse().expect("an address");
             assert_eq!((neighbourhood(address).to_string(), bucket(address)), (net.to_owned(), number));

@@ -19,9 +19,11 @@ pub(super) fn chain(
     direction: Direction,
     guard: &Guard,
 ) -> Vec<Rule> {
-    let mut rules = vec![clear_mark(options).comment(&format!("{direction} of {subject}"))];
+    let mut rules = vec![clear_mark(options)];
     for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {
-        rules.push(Rule::new(Target::Return).source(host(address)).destination(host(address)));
+        let to_itself = Rule::new(Target::Return).source(host(address)).destination(host(address));
+        // To compare addresses costs less than a comment, which the kernel asks like any other match.
+        rules.push(to_itself.comment(&format!("{direction} of {subject}")));
     }
     rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
     for policy in guard.policies(direction).into_iter().flatten() {

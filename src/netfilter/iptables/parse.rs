@@ -47,6 +47,10 @@ pub fn parse_rule(text: &str) -> Result<Rule, ParseError> {
                 rule.target = reader.target()?;
                 return reader.end().map(|()| rule);
             }
+            "-g" => {
+                rule.target = reader.value("a chain", ChainName::new).map(Target::Goto)?;
+                return reader.end().map(|()| rule);
+            }
             _ => return Err(reader.unexpected()),
         }
     }
@@ -261,7 +265,8 @@ mod tests {
             "-j MARK --set-xmark 0x0/0x10000",
             "-m connmark --mark 0x10000/0x10000 -j KUBE-NWPLCY-REVOKED",
             "-d 10.244.0.10/32 -m physdev --physdev-is-bridged -j KUBE-POD-SPECIFIC-FW-CJLEVZW",
-            "-d fd00::1/128 -m physdev ! --physdev-is-bridged -j KUBE-POD-SPECIFIC-FW-CJLEVZW",
+            "-d fd00::1/128 -m physdev ! --physdev-is-bridged -g KUBE-POD-SPECIFIC-FW-CJLEVZW",
+            "-d 10.244.0.8/29 -g KUBE-NWPLCY-INGRESS-01",
             "-i cni0 -m addrtype ! --src-type LOCAL -j RETURN",
             "-m mark --mark 0x10000/0x10000 -j RETURN",
             "-m limit --limit 10/sec -j NFLOG --nflog-prefix denied-ingress --nflog-group 101",
@@ -285,6 +290,7 @@ mod tests {
             "-m statistic --mode random -j DROP",
             "-j SNAT --to-source 1.2.3.4",
             "-p tcp -j",
+            "-g not;a;chain",
             "-j DROP extra",
             "",
         ] {

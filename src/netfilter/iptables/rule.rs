@@ -150,6 +150,8 @@ pub enum Match {
 pub enum Target {
     /// `-j CHAIN`: goes on in another chain.
     Jump(ChainName),
+    /// `-g CHAIN`: the same, but from there back to where this chain was entered from: rules behind this one are not asked.
+    Goto(ChainName),
     /// `-j RETURN`: goes back to the calling chain, or to the policy of a built-in one.
     Return,
     /// `-j ACCEPT`.

@@ -22,7 +22,7 @@ impl fmt::Display for Rule {
         for condition in &self.matches {
             write_match(f, condition, self.protocol)?;
         }
-        write!(f, "-j {}", self.target)
+        write!(f, "{}", self.target)
     }
 }
 
@@ -79,13 +79,16 @@ impl fmt::Display for RejectWith {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Jump(chain) => write!(f, "{chain}"),
-            Target::Return => f.write_str("RETURN"),
-            Target::Accept => f.write_str("ACCEPT"),
-            Target::Drop => f.write_str("DROP"),
-            Target::Reject(with) => write!(f, "REJECT --reject-with {with}"),
-            Target::SetMark { value, mask } => write!(f, "MARK --set-xmark {value:#x}/{mask:#x}"),
-            Target::Log { prefix, group } => write!(f, "NFLOG --nflog-prefix {prefix} --nflog-group {group}"),
+            Target::Jump(chain) => write!(f, "-j {chain}"),
+            Target::Goto(chain) => write!(f, "-g {chain}"),
+            Target::Return => f.write_str("-j RETURN"),
+            Target::Accept => f.write_str("-j ACCEPT"),
+            Target::Drop => f.write_str("-j DROP"),
+            Target::Reject(with) => write!(f, "-j REJECT --reject-with {with}"),
+            Target::SetMark { value, mask } => write!(f, "-j MARK --set-xmark {value:#x}/{mask:#x}"),
+            Target::Log { prefix, group } => {
+                write!(f, "-j NFLOG --nflog-prefix {prefix} --nflog-group {group}")
+            }
         }
     }
 }

@@ -141,6 +141,7 @@ impl Walk<'_> {
                         return Ok(Some(verdict));
                     }
                 }
+                Target::Goto(chain) => return self.chain(chain, depth + 1),
                 Target::Return => return Ok(None),
                 Target::Accept => return Ok(Some(Verdict::Accepted)),
                 Target::Drop => return Ok(Some(Verdict::Dropped)),
@@ -205,5 +206,55 @@ fn port(payload: Payload) -> Option<(Protocol, u16)> {
     match payload {
         Payload::Transport { protocol, port, .. } => Some((protocol, port)),
         Payload::Icmpv6(_) | Payload::Other(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoSets;
+
+    impl Membership for NoSets {
+        fn contains(&self, _: &SetName, _: IpAddr, _: Option<(Protocol, u16)>) -> bool {
+            false
+        }
+    }
+
+    fn chain(name: &str) -> ChainName {
+        ChainName::new(name).expect("a legal name")
+    }
+
+    /// What a packet meets that comes to another chain by `way`.
+    fn met(way: fn(ChainName) -> Target, last: Target) -> (Verdict, Vec<(ChainName, usize)>) {
+        let rule = Rule::new;
+        let chains = Chains::from([
+            (chain("ENTRY"), vec![rule(Target::Jump(chain("LIST"))), rule(Target::Drop)]),
+            (chain("LIST"), vec![rule(way(chain("LAST"))), rule(Target::Accept)]),
+            (chain("LAST"), vec![rule(last)]),
+        ]);
+        let packet = Packet {
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 2].into(),
+            payload: Payload::Other(1),
+            state: State::New,
+            connection_mark: 0,
+            bridged: false,
+            in_interface: "eth0".into(),
+            source_is_local: false,
+        };
+        let trace = trace(&chains, &chain("ENTRY"), &NoSets, &packet).expect("a table that is whole");
+        (trace.verdict, trace.met)
+    }
+
+    #[test]
+    fn packet_that_went_to_a_chain_comes_back_behind_the_jump_before() {
+        let way = |rest: &[(&str, usize)]| -> Vec<_> {
+            let rest = rest.iter().map(|(name, position)| (chain(name), *position));
+            [(chain("ENTRY"), 0), (chain("LIST"), 0), (chain("LAST"), 0)].into_iter().chain(rest).collect()
+        };
+        assert_eq!(met(Target::Jump, Target::Return), (Verdict::Accepted, way(&[("LIST", 1)])));
+        assert_eq!(met(Target::Goto, Target::Return), (Verdict::Dropped, way(&[("ENTRY", 1)])));
+        assert_eq!(met(Target::Goto, Target::Accept), (Verdict::Accepted, way(&[])));
     }
 }
