@@ -20,6 +20,9 @@ const SCRAPE_EVERY: Duration = Duration::from_millis(10);
 /// How many say nothing, and after how long each connects anew: when the daemon has closed the connection.
 const IDLERS: usize = 10_000;
 const ANEW: Duration = Duration::from_secs(5);
+/// How many come at once, and how far apart: one that a listener has no room for tries again only after a second.
+const TOGETHER: usize = 50;
+const APART: Duration = Duration::from_millis(5);
 /// Syncs are measured in rounds, without a crowd and with one by turns, so that other work on the machine is the same.
 const ROUNDS: usize = 6;
 const SYNCS: usize = 10;
@@ -126,6 +129,9 @@ fn idle(over: &AtomicBool, connected: &AtomicUsize) -> Result<()> {
     let mut connections = VecDeque::with_capacity(IDLERS);
     let mut next = Instant::now();
     while !over.load(Ordering::Relaxed) {
+        if connections.len() < IDLERS && connections.len().is_multiple_of(TOGETHER) {
+            sleep(APART);
+        }
         if connections.len() >= IDLERS {
             connections.pop_front();
             next = (next + ANEW / IDLERS as u32).max(Instant::now() - ANEW);
