@@ -182,14 +182,14 @@ impl Fake {
                 self.check_elements(set, set.elements.iter()).map_err(blame)?;
                 self.sets.insert(name.clone(), set.clone());
             }
-            Step::AddElements(name, _, elements) => {
+            Step::AddElements(name, _, _, elements) => {
                 let blame = |reason| (name.to_string(), reason);
                 let there = self.sets.get(name).ok_or(blame("it does not exist"))?;
                 self.check_elements(there, elements.iter()).map_err(blame)?;
                 self.sets.entry(name.clone()).and_modify(|set| set.elements.extend(elements));
                 self.tally.elements += elements.len() as u64;
             }
-            Step::RemoveElements(name, _, elements) => {
+            Step::RemoveElements(name, _, _, elements) => {
                 let there = self.sets.get_mut(name).ok_or((name.to_string(), "it does not exist"))?;
                 there.elements.retain(|element| !elements.contains(element));
                 self.tally.elements += elements.len() as u64;

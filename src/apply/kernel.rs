@@ -2,7 +2,7 @@
 
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
-use crate::netfilter::{ChainName, SetName};
+use crate::netfilter::{ChainName, Role, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -21,8 +21,8 @@ pub trait Kernel {
     /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Does steps one after the other, and none after one that fails, but for such as only add elements or only remove them:
-    /// of those that stand together, one that fails need not stop the rest.
+    /// Does steps one after the other, and none after one that fails, but for those that stand together and go with each other
+    /// ([`Step::goes_with`]): one that fails need not stop the rest of them.
     fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
         steps.iter().try_for_each(|step| self.commit(step))
     }
@@ -58,9 +58,9 @@ pub enum Step {
     /// `Kind` must be that of the set in place, as the kernel swaps only like with like.
     ReplaceSet(SetName, Set),
     /// Adds elements; those already there are fine.
-    AddElements(SetName, Kind, BTreeSet<Element>),
+    AddElements(SetName, Kind, Role, BTreeSet<Element>),
     /// Removes elements; those already gone are fine.
-    RemoveElements(SetName, Kind, BTreeSet<Element>),
+    RemoveElements(SetName, Kind, Role, BTreeSet<Element>),
     /// Hands a text to `iptables-restore --noflush -w` of the family; `-A` lines in it belong to these chains.
     Restore(Family, RestoreText),
     /// The same, of the variant of iptables that is not written to otherwise.
@@ -70,6 +70,16 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether both only add elements, or only remove them, and to be in one set does what to be in the other does. Of such steps
+    /// that stand together any may be left undone, and less is opened, or less closed, than by all of them.
+    pub fn goes_with(&self, next: &Step) -> bool {
+        match (self, next) {
+            (Step::AddElements(_, _, one, _), Step::AddElements(_, _, other, _))
+            | (Step::RemoveElements(_, _, one, _), Step::RemoveElements(_, _, other, _)) => one == other,
+            _ => false,
+        }
+    }
+
     /// Whether it changes nothing but who is in sets: a request or two of some microseconds.
     pub fn is_of_members(&self) -> bool {
         match self {

@@ -274,14 +274,14 @@ mod tests {
     fn join_waits_for_another_judge_behind_another_chain_and_not_for_a_chain_that_goes() {
         let mut tables = tables();
         let chains = tables.get_mut(&Family::V4).expect("there is one");
-        let neighbourhood = "10.0.0.0/28".parse().expect("a prefix");
-        let judges = chains.insert(chain("DISPATCH"), vec![jump("BUCKET").destination(neighbourhood)]);
-        chains.insert(chain("BUCKET"), judges.expect("there were"));
+        let go = |to: &str, net: IpNet| Rule::new(Target::Goto(chain(to))).destination(net);
+        chains.insert(chain("DISPATCH"), vec![go("BUCKET", "10.0.0.0/29".parse().expect("a prefix"))]);
+        chains.insert(chain("BUCKET"), vec![go("WEB", host(WEB.into()))]);
         let beside = |changes: &[(&str, Option<Vec<Rule>>)]| {
             let lane = Lane::beside(&tables, &rules(changes), &nobody);
             ["ones", "twos"].map(|name| lane.lets_pass(&joins(name), &nobody))
         };
-        let two_judges = vec![to(WEB, "WEB"), to(WEB, "HEIR")];
+        let two_judges = vec![to(WEB, "WEB"), go("HEIR", host(WEB.into()))];
         let heir = ("HEIR", Some(vec![Rule::new(Target::Drop)]));
         assert_eq!(beside(&[("BUCKET", Some(two_judges)), heir]), [false, false]);
         let nobody_left = [("DISPATCH", Some(Vec::new())), ("BUCKET", None), ("WEB", None), ("ONE", None)];

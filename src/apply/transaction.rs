@@ -123,21 +123,23 @@ impl TransactionBuilder {
         let add = |role: Role| {
             let own = self.elements.iter().filter(move |((own, _), _)| *own == role);
             let own = own.filter(|(_, (_, elements))| !elements.come.is_empty());
-            own.map(|((_, name), (kind, elements))| {
-                Step::AddElements(name.clone(), *kind, elements.come.clone())
+            own.map(move |((_, name), (kind, elements))| {
+                Step::AddElements(name.clone(), *kind, role, elements.come.clone())
             })
         };
         let remove = |role: Role| {
             let own = self.elements.iter().filter(move |((own, _), _)| *own == role);
             let own = own.filter(|(_, (_, elements))| !elements.go.is_empty());
-            own.map(|((_, name), (kind, elements))| {
-                Step::RemoveElements(name.clone(), *kind, elements.go.clone())
+            own.map(move |((_, name), (kind, elements))| {
+                Step::RemoveElements(name.clone(), *kind, role, elements.go.clone())
             })
         };
         steps.extend(add(Role::Isolates));
         steps.extend(remove(Role::Allows));
         let early = self.early.into_iter();
-        steps.extend(early.map(|(name, (kind, elements))| Step::AddElements(name, kind, elements)));
+        steps.extend(
+            early.map(|(name, (kind, elements))| Step::AddElements(name, kind, Role::Allows, elements)),
+        );
         steps
             .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
         steps.extend(add(Role::Allows));

@@ -184,7 +184,8 @@ impl Membership {
                 } else {
                     self.stop_feeding(id, *set);
                 }
-                for address in cluster.addresses(group) {
+                // Each once, whoever else of the group has it.
+                for address in cluster.addresses(group).collect::<BTreeSet<_>>() {
                     for member in definition.members(group, address) {
                         let others = cluster.holders(address).filter(|&other| other != id);
                         if !self.held(cluster, others, *set, member) {

@@ -270,8 +270,8 @@ fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
 mod tests {
     use super::*;
     use crate::model::{
-        Change, Demand, Labels, NamespaceScope, Peer, Peers, Pod, Policy, Ports, Requirement, Rule, Sandbox,
-        SandboxKey, Selector,
+        Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy, Ports,
+        Requirement, Rule, Sandbox, SandboxKey, Selector,
     };
     use std::time::Duration;
 
@@ -311,6 +311,43 @@ mod tests {
             egress: None,
             refusals: Vec::new(),
         })
+    }
+
+    #[test]
+    fn namespace_that_is_labelled_to_and_fro_changes_nothing_for_two_alike_at_one_address() {
+        let alike = |name: &str| {
+            let Change::Pod(pod) = pod("", "client") else { panic!("it is a pod") };
+            let (key, node) = (PodKey::new("other", name), Some("node-b".into()));
+            Change::Pod(Pod { key, node, addresses: vec![IpAddr::from([10, 244, 2, 20])], ..pod })
+        };
+        let namespace = |app: &str| {
+            let labels = Labels::new(&[("app".to_owned(), app.to_owned())].into());
+            Change::Namespace(Namespace { name: NamespaceName::new("other"), labels, terminating: false })
+        };
+        let from_others = || {
+            let Change::Policy(policy) = web_allows_clients() else { panic!("it is a policy") };
+            let namespaces = NamespaceScope::Matching(selector("other"));
+            let peer = Peer::Pods { namespaces, pods: Selector::everything() };
+            let rule = Rule { index: 0, peers: Peers::Listed(vec![peer]), ports: Ports::All };
+            Change::Policy(Policy { ingress: Some(vec![rule]), ..policy })
+        };
+        let mut cluster = Cluster::new("node-a");
+        let mut plan = Plan::default();
+        let mut tell = |plan: &mut Plan, change: Change| {
+            let touched = cluster.apply(change);
+            plan.update(&cluster, &touched);
+            cluster.clone()
+        };
+        let web = Change::Sandbox(sandbox("web", 1, 10));
+        for change in [pod("web", "web"), web, from_others(), namespace("other")] {
+            tell(&mut plan, change);
+        }
+        tell(&mut plan, alike("one"));
+        let now = tell(&mut plan, alike("two"));
+        plan.take(&now);
+        tell(&mut plan, namespace("none"));
+        let now = tell(&mut plan, namespace("other"));
+        assert_eq!(plan.take(&now).sets, BTreeMap::new());
     }
 
     /// What is taken must lead from what was taken before to what is there now.

@@ -82,7 +82,12 @@ fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
     let groups = cluster.groups_in(&policy.key.namespace);
     let selected = groups.filter(|(_, group)| policy.subject.matches(&group.labels));
     let first = selected.flat_map(|(_, group)| cluster.addresses(group)).min();
-    first.is_some_and(|first| cluster.pods_at(first).into_iter().any(|(pod, _)| cluster.is_local(pod)))
+    let is_subject =
+        |group: &Group| group.namespace == policy.key.namespace && policy.subject.matches(&group.labels);
+    first.is_some_and(|first| {
+        let mut there = cluster.pods_at(first).into_iter();
+        there.any(|(pod, group)| is_subject(group) && cluster.is_local(pod))
+    })
 }
 
 fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {

@@ -30,8 +30,8 @@ impl Elements {
     pub(super) fn follow(&mut self, step: &Step) {
         match step {
             Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => self.set(name, set),
-            Step::AddElements(name, _, elements) => self.change(name, |count| count + elements.len()),
-            Step::RemoveElements(name, _, elements) => {
+            Step::AddElements(name, _, _, elements) => self.change(name, |count| count + elements.len()),
+            Step::RemoveElements(name, _, _, elements) => {
                 self.change(name, |count| count.saturating_sub(elements.len()));
             }
             Step::DestroySet(name) => self.forget(name),

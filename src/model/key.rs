@@ -17,11 +17,6 @@ impl NamespaceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// How many share this copy of the name, this one included.
-    pub fn holders(&self) -> usize {
-        Arc::strong_count(&self.0)
-    }
 }
 
 impl fmt::Display for NamespaceName {

@@ -115,7 +115,14 @@ fn bucket(address: IpAddr) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, Cluster, Labels, Pod, PodKey, Policy, PolicyKey, Selector};
+    use crate::model::{
+        Change, Cluster, Demand, Labels, Peers, Pod, PodKey, Policy, PolicyKey, Ports, Requirement,
+        Rule as Allow, Selector,
+    };
+    use crate::net::Protocol;
+    use crate::netfilter::iptables::{Membership, Packet, Payload, State, trace};
+    use crate::netfilter::{Ruleset, SetName};
+    use crate::render::{Allowed, Options, Renderer, forward_chain};
 
     const DIRECTION: Direction = Direction::Ingress;
 
@@ -169,6 +176,71 @@ mod tests {
         }
         let of_each = [vec![0], vec![1, 2], vec![2, 4], vec![2, 6], vec![2, 4], vec![1, 2], vec![0]];
         assert_eq!(lengths, of_each, "rules of the list of neighbourhoods, and of the bucket");
+    }
+
+    struct Sets(Ruleset);
+
+    impl Membership for Sets {
+        fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
+            self.0.sets.get(name).is_some_and(|desired| desired.set.contains(address, port))
+        }
+    }
+
+    #[test]
+    fn packet_to_an_address_of_two_pods_passes_only_if_both_would_let_it_in() {
+        let address = IpAddr::from([10, 244, 1, 16]);
+        let labelled = |name: &str| {
+            let labels = Labels::new(&BTreeMap::from([("app".to_owned(), name.to_owned())]));
+            let Change::Pod(pod) = pod([10, 244, 1, 16]) else { panic!("it is a pod") };
+            Change::Pod(Pod { key: PodKey::new("shop", name), labels, ..pod })
+        };
+        let policy = |app: &str, ingress| {
+            let demand = Demand::In(BTreeSet::from([app.into()]));
+            Change::Policy(Policy {
+                key: PolicyKey::new("shop", app),
+                uid: None,
+                subject: Selector::new([Requirement { key: "app".into(), demand }]),
+                ingress: Some(ingress),
+                egress: None,
+                refusals: Vec::new(),
+            })
+        };
+        let everybody = || vec![Allow { index: 0, peers: Peers::Anywhere, ports: Ports::All }];
+        for (of_one, of_other, allows) in [
+            (everybody(), everybody(), true),
+            (everybody(), Vec::new(), false),
+            (Vec::new(), everybody(), false),
+        ] {
+            for allowed in [Allowed::Return, Allowed::Accept] {
+                let (mut cluster, mut plan) = (Cluster::new("node-a"), Plan::default());
+                for change in [
+                    labelled("one"),
+                    labelled("other"),
+                    policy("one", of_one.clone()),
+                    policy("other", of_other.clone()),
+                ] {
+                    let touched = cluster.apply(change);
+                    plan.update(&cluster, &touched);
+                }
+                let ruleset =
+                    Renderer::new(Options { allowed, ..Options::default() }).ruleset(&cluster, &plan);
+                let chains = ruleset.tables[&Family::V4].chains.clone();
+                for bridged in [true, false] {
+                    let packet = Packet {
+                        source: [192, 0, 2, 1].into(),
+                        destination: address,
+                        payload: Payload::Transport { protocol: Protocol::Tcp, port: 80 },
+                        state: State::New,
+                        connection_mark: 0,
+                        bridged,
+                        in_interface: "eth0".into(),
+                        source_is_local: false,
+                    };
+                    let trace = trace(&chains, &forward_chain(), &Sets(ruleset.clone()), &packet);
+                    assert_eq!(trace.expect("a table that is whole").verdict.allows(), allows);
+                }
+            }
+        }
     }
 
     #[test]

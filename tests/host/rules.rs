@@ -24,17 +24,15 @@ fn rules_of_both_variants_and_families_are_read_back_and_hold_their_sets() {
                 let one = name("BW-one");
                 let set = many(family, 3);
                 host.commit(&Step::CreateSet(one.clone(), set.clone())).expect("created");
-                let rules = "-m set --match-set BW-one src -j RETURN";
-                host.commit(&restore(
-                    family,
-                    &format!(
-                        ":KUBE-NWPLCY-A - [0:0]\n-A KUBE-NWPLCY-A {rules}\n-I FORWARD 1 -j KUBE-NWPLCY-A"
-                    ),
-                ))
-                .expect("restored");
+                let rules = ["-m set --match-set BW-one src -j RETURN", "-g KUBE-NWPLCY-B"];
+                let [first, second] = rules.map(|rule| format!("-A KUBE-NWPLCY-A {rule}"));
+                let chains = ":KUBE-NWPLCY-A - [0:0]\n:KUBE-NWPLCY-B - [0:0]";
+                let hook = "-I FORWARD 1 -j KUBE-NWPLCY-A";
+                host.commit(&restore(family, &format!("{chains}\n{first}\n{second}\n{hook}")))
+                    .expect("restored");
                 let table = host.read_table(family).expect("read");
                 assert_eq!(table.chains["FORWARD"], ["-j KUBE-NWPLCY-A"]);
-                assert_eq!(table.chains["KUBE-NWPLCY-A"], [rules]);
+                assert_eq!(table.chains["KUBE-NWPLCY-A"], rules);
 
                 assert_eq!(
                     refusal(host.commit(&Step::DestroySet(one.clone()))),
@@ -46,7 +44,7 @@ fn rules_of_both_variants_and_families_are_read_back_and_hold_their_sets() {
 
                 host.commit(&restore(
                     family,
-                    "-D FORWARD -j KUBE-NWPLCY-A\n-F KUBE-NWPLCY-A\n-X KUBE-NWPLCY-A",
+                    "-D FORWARD -j KUBE-NWPLCY-A\n-F KUBE-NWPLCY-A\n-X KUBE-NWPLCY-A\n-X KUBE-NWPLCY-B",
                 ))
                 .expect("restored");
                 host.commit(&Step::DestroySet(one)).expect("destroyed as soon as no rule refers to it");

@@ -4,8 +4,8 @@ use super::{address, in_namespace, many, name, refusal, run};
 use bridgewarden::apply::host::{Host, Variant};
 use bridgewarden::apply::{Kernel, Step};
 use bridgewarden::net::{Family, IpNet, Protocol};
-use bridgewarden::netfilter::SetName;
 use bridgewarden::netfilter::ipset::{Element, Kind, Set, Type};
+use bridgewarden::netfilter::{Role, SetName};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -45,12 +45,13 @@ fn set_of_every_kind_is_created_edited_replaced_read_and_destroyed() {
 
             let gone: BTreeSet<Element> = set.elements.iter().take(2).copied().collect();
             for _ in 0..2 {
-                host.commit(&Step::RemoveElements(one.clone(), kind, gone.clone())).expect("removed twice");
+                host.commit(&Step::RemoveElements(one.clone(), kind, Role::Allows, gone.clone()))
+                    .expect("removed twice");
             }
             let left = &set.elements - &gone;
             assert_eq!(host.read_sets("BW-").expect("read")[&one].elements, left);
             for _ in 0..2 {
-                host.commit(&Step::AddElements(one.clone(), kind, set.elements.clone()))
+                host.commit(&Step::AddElements(one.clone(), kind, Role::Allows, set.elements.clone()))
                     .expect("added twice");
             }
             assert_eq!(host.read_sets("BW-").expect("read")[&one], set);
@@ -129,12 +130,17 @@ fn what_cannot_be_is_refused_in_words_and_leaves_nothing_behind() {
         );
         host.commit(&Step::DestroySet(name("BW-none"))).expect("what is gone needs no destroying");
         assert_eq!(
-            refusal(host.commit(&Step::AddElements(name("BW-none"), set.kind, set.elements.clone()))),
+            refusal(host.commit(&Step::AddElements(
+                name("BW-none"),
+                set.kind,
+                Role::Allows,
+                set.elements.clone()
+            ))),
             "cannot add to set BW-none: there is no set of that name"
         );
         let strangers = BTreeSet::from([Element::Address(address(Family::V6, 1))]);
         assert_eq!(
-            refusal(host.commit(&Step::AddElements(one.clone(), set.kind, strangers.clone()))),
+            refusal(host.commit(&Step::AddElements(one.clone(), set.kind, Role::Allows, strangers.clone()))),
             "cannot add to set BW-one: 2001:db8::1 is no element of a hash:ip set of IPv4"
         );
 
@@ -159,9 +165,12 @@ fn members_of_many_sets_go_together_and_one_set_that_refuses_is_named_and_stops_
         for own in &names {
             host.commit(&Step::CreateSet(own.clone(), set(0))).expect("created");
         }
-        let add = |own: &SetName, count| Step::AddElements(own.clone(), set(0).kind, set(count).elements);
-        let remove =
-            |own: &SetName, count| Step::RemoveElements(own.clone(), set(0).kind, set(count).elements);
+        let add = |own: &SetName, count| {
+            Step::AddElements(own.clone(), set(0).kind, Role::Allows, set(count).elements)
+        };
+        let remove = |own: &SetName, count| {
+            Step::RemoveElements(own.clone(), set(0).kind, Role::Allows, set(count).elements)
+        };
         let held = |host: &mut Host| {
             host.read_sets("").expect("read").into_values().map(|set| set.elements.len()).collect::<Vec<_>>()
         };
@@ -177,9 +186,20 @@ fn members_of_many_sets_go_together_and_one_set_that_refuses_is_named_and_stops_
         assert_eq!(held(&mut host), [1, 4, 5000]);
         assert_eq!(host.tally().elements - before.elements, 2 + 1 + 1 + 5000);
 
-        let refused = host.commit_all(&[remove(&none, 1), add(&names[0], 1)]);
+        run("ipset create BW-full hash:ip maxelem 2");
+        let refused =
+            refusal(host.commit_all(&[add(&names[0], 2), add(&name("BW-full"), 70), add(&names[1], 5)]));
+        assert!(refused.starts_with("cannot add to set BW-full: 10."), "an element is named: {refused}");
+        run("ipset destroy BW-full");
+        assert_eq!(held(&mut host), [3, 5, 5000], "ipset tells of an element in a way of its own");
+
+        let isolate = Step::AddElements(none.clone(), set(0).kind, Role::Isolates, set(1).elements);
+        refusal(host.commit_all(&[isolate, add(&names[0], 4)]));
+        assert_eq!(held(&mut host), [3, 5, 5000], "nobody is let in when somebody cannot be isolated");
+
+        let refused = host.commit_all(&[remove(&none, 1), add(&names[0], 4)]);
         assert_eq!(refusal(refused), "cannot remove from set BW-none: there is no set of that name");
-        assert_eq!(held(&mut host), [1, 4, 5000], "nothing joins when something cannot leave");
+        assert_eq!(held(&mut host), [3, 5, 5000], "nothing joins when something cannot leave");
     });
 }
 
@@ -189,7 +209,7 @@ fn element_that_fails_deep_in_a_batch_is_named() {
         let mut host = Host::new(Variant::Nft).expect("a host");
         run("ipset create BW-small hash:ip maxelem 70");
         let set = many(Family::V4, 5000);
-        let step = Step::AddElements(name("BW-small"), set.kind, set.elements);
+        let step = Step::AddElements(name("BW-small"), set.kind, Role::Allows, set.elements);
         let text = refusal(host.commit(&step));
         assert!(text.starts_with("cannot add to set BW-small: 10.0.") && text.contains("full"), "{text}");
     });
@@ -239,7 +259,7 @@ fn kernel_is_fast_enough_to_be_told_every_change() {
 
         let single: Vec<Step> = (200_000..210_000)
             .map(|number| BTreeSet::from([Element::Address(address(Family::V4, number))]))
-            .map(|elements| Step::AddElements(one.clone(), set.kind, elements))
+            .map(|elements| Step::AddElements(one.clone(), set.kind, Role::Allows, elements))
             .collect();
         let begun = Instant::now();
         for step in &single {

@@ -28,7 +28,6 @@ use exec::Runner;
 use ipset::{Ipset, Members};
 use monitor::Monitor;
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::discriminant;
 use std::net::IpAddr;
 
 /// The kernel of this host, spoken to with one variant of iptables.
@@ -109,9 +108,9 @@ impl Kernel for Host {
     }
 
     fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
-        for alike in steps.chunk_by(|one, next| discriminant(one) == discriminant(next)) {
-            let members: Vec<Members<'_>> = alike.iter().filter_map(members).collect();
-            match alike {
+        for together in steps.chunk_by(Step::goes_with) {
+            let members: Vec<Members<'_>> = together.iter().filter_map(members).collect();
+            match together {
                 [Step::AddElements(..), ..] => self.ipset.add(&members)?,
                 [Step::RemoveElements(..), ..] => self.ipset.remove(&members)?,
                 others => others.iter().try_for_each(|step| self.commit(step))?,
@@ -151,7 +150,7 @@ impl Kernel for Host {
 
 fn members(step: &Step) -> Option<Members<'_>> {
     match step {
-        Step::AddElements(set, kind, elements) | Step::RemoveElements(set, kind, elements) => {
+        Step::AddElements(set, kind, _, elements) | Step::RemoveElements(set, kind, _, elements) => {
             Some(Members::new(set, *kind, elements))
         }
         Step::CreateSet(..)

@@ -3,6 +3,7 @@
 use super::{Differs, Fit, Miss, Refused, few};
 use crate::model::{Cluster, Group, PortMatch, Ports};
 use crate::net::{PortRange, Protocol};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Whether the ports of a rule take a connection.
@@ -44,15 +45,13 @@ impl Allowed<'_> {
         match self.port {
             PortMatch::Protocol(own) => *own == protocol,
             PortMatch::Numbered(own, range) => *own == protocol && range.contains(number),
-            PortMatch::Named(own, name) => {
-                *own == protocol && self.declared(*own, name).any(|declared| declared == number)
-            }
+            PortMatch::Named(own, name) => *own == protocol && self.declared(*own, name).contains(&number),
         }
     }
 
-    fn declared(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
+    fn declared(&self, protocol: Protocol, name: &str) -> BTreeSet<u16> {
         let ports = self.groups.iter().flat_map(|group| &group.ports);
-        ports.filter(move |port| port.protocol == protocol && *port.name == *name).map(|port| port.port)
+        ports.filter(|port| port.protocol == protocol && *port.name == *name).map(|port| port.port).collect()
     }
 }
 
@@ -63,7 +62,8 @@ impl fmt::Display for Allowed<'_> {
             PortMatch::Protocol(protocol) => write!(f, "any {protocol}"),
             PortMatch::Numbered(protocol, range) => write!(f, "{}/{protocol}", span(*range)),
             PortMatch::Named(protocol, name) => {
-                let there = few(self.declared(*protocol, name).map(|port| format!("{port}/{protocol}")));
+                let declared = self.declared(*protocol, name).into_iter();
+                let there = few(declared.map(|port| format!("{port}/{protocol}")));
                 if there.is_empty() {
                     write!(f, "{name} (no {protocol} port there)")
                 } else {

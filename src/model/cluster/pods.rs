@@ -101,7 +101,7 @@ pub(super) struct Pods {
     pods: Slab<PodState>,
     by_key: Finder<PodId>,
     /// Every pod's hold on an address. Two pods may hold one address for a moment.
-    by_address: Finder<PodId>,
+    by_address: Finder<(IpAddr, PodId)>,
     groups: Slab<Group>,
     by_content: Finder<GroupId>,
     groups_gone: Vec<GroupId>,
@@ -123,9 +123,8 @@ impl Pods {
 
     /// The pods that hold an address, with their groups.
     pub(super) fn at(&self, address: IpAddr) -> impl Iterator<Item = (&PodKey, GroupId)> {
-        let candidates = self.by_address.candidates(&address).filter_map(|id| self.pods.get(*id));
-        let holders = candidates.filter(move |pod| pod.addresses().contains(&address));
-        holders.map(|pod| (&pod.key, pod.place.group))
+        let holders = self.by_address.candidates(&address).filter(move |(own, _)| *own == address);
+        holders.filter_map(|(_, id)| self.pods.get(*id)).map(|pod| (&pod.key, pod.place.group))
     }
 
     pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
@@ -228,14 +227,14 @@ impl Pods {
         for address in lost {
             let to = to.filter(|_| gained.contains(address));
             if to.is_none() {
-                self.by_address.remove(address, |own| *own == id);
+                self.by_address.remove(address, |own| *own == (*address, id));
             }
             if from != to {
                 touched.moved.push(Moved { address: *address, from, to });
             }
         }
         for address in gained.iter().filter(|address| !lost.contains(address)) {
-            self.by_address.insert(address, id);
+            self.by_address.insert(address, (*address, id));
             touched.moved.push(Moved { address: *address, from: None, to });
         }
         if from == to {

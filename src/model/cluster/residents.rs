@@ -211,8 +211,7 @@ impl Cluster {
             return true;
         }
         let with_sandbox: BTreeSet<&PodKey> = live().map(|other| &other.key.pod).collect();
-        let holds =
-            |pod: &&&PodKey| self.pods.get(**pod).is_some_and(|pod| pod.addresses().contains(&address));
+        let holds = |pod: &&&PodKey| self.pods.get(pod).is_some_and(|pod| pod.addresses().contains(&address));
         self.holders(address).count() > with_sandbox.iter().filter(holds).count()
     }
 }

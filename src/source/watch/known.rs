@@ -24,8 +24,8 @@ pub(super) struct Known {
     by_key: Finder<u32>,
     /// Those that the list under way has not named yet.
     unnamed: Option<BTreeSet<u32>>,
-    /// The namespaces that they live in, each kept once.
-    namespaces: Finder<NamespaceName>,
+    /// The namespaces that they live in, each kept once, with how many of them do.
+    namespaces: Finder<(NamespaceName, usize)>,
     listed: bool,
 }
 
@@ -65,9 +65,11 @@ impl Known {
 
     fn insert(&mut self, mut key: Key) {
         if let Some(namespace) = key.namespace_mut() {
-            match self.namespaces.get(&*namespace, |kept| kept == namespace) {
-                Some(kept) => *namespace = kept.clone(),
-                None => self.namespaces.insert(&*namespace, namespace.clone()),
+            if let Some((kept, count)) = self.namespaces.get_mut(&*namespace, |(kept, _)| kept == namespace) {
+                *count += 1;
+                *namespace = kept.clone();
+            } else {
+                self.namespaces.insert(&*namespace, (namespace.clone(), 1));
             }
         }
         let number = self.keys.insert(key.clone());
@@ -80,9 +82,13 @@ impl Known {
         if let Some(unnamed) = &mut self.unnamed {
             unnamed.remove(&number);
         }
-        if let Some(namespace) = key.namespace().filter(|namespace| namespace.holders() <= 2) {
-            // One is the key, the other is kept here.
-            self.namespaces.remove(namespace, |kept| kept == namespace);
+        if let Some(namespace) = key.namespace()
+            && let Some((_, count)) = self.namespaces.get_mut(namespace, |(kept, _)| kept == namespace)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.namespaces.remove(namespace, |(kept, _)| kept == namespace);
+            }
         }
         Some(key.gone())
     }
@@ -91,7 +97,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Labels, Namespace, NamespaceName, PodKey};
+    use crate::model::{Labels, Namespace, NamespaceName, Pod, PodKey};
 
     fn is(name: &str) -> Told {
         let name = NamespaceName::new(name);
@@ -146,13 +152,24 @@ mod tests {
 
     #[test]
     fn namespace_is_kept_once_and_no_longer_than_what_lives_in_it() {
-        let pod = |name: &str| Key::Pod(PodKey::new("shop", name));
-        let mut known = Known::default();
-        ["a", "b"].into_iter().for_each(|name| known.insert(pod(name)));
-        assert_eq!(known.namespaces.len(), 1);
-        for (name, left) in [("a", 1), ("b", 0)] {
-            known.take_in(Told::Gone(pod(name)), &mut Vec::new());
-            assert_eq!(known.namespaces.len(), left);
+        let pod = |name: &str| Pod {
+            key: PodKey::new("shop", name),
+            uid: None,
+            node: None,
+            owner: None,
+            labels: Labels::default(),
+            ports: Vec::new(),
+            networked: true,
+            addresses: Vec::new(),
+        };
+        let (mut known, mut changes) = (Known::default(), Vec::new());
+        for (name, kept) in [("a", 1), ("b", 1), ("a", 1)] {
+            known.take_in(Told::Is(Box::new(Change::Pod(pod(name)))), &mut changes);
+            assert_eq!(known.namespaces.len(), kept);
+        }
+        for (name, kept) in [("a", 1), ("b", 0)] {
+            known.take_in(Told::Gone(Key::Pod(PodKey::new("shop", name))), &mut changes);
+            assert_eq!(known.namespaces.len(), kept, "whoever else still has the name");
         }
     }
 
