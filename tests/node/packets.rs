@@ -143,9 +143,11 @@ fn bridged_packet_passes_a_pod_chain_once() {
         }
         let save = format!("{backend}-save");
         let saved = stage.on_node_a(&[&save, "-c", "-t", "filter"]);
-        let line = saved.lines().find(|line| line.contains("ingress of pod shop/web"));
+        let named = saved.lines().find(|line| line.contains("ingress of pod shop/web"));
+        let chain = named.and_then(|line| line.split_whitespace().nth(2)).expect("the pod's chain is named");
+        let first = saved.lines().find(|line| line.contains(&format!("-A {chain} ")));
         let packets =
-            line.and_then(|line| line.strip_prefix('[')?.split_once(':')).map(|(packets, _)| packets);
+            first.and_then(|line| line.strip_prefix('[')?.split_once(':')).map(|(packets, _)| packets);
         assert_eq!(packets, Some("18"), "{saved}");
     });
 }
