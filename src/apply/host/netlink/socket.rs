@@ -74,32 +74,9 @@ impl Netlink {
     pub(in crate::apply::host) fn ask(
         &mut self,
         mut request: Message,
-        mut each: impl FnMut(&[u8]),
+        each: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.send(request.seal(self.sequence))?;
-        loop {
-            let length = self.receive().inspect_err(|_| self.drain())?;
-            for frame in frames(&self.buffer[..length]) {
-                if frame.sequence != self.sequence {
-                    continue;
-                }
-                match frame.kind {
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        return match errno(frame.payload) {
-                            0 => Ok(()),
-                            code => {
-                                let given_back =
-                                    if frame.kind == NLMSG_ERROR { echoed(frame.payload) } else { &[] };
-                                Err(Failure::Refused { code, request: given_back.to_vec() })
-                            }
-                        };
-                    }
-                    NLMSG_MIN_TYPE.. => each(behind_generic(frame.payload)),
-                    0..NLMSG_MIN_TYPE => {}
-                }
-            }
-        }
+        self.exchange(std::slice::from_mut(&mut request), each).map_err(|(_, failure)| failure)
     }
 
     /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
@@ -110,9 +87,18 @@ impl Netlink {
         &mut self,
         requests: &mut [Message],
     ) -> Result<(), (usize, Failure)> {
-        let first = self.sequence.wrapping_add(1);
         let Some(last) = requests.last_mut() else { return Ok(()) };
         last.demand_acknowledgement();
+        self.exchange(requests, |_| {})
+    }
+
+    /// Sends requests and reads until the last of them is answered. Tells the first that failed, by its place.
+    fn exchange(
+        &mut self,
+        requests: &mut [Message],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), (usize, Failure)> {
+        let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(requests.iter().map(Message::len).sum());
         for request in &mut *requests {
             self.sequence = self.sequence.wrapping_add(1);
@@ -124,16 +110,23 @@ impl Netlink {
             let length = self.receive().inspect_err(|_| self.drain()).map_err(|failure| (0, failure))?;
             for frame in frames(&self.buffer[..length]) {
                 let place = frame.sequence.wrapping_sub(first) as usize;
-                if place >= requests.len() || frame.kind != NLMSG_ERROR {
+                if place >= requests.len() {
                     continue;
                 }
-                let code = errno(frame.payload);
-                if code != 0 && failed.is_none() {
-                    failed =
-                        Some((place, Failure::Refused { code, request: echoed(frame.payload).to_vec() }));
-                }
-                if place + 1 == requests.len() {
-                    return failed.map_or(Ok(()), Err);
+                match frame.kind {
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        let code = errno(frame.payload);
+                        if code != 0 && failed.is_none() {
+                            let given_back =
+                                if frame.kind == NLMSG_ERROR { echoed(frame.payload) } else { &[] };
+                            failed = Some((place, Failure::Refused { code, request: given_back.to_vec() }));
+                        }
+                        if place + 1 == requests.len() {
+                            return failed.map_or(Ok(()), Err);
+                        }
+                    }
+                    NLMSG_MIN_TYPE.. => each(behind_generic(frame.payload)),
+                    0..NLMSG_MIN_TYPE => {}
                 }
             }
         }
