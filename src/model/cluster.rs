@@ -1,6 +1,5 @@
 //! Everything known of the cluster, changed one fact at a time.
 
-mod owners;
 mod pods;
 mod residents;
 

@@ -1,7 +1,8 @@
 //! The pods that have an address: in groups that no policy can tell apart, and by their addresses.
 
-use super::owners::Owners;
-use crate::model::{Finder, Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Slab, Touched};
+use crate::model::{
+    Finder, Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Pool, Slab, Touched,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -105,7 +106,8 @@ pub(super) struct Pods {
     groups: Slab<Group>,
     by_content: Finder<GroupId>,
     groups_gone: Vec<GroupId>,
-    pub(super) owners: Owners,
+    /// What made them: thousands of pods share a few.
+    owners: Pool<Arc<Owner>>,
 }
 
 impl Pods {
@@ -164,7 +166,9 @@ impl Pods {
         let now = new.as_ref().map(|new| new.place.clone());
         let Some((id, old)) = self.put(key, new) else { return Replaced::default() };
         let (before, owner) = old.map(|old| (old.place, old.owner)).unzip();
-        owner.flatten().into_iter().for_each(|owner| self.owners.release(owner));
+        if let Some(owner) = owner.flatten() {
+            self.owners.release(&owner);
+        }
         let stays = before == now;
         let gone = if stays { None } else { self.move_pod(id, before.as_ref(), now.as_ref(), touched) };
         touched.groups_gone.extend(gone);
@@ -256,5 +260,44 @@ impl Pods {
             self.by_content.remove(&content, |own| *own == id);
         }
         is_empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Change, Cluster};
+
+    #[test]
+    fn owner_that_changes_touches_nothing_and_is_forgotten_with_its_last_pod() {
+        let mut cluster = Cluster::new("node-a");
+        let key = PodKey::new("shop", "web");
+        for node in ["node-a", "node-b"] {
+            let pod = |owner: Option<Arc<Owner>>| {
+                Change::Pod(Pod {
+                    key: key.clone(),
+                    uid: None,
+                    node: Some(node.into()),
+                    owner,
+                    labels: Labels::default(),
+                    ports: Vec::new(),
+                    networked: true,
+                    addresses: vec![[10, 244, 1, 10].into()],
+                })
+            };
+            cluster.apply(pod(None));
+            for name in ["web-1", "web-2"] {
+                assert!(
+                    cluster
+                        .apply(pod(Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: name.into() }))))
+                        .is_empty()
+                );
+                let told = cluster.owner_of(&key).map(ToString::to_string);
+                assert_eq!(told, Some(format!("ReplicaSet/{name}")));
+                assert_eq!(cluster.pods.owners.len(), 1);
+            }
+            cluster.apply(Change::PodGone(key.clone()));
+            assert_eq!((cluster.owner_of(&key), cluster.pods.owners.len()), (None, 0));
+        }
     }
 }

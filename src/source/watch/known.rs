@@ -1,6 +1,6 @@
 //! What a server was heard to have, so that what a new list leaves out is known to be gone.
 
-use crate::model::{Change, Finder, NamespaceName, Slab};
+use crate::model::{Change, Finder, NamespaceName, Pool, Slab};
 use crate::source::fact::Key;
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ pub(super) struct Known {
     by_key: Finder<u32>,
     /// Those that the list under way has not named yet.
     unnamed: Option<BTreeSet<u32>>,
-    /// The namespaces that they live in, each kept once, with how many of them do.
-    namespaces: Finder<(NamespaceName, usize)>,
+    /// The namespaces that they live in.
+    namespaces: Pool<NamespaceName>,
     listed: bool,
 }
 
@@ -65,12 +65,7 @@ impl Known {
 
     fn insert(&mut self, mut key: Key) {
         if let Some(namespace) = key.namespace_mut() {
-            if let Some((kept, count)) = self.namespaces.get_mut(&*namespace, |(kept, _)| kept == namespace) {
-                *count += 1;
-                *namespace = kept.clone();
-            } else {
-                self.namespaces.insert(&*namespace, (namespace.clone(), 1));
-            }
+            *namespace = self.namespaces.share(namespace.clone());
         }
         let number = self.keys.insert(key.clone());
         self.by_key.insert(&key, number);
@@ -82,13 +77,8 @@ impl Known {
         if let Some(unnamed) = &mut self.unnamed {
             unnamed.remove(&number);
         }
-        if let Some(namespace) = key.namespace()
-            && let Some((_, count)) = self.namespaces.get_mut(namespace, |(kept, _)| kept == namespace)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.namespaces.remove(namespace, |(kept, _)| kept == namespace);
-            }
+        if let Some(namespace) = key.namespace() {
+            self.namespaces.release(namespace);
         }
         Some(key.gone())
     }
