@@ -56,8 +56,7 @@ fn buckets(
         let [(address, _), ..] = here else { continue };
         let bucket = bucket(*address);
         if wanted(bucket) {
-            let subjects: Vec<&Subject> = here.iter().map(|(_, subject)| *subject).collect();
-            buckets.entry(bucket).or_default().extend(judges(names, direction, *address, &subjects));
+            buckets.entry(bucket).or_default().extend(judges(names, direction, here));
         }
     }
     buckets
@@ -77,14 +76,13 @@ fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule
 
 /// The rules that lead an address to the chains of all who are there. Whoever was judged by the last of them has nothing to ask
 /// of the rules that follow. Most packets that ask are routed, so that is asked first.
-fn judges(names: &mut Names, direction: Direction, address: IpAddr, subjects: &[&Subject]) -> Vec<Rule> {
+fn judges(names: &mut Names, direction: Direction, here: &[(IpAddr, &Subject)]) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for (place, subject) in subjects.iter().enumerate() {
+    for (place, (address, subject)) in here.iter().enumerate() {
         let chain = names.pod(subject, direction);
-        let to: fn(ChainName) -> Target =
-            if place + 1 == subjects.len() { Target::Goto } else { Target::Jump };
+        let to: fn(ChainName) -> Target = if place + 1 == here.len() { Target::Goto } else { Target::Jump };
         rules.extend([false, true].map(|bridged| {
-            about(Rule::new(to(chain.clone())).matching(Match::Bridged(bridged)), direction, host(address))
+            about(Rule::new(to(chain.clone())).matching(Match::Bridged(bridged)), direction, host(*address))
         }));
     }
     rules
@@ -250,8 +248,8 @@ mod tests {
             let isolated: BTreeSet<_> =
                 subjects.iter().map(|name| Subject::Pod(PodKey::new("shop", name))).collect();
             let mut names = Names::default();
-            let rules: Vec<Rule> =
-                judges(&mut names, DIRECTION, address, &isolated.iter().collect::<Vec<_>>());
+            let here: Vec<_> = isolated.iter().map(|subject| (address, subject)).collect();
+            let rules = judges(&mut names, DIRECTION, &here);
             rules.into_iter().map(|rule| matches!(rule.target, Target::Goto(_))).collect::<Vec<_>>()
         };
         assert_eq!(targets(&["a"]), [true, true]);
