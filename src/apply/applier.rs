@@ -51,7 +51,7 @@ impl Applier {
     /// `is_isolated` knows who is once the edit is in force.
     pub fn edit(&mut self, edit: Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> (Vec<Step>, Option<Lane>) {
         let lane = (!edit.is_of_members()).then(|| Lane::beside(&self.tables, &edit, is_isolated));
-        let rules_change = !edit.chains.is_empty();
+        let before_rules = lane.as_ref().filter(|_| !edit.chains.is_empty());
         let mut builder = TransactionBuilder::default();
         for ((family, name), rules) in edit.chains {
             let chains = self.tables.entry(family).or_default();
@@ -79,11 +79,9 @@ impl Applier {
                 }
                 SetEdit::Elements { kind, role, elements } => {
                     for (element, comes) in elements {
-                        let early = rules_change
-                            && comes
+                        let early = comes
                             && role == Role::Allows
-                            && lane
-                                .as_ref()
+                            && before_rules
                                 .is_some_and(|lane| lane.lets_join_early(&name, &element, is_isolated));
                         if early {
                             builder.join_early(&name, kind, element);

@@ -129,13 +129,12 @@ fn idle(over: &AtomicBool, connected: &AtomicUsize) -> Result<()> {
     let mut connections = VecDeque::with_capacity(IDLERS);
     let mut next = Instant::now();
     while !over.load(Ordering::Relaxed) {
-        if connections.len() < IDLERS && connections.len().is_multiple_of(TOGETHER) {
-            sleep(APART);
-        }
         if connections.len() >= IDLERS {
             connections.pop_front();
             next = (next + ANEW / IDLERS as u32).max(Instant::now() - ANEW);
             sleep(next.saturating_duration_since(Instant::now()));
+        } else if connections.len().is_multiple_of(TOGETHER) {
+            sleep(APART);
         }
         connections.push_back(TcpStream::connect(metrics::ADDRESS).context("an idler cannot connect")?);
         connected.fetch_add(1, Ordering::Relaxed);
