@@ -1,12 +1,12 @@
 //! What the kernel holds of ours, as last read.
 
-use super::{Kernel, KernelError, TableText};
+use super::{Kernel, KernelError, TableText, own_chains};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
-use crate::netfilter::iptables::{Chains, Rule, parse_rule};
+use crate::netfilter::iptables::{Chains, Rule, parse_rule, target};
 use crate::netfilter::{ChainName, Hook, SetName};
-use crate::ownership::{POLICY_PREFIX, owns_chain};
-use std::collections::BTreeMap;
+use crate::ownership::{ENTRANCES, POLICY_PREFIX, owns_set};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the kernel holds of ours, as last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub struct Actual {
 pub struct ActualTable {
     /// Our chains; `None` for one that holds a rule we never write.
     pub chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
-    /// By built-in chain: the rules in it that jump into ours, as text, with their places from 0.
+    /// By built-in chain: our hooks in it, as text, with their places from 0.
     pub jumps: BTreeMap<String, Vec<(usize, String)>>,
+    /// Our chains that rules of others lead to: they can be emptied, but not removed.
+    pub held: BTreeSet<ChainName>,
 }
 
 impl Actual {
@@ -43,6 +45,7 @@ impl Actual {
             }
         }
         actual.sets = kernel.read_sets(POLICY_PREFIX)?;
+        actual.sets.retain(|name, _| owns_set(name.as_str()));
         Ok(actual)
     }
 
@@ -56,18 +59,21 @@ impl Actual {
 impl ActualTable {
     fn new(text: &TableText) -> ActualTable {
         let mut table = ActualTable::default();
+        let own = own_chains(text);
         for (name, rules) in &text.chains {
-            if owns_chain(name) {
+            if own.contains(name.as_str()) {
                 if let Some(name) = ChainName::new(name) {
                     let rules = rules.iter().map(|rule| parse_rule(rule)).collect::<Result<_, _>>();
                     table.chains.insert(name, rules.ok());
                 }
                 continue;
             }
-            let jumps: Vec<_> =
-                rules.iter().cloned().enumerate().filter(|(_, rule)| jumps_to_us(rule)).collect();
-            if !jumps.is_empty() {
-                table.jumps.insert(name.clone(), jumps);
+            for (place, rule) in rules.iter().enumerate() {
+                if is_hook(name, rule) {
+                    table.jumps.entry(name.clone()).or_default().push((place, rule.clone()));
+                } else if let Some(held) = target(rule).filter(|name| own.contains(name)) {
+                    table.held.extend(ChainName::new(held));
+                }
             }
         }
         table
@@ -79,8 +85,8 @@ impl ActualTable {
     }
 }
 
-fn jumps_to_us(rule: &str) -> bool {
-    let mut words = rule.split_whitespace();
-    let jump = words.find(|word| *word == "-j" || *word == "-g");
-    jump.and_then(|_| words.next()).is_some_and(owns_chain)
+/// Whether a rule of a chain that isn't ours is: an unconditional jump from a built-in chain into an entrance.
+fn is_hook(chain: &str, rule: &str) -> bool {
+    let entrance = rule.strip_prefix("-j ").and_then(|target| target.strip_prefix(POLICY_PREFIX));
+    ENTRANCES.contains(&chain) && entrance.is_some_and(|entrance| ENTRANCES.contains(&entrance))
 }

@@ -128,8 +128,12 @@ fn adopt_chains(builder: &mut TransactionBuilder, family: Family, desired: &Tabl
             builder.write_chain(family, name.clone(), rules.clone());
         }
     }
-    for name in actual.chains.keys().filter(|name| !desired.chains.contains_key(name)) {
-        builder.remove_chain(family, name.clone());
+    for (name, rules) in actual.chains.iter().filter(|(name, _)| !desired.chains.contains_key(name)) {
+        match actual.held.contains(name) {
+            false => builder.remove_chain(family, name.clone()),
+            true if rules.as_ref().is_some_and(Vec::is_empty) => {}
+            true => builder.write_chain(family, name.clone(), Vec::new()),
+        }
     }
 }
 
@@ -153,8 +157,12 @@ fn retire(builder: &mut TransactionBuilder, family: Family, other: &ActualTable)
             builder.unhook_other(family, builtin, rule);
         }
     }
-    for name in other.chains.keys() {
-        builder.remove_other_chain(family, name.clone());
+    for (name, rules) in &other.chains {
+        match other.held.contains(name) {
+            false => builder.remove_other_chain(family, name.clone()),
+            true if rules.as_ref().is_some_and(Vec::is_empty) => {}
+            true => builder.empty_other_chain(family, name.clone()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod fake;
 pub mod host;
 mod kernel;
 mod lane;
+mod recognise;
 mod transaction;
 
 pub use actual::*;
@@ -16,3 +17,4 @@ pub use applier::*;
 pub use fake::*;
 pub use kernel::*;
 pub use lane::*;
+use recognise::own_chains;

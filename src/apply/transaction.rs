@@ -111,6 +111,11 @@ impl TransactionBuilder {
         self.others.entry(family).or_default().chains.insert(name, None);
     }
 
+    /// Takes all rules out of a chain of the other variant of iptables.
+    pub(super) fn empty_other_chain(&mut self, family: Family, name: ChainName) {
+        self.others.entry(family).or_default().chains.insert(name, Some(Vec::new()));
+    }
+
     pub(super) fn destroy_set(&mut self, name: SetName) {
         self.destroyed.insert(name);
     }

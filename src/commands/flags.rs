@@ -2,7 +2,6 @@
 
 use crate::apply::host::Variant;
 use crate::apply::host::preflight::{self, Wanted};
-use crate::ownership::owns_chain;
 use crate::render::{Allowed, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -27,7 +26,7 @@ impl Backend {
     pub(super) fn variant(self) -> Variant {
         match self {
             Backend::Auto => {
-                let (variant, reason) = preflight::detect_variant(owns_chain);
+                let (variant, reason) = preflight::detect_variant();
                 tracing::info!(backend = variant.name(), reason, "backend chosen");
                 variant
             }
@@ -78,13 +77,7 @@ impl RenderFlags {
 
     /// What this node must have for these choices.
     pub(super) fn wanted(&self, variant: Variant) -> Wanted {
-        Wanted {
-            variant,
-            bridge: self.bridge.clone(),
-            mark: self.mark,
-            log_group: Some(self.nflog_group),
-            owns_chain,
-        }
+        Wanted { variant, bridge: self.bridge.clone(), mark: self.mark, log_group: Some(self.nflog_group) }
     }
 }
 

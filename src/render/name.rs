@@ -4,7 +4,7 @@ use crate::compile::{Definition, Scope, Subject};
 use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
 use crate::net::Family;
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
-use crate::ownership::{HASH_ALPHABET, POD_PREFIX, POLICY_PREFIX};
+use crate::ownership::{HASH_ALPHABET, HASH_MARK, POD_PREFIX, POLICY_PREFIX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -76,10 +76,13 @@ impl Identity {
         }
     }
 
+    /// The hash, with its mark, in so many characters.
     fn text(self, length: usize) -> String {
         let digest = self.0.finalize();
         let bits = |at: usize| usize::from(digest[at / 8]) << 8 | usize::from(digest[at / 8 + 1]);
-        (0..length).map(|at| at * 5).map(|at| HASH_ALPHABET[bits(at) >> (11 - at % 8) & 31] as char).collect()
+        let character = |at: usize| HASH_ALPHABET[bits(at) >> (11 - at % 8) & 31] as char;
+        let rest = (0..length - HASH_MARK.len()).map(|at| character(at * 5));
+        HASH_MARK.chars().chain(rest).collect()
     }
 }
 

@@ -7,8 +7,7 @@ use bridgewarden::apply::host::{Host, Variant};
 use bridgewarden::net::Family;
 
 fn wanted(variant: Variant) -> Wanted {
-    let owns_chain = |chain: &str| chain.starts_with("KUBE-NWPLCY-");
-    Wanted { variant, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101), owns_chain }
+    Wanted { variant, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101) }
 }
 
 fn failing(variant: Variant) -> Vec<(&'static str, Missing)> {
@@ -65,12 +64,12 @@ fn variant_is_that_of_kube_proxy_and_looking_loads_no_legacy_tables() {
     in_namespace(|| {
         let legacy_tables =
             || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Nft);
+        assert_eq!(preflight::detect_variant().0, Variant::Nft);
         assert_eq!(legacy_tables(), "");
         run("iptables-legacy -t nat -N KUBE-SERVICES");
-        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Legacy);
+        assert_eq!(preflight::detect_variant().0, Variant::Legacy);
         run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
-        assert_eq!(preflight::detect_variant(|_| false).0, Variant::Nft);
+        assert_eq!(preflight::detect_variant().0, Variant::Nft);
     });
 }
 

@@ -238,17 +238,17 @@ mod tests {
 
     #[test]
     fn counts_are_read_with_our_rules_and_chains_that_say_what_we_never_write_are_left_out() {
-        let text = "*filter\n:FORWARD ACCEPT [9:999]\n:KUBE-NWPLCY-A - [0:0]\n[9:999] -A FORWARD -j KUBE-NWPLCY-A\n\
-                    [3:180] -A KUBE-NWPLCY-A -j KUBE-NWPLCY-B\n[2:120] -A KUBE-NWPLCY-A -j RETURN\n\
-                    [1:60] -A KUBE-NWPLCY-B -j RETURN\n[1:60] -A KUBE-NWPLCY-B -j WHATEVER --x\n\
-                    [1:60] -A KUBE-NWPLCY-B -j RETURN\nCOMMIT\n";
+        let text = "*filter\n:FORWARD ACCEPT [9:999]\n:KUBE-NWPLCY-ACCEPT - [0:0]\n[9:999] -A FORWARD -j KUBE-NWPLCY-ACCEPT\n\
+                    [3:180] -A KUBE-NWPLCY-ACCEPT -j KUBE-NWPLCY-REVOKED\n[2:120] -A KUBE-NWPLCY-ACCEPT -j RETURN\n\
+                    [1:60] -A KUBE-NWPLCY-REVOKED -j RETURN\n[1:60] -A KUBE-NWPLCY-REVOKED -j WHATEVER --x\n\
+                    [1:60] -A KUBE-NWPLCY-REVOKED -j RETURN\nCOMMIT\n";
         let chains = parse_counts(text);
         let counts: Vec<_> = chains
             .iter()
             .map(|(name, rules)| (name.as_str(), rules.iter().map(|(_, count)| *count).collect::<Vec<_>>()))
             .collect();
         let count = |packets, bytes| Count { packets, bytes };
-        assert_eq!(counts, [("KUBE-NWPLCY-A", vec![count(3, 180), count(2, 120)])]);
+        assert_eq!(counts, [("KUBE-NWPLCY-ACCEPT", vec![count(3, 180), count(2, 120)])]);
         assert_eq!((parse_count("3"), parse_count("3:x"), parse_count("-1:3")), (None, None, None));
     }
 
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(\\*|:|-A |\\[1:2\\] -A |KUBE-NWPLCY-A|line|[ -~é]|\n){0,80}") {
+        fn no_text_makes_the_parser_panic(text in "(\\*|:|-A |\\[1:2\\] -A |KUBE-NWPLCY-ACCEPT|line|[ -~é]|\n){0,80}") {
             let _ = (parse(&text), parse_counts(&text), failed_line(&text));
         }
     }

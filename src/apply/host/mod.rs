@@ -18,10 +18,11 @@ pub use counters::*;
 pub use iptables::Variant;
 pub use packet_log::*;
 
-use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
+use super::{Connection, Kernel, KernelError, Step, TableText, Tally, own_chains};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
+use crate::netfilter::iptables::target;
 use crate::ownership::owns_chain;
 use conntrack::Conntrack;
 use exec::Runner;
@@ -75,10 +76,13 @@ impl Kernel for Host {
             return Ok(TableText::default());
         }
         let read = iptables::save(&mut self.runner, other, family);
-        let says_ours = |rule: &String| rule.split_whitespace().any(owns_chain);
-        let is_ours =
-            |(name, rules): (&String, &Vec<String>)| owns_chain(name) || rules.iter().any(says_ours);
-        if !read.as_ref().is_ok_and(|table| table.chains.iter().any(is_ours)) {
+        let holds_ours = |table: &TableText| {
+            *table != TableText::default() && {
+                table.chains.values().flatten().filter_map(|rule| target(rule)).any(owns_chain)
+                    || !own_chains(table).is_empty()
+            }
+        };
+        if !read.as_ref().is_ok_and(holds_ours) {
             self.done_with_other.insert(family);
         }
         read

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn only_what_can_take_from_us_matters() {
         let rule = |command, table, chain| told(SUBSYSTEM, command, 2, table, (RULE_CHAIN, chain));
-        for chain in ["KUBE-NWPLCY-INGRESS", "KUBE-POD-SPECIFIC-FW-AAAAAAA", "FORWARD", "OUTPUT", "INPUT"] {
+        for chain in ["KUBE-NWPLCY-INGRESS", "KUBE-POD-SPECIFIC-FW-0AAAAAA", "FORWARD", "OUTPUT", "INPUT"] {
             for command in [NEW_RULE, DELETE_RULE, DESTROY_RULE] {
                 assert!(rule(command, "filter", chain), "{chain}");
                 assert!(!rule(command, "nat", chain), "{chain} of nat");
@@ -177,7 +177,9 @@ mod tests {
                 assert!(told(SUBSYSTEM, command, 10, "filter", (CHAIN_NAME, chain)), "{chain}");
             }
         }
-        for chain in ["KUBE-SERVICES", "FLANNEL-FWD", "DOCKER-USER", "BRIDGEWARDEN-PREFLIGHT"] {
+        for chain in
+            ["KUBE-SERVICES", "FLANNEL-FWD", "DOCKER-USER", "KUBE-NWPLCY-DEFAULT", "BRIDGEWARDEN-PREFLIGHT"]
+        {
             assert!(!rule(NEW_RULE, "filter", chain), "{chain}");
         }
         let chain = (RULE_CHAIN, "FORWARD");

@@ -5,8 +5,10 @@ mod parse;
 mod rule;
 mod text;
 mod trace;
+mod words;
 
 pub use count::*;
 pub use parse::*;
 pub use rule::*;
 pub use trace::*;
+pub use words::*;

@@ -8,6 +8,7 @@ use crate::apply::host::netlink::{
 };
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::{SET_NAME_MAX, SetName};
+use crate::ownership::SPARE;
 use nix::libc;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,9 +16,6 @@ use std::time::Duration;
 /// The protocol versions spoken (IPSET_PROTOCOL, IPSET_PROTOCOL_MIN).
 const NEWEST: u8 = 7;
 const OLDEST: u8 = 6;
-
-/// What ends the name of a set that is filled to be swapped in. No set of ours is named so.
-const SPARE: &str = "-tmp";
 
 /// How often, and how long apart, a swap or destroy is tried again while another process is reading the set.
 const BUSY_ATTEMPTS: usize = 5;

@@ -6,13 +6,7 @@ use crate::apply::host::Variant;
 
 /// What the examples want.
 pub(super) fn wanted() -> Wanted {
-    Wanted {
-        variant: Variant::Nft,
-        bridge: "cni0".to_owned(),
-        mark: 0x10000,
-        log_group: Some(101),
-        owns_chain: |chain| chain.starts_with("KUBE-NWPLCY-"),
-    }
+    Wanted { variant: Variant::Nft, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101) }
 }
 
 /// A host that lacks nothing.

@@ -25,7 +25,7 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "set-types", result: set_types(facts) },
         Check { name: "matches", result: matches(facts, wanted) },
         Check { name: "rules", result: others::rules(facts) },
-        Check { name: "other-controller", result: others::controller(facts, wanted) },
+        Check { name: "other-controller", result: others::controller(facts) },
         Check { name: "other-variant", result: others::variant(facts, wanted) },
         Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },

@@ -31,8 +31,6 @@ pub struct Wanted {
     pub mark: u32,
     /// The NFLOG group that will be read; nothing if none will be.
     pub log_group: Option<u16>,
-    /// Whether a chain is ours.
-    pub owns_chain: fn(&str) -> bool,
 }
 
 /// One check and how it went.

@@ -4,6 +4,7 @@ use super::Wanted;
 use super::facts::Facts;
 use super::judge::{Verdict, missing};
 use super::saved::SavedRule;
+use crate::ownership::owns_chain;
 
 /// The chains by which other NetworkPolicy controllers judge packets, and the DaemonSets that make them.
 const CONTROLLERS: [(&str, &str); 6] = [
@@ -31,12 +32,12 @@ pub(super) fn rules(facts: &Facts) -> Verdict {
 }
 
 /// Whether another NetworkPolicy controller is at work.
-pub(super) fn controller(facts: &Facts, wanted: &Wanted) -> Verdict {
+pub(super) fn controller(facts: &Facts) -> Verdict {
     let known = |rule: &SavedRule<'_>| {
         let target = rule.target()?;
         CONTROLLERS.into_iter().find(|(chain, _)| *chain == target).map(|(_, name)| name)
     };
-    let hooks = foreign(facts, wanted).filter(|rule| BUILT_IN.contains(&rule.chain));
+    let hooks = facts.saved.foreign_rules().filter(|rule| BUILT_IN.contains(&rule.chain));
     let hooks: Vec<_> = hooks.filter_map(|rule| Some((known(&rule)?, rule))).collect();
     let Some((controller, rule)) = hooks.first() else {
         return Ok("no other NetworkPolicy controller judges packets here".to_owned());
@@ -56,10 +57,10 @@ pub(super) fn controller(facts: &Facts, wanted: &Wanted) -> Verdict {
 
 /// Whether chains of ours are still in use in the variant that is not.
 pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(wanted.owns_chain);
+    let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(owns_chain);
     let stale: Vec<_> = facts
         .saved
-        .rules()
+        .foreign_rules()
         .filter(|rule| rule.variant != wanted.variant && BUILT_IN.contains(&rule.chain) && ours(rule))
         .collect();
     let Some(first) = stale.first() else {
@@ -77,11 +78,11 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
 
 /// Whether others use our bit of the mark.
 pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let used = foreign(facts, wanted).fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
+    let used = facts.saved.foreign_rules().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
     if used & wanted.mark == 0 {
         return Ok(format!("nobody else uses mark {:#x}", wanted.mark));
     }
-    let user = foreign(facts, wanted).find(|rule| rule.mark_bits() & wanted.mark != 0);
+    let user = facts.saved.foreign_rules().find(|rule| rule.mark_bits() & wanted.mark != 0);
     let user = user.map_or_else(
         || "kube-proxy".to_owned(),
         |rule| {
@@ -94,12 +95,6 @@ pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
         format!("mark {:#x} is used by others: {user}", wanted.mark),
         free.map_or_else(|| "free a bit of the mark".to_owned(), |bit| format!("--mark {bit:#x}")),
     )
-}
-
-/// The rules in chains that are not ours.
-fn foreign<'a>(facts: &'a Facts, wanted: &Wanted) -> impl Iterator<Item = SavedRule<'a>> {
-    let owns_chain = wanted.owns_chain;
-    facts.saved.rules().filter(move |rule| !owns_chain(rule.chain))
 }
 
 #[cfg(test)]
@@ -156,7 +151,8 @@ mod tests {
         let (names, problem, cure) = failing(&theirs);
         assert_eq!((names, cure.as_str()), (vec!["mark"], "--mark 0x40000"));
         assert!(problem.contains("iptables-nft -t mangle -A PREROUTING"), "{problem}");
-        let ours = with_rule(Variant::Nft, "filter", "KUBE-NWPLCY-A", "-j MARK --set-xmark 0x10000/0x10000");
+        let ours =
+            with_rule(Variant::Nft, "filter", "KUBE-NWPLCY-INGRESS", "-j MARK --set-xmark 0x10000/0x10000");
         assert_eq!(failing(&ours).0, Vec::<&str>::new());
         let checks = judge(&healthy(), &Wanted { mark: 0x4000, ..wanted() });
         assert!(checks.iter().any(|check| check.name == "mark" && check.result.is_err()));

@@ -1,12 +1,16 @@
 //! The rules that are there, of both iptables variants and families, and what they say about their authors.
 
 use super::facts::usable;
-use crate::apply::TableText;
 use crate::apply::host::Variant;
 use crate::apply::host::exec::Runner;
 use crate::apply::host::iptables;
+use crate::apply::{TableText, own_chains};
 use crate::net::Family;
-use std::collections::BTreeMap;
+use crate::netfilter::iptables::{target, words};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The chains that packets enter tables by.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// Every rule of every table that iptables shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,35 +51,48 @@ impl Saved {
         saved
     }
 
-    /// Every chain with its table's variant.
-    pub(super) fn chains(&self) -> impl Iterator<Item = (Variant, &str)> {
-        self.tables
-            .iter()
-            .flat_map(|((variant, ..), text)| text.chains.keys().map(|chain| (*variant, chain.as_str())))
+    /// Every chain that isn't ours, with its table's variant.
+    pub(super) fn foreign_chains(&self) -> impl Iterator<Item = (Variant, &str)> {
+        self.tables.iter().flat_map(|((variant, ..), text)| {
+            let own = own_chains(text);
+            let foreign = text.chains.keys().map(String::as_str).filter(move |chain| !own.contains(chain));
+            foreign.map(|chain| (*variant, chain))
+        })
     }
 
-    /// Every rule.
-    pub(super) fn rules(&self) -> impl Iterator<Item = SavedRule<'_>> {
+    /// Every rule that a packet may meet in a chain that isn't ours.
+    pub(super) fn foreign_rules(&self) -> impl Iterator<Item = SavedRule<'_>> {
         self.tables.iter().flat_map(|((variant, family, table), text)| {
-            text.chains.iter().flat_map(move |(chain, rules)| {
-                rules.iter().map(move |rule| SavedRule {
-                    variant: *variant,
-                    family: *family,
-                    table,
-                    chain,
-                    rule,
-                })
+            let own = own_chains(text);
+            let in_use = reached(text).into_iter().filter(move |chain| !own.contains(chain));
+            in_use.flat_map(move |chain| {
+                let rules = text.chains.get(chain).into_iter().flatten();
+                let (variant, family) = (*variant, *family);
+                rules.map(move |rule| SavedRule { variant, family, table, chain, rule })
             })
         })
     }
 }
 
+/// The chains that a packet may come to.
+fn reached(text: &TableText) -> BTreeSet<&str> {
+    let mut open: Vec<&str> = BUILT_IN.into_iter().filter(|chain| text.chains.contains_key(*chain)).collect();
+    let mut reached: BTreeSet<&str> = open.iter().copied().collect();
+    while let Some(chain) = open.pop() {
+        for rule in text.chains.get(chain).into_iter().flatten() {
+            let Some((to, _)) = target(rule).and_then(|to| text.chains.get_key_value(to)) else { continue };
+            if reached.insert(to) {
+                open.push(to);
+            }
+        }
+    }
+    reached
+}
+
 impl SavedRule<'_> {
     /// The chain or target it jumps to.
     pub(super) fn target(&self) -> Option<&str> {
-        let mut words = words(self.rule).into_iter();
-        words.find(|word| matches!(*word, "-j" | "-g"))?;
-        words.next()
+        target(self.rule)
     }
 
     /// The command that removes it.
@@ -112,29 +129,6 @@ fn number(text: &str) -> u32 {
         None => text.parse(),
     };
     parsed.unwrap_or_default()
-}
-
-/// The words of a rule; a quoted one is left out, as only free text is quoted.
-fn words(rule: &str) -> Vec<&str> {
-    let mut words = Vec::new();
-    let mut rest = rule.trim_start();
-    while !rest.is_empty() {
-        let end = if let Some(quoted) = rest.strip_prefix('"') {
-            let mut escaped = false;
-            let close = quoted.find(|character| {
-                let closes = character == '"' && !escaped;
-                escaped = character == '\\' && !escaped;
-                closes
-            });
-            close.map_or(rest.len(), |close| close + 2)
-        } else {
-            let end = rest.find(' ').unwrap_or(rest.len());
-            words.push(&rest[..end]);
-            end
-        };
-        rest = rest[end..].trim_start();
-    }
-    words
 }
 
 #[cfg(test)]

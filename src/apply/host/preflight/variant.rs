@@ -12,26 +12,30 @@ const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 const PREFIXES: [&str; 3] = ["KUBE-", "FLANNEL-", "CNI-"];
 
 /// The variant that kubelet, kube-proxy and flannel use on this host, and how that was seen.
-/// `owns_chain` tells our own chains, which say nothing.
-pub fn detect_variant(owns_chain: fn(&str) -> bool) -> (Variant, String) {
+pub fn detect_variant() -> (Variant, String) {
     let usable: BTreeSet<Variant> = Variant::BOTH.into_iter().filter(|variant| usable(*variant)).collect();
-    choose(&usable, &Saved::gather(&mut Runner::new()), owns_chain)
+    choose(&usable, &Saved::gather(&mut Runner::new()))
 }
 
-fn choose(usable: &BTreeSet<Variant>, saved: &Saved, owns_chain: fn(&str) -> bool) -> (Variant, String) {
+fn choose(usable: &BTreeSet<Variant>, saved: &Saved) -> (Variant, String) {
     if let [only] = *usable.iter().copied().collect::<Vec<_>>() {
         return (only, format!("only iptables-{} is installed", only.name()));
     }
-    let hinted: BTreeSet<Variant> =
-        saved.chains().filter(|(_, chain)| HINTS.contains(chain)).map(|(variant, _)| variant).collect();
+    let hinted: BTreeSet<Variant> = saved
+        .foreign_chains()
+        .filter(|(_, chain)| HINTS.contains(chain))
+        .map(|(variant, _)| variant)
+        .collect();
     if let [only] = *hinted.into_iter().collect::<Vec<_>>() {
         return (only, format!("kubelet uses iptables-{}", only.name()));
     }
-    let is_theirs =
-        |chain: &str| PREFIXES.iter().any(|prefix| chain.starts_with(prefix)) && !owns_chain(chain);
+    let is_theirs = |chain: &str| PREFIXES.iter().any(|prefix| chain.starts_with(prefix));
     let count = |wanted: Variant| {
-        let rules = saved.rules().map(|rule| (rule.variant, rule.chain));
-        rules.chain(saved.chains()).filter(|(variant, chain)| *variant == wanted && is_theirs(chain)).count()
+        let rules = saved.foreign_rules().map(|rule| (rule.variant, rule.chain));
+        rules
+            .chain(saved.foreign_chains())
+            .filter(|(variant, chain)| *variant == wanted && is_theirs(chain))
+            .count()
     };
     let (nft, legacy) = (count(Variant::Nft), count(Variant::Legacy));
     let reason = format!(
@@ -57,7 +61,7 @@ mod tests {
     }
 
     fn chosen(tables: &[(Variant, &[&str])]) -> Variant {
-        choose(&BTreeSet::from(Variant::BOTH), &saved(tables), |chain| chain.starts_with("KUBE-NWPLCY-")).0
+        choose(&BTreeSet::from(Variant::BOTH), &saved(tables)).0
     }
 
     #[test]
@@ -83,7 +87,7 @@ mod tests {
     #[test]
     fn variant_that_is_not_installed_is_not_chosen() {
         let theirs = saved(&[(Variant::Nft, &["KUBE-SERVICES"])]);
-        let (variant, reason) = choose(&BTreeSet::from([Variant::Legacy]), &theirs, |_| false);
+        let (variant, reason) = choose(&BTreeSet::from([Variant::Legacy]), &theirs);
         assert_eq!((variant, reason.as_str()), (Variant::Legacy, "only iptables-legacy is installed"));
     }
 }
