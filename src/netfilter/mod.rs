@@ -3,6 +3,7 @@
 pub mod ipset;
 pub mod iptables;
 mod name;
+pub mod nftables;
 mod ruleset;
 
 pub use name::*;

@@ -2,7 +2,8 @@
 
 use super::ipset::{Element, Kind, Set};
 use super::iptables::{Chains, Rule};
-use super::{ChainName, SetName};
+use super::nftables::Batch;
+use super::{ChainName, SetName, nftables};
 use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,6 +15,8 @@ pub struct Ruleset {
     pub tables: BTreeMap<Family, Table>,
     /// The sets of both families.
     pub sets: BTreeMap<SetName, DesiredSet>,
+    /// The table of family bridge; `None` for no such table.
+    pub bridge: Option<nftables::Table>,
 }
 
 /// What is to be in the filter table of one family.
@@ -59,6 +62,8 @@ pub struct Edit {
     pub chains: BTreeMap<(Family, ChainName), Option<Vec<Rule>>>,
     /// Sets.
     pub sets: BTreeMap<SetName, SetEdit>,
+    /// The table of family bridge: what only refuses more comes before the rest of the edit, the other behind it.
+    pub bridge: [Option<Batch>; 2],
 }
 
 impl Edit {
@@ -69,7 +74,8 @@ impl Edit {
 
     /// Whether nothing changes but who is in sets.
     pub fn is_of_members(&self) -> bool {
-        self.chains.is_empty() && self.sets.values().all(|change| matches!(change, SetEdit::Elements { .. }))
+        let others = !self.chains.is_empty() || self.bridge.iter().any(Option::is_some);
+        !others && self.sets.values().all(|change| matches!(change, SetEdit::Elements { .. }))
     }
 }
 

@@ -41,6 +41,7 @@ pub fn parse_rule(text: &str) -> Result<Rule, ParseError> {
             "-s" => rule.source = Some(reader.value("a prefix", prefix)?),
             "-d" => rule.destination = Some(reader.value("a prefix", prefix)?),
             "-i" => rule.in_interface = Some(reader.word("a device")?.into()),
+            "-o" => rule.out_interface = Some(reader.word("a device")?.into()),
             "-p" => rule.protocol = Some(reader.value("a protocol", layer4)?),
             "-m" => rule.matches.push(reader.condition(rule.protocol)?),
             "-j" => {
@@ -131,9 +132,11 @@ impl<'a> Reader<'a> {
                 self.value("states", |word| word.split(',').map(state).collect()).map(Match::ConnectionState)
             }
             "set" => {
+                let negated = self.not();
                 self.expect("--match-set")?;
                 let name = self.value("a set", SetName::new)?;
-                Ok(Match::Set(name, self.value("src or dst", set_side)?))
+                let side = self.value("src or dst", set_side)?;
+                Ok(if negated { Match::NotInSet(name, side) } else { Match::Set(name, side) })
             }
             "physdev" => {
                 let negated = self.not();
@@ -213,6 +216,9 @@ fn layer4(word: &str) -> Option<Layer4> {
     if word == "ipv6-icmp" || word == "icmpv6" {
         return Some(Layer4::Icmpv6);
     }
+    if word == "igmp" {
+        return Some(Layer4::Igmp);
+    }
     Protocol::ALL.into_iter().find(|protocol| protocol.lowercase() == word).map(Layer4::Transport)
 }
 
@@ -279,6 +285,8 @@ mod tests {
             "-p udp -m udp --dport 53 -m set --match-set S4 src -j ACCEPT",
             "-p udp -m set --match-set N4 dst,dst -m set --match-set S4 src -m comment --comment plain -j DROP",
             "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+            "-o cni0 -m physdev ! --physdev-is-bridged -m set ! --match-set L4 dst -j KUBE-NWPLCY-UNASSIGNED",
+            "-p igmp -m physdev --physdev-is-bridged -j RETURN",
         ] {
             round_trips(text);
         }

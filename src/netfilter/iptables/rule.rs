@@ -14,6 +14,8 @@ pub struct Rule {
     pub destination: Option<IpNet>,
     /// `-i`: the device the packet came in by; the bridge itself for bridged packets.
     pub in_interface: Option<Box<str>>,
+    /// `-o`: the device the packet leaves by; the bridge itself for packets to a port of it.
+    pub out_interface: Option<Box<str>>,
     /// `-p`: the protocol.
     pub protocol: Option<Layer4>,
     /// The extension matches; all must hold.
@@ -29,6 +31,7 @@ impl Rule {
             source: None,
             destination: None,
             in_interface: None,
+            out_interface: None,
             protocol: None,
             matches: Vec::new(),
             target,
@@ -50,6 +53,12 @@ impl Rule {
     /// Also demands this input device.
     pub fn in_interface(mut self, name: &str) -> Rule {
         self.in_interface = Some(name.into());
+        self
+    }
+
+    /// Also demands this output device.
+    pub fn out_interface(mut self, name: &str) -> Rule {
+        self.out_interface = Some(name.into());
         self
     }
 
@@ -78,6 +87,8 @@ pub enum Layer4 {
     Transport(Protocol),
     /// ICMPv6 (`ipv6-icmp`).
     Icmpv6,
+    /// IGMP.
+    Igmp,
 }
 
 /// A connection-tracking state (`-m conntrack --ctstate`).
@@ -115,6 +126,8 @@ pub enum Match {
     ConnectionState(Vec<State>),
     /// `-m set --match-set`: the packet's address is in the set.
     Set(SetName, SetSide),
+    /// `-m set ! --match-set`: the packet's address is not in the set.
+    NotInSet(SetName, SetSide),
     /// `-m physdev [!] --physdev-is-bridged`: the packet is bridged, not routed.
     Bridged(bool),
     /// `-m mark --mark value/mask`.

@@ -16,6 +16,9 @@ impl fmt::Display for Rule {
         if let Some(name) = &self.in_interface {
             write!(f, "-i {name} ")?;
         }
+        if let Some(name) = &self.out_interface {
+            write!(f, "-o {name} ")?;
+        }
         if let Some(protocol) = self.protocol {
             write!(f, "-p {protocol} ")?;
         }
@@ -39,6 +42,7 @@ impl fmt::Display for Layer4 {
         f.write_str(match self {
             Layer4::Transport(protocol) => protocol.lowercase(),
             Layer4::Icmpv6 => "ipv6-icmp",
+            Layer4::Igmp => "igmp",
         })
     }
 }
@@ -100,6 +104,7 @@ fn write_match(f: &mut fmt::Formatter<'_>, condition: &Match, protocol: Option<L
             write!(f, "-m conntrack --ctstate {} ", Joined(states))
         }
         Match::Set(name, side) => write!(f, "-m set --match-set {name} {side} "),
+        Match::NotInSet(name, side) => write!(f, "-m set ! --match-set {name} {side} "),
         Match::Bridged(wanted) => write!(f, "-m physdev {}--physdev-is-bridged ", not(*wanted)),
         Match::Mark { value, mask } => write!(f, "-m mark --mark {value:#x}/{mask:#x} "),
         Match::ConnectionMark { value, mask } => write!(f, "-m connmark --mark {value:#x}/{mask:#x} "),

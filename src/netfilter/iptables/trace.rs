@@ -20,12 +20,16 @@ pub struct Packet {
     pub payload: Payload,
     /// Its place in its connection.
     pub state: State,
+    /// Whether its destination was translated ([`State::Dnat`]): it was sent to a Service.
+    pub translated: bool,
     /// The mark its connection carries.
     pub connection_mark: u32,
     /// Whether it goes from one port of a bridge to another without being routed.
     pub bridged: bool,
     /// The device it came in by: the bridge itself for packets from a bridge port.
     pub in_interface: Box<str>,
+    /// The device it leaves by: the bridge itself for packets to a bridge port; none for a packet to this host.
+    pub out_interface: Box<str>,
     /// Whether its source is an address of this host.
     pub source_is_local: bool,
 }
@@ -123,6 +127,8 @@ struct Walk<'a> {
 }
 
 const DEEPEST: usize = 16;
+/// The IANA protocol number of IGMP.
+const IGMP: u8 = 2;
 
 impl Walk<'_> {
     fn chain(&mut self, name: &ChainName, depth: usize) -> Result<Option<Verdict>, TraceError> {
@@ -158,6 +164,7 @@ impl Walk<'_> {
         rule.source.is_none_or(|net| net.contains(&packet.source))
             && rule.destination.is_none_or(|net| net.contains(&packet.destination))
             && rule.in_interface.as_ref().is_none_or(|name| *name == packet.in_interface)
+            && rule.out_interface.as_ref().is_none_or(|name| *name == packet.out_interface)
             && rule.protocol.is_none_or(|protocol| carries(packet.payload, protocol))
             && rule.matches.iter().all(|condition| self.holds(condition))
     }
@@ -165,8 +172,11 @@ impl Walk<'_> {
     fn holds(&self, condition: &Match) -> bool {
         let packet = self.packet;
         match condition {
-            Match::ConnectionState(states) => states.contains(&packet.state),
+            Match::ConnectionState(states) => {
+                states.contains(&packet.state) || packet.translated && states.contains(&State::Dnat)
+            }
             Match::Set(name, side) => self.in_set(name, *side),
+            Match::NotInSet(name, side) => !self.in_set(name, *side),
             Match::Bridged(wanted) => packet.bridged == *wanted,
             Match::Mark { value, mask } => self.mark & mask == *value,
             Match::ConnectionMark { value, mask } => packet.connection_mark & mask == *value,
@@ -196,9 +206,10 @@ fn carries(payload: Payload, wanted: Layer4) -> bool {
     match (payload, wanted) {
         (Payload::Transport { protocol, .. }, Layer4::Transport(wanted)) => protocol == wanted,
         (Payload::Icmpv6(_), Layer4::Icmpv6) => true,
-        (Payload::Transport { .. }, Layer4::Icmpv6)
-        | (Payload::Icmpv6(_) | Payload::Other(_), Layer4::Transport(_))
-        | (Payload::Other(_), Layer4::Icmpv6) => false,
+        (Payload::Other(number), Layer4::Igmp) => number == IGMP,
+        (Payload::Transport { .. } | Payload::Icmpv6(_), Layer4::Igmp)
+        | (Payload::Transport { .. } | Payload::Other(_), Layer4::Icmpv6)
+        | (Payload::Icmpv6(_) | Payload::Other(_), Layer4::Transport(_)) => false,
     }
 }
 
@@ -238,9 +249,11 @@ mod tests {
             destination: [10, 0, 0, 2].into(),
             payload: Payload::Other(1),
             state: State::New,
+            translated: false,
             connection_mark: 0,
             bridged: false,
             in_interface: "eth0".into(),
+            out_interface: "cni0".into(),
             source_is_local: false,
         };
         let trace = trace(&chains, &chain("ENTRY"), &NoSets, &packet).expect("a table that is whole");

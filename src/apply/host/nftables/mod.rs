@@ -1,0 +1,8 @@
+//! nf_tables over netlink: transactions out, whole tables in. Starts no program and needs no library.
+
+mod decode;
+mod encode;
+mod session;
+mod wire;
+
+pub(super) use session::*;

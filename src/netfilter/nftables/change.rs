@@ -1,0 +1,222 @@
+//! Changes of a table. A list of them is one transaction of the kernel: all or nothing, in one instant.
+
+use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily, Verdict};
+use std::collections::BTreeSet;
+
+/// One change of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The table is to be there; one that is there already stays as it is.
+    AddTable,
+    /// The table goes with all that is in it.
+    DeleteTable,
+    /// A chain is to be there.
+    AddChain(Box<str>, Option<Hook>),
+    /// A chain loses its rules.
+    FlushChain(Box<str>),
+    /// A chain without rules goes.
+    DeleteChain(Box<str>),
+    /// A rule is added behind those of a chain.
+    AddRule(Box<str>, Rule),
+    /// A set is to be there.
+    AddSet(Box<str>, SetKind),
+    /// Elements are added to a set. One that is there with the same verdict stays.
+    AddElements(Box<str>, Elements),
+    /// A set loses its elements.
+    FlushSet(Box<str>),
+    /// Elements leave a set; each must be there.
+    DeleteElements(Box<str>, Elements),
+}
+
+/// One transaction on one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The family of the table.
+    pub family: TableFamily,
+    /// The table.
+    pub table: Box<str>,
+    /// What happens to it, in order.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Puts a table into place of whatever has its name, in one instant.
+    pub fn replacing(table: &Table) -> Batch {
+        let mut batch = Batch::deleting(table.family, &table.name);
+        batch.changes.push(Change::AddTable);
+        let sets = table.sets.iter();
+        batch.changes.extend(sets.map(|(name, set)| Change::AddSet(name.clone(), set.kind.clone())));
+        let chains = table.chains.iter();
+        batch.changes.extend(chains.map(|(name, chain)| Change::AddChain(name.clone(), chain.base)));
+        for (name, chain) in &table.chains {
+            let rules = chain.rules.iter().cloned();
+            batch.changes.extend(rules.map(|rule| Change::AddRule(name.clone(), rule)));
+        }
+        for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
+            batch.changes.push(Change::AddElements(name.clone(), set.elements.clone()));
+        }
+        batch
+    }
+
+    /// Takes a table away; none of its name is fine.
+    pub fn deleting(family: TableFamily, name: &str) -> Batch {
+        Batch { family, table: name.into(), changes: vec![Change::AddTable, Change::DeleteTable] }
+    }
+}
+
+/// Why the kernel refuses a change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The table is not there.
+    #[error("there is no table")]
+    NoTable,
+    /// A chain is not there.
+    #[error("there is no chain {0}")]
+    NoChain(Box<str>),
+    /// A set is not there.
+    #[error("there is no set {0}")]
+    NoSet(Box<str>),
+    /// A chain or set is still referred to.
+    #[error("{0} is in use")]
+    InUse(Box<str>),
+    /// It is there with another kind or verdict.
+    #[error("{0} is there already, and differs")]
+    Differs(Box<str>),
+    /// A key has the wrong length, or the wrong kind of value.
+    #[error("an element does not fit {0}")]
+    Unfit(Box<str>),
+    /// An element to be deleted is not there.
+    #[error("an element is not in {0}")]
+    NoElement(Box<str>),
+    /// A set is full.
+    #[error("{0} is full")]
+    Full(Box<str>),
+}
+
+impl Batch {
+    /// Carries out the transaction on what the kernel holds of this table: all of it, or nothing.
+    ///
+    /// # Errors
+    /// What the kernel would refuse.
+    pub fn apply(&self, place: &mut Option<Table>) -> Result<(), Refused> {
+        let mut after = place.clone();
+        for change in &self.changes {
+            self.apply_one(change, &mut after)?;
+        }
+        if let Some(table) = &after {
+            check(table)?;
+        }
+        *place = after;
+        Ok(())
+    }
+
+    fn apply_one(&self, change: &Change, place: &mut Option<Table>) -> Result<(), Refused> {
+        if *change == Change::AddTable {
+            place.get_or_insert_with(|| Table::new(self.family, &self.table));
+            return Ok(());
+        }
+        let table = place.as_mut().ok_or(Refused::NoTable)?;
+        match change {
+            Change::AddTable => {}
+            Change::DeleteTable => *place = None,
+            Change::AddChain(name, base) => {
+                let fresh = Chain { base: *base, rules: Vec::new() };
+                if table.chains.entry(name.clone()).or_insert(fresh).base != *base {
+                    return Err(Refused::Differs(name.clone()));
+                }
+            }
+            Change::FlushChain(name) => chain(table, name)?.rules.clear(),
+            Change::DeleteChain(name) => {
+                if !chain(table, name)?.rules.is_empty() || is_referred_to(table, name) {
+                    return Err(Refused::InUse(name.clone()));
+                }
+                table.chains.remove(name);
+            }
+            Change::AddRule(name, rule) => chain(table, name)?.rules.push(rule.clone()),
+            Change::AddSet(name, kind) => {
+                let fresh = Set { kind: kind.clone(), elements: Elements::new() };
+                if table.sets.entry(name.clone()).or_insert(fresh).kind != *kind {
+                    return Err(Refused::Differs(name.clone()));
+                }
+            }
+            Change::FlushSet(name) => set(table, name)?.elements.clear(),
+            Change::AddElements(name, elements) => add(set(table, name)?, name, elements)?,
+            Change::DeleteElements(name, elements) => {
+                let set = set(table, name)?;
+                for key in elements.keys() {
+                    set.elements.remove(key).ok_or_else(|| Refused::NoElement(name.clone()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn chain<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Chain, Refused> {
+    table.chains.get_mut(name).ok_or_else(|| Refused::NoChain(name.into()))
+}
+
+fn set<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Set, Refused> {
+    table.sets.get_mut(name).ok_or_else(|| Refused::NoSet(name.into()))
+}
+
+fn add(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
+    let is_map = set.kind.purpose == SetPurpose::VerdictMap;
+    for (key, verdict) in elements {
+        if key.len() as u32 != set.kind.key_length() || verdict.is_some() != is_map {
+            return Err(Refused::Unfit(name.into()));
+        }
+        match set.elements.get(key) {
+            Some(there) if there == verdict => {}
+            Some(_) => return Err(Refused::Differs(name.into())),
+            None if set.elements.len() as u32 >= set.kind.size => return Err(Refused::Full(name.into())),
+            None => drop(set.elements.insert(key.clone(), verdict.clone())),
+        }
+    }
+    Ok(())
+}
+
+fn target(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+        Verdict::Accept | Verdict::Drop | Verdict::Return => None,
+    }
+}
+
+/// The chains that a table's rules and maps lead to.
+fn targets(table: &Table) -> BTreeSet<&str> {
+    let statements = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0);
+    let of_rules = statements.filter_map(|statement| {
+        if let Statement::Verdict(verdict) = statement { target(verdict) } else { None }
+    });
+    let of_maps = table.sets.values().flat_map(|set| set.elements.values().flatten()).filter_map(target);
+    of_rules.chain(of_maps).collect()
+}
+
+fn is_referred_to(table: &Table, name: &str) -> bool {
+    targets(table).contains(name)
+}
+
+/// Whether all that rules and maps lead to is there.
+fn check(table: &Table) -> Result<(), Refused> {
+    if let Some(missing) = targets(table).into_iter().find(|name| !table.chains.contains_key(*name)) {
+        return Err(Refused::NoChain(missing.into()));
+    }
+    for statement in table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0) {
+        match statement {
+            Statement::In { set, .. }
+            | Statement::Limit { set, .. }
+            | Statement::VerdictOf { map: set, .. } => {
+                if !table.sets.contains_key(set) {
+                    return Err(Refused::NoSet(set.clone()));
+                }
+            }
+            Statement::Compare { .. }
+            | Statement::Counter
+            | Statement::Log { .. }
+            | Statement::SetMark(_)
+            | Statement::Verdict(_) => {}
+        }
+    }
+    Ok(())
+}
