@@ -16,12 +16,18 @@ pub const SPARE: &str = "-tmp";
 /// The chains into which built-in chains jump, by what follows [`POLICY_PREFIX`].
 pub const ENTRANCES: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
 /// The other fixed chains but for buckets. A chain of this program that no hash names must be in one of these lists.
-const FIXED_CHAINS: [&str; 4] = ["REVOKED", "ACCEPT", "INGRESS", "EGRESS"];
+const FIXED_CHAINS: [&str; 5] = ["REVOKED", "ACCEPT", "INGRESS", "EGRESS", "UNASSIGNED"];
 /// What the names of buckets begin with, before two hexadecimal digits.
 const BUCKETS: [&str; 2] = ["INGRESS-", "EGRESS-"];
 /// The fixed sets.
-const FIXED_SETS: [&str; 4] =
-    ["ISOLATED-INGRESS-4", "ISOLATED-INGRESS-6", "ISOLATED-EGRESS-4", "ISOLATED-EGRESS-6"];
+const FIXED_SETS: [&str; 6] = [
+    "ISOLATED-INGRESS-4",
+    "ISOLATED-INGRESS-6",
+    "ISOLATED-EGRESS-4",
+    "ISOLATED-EGRESS-6",
+    "LOCAL-4",
+    "LOCAL-6",
+];
 /// What the names of other sets begin with, before a hash.
 const SETS: [&str; 6] = ["P4-", "P6-", "N4-", "N6-", "B4-", "B6-"];
 
@@ -35,6 +41,24 @@ pub const DENIED_INGRESS: &str = "denied-ingress";
 pub const DENIED_EGRESS: &str = "denied-egress";
 /// What the copy of a packet says that a pod sent to its own node, where the operator lets nothing through.
 pub const DENIED_TO_NODE: &str = "denied-to-node";
+
+/// What the copy of a frame says that came from an address that is not its port's.
+pub const DENIED_SPOOFED: &str = "denied-spoofed";
+/// What the copy of a frame says that claims in neighbour discovery what its port is not.
+pub const DENIED_DISCOVERY: &str = "denied-discovery";
+/// What the copy of a packet says that is for an address which the pod that it would go to does not have.
+pub const DENIED_UNASSIGNED: &str = "denied-unassigned";
+/// What the copy of a frame says that is from or to a link-local address of an isolated pod.
+pub const DENIED_LINK_LOCAL: &str = "denied-link-local";
+/// What the copy of a frame says that is for several, from or to an isolated pod.
+pub const DENIED_GROUP: &str = "denied-group";
+/// What the copy of a frame says that is of a protocol of which policies know nothing, from or to an isolated pod.
+pub const DENIED_PROTOCOL: &str = "denied-protocol";
+
+/// The table of family bridge that binds pods to ports.
+pub const BRIDGE_TABLE: &str = "bridgewarden";
+/// The table of family bridge that stands beside it while an agent takes over from another: a frame must pass both.
+pub const BRIDGE_TABLE_NEXT: &str = "bridgewarden-next";
 
 /// Whether a chain is ours.
 pub fn owns_chain(name: &str) -> bool {

@@ -1,11 +1,11 @@
 //! What the kernel holds of ours, as last read.
 
-use super::{Kernel, KernelError, TableText, own_chains};
+use super::{Kernel, KernelError, TableRead, TableText, own_chains};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, parse_rule, target};
 use crate::netfilter::{ChainName, Hook, SetName};
-use crate::ownership::{ENTRANCES, POLICY_PREFIX, owns_set};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, POLICY_PREFIX, owns_set};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the kernel holds of ours, as last read.
@@ -19,6 +19,10 @@ pub struct Actual {
     pub unread: Vec<String>,
     /// Our sets.
     pub sets: BTreeMap<SetName, Set>,
+    /// Our table of family bridge.
+    pub bridge: TableRead,
+    /// Whether the table that stands beside it for a moment was left there.
+    pub bridge_next: bool,
 }
 
 /// What a filter table holds of ours.
@@ -46,6 +50,8 @@ impl Actual {
         }
         actual.sets = kernel.read_sets(POLICY_PREFIX)?;
         actual.sets.retain(|name, _| owns_set(name.as_str()));
+        actual.bridge = kernel.read_bridge_table(BRIDGE_TABLE)?;
+        actual.bridge_next = kernel.read_bridge_table(BRIDGE_TABLE_NEXT)? != TableRead::Absent;
         Ok(actual)
     }
 

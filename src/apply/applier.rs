@@ -1,11 +1,13 @@
 //! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
 
 use super::transaction::TransactionBuilder;
-use super::{Actual, ActualTable, Lane, Step};
+use super::{Actual, ActualTable, Lane, Step, TableRead};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::Chains;
+use crate::netfilter::nftables::{self, Batch, TableFamily};
 use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -43,6 +45,7 @@ impl Applier {
             applier.sets.insert(name.clone(), set.set.kind);
             adopt_set(&mut builder, name, set, actual);
         }
+        adopt_bridge(&mut builder, desired.bridge, actual);
         (applier, builder.steps())
     }
 
@@ -97,6 +100,9 @@ impl Applier {
                 }
             }
         }
+        let [before, after] = edit.bridge;
+        before.into_iter().for_each(|batch| builder.narrow_bridge(batch));
+        after.into_iter().for_each(|batch| builder.change_bridge(batch));
         (builder.steps(), lane)
     }
 
@@ -162,6 +168,27 @@ fn retire(builder: &mut TransactionBuilder, family: Family, other: &ActualTable)
             false => builder.remove_other_chain(family, name.clone()),
             true if rules.as_ref().is_some_and(Vec::is_empty) => {}
             true => builder.empty_other_chain(family, name.clone()),
+        }
+    }
+}
+
+/// A table that differs is replaced. Until all else is in force the new one stands beside the old one: what passes both is
+/// what neither refuses.
+fn adopt_bridge(builder: &mut TransactionBuilder, desired: Option<nftables::Table>, actual: &Actual) {
+    let remove = |name| Batch::deleting(TableFamily::Bridge, name);
+    if actual.bridge_next {
+        builder.change_bridge(remove(BRIDGE_TABLE_NEXT));
+    }
+    match (desired, &actual.bridge) {
+        (None, TableRead::Absent) => {}
+        (None, TableRead::Foreign | TableRead::Ours { .. }) => builder.change_bridge(remove(BRIDGE_TABLE)),
+        (Some(desired), TableRead::Absent) => builder.narrow_bridge(Batch::replacing(&desired)),
+        (Some(desired), TableRead::Ours { table, .. }) if *table == desired => {}
+        (Some(desired), TableRead::Foreign | TableRead::Ours { .. }) => {
+            let next = nftables::Table { name: BRIDGE_TABLE_NEXT.into(), ..desired.clone() };
+            builder.narrow_bridge(Batch::replacing(&next));
+            builder.change_bridge(Batch::replacing(&desired));
+            builder.change_bridge(remove(BRIDGE_TABLE_NEXT));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A kernel in memory that refuses what the real one refuses. For tests, and for checking rules without root.
 
-use super::{Connection, Kernel, KernelError, Step, TableText, Tally};
+use super::{Connection, Kernel, KernelError, Step, TableRead, TableText, Tally};
 use crate::net::{Family, Protocol};
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Element, Set, Type};
 use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule};
+use crate::netfilter::nftables;
 use crate::ownership::owns_chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ pub struct Fake {
     /// The same of the other variant of iptables.
     others: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
+    bridges: BTreeMap<Box<str>, nftables::Table>,
     tally: Tally,
     fail_after: Option<usize>,
 }
@@ -29,6 +31,7 @@ impl Default for Fake {
             tables: Family::BOTH.map(|family| (family, table.clone())).into(),
             others: Family::BOTH.map(|family| (family, table.clone())).into(),
             sets: BTreeMap::new(),
+            bridges: BTreeMap::new(),
             tally: Tally::default(),
             fail_after: None,
         }
@@ -54,6 +57,11 @@ impl Fake {
     /// The sets, to look at or, as a stranger would, to change.
     pub fn sets(&mut self) -> &mut BTreeMap<SetName, Set> {
         &mut self.sets
+    }
+
+    /// The tables of family bridge, to look at or, as another program would, to change.
+    pub fn bridges(&mut self) -> &mut BTreeMap<Box<str>, nftables::Table> {
+        &mut self.bridges
     }
 
     /// Our chains of a family, typed.
@@ -127,7 +135,7 @@ impl Fake {
             return Err("target chain does not exist");
         }
         for condition in &rule.matches {
-            if let Match::Set(name, _) = condition {
+            if let Match::Set(name, _) | Match::NotInSet(name, _) = condition {
                 let set = self.sets.get(name).ok_or("set does not exist")?;
                 if set.kind.family != family {
                     return Err("set is of the other family");
@@ -142,7 +150,9 @@ impl Fake {
         let rules = tables.flat_map(BTreeMap::values).flatten();
         let mut parsed = rules.filter_map(|rule| parse_rule(rule).ok());
         parsed.any(|rule| {
-            rule.matches.iter().any(|condition| matches!(condition, Match::Set(set, _) if set == name))
+            rule.matches.iter().any(
+                |condition| matches!(condition, Match::Set(set, _) | Match::NotInSet(set, _) if set == name),
+            )
         })
     }
 
@@ -200,7 +210,7 @@ impl Fake {
                 }
                 self.sets.remove(name).ok_or((name.to_string(), "it does not exist"))?;
             }
-            Step::Restore(..) | Step::RestoreOther(..) => {}
+            Step::Restore(..) | Step::RestoreOther(..) | Step::Transact(_) => {}
         }
         Ok(())
     }
@@ -230,6 +240,11 @@ impl Kernel for Fake {
         Ok(own.map(|(name, set)| (name.clone(), set.clone())).collect())
     }
 
+    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
+        let table = self.bridges.get(name).cloned();
+        Ok(table.map_or(TableRead::Absent, |table| TableRead::Ours { table, counted: BTreeMap::new() }))
+    }
+
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
         if let Some(left) = &mut self.fail_after {
             let Some(fewer) = left.checked_sub(1) else {
@@ -248,6 +263,17 @@ impl Kernel for Fake {
             let tables = if is_other { &mut self.others } else { &mut self.tables };
             tables.insert(*family, table);
             return Ok(());
+        }
+        if let Step::Transact(batch) = step {
+            self.tally.transactions += 1;
+            let mut place = self.bridges.remove(&batch.table);
+            let done = batch.apply(&mut place);
+            self.bridges.extend(place.map(|table| (batch.table.clone(), table)));
+            return done.map_err(|refused| KernelError::Table {
+                table: batch.table.to_string(),
+                change: format!("{:?}", batch.changes),
+                reason: refused.to_string(),
+            });
         }
         self.tally.netlink_writes += 1;
         self.change_set(step).map_err(|(set, reason)| KernelError::Set {

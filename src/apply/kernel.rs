@@ -2,6 +2,7 @@
 
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
+use crate::netfilter::nftables::{Batch, Table};
 use crate::netfilter::{ChainName, Role, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,6 +18,9 @@ pub trait Kernel {
 
     /// Reads every set whose name begins with `prefix`.
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError>;
+
+    /// Reads a table of family bridge.
+    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError>;
 
     /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
@@ -49,6 +53,23 @@ pub struct TableText {
     pub chains: BTreeMap<String, Vec<String>>,
 }
 
+/// A table of nf_tables, as far as it could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TableRead {
+    /// It is not there, or the kernel has no tables of its family.
+    #[default]
+    Absent,
+    /// It holds something that this program does not write.
+    Foreign,
+    /// It holds this.
+    Ours {
+        /// All of it but counts, and what packets put into dynamic sets.
+        table: Table,
+        /// How many packets the counters of each chain counted.
+        counted: BTreeMap<Box<str>, u64>,
+    },
+}
+
 /// One edit of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -67,6 +88,8 @@ pub enum Step {
     RestoreOther(Family, RestoreText),
     /// Destroys a set. Fails while a rule refers to it.
     DestroySet(SetName),
+    /// Carries out a transaction on a table of nf_tables.
+    Transact(Batch),
 }
 
 impl Step {
@@ -88,7 +111,8 @@ impl Step {
             | Step::ReplaceSet(..)
             | Step::Restore(..)
             | Step::RestoreOther(..)
-            | Step::DestroySet(_) => false,
+            | Step::DestroySet(_)
+            | Step::Transact(_) => false,
         }
     }
 }
@@ -136,6 +160,8 @@ pub struct Tally {
     pub elements: u64,
     /// Rule transactions committed.
     pub restores: u64,
+    /// Transactions of tables of family bridge committed.
+    pub transactions: u64,
     /// Connections forgotten or condemned.
     pub cut: u64,
 }
@@ -149,6 +175,7 @@ impl std::ops::Add for Tally {
             netlink_writes: self.netlink_writes + other.netlink_writes,
             elements: self.elements + other.elements,
             restores: self.restores + other.restores,
+            transactions: self.transactions + other.transactions,
             cut: self.cut + other.cut,
         }
     }
@@ -191,6 +218,16 @@ pub enum KernelError {
         /// Its errno or ipset error number.
         code: i32,
     },
+    /// The kernel refused a transaction on a table of nf_tables.
+    #[error("cannot change table {table} of nf_tables by {change}: {reason}")]
+    Table {
+        /// The table.
+        table: String,
+        /// The change that was refused.
+        change: String,
+        /// What the kernel said, in words.
+        reason: String,
+    },
     /// A netlink socket failed.
     #[error("cannot {act}: {source}")]
     Netlink {
@@ -203,7 +240,7 @@ pub enum KernelError {
 
 impl KernelError {
     /// Every word that [`KernelError::kind`] may say.
-    pub const KINDS: [&str; 4] = ["start", "program", "set", "netlink"];
+    pub const KINDS: [&str; 5] = ["start", "program", "set", "table", "netlink"];
 
     /// A short, fixed word for metrics.
     pub fn kind(&self) -> &'static str {
@@ -211,6 +248,7 @@ impl KernelError {
             KernelError::Start { .. } => "start",
             KernelError::Program { .. } => "program",
             KernelError::Set { .. } => "set",
+            KernelError::Table { .. } => "table",
             KernelError::Netlink { .. } => "netlink",
         }
     }

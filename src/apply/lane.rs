@@ -141,7 +141,7 @@ fn by_address(rules: &[Rule]) -> BTreeMap<About, Vec<&Rule>> {
 /// Collects the sets that a rule asks, or those that it leads to.
 fn ask(chains: &Chains, rule: &Rule, asked: &mut BTreeSet<SetName>) {
     asked.extend(rule.matches.iter().filter_map(|condition| match condition {
-        Match::Set(set, _) => Some(set.clone()),
+        Match::Set(set, _) | Match::NotInSet(set, _) => Some(set.clone()),
         Match::ConnectionState(_)
         | Match::Bridged(_)
         | Match::Mark { .. }

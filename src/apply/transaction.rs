@@ -4,6 +4,7 @@ use super::{RestoreText, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::iptables::Rule;
+use crate::netfilter::nftables::Batch;
 use crate::netfilter::{ChainName, Hook, Role, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -30,6 +31,8 @@ pub(super) struct TransactionBuilder {
     restores: BTreeMap<Family, Restore>,
     others: BTreeMap<Family, Restore>,
     destroyed: BTreeSet<SetName>,
+    bridge_before: Vec<Batch>,
+    bridge_after: Vec<Batch>,
 }
 
 #[derive(Debug, Default)]
@@ -120,8 +123,18 @@ impl TransactionBuilder {
         self.destroyed.insert(name);
     }
 
+    /// Changes the table of family bridge before all else: it only refuses more.
+    pub(super) fn narrow_bridge(&mut self, batch: Batch) {
+        self.bridge_before.push(batch);
+    }
+
+    /// Changes the table of family bridge once all else is in force.
+    pub(super) fn change_bridge(&mut self, batch: Batch) {
+        self.bridge_after.push(batch);
+    }
+
     pub(super) fn steps(self) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let mut steps: Vec<_> = self.bridge_before.into_iter().map(Step::Transact).collect();
         steps.extend(self.retyped.into_iter().map(Step::DestroySet));
         steps.extend(self.created.into_iter().map(|(name, set)| Step::CreateSet(name, set)));
         steps.extend(self.replaced.into_iter().map(|(name, set)| Step::ReplaceSet(name, set)));
@@ -148,6 +161,7 @@ impl TransactionBuilder {
         steps
             .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
         steps.extend(add(Role::Allows));
+        steps.extend(self.bridge_after.into_iter().map(Step::Transact));
         let others = self.others.into_iter();
         steps.extend(others.map(|(family, restore)| Step::RestoreOther(family, restore.text())));
         steps.extend(remove(Role::Isolates));

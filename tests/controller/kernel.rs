@@ -1,6 +1,6 @@
 //! A kernel in memory that a test keeps its hands on while the controller has it.
 
-use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableText, Tally};
+use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableRead, TableText, Tally};
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::SetName;
 use bridgewarden::netfilter::ipset::Set;
@@ -51,6 +51,10 @@ impl Kernel for Shared {
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
         self.state().fake.read_sets(prefix)
+    }
+
+    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
+        self.state().fake.read_bridge_table(name)
     }
 
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {

@@ -1,5 +1,6 @@
 //! The real kernel, in network namespaces of our own. Needs root, and says so.
 
+mod bridge_table;
 mod connections;
 mod preflight;
 mod rules;

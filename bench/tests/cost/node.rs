@@ -81,6 +81,7 @@ impl Node {
             self.commit(&flush);
             let after = self.kernel.tally();
             sum.requests += after.netlink_writes - tally.netlink_writes;
+            sum.requests += after.transactions - tally.transactions;
             sum.programs += after.processes - tally.processes;
             sum.transactions += after.restores - tally.restores;
             sum.elements += after.elements - tally.elements;
@@ -98,6 +99,7 @@ fn bytes(step: &Step) -> u64 {
         | Step::ReplaceSet(..)
         | Step::AddElements(..)
         | Step::RemoveElements(..)
-        | Step::DestroySet(_) => 0,
+        | Step::DestroySet(_)
+        | Step::Transact(_) => 0,
     }
 }

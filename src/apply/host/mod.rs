@@ -11,6 +11,7 @@ mod ipset;
 mod iptables;
 mod monitor;
 mod netlink;
+mod nftables;
 mod packet_log;
 pub mod preflight;
 
@@ -18,16 +19,18 @@ pub use counters::*;
 pub use iptables::Variant;
 pub use packet_log::*;
 
-use super::{Connection, Kernel, KernelError, Step, TableText, Tally, own_chains};
+use super::{Connection, Kernel, KernelError, Step, TableRead, TableText, Tally, own_chains};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::target;
+use crate::netfilter::nftables::TableFamily;
 use crate::ownership::owns_chain;
 use conntrack::Conntrack;
 use exec::Runner;
 use ipset::{Ipset, Members};
 use monitor::Monitor;
+use nftables::Nftables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -37,6 +40,7 @@ pub struct Host {
     runner: Runner,
     ipset: Ipset,
     conntrack: Conntrack,
+    nftables: Nftables,
     restores: u64,
     /// The families of the other variant of iptables in which nothing of ours is left, or that cannot be read.
     done_with_other: BTreeSet<Family>,
@@ -45,23 +49,20 @@ pub struct Host {
 impl Host {
     /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
     pub fn new(variant: Variant) -> Result<Host, KernelError> {
-        let (ipset, conntrack) = (Ipset::open()?, Conntrack::open()?);
+        let (ipset, conntrack, nftables) = (Ipset::open()?, Conntrack::open()?, Nftables::open()?);
         let (runner, done_with_other) = (Runner::new(), BTreeSet::new());
-        Ok(Host { variant, runner, ipset, conntrack, restores: 0, done_with_other })
+        Ok(Host { variant, runner, ipset, conntrack, nftables, restores: 0, done_with_other })
     }
 
     /// Also calls `tell` at once whenever somebody else has changed a chain of ours or a built-in chain of the filter
-    /// table, or may have; an error is told last. False when the kernel tells nobody: of x_tables, and of sets, it
-    /// never does.
+    /// table, or our table of family bridge, or may have; an error is told last. False when it tells nobody of chains: of x_tables,
+    /// and of sets, it never does.
     pub fn tell_of_strangers(
         &mut self,
         tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<bool, KernelError> {
-        match self.variant {
-            Variant::Nft => self.runner.monitor = Some(Monitor::begin(tell)?),
-            Variant::Legacy => return Ok(false),
-        }
-        Ok(true)
+        self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, tell)?);
+        Ok(self.variant == Variant::Nft)
     }
 }
 
@@ -92,12 +93,17 @@ impl Kernel for Host {
         self.ipset.read(prefix)
     }
 
+    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
+        self.nftables.read(TableFamily::Bridge, name)
+    }
+
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::CreateSet(name, set) => self.ipset.create(name, set),
             Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset.destroy(name),
+            Step::Transact(batch) => self.nftables.commit(batch),
             Step::Restore(family, restore) => {
                 iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
                 self.restores += 1;
@@ -147,6 +153,7 @@ impl Kernel for Host {
             netlink_writes: self.ipset.writes + self.conntrack.writes,
             elements: self.ipset.elements,
             restores: self.restores,
+            transactions: self.nftables.transactions,
             cut: self.conntrack.cut,
         }
     }
@@ -161,8 +168,17 @@ fn members(step: &Step) -> Option<Members<'_>> {
         | Step::ReplaceSet(..)
         | Step::Restore(..)
         | Step::RestoreOther(..)
-        | Step::DestroySet(_) => None,
+        | Step::DestroySet(_)
+        | Step::Transact(_) => None,
     }
+}
+
+/// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
+///
+/// # Errors
+/// It does not, and why.
+pub fn try_bridge_table() -> Result<(), KernelError> {
+    nftables::probe()
 }
 
 /// The addresses of this host, on every device.

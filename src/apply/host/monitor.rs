@@ -3,10 +3,10 @@
 //! Only nf_tables tells (NFNLGRP_NFTABLES). x_tables and ipset tell nobody anything.
 
 use super::iptables::TABLE;
-use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, text, wait};
+use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, find, text, wait};
 use crate::apply::KernelError;
 use crate::net::Family;
-use crate::ownership::owns_chain;
+use crate::ownership::{BRIDGE_TABLE, owns_chain};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,10 @@ const NEW_RULE: u8 = 6;
 const DELETE_RULE: u8 = 8;
 const DESTROY_CHAIN: u8 = 27;
 const DESTROY_RULE: u8 = 28;
+/// NFT_MSG_NEWGEN: what is below it is of tables, chains, rules, sets and elements.
+const GENERATION: u8 = 15;
+/// NFPROTO_BRIDGE.
+const BRIDGE: u8 = 7;
 /// NFTA_CHAIN_TABLE and NFTA_RULE_TABLE; NFTA_CHAIN_NAME; NFTA_RULE_CHAIN.
 const OF_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
@@ -45,6 +49,8 @@ struct Listening {
     buffer: Vec<u8>,
     /// The port of the program of ours that is running.
     own: Option<u32>,
+    /// The port of our own socket.
+    socket: u32,
 }
 
 /// A program of ours is running; what it changes is no news.
@@ -53,11 +59,14 @@ pub(super) struct Excuse<'a>(&'a Ears);
 impl Monitor {
     /// Listens from now on, on a thread that lives as long as the process, and calls `tell` when somebody else has
     /// changed a chain of ours or a built-in chain of the filter table, or may have. An error is told last.
+    ///
+    /// `socket` is the port of the socket by which this process changes tables itself.
     pub(super) fn begin(
+        socket: u32,
         tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<Monitor, KernelError> {
         let multicast = Multicast::join(GROUP).map_err(failed)?;
-        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None });
+        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
         let ears = Arc::new(Ears { multicast, listening, tell: Box::new(tell) });
         let on_thread = ears.clone();
         std::thread::Builder::new()
@@ -103,10 +112,11 @@ impl Ears {
     }
 
     fn hear(&self, listening: &mut Listening) -> io::Result<()> {
-        let Listening { buffer, own } = listening;
+        let Listening { buffer, own, socket } = listening;
         let mut strange = false;
         let lost = self.multicast.drain(buffer, |frame| {
-            strange = strange || (Some(frame.port) != *own && matters(frame));
+            let is_own = Some(frame.port) == *own || frame.port == *socket;
+            strange = strange || (!is_own && matters(frame));
         })?;
         if strange || lost {
             (self.tell)(Ok(()));
@@ -115,9 +125,14 @@ impl Ears {
     }
 }
 
-/// Whether a change is one that can take something from us: of a rule of ours, a chain of ours, or beside a hook.
+/// Whether a change is one that can take something from us: of a rule of ours, a chain of ours, beside a hook, or of our table of
+/// family bridge.
 fn matters(frame: &Frame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
+    if subsystem == SUBSYSTEM && frame.payload.first() == Some(&BRIDGE) {
+        let table = find(behind_generic(frame.payload), OF_TABLE).and_then(text);
+        return table == Some(BRIDGE_TABLE) && command < GENERATION;
+    }
     let name = match command {
         NEW_RULE | DELETE_RULE | DESTROY_RULE => RULE_CHAIN,
         DELETE_CHAIN | DESTROY_CHAIN => CHAIN_NAME,
@@ -187,6 +202,16 @@ mod tests {
         assert!(!told(SUBSYSTEM, 3, 2, "filter", (CHAIN_NAME, "FORWARD")), "a chain that comes");
         assert!(!told(SUBSYSTEM, 15, 2, "filter", chain), "a generation");
         assert!(!told(1, NEW_RULE, 2, "filter", chain), "conntrack");
+    }
+
+    #[test]
+    fn whatever_changes_in_our_table_of_family_bridge_matters_and_no_other_table_of_it() {
+        let changed = |command, table| told(SUBSYSTEM, command, BRIDGE, table, (RULE_CHAIN, "prerouting"));
+        for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14] {
+            assert!(changed(command, BRIDGE_TABLE), "{command}");
+            assert!(!changed(command, "filter"), "{command} of another table");
+        }
+        assert!(!changed(GENERATION, BRIDGE_TABLE));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Message {
     }
 
     /// Has the kernel answer even when there is nothing to say (NLM_F_ACK).
-    pub(super) fn demand_acknowledgement(&mut self) {
+    pub(in crate::apply::host) fn demand_acknowledgement(&mut self) {
         let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | ACKNOWLEDGE;
         self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
     }

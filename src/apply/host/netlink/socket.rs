@@ -4,7 +4,7 @@ use super::message::{Message, behind_generic, echoed, errno, frames};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout, sockopt::SndBufForce};
 use nix::sys::time::TimeVal;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -69,6 +69,18 @@ impl Netlink {
         Ok(Netlink { socket, buffer: vec![0; RECEIVE_BUFFER], sequence: 0 })
     }
 
+    /// Lets one request, or a batch of them, have so many bytes (SO_SNDBUFFORCE).
+    pub(in crate::apply::host) fn may_send(&self, bytes: usize) -> io::Result<()> {
+        Ok(setsockopt(&self.socket, SndBufForce, &bytes)?)
+    }
+
+    /// The port by which the kernel names this socket (nlmsg_pid).
+    pub(in crate::apply::host) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
     /// Sends one request and reads until its acknowledgement, or the end of its dump.
     /// `each` is handed the attributes of every message on the way.
     pub(in crate::apply::host) fn ask(
@@ -76,7 +88,7 @@ impl Netlink {
         mut request: Message,
         each: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
-        self.exchange(std::slice::from_mut(&mut request), each).map_err(|(_, failure)| failure)
+        self.exchange(std::slice::from_mut(&mut request), 1, each).map_err(|(_, failure)| failure)
     }
 
     /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
@@ -89,13 +101,25 @@ impl Netlink {
     ) -> Result<(), (usize, Failure)> {
         let Some(last) = requests.last_mut() else { return Ok(()) };
         last.demand_acknowledgement();
-        self.exchange(requests, |_| {})
+        let all = requests.len();
+        self.exchange(requests, all, |_| {})
     }
 
-    /// Sends requests and reads until the last of them is answered. Tells the first that failed, by its place.
+    /// Sends the requests of a transaction, the last of which only ends it and is not acknowledged; the one before it asks
+    /// for its acknowledgement. Returns the first that failed, by its place.
+    pub(in crate::apply::host) fn write_batch(
+        &mut self,
+        requests: &mut [Message],
+    ) -> Result<(), (usize, Failure)> {
+        let awaited = requests.len().saturating_sub(1);
+        self.exchange(requests, awaited, |_| {})
+    }
+
+    /// Sends requests and reads until the last of the first `awaited` is answered. Tells the first that failed, by its place.
     fn exchange(
         &mut self,
         requests: &mut [Message],
+        awaited: usize,
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), (usize, Failure)> {
         let first = self.sequence.wrapping_add(1);
@@ -121,7 +145,7 @@ impl Netlink {
                                 if frame.kind == NLMSG_ERROR { echoed(frame.payload) } else { &[] };
                             failed = Some((place, Failure::Refused { code, request: given_back.to_vec() }));
                         }
-                        if place + 1 == requests.len() {
+                        if place + 1 == awaited {
                             return failed.map_or(Ok(()), Err);
                         }
                     }

@@ -4,8 +4,8 @@ use super::encode::{base_number, comparison_number, hook_number, key_type, meta_
 use super::wire::*;
 use crate::apply::host::netlink::{Attribute, attributes, exact, find, text};
 use crate::netfilter::nftables::{
-    Base, Chain, Comparison, Elements, Field, Hook, HookPoint, KeyPart, Meta, Rule, SetKind, SetPurpose, Statement,
-    Verdict,
+    Base, Chain, Comparison, Elements, Field, Hook, HookPoint, KeyPart, Meta, Rule, SetKind, SetPurpose,
+    Statement, Verdict,
 };
 
 fn number(bytes: &[u8], kind: u16) -> Option<u32> {
@@ -117,7 +117,8 @@ impl<'a> Reader<'a> {
                 let bases = [Base::Link, Base::Network, Base::Transport];
                 let base = bases.into_iter().find(|base| base_number(*base) == wanted)?;
                 let byte = |kind| number(data, kind).and_then(|number| u8::try_from(number).ok());
-                let field = Field::Payload { base, offset: byte(PAYLOAD_OFFSET)?, length: byte(PAYLOAD_LENGTH)? };
+                let field =
+                    Field::Payload { base, offset: byte(PAYLOAD_OFFSET)?, length: byte(PAYLOAD_LENGTH)? };
                 (field, number(data, PAYLOAD_DESTINATION)?)
             }
             "meta" => {
@@ -136,6 +137,12 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         self.expressions.pop();
+        if loaded.0 == Field::Meta(Meta::Length) {
+            let data = self.take("byteorder")?;
+            let at = [BYTEORDER_SOURCE, BYTEORDER_DESTINATION].map(|kind| number(data, kind));
+            let turned = number(data, BYTEORDER_OPERATION) == Some(BYTEORDER_HTON);
+            return Some(loaded).filter(|(_, register)| turned && at == [Some(*register); 2]);
+        }
         Some(loaded)
     }
 
@@ -176,7 +183,8 @@ impl<'a> Reader<'a> {
         let comparisons = [Comparison::Equal, Comparison::Different, Comparison::AtMost];
         let comparison = comparisons.into_iter().find(|own| comparison_number(*own) == wanted)?;
         let value: Box<[u8]> = find(find(data, CMP_DATA)?, DATA_VALUE)?.into();
-        let fits = value.len() == usize::from(field.length()) && number(data, CMP_SOURCE) == Some(FIRST_REGISTER);
+        let fits =
+            value.len() == usize::from(field.length()) && number(data, CMP_SOURCE) == Some(FIRST_REGISTER);
         fits.then_some(Statement::Compare { field, mask, comparison, value })
     }
 

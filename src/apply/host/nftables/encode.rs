@@ -3,8 +3,8 @@
 use super::wire::*;
 use crate::apply::host::netlink::{ACKNOWLEDGE, CREATE, DUMP, Message};
 use crate::netfilter::nftables::{
-    Base, Batch, Change, Comparison, Elements, Field, Hook, HookPoint, Meta, Rule, SetKind, SetPurpose, Statement,
-    TableFamily, Verdict,
+    Base, Batch, Change, Comparison, Elements, Field, Hook, HookPoint, Meta, Rule, SetKind, SetPurpose,
+    Statement, TableFamily, Verdict,
 };
 
 /// How many elements go into one message: of the longest keys with verdicts some 60 bytes each, and an attribute may have
@@ -75,6 +75,7 @@ fn change_messages(batch: &Batch, change: &Change) -> Vec<Message> {
         Change::AddElements(set, elements) => {
             element_messages(elements, || named(NEW_ELEMENTS, CREATE, ELEMENTS_SET, set))
         }
+        Change::FlushSet(set) => vec![named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set)],
         Change::DeleteElements(set, elements) => {
             element_messages(elements, || named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set))
         }
@@ -280,6 +281,16 @@ fn put_load(list: &mut Message, field: Field, register: u32) {
             data.put(META_KEY, &meta_number(meta).to_be_bytes());
             data.put(META_DESTINATION, &register.to_be_bytes());
         }),
+    }
+    if field == Field::Meta(Meta::Length) {
+        // The kernel compares bytes from the first on, and has the number in its own order.
+        put_expression(list, "byteorder", |data| {
+            data.put(BYTEORDER_SOURCE, &register.to_be_bytes());
+            data.put(BYTEORDER_DESTINATION, &register.to_be_bytes());
+            data.put(BYTEORDER_OPERATION, &BYTEORDER_HTON.to_be_bytes());
+            data.put(BYTEORDER_LENGTH, &4u32.to_be_bytes());
+            data.put(BYTEORDER_SIZE, &4u32.to_be_bytes());
+        });
     }
 }
 

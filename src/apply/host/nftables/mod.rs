@@ -2,7 +2,9 @@
 
 mod decode;
 mod encode;
+mod probe;
 mod session;
 mod wire;
 
+pub(super) use probe::probe;
 pub(super) use session::*;

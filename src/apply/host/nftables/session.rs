@@ -4,7 +4,7 @@ use super::wire::*;
 use super::{decode, encode};
 use crate::apply::host::netlink::{Failure, Message, Netlink, whole};
 use crate::apply::{KernelError, TableRead};
-use crate::netfilter::nftables::{Batch, Change, Elements, Set, SetPurpose, Table, TableFamily};
+use crate::netfilter::nftables::{Batch, Elements, Set, SetPurpose, Table, TableFamily};
 use nix::libc;
 use std::collections::BTreeMap;
 use std::io;
@@ -19,8 +19,6 @@ pub(in crate::apply::host) struct Nftables {
     netlink: Netlink,
     /// Transactions carried out.
     pub(in crate::apply::host) transactions: u64,
-    /// Elements added and deleted.
-    pub(in crate::apply::host) elements: u64,
 }
 
 impl Nftables {
@@ -29,12 +27,13 @@ impl Nftables {
         let failed = |source| KernelError::Netlink { act: "open a socket to nf_tables", source };
         let netlink = Netlink::open().map_err(failed)?;
         netlink.may_send(SEND_BUFFER).map_err(failed)?;
-        Ok(Nftables { netlink, transactions: 0, elements: 0 })
+        Ok(Nftables { netlink, transactions: 0 })
     }
 
     /// The netlink port of the socket: what the kernel reports as changed from this port is our own doing.
-    pub(in crate::apply::host) fn port(&self) -> io::Result<u32> {
-        self.netlink.port()
+    pub(in crate::apply::host) fn port(&self) -> Result<u32, KernelError> {
+        let failed = |source| KernelError::Netlink { act: "read the name of a netlink socket", source };
+        self.netlink.port().map_err(failed)
     }
 
     /// Carries out a transaction.
@@ -43,14 +42,12 @@ impl Nftables {
         if batch.changes.is_empty() {
             return Ok(());
         }
-        let elements = batch.changes.iter().map(elements_of).sum::<u64>();
         self.netlink.write_batch(&mut messages).map_err(|(place, failure)| {
             // The first message only begins the transaction.
             let change = place.checked_sub(1).and_then(|place| batch.changes.get(*places.get(place)?));
             refused(batch, change.map(|change| format!("{change:?}")), failure)
         })?;
         self.transactions += 1;
-        self.elements += elements;
         Ok(())
     }
 
@@ -61,8 +58,15 @@ impl Nftables {
     }
 
     /// Reads a table whole.
-    pub(in crate::apply::host) fn read(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
-        let failed = |failure: Failure| KernelError::Netlink { act: "read a table of nf_tables", source: failure.into() };
+    pub(in crate::apply::host) fn read(
+        &mut self,
+        family: TableFamily,
+        name: &str,
+    ) -> Result<TableRead, KernelError> {
+        let failed = |failure: Failure| KernelError::Netlink {
+            act: "read a table of nf_tables",
+            source: failure.into(),
+        };
         let mut read = TableRead::Absent;
         for _ in 0..READ_ATTEMPTS {
             let before = self.generation().map_err(failed)?;
@@ -102,7 +106,9 @@ impl Nftables {
                 return;
             }
             let read = decode::rule(message);
-            match read.and_then(|(chain, rule, count)| Some((table.chains.get_mut(&chain)?, chain, rule, count))) {
+            match read
+                .and_then(|(chain, rule, count)| Some((table.chains.get_mut(&chain)?, chain, rule, count)))
+            {
                 Some((place, chain, rule, count)) => {
                     place.rules.push(rule);
                     *counted.entry(chain).or_default() += count;
@@ -136,25 +142,18 @@ impl Nftables {
     }
 }
 
-fn elements_of(change: &Change) -> u64 {
-    match change {
-        Change::AddElements(_, elements) | Change::DeleteElements(_, elements) => elements.len() as u64,
-        Change::AddTable
-        | Change::DeleteTable
-        | Change::AddChain(..)
-        | Change::FlushChain(_)
-        | Change::DeleteChain(_)
-        | Change::AddRule(..)
-        | Change::AddSet(..) => 0,
-    }
-}
-
 fn refused(batch: &Batch, change: Option<String>, failure: Failure) -> KernelError {
     let reason = match &failure {
         Failure::Refused { code: libc::EOPNOTSUPP | libc::EAFNOSUPPORT, .. } => {
             "the kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)".to_owned()
         }
-        Failure::Refused { .. } | Failure::Overrun | Failure::System(_) => io::Error::from(failure).to_string(),
+        Failure::Refused { .. } | Failure::Overrun | Failure::System(_) => {
+            io::Error::from(failure).to_string()
+        }
     };
-    KernelError::Table { table: batch.table.to_string(), change: change.unwrap_or_else(|| "the transaction".to_owned()), reason }
+    KernelError::Table {
+        table: batch.table.to_string(),
+        change: change.unwrap_or_else(|| "the transaction".to_owned()),
+        reason,
+    }
 }

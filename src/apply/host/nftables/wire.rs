@@ -128,6 +128,14 @@ pub(super) const META_DESTINATION: u16 = 1;
 pub(super) const META_KEY: u16 = 2;
 pub(super) const META_SOURCE: u16 = 3;
 
+/// NFTA_BYTEORDER_*, NFT_BYTEORDER_HTON.
+pub(super) const BYTEORDER_SOURCE: u16 = 1;
+pub(super) const BYTEORDER_DESTINATION: u16 = 2;
+pub(super) const BYTEORDER_OPERATION: u16 = 3;
+pub(super) const BYTEORDER_LENGTH: u16 = 4;
+pub(super) const BYTEORDER_SIZE: u16 = 5;
+pub(super) const BYTEORDER_HTON: u32 = 1;
+
 /// NFT_REG_VERDICT, NFT_REG_1.
 pub(super) const VERDICT_REGISTER: u32 = 0;
 pub(super) const FIRST_REGISTER: u32 = 1;
