@@ -61,7 +61,14 @@ fn sandbox(pod: &Pod, node: &str) -> Option<Sandbox> {
     let addresses = lower::pod(pod).0.addresses;
     let key = SandboxKey::new(lower::pod(pod).0.key, "sandbox");
     let is_here = pod.spec.node_name.as_deref() == Some(node) && !addresses.is_empty();
-    is_here.then_some(Sandbox { key, uid: None, addresses, made: Duration::ZERO })
+    is_here.then_some(Sandbox {
+        key,
+        uid: None,
+        addresses,
+        made: Duration::ZERO,
+        devices: Vec::new(),
+        hardware: None,
+    })
 }
 
 /// The rules of a node that knows a world, and the sandboxes of some pods.

@@ -1,13 +1,17 @@
 //! Flags that several commands share.
 
-use crate::apply::host::Variant;
 use crate::apply::host::preflight::{self, Wanted};
-use crate::render::{Allowed, Deny, OnRevoke, Options, PodToNode};
+use crate::apply::host::{Variant, try_bridge_table};
+use crate::observe::Health;
+use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 /// Where the daemon tells of denied flows, unless it is told otherwise.
 pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
+
+/// The readiness check that says what keeps a pod from sending under another's name.
+const BINDING_CHECK: &str = "port-binding";
 
 /// How the kernel is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -60,6 +64,29 @@ pub(super) struct RenderFlags {
     /// What happens to live connections that lose what allowed them
     #[arg(long, value_enum, default_value_t)]
     pub(super) on_revoke: OnRevoke,
+    /// Bind each pod to its port of the bridge, so that it sends under its own addresses alone
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) bind_addresses: BindAddresses,
+}
+
+/// Whether pods are bound to their ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum BindAddresses {
+    /// By a table of family bridge; where the kernel has no such tables, by what addresses the node's pods have
+    #[default]
+    On,
+    /// Not at all
+    Off,
+}
+
+impl BindAddresses {
+    /// What is rendered for it where the kernel has tables of family bridge.
+    fn binding(self) -> Binding {
+        match self {
+            BindAddresses::On => Binding::Ports,
+            BindAddresses::Off => Binding::Off,
+        }
+    }
 }
 
 impl RenderFlags {
@@ -72,6 +99,30 @@ impl RenderFlags {
             allowed: self.allowed,
             pod_to_node: self.pod_to_node,
             on_revoke: self.on_revoke,
+            binding: self.bind_addresses.binding(),
+        }
+    }
+
+    /// The same for this node: where the kernel has no tables of family bridge, addresses alone are looked at, and the log and
+    /// readiness say so.
+    pub(super) fn options_here(&self, health: &Health) -> Options {
+        let options = self.options();
+        if options.binding != Binding::Ports {
+            health.set_check(BINDING_CHECK, Ok(()));
+            health.remark(BINDING_CHECK, "mode", Some("off (--bind-addresses=off)".to_owned()));
+            return options;
+        }
+        health.set_check(BINDING_CHECK, Ok(()));
+        match try_bridge_table() {
+            Ok(()) => {
+                health.remark(BINDING_CHECK, "mode", Some("by port, in a table of family bridge".to_owned()));
+                options
+            }
+            Err(error) => {
+                tracing::warn!(%error, "pods cannot be bound to their ports; on the bridge, only addresses of this node's pods pass");
+                health.remark(BINDING_CHECK, "mode", Some(format!("by address alone: {error}")));
+                Options { binding: Binding::Addresses, ..options }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What changed in the plan since it was last taken.
 
-use super::{Definition, Member, Subject};
+use super::{Definition, Member, PortBinding, Subject};
 use crate::model::{Direction, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,6 +21,23 @@ pub struct Delta {
     pub isolated: BTreeMap<(Direction, IpAddr), bool>,
     /// Addresses some of whose connections may have lost what allowed them.
     pub revoked: BTreeSet<IpAddr>,
+    /// Addresses that local pods came to have (`true`) or have no longer (`false`).
+    pub local: BTreeMap<IpAddr, bool>,
+    /// Ports whose binding came, changed or went, with the binding as it was.
+    pub ports: BTreeMap<u32, Option<PortBinding>>,
+    /// Addresses that ports came to have, or local pods without a port, or have no longer, with what was true of them.
+    pub places: BTreeMap<IpAddr, Placement>,
+    /// Whether the node itself changed on the bridge.
+    pub bridge: bool,
+}
+
+/// How an address of this node is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// A port has it.
+    pub bound: bool,
+    /// A local pod has it, and no port.
+    pub unbound: bool,
 }
 
 impl Delta {
@@ -34,7 +51,9 @@ impl Delta {
         let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
         let rest = self.policies.is_empty() && self.guards.is_empty();
         let isolation = self.judged.is_empty() && self.isolated.is_empty();
-        rest && isolation && !self.sets.is_empty() && self.sets.values().all(of_members)
+        let binding = self.ports.is_empty() && self.places.is_empty() && !self.bridge;
+        let members = !self.sets.is_empty() || !self.local.is_empty();
+        rest && isolation && binding && members && self.sets.values().all(of_members)
     }
 }
 

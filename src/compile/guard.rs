@@ -15,6 +15,16 @@ pub enum Subject {
     Unknown(SandboxKey),
 }
 
+impl Subject {
+    /// The pod that it is, or that its sandbox was made for.
+    pub fn pod(&self) -> &PodKey {
+        match self {
+            Subject::Pod(pod) => pod,
+            Subject::Unknown(sandbox) => &sandbox.pod,
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     /// `pod namespace/name`, or `unknown pod namespace/name`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,9 +4,11 @@
 //! what a policy means and has never heard of a chain.
 
 mod admit;
+mod binding;
 mod delta;
 mod guard;
 mod index;
+mod locals;
 mod membership;
 mod plan;
 mod policy;
@@ -14,6 +16,7 @@ mod shared_set;
 mod shortfall;
 
 pub use admit::*;
+pub use binding::*;
 pub use delta::*;
 pub use guard::*;
 pub use plan::*;

@@ -1,8 +1,12 @@
 //! The plan of one node, kept equal to the cluster by work in proportion to what changed.
 
+use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
-use super::{Definition, Delta, Guard, Member, PolicyBlock, SetDelta, Subject, UnknownPods, guard, policy};
-use crate::model::{Cluster, Direction, Moved, PodKey, PolicyKey, Touched};
+use super::{
+    Definition, Delta, Guard, Member, Placement, PolicyBlock, PortBinding, SetDelta, Subject, UnknownPods,
+    guard, policy, port_binding,
+};
+use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
 use crate::net::Family;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +23,8 @@ pub struct Plan {
     policies: BTreeMap<PolicyKey, PolicyBlock>,
     guards: BTreeMap<Subject, Guard>,
     isolated: BTreeSet<(Direction, IpAddr, Subject)>,
+    locals: Locals,
+    ports: BTreeMap<u32, PortBinding>,
     unknown_pods: UnknownPods,
     pending: Delta,
 }
@@ -53,9 +59,19 @@ impl Plan {
         }
         let pods = self.reconcile_policies(cluster, touched);
         let unknown = touched.sandboxes.iter().cloned().map(Subject::Unknown);
+        let mut ports = touched.ports.clone();
         for subject in pods.into_iter().map(Subject::Pod).chain(unknown) {
             self.reconcile_guard(cluster, &subject);
+            self.reconcile_addresses(cluster, &subject);
+            ports.extend(cluster.ports_of(subject.pod()));
         }
+        if !touched.namespaces.is_empty() {
+            ports.extend(self.ports_in(cluster, &touched.namespaces));
+        }
+        for port in ports {
+            self.reconcile_port(cluster, port);
+        }
+        self.pending.bridge |= touched.bridge;
     }
 
     /// Takes what changed since the last time, and lets go of sets that nothing refers to.
@@ -95,6 +111,36 @@ impl Plan {
     pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
         let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);
         all.map(|(_, address, subject)| (*address, subject))
+    }
+
+    /// The ports of the bridge that pods are behind, or may be, with what may come and go by each.
+    pub fn ports(&self) -> &BTreeMap<u32, PortBinding> {
+        &self.ports
+    }
+
+    /// The addresses of this node's pods, isolated or not.
+    pub fn local(&self) -> impl Iterator<Item = IpAddr> {
+        self.locals.local()
+    }
+
+    /// How an address is known on this node.
+    pub fn placement(&self, address: IpAddr) -> Placement {
+        self.locals.placement(address)
+    }
+
+    /// Every address that a local pod has, or a port.
+    pub fn placed(&self) -> BTreeSet<IpAddr> {
+        self.locals.local().chain(self.locals.bound()).collect()
+    }
+
+    /// How many pods of this node have an address of which no port is known.
+    pub fn unbound_pods(&self) -> usize {
+        self.locals.unbound_subjects()
+    }
+
+    /// What becomes of pods of this node that are not known.
+    pub fn unknown_pods(&self) -> UnknownPods {
+        self.unknown_pods
     }
 
     /// The sets in use.
@@ -210,6 +256,75 @@ impl Plan {
         }
     }
 
+    fn reconcile_addresses(&mut self, cluster: &Cluster, subject: &Subject) {
+        let new = match subject {
+            Subject::Pod(pod) => {
+                let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
+                here.map(|(addresses, _)| addresses.to_vec()).unwrap_or_default()
+            }
+            Subject::Unknown(sandbox) => cluster.addresses_of_unknown(sandbox).to_vec(),
+        };
+        let old = self.locals.of(subject).to_vec();
+        if old == new {
+            return;
+        }
+        let changed: BTreeSet<IpAddr> = old.iter().chain(&new).copied().collect();
+        let before: Vec<_> = changed
+            .into_iter()
+            .map(|address| (address, self.locals.is_local(address), self.placement(address)))
+            .collect();
+        self.locals.set(subject, new);
+        for (address, was_local, was) in before {
+            let is_local = self.locals.is_local(address);
+            if was_local != is_local && self.pending.local.remove(&address).is_none() {
+                self.pending.local.insert(address, is_local);
+            }
+            self.note_placement(address, was);
+        }
+    }
+
+    fn note_placement(&mut self, address: IpAddr, was: Placement) {
+        let is = self.placement(address);
+        if is == was {
+            return;
+        }
+        let first = *self.pending.places.entry(address).or_insert(was);
+        if first == is {
+            self.pending.places.remove(&address);
+        }
+    }
+
+    fn ports_in(&self, cluster: &Cluster, namespaces: &[NamespaceName]) -> Vec<u32> {
+        let ports = cluster.ports().map(|port| port.index);
+        let is_in = |port: &u32| {
+            cluster.sandbox_at(*port).is_some_and(|sandbox| namespaces.contains(&sandbox.key.pod.namespace))
+        };
+        ports.filter(is_in).collect()
+    }
+
+    fn reconcile_port(&mut self, cluster: &Cluster, port: u32) {
+        let new = port_binding(cluster, port, self.unknown_pods, |subject| self.guards.get(subject));
+        let old = self.ports.get(&port).cloned();
+        if old == new {
+            return;
+        }
+        let addresses = |binding: &Option<PortBinding>| match binding {
+            Some(PortBinding::Bound(bound)) => bound.addresses.clone(),
+            Some(PortBinding::Unbound) | None => BTreeSet::new(),
+        };
+        let (was, is) = (addresses(&old), addresses(&new));
+        let before: Vec<_> = was.union(&is).map(|address| (*address, self.placement(*address))).collect();
+        self.locals.bind(&was, &is);
+        before.into_iter().for_each(|(address, was)| self.note_placement(address, was));
+        match new.clone() {
+            Some(binding) => self.ports.insert(port, binding),
+            None => self.ports.remove(&port),
+        };
+        if *self.pending.ports.entry(port).or_insert(old) == new {
+            self.pending.ports.remove(&port);
+        }
+    }
+
     fn reconcile_isolation(
         &mut self,
         subject: &Subject,
@@ -292,7 +407,14 @@ mod tests {
     fn sandbox(of: &str, made: u64, host: u8) -> Sandbox {
         let key = SandboxKey::new(PodKey::new("shop", of), "sandbox");
         let addresses = vec![IpAddr::from([10, 244, 1, host])];
-        Sandbox { key, uid: None, addresses, made: Duration::from_secs(made) }
+        Sandbox {
+            key,
+            uid: None,
+            addresses,
+            made: Duration::from_secs(made),
+            devices: Vec::new(),
+            hardware: None,
+        }
     }
 
     fn selector(app: &str) -> Selector {

@@ -153,7 +153,14 @@ mod tests {
         }));
         let key = SandboxKey::new(PodKey::new("shop", "new"), "a");
         let made = Duration::from_secs(1);
-        enforcer.apply(Change::Sandbox(Sandbox { key, uid: None, addresses: vec![NEW.into()], made }));
+        enforcer.apply(Change::Sandbox(Sandbox {
+            key,
+            uid: None,
+            addresses: vec![NEW.into()],
+            made,
+            devices: Vec::new(),
+            hardware: None,
+        }));
         enforcer.apply(Change::Policy(Policy {
             key: PolicyKey::new("shop", "closed"),
             uid: None,

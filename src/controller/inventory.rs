@@ -1,13 +1,14 @@
 //! Counts what there is, for the metrics.
 
 use super::Enforcer;
-use crate::apply::Step;
-use crate::compile::Subject;
+use crate::apply::{Actual, Step, TableRead};
+use crate::compile::{PortBinding, Subject};
 use crate::model::{Change, Direction, Finder, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::{Ruleset, SetName};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
+use crate::render::DROP_REASONS;
 use std::collections::BTreeMap;
 
 /// How many sets there are, and how many elements each holds.
@@ -35,7 +36,7 @@ impl Elements {
                 self.change(name, |count| count.saturating_sub(elements.len()));
             }
             Step::DestroySet(name) => self.forget(name),
-            Step::Restore(..) | Step::RestoreOther(..) => {}
+            Step::Restore(..) | Step::RestoreOther(..) | Step::Transact(_) => {}
         }
     }
 
@@ -89,8 +90,19 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
         pods: enforcer.cluster().pod_count(),
         known_sandboxes: enforcer.cluster().sandbox_count() - unknown_sandboxes,
         unknown_sandboxes,
+        bound_ports: plan.ports().values().filter(|port| matches!(port, PortBinding::Bound(_))).count(),
+        unbound_pods: plan.unbound_pods(),
         kernel: kernel.map(BTreeMap::from).unwrap_or_default(),
     }
+}
+
+/// How many frames the table of family bridge dropped, by reason.
+pub(super) fn dropped_frames(actual: &Actual) -> BTreeMap<&'static str, u64> {
+    let TableRead::Ours { counted, .. } = &actual.bridge else { return BTreeMap::new() };
+    DROP_REASONS
+        .into_iter()
+        .map(|reason| (reason, counted.get(reason).copied().unwrap_or_default()))
+        .collect()
 }
 
 /// Counts the refused parts of policies by reason.
@@ -116,5 +128,6 @@ pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {
         Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
         Change::PolicyGone(_) => (ChangeKind::Policy, None),
         Change::Sandbox(_) | Change::SandboxGone(_) => (ChangeKind::Sandbox, None),
+        Change::Link(_) => (ChangeKind::Port, None),
     }
 }

@@ -305,7 +305,10 @@ impl Controller {
         self.tally = returned.tally;
         self.told(returned.took, job.what.phase());
         match returned.done {
-            Ok(Done::Read(actual)) => *place = Some(self.adopt(&actual)),
+            Ok(Done::Read(actual)) => {
+                self.metrics.dropped_frames(&inventory::dropped_frames(&actual));
+                *place = Some(self.adopt(&actual));
+            }
             Ok(Done::Committed) => self.committed(job),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(returned.took);

@@ -1,12 +1,14 @@
 //! Everything known of the cluster, changed one fact at a time.
 
 mod pods;
+mod ports;
 mod residents;
 
 pub use pods::{Group, GroupId};
 
 use super::{Change, Labels, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Touched};
 use pods::{PodState, Pods, Replaced};
+use ports::Ports;
 use residents::Residents;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,6 +35,7 @@ pub struct Cluster {
     namespaces: BTreeMap<NamespaceName, NamespaceState>,
     pods: Pods,
     residents: Residents,
+    ports: Ports,
 }
 
 impl Cluster {
@@ -43,6 +46,7 @@ impl Cluster {
             namespaces: BTreeMap::new(),
             pods: Pods::default(),
             residents: Residents::default(),
+            ports: Ports::default(),
         }
     }
 
@@ -59,6 +63,7 @@ impl Cluster {
             Change::PolicyGone(key) => self.remove_policy(&key, &mut touched),
             Change::Sandbox(sandbox) => self.set_sandbox(sandbox, &mut touched),
             Change::SandboxGone(key) => self.remove_sandbox(&key, &mut touched),
+            Change::Link(change) => self.set_link(change, &mut touched),
         }
         touched
     }

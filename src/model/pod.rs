@@ -1,6 +1,6 @@
 //! What policies need to know of a pod, a namespace, and how facts about them arrive.
 
-use super::{Labels, NamespaceName, Owner, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
+use super::{Labels, LinkChange, NamespaceName, Owner, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
 use crate::net::Protocol;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,4 +68,6 @@ pub enum Change {
     Sandbox(Sandbox),
     /// A sandbox of this node is gone.
     SandboxGone(SandboxKey),
+    /// The bridge that this node's pods sit on changed.
+    Link(LinkChange),
 }

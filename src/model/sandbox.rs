@@ -1,6 +1,6 @@
 //! What this node says of its pods before the API does.
 
-use super::SandboxKey;
+use super::{Hardware, SandboxKey};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,4 +16,8 @@ pub struct Sandbox {
     pub addresses: Vec<IpAddr>,
     /// When it was made, since the Unix epoch. Of two that claim one address, the later one has it.
     pub made: Duration,
+    /// The devices on the node that its result names. One of them is its port of the bridge.
+    pub devices: Vec<Box<str>>,
+    /// The Ethernet address of the pod's own interface, if its result says it.
+    pub hardware: Option<Hardware>,
 }

@@ -17,6 +17,10 @@ pub struct Touched {
     pub local_pods: BTreeSet<PodKey>,
     /// Sandboxes that became unknown or ceased to be, or whose places as unknown ones changed.
     pub sandboxes: BTreeSet<SandboxKey>,
+    /// Ports of the bridge that came, changed or went, or that are somebody else's now.
+    pub ports: BTreeSet<u32>,
+    /// Whether the node itself changed on the bridge.
+    pub bridge: bool,
     /// Namespaces whose labels changed.
     pub namespaces: Vec<NamespaceName>,
     /// Policies that came, changed or went.

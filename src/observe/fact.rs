@@ -49,12 +49,14 @@ pub enum ChangeKind {
     Namespace,
     /// A sandbox of this node.
     Sandbox,
+    /// A port of the bridge.
+    Port,
 }
 
 impl ChangeKind {
     /// Every kind.
-    pub const ALL: [ChangeKind; 4] =
-        [ChangeKind::Policy, ChangeKind::Pod, ChangeKind::Namespace, ChangeKind::Sandbox];
+    pub const ALL: [ChangeKind; 5] =
+        [ChangeKind::Policy, ChangeKind::Pod, ChangeKind::Namespace, ChangeKind::Sandbox, ChangeKind::Port];
 
     /// Its name in the label `kind`.
     pub fn word(self) -> &'static str {
@@ -63,6 +65,7 @@ impl ChangeKind {
             ChangeKind::Pod => "pod",
             ChangeKind::Namespace => "namespace",
             ChangeKind::Sandbox => "sandbox",
+            ChangeKind::Port => "port",
         }
     }
 }
@@ -86,6 +89,10 @@ pub struct Inventory {
     pub known_sandboxes: usize,
     /// Sandboxes of this node that no known pod explains.
     pub unknown_sandboxes: usize,
+    /// Ports of the bridge that are bound to a pod.
+    pub bound_ports: usize,
+    /// Pods of this node that have an address of which no port is known.
+    pub unbound_pods: usize,
     /// What the kernel holds of ours, by family; of a family left out, what was known last is the best guess.
     pub kernel: BTreeMap<Family, KernelInventory>,
 }

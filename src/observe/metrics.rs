@@ -35,6 +35,8 @@ struct Inner {
     series: Series,
     kube_router: Option<KubeRouter>,
     tally: Mutex<Tally>,
+    /// By reason: how many frames were dropped, as reported last.
+    dropped: Mutex<BTreeMap<&'static str, u64>>,
     reasons: Mutex<BTreeSet<&'static str>>,
     namespaces: Mutex<BTreeSet<String>>,
     per_policy: PerPolicy,
@@ -64,6 +66,7 @@ impl Metrics {
                 series,
                 kube_router,
                 tally: Mutex::default(),
+                dropped: Mutex::default(),
                 reasons: Mutex::default(),
                 namespaces: Mutex::default(),
                 per_policy,
@@ -120,6 +123,8 @@ impl Metrics {
         series.pods.set(whole(inventory.pods));
         series.sandboxes.with_label_values(&["known"]).set(whole(inventory.known_sandboxes));
         series.sandboxes.with_label_values(&["unknown"]).set(whole(inventory.unknown_sandboxes));
+        series.bound_ports.set(whole(inventory.bound_ports));
+        series.unbound_pods.set(whole(inventory.unbound_pods));
         for (family, kernel) in &inventory.kernel {
             let label = [family_word(*family)];
             series.chains.with_label_values(&label).set(whole(kernel.chains));
@@ -138,10 +143,23 @@ impl Metrics {
         let sets = grown(tally.netlink_writes, last.netlink_writes);
         series.kernel_writes.with_label_values(&["set"]).inc_by(sets);
         series.kernel_writes.with_label_values(&["rules"]).inc_by(grown(tally.restores, last.restores));
+        let transactions = grown(tally.transactions, last.transactions);
+        series.kernel_writes.with_label_values(&["table"]).inc_by(transactions);
         series.set_elements_written.inc_by(grown(tally.elements, last.elements));
         series.processes_started.inc_by(grown(tally.processes, last.processes));
         series.connections_cut.inc_by(grown(tally.cut, last.cut));
         *last = tally;
+    }
+
+    /// How many frames were dropped at ports of the bridge, by reason, since the table that counts them was written. Totals
+    /// below those reported before mean that it was written again.
+    pub fn dropped_frames(&self, totals: &BTreeMap<&'static str, u64>) {
+        let mut last = self.inner.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        for (reason, total) in totals {
+            let before = last.insert(reason, *total).unwrap_or_default();
+            let grown = total.checked_sub(before).unwrap_or(*total);
+            self.inner.series.dropped_frames.with_label_values(&[*reason]).inc_by(grown);
+        }
     }
 
     /// The kernel was found to differ from what was written, and put right.
@@ -488,7 +506,8 @@ mod tests {
     #[test]
     fn running_totals_become_counters_that_never_fall() {
         let metrics = Metrics::new("1.2.3", None);
-        let tally = Tally { processes: 3, netlink_writes: 5, elements: 100, restores: 2, cut: 1 };
+        let tally =
+            Tally { processes: 3, netlink_writes: 5, elements: 100, restores: 2, transactions: 4, cut: 1 };
         metrics.tally(tally);
         metrics.tally(tally);
         assert_eq!(value(&metrics, "kernel_writes_total{kind=\"set\"}"), Some(5.0));
@@ -497,6 +516,7 @@ mod tests {
         metrics.tally(Tally { elements: 10, ..Tally::default() });
         assert_eq!(value(&metrics, "set_elements_written_total"), Some(150.0));
         assert_eq!(value(&metrics, "kernel_writes_total{kind=\"rules\"}"), Some(2.0));
+        assert_eq!(value(&metrics, "kernel_writes_total{kind=\"table\"}"), Some(4.0));
         assert_eq!(value(&metrics, "processes_started_total"), Some(3.0));
         assert_eq!(value(&metrics, "connections_cut_total"), Some(1.0));
     }

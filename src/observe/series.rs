@@ -33,6 +33,9 @@ pub(super) struct Series {
     pub(super) local_pods: IntGauge,
     pub(super) pods: IntGauge,
     pub(super) sandboxes: IntGaugeVec,
+    pub(super) bound_ports: IntGauge,
+    pub(super) unbound_pods: IntGauge,
+    pub(super) dropped_frames: IntCounterVec,
     pub(super) chains: IntGaugeVec,
     pub(super) rules: IntGaugeVec,
     pub(super) sets: IntGaugeVec,
@@ -127,6 +130,19 @@ impl Series {
                 "sandboxes",
                 &["state"],
                 "Sandboxes of this node: known, or unknown because no Pod explains them.",
+            ),
+            bound_ports: catalog.gauge(
+                "bound_ports",
+                "Ports of the bridge that are bound to a pod: it sends under its own addresses alone.",
+            ),
+            unbound_pods: catalog.gauge(
+                "unbound_pods",
+                "Pods of this node that have an address of which no port of the bridge is known.",
+            ),
+            dropped_frames: catalog.counters(
+                "dropped_frames_total",
+                &["reason"],
+                "Frames that were dropped at a port of the bridge, by reason, as they were counted at the last audit.",
             ),
             isolated_pods: catalog.gauges(
                 "isolated_pods",

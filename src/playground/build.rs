@@ -1,6 +1,7 @@
 //! Making a playground, and removing it.
 
 use super::addressing::Addressing;
+use super::cni::Results;
 use super::names::{check_id, claim};
 use super::{Endpoint, Layout, Node, Playground, PlaygroundError, Port, Prober, namespace, town};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ impl Playground {
     }
 
     fn found(id: &str, addressing: Addressing) -> Result<Playground, PlaygroundError> {
+        let results = Results::create(id)?;
         let prober = Prober::start()?;
         let mut names = BTreeSet::new();
         let router_name = claim(&mut names, &format!("bw-{id}-router"));
@@ -62,6 +64,7 @@ impl Playground {
             outside,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
+            results,
         })
     }
 
@@ -72,6 +75,7 @@ impl Playground {
     }
 
     fn add_node(&mut self, name: &str, ports: &[Port]) -> Result<(), PlaygroundError> {
+        self.results.add_node(name)?;
         let title = claim(&mut self.names, &format!("bw-{}-node-{name}", self.id));
         let site =
             self.prober.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;

@@ -19,6 +19,7 @@
 
 mod addressing;
 mod build;
+mod cni;
 mod error;
 mod forge;
 mod layout;
@@ -44,8 +45,10 @@ pub use stream::{Push, Stream};
 
 use crate::model::PodKey;
 use addressing::Addressing;
+use cni::Results;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use town::Site;
 
 /// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
@@ -59,6 +62,7 @@ pub struct Playground {
     outside: Site,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<PodKey, Pod>,
+    results: Results,
 }
 
 #[derive(Debug)]
@@ -112,6 +116,11 @@ impl Playground {
     /// The addresses of a node, its own before its bridge's; empty for an unknown node.
     pub fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
         self.addressing.node(node).map(addressing::NodeNets::addresses).unwrap_or_default()
+    }
+
+    /// Where the CNI results of a node's pods are, for `--cni-results-dir`.
+    pub fn cni_results_dir(&self, node: &str) -> PathBuf {
+        self.results.of_node(node)
     }
 
     /// The pods, as they are.

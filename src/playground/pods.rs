@@ -41,7 +41,8 @@ impl Playground {
         self.addressing.dismiss(pod);
         self.prober.ledger.forget(&who);
         self.prober.silence(&who);
-        let Some(own) = gone.own else { return Ok(()) };
+        let forgotten = self.results.remove(&gone.place);
+        let Some(own) = gone.own else { return forgotten };
         // The kernel frees a namespace when it likes; the address must not answer until then.
         let unlinked = match self.nodes.get(&gone.place.node) {
             Some(node) => {
@@ -51,7 +52,7 @@ impl Playground {
             None => Ok(()),
         };
         self.names.remove(own.namespace.name());
-        own.namespace.remove().and(unlinked)
+        own.namespace.remove().and(unlinked).and(forgotten)
     }
 
     /// Makes a pod listen on these ports and no others. Ports it keeps are not interrupted.
@@ -119,8 +120,10 @@ impl Playground {
         if let Some(entry) = self.pods.get_mut(&place.pod) {
             entry.own = Some(Attached { namespace: pod.namespace.clone(), link });
         }
-        let (wire, place) = (pod.wire.clone(), place.clone());
-        self.prober.worker.run(async move { town::attach_pod(&node, &pod, &place, &nets, link).await })?;
+        let wire = pod.wire.clone();
+        let joined = place.clone();
+        self.prober.worker.run(async move { town::attach_pod(&node, &pod, &joined, &nets, link).await })?;
+        self.results.write(place, &town::device(place), town::hardware(place))?;
         Ok(wire)
     }
 

@@ -165,7 +165,7 @@ pub(super) async fn attach_pod(
     nets: &NodeNets,
     link: u32,
 ) -> Result<(), PlaygroundError> {
-    let near = end(&format!("veth{}", fingerprint(&place.pod.to_string())), link);
+    let near = end(&device(place), link);
     let hardware = hardware(place);
     let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
     node.wire.port(FIRST, &near, &far, &pod.namespace).await?;
@@ -216,9 +216,14 @@ fn end(name: &str, index: u32) -> End {
     End { name: name.to_owned(), index, hardware: None }
 }
 
+/// The name of the device that joins a pod to its node's bridge.
+pub(super) fn device(place: &Place) -> String {
+    format!("veth{}", fingerprint(&place.pod.to_string()))
+}
+
 /// A hardware address that goes with the pod's first address, so that neighbours who remember the last pod that had
 /// it reach this one.
-fn hardware(place: &Place) -> [u8; 6] {
+pub(super) fn hardware(place: &Place) -> [u8; 6] {
     let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
     let digest = Sha256::digest(identity);
     [0x02, 0x58, digest[0], digest[1], digest[2], digest[3]]

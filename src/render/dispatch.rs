@@ -232,6 +232,8 @@ mod tests {
                         connection_mark: 0,
                         bridged,
                         in_interface: "eth0".into(),
+                        out_interface: "cni0".into(),
+                        translated: false,
                         source_is_local: false,
                     };
                     let trace = trace(&chains, &forward_chain(), &Sets(ruleset.clone()), &packet);

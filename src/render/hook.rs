@@ -2,20 +2,24 @@
 
 use super::pod::{clear_mark, refusal, rejects};
 use super::{
-    Allowed, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
-    isolated_set, output_chain, revoked_chain,
+    Allowed, Binding, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
+    isolated_set, local_set, output_chain, revoked_chain, unassigned_chain,
 };
 use crate::model::Direction;
-use crate::net::{Family, PortRange, Protocol};
+use crate::net::{Family, IpNet, Ipv6Net, PortRange, Protocol};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
 use crate::netfilter::{ChainName, Hook};
-use crate::ownership::DENIED_TO_NODE;
+use crate::ownership::{DENIED_TO_NODE, DENIED_UNASSIGNED};
 
-/// Router solicitation, neighbour solicitation, neighbour advertisement (RFC 4861) and packet too big (RFC 4443).
-/// Bridged ones cross FORWARD; without them nobody finds anybody.
-const ICMPV6_ALWAYS: [u8; 4] = [133, 135, 136, 2];
+/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross FORWARD, and without
+/// them nobody finds anybody. No router passes one on, as they must come with hop limit 255.
+const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
 /// Router advertisement and redirect (RFC 4861): a pod that sends one wants to be the router.
-const ICMPV6_NEVER_BRIDGED: [u8; 2] = [134, 137];
+const ROUTER_ONLY: [u8; 2] = [134, 137];
+/// What a pod says of the groups it listens to: report, done, report of version 2 (RFC 2710, RFC 3810).
+const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
+/// The prefix of link-local addresses (RFC 4291).
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 const DNS: u16 = 53;
 const DHCP_SERVER: u16 = 67;
 const DHCPV6_SERVER: u16 = 547;
@@ -35,8 +39,16 @@ pub(super) fn hooks(options: &Options) -> Vec<Hook> {
 
 /// The fixed chains whose content depends on the options alone.
 pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
-    let mut chains =
-        Chains::from([(forward_chain(), forward(options, family)), (output_chain(), output(options))]);
+    let mut chains = Chains::from([
+        (forward_chain(), forward(options, family)),
+        (output_chain(), output(options, family)),
+    ]);
+    match options.binding {
+        Binding::Ports | Binding::Addresses => {
+            chains.insert(unassigned_chain(), refusal(options, family, DENIED_UNASSIGNED));
+        }
+        Binding::Off => {}
+    }
     match options.on_revoke {
         OnRevoke::Cut => {
             chains.insert(revoked_chain(), rejects(options, family));
@@ -65,8 +77,8 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
         Allowed::Accept => rules.extend(accept_established(family)),
     }
     rules.push(Rule::new(Target::Return).matching(established()));
-    rules.extend(neighbour_discovery(family));
-    rules.extend(router_impostors(options, family));
+    rules.extend(bridged_discovery(options, family));
+    rules.extend(unassigned(options, family));
     for direction in Direction::BOTH {
         rules.push(gate(direction, family, dispatch_chain(direction)));
     }
@@ -83,13 +95,15 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
 }
 
 /// Only packets that leave with somebody else's address: IPVS answers pods from here. The node's own are excused.
-fn output(options: &Options) -> Vec<Rule> {
+fn output(options: &Options, family: Family) -> Vec<Rule> {
     let mut rules = revoked(options);
     rules.extend([
         Rule::new(Target::Return).matching(established()),
         Rule::new(Target::Return).matching(Match::SourceIsLocal(true)).comment("the node reaches its pods"),
-        Rule::new(Target::Jump(forward_chain())),
     ]);
+    // Before the node has an address, it looks for others that have it.
+    rules.extend(neighbour_discovery(family));
+    rules.push(Rule::new(Target::Jump(forward_chain())));
     rules
 }
 
@@ -106,6 +120,7 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
     let mut rules = vec![Rule::new(Target::Return).matching(established())];
     rules.extend(neighbour_discovery(family));
     rules.extend([open(Protocol::Udp, DNS), open(Protocol::Tcp, DNS), open(Protocol::Udp, dhcp)]);
+    rules.extend(from_link_local(options, family));
     match options.pod_to_node {
         PodToNode::Allow => {}
         PodToNode::Policy => {
@@ -120,6 +135,24 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
             }
         }
     }
+    rules
+}
+
+/// Refuses what isolated pods send from or to a link-local address of the node: no policy speaks of those. Which pod sent it, the
+/// table of family bridge says by our mark; without that table it is refused to all.
+fn from_link_local(options: &Options, family: Family) -> Vec<Rule> {
+    let from_isolated = match (family, options.binding) {
+        (Family::V4, _) | (Family::V6, Binding::Off) => return Vec::new(),
+        (Family::V6, Binding::Ports) => |rule: &mut Rule, options: &Options| {
+            rule.matches.insert(0, Match::Mark { value: options.mark, mask: options.mark });
+        },
+        (Family::V6, Binding::Addresses) => |rule: &mut Rule, options: &Options| {
+            rule.source = Some(IpNet::V6(LINK_LOCAL));
+            rule.in_interface = Some(options.bridge.as_str().into());
+        },
+    };
+    let mut rules = refusal(options, family, DENIED_TO_NODE);
+    rules.iter_mut().for_each(|rule| from_isolated(rule, options));
     rules
 }
 
@@ -169,21 +202,69 @@ fn icmpv6(target: Target, number: u8) -> Rule {
     Rule::new(target).protocol(Layer4::Icmpv6).matching(Match::Icmpv6Type(number))
 }
 
+/// What IPv6 needs on a link, between this node and others.
 fn neighbour_discovery(family: Family) -> Vec<Rule> {
     match family {
         Family::V4 => Vec::new(),
-        Family::V6 => ICMPV6_ALWAYS.map(|number| icmpv6(Target::Return, number)).into(),
+        Family::V6 => NEIGHBOUR_DISCOVERY.map(|number| icmpv6(Target::Return, number)).into(),
     }
 }
 
-fn router_impostors(options: &Options, family: Family) -> Vec<Rule> {
+/// What IPv6 needs on the bridge; routed, the same is a carrier of whatever a pod likes.
+fn bridged_discovery(options: &Options, family: Family) -> Vec<Rule> {
+    if family == Family::V4 {
+        return Vec::new();
+    }
+    let bridged = |target, number| icmpv6(target, number).matching(Match::Bridged(true));
+    let mut rules: Vec<_> = NEIGHBOUR_DISCOVERY.map(|number| bridged(Target::Return, number)).into();
+    rules.extend(ROUTER_ONLY.map(|number| {
+        let rule = icmpv6(Target::Drop, number).in_interface(&options.bridge);
+        rule.matching(Match::Bridged(true)).comment("pods are no routers")
+    }));
+    rules.extend(NEIGHBOUR_DISCOVERY.map(|number| {
+        let rule = icmpv6(Target::Drop, number).matching(Match::Bridged(false));
+        rule.comment("neighbour discovery is not routed")
+    }));
+    rules
+}
+
+/// Refuses what is for an address that no pod of this node has; and on the bridge, where no table binds pods to ports, what comes
+/// from one or is for one.
+fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
+    let refuse = |side| {
+        let rule = Rule::new(Target::Jump(unassigned_chain()));
+        move |bridged| {
+            rule.matching(Match::Bridged(bridged)).matching(Match::NotInSet(local_set(family), side))
+        }
+    };
+    let routed = || {
+        let rule = refuse(SetSide::Destination)(false).out_interface(&options.bridge);
+        rule.comment("no pod of this node has the address")
+    };
+    match options.binding {
+        Binding::Off => Vec::new(),
+        Binding::Ports => vec![routed()],
+        Binding::Addresses => {
+            let mut rules = link_control(family);
+            rules.extend([refuse(SetSide::Source)(true), refuse(SetSide::Destination)(true), routed()]);
+            rules
+        }
+    }
+}
+
+/// What a link needs besides ARP and neighbour discovery.
+fn link_control(family: Family) -> Vec<Rule> {
+    let bridged = |rule: Rule| rule.matching(Match::Bridged(true));
     match family {
-        Family::V4 => Vec::new(),
-        Family::V6 => ICMPV6_NEVER_BRIDGED
-            .map(|number| {
-                let rule = icmpv6(Target::Drop, number).in_interface(&options.bridge);
-                rule.matching(Match::Bridged(true)).comment("pods are no routers")
-            })
-            .into(),
+        Family::V4 => {
+            let nowhere = crate::net::host(std::net::Ipv4Addr::UNSPECIFIED.into());
+            let port = PortRange::single(DHCP_SERVER).expect("a port above 0");
+            let dhcp = Rule::new(Target::Return).source(nowhere).protocol(Layer4::Transport(Protocol::Udp));
+            vec![
+                bridged(Rule::new(Target::Return).protocol(Layer4::Igmp)),
+                bridged(dhcp.matching(Match::DestinationPort(port))),
+            ]
+        }
+        Family::V6 => LISTENER_REPORTS.map(|number| bridged(icmpv6(Target::Return, number))).into(),
     }
 }

@@ -4,6 +4,7 @@
 //! and writes nothing.
 
 mod allowed;
+mod binding;
 mod dispatch;
 mod hook;
 mod name;
@@ -14,6 +15,7 @@ mod renderer;
 mod set;
 
 pub use allowed::*;
+pub use binding::DROP_REASONS;
 pub use name::*;
 pub use options::*;
 pub use renderer::*;

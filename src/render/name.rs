@@ -219,6 +219,11 @@ pub fn accept_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}ACCEPT"))
 }
 
+/// The fixed chain that refuses what is for an address that no pod has.
+pub fn unassigned_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}UNASSIGNED"))
+}
+
 /// The fixed chain that finds the bucket of an isolated address.
 pub fn dispatch_chain(direction: Direction) -> ChainName {
     chain(&format!("{POLICY_PREFIX}{}", direction_word(direction).to_uppercase()))
@@ -227,6 +232,11 @@ pub fn dispatch_chain(direction: Direction) -> ChainName {
 /// The chain of a bucket: it finds the pod chains of its isolated addresses.
 pub fn bucket_chain(direction: Direction, bucket: u8) -> ChainName {
     chain(&format!("{}-{bucket:02X}", dispatch_chain(direction)))
+}
+
+/// The set of all addresses of this node's pods.
+pub fn local_set(family: Family) -> SetName {
+    set(&format!("{POLICY_PREFIX}LOCAL-{}", family.digit()))
 }
 
 /// The set of isolated addresses.

@@ -44,6 +44,19 @@ pub enum OnRevoke {
     Keep,
 }
 
+/// What keeps a pod from sending under another's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// A table of family bridge binds each pod to its port.
+    #[default]
+    Ports,
+    /// On the bridge, what comes from or goes to an address that no pod of this node has is refused: where the kernel has no
+    /// such tables.
+    Addresses,
+    /// Nothing.
+    Off,
+}
+
 /// The choices an operator has about what is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -61,6 +74,8 @@ pub struct Options {
     pub pod_to_node: PodToNode,
     /// What happens to live connections that lose what allowed them.
     pub on_revoke: OnRevoke,
+    /// What keeps a pod from sending under another's name.
+    pub binding: Binding,
 }
 
 impl Default for Options {
@@ -73,6 +88,7 @@ impl Default for Options {
             allowed: Allowed::default(),
             pod_to_node: PodToNode::default(),
             on_revoke: OnRevoke::default(),
+            binding: Binding::default(),
         }
     }
 }

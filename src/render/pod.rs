@@ -21,7 +21,9 @@ pub(super) fn chain(
 ) -> Vec<Rule> {
     let mut rules = vec![clear_mark(options)];
     for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {
+        // From a pod to itself a packet comes here by a Service alone; any other is forged.
         let to_itself = Rule::new(Target::Return).source(host(address)).destination(host(address));
+        let to_itself = to_itself.matching(Match::ConnectionState(vec![State::Dnat]));
         // To compare addresses costs less than a comment, which the kernel asks like any other match.
         rules.push(to_itself.comment(&format!("{direction} of {subject}")));
     }

@@ -1,6 +1,6 @@
 //! From the plan to a whole ruleset, and from what changed in it to an edit.
 
-use super::{Names, Options, dispatch, hook, isolated_set, pod, policy, set};
+use super::{Binding, Names, Options, binding, dispatch, hook, isolated_set, local_set, pod, policy, set};
 use crate::compile::{Delta, Plan, SetDelta, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
@@ -47,7 +47,14 @@ impl Renderer {
         for direction in Direction::BOTH {
             sets.extend(Family::BOTH.map(|family| set::isolated(plan, direction, family)));
         }
-        Ruleset { tables: tables.into(), sets }
+        let bridge = match self.options.binding {
+            Binding::Ports => Some(binding::table(&self.options, cluster, plan)),
+            Binding::Addresses | Binding::Off => None,
+        };
+        if self.options.binding != Binding::Off {
+            sets.extend(Family::BOTH.map(|family| set::local(plan, family)));
+        }
+        Ruleset { tables: tables.into(), sets, bridge }
     }
 
     /// What is to change in the kernel, given what changed in the plan.
@@ -94,6 +101,12 @@ impl Renderer {
             }
         }
         self.edit_isolated(delta, &mut edit);
+        if self.options.binding != Binding::Off {
+            edit_local(delta, &mut edit);
+        }
+        if self.options.binding == Binding::Ports {
+            edit.bridge = binding::changes(cluster, plan, delta).batches();
+        }
         edit
     }
 
@@ -185,6 +198,20 @@ impl Renderer {
             if let SetEdit::Elements { elements, .. } = change {
                 elements.insert(set::element(crate::compile::Member::Address(address)), came);
             }
+        }
+    }
+}
+
+fn edit_local(delta: &Delta, edit: &mut Edit) {
+    for (&address, &came) in &delta.local {
+        let family = Family::of(address);
+        let change = edit.sets.entry(local_set(family)).or_insert_with(|| SetEdit::Elements {
+            kind: set::isolated_kind(family),
+            role: Role::Allows,
+            elements: BTreeMap::new(),
+        });
+        if let SetEdit::Elements { elements, .. } = change {
+            elements.insert(set::element(crate::compile::Member::Address(address)), came);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Shared sets as ipsets.
 
-use super::isolated_set;
+use super::{isolated_set, local_set};
 use crate::compile::{Definition, Member, Plan};
 use crate::model::{Block, Cluster, Direction};
 use crate::net::{Family, IpNet};
@@ -45,6 +45,13 @@ pub(super) fn isolated(plan: &Plan, direction: Direction, family: Family) -> (Se
     let elements = addresses.filter(|address| Family::of(*address) == family).map(Element::Address).collect();
     let set = Set { kind: isolated_kind(family), elements };
     (isolated_set(direction, family), DesiredSet { set, role: Role::Isolates })
+}
+
+/// The addresses of this node's pods in a family.
+pub(super) fn local(plan: &Plan, family: Family) -> (SetName, DesiredSet) {
+    let own = plan.local().filter(|address| Family::of(*address) == family);
+    let set = Set { kind: isolated_kind(family), elements: own.map(Element::Address).collect() };
+    (local_set(family), DesiredSet { set, role: Role::Allows })
 }
 
 pub(super) fn isolated_kind(family: Family) -> Kind {

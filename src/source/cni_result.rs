@@ -3,7 +3,7 @@
 //! containerd and CRI-O keep results through libcni alike. What else stands in such a file may be secret, a pod's
 //! annotations among it, and is neither kept nor told.
 
-use crate::model::{PodKey, Sandbox, SandboxKey};
+use crate::model::{Hardware, PodKey, Sandbox, SandboxKey};
 use crate::net::IpNet;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -54,6 +54,15 @@ struct Made {
 #[derive(Deserialize)]
 struct Interface {
     name: String,
+    mac: Option<String>,
+    /// The pod's network namespace; absent or empty for a device of the node.
+    sandbox: Option<String>,
+}
+
+impl Interface {
+    fn is_of_the_node(&self) -> bool {
+        self.sandbox.as_ref().is_none_or(String::is_empty)
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,7 +107,28 @@ pub fn parse(name: &str, text: &[u8], made: Duration) -> Result<Option<Sandbox>,
     let addresses = addresses(cached.result.as_ref())?;
     let key = SandboxKey::new(PodKey::new(namespace, pod), name);
     let uid = argument("K8S_POD_UID").map(Into::into);
-    Ok((!addresses.is_empty()).then_some(Sandbox { key, uid, addresses, made }))
+    let (devices, hardware) = (devices(cached.result.as_ref()), hardware(cached.result.as_ref()));
+    Ok((!addresses.is_empty()).then_some(Sandbox { key, uid, addresses, made, devices, hardware }))
+}
+
+fn interfaces(made: Option<&Made>) -> impl Iterator<Item = &Interface> {
+    made.into_iter().flat_map(|made| made.interfaces.iter().flatten().flatten())
+}
+
+/// The devices of the node that were made or used for the pod.
+fn devices(made: Option<&Made>) -> Vec<Box<str>> {
+    interfaces(made).filter(|own| own.is_of_the_node()).map(|own| own.name.as_str().into()).collect()
+}
+
+/// The Ethernet address of the pod's own interface.
+fn hardware(made: Option<&Made>) -> Option<Hardware> {
+    let own = interfaces(made).find(|own| !own.is_of_the_node() && own.name == INTERFACE)?;
+    let mut octets = own.mac.as_ref()?.split(':').map(|octet| u8::from_str_radix(octet, 16));
+    let mut hardware = [0; 6];
+    for place in &mut hardware {
+        *place = octets.next()?.ok()?;
+    }
+    octets.next().is_none().then_some(hardware)
 }
 
 fn addresses(made: Option<&Made>) -> Result<Vec<IpAddr>, CniResultError> {
@@ -206,7 +236,11 @@ mod tests {
         assert_eq!(sandbox.key, SandboxKey::new(PodKey::new("shop", "web"), NAME));
         assert_eq!((sandbox.uid.as_deref(), sandbox.made.as_secs()), (Some("f0bfbd5b"), 7));
         assert_eq!(addresses(&sandbox), ["10.244.0.5", "fd00:10:244::5"]);
+        let devices = |sandbox: &Sandbox| sandbox.devices.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(devices(&sandbox), ["cni0", "veth4b2a"]);
+        assert_eq!(sandbox.hardware, Some([0x0a, 0x58, 0x0a, 0xf4, 0x00, 0x05]));
         let sandbox = read("crio-3f6940ab5ab43bc5-eth0", &of_crio()).unwrap().unwrap();
+        assert_eq!((devices(&sandbox).len(), sandbox.hardware.is_some()), (2, true));
         assert_eq!(sandbox.key.pod, PodKey::new("shop", "web"), "what comes first counts");
         assert_eq!(addresses(&sandbox), ["10.85.0.2"]);
     }
@@ -232,6 +266,15 @@ mod tests {
     fn address_of_another_interface_is_not_the_pods() {
         let sandbox = changed(|result| result["result"]["ips"][0]["interface"] = json!(0)).unwrap().unwrap();
         assert_eq!(addresses(&sandbox), ["fd00:10:244::5"]);
+    }
+
+    #[test]
+    fn ethernet_address_that_is_none_is_left_out_and_the_rest_is_said() {
+        for wrong in [json!("0a:58:0a:f4:00"), json!("0a:58:0a:f4:00:05:06"), json!("here"), json!(null)] {
+            let sandbox = changed(|result| result["result"]["interfaces"][2]["mac"] = wrong.clone());
+            let sandbox = sandbox.unwrap().unwrap();
+            assert_eq!((sandbox.hardware, sandbox.addresses.len()), (None, 2));
+        }
     }
 
     #[test]

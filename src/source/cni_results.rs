@@ -162,7 +162,9 @@ mod tests {
             Change::Namespace(_) | Change::NamespaceGone(_) | Change::Pod(_) | Change::PodGone(_) => {
                 unreachable!("{change:?} is of no sandbox")
             }
-            Change::Policy(_) | Change::PolicyGone(_) => unreachable!("{change:?} is of no sandbox"),
+            Change::Policy(_) | Change::PolicyGone(_) | Change::Link(_) => {
+                unreachable!("{change:?} is of no sandbox")
+            }
         };
         found.changes.iter().map(short).collect()
     }

@@ -286,7 +286,9 @@ mod tests {
             Change::NamespaceGone(name) => format!("-Namespace {name}"),
             Change::PodGone(key) => format!("-Pod {key}"),
             Change::PolicyGone(key) => format!("-Policy {key}"),
-            Change::Sandbox(_) | Change::SandboxGone(_) => unreachable!("no manifest speaks of sandboxes"),
+            Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
+                unreachable!("no manifest speaks of sandboxes")
+            }
         };
         loaded.changes.iter().map(short).collect()
     }

@@ -3,7 +3,7 @@
 use super::lower;
 use super::manifest::Manifests;
 use super::problem::Origin;
-use crate::model::{Change, NamespaceName, PodKey, PolicyKey, SandboxKey};
+use crate::model::{Bridge, Change, LinkChange, NamespaceName, PodKey, PolicyKey, SandboxKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -14,6 +14,8 @@ pub(super) enum Key {
     Pod(PodKey),
     Policy(PolicyKey),
     Sandbox(SandboxKey),
+    Bridge,
+    Port(u32),
 }
 
 impl Key {
@@ -28,13 +30,16 @@ impl Key {
             Change::PolicyGone(key) => Key::Policy(key.clone()),
             Change::Sandbox(sandbox) => Key::Sandbox(sandbox.key.clone()),
             Change::SandboxGone(key) => Key::Sandbox(key.clone()),
+            Change::Link(LinkChange::Bridge(_)) => Key::Bridge,
+            Change::Link(LinkChange::Port(port)) => Key::Port(port.index),
+            Change::Link(LinkChange::PortGone(index)) => Key::Port(*index),
         }
     }
 
     /// The namespace that the object lives in.
     pub(super) fn namespace(&self) -> Option<&NamespaceName> {
         match self {
-            Key::Namespace(_) | Key::Sandbox(_) => None,
+            Key::Namespace(_) | Key::Sandbox(_) | Key::Bridge | Key::Port(_) => None,
             Key::Pod(key) => Some(&key.namespace),
             Key::Policy(key) => Some(&key.namespace),
         }
@@ -43,7 +48,7 @@ impl Key {
     /// The same, to put an equal one in its place.
     pub(super) fn namespace_mut(&mut self) -> Option<&mut NamespaceName> {
         match self {
-            Key::Namespace(_) | Key::Sandbox(_) => None,
+            Key::Namespace(_) | Key::Sandbox(_) | Key::Bridge | Key::Port(_) => None,
             Key::Pod(key) => Some(&mut key.namespace),
             Key::Policy(key) => Some(&mut key.namespace),
         }
@@ -56,6 +61,8 @@ impl Key {
             Key::Pod(key) => Change::PodGone(key),
             Key::Policy(key) => Change::PolicyGone(key),
             Key::Sandbox(key) => Change::SandboxGone(key),
+            Key::Bridge => Change::Link(LinkChange::Bridge(Bridge::default())),
+            Key::Port(index) => Change::Link(LinkChange::PortGone(index)),
         }
     }
 }
@@ -68,6 +75,8 @@ impl fmt::Display for Key {
             Key::Pod(key) => write!(f, "Pod {key}"),
             Key::Policy(key) => write!(f, "NetworkPolicy {key}"),
             Key::Sandbox(key) => write!(f, "{key}"),
+            Key::Bridge => f.write_str("bridge"),
+            Key::Port(index) => write!(f, "bridge port {index}"),
         }
     }
 }

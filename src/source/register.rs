@@ -101,7 +101,12 @@ impl Register {
                 Key::Namespace(name) if self.inhabitants.contains_key(name) => {
                     Some(Change::Namespace(lower::implied_namespace(name)))
                 }
-                Key::Namespace(_) | Key::Pod(_) | Key::Policy(_) | Key::Sandbox(_) => None,
+                Key::Namespace(_)
+                | Key::Pod(_)
+                | Key::Policy(_)
+                | Key::Sandbox(_)
+                | Key::Bridge
+                | Key::Port(_) => None,
             };
             let (fact, fingerprint) = match (entry.words.first_mut(), implied) {
                 (Some(word), _) => (word.fact.take().map(|fact| *fact), word.fingerprint),
@@ -200,7 +205,7 @@ impl Register {
     /// The key with the one copy of its namespace's name that all keys share.
     fn share_namespace(&self, mut key: Key) -> Key {
         let own = match &mut key {
-            Key::Namespace(_) | Key::Sandbox(_) => None,
+            Key::Namespace(_) | Key::Sandbox(_) | Key::Bridge | Key::Port(_) => None,
             Key::Pod(key) => Some(&mut key.namespace),
             Key::Policy(key) => Some(&mut key.namespace),
         };

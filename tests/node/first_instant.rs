@@ -136,7 +136,11 @@ fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
         stage.write("cluster.yaml", &near_is_pending());
         start(&mut stage, &[]);
         for to in WEB {
-            assert_eq!(stage.probe("near", to, Protocol::Udp), Outcome::Open, "nobody knows where near is");
+            assert_eq!(
+                stage.probe("near", to, Protocol::Udp),
+                Outcome::Timeout,
+                "no pod is known to be there"
+            );
         }
         keep(&stage, runtime, "near", NEAR);
         waits_for_sandboxes(&stage, 1, 0);
@@ -169,7 +173,7 @@ fn peer_is_let_in_from_its_result_on() {
     let mut stage = Stage::set("firstp", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
     stage.write("cluster.yaml", &near_is_pending());
     start(&mut stage, &[]);
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "web does not know it yet");
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout, "no pod is known to be there");
     keep(&stage, Runtime::Containerd, "near", NEAR);
     waits_for_sandboxes(&stage, 1, 0);
     for to in WEB {
@@ -189,7 +193,11 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
         std::fs::write(&file, &whole[..whole.len() / 2]).expect("a part is written");
         start(&mut stage, &[]);
         assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 1.0);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+        assert_eq!(
+            stage.probe("near", WEB[0], Protocol::Tcp),
+            Outcome::Timeout,
+            "no pod is known to be there"
+        );
         std::fs::write(&file, &whole).expect("the whole is written");
         waits_for_sandboxes(&stage, 0, 1);
         assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 0.0);

@@ -81,6 +81,8 @@ fn rendered_text_loads_and_is_what_a_controller_wants() {
     for node in ["node-a", "node-b"] {
         assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
         assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+        let tables = stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"table\"}");
+        assert_eq!(tables, 1.0, "which port is whose, only the node knows");
     }
 }
 

@@ -85,6 +85,9 @@ impl Field {
             command.arg("run").arg("--manifests").arg(manifests);
             command.args(["--node-name", node.name, "--backend", backend]);
             command.arg("--flows-socket").arg(self.flows_socket(node));
+            if !more.iter().any(|word| word.starts_with("--cni-results-dir")) {
+                command.arg("--cni-results-dir").arg(self.playground.cni_results_dir(node.name));
+            }
             command.args(more.iter().map(|word| word.replace("{node}", node.name)));
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let controller = self.node(node.name)?.spawn(&mut command).map_err(|error| error.to_string())?;

@@ -11,7 +11,8 @@ use bridgewarden::net::Family;
 pub fn content(kernel: &Fake) -> String {
     let mut kernel = kernel.clone();
     let tables = Family::BOTH.map(|family| kernel.table(family).clone());
-    format!("{:#?}\n{tables:#?}", kernel.sets())
+    let bridges: Vec<String> = kernel.bridges().values().map(ToString::to_string).collect();
+    format!("{:#?}\n{tables:#?}\n{}", kernel.sets(), bridges.concat())
 }
 
 /// Asserts that a node's kernel holds what it would if the scene had always been so.

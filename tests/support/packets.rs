@@ -100,9 +100,12 @@ impl<'a> Judge<'a> {
                 destination: destination.address,
                 payload: Payload::Transport { protocol: flow.protocol, port: flow.port },
                 state: State::New,
+                // A pod reaches itself through the node by a Service alone.
+                translated: source.address == destination.address,
                 connection_mark: 0,
                 bridged,
                 in_interface: if source.on_bridge && sends { "cni0" } else { "eth0" }.into(),
+                out_interface: if destination.on_bridge && receives { "cni0" } else { "eth0" }.into(),
                 source_is_local: sends && !source.on_bridge,
             };
             let [v4, v6] = chains;

@@ -85,7 +85,7 @@ fn word(change: &Change) -> String {
             format!("+{}@{}", pod.key, labels.join(","))
         }
         Change::PodGone(key) => format!("-{key}"),
-        Change::PolicyGone(_) | Change::Sandbox(_) | Change::SandboxGone(_) => {
+        Change::PolicyGone(_) | Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
             panic!("nobody told of that: {change:?}")
         }
     }

@@ -32,13 +32,13 @@ impl Agent {
         program: &Path,
         node: NodeName,
         backend: &str,
-        manifests: &Path,
+        [manifests, results]: [&Path; 2],
         log: PathBuf,
     ) -> Result<Agent> {
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(program);
-        command.arg("run").arg("--manifests").arg(manifests);
+        command.arg("run").arg("--manifests").arg(manifests).arg("--cni-results-dir").arg(results);
         command.args([
             "--node-name",
             node.as_str(),

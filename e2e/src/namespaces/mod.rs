@@ -189,7 +189,9 @@ impl InNamespaces {
     fn start(&mut self, node: NodeName) -> Result<()> {
         let log = self.settings.directory.join(format!("{}.log", node.as_str()));
         let Settings { program, backend, .. } = &self.settings;
-        let agent = Agent::start(self.node(node)?, program, node, backend, self.manifests.directory(), log)?;
+        let results = self.network()?.cni_results_dir(node.as_str());
+        let directories = [self.manifests.directory(), &results];
+        let agent = Agent::start(self.node(node)?, program, node, backend, directories, log)?;
         agent.is_ready(START)?;
         self.agents.insert(node, agent);
         Ok(())

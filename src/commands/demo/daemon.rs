@@ -39,7 +39,7 @@ impl Daemon {
     pub(super) fn start(
         node: &str,
         namespace: &Namespace,
-        manifests: &Path,
+        [manifests, results]: [&Path; 2],
         backend: &str,
         log: PathBuf,
     ) -> Result<Daemon> {
@@ -47,6 +47,7 @@ impl Daemon {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command.arg("run").arg("--manifests").arg(manifests).args(["--node-name", node]);
+        command.arg("--cni-results-dir").arg(results);
         command.args(["--backend", backend, "--http-addr", &HTTP.to_string(), "--log-format", "text"]);
         command.arg("--flows-socket").arg(log.with_extension("flows"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

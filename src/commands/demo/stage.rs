@@ -42,7 +42,8 @@ impl Stage {
         for (node, number) in self.nodes.iter().zip(1..) {
             let Some(namespace) = self.playground.node_namespace(node) else { continue };
             let (manifests, log) = (self.workplace.manifests(), self.workplace.log(number));
-            self.daemons.push(Daemon::start(node, namespace, &manifests, backend, log)?);
+            let results = self.playground.cni_results_dir(node);
+            self.daemons.push(Daemon::start(node, namespace, [&manifests, &results], backend, log)?);
         }
         self.daemons.iter_mut().try_for_each(|daemon| daemon.wait_until_ready(stop))
     }

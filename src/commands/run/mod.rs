@@ -4,6 +4,7 @@ mod cluster;
 mod cni_results;
 mod denied;
 mod events;
+mod links;
 mod manifests;
 mod node_check;
 mod origin;
@@ -15,6 +16,7 @@ use crate::apply::host::Host;
 use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer};
 use crate::observe::{Health, LogFormat, Metrics, serve};
+use crate::render::Binding;
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
@@ -126,8 +128,9 @@ impl Run {
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
         let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
-        let enforcer =
-            Enforcer::new(&self.node_name, self.render.options()).with_unknown_pods(self.unknown_pods);
+        let options = self.render.options_here(&health);
+        let binds = options.binding != Binding::Off;
+        let enforcer = Enforcer::new(&self.node_name, options).with_unknown_pods(self.unknown_pods);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
@@ -147,6 +150,12 @@ impl Run {
                 Some(cni_results::Deliverer::begin(directory, outbox, metrics, health).await)
             }
             None => None,
+        };
+        let links = match binds {
+            true => Some(
+                links::Deliverer::begin(self.render.bridge.clone(), outbox.clone(), health.clone()).await,
+            ),
+            false => None,
         };
         // Two ask, each one thing at a time.
         let (inquire, inquiries) = mpsc::channel(2);
@@ -182,6 +191,7 @@ impl Run {
             () = &mut running => return Ok(()),
             failed = source => failed?,
             () = cni_results::deliver(sandboxes) => {}
+            () = links::deliver(links) => {}
             signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
         }
         // Its source is gone: it ends what it has begun, connections that are to be cut among it.

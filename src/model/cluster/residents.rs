@@ -39,12 +39,17 @@ impl Residents {
         self.owner(sandbox).is_some_and(|pod| pod.networked)
     }
 
-    fn of_pod(&self, pod: &PodKey) -> impl Iterator<Item = &Sandbox> {
+    /// A sandbox.
+    pub(super) fn sandbox(&self, key: &SandboxKey) -> Option<&Sandbox> {
+        self.sandboxes.get(key)
+    }
+
+    pub(super) fn of_pod(&self, pod: &PodKey) -> impl Iterator<Item = &Sandbox> {
         let least = SandboxKey::new(pod.clone(), "");
         self.sandboxes.range(least..).take_while(move |(key, _)| key.pod == *pod).map(|(_, sandbox)| sandbox)
     }
 
-    fn at(&self, address: IpAddr) -> impl Iterator<Item = &Sandbox> {
+    pub(super) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Sandbox> {
         self.claims.get(&address).into_iter().flatten().filter_map(|key| self.sandboxes.get(key))
     }
 
@@ -93,6 +98,11 @@ impl Cluster {
     /// The addresses at which an unknown sandbox must be; none for one that is known, or gone.
     pub fn addresses_of_unknown(&self, key: &SandboxKey) -> &[IpAddr] {
         self.residents.unknown.get(key).map_or(&[], |addresses| addresses)
+    }
+
+    /// The pod of this node that a sandbox was made for, if it is known.
+    pub fn pod_of_sandbox(&self, sandbox: &Sandbox) -> Option<&PodKey> {
+        self.residents.owner(sandbox).map(|pod| &pod.key)
     }
 
     /// The uid of a pod of this node, if it is known.
@@ -148,14 +158,22 @@ impl Cluster {
 
     pub(super) fn set_sandbox(&mut self, sandbox: Sandbox, touched: &mut Touched) {
         let key = sandbox.key.clone();
+        let devices = sandbox.devices.clone();
         let mut addresses: BTreeSet<IpAddr> = sandbox.addresses.iter().copied().collect();
-        addresses.extend(self.residents.remove(&key).iter().flat_map(|old| &old.addresses));
+        let old = self.residents.remove(&key);
+        addresses.extend(old.iter().flat_map(|old| &old.addresses));
         self.residents.insert(sandbox);
+        let old_devices = old.map(|old| old.devices).unwrap_or_default();
+        self.sandbox_devices(&key, &old_devices, &devices, touched);
         self.join(BTreeSet::from([key.pod.clone()]), BTreeSet::from([key]), addresses, touched);
     }
 
     pub(super) fn remove_sandbox(&mut self, key: &SandboxKey, touched: &mut Touched) {
-        let Some(old) = self.residents.remove(key) else { return };
+        let port = self.ports.of(key);
+        let Some(old) = self.residents.sandbox(key).cloned() else { return };
+        touched.ports.extend(port);
+        self.residents.remove(key);
+        self.sandbox_devices(key, &old.devices, &[], touched);
         let pods = BTreeSet::from([key.pod.clone()]);
         let addresses = old.addresses.into_iter().collect();
         self.join(pods, BTreeSet::from([key.clone()]), addresses, touched);
@@ -255,6 +273,8 @@ mod tests {
             uid: Some(uid.into()),
             addresses: addresses(hosts),
             made: Duration::from_secs(made),
+            devices: Vec::new(),
+            hardware: None,
         }
     }
 

@@ -112,7 +112,9 @@ mod tests {
             Change::Pod(_) | Change::PodGone(_) | Change::Policy(_) | Change::PolicyGone(_) => {
                 panic!("only namespaces are told: {change:?}")
             }
-            Change::Sandbox(_) | Change::SandboxGone(_) => panic!("only namespaces are told: {change:?}"),
+            Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
+                panic!("only namespaces are told: {change:?}")
+            }
         });
         words.collect::<Vec<_>>().join(" ")
     }

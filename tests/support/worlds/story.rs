@@ -288,7 +288,14 @@ impl Teller {
         // Few names, so that some are written over.
         let key = SandboxKey::new(key, &format!("sandbox-{}", self.sandboxes % 5));
         let uid = pod.metadata.uid.as_deref().map(Into::into);
-        let sandbox = Sandbox { key, uid, addresses, made: Duration::from_secs(made as u64) };
+        let sandbox = Sandbox {
+            key,
+            uid,
+            addresses,
+            made: Duration::from_secs(made as u64),
+            devices: Vec::new(),
+            hardware: None,
+        };
         self.tell(Change::Sandbox(node.name, sandbox));
     }
 

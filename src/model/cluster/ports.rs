@@ -1,0 +1,259 @@
+//! The bridge's ports joined with this node's sandboxes: which pod a frame came from.
+
+use super::Cluster;
+use crate::model::{Bridge, BridgePort, LinkChange, PodKey, Sandbox, SandboxKey, Touched};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What is known of the bridge and its ports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ports {
+    bridge: Bridge,
+    ports: BTreeMap<u32, BridgePort>,
+    by_name: BTreeMap<Box<str>, u32>,
+    /// By device name: the sandboxes whose results name it.
+    claims: BTreeMap<Box<str>, BTreeSet<SandboxKey>>,
+    /// Whose each port is, and the other way round. A port that is renamed keeps its sandbox.
+    sandboxes: BTreeMap<u32, SandboxKey>,
+    of_sandboxes: BTreeMap<SandboxKey, u32>,
+}
+
+impl Ports {
+    /// The port of a sandbox.
+    pub(super) fn of(&self, sandbox: &SandboxKey) -> Option<u32> {
+        self.of_sandboxes.get(sandbox).copied()
+    }
+
+    fn give(&mut self, index: u32, sandbox: Option<SandboxKey>) {
+        if let Some(old) = self.sandboxes.remove(&index) {
+            self.of_sandboxes.remove(&old);
+        }
+        if let Some(sandbox) = sandbox {
+            self.of_sandboxes.insert(sandbox.clone(), index);
+            self.sandboxes.insert(index, sandbox);
+        }
+    }
+}
+
+impl Cluster {
+    /// The node itself on the bridge.
+    pub fn bridge(&self) -> &Bridge {
+        &self.ports.bridge
+    }
+
+    /// A port of the bridge.
+    pub fn port(&self, index: u32) -> Option<&BridgePort> {
+        self.ports.ports.get(&index)
+    }
+
+    /// Every port of the bridge.
+    pub fn ports(&self) -> impl Iterator<Item = &BridgePort> {
+        self.ports.ports.values()
+    }
+
+    /// The sandbox behind a port.
+    pub fn sandbox_at(&self, port: u32) -> Option<&Sandbox> {
+        self.residents.sandbox(self.ports.sandboxes.get(&port)?)
+    }
+
+    /// The ports behind which sandboxes of a pod are, as their results name the pod.
+    pub fn ports_of(&self, pod: &PodKey) -> impl Iterator<Item = u32> {
+        self.residents.of_pod(pod).filter_map(|sandbox| self.ports.of(&sandbox.key))
+    }
+
+    /// The addresses that a pod may send from by a port: those of its sandbox that no later sandbox with a port of its own claims.
+    pub fn addresses_at(&self, port: u32) -> Vec<IpAddr> {
+        let Some(own) = self.sandbox_at(port) else { return Vec::new() };
+        let is_later = |other: &Sandbox| {
+            (other.made, &other.key) > (own.made, &own.key) && self.ports.of(&other.key).is_some()
+        };
+        let free = |address: &&IpAddr| !self.residents.at(**address).any(is_later);
+        own.addresses.iter().filter(free).copied().collect()
+    }
+
+    pub(super) fn set_link(&mut self, change: LinkChange, touched: &mut Touched) {
+        match change {
+            LinkChange::Bridge(bridge) => self.set_bridge(bridge, touched),
+            LinkChange::Port(port) => self.set_port(port, touched),
+            LinkChange::PortGone(index) => self.remove_port(index, touched),
+        }
+    }
+
+    fn set_bridge(&mut self, bridge: Bridge, touched: &mut Touched) {
+        if self.ports.bridge != bridge {
+            self.ports.bridge = bridge;
+            touched.bridge = true;
+        }
+    }
+
+    fn set_port(&mut self, port: BridgePort, touched: &mut Touched) {
+        let index = port.index;
+        let old = self.ports.ports.insert(index, port.clone());
+        if old.as_ref() == Some(&port) {
+            return;
+        }
+        if let Some(old) = old.filter(|old| self.ports.by_name.get(&old.name) == Some(&index)) {
+            self.ports.by_name.remove(&old.name);
+        }
+        self.ports.by_name.insert(port.name, index);
+        touched.ports.insert(index);
+        self.join_port(index, touched);
+    }
+
+    fn remove_port(&mut self, index: u32, touched: &mut Touched) {
+        let Some(old) = self.ports.ports.remove(&index) else { return };
+        if self.ports.by_name.get(&old.name) == Some(&index) {
+            self.ports.by_name.remove(&old.name);
+        }
+        touched.ports.insert(index);
+        self.touch_neighbours(index, touched);
+        self.ports.give(index, None);
+    }
+
+    /// A sandbox came, changed or went: `old` and `new` are the devices that its result named and names.
+    pub(super) fn sandbox_devices(
+        &mut self,
+        key: &SandboxKey,
+        old: &[Box<str>],
+        new: &[Box<str>],
+        touched: &mut Touched,
+    ) {
+        for device in old {
+            if let Some(claims) = self.ports.claims.get_mut(device) {
+                claims.remove(key);
+                if claims.is_empty() {
+                    self.ports.claims.remove(device);
+                }
+            }
+        }
+        for device in new {
+            self.ports.claims.entry(device.clone()).or_default().insert(key.clone());
+        }
+        let mut ports: BTreeSet<u32> = self.ports.of(key).into_iter().collect();
+        ports.extend(old.iter().chain(new).filter_map(|device| self.ports.by_name.get(device)));
+        for port in ports {
+            touched.ports.insert(port);
+            self.join_port(port, touched);
+        }
+    }
+
+    /// Finds whose a port is: the latest sandbox whose result names it, or the one that it had before it was renamed.
+    fn join_port(&mut self, index: u32, touched: &mut Touched) {
+        let Some(port) = self.ports.ports.get(&index) else { return };
+        let before = self.ports.sandboxes.get(&index);
+        // One that has another port keeps that: it was renamed, and this device only got its name.
+        let is_free = |key: &&SandboxKey| self.ports.of(key).is_none_or(|other| other == index);
+        let claims = self.ports.claims.get(&port.name).into_iter().flatten().filter(is_free).chain(before);
+        let sandboxes = claims.filter_map(|key| self.residents.sandbox(key));
+        let now =
+            sandboxes.max_by_key(|sandbox| (sandbox.made, &sandbox.key)).map(|sandbox| sandbox.key.clone());
+        if before != now.as_ref() {
+            self.touch_neighbours(index, touched);
+            self.ports.give(index, now);
+        }
+        self.touch_neighbours(index, touched);
+    }
+
+    /// The ports of sandboxes that claim an address of the one behind this port: who may send from it may change.
+    fn touch_neighbours(&self, index: u32, touched: &mut Touched) {
+        let Some(sandbox) = self.sandbox_at(index) else { return };
+        let claimants = sandbox.addresses.iter().flat_map(|address| self.residents.at(*address));
+        touched.ports.extend(claimants.filter_map(|other| self.ports.of(&other.key)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Change;
+    use std::time::Duration;
+
+    fn sandbox(of: &str, made: u64, device: &str, host: u8) -> Sandbox {
+        Sandbox {
+            key: SandboxKey::new(PodKey::new("shop", of), of),
+            uid: None,
+            addresses: vec![IpAddr::from([10, 244, 1, host])],
+            made: Duration::from_secs(made),
+            devices: vec!["cni0".into(), device.into()],
+            hardware: None,
+        }
+    }
+
+    fn port(index: u32, name: &str) -> Change {
+        Change::Link(LinkChange::Port(BridgePort { index, name: name.into(), is_veth: true }))
+    }
+
+    fn at(cluster: &Cluster, index: u32) -> Option<&str> {
+        cluster.sandbox_at(index).map(|sandbox| &*sandbox.key.name)
+    }
+
+    #[test]
+    fn port_is_its_sandboxes_whichever_is_reported_first() {
+        let facts = [port(7, "veth1"), Change::Sandbox(sandbox("web", 1, "veth1", 10))];
+        for order in [[0, 1], [1, 0]] {
+            let mut cluster = Cluster::new("node-a");
+            let touched: Vec<_> = order.map(|at| cluster.apply(facts[at].clone())).into();
+            assert_eq!(at(&cluster, 7), Some("web"));
+            assert!(touched[1].ports.contains(&7), "the second fact binds the port");
+            assert_eq!(cluster.ports_of(&PodKey::new("shop", "web")).collect::<Vec<_>>(), [7]);
+        }
+    }
+
+    #[test]
+    fn renamed_port_keeps_its_sandbox_and_a_new_device_of_the_old_name_does_not_get_it() {
+        let mut cluster = Cluster::new("node-a");
+        cluster.apply(Change::Sandbox(sandbox("web", 1, "veth1", 10)));
+        cluster.apply(port(7, "veth1"));
+        cluster.apply(port(7, "other"));
+        assert_eq!(at(&cluster, 7), Some("web"));
+        cluster.apply(port(8, "veth1"));
+        assert_eq!([at(&cluster, 7), at(&cluster, 8)], [Some("web"), None]);
+    }
+
+    #[test]
+    fn vanished_port_is_nobodys_and_its_index_may_come_back_as_another_port() {
+        let mut cluster = Cluster::new("node-a");
+        cluster.apply(Change::Sandbox(sandbox("web", 1, "veth1", 10)));
+        cluster.apply(port(7, "veth1"));
+        assert!(cluster.apply(Change::Link(LinkChange::PortGone(7))).ports.contains(&7));
+        assert_eq!((at(&cluster, 7), cluster.port(7)), (None, None));
+        cluster.apply(port(7, "veth2"));
+        assert_eq!(at(&cluster, 7), None);
+        cluster.apply(port(9, "veth1"));
+        assert_eq!(at(&cluster, 9), Some("web"));
+    }
+
+    #[test]
+    fn of_two_results_that_name_one_port_the_later_has_it() {
+        for order in [[1, 2], [2, 1]] {
+            let mut cluster = Cluster::new("node-a");
+            cluster.apply(port(7, "veth1"));
+            for made in order {
+                let name = if made == 1 { "stale" } else { "web" };
+                cluster.apply(Change::Sandbox(sandbox(name, made, "veth1", 10 + made as u8)));
+            }
+            assert_eq!(at(&cluster, 7), Some("web"));
+            cluster.apply(Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "web"), "web")));
+            assert_eq!(at(&cluster, 7), Some("stale"));
+        }
+    }
+
+    #[test]
+    fn address_of_two_ports_is_the_later_ones_alone() {
+        for order in [[1, 2], [2, 1]] {
+            let mut cluster = Cluster::new("node-a");
+            cluster.apply(port(1, "veth1"));
+            cluster.apply(port(2, "veth2"));
+            let mut last = Touched::default();
+            for made in order {
+                let (name, device) = if made == 1 { ("old", "veth1") } else { ("new", "veth2") };
+                last = cluster.apply(Change::Sandbox(sandbox(name, made, device, 10)));
+            }
+            assert!(last.ports.contains(&1), "what the old one may send changes");
+            assert_eq!((cluster.addresses_at(1).len(), cluster.addresses_at(2).len()), (0, 1));
+            let touched = cluster.apply(Change::Link(LinkChange::PortGone(2)));
+            assert!(touched.ports.contains(&1));
+            assert_eq!(cluster.addresses_at(1).len(), 1);
+        }
+    }
+}

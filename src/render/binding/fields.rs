@@ -1,0 +1,204 @@
+//! Where things stand in a frame, and the questions about them that several chains ask.
+
+use crate::netfilter::nftables::{Base, Field, Meta, Rule};
+use std::net::IpAddr;
+
+const fn link(offset: u8, length: u8) -> Field {
+    Field::Payload { base: Base::Link, offset, length }
+}
+
+const fn network(offset: u8, length: u8) -> Field {
+    Field::Payload { base: Base::Network, offset, length }
+}
+
+const fn transport(offset: u8, length: u8) -> Field {
+    Field::Payload { base: Base::Transport, offset, length }
+}
+
+pub(super) const ETHER_DESTINATION: Field = link(0, 6);
+pub(super) const ETHER_SOURCE: Field = link(6, 6);
+const ETHER_TYPE: Field = link(12, 2);
+/// The sender's address in ARP over Ethernet and IPv4 (RFC 826).
+pub(super) const ARP_SENDER: Field = network(14, 4);
+const IPV4_TTL: Field = network(8, 1);
+const IPV4_PROTOCOL: Field = network(9, 1);
+pub(super) const IPV4_SOURCE: Field = network(12, 4);
+pub(super) const IPV4_DESTINATION: Field = network(16, 4);
+const HOP_LIMIT: Field = network(7, 1);
+pub(super) const IPV6_SOURCE: Field = network(8, 16);
+const IPV6_SOURCE_START: Field = network(8, 2);
+pub(super) const IPV6_DESTINATION: Field = network(24, 16);
+const IPV6_DESTINATION_START: Field = network(24, 2);
+const IPV6_DESTINATION_FIRST: Field = network(24, 1);
+const ICMP_TYPE: Field = transport(0, 1);
+/// The target of a neighbour solicitation or advertisement (RFC 4861).
+pub(super) const ND_TARGET: Field = transport(8, 16);
+const ND_TARGET_START: Field = transport(8, 2);
+/// Source and destination port.
+const PORTS: Field = transport(0, 4);
+pub(super) const FROM: Field = Field::Meta(Meta::InputIndex);
+pub(super) const TO: Field = Field::Meta(Meta::OutputIndex);
+const PROTOCOL: Field = Field::Meta(Meta::TransportProtocol);
+const PACKET_TYPE: Field = Field::Meta(Meta::PacketType);
+const LENGTH: Field = Field::Meta(Meta::Length);
+
+pub(super) const ARP: [u8; 2] = [0x08, 0x06];
+pub(super) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(super) const IPV6: [u8; 2] = [0x86, 0xdd];
+pub(super) const VLAN: [u8; 2] = [0x81, 0x00];
+pub(super) const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
+
+const ICMPV6: u8 = 58;
+const UDP: u8 = 17;
+const IGMP: u8 = 2;
+const BROADCAST: u8 = 1;
+const MULTICAST: u8 = 2;
+const ND_HOP_LIMIT: u8 = 255;
+/// ARP and the least Ethernet frame that holds it; what is longer carries something else.
+const ARP_LONGEST: u32 = 46;
+/// Neighbour discovery with its usual options; what is longer carries something else.
+const ND_LONGEST: u32 = 96;
+
+/// The octets of an address.
+pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
+    match address {
+        IpAddr::V4(address) => address.octets().as_slice().into(),
+        IpAddr::V6(address) => address.octets().as_slice().into(),
+    }
+}
+
+/// Questions about a frame, in the words of its protocols.
+pub(super) trait Asks: Sized {
+    /// It is of this Ethernet type; a VLAN tag is a type of its own.
+    fn of_type(self, kind: [u8; 2]) -> Self;
+    /// It is of another Ethernet type.
+    fn to_one(self) -> Self;
+    /// It is for every station.
+    fn to_all(self) -> Self;
+    /// It is for a group of stations.
+    fn to_group(self) -> Self;
+    /// Its IPv4 protocol is IGMP, and no router passes it on (RFC 2236).
+    fn igmp(self) -> Self;
+    /// It is DHCP from a client that has no address yet (RFC 2131).
+    fn dhcp_request(self) -> Self;
+    /// It is DHCPv6 from a client (RFC 8415).
+    fn dhcpv6_request(self) -> Self;
+    /// It is ICMPv6.
+    fn icmpv6(self) -> Self;
+    /// It is not ICMPv6.
+    fn no_icmpv6(self) -> Self;
+    /// It is ICMPv6 of this type.
+    fn icmpv6_type(self, kind: u8) -> Self;
+    /// It comes from this link (RFC 4861: hop limit 255).
+    fn from_this_link(self) -> Self;
+    /// It may have come from elsewhere.
+    fn from_afar(self) -> Self;
+    /// It is for this link alone (RFC 2710: hop limit 1).
+    fn for_this_link(self) -> Self;
+    /// Its IPv6 source is link-local.
+    fn from_link_local(self) -> Self;
+    /// Its IPv6 source is not link-local.
+    fn not_from_link_local(self) -> Self;
+    /// Its IPv6 destination is link-local.
+    fn to_link_local(self) -> Self;
+    /// Its IPv6 destination is a group.
+    fn to_ipv6_group(self) -> Self;
+    /// Its IPv6 destination is neither link-local nor a group.
+    fn to_global(self) -> Self;
+    /// The target of neighbour discovery is link-local.
+    fn about_link_local(self) -> Self;
+    /// It is no longer than ARP is.
+    fn short_as_arp(self) -> Self;
+    /// It is no longer than neighbour discovery is.
+    fn short_as_nd(self) -> Self;
+}
+
+const LINK_LOCAL_MASK: [u8; 2] = [0xff, 0xc0];
+const LINK_LOCAL: [u8; 2] = [0xfe, 0x80];
+
+impl Asks for Rule {
+    fn of_type(self, kind: [u8; 2]) -> Rule {
+        self.is(ETHER_TYPE, &kind)
+    }
+
+    fn to_one(self) -> Rule {
+        self.is_not(PACKET_TYPE, &[BROADCAST]).is_not(PACKET_TYPE, &[MULTICAST])
+    }
+
+    fn to_all(self) -> Rule {
+        self.is(PACKET_TYPE, &[BROADCAST])
+    }
+
+    fn to_group(self) -> Rule {
+        self.is(PACKET_TYPE, &[MULTICAST])
+    }
+
+    fn igmp(self) -> Rule {
+        self.is(IPV4_PROTOCOL, &[IGMP]).is(IPV4_TTL, &[1])
+    }
+
+    fn dhcp_request(self) -> Rule {
+        self.is(IPV4_SOURCE, &[0; 4]).is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
+    }
+
+    fn dhcpv6_request(self) -> Rule {
+        self.is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+    }
+
+    fn icmpv6(self) -> Rule {
+        self.is(PROTOCOL, &[ICMPV6])
+    }
+
+    fn no_icmpv6(self) -> Rule {
+        self.is_not(PROTOCOL, &[ICMPV6])
+    }
+
+    fn icmpv6_type(self, kind: u8) -> Rule {
+        self.icmpv6().is(ICMP_TYPE, &[kind])
+    }
+
+    fn from_this_link(self) -> Rule {
+        self.is(HOP_LIMIT, &[ND_HOP_LIMIT])
+    }
+
+    fn from_afar(self) -> Rule {
+        self.is_not(HOP_LIMIT, &[ND_HOP_LIMIT])
+    }
+
+    fn for_this_link(self) -> Rule {
+        self.is(HOP_LIMIT, &[1])
+    }
+
+    fn from_link_local(self) -> Rule {
+        self.masked(IPV6_SOURCE_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
+    }
+
+    fn not_from_link_local(self) -> Rule {
+        self.masked_not(IPV6_SOURCE_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
+    }
+
+    fn to_link_local(self) -> Rule {
+        self.masked(IPV6_DESTINATION_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
+    }
+
+    fn to_ipv6_group(self) -> Rule {
+        self.is(IPV6_DESTINATION_FIRST, &[0xff])
+    }
+
+    fn to_global(self) -> Rule {
+        // fe00::/8 and ff00::/8 at once: none of the rest is link-local or a group.
+        self.masked_not(IPV6_DESTINATION_FIRST, &[0xfe], &[0xfe])
+    }
+
+    fn about_link_local(self) -> Rule {
+        self.masked(ND_TARGET_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
+    }
+
+    fn short_as_arp(self) -> Rule {
+        self.at_most(LENGTH, &ARP_LONGEST.to_be_bytes())
+    }
+
+    fn short_as_nd(self) -> Rule {
+        self.at_most(LENGTH, &ND_LONGEST.to_be_bytes())
+    }
+}

@@ -1,0 +1,169 @@
+//! The table that binds each pod to its port of the bridge, in the words of nf_tables.
+//!
+//! Frames come in by `prerouting`, which finds the chain of the port that they came by, and leave by `forward`, which finds
+//! the chain of the port that they go by. A port's own chains hold the comparisons that most frames pass, and lead the rest
+//! to chains that all ports share. A frame that no rule accepts ends in a chain that says why.
+
+mod fields;
+mod fixed;
+mod port;
+
+use super::{Options, PodToNode};
+use crate::compile::{Delta, Placement, Plan, PortBinding, UnknownPods};
+use crate::model::{Bridge, Cluster};
+use crate::net::Family;
+use crate::netfilter::nftables::{Batch, Change, Elements, Set, Table, TableFamily, Verdict};
+use crate::ownership::BRIDGE_TABLE;
+pub use fixed::DROP_REASONS;
+use port::PortRules;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What the shared chains depend on.
+#[derive(Clone, Copy, Debug)]
+struct Choices {
+    log_group: u16,
+    /// The mark of what a pod isolated for egress sends to a link-local address of the node; `None` if it may.
+    to_node_mark: Option<u32>,
+    /// Whether a port that may be a pod's that is not known carries only what known addresses send and receive.
+    unknown_closed: bool,
+}
+
+impl Choices {
+    fn new(options: &Options, unknown_pods: UnknownPods) -> Choices {
+        let to_node_mark = match options.pod_to_node {
+            PodToNode::Allow => None,
+            PodToNode::Policy | PodToNode::Drop => Some(options.mark),
+        };
+        let unknown_closed = unknown_pods == UnknownPods::Reject;
+        Choices { log_group: options.nflog_group, to_node_mark, unknown_closed }
+    }
+}
+
+/// The whole table.
+pub(super) fn table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table {
+    let choices = Choices::new(options, plan.unknown_pods());
+    let mut table = Table::new(TableFamily::Bridge, BRIDGE_TABLE);
+    table.chains = fixed::chains(choices);
+    table.sets = fixed::sets()
+        .into_iter()
+        .map(|(name, kind)| (name, Set { kind, elements: Elements::new() }))
+        .collect();
+    let mut elements: Vec<_> = node_elements(cluster.bridge()).into();
+    for (&index, binding) in plan.ports() {
+        let rules = PortRules::of(index, binding);
+        elements.extend(rules.elements);
+        table.chains.extend(rules.chains.into_iter().map(|(name, rules)| (name, fixed::plain(rules))));
+    }
+    for address in plan.placed() {
+        elements.extend(place_elements(address, plan.placement(address)));
+    }
+    for (set, key, verdict) in elements {
+        if let Some(set) = table.sets.get_mut(set) {
+            set.elements.insert(key, verdict);
+        }
+    }
+    table
+}
+
+/// What changes before the rules of iptables, and only refuses more, and what changes after them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) before: Vec<Change>,
+    pub(super) after: Vec<Change>,
+}
+
+/// What is to change in the table, given what changed in the plan.
+pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes {
+    let mut changes = Changes::default();
+    if delta.bridge {
+        // Who the node is on the bridge is no pod's to say; it changes in one instant.
+        for (set, _) in fixed::NODE_SETS {
+            changes.after.push(Change::FlushSet(set.into()));
+        }
+        let mut sets = BTreeMap::<&str, Elements>::new();
+        for (set, key, verdict) in node_elements(cluster.bridge()) {
+            sets.entry(set).or_default().insert(key, verdict);
+        }
+        changes
+            .after
+            .extend(sets.into_iter().map(|(set, elements)| Change::AddElements(set.into(), elements)));
+    }
+    for (&index, old) in &delta.ports {
+        let new = plan.ports().get(&index);
+        let between = match (old, new) {
+            (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) => {
+                Some(PortBinding::Bound(old.both(new)))
+            }
+            // An unbound port is refused what local pods without a port do not send; a bound one what is not its own.
+            (Some(old @ PortBinding::Unbound), Some(PortBinding::Bound(_)))
+            | (Some(PortBinding::Bound(_)), Some(old @ PortBinding::Unbound)) => Some(old.clone()),
+            (old, _) => old.clone(),
+        };
+        let rules = |binding: &Option<PortBinding>| {
+            binding.as_ref().map(|binding| PortRules::of(index, binding)).unwrap_or_default()
+        };
+        let (old, between, new) = (rules(old), rules(&between), rules(&new.cloned()));
+        between.change(&old, &mut changes.before);
+        new.change(&between, &mut changes.after);
+    }
+    for (&address, &old) in &delta.places {
+        let new = plan.placement(address);
+        let elements = |placement| -> BTreeMap<_, _> {
+            place_elements(address, placement).map(|(set, key, verdict)| (set, (key, verdict))).collect()
+        };
+        let (old, new) = (elements(old), elements(new));
+        for (set, (key, verdict)) in &old {
+            if !new.contains_key(set) {
+                let gone =
+                    Change::DeleteElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
+                // That an address is some port's refuses it to others: that goes last.
+                let side =
+                    if fixed::REFUSES.contains(set) { &mut changes.after } else { &mut changes.before };
+                side.push(gone);
+            }
+        }
+        for (set, (key, verdict)) in &new {
+            if !old.contains_key(set) {
+                let come =
+                    Change::AddElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
+                let side =
+                    if fixed::REFUSES.contains(set) { &mut changes.before } else { &mut changes.after };
+                side.push(come);
+            }
+        }
+    }
+    changes
+}
+
+impl Changes {
+    /// As transactions; none for what changes nothing.
+    pub(super) fn batches(self) -> [Option<Batch>; 2] {
+        [self.before, self.after].map(|changes| {
+            let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
+            (!batch.changes.is_empty()).then_some(batch)
+        })
+    }
+}
+
+/// An element of a set or map.
+type Element = (&'static str, Box<[u8]>, Option<Verdict>);
+
+/// The sets that know the node itself.
+fn node_elements(bridge: &Bridge) -> Vec<Element> {
+    let hardware = bridge.hardware.iter().map(|own| (fixed::NODE_HARDWARE, own.as_slice().into(), None));
+    let link_local = bridge.link_local.iter();
+    hardware
+        .chain(link_local.map(|own| (fixed::NODE_LINK_LOCAL, own.octets().as_slice().into(), None)))
+        .collect()
+}
+
+/// The sets that know an address without a port.
+fn place_elements(address: IpAddr, placement: Placement) -> impl Iterator<Item = Element> {
+    let [taken, unbound] = match Family::of(address) {
+        Family::V4 => ["taken4", "unbound4"],
+        Family::V6 => ["taken6", "unbound6"],
+    };
+    let in_sets = [(taken, placement.bound), (unbound, placement.unbound)];
+    in_sets.into_iter().filter(|(_, is_in)| *is_in).map(move |(set, _)| (set, fields::octets(address), None))
+}

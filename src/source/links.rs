@@ -1,0 +1,226 @@
+//! The bridge and its ports as the kernel reports them (rtnetlink): now, and whenever something changes.
+
+use crate::model::{Bridge, BridgePort, LinkChange};
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use thiserror::Error;
+
+/// Why links cannot be watched.
+#[derive(Debug, Error)]
+pub enum LinkWatchError {
+    /// No socket could be opened.
+    #[error("cannot open a socket to rtnetlink: {0}")]
+    Open(#[from] io::Error),
+    /// The kernel did not list links or addresses.
+    #[error("cannot list links: {0}")]
+    List(#[from] rtnetlink::Error),
+    /// The socket ended.
+    #[error("the kernel reports no more changes of links")]
+    Ended,
+}
+
+type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+
+/// Watches the ports of one bridge, in the network namespace of the thread that made it.
+pub struct LinkWatch {
+    handle: Handle,
+    messages: Messages,
+    links: Links,
+    /// Whether all must be looked at: at first, and when messages were lost.
+    must_look: bool,
+}
+
+impl LinkWatch {
+    /// Watches the bridge of this name, which need not be there yet. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel gives no socket.
+    pub fn new(bridge: &str) -> Result<LinkWatch, LinkWatchError> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
+        let (connection, handle, messages) = new_multicast_connection(&groups)?;
+        tokio::spawn(connection);
+        Ok(LinkWatch { handle, messages, links: Links::new(bridge), must_look: true })
+    }
+
+    /// Waits until something is different, and returns what. The first call returns what is there.
+    ///
+    /// # Errors
+    /// The socket failed; a new watch is needed.
+    pub async fn changed(&mut self) -> Result<Vec<LinkChange>, LinkWatchError> {
+        loop {
+            if self.must_look {
+                let changes = self.look().await?;
+                self.must_look = false;
+                return Ok(changes);
+            }
+            let mut changes = Vec::new();
+            let mut next = Some(self.messages.next().await.ok_or(LinkWatchError::Ended)?);
+            while let Some((message, _)) = next {
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => {
+                        self.must_look |= !self.links.take_in(&message, &mut changes)
+                    }
+                    NetlinkPayload::Overrun(_) => self.must_look = true,
+                    _ => {}
+                }
+                next = self.messages.next().now_or_never().flatten();
+            }
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Lists all links and addresses; what is no longer there is gone.
+    async fn look(&mut self) -> Result<Vec<LinkChange>, LinkWatchError> {
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+        let addresses: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        Ok(self.links.replace(&links, &addresses))
+    }
+}
+
+/// What is known of the links of a network namespace, as far as one bridge is concerned.
+#[derive(Clone, Debug, Default)]
+struct Links {
+    name: String,
+    index: Option<u32>,
+    bridge: Bridge,
+    ports: BTreeMap<u32, BridgePort>,
+}
+
+impl Links {
+    fn new(bridge: &str) -> Links {
+        Links { name: bridge.to_owned(), ..Links::default() }
+    }
+
+    /// Takes in all that is there.
+    fn replace(&mut self, links: &[LinkMessage], addresses: &[AddressMessage]) -> Vec<LinkChange> {
+        let mut fresh = Links::new(&self.name);
+        let is_bridge = |link: &&LinkMessage| name(link) == Some(&self.name);
+        if let Some(bridge) = links.iter().find(is_bridge) {
+            fresh.index = Some(bridge.header.index);
+            fresh.bridge.hardware = hardware(bridge);
+        }
+        let ports = links.iter().filter(|link| fresh.index.is_some() && master(link) == fresh.index);
+        fresh.ports = ports.filter_map(port).map(|port| (port.index, port)).collect();
+        let own = addresses.iter().filter(|address| Some(address.header.index) == fresh.index);
+        let own: BTreeSet<Ipv6Addr> = own.filter_map(link_local).collect();
+        fresh.bridge.link_local = own.into_iter().collect();
+
+        let gone = self.ports.keys().filter(|index| !fresh.ports.contains_key(*index));
+        let mut changes: Vec<_> = gone.map(|index| LinkChange::PortGone(*index)).collect();
+        if self.bridge != fresh.bridge {
+            changes.push(LinkChange::Bridge(fresh.bridge.clone()));
+        }
+        let new = fresh.ports.values().filter(|port| self.ports.get(&port.index) != Some(port));
+        changes.extend(new.cloned().map(LinkChange::Port));
+        *self = fresh;
+        changes
+    }
+
+    /// Takes in one message. False if it takes a look at everything to understand what it means.
+    fn take_in(&mut self, message: &RouteNetlinkMessage, changes: &mut Vec<LinkChange>) -> bool {
+        match message {
+            RouteNetlinkMessage::NewLink(link) if link.header.interface_family != AddressFamily::Bridge => {
+                let index = link.header.index;
+                let is_bridge = name(link) == Some(&self.name);
+                if is_bridge != (self.index == Some(index)) {
+                    return false;
+                }
+                if is_bridge && self.bridge.hardware != hardware(link) {
+                    self.bridge.hardware = hardware(link);
+                    changes.push(LinkChange::Bridge(self.bridge.clone()));
+                }
+                if self.index.is_some() && master(link) == self.index {
+                    self.add_port(link, changes);
+                } else {
+                    self.remove_port(index, changes);
+                }
+                true
+            }
+            RouteNetlinkMessage::DelLink(link) => {
+                self.remove_port(link.header.index, changes);
+                self.index != Some(link.header.index) || link.header.interface_family == AddressFamily::Bridge
+            }
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                let comes = matches!(message, RouteNetlinkMessage::NewAddress(_));
+                self.set_address(address, comes, changes);
+                true
+            }
+            // Of the rest, nothing changes which links there are.
+            _ => true,
+        }
+    }
+
+    fn add_port(&mut self, link: &LinkMessage, changes: &mut Vec<LinkChange>) {
+        let Some(port) = port(link) else { return };
+        if self.ports.get(&port.index) != Some(&port) {
+            self.ports.insert(port.index, port.clone());
+            changes.push(LinkChange::Port(port));
+        }
+    }
+
+    fn remove_port(&mut self, index: u32, changes: &mut Vec<LinkChange>) {
+        if self.ports.remove(&index).is_some() {
+            changes.push(LinkChange::PortGone(index));
+        }
+    }
+
+    fn set_address(&mut self, address: &AddressMessage, comes: bool, changes: &mut Vec<LinkChange>) {
+        let Some(own) = link_local(address).filter(|_| Some(address.header.index) == self.index) else {
+            return;
+        };
+        let mut all: BTreeSet<Ipv6Addr> = self.bridge.link_local.iter().copied().collect();
+        let changed = if comes { all.insert(own) } else { all.remove(&own) };
+        if changed {
+            self.bridge.link_local = all.into_iter().collect();
+            changes.push(LinkChange::Bridge(self.bridge.clone()));
+        }
+    }
+}
+
+fn name(link: &LinkMessage) -> Option<&String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
+        _ => None,
+    })
+}
+
+fn master(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn hardware(link: &LinkMessage) -> Option<[u8; 6]> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
+fn port(link: &LinkMessage) -> Option<BridgePort> {
+    let mut infos = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let is_veth = infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Veth)));
+    Some(BridgePort { index: link.header.index, name: name(link)?.as_str().into(), is_veth })
+}
+
+fn link_local(address: &AddressMessage) -> Option<Ipv6Addr> {
+    address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(IpAddr::V6(own)) if own.is_unicast_link_local() => Some(*own),
+        _ => None,
+    })
+}
