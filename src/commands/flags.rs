@@ -75,6 +75,9 @@ pub(super) enum BindAddresses {
     /// By a table of family bridge; where the kernel has no such tables, by what addresses the node's pods have
     #[default]
     On,
+    /// By what addresses the node's pods have, though the kernel may have tables of family bridge: weaker, as on one bridge a
+    /// pod can still take over another's address
+    Addresses,
     /// Not at all
     Off,
 }
@@ -84,6 +87,7 @@ impl BindAddresses {
     fn binding(self) -> Binding {
         match self {
             BindAddresses::On => Binding::Ports,
+            BindAddresses::Addresses => Binding::Addresses,
             BindAddresses::Off => Binding::Off,
         }
     }
@@ -109,7 +113,11 @@ impl RenderFlags {
         let options = self.options();
         if options.binding != Binding::Ports {
             health.set_check(BINDING_CHECK, Ok(()));
-            health.remark(BINDING_CHECK, "mode", Some("off (--bind-addresses=off)".to_owned()));
+            let mode = match options.binding {
+                Binding::Ports | Binding::Addresses => "by address alone (--bind-addresses=addresses)",
+                Binding::Off => "off (--bind-addresses=off)",
+            };
+            health.remark(BINDING_CHECK, "mode", Some(mode.to_owned()));
             return options;
         }
         health.set_check(BINDING_CHECK, Ok(()));
