@@ -3,7 +3,7 @@
 use super::Enforcer;
 use crate::compile::{self, Subject};
 use crate::explain::{Nearest, Refused, nearest};
-use crate::flow::{self, Account, End, Flow, Payload, Place, Reason};
+use crate::flow::{self, Account, End, Flow, Payload, Place, PortDrop, PortReason, Reason};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use crate::netfilter::ChainName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,51 @@ pub(super) async fn next(inquiries: &mut Option<mpsc::Receiver<Inquiry>>) -> Inq
 
 /// What is known of a flow that was refused a moment ago.
 fn account(enforcer: &Enforcer, flow: &Flow) -> Account {
+    match flow.place {
+        Place::Port(drop) => account_at_port(enforcer.cluster(), flow, drop),
+        Place::Pod(_) | Place::ToNode => account_of_policies(enforcer, flow),
+    }
+}
+
+/// What is known of a frame that was dropped at a port: whose the port is, the cluster knows; the addresses may be forged.
+fn account_at_port(cluster: &Cluster, flow: &Flow, drop: PortDrop) -> Account {
+    let packet = flow.packet;
+    let port = drop.to.or(drop.from);
+    let at = |port: Option<u32>, address| match port.and_then(|port| cluster.sandbox_at(port)) {
+        Some(sandbox) => end_of(cluster, Some(&sandbox.key.pod), address),
+        None => end(cluster, address),
+    };
+    let (source, destination) = (at(drop.from, packet.source), at(drop.to, packet.destination));
+    let uid = port.and_then(|port| cluster.sandbox_at(port)?.uid.as_deref().map(str::to_owned));
+    Account {
+        direction: flow.place.direction(),
+        source,
+        destination,
+        protocol: protocol(packet.payload),
+        port: packet.payload.port().map(|(_, number)| number),
+        reason: match drop.why {
+            PortReason::Spoofed => Reason::SpoofedSource,
+            PortReason::Discovery => Reason::ForgedDiscovery,
+            PortReason::Unassigned => Reason::NotAnAddressOfItsOwn,
+            PortReason::LinkLocal => Reason::LinkLocalUnderIsolation,
+            PortReason::Group => Reason::GroupUnderIsolation,
+            PortReason::Protocol => Reason::ProtocolUnderIsolation,
+        },
+        policies: Vec::new(),
+        nearest: None,
+        bridge_port: port.and_then(|port| cluster.port(port)).map(|port| port.name.to_string()),
+        uid,
+    }
+}
+
+fn protocol(payload: Payload) -> String {
+    match payload {
+        Payload::Transport(protocol, _) => protocol.to_string(),
+        Payload::Icmp(..) | Payload::Other(_) | Payload::Arp | Payload::Ethernet(_) => payload.to_string(),
+    }
+}
+
+fn account_of_policies(enforcer: &Enforcer, flow: &Flow) -> Account {
     let (cluster, plan) = (enforcer.cluster(), enforcer.plan());
     let direction = flow.place.direction();
     let packet = flow.packet;
@@ -71,7 +116,8 @@ fn account(enforcer: &Enforcer, flow: &Flow) -> Account {
         (Place::Pod(_), Some(Subject::Pod(_))) if !plan.admits_in(cluster, direction, &connection) => {
             (Reason::NoRuleAllows, isolating)
         }
-        (Place::Pod(_), Some(Subject::Pod(_)) | None) => (Reason::AllowedByNow, None),
+        (Place::Pod(_) | Place::Port(_), Some(Subject::Pod(_)) | None)
+        | (Place::Port(_), Some(Subject::Unknown(_))) => (Reason::AllowedByNow, None),
     };
     let refused = Refused { direction, source: packet.source, destination: packet.destination, port };
     let near = policies.filter(|_| reason == Reason::NoRuleAllows);
@@ -83,16 +129,14 @@ fn account(enforcer: &Enforcer, flow: &Flow) -> Account {
         direction,
         source: end(cluster, packet.source),
         destination: end(cluster, packet.destination),
-        protocol: match packet.payload {
-            Payload::Transport(protocol, _) => protocol.to_string(),
-            Payload::Icmp(..) | Payload::Other(_) => packet.payload.to_string(),
-        },
+        protocol: protocol(packet.payload),
         port: port.map(|(_, number)| number),
         reason,
         policies: names(policies),
         nearest: near
             .and_then(|policies| nearest(cluster, policies, &refused))
             .map(|near| told(near, direction)),
+        bridge_port: None,
         uid: uid.map(str::to_owned),
     }
 }
@@ -116,6 +160,10 @@ fn end(cluster: &Cluster, address: IpAddr) -> End {
         there.next().map(|(sandbox, _)| &sandbox.pod)
     };
     let pod: Option<&PodKey> = cluster.pods_at(address).first().map(|(pod, _)| *pod).or_else(unknown);
+    end_of(cluster, pod, address)
+}
+
+fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> End {
     End {
         address,
         namespace: pod.map(|pod| pod.namespace.to_string()),

@@ -98,11 +98,11 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
 
 /// How many frames the table of family bridge dropped, by reason.
 pub(super) fn dropped_frames(actual: &Actual) -> BTreeMap<&'static str, u64> {
-    let TableRead::Ours { counted, .. } = &actual.bridge else { return BTreeMap::new() };
-    DROP_REASONS
-        .into_iter()
-        .map(|reason| (reason, counted.get(reason).copied().unwrap_or_default()))
-        .collect()
+    let counted = |reason| match &actual.bridge {
+        TableRead::Ours { counted, .. } => counted.get(reason).copied().unwrap_or_default(),
+        TableRead::Absent | TableRead::Foreign => 0,
+    };
+    DROP_REASONS.map(|reason| (reason, counted(reason))).into()
 }
 
 /// Counts the refused parts of policies by reason.

@@ -17,6 +17,38 @@ pub enum Place {
     Pod(Direction),
     /// On the way from a pod to its own node, where the operator lets nothing through.
     ToNode,
+    /// At a port of the bridge, or because no pod of this node has the destination.
+    Port(PortDrop),
+}
+
+/// A frame that was dropped at a port of the bridge, or a packet that would have gone to the bridge for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortDrop {
+    /// Why.
+    pub why: PortReason,
+    /// Whether its sender was refused to send it, or its receiver to get it.
+    pub direction: Direction,
+    /// The index of the port that it came in by, if it came from the bridge.
+    pub from: Option<u32>,
+    /// The index of the port that it would have left by, if it came so far and was for that port alone.
+    pub to: Option<u32>,
+}
+
+/// Why a frame is dropped at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PortReason {
+    /// Its source is not an address of the pod at the port that it came by.
+    Spoofed,
+    /// It claims in neighbour discovery what its port is not.
+    Discovery,
+    /// Its destination is not an address of the pod that it would have gone to.
+    Unassigned,
+    /// It is from or to a link-local address of an isolated pod.
+    LinkLocal,
+    /// It is for several, from or to an isolated pod.
+    Group,
+    /// It is of a protocol of which policies know nothing, from or to an isolated pod, or hides in a VLAN tag.
+    Protocol,
 }
 
 impl Place {
@@ -25,6 +57,7 @@ impl Place {
         match self {
             Place::Pod(direction) => direction,
             Place::ToNode => Direction::Egress,
+            Place::Port(drop) => drop.direction,
         }
     }
 }

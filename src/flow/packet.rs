@@ -9,6 +9,11 @@ pub const BYTES: u32 = 128;
 /// How many extension headers of IPv6 are followed.
 const EXTENSIONS: usize = 8;
 
+/// Ethernet types (IEEE 802 numbers).
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -32,6 +37,10 @@ pub enum Payload {
     Icmp(u8, u8),
     /// Any other protocol, or a later fragment, by IANA protocol number.
     Other(u8),
+    /// ARP over Ethernet and IPv4; source and destination are the sender's and the target's address (RFC 826).
+    Arp,
+    /// What is neither IP nor ARP, by Ethernet type; it has no addresses that are known here.
+    Ethernet(u16),
 }
 
 impl Payload {
@@ -39,18 +48,20 @@ impl Payload {
     pub fn port(self) -> Option<(Protocol, u16)> {
         match self {
             Payload::Transport(protocol, port) => Some((protocol, port)),
-            Payload::Icmp(..) | Payload::Other(_) => None,
+            Payload::Icmp(..) | Payload::Other(_) | Payload::Arp | Payload::Ethernet(_) => None,
         }
     }
 }
 
 impl fmt::Display for Payload {
-    /// `80/TCP`, `ICMP 8/0` by type and code, `protocol 47`.
+    /// `80/TCP`, `ICMP 8/0` by type and code, `protocol 47`, `ARP`, `Ethernet type 0x88b5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Payload::Transport(protocol, port) => write!(f, "{port}/{protocol}"),
             Payload::Icmp(kind, code) => write!(f, "ICMP {kind}/{code}"),
             Payload::Other(number) => write!(f, "protocol {number}"),
+            Payload::Arp => f.write_str("ARP"),
+            Payload::Ethernet(kind) => write!(f, "Ethernet type {kind:#06x}"),
         }
     }
 }
@@ -64,6 +75,28 @@ impl Packet {
             _ => None,
         }
     }
+}
+
+impl Packet {
+    /// Reads what follows an Ethernet header of this type. `None` for IP or ARP that is cut short.
+    pub fn of_frame(kind: u16, bytes: &[u8]) -> Option<Packet> {
+        match kind {
+            IPV4 | IPV6 => Packet::read(bytes),
+            ARP => read_arp(bytes),
+            _ => {
+                let nowhere = Ipv4Addr::UNSPECIFIED.into();
+                Some(Packet { source: nowhere, destination: nowhere, payload: Payload::Ethernet(kind) })
+            }
+        }
+    }
+}
+
+fn read_arp(bytes: &[u8]) -> Option<Packet> {
+    let address = |at: usize| -> Option<IpAddr> {
+        let octets: [u8; 4] = bytes.get(at..)?.first_chunk().copied()?;
+        Some(octets.into())
+    };
+    Some(Packet { source: address(14)?, destination: address(24)?, payload: Payload::Arp })
 }
 
 fn read_v4(bytes: &[u8]) -> Option<Packet> {
@@ -179,6 +212,19 @@ mod tests {
         assert_eq!(Packet::read(&v4(1, 0, 0, &[8, 0, 1, 1])).unwrap().payload, Payload::Icmp(8, 0));
         assert_eq!(Packet::read(&v6(58, &[128, 0, 1, 1])).unwrap().payload, Payload::Icmp(128, 0));
         assert_eq!(Packet::read(&v4(47, 0, 0, &[0; 4])).unwrap().payload, Payload::Other(47));
+    }
+
+    #[test]
+    fn frame_is_read_by_its_type_and_one_of_an_unknown_type_has_no_addresses() {
+        let mut arp = vec![0; 28];
+        arp[14..18].copy_from_slice(&[10, 0, 0, 1]);
+        arp[24..28].copy_from_slice(&[10, 0, 0, 2]);
+        let read = Packet::of_frame(ARP, &arp).unwrap();
+        assert_eq!((read.source, read.destination), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
+        assert_eq!((read.payload, Packet::of_frame(ARP, &arp[..27])), (Payload::Arp, None));
+        let other = Packet::of_frame(0x88b5, &[]).unwrap();
+        assert_eq!(other.payload.to_string(), "Ethernet type 0x88b5");
+        assert_eq!(Packet::of_frame(IPV4, &v4(6, 0, 0, &PORTS)).unwrap().payload.port().unwrap().1, 80);
     }
 
     #[test]

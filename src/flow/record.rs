@@ -45,6 +45,9 @@ pub struct Account {
     /// The rule that would have allowed it but for one thing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<Nearest>,
+    /// The port of the bridge at which it was dropped, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge_port: Option<String>,
     /// The uid of the pod that refused it, if it is known.
     #[serde(skip)]
     pub uid: Option<String>,
@@ -131,6 +134,18 @@ pub enum Reason {
     OwnNode,
     /// Pods or policies have changed since: it would be allowed now.
     AllowedByNow,
+    /// The source is not an address of the pod that sent it (`--bind-addresses`).
+    SpoofedSource,
+    /// In neighbour discovery, the pod claimed an address that is not its own, or to be a router.
+    ForgedDiscovery,
+    /// The destination is not an address of the pod that it would have gone to, or of any pod of this node.
+    NotAnAddressOfItsOwn,
+    /// Link-local traffic of a pod that policies isolate.
+    LinkLocalUnderIsolation,
+    /// Broadcast or multicast of a pod that policies isolate.
+    GroupUnderIsolation,
+    /// A protocol of which policies know nothing, of a pod that policies isolate, or a VLAN tag.
+    ProtocolUnderIsolation,
 }
 
 /// The rule that would have allowed a flow but for one thing.
@@ -165,6 +180,13 @@ impl fmt::Display for Record {
 }
 
 impl Account {
+    fn at_port(&self, why: &str) -> String {
+        match &self.bridge_port {
+            Some(port) => format!("{why} (port {port})"),
+            None => why.to_owned(),
+        }
+    }
+
     /// Why, in a sentence.
     pub fn why(&self) -> String {
         match self.reason {
@@ -184,6 +206,25 @@ impl Account {
             Reason::PodNotYetKnown => "pod not yet known: the API has not told of it".to_owned(),
             Reason::OwnNode => "its own node is out of reach (--pod-to-node=drop)".to_owned(),
             Reason::AllowedByNow => "pods or policies have changed since: it would be allowed now".to_owned(),
+            Reason::SpoofedSource => {
+                self.at_port(&format!("spoofed source: {} is not the sender's address", self.source.address))
+            }
+            Reason::ForgedDiscovery => {
+                self.at_port("forged neighbour discovery: the pod claims what it is not")
+            }
+            Reason::NotAnAddressOfItsOwn => self.at_port(&format!(
+                "not an address of its own: no pod there has {}",
+                self.destination.address
+            )),
+            Reason::LinkLocalUnderIsolation => {
+                self.at_port("link-local under isolation: no policy speaks of it")
+            }
+            Reason::GroupUnderIsolation => {
+                self.at_port("broadcast or multicast under isolation: no policy speaks of it")
+            }
+            Reason::ProtocolUnderIsolation => {
+                self.at_port("other protocol under isolation: no policy speaks of it")
+            }
         }
     }
 }
@@ -214,6 +255,7 @@ mod tests {
             reason: Reason::NoRuleAllows,
             policies: vec!["shop/web".into()],
             nearest: Some(nearest),
+            bridge_port: None,
             uid: None,
         };
         let time = "2026-01-02T03:04:05.678Z".to_owned();

@@ -48,6 +48,7 @@ mod tests {
             reason: Reason::AllowedByNow,
             policies: Vec::new(),
             nearest: None,
+            bridge_port: None,
             uid: None,
         };
         let (time, last, node) = Default::default();

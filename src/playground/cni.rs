@@ -91,7 +91,7 @@ fn result(place: &Place, device: &str, hardware: [u8; 6]) -> Value {
         "networkName": NETWORK,
         "cniArgs": [
             ["IgnoreUnknown", "1"],
-            ["K8S_POD_NAMESPACE", &*place.pod.namespace.as_str()],
+            ["K8S_POD_NAMESPACE", place.pod.namespace.as_str()],
             ["K8S_POD_NAME", &*place.pod.name],
             ["K8S_POD_INFRA_CONTAINER_ID", container],
         ],

@@ -65,12 +65,10 @@ impl LinkWatch {
             let mut changes = Vec::new();
             let mut next = Some(self.messages.next().await.ok_or(LinkWatchError::Ended)?);
             while let Some((message, _)) = next {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => {
-                        self.must_look |= !self.links.take_in(&message, &mut changes)
-                    }
-                    NetlinkPayload::Overrun(_) => self.must_look = true,
-                    _ => {}
+                if let NetlinkPayload::InnerMessage(message) = &message.payload {
+                    self.must_look |= !self.links.take_in(message, &mut changes);
+                } else if let NetlinkPayload::Overrun(_) = &message.payload {
+                    self.must_look = true;
                 }
                 next = self.messages.next().now_or_never().flatten();
             }
@@ -129,36 +127,36 @@ impl Links {
 
     /// Takes in one message. False if it takes a look at everything to understand what it means.
     fn take_in(&mut self, message: &RouteNetlinkMessage, changes: &mut Vec<LinkChange>) -> bool {
-        match message {
-            RouteNetlinkMessage::NewLink(link) if link.header.interface_family != AddressFamily::Bridge => {
-                let index = link.header.index;
-                let is_bridge = name(link) == Some(&self.name);
-                if is_bridge != (self.index == Some(index)) {
-                    return false;
-                }
-                if is_bridge && self.bridge.hardware != hardware(link) {
-                    self.bridge.hardware = hardware(link);
-                    changes.push(LinkChange::Bridge(self.bridge.clone()));
-                }
-                if self.index.is_some() && master(link) == self.index {
-                    self.add_port(link, changes);
-                } else {
-                    self.remove_port(index, changes);
-                }
-                true
-            }
-            RouteNetlinkMessage::DelLink(link) => {
-                self.remove_port(link.header.index, changes);
-                self.index != Some(link.header.index) || link.header.interface_family == AddressFamily::Bridge
-            }
-            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
-                let comes = matches!(message, RouteNetlinkMessage::NewAddress(_));
-                self.set_address(address, comes, changes);
-                true
-            }
-            // Of the rest, nothing changes which links there are.
-            _ => true,
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            return link.header.interface_family == AddressFamily::Bridge || self.set_link(link, changes);
         }
+        if let RouteNetlinkMessage::DelLink(link) = message {
+            self.remove_port(link.header.index, changes);
+            return self.index != Some(link.header.index)
+                || link.header.interface_family == AddressFamily::Bridge;
+        }
+        if let RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) = message {
+            let comes = matches!(message, RouteNetlinkMessage::NewAddress(_));
+            self.set_address(address, comes, changes);
+        }
+        true
+    }
+
+    fn set_link(&mut self, link: &LinkMessage, changes: &mut Vec<LinkChange>) -> bool {
+        let is_bridge = name(link) == Some(&self.name);
+        if is_bridge != (self.index == Some(link.header.index)) {
+            return false;
+        }
+        if is_bridge && self.bridge.hardware != hardware(link) {
+            self.bridge.hardware = hardware(link);
+            changes.push(LinkChange::Bridge(self.bridge.clone()));
+        }
+        if self.index.is_some() && master(link) == self.index {
+            self.add_port(link, changes);
+        } else {
+            self.remove_port(link.header.index, changes);
+        }
+        true
     }
 
     fn add_port(&mut self, link: &LinkMessage, changes: &mut Vec<LinkChange>) {
@@ -189,38 +187,38 @@ impl Links {
 }
 
 fn name(link: &LinkMessage) -> Option<&String> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    })
+    link.attributes
+        .iter()
+        .find_map(|attribute| if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None })
 }
 
 fn master(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Controller(index) => Some(*index),
-        _ => None,
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Controller(index) = attribute { Some(*index) } else { None }
     })
 }
 
 fn hardware(link: &LinkMessage) -> Option<[u8; 6]> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
-        _ => None,
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Address(address) = attribute {
+            address.as_slice().try_into().ok()
+        } else {
+            None
+        }
     })
 }
 
 fn port(link: &LinkMessage) -> Option<BridgePort> {
-    let mut infos = link.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
+    let mut infos = link.attributes.iter().filter_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute { Some(infos) } else { None }
     });
     let is_veth = infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Veth)));
     Some(BridgePort { index: link.header.index, name: name(link)?.as_str().into(), is_veth })
 }
 
 fn link_local(address: &AddressMessage) -> Option<Ipv6Addr> {
-    address.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(IpAddr::V6(own)) if own.is_unicast_link_local() => Some(*own),
-        _ => None,
+    address.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Address(IpAddr::V6(own)) = attribute else { return None };
+        Some(*own).filter(Ipv6Addr::is_unicast_link_local)
     })
 }

@@ -72,7 +72,8 @@ fn namespace(labels: &[(&str, &str)]) -> Change {
 fn read(host: &mut Host) -> Table {
     match host.read_bridge_table(BRIDGE_TABLE).expect("read") {
         TableRead::Ours { table, .. } => table,
-        other => panic!("not our table: {other:?}"),
+        TableRead::Absent => panic!("no table"),
+        TableRead::Foreign => panic!("not our table"),
     }
 }
 
@@ -135,7 +136,7 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
         let table = enforcer.ruleset().bridge.expect("a table");
         let key: Box<[u8]> = 210u32.to_ne_bytes().as_slice().into();
         let other: Box<[u8]> = 7u32.to_ne_bytes().as_slice().into();
-        let element = |key: &Box<[u8]>, verdict| Elements::from([(key.clone(), verdict)]);
+        let element = |key: &[u8], verdict| Elements::from([(key.into(), verdict)]);
         use nftables::{Change, Rule, Verdict};
         let goto = |chain: &str| Some(Verdict::Goto(chain.into()));
         let attempts = [

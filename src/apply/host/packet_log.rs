@@ -26,6 +26,9 @@ const COPY_PACKET: u8 = 2;
 const NUMBERED: u16 = 1;
 
 /// NFULA_*.
+const HEADER: u16 = 1;
+const FROM_PORT: u16 = 6;
+const TO_PORT: u16 = 7;
 const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
 const SEQUENCE: u16 = 12;
@@ -67,13 +70,12 @@ impl PacketLog {
         Ok(PacketLog { netlink, next: Sequence::default() })
     }
 
-    /// Waits until there is something, and reads it, up to a bound. `each` is handed the prefix of the rule and the first
-    /// bytes of the packet, from its IP header on. Tells how many messages were lost before those read, for want of room.
+    /// Waits until there is something, and reads it, up to a bound. `each` is handed every copy. Tells how many messages were lost before those read, for want of room.
     /// Blocks.
     ///
     /// # Errors
     /// The socket failed; it is to be opened anew.
-    pub fn read(&mut self, mut each: impl FnMut(&str, &[u8])) -> Result<u64, KernelError> {
+    pub fn read(&mut self, mut each: impl FnMut(Logged<'_>)) -> Result<u64, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
         wait(&self.netlink).map_err(failed)?;
         let mut lost = 0;
@@ -82,8 +84,9 @@ impl PacketLog {
             let told = self.netlink.hear(|message| {
                 let copy = Copied::of(message);
                 lost += copy.sequence.map_or(0, |sequence| next.lost_before(sequence));
-                if let (Some(prefix), Some(payload)) = (copy.prefix, copy.payload) {
-                    each(prefix, payload);
+                if let (Some(prefix), Some(bytes)) = (copy.prefix, copy.payload) {
+                    let Copied { kind, from_port, to_port, .. } = copy;
+                    each(Logged { prefix, kind, from_port, to_port, bytes });
                 }
             });
             match told {
@@ -128,12 +131,30 @@ impl Sequence {
     }
 }
 
+/// A copy of a packet, as a rule made it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Logged<'a> {
+    /// The prefix of the rule.
+    pub prefix: &'a str,
+    /// The Ethernet type (NFULA_PACKET_HDR).
+    pub kind: u16,
+    /// The index of the port of a bridge that it came in by (NFULA_IFINDEX_PHYSINDEV).
+    pub from_port: Option<u32>,
+    /// The index of the port of a bridge that it was about to leave by (NFULA_IFINDEX_PHYSOUTDEV).
+    pub to_port: Option<u32>,
+    /// Its first bytes, from what follows the Ethernet header on.
+    pub bytes: &'a [u8],
+}
+
 /// What a message says of a packet.
 #[derive(Default)]
 struct Copied<'a> {
     prefix: Option<&'a str>,
     payload: Option<&'a [u8]>,
     sequence: Option<u32>,
+    kind: u16,
+    from_port: Option<u32>,
+    to_port: Option<u32>,
 }
 
 impl<'a> Copied<'a> {
@@ -143,6 +164,11 @@ impl<'a> Copied<'a> {
             match attribute.kind {
                 PREFIX => copied.prefix = text(attribute.payload),
                 PAYLOAD => copied.payload = Some(attribute.payload),
+                HEADER => {
+                    copied.kind = attribute.payload.first_chunk().map_or(0, |kind| u16::from_be_bytes(*kind))
+                }
+                FROM_PORT => copied.from_port = exact(attribute.payload).map(u32::from_be_bytes),
+                TO_PORT => copied.to_port = exact(attribute.payload).map(u32::from_be_bytes),
                 SEQUENCE => copied.sequence = exact(attribute.payload).map(u32::from_be_bytes),
                 _ => {}
             }

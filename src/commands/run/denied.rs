@@ -3,13 +3,18 @@
 
 use super::origin::Switch;
 use crate::apply::KernelError;
-use crate::apply::host::PacketLog;
+use crate::apply::host::{Logged, PacketLog};
 use crate::commands::flags::FLOWS_SOCKET;
 use crate::controller::Inquiry;
-use crate::flow::{Account, Aggregate, BYTES, Budget, Closed, Flow, Noted, Packet, Place, Record};
+use crate::flow::{
+    Account, Aggregate, BYTES, Budget, Closed, Flow, Noted, Packet, Place, PortDrop, PortReason, Record,
+};
 use crate::model::Direction;
 use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
-use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS, DENIED_TO_NODE};
+use crate::ownership::{
+    DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
+    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED,
+};
 use clap::Args;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -115,7 +120,7 @@ fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelError>> {
     std::thread::spawn(move || {
         loop {
             let mut flows = Vec::new();
-            let heard = log.read(|prefix, bytes| flows.extend(flow_of(prefix, bytes)));
+            let heard = log.read(|copy| flows.extend(flow_of(copy)));
             let failed = heard.is_err();
             let told = outbox.blocking_send(heard.map(|lost| Batch { flows, lost }));
             if failed || told.is_err() {
@@ -127,14 +132,38 @@ fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelError>> {
 }
 
 /// The flow of a packet, if a rule of ours copied it.
-fn flow_of(prefix: &str, bytes: &[u8]) -> Option<Flow> {
-    let place = match prefix {
+fn flow_of(copy: Logged<'_>) -> Option<Flow> {
+    let place = match copy.prefix {
         DENIED_INGRESS => Place::Pod(Direction::Ingress),
         DENIED_EGRESS => Place::Pod(Direction::Egress),
         DENIED_TO_NODE => Place::ToNode,
-        _ => return None,
+        prefix => {
+            let why = port_reason(prefix)?;
+            let forwarded = copy.to_port.is_some() || copy.from_port.is_none();
+            let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
+            // What is for all is refused to each: that is one flow, and not one for each of them.
+            let to = copy.to_port.filter(|_| why != PortReason::Group);
+            Place::Port(PortDrop { why, direction, from: copy.from_port, to })
+        }
     };
-    Some(Flow { place, packet: Packet::read(bytes)? })
+    let packet = match place {
+        Place::Pod(_) | Place::ToNode => Packet::read(copy.bytes),
+        Place::Port(_) => Packet::of_frame(copy.kind, copy.bytes),
+    };
+    Some(Flow { place, packet: packet? })
+}
+
+/// What the prefix of a rule about ports says.
+fn port_reason(prefix: &str) -> Option<PortReason> {
+    Some(match prefix {
+        DENIED_SPOOFED => PortReason::Spoofed,
+        DENIED_DISCOVERY => PortReason::Discovery,
+        DENIED_UNASSIGNED => PortReason::Unassigned,
+        DENIED_LINK_LOCAL => PortReason::LinkLocal,
+        DENIED_GROUP => PortReason::Group,
+        DENIED_PROTOCOL => PortReason::Protocol,
+        _ => return None,
+    })
 }
 
 /// A flow that waits to be looked at.
@@ -383,6 +412,7 @@ mod tests {
             reason: Reason::NoRuleAllows,
             policies: vec!["shop/web".into()],
             nearest: None,
+            bridge_port: None,
             uid: None,
         }
     }
@@ -471,10 +501,14 @@ mod tests {
     fn only_what_our_rules_copied_is_taken_for_a_flow() {
         let mut bytes = [0; 24];
         (bytes[0], bytes[9]) = (0x45, 6);
-        let place = |prefix| flow_of(prefix, &bytes).map(|flow| flow.place);
+        let copy = |prefix, bytes| Logged { prefix, kind: 0x0800, from_port: Some(7), to_port: None, bytes };
+        let place = |prefix| flow_of(copy(prefix, &bytes)).map(|flow| flow.place);
         assert_eq!(place(DENIED_INGRESS), Some(Place::Pod(Direction::Ingress)));
         assert_eq!(place(DENIED_EGRESS), Some(Place::Pod(Direction::Egress)));
         assert_eq!((place(DENIED_TO_NODE), place("stranger")), (Some(Place::ToNode), None));
-        assert_eq!(flow_of(DENIED_INGRESS, &bytes[..4]), None);
+        let spoofed =
+            PortDrop { why: PortReason::Spoofed, direction: Direction::Egress, from: Some(7), to: None };
+        assert_eq!(place(DENIED_SPOOFED), Some(Place::Port(spoofed)));
+        assert_eq!(flow_of(copy(DENIED_INGRESS, &bytes[..4])), None);
     }
 }

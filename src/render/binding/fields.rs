@@ -59,6 +59,17 @@ const ARP_LONGEST: u32 = 46;
 /// Neighbour discovery with its usual options; what is longer carries something else.
 const ND_LONGEST: u32 = 96;
 
+/// Router solicitation, router advertisement, neighbour solicitation and advertisement, redirect (RFC 4861).
+pub(super) const ROUTER_SOLICITATION: u8 = 133;
+pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+pub(super) const REDIRECT: u8 = 137;
+/// What a pod says of the groups it listens to (RFC 2710, RFC 3810): report, done, report of version 2.
+pub(super) const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
+/// Who asks what pods listen to (RFC 2710).
+pub(super) const LISTENER_QUERY: u8 = 130;
+
 /// The octets of an address.
 pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
     match address {
@@ -90,15 +101,15 @@ pub(super) trait Asks: Sized {
     /// It is ICMPv6 of this type.
     fn icmpv6_type(self, kind: u8) -> Self;
     /// It comes from this link (RFC 4861: hop limit 255).
-    fn from_this_link(self) -> Self;
+    fn sent_on_this_link(self) -> Self;
     /// It may have come from elsewhere.
-    fn from_afar(self) -> Self;
+    fn perhaps_routed(self) -> Self;
     /// It is for this link alone (RFC 2710: hop limit 1).
     fn for_this_link(self) -> Self;
     /// Its IPv6 source is link-local.
-    fn from_link_local(self) -> Self;
+    fn source_link_local(self) -> Self;
     /// Its IPv6 source is not link-local.
-    fn not_from_link_local(self) -> Self;
+    fn source_not_link_local(self) -> Self;
     /// Its IPv6 destination is link-local.
     fn to_link_local(self) -> Self;
     /// Its IPv6 destination is a group.
@@ -157,11 +168,11 @@ impl Asks for Rule {
         self.icmpv6().is(ICMP_TYPE, &[kind])
     }
 
-    fn from_this_link(self) -> Rule {
+    fn sent_on_this_link(self) -> Rule {
         self.is(HOP_LIMIT, &[ND_HOP_LIMIT])
     }
 
-    fn from_afar(self) -> Rule {
+    fn perhaps_routed(self) -> Rule {
         self.is_not(HOP_LIMIT, &[ND_HOP_LIMIT])
     }
 
@@ -169,11 +180,11 @@ impl Asks for Rule {
         self.is(HOP_LIMIT, &[1])
     }
 
-    fn from_link_local(self) -> Rule {
+    fn source_link_local(self) -> Rule {
         self.masked(IPV6_SOURCE_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
     }
 
-    fn not_from_link_local(self) -> Rule {
+    fn source_not_link_local(self) -> Rule {
         self.masked_not(IPV6_SOURCE_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
     }
 

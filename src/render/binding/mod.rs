@@ -6,7 +6,9 @@
 
 mod fields;
 mod fixed;
+mod from;
 mod port;
+mod to;
 
 use super::{Options, PodToNode};
 use crate::compile::{Delta, Placement, Plan, PortBinding, UnknownPods};
@@ -49,7 +51,7 @@ pub(super) fn table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table 
         .into_iter()
         .map(|(name, kind)| (name, Set { kind, elements: Elements::new() }))
         .collect();
-    let mut elements: Vec<_> = node_elements(cluster.bridge()).into();
+    let mut elements = node_elements(cluster.bridge());
     for (&index, binding) in plan.ports() {
         let rules = PortRules::of(index, binding);
         elements.extend(rules.elements);

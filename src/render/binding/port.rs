@@ -122,7 +122,7 @@ fn to_port(bound: &Bound) -> Vec<Rule> {
             (IpAddr::V6(_), false) => Rule::when().of_type(IPV6).is(IPV6_DESTINATION, &destination),
             (IpAddr::V6(_), true) => {
                 let rule = Rule::when().of_type(IPV6).is(IPV6_DESTINATION, &destination);
-                rule.not_from_link_local().no_icmpv6()
+                rule.source_not_link_local().no_icmpv6()
             }
         };
         rules.push(rule.accept());

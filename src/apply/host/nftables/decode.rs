@@ -54,6 +54,8 @@ pub(super) fn rule(message: &[u8]) -> Option<(Box<str>, Rule, u64)> {
     Some((chain, Rule(statements), reader.counted))
 }
 
+type MaskAndXor = (Box<[u8]>, Box<[u8]>);
+
 /// The expressions of a rule that are still to be read, the next one last.
 struct Reader<'a> {
     expressions: Vec<(&'a str, &'a [u8])>,
@@ -162,7 +164,7 @@ impl<'a> Reader<'a> {
         (keeps_the_rest && writes).then_some(Statement::SetMark(bits))
     }
 
-    fn bitwise(&mut self) -> Option<(Box<[u8]>, Box<[u8]>)> {
+    fn bitwise(&mut self) -> Option<MaskAndXor> {
         let data = self.take("bitwise")?;
         let in_place = [BITWISE_SOURCE, BITWISE_DESTINATION].map(|kind| number(data, kind));
         let value = |kind| Some(find(find(data, kind)?, DATA_VALUE)?.into());

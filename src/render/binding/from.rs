@@ -1,0 +1,189 @@
+//! What may come by a port, for all that the port's own chain does not accept.
+
+use super::Choices;
+use super::fields::{
+    ARP, ARP_SENDER, Asks, ETHER_DESTINATION, FROM, IPV4, IPV4_SOURCE, IPV6, IPV6_SOURCE, LISTENER_REPORTS,
+    ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, REDIRECT, ROUTER_ADVERTISEMENT,
+    ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
+};
+use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
+use crate::netfilter::nftables::{Rule, Statement, Verdict};
+
+/// From a pod that nothing isolates for egress: whatever it likes, under its own name.
+pub(super) fn from_free() -> Vec<Rule> {
+    vec![
+        Rule::when().of_type(ARP).goto("arp"),
+        Rule::when().of_type(IPV4).goto("ipv4-free"),
+        Rule::when().of_type(IPV6).goto("ipv6-free"),
+        // A tag hides a packet from br_netfilter, and the receiver's kernel takes it off.
+        Rule::when().of_type(VLAN).goto(PROTOCOL),
+        Rule::when().of_type(SERVICE_VLAN).goto(PROTOCOL),
+        Rule::when().accept(),
+    ]
+}
+
+/// From a pod that is isolated for egress: what policies judge, and what a link needs.
+pub(super) fn from_isolated() -> Vec<Rule> {
+    vec![
+        Rule::when().of_type(ARP).short_as_arp().goto("arp"),
+        Rule::when().of_type(IPV4).goto("ipv4-isolated"),
+        Rule::when().of_type(IPV6).goto("ipv6-isolated"),
+        Rule::when().goto(PROTOCOL),
+    ]
+}
+
+/// From a port whose pod is not known.
+pub(super) fn from_unbound() -> Vec<Rule> {
+    vec![
+        Rule::when().of_type(ARP).short_as_arp().goto("arp-unbound"),
+        Rule::when().of_type(IPV4).goto("ipv4-unbound"),
+        Rule::when().of_type(IPV6).goto("ipv6-unbound"),
+        Rule::when().goto(PROTOCOL),
+    ]
+}
+
+pub(super) fn arp() -> Vec<Rule> {
+    vec![
+        Rule::when().within(&[FROM, ARP_SENDER], "bound4").accept(),
+        // A probe for an address that it may be given (RFC 5227).
+        Rule::when().is(ARP_SENDER, &[0; 4]).accept(),
+        Rule::when().goto(SPOOFED),
+    ]
+}
+
+/// CNI announces an address before its result tells of it.
+pub(super) fn arp_unbound() -> Vec<Rule> {
+    vec![Rule::when().within(&[ARP_SENDER], "taken4").goto(SPOOFED), Rule::when().accept()]
+}
+
+pub(super) fn ipv4_free() -> Vec<Rule> {
+    vec![
+        Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").accept(),
+        Rule::when().dhcp_request().accept(),
+        Rule::when().goto(SPOOFED),
+    ]
+}
+
+pub(super) fn ipv4_isolated() -> Vec<Rule> {
+    vec![
+        Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").to_one().accept(),
+        Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").igmp().accept(),
+        Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").goto(GROUP),
+        Rule::when().dhcp_request().accept(),
+        Rule::when().is(IPV4_SOURCE, &[0; 4]).igmp().accept(),
+        Rule::when().goto(SPOOFED),
+    ]
+}
+
+pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
+    let mut rules = vec![Rule::when().dhcp_request().accept()];
+    if choices.unknown_closed {
+        rules.extend([
+            Rule::when().within(&[IPV4_SOURCE], "unbound4").to_one().accept(),
+            Rule::when().within(&[IPV4_SOURCE], "unbound4").igmp().accept(),
+            Rule::when().within(&[IPV4_SOURCE], "unbound4").goto(GROUP),
+            Rule::when().goto(SPOOFED),
+        ]);
+    } else {
+        rules.extend([
+            Rule::when().within(&[IPV4_SOURCE], "taken4").goto(SPOOFED),
+            Rule::when().to_one().accept(),
+            Rule::when().igmp().accept(),
+            Rule::when().goto(GROUP),
+        ]);
+    }
+    rules
+}
+
+pub(super) fn ipv6_free() -> Vec<Rule> {
+    vec![
+        Rule::when().icmpv6().jump("icmpv6"),
+        Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
+        Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
+        Rule::when().source_link_local().accept(),
+        Rule::when().is(IPV6_SOURCE, &[0; 16]).accept(),
+        Rule::when().goto(SPOOFED),
+    ]
+}
+
+pub(super) fn ipv6_isolated() -> Vec<Rule> {
+    vec![
+        Rule::when().icmpv6().jump("icmpv6"),
+        Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_link_local().goto("link-control"),
+        Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_ipv6_group().goto("link-control"),
+        Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
+        Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
+        Rule::when().source_link_local().goto("link-control"),
+        Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
+        Rule::when().goto(SPOOFED),
+    ]
+}
+
+pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
+    let mut rules = vec![
+        Rule::when().icmpv6().jump("icmpv6-unbound"),
+        Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
+        Rule::when().source_link_local().goto("link-control"),
+        Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
+        Rule::when().within(&[IPV6_SOURCE], "taken6").goto(SPOOFED),
+        Rule::when().to_link_local().goto("link-control"),
+        Rule::when().to_ipv6_group().goto("link-control"),
+    ];
+    if choices.unknown_closed {
+        rules.push(Rule::when().outside(&[IPV6_SOURCE], "unbound6").goto(SPOOFED));
+    }
+    rules.push(Rule::when().accept());
+    rules
+}
+
+/// What a pod may say in neighbour discovery; comes back with the rest. `claims` are the rules about advertisements.
+pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
+    let is = |kind| Rule::when().icmpv6_type(kind);
+    let mut rules = vec![
+        // Pods are no routers.
+        is(ROUTER_ADVERTISEMENT).goto(DISCOVERY),
+        is(REDIRECT).goto(DISCOVERY),
+        is(ROUTER_SOLICITATION).perhaps_routed().goto(DISCOVERY),
+        is(NEIGHBOUR_SOLICITATION).perhaps_routed().goto(DISCOVERY),
+        is(NEIGHBOUR_ADVERTISEMENT).perhaps_routed().goto(DISCOVERY),
+    ];
+    rules.extend_from_slice(claims);
+    rules
+}
+
+/// It advertises its own addresses alone.
+pub(super) fn claims_own() -> Vec<Rule> {
+    let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
+    vec![
+        advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
+        advertises().about_link_local().and(Statement::Verdict(Verdict::Return)),
+        advertises().outside(&[FROM, ND_TARGET], "bound6").goto(DISCOVERY),
+    ]
+}
+
+/// It advertises no address that is known to be another's.
+pub(super) fn claims_no_others() -> Vec<Rule> {
+    let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
+    vec![
+        advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
+        advertises().within(&[ND_TARGET], "taken6").goto(DISCOVERY),
+    ]
+}
+
+/// What every IPv6 link needs, whoever is isolated, and the node's link-local addresses.
+pub(super) fn link_control(choices: Choices) -> Vec<Rule> {
+    let to_node = Rule::when().within(&[ETHER_DESTINATION], NODE_HARDWARE).to_link_local();
+    let to_node = match choices.to_node_mark {
+        Some(mark) => to_node.and(Statement::SetMark(mark)),
+        None => to_node,
+    };
+    let mut rules = vec![
+        Rule::when().icmpv6_type(ROUTER_SOLICITATION).short_as_nd().accept(),
+        Rule::when().icmpv6_type(NEIGHBOUR_SOLICITATION).short_as_nd().accept(),
+        Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT).short_as_nd().accept(),
+        to_node.accept(),
+    ];
+    rules.extend(LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).for_this_link().accept()));
+    rules.extend([Rule::when().dhcpv6_request().accept(), Rule::when().goto(LINK_LOCAL)]);
+    rules
+}
