@@ -2,12 +2,19 @@
 
 use super::flags::FLOWS_SOCKET;
 use crate::flow::Record;
-use anyhow::{Context, Result};
+use crate::observe::REFUSAL;
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a flow is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -45,25 +52,39 @@ impl Flows {
                  may ask"
             )
         })?;
-        match self.print(BufReader::new(stream), out) {
+        let unread = Arc::new(AtomicBool::new(false));
+        if self.follow {
+            end_when_unread(&stream, unread.clone()).context("cannot watch the output")?;
+        }
+        let ended = match self.print(BufReader::new(stream), out) {
             // Whoever read has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            printed => printed
-                .map(|()| ExitCode::SUCCESS)
-                .with_context(|| format!("cannot print what {socket} says")),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            printed => printed.with_context(|| format!("cannot print what {socket} says"))?,
+        };
+        match ended {
+            Ended::Whole => Ok(ExitCode::SUCCESS),
+            Ended::Refused(why) => bail!("the daemon at {socket} tells no more: {why}"),
+            Ended::Cut if unread.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
+            Ended::Cut => bail!(
+                "the daemon at {socket} has ended, so there may be flows that are not printed; ask again"
+            ),
         }
     }
 
     /// Prints what is kept, and with `--follow` what comes behind the empty line.
-    fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<()> {
+    fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<Ended> {
         for line in lines.lines() {
             let line = line?;
-            if line.is_empty() && self.follow {
+            if let Some(why) = line.strip_prefix(REFUSAL) {
                 out.flush()?;
-                continue;
+                return Ok(Ended::Refused(why.trim().to_owned()));
             }
             if line.is_empty() {
-                break;
+                out.flush()?;
+                if !self.follow {
+                    return Ok(Ended::Whole);
+                }
+                continue;
             }
             let record: Record = serde_json::from_str(&line)?;
             let ends = [&record.account.source, &record.account.destination];
@@ -78,6 +99,44 @@ impl Flows {
                 out.flush()?;
             }
         }
-        out.flush()
+        out.flush()?;
+        Ok(Ended::Cut)
     }
+}
+
+/// How what the daemon says came to its end.
+enum Ended {
+    /// All was said.
+    Whole,
+    /// The daemon says why it tells no more.
+    Refused(String),
+    /// The daemon has gone, or the connection was closed.
+    Cut,
+}
+
+/// Closes the connection once nobody reads the output any more, or whoever started this has closed a pipe that it held open
+/// for input: until the next flow is denied, which may be never, nothing else would tell.
+fn end_when_unread(stream: &UnixStream, unread: Arc<AtomicBool>) -> Result<()> {
+    let connection = stream.try_clone()?;
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    let is_gone = move |end: &PollFd<'_>| end.revents().is_some_and(|events| events.intersects(gone));
+    std::thread::Builder::new().spawn(move || {
+        let (output, input) = (std::io::stdout(), std::io::stdin());
+        let mut ends = vec![PollFd::new(output.as_fd(), PollFlags::empty())];
+        let mut first = [PollFd::new(input.as_fd(), PollFlags::empty())];
+        // An input that nobody held open in the first place says nothing.
+        if poll(&mut first, PollTimeout::ZERO).is_ok() && !is_gone(&first[0]) {
+            ends.push(PollFd::new(input.as_fd(), PollFlags::empty()));
+        }
+        while !ends.iter().any(is_gone) {
+            match poll(&mut ends, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                // What cannot be watched is noticed with the next flow.
+                Err(_) => return,
+            }
+        }
+        unread.store(true, Ordering::Relaxed);
+        connection.shutdown(Shutdown::Both).ok();
+    })?;
+    Ok(())
 }

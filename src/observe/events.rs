@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 /// For how long something must be so before it is told: pods that are about to start resolve much.
@@ -13,8 +14,15 @@ const NOTE: usize = 1024;
 
 /// For how long nothing more is told of a pod that has refused something.
 const SELDOM: Duration = Duration::from_secs(3600);
-/// How many pods are remembered to have been told of.
-const REMEMBERED: usize = 1000;
+/// How many Events an hour of denied flows one namespace may have: so many while there is room for others, and so many always. A
+/// tenant with many pods, or with pods that start again and again, leaves room for those of the others.
+const OF_ONE: usize = 100;
+const OF_ONE_ALWAYS: usize = 10;
+/// How many all namespaces may have before there is no room, and at most.
+const ROOM: usize = 1000;
+const MOST: usize = 4000;
+/// How many warnings of one namespace may wait to be written.
+const WAITING: usize = 16;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,29 +90,76 @@ impl Warnings {
     }
 }
 
-/// Lets each pod be told of once an hour, and no more than a thousand pods.
+/// Lets each pod be told of once an hour, and shares what may be told between namespaces.
 #[derive(Debug, Default)]
-pub struct Seldom(BTreeMap<(String, String), Instant>);
+pub struct Seldom {
+    /// By namespace: its pods, by uid if they have one, and when each was told of.
+    told: BTreeMap<String, BTreeMap<String, Instant>>,
+}
 
 impl Seldom {
     /// Whether to tell of this one now. If so, it counts as told.
     pub fn may_tell(&mut self, warning: &Warning, now: Instant) -> bool {
-        self.0.retain(|_, told| now.saturating_duration_since(*told) < SELDOM);
-        let key = Seldom::key(warning);
-        if self.0.contains_key(&key) || self.0.len() >= REMEMBERED {
+        let is_recent = |told: &Instant| now.saturating_duration_since(*told) < SELDOM;
+        self.told.retain(|_, pods| {
+            pods.retain(|_, told| is_recent(told));
+            !pods.is_empty()
+        });
+        let all: usize = self.told.values().map(BTreeMap::len).sum();
+        let pods = self.told.get(&warning.namespace);
+        let own = pods.map_or(0, BTreeMap::len);
+        let has_room = own < OF_ONE_ALWAYS && all < MOST || own < OF_ONE && all < ROOM;
+        if !has_room || pods.is_some_and(|pods| pods.contains_key(Seldom::pod(warning))) {
             return false;
         }
-        self.0.insert(key, now);
+        let pods = self.told.entry(warning.namespace.clone()).or_default();
+        pods.insert(Seldom::pod(warning).to_owned(), now);
         true
     }
 
     /// This one could not be told after all.
     pub fn forget(&mut self, warning: &Warning) {
-        self.0.remove(&Seldom::key(warning));
+        if let Some(pods) = self.told.get_mut(&warning.namespace) {
+            pods.remove(Seldom::pod(warning));
+        }
     }
 
-    fn key(warning: &Warning) -> (String, String) {
-        (warning.namespace.clone(), warning.name.clone())
+    /// A pod that was made again under its name is another.
+    fn pod(warning: &Warning) -> &str {
+        warning.uid.as_deref().unwrap_or(&warning.name)
+    }
+}
+
+/// Warnings that wait to be written: namespaces take turns, and none has more than a few.
+#[derive(Debug, Default)]
+pub struct Turns {
+    waiting: BTreeMap<String, VecDeque<Warning>>,
+    /// Whose turn it was last.
+    last: String,
+}
+
+impl Turns {
+    /// Adds one; tells whether there was room.
+    pub fn add(&mut self, warning: Warning) -> bool {
+        let own = self.waiting.entry(warning.namespace.clone()).or_default();
+        let has_room = own.len() < WAITING;
+        if has_room {
+            own.push_back(warning);
+        }
+        has_room
+    }
+
+    /// The next one: the oldest of the namespace behind the one whose turn it was.
+    pub fn take(&mut self) -> Option<Warning> {
+        let behind = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
+        let next = self.waiting.range::<str, _>(behind).next().or_else(|| self.waiting.first_key_value());
+        self.last = next.map(|(namespace, _)| namespace.clone())?;
+        let own = self.waiting.get_mut(&self.last)?;
+        let warning = own.pop_front();
+        if own.is_empty() {
+            self.waiting.remove(&self.last);
+        }
+        warning
     }
 }
 
@@ -204,9 +259,57 @@ mod tests {
         assert!(seldom.may_tell(&web, start + SELDOM));
         seldom.forget(&web);
         assert!(seldom.may_tell(&web, start + SELDOM), "it was not told");
-        let told =
-            (0..2 * REMEMBERED).filter(|number| seldom.may_tell(&pod(number.to_string()), start + SELDOM));
-        assert_eq!(told.count(), REMEMBERED - 1);
+    }
+
+    fn of(namespace: &str, number: usize) -> Warning {
+        let (namespace, name) = (namespace.into(), format!("pod-{}", number % 7));
+        Warning {
+            regarding: Regarding::Pod,
+            namespace,
+            name,
+            uid: Some(number.to_string()),
+            ..warning("denied")
+        }
+    }
+
+    #[test]
+    fn pod_made_again_under_its_name_is_told_of() {
+        let (mut seldom, start) = (Seldom::default(), Instant::now());
+        assert!(seldom.may_tell(&of("shop", 1), start));
+        assert!(!seldom.may_tell(&of("shop", 1), start));
+        assert!(seldom.may_tell(&of("shop", 8), start), "it has the same name and another uid");
+    }
+
+    #[test]
+    fn tenant_whose_pods_refuse_without_end_leaves_events_for_the_others() {
+        let (mut seldom, start) = (Seldom::default(), Instant::now());
+        let mut told = |namespace: &str, pods: usize, now: Instant| {
+            (0..pods).filter(|number| seldom.may_tell(&of(namespace, *number), now)).count()
+        };
+        assert_eq!(told("greedy", 10_000, start), OF_ONE);
+        assert_eq!(told("shop", 3, start), 3);
+        // Nor do many greedy ones together take what each other has for sure.
+        for number in 0..50 {
+            told(&format!("greedy-{number}"), 1_000, start);
+        }
+        assert_eq!(told("late", 1_000, start), OF_ONE_ALWAYS);
+        let all: usize = (0..1_000).map(|number| told(&format!("more-{number}"), 20, start)).sum();
+        assert!(all < MOST, "{all}");
+        assert_eq!(told("last", 1, start), 0, "memory has a bound");
+        assert_eq!(told("last", 1, start + SELDOM), 1);
+    }
+
+    #[test]
+    fn namespaces_take_turns_at_being_written() {
+        let mut turns = Turns::default();
+        let kept = (0..100).filter(|number| turns.add(of("greedy", *number))).count();
+        assert_eq!(kept, WAITING);
+        assert!(turns.add(of("shop", 1)) && turns.add(of("a", 1)) && turns.add(of("shop", 2)));
+        let order: Vec<String> =
+            std::iter::from_fn(|| turns.take()).map(|warning| warning.namespace).collect();
+        assert_eq!(order[..5], ["a", "greedy", "shop", "greedy", "shop"]);
+        assert_eq!(order.len(), WAITING + 3);
+        assert_eq!(turns.take(), None);
     }
 
     #[test]

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 /// for the API server is not death: being killed for it would only lose what was done.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
+/// For how long the loop may be at one piece of work before the daemon counts as dead. To kill it for work that takes long would
+/// have it begin the same work again, for ever; what it enforces stays in force meanwhile.
+pub const WORK: Duration = Duration::from_secs(600);
+
 /// What is known of the daemon's health. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -17,6 +21,8 @@ pub struct Health {
 #[derive(Debug)]
 struct State {
     beat: Instant,
+    /// Whether the loop has been at work since then, and does not wait.
+    is_at_work: bool,
     checks: Vec<(&'static str, Result<(), String>)>,
     /// By check and what they are about.
     remarks: BTreeMap<(&'static str, &'static str), String>,
@@ -26,24 +32,33 @@ impl Health {
     /// A daemon just born: alive, and ready once each of `checks` was set to `Ok`.
     pub fn new(checks: &[&'static str]) -> Health {
         let checks = checks.iter().map(|name| (*name, Err("not done yet".to_owned()))).collect();
-        let state = State { beat: Instant::now(), checks, remarks: BTreeMap::new() };
+        let state = State { beat: Instant::now(), is_at_work: false, checks, remarks: BTreeMap::new() };
         Health { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Tells that the loop still turns. It should be heard at least once a second.
+    /// Tells that the loop still turns, and waits for what comes next. It should be heard at least once a second.
     pub fn beat(&self) {
         let mut state = self.state();
-        state.beat = Instant::now();
+        (state.beat, state.is_at_work) = (Instant::now(), false);
     }
 
-    /// Whether the loop still turned at `now`, or not so long before that it must be dead (see [`SILENCE`]). Fails
-    /// with the reason.
+    /// Tells that the loop begins a piece of work, which may take long.
+    pub fn work(&self) {
+        let mut state = self.state();
+        (state.beat, state.is_at_work) = (Instant::now(), true);
+    }
+
+    /// Whether the loop still turned at `now`, or not so long before that it must be dead: [`SILENCE`] if it was waiting, and
+    /// [`WORK`] if it was at work. Fails with the reason.
     pub fn live(&self, now: Instant) -> Result<(), String> {
-        let silence = now.saturating_duration_since(self.state().beat);
-        if silence < SILENCE {
+        let state = self.state();
+        let silence = now.saturating_duration_since(state.beat);
+        let (what, limit) =
+            if state.is_at_work { ("at one piece of work", WORK) } else { ("silent", SILENCE) };
+        if silence < limit {
             return Ok(());
         }
-        Err(format!("the loop has been silent for {} s", silence.as_secs()))
+        Err(format!("the loop has been {what} for {} s", silence.as_secs()))
     }
 
     /// Sets the outcome of a check, with the reason if it failed. A name not heard before is added behind the others.
@@ -157,6 +172,20 @@ mod tests {
         assert_eq!(health.live(before + SILENCE - Duration::from_millis(1)), Ok(()));
         let dead = health.live(after + SILENCE).unwrap_err();
         assert_eq!(dead, "the loop has been silent for 30 s");
+    }
+
+    #[test]
+    fn work_that_takes_long_is_not_death_but_work_without_end_is() {
+        let health = Health::new(&[]);
+        health.work();
+        let after = Instant::now();
+        assert_eq!(health.live(after + SILENCE * 2), Ok(()));
+        assert_eq!(
+            health.live(after + WORK).unwrap_err(),
+            "the loop has been at one piece of work for 600 s"
+        );
+        health.beat();
+        assert!(health.live(Instant::now() + SILENCE).is_err(), "it waits");
     }
 
     #[test]

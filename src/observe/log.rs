@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
+use std::time::SystemTime;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -49,6 +50,23 @@ impl FromStr for LogFormat {
             other => Err(LogError::Format { word: other.to_owned() }),
         }
     }
+}
+
+/// A time as a field of a line: UTC, to the millisecond (RFC 3339). Empty for one before 1970.
+pub fn timestamp(time: SystemTime) -> String {
+    let Ok(since) = time.duration_since(SystemTime::UNIX_EPOCH) else { return String::new() };
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Years that begin in March end with their leap day. 719,468 days lie between the first of March of the year 0 and 1970.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let (year, millisecond) = (era * 400 + year, since.subsec_millis());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
 /// Why the log could not be started.
@@ -197,6 +215,18 @@ mod tests {
         let speak = || tracing::error!(target: "kube_client::client::builder", "again");
         assert_eq!(written(Style::Plain, "debug", speak), "");
         assert!(written(Style::Plain, "info,kube_client=info", speak).contains("again"));
+    }
+
+    #[test]
+    fn time_is_told_as_the_calendar_has_it() {
+        let at =
+            |milliseconds| timestamp(SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(milliseconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(at(951_868_799_999), "2000-02-29T23:59:59.999Z");
+        assert_eq!(at(1_709_251_200_000), "2024-03-01T00:00:00.000Z");
+        assert_eq!(at(1_798_761_599_001), "2026-12-31T23:59:59.001Z");
+        assert_eq!(at(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
     }
 
     #[test]

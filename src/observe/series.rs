@@ -117,7 +117,7 @@ impl Series {
             refused_parts: catalog.gauges(
                 "refused_parts",
                 &["reason"],
-                "Parts of NetworkPolicies that cannot be understood and so allow nothing, by reason.",
+                "Parts of NetworkPolicies that cannot be understood, or are beyond the limits of a policy, and so allow nothing, by reason.",
             ),
             manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
             cni_result_errors: catalog.gauge(

@@ -82,18 +82,9 @@ impl Denied {
     }
 
     fn serve(&self, journal: &Journal) {
-        if self.telling.flows_socket.is_empty() {
-            return;
-        }
-        let path = PathBuf::from(&self.telling.flows_socket);
-        match listen_at(&path) {
-            Ok(listener) => {
-                tokio::spawn(serve_flows(listener, journal.clone()));
-            }
-            Err(error) => {
-                let path = path.display();
-                tracing::warn!(%path, %error, "`bridgewarden flows` cannot be answered here; see --flows-socket");
-            }
+        if !self.telling.flows_socket.is_empty() {
+            let path = PathBuf::from(&self.telling.flows_socket);
+            tokio::spawn(serve_at(path, journal.clone(), self.health.clone()));
         }
     }
 
@@ -104,6 +95,29 @@ impl Denied {
         }
         self.health.remark(CHECK, "reader", problem.clone());
         *told = problem;
+    }
+}
+
+/// Answers `bridgewarden flows` at a path, as soon as it can be had.
+async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
+    let mut told = None;
+    loop {
+        let problem = match listen_at(&path) {
+            Ok(listener) => {
+                health.remark(CHECK, "socket", None);
+                return serve_flows(listener, journal).await;
+            }
+            Err(error) => error.to_string(),
+        };
+        let (again, shown) = (AGAIN.as_secs(), path.display());
+        let remark =
+            format!("`bridgewarden flows` cannot be answered at {shown}: {problem}; see --flows-socket");
+        if told.as_ref() != Some(&problem) {
+            tracing::warn!(path = %shown, problem, again_in_s = again, "`bridgewarden flows` cannot be answered here; see --flows-socket");
+        }
+        health.remark(CHECK, "socket", Some(remark));
+        told = Some(problem);
+        sleep(AGAIN).await;
     }
 }
 

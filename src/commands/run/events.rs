@@ -3,8 +3,9 @@
 use crate::compile::Shortfall;
 use crate::flow::{Reason, Record};
 use crate::net::Family;
-use crate::observe::{EventWriter, Regarding, Seldom, Warning, Warnings};
+use crate::observe::{EventWriter, Regarding, Seldom, Turns, Warning, Warnings};
 use std::path::Path;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
@@ -54,19 +55,48 @@ pub(super) fn denied(wanted: bool) -> (Option<mpsc::Sender<Record>>, Option<mpsc
     if wanted { (Some(tell), Some(told)) } else { (None, None) }
 }
 
-/// Writes an Event of the pod that refused a flow, seldom for each. One that cannot be written is not tried again: the
-/// next denied flow will be.
+/// Writes Events of the pods that refused flows, seldom for each, and of one namespace after the other. One that cannot be
+/// written is not tried again: the next denied flow will be.
 pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver<Record>) {
-    let mut seldom = Seldom::default();
-    while let Some(record) = denied.recv().await {
-        let Some(warning) = denied_warning(&record) else { continue };
-        if !seldom.may_tell(&warning, Instant::now()) {
-            continue;
+    let (mut seldom, mut turns) = (Seldom::default(), Turns::default());
+    let mut writing: Option<Pin<Box<dyn Future<Output = Option<Warning>> + Send>>> = None;
+    loop {
+        if writing.is_none() {
+            writing = turns.take().map(|warning| -> Pin<Box<dyn Future<Output = _> + Send>> {
+                Box::pin(write_one(writer.clone(), warning))
+            });
         }
-        if let Err(error) = writer.write(&warning).await {
-            seldom.forget(&warning);
-            tracing::debug!(%error, pod = warning.name, "cannot write an Event of a denied flow");
+        tokio::select! {
+            record = denied.recv() => {
+                let Some(record) = record else { return };
+                if let Some(warning) = denied_warning(&record)
+                    && seldom.may_tell(&warning, Instant::now())
+                    && !turns.add(warning.clone())
+                {
+                    seldom.forget(&warning);
+                }
+            }
+            failed = written(&mut writing) => {
+                writing = None;
+                failed.iter().for_each(|warning| seldom.forget(warning));
+            }
         }
+    }
+}
+
+/// Writes a warning, and gives it back if that failed.
+async fn write_one(writer: EventWriter, warning: Warning) -> Option<Warning> {
+    let error = writer.write(&warning).await.err()?;
+    tracing::debug!(%error, pod = warning.name, "cannot write an Event of a denied flow");
+    Some(warning)
+}
+
+async fn written(
+    writing: &mut Option<Pin<Box<dyn Future<Output = Option<Warning>> + Send>>>,
+) -> Option<Warning> {
+    match writing {
+        Some(writing) => writing.await,
+        None => std::future::pending().await,
     }
 }
 
