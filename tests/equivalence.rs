@@ -1,7 +1,7 @@
 //! One world, many judges: what the API's text says is what the rendered rules do, and what the plan answers.
 
 use bridgewarden::api::Pod;
-use bridgewarden::compile::{Flow as Connection, UnknownPods};
+use bridgewarden::compile::{Flow as Connection, Limits, UnknownPods};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{self, End, Flow, Verdict, World};
 use bridgewarden::model::{Change, Sandbox, SandboxKey};
@@ -34,6 +34,26 @@ fn rendered_rules_do_what_the_api_says_in_every_random_world() {
                 "rules (left) and API (right) differ in world {seed} on {flow:?}: {:?}",
                 oracle::decide(&world, &flow)
             );
+        }
+    }
+}
+
+/// A policy of many peers puts the pods of a rule into one set, and makes one of rules with the same ports.
+#[test]
+fn peers_that_share_a_set_are_allowed_what_the_api_says() {
+    let limits = Limits { peers_apart: 0, ..Limits::default() };
+    for seed in 0..WORLDS / 2 {
+        let world = worlds::world(seed);
+        let enforcers = NODES.map(|node| {
+            let mut enforcer = Enforcer::new(node.name, Options::default()).with_limits(limits);
+            facts(&world).into_iter().for_each(|fact| enforcer.apply(fact));
+            enforcer
+        });
+        let rules = enforcers.map(|mut enforcer| Rendered(enforcer.ruleset()));
+        let judge = Judge::new(&world, [&rules[0], &rules[1]]);
+        for flow in worlds::flows(&world) {
+            let wanted = oracle_allows(&world, &flow);
+            assert_eq!(judge.allows(&flow), wanted, "rules (left) and API (right): world {seed}, {flow:?}");
         }
     }
 }

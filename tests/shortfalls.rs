@@ -37,7 +37,7 @@ fn told(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<S
         let touched = cluster.apply(change);
         plan.update(&cluster, &touched);
     }
-    let found = shortfalls(&cluster, &plan.policies().keys().collect(), families);
+    let found = shortfalls(&cluster, &plan, families);
     found.into_iter().map(|found| format!("{}: {}", found.reason.word(), found.note)).collect()
 }
 

@@ -22,7 +22,7 @@ use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{connections, crowd, life, load, lock, newborn, policy, reach, remote, wire};
+use trial::{connections, costly, crowd, life, load, lock, newborn, policy, reach, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -65,6 +65,8 @@ enum Trial {
     Irrelevant,
     /// Many changes a second, and many at once
     Churn,
+    /// A policy of thousands of peers, and another beside it
+    Costly,
     /// Starts on a kernel that is right
     Restart,
     /// The xtables lock
@@ -144,6 +146,9 @@ impl Bench {
             load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
         }
         life::memory(&own, "in the end", figures)?;
+        if self.wants(Trial::Costly) {
+            costly::measure(stage, &mut own, figures)?;
+        }
         if self.wants(Trial::Restart) {
             own = life::restart(stage, own, 5, figures)?;
         }

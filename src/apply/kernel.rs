@@ -42,6 +42,9 @@ pub trait Kernel {
     /// already is fine.
     fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError>;
 
+    /// Takes our bit out of a live connection's mark: it is allowed again. One that is gone already is fine.
+    fn pardon(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError>;
+
     /// What was done so far.
     fn tally(&self) -> Tally;
 }
@@ -145,6 +148,8 @@ pub struct Connection {
     pub destination_port: u16,
     /// Whether one of its ends is an address of this host itself.
     pub is_of_this_host: bool,
+    /// Its mark, ours and others' bits.
+    pub mark: u32,
     /// The bytes of the original tuple, as they must be given back to forget the connection.
     pub tuple: Vec<u8>,
 }
@@ -162,7 +167,7 @@ pub struct Tally {
     pub restores: u64,
     /// Transactions of tables of family bridge committed.
     pub transactions: u64,
-    /// Connections forgotten or condemned.
+    /// Connections forgotten, condemned or pardoned.
     pub cut: u64,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::apply::host::preflight::{self, Wanted};
 use crate::apply::host::{Variant, try_bridge_table};
+use crate::compile::Limits;
 use crate::observe::Health;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
@@ -67,6 +68,10 @@ pub(super) struct RenderFlags {
     /// Bind each pod to its port of the bridge, so that it sends under its own addresses alone
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_addresses: BindAddresses,
+    /// What a node takes on for one policy: peers that select pods, sets, ports, and prefixes of blocks. Rules are taken in
+    /// their order; what is beyond it allows nothing and is reported
+    #[arg(long, value_name = "LIMITS", default_value_t)]
+    pub(super) policy_limits: Limits,
 }
 
 /// Whether pods are bound to their ports.

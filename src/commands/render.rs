@@ -50,7 +50,8 @@ impl Render {
         for refused in &loaded.refused {
             let _ = writeln!(std::io::stderr(), "warning: {refused}");
         }
-        let mut enforcer = Enforcer::new(&self.node_name, self.flags.options());
+        let mut enforcer =
+            Enforcer::new(&self.node_name, self.flags.options()).with_limits(self.flags.policy_limits);
         for change in loaded.changes {
             enforcer.apply(change);
         }

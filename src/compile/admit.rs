@@ -68,7 +68,7 @@ impl Plan {
             Definition::Blocks(blocks) => blocks.iter().any(|block| {
                 block.cidr.contains(&peer) && !block.except.iter().any(|except| except.contains(&peer))
             }),
-            Definition::Pods { .. } | Definition::NamedPort { .. } => {
+            Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => {
                 self.contains(cluster, set, Member::Address(peer))
             }
         }

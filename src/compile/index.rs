@@ -1,17 +1,21 @@
 //! Finds the sets that a group of pods may feed, without asking every set.
 //!
-//! Each set is filed under one thing that its members must have: a label with a value, a label, or a named port.
+//! Each set is filed under one thing that its members must have: a label with a value, a label, or a named port. A union is
+//! filed under one such thing for each of its peers.
 
 use super::{Definition, Scope, SetId};
 use crate::model::{Demand, Group, NamespaceName, Selector};
 use crate::net::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A peer of a set: its place in a union, 0 in a set that has but one.
+pub(super) type PeerOf = (SetId, usize);
+
 #[derive(Clone, Debug, Default)]
 struct Drawer {
-    by_pair: BTreeMap<Box<str>, BTreeMap<Box<str>, BTreeSet<SetId>>>,
-    by_key: BTreeMap<Box<str>, BTreeSet<SetId>>,
-    rest: BTreeSet<SetId>,
+    by_pair: BTreeMap<Box<str>, BTreeMap<Box<str>, BTreeSet<PeerOf>>>,
+    by_key: BTreeMap<Box<str>, BTreeSet<PeerOf>>,
+    rest: BTreeSet<PeerOf>,
 }
 
 /// Sets, filed by what their members must have.
@@ -42,7 +46,7 @@ fn anchor(selector: &Selector) -> Anchor<'_> {
 }
 
 impl Drawer {
-    fn insert(&mut self, selector: &Selector, id: SetId) {
+    fn insert(&mut self, selector: &Selector, id: PeerOf) {
         match anchor(selector) {
             Anchor::Pairs(key, values) => {
                 let by_value = self.by_pair.entry(key.into()).or_default();
@@ -59,7 +63,7 @@ impl Drawer {
         }
     }
 
-    fn remove(&mut self, selector: &Selector, id: SetId) {
+    fn remove(&mut self, selector: &Selector, id: PeerOf) {
         match anchor(selector) {
             Anchor::Pairs(key, values) => {
                 let Some(by_value) = self.by_pair.get_mut(key) else { return };
@@ -77,13 +81,12 @@ impl Drawer {
         }
     }
 
-    fn candidates(&self, group: &Group, found: &mut BTreeSet<SetId>) {
-        for (key, value) in group.labels.iter() {
-            found
-                .extend(self.by_pair.get(key).and_then(|by_value| by_value.get(value)).into_iter().flatten());
-            found.extend(self.by_key.get(key).into_iter().flatten());
-        }
-        found.extend(&self.rest);
+    fn candidates<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = PeerOf> + 'a {
+        let labelled = group.labels.iter().flat_map(move |(key, value)| {
+            let by_value = self.by_pair.get(key).and_then(|by_value| by_value.get(value));
+            by_value.into_iter().chain(self.by_key.get(key)).flatten()
+        });
+        labelled.chain(&self.rest).copied()
     }
 
     fn is_empty(&self) -> bool {
@@ -91,7 +94,7 @@ impl Drawer {
     }
 }
 
-fn forget(by_name: &mut BTreeMap<Box<str>, BTreeSet<SetId>>, name: &str, id: SetId) {
+fn forget(by_name: &mut BTreeMap<Box<str>, BTreeSet<PeerOf>>, name: &str, id: PeerOf) {
     if let Some(ids) = by_name.get_mut(name) {
         ids.remove(&id);
         if ids.is_empty() {
@@ -101,12 +104,21 @@ fn forget(by_name: &mut BTreeMap<Box<str>, BTreeSet<SetId>>, name: &str, id: Set
 }
 
 impl Index {
+    /// The peers of one union, whatever its number.
+    pub(super) fn of(definition: &Definition) -> Index {
+        let mut index = Index::default();
+        index.insert(definition, 0);
+        index
+    }
+
     pub(super) fn insert(&mut self, definition: &Definition, id: SetId) {
         match definition {
-            Definition::Pods { namespaces: Scope::One(name), pods } => {
-                self.in_namespace.entry(name.clone()).or_default().insert(pods, id);
+            Definition::Pods { namespaces, pods } => self.insert_peer(namespaces, pods, (id, 0)),
+            Definition::AnyOf(union) => {
+                for (place, peer) in union.peers().iter().enumerate() {
+                    self.insert_peer(&peer.namespaces, &peer.pods, (id, place));
+                }
             }
-            Definition::Pods { namespaces: Scope::Matching(_), pods } => self.anywhere.insert(pods, id),
             Definition::NamedPort { name, protocol } => {
                 self.by_port.entry(name.clone()).or_default().insert(*protocol, id);
             }
@@ -116,15 +128,12 @@ impl Index {
 
     pub(super) fn remove(&mut self, definition: &Definition, id: SetId) {
         match definition {
-            Definition::Pods { namespaces: Scope::One(name), pods } => {
-                if let Some(drawer) = self.in_namespace.get_mut(name) {
-                    drawer.remove(pods, id);
-                    if drawer.is_empty() {
-                        self.in_namespace.remove(name);
-                    }
+            Definition::Pods { namespaces, pods } => self.remove_peer(namespaces, pods, (id, 0)),
+            Definition::AnyOf(union) => {
+                for (place, peer) in union.peers().iter().enumerate() {
+                    self.remove_peer(&peer.namespaces, &peer.pods, (id, place));
                 }
             }
-            Definition::Pods { namespaces: Scope::Matching(_), pods } => self.anywhere.remove(pods, id),
             Definition::NamedPort { name, protocol } => {
                 if let Some(by_protocol) = self.by_port.get_mut(name) {
                     by_protocol.remove(protocol);
@@ -137,17 +146,35 @@ impl Index {
         }
     }
 
-    /// The sets that the pods of `group` may feed; each must still be asked.
-    pub(super) fn candidates(&self, group: &Group) -> BTreeSet<SetId> {
-        let mut found = BTreeSet::new();
-        if let Some(drawer) = self.in_namespace.get(&group.namespace) {
-            drawer.candidates(group, &mut found);
+    fn insert_peer(&mut self, namespaces: &Scope, pods: &Selector, id: PeerOf) {
+        match namespaces {
+            Scope::One(name) => self.in_namespace.entry(name.clone()).or_default().insert(pods, id),
+            Scope::Matching(_) => self.anywhere.insert(pods, id),
         }
-        self.anywhere.candidates(group, &mut found);
-        for port in &group.ports {
-            found
-                .extend(self.by_port.get(&port.name).and_then(|by_protocol| by_protocol.get(&port.protocol)));
+    }
+
+    fn remove_peer(&mut self, namespaces: &Scope, pods: &Selector, id: PeerOf) {
+        match namespaces {
+            Scope::One(name) => {
+                if let Some(drawer) = self.in_namespace.get_mut(name) {
+                    drawer.remove(pods, id);
+                    if drawer.is_empty() {
+                        self.in_namespace.remove(name);
+                    }
+                }
+            }
+            Scope::Matching(_) => self.anywhere.remove(pods, id),
         }
-        found
+    }
+
+    /// The peers that may select the pods of `group`, and the named ports that these may declare; each must still be asked.
+    pub(super) fn candidates<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = PeerOf> + 'a {
+        let own = self.in_namespace.get(&group.namespace).into_iter();
+        let peers = own.chain([&self.anywhere]).flat_map(|drawer| drawer.candidates(group));
+        let ports = group.ports.iter().filter_map(|port| {
+            let by_protocol = self.by_port.get(&port.name)?;
+            Some((*by_protocol.get(&port.protocol)?, 0))
+        });
+        peers.chain(ports)
     }
 }

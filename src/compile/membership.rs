@@ -1,8 +1,8 @@
 //! Which groups feed which sets, and what a moved address changes.
 
 use super::index::Index;
-use super::{Definition, Member, Scope, SetId};
-use crate::model::{Cluster, Group, GroupId, Moved, NamespaceName, Slab};
+use super::{Definition, Member, Scope, SetId, Union};
+use crate::model::{Cluster, Group, GroupId, Moved, NamespaceName, Selector, Slab};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Membership {
     /// Sets that lost their last reference since the last burial.
     unreferenced: BTreeSet<SetId>,
     /// By group: the sets it feeds, in order.
-    feeds: Vec<Box<[SetId]>>,
+    feeds: Vec<Vec<SetId>>,
 }
 
 /// A member that came into (`true`) or went out of (`false`) a set.
@@ -43,19 +43,21 @@ impl Membership {
         self.ids.keys()
     }
 
-    /// Counts one more reference; tells whether the set had to be made for it.
-    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> bool {
+    /// Counts one more reference. If the set had to be made for it, tells how much that costs: about how many members it has.
+    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<usize> {
         if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
             set.references += 1;
-            return false;
+            return None;
         }
         let id = self.sets.insert(Registered { definition: definition.clone(), references: 1 });
         self.ids.insert(definition.clone(), id);
         self.index.insert(definition, id);
+        let mut members = blocks_in(definition);
         for group in groups_for(cluster, definition) {
+            members += cluster.group(group).map_or(0, |group| cluster.addresses(group).count());
             self.start_feeding(group, id);
         }
-        true
+        Some(members)
     }
 
     /// Counts one reference less. A set without references stays, and stays right, until `bury`.
@@ -76,8 +78,14 @@ impl Membership {
         for id in std::mem::take(&mut self.unreferenced) {
             let Some(set) = self.sets.get(id).filter(|set| set.references == 0) else { continue };
             let definition = set.definition.clone();
-            for group in groups_for(cluster, &definition) {
-                self.stop_feeding(group, id);
+            match *definition {
+                // To ask the peers of a union costs more than to look at every group.
+                Definition::AnyOf(_) => self.feeds.iter_mut().for_each(|fed| stop_feeding(fed, id)),
+                Definition::Pods { .. } | Definition::NamedPort { .. } | Definition::Blocks(_) => {
+                    for group in groups_for(cluster, &definition) {
+                        self.stop_feeding(group, id);
+                    }
+                }
             }
             self.index.remove(&definition, id);
             self.ids.remove(&definition);
@@ -98,20 +106,19 @@ impl Membership {
     /// Finds what a group that came into being feeds.
     pub(super) fn group_born(&mut self, cluster: &Cluster, id: GroupId) {
         let Some(group) = cluster.group(id) else { return };
-        let fed = self.index.candidates(group).into_iter().filter(|&set| {
-            self.definition(set).is_some_and(|definition| takes_from(cluster, definition, group))
-        });
-        let fed = fed.collect();
-        let slot = id as usize;
-        if self.feeds.len() <= slot {
-            self.feeds.resize(slot + 1, Box::default());
+        let mut fed = BTreeSet::new();
+        for (set, peer) in self.index.candidates(group) {
+            let takes = |definition: &Arc<Definition>| takes_by_peer(cluster, definition, peer, group);
+            if !fed.contains(&set) && self.definition(set).is_some_and(takes) {
+                fed.insert(set);
+            }
         }
-        self.feeds[slot] = fed;
+        *self.feeds_mut(id) = fed.into_iter().collect();
     }
 
     pub(super) fn group_gone(&mut self, id: GroupId) {
         if let Some(fed) = self.feeds.get_mut(id as usize) {
-            *fed = Box::default();
+            *fed = Vec::new();
         }
     }
 
@@ -168,9 +175,7 @@ impl Membership {
         let scoped: Vec<(SetId, Arc<Definition>)> = self
             .sets
             .iter()
-            .filter(|(_, set)| {
-                matches!(*set.definition, Definition::Pods { namespaces: Scope::Matching(_), .. })
-            })
+            .filter(|(_, set)| asks_namespaces(&set.definition))
             .map(|(id, set)| (id, set.definition.clone()))
             .collect();
         for (id, group) in cluster.groups_in(namespace) {
@@ -200,12 +205,18 @@ impl Membership {
     /// Everything a set of pods or named ports holds.
     pub(super) fn members(&self, cluster: &Cluster, definition: &Definition) -> BTreeSet<Member> {
         let Some(set) = self.id(definition) else { return BTreeSet::new() };
-        let groups = cluster.groups().filter(|(id, _)| self.feeds(*id, set));
-        groups
-            .flat_map(|(_, group)| {
-                cluster.addresses(group).flat_map(|address| definition.members(group, address))
-            })
-            .collect()
+        let fed = |(id, _): &(GroupId, &Group)| self.feeds(*id, set);
+        let members =
+            |(_, group)| cluster.addresses(group).flat_map(move |address| definition.members(group, address));
+        match definition {
+            Definition::Pods { namespaces: Scope::One(name), .. } => {
+                cluster.groups_in(name).filter(fed).flat_map(members).collect()
+            }
+            Definition::Pods { namespaces: Scope::Matching(_), .. }
+            | Definition::AnyOf(_)
+            | Definition::NamedPort { .. }
+            | Definition::Blocks(_) => cluster.groups().filter(fed).flat_map(members).collect(),
+        }
     }
 
     /// Whether any pod at the member's address brings it into a set.
@@ -232,45 +243,88 @@ impl Membership {
     }
 
     fn start_feeding(&mut self, group: GroupId, set: SetId) {
-        let mut fed: BTreeSet<SetId> = self.feeds_of(group).iter().copied().collect();
-        if fed.insert(set) {
-            self.replace_feeds(group, fed);
+        let fed = self.feeds_mut(group);
+        // A set that was made last has the highest number as a rule: then it goes to the end.
+        if let Err(place) = fed.binary_search(&set) {
+            fed.insert(place, set);
         }
     }
 
     fn stop_feeding(&mut self, group: GroupId, set: SetId) {
-        let mut fed: BTreeSet<SetId> = self.feeds_of(group).iter().copied().collect();
-        if fed.remove(&set) {
-            self.replace_feeds(group, fed);
+        if let Some(fed) = self.feeds.get_mut(group as usize) {
+            stop_feeding(fed, set);
         }
     }
 
-    fn replace_feeds(&mut self, group: GroupId, fed: BTreeSet<SetId>) {
+    fn feeds_mut(&mut self, group: GroupId) -> &mut Vec<SetId> {
         let slot = group as usize;
         if self.feeds.len() <= slot {
-            self.feeds.resize(slot + 1, Box::default());
+            self.feeds.resize(slot + 1, Vec::new());
         }
-        self.feeds[slot] = fed.into_iter().collect();
+        &mut self.feeds[slot]
+    }
+}
+
+fn stop_feeding(fed: &mut Vec<SetId>, set: SetId) {
+    if let Ok(place) = fed.binary_search(&set) {
+        fed.remove(place);
+    }
+}
+
+fn blocks_in(definition: &Definition) -> usize {
+    match definition {
+        Definition::Blocks(blocks) => blocks.iter().map(|block| 1 + block.except.len()).sum(),
+        Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => 0,
+    }
+}
+
+/// Whether the labels of namespaces decide who is in a set.
+fn asks_namespaces(definition: &Definition) -> bool {
+    let asks = |scope: &Scope| matches!(scope, Scope::Matching(_));
+    match definition {
+        Definition::Pods { namespaces, .. } => asks(namespaces),
+        Definition::AnyOf(union) => union.peers().iter().any(|peer| asks(&peer.namespaces)),
+        Definition::NamedPort { .. } | Definition::Blocks(_) => false,
     }
 }
 
 /// Whether a set takes in the pods of a group.
 fn takes_from(cluster: &Cluster, definition: &Definition, group: &Group) -> bool {
     match definition {
-        Definition::Pods { namespaces, pods } => {
-            let in_scope = match namespaces {
-                Scope::One(name) => *name == group.namespace,
-                Scope::Matching(selector) => {
-                    cluster.namespace_labels(&group.namespace).is_some_and(|labels| selector.matches(labels))
-                }
-            };
-            in_scope && pods.matches(&group.labels)
+        Definition::Pods { namespaces, pods } => selects(cluster, namespaces, pods, group),
+        Definition::AnyOf(union) => {
+            (0..union.peers().len()).any(|peer| is_selected(cluster, union, peer, group))
         }
         Definition::NamedPort { name, protocol } => {
             group.ports.iter().any(|port| port.name == *name && port.protocol == *protocol)
         }
         Definition::Blocks(_) => false,
     }
+}
+
+/// The same, of one peer of a union alone.
+fn takes_by_peer(cluster: &Cluster, definition: &Definition, peer: usize, group: &Group) -> bool {
+    match definition {
+        Definition::AnyOf(union) => is_selected(cluster, union, peer, group),
+        Definition::Pods { .. } | Definition::NamedPort { .. } | Definition::Blocks(_) => {
+            takes_from(cluster, definition, group)
+        }
+    }
+}
+
+fn is_selected(cluster: &Cluster, union: &Union, peer: usize, group: &Group) -> bool {
+    union.peers().get(peer).is_some_and(|peer| selects(cluster, &peer.namespaces, &peer.pods, group))
+}
+
+/// Whether a peer selects the pods of a group.
+fn selects(cluster: &Cluster, namespaces: &Scope, pods: &Selector, group: &Group) -> bool {
+    let in_scope = match namespaces {
+        Scope::One(name) => *name == group.namespace,
+        Scope::Matching(selector) => {
+            cluster.namespace_labels(&group.namespace).is_some_and(|labels| selector.matches(labels))
+        }
+    };
+    in_scope && pods.matches(&group.labels)
 }
 
 /// The groups that a set takes from, found by asking those in its scope.
@@ -286,6 +340,13 @@ fn groups_for(cluster: &Cluster, definition: &Definition) -> Vec<GroupId> {
             };
             let groups = cluster.namespaces().filter(in_scope).flat_map(|name| cluster.groups_in(name));
             groups.filter(taken).map(|(id, _)| id).collect()
+        }
+        Definition::AnyOf(union) => {
+            let index = Index::of(definition);
+            let taken = |(_, group): &(GroupId, &Group)| {
+                index.candidates(group).any(|(_, peer)| is_selected(cluster, union, peer, group))
+            };
+            cluster.groups().filter(taken).map(|(id, _)| id).collect()
         }
         Definition::NamedPort { .. } => cluster.groups().filter(taken).map(|(id, _)| id).collect(),
         Definition::Blocks(_) => Vec::new(),

@@ -2,9 +2,10 @@
 
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
+use super::staging::Staging;
 use super::{
-    Definition, Delta, Guard, Member, Placement, PolicyBlock, PortBinding, SetDelta, Subject, UnknownPods,
-    guard, policy, port_binding,
+    Definition, Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, SetDelta, Subject,
+    UnknownPods, guard, port_binding,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
 use crate::net::Family;
@@ -12,6 +13,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+mod policies;
 
 /// The number of a shared set.
 pub type SetId = u32;
@@ -26,6 +29,10 @@ pub struct Plan {
     locals: Locals,
     ports: BTreeMap<u32, PortBinding>,
     unknown_pods: UnknownPods,
+    limits: Limits,
+    staging: Staging,
+    /// About how many members sets may still have that are made before the next [`Plan::take`]; `None` for any number.
+    slice: Option<usize>,
     pending: Delta,
 }
 
@@ -33,6 +40,21 @@ impl Plan {
     /// The plan of an empty cluster.
     pub fn new(unknown_pods: UnknownPods) -> Plan {
         Plan { unknown_pods, ..Plan::default() }
+    }
+
+    /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
+    pub fn with_limits(self, limits: Limits) -> Plan {
+        Plan { limits, ..self }
+    }
+
+    /// The limits of what one policy may cost.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// From now on makes no more new sets at once than a slice of them ([`Limits::slice`]).
+    pub fn slice(&mut self) {
+        self.slice = Some(self.limits.slice);
     }
 
     /// Takes in what a change to the cluster touched. `cluster` is the cluster after that change and before the next.
@@ -79,6 +101,7 @@ impl Plan {
         for definition in self.membership.bury(cluster) {
             self.pending.sets.insert(definition, SetDelta::Retired);
         }
+        self.slice = self.slice.map(|_| self.limits.slice);
         std::mem::take(&mut self.pending)
     }
 
@@ -202,43 +225,13 @@ impl Plan {
         }
         for key in keys {
             let old = self.policies.get(&key).map(|block| block.subjects.clone()).unwrap_or_default();
-            self.reconcile_policy(cluster, &key);
+            self.reconcile_policy(cluster, &key, touched.policies.contains(&key));
             let new = self.policies.get(&key).map(|block| block.subjects.clone()).unwrap_or_default();
             if touched.policies.contains(&key) {
                 pods.extend(old.into_iter().chain(new));
             }
         }
         pods
-    }
-
-    fn reconcile_policy(&mut self, cluster: &Cluster, key: &PolicyKey) {
-        let new = policy(cluster, key);
-        let old = self.policies.remove(key);
-        let sets = |block: &Option<PolicyBlock>| block.as_ref().map(PolicyBlock::sets).unwrap_or_default();
-        let allows = |block: &Option<PolicyBlock>| {
-            block.as_ref().map(|block| (block.ingress.clone(), block.egress.clone()))
-        };
-        let families = |block: &Option<PolicyBlock>| block.as_ref().map(|block| block.families.clone());
-        if families(&old) != families(&new) {
-            self.pending.policies.insert(key.clone());
-        }
-        if allows(&old) != allows(&new) {
-            for set in sets(&new) {
-                if self.membership.acquire(cluster, &set) {
-                    self.pending.sets.insert(set, SetDelta::Fresh);
-                }
-            }
-            for set in sets(&old) {
-                self.membership.release(&set);
-            }
-            self.pending.policies.insert(key.clone());
-            let subjects = new.iter().chain(&old).flat_map(|block| &block.subjects);
-            let addresses = subjects.filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
-            self.pending.revoked.extend(addresses);
-        }
-        if let Some(new) = new {
-            self.policies.insert(key.clone(), new);
-        }
     }
 
     fn reconcile_guard(&mut self, cluster: &Cluster, subject: &Subject) {

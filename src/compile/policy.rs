@@ -1,6 +1,7 @@
 //! The reconciler of one policy: what it allows here, or nothing when it has no pod on this node.
 
-use super::{Definition, Scope};
+use super::limits::Left;
+use super::{Definition, Limits, PodPeer, Resource, Scope, Surplus, Union};
 use crate::model::{
     Cluster, Direction, NamespaceName, NamespaceScope, Peer, Peers, PodKey, PolicyKey, PortMatch, Ports, Rule,
 };
@@ -21,6 +22,8 @@ pub struct PolicyBlock {
     pub ingress: Option<Vec<Allow>>,
     /// What its subjects may reach; `None` when it does not isolate for egress.
     pub egress: Option<Vec<Allow>>,
+    /// The parts of its rules that are beyond the limits of a policy, and allow nothing.
+    pub surplus: Vec<Surplus>,
 }
 
 impl PolicyBlock {
@@ -76,8 +79,17 @@ pub enum AllowPeers {
     In(Vec<Arc<Definition>>),
 }
 
+impl AllowPeers {
+    fn is_empty(&self) -> bool {
+        match self {
+            AllowPeers::Anywhere => false,
+            AllowPeers::In(sets) => sets.is_empty(),
+        }
+    }
+}
+
 /// The ports of an alternative.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowPorts {
     /// Every port of every protocol.
     All,
@@ -85,8 +97,30 @@ pub enum AllowPorts {
     Any(Vec<AllowPort>),
 }
 
+/// How many ranges of ports a rule of the kernel takes, at least.
+const RANGES_OF_A_RULE: usize = 7;
+
+impl AllowPorts {
+    /// About how many rules of the kernel it takes to match them.
+    fn ways(&self) -> usize {
+        let AllowPorts::Any(ports) = self else { return 1 };
+        let ways = ports.iter().map(|port| match port {
+            AllowPort::Protocol(_) | AllowPort::Named(..) => 1,
+            AllowPort::Numbered(_, ranges) => ranges.len().div_ceil(RANGES_OF_A_RULE),
+        });
+        ways.sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            AllowPorts::All => false,
+            AllowPorts::Any(ports) => ports.is_empty(),
+        }
+    }
+}
+
 /// One kind of port of an alternative.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowPort {
     /// Every port of a protocol.
     Protocol(Protocol),
@@ -96,44 +130,145 @@ pub enum AllowPort {
     Named(Protocol, Arc<Definition>),
 }
 
-/// Works out what the policy of this name allows to the pods of this node.
+/// Works out what the policy of this name allows to the pods of this node; `known` is what was worked out of the same policy
+/// before, when only its subjects may differ.
 ///
 /// `None` when there is no such policy, or none of its subjects is here: then it costs nothing here.
-pub fn policy(cluster: &Cluster, key: &PolicyKey) -> Option<PolicyBlock> {
+pub(super) fn policy(
+    cluster: &Cluster,
+    key: &PolicyKey,
+    limits: &Limits,
+    known: Option<&PolicyBlock>,
+) -> Option<PolicyBlock> {
     let policy = cluster.policy(key)?;
     let is_subject =
         |pod: &&PodKey| cluster.pod(pod).is_some_and(|(_, group)| policy.subject.matches(&group.labels));
     let subjects: BTreeSet<PodKey> =
         cluster.local_pods_in(&key.namespace).filter(is_subject).cloned().collect();
+    if subjects.is_empty() {
+        return None;
+    }
     let addresses = subjects.iter().filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
     let families = addresses.map(|address| Family::of(*address)).collect();
-    let allows = |rules: &Vec<Rule>| rules.iter().filter_map(|rule| allow(&key.namespace, rule)).collect();
-    (!subjects.is_empty()).then(|| PolicyBlock {
-        key: key.clone(),
-        subjects,
-        families,
-        ingress: policy.ingress.as_ref().map(allows),
-        egress: policy.egress.as_ref().map(allows),
-    })
+    if let Some(known) = known {
+        return Some(PolicyBlock { subjects, families, ..known.clone() });
+    }
+    let mut left = Left::new(limits);
+    let mut sets = BTreeSet::new();
+    let mut allowed = |direction| {
+        let rules = policy.rules(direction)?;
+        Some(allows(limits, &mut left, &mut sets, &key.namespace, direction, rules))
+    };
+    let (ingress, egress) = (allowed(Direction::Ingress), allowed(Direction::Egress));
+    Some(PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus: left.into_surplus() })
 }
 
-/// `None` for a rule none of whose peers, or none of whose ports, was understood: it allows nothing.
-fn allow(namespace: &NamespaceName, rule: &Rule) -> Option<Allow> {
+/// What of a rule is within the limits: its peers, if it lists any, and its ports.
+struct Kept<'a> {
+    rule: usize,
+    peers: Option<Vec<&'a Peer>>,
+    ports: AllowPorts,
+}
+
+fn allows(
+    limits: &Limits,
+    left: &mut Left,
+    sets: &mut BTreeSet<Arc<Definition>>,
+    namespace: &NamespaceName,
+    direction: Direction,
+    rules: &[Rule],
+) -> Vec<Allow> {
+    let kept: Vec<Kept<'_>> = rules.iter().filter_map(|rule| keep(left, direction, rule)).collect();
+    let together = are_together(limits, &kept);
+    let kept = if together { join(kept) } else { kept };
+    let mut allows = Vec::new();
+    for Kept { rule, peers, mut ports } in kept {
+        let mut is_new = |set: &Arc<Definition>| usize::from(sets.insert(set.clone()));
+        let peers = match peers {
+            None => AllowPeers::Anywhere,
+            Some(peers) => {
+                let mut peers = peer_sets(namespace, &peers, together);
+                left.keep((direction, rule), Resource::Sets, &mut peers, &mut is_new);
+                AllowPeers::In(peers)
+            }
+        };
+        if let AllowPorts::Any(ports) = &mut ports {
+            left.keep((direction, rule), Resource::Sets, ports, |port| match port {
+                AllowPort::Protocol(_) | AllowPort::Numbered(..) => 0,
+                AllowPort::Named(_, set) => is_new(set),
+            });
+        }
+        if !peers.is_empty() && !ports.is_empty() {
+            allows.push(Allow { rule, peers, ports });
+        }
+    }
+    allows
+}
+
+/// `None` for a rule none of whose peers, or none of whose ports, was understood or is within the limits: it allows nothing.
+fn keep<'a>(left: &mut Left, direction: Direction, rule: &'a Rule) -> Option<Kept<'a>> {
+    let place = (direction, rule.index);
     let peers = match &rule.peers {
-        Peers::Anywhere => AllowPeers::Anywhere,
-        Peers::Listed(peers) if peers.is_empty() => return None,
-        Peers::Listed(peers) => AllowPeers::In(peer_sets(namespace, peers)),
+        Peers::Anywhere => None,
+        Peers::Listed(peers) => {
+            let mut peers: Vec<&Peer> = peers.iter().collect();
+            left.keep(place, Resource::Peers, &mut peers, |peer| match peer {
+                Peer::Pods { .. } => 1,
+                Peer::Block(_) => 0,
+            });
+            left.keep(place, Resource::Blocks, &mut peers, |peer| match peer {
+                Peer::Pods { .. } => 0,
+                Peer::Block(block) => 1 + block.except.len(),
+            });
+            Some(peers)
+        }
     };
     let ports = match &rule.ports {
         Ports::All => AllowPorts::All,
-        Ports::Listed(ports) if ports.is_empty() => return None,
-        Ports::Listed(ports) => AllowPorts::Any(allow_ports(ports)),
+        Ports::Listed(ports) => {
+            let mut ports: Vec<&PortMatch> = ports.iter().collect();
+            left.keep(place, Resource::Ports, &mut ports, |_| 1);
+            AllowPorts::Any(allow_ports(&ports))
+        }
     };
-    Some(Allow { rule: rule.index, peers, ports })
+    let is_nobody = peers.as_ref().is_some_and(Vec::is_empty);
+    (!is_nobody && !ports.is_empty()).then_some(Kept { rule: rule.index, peers, ports })
 }
 
-fn peer_sets(own: &NamespaceName, peers: &[Peer]) -> Vec<Arc<Definition>> {
+/// Whether the pods that the peers of a rule select are one set: when each with a set of its own would be too many sets, or too
+/// many rules, as each peer stands with each of the ports.
+fn are_together(limits: &Limits, kept: &[Kept<'_>]) -> bool {
+    let peers = |kept: &Kept<'_>| {
+        let peers = kept.peers.iter().flatten();
+        peers.filter(|peer| matches!(peer, Peer::Pods { .. })).count()
+    };
+    let rules = |kept: &Kept<'_>| peers(kept) * kept.ports.ways();
+    kept.iter().map(peers).sum::<usize>() > limits.peers_apart
+        || kept.iter().map(rules).sum::<usize>() > limits.peers_apart * limits.peers_apart
+}
+
+/// Makes one of all rules with the same ports that list peers, at the place of the first: what two rules allow, their peers
+/// together are allowed by one.
+fn join(kept: Vec<Kept<'_>>) -> Vec<Kept<'_>> {
+    let mut joined: Vec<Kept<'_>> = Vec::new();
+    let mut by_ports: BTreeMap<AllowPorts, usize> = BTreeMap::new();
+    for mut own in kept {
+        if let Some(peers) = &mut own.peers {
+            let first = *by_ports.entry(own.ports.clone()).or_insert(joined.len());
+            if let Some(Kept { peers: Some(others), .. }) = joined.get_mut(first) {
+                others.append(peers);
+                continue;
+            }
+        }
+        joined.push(own);
+    }
+    joined
+}
+
+/// The sets of a rule's peers; with all that select pods in one, if they go together.
+fn peer_sets(own: &NamespaceName, peers: &[&Peer], together: bool) -> Vec<Arc<Definition>> {
     let mut sets = BTreeSet::new();
+    let mut pods_of = BTreeSet::new();
     let mut plain = BTreeSet::new();
     for peer in peers {
         match peer {
@@ -142,15 +277,22 @@ fn peer_sets(own: &NamespaceName, peers: &[Peer]) -> Vec<Arc<Definition>> {
                     NamespaceScope::Own => Scope::One(own.clone()),
                     NamespaceScope::Matching(selector) => Scope::Matching(selector.clone()),
                 };
-                sets.insert(Definition::Pods { namespaces, pods: pods.clone() });
+                pods_of.insert(PodPeer { namespaces, pods: pods.clone() });
             }
             Peer::Block(block) if block.except.is_empty() => {
-                plain.insert(block.clone());
+                plain.insert((*block).clone());
             }
             Peer::Block(block) => {
                 sets.insert(Definition::Blocks(vec![block.clone()]));
             }
         }
+    }
+    if together && pods_of.len() > 1 {
+        sets.insert(Definition::AnyOf(Union::new(pods_of)));
+    } else {
+        sets.extend(
+            pods_of.into_iter().map(|PodPeer { namespaces, pods }| Definition::Pods { namespaces, pods }),
+        );
     }
     if !plain.is_empty() {
         sets.insert(Definition::Blocks(plain.into_iter().collect()));
@@ -158,7 +300,7 @@ fn peer_sets(own: &NamespaceName, peers: &[Peer]) -> Vec<Arc<Definition>> {
     sets.into_iter().map(Arc::new).collect()
 }
 
-fn allow_ports(ports: &[PortMatch]) -> Vec<AllowPort> {
+fn allow_ports(ports: &[&PortMatch]) -> Vec<AllowPort> {
     let mut whole = BTreeSet::new();
     let mut numbered: BTreeMap<Protocol, BTreeSet<PortRange>> = BTreeMap::new();
     let mut named = BTreeSet::new();

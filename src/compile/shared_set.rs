@@ -2,7 +2,11 @@
 
 use crate::model::{Block, Group, NamespaceName, Selector};
 use crate::net::{Family, Protocol};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a shared set is. Two rules that ask the same share one set; a set's definition never changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +18,8 @@ pub enum Definition {
         /// Which of their pods.
         pods: Selector,
     },
+    /// The addresses of the pods that any of many peers selects: one set where each peer with its own would be too many.
+    AnyOf(Union),
     /// The addresses and ports of all pods that declare a port under this name.
     NamedPort {
         /// The name.
@@ -35,11 +41,74 @@ pub enum Scope {
     Matching(Selector),
 }
 
+/// One peer that selects pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodPeer {
+    /// In which namespaces.
+    pub namespaces: Scope,
+    /// Which of their pods.
+    pub pods: Selector,
+}
+
+/// Many peers, in order and each once. There may be thousands, so they are compared by a digest first, and not at all with
+/// themselves.
+#[derive(Clone, Debug)]
+pub struct Union {
+    digest: u64,
+    peers: Arc<[PodPeer]>,
+}
+
+impl Union {
+    /// The union of these peers.
+    pub fn new(peers: BTreeSet<PodPeer>) -> Union {
+        let mut hasher = DefaultHasher::new();
+        peers.hash(&mut hasher);
+        Union { digest: hasher.finish(), peers: peers.into_iter().collect() }
+    }
+
+    /// Its peers, in order.
+    pub fn peers(&self) -> &[PodPeer] {
+        &self.peers
+    }
+}
+
+impl PartialEq for Union {
+    fn eq(&self, other: &Union) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Union {}
+
+impl PartialOrd for Union {
+    fn partial_cmp(&self, other: &Union) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Union {
+    fn cmp(&self, other: &Union) -> Ordering {
+        self.digest.cmp(&other.digest).then_with(|| {
+            if Arc::ptr_eq(&self.peers, &other.peers) {
+                Ordering::Equal
+            } else {
+                self.peers.cmp(&other.peers)
+            }
+        })
+    }
+}
+
+impl Hash for Union {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
+}
+
 impl Definition {
     /// Whether the set could ever hold an address of this family.
     pub fn has_family(&self, family: Family) -> bool {
         match self {
-            Definition::Pods { .. } | Definition::NamedPort { .. } => true,
+            Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => true,
             Definition::Blocks(blocks) => blocks.iter().any(|block| Family::of_net(block.cidr) == family),
         }
     }
@@ -47,7 +116,7 @@ impl Definition {
     /// What a pod of `group` at `address` brings into the set, once the set takes from the group.
     pub fn members(&self, group: &Group, address: IpAddr) -> Vec<Member> {
         match self {
-            Definition::Pods { .. } => vec![Member::Address(address)],
+            Definition::Pods { .. } | Definition::AnyOf(_) => vec![Member::Address(address)],
             Definition::NamedPort { name, protocol } => {
                 let ports =
                     group.ports.iter().filter(|port| port.name == *name && port.protocol == *protocol);

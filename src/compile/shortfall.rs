@@ -1,11 +1,11 @@
 //! What of a policy cannot be enforced as its author wrote it.
 
+use super::Plan;
 use crate::model::{
     Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey, PortMatch, Ports,
 };
 use crate::net::{Family, Protocol};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
 /// What of one policy cannot be enforced, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub enum ShortfallReason {
     NamedPortUnresolved,
     /// The node has no addresses of that family.
     FamilyDisabled,
+    /// It is beyond what a node takes on for one policy, and allows nothing.
+    PolicyLimitExceeded,
 }
 
 impl ShortfallReason {
@@ -38,43 +40,75 @@ impl ShortfallReason {
             ShortfallReason::PolicyNotUnderstood => "PolicyNotUnderstood",
             ShortfallReason::NamedPortUnresolved => "NamedPortUnresolved",
             ShortfallReason::FamilyDisabled => "FamilyDisabled",
+            ShortfallReason::PolicyLimitExceeded => "PolicyLimitExceeded",
         }
     }
 }
 
+/// How many parts of a policy are named for one reason; of the others, there is a count.
+const NAMED: usize = 8;
+
+/// How often a named port's peers may be asked about pods for one policy. It is advice: to know may not cost what it takes to
+/// enforce. A port that could not be decided counts as declared.
+const LOOKS: usize = 200_000;
+
 /// The shortfalls of the policies that are this node's to speak of: those whose first pod, by address, is here. `families`
 /// are the ones this node has. One shortfall for each policy and reason.
-pub fn shortfalls(cluster: &Cluster, active: &BTreeSet<&PolicyKey>, families: &[Family]) -> Vec<Shortfall> {
+pub fn shortfalls(cluster: &Cluster, plan: &Plan, families: &[Family]) -> Vec<Shortfall> {
     let mut found = Vec::new();
-    for policy in active.iter().filter_map(|key| cluster.policy(key)) {
+    for (policy, block) in
+        plan.policies().iter().filter_map(|(key, block)| Some((cluster.policy(key)?, block)))
+    {
         let mut notes = Notes::default();
         for refusal in &policy.refusals {
-            notes.add(ShortfallReason::PolicyNotUnderstood, format!("{refusal}"));
+            notes.add(ShortfallReason::PolicyNotUnderstood, || format!("{refusal}"));
+        }
+        for surplus in &block.surplus {
+            notes.add(ShortfallReason::PolicyLimitExceeded, || surplus.note(plan.limits()));
         }
         named_ports(cluster, policy, &mut notes);
         blocks(policy, families, &mut notes);
         if notes.0.is_empty() || !is_first_subject_here(cluster, policy) {
             continue;
         }
-        found.extend(notes.0.into_iter().map(|(reason, note)| Shortfall {
+        found.extend(notes.0.into_iter().map(|(reason, notes)| Shortfall {
             policy: policy.key.clone(),
             uid: policy.uid.clone(),
             reason,
-            note,
+            note: notes.text(),
         }));
     }
     found
 }
 
 #[derive(Default)]
-struct Notes(BTreeMap<ShortfallReason, String>);
+struct Notes(BTreeMap<ShortfallReason, Named>);
+
+/// The parts that are named, and how many there are.
+#[derive(Default)]
+struct Named {
+    parts: Vec<String>,
+    count: usize,
+}
 
 impl Notes {
-    fn add(&mut self, reason: ShortfallReason, note: String) {
-        let notes = self.0.entry(reason).or_default();
-        let gap = if notes.is_empty() { "" } else { "; " };
-        // Writing to a string does not fail.
-        let _ = write!(notes, "{gap}{note}");
+    fn add(&mut self, reason: ShortfallReason, note: impl FnOnce() -> String) {
+        let named = self.0.entry(reason).or_default();
+        named.count += 1;
+        if named.parts.len() < NAMED {
+            named.parts.push(note());
+        }
+    }
+}
+
+impl Named {
+    fn text(self) -> String {
+        let mut text = self.parts.join("; ");
+        let more = self.count - self.parts.len();
+        if more > 0 {
+            text.push_str(&format!("; and {more} more"));
+        }
+        text
     }
 }
 
@@ -91,6 +125,7 @@ fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
 }
 
 fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
+    let mut looks = LOOKS;
     for direction in Direction::BOTH {
         for rule in policy.rules(direction).unwrap_or_default() {
             let Ports::Listed(ports) = &rule.ports else { continue };
@@ -107,7 +142,9 @@ fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
                         })
                     }
                     Direction::Egress => cluster.groups().any(|(_, group)| {
-                        declares(group) && may_be_peer(cluster, policy, &rule.peers, group)
+                        looks = looks.saturating_sub(1);
+                        looks == 0
+                            || declares(group) && may_be_peer(cluster, policy, &rule.peers, group, &mut looks)
                     }),
                 };
                 if !resolved {
@@ -115,14 +152,13 @@ fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
                         Direction::Ingress => "pod that the policy selects",
                         Direction::Egress => "pod that the rule is about",
                     };
-                    notes.add(
-                        ShortfallReason::NamedPortUnresolved,
+                    notes.add(ShortfallReason::NamedPortUnresolved, || {
                         format!(
                             "spec.{direction}[{}]: no {who} declares a {protocol} port named `{name}`, so that port \
                              allows nothing: name a port of its containers, or write its number",
                             rule.index
-                        ),
-                    );
+                        )
+                    });
                 }
             }
         }
@@ -133,8 +169,9 @@ fn declares(group: &Group, protocol: Protocol, name: &str) -> bool {
     group.ports.iter().any(|port| port.protocol == protocol && *port.name == *name)
 }
 
-fn may_be_peer(cluster: &Cluster, policy: &Policy, peers: &Peers, group: &Group) -> bool {
+fn may_be_peer(cluster: &Cluster, policy: &Policy, peers: &Peers, group: &Group, looks: &mut usize) -> bool {
     let Peers::Listed(peers) = peers else { return true };
+    *looks = looks.saturating_sub(peers.len());
     peers.iter().any(|peer| match peer {
         Peer::Block(block) => cluster.addresses(group).any(|address| block.cidr.contains(&address)),
         Peer::Pods { namespaces, pods } => {
@@ -157,13 +194,12 @@ fn blocks(policy: &Policy, families: &[Family], notes: &mut Notes) {
                 let Peer::Block(block) = peer else { continue };
                 let family = Family::of_net(block.cidr);
                 if !families.contains(&family) {
-                    notes.add(
-                        ShortfallReason::FamilyDisabled,
+                    notes.add(ShortfallReason::FamilyDisabled, || {
                         format!(
                             "spec.{direction}[{}]: {} is of {family}, which the node does not have",
                             rule.index, block.cidr
-                        ),
-                    );
+                        )
+                    });
                 }
             }
         }

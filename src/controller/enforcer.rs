@@ -2,7 +2,7 @@
 
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Lane, Step};
-use crate::compile::{Flow, Plan, UnknownPods};
+use crate::compile::{Flow, Limits, Plan, UnknownPods};
 use crate::model::{Change, Cluster, Direction, PolicyKey, Refusal};
 use crate::netfilter::{ChainName, Ruleset};
 use crate::render::{Options, Renderer};
@@ -48,7 +48,13 @@ impl Enforcer {
 
     /// The same, with this choice about pods that the API has not told of. To be made before the first fact.
     pub fn with_unknown_pods(self, unknown_pods: UnknownPods) -> Enforcer {
-        Enforcer { plan: Plan::new(unknown_pods), ..self }
+        let plan = Plan::new(unknown_pods).with_limits(*self.plan.limits());
+        Enforcer { plan, ..self }
+    }
+
+    /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
+    pub fn with_limits(self, limits: Limits) -> Enforcer {
+        Enforcer { plan: self.plan.with_limits(limits), ..self }
     }
 
     /// Takes in one fact.
@@ -61,7 +67,7 @@ impl Enforcer {
 
     /// Whether the kernel needs something: because facts changed, or because it must be read first.
     pub fn is_behind(&self) -> bool {
-        self.must_read() || self.plan.has_changed()
+        self.must_read() || self.plan.has_changed() || self.plan.is_staging()
     }
 
     /// Whether the kernel must be read before rules can be written.
@@ -88,6 +94,8 @@ impl Enforcer {
         let (applier, steps) = Applier::adopt(desired, actual);
         self.applier = Some(applier);
         self.audits = false;
+        // The first time everything is made at once: what a program before this one allowed must not be refused in between.
+        self.plan.slice();
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
         Flush { steps, revoked, lane: None }
     }
@@ -95,6 +103,7 @@ impl Enforcer {
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
     pub fn flush(&mut self) -> Flush {
         let Some(applier) = &mut self.applier else { return Flush::default() };
+        self.plan.advance(&self.cluster);
         let delta = self.plan.take(&self.cluster);
         let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
         let (steps, lane) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
@@ -126,6 +135,11 @@ impl Enforcer {
     /// Whether this node's policies allow a connection.
     pub fn admits(&self, flow: &Flow) -> bool {
         self.plan.admits(&self.cluster, flow)
+    }
+
+    /// Whether it is not known yet what an address is allowed, as sets are still being made for a policy about it.
+    pub fn is_undecided(&self, address: IpAddr) -> bool {
+        self.plan.is_undecided(&self.cluster, address)
     }
 
     /// What is true.

@@ -9,7 +9,7 @@ use crate::netfilter::ipset::Set;
 use crate::netfilter::{Ruleset, SetName};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use crate::render::DROP_REASONS;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sets there are, and how many elements each holds.
 #[derive(Clone, Debug, Default)]
@@ -105,20 +105,46 @@ pub(super) fn dropped_frames(actual: &Actual) -> BTreeMap<&'static str, u64> {
     DROP_REASONS.map(|reason| (reason, counted(reason))).into()
 }
 
-/// Counts the refused parts of policies by reason.
+/// Counts the parts of policies that allow nothing by reason: those that are refused, and those beyond the limits of a policy.
 pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for refusal in enforcer.refusals() {
         *counts.entry(refusal.reason).or_default() += 1;
     }
+    let surplus: usize =
+        enforcer.plan().policies().values().flat_map(|block| &block.surplus).map(|own| own.parts).sum();
+    if surplus > 0 {
+        counts.insert(BEYOND_LIMITS, surplus);
+    }
     counts
 }
 
-/// The refused parts of one policy, as words.
-pub(super) fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> Vec<String> {
-    let policy = enforcer.cluster().policy(key);
-    policy.into_iter().flat_map(|policy| &policy.refusals).map(ToString::to_string).collect()
+/// The reason that metrics give for parts beyond the limits of a policy.
+const BEYOND_LIMITS: &str = "policy_limit";
+
+/// Takes in a change, and logs the parts of its policy that allow nothing and did not allow nothing before.
+pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&PolicyKey>) {
+    let refusals = |enforcer: &Enforcer| policy.map(|key| refusals_of(enforcer, key)).unwrap_or_default();
+    let before = refusals(enforcer);
+    enforcer.apply(change);
+    for refusal in refusals(enforcer).difference(&before) {
+        let policy = policy.map(ToString::to_string);
+        tracing::warn!(policy, refusal, "part of a policy cannot be enforced and allows nothing");
+    }
 }
+
+/// The parts of one policy that allow nothing, as words; of many, the first few.
+fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
+    let limits = enforcer.plan().limits();
+    let block = enforcer.plan().policies().get(key);
+    let surplus = block.into_iter().flat_map(|block| &block.surplus).map(|own| own.note(limits));
+    let refusals = enforcer.cluster().policy(key).into_iter().flat_map(|policy| &policy.refusals);
+    let all = surplus.chain(refusals.map(ToString::to_string));
+    all.take(NAMED).collect()
+}
+
+/// How many parts of one policy are named at once.
+const NAMED: usize = 8;
 
 /// What a change is about, and the policy that it tells.
 pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {

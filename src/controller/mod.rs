@@ -6,6 +6,7 @@
 
 mod audit;
 mod backlog;
+mod cuts;
 mod delivery;
 mod enforcer;
 mod inquiry;
@@ -22,13 +23,14 @@ pub use enforcer::*;
 pub use inquiry::Inquiry;
 pub use pace::*;
 
-use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
+use crate::apply::{Actual, Kernel, KernelError, Step, Tally};
 use crate::compile::Shortfall;
 use crate::net::Family;
 use crate::observe::{ChangeKind, Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use audit::Audit;
 use backlog::Backlog;
+use cuts::{Cuts, Failures, verdict};
 use revoked::Revoked;
 use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
 use underway::{Job, Stage, Underway, ended, until};
-use work::{Done, Hands, Returned, Work, first_packet};
+use work::{Done, Hands, Returned, Work};
 
 /// How often the loop shows that it is alive, at least.
 const BEAT: Duration = Duration::from_secs(1);
@@ -64,9 +66,9 @@ pub struct Controller {
     strangers: Arc<Notify>,
     /// Addresses some of whose connections may have lost what allowed them.
     revoked: Revoked,
-    /// Connections that have, and their addresses among those.
-    cut: (Vec<Connection>, BTreeSet<IpAddr>),
-    /// Whether policies or rules changed since the last count.
+    /// Connections that have, or have it again.
+    cuts: Cuts,
+    /// Whether policies or rules changed since the last commit of rules.
     structure_changed: bool,
     /// Whether anything changed since the last count.
     uncounted: bool,
@@ -101,7 +103,7 @@ impl Controller {
             auditing: false,
             strangers: Arc::default(),
             revoked: Revoked::default(),
-            cut: Default::default(),
+            cuts: Cuts::default(),
             structure_changed: true,
             uncounted: true,
             shortfalls: Shortfalls::default(),
@@ -140,6 +142,7 @@ impl Controller {
                 return;
             }
             let retry = self.next_try().filter(|_| rests);
+            self.health.beat();
             tokio::select! {
                 biased;
                 returned = ended(&mut underway) => self.end(returned, &mut underway),
@@ -163,7 +166,7 @@ impl Controller {
                     }
                 }
             }
-            self.health.beat();
+            self.health.work();
         }
     }
 
@@ -173,18 +176,11 @@ impl Controller {
         self.backlog.add(delivery.seen, delivery.changes.len());
         self.uncounted = true;
         for change in delivery.changes {
+            self.health.work();
             let (kind, policy) = inventory::subject(&change);
             self.metrics.changed(kind, 1);
             self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);
-            let refusals = |enforcer: &Enforcer| {
-                policy.iter().flat_map(|key| inventory::refusals_of(enforcer, key)).collect::<BTreeSet<_>>()
-            };
-            let told = refusals(&self.enforcer);
-            self.enforcer.apply(change);
-            for refusal in refusals(&self.enforcer).difference(&told) {
-                let policy = policy.as_ref().map(ToString::to_string);
-                tracing::warn!(policy, refusal, "part of a policy is not understood and allows nothing");
-            }
+            inventory::apply(&mut self.enforcer, change, policy.as_ref());
         }
         self.metrics.phase(Phase::Compile, start.elapsed());
     }
@@ -195,11 +191,12 @@ impl Controller {
         if !self.complete || !self.pace.may_try(now) {
             return None;
         }
-        let (connections, addresses) = std::mem::take(&mut self.cut);
-        if !connections.is_empty() {
+        if let Some(sentences) = self.cuts.take() {
             let mark = self.enforcer.options().mark;
-            return Some(self.start(Work::Cut { connections, mark }, Job::new(Stage::Cut, addresses)));
+            return Some(self.start(Work::Cut { sentences, mark }, Job::new(Stage::Cut, BTreeSet::new())));
         }
+        let again = self.cuts.again(now);
+        self.owe(again, now);
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
             self.auditing = true;
@@ -268,9 +265,10 @@ impl Controller {
     }
 
     /// A commit of these steps, which brings all that waits into force.
-    fn job(&mut self, what: Stage, revoked: BTreeSet<IpAddr>, steps: &[Step]) -> Job {
+    fn job(&mut self, what: Stage, mut revoked: BTreeSet<IpAddr>, steps: &[Step]) -> Job {
+        revoked.extend(self.cuts.may_return(steps));
         let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
-        let structure = what == Stage::Commit && self.structure_changed;
+        let structure = what == Stage::Commit && std::mem::take(&mut self.structure_changed);
         Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
     }
 
@@ -295,13 +293,14 @@ impl Controller {
     fn next_try(&self) -> Option<Instant> {
         match self.pace.not_before() {
             Some(then) => Some(then),
-            None => self.revoked.due().into_iter().chain(self.audit.due()).min(),
+            None => [self.revoked.due(), self.audit.due(), self.cuts.due()].into_iter().flatten().min(),
         }
     }
 
     /// A piece of work has ended; `place` is where it was under way.
     fn end(&mut self, returned: Returned, place: &mut Option<Underway>) {
         let Some(Underway { job, .. }) = place.take() else { return };
+        self.health.work();
         self.tally = returned.tally;
         self.told(returned.took, job.what.phase());
         match returned.done {
@@ -312,10 +311,10 @@ impl Controller {
             Ok(Done::Committed) => self.committed(job),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(returned.took);
-                let lost = connections.into_iter().filter(|connection| self.has_lost_its_leave(connection));
-                self.cut = (lost.collect(), job.revoked);
+                let (enforcer, mark) = (&self.enforcer, self.enforcer.options().mark);
+                self.cuts.decide(&job.revoked, connections, mark, |own| verdict(enforcer, own));
             }
-            Ok(Done::Cut) => {}
+            Ok(Done::Cut(failures)) => self.cut(&failures),
             Err(error) => self.failed(&error, job),
         }
     }
@@ -336,10 +335,7 @@ impl Controller {
         self.auditing = false;
         if drifted {
             self.metrics.drift_repaired();
-            tracing::warn!(
-                steps = flush.steps.len(),
-                "the kernel no longer held what was written; putting it right. Something else edits our chains or sets"
-            );
+            sync_log::drifted(flush.steps.len());
         }
         self.commit(flush)
     }
@@ -356,10 +352,12 @@ impl Controller {
         self.metrics.sync_ended(SystemTime::now(), Ok(()));
         self.metrics.phase(Phase::Total, took);
         self.backlog.arrived(carries, now);
+        // What the kernel holds is known from now on, even if nothing was to be written.
+        self.uncounted = true;
         if structure {
             self.count();
         }
-        let ended = Ended { id: self.sync, changes: carries.count, steps, took };
+        let ended = Ended { id: self.sync, changes: carries.count, steps, took, at: SystemTime::now() };
         if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
 
@@ -368,21 +366,26 @@ impl Controller {
         self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
     }
 
-    /// Whether a live connection would not be allowed to begin now. The node's own are nobody's to judge.
-    fn has_lost_its_leave(&self, connection: &Connection) -> bool {
-        !connection.is_of_this_host && !self.enforcer.admits(&first_packet(connection))
+    /// Connections were cut and pardoned, but for these.
+    fn cut(&mut self, failures: &Failures) {
+        self.cuts.done(failures, Instant::now());
+        let problem = cuts::problem(failures);
+        if let Some((kind, _)) = &problem {
+            self.metrics.sync_ended(SystemTime::now(), Err(kind));
+        }
+        self.health.set_check("connections", problem.map_or(Ok(()), |(_, problem)| Err(problem)));
     }
 
     fn failed(&mut self, error: &KernelError, failed: Job) {
         let now = Instant::now();
         self.owe(failed.revoked, now);
+        self.structure_changed |= failed.structure;
         self.pace.failed(now);
         self.enforcer.distrust();
         self.backlog.give_back(failed.carries);
         self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));
-        let wait = self.pace.not_before().map(|then| then.duration_since(now).as_millis() as u64);
-        tracing::error!(%error, retry_in_ms = wait, "cannot bring the kernel up to date; what was in force stays in force");
+        sync_log::failed(error, self.pace.not_before().map(|then| then.duration_since(now)));
     }
 
     /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
@@ -390,9 +393,7 @@ impl Controller {
         if !std::mem::take(&mut self.uncounted) {
             return;
         }
-        if std::mem::take(&mut self.structure_changed) {
-            self.metrics.refused_parts(&inventory::refused(&self.enforcer));
-        }
+        self.metrics.refused_parts(&inventory::refused(&self.enforcer));
         self.metrics.inventory(&inventory::inventory(&self.enforcer));
         self.shortfalls.changed();
     }

@@ -37,8 +37,7 @@ impl Shortfalls {
             return;
         }
         (self.changed, self.last) = (false, Some(now));
-        let active = enforcer.plan().policies().keys().collect();
-        let found = shortfalls(enforcer.cluster(), &active, &self.families);
+        let found = shortfalls(enforcer.cluster(), enforcer.plan(), &self.families);
         listener.send_if_modified(|told| {
             let differs = *told != found;
             *told = found;

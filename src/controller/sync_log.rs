@@ -1,7 +1,8 @@
 //! What the log tells of syncs: a line for each that changed policies or rules, and no more than one a second.
 
-use crate::apply::Actual;
-use std::time::{Duration, Instant};
+use crate::apply::{Actual, KernelError};
+use crate::observe::timestamp;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often a line is written at most. Syncs that end meanwhile are told together.
 const EVERY: Duration = Duration::from_secs(1);
@@ -17,6 +18,8 @@ pub(super) struct Ended {
     pub(super) steps: usize,
     /// How long it took.
     pub(super) took: Duration,
+    /// When it ended.
+    pub(super) at: SystemTime,
 }
 
 /// Syncs that are told in one line.
@@ -30,6 +33,8 @@ struct Told {
 /// Remembers when the log was written and what it was not told.
 #[derive(Debug, Default)]
 pub(super) struct SyncLog {
+    /// Whether a sync has ended well.
+    enforces: bool,
     written: Option<Instant>,
     untold: Option<Told>,
 }
@@ -37,12 +42,15 @@ pub(super) struct SyncLog {
 impl SyncLog {
     /// A sync has ended that changed nothing but elements of sets: of those there may be thousands a second.
     pub(super) fn debug(&self, ended: Ended) {
-        let Ended { id, changes, steps, took } = ended;
+        let Ended { id, changes, steps, took, at: _ } = ended;
         tracing::debug!(sync_id = id, changes, steps, duration_ms = milliseconds(took), "in force");
     }
 
     /// A sync has ended that changed policies or rules.
     pub(super) fn info(&mut self, ended: Ended, now: Instant) {
+        if !std::mem::replace(&mut self.enforces, true) {
+            tracing::info!("enforcing: the kernel holds what the policies say");
+        }
         self.add(ended);
         self.write(now);
     }
@@ -57,6 +65,7 @@ impl SyncLog {
                     changes: last.changes + ended.changes,
                     steps: last.steps + ended.steps,
                     took: last.took.max(ended.took),
+                    at: ended.at,
                 },
                 syncs: syncs + 1,
             },
@@ -65,8 +74,10 @@ impl SyncLog {
 
     /// Tells what was not told, if it is time.
     pub(super) fn write(&mut self, now: Instant) {
-        if let Some(Told { last: Ended { id, changes, steps, took }, syncs }) = self.due(now) {
-            tracing::info!(sync_id = id, syncs, changes, steps, duration_ms = milliseconds(took), "in force");
+        if let Some(Told { last: Ended { id, changes, steps, took, at }, syncs }) = self.due(now) {
+            // The line may be written a second later than what it reports.
+            let (duration_ms, since) = (milliseconds(took), timestamp(at));
+            tracing::info!(sync_id = id, syncs, changes, steps, duration_ms, since, "in force");
         }
     }
 
@@ -81,6 +92,20 @@ impl SyncLog {
 /// To the microsecond.
 fn milliseconds(took: Duration) -> f64 {
     took.as_micros() as f64 / 1e3
+}
+
+/// The kernel did not hold what was written to it, and so many steps put that right.
+pub(super) fn drifted(steps: usize) {
+    tracing::warn!(
+        steps,
+        "the kernel no longer held what was written; putting it right. Something else edits our chains or sets"
+    );
+}
+
+/// A sync has failed, and is tried again after a wait.
+pub(super) fn failed(error: &KernelError, wait: Option<Duration>) {
+    let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
+    tracing::error!(%error, retry_in_ms, "cannot bring the kernel up to date; what was in force stays in force");
 }
 
 /// Says what was found in the variant of iptables that is not written to.
@@ -99,8 +124,12 @@ pub(super) fn other_variant(actual: &Actual) {
 mod tests {
     use super::*;
 
+    fn at(second: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
     fn ended(id: u64, milliseconds: u64) -> Ended {
-        Ended { id, changes: 2, steps: 1, took: Duration::from_millis(milliseconds) }
+        Ended { id, changes: 2, steps: 1, took: Duration::from_millis(milliseconds), at: at(id) }
     }
 
     #[test]
@@ -125,7 +154,7 @@ mod tests {
         assert_eq!(log.untold, None);
         log.info(ended(2, 9), start);
         log.info(ended(3, 7), start);
-        let last = Ended { id: 3, changes: 4, steps: 2, took: Duration::from_millis(9) };
+        let last = Ended { id: 3, changes: 4, steps: 2, took: Duration::from_millis(9), at: at(3) };
         assert_eq!(log.due(start + EVERY / 2), None);
         assert_eq!(log.due(start + EVERY), Some(Told { last, syncs: 2 }));
     }

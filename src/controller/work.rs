@@ -1,7 +1,7 @@
 //! What the loop hands to the kernel's thread, and what comes back.
 
+use super::cuts::{Failures, Sentences};
 use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
-use crate::compile::Flow;
 use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,8 +18,8 @@ pub(super) enum Work {
     Commit { steps: Vec<Step> },
     /// List the live connections of these addresses.
     List { addresses: BTreeSet<IpAddr> },
-    /// Cut these connections; this is our bit of their marks.
-    Cut { connections: Vec<Connection>, mark: u32 },
+    /// Cut and pardon connections; this is our bit of their marks.
+    Cut { sentences: Sentences, mark: u32 },
 }
 
 /// What came of it.
@@ -28,7 +28,8 @@ pub(super) enum Done {
     Read(Actual),
     Committed,
     Listed(Vec<Connection>),
-    Cut,
+    /// All but these were cut or pardoned.
+    Cut(Failures),
 }
 
 /// How a piece of work ended.
@@ -98,25 +99,23 @@ fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
             Ok(Done::Committed)
         }
         Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),
-        Work::Cut { connections, mark } => {
-            for connection in &connections {
-                if connection.protocol == Protocol::Tcp.number() {
-                    kernel.condemn(connection, mark)?;
-                } else {
-                    kernel.forget(connection)?;
-                }
-            }
-            Ok(Done::Cut)
-        }
+        Work::Cut { sentences, mark } => Ok(Done::Cut(cut(kernel, sentences, mark))),
     }
 }
 
-/// The connection's first packet, as the FORWARD hook saw it.
-pub(super) fn first_packet(connection: &Connection) -> Flow {
-    let protocol = Protocol::from_number(connection.protocol);
-    Flow {
-        source: connection.source,
-        destination: connection.destination,
-        port: protocol.map(|protocol| (protocol, connection.destination_port)),
+/// Cuts and pardons connections. One that fails keeps none of the others waiting.
+fn cut(kernel: &mut dyn Kernel, Sentences { cut, pardon }: Sentences, mark: u32) -> Failures {
+    let mut failures = Failures::new();
+    for connection in cut {
+        let done = if connection.protocol == Protocol::Tcp.number() {
+            kernel.condemn(&connection, mark)
+        } else {
+            kernel.forget(&connection)
+        };
+        failures.extend(done.err().map(|error| (connection, error)));
     }
+    for connection in pardon {
+        failures.extend(kernel.pardon(&connection, mark).err().map(|error| (connection, error)));
+    }
+    failures
 }

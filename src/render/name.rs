@@ -64,6 +64,16 @@ impl Identity {
             Definition::Pods { namespaces: Scope::Matching(namespaces), pods } => {
                 self.part("matching").selector(namespaces).selector(pods)
             }
+            Definition::AnyOf(union) => {
+                let peers = union.peers();
+                let identity = self.part("any-of").number(peers.len() as u64);
+                peers.iter().fold(identity, |identity, peer| match &peer.namespaces {
+                    Scope::One(name) => identity.part("one").part(name.as_str()).selector(&peer.pods),
+                    Scope::Matching(namespaces) => {
+                        identity.part("matching").selector(namespaces).selector(&peer.pods)
+                    }
+                })
+            }
             Definition::NamedPort { name, protocol } => {
                 self.part("port").part(name).part(protocol.lowercase())
             }
@@ -160,7 +170,7 @@ impl Names {
     /// A shared set, in one family.
     pub fn set(&mut self, definition: &Arc<Definition>, family: Family) -> SetName {
         let letter = match **definition {
-            Definition::Pods { .. } => 'P',
+            Definition::Pods { .. } | Definition::AnyOf(_) => 'P',
             Definition::NamedPort { .. } => 'N',
             Definition::Blocks(_) => 'B',
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 pub(super) fn kind(definition: &Definition, family: Family) -> Kind {
     let of = match definition {
-        Definition::Pods { .. } => Type::HashIp,
+        Definition::Pods { .. } | Definition::AnyOf(_) => Type::HashIp,
         Definition::NamedPort { .. } => Type::HashIpPort,
         Definition::Blocks(_) => Type::HashNet,
     };
@@ -27,7 +27,7 @@ pub(super) fn element(member: Member) -> Element {
 /// A shared set, whole, in one family.
 pub(super) fn whole(cluster: &Cluster, plan: &Plan, definition: &Definition, family: Family) -> DesiredSet {
     let elements = match definition {
-        Definition::Pods { .. } | Definition::NamedPort { .. } => {
+        Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => {
             let members = plan.members(cluster, definition).into_iter();
             members.filter(|member| Family::of(member.address()) == family).map(element).collect()
         }

@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) refuses_cuts: usize,
     pub(crate) live: Vec<Connection>,
     pub(crate) condemned: Vec<Connection>,
+    pub(crate) pardoned: Vec<Connection>,
+    /// Connections that this address opened are never cut.
+    pub(crate) uncuttable: Option<IpAddr>,
 }
 
 impl Shared {
@@ -81,13 +84,28 @@ impl Kernel for Shared {
         Ok(())
     }
 
-    fn condemn(&mut self, connection: &Connection, _: u32) -> Result<(), KernelError> {
+    fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
         if let Some(left) = state.refuses_cuts.checked_sub(1) {
             state.refuses_cuts = left;
             return Err(refused());
         }
+        if state.uncuttable == Some(connection.source) {
+            return Err(refused());
+        }
         state.condemned.push(connection.clone());
+        for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
+            live.mark |= mark;
+        }
+        Ok(())
+    }
+
+    fn pardon(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        let mut state = self.state();
+        state.pardoned.push(connection.clone());
+        for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
+            live.mark &= !mark;
+        }
         Ok(())
     }
 

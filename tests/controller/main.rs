@@ -1,8 +1,9 @@
 //! The controller's loop on a kernel in memory: when it writes, what it does about failure, whom it keeps guarding.
 
+mod connections;
 mod kernel;
 
-use bridgewarden::apply::{Connection, Kernel, Tally};
+use bridgewarden::apply::{Kernel, Tally};
 use bridgewarden::compile::Flow;
 use bridgewarden::controller::{Controller, Delivery, Enforcer};
 use bridgewarden::model::{
@@ -303,58 +304,6 @@ async fn changes_that_could_not_be_brought_into_force_wait_and_are_counted_with_
     running.until("two wait", waits(2)).await;
     running.kernel.state().is_stubborn = false;
     running.until("nothing waits", waits(0)).await;
-}
-
-fn connection(source: u8, destination: u8) -> Connection {
-    Connection {
-        protocol: Protocol::Tcp.number(),
-        source: address(source),
-        source_port: 40_000,
-        dialled: address(destination),
-        dialled_port: 80,
-        destination: address(destination),
-        destination_port: 80,
-        is_of_this_host: false,
-        tuple: Vec::new(),
-    }
-}
-
-#[tokio::test]
-async fn connection_that_lost_what_allowed_it_is_condemned_and_no_other() {
-    let running = Running::start(Shared::default());
-    let of_the_host = Connection { is_of_this_host: true, ..connection(1, 10) };
-    running.kernel.state().live = vec![connection(11, 10), connection(10, 12), of_the_host];
-    running.tell(vec![namespace(false), pod("web", 10)], true).await;
-    running.until("enforcement", |running| running.health.ready().is_ok()).await;
-    running.tell(vec![closed()], true).await;
-    let kernel = running.end().await;
-    assert_eq!(kernel.state().condemned, [connection(11, 10)]);
-}
-
-#[tokio::test]
-async fn connections_that_could_not_be_listed_or_cut_are_cut_by_a_later_try() {
-    for (hides_connections, refuses_cuts) in [(1, 0), (0, 1), (2, 2)] {
-        let running = Running::start(Shared::default());
-        running.tell(vec![namespace(false), pod("web", 10)], true).await;
-        running.until("enforcement", |running| running.health.ready().is_ok()).await;
-        running.kernel.state().live = vec![connection(11, 10)];
-        running.kernel.state().hides_connections = hides_connections;
-        running.kernel.state().refuses_cuts = refuses_cuts;
-        running.tell(vec![closed()], true).await;
-        running.until("the cut", |running| !running.kernel.state().condemned.is_empty()).await;
-    }
-}
-
-/// A daemon may be killed between the rules of a change and the cut that goes with it.
-#[tokio::test]
-async fn connections_without_leave_are_cut_at_the_start_even_if_the_kernel_is_right() {
-    let first = Running::start(Shared::default());
-    first.tell(shop(), true).await;
-    let kernel = first.end().await;
-    kernel.state().live = vec![connection(11, 10)];
-    let second = Running::start(kernel);
-    second.tell(shop(), true).await;
-    second.until("the cut", |running| !running.kernel.state().condemned.is_empty()).await;
 }
 
 /// Pods outlive their policies while a namespace is deleted, and are not open for that.

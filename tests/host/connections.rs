@@ -60,6 +60,34 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
     });
 }
 
+/// Our bit and no other, and the connection is the same one all the while.
+#[test]
+fn connection_is_condemned_and_pardoned_and_keeps_what_others_marked() {
+    in_namespace(|| {
+        watch_connections();
+        run("iptables-nft -t mangle -A OUTPUT -p tcp --dport 8080 -j CONNMARK --set-xmark 0x4001/0xffff");
+        let _server = TcpListener::bind("10.0.0.1:8080").expect("a server");
+        let _client = TcpStream::connect("10.0.0.1:8080").expect("connected");
+        let mut host = Host::new(Variant::Nft).expect("a host");
+        let known = |host: &mut Host| {
+            let found = host.connections_of(&here()).expect("listed");
+            found.into_iter().find(|known| known.dialled_port == 8080).expect("listed")
+        };
+        let before = known(&mut host);
+        assert_eq!(before.mark, 0x4001);
+        host.condemn(&before, 0x10000).expect("condemned");
+        let condemned = known(&mut host);
+        assert_eq!((condemned.mark, &condemned.tuple), (0x14001, &before.tuple));
+        host.condemn(&before, 0x10000).expect("again");
+        host.pardon(&condemned, 0x10000).expect("pardoned");
+        assert_eq!(known(&mut host), before);
+        host.pardon(&before, 0x10000).expect("there is nothing to take out");
+        assert_eq!(known(&mut host), before);
+        host.forget(&before).expect("forgotten");
+        host.pardon(&before, 0x10000).expect("one that is gone is fine");
+    });
+}
+
 #[test]
 fn connection_through_a_service_names_the_service_and_who_answers() {
     in_namespace(|| {

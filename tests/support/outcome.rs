@@ -20,7 +20,7 @@ pub fn content(kernel: &Fake) -> String {
 /// # Panics
 /// When it does not, with what differs.
 pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
-    let scratch = StoryNode::start(name, world, Order::Usual);
+    let scratch = StoryNode::within(name, world, Order::Usual, node.limits);
     let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
     if held != wanted {
         let differing: Vec<_> = held.lines().filter(|line| !wanted.contains(line)).collect();

@@ -3,6 +3,7 @@
 use crate::packets::facts;
 use crate::worlds::{Change as Told, Scene};
 use bridgewarden::apply::{Actual, Fake, Kernel, KernelError, Step};
+use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
 use bridgewarden::render::Options;
@@ -24,8 +25,8 @@ pub fn fact(told: &Told, node: &str) -> Option<Change> {
 }
 
 /// An enforcer of a node that knows a whole scene, told in this order.
-fn enforcer(name: &str, scene: &Scene, order: Order) -> Enforcer {
-    let mut enforcer = Enforcer::new(name, Options::default());
+fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
+    let mut enforcer = Enforcer::new(name, Options::default()).with_limits(limits);
     let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
     let mut facts: Vec<Change> = facts(scene).into_iter().chain(sandboxes).collect();
     if order == Order::Reversed {
@@ -50,6 +51,8 @@ pub enum Order {
 #[derive(Clone, Debug)]
 pub struct StoryNode {
     name: String,
+    /// What one policy may cost it.
+    pub limits: Limits,
     /// What it believes.
     pub enforcer: Enforcer,
     /// What its kernel holds.
@@ -59,8 +62,13 @@ pub struct StoryNode {
 impl StoryNode {
     /// A node that has just enforced a scene.
     pub fn start(name: &str, scene: &Scene, order: Order) -> StoryNode {
-        let enforcer = enforcer(name, scene, order);
-        let mut node = StoryNode { name: name.into(), enforcer, kernel: Fake::default() };
+        StoryNode::within(name, scene, order, Limits::default())
+    }
+
+    /// The same, with these limits of what one policy may cost.
+    pub fn within(name: &str, scene: &Scene, order: Order, limits: Limits) -> StoryNode {
+        let enforcer = enforcer(name, scene, order, limits);
+        let mut node = StoryNode { name: name.into(), limits, enforcer, kernel: Fake::default() };
         node.adopt().expect("a fresh kernel takes everything");
         node
     }
@@ -82,7 +90,7 @@ impl StoryNode {
 
     /// Forgets everything but the kernel and starts again with a scene.
     pub fn restart(&mut self, scene: &Scene) -> Flush {
-        self.enforcer = enforcer(&self.name, scene, Order::Usual);
+        self.enforcer = enforcer(&self.name, scene, Order::Usual, self.limits);
         self.adopt().expect("a kernel takes what it held")
     }
 

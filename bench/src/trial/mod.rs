@@ -3,6 +3,7 @@
 //! Comes in: a stage, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
 
 pub(crate) mod connections;
+pub(crate) mod costly;
 pub(crate) mod crowd;
 pub(crate) mod life;
 pub(crate) mod load;

@@ -4,6 +4,7 @@
 //! Each is asked for in a cluster of a thousand pods and a hundred policies, and in one that is ten times as large by nine
 //! copies of all that is elsewhere. What an event asks for is the same in both, and so must its cost be.
 
+mod costly;
 mod node;
 mod world;
 

@@ -34,16 +34,10 @@ pub(crate) struct Node {
 impl Node {
     /// Lets events of these kinds happen in a cluster, and tells what those of each kind cost.
     pub(crate) fn run(world: &World, events: &[Event]) -> Vec<Cost> {
-        let id = format!("cost{}", std::process::id() % 10_000_000);
-        let layout = Layout::new(vec![LOCAL_NODE.to_owned()], Vec::new());
-        let playground = Playground::build(&id, &layout).expect("a node");
-        let namespace = playground.node_namespace(LOCAL_NODE).expect("it is there").clone();
-        let costs = namespace.enter(|| {
+        in_namespace("cost", || {
             let mut node = Node::enforcing(world);
             events.iter().map(|event| node.cost(&world.events(*event))).collect()
-        });
-        playground.remove().expect("the node goes");
-        costs.expect("a namespace that can be entered")
+        })
     }
 
     fn enforcing(world: &World) -> Node {
@@ -90,6 +84,17 @@ impl Node {
         }
         sum
     }
+}
+
+/// Does something in the network namespace of a node of its own.
+pub(crate) fn in_namespace<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let id = format!("{name}{}", std::process::id() % 10_000_000);
+    let layout = Layout::new(vec![LOCAL_NODE.to_owned()], Vec::new());
+    let playground = Playground::build(&id, &layout).expect("a node");
+    let namespace = playground.node_namespace(LOCAL_NODE).expect("it is there").clone();
+    let done = namespace.enter(work);
+    playground.remove().expect("the node goes");
+    done.expect("a namespace that can be entered")
 }
 
 fn bytes(step: &Step) -> u64 {

@@ -87,6 +87,14 @@ impl Conntrack {
         })
     }
 
+    /// Clears the bits of `mark` in a connection's mark and leaves its others; one that is gone already is fine.
+    pub(super) fn pardon(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        self.change("take our bit out of a connection's mark", connection, NEW, |request| {
+            request.put(MARK, &0_u32.to_be_bytes());
+            request.put(MARK_MASK, &mark.to_be_bytes());
+        })
+    }
+
     fn change(
         &mut self,
         act: &'static str,
@@ -155,6 +163,7 @@ fn connection(entry: &[u8], [original, reply]: [Tuple; 2]) -> Connection {
         destination: reply.source,
         destination_port: reply.source_port,
         is_of_this_host: false,
+        mark: find(entry, MARK).and_then(exact).map_or(0, u32::from_be_bytes),
         tuple: identity(entry),
     }
 }

@@ -147,6 +147,10 @@ impl Kernel for Host {
         self.conntrack.condemn(connection, mark)
     }
 
+    fn pardon(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        self.conntrack.pardon(connection, mark)
+    }
+
     fn tally(&self) -> Tally {
         Tally {
             processes: self.runner.started,

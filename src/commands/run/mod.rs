@@ -8,6 +8,7 @@ mod links;
 mod manifests;
 mod node_check;
 mod origin;
+mod pages;
 mod policy_counts;
 
 use super::flags::{Backend, RenderFlags, require_root};
@@ -15,21 +16,21 @@ use crate::apply::KernelError;
 use crate::apply::host::Host;
 use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer};
-use crate::observe::{Health, LogFormat, Metrics, serve};
+use crate::observe::{Health, LogFormat, Metrics};
 use crate::render::Binding;
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use origin::{Origin, Switch};
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Enforces policies on this node until it is stopped.
 #[derive(Debug, Args)]
@@ -120,17 +121,16 @@ impl Run {
     async fn run(&self) -> Result<()> {
         let variant = self.backend.variant();
         let metrics = self.metrics_compat.metrics();
-        let health = Health::new(&[self.origin.check(), "preflight", "sync"]);
-        let listener = TcpListener::bind(self.http_addr).with_context(|| {
-            format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
-        })?;
+        let health = Health::new(&[self.origin.check(), "preflight", "sync", pages::CHECK]);
         let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
         let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
         let options = self.render.options_here(&health);
         let binds = options.binding != Binding::Off;
-        let enforcer = Enforcer::new(&self.node_name, options).with_unknown_pods(self.unknown_pods);
+        let enforcer = Enforcer::new(&self.node_name, options)
+            .with_unknown_pods(self.unknown_pods)
+            .with_limits(self.render.policy_limits);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
@@ -138,7 +138,7 @@ impl Run {
 
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
-        let http = serve_apart(listener, metrics.clone(), health.clone(), stopped)?;
+        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
         let preflight = tokio::spawn(node_check::keep_checking(
             self.render.wanted(variant),
             metrics.clone(),
@@ -184,7 +184,7 @@ impl Run {
             source = %self.origin,
             backend = variant.name(),
             http = %self.http_addr,
-            "enforcing"
+            "started; what is in force stays in force until every source was listed"
         );
         let mut running = std::pin::pin!(controller.run(inbox));
         tokio::select! {
@@ -226,33 +226,6 @@ fn hear_strangers(kernel: &mut Host, strangers: Arc<Notify>, audit_interval_seco
 
 fn new_runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
-}
-
-/// Serves metrics and health in a thread of its own, so that enforcing and its clients do not wait for each other. What
-/// is returned ends with it.
-fn serve_apart(
-    listener: TcpListener,
-    metrics: Metrics,
-    health: Health,
-    stopped: watch::Receiver<bool>,
-) -> Result<oneshot::Receiver<()>> {
-    let (ending, ended) = oneshot::channel();
-    let runtime = new_runtime()?;
-    listener.set_nonblocking(true).context("cannot wait for clients of metrics and health")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => serve(listener, metrics, health, told(stopped)).await,
-                Err(error) => tracing::error!(%error, "metrics and health are not served"),
-            }
-        });
-        ending.send(()).ok();
-    });
-    Ok(ended)
-}
-
-async fn told(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 async fn stop_signal() -> Result<&'static str> {

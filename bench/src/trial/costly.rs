@@ -1,0 +1,60 @@
+//! One policy that costs as much as an object can hold, and another tenant's that comes beside it.
+
+use super::{PACE, milliseconds};
+use crate::beam::Beam;
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::stage::{GUARDED, OPEN, SCENE, STRANGER, Stage, scene_policy};
+use anyhow::Result;
+use bridgewarden_bench::cluster::Pod;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// How many pods have labels of their own.
+const PODS: usize = 3_000;
+/// How many peers the policies have: many, and as many as fit into an object.
+const PEERS: [usize; 2] = [2_000, 12_000];
+
+/// Writes policies whose every peer selects nearly everybody, and measures what they cost and how soon another's is in force.
+pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
+    let subject = controller.subject.clone();
+    let (objects, into) = (stage.objects()?, stage.pod(&subject, OPEN)?);
+    let pods = stage.cluster.newcomers(PODS).into_iter().enumerate();
+    let pods: Vec<Value> =
+        pods.map(|(index, pod)| Pod::object(&pod.labelled("own", &format!("v{index}")))).collect();
+    objects.create(&pods)?;
+    stage.settle(controller)?;
+    for peers in PEERS {
+        let costly = [costly(peers)];
+        let name = &subject.name;
+        controller.rests()?;
+        let worked = controller.cpu()?;
+        let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.host), PACE)?;
+        beam.first(subject.patience())?;
+        objects.create(&costly)?;
+        let beside = [super::policy::shut("beside")];
+        objects.create(&beside)?;
+        let answered = Instant::now();
+        let took = milliseconds(answered, beam.last(subject.patience())?);
+        figures.add(name, &format!("{peers} peers: policy beside → last packet"), Unit::Milliseconds, took);
+        controller.rests()?;
+        let cpu = (controller.cpu()? - worked).as_secs_f64() * 1e3;
+        figures.add(name, &format!("{peers} peers: CPU until in force"), Unit::Milliseconds, cpu);
+        super::life::memory(controller, &format!("with {peers} peers"), figures)?;
+        objects.delete(&costly)?;
+        objects.delete(&beside)?;
+        controller.rests()?;
+    }
+    objects.delete(&pods)?;
+    stage.settle(controller)
+}
+
+fn costly(peers: usize) -> Value {
+    let peer = |index: usize| {
+        json!({"namespaceSelector": {}, "podSelector": {"matchExpressions": [
+            {"key": "own", "operator": "NotIn", "values": [format!("v{index}")]}]}})
+    };
+    let from: Vec<Value> = (0..peers).map(peer).collect();
+    let spec = json!({"podSelector": {"matchLabels": {"app": GUARDED.app}}, "ingress": [{"from": from}]});
+    scene_policy(SCENE, "costly", spec)
+}

@@ -1,0 +1,178 @@
+//! How much of one policy a node takes on: an object's cost has a bound, whoever wrote it.
+
+use crate::model::Direction;
+use std::fmt;
+use std::str::FromStr;
+
+/// What one policy may cost a node. What is beyond it allows nothing, and is reported.
+///
+/// Sets are what costs: each may hold the address of every pod of the cluster, and each address of each set is written to the
+/// kernel. So a policy has at most `sets` times as many members as there are pods, and as many prefixes as `blocks` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Peers that select pods.
+    pub peers: usize,
+    /// Sets of their own: a peer or a named port needs one, as does a block with exceptions, and all other blocks of a rule.
+    pub sets: usize,
+    /// Ports, each range counted once.
+    pub ports: usize,
+    /// Prefixes of blocks, exceptions among them.
+    pub blocks: usize,
+    /// How many peers of a direction may have a set each. Beyond it, the pods that all peers of a rule select are one set, and
+    /// rules with the same ports are one rule.
+    pub peers_apart: usize,
+    /// About how many members new sets may have together in one flush. What a policy needs beyond it is made in later ones, and
+    /// until then it does not allow what is new.
+    pub slice: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { peers: 4096, sets: 256, ports: 1024, blocks: 16_384, peers_apart: 16, slice: 20_000 }
+    }
+}
+
+impl fmt::Display for Limits {
+    /// As [`Limits::from_str`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limits { peers, sets, ports, blocks, .. } = self;
+        write!(f, "peers={peers},sets={sets},ports={ports},blocks={blocks}")
+    }
+}
+
+impl FromStr for Limits {
+    type Err = String;
+
+    /// Reads `peers=4096,sets=256`: what is not named keeps its default.
+    fn from_str(text: &str) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let wrong = || {
+                format!("{part:?} is not one of peers, sets, ports and blocks with a number, as in sets=256")
+            };
+            let (name, number) = part.split_once('=').ok_or_else(wrong)?;
+            let number = number.parse().map_err(|_| wrong())?;
+            match name {
+                "peers" => limits.peers = number,
+                "sets" => limits.sets = number,
+                "ports" => limits.ports = number,
+                "blocks" => limits.blocks = number,
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(limits)
+    }
+}
+
+/// What a part of a policy would have needed more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Peers that select pods.
+    Peers,
+    /// Sets.
+    Sets,
+    /// Ports.
+    Ports,
+    /// Prefixes of blocks.
+    Blocks,
+}
+
+impl Resource {
+    fn of(self, limits: &Limits) -> (&'static str, usize) {
+        match self {
+            Resource::Peers => ("peers", limits.peers),
+            Resource::Sets => ("sets", limits.sets),
+            Resource::Ports => ("ports", limits.ports),
+            Resource::Blocks => ("blocks", limits.blocks),
+        }
+    }
+}
+
+/// Parts of a policy's rules that are beyond what a node takes on for one policy. They allow nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Surplus {
+    /// The direction of the rules.
+    pub direction: Direction,
+    /// The place of the first of these rules in its policy's list, from 0.
+    pub rule: usize,
+    /// What they would have needed.
+    pub resource: Resource,
+    /// How many parts: peers or ports.
+    pub parts: usize,
+}
+
+impl Surplus {
+    /// What is beyond the limits and what to do, in words.
+    pub fn note(&self, limits: &Limits) -> String {
+        let Surplus { direction, rule, parts, .. } = self;
+        let (name, limit) = self.resource.of(limits);
+        format!(
+            "spec.{direction}[{rule}] and on: {parts} peers or ports allow nothing, as a node takes on no more than {limit} {name} \
+             of one policy: select more pods with fewer peers, split the policy, or raise --policy-limits"
+        )
+    }
+}
+
+/// What of the limits of one policy is left.
+#[derive(Clone, Debug)]
+pub(super) struct Left {
+    limits: Limits,
+    surplus: Vec<Surplus>,
+}
+
+impl Left {
+    pub(super) fn new(limits: &Limits) -> Left {
+        Left { limits: *limits, surplus: Vec::new() }
+    }
+
+    /// Keeps of the `parts` of a rule those that are within the limits; each costs so much.
+    pub(super) fn keep<T>(
+        &mut self,
+        (direction, rule): (Direction, usize),
+        resource: Resource,
+        parts: &mut Vec<T>,
+        mut cost: impl FnMut(&T) -> usize,
+    ) {
+        let left = match resource {
+            Resource::Peers => &mut self.limits.peers,
+            Resource::Sets => &mut self.limits.sets,
+            Resource::Ports => &mut self.limits.ports,
+            Resource::Blocks => &mut self.limits.blocks,
+        };
+        let before = parts.len();
+        parts.retain(|part| match left.checked_sub(cost(part)) {
+            Some(less) => {
+                *left = less;
+                true
+            }
+            None => false,
+        });
+        let surplus = before - parts.len();
+        let same = |own: &&mut Surplus| own.direction == direction && own.resource == resource;
+        match self.surplus.iter_mut().find(same) {
+            Some(before) => before.parts += surplus,
+            None if surplus > 0 => self.surplus.push(Surplus { direction, rule, resource, parts: surplus }),
+            None => {}
+        }
+    }
+
+    pub(super) fn into_surplus(self) -> Vec<Surplus> {
+        self.surplus
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_they_are_shown() {
+        let limits = Limits { peers: 1, sets: 2, ports: 3, blocks: 4, ..Limits::default() };
+        assert_eq!(limits.to_string().parse(), Ok(limits));
+        assert_eq!("".parse(), Ok(Limits::default()));
+        assert_eq!("sets=7".parse(), Ok(Limits { sets: 7, ..Limits::default() }));
+        for wrong in ["sets", "sets=", "sets=-1", "members=1", "sets=1;ports=2"] {
+            assert!(wrong.parse::<Limits>().is_err(), "{wrong}");
+        }
+    }
+}

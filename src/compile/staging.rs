@@ -1,0 +1,99 @@
+//! Policies whose sets are too many to make at once: the sets are made a slice at a time, and what the policy allows comes into
+//! force with the last of them.
+//!
+//! Until then its pods are isolated as it says, and it allows what it allowed before, or nothing. So nothing is open that both
+//! the old policy and the new one refuse, however long it takes, and other events are enforced between two slices.
+
+use super::membership::Membership;
+use super::{Definition, PolicyBlock};
+use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A policy whose sets are being made.
+#[derive(Clone, Debug)]
+pub(super) struct Staged {
+    /// What is to be in force once they are made.
+    pub(super) target: PolicyBlock,
+    /// The sets that it refers to already, and those that it does not yet.
+    pub(super) acquired: BTreeSet<Arc<Definition>>,
+    waiting: BTreeSet<Arc<Definition>>,
+}
+
+impl Staged {
+    /// Goes on from what was acquired for an earlier target; tells the sets that this one does not need.
+    pub(super) fn new(
+        target: PolicyBlock,
+        acquired: BTreeSet<Arc<Definition>>,
+    ) -> (Staged, Vec<Arc<Definition>>) {
+        let sets = target.sets();
+        let surplus = acquired.difference(&sets).cloned().collect();
+        let acquired: BTreeSet<_> = acquired.intersection(&sets).cloned().collect();
+        let waiting = sets.difference(&acquired).cloned().collect();
+        (Staged { target, acquired, waiting }, surplus)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Acquires sets until all are there or the slice is used up; tells those that had to be made.
+    pub(super) fn advance(
+        &mut self,
+        cluster: &Cluster,
+        membership: &mut Membership,
+        slice: &mut usize,
+    ) -> Vec<Arc<Definition>> {
+        let mut fresh = Vec::new();
+        while *slice > 0
+            && let Some(set) = self.waiting.pop_first()
+        {
+            if let Some(members) = membership.acquire(cluster, &set) {
+                *slice = slice.saturating_sub(members.max(1));
+                fresh.push(set.clone());
+            }
+            self.acquired.insert(set);
+        }
+        fresh
+    }
+
+    /// What holds until all sets are there. What was allowed before goes on only for pods that it was allowed to before.
+    pub(super) fn interim(&self, old: Option<&PolicyBlock>, is_same_policy: bool) -> PolicyBlock {
+        let goes_on = |old: &&PolicyBlock| is_same_policy || self.target.subjects.is_subset(&old.subjects);
+        let old = old.filter(goes_on);
+        let allows = |direction: Direction| {
+            let before = || old.and_then(|old| old.allows(direction)).unwrap_or_default().to_vec();
+            self.target.allows(direction).map(|_| before())
+        };
+        let (ingress, egress) = (allows(Direction::Ingress), allows(Direction::Egress));
+        PolicyBlock { ingress, egress, ..self.target.clone() }
+    }
+}
+
+/// All policies whose sets are being made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Staging(BTreeMap<PolicyKey, Staged>);
+
+impl Staging {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, key: PolicyKey, staged: Staged) {
+        self.0.insert(key, staged);
+    }
+
+    pub(super) fn remove(&mut self, key: &PolicyKey) -> Option<Staged> {
+        self.0.remove(key)
+    }
+
+    /// The one that lacks the fewest sets: a policy of a few sets does not wait for one of hundreds.
+    pub(super) fn next(&self) -> Option<PolicyKey> {
+        self.0.iter().min_by_key(|(_, staged)| staged.waiting.len()).map(|(key, _)| key.clone())
+    }
+
+    /// Whether a pod is waiting for what a policy will allow it.
+    pub(super) fn is_subject(&self, pod: &PodKey) -> bool {
+        self.0.values().any(|staged| staged.target.subjects.contains(pod))
+    }
+}

@@ -1,0 +1,237 @@
+//! What becomes of live connections: those that lost what allowed them are cut, and those that were cut and are allowed again
+//! are pardoned. Pure, the time is passed in.
+
+use super::{Enforcer, Pace};
+use crate::apply::{Connection, KernelError, Step};
+use crate::compile::Flow;
+use crate::net::Protocol;
+use crate::netfilter::Role;
+use crate::netfilter::ipset::Element;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// What policies say of a live connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It could begin now.
+    Allowed,
+    /// It could not.
+    Refused,
+    /// That is not known yet: policies about it are still coming into force.
+    Undecided,
+}
+
+/// What policies say of a live connection. The node's own are not theirs to judge.
+pub(super) fn verdict(enforcer: &Enforcer, connection: &Connection) -> Verdict {
+    if connection.is_of_this_host || enforcer.admits(&first_packet(connection)) {
+        return Verdict::Allowed;
+    }
+    let ends = [connection.source, connection.destination];
+    if ends.into_iter().any(|end| enforcer.is_undecided(end)) { Verdict::Undecided } else { Verdict::Refused }
+}
+
+/// The connection's first packet, as the FORWARD hook saw it.
+fn first_packet(connection: &Connection) -> Flow {
+    let protocol = Protocol::from_number(connection.protocol);
+    Flow {
+        source: connection.source,
+        destination: connection.destination,
+        port: protocol.map(|protocol| (protocol, connection.destination_port)),
+    }
+}
+
+/// Connections that are to be cut, or pardoned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sentences {
+    pub(super) cut: Vec<Connection>,
+    pub(super) pardon: Vec<Connection>,
+}
+
+/// Connections that could not be cut or pardoned, with what the kernel said.
+pub(super) type Failures = Vec<(Connection, KernelError)>;
+
+/// What failed, which is logged: the first error's kind, and all of it in words.
+pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
+    let (Connection { source, destination, destination_port, .. }, error) = failures.first()?;
+    let count = failures.len();
+    let problem = format!(
+        "{count} connections are not as policies say, such as {source} to {destination} port {destination_port}: {error}"
+    );
+    tracing::error!(problem, "cannot cut every connection; those that failed are tried again");
+    Some((error.kind(), problem))
+}
+
+/// Remembers what is to become of connections.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    next: Sentences,
+    /// The ends of those that carry our bit, as far as is known: only these can be pardoned.
+    condemned: BTreeSet<IpAddr>,
+    /// The ends of those that could not be cut, and when they are looked at again.
+    failed: BTreeSet<IpAddr>,
+    pace: Pace,
+}
+
+impl Cuts {
+    /// Decides about the connections of the addresses that were looked at; `mark` is our bit.
+    pub(super) fn decide(
+        &mut self,
+        looked_at: &BTreeSet<IpAddr>,
+        connections: Vec<Connection>,
+        mark: u32,
+        verdict: impl Fn(&Connection) -> Verdict,
+    ) {
+        self.condemned.retain(|address| !looked_at.contains(address));
+        for connection in connections {
+            let is_condemned = connection.mark & mark != 0;
+            match verdict(&connection) {
+                Verdict::Allowed if is_condemned => self.next.pardon.push(connection),
+                Verdict::Refused => {
+                    self.condemned.extend([connection.source, connection.destination]);
+                    if !is_condemned {
+                        self.next.cut.push(connection);
+                    }
+                }
+                Verdict::Undecided if is_condemned => {
+                    self.condemned.extend([connection.source, connection.destination]);
+                }
+                Verdict::Allowed | Verdict::Undecided => {}
+            }
+        }
+    }
+
+    /// What is to be done next, if anything is.
+    pub(super) fn take(&mut self) -> Option<Sentences> {
+        Some(std::mem::take(&mut self.next)).filter(|next| *next != Sentences::default())
+    }
+
+    /// It was done, but for these. Their ends are looked at again, later each time.
+    pub(super) fn done(&mut self, failures: &Failures, now: Instant) {
+        if failures.is_empty() {
+            self.pace.succeeded();
+            return;
+        }
+        self.failed
+            .extend(failures.iter().flat_map(|(connection, _)| [connection.source, connection.destination]));
+        self.pace.failed(now);
+    }
+
+    /// When the ends of those that failed are to be looked at; `None` if none did.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pace.not_before().filter(|_| !self.failed.is_empty())
+    }
+
+    /// The ends of those that failed, if it is time.
+    pub(super) fn again(&mut self, now: Instant) -> BTreeSet<IpAddr> {
+        if self.pace.may_try(now) { std::mem::take(&mut self.failed) } else { BTreeSet::new() }
+    }
+
+    /// The ends of connections that may be allowed again once these steps are done.
+    pub(super) fn may_return(&self, steps: &[Step]) -> BTreeSet<IpAddr> {
+        if self.condemned.is_empty() {
+            return BTreeSet::new();
+        }
+        let granted = steps.iter().filter_map(|step| match step {
+            Step::AddElements(_, _, Role::Allows, elements)
+            | Step::RemoveElements(_, _, Role::Isolates, elements) => Some(elements),
+            Step::AddElements(_, _, Role::Isolates, _)
+            | Step::RemoveElements(_, _, Role::Allows, _)
+            | Step::CreateSet(..)
+            | Step::ReplaceSet(..)
+            | Step::Restore(..)
+            | Step::RestoreOther(..)
+            | Step::DestroySet(_)
+            | Step::Transact(_) => None,
+        });
+        let addresses = granted.flatten().filter_map(|element| match element {
+            Element::Address(address) | Element::AddressPort(address, ..) => Some(*address),
+            Element::Net { .. } => None,
+        });
+        addresses.filter(|address| self.condemned.contains(address)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Family;
+    use crate::netfilter::SetName;
+    use crate::netfilter::ipset::{Kind, Type};
+
+    const MARK: u32 = 0x10000;
+
+    fn address(host: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, host])
+    }
+
+    fn connection(source: u8, mark: u32) -> Connection {
+        Connection {
+            protocol: 6,
+            source: address(source),
+            source_port: 40_000,
+            dialled: address(1),
+            dialled_port: 80,
+            destination: address(1),
+            destination_port: 80,
+            is_of_this_host: false,
+            mark,
+            tuple: Vec::new(),
+        }
+    }
+
+    /// What is done about a connection with this mark.
+    fn sentence(mark: u32, verdict: Verdict) -> (usize, usize) {
+        let mut cuts = Cuts::default();
+        cuts.decide(&BTreeSet::new(), vec![connection(2, mark)], MARK, |_| verdict);
+        let Sentences { cut, pardon } = cuts.take().unwrap_or_default();
+        (cut.len(), pardon.len())
+    }
+
+    #[test]
+    fn refused_connection_is_cut_once_and_pardoned_when_it_is_allowed_again() {
+        for others in [0, 0x4000] {
+            assert_eq!(sentence(others, Verdict::Refused), (1, 0));
+            assert_eq!(sentence(others | MARK, Verdict::Refused), (0, 0), "it is cut");
+            assert_eq!(sentence(others | MARK, Verdict::Allowed), (0, 1));
+            assert_eq!(sentence(others, Verdict::Allowed), (0, 0));
+            assert_eq!(sentence(others, Verdict::Undecided), (0, 0));
+            assert_eq!(sentence(others | MARK, Verdict::Undecided), (0, 0));
+        }
+    }
+
+    #[test]
+    fn those_that_failed_are_looked_at_again_later_each_time_and_no_others() {
+        let (mut cuts, now) = (Cuts::default(), Instant::now());
+        let error = || KernelError::Netlink { act: "cut", source: std::io::Error::other("no") };
+        assert_eq!((cuts.due(), cuts.again(now)), (None, BTreeSet::new()));
+        cuts.done(&vec![(connection(2, 0), error())], now);
+        let first = cuts.due().expect("it is tried again");
+        assert_eq!(cuts.again(now), BTreeSet::new());
+        assert_eq!(cuts.again(first), BTreeSet::from([address(1), address(2)]));
+        assert_eq!(cuts.due(), None);
+        cuts.done(&vec![(connection(2, 0), error())], first);
+        assert!(cuts.due().expect("again") - first > first - now);
+        cuts.done(&Vec::new(), first);
+        assert!(cuts.again(first).contains(&address(2)), "a success of others makes the next try soon");
+    }
+
+    #[test]
+    fn address_that_joins_a_set_is_looked_at_only_while_a_connection_of_it_is_condemned() {
+        let kind = Kind { of: Type::HashIp, family: Family::V4 };
+        let name = SetName::new("set").expect("a legal name");
+        let elements = || BTreeSet::from([Element::Address(address(2))]);
+        let joins = [Step::AddElements(name.clone(), kind, Role::Allows, elements())];
+        let opens = [Step::RemoveElements(name.clone(), kind, Role::Isolates, elements())];
+        let leaves = [Step::RemoveElements(name, kind, Role::Allows, elements())];
+        let mut cuts = Cuts::default();
+        assert_eq!(cuts.may_return(&joins), BTreeSet::new());
+        cuts.decide(&BTreeSet::new(), vec![connection(2, 0)], MARK, |_| Verdict::Refused);
+        for steps in [&joins, &opens] {
+            assert_eq!(cuts.may_return(steps), elements().iter().map(|_| address(2)).collect());
+        }
+        assert_eq!(cuts.may_return(&leaves), BTreeSet::new());
+        cuts.decide(&BTreeSet::from([address(2)]), vec![connection(2, MARK)], MARK, |_| Verdict::Allowed);
+        assert_eq!(cuts.may_return(&joins), BTreeSet::new(), "it was pardoned");
+    }
+}
