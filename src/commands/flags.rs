@@ -109,6 +109,7 @@ impl RenderFlags {
             pod_to_node: self.pod_to_node,
             on_revoke: self.on_revoke,
             binding: self.bind_addresses.binding(),
+            refuse_unassigned: true,
         }
     }
 

@@ -49,7 +49,9 @@ impl Enforcer {
     /// The same, with this choice about pods that the API has not told of. To be made before the first fact.
     pub fn with_unknown_pods(self, unknown_pods: UnknownPods) -> Enforcer {
         let plan = Plan::new(unknown_pods).with_limits(*self.plan.limits());
-        Enforcer { plan, ..self }
+        let refuse_unassigned = unknown_pods == UnknownPods::Reject;
+        let options = Options { refuse_unassigned, ..self.options().clone() };
+        Enforcer { plan, renderer: Renderer::new(options), ..self }
     }
 
     /// The same, with these limits of what one policy may cost. To be chosen before the first fact.

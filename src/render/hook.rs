@@ -243,6 +243,7 @@ fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
     };
     match options.binding {
         Binding::Off => Vec::new(),
+        Binding::Ports | Binding::Addresses if !options.refuse_unassigned => Vec::new(),
         Binding::Ports => vec![routed()],
         Binding::Addresses => {
             let mut rules = link_control(family);

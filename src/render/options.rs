@@ -76,6 +76,9 @@ pub struct Options {
     pub on_revoke: OnRevoke,
     /// What keeps a pod from sending under another's name.
     pub binding: Binding,
+    /// Whether packets routed to the bridge for an address that no pod of this node is known to have are refused, while pods are
+    /// bound at all. With `--unknown-pods=allow` they are not.
+    pub refuse_unassigned: bool,
 }
 
 impl Default for Options {
@@ -89,6 +92,7 @@ impl Default for Options {
             pod_to_node: PodToNode::default(),
             on_revoke: OnRevoke::default(),
             binding: Binding::default(),
+            refuse_unassigned: true,
         }
     }
 }

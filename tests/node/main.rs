@@ -10,5 +10,6 @@ mod life;
 mod mesh;
 mod packets;
 mod policy_counts;
+mod port_drops;
 mod stage;
 mod switch;
