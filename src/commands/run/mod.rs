@@ -7,6 +7,7 @@ mod events;
 mod links;
 mod manifests;
 mod node_check;
+mod only_agent;
 mod origin;
 mod policy_counts;
 
@@ -14,7 +15,7 @@ use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::KernelError;
 use crate::apply::host::Host;
 use crate::compile::UnknownPods;
-use crate::controller::{Controller, Enforcer};
+use crate::controller::{Controller, Enforcer, Takeover};
 use crate::observe::{Health, LogFormat, Metrics, serve};
 use crate::render::Binding;
 use anyhow::{Context, Result};
@@ -48,6 +49,10 @@ pub(super) struct Run {
     /// What becomes of a pod that this node runs and the API has not told of
     #[arg(long, value_enum, default_value_t)]
     unknown_pods: UnknownPods,
+    /// Removes what another NetworkPolicy controller that no longer runs has left (kube-router, k3s's own,
+    /// kube-network-policies), once policies are in force. Without it nothing is written beside such rules
+    #[arg(long)]
+    takeover: bool,
     /// This node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
@@ -130,7 +135,10 @@ impl Run {
         let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
         let options = self.render.options_here(&health);
         let binds = options.binding != Binding::Off;
-        let enforcer = Enforcer::new(&self.node_name, options).with_unknown_pods(self.unknown_pods);
+        let takeover = if self.takeover { Takeover::On } else { Takeover::Off };
+        let enforcer = Enforcer::new(&self.node_name, options)
+            .with_unknown_pods(self.unknown_pods)
+            .with_takeover(takeover);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
@@ -139,8 +147,18 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
         let http = serve_apart(listener, metrics.clone(), health.clone(), stopped)?;
+        // Also before the preflight, which tries rules.
+        let _lock = tokio::select! {
+            lock = only_agent::lock(&health) => lock?,
+            signal = stop_signal() => {
+                tracing::info!(signal = signal?, "stopping; nothing was written");
+                let _ = stop.send(true);
+                return Ok(());
+            }
+        };
         let preflight = tokio::spawn(node_check::keep_checking(
-            self.render.wanted(variant),
+            self.render.wanted(variant, true),
+            takeover,
             metrics.clone(),
             health.clone(),
         ));

@@ -70,6 +70,10 @@ fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
     let mut add = |text: &str, path: &Path<'_>| match text.parse::<IpAddr>() {
         // The kubelet reports "" for an address that the runtime has not told yet.
         _ if text.is_empty() => {}
+        // No set of the kernel's can hold it: it would fail every sync.
+        Ok(address) if address.to_canonical().is_unspecified() => {
+            refusals.refuse(path, reason::BAD_ADDRESS, format!("`{text}` is no pod's address"));
+        }
         Ok(address) => {
             let address = address.to_canonical();
             if !addresses.contains(&address) {
