@@ -190,8 +190,8 @@ impl Fake {
             set.kind.of == of && set.kind.family == Family::of(address)
         };
         let is_zero = |element: &Element| match element {
-            Element::Address(address) => address.is_unspecified(),
-            Element::Net { .. } | Element::AddressPort(..) => false,
+            Element::Address(address) | Element::AddressPort(address, ..) => address.is_unspecified(),
+            Element::Net { .. } => false,
         };
         if !elements.all(|element| fits(&element) && !is_zero(element)) {
             return Err("an element does not fit the set");
@@ -251,15 +251,20 @@ impl Fake {
     }
 }
 
-/// Whether some chain leads back to itself.
+/// Whether some chain that packets come to leads back to itself. Of others the kernel does not ask that.
 fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
-    let mut left: BTreeMap<&str, BTreeSet<&str>> = table
-        .iter()
-        .map(|(name, rules)| {
-            let targets = rules.iter().filter_map(|rule| target(rule)).filter(|to| table.contains_key(*to));
-            (name.as_str(), targets.collect())
-        })
-        .collect();
+    let leads = |chain: &str| -> BTreeSet<&str> {
+        let rules = table.get(chain).into_iter().flatten();
+        rules.filter_map(|rule| target(rule)).filter(|to| table.contains_key(*to)).collect()
+    };
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut open: Vec<&str> = BUILTIN.to_vec();
+    while let Some(chain) = open.pop() {
+        if !left.contains_key(chain) {
+            open.extend(leads(chain));
+            left.insert(chain, leads(chain));
+        }
+    }
     // What leads nowhere is in no circle.
     loop {
         let ends: BTreeSet<&str> =

@@ -50,13 +50,12 @@ fn sequence(family: Family) -> Vec<(Step, bool)> {
         (rules("-A A -j NONE"), false),
         (rules("-A A -g NONE"), false),
         (rules("-D A -j RETURN"), false),
+        (rules("-I FORWARD 1 -j A"), true),
         (rules("-A B -j A"), false),
         (rules("-A B -j B"), false),
-        (rules("-I FORWARD 1 -j A"), true),
         (rules(":A - [0:0]\n-X A"), false),
         (rules(":A - [0:0]\n:B - [0:0]\n-D FORWARD -j A\n-X A\n-X B"), true),
         (rules(":C - [0:0]\n-A C -j RETURN\n-X C"), false),
-        (rules("-X FORWARD"), false),
         // Sets.
         (empty("BW-ip", Type::HashIp), true),
         (empty("BW-ip", Type::HashIp), false),
@@ -67,7 +66,7 @@ fn sequence(family: Family) -> Vec<(Step, bool)> {
         (add("BW-ip", Type::HashIp, Element::Address(zero(family))), false),
         (add("BW-net", Type::HashNet, net(zero(family), bits)), true),
         (add("BW-net", Type::HashNet, net(zero(family), 0)), false),
-        (add("BW-port", Type::HashIpPort, Element::AddressPort(zero(family), Protocol::Tcp, 0)), true),
+        (add("BW-port", Type::HashIpPort, Element::AddressPort(zero(family), Protocol::Tcp, 0)), false),
         (add("BW-none", Type::HashIp, one), false),
         (
             Step::RemoveElements(name("BW-none"), kind(Type::HashIp), Role::Allows, BTreeSet::from([one])),
@@ -119,11 +118,14 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                     // So that both have the built-in chains.
                     host.commit(&restore(family, ":FIRST - [0:0]\n-X FIRST")).expect("taken");
                 }
+                let mut wrong = Vec::new();
                 for (step, is_taken) in sequence(family) {
-                    let (real, in_memory) = (host.commit(&step), fake.commit(&step));
-                    assert_eq!(real.is_ok(), is_taken, "{variant:?} {family}: {step:?}: {real:?}");
-                    assert_eq!(in_memory.is_ok(), is_taken, "{variant:?} {family}: {step:?}: {in_memory:?}");
+                    let verdicts = (host.commit(&step).is_ok(), fake.commit(&step).is_ok());
+                    if verdicts != (is_taken, is_taken) {
+                        wrong.push(format!("{step:?}: the real one and that in memory: {verdicts:?}"));
+                    }
                 }
+                assert!(wrong.is_empty(), "{variant:?} {family}: {wrong:#?}");
                 for family in Family::BOTH {
                     let chains = |kernel: &mut dyn Kernel| {
                         let mut chains = kernel.read_table(family).expect("read").chains;

@@ -51,8 +51,10 @@ pub(super) struct Run {
     unknown_pods: UnknownPods,
     /// Removes what another NetworkPolicy controller that no longer runs has left (kube-router, k3s's own,
     /// kube-network-policies), once policies are in force. Without it nothing is written beside such rules
-    #[arg(long)]
-    takeover: bool,
+    #[arg(
+        long, value_enum, default_value_t = Switch::Off, num_args = 0..=1, require_equals = true, default_missing_value = "on"
+    )]
+    takeover: Switch,
     /// This node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
@@ -129,25 +131,9 @@ impl Run {
         let listener = TcpListener::bind(self.http_addr).with_context(|| {
             format!("cannot listen on {}; choose another with --http-addr", self.http_addr)
         })?;
-        let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
-        let strangers = Arc::new(Notify::new());
-        hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
-        let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
-        let options = self.render.options_here(&health);
-        let binds = options.binding != Binding::Off;
-        let takeover = if self.takeover { Takeover::On } else { Takeover::Off };
-        let enforcer = Enforcer::new(&self.node_name, options)
-            .with_unknown_pods(self.unknown_pods)
-            .with_takeover(takeover);
-        let audit_every = Duration::from_secs(self.audit_interval_seconds);
-        let mut controller =
-            Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
-        controller.heed(strangers);
-
         let (stop, stopped) = watch::channel(false);
-        let (outbox, inbox) = mpsc::channel(64);
         let http = serve_apart(listener, metrics.clone(), health.clone(), stopped)?;
-        // Also before the preflight, which tries rules.
+        // Before anything is written, be it only to see whether the kernel takes it.
         let _lock = tokio::select! {
             lock = only_agent::lock(&health) => lock?,
             signal = stop_signal() => {
@@ -156,6 +142,27 @@ impl Run {
                 return Ok(());
             }
         };
+        let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
+        let strangers = Arc::new(Notify::new());
+        hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
+        let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
+        let options = self.render.options_here(&health);
+        let binds = options.binding != Binding::Off;
+        let takeover = match self.takeover {
+            Switch::On => Takeover::On,
+            Switch::Off => Takeover::Off,
+        };
+        let enforcer = Enforcer::new(&self.node_name, options)
+            .with_unknown_pods(self.unknown_pods)
+            .with_takeover(takeover);
+            .with_unknown_pods(self.unknown_pods)
+            .with_takeover(takeover);
+        let audit_every = Duration::from_secs(self.audit_interval_seconds);
+        let mut controller =
+            Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
+        controller.heed(strangers);
+
+        let (outbox, inbox) = mpsc::channel(64);
         let preflight = tokio::spawn(node_check::keep_checking(
             self.render.wanted(variant, true),
             takeover,
