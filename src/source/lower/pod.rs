@@ -217,6 +217,16 @@ mod tests {
     }
 
     #[test]
+    fn address_of_all_zeroes_that_no_set_can_hold_is_left_out_and_reported() {
+        for zeroes in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            let status = json!({"podIPs": [{"ip": zeroes}, {"ip": "10.0.0.2"}]});
+            let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "status": status}));
+            assert_eq!(pod.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()], "{zeroes}");
+            assert_eq!(refusals.len(), 1, "{zeroes}");
+        }
+    }
+
+    #[test]
     fn static_pod_is_told_apart_by_the_uid_that_its_node_knows() {
         let uid = |metadata: Value| lowered(json!({"metadata": metadata})).0.uid;
         assert_eq!(uid(json!({"name": "p"})), None);
