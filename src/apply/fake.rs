@@ -281,7 +281,7 @@ fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
 fn out_of_memory(step: &Step) -> KernelError {
     let reason = "the kernel is out of memory";
     match step {
-        Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) => {
+        Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {
             refused(&format!("{step:?}"), reason)
         }
         Step::CreateSet(name, _)

@@ -5,9 +5,10 @@ use crate::apply::host::{Host, Lock, Variant};
 use crate::apply::{ActualTable, Kernel, KernelError, Step, removal};
 use crate::net::Family;
 use crate::netfilter::{ChainName, SetName};
-use crate::ownership::{POLICY_PREFIX, SCRATCH, owns_set};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, POLICY_PREFIX, SCRATCH, owns_set};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ pub(super) struct Cleanup {}
 struct Outcome {
     chains: usize,
     sets: usize,
+    tables: usize,
     left: Vec<String>,
 }
 
@@ -35,7 +37,6 @@ impl Cleanup {
             );
         };
         let mut outcome = Outcome::default();
-        // A backend with tables of its own is cleaned up here, before the sets.
         for variant in Variant::BOTH {
             let mut host = Host::new(variant)?;
             for family in Family::BOTH {
@@ -45,8 +46,11 @@ impl Cleanup {
                 }
             }
         }
-        remove_sets(&mut Host::new(Variant::Nft)?, &mut outcome);
-        writeln!(out, "removed {} chains and {} sets", outcome.chains, outcome.sets)?;
+        let mut host = Host::new(Variant::Nft)?;
+        remove_tables(&mut host, &mut outcome);
+        remove_sets(&mut host, &mut outcome);
+        let Outcome { chains, sets, tables, .. } = outcome;
+        writeln!(out, "removed {chains} chains, {sets} sets and {tables} tables of nftables")?;
         for left in &outcome.left {
             writeln!(out, "left: {left}")?;
         }
@@ -84,6 +88,22 @@ fn remove_rules(
         );
     }
     host.remove_empty_table(family)
+}
+
+/// Removes the tables of nf_tables that are all ours.
+fn remove_tables(host: &mut Host, outcome: &mut Outcome) {
+    let there = host.read_nft_tables().unwrap_or_else(|error| {
+        outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
+        BTreeSet::new()
+    });
+    for table in [BRIDGE_TABLE, BRIDGE_TABLE_NEXT].map(|name| format!("bridge {name}")) {
+        if there.contains(&table) {
+            match host.commit(&Step::RemoveNftTable(table.clone())) {
+                Ok(()) => outcome.tables += 1,
+                Err(error) => outcome.left.push(format!("table {table}: {error}")),
+            }
+        }
+    }
 }
 
 fn remove_sets(host: &mut Host, outcome: &mut Outcome) {

@@ -333,8 +333,7 @@ impl Controller {
         let flush = self.enforcer.adopt(actual);
         if let Some(why) = self.log.other_controllers(self.enforcer.standing()) {
             self.health.set_check("sync", Err(why));
-            self.pace.waits(Instant::now());
-            return None;
+            return self.pace.waits(start);
         }
         self.metrics.phase(Phase::Render, start.elapsed());
         let drifted = self.auditing && !expected && !self.enforcer.removes() && !flush.steps.is_empty();

@@ -22,9 +22,10 @@ impl Pace {
         self.not_before = Some(now + wait);
     }
 
-    /// Nothing may be written until somebody else has changed the kernel.
-    pub fn waits(&mut self, now: Instant) {
+    /// Nothing may be written until somebody else has changed the kernel: there is nothing to do until then.
+    pub fn waits<T>(&mut self, now: Instant) -> Option<T> {
         self.not_before = Some(now + LOOK_AGAIN);
+        None
     }
 
     /// A try succeeded.

@@ -40,7 +40,7 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
         assert!(chains > 10 && sets > 4, "{chains} chains and {sets} sets");
         assert_eq!(
             tried(&stage, &format!("{PROGRAM} cleanup")),
-            (format!("removed {chains} chains and {sets} sets\n"), 0)
+            (format!("removed {chains} chains, {sets} sets and 1 tables of nftables\n"), 0)
         );
         match backend {
             "iptables-nft" => assert_eq!(everything(&stage), bare),
@@ -48,7 +48,7 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
         }
         assert_eq!(
             tried(&stage, &format!("{PROGRAM} cleanup")),
-            ("removed 0 chains and 0 sets\n".to_owned(), 0)
+            ("removed 0 chains, 0 sets and 0 tables of nftables\n".to_owned(), 0)
         );
         assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
     });
@@ -58,7 +58,10 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
 fn clean_up_of_a_bare_host_and_a_preflight_leave_it_bare() {
     let stage = Stage::set("bare", "iptables-nft", None);
     let bare = everything(&stage);
-    assert_eq!(tried(&stage, &format!("{PROGRAM} cleanup")), ("removed 0 chains and 0 sets\n".to_owned(), 0));
+    assert_eq!(
+        tried(&stage, &format!("{PROGRAM} cleanup")),
+        ("removed 0 chains, 0 sets and 0 tables of nftables\n".to_owned(), 0)
+    );
     assert_eq!(everything(&stage), bare);
     for backend in ["auto", "iptables-nft", "iptables-legacy"] {
         let (told, _) = tried(&stage, &format!("{PROGRAM} preflight --backend {backend}"));

@@ -155,8 +155,6 @@ impl Run {
         let enforcer = Enforcer::new(&self.node_name, options)
             .with_unknown_pods(self.unknown_pods)
             .with_takeover(takeover);
-            .with_unknown_pods(self.unknown_pods)
-            .with_takeover(takeover);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
