@@ -13,6 +13,10 @@ pub const HASH_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// What ends the name of a set that is filled to be swapped in; the rest is the beginning of that set's name.
 pub const SPARE: &str = "-tmp";
 
+/// The chain and the set that the preflight tries rules in and removes again. Not ours by its form, or it would be removed while
+/// rules are tried in it.
+pub const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
+
 /// The chains into which built-in chains jump, by what follows [`POLICY_PREFIX`].
 pub const ENTRANCES: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
 /// The other fixed chains but for buckets. A chain of this program that no hash names must be in one of these lists.

@@ -1,6 +1,6 @@
 //! What the kernel holds of ours, as last read.
 
-use super::{Kernel, KernelError, TableRead, TableText, own_chains};
+use super::{Kernel, KernelError, OtherControllers, TableRead, TableText, own_chains};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, parse_rule, target};
@@ -23,6 +23,8 @@ pub struct Actual {
     pub bridge: TableRead,
     /// Whether the table that stands beside it for a moment was left there.
     pub bridge_next: bool,
+    /// What other NetworkPolicy controllers have there.
+    pub controllers: OtherControllers,
 }
 
 /// What a filter table holds of ours.
@@ -41,18 +43,34 @@ impl Actual {
     pub fn read(kernel: &mut dyn Kernel) -> Result<Actual, KernelError> {
         let mut actual = Actual::default();
         for family in Family::BOTH {
-            actual.tables.insert(family, ActualTable::new(&kernel.read_table(family)?));
-            match kernel.read_other_table(family).map(|text| ActualTable::new(&text)) {
-                Ok(other) if other == ActualTable::default() => {}
-                Ok(other) => drop(actual.others.insert(family, other)),
+            let table = kernel.read_table(family)?;
+            actual.controllers.see(family, false, &table);
+            actual.tables.insert(family, ActualTable::of(&table));
+            match kernel.read_other_table(family) {
+                Ok(text) => {
+                    actual.controllers.see(family, true, &text);
+                    let other = ActualTable::of(&text);
+                    if other != ActualTable::default() {
+                        actual.others.insert(family, other);
+                    }
+                }
                 Err(error) => actual.unread.push(error.to_string()),
             }
+        }
+        actual.controllers.see_tables(&kernel.read_nft_tables()?);
+        if !actual.controllers.at_work.is_empty() {
+            actual.controllers.running = kernel.running(&actual.controllers.at_work);
         }
         actual.sets = kernel.read_sets(POLICY_PREFIX)?;
         actual.sets.retain(|name, _| owns_set(name.as_str()));
         actual.bridge = kernel.read_bridge_table(BRIDGE_TABLE)?;
         actual.bridge_next = kernel.read_bridge_table(BRIDGE_TABLE_NEXT)? != TableRead::Absent;
         Ok(actual)
+    }
+
+    /// Whether rules of ours are in force, in any table.
+    pub fn is_in_force(&self) -> bool {
+        self.tables.values().chain(self.others.values()).any(|table| !table.jumps.is_empty())
     }
 
     /// The chains of a family that read as ours.
@@ -63,7 +81,8 @@ impl Actual {
 }
 
 impl ActualTable {
-    fn new(text: &TableText) -> ActualTable {
+    /// What of a table is ours.
+    pub fn of(text: &TableText) -> ActualTable {
         let mut table = ActualTable::default();
         let own = own_chains(text);
         for (name, rules) in &text.chains {

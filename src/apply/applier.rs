@@ -6,7 +6,7 @@ use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::Chains;
 use crate::netfilter::nftables::{self, Batch, TableFamily};
-use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
+use crate::netfilter::{ChainName, DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -154,6 +154,16 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     for hook in desired.hooks.iter().filter(|hook| !right(hook.builtin)) {
         builder.hook(family, hook.clone());
     }
+}
+
+/// The step that takes out of a family's table what is ours, and these chains; nothing if none of it is there. A chain that rules of
+/// others lead to is emptied and stays.
+pub fn removal(family: Family, table: &ActualTable, also: &[ChainName]) -> Option<Step> {
+    let mut builder = TransactionBuilder::default();
+    adopt_hooks(&mut builder, family, &Table::default(), table);
+    adopt_chains(&mut builder, family, &Table::default(), table);
+    also.iter().for_each(|name| builder.remove_chain(family, name.clone()));
+    builder.steps().pop()
 }
 
 /// Takes out what is ours in the other variant of iptables.

@@ -3,10 +3,9 @@
 use super::{Connection, Kernel, KernelError, Step, TableRead, TableText, Tally};
 use crate::net::{Family, Protocol};
 use crate::netfilter::SetName;
-use crate::netfilter::ipset::{Element, Set, Type};
-use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule};
+use crate::netfilter::ipset::{Element, MAX_ELEMENTS, Set, Type};
+use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule, target};
 use crate::netfilter::nftables;
-use crate::ownership::owns_chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,8 +17,11 @@ pub struct Fake {
     others: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
     bridges: BTreeMap<Box<str>, nftables::Table>,
+    nft_tables: BTreeSet<String>,
     tally: Tally,
     fail_after: Option<usize>,
+    /// The most elements that a set may hold.
+    room: usize,
 }
 
 const BUILTIN: [&str; 3] = ["FORWARD", "INPUT", "OUTPUT"];
@@ -32,16 +34,23 @@ impl Default for Fake {
             others: Family::BOTH.map(|family| (family, table.clone())).into(),
             sets: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            nft_tables: BTreeSet::new(),
             tally: Tally::default(),
             fail_after: None,
+            room: MAX_ELEMENTS as usize,
         }
     }
 }
 
 impl Fake {
-    /// Lets this many more steps succeed and refuses the one after.
+    /// Lets this many more steps succeed and refuses the one after, for want of memory.
     pub fn fail_after(&mut self, steps: usize) {
         self.fail_after = Some(steps);
+    }
+
+    /// From now on a set holds this many elements at most, as one does whose `maxelem` is so low.
+    pub fn limit_sets(&mut self, room: usize) {
+        self.room = room;
     }
 
     /// The rules of a family's table, to look at or, as a stranger would, to change.
@@ -64,6 +73,11 @@ impl Fake {
         &mut self.bridges
     }
 
+    /// The tables of nf_tables that iptables does not show, as `nft` names them.
+    pub fn nft_tables(&mut self) -> &mut BTreeSet<String> {
+        &mut self.nft_tables
+    }
+
     /// Our chains of a family, typed.
     pub fn chains(&self, family: Family) -> Chains {
         super::Actual::read(&mut self.clone()).map(|actual| actual.chains(family)).unwrap_or_default()
@@ -84,7 +98,10 @@ impl Fake {
                     .map_err(|reason| refused(&format!("-A {chain} {rule}"), reason))?;
             }
         }
-        Ok(table)
+        match has_loop(&table) {
+            true => Err(refused("COMMIT", "chains lead in a circle")),
+            false => Ok(table),
+        }
     }
 
     fn restore_line(
@@ -107,8 +124,11 @@ impl Fake {
                 rules.remove(at);
             }
             ("-X", Some(name), None) => {
-                if table.get(name).ok_or("no chain")?.iter().len() > 0 {
+                if BUILTIN.contains(&name) || !table.get(name).ok_or("no chain")?.is_empty() {
                     return Err("chain is not empty");
+                }
+                if table.values().flatten().any(|rule| target(rule) == Some(name)) {
+                    return Err("chain is referred to");
                 }
                 table.remove(name);
             }
@@ -129,7 +149,6 @@ impl Fake {
     ) -> Result<(), &'static str> {
         let Ok(rule) = parse_rule(rule) else { return Ok(()) };
         if let Target::Jump(chain) | Target::Goto(chain) = &rule.target
-            && owns_chain(chain.as_str())
             && !table.contains_key(chain.as_str())
         {
             return Err("target chain does not exist");
@@ -170,7 +189,18 @@ impl Fake {
             };
             set.kind.of == of && set.kind.family == Family::of(address)
         };
-        if elements.all(|element| fits(&element)) { Ok(()) } else { Err("an element does not fit the set") }
+        let is_zero = |element: &Element| match element {
+            Element::Address(address) | Element::AddressPort(address, ..) => address.is_unspecified(),
+            Element::Net { .. } => false,
+        };
+        if !elements.all(|element| fits(&element) && !is_zero(element)) {
+            return Err("an element does not fit the set");
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, elements: usize) -> Result<(), &'static str> {
+        if elements > self.room { Err("the set is full") } else { Ok(()) }
     }
 
     fn change_set(&mut self, step: &Step) -> Result<(), (String, &'static str)> {
@@ -181,6 +211,7 @@ impl Fake {
                     return Err(blame("it exists"));
                 }
                 self.check_elements(set, set.elements.iter()).map_err(blame)?;
+                self.check_room(set.elements.len()).map_err(blame)?;
                 self.sets.insert(name.clone(), set.clone());
             }
             Step::ReplaceSet(name, set) => {
@@ -190,12 +221,14 @@ impl Fake {
                     return Err(blame("kinds differ"));
                 }
                 self.check_elements(set, set.elements.iter()).map_err(blame)?;
+                self.check_room(set.elements.len()).map_err(blame)?;
                 self.sets.insert(name.clone(), set.clone());
             }
             Step::AddElements(name, _, _, elements) => {
                 let blame = |reason| (name.to_string(), reason);
                 let there = self.sets.get(name).ok_or(blame("it does not exist"))?;
                 self.check_elements(there, elements.iter()).map_err(blame)?;
+                self.check_room(there.elements.union(elements).count()).map_err(blame)?;
                 self.sets.entry(name.clone()).and_modify(|set| set.elements.extend(elements));
                 self.tally.elements += elements.len() as u64;
             }
@@ -208,11 +241,59 @@ impl Fake {
                 if self.is_referenced(name) {
                     return Err((name.to_string(), "it is in use by a rule"));
                 }
-                self.sets.remove(name).ok_or((name.to_string(), "it does not exist"))?;
+                // One that is gone already is fine.
+                self.sets.remove(name);
             }
+            Step::RemoveNftTable(table) => drop(self.nft_tables.remove(table)),
             Step::Restore(..) | Step::RestoreOther(..) | Step::Transact(_) => {}
         }
         Ok(())
+    }
+}
+
+/// Whether some chain that packets come to leads back to itself. Of others the kernel does not ask that.
+fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
+    let leads = |chain: &str| -> BTreeSet<&str> {
+        let rules = table.get(chain).into_iter().flatten();
+        rules.filter_map(|rule| target(rule)).filter(|to| table.contains_key(*to)).collect()
+    };
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut open: Vec<&str> = BUILTIN.to_vec();
+    while let Some(chain) = open.pop() {
+        if !left.contains_key(chain) {
+            open.extend(leads(chain));
+            left.insert(chain, leads(chain));
+        }
+    }
+    // What leads nowhere is in no circle.
+    loop {
+        let ends: BTreeSet<&str> =
+            left.iter().filter(|(_, to)| to.is_empty()).map(|(name, _)| *name).collect();
+        if ends.is_empty() {
+            return !left.is_empty();
+        }
+        left.retain(|name, _| !ends.contains(name));
+        left.values_mut().for_each(|to| to.retain(|name| !ends.contains(name)));
+    }
+}
+
+/// ENOMEM, as the program or the kernel tells it.
+fn out_of_memory(step: &Step) -> KernelError {
+    let reason = "the kernel is out of memory";
+    match step {
+        Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {
+            refused(&format!("{step:?}"), reason)
+        }
+        Step::CreateSet(name, _)
+        | Step::ReplaceSet(name, _)
+        | Step::AddElements(name, ..)
+        | Step::RemoveElements(name, ..)
+        | Step::DestroySet(name) => KernelError::Set {
+            act: "change",
+            set: name.to_string(),
+            reason: reason.into(),
+            code: nix::libc::ENOMEM,
+        },
     }
 }
 
@@ -235,6 +316,10 @@ impl Kernel for Fake {
         Ok(TableText { chains: self.others.get(&family).cloned().unwrap_or_default() })
     }
 
+    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        Ok(self.nft_tables.clone())
+    }
+
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
         let own = self.sets.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
         Ok(own.map(|(name, set)| (name.clone(), set.clone())).collect())
@@ -249,7 +334,7 @@ impl Kernel for Fake {
         if let Some(left) = &mut self.fail_after {
             let Some(fewer) = left.checked_sub(1) else {
                 self.fail_after = None;
-                return Err(refused(&format!("{step:?}"), "told to fail"));
+                return Err(out_of_memory(step));
             };
             *left = fewer;
         }

@@ -1,5 +1,6 @@
 //! What can be asked of a kernel, real or fake: read what is ours, commit one step.
 
+use super::OtherController;
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::nftables::{Batch, Table};
@@ -21,6 +22,16 @@ pub trait Kernel {
 
     /// Reads a table of family bridge.
     fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError>;
+
+    /// The tables of nf_tables, as `nft` names them: `inet theirs`.
+    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        Ok(BTreeSet::new())
+    }
+
+    /// Which of these have a process in this network namespace, as far as this process can see.
+    fn running(&mut self, _controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
+        BTreeSet::new()
+    }
 
     /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
@@ -93,6 +104,8 @@ pub enum Step {
     DestroySet(SetName),
     /// Carries out a transaction on a table of nf_tables.
     Transact(Batch),
+    /// Removes a table of nf_tables that another program left, as `nft` names it; one that is gone already is fine.
+    RemoveNftTable(String),
 }
 
 impl Step {
@@ -115,6 +128,7 @@ impl Step {
             | Step::Restore(..)
             | Step::RestoreOther(..)
             | Step::DestroySet(_)
+            | Step::RemoveNftTable(_)
             | Step::Transact(_) => false,
         }
     }

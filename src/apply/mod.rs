@@ -9,6 +9,7 @@ mod fake;
 pub mod host;
 mod kernel;
 mod lane;
+mod other_controller;
 mod recognise;
 mod transaction;
 
@@ -17,4 +18,6 @@ pub use applier::*;
 pub use fake::*;
 pub use kernel::*;
 pub use lane::*;
+use other_controller::chains_of_kube_router;
+pub use other_controller::*;
 use recognise::own_chains;

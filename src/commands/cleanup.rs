@@ -1,12 +1,14 @@
-//! `bridgewarden cleanup`: takes out of the kernel all that is ours, and only that.
+//! `bridgewarden cleanup`: takes out of the kernel all that is ours, and only that, and says what it could not take or look at.
 
 use super::flags::require_root;
-use crate::apply::host::{Host, Variant};
-use crate::apply::{Actual, Applier, Kernel, KernelError, Step};
+use crate::apply::host::{Host, Lock, Variant};
+use crate::apply::{ActualTable, Kernel, KernelError, Step, removal};
 use crate::net::Family;
-use crate::netfilter::{Ruleset, Table};
-use anyhow::{Context, Result};
+use crate::netfilter::{ChainName, SetName};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, POLICY_PREFIX, SCRATCH, owns_set};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -14,53 +16,110 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub(super) struct Cleanup {}
 
+/// What was done, and what was not.
 #[derive(Default)]
-struct Removed {
+struct Outcome {
     chains: usize,
     sets: usize,
+    tables: usize,
+    left: Vec<String>,
 }
 
 impl Cleanup {
+    /// Exit code 1 when something is left, or may be.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         require_root("cleanup")?;
-        let mut removed = Removed::default();
-        let mut sets = Vec::new();
-        for variant in [Variant::Nft, Variant::Legacy] {
-            match remove_rules(variant, &mut removed) {
-                Ok(more) => sets = more,
-                Err(error @ KernelError::Start { .. }) => {
-                    writeln!(out, "iptables-{}: skipped: {error}", variant.name())?;
-                }
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("cannot clean up iptables-{}", variant.name()));
+        let Some(_lock) = Lock::take().context("cannot take the lock of this network namespace")? else {
+            bail!(
+                "Bridgewarden is running in this network namespace and would write again what is removed. Stop it first: delete \
+                 its DaemonSet, or see who it is: {}",
+                Lock::holder_command()
+            );
+        };
+        let mut outcome = Outcome::default();
+        for variant in Variant::BOTH {
+            let mut host = Host::new(variant)?;
+            for family in Family::BOTH {
+                if let Err(error) = remove_rules(&mut host, variant, family, &mut outcome) {
+                    let table = format!("the filter table of iptables-{} ({family})", variant.name());
+                    outcome.left.push(format!("what may be in {table}: {error}"));
                 }
             }
         }
         let mut host = Host::new(Variant::Nft)?;
-        for step in sets {
-            host.commit(&step).context("cannot clean up the sets")?;
-            removed.sets += 1;
+        remove_tables(&mut host, &mut outcome);
+        remove_sets(&mut host, &mut outcome);
+        let Outcome { chains, sets, tables, .. } = outcome;
+        writeln!(out, "removed {chains} chains, {sets} sets and {tables} tables of nftables")?;
+        for left in &outcome.left {
+            writeln!(out, "left: {left}")?;
         }
-        writeln!(out, "removed {} chains and {} sets", removed.chains, removed.sets)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if outcome.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
-/// Removes hooks and chains of one variant; returns the steps that destroy the sets, for when no rule is left.
-fn remove_rules(variant: Variant, removed: &mut Removed) -> Result<Vec<Step>, KernelError> {
-    let mut host = Host::new(variant)?;
-    let actual = Actual::read(&mut host)?;
-    let nothing = Ruleset {
-        tables: Family::BOTH.map(|family| (family, Table::default())).into(),
-        ..Ruleset::default()
-    };
-    let (_, steps) = Applier::adopt(nothing, &actual);
-    let (sets, rules): (Vec<_>, Vec<_>) =
-        steps.into_iter().partition(|step| matches!(step, Step::DestroySet(_)));
-    for step in &rules {
-        host.commit(step)?;
+/// Removes hooks and chains of one variant and family.
+fn remove_rules(
+    host: &mut Host,
+    variant: Variant,
+    family: Family,
+    outcome: &mut Outcome,
+) -> Result<(), KernelError> {
+    let Some(text) = host.look(family)? else { return Ok(()) };
+    let scratch: Vec<ChainName> =
+        ChainName::new(SCRATCH).into_iter().filter(|name| text.chains.contains_key(name.as_str())).collect();
+    let Some(step) = removal(family, &ActualTable::of(&text), &scratch) else { return Ok(()) };
+    host.commit(&step)?;
+    let table = format!("iptables-{} ({family})", variant.name());
+    let after = host.look(family)?.unwrap_or_default();
+    let left = ActualTable::of(&after);
+    outcome.chains += text.chains.len().saturating_sub(after.chains.len());
+    for chain in left.chains.keys() {
+        outcome.left.push(format!(
+            "chain {chain} of {table}, empty: a rule that is not Bridgewarden's leads to it. See {} -S | grep {chain}",
+            variant.edit(family)
+        ));
     }
-    removed.chains += actual.tables.values().map(|table| table.chains.len()).sum::<usize>();
-    Ok(sets)
+    for (builtin, hooks) in &left.jumps {
+        outcome.left.extend(
+            hooks
+                .iter()
+                .map(|(_, rule)| format!("rule {rule} in {builtin} of {table}: something wrote it again")),
+        );
+    }
+    host.remove_empty_table(family)
+}
+
+/// Removes the tables of nf_tables that are all ours.
+fn remove_tables(host: &mut Host, outcome: &mut Outcome) {
+    let there = host.read_nft_tables().unwrap_or_else(|error| {
+        outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
+        BTreeSet::new()
+    });
+    for table in [BRIDGE_TABLE, BRIDGE_TABLE_NEXT].map(|name| format!("bridge {name}")) {
+        if there.contains(&table) {
+            match host.commit(&Step::RemoveNftTable(table.clone())) {
+                Ok(()) => outcome.tables += 1,
+                Err(error) => outcome.left.push(format!("table {table}: {error}")),
+            }
+        }
+    }
+}
+
+fn remove_sets(host: &mut Host, outcome: &mut Outcome) {
+    let read = host.read_sets(POLICY_PREFIX).and_then(|mut sets| {
+        sets.retain(|name, _| owns_set(name.as_str()));
+        sets.extend(host.read_sets(SCRATCH)?);
+        Ok(sets.into_keys().collect::<Vec<SetName>>())
+    });
+    let names = read.unwrap_or_else(|error| {
+        outcome.left.push(format!("sets, which cannot be read: {error}"));
+        Vec::new()
+    });
+    for name in names {
+        match host.commit(&Step::DestroySet(name.clone())) {
+            Ok(()) => outcome.sets += 1,
+            Err(error) => outcome.left.push(format!("set {name}: {error}")),
+        }
+    }
 }

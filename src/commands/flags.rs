@@ -140,9 +140,15 @@ impl RenderFlags {
         }
     }
 
-    /// What this node must have for these choices.
-    pub(super) fn wanted(&self, variant: Variant) -> Wanted {
-        Wanted { variant, bridge: self.bridge.clone(), mark: self.mark, log_group: Some(self.nflog_group) }
+    /// What this node must have for these choices. Legacy tables may be loaded to find out if they will be anyway.
+    pub(super) fn wanted(&self, variant: Variant, may_load_tables: bool) -> Wanted {
+        Wanted {
+            variant,
+            bridge: self.bridge.clone(),
+            mark: self.mark,
+            log_group: Some(self.nflog_group),
+            may_load_tables,
+        }
     }
 }
 

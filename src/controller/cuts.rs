@@ -142,7 +142,8 @@ impl Cuts {
             | Step::Restore(..)
             | Step::RestoreOther(..)
             | Step::DestroySet(_)
-            | Step::Transact(_) => None,
+            | Step::Transact(_)
+            | Step::RemoveNftTable(_) => None,
         });
         let addresses = granted.flatten().filter_map(|element| match element {
             Element::Address(address) | Element::AddressPort(address, ..) => Some(*address),

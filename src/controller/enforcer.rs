@@ -1,5 +1,6 @@
 //! The whole pure way, from one fact to the steps that the kernel needs for it.
 
+use super::beside::{Beside, Standing, Takeover};
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Lane, Step};
 use crate::compile::{Flow, Limits, Plan, UnknownPods};
@@ -20,6 +21,7 @@ pub struct Enforcer {
     /// Whether it is to be read to see that it does.
     audits: bool,
     elements: Elements,
+    beside: Beside,
 }
 
 /// Steps for the kernel, and whose connections to look at once they are done.
@@ -43,6 +45,7 @@ impl Enforcer {
             applier: None,
             audits: false,
             elements: Elements::default(),
+            beside: Beside::default(),
         }
     }
 
@@ -57,6 +60,21 @@ impl Enforcer {
     /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
     pub fn with_limits(self, limits: Limits) -> Enforcer {
         Enforcer { plan: self.plan.with_limits(limits), ..self }
+    }
+
+    /// The same, with this choice about what other controllers have left.
+    pub fn with_takeover(self, takeover: Takeover) -> Enforcer {
+        Enforcer { beside: Beside::new(takeover), ..self }
+    }
+
+    /// How it stood to other controllers when the kernel was read last.
+    pub fn standing(&self) -> &Standing {
+        self.beside.standing()
+    }
+
+    /// Whether the steps given out last remove what another controller has left.
+    pub fn removes(&self) -> bool {
+        matches!(self.standing(), Standing::Removes(_))
     }
 
     /// Takes in one fact.
@@ -87,15 +105,26 @@ impl Enforcer {
         self.audits = true;
     }
 
-    /// Compares all that must hold with what the kernel was read to hold.
+    /// Compares all that must hold with what the kernel was read to hold. Beside another controller nothing is begun: then there
+    /// are no steps, and the kernel must be read again.
     pub fn adopt(&mut self, actual: &Actual) -> Flush {
+        let removal = match self.beside.look(actual) {
+            Standing::Waits(_) => {
+                self.applier = None;
+                return Flush::default();
+            }
+            Standing::Removes(_) => actual.controllers.removal().collect(),
+            Standing::Alone | Standing::Keeps(_) | Standing::WrittenAgain(_) => Vec::new(),
+        };
         let delta = self.plan.take(&self.cluster);
         self.renderer.forget(&self.plan, &delta);
         let desired = self.ruleset();
         self.elements = Elements::of(&desired);
-        let (applier, steps) = Applier::adopt(desired, actual);
+        let (applier, mut steps) = Applier::adopt(desired, actual);
+        // Behind all of ours. Whether it stays removed is to be seen at once.
+        self.audits = !removal.is_empty();
+        steps.extend(removal);
         self.applier = Some(applier);
-        self.audits = false;
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };

@@ -36,7 +36,7 @@ impl Elements {
                 self.change(name, |count| count.saturating_sub(elements.len()));
             }
             Step::DestroySet(name) => self.forget(name),
-            Step::Restore(..) | Step::RestoreOther(..) | Step::Transact(_) => {}
+            Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {}
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod audit;
 mod backlog;
+mod beside;
 mod cuts;
 mod delivery;
 mod enforcer;
@@ -18,6 +19,7 @@ mod sync_log;
 mod underway;
 mod work;
 
+pub use beside::{Standing, Takeover};
 pub use delivery::*;
 pub use enforcer::*;
 pub use inquiry::Inquiry;
@@ -304,10 +306,7 @@ impl Controller {
         self.tally = returned.tally;
         self.told(returned.took, job.what.phase());
         match returned.done {
-            Ok(Done::Read(actual)) => {
-                self.metrics.dropped_frames(&inventory::dropped_frames(&actual));
-                *place = Some(self.adopt(&actual));
-            }
+            Ok(Done::Read(actual)) => *place = self.adopt(&actual),
             Ok(Done::Committed) => self.committed(job),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(returned.took);
@@ -325,19 +324,24 @@ impl Controller {
         self.metrics.phase(phase, took);
     }
 
-    fn adopt(&mut self, actual: &Actual) -> Underway {
+    fn adopt(&mut self, actual: &Actual) -> Option<Underway> {
         let start = Instant::now();
+        self.metrics.dropped_frames(&inventory::dropped_frames(actual));
         sync_log::other_variant(actual);
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
+        if let Some(why) = self.log.other_controllers(self.enforcer.standing()) {
+            self.health.set_check("sync", Err(why));
+            return self.pace.waits(start);
+        }
         self.metrics.phase(Phase::Render, start.elapsed());
-        let drifted = self.auditing && !expected && !flush.steps.is_empty();
+        let drifted = self.auditing && !expected && !self.enforcer.removes() && !flush.steps.is_empty();
         self.auditing = false;
         if drifted {
             self.metrics.drift_repaired();
             sync_log::drifted(flush.steps.len());
         }
-        self.commit(flush)
+        Some(self.commit(flush))
     }
 
     fn committed(&mut self, Job { what, carries, steps, structure, revoked, started }: Job) {

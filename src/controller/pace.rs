@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long to wait for another controller's rules to go before the kernel is read again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Waits twice as long after each failure in a row, from 0.1 s up to 30 s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,12 @@ impl Pace {
         let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + wait);
+    }
+
+    /// Nothing may be written until somebody else has changed the kernel: there is nothing to do until then.
+    pub fn waits<T>(&mut self, now: Instant) -> Option<T> {
+        self.not_before = Some(now + LOOK_AGAIN);
+        None
     }
 
     /// A try succeeded.

@@ -1,8 +1,56 @@
 //! What the log tells of syncs: a line for each that changed policies or rules, and no more than one a second.
 
-use crate::apply::{Actual, KernelError};
+use super::Standing;
+use crate::apply::{Actual, KernelError, OtherController};
 use crate::observe::timestamp;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
+
+fn log_standing(now: &Standing) {
+    match now {
+        Standing::Alone => tracing::info!("no other NetworkPolicy controller judges packets any more"),
+        Standing::Waits(others) => tracing::error!("{}", waits(others)),
+        Standing::Keeps(others) => {
+            let (others, cures) = told(others);
+            tracing::error!(
+                others,
+                cures,
+                "another NetworkPolicy controller judges packets, too: what either refuses is refused. Rules of ours were in \
+                     force before and are kept right"
+            );
+        }
+        Standing::Removes(others) => {
+            tracing::warn!(
+                others = told(others).0,
+                "removing what another NetworkPolicy controller has left"
+            );
+        }
+        Standing::WrittenAgain(others) => {
+            let (others, cures) = told(others);
+            tracing::error!(
+                others,
+                cures,
+                "another NetworkPolicy controller has written again what was removed, so it runs: it is left alone from now on, \
+                     and what either refuses is refused. Stop it and restart this agent"
+            );
+        }
+    }
+}
+
+/// Why nothing is written, and what to do.
+fn waits(others: &BTreeSet<OtherController>) -> String {
+    let (others, cures) = told(others);
+    format!(
+        "nothing is written while another NetworkPolicy controller judges packets: {others}. Stop it: {cures}. If it no longer \
+         runs, these are leftovers: --takeover removes those of kube-router, k3s and kube-network-policies once policies are in force"
+    )
+}
+
+fn told(others: &BTreeSet<OtherController>) -> (String, String) {
+    let names: Vec<_> = others.iter().map(|other| other.name()).collect();
+    let cures: Vec<_> = others.iter().map(|other| other.cure(false)).collect();
+    (names.join(", "), cures.join(" and "))
+}
 
 /// How often a line is written at most. Syncs that end meanwhile are told together.
 const EVERY: Duration = Duration::from_secs(1);
@@ -37,9 +85,22 @@ pub(super) struct SyncLog {
     enforces: bool,
     written: Option<Instant>,
     untold: Option<Told>,
+    /// What was last said of other controllers.
+    standing: Standing,
 }
 
 impl SyncLog {
+    /// Says once what another controller's rules mean, whenever that changes. Returns why nothing is written, if so.
+    pub(super) fn other_controllers(&mut self, now: &Standing) -> Option<String> {
+        if std::mem::replace(&mut self.standing, now.clone()) != *now {
+            log_standing(now);
+        }
+        match now {
+            Standing::Waits(others) => Some(waits(others)),
+            Standing::Alone | Standing::Keeps(_) | Standing::Removes(_) | Standing::WrittenAgain(_) => None,
+        }
+    }
+
     /// A sync has ended that changed nothing but elements of sets: of those there may be thousands a second.
     pub(super) fn debug(&self, ended: Ended) {
         let Ended { id, changes, steps, took, at: _ } = ended;

@@ -41,14 +41,14 @@ impl fmt::Display for ChainName {
     }
 }
 
-/// The name of an ipset: 1 to 31 of `A-Z a-z 0-9 . _ -`, not beginning with a dash.
+/// The name of an ipset: 1 to 31 of `A-Z a-z 0-9 . _ - :`, not beginning with a dash. None of ours has a colon.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName(Arc<str>);
 
 impl SetName {
     /// Takes a legal name, and nothing else.
     pub fn new(name: &str) -> Option<SetName> {
-        is_name(name, SET_NAME_MAX).then(|| SetName(name.into()))
+        is_name(&name.replace(':', "_"), SET_NAME_MAX).then(|| SetName(name.into()))
     }
 
     /// The name.

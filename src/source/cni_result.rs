@@ -144,6 +144,10 @@ fn addresses(made: Option<&Made>) -> Result<Vec<IpAddr>, CniResultError> {
     for text in new.chain(old) {
         let net: IpNet = text.parse().map_err(|_| CniResultError::Address(text.clone()))?;
         let address = net.addr().to_canonical();
+        if address.is_unspecified() {
+            // No set can hold it, and no packet has it.
+            return Err(CniResultError::Address(text.clone()));
+        }
         if !addresses.contains(&address) {
             addresses.push(address);
         }

@@ -2,6 +2,7 @@
 
 mod bridge_table;
 mod connections;
+mod fake;
 mod preflight;
 mod rules;
 mod sets;

@@ -242,7 +242,7 @@ fn judges(stage: &Stage, what: &str) {
     }
 }
 
-const WEB_ALLOWS_FAR: &str = "
+pub(crate) const WEB_ALLOWS_FAR: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {namespace: shop, name: web}

@@ -2,12 +2,14 @@
 //! be fooled. Needs root; everything happens in namespaces of its own.
 
 mod choices;
+mod cleanup;
 mod coexistence;
 mod connections;
 mod denied_flows;
 mod first_instant;
 mod life;
 mod mesh;
+mod other_controllers;
 mod packets;
 mod policy_counts;
 mod port_drops;

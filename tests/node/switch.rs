@@ -14,13 +14,13 @@ use std::thread::JoinHandle;
 use support::field::{BACKENDS, DEADLINE};
 
 /// Dials web from a pod without a pause.
-struct Watch {
+pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     dialling: JoinHandle<(usize, Vec<ErrorKind>)>,
 }
 
 impl Watch {
-    fn from(stage: &Stage, pod: &str) -> Watch {
+    pub(crate) fn from(stage: &Stage, pod: &str) -> Watch {
         let namespace =
             stage.field.playground.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
         let stop = Arc::new(AtomicBool::new(false));
@@ -43,7 +43,7 @@ impl Watch {
     }
 
     /// How many were let in, and how those ended that were not.
-    fn end(self) -> (usize, Vec<ErrorKind>) {
+    pub(crate) fn end(self) -> (usize, Vec<ErrorKind>) {
         self.stop.store(true, Ordering::Relaxed);
         self.dialling.join().expect("it dials")
     }

@@ -105,6 +105,7 @@ fn bytes(step: &Step) -> u64 {
         | Step::AddElements(..)
         | Step::RemoveElements(..)
         | Step::DestroySet(_)
+        | Step::RemoveNftTable(_)
         | Step::Transact(_) => 0,
     }
 }

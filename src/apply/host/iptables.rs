@@ -1,6 +1,7 @@
 //! `iptables-save` and `iptables-restore`: which binaries, with which arguments, and what they say.
 
 use super::exec::{Finished, Runner, command_line};
+use super::nft_tables;
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
 use crate::netfilter::ChainName;
@@ -116,6 +117,19 @@ pub(super) fn legacy_tables(family: Family) -> Vec<String> {
 /// Whether reading the filter table of a family leaves the kernel as it is. `iptables-nft-save` never makes one.
 pub(super) fn may_read(variant: Variant, family: Family) -> bool {
     variant == Variant::Nft || legacy_tables(family).iter().any(|table| table == TABLE)
+}
+
+/// Reads the filter table of a family if there is one; starts no program if there is none.
+pub(super) fn look(
+    runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+) -> Result<Option<TableText>, KernelError> {
+    let is_there = match variant {
+        Variant::Nft => nft_tables::has_filter(family)?,
+        Variant::Legacy => may_read(variant, family),
+    };
+    is_there.then(|| save(runner, variant, family)).transpose()
 }
 
 fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<String, KernelError> {

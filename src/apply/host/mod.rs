@@ -9,17 +9,23 @@ mod counters;
 mod exec;
 mod ipset;
 mod iptables;
+mod lock;
 mod monitor;
 mod netlink;
+mod nft_tables;
 mod nftables;
 mod packet_log;
 pub mod preflight;
+mod processes;
 
 pub use counters::*;
 pub use iptables::Variant;
+pub use lock::Lock;
 pub use packet_log::*;
 
-use super::{Connection, Kernel, KernelError, Step, TableRead, TableText, Tally, own_chains};
+use super::{
+    Connection, Kernel, KernelError, OtherController, Step, TableRead, TableText, Tally, own_chains,
+};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
@@ -66,6 +72,28 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
+    ///
+    /// # Errors
+    /// Why it could not be read: whether something of ours is in it is then unknown.
+    pub fn look(&mut self, family: Family) -> Result<Option<TableText>, KernelError> {
+        iptables::look(&mut self.runner, self.variant, family)
+    }
+
+    /// Removes the filter table of a family if it holds nothing and lets everything pass, as `iptables-nft` leaves it behind. A
+    /// legacy table stays: the kernel removes it only with its module.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn remove_empty_table(&mut self, family: Family) -> Result<(), KernelError> {
+        match self.variant {
+            Variant::Nft => nft_tables::remove_empty_filter(family),
+            Variant::Legacy => Ok(()),
+        }
+    }
+}
+
 impl Kernel for Host {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         iptables::save(&mut self.runner, self.variant, family)
@@ -89,6 +117,14 @@ impl Kernel for Host {
         read
     }
 
+    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        nft_tables::list()
+    }
+
+    fn running(&mut self, controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
+        controllers.iter().copied().filter(|controller| processes::is_running(controller.process())).collect()
+    }
+
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
         self.ipset.read(prefix)
     }
@@ -104,6 +140,7 @@ impl Kernel for Host {
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset.destroy(name),
             Step::Transact(batch) => self.nftables.commit(batch),
+            Step::RemoveNftTable(table) => nft_tables::remove(table),
             Step::Restore(family, restore) => {
                 iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
                 self.restores += 1;
@@ -173,6 +210,7 @@ fn members(step: &Step) -> Option<Members<'_>> {
         | Step::Restore(..)
         | Step::RestoreOther(..)
         | Step::DestroySet(_)
+        | Step::RemoveNftTable(_)
         | Step::Transact(_) => None,
     }
 }

@@ -7,6 +7,7 @@ mod events;
 mod links;
 mod manifests;
 mod node_check;
+mod only_agent;
 mod origin;
 mod pages;
 mod policy_counts;
@@ -15,7 +16,7 @@ use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::KernelError;
 use crate::apply::host::Host;
 use crate::compile::UnknownPods;
-use crate::controller::{Controller, Enforcer};
+use crate::controller::{Controller, Enforcer, Takeover};
 use crate::observe::{Health, LogFormat, Metrics};
 use crate::render::Binding;
 use anyhow::{Context, Result};
@@ -49,6 +50,12 @@ pub(super) struct Run {
     /// What becomes of a pod that this node runs and the API has not told of
     #[arg(long, value_enum, default_value_t)]
     unknown_pods: UnknownPods,
+    /// Removes what another NetworkPolicy controller that no longer runs has left (kube-router, k3s's own,
+    /// kube-network-policies), once policies are in force. Without it nothing is written beside such rules
+    #[arg(
+        long, value_enum, default_value_t = Switch::Off, num_args = 0..=1, require_equals = true, default_missing_value = "on"
+    )]
+    takeover: Switch,
     /// This node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
@@ -122,25 +129,40 @@ impl Run {
         let variant = self.backend.variant();
         let metrics = self.metrics_compat.metrics();
         let health = Health::new(&[self.origin.check(), "preflight", "sync", pages::CHECK]);
+        let (stop, stopped) = watch::channel(false);
+        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
+        // Before anything is written, be it only to see whether the kernel takes it.
+        let _lock = tokio::select! {
+            lock = only_agent::lock(&health) => lock?,
+            signal = stop_signal() => {
+                tracing::info!(signal = signal?, "stopping; nothing was written");
+                let _ = stop.send(true);
+                return Ok(());
+            }
+        };
         let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
         let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
         let options = self.render.options_here(&health);
         let binds = options.binding != Binding::Off;
+        let takeover = match self.takeover {
+            Switch::On => Takeover::On,
+            Switch::Off => Takeover::Off,
+        };
         let enforcer = Enforcer::new(&self.node_name, options)
             .with_unknown_pods(self.unknown_pods)
-            .with_limits(self.render.policy_limits);
+            .with_limits(self.render.policy_limits)
+            .with_takeover(takeover);
         let audit_every = Duration::from_secs(self.audit_interval_seconds);
         let mut controller =
             Controller::new(enforcer, Box::new(kernel), near, metrics.clone(), health.clone(), audit_every);
         controller.heed(strangers);
 
-        let (stop, stopped) = watch::channel(false);
         let (outbox, inbox) = mpsc::channel(64);
-        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
         let preflight = tokio::spawn(node_check::keep_checking(
-            self.render.wanted(variant),
+            self.render.wanted(variant, true),
+            takeover,
             metrics.clone(),
             health.clone(),
         ));

@@ -1,6 +1,7 @@
 //! Whether the node has what enforcement needs, looked at for as long as the daemon runs.
 
 use crate::apply::host::preflight::{self, Check, Missing, Wanted};
+use crate::controller::Takeover;
 use crate::observe::{Health, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,8 +16,11 @@ const WHOLE_AGAIN: Duration = Duration::from_secs(10);
 /// The check that finds rules of ours in the other variant of iptables.
 const OTHER_VARIANT: &str = "other-variant";
 
+/// The check that finds rules of another controller.
+const OTHER_CONTROLLER: &str = "other-controller";
+
 /// Checks the node at the start and while anything is missing; once all is there, mostly what others may undo.
-pub(super) async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Health) {
+pub(super) async fn keep_checking(wanted: Wanted, takeover: Takeover, metrics: Metrics, health: Health) {
     let mut results: BTreeMap<&'static str, Result<String, Missing>> = BTreeMap::new();
     let mut next_whole = Instant::now();
     let mut told = String::new();
@@ -27,7 +31,10 @@ pub(super) async fn keep_checking(wanted: Wanted, metrics: Metrics, health: Heal
         let asked = wanted.clone();
         let look = move || if whole { preflight::check(&asked) } else { preflight::check_sysctls(&asked) };
         let checks = tokio::task::spawn_blocking(look).await.unwrap_or_default();
-        let early = |check: &Check| !synced && check.name == OTHER_VARIANT && check.result.is_err();
+        let is_taken_over = |check: &Check| {
+            check.name == OTHER_VARIANT || (check.name == OTHER_CONTROLLER && takeover == Takeover::On)
+        };
+        let early = |check: &Check| !synced && is_taken_over(check) && check.result.is_err();
         let (early, checks): (Vec<_>, Vec<_>) = checks.into_iter().partition(early);
         results.extend(checks.into_iter().map(|check| (check.name, check.result)));
         let missing = missing(&results);

@@ -70,6 +70,10 @@ fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
     let mut add = |text: &str, path: &Path<'_>| match text.parse::<IpAddr>() {
         // The kubelet reports "" for an address that the runtime has not told yet.
         _ if text.is_empty() => {}
+        // No set of the kernel's can hold it: it would fail every sync.
+        Ok(address) if address.to_canonical().is_unspecified() => {
+            refusals.refuse(path, reason::BAD_ADDRESS, format!("`{text}` is no pod's address"));
+        }
         Ok(address) => {
             let address = address.to_canonical();
             if !addresses.contains(&address) {
@@ -210,6 +214,16 @@ mod tests {
         let message = "status.podIPs[0].ip: `10.0.0.1/24` is not an address: \
                        write an IPv4 or IPv6 address without a prefix length";
         assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+    }
+
+    #[test]
+    fn address_of_all_zeroes_that_no_set_can_hold_is_left_out_and_reported() {
+        for zeroes in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            let status = json!({"podIPs": [{"ip": zeroes}, {"ip": "10.0.0.2"}]});
+            let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "status": status}));
+            assert_eq!(pod.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()], "{zeroes}");
+            assert_eq!(refusals.len(), 1, "{zeroes}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Facts of this host, gathered without judging them.
 
 use super::probe::{self, RefusedRule};
-use super::{Saved, Wanted};
-use crate::apply::host::Variant;
+use super::{Saved, Wanted, others};
+use crate::apply::OtherController;
 use crate::apply::host::exec::Runner;
+use crate::apply::host::{Variant, iptables, nft_tables, processes};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,10 +36,18 @@ pub struct Facts {
     pub absent_programs: Vec<&'static str>,
     /// The kinds of set that the kernel refused to make, and why.
     pub refused_sets: Vec<(String, String)>,
+    /// Whether rules were tried.
+    pub tried_rules: bool,
     /// The rules that the kernel refused to hold.
     pub refused_rules: Vec<RefusedRule>,
     /// The rules that are there.
     pub saved: Saved,
+    /// The tables of nf_tables, as `nft` names them.
+    pub nft_tables: BTreeSet<String>,
+    /// The other NetworkPolicy controllers whose process is seen.
+    pub running: BTreeSet<OtherController>,
+    /// Whether the node is one of k3s.
+    pub is_k3s: bool,
     /// The NFLOG groups that are being read, with the netlink port of the reader.
     pub log_readers: BTreeMap<u16, String>,
 }
@@ -54,13 +63,27 @@ impl Facts {
             capabilities: effective_capabilities(&read("/proc/thread-self/status")),
             devices: devices(&read("/proc/thread-self/net/dev")),
             absent_programs: programs.filter(|program| !installed(program)).collect(),
-            refused_sets: probe::refused_sets(),
             saved: Saved::gather(&mut runner),
+            // Tables that cannot be listed are none: `rules` says what cannot be read.
+            nft_tables: nft_tables::list().unwrap_or_default(),
+            is_k3s: is_k3s(&read("/proc/self/mountinfo"), |path| Path::new(path).exists()),
             log_readers: log_readers(&read("/proc/thread-self/net/netfilter/nfnetlink_log")),
             ..Facts::gather_sysctls(wanted)
         };
-        if facts.absent_programs.is_empty() && facts.refused_sets.is_empty() {
+        let has_controller = others::has_controller(&facts);
+        if has_controller {
+            let running = |controller: &OtherController| processes::is_running(controller.process());
+            facts.running = OtherController::ALL.into_iter().filter(running).collect();
+        }
+        // Nothing is written beside another controller.
+        if !has_controller {
+            facts.refused_sets = probe::refused_sets();
+        }
+        let may_load = wanted.may_load_tables
+            || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));
+        if facts.absent_programs.is_empty() && facts.refused_sets.is_empty() && may_load && !has_controller {
             facts.refused_rules = probe::refused_rules(&mut runner, wanted.variant);
+            facts.tried_rules = true;
         }
         facts
     }
@@ -96,8 +119,15 @@ fn installed(program: &str) -> bool {
 }
 
 /// A file of the kernel's, or nothing: what cannot be read is not there.
-pub(super) fn read(path: &str) -> String {
+pub(in crate::apply::host) fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Whether a container of this process's, or a path of the host, is one of k3s. What a container's file system is mounted from
+/// shows who made it.
+fn is_k3s(mounts: &str, exists: impl Fn(&str) -> bool) -> bool {
+    let paths = ["/var/lib/rancher/k3s", "/etc/rancher/k3s", "/run/k3s"];
+    paths.into_iter().any(|path| mounts.contains(path) || exists(path))
 }
 
 fn effective_capabilities(status: &str) -> u64 {
@@ -140,6 +170,13 @@ mod tests {
         assert!(has_global_ipv6(addresses, "eth0"));
         let readers = log_readers("  101   4242     0 2 65535    100  1\n");
         assert_eq!(readers, BTreeMap::from([(101, "4242".to_owned())]));
+    }
+
+    #[test]
+    fn k3s_shows_in_what_its_containers_are_mounted_from() {
+        let mounted = "1 2 0:1 / / rw - overlay overlay rw,upperdir=/var/lib/rancher/k3s/agent/containerd/x/fs,workdir=/w";
+        assert!(is_k3s(mounted, |_| false) && is_k3s("", |path| path == "/etc/rancher/k3s"));
+        assert!(!is_k3s(&mounted.replace("rancher/k3s", "containerd"), |_| false));
     }
 
     #[test]

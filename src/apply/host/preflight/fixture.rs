@@ -6,7 +6,13 @@ use crate::apply::host::Variant;
 
 /// What the examples want.
 pub(super) fn wanted() -> Wanted {
-    Wanted { variant: Variant::Nft, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101) }
+    Wanted {
+        variant: Variant::Nft,
+        bridge: "cni0".to_owned(),
+        mark: 0x10000,
+        log_group: Some(101),
+        may_load_tables: true,
+    }
 }
 
 /// A host that lacks nothing.
@@ -19,6 +25,7 @@ pub(super) fn healthy() -> Facts {
         sysctls: on.into(),
         devices: ["cni0".to_owned()].into(),
         bridge_has_ipv6: true,
+        tried_rules: true,
         ..Facts::default()
     }
 }

@@ -134,7 +134,13 @@ fn programs(facts: &Facts, wanted: &Wanted) -> Verdict {
     )
 }
 
+/// What is said of tries that were not made.
+const BESIDE: &str = "not tried: nothing is written beside another NetworkPolicy controller";
+
 fn set_types(facts: &Facts) -> Verdict {
+    if others::has_controller(facts) {
+        return Ok(BESIDE.to_owned());
+    }
     let refused: Vec<String> = facts
         .refused_sets
         .iter()
@@ -150,6 +156,15 @@ fn set_types(facts: &Facts) -> Verdict {
 fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
     if !facts.absent_programs.is_empty() || !facts.refused_sets.is_empty() {
         return missing("no rule could be tried before programs and set-types are well", "see there");
+    }
+    if others::has_controller(facts) {
+        return Ok(BESIDE.to_owned());
+    }
+    if !facts.tried_rules {
+        return Ok(format!(
+            "not tried: to try rules would load the filter table of iptables-{}, which nothing uses yet",
+            wanted.variant.name()
+        ));
     }
     let refused = facts.refused_rules.iter().filter(|rule| facts.ipv6 || rule.family == Family::V4);
     let refused: Vec<_> = refused.collect();

@@ -13,6 +13,7 @@ mod saved;
 mod variant;
 
 pub use facts::Facts;
+pub(super) use facts::read;
 pub use judge::{judge, judge_sysctls};
 pub use probe::RefusedRule;
 pub use saved::Saved;
@@ -31,6 +32,8 @@ pub struct Wanted {
     pub mark: u32,
     /// The NFLOG group that will be read; nothing if none will be.
     pub log_group: Option<u16>,
+    /// Whether a legacy table may be loaded to try rules in it, as enforcement will load it anyway.
+    pub may_load_tables: bool,
 }
 
 /// One check and how it went.
@@ -52,8 +55,8 @@ pub struct Missing {
 }
 
 /// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs, and tries rules
-/// in a scratch chain that no packet reaches and that is removed again; the filter table it is made in stays, as any
-/// use of iptables would leave it.
+/// in a scratch chain that no packet reaches and that is removed again, as is an nf_tables table that was made for it. A legacy
+/// table that is not loaded is not loaded for this: nothing would unload it.
 pub fn check(wanted: &Wanted) -> Vec<Check> {
     judge(&Facts::gather(wanted), wanted)
 }

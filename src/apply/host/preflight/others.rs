@@ -4,17 +4,11 @@ use super::Wanted;
 use super::facts::Facts;
 use super::judge::{Verdict, missing};
 use super::saved::SavedRule;
+use crate::apply::OtherController;
+use crate::apply::host::iptables::TABLE;
 use crate::ownership::owns_chain;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The chains by which other NetworkPolicy controllers judge packets, and the DaemonSets that make them.
-const CONTROLLERS: [(&str, &str); 6] = [
-    ("KUBE-ROUTER-FORWARD", "kube-router"),
-    ("cali-FORWARD", "calico-node"),
-    ("WEAVE-NPC", "weave-net"),
-    ("CILIUM_FORWARD", "cilium"),
-    ("ANTREA-FORWARD", "antrea-agent"),
-    ("AZURE-NPM", "azure-npm"),
-];
 const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
 /// The bits kube-proxy marks packets with, whether or not it has begun to.
@@ -31,25 +25,49 @@ pub(super) fn rules(facts: &Facts) -> Verdict {
     }
 }
 
+/// The hooks of other NetworkPolicy controllers.
+fn hooks(facts: &Facts) -> Vec<(OtherController, SavedRule<'_>)> {
+    let in_filter = |rule: &SavedRule<'_>| rule.table == TABLE && BUILT_IN.contains(&rule.chain);
+    let hooks = facts.saved.foreign_rules().filter(in_filter);
+    hooks.filter_map(|rule| Some((OtherController::of_hook(rule.rule)?, rule))).collect()
+}
+
+/// Whether another NetworkPolicy controller judges packets here.
+pub(super) fn has_controller(facts: &Facts) -> bool {
+    !hooks(facts).is_empty()
+        || facts.nft_tables.iter().any(|table| OtherController::of_table(table).is_some())
+}
+
 /// Whether another NetworkPolicy controller is at work.
 pub(super) fn controller(facts: &Facts) -> Verdict {
-    let known = |rule: &SavedRule<'_>| {
-        let target = rule.target()?;
-        CONTROLLERS.into_iter().find(|(chain, _)| *chain == target).map(|(_, name)| name)
-    };
-    let hooks = facts.saved.foreign_rules().filter(|rule| BUILT_IN.contains(&rule.chain));
-    let hooks: Vec<_> = hooks.filter_map(|rule| Some((known(&rule)?, rule))).collect();
-    let Some((controller, rule)) = hooks.first() else {
+    let mut found: BTreeMap<OtherController, (BTreeSet<String>, Vec<String>)> = BTreeMap::new();
+    for (controller, rule) in hooks(facts) {
+        let (places, removal) = found.entry(controller).or_default();
+        places.insert(format!("{} in {}", rule.target().unwrap_or_default(), rule.chain));
+        removal.push(rule.removal());
+    }
+    for table in &facts.nft_tables {
+        let Some(controller) = OtherController::of_table(table) else { continue };
+        let (places, removal) = found.entry(controller).or_default();
+        places.insert(format!("nftables table {table}"));
+        removal.push(format!("nft delete table {table}"));
+    }
+    if found.is_empty() {
         return Ok("no other NetworkPolicy controller judges packets here".to_owned());
-    };
+    }
+    let (mut problems, mut cures, mut removals) = (Vec::new(), Vec::new(), Vec::new());
+    for (controller, (places, removal)) in found {
+        let places = places.into_iter().collect::<Vec<_>>().join(", ");
+        let runs = if facts.running.contains(&controller) { ", and its process runs" } else { "" };
+        problems.push(format!("{} judges packets, too, by {places}{runs}", controller.name()));
+        cures.push(controller.cure(facts.is_k3s));
+        removals.extend(removal);
+    }
+    let takeover = "then start Bridgewarden with --takeover, or remove what is left";
     missing(
-        format!(
-            "{controller} judges packets too, by {} in {}: what either refuses is refused",
-            rule.target().unwrap_or_default(),
-            rule.chain
-        ),
-        std::iter::once(format!("kubectl -n kube-system delete daemonset {controller}"))
-            .chain(hooks.iter().map(|(_, rule)| rule.removal()))
+        format!("{}: what either refuses is refused, and a start writes nothing", problems.join(", and ")),
+        std::iter::once(format!("{}, {takeover}", cures.join(", ")))
+            .chain(removals)
             .collect::<Vec<_>>()
             .join("; "),
     )
@@ -78,11 +96,11 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
 
 /// Whether others use our bit of the mark.
 pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
-    let used = facts.saved.foreign_rules().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
+    let used = facts.saved.rules_that_stay().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
     if used & wanted.mark == 0 {
         return Ok(format!("nobody else uses mark {:#x}", wanted.mark));
     }
-    let user = facts.saved.foreign_rules().find(|rule| rule.mark_bits() & wanted.mark != 0);
+    let user = facts.saved.rules_that_stay().find(|rule| rule.mark_bits() & wanted.mark != 0);
     let user = user.map_or_else(
         || "kube-proxy".to_owned(),
         |rule| {
@@ -115,18 +133,47 @@ mod tests {
 
     #[test]
     fn controller_that_judges_packets_too_is_named_with_its_removal() {
-        let rule = "-m comment --comment \"kube-router netpol\" -j KUBE-ROUTER-FORWARD";
-        let (names, problem, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", rule));
+        let rule = "-m comment --comment \"kube-router netpol\" -j KUBE-ROUTER-INPUT";
+        let mut facts = with_rule(Variant::Legacy, "filter", "INPUT", rule);
+        let (names, problem, cure) = failing(&facts);
         assert_eq!(names, ["other-controller"]);
-        assert!(problem.starts_with("kube-router judges packets too"), "{problem}");
-        assert_eq!(
-            cure,
-            format!(
-                "kubectl -n kube-system delete daemonset kube-router; iptables-legacy -t filter -D FORWARD {rule}"
-            )
+        assert!(
+            problem.starts_with("kube-router judges packets, too, by KUBE-ROUTER-INPUT in INPUT"),
+            "{problem}"
         );
+        assert!(cure.starts_with("kubectl -n kube-system delete daemonset kube-router"), "{cure}");
+        assert!(cure.contains("--disable-network-policy") && cure.contains("--takeover"), "{cure}");
+        assert!(cure.ends_with(&format!("; iptables-legacy -t filter -D INPUT {rule}")), "{cure}");
+        facts.is_k3s = true;
+        let (_, _, cure) = failing(&facts);
+        assert!(cure.starts_with("k3s runs it") && !cure.contains("delete daemonset"), "{cure}");
         let unused = with_rule(Variant::Legacy, "filter", "KUBE-ROUTER-FORWARD", "-j RETURN");
         assert_eq!(failing(&unused).0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn each_controller_is_named_with_a_cure_of_its_own() {
+        for (target, name, cure) in [
+            ("cali-FORWARD", "Calico", "canal"),
+            ("WEAVE-NPC", "Weave Net", "EXPECT_NPC=0"),
+            ("CILIUM_FORWARD", "Cilium", "enable-policy"),
+            ("ANTREA-FORWARD", "Antrea", "antrea-agent"),
+        ] {
+            let (names, problem, told) =
+                failing(&with_rule(Variant::Nft, "filter", "FORWARD", &format!("-j {target}")));
+            assert!(
+                names == ["other-controller"] && problem.contains(name) && told.contains(cure),
+                "{problem} {told}"
+            );
+        }
+        let facts = Facts {
+            nft_tables: ["inet kube-network-policies".to_owned(), "inet f".to_owned()].into(),
+            ..healthy()
+        };
+        let (names, problem, cure) = failing(&facts);
+        assert_eq!(names, ["other-controller"]);
+        assert!(problem.starts_with("kube-network-policies judges packets, too"), "{problem}");
+        assert!(cure.ends_with("; nft delete table inet kube-network-policies"), "{cure}");
     }
 
     #[test]
@@ -154,6 +201,8 @@ mod tests {
         let ours =
             with_rule(Variant::Nft, "filter", "KUBE-NWPLCY-INGRESS", "-j MARK --set-xmark 0x10000/0x10000");
         assert_eq!(failing(&ours).0, Vec::<&str>::new());
+        let unreached = with_rule(Variant::Nft, "mangle", "LEFT", "-j MARK --set-xmark 0x10000/0x10000");
+        assert_eq!(failing(&unreached).0, Vec::<&str>::new(), "no packet comes to it");
         let checks = judge(&healthy(), &Wanted { mark: 0x4000, ..wanted() });
         assert!(checks.iter().any(|check| check.name == "mark" && check.result.is_err()));
     }

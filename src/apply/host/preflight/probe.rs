@@ -1,20 +1,18 @@
 //! Trying what we use: a scratch set of every kind, and every match and target in a scratch chain.
 //!
 //! `iptables-restore --test` does not ask the kernel, and a chain filled and flushed in one transaction never reaches
-//! it either. So the chain is made by one transaction and removed by the next; no packet ever comes through it.
+//! it either. So the chain is made by one transaction and removed by the next; no packet ever comes through it. The next check
+//! takes over what a crash leaves behind. A table that was not there before is removed again.
 
 use crate::apply::KernelError;
 use crate::apply::host::exec::Runner;
 use crate::apply::host::ipset::Ipset;
-use crate::apply::host::{Variant, iptables};
+use crate::apply::host::{Variant, iptables, nft_tables};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Kind, Set, Type};
+use crate::ownership::SCRATCH;
 use std::collections::BTreeSet;
-
-/// The name of the scratch chain and of the scratch set. By its prefix it is none that the controller owns, which would
-/// remove it while it is tried. The next check takes over what a crash leaves behind.
-const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
 
 /// A kernel module and a rule that needs it.
 type Probe = (&'static str, &'static str);
@@ -81,6 +79,7 @@ pub(super) fn refused_sets() -> Vec<(String, String)> {
 pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<RefusedRule> {
     let mut refused = Vec::new();
     for family in Family::BOTH {
+        let had_table = variant == Variant::Legacy || nft_tables::has_filter(family).unwrap_or(true);
         let tried = Ipset::open().and_then(|mut ipset| {
             let kind = Kind { of: Type::HashIp, family };
             with_scratch_set(&mut ipset, kind, || try_rules(runner, variant, family))
@@ -90,6 +89,10 @@ pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<Refuse
             Err(error) => {
                 refused.push(RefusedRule { family, rule: None, module: None, complaint: error.to_string() })
             }
+        }
+        if !had_table {
+            // It stays, empty, if the kernel refuses: that is no reason to enforce nothing.
+            nft_tables::remove_empty_filter(family).ok();
         }
     }
     refused

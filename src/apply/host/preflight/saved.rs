@@ -4,7 +4,7 @@ use super::facts::usable;
 use crate::apply::host::Variant;
 use crate::apply::host::exec::Runner;
 use crate::apply::host::iptables;
-use crate::apply::{TableText, own_chains};
+use crate::apply::{TableText, chains_of_kube_router, own_chains};
 use crate::net::Family;
 use crate::netfilter::iptables::{target, words};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,10 +60,19 @@ impl Saved {
         })
     }
 
+    /// Every rule that a packet may meet in a chain that isn't ours, nor one of another controller that is to be removed.
+    pub(super) fn rules_that_stay(&self) -> impl Iterator<Item = SavedRule<'_>> {
+        self.rules_but(|text| own_chains(text).into_iter().chain(chains_of_kube_router(text)).collect())
+    }
+
     /// Every rule that a packet may meet in a chain that isn't ours.
     pub(super) fn foreign_rules(&self) -> impl Iterator<Item = SavedRule<'_>> {
-        self.tables.iter().flat_map(|((variant, family, table), text)| {
-            let own = own_chains(text);
+        self.rules_but(own_chains)
+    }
+
+    fn rules_but(&self, without: fn(&TableText) -> BTreeSet<&str>) -> impl Iterator<Item = SavedRule<'_>> {
+        self.tables.iter().flat_map(move |((variant, family, table), text)| {
+            let own = without(text);
             let in_use = reached(text).into_iter().filter(move |chain| !own.contains(chain));
             in_use.flat_map(move |chain| {
                 let rules = text.chains.get(chain).into_iter().flatten();

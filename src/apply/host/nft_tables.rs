@@ -1,0 +1,152 @@
+//! The tables of nf_tables: which there are, and the removal of one that holds nothing.
+
+use super::netlink::{
+    ACKNOWLEDGE, DUMP, Failure, Message, Netlink, attributes, exact, family_number, text, whole,
+};
+use crate::apply::KernelError;
+use crate::net::Family;
+use nix::libc;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// NFNL_SUBSYS_NFTABLES.
+const SUBSYSTEM: u8 = 10;
+/// NFNL_MSG_BATCH_*.
+const BATCH_BEGIN: u8 = 16;
+const BATCH_END: u8 = 17;
+/// NFT_MSG_*.
+const GET_TABLE: u8 = 1;
+const DELETE_TABLE: u8 = 2;
+const GET_CHAIN: u8 = 4;
+const DELETE_CHAIN: u8 = 5;
+/// NLM_F_NONREC: refuse to remove what holds something.
+const NOT_RECURSIVE: u16 = 0x100;
+/// NFTA_TABLE_NAME; NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE.
+const TABLE_NAME: u16 = 1;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_USE: u16 = 6;
+/// NF_ACCEPT.
+const ACCEPT: u32 = 1;
+
+/// The families of nf_tables (NFPROTO_*), by the words that `nft` uses.
+const FAMILIES: [(&str, u8); 5] = [("inet", 1), ("ip", 2), ("arp", 3), ("bridge", 7), ("ip6", 10)];
+
+/// The chains that `iptables-nft` makes in a filter table.
+const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+
+/// The tables of this network namespace, each as `nft` names it: `ip filter`. None where the kernel has no nf_tables.
+pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
+    let mut netlink = open()?;
+    let mut tables = BTreeSet::new();
+    for (word, family) in FAMILIES {
+        let listed = whole(|| {
+            let mut names = Vec::new();
+            netlink.ask(Message::new(SUBSYSTEM, GET_TABLE, DUMP, family), |table| {
+                names.extend(
+                    attributes(table)
+                        .find(|attribute| attribute.kind == TABLE_NAME)
+                        .and_then(|name| text(name.payload).map(|name| format!("{word} {name}"))),
+                );
+            })?;
+            Ok(names)
+        });
+        match listed {
+            Ok(names) => tables.extend(names),
+            Err(Failure::Refused { code: libc::EINVAL | libc::EOPNOTSUPP, .. }) => return Ok(tables),
+            Err(failure) => return Err(failed("list the tables of nf_tables", failure)),
+        }
+    }
+    Ok(tables)
+}
+
+/// Whether the table that `iptables-nft` calls `filter` is there.
+pub(super) fn has_filter(family: Family) -> Result<bool, KernelError> {
+    Ok(list()?.contains(&format!("{} filter", word(family))))
+}
+
+/// Removes the table that `iptables-nft` calls `filter`, if it has no chains but built-in ones without a rule that let everything
+/// pass, and nothing else. The kernel refuses if that is no longer so.
+pub(super) fn remove_empty_filter(family: Family) -> Result<(), KernelError> {
+    if !has_filter(family)? {
+        return Ok(());
+    }
+    let mut netlink = open()?;
+    let chains = whole(|| chains(&mut netlink, family))
+        .map_err(|failure| failed("list the chains of nf_tables", failure))?;
+    if chains.iter().any(|(name, is_idle)| !is_idle || !BUILT_IN.contains(&name.as_str())) {
+        return Ok(());
+    }
+    let request = |command, flags| {
+        let mut request = Message::new(SUBSYSTEM, command, NOT_RECURSIVE | flags, family_number(family));
+        request.put_text(CHAIN_TABLE, "filter");
+        request
+    };
+    let mut requests: Vec<Message> = Vec::new();
+    for name in chains.keys() {
+        let mut chain = request(DELETE_CHAIN, 0);
+        chain.put_text(CHAIN_NAME, name);
+        requests.push(chain);
+    }
+    requests.push(request(DELETE_TABLE, ACKNOWLEDGE));
+    match transact(&mut netlink, requests) {
+        // It is in use again, or somebody else was faster.
+        Ok(()) | Err(Failure::Refused { code: libc::EBUSY | libc::ENOENT, .. }) => Ok(()),
+        Err(failure) => Err(failed("remove an empty table of nf_tables", failure)),
+    }
+}
+
+/// Removes a table with all that is in it, given as `nft` names it; one that is gone already is fine.
+pub(super) fn remove(table: &str) -> Result<(), KernelError> {
+    let named = table.split_once(' ').and_then(|(word, name)| {
+        let (_, family) = FAMILIES.into_iter().find(|(own, _)| *own == word)?;
+        Some((family, name))
+    });
+    let Some((family, name)) = named else { return Ok(()) };
+    let mut request = Message::new(SUBSYSTEM, DELETE_TABLE, ACKNOWLEDGE, family);
+    request.put_text(TABLE_NAME, name);
+    match transact(&mut open()?, vec![request]) {
+        Ok(()) | Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(()),
+        Err(failure) => Err(failed("remove a table of nf_tables", failure)),
+    }
+}
+
+/// The chains of the filter table, and whether each has no rule and lets everything pass.
+fn chains(netlink: &mut Netlink, family: Family) -> Result<BTreeMap<String, bool>, Failure> {
+    let mut chains = BTreeMap::new();
+    netlink.ask(Message::new(SUBSYSTEM, GET_CHAIN, DUMP, family_number(family)), |chain| {
+        let find =
+            |kind| attributes(chain).find(|attribute| attribute.kind == kind).map(|found| found.payload);
+        let number = |kind| find(kind).and_then(exact).map(u32::from_be_bytes);
+        if find(CHAIN_TABLE).and_then(text) == Some("filter")
+            && let Some(name) = find(CHAIN_NAME).and_then(text)
+        {
+            let is_idle = number(CHAIN_USE) == Some(0) && number(CHAIN_POLICY) == Some(ACCEPT);
+            chains.insert(name.to_owned(), is_idle);
+        }
+    })?;
+    Ok(chains)
+}
+
+/// Sends requests as one transaction. The last must ask to be acknowledged.
+fn transact(netlink: &mut Netlink, requests: Vec<Message>) -> Result<(), Failure> {
+    let frame = |kind| Message::new(0, kind, 0, 0).about(SUBSYSTEM.into());
+    let mut batch: Vec<Message> =
+        std::iter::once(frame(BATCH_BEGIN)).chain(requests).chain([frame(BATCH_END)]).collect();
+    netlink.write_batch(&mut batch).map_err(|(_, failure)| failure)
+}
+
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+fn open() -> Result<Netlink, KernelError> {
+    Netlink::open().map_err(|source| KernelError::Netlink { act: "speak to nf_tables", source })
+}
+
+fn failed(act: &'static str, failure: Failure) -> KernelError {
+    KernelError::Netlink { act, source: failure.into() }
+}

@@ -1,0 +1,40 @@
+//! Waits until no other agent of this network namespace is left: two would undo each other's rules.
+
+use crate::apply::host::Lock;
+use crate::observe::Health;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// The check of /readyz that fails while another agent runs.
+const CHECK: &str = "only-agent";
+/// How long between two attempts. What is in force stays in force meanwhile.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Takes the lock as soon as it is free. Until then the daemon is alive, not ready, and writes nothing.
+///
+/// # Errors
+/// When the lock can't be had for another reason than another agent.
+pub(super) async fn lock(health: &Health) -> Result<Lock> {
+    let mut waiting = false;
+    loop {
+        health.beat();
+        if let Some(lock) = Lock::take().context("cannot take the lock of this network namespace")? {
+            health.set_check(CHECK, Ok(()));
+            if waiting {
+                tracing::info!("the other agent has ended; this one begins");
+            }
+            return Ok(lock);
+        }
+        if !waiting {
+            let problem = format!(
+                "another agent of Bridgewarden runs in this network namespace: nothing is written until it has ended. \
+                 To see it: {}",
+                Lock::holder_command()
+            );
+            tracing::error!("{problem}");
+            health.set_check(CHECK, Err(problem));
+            waiting = true;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}

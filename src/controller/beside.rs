@@ -1,0 +1,145 @@
+//! Whether to write beside another NetworkPolicy controller, and whether to remove what it left: pure decisions.
+
+use crate::apply::{Actual, OtherController};
+use std::collections::BTreeSet;
+
+/// What becomes of the rules that another NetworkPolicy controller has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Takeover {
+    /// They stay, and nothing is written beside them.
+    #[default]
+    Off,
+    /// Once ours are in force, they are removed.
+    On,
+}
+
+/// How this agent stands to other controllers in its kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none.
+    #[default]
+    Alone,
+    /// Nothing is written, as these are at work.
+    Waits(BTreeSet<OtherController>),
+    /// Rules of ours were in force already and are kept right beside these: to leave them would open pods that come.
+    Keeps(BTreeSet<OtherController>),
+    /// What these left is being removed.
+    Removes(BTreeSet<OtherController>),
+    /// These have written again what was removed, so they run.
+    WrittenAgain(BTreeSet<OtherController>),
+}
+
+/// How often the removal is tried: one attempt may fail for another reason than that somebody writes it again.
+const ATTEMPTS: u32 = 3;
+
+/// Decides, and remembers what was removed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beside {
+    takeover: Takeover,
+    attempts: u32,
+    /// Whether nothing was left after an attempt.
+    was_removed: bool,
+    standing: Standing,
+}
+
+impl Beside {
+    pub(super) fn new(takeover: Takeover) -> Beside {
+        Beside { takeover, ..Beside::default() }
+    }
+
+    /// Takes in what was read of the kernel.
+    pub(super) fn look(&mut self, actual: &Actual) -> &Standing {
+        let others = &actual.controllers;
+        let there = others.at_work.clone();
+        let may_remove = self.takeover == Takeover::On
+            && others.running.is_empty()
+            && there.iter().all(|controller| controller.is_removable());
+        self.standing = if !others.left_something() && there.is_empty() {
+            self.was_removed = self.attempts > 0;
+            Standing::Alone
+        } else if may_remove && !self.was_removed && self.attempts < ATTEMPTS {
+            self.attempts += 1;
+            Standing::Removes(there)
+        } else if there.is_empty() {
+            // Chains that no packet comes to.
+            Standing::Alone
+        } else if may_remove && self.was_removed {
+            Standing::WrittenAgain(there)
+        } else if actual.is_in_force() {
+            Standing::Keeps(there)
+        } else {
+            Standing::Waits(there)
+        };
+        &self.standing
+    }
+
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::{Fake, Kernel, TableText};
+    use crate::net::Family;
+
+    const HOOK: &str = "-m comment --comment \"kube-router netpol - A\" -j KUBE-ROUTER-FORWARD";
+
+    fn actual(rules: &[&str]) -> Actual {
+        let mut fake = Fake::default();
+        let table = fake.table(Family::V4);
+        let forward = table.get_mut("FORWARD").expect("a built-in chain");
+        forward.extend(rules.iter().map(|rule| (*rule).to_owned()));
+        for chain in ["KUBE-ROUTER-FORWARD", "KUBE-NWPLCY-FORWARD", "cali-FORWARD"] {
+            if rules.iter().any(|rule| rule.ends_with(chain)) {
+                table.insert(chain.to_owned(), Vec::new());
+            }
+        }
+        assert!(fake.read_table(Family::V4).is_ok_and(|text| text != TableText::default()));
+        Actual::read(&mut fake).expect("it is read")
+    }
+
+    fn set(controllers: &[OtherController]) -> BTreeSet<OtherController> {
+        controllers.iter().copied().collect()
+    }
+
+    const ROUTER: [OtherController; 1] = [OtherController::KubeRouter];
+
+    #[test]
+    fn start_waits_for_another_controller_and_an_agent_whose_rules_hold_keeps_them() {
+        let mut beside = Beside::new(Takeover::Off);
+        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
+        assert_eq!(*beside.look(&actual(&[HOOK])), Standing::Waits(set(&ROUTER)));
+        assert_eq!(*beside.look(&actual(&["-j KUBE-NWPLCY-FORWARD", HOOK])), Standing::Keeps(set(&ROUTER)));
+        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
+    }
+
+    #[test]
+    fn what_is_written_again_is_removed_once_and_not_again() {
+        let mut beside = Beside::new(Takeover::On);
+        assert_eq!(*beside.look(&actual(&[HOOK])), Standing::Removes(set(&ROUTER)));
+        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
+        for _ in 0..5 {
+            assert_eq!(*beside.look(&actual(&[HOOK])), Standing::WrittenAgain(set(&ROUTER)));
+        }
+    }
+
+    #[test]
+    fn removal_that_never_works_is_given_up() {
+        let mut beside = Beside::new(Takeover::On);
+        let removals =
+            (0..9).filter(|_| matches!(beside.look(&actual(&[HOOK])), Standing::Removes(_))).count();
+        assert_eq!(removals, 3);
+    }
+
+    #[test]
+    fn controller_that_runs_or_that_nobody_knows_to_remove_is_waited_for() {
+        let mut running = actual(&[HOOK]);
+        running.controllers.running = set(&ROUTER);
+        assert_eq!(*Beside::new(Takeover::On).look(&running), Standing::Waits(set(&ROUTER)));
+        let both = actual(&[HOOK, "-j cali-FORWARD"]);
+        let wanted = set(&[OtherController::KubeRouter, OtherController::Calico]);
+        assert_eq!(*Beside::new(Takeover::On).look(&both), Standing::Waits(wanted));
+    }
+}

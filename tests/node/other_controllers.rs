@@ -1,0 +1,251 @@
+//! Beside another NetworkPolicy controller: nothing is begun, and what one has left is taken over without a gap.
+//!
+//! The rules are kube-router's in their form: hooks, chain for each pod, policy chain, marks and sets. They let far into web
+//! and nobody else, as [`WEB_ALLOWS_FAR`] does.
+
+use crate::coexistence::WEB_ALLOWS_FAR;
+use crate::stage::*;
+use crate::switch::Watch;
+use bridgewarden::net::Protocol;
+use bridgewarden::playground::Outcome;
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+/// The filter table of kube-router, where `web` is this address of the pod, and the sets of its policy have this prefix.
+fn kube_router(web: &str, length: u8, icmp: &str, sets: &str) -> String {
+    let pod = "KUBE-POD-FW-DQNIYSEXRFCRFGJ3";
+    let policy = "KUBE-NWPLCY-BD5VBCHLVAVLMHEL";
+    let comment = |text: &str| format!("-m comment --comment \"{text}\"");
+    let hook = |built_in: &str| {
+        format!(
+            "-I {built_in} 1 {} -j KUBE-ROUTER-{built_in}\n",
+            comment("kube-router netpol - 4IA2OSFRMVNDXBVV")
+        )
+    };
+    let mut text = format!(
+        "*filter\n:KUBE-ROUTER-INPUT - [0:0]\n:KUBE-ROUTER-FORWARD - [0:0]\n:KUBE-ROUTER-OUTPUT - [0:0]\n:{pod} - [0:0]\n\
+         :{policy} - [0:0]\n:KUBE-NWPLCY-COMMON - [0:0]\n:KUBE-NWPLCY-DEFAULT - [0:0]\n:KUBE-NWPLCY-TAIL - [0:0]\n"
+    );
+    text += &["INPUT", "FORWARD", "OUTPUT"].map(hook).concat();
+    let jump = comment(
+        "rule to jump traffic destined to POD name:web namespace: shop to chain KUBE-POD-FW-DQNIYSEXRFCRFGJ3",
+    );
+    text += &format!("-A KUBE-ROUTER-INPUT -s {web}/{length} {jump} -j {pod}\n");
+    for side in ["-d", "-s"] {
+        text += &format!("-A KUBE-ROUTER-FORWARD {side} {web}/{length} {jump} -j {pod}\n");
+        text += &format!(
+            "-A KUBE-ROUTER-FORWARD {side} {web}/{length} -m physdev --physdev-is-bridged {jump} -j {pod}\n"
+        );
+        text += &format!("-A KUBE-ROUTER-OUTPUT {side} {web}/{length} {jump} -j {pod}\n");
+    }
+    for built_in in ["INPUT", "FORWARD", "OUTPUT"] {
+        text += &format!("-A KUBE-ROUTER-{built_in} -j KUBE-NWPLCY-TAIL\n");
+        text += &format!(
+            "-A KUBE-ROUTER-{built_in} {} -m mark --mark 0x20000/0x20000 -j ACCEPT\n",
+            comment("rule to explicitly ACCEPT traffic that comply to network policies")
+        );
+    }
+    text += "-A KUBE-NWPLCY-COMMON -m conntrack --ctstate INVALID -j DROP\n\
+             -A KUBE-NWPLCY-COMMON -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+    text += &format!("-A KUBE-NWPLCY-COMMON {icmp} -j ACCEPT\n");
+    text += "-A KUBE-NWPLCY-DEFAULT -j MARK --set-xmark 0x10000/0x10000\n\
+             -A KUBE-NWPLCY-TAIL -m mark --mark 0x20000/0x20000 -j ACCEPT\n";
+    text += &format!(
+        "-A {pod} -j KUBE-NWPLCY-COMMON\n-A {pod} -d {web}/{length} -m addrtype --src-type LOCAL -j ACCEPT\n\
+         -A {pod} -s {web}/{length} -j KUBE-NWPLCY-DEFAULT\n-A {pod} -d {web}/{length} {} -j {policy}\n\
+         -A {pod} -m mark ! --mark 0x10000/0x10000 -m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100\n\
+         -A {pod} -m mark ! --mark 0x10000/0x10000 -j REJECT\n-A {pod} -j MARK --set-xmark 0x0/0x10000\n\
+         -A {pod} -j MARK --set-xmark 0x20000/0x20000\n",
+        comment("run through nw policy web")
+    );
+    let matches = format!(
+        "-m set --match-set {sets}KUBE-SRC-LRTLOIMJGLBQN4LP src -m set --match-set {sets}KUBE-DST-3YNVZWWGX3UQQ4VQ dst"
+    );
+    text += &format!(
+        "-A {policy} {matches} -j MARK --set-xmark 0x10000/0x10000\n\
+         -A {policy} {matches} -m mark --mark 0x10000/0x10000 -j RETURN\nCOMMIT\n"
+    );
+    text
+}
+
+/// What loads all of it into node-a, as `sh` reads it.
+fn loading(stage: &Stage, backend: &str) -> String {
+    let files = stage.manifests.with_file_name("theirs");
+    std::fs::create_dir_all(&files).expect("a directory of our own");
+    let write = |name: &str, text: String| {
+        let file = files.join(name);
+        std::fs::write(&file, text).expect("it is written");
+        file.display().to_string()
+    };
+    let set = |prefix: &str, family: &str, web: &str, far: &str| {
+        format!(
+            "create {prefix}KUBE-SRC-LRTLOIMJGLBQN4LP hash:net family {family} timeout 0\nadd {prefix}KUBE-SRC-LRTLOIMJGLBQN4LP {far} timeout 0\n\
+             create {prefix}KUBE-DST-3YNVZWWGX3UQQ4VQ hash:ip family {family} timeout 0\nadd {prefix}KUBE-DST-3YNVZWWGX3UQQ4VQ {web} timeout 0\n"
+        )
+    };
+    let sets =
+        set("", "inet", WEB[0], "10.244.2.0/24") + &set("inet6:", "inet6", WEB[1], "fd00:10:244:2::/64");
+    let (sets, four, six) = (
+        write("sets", sets),
+        write("four", kube_router(WEB[0], 32, "-p icmp -m icmp --icmp-type 8", "")),
+        write("six", kube_router(WEB[1], 128, "-p ipv6-icmp -m icmp6 --icmpv6-type 135", "inet6:")),
+    );
+    let program6 = backend.replace("iptables", "ip6tables");
+    format!(
+        "ipset restore -exist < {sets}; {backend}-restore --noflush {four}; {program6}-restore --noflush {six}"
+    )
+}
+
+fn run(stage: &Stage, script: &str) {
+    stage.on_node_a(&["sh", "-ec", script]);
+}
+
+/// All rules, sets and tables, without counters.
+fn everything(stage: &Stage) -> String {
+    let script = "for p in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do $p-save -t filter; done | \
+                  sed -e 's/ \\[[0-9:]*\\]$//' -e '/^#/d'; ipset save; nft list tables";
+    stage.on_node_a(&["sh", "-c", script])
+}
+
+fn ready(stage: &Stage) -> String {
+    stage.get("node-a", "/readyz")
+}
+
+fn of_kube_router(text: &str) -> Vec<&str> {
+    let marks = [
+        "KUBE-ROUTER-",
+        "KUBE-POD-FW-",
+        "KUBE-SRC-",
+        "KUBE-DST-",
+        "BD5VBCHLVAVLMHEL",
+        "-COMMON",
+        "-DEFAULT",
+        "-TAIL",
+    ];
+    text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark))).collect()
+}
+
+#[test]
+fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_without_a_gap() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("router{short}"), backend, Some(WEB_ALLOWS_FAR));
+        run(&stage, &loading(&stage, backend));
+        everything(&stage);
+        let before = everything(&stage);
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "kube-router's rules judge");
+        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Open, "kube-router's rules judge");
+
+        stage.start(&["--audit-interval-seconds", "1"]);
+        stage.waits_for("it waits", || {
+            ready(&stage).contains("nothing is written while another NetworkPolicy controller")
+        });
+        stage.waits_for("it looked", || {
+            ready(&stage).contains("[-]preflight failed: other-controller: kube-router judges")
+        });
+        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
+        stage.waits_for("it looked again", || stage.metric("node-a", reads) >= 2.0);
+        assert_eq!(everything(&stage), before);
+        stage.field.stop(false);
+        stage.write("policy.yaml", WEB_ALLOWS_FAR);
+        assert_eq!(everything(&stage), before);
+
+        // kube-router refuses by ICMP, which the kernel limits: an attempt may take a second.
+        let refused: Vec<Watch> = (0..8).map(|_| Watch::from(&stage, "near")).collect();
+        let allowed = Watch::from(&stage, "far");
+        stage.start(&["--audit-interval-seconds", "1", "--takeover"]);
+        stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
+        stage.enforces();
+        let (mut let_in, mut kept_out) = (0, 0);
+        for watch in refused {
+            let (open, closed) = watch.end();
+            let_in += open;
+            kept_out += closed.len();
+            assert!(closed.iter().all(|kind| *kind == ErrorKind::ConnectionRefused));
+        }
+        let (passed, lost) = allowed.end();
+        println!("{backend}: {kept_out} refused and {let_in} open; {passed} open and {} not", lost.len());
+        assert!(let_in == 0 && kept_out > 10, "{let_in} of {kept_out} got in\n{}", stage.field.log());
+        assert!(lost.is_empty() && passed > 20, "{} lost beside {passed}\n{}", lost.len(), stage.field.log());
+        assert_eq!(stage.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
+
+        // It runs after all.
+        run(&stage, &loading(&stage, backend));
+        let written = everything(&stage);
+        stage.waits_for("said", || stage.field.log().contains("has written again what was removed"));
+        stage.waits_for("looked", || stage.metric("node-a", reads) >= 5.0);
+        let now = everything(&stage);
+        assert_eq!(of_kube_router(&now), of_kube_router(&written));
+        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Open);
+        stage.field.stop(false);
+        stage.field.clean_up().expect("cleanup works");
+        assert_eq!(of_kube_router(&everything(&stage)), of_kube_router(&written), "cleanup");
+    });
+}
+
+#[test]
+fn leftovers_in_the_other_variant_are_taken_over_as_well() {
+    let mut stage = Stage::set("leftover", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&stage, &loading(&stage, "iptables-legacy"));
+    stage.start(&[]);
+    stage.waits_for("it waits", || ready(&stage).contains("nothing is written while"));
+    assert!(!everything(&stage).contains("KUBE-NWPLCY-FORWARD"));
+    stage.field.stop(false);
+    stage.start(&["--takeover"]);
+    stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
+    stage.enforces();
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+}
+
+#[test]
+fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
+    on_both(|backend, short| {
+        let mut stage = Stage::set(&format!("comes{short}"), backend, Some(WEB_ALLOWS_FAR));
+        stage.start(&["--audit-interval-seconds", "1"]);
+        stage.enforces();
+        run(&stage, &loading(&stage, backend));
+        let theirs = everything(&stage);
+        stage.waits_for("said", || {
+            stage.field.log().contains("another NetworkPolicy controller judges packets, too")
+        });
+        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        stage.waits_for("enforced", || stage.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        assert_eq!(of_kube_router(&everything(&stage)), of_kube_router(&theirs));
+    });
+}
+
+#[test]
+fn takeover_waits_for_a_controller_whose_process_runs() {
+    let mut stage = Stage::set("routerruns", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&stage, &loading(&stage, "iptables-nft"));
+    let before = everything(&stage);
+    let copy = stage.manifests.with_file_name("kube-router");
+    std::fs::copy("/bin/sleep", &copy).expect("a copy");
+    let node = stage.field.playground.node_namespace("node-a").expect("a node");
+    let mut command = Command::new(&copy);
+    let mut theirs = node.spawn(command.arg("600").stdin(Stdio::null())).expect("it starts");
+    stage.start(&["--takeover"]);
+    stage.waits_for("it waits", || {
+        ready(&stage).contains("nothing is written while another NetworkPolicy controller")
+    });
+    assert_eq!(everything(&stage), before);
+    theirs.kill().expect("it is ours");
+    theirs.wait().expect("it ends");
+    stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
+    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+}
+
+#[test]
+fn table_of_kube_network_policies_is_waited_for_and_taken_over() {
+    let mut stage = Stage::set("knp", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&stage, "nft add table inet kube-network-policies; nft add table inet theirs");
+    stage.start(&[]);
+    stage.waits_for("it waits", || ready(&stage).contains("kube-network-policies"));
+    assert!(!everything(&stage).contains("KUBE-"));
+    stage.field.stop(false);
+    stage.start(&["--takeover"]);
+    stage.waits_for("taken over", || !everything(&stage).contains("kube-network-policies"));
+    stage.enforces();
+    assert!(everything(&stage).contains("table inet theirs"));
+}
