@@ -180,6 +180,8 @@ impl Metrics {
     /// A resource is watched from now on, for which requests may fail for these reasons: short fixed words.
     pub fn watching(&self, resource: &'static str, reasons: &[&'static str]) {
         let _ = self.inner.series.watch_lists.with_label_values(&[resource]);
+        let _ = self.inner.series.unreadable_objects.with_label_values(&[resource]);
+        let _ = self.inner.series.watch_events_lost.with_label_values(&[resource]);
         for reason in reasons {
             let _ = self.inner.series.watch_errors.with_label_values(&[resource, reason]);
         }
@@ -198,6 +200,16 @@ impl Metrics {
     /// A request of a watch failed, for a reason that is a short fixed word.
     pub fn watch_failed(&self, resource: &'static str, reason: &'static str) {
         self.inner.series.watch_errors.with_label_values(&[resource, reason]).inc();
+    }
+
+    /// How many objects of a resource cannot be read.
+    pub fn unreadable_objects(&self, resource: &'static str, count: usize) {
+        self.inner.series.unreadable_objects.with_label_values(&[resource]).set(whole(count));
+    }
+
+    /// So many events of a resource could not be read, not even which object they were about.
+    pub fn watch_events_lost(&self, resource: &'static str, count: u64) {
+        self.inner.series.watch_events_lost.with_label_values(&[resource]).inc_by(count);
     }
 
     /// How many manifests cannot be read.

@@ -162,9 +162,11 @@ mod tests {
             Change::Namespace(_) | Change::NamespaceGone(_) | Change::Pod(_) | Change::PodGone(_) => {
                 unreachable!("{change:?} is of no sandbox")
             }
-            Change::Policy(_) | Change::PolicyGone(_) | Change::Link(_) => {
-                unreachable!("{change:?} is of no sandbox")
-            }
+            Change::NamespaceUnreadable(_)
+            | Change::PodUnreadable(_)
+            | Change::Policy(_)
+            | Change::PolicyGone(_)
+            | Change::Link(_) => unreachable!("{change:?} is of no sandbox"),
         };
         found.changes.iter().map(short).collect()
     }

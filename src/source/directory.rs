@@ -283,6 +283,8 @@ mod tests {
             Change::Namespace(namespace) => format!("+Namespace {}", namespace.name),
             Change::Pod(pod) => format!("+Pod {}", pod.key),
             Change::Policy(policy) => format!("+Policy {}", policy.key),
+            Change::NamespaceUnreadable(name) => format!("?Namespace {name}"),
+            Change::PodUnreadable(pod) => format!("?Pod {}", pod.key),
             Change::NamespaceGone(name) => format!("-Namespace {name}"),
             Change::PodGone(key) => format!("-Pod {key}"),
             Change::PolicyGone(key) => format!("-Policy {key}"),

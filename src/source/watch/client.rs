@@ -87,7 +87,7 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     let client = ClientBuilder::new(service, config.default_namespace.clone());
-    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).with_layer(&InProtobuf).build())
+    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).with_layer(&InProtobuf(heard.clone())).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, kube::config::KubeconfigError> {
