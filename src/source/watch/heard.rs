@@ -53,6 +53,11 @@ impl Heard {
         self.of(resource).lost.load(Ordering::Relaxed)
     }
 
+    /// Whether something about every resource was understood.
+    pub(super) fn has_understood_all(&self) -> bool {
+        self.shared.iter().all(|of| of.understood.load(Ordering::Relaxed) > 0)
+    }
+
     pub(super) fn understand(&self, resource: Resource, now: Instant) {
         self.note(&self.of(resource).understood, now);
     }

@@ -8,6 +8,7 @@
 
 mod client;
 mod heard;
+mod hedged;
 mod in_json;
 mod in_protobuf;
 mod known;
