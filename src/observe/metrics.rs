@@ -222,6 +222,16 @@ impl Metrics {
         self.inner.series.cni_result_errors.set(whole(count));
     }
 
+    /// Whether this node has pods, and no CNI result says where any of them is.
+    pub fn cni_results_missing(&self, missing: bool) {
+        self.inner.series.cni_results_missing.set(i64::from(missing));
+    }
+
+    /// How many pods of this node have an address, as it was last counted.
+    pub fn local_pods(&self) -> usize {
+        usize::try_from(self.inner.series.local_pods.get()).unwrap_or_default()
+    }
+
     /// The outcome of a preflight check, whose name is a short fixed word.
     pub fn preflight<E>(&self, check: &'static str, outcome: &Result<(), E>) {
         self.inner.series.preflight_ok.with_label_values(&[check]).set(i64::from(outcome.is_ok()));

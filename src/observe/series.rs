@@ -55,6 +55,7 @@ pub(super) struct Series {
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
     pub(super) cni_result_errors: IntGauge,
+    pub(super) cni_results_missing: IntGauge,
     pub(super) preflight_ok: IntGaugeVec,
     pub(super) ready: IntGauge,
 }
@@ -137,6 +138,10 @@ impl Series {
             cni_result_errors: catalog.gauge(
                 "cni_result_errors",
                 "CNI results that cannot be read; the addresses of their pods are known only once the API tells.",
+            ),
+            cni_results_missing: catalog.gauge(
+                "cni_results_missing",
+                "1 if this node has pods and no CNI result says where any of them is: new pods are open until the API tells.",
             ),
             pods: catalog.gauge("pods", "Pods known."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),

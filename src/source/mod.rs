@@ -7,11 +7,13 @@
 mod cni_result;
 mod cni_results;
 mod cni_watch;
+mod collect;
 mod decode;
 mod directory;
 mod directory_watch;
 mod fact;
 mod fingerprint;
+mod kind;
 mod links;
 pub mod lower;
 mod manifest;
@@ -21,6 +23,7 @@ mod path;
 mod problem;
 mod protobuf;
 mod register;
+mod salvage;
 mod scalar;
 mod schema;
 #[cfg(test)]

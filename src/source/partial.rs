@@ -3,20 +3,13 @@
 //! A pod is then unknown, a policy isolates its whole namespace, and a namespace has no labels. What a policy, a pod or a
 //! namespace says beside that which is read here does not matter: it is taken out before anything is given up.
 
+use super::kind::Kind;
 use super::lower;
 use crate::api::ObjectMeta;
 use crate::model::{Change, NamespaceName, PodKey, UnreadablePod};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
-
-/// A kind of object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Namespace,
-    Pod,
-    NetworkPolicy,
-}
 
 /// What identifies an object, as far as it can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,7 +121,7 @@ fn pod(key: PodKey, object: &Value) -> UnreadablePod {
 }
 
 /// What was damaged on the way: a text that is not UTF-8 comes with U+FFFD in it, which no text that matters can have.
-fn damage(kind: Kind, object: &Value) -> Option<String> {
+pub(super) fn damage(kind: Kind, object: &Value) -> Option<String> {
     let damaged = |path: &str| match object.pointer(path) {
         Some(value) if has_damage(value) => {
             Some(format!("{}: the text is not UTF-8", path.trim_start_matches('/').replace('/', ".")))

@@ -1,8 +1,9 @@
 //! The Kubernetes API as a source: its resources watched, each by a task of its own, and how that fares told.
 
 use crate::controller::Delivery;
+use crate::model::Change;
 use crate::observe::{Health, Metrics};
-use crate::source::{Heard, Resource, Trouble, Unreadable, Watch, WatchList};
+use crate::source::{Heard, News, Resource, Trouble, Unreadable, Watch, WatchList};
 use anyhow::{Context, Result};
 use kube::Client;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ const REMIND: Duration = Duration::from_secs(60);
 /// Watches the API. Ends only with an error, or when nobody listens any more.
 pub(super) async fn deliver(
     client: &Client,
+    node: &str,
     heard: Heard,
     list: WatchList,
     outbox: mpsc::Sender<Delivery>,
@@ -50,6 +52,11 @@ pub(super) async fn deliver(
             listed: false,
             outage: None,
             lost: Lost::default(),
+            own_node: (resource == Resource::Pods).then(|| OwnNode {
+                name: node.to_owned(),
+                has_pods: false,
+                others: false,
+            }),
         };
         watchers.spawn(watcher.run());
     }
@@ -72,6 +79,50 @@ struct Watcher {
     listed: bool,
     outage: Option<Outage>,
     lost: Lost,
+    /// Of the watch of pods: whether any is on this node.
+    own_node: Option<OwnNode>,
+}
+
+/// This node as the pods tell of it. In a cluster, the agent's own pod is on it at least.
+struct OwnNode {
+    name: String,
+    has_pods: bool,
+    others: bool,
+}
+
+impl OwnNode {
+    /// Takes in what a watch of pods told. Says whether that was the first of a pod on this node.
+    fn take_in(&mut self, changes: &[Change]) -> bool {
+        if self.has_pods {
+            return false;
+        }
+        for change in changes {
+            let node = match change {
+                Change::Pod(pod) => &pod.node,
+                Change::PodUnreadable(pod) => &pod.node,
+                Change::PodGone(_)
+                | Change::Namespace(_)
+                | Change::NamespaceUnreadable(_)
+                | Change::NamespaceGone(_)
+                | Change::Policy(_)
+                | Change::PolicyGone(_)
+                | Change::Sandbox(_)
+                | Change::SandboxGone(_)
+                | Change::Link(_) => continue,
+            };
+            self.others |= node.is_some();
+            self.has_pods |= node.as_deref() == Some(&*self.name);
+        }
+        self.has_pods
+    }
+
+    /// What to say of it once all pods were listed.
+    fn doubt(&self) -> Option<String> {
+        (self.others && !self.has_pods).then(|| {
+            let name = &self.name;
+            format!("no pod of the cluster is on a node `{name}`: --node-name must be as in spec.nodeName of pods, or none is guarded")
+        })
+    }
 }
 
 /// What all watches together make of the readiness check.
@@ -153,6 +204,7 @@ impl Watcher {
                 news = news => match news {
                     Ok(news) => {
                         self.report(&news.unreadable);
+                        self.look_for_own_node(&news);
                         let delivery = Delivery { changes: news.changes, seen: news.seen, complete: false };
                         if self.outbox.send(delivery).await.is_err() || !self.count_list(news.listed).await {
                             return;
@@ -178,6 +230,20 @@ impl Watcher {
         }
         tracing::info!("the API server's first lists are complete");
         self.outbox.send(Delivery { changes: Vec::new(), seen: Instant::now(), complete: true }).await.is_ok()
+    }
+
+    /// Reports a node that no pod is on: its name may be wrong.
+    fn look_for_own_node(&mut self, news: &News) {
+        let Some(own) = &mut self.own_node else { return };
+        let found = own.take_in(&news.changes);
+        if !found && !news.listed {
+            return;
+        }
+        let doubt = own.doubt();
+        if let Some(doubt) = &doubt {
+            tracing::error!(doubt, "this node has no pods");
+        }
+        self.health.remark(CHECK, "node name", doubt);
     }
 
     /// Reports objects that cannot be read. Each is its own trouble alone.
@@ -296,6 +362,7 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{PodKey, UnreadablePod};
 
     fn outage(began: Instant, until: Instant) -> Outage {
         Outage { error: "no route".to_owned(), began, told: began, until }
@@ -339,5 +406,18 @@ mod tests {
         let outage = outage(start, start);
         assert!(!outage.is_long(start + Duration::from_secs(119)));
         assert!(outage.is_long(start + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn node_that_no_pod_is_on_is_doubted_until_one_is() {
+        let on = |node: &str| {
+            let key = PodKey::new("shop", node);
+            Change::PodUnreadable(UnreadablePod { key, node: Some(node.into()), addresses: vec![] })
+        };
+        let mut own = OwnNode { name: "node-a".to_owned(), has_pods: false, others: false };
+        assert_eq!((own.take_in(&[]), own.doubt()), (false, None), "an empty cluster proves nothing");
+        assert!(!own.take_in(&[on("node-b")]) && own.doubt().unwrap().contains("`node-a`"));
+        assert!(own.take_in(&[on("node-a")]) && own.doubt().is_none());
+        assert!(!own.take_in(&[on("node-a")]), "it is found once");
     }
 }

@@ -147,7 +147,7 @@ impl Run {
         let sandboxes = match self.cni_results_dir() {
             Some(directory) => {
                 let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());
-                Some(cni_results::Deliverer::begin(directory, outbox, metrics, health).await)
+                Some(cni_results::Deliverer::begin(directory, audit_every, outbox, metrics, health).await)
             }
             None => None,
         };
@@ -177,8 +177,15 @@ impl Run {
             controller.tell_shortfalls(events::families(), tell);
             told
         });
-        let source =
-            self.origin.deliver(&self.node_name, outbox, shortfalls, denied, metrics.clone(), health.clone());
+        let source = self.origin.deliver(
+            &self.node_name,
+            audit_every,
+            outbox,
+            shortfalls,
+            denied,
+            metrics.clone(),
+            health.clone(),
+        );
         tracing::info!(
             node = self.node_name,
             source = %self.origin,

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
@@ -69,6 +69,7 @@ impl Origin {
     pub(super) async fn deliver(
         &self,
         node: &str,
+        audit_every: Duration,
         outbox: mpsc::Sender<Delivery>,
         shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
         denied: Option<mpsc::Receiver<Record>>,
@@ -81,7 +82,9 @@ impl Origin {
             Listing::Off => WatchList::Off,
         };
         match &self.manifests {
-            Some(manifests) => manifests::deliver(manifests.clone(), outbox, metrics, health).await,
+            Some(manifests) => {
+                manifests::deliver(manifests.clone(), audit_every, outbox, metrics, health).await
+            }
             None => {
                 let heard = Heard::new(Instant::now());
                 let client = connect(self.kubeconfig.as_deref(), heard.clone()).await?;
@@ -91,7 +94,7 @@ impl Origin {
                 if let Some(denied) = denied {
                     tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));
                 }
-                cluster::deliver(&client, heard, list, outbox, metrics, health).await
+                cluster::deliver(&client, node, heard, list, outbox, metrics, health).await
             }
         }
     }
