@@ -43,7 +43,10 @@ async fn told(name: &str, message: Vec<u8>) -> (String, Vec<Unreadable>) {
             session(&format!("unreadable-{name}-{kind}"), Resource::Pods, WatchList::On, replies).await;
         let (words, odd) = until(&mut session, "+shop/b@app=x").await;
         let words: Vec<String> = words.into_iter().filter(|word| word != "listed").collect();
-        assert_eq!((words[0].as_str(), words.last().unwrap().as_str()), ("+shop/a@app=x", "+shop/b@app=x"));
+        assert_eq!(
+            (words[0].as_str(), words.last().expect("a word").as_str()),
+            ("+shop/a@app=x", "+shop/b@app=x")
+        );
         told.push(words[1..words.len() - 1].join(" "));
         unreadable.extend(odd);
     }

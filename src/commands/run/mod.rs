@@ -21,7 +21,7 @@ use crate::render::Binding;
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
-use origin::{Origin, Switch};
+use origin::{ForEvents, Origin, Switch};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -181,8 +181,7 @@ impl Run {
             &self.node_name,
             audit_every,
             outbox,
-            shortfalls,
-            denied,
+            ForEvents { shortfalls, denied },
             metrics.clone(),
             health.clone(),
         );

@@ -53,6 +53,12 @@ enum Listing {
     Off,
 }
 
+/// What Events are written of, if they are wanted.
+pub(super) struct ForEvents {
+    pub(super) shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
+    pub(super) denied: Option<mpsc::Receiver<Record>>,
+}
+
 impl Origin {
     /// The readiness check that tells how it fares.
     pub(super) fn check(&self) -> &'static str {
@@ -64,15 +70,14 @@ impl Origin {
         self.manifests.is_none() && self.events == Switch::On
     }
 
-    /// Delivers facts, and tells the API of `shortfalls` and of what was denied. Ends only with an error, or when nobody
+    /// Delivers facts, and writes Events. Ends only with an error, or when nobody
     /// listens any more.
     pub(super) async fn deliver(
         &self,
         node: &str,
         audit_every: Duration,
         outbox: mpsc::Sender<Delivery>,
-        shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
-        denied: Option<mpsc::Receiver<Record>>,
+        for_events: ForEvents,
         metrics: Metrics,
         health: Health,
     ) -> Result<()> {
@@ -88,6 +93,7 @@ impl Origin {
             None => {
                 let heard = Heard::new(Instant::now());
                 let client = connect(self.kubeconfig.as_deref(), heard.clone()).await?;
+                let ForEvents { shortfalls, denied } = for_events;
                 if let Some(shortfalls) = shortfalls {
                     tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
                 }
