@@ -149,8 +149,10 @@ const NAMED: usize = 8;
 /// What a change is about, and the policy that it tells.
 pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {
     match change {
-        Change::Namespace(_) | Change::NamespaceGone(_) => (ChangeKind::Namespace, None),
-        Change::Pod(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
+        Change::Namespace(_) | Change::NamespaceUnreadable(_) | Change::NamespaceGone(_) => {
+            (ChangeKind::Namespace, None)
+        }
+        Change::Pod(_) | Change::PodUnreadable(_) | Change::PodGone(_) => (ChangeKind::Pod, None),
         Change::Policy(policy) => (ChangeKind::Policy, Some(policy.key.clone())),
         Change::PolicyGone(_) => (ChangeKind::Policy, None),
         Change::Sandbox(_) | Change::SandboxGone(_) => (ChangeKind::Sandbox, None),

@@ -179,7 +179,7 @@ impl Connection<'_> {
     /// Whether one of the policy's rules allows the connection.
     fn allowed_by(&self, policy: &NetworkPolicy, direction: Direction) -> bool {
         // A subject that can't be understood isolates, and allows nothing.
-        if !label::is_valid(&policy.spec.pod_selector) {
+        if policy.spec.unknown.first().is_some() || !label::is_valid(&policy.spec.pod_selector) {
             return false;
         }
         match direction {
@@ -214,15 +214,16 @@ fn isolates(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
 /// NetworkPolicySpec.policyTypes.
 fn speaks_of(policy: &NetworkPolicy, direction: Direction) -> bool {
     let types = policy.spec.policy_types.as_deref().unwrap_or_default();
-    // A type that can't be understood might have meant either direction.
-    let unknown = types.iter().any(|kind| kind != "Ingress" && kind != "Egress");
+    // A type or a key of the spec that can't be understood might have meant either direction.
+    let unknown = policy.spec.unknown.first().is_some()
+        || types.iter().any(|kind| kind != "Ingress" && kind != "Egress");
     match direction {
         // "all policies (whether or not they contain an ingress section) are assumed to affect ingress", if the
         // field is not specified.
         Direction::Ingress => unknown || types.is_empty() || types.iter().any(|kind| kind == "Ingress"),
         // "policies that contain an egress section are assumed to affect egress"; the API server takes an empty
         // section for none.
-        Direction::Egress if types.is_empty() => {
+        Direction::Egress if types.is_empty() && !unknown => {
             policy.spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
         }
         Direction::Egress => unknown || types.iter().any(|kind| kind == "Egress"),

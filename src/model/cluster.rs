@@ -56,8 +56,11 @@ impl Cluster {
         let mut touched = Touched::default();
         match change {
             Change::Namespace(namespace) => self.set_namespace(namespace, &mut touched),
-            Change::NamespaceGone(name) => self.remove_namespace(&name, &mut touched),
+            Change::NamespaceUnreadable(name) | Change::NamespaceGone(name) => {
+                self.remove_namespace(&name, &mut touched)
+            }
             Change::Pod(pod) => self.set_pod(pod, &mut touched),
+            Change::PodUnreadable(pod) => self.set_unreadable_pod(pod, &mut touched),
             Change::PodGone(key) => self.remove_pod(&key, &mut touched),
             Change::Policy(policy) => self.set_policy(policy, &mut touched),
             Change::PolicyGone(key) => self.remove_policy(&key, &mut touched),

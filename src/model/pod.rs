@@ -27,6 +27,18 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A pod whose object cannot be understood: which policies apply to it is not known, so it is nobody's peer, and on its
+/// own node it is an unknown pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnreadablePod {
+    /// Which one.
+    pub key: PodKey,
+    /// The node it was scheduled to; `None` if that cannot be read either, so that it may be any node.
+    pub node: Option<Arc<str>>,
+    /// Those of its addresses that can be read. None for a pod that shares its node's network, or may.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// A container port with a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamedPort {
@@ -54,10 +66,14 @@ pub struct Namespace {
 pub enum Change {
     /// A namespace is there, like this.
     Namespace(Namespace),
+    /// A namespace is there, and nothing that its object says of it is known: it has no labels but its name.
+    NamespaceUnreadable(NamespaceName),
     /// A namespace is gone.
     NamespaceGone(NamespaceName),
     /// A pod is there, like this.
     Pod(Pod),
+    /// A pod is there, and what its object says cannot be understood.
+    PodUnreadable(UnreadablePod),
     /// A pod is gone.
     PodGone(PodKey),
     /// A policy is there, like this.

@@ -180,6 +180,8 @@ impl Metrics {
     /// A resource is watched from now on, for which requests may fail for these reasons: short fixed words.
     pub fn watching(&self, resource: &'static str, reasons: &[&'static str]) {
         let _ = self.inner.series.watch_lists.with_label_values(&[resource]);
+        let _ = self.inner.series.unreadable_objects.with_label_values(&[resource]);
+        let _ = self.inner.series.watch_events_lost.with_label_values(&[resource]);
         for reason in reasons {
             let _ = self.inner.series.watch_errors.with_label_values(&[resource, reason]);
         }
@@ -200,6 +202,16 @@ impl Metrics {
         self.inner.series.watch_errors.with_label_values(&[resource, reason]).inc();
     }
 
+    /// How many objects of a resource cannot be read.
+    pub fn unreadable_objects(&self, resource: &'static str, count: usize) {
+        self.inner.series.unreadable_objects.with_label_values(&[resource]).set(whole(count));
+    }
+
+    /// So many events of a resource could not be read, not even which object they were about.
+    pub fn watch_events_lost(&self, resource: &'static str, count: u64) {
+        self.inner.series.watch_events_lost.with_label_values(&[resource]).inc_by(count);
+    }
+
     /// How many manifests cannot be read.
     pub fn manifest_errors(&self, count: usize) {
         self.inner.series.manifest_errors.set(whole(count));
@@ -208,6 +220,16 @@ impl Metrics {
     /// How many CNI results cannot be read.
     pub fn cni_result_errors(&self, count: usize) {
         self.inner.series.cni_result_errors.set(whole(count));
+    }
+
+    /// Whether this node has pods, and no CNI result says where any of them is.
+    pub fn cni_results_missing(&self, missing: bool) {
+        self.inner.series.cni_results_missing.set(i64::from(missing));
+    }
+
+    /// How many pods of this node have an address, as it was last counted.
+    pub fn local_pods(&self) -> usize {
+        usize::try_from(self.inner.series.local_pods.get()).unwrap_or_default()
     }
 
     /// The outcome of a preflight check, whose name is a short fixed word.

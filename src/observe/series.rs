@@ -26,6 +26,8 @@ pub(super) struct Series {
     pub(super) watch_age: GaugeVec,
     pub(super) watch_lists: IntCounterVec,
     pub(super) watch_errors: IntCounterVec,
+    pub(super) unreadable_objects: IntGaugeVec,
+    pub(super) watch_events_lost: IntCounterVec,
     pub(super) changes: IntCounterVec,
     pub(super) policies: IntGauge,
     pub(super) active_policies: IntGauge,
@@ -53,6 +55,7 @@ pub(super) struct Series {
     pub(super) refused_parts: IntGaugeVec,
     pub(super) manifest_errors: IntGauge,
     pub(super) cni_result_errors: IntGauge,
+    pub(super) cni_results_missing: IntGauge,
     pub(super) preflight_ok: IntGaugeVec,
     pub(super) ready: IntGauge,
 }
@@ -99,7 +102,8 @@ impl Series {
             watch_age: catalog.real_gauges(
                 "watch_age_seconds",
                 &["resource"],
-                "How long ago the API server was last heard of a resource; it sends a bookmark about every minute.",
+                "How long ago something the API server said of a resource was last understood; it sends a bookmark about every \
+                 minute.",
             ),
             watch_lists: catalog.counters(
                 "watch_lists_total",
@@ -110,6 +114,17 @@ impl Series {
                 "watch_errors_total",
                 &["resource", "reason"],
                 "Requests of a watch that failed: the server was unreachable, or refused.",
+            ),
+            unreadable_objects: catalog.gauges(
+                "unreadable_objects",
+                &["resource"],
+                "Objects of the API that cannot be read: such a pod is unknown, such a policy isolates its namespace, and such a \
+                 namespace has no labels.",
+            ),
+            watch_events_lost: catalog.counters(
+                "watch_events_lost_total",
+                &["resource"],
+                "Events of the API that could not be read, not even which object they were about.",
             ),
             policies: catalog.gauge("policies", "NetworkPolicies known."),
             active_policies: catalog
@@ -123,6 +138,10 @@ impl Series {
             cni_result_errors: catalog.gauge(
                 "cni_result_errors",
                 "CNI results that cannot be read; the addresses of their pods are known only once the API tells.",
+            ),
+            cni_results_missing: catalog.gauge(
+                "cni_results_missing",
+                "1 if this node has pods and no CNI result says where any of them is: new pods are open until the API tells.",
             ),
             pods: catalog.gauge("pods", "Pods known."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),

@@ -35,6 +35,8 @@ pub struct Found {
     pub changes: Vec<Change>,
     /// What keeps the directory from being looked at. One that is not there is no problem: no pod has been here yet.
     pub problem: Option<String>,
+    /// Whether the directory is not there.
+    pub missing: bool,
     /// What keeps single results from being read, by name.
     pub problems: BTreeMap<String, String>,
 }
@@ -57,7 +59,12 @@ impl CniResults {
         }
         let problem = |(name, file): (&String, &FileState)| Some((name.clone(), file.problem.clone()?));
         let problems = self.files.iter().filter_map(problem).collect();
-        Found { changes, problem: self.problem.clone(), problems }
+        Found { changes, problem: self.problem.clone(), missing: !self.directory.exists(), problems }
+    }
+
+    /// How many sandboxes the results told of that are there.
+    pub fn sandbox_count(&self) -> usize {
+        self.files.values().filter(|file| file.said.is_some()).count()
     }
 
     fn look_everywhere(&mut self, changes: &mut Vec<Change>) {
@@ -162,9 +169,11 @@ mod tests {
             Change::Namespace(_) | Change::NamespaceGone(_) | Change::Pod(_) | Change::PodGone(_) => {
                 unreachable!("{change:?} is of no sandbox")
             }
-            Change::Policy(_) | Change::PolicyGone(_) | Change::Link(_) => {
-                unreachable!("{change:?} is of no sandbox")
-            }
+            Change::NamespaceUnreadable(_)
+            | Change::PodUnreadable(_)
+            | Change::Policy(_)
+            | Change::PolicyGone(_)
+            | Change::Link(_) => unreachable!("{change:?} is of no sandbox"),
         };
         found.changes.iter().map(short).collect()
     }

@@ -4,6 +4,7 @@ use super::fact::Key;
 use super::manifest::{self, Manifests, Remarks};
 use super::problem::{ManifestError, Problem};
 use super::register::{Register, Statements};
+use super::salvage::UNTOLD;
 use super::walk::{Stamp, walk};
 use crate::model::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,8 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// A directory of manifests and what was last read from it.
 ///
 /// Each file stands for itself: one that cannot be read any more keeps its last good objects until it is mended or
-/// removed, and the others go on. Of objects that were told, little more than their names is kept.
+/// removed, and the others go on. Of one that never could be read whole, what is certain counts: a policy that cannot be read
+/// isolates its namespace, such a pod is unknown, and such a namespace has no labels. Of objects that were told, little more than their names is kept.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
@@ -61,7 +63,7 @@ pub struct Loaded {
     /// What is different from the last look: first what is there, namespaces before pods before policies, then what is
     /// gone. Empty as long as the directory is not `complete`.
     pub changes: Vec<Change>,
-    /// Whether every file has been read at least once. Until then nothing may be written to the kernel.
+    /// Whether all of the directory could be looked at once. Until then nothing may be written to the kernel.
     pub complete: bool,
     /// Everything that is wrong; the files concerned keep their last good objects.
     pub error: Option<ManifestError>,
@@ -82,6 +84,9 @@ struct FileState {
     remarks: Remarks,
     /// What keeps it from being read.
     problems: Vec<Problem>,
+    /// Whether its text was ever read, and whether all of that was understood once.
+    was_read: bool,
+    was_whole: bool,
 }
 
 impl Directory {
@@ -127,7 +132,7 @@ impl Directory {
         let mut problems = self.problems.clone();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
         problems.extend(self.register.problems());
-        self.complete |= problems.is_empty();
+        self.complete |= self.root_was_read();
         let changes = if self.complete { self.register.tell() } else { Vec::new() };
         let remarks = || self.files.values().map(|file| &file.remarks);
         let mut skipped = BTreeMap::new();
@@ -142,6 +147,14 @@ impl Directory {
             skipped,
             files_read,
         }
+    }
+
+    /// Whether the directory itself, or the one file that stands in its place, could be read. What it holds may be unreadable in
+    /// part: that is enforced as far as it can be told.
+    fn root_was_read(&self) -> bool {
+        let root = name(&self.root);
+        !self.problems.iter().any(|problem| problem.file == root)
+            && self.files.get(&*self.root).is_none_or(|file| file.was_read)
     }
 
     /// Brings all files up to date; tells how many were read.
@@ -220,31 +233,42 @@ impl FileState {
         let mut statements = Statements::default();
         let read = read_text(path, settled).map_err(|error| unreadable(&file, &error));
         self.stamp = read.as_ref().ok().and_then(|(stamp, _)| *stamp);
+        self.was_read |= read.is_ok();
         match read.and_then(|(_, text)| manifest::collect(file, &text, &mut statements)) {
             Ok(remarks) => {
                 self.said = register.hear(path, &self.said, statements);
                 self.remarks = remarks;
                 self.problems.clear();
+                self.was_whole = true;
             }
-            Err(error) => self.problems = error.problems,
+            Err(error) => {
+                // There is no last good state: what is certain counts, and what is not is closed.
+                if !self.was_whole && self.was_read {
+                    self.said = register.hear(path, &self.said, statements);
+                }
+                self.problems = error.problems;
+            }
         }
     }
 }
 
 fn unreadable(file: &Arc<str>, error: &io::Error) -> ManifestError {
-    ManifestError { problems: vec![Problem::of_file(file, format!("cannot be read: {error}"))] }
+    let message = format!("cannot be read: {error}; {UNTOLD}");
+    ManifestError { problems: vec![Problem::of_file(file, message)] }
 }
 
 /// A file's text, and its stamp if that proves that the text is whole and stays what it is.
 fn read_text(path: &Path, settled: Duration) -> io::Result<(Option<Stamp>, String)> {
     let mut file = File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?);
-    let mut text = String::new();
-    let length = (&mut file).take(MAX_LENGTH + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let length = (&mut file).take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
     if length as u64 > MAX_LENGTH {
         return Err(io::Error::other(format!("it is longer than {MAX_LENGTH} bytes: split it")));
     }
     let proves = stamp == Stamp::of(&file.metadata()?) && stamp.is_older_than(settled);
+    let text = String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     Ok((proves.then_some(stamp), text))
 }
 
@@ -283,6 +307,8 @@ mod tests {
             Change::Namespace(namespace) => format!("+Namespace {}", namespace.name),
             Change::Pod(pod) => format!("+Pod {}", pod.key),
             Change::Policy(policy) => format!("+Policy {}", policy.key),
+            Change::NamespaceUnreadable(name) => format!("?Namespace {name}"),
+            Change::PodUnreadable(pod) => format!("?Pod {}", pod.key),
             Change::NamespaceGone(name) => format!("-Namespace {name}"),
             Change::PodGone(key) => format!("-Pod {key}"),
             Change::PolicyGone(key) => format!("-Policy {key}"),
@@ -382,25 +408,73 @@ mod tests {
         scratch.write("a.yaml", &(namespace("shop") + &pod("web", "web") + &policy("deny")));
         scratch.write("b.yaml", "a: [");
         let mut directory = Directory::new(scratch.path());
-        assert!(!directory.load().complete);
+        let loaded = directory.load();
+        assert!(loaded.complete && loaded.error.is_some());
         scratch.remove("b.yaml");
-        assert!(directory.load().complete);
+        assert_eq!(directory.load().error, None);
         scratch.remove("a.yaml");
         assert_eq!(told(&directory.load()), ["-Policy shop/deny", "-Pod shop/web", "-Namespace shop"]);
     }
 
     #[test]
-    fn nothing_is_told_before_every_file_has_been_read() {
+    fn what_can_be_read_is_told_from_the_first_look_on_and_the_rest_is_closed() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &pod("web", "web"));
-        scratch.write("b.yaml", "kind: Pod\n");
+        scratch.write("b.yaml", &(pod("db", "db") + "spec: {nodename: a}\n" + &pod("api", "api")));
+        scratch.write("c.yaml", &(policy("deny") + "spec: {podSelector: [everyone]}\n"));
+        scratch.write("d.yaml", &format!("{}spec: [\n", policy("torn").replace("shop", "bank")));
+        scratch.write("e.yaml", "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: 7}\n");
+        let odd = policy("odd") + "spec: {podSelector: {matchLabels: {app: X}}}\n";
+        let bytes: Vec<u8> = odd.bytes().map(|byte| if byte == b'X' { 0xff } else { byte }).collect();
+        std::fs::write(scratch.path().join("f.yaml"), bytes).unwrap();
+        std::fs::write(
+            scratch.path().join("g.yaml"),
+            [pod("cafe", "cafe").as_bytes(), b"# caf\xe9\n"].concat(),
+        )
+        .unwrap();
         let mut directory = Directory::new(scratch.path());
         let loaded = directory.load();
-        assert_eq!((loaded.complete, told(&loaded)), (false, vec![]));
-        scratch.write("b.yaml", &pod("db", "db"));
-        let loaded = directory.load();
-        assert!(loaded.complete);
-        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/db", "+Pod shop/web"]);
+        assert!(loaded.complete && loaded.error.is_some());
+        let told = told(&loaded);
+        let root = scratch.path().display();
+        for wanted in [
+            "+Pod shop/web",
+            "?Pod shop/db",
+            "+Pod shop/api",
+            "+Policy shop/deny",
+            "+Policy shop/odd",
+            "+Pod shop/cafe",
+            "?Namespace shop",
+        ] {
+            assert!(told.iter().any(|told| told == wanted), "{wanted}: {told:?}");
+        }
+        assert!(told.contains(&format!("+Policy bank/unreadable, {root}/d.yaml:2")), "{told:?}");
+        for change in &loaded.changes {
+            if let Change::Policy(policy) = change {
+                assert_eq!(
+                    (&policy.ingress, &policy.egress),
+                    (&Some(vec![]), &Some(vec![])),
+                    "{}",
+                    policy.key
+                );
+            }
+        }
+        scratch.write("d.yaml", &policy("torn").replace("shop", "bank"));
+        let mended = super::tests::told(&directory.load());
+        assert_eq!(
+            mended,
+            ["+Policy bank/torn".to_owned(), format!("-Policy bank/unreadable, {root}/d.yaml:2")]
+        );
+    }
+
+    #[test]
+    fn unreadable_text_that_names_nothing_holds_up_no_other_and_says_that_it_is_not_enforced() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &pod("web", "web"));
+        scratch.write("b.yaml", "a: [");
+        let loaded = Directory::new(scratch.path()).load();
+        assert_eq!((loaded.complete, told(&loaded).len()), (true, 2));
+        assert!(error(&loaded).contains("which pods this isolates cannot be told"), "{}", error(&loaded));
     }
 
     #[test]
@@ -545,7 +619,7 @@ mod tests {
         symlink("nowhere", scratch.path().join("b.yaml")).unwrap();
         let loaded = Directory::new(scratch.path()).load();
         let error = error(&loaded);
-        assert!(error.contains("a.yaml: cannot be read: stream did not contain valid UTF-8"), "{error}");
+        assert!(error.contains("a.yaml:1:1: expected a Kubernetes object"), "{error}");
         assert!(error.contains("b.yaml: cannot be looked at: No such file or directory"), "{error}");
     }
 

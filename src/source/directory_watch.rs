@@ -36,6 +36,10 @@ pub struct DirectoryWatch {
     recheck: Duration,
     /// When all is to be looked at, to be sure.
     recheck_due: Option<Instant>,
+    /// After how long all is to be looked at again, whatever the kernel tells.
+    look_again: Option<Duration>,
+    /// Directories elsewhere, to which links lead, with the names that matter in them.
+    targets: BTreeMap<WatchDescriptor, BTreeSet<OsString>>,
 }
 
 /// The directory above, of which one name matters.
@@ -91,9 +95,20 @@ impl DirectoryWatch {
             pending: None,
             recheck: RECHECK,
             recheck_due: None,
+            look_again: None,
+            targets: BTreeMap::new(),
         };
         watch.follow()?;
         Ok(watch)
+    }
+
+    /// Has all told to have changed this often, too: not everything is told by the kernel, such as a file system that is mounted over
+    /// the directory, or a link in the middle of a way that leads elsewhere.
+    #[must_use]
+    pub fn looking_again(mut self, after: Duration) -> DirectoryWatch {
+        self.look_again = Some(after);
+        self.recheck_due = Some(Instant::now() + after);
+        self
     }
 
     /// Waits until something has changed and it has been quiet since, and tells what. May be cancelled and called
@@ -117,13 +132,17 @@ impl DirectoryWatch {
         let now = Instant::now();
         let what = self.pending.take().map_or(Changed::Anything, |pending| pending.what);
         if what != Changed::Anything && self.recheck_due.is_none_or(|due| now < due) {
-            self.recheck_due.get_or_insert(now + self.recheck);
+            self.recheck_by(now + self.recheck);
             return Ok(what);
         }
-        self.recheck_due = None;
+        self.recheck_due = self.look_again.map(|after| now + after);
         // Before the caller looks: what appears in a directory that is new is either seen by that look, or watched.
         self.follow()?;
         Ok(Changed::Anything)
+    }
+
+    fn recheck_by(&mut self, then: Instant) {
+        self.recheck_due = Some(self.recheck_due.map_or(then, |due| due.min(then)));
     }
 
     async fn read(&mut self) -> io::Result<()> {
@@ -137,9 +156,7 @@ impl DirectoryWatch {
         }
         match (said, &mut self.pending) {
             (Said::Nothing, _) => {}
-            (Said::Little, _) => {
-                self.recheck_due.get_or_insert(now + self.recheck);
-            }
+            (Said::Little, _) => self.recheck_by(now + self.recheck),
             (Said::Changed(what), Some(pending)) => pending.what.add(what),
             (Said::Changed(what), pending @ None) => *pending = Some(Pending { first: now, last: now, what }),
         }
@@ -150,6 +167,15 @@ impl DirectoryWatch {
         if let Some(above) = self.above.as_ref().filter(|above| above.watch == event.wd) {
             let own = event.name.as_ref().is_none_or(|name| *name == above.name);
             return if own { Said::Changed(Changed::Anything) } else { Said::Nothing };
+        }
+        if let (Some(names), false) = (self.targets.get(&event.wd), self.directories.contains_key(&event.wd))
+        {
+            let own = event.name.as_ref().is_none_or(|name| names.contains(name));
+            return match own {
+                true if event.mask == EventMask::MODIFY => Said::Little,
+                true => Said::Changed(Changed::Anything),
+                false => Said::Nothing,
+            };
         }
         let path = match (self.directories.get(&event.wd), &event.name) {
             (Some(directory), Some(name)) if !event.mask.contains(EventMask::ISDIR) => directory.join(name),
@@ -173,7 +199,15 @@ impl DirectoryWatch {
     fn follow(&mut self) -> io::Result<()> {
         let mut watches = self.events.watches();
         self.directories.clear();
-        for directory in walk(&self.root).directories {
+        self.targets.clear();
+        let walk = walk(&self.root);
+        for (directory, name) in walk.files.keys().filter_map(|path| target(path)) {
+            // A target that cannot be watched is looked at with all the rest.
+            if let Ok(watch) = watches.add(directory, mask()) {
+                self.targets.entry(watch).or_default().insert(name);
+            }
+        }
+        for directory in walk.directories {
             match watches.add(&directory, mask()) {
                 Ok(watch) => {
                     if self.above.as_ref().is_some_and(|above| above.watch == watch) {
@@ -189,6 +223,15 @@ impl DirectoryWatch {
         }
         Ok(())
     }
+}
+
+/// Where a link leads: a directory, and the name in it.
+fn target(path: &Path) -> Option<(PathBuf, OsString)> {
+    if !fs::symlink_metadata(path).ok()?.is_symlink() {
+        return None;
+    }
+    let target = fs::canonicalize(path).ok()?;
+    Some((target.parent()?.to_owned(), target.file_name()?.to_owned()))
 }
 
 fn mask() -> WatchMask {
@@ -344,5 +387,31 @@ mod tests {
         }
         told(&mut watch).await;
         silent(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn edit_of_a_file_that_a_link_leads_to_is_told() {
+        let scratch = Scratch::new();
+        scratch.write("elsewhere/a.yaml", "a: 1\n");
+        fs::create_dir(scratch.path().join("manifests")).unwrap();
+        symlink("../elsewhere/a.yaml", scratch.path().join("manifests/a.yaml")).unwrap();
+        let mut watch = watch(scratch.path().join("manifests"));
+        scratch.write("elsewhere/b.yaml", "");
+        silent(&mut watch).await;
+        fs::write(scratch.path().join("elsewhere/a.yaml"), "a: 2\n").unwrap();
+        told(&mut watch).await;
+        scratch.write("elsewhere/a.yaml", "a: 3\n");
+        told(&mut watch).await;
+        silent(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn everything_is_told_again_though_the_kernel_tells_nothing() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", "a: 1\n");
+        let mut watch = watch(scratch.path()).looking_again(QUIET);
+        for _ in 0..3 {
+            assert_eq!(told(&mut watch).await, Changed::Anything);
+        }
     }
 }

@@ -23,8 +23,9 @@ impl Key {
     pub(super) fn of(fact: &Change) -> Key {
         match fact {
             Change::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
-            Change::NamespaceGone(name) => Key::Namespace(name.clone()),
+            Change::NamespaceUnreadable(name) | Change::NamespaceGone(name) => Key::Namespace(name.clone()),
             Change::Pod(pod) => Key::Pod(pod.key.clone()),
+            Change::PodUnreadable(pod) => Key::Pod(pod.key.clone()),
             Change::PodGone(key) => Key::Pod(key.clone()),
             Change::Policy(policy) => Key::Policy(policy.key.clone()),
             Change::PolicyGone(key) => Key::Policy(key.clone()),

@@ -1,10 +1,14 @@
 //! The text of manifests as objects: what is written, what it means, and where it stands.
 
+use super::collect::Collect;
 use super::fact::{Key, duplicate};
+use super::kind::Kind;
+use super::partial;
 use super::problem::{ManifestError, Origin, Problem};
+use super::salvage::{Isolates, UNTOLD, isolates};
 use super::schema::{self, Shape};
 use super::tree::{Node, Place, Value};
-use super::yaml::{Documents, join_surrogates};
+use super::yaml::{Documents, join_surrogates, separate};
 use super::{lower, name};
 use crate::{api, model};
 use serde::Deserialize;
@@ -32,37 +36,16 @@ pub struct Manifests {
     pub pods: Vec<Object<api::Pod, model::Pod>>,
     /// The policies.
     pub policies: Vec<Object<api::NetworkPolicy, model::Policy>>,
-    /// The policies' refusals, with the places where they stand.
+    /// The policies' refusals, and objects that are written twice, with the places where they stand.
     pub refused: Vec<Problem>,
     /// How many objects of other kinds were passed over, by kind.
     pub skipped: BTreeMap<String, usize>,
 }
 
-/// Where objects go as they are read.
-pub(super) trait Collect {
-    fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
-    fn pod(&mut self, object: Object<api::Pod, model::Pod>);
-    fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);
-}
-
-impl Collect for Manifests {
-    fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>) {
-        self.namespaces.push(object);
-    }
-
-    fn pod(&mut self, object: Object<api::Pod, model::Pod>) {
-        self.pods.push(object);
-    }
-
-    fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>) {
-        self.policies.push(object);
-    }
-}
-
 /// What a text holds besides the objects that are read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remarks {
-    /// The policies' refusals, with the places where they stand.
+    /// The policies' refusals, and objects that are written twice, with the places where they stand.
     pub(super) refused: Vec<Problem>,
     /// How many objects of other kinds were passed over, by kind.
     pub(super) skipped: BTreeMap<String, usize>,
@@ -91,7 +74,8 @@ pub(super) fn parse_into(file: Arc<str>, text: &str, manifests: &mut Manifests) 
     Ok(())
 }
 
-/// Reads the manifests of one text; `file` is what complaints call it. What was collected is good only if the whole is.
+/// Reads the manifests of one text; `file` is what complaints call it. What of it can be read is collected even if other parts
+/// cannot, with what is certain of those.
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
@@ -103,15 +87,22 @@ pub(super) fn collect(
     let mut reader = Reader {
         file,
         objects,
+        damaged: text.contains(char::REPLACEMENT_CHARACTER),
         places: BTreeMap::new(),
         skipped: BTreeMap::new(),
         problems: Vec::new(),
         refused: Vec::new(),
     };
-    for document in Documents::new(&join_surrogates(text)) {
+    let text = &*separate(text);
+    let joined = join_surrogates(text);
+    let mut documents = Documents::new(&joined);
+    while let Some(document) = documents.next() {
         match document {
-            Ok(node) => reader.document(&node),
-            Err(faults) => faults.into_iter().for_each(|fault| reader.complain(fault.at, "", fault.message)),
+            Ok(node) => reader.document(node),
+            Err(faults) => {
+                reader.lose(text, faults.first().map_or(1, |fault| fault.at.line), documents.has_ended());
+                faults.into_iter().for_each(|fault| reader.complain(fault.at, "", fault.message));
+            }
         }
     }
     let Reader { file, skipped, problems, refused, .. } = reader;
@@ -138,6 +129,8 @@ struct Complaint {
 struct Reader<'a> {
     file: Arc<str>,
     objects: &'a mut dyn Collect,
+    /// Whether a part of the text may not have been UTF-8.
+    damaged: bool,
     /// Where each object stands that was read.
     places: BTreeMap<Key, Place>,
     skipped: BTreeMap<String, usize>,
@@ -145,78 +138,35 @@ struct Reader<'a> {
     refused: Vec<Complaint>,
 }
 
-/// A kind that is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Namespace,
-    Pod,
-    NetworkPolicy,
-}
-
-impl Kind {
-    const ALL: [Kind; 3] = [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy];
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Namespace => "Namespace",
-            Kind::Pod => "Pod",
-            Kind::NetworkPolicy => "NetworkPolicy",
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            Kind::Namespace | Kind::Pod => "v1",
-            Kind::NetworkPolicy => "networking.k8s.io/v1",
-        }
-    }
-
-    /// Whether the kind was once served under `api_version`, and means the same object there.
-    fn was_served_as(self, api_version: &str) -> bool {
-        match self {
-            Kind::Namespace | Kind::Pod => !api_version.contains('/'),
-            Kind::NetworkPolicy => {
-                matches!(api_version.split('/').next(), Some("networking.k8s.io" | "extensions"))
-            }
-        }
-    }
-
-    fn shape(self) -> Shape {
-        match self {
-            Kind::Namespace => schema::NAMESPACE,
-            Kind::Pod => schema::POD,
-            Kind::NetworkPolicy => schema::NETWORK_POLICY,
-        }
-    }
-}
-
 impl Reader<'_> {
-    fn document(&mut self, node: &Node<'_>) {
+    fn document(&mut self, mut node: Node<'_>) {
         if !node.is_null() {
-            self.object(node, None);
+            self.object(&mut node, None);
         }
     }
 
     /// Reads an object; `expected` is the kind that the list around it gives to items that name none.
-    fn object(&mut self, node: &Node<'_>, expected: Option<Kind>) {
+    fn object(&mut self, node: &mut Node<'_>, expected: Option<Kind>) {
         if !matches!(node.value, Value::Map(_)) {
             let message = format!("expected a Kubernetes object, found {}", node.describe());
             return self.complain(node.at, "", message);
         }
-        let Some(kind) = self.word(node, "kind", expected.map(Kind::name), "NetworkPolicy") else { return };
+        let kind = self.word(node, "kind", expected.map(Kind::name), "NetworkPolicy").map(str::to_owned);
+        let Some(kind) = kind.as_deref() else { return self.stand_in(node, None, "") };
         let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
         let usual = known.map_or("v1", Kind::api_version);
-        let Some(version) = self.word(node, "apiVersion", expected.map(Kind::api_version), usual) else {
-            return;
-        };
+        let version =
+            self.word(node, "apiVersion", expected.map(Kind::api_version), usual).map(str::to_owned);
+        let Some(version) = version.as_deref() else { return self.stand_in(node, known, "") };
         match known {
             Some(kind) if kind.api_version() == version => self.known(node, kind),
             Some(kind) if kind.was_served_as(version) => {
                 let message = format!("unknown version `{version}`: write `{usual}`");
+                self.stand_in(node, Some(kind), &message);
                 self.complain(node.place("apiVersion"), "apiVersion", message);
             }
             Some(_) => self.skip(kind),
-            None => self.list_or_stranger(node, kind),
+            None => self.list_or_stranger(node, kind, version),
         }
     }
 
@@ -247,39 +197,39 @@ impl Reader<'_> {
         word
     }
 
-    fn list_or_stranger(&mut self, node: &Node<'_>, kind: &str) {
+    fn list_or_stranger(&mut self, node: &mut Node<'_>, kind: &str, version: &str) {
         let of = Kind::ALL.into_iter().find(|known| kind.strip_suffix("List") == Some(known.name()));
         if of.is_some() || kind == "List" {
             return self.list(node, of);
         }
-        let meant = Kind::ALL.into_iter().map(Kind::name).filter(|name| {
-            name.eq_ignore_ascii_case(kind)
-                || name.len() > 3 && schema::nearest(kind, [*name].into_iter()).is_some()
-        });
-        match meant.into_iter().next() {
-            Some(name) => {
-                let message = format!("unknown kind `{kind}`: did you mean `{name}`?");
+        match Kind::ALL.into_iter().find(|known| known.is_meant_by(kind, version)) {
+            Some(meant) => {
+                let message = format!("unknown kind `{kind}`: did you mean `{}`?", meant.name());
+                self.stand_in(node, Some(meant), &message);
                 self.complain(node.place("kind"), "kind", message);
             }
             None => self.skip(kind),
         }
     }
 
-    fn list(&mut self, node: &Node<'_>, of: Option<Kind>) {
+    fn list(&mut self, node: &mut Node<'_>, of: Option<Kind>) {
         let sound = self.check(node, schema::LIST);
-        if let Some(Value::List(items)) = node.get("items").map(|items| &items.value).filter(|_| sound) {
+        if let Some(items) = node.get_mut("items").filter(|_| sound)
+            && let Value::List(items) = &mut items.value
+        {
             for item in items {
                 self.object(item, of);
             }
         }
     }
 
-    fn known(&mut self, node: &Node<'_>, kind: Kind) {
-        if !self.check(node, kind.shape()) || !self.is_named(node, kind) {
-            return;
+    fn known(&mut self, node: &mut Node<'_>, kind: Kind) {
+        schema::normalise(node, kind.shape());
+        let fits = self.check(node, kind.shape()) && self.is_sound(node, kind);
+        if !fits || !self.is_named(node, kind) {
+            return self.stand_in(node, Some(kind), "it does not have the API's shape");
         }
-        let Place { line, column } = node.at;
-        let origin = Origin { file: Arc::clone(&self.file), line, column };
+        let origin = self.origin(node.at);
         match kind {
             Kind::Namespace => {
                 let Some(written) = self.decode::<api::Namespace>(node) else { return };
@@ -290,11 +240,15 @@ impl Reader<'_> {
             Kind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
                 let (lowered, refusals) = lower::pod(&written);
-                // A pod that is known only in part would be guarded only in part.
-                for refusal in refusals {
-                    self.complain(node.place(&refusal.path), &refusal.path, refusal.message);
-                }
                 self.note(Key::Pod(lowered.key.clone()), &origin);
+                // A pod that is known only in part would be guarded only in part.
+                if !refusals.is_empty() {
+                    self.stand_in(node, Some(kind), "");
+                    for refusal in refusals {
+                        self.complain(node.place(&refusal.path), &refusal.path, refusal.message);
+                    }
+                    return;
+                }
                 self.objects.pod(Object { written, lowered, origin });
             }
             Kind::NetworkPolicy => {
@@ -311,10 +265,69 @@ impl Reader<'_> {
         }
     }
 
+    /// Collects what is certain of an object that cannot be read whole. One without a kind is a policy if it looks like one.
+    fn stand_in(&mut self, node: &Node<'_>, kind: Option<Kind>, fault: &str) {
+        let Ok(mut object) = serde_json::Value::deserialize(node) else { return };
+        let spec = object.get("spec");
+        let looks_so = ["podSelector", "policyTypes", "ingress", "egress"]
+            .iter()
+            .any(|key| spec.is_some_and(|spec| spec.get(key).is_some()));
+        let Some(kind) = kind.or(looks_so.then_some(Kind::NetworkPolicy)) else { return };
+        let origin = self.origin(node.at);
+        if partial::identity(&object).name.is_none() && kind == Kind::NetworkPolicy {
+            let name = format!("unnamed, {origin}");
+            if let Some(metadata) = object.get_mut("metadata").and_then(|metadata| metadata.as_object_mut()) {
+                metadata.insert("name".to_owned(), name.into());
+            } else {
+                object = serde_json::json!({"metadata": {"name": name}});
+            }
+        }
+        if let Some(stand_in) = partial::change(kind, &object, fault) {
+            self.objects.unreadable(stand_in, &origin);
+        }
+    }
+
+    /// A part of the text is no YAML: from the beginning of the document that this line is in to its end, or the text's. What it
+    /// may isolate is isolated.
+    fn lose(&mut self, text: &str, line: usize, to_the_end: bool) {
+        let lines: Vec<&str> = text.lines().collect();
+        let begin = lines.iter().take(line.saturating_sub(1)).rposition(|line| line.starts_with("---"));
+        let begin = begin.map_or(0, |index| index + 1);
+        let rest = lines.get(begin..).unwrap_or_default();
+        let end = rest.iter().position(|line| line.starts_with("---") && !to_the_end).unwrap_or(rest.len());
+        let origin = self.origin(Place { line: begin + 1, column: 1 });
+        match isolates(&rest.get(..end).unwrap_or_default().join("\n")) {
+            Isolates::Nothing => {}
+            Isolates::Namespaces(namespaces) => {
+                for namespace in namespaces {
+                    let name = format!("unreadable, {origin}");
+                    let metadata =
+                        api::ObjectMeta { name, namespace: Some(namespace), ..api::ObjectMeta::default() };
+                    let policy = lower::unreadable_policy(&metadata, "it is not valid YAML");
+                    self.objects.unreadable(model::Change::Policy(policy), &origin);
+                }
+            }
+            Isolates::Unknown => self.complain(Place { line: begin + 1, column: 1 }, "", UNTOLD.to_owned()),
+        }
+    }
+
+    fn origin(&self, at: Place) -> Origin {
+        Origin { file: Arc::clone(&self.file), line: at.line, column: at.column }
+    }
+
     fn check(&mut self, node: &Node<'_>, shape: Shape) -> bool {
         let misfits = schema::check(node, shape);
         let sound = misfits.is_empty();
         misfits.into_iter().for_each(|misfit| self.complain(misfit.at, &misfit.path, misfit.message));
+        sound
+    }
+
+    /// Whether all texts are UTF-8 that matter.
+    fn is_sound(&mut self, node: &Node<'_>, kind: Kind) -> bool {
+        let object = self.damaged.then(|| serde_json::Value::deserialize(node).ok()).flatten();
+        let damage = object.and_then(|object| partial::damage(kind, &object));
+        let sound = damage.is_none();
+        damage.into_iter().for_each(|damage| self.complain(node.at, "", damage));
         sound
     }
 
@@ -359,18 +372,20 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes where an object stands, and complains if it stands somewhere else already.
+    /// Notes where an object stands. If it stands somewhere else already, the last counts, as for kubectl, and that is reported.
     fn note(&mut self, key: Key, origin: &Origin) {
         let at = Place { line: origin.line, column: origin.column };
         match self.places.entry(key) {
             Entry::Vacant(place) => {
                 place.insert(at);
             }
-            Entry::Occupied(place) => {
+            Entry::Occupied(mut place) => {
                 let Place { line, column } = *place.get();
                 let first = Origin { file: Arc::clone(&origin.file), line, column };
-                let message = duplicate(place.key(), &first);
-                self.complain(at, "", message);
+                let message = format!("{}; this one counts", duplicate(place.key(), &first));
+                self.objects.replace(place.key());
+                self.refused.push(Complaint { at, path: String::new(), message });
+                place.insert(at);
             }
         }
     }
@@ -465,11 +480,70 @@ mod tests {
     }
 
     #[test]
-    fn duplicate_object_is_an_error_that_names_both_places() {
+    fn object_that_is_written_twice_is_what_the_last_says_and_both_places_are_reported() {
+        let manifests = sound(&format!("{POD}---\n{POD}spec: {{nodeName: b}}\n"));
+        let nodes: Vec<_> = manifests.pods.iter().map(|pod| pod.lowered.node.as_deref()).collect();
+        assert_eq!(nodes, [Some("b")]);
         assert_eq!(
-            complaints(&format!("{POD}---\n{POD}")),
-            "shop.yaml:5:1: duplicate object: Pod default/web already stands at shop.yaml:1: keep one of them\n  \
-             5 | apiVersion: v1\n    | ^"
+            manifests.refused[0].to_string(),
+            "shop.yaml:5:1: duplicate object: Pod default/web already stands at shop.yaml:1: keep one of them; \
+             this one counts\n  5 | apiVersion: v1\n    | ^"
+        );
+    }
+
+    #[test]
+    fn what_the_api_takes_is_taken() {
+        let policy = |spec: &str| {
+            let text = format!(
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\nspec:\n{spec}"
+            );
+            let manifests = sound(&text);
+            assert_eq!(manifests.refused, vec![], "{spec}");
+            manifests.policies.into_iter().next().unwrap().lowered
+        };
+        let same = |one: &str, other: &str| assert_eq!(policy(one), policy(other), "{one}");
+        // A blank item is an empty value to Go: a rule that allows all, a port that is every TCP port.
+        same("  ingress:\n  -\n", "  ingress: [{}]\n");
+        same("  ingress: [{ports: [~]}]\n", "  ingress: [{ports: [{}]}]\n");
+        same("  ingress: [{ports: [{port: 80.0}]}]\n", "  ingress: [{ports: [{port: 80}]}]\n");
+        same("  podSelector: {matchLabels: {app: }}\n", "  podSelector: {matchLabels: {app: ''}}\n");
+        let values = |values: &str| {
+            format!("  podSelector: {{matchExpressions: [{{key: a, operator: In, values: [{values}]}}]}}\n")
+        };
+        same(&values("b, ~"), &values("b, ''"));
+        let labels = sound(&format!("{POD}  \n").replace("name: web", "name: web, labels: {app: null}"));
+        assert_eq!(labels.pods[0].lowered.labels.get("app"), Some(""));
+    }
+
+    #[test]
+    fn blank_peer_is_nobody_as_the_api_does_not_take_it() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {ingress: [{from: [~]}]}\n";
+        let manifests = sound(text);
+        assert_eq!(manifests.refused.len(), 1);
+        let rules = manifests.policies[0].lowered.ingress.clone().unwrap();
+        assert_eq!(rules[0].peers, crate::model::Peers::Listed(vec![]));
+    }
+
+    #[test]
+    fn documents_are_taken_apart_as_kubectl_does() {
+        let pod = |name: &str| {
+            format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}}}"#)
+        };
+        let (a, b, c) = (pod("a"), pod("b"), pod("c"));
+        for text in [
+            format!("{a}{b}{c}"),
+            format!("{a}\n{b}\n\n{c}\n"),
+            format!("  {a} {b}\n---\n{c}"),
+            format!("\u{feff}{a}\n---\n\u{feff}{b}\n---\n{c}"),
+        ] {
+            let names: Vec<_> =
+                sound(&text).pods.iter().map(|pod| pod.written.metadata.name.clone()).collect();
+            assert_eq!(names, ["a", "b", "c"], "{text}");
+        }
+        let odd = b.replace("Pod", "pod");
+        assert!(
+            complaints(&format!("{a}\n{odd}\n")).starts_with("shop.yaml:2:"),
+            "lines stay where they are"
         );
     }
 
@@ -521,6 +595,8 @@ mod tests {
         let text = "kind: Node\napiVersion: v1\n---\nkind: PodTemplate\napiVersion: v1\n---\n\
                     kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1\n";
         assert_eq!(sound(text).skipped.len(), 3);
+        let others = "kind: SubNamespace\napiVersion: hnc.x-k8s.io/v1\n---\nkind: NameSpace\napiVersion: example.org/v1\n";
+        assert_eq!(sound(others).skipped.len(), 2, "kinds of other groups are not ours");
     }
 
     #[test]
@@ -566,7 +642,7 @@ mod tests {
         let text = format!("{POD}spec: {{nodename: a}}\n---\nkind: x\n---\na: [\n");
         let lines = parse("f", &text).unwrap_err().problems;
         let lines: Vec<_> = lines.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, [4, 6, 9]);
+        assert_eq!(lines, [4, 6, 8, 9]);
     }
 
     #[test]

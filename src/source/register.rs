@@ -1,9 +1,10 @@
 //! What the files of a directory say, object by object: whose word counts, and what has not been told yet.
 
+use super::collect::Collect;
 use super::fact::{Key, duplicate};
 use super::fingerprint::Fingerprint;
 use super::lower;
-use super::manifest::{Collect, Object};
+use super::manifest::Object;
 use super::problem::{Origin, Problem};
 use crate::api;
 use crate::model::{Change, Namespace, NamespaceName, Pod, Policy};
@@ -40,6 +41,14 @@ impl Collect for Statements {
 
     fn policy(&mut self, object: Object<api::NetworkPolicy, Policy>) {
         self.add(Change::Policy(object.lowered), &object.origin);
+    }
+
+    fn unreadable(&mut self, stand_in: Change, origin: &Origin) {
+        self.add(stand_in, origin);
+    }
+
+    fn replace(&mut self, key: &Key) {
+        self.0.retain(|statement| Key::of(&statement.fact) != *key);
     }
 }
 

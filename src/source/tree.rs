@@ -48,6 +48,12 @@ impl<'a> Node<'a> {
         entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// The same, to change it.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node<'a>> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+    }
+
     /// The text, where this is one.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {

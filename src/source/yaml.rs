@@ -50,6 +50,45 @@ pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
     Cow::Owned(joined)
 }
 
+/// A text as kubectl takes it apart: JSON documents may follow each other without `---`, and a byte order mark may begin each
+/// document. Lines stay where they are, but for JSON documents that share one.
+pub(super) fn separate(text: &str) -> Cow<'_, str> {
+    let mut separate = Cow::Borrowed(text);
+    if text.contains(BYTE_ORDER_MARK) {
+        let mended =
+            text.split_inclusive('\n').map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
+        separate = Cow::Owned(mended.collect());
+    }
+    if !separate.trim_start().starts_with('{') {
+        return separate;
+    }
+    let mut documents = serde_json::Deserializer::from_str(&separate).into_iter::<serde::de::IgnoredAny>();
+    let (mut joined, mut written) = (String::new(), 0);
+    while let Some(Ok(_)) = documents.next() {
+        let end = documents.byte_offset();
+        let Some(rest) = separate.get(end..) else { break };
+        let Some(next) = rest.find(|character: char| !character.is_whitespace()) else { break };
+        if !rest.split_at(next).1.starts_with('{') {
+            break;
+        }
+        joined += separate.get(written..end).unwrap_or_default();
+        // The next document begins on the separator's own line, so that it takes no line from those that follow.
+        joined += rest.get(..next).unwrap_or_default();
+        if !joined.ends_with('\n') {
+            joined.push('\n');
+        }
+        joined += "--- ";
+        written = end + next;
+    }
+    if written == 0 {
+        return separate;
+    }
+    joined += separate.get(written..).unwrap_or_default();
+    Cow::Owned(joined)
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The documents of a file, one after the other.
 pub(super) struct Documents<'a> {
     parser: Parser<'a, StrInput<'a>>,
@@ -61,6 +100,11 @@ impl<'a> Documents<'a> {
     /// Reads `text` as it is asked for documents.
     pub(super) fn new(text: &'a str) -> Documents<'a> {
         Documents { parser: Parser::new_from_str(text), growth: 0, ended: false }
+    }
+
+    /// Whether nothing more can be read, for the end of a document could not be found.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn read(&mut self) -> Option<Result<Node<'a>, Vec<Fault>>> {

@@ -2,6 +2,7 @@
 
 mod protobuf;
 mod server;
+mod unreadable;
 
 use bridgewarden::model::Change;
 use bridgewarden::source::{Heard, News, Resource, Trouble, Watch, WatchList, connect};
@@ -41,6 +42,7 @@ fn gone() -> Value {
 struct Session {
     server: Server,
     watch: Watch,
+    heard: Heard,
 }
 
 async fn session(name: &str, resource: Resource, list: WatchList, replies: Vec<Reply>) -> Session {
@@ -48,8 +50,8 @@ async fn session(name: &str, resource: Resource, list: WatchList, replies: Vec<R
     let heard = Heard::new(Instant::now());
     let client =
         connect(Some(server.kubeconfig()), heard.clone()).await.expect("the kubeconfig leads to a client");
-    let watch = Watch::new(&client, resource, list, heard);
-    Session { server, watch }
+    let watch = Watch::new(&client, resource, list, heard.clone());
+    Session { server, watch, heard }
 }
 
 async fn namespaces(name: &str, list: WatchList, replies: Vec<Reply>) -> Session {
@@ -85,6 +87,11 @@ fn word(change: &Change) -> String {
             format!("+{}@{}", pod.key, labels.join(","))
         }
         Change::PodGone(key) => format!("-{key}"),
+        Change::PodUnreadable(pod) => {
+            let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
+            format!("?{}@{}:{}", pod.key, pod.node.as_deref().unwrap_or("?"), addresses.join(","))
+        }
+        Change::NamespaceUnreadable(name) => format!("?{name}"),
         Change::PolicyGone(_) | Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
             panic!("nobody told of that: {change:?}")
         }

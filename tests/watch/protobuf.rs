@@ -5,13 +5,13 @@ use super::server::Reply;
 use super::{Resource, WatchList, session};
 
 /// A field that holds bytes, and one that holds a number; the length and the number are under 16,384.
-fn bytes(number: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn bytes(number: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     let length = [(value.len() & 0x7f) as u8 | 0x80, (value.len() >> 7) as u8];
     [&[number << 3 | 2], &length[..], value].concat()
 }
 
-fn number(number: u8, value: u16) -> Vec<u8> {
+pub(crate) fn number(number: u8, value: u16) -> Vec<u8> {
     vec![number << 3, (value & 0x7f) as u8 | 0x80, (value >> 7) as u8]
 }
 
@@ -20,18 +20,18 @@ fn object(kind: &str, message: &[u8]) -> Vec<u8> {
     [b"k8s\0".to_vec(), bytes(1, types), bytes(2, message)].concat()
 }
 
-fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     let frame = [bytes(1, event), bytes(2, bytes(1, object(kind, message)))].concat();
     [&(frame.len() as u32).to_be_bytes()[..], &frame].concat()
 }
 
-fn pod(event: &str, name: &str, app: &str, version: &str) -> Vec<u8> {
+pub(crate) fn pod(event: &str, name: &str, app: &str, version: &str) -> Vec<u8> {
     let label = [bytes(1, "app"), bytes(2, app)].concat();
     let metadata = [bytes(1, name), bytes(3, "shop"), bytes(6, version), bytes(11, label)].concat();
     frame(event, "Pod", &bytes(1, metadata))
 }
 
-fn listed(version: &str) -> Vec<u8> {
+pub(crate) fn listed(version: &str) -> Vec<u8> {
     let end = [bytes(1, "k8s.io/initial-events-end"), bytes(2, "true")].concat();
     frame("BOOKMARK", "Pod", &bytes(1, [bytes(6, version), bytes(12, end)].concat()))
 }
@@ -82,8 +82,8 @@ async fn refusal_in_protobuf_to_stream_brings_pages() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_event_are_trouble_and_the_watch_is_taken_up_behind_the_last_that_was() {
-    let broken = [listed("1"), pod("ADDED", "a", "web", "2"), vec![0, 0, 0, 2, 0xff, 0xff]];
+async fn frame_of_an_absurd_length_is_trouble_and_the_watch_is_taken_up_behind_the_last_event() {
+    let broken = [listed("1"), pod("ADDED", "a", "web", "2"), vec![0xff; 6]];
     let replies =
         vec![Reply::Protobuf(broken.concat(), 64), Reply::Protobuf(pod("ADDED", "b", "db", "3"), 64)];
     let mut session = session("protobuf-broken", Resource::Pods, WatchList::Auto, replies).await;

@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Status(u16, &'static str),
     /// A watch that says these bytes of protocol buffers, so many at a time, and then nothing more.
     Protobuf(Vec<u8>, usize),
+    /// A watch that says these bytes of JSON, so many at a time, and then nothing more.
+    Bytes(Vec<u8>, usize),
     /// An error in protocol buffers.
     ProtobufStatus(u16, Vec<u8>),
 }
@@ -124,17 +126,19 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap)
                 "reason": reason, "message": format!("the server says {reason}")});
             (StatusCode::from_u16(code).expect("a status"), status.to_string()).into_response()
         }
-        Some(Reply::Protobuf(bytes, piece)) => {
-            let pieces: Vec<_> =
-                bytes.chunks(piece).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
-            let said = futures::stream::iter(pieces).chain(futures::stream::pending());
-            ([PROTOBUF], Body::from_stream(said)).into_response()
-        }
+        Some(Reply::Bytes(bytes, piece)) => pieces(&bytes, piece).into_response(),
+        Some(Reply::Protobuf(bytes, piece)) => ([PROTOBUF], pieces(&bytes, piece)).into_response(),
         Some(Reply::ProtobufStatus(code, bytes)) => {
             (StatusCode::from_u16(code).expect("a status"), [PROTOBUF], bytes).into_response()
         }
         None => std::future::pending().await,
     }
+}
+
+/// Bytes, so many at a time, and then nothing more.
+fn pieces(bytes: &[u8], piece: usize) -> Body {
+    let pieces: Vec<_> = bytes.chunks(piece).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
+    Body::from_stream(futures::stream::iter(pieces).chain(futures::stream::pending()))
 }
 
 fn lines(events: &[Value]) -> String {

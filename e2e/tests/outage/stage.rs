@@ -20,6 +20,8 @@ const SEED: u64 = 1;
 pub(crate) const RELAY: u16 = 6444;
 /// How long a cluster that is not disturbed may take to be as it should.
 const CALM: Duration = Duration::from_secs(20);
+/// For how long an outage leaves readiness alone.
+const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where it comes from.
 pub(crate) struct Settings {
@@ -140,13 +142,15 @@ impl Stage {
         parted.rule("-I").map(|()| parted)
     }
 
-    /// Waits until every daemon has said, of each resource, that it has not heard of it for so long. Ready it must stay.
+    /// Waits until every daemon has said, of each resource, that it has not heard of it for so long. Ready it must
+    /// stay for two minutes.
     pub(crate) fn unheard_for(&self, duration: Duration) -> Result<()> {
         let begun = Instant::now();
         for daemon in &self.daemons {
             while said_age(&daemon.readiness()?.body) < Some(duration) {
                 let page = daemon.readiness()?;
-                ensure!(page.status == 200, "{} is not ready any more: {}", daemon.node.name, page.body);
+                let fails_early = page.status != 200 && begun.elapsed() < OUTAGE_LIMIT;
+                ensure!(!fails_early, "{} is not ready any more: {}", daemon.node.name, page.body);
                 let late = begun.elapsed() > duration + CALM;
                 ensure!(!late, "{} says nothing of the outage: {}", daemon.node.name, page.body);
                 std::thread::sleep(Duration::from_millis(200));

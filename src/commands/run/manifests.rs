@@ -1,12 +1,12 @@
-//! The directory of manifests as a source: read now and whenever it changes, and what is wrong with it told.
+//! The directory of manifests as a source: read now, whenever it changes, and every now and then, and what is wrong with it told.
 
 use crate::controller::Delivery;
 use crate::observe::{Health, Metrics};
-use crate::source::{Changed, Directory, DirectoryWatch, Loaded};
+use crate::source::{Changed, Directory, DirectoryWatch, Loaded, Problem};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The readiness check of this source.
@@ -15,14 +15,15 @@ pub(super) const CHECK: &str = "manifests";
 /// Reads the directory now and whenever it changes. Ends only with an error, or when nobody listens any more.
 pub(super) async fn deliver(
     manifests: PathBuf,
+    look_again: Duration,
     outbox: mpsc::Sender<Delivery>,
     metrics: Metrics,
     health: Health,
 ) -> Result<()> {
     let watched = || format!("cannot watch {} for changes", manifests.display());
-    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?;
+    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?.looking_again(look_again);
     let mut directory = Directory::new(&manifests);
-    let mut told = Told { error: None, skipped: BTreeMap::new() };
+    let mut told = Told { error: None, skipped: BTreeMap::new(), twice: Vec::new() };
     let mut changed = Changed::Anything;
     loop {
         let seen = Instant::now();
@@ -42,14 +43,27 @@ pub(super) async fn deliver(
         if outbox.send(delivery).await.is_err() {
             return Ok(());
         }
-        changed = watch.changed().await.with_context(watched)?;
+        changed = match watch.changed().await {
+            Ok(changed) => changed,
+            Err(error) => {
+                // Without a watch, a look every second sees what changes.
+                tracing::error!(%error, directory = %manifests.display(), "cannot watch for changes; looking every second");
+                tokio::time::sleep(UNWATCHED).await;
+                Changed::Anything
+            }
+        };
     }
 }
+
+/// How often the directory is looked at while it cannot be watched.
+const UNWATCHED: Duration = Duration::from_secs(1);
 
 /// What was last told of the directory, so that it is told once.
 struct Told {
     error: Option<String>,
     skipped: BTreeMap<String, usize>,
+    /// Objects that are written twice in a file.
+    twice: Vec<Problem>,
 }
 
 impl Told {
@@ -58,7 +72,7 @@ impl Told {
         metrics.manifest_errors(loaded.error.as_ref().map_or(0, |error| error.problems.len()));
         match (&self.error, &error) {
             (told, Some(error)) if told.as_ref() != Some(error) => {
-                tracing::error!(%error, "manifests cannot be read; what they last said stays in force");
+                tracing::error!(%error, "manifests cannot be read; what they last said stays in force, and of those never read what is certain: what may be a policy isolates");
             }
             (Some(_), None) => tracing::info!("all manifests can be read again"),
             (Some(_) | None, Some(_)) | (None, None) => {}
@@ -67,6 +81,13 @@ impl Told {
             tracing::info!(skipped = ?loaded.skipped, "objects of other kinds are passed over");
             self.skipped.clone_from(&loaded.skipped);
         }
+        // What of a policy is refused is told by those who enforce it.
+        let twice: Vec<Problem> =
+            loaded.refused.iter().filter(|problem| problem.path.is_empty()).cloned().collect();
+        for problem in twice.iter().filter(|problem| !self.twice.contains(problem)) {
+            tracing::warn!(%problem, "an object is written twice");
+        }
+        self.twice = twice;
         health.set_check(CHECK, error.clone().map_or(Ok(()), Err));
         self.error = error;
     }

@@ -22,7 +22,7 @@ use crate::render::Binding;
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
-use origin::{Origin, Switch};
+use origin::{ForEvents, Origin, Switch};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -169,7 +169,7 @@ impl Run {
         let sandboxes = match self.cni_results_dir() {
             Some(directory) => {
                 let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());
-                Some(cni_results::Deliverer::begin(directory, outbox, metrics, health).await)
+                Some(cni_results::Deliverer::begin(directory, audit_every, outbox, metrics, health).await)
             }
             None => None,
         };
@@ -199,8 +199,14 @@ impl Run {
             controller.tell_shortfalls(events::families(), tell);
             told
         });
-        let source =
-            self.origin.deliver(&self.node_name, outbox, shortfalls, denied, metrics.clone(), health.clone());
+        let source = self.origin.deliver(
+            &self.node_name,
+            audit_every,
+            outbox,
+            ForEvents { shortfalls, denied },
+            metrics.clone(),
+            health.clone(),
+        );
         tracing::info!(
             node = self.node_name,
             source = %self.origin,

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
@@ -53,6 +53,12 @@ enum Listing {
     Off,
 }
 
+/// What Events are written of, if they are wanted.
+pub(super) struct ForEvents {
+    pub(super) shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
+    pub(super) denied: Option<mpsc::Receiver<Record>>,
+}
+
 impl Origin {
     /// The readiness check that tells how it fares.
     pub(super) fn check(&self) -> &'static str {
@@ -64,14 +70,14 @@ impl Origin {
         self.manifests.is_none() && self.events == Switch::On
     }
 
-    /// Delivers facts, and tells the API of `shortfalls` and of what was denied. Ends only with an error, or when nobody
+    /// Delivers facts, and writes Events. Ends only with an error, or when nobody
     /// listens any more.
     pub(super) async fn deliver(
         &self,
         node: &str,
+        audit_every: Duration,
         outbox: mpsc::Sender<Delivery>,
-        shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
-        denied: Option<mpsc::Receiver<Record>>,
+        for_events: ForEvents,
         metrics: Metrics,
         health: Health,
     ) -> Result<()> {
@@ -81,17 +87,20 @@ impl Origin {
             Listing::Off => WatchList::Off,
         };
         match &self.manifests {
-            Some(manifests) => manifests::deliver(manifests.clone(), outbox, metrics, health).await,
+            Some(manifests) => {
+                manifests::deliver(manifests.clone(), audit_every, outbox, metrics, health).await
+            }
             None => {
                 let heard = Heard::new(Instant::now());
                 let client = connect(self.kubeconfig.as_deref(), heard.clone()).await?;
+                let ForEvents { shortfalls, denied } = for_events;
                 if let Some(shortfalls) = shortfalls {
                     tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
                 }
                 if let Some(denied) = denied {
                     tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));
                 }
-                cluster::deliver(&client, heard, list, outbox, metrics, health).await
+                cluster::deliver(&client, node, heard, list, outbox, metrics, health).await
             }
         }
     }

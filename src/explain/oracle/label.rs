@@ -41,7 +41,7 @@ fn is_valid_requirement(requirement: &LabelSelectorRequirement) -> bool {
         "Exists" | "DoesNotExist" => values.peek().is_none(),
         _ => false,
     };
-    is_key(&requirement.key) && values_fit
+    requirement.unknown.first().is_none() && is_key(&requirement.key) && values_fit
 }
 
 /// "Valid label keys have two segments: an optional prefix and name, separated by a slash"; the name is "63

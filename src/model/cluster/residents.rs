@@ -1,9 +1,13 @@
 //! The pods of this node joined with their sandboxes: who is where, before the API says so.
 
 use super::Cluster;
-use crate::model::{NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched};
+use crate::model::{NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
+
+/// The sandbox of a pod whose object cannot be understood; no result of CNI has this name.
+const BY_ITS_OBJECT: &str = "unreadable object";
 
 /// What was told of this node alone.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +17,8 @@ pub(super) struct Residents {
     sandboxes: BTreeMap<SandboxKey, Sandbox>,
     /// By address: the sandboxes that claim it.
     claims: BTreeMap<IpAddr, BTreeSet<SandboxKey>>,
+    /// Pods whose objects cannot be understood and that have a sandbox here by what their objects say.
+    unreadable: BTreeSet<PodKey>,
     /// Unknown sandboxes, with those of their addresses at which nobody else is known to be.
     unknown: BTreeMap<SandboxKey, Box<[IpAddr]>>,
 }
@@ -112,7 +118,7 @@ impl Cluster {
 
     /// How many sandboxes of this node there are.
     pub fn sandbox_count(&self) -> usize {
-        self.residents.sandboxes.len()
+        self.residents.sandboxes.len() - self.residents.unreadable.len()
     }
 
     pub(super) fn set_pod(&mut self, pod: Pod, touched: &mut Touched) {
@@ -124,10 +130,35 @@ impl Cluster {
         } else {
             self.replace_stranger(&key, (!pod.addresses.is_empty()).then_some(pod), touched);
         }
+        self.end_unreadable(&key, touched);
     }
 
     pub(super) fn remove_pod(&mut self, key: &PodKey, touched: &mut Touched) {
         self.replace_stranger(key, None, touched);
+        self.end_unreadable(key, touched);
+    }
+
+    /// Nothing that was known of the pod holds any longer. If it may be one of this node's, an unknown sandbox is at its
+    /// addresses, older than any other: a known pod's word outranks it.
+    pub(super) fn set_unreadable_pod(&mut self, pod: UnreadablePod, touched: &mut Touched) {
+        self.replace_stranger(&pod.key, None, touched);
+        let may_be_here = pod.node.as_ref().is_none_or(|node| *node == self.node);
+        if !may_be_here || pod.addresses.is_empty() {
+            return self.end_unreadable(&pod.key, touched);
+        }
+        let UnreadablePod { key, addresses, .. } = pod;
+        self.residents.unreadable.insert(key.clone());
+        let key = SandboxKey::new(key, BY_ITS_OBJECT);
+        self.set_sandbox(
+            Sandbox { key, uid: None, addresses, made: Duration::ZERO, devices: Vec::new(), hardware: None },
+            touched,
+        );
+    }
+
+    fn end_unreadable(&mut self, key: &PodKey, touched: &mut Touched) {
+        if !self.residents.unreadable.is_empty() && self.residents.unreadable.remove(key) {
+            self.remove_sandbox(&SandboxKey::new(key.clone(), BY_ITS_OBJECT), touched);
+        }
     }
 
     /// A pod is not of this node, perhaps no longer.
@@ -466,5 +497,42 @@ mod tests {
         let touched = told.0.apply(Change::PodGone(key("web")));
         assert_eq!((told.0.policy(&policy), touched.policies.len()), (None, 1));
         assert_eq!(told.0.namespaces().count(), 0);
+    }
+
+    #[test]
+    fn unreadable_pod_is_no_peer_and_here_it_is_unknown_until_it_can_be_read_or_is_gone() {
+        let unreadable = |node: Option<&str>, hosts: &[u8]| {
+            let node = node.map(Into::into);
+            Change::PodUnreadable(UnreadablePod { key: key("web"), node, addresses: addresses(hosts) })
+        };
+        for node in [Some(NODE), None] {
+            let mut told = Told::nothing();
+            told.pod(pod("web", "a", &[10]));
+            told.0.apply(unreadable(node, &[10]));
+            assert_eq!((told.of("web"), told.of_unknown()), (vec![], addresses(&[10])));
+            assert_eq!((told.0.is_held(address(10)), told.0.sandbox_count()), (false, 0));
+            told.0.apply(unreadable(node, &[11]));
+            assert_eq!(told.of_unknown(), addresses(&[11]));
+            told.pod(pod("web", "a", &[10]));
+            assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
+            told.0.apply(unreadable(node, &[10]));
+            told.0.apply(Change::PodGone(key("web")));
+            assert!(told.of_unknown().is_empty());
+        }
+        let mut told = Told::nothing();
+        told.pod(Pod { node: Some("node-b".into()), ..pod("web", "a", &[10]) });
+        told.0.apply(unreadable(Some("node-b"), &[10]));
+        assert_eq!((told.0.is_held(address(10)), told.of_unknown()), (false, vec![]));
+    }
+
+    #[test]
+    fn unreadable_pod_takes_no_address_from_a_known_one_and_its_own_sandbox_is_unknown() {
+        let mut told = Told::nothing();
+        told.pod(pod("db", "b", &[10]));
+        let web = UnreadablePod { key: key("web"), node: Some(NODE.into()), addresses: addresses(&[10, 11]) };
+        told.0.apply(Change::PodUnreadable(web));
+        assert_eq!((told.of("db"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
+        told.sandbox(&sandbox("web", "a", 1, &[12]));
+        assert_eq!(told.of_unknown(), addresses(&[12, 11]));
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 /// Lowers a block, or refuses it whole: a block without one of its exceptions would allow too much.
 pub(super) fn block(from: &api::IpBlock, path: &Path<'_>, refusals: &mut Refusals) -> Option<Block> {
-    let known = !refusals.refuse_unknown(path, &from.unknown);
+    let known = !refusals.refuse_unknown(path, from);
     let cidr = match cidr(&from.cidr) {
         Ok(cidr) => Some(cidr),
         Err(fault) => {
@@ -56,20 +56,43 @@ fn cidr(text: &str) -> Result<IpNet, String> {
             Err(_) => fault("write an address and a prefix length, such as 10.0.0.0/24"),
         });
     };
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| fault("the part before `/` must be an IPv4 or IPv6 address, without leading zeros"))?;
-    if matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
-        return Err(fault("IPv4-mapped IPv6 addresses are not accepted; write the IPv4 prefix itself"));
-    }
+    let address =
+        address_of(address).ok_or_else(|| fault("the part before `/` must be an IPv4 or IPv6 address"))?;
     let bits = Family::of(address).bits();
     let length = Some(length)
         .filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()))
-        .filter(|length| *length == "0" || !length.starts_with('0'))
         .and_then(|length| length.parse::<u8>().ok())
         .filter(|length| *length <= bits)
         .ok_or_else(|| fault(&format!("the prefix length must be a number from 0 to {bits}")))?;
+    let (address, length) = match (address, length.checked_sub(MAPPED)) {
+        (IpAddr::V6(mapped), Some(rest)) => match mapped.to_ipv4_mapped() {
+            Some(address) => (IpAddr::V4(address), rest),
+            None => (address, length),
+        },
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => (address, length),
+    };
     IpNet::new(address, length).map(|net| net.trunc()).map_err(|error| fault(&error.to_string()))
+}
+
+/// How many bits of an IPv6 address say that it is an IPv4 address. A prefix that is longer is one of IPv4, to Go and so to the API.
+const MAPPED: u8 = 96;
+
+/// Reads an address as apimachinery does (ParseCIDRSloppy): leading zeros of a decimal number say nothing.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let before = text.rfind(':').map_or(0, |colon| colon + 1);
+    let (head, tail) = text.split_at_checked(before)?;
+    if !tail.contains('.') {
+        return text.parse().ok();
+    }
+    let numbers = tail.split('.').map(|number| {
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| match number.trim_start_matches('0') {
+            "" => "0",
+            number => number,
+        })
+    });
+    let numbers: Vec<&str> = numbers.collect::<Option<_>>()?;
+    format!("{head}{}", numbers.join(".")).parse().ok()
 }
 
 #[cfg(test)]
@@ -102,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn cidr_is_read_as_kubernetes_1_34_reads_it() {
+        for (text, expected) in [
+            ("010.0.0.0/8", "10.0.0.0/8"),
+            ("10.000.0.09/032", "10.0.0.9/32"),
+            ("::ffff:10.1.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0a01:0/112", "10.1.0.0/16"),
+            ("::ffff:10.0.0.0/96", "0.0.0.0/0"),
+            ("::ffff:10.0.0.0/90", "::ffc0:0:0/90"),
+            ("64:ff9b::010.0.0.1/128", "64:ff9b::a00:1/128"),
+        ] {
+            assert_eq!(read(text, &[]), Ok(format!("{expected} - ")), "{text}");
+        }
+    }
+
+    #[test]
     fn cidr_that_is_none_refuses_the_block() {
         for text in [
             "",
@@ -112,14 +150,14 @@ mod tests {
             "::/129",
             "10.0.0.0/-1",
             "10.0.0.0/+8",
-            "10.0.0.0/08",
             "10.0.0/8",
-            "010.0.0.0/8",
+            "10..0.0/8",
+            "10.0.0.0256/8",
+            "0x10.0.0.0/8",
             "10.0.0.0/8/8",
             " 10.0.0.0/8",
             "10.0.0.0/255.0.0.0",
             "fe80::1%eth0/64",
-            "::ffff:10.0.0.0/104",
             "example.org/8",
             "10.0.0.1",
         ] {

@@ -16,7 +16,7 @@ pub use pod::{implied_namespace, namespace, pod};
 pub use policy::{policy, unreadable_policy};
 
 use super::path::Path;
-use crate::api::{ObjectMeta, Unknown};
+use crate::api::{ObjectMeta, Part};
 use crate::model::Refusal;
 
 /// The namespace of a namespaced object that names none.
@@ -39,11 +39,12 @@ impl Refusals {
         self.0.push(Refusal { path: path.to_string(), reason, message });
     }
 
-    /// Refuses the part at `path` if it has a key that this version of the API does not; says whether it had.
-    fn refuse_unknown(&mut self, path: &Path<'_>, unknown: &Unknown) -> bool {
-        let Some(key) = unknown.first() else { return false };
-        let message = format!("unknown field `{key}`: remove it or correct its spelling");
-        self.refuse(&path.field(key), reason::UNKNOWN_FIELD, message);
-        true
+    /// Refuses each key of the part at `path` that this version of the API does not have; says whether it had any.
+    fn refuse_unknown(&mut self, path: &Path<'_>, part: &impl Part) -> bool {
+        for key in part.unknown().keys() {
+            let message = format!("unknown field `{key}`: remove it or correct its spelling");
+            self.refuse(&path.field(key), reason::UNKNOWN_FIELD, message);
+        }
+        part.unknown().first().is_some()
     }
 }

@@ -6,18 +6,24 @@ use crate::model::{Direction, NamespaceScope, Peer, Peers, Policy, PolicyKey, Po
 
 /// Lowers a policy. What cannot be understood is listed in its refusals and allows nothing.
 ///
-/// A policy whose podSelector cannot be understood selects every pod of its namespace and allows nothing at all.
+/// A policy whose podSelector cannot be understood selects every pod of its namespace and allows nothing at all. One with a key
+/// in its spec that this version of the API does not have isolates the pods it selects in both directions and allows nothing.
 pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let mut refusals = Refusals::default();
     let path = Path::Root.field("spec");
     let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut refusals);
-    let isolation = Isolation::of(&from.spec, &path, &mut refusals);
+    let known = !refusals.refuse_unknown(&path, &from.spec);
+    let isolation = match Isolation::of(&from.spec, &path, &mut refusals) {
+        isolation if known => isolation,
+        // What is not understood may concern either direction, and take back what a rule allows.
+        _ => Isolation { ingress: Stance::Ruled, egress: Stance::Ruled },
+    };
     let mut rules = |direction| match isolation.stance(direction) {
         Stance::Silent => None,
         Stance::Ruled => {
             let rules =
                 rules(&parts(&from.spec, direction), &path.field(list_field(direction)), &mut refusals);
-            Some(if subject.is_some() { rules } else { Vec::new() })
+            Some(if known && subject.is_some() { rules } else { Vec::new() })
         }
     };
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
@@ -128,6 +134,12 @@ struct Parts<'a> {
     unknown: &'a api::Unknown,
 }
 
+impl api::Part for Parts<'_> {
+    fn unknown(&self) -> &api::Unknown {
+        self.unknown
+    }
+}
+
 fn parts(spec: &api::NetworkPolicySpec, direction: Direction) -> Vec<Parts<'_>> {
     match direction {
         Direction::Ingress => spec.ingress.iter().flatten().map(ingress_parts).collect(),
@@ -157,7 +169,7 @@ fn rules(from: &[Parts<'_>], path: &Path<'_>, refusals: &mut Refusals) -> Vec<Ru
     let mut rules = Vec::with_capacity(from.len());
     for (index, parts) in from.iter().enumerate() {
         let path = path.index(index);
-        let known = !refusals.refuse_unknown(&path, parts.unknown);
+        let known = !refusals.refuse_unknown(&path, parts);
         let peers = peers(parts, &path.field(parts.peers_field), refusals);
         let ports = ports(parts, &path.field("ports"), refusals);
         if known {
@@ -187,7 +199,7 @@ fn ports(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Ports {
 }
 
 fn peer(from: &api::NetworkPolicyPeer, path: &Path<'_>, refusals: &mut Refusals) -> Option<Peer> {
-    let known = !refusals.refuse_unknown(path, &from.unknown);
+    let known = !refusals.refuse_unknown(path, from);
     let peer = match (&from.ip_block, &from.namespace_selector, &from.pod_selector) {
         (None, None, None) => {
             // A misspelt key is already the reason why nothing is left.
@@ -259,6 +271,84 @@ mod tests {
         let rules = policy.ingress.clone().unwrap();
         assert_eq!(rules.len(), 1);
         (rules.into_iter().next().unwrap().peers, policy)
+    }
+
+    /// A spec that has every part there is, as a value.
+    fn whole() -> Value {
+        let selector = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}],
+        });
+        let peers = json!([
+            {"podSelector": selector, "namespaceSelector": selector},
+            {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+        ]);
+        let ports = json!([{"protocol": "TCP", "port": 1, "endPort": 2}]);
+        json!({
+            "podSelector": selector,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": peers, "ports": ports}],
+            "egress": [{"to": peers, "ports": ports}],
+        })
+    }
+
+    /// The places of objects whose keys the API knows, each as a JSON pointer and as a path.
+    fn parts(value: &Value, pointer: &str, path: &str, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(fields) => {
+                if !path.ends_with("matchLabels") {
+                    found.push((pointer.to_owned(), path.to_owned()));
+                }
+                for (key, value) in fields {
+                    parts(value, &format!("{pointer}/{key}"), &format!("{path}.{key}"), found);
+                }
+            }
+            Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    parts(value, &format!("{pointer}/{index}"), &format!("{path}[{index}]"), found);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn allowed(policy: &Policy) -> usize {
+        let listed = |rule: &Rule| match (&rule.peers, &rule.ports) {
+            (Peers::Listed(peers), Ports::Listed(ports)) => peers.len() * ports.len(),
+            (Peers::Anywhere, _) | (_, Ports::All) => panic!("nothing here allows all"),
+        };
+        policy.ingress.iter().chain(&policy.egress).flatten().map(listed).sum()
+    }
+
+    #[test]
+    fn unknown_key_at_any_level_is_refused_at_its_place_and_only_takes_away() {
+        let whole = whole();
+        let sound = sound(whole.clone());
+        let mut found = Vec::new();
+        parts(&whole, "", "spec", &mut found);
+        assert_eq!(found.len(), 21, "{found:?}");
+        for (pointer, path) in found {
+            let mut spec = whole.clone();
+            spec.pointer_mut(&pointer).unwrap()["fromTheFuture"] = json!({"a": [1]});
+            let policy = lowered(spec);
+            assert_eq!(
+                refusals(&policy),
+                [(format!("{path}.fromTheFuture").as_str(), reason::UNKNOWN_FIELD)]
+            );
+            assert!(allowed(&policy) < allowed(&sound), "{path}");
+            assert!(policy.ingress.is_some() && policy.egress.is_some(), "{path}");
+            let selects_all = policy.subject == Selector::everything();
+            assert_eq!(selects_all, path.starts_with("spec.podSelector"), "{path}");
+            let nothing = path == "spec" || selects_all;
+            assert_eq!(nothing, allowed(&policy) == 0, "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_key_of_a_spec_isolates_in_both_directions_whatever_its_types_say() {
+        let policy = lowered(json!({"policyTypes": ["Ingress"], "ingress": [{}], "action": "Deny"}));
+        assert_eq!((policy.ingress.clone(), policy.egress.clone()), (Some(vec![]), Some(vec![])));
+        assert_eq!(refusals(&policy), [("spec.action", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) fn port(
     path: &Path<'_>,
     refusals: &mut Refusals,
 ) -> Option<PortMatch> {
-    let known = !refusals.refuse_unknown(path, &from.unknown);
+    let known = !refusals.refuse_unknown(path, from);
     let protocol = protocol(from.protocol.as_deref(), path, refusals);
     let numbers = match (&from.port, from.end_port) {
         (None, None) => Some(Numbers::All),

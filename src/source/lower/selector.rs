@@ -11,7 +11,7 @@ pub(super) fn selector(
     path: &Path<'_>,
     refusals: &mut Refusals,
 ) -> Option<Selector> {
-    let mut sound = !refusals.refuse_unknown(path, &from.unknown);
+    let mut sound = !refusals.refuse_unknown(path, from);
     let mut requirements = Vec::new();
     let labels_path = path.field("matchLabels");
     for (key, value) in from.match_labels.iter().flatten() {
@@ -35,9 +35,10 @@ fn requirement(
     path: &Path<'_>,
     refusals: &mut Refusals,
 ) -> Option<Requirement> {
+    let known = !refusals.refuse_unknown(path, from);
     let sound_key = is_key(&from.key, &path.field("key"), refusals);
     let demand = demand(from, path, refusals);
-    let demand = demand.filter(|_| sound_key)?;
+    let demand = demand.filter(|_| sound_key && known)?;
     Some(Requirement { key: from.key.as_str().into(), demand })
 }
 

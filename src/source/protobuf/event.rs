@@ -1,18 +1,17 @@
 //! An event of a watch (metav1.WatchEvent).
 
-use super::pod::pod;
-use super::wire::{Malformed, Value, entry, fields, find, text};
-use crate::api::Pod;
+use super::pod::{Reading, pod};
+use super::wire::{Malformed, Value, entry, fields, find, find_in_beginning, text};
 use serde_json::{Map, Value as Json, json};
 
 /// What an object in an envelope begins with (runtime.Unknown).
 const MAGIC: &[u8] = b"k8s\0";
 
 /// An event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Event<'a> {
     /// A pod came (`ADDED`), changed (`MODIFIED`) or went (`DELETED`).
-    Pod(&'a str, Box<Pod>),
+    Pod(&'a str, Box<Reading>),
     /// How far the watch has got, or that it cannot go on: as it is in JSON.
     Other(Json),
 }
@@ -28,6 +27,7 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
     }
     let (of, message) = unwrap(object)?;
     match (kind, of) {
+        ("ADDED" | "MODIFIED" | "DELETED", "Pod") => Ok(Event::Pod(kind, Box::new(pod(message)))),
         ("ERROR", _) | (_, "Status") => {
             Ok(Event::Other(json!({"type": "ERROR", "object": status_of(message)?})))
         }
@@ -35,9 +35,22 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
             let (version, annotations) = bookmark(message)?;
             Ok(Event::Other(bookmark_at(version, annotations)))
         }
-        (_, "Pod") => Ok(Event::Pod(kind, Box::new(pod(message)?))),
         _ => Err(Malformed::Kind),
     }
+}
+
+/// What an event that is too long to be read begins with, as far as its pod's metadata: that is what comes first.
+pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
+    let kind = find_in_beginning(head, 1)?;
+    let object = find_in_beginning(find_in_beginning(head, 2)?, 1)?.strip_prefix(MAGIC)?;
+    let metadata = find_in_beginning(find_in_beginning(object, 2)?, 1)?;
+    let mut reading = pod(&[]);
+    super::pod::metadata(Value::Bytes(metadata), &mut reading);
+    reading.fault = Some(("object", Malformed::Long));
+    reading.certain.node = false;
+    reading.certain.host_network = false;
+    let kind = text(kind).ok().filter(|kind| matches!(*kind, "ADDED" | "MODIFIED" | "DELETED"))?;
+    Some(Event::Pod(kind, Box::new(reading)))
 }
 
 /// A refusal (metav1.Status), as JSON.
@@ -144,7 +157,7 @@ pub(super) mod tests {
         assert_eq!(event(&frame("ADDED", "Node", b"")), Err(Malformed::Kind));
         let bare = [bytes(1, "ADDED"), bytes(2, bytes(1, "{}"))].concat();
         assert_eq!(event(&bare), Err(Malformed::Kind));
-        assert_eq!(event(&frame("ADDED", "Pod", &[1 << 3 | 2, 9])), Err(Malformed::Short));
+        assert_eq!(event(&frame("DREAMT", "Pod", b"")), Err(Malformed::Kind));
     }
 
     proptest! {

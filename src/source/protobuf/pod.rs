@@ -1,60 +1,132 @@
 //! A v1 Pod as protocol buffers: those fields that `api::Pod` has, and of its metadata nothing that no pod is asked for.
+//!
+//! Each field stands for itself. One that cannot be read is noted, and the rest is read all the same; what no policy asks for
+//! may be anything.
 
-use super::wire::{Malformed, Value, entry, fields, find, some_text, text};
-use crate::api::{
-    Annotations, Container, ContainerPort, ObjectMeta, OwnerReference, Pod, PodIp, PodSpec, PodStatus,
-};
+use super::wire::{Malformed, Value, entry, fields, find, lossy, text};
+use crate::api::{Annotations, Container, ContainerPort, OwnerReference, Pod, PodIp};
 
 /// The annotation of a static pod's mirror; see [`Annotations::config_mirror`].
 const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 
-pub(super) fn pod(message: &[u8]) -> Result<Pod, Malformed> {
-    let mut pod = Pod::default();
-    for field in fields(message) {
-        match field? {
-            (1, Value::Bytes(bytes)) => pod.metadata = metadata(bytes)?,
-            (2, Value::Bytes(bytes)) => pod.spec = spec(bytes)?,
-            (3, Value::Bytes(bytes)) => pod.status = status(bytes)?,
-            _ => {}
-        }
-    }
-    Ok(pod)
+/// A pod as far as it could be read.
+#[derive(Debug, PartialEq)]
+pub(super) struct Reading {
+    pub(super) pod: Pod,
+    /// The first field that could not be read, and why; without one, all of `pod` is certain.
+    pub(super) fault: Option<(&'static str, Malformed)>,
+    /// What of it is certain in spite of the fault.
+    pub(super) certain: Certain,
 }
 
-fn metadata(message: &[u8]) -> Result<ObjectMeta, Malformed> {
-    let mut metadata = ObjectMeta::default();
+/// Which of the fields that say where a pod is were read, or are absent without a doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Certain {
+    pub(super) namespace: bool,
+    pub(super) node: bool,
+    pub(super) host_network: bool,
+}
+
+impl Reading {
+    fn fault(&mut self, field: &'static str, fault: Malformed) {
+        self.fault.get_or_insert((field, fault));
+    }
+
+    /// What was read, or else a note that it could not be.
+    fn note<T>(&mut self, field: &'static str, read: Result<T, Malformed>) -> Option<T> {
+        read.map_err(|fault| self.fault(field, fault)).ok()
+    }
+}
+
+pub(super) fn pod(message: &[u8]) -> Reading {
+    let certain = Certain { namespace: true, node: true, host_network: true };
+    let mut reading = Reading { pod: Pod::default(), fault: None, certain };
     for field in fields(message) {
-        match field? {
-            (1, Value::Bytes(bytes)) => metadata.name = text(bytes)?.to_owned(),
-            (3, Value::Bytes(bytes)) => metadata.namespace = some_text(bytes)?,
-            (5, Value::Bytes(bytes)) => metadata.uid = some_text(bytes)?,
-            (6, Value::Bytes(bytes)) => metadata.resource_version = some_text(bytes)?,
-            (11, Value::Bytes(bytes)) => {
-                let (key, value) = entry(bytes)?;
+        match field {
+            Ok((1, value)) => metadata(value, &mut reading),
+            Ok((2, value)) => spec(value, &mut reading),
+            Ok((3, value)) => status(value, &mut reading),
+            Ok(_) => {}
+            Err(fault) => {
+                reading.fault("object", fault);
+                // What follows may have said it.
+                reading.certain.namespace &= !reading.pod.metadata.name.is_empty();
+                reading.certain.node &= reading.pod.spec.node_name.is_some();
+                reading.certain.host_network = false;
+            }
+        }
+    }
+    reading
+}
+
+pub(super) fn metadata(value: Value<'_>, reading: &mut Reading) {
+    const PATH: &str = "metadata";
+    let Some(message) = reading.note(PATH, value.bytes()) else {
+        reading.certain.namespace = false;
+        return;
+    };
+    for field in fields(message) {
+        let (number, value) = match field {
+            Ok(field) => field,
+            Err(fault) => {
+                reading.certain.namespace &= reading.pod.metadata.namespace.is_some();
+                return reading.fault(PATH, fault);
+            }
+        };
+        let metadata = &mut reading.pod.metadata;
+        let read = match number {
+            1 => value.text().map(|name| metadata.name = name.to_owned()),
+            3 => value.some_text().map(|namespace| metadata.namespace = namespace),
+            5 => value.some_text().map(|uid| metadata.uid = uid),
+            6 => value.some_text().map(|version| metadata.resource_version = version),
+            11 => value.bytes().and_then(entry).map(|(key, value)| {
                 metadata.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
-            }
-            (12, Value::Bytes(bytes)) => {
+            }),
+            // Annotations and owners decide about no packet, so that they may be anything.
+            12 => {
                 let annotations: &mut Annotations = metadata.annotations.get_or_insert_default();
-                let (key, value) = entry(bytes)?;
-                if key == CONFIG_MIRROR {
-                    annotations.config_mirror = Some(value.to_owned());
+                if let Some(value) = annotation(value, CONFIG_MIRROR) {
+                    annotations.config_mirror = Some(value);
                 }
+                Ok(())
             }
-            (13, Value::Bytes(bytes)) => {
-                metadata.owner_references.get_or_insert_default().push(owner(bytes)?);
+            13 => {
+                metadata.owner_references.get_or_insert_default().extend(owner(value).ok());
+                Ok(())
             }
-            _ => {}
+            _ => Ok(()),
+        };
+        if let Err(fault) = read {
+            reading.certain.namespace &= number != 3;
+            reading.fault(field_of_metadata(number), fault);
         }
     }
-    Ok(metadata)
 }
 
-fn owner(message: &[u8]) -> Result<OwnerReference, Malformed> {
+fn field_of_metadata(number: u64) -> &'static str {
+    match number {
+        1 => "metadata.name",
+        3 => "metadata.namespace",
+        5 => "metadata.uid",
+        6 => "metadata.resourceVersion",
+        11 => "metadata.labels",
+        _ => "metadata",
+    }
+}
+
+/// The value of an annotation of this name, whatever is in it.
+fn annotation(value: Value<'_>, wanted: &str) -> Option<String> {
+    let message = value.bytes().ok()?;
+    let key = find(message, 1).ok().filter(|key| *key == wanted.as_bytes());
+    key.map(|_| find(message, 2).map(lossy).unwrap_or_default())
+}
+
+fn owner(value: Value<'_>) -> Result<OwnerReference, Malformed> {
     let mut owner = OwnerReference::default();
-    for field in fields(message) {
+    for field in fields(value.bytes()?) {
         match field? {
-            (1, Value::Bytes(bytes)) => owner.kind = text(bytes)?.to_owned(),
-            (3, Value::Bytes(bytes)) => owner.name = text(bytes)?.to_owned(),
+            (1, Value::Bytes(bytes)) => owner.kind = lossy(bytes),
+            (3, Value::Bytes(bytes)) => owner.name = lossy(bytes),
             (6, Value::Number(number)) => owner.controller = Some(number != 0),
             _ => {}
         }
@@ -62,27 +134,56 @@ fn owner(message: &[u8]) -> Result<OwnerReference, Malformed> {
     Ok(owner)
 }
 
-fn spec(message: &[u8]) -> Result<PodSpec, Malformed> {
-    let mut spec = PodSpec::default();
+fn spec(value: Value<'_>, reading: &mut Reading) {
+    const PATH: &str = "spec";
+    let Some(message) = reading.note(PATH, value.bytes()) else {
+        reading.certain = Certain { node: false, host_network: false, ..reading.certain };
+        return;
+    };
+    let mut knows_network = false;
     for field in fields(message) {
-        match field? {
-            (2, Value::Bytes(bytes)) => spec.containers.push(container(bytes)?),
-            (10, Value::Bytes(bytes)) => spec.node_name = some_text(bytes)?,
-            (11, Value::Number(number)) => spec.host_network = Some(true).filter(|_| number != 0),
-            (20, Value::Bytes(bytes)) => spec.init_containers.push(container(bytes)?),
+        let (number, value) = match field {
+            Ok(field) => field,
+            Err(fault) => {
+                reading.certain.node &= reading.pod.spec.node_name.is_some();
+                reading.certain.host_network &= knows_network;
+                return reading.fault(PATH, fault);
+            }
+        };
+        match number {
+            2 => {
+                let read = container(value);
+                let read = reading.note("spec.containers", read);
+                reading.pod.spec.containers.extend(read);
+            }
+            10 => {
+                let read = reading.note("spec.nodeName", value.some_text());
+                reading.certain.node &= read.is_some();
+                reading.pod.spec.node_name = read.flatten();
+            }
+            11 => {
+                let read = reading.note("spec.hostNetwork", value.number());
+                knows_network = read.is_some();
+                reading.certain.host_network &= knows_network;
+                reading.pod.spec.host_network = Some(true).filter(|_| read != Some(0));
+            }
+            20 => {
+                let read = container(value);
+                let read = reading.note("spec.initContainers", read);
+                reading.pod.spec.init_containers.extend(read);
+            }
             _ => {}
         }
     }
-    Ok(spec)
 }
 
-fn container(message: &[u8]) -> Result<Container, Malformed> {
+fn container(value: Value<'_>) -> Result<Container, Malformed> {
     let mut container = Container::default();
-    for field in fields(message) {
+    for field in fields(value.bytes()?) {
         match field? {
-            (1, Value::Bytes(bytes)) => container.name = text(bytes)?.to_owned(),
-            (6, Value::Bytes(bytes)) => container.ports.push(port(bytes)?),
-            (24, Value::Bytes(bytes)) => container.restart_policy = some_text(bytes)?,
+            (1, Value::Bytes(bytes)) => container.name = lossy(bytes),
+            (6, value) => container.ports.push(port(value.bytes()?)?),
+            (24, value) => container.restart_policy = value.some_text()?,
             _ => {}
         }
     }
@@ -93,26 +194,32 @@ fn port(message: &[u8]) -> Result<ContainerPort, Malformed> {
     let mut port = ContainerPort::default();
     for field in fields(message) {
         match field? {
-            (1, Value::Bytes(bytes)) => port.name = some_text(bytes)?,
-            (3, Value::Number(number)) => port.container_port = number.cast_signed(),
-            (4, Value::Bytes(bytes)) => port.protocol = some_text(bytes)?,
+            (1, value) => port.name = value.some_text()?,
+            (3, value) => port.container_port = value.number()?.cast_signed(),
+            (4, value) => port.protocol = value.some_text()?,
             _ => {}
         }
     }
     Ok(port)
 }
 
-fn status(message: &[u8]) -> Result<PodStatus, Malformed> {
-    let mut status = PodStatus::default();
+fn status(value: Value<'_>, reading: &mut Reading) {
+    const PATH: &str = "status";
+    let Some(message) = reading.note(PATH, value.bytes()) else { return };
     for field in fields(message) {
-        match field? {
-            (1, Value::Bytes(bytes)) => status.phase = some_text(bytes)?,
-            (6, Value::Bytes(bytes)) => status.pod_ip = some_text(bytes)?,
-            (12, Value::Bytes(bytes)) => status.pod_ips.push(address(bytes)?),
-            _ => {}
-        }
+        let (number, value) = match field {
+            Ok(field) => field,
+            Err(fault) => return reading.fault(PATH, fault),
+        };
+        let status = &mut reading.pod.status;
+        let (path, read) = match number {
+            1 => ("status.phase", value.some_text().map(|phase| status.phase = phase)),
+            6 => ("status.podIP", value.some_text().map(|address| status.pod_ip = address)),
+            12 => ("status.podIPs", value.bytes().and_then(address).map(|own| status.pod_ips.push(own))),
+            _ => continue,
+        };
+        reading.note(path, read);
     }
-    Ok(status)
 }
 
 fn address(message: &[u8]) -> Result<PodIp, Malformed> {
@@ -192,15 +299,15 @@ mod tests {
             "status": {"phase": "Running", "podIP": "10.1.0.9", "podIPs": [{"ip": "10.1.0.9"}, {"ip": "fd00::9"}]},
         }))
         .unwrap();
-        assert_eq!(read, Ok(same));
+        assert_eq!((read.fault, read.pod), (None, same));
     }
 
     #[test]
     fn pod_on_its_nodes_network_and_a_port_below_zero_are_told() {
         let port = [number(3, (-1i64).cast_unsigned())].concat();
         let spec = [number(11, 1), bytes(2, bytes(6, port))].concat();
-        let read = pod(&bytes(2, spec)).unwrap();
-        assert_eq!(read.spec.host_network, Some(true));
-        assert_eq!(read.spec.containers[0].ports[0].container_port, -1);
+        let read = pod(&bytes(2, spec));
+        assert_eq!((read.fault, read.pod.spec.host_network), (None, Some(true)));
+        assert_eq!(read.pod.spec.containers[0].ports[0].container_port, -1);
     }
 }

@@ -3,11 +3,12 @@
 //! Most events of a pod are about what is not read here: conditions, restarts, annotations. They are passed over before anybody
 //! is woken for them.
 
-use super::event::{Event, bookmark_at, event};
+use super::event::{Event, beginning, bookmark_at, event};
+use super::pod::Reading;
 use super::wire::Malformed;
 use crate::api::Pod;
 use serde::Serialize;
-use serde_json::Map;
+use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
@@ -16,11 +17,14 @@ use std::hash::{BuildHasher, RandomState};
 const PASSED_OVER: u32 = 64;
 
 /// An event about a pod. What kind it is comes first: whoever reads it needs that to read the rest as it comes.
+///
+/// The object is a pair: what is wrong with it, and the pod; the pod whole if nothing is wrong, or else what is certain of it. An
+/// object of the API is never a list, so the reader knows which of the two it has (`watch::object`).
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, O> {
     #[serde(rename = "type")]
     kind: &'a str,
-    object: &'a Pod,
+    object: (Option<String>, O),
 }
 
 /// A watch of pods.
@@ -34,15 +38,39 @@ pub(in crate::source) struct Session {
 
 impl Session {
     /// Adds what an event tells, if it tells anything.
+    ///
+    /// # Errors
+    /// It cannot be read, not even which pod it is about.
     pub(in crate::source) fn tell(&mut self, frame: &[u8], lines: &mut Vec<u8>) -> Result<(), Malformed> {
-        match event(frame)? {
-            Event::Pod(kind, pod) if self.is_new(kind, &pod) => {
-                self.passed_over = 0;
-                write(&Line { kind, object: &pod }, lines)
+        self.take_in(event(frame)?, lines)
+    }
+
+    /// The same for an event of which only the beginning is there.
+    ///
+    /// # Errors
+    /// That does not say which pod it is about.
+    pub(in crate::source) fn tell_beginning(
+        &mut self,
+        head: &[u8],
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
+        self.take_in(beginning(head).ok_or(Malformed::Long)?, lines)
+    }
+
+    fn take_in(&mut self, event: Event<'_>, lines: &mut Vec<u8>) -> Result<(), Malformed> {
+        match event {
+            Event::Pod(_, reading) if reading.pod.metadata.name.is_empty() => {
+                Err(reading.fault.map_or(Malformed::Nameless, |(_, fault)| fault))
             }
-            Event::Pod(_, pod) => {
+            Event::Pod(kind, reading) if reading.fault.is_some() => self.tell_fault(kind, &reading, lines),
+            Event::Pod(kind, reading) if self.is_new(kind, &reading.pod) => {
+                self.passed_over = 0;
+                write(&Line { kind, object: (None, &reading.pod) }, lines)
+            }
+            Event::Pod(_, reading) => {
                 self.passed_over += 1;
-                match pod.metadata.resource_version.filter(|_| self.passed_over >= PASSED_OVER) {
+                let version = reading.pod.metadata.resource_version;
+                match version.filter(|_| self.passed_over >= PASSED_OVER) {
                     Some(version) => {
                         self.passed_over = 0;
                         write(&bookmark_at(&version, Map::new()), lines)
@@ -52,6 +80,18 @@ impl Session {
             }
             Event::Other(other) => write(&other, lines),
         }
+    }
+
+    /// Tells that there is a pod that cannot be read, as far as it is certain which.
+    fn tell_fault(&mut self, kind: &str, reading: &Reading, lines: &mut Vec<u8>) -> Result<(), Malformed> {
+        let Some((field, fault)) = reading.fault else { return Ok(()) };
+        let metadata = &reading.pod.metadata;
+        if !reading.certain.namespace {
+            return Err(fault);
+        }
+        self.told.remove(&self.hasher.hash_one((&metadata.namespace, &metadata.name)));
+        self.passed_over = 0;
+        write(&Line { kind, object: (Some(format!("{field}: {fault}")), partial(reading)) }, lines)
     }
 
     /// Whether a pod is not as it was when this watch told of it last.
@@ -67,6 +107,25 @@ impl Session {
         let before = self.told.insert(name, content);
         kind != "MODIFIED" || before != Some(content)
     }
+}
+
+/// What is certain of a pod, in the API's shape; of another type is what cannot be told.
+fn partial(reading: &Reading) -> Json {
+    let Reading { pod: Pod { metadata, spec, status }, certain, .. } = reading;
+    let of_spec = json!({
+        "nodeName": if certain.node { json!(spec.node_name) } else { json!(false) },
+        "hostNetwork": if certain.host_network { json!(spec.host_network == Some(true)) } else { json!("unknown") },
+    });
+    json!({
+        "metadata": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        },
+        "spec": of_spec,
+        "status": {"phase": status.phase, "podIP": status.pod_ip, "podIPs": status.pod_ips},
+    })
 }
 
 fn write(value: &impl Serialize, lines: &mut Vec<u8>) -> Result<(), Malformed> {
@@ -106,8 +165,8 @@ mod tests {
         {
             let told = told(&mut session, &pod(kind, app, version, ""));
             assert_eq!((told.len(), &told[0]["type"]), (1, &json!(kind)));
-            assert_eq!(told[0]["object"]["metadata"]["resourceVersion"], version);
-            assert_eq!(told[0]["object"]["metadata"]["labels"], json!({"app": app}));
+            assert_eq!(told[0]["object"][1]["metadata"]["resourceVersion"], version);
+            assert_eq!(told[0]["object"][1]["metadata"]["labels"], json!({"app": app}));
         }
     }
 

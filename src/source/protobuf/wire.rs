@@ -11,9 +11,18 @@ pub(in crate::source) enum Malformed {
     /// A wire type that protocol buffers do not have, or no longer.
     #[error("a field has wire type {0}, which nothing has")]
     WireType(u8),
+    /// A field holds something of another type than the API has there.
+    #[error("a field has a value of another type")]
+    Type,
     /// A text that is none.
     #[error("a text is not UTF-8")]
     Text,
+    /// An object that is longer than any that a server keeps.
+    #[error("it is too long to be read")]
+    Long,
+    /// An object without a name.
+    #[error("an object has no name")]
+    Nameless,
     /// An object of a kind that was not asked for.
     #[error("an object is neither a pod nor a status")]
     Kind,
@@ -30,10 +39,57 @@ pub(super) enum Value<'a> {
     Fixed,
 }
 
+impl<'a> Value<'a> {
+    /// The bytes.
+    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+        match self {
+            Value::Bytes(bytes) => Ok(bytes),
+            Value::Number(_) | Value::Fixed => Err(Malformed::Type),
+        }
+    }
+
+    /// The integer or boolean.
+    pub(super) fn number(self) -> Result<u64, Malformed> {
+        match self {
+            Value::Number(number) => Ok(number),
+            Value::Bytes(_) | Value::Fixed => Err(Malformed::Type),
+        }
+    }
+
+    /// The text.
+    pub(super) fn text(self) -> Result<&'a str, Malformed> {
+        text(self.bytes()?)
+    }
+
+    /// A text that may be absent, which the API server writes as one without letters.
+    pub(super) fn some_text(self) -> Result<Option<String>, Malformed> {
+        Ok(Some(self.text()?).filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+}
+
 /// The fields of a message with their numbers, in the order in which they are written. Ends after the first that is wrong.
 pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), Malformed>> {
     let mut rest = message;
     std::iter::from_fn(move || (!rest.is_empty()).then(|| field(&mut rest).inspect_err(|_| rest = &[])))
+}
+
+/// The bytes of one field of a message of which only the beginning is there; as much of them as there is.
+pub(super) fn find_in_beginning(message: &[u8], number: u64) -> Option<&[u8]> {
+    let mut rest = message;
+    while !rest.is_empty() {
+        let before = rest;
+        match field(&mut rest) {
+            Ok((own, Value::Bytes(bytes))) if own == number => return Some(bytes),
+            Ok(_) => {}
+            Err(_) => {
+                let mut cut = before;
+                let tag = varint(&mut cut).ok()?;
+                varint(&mut cut).ok()?;
+                return (tag == number << 3 | 2).then_some(cut);
+            }
+        }
+    }
+    None
 }
 
 fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Value<'a>), Malformed> {
@@ -87,9 +143,9 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
 }
 
-/// A text that may be absent, which the API server writes as one without letters.
-pub(super) fn some_text(bytes: &[u8]) -> Result<Option<String>, Malformed> {
-    Ok(Some(text(bytes)?).filter(|text| !text.is_empty()).map(str::to_owned))
+/// A text that decides nothing, with U+FFFD for what is none.
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// An entry of a map of texts.
@@ -97,8 +153,8 @@ pub(super) fn entry(message: &[u8]) -> Result<(&str, &str), Malformed> {
     let (mut key, mut value) = ("", "");
     for field in fields(message) {
         match field? {
-            (1, Value::Bytes(bytes)) => key = text(bytes)?,
-            (2, Value::Bytes(bytes)) => value = text(bytes)?,
+            (1, field) => key = field.text()?,
+            (2, field) => value = field.text()?,
             _ => {}
         }
     }

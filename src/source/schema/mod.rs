@@ -54,6 +54,67 @@ pub(super) fn check(node: &Node<'_>, shape: Shape) -> Vec<Misfit> {
     misfits
 }
 
+/// Reads values as the API does: nothing in a list is an empty value, nothing under a label is an empty text, and a number
+/// without a fraction is a whole one.
+pub(super) fn normalise(node: &mut Node<'_>, shape: Shape) {
+    match (shape, &mut node.value) {
+        (Shape::List(shape), Value::List(items)) => {
+            for item in items {
+                match (*shape, item.is_null()) {
+                    (Shape::Object(_) | Shape::Strings, true) => item.value = Value::Map(Vec::new()),
+                    (Shape::String, true) => item.value = Value::Scalar(Scalar::Text, "".into()),
+                    (
+                        Shape::Any
+                        | Shape::String
+                        | Shape::Bool
+                        | Shape::Int
+                        | Shape::IntOrString
+                        | Shape::Strings
+                        | Shape::List(_)
+                        | Shape::Object(_),
+                        _,
+                    ) => normalise(item, *shape),
+                }
+            }
+        }
+        (Shape::Strings, Value::Map(entries)) => {
+            for entry in entries.iter_mut().filter(|entry| entry.value.is_null()) {
+                entry.value.value = Value::Scalar(Scalar::Text, "".into());
+            }
+        }
+        (Shape::Object(fields), Value::Map(entries)) => {
+            for entry in entries {
+                let field = fields.binary_search_by(|field| field.name.cmp(&entry.key));
+                if let Some(field) = field.ok().and_then(|index| fields.get(index)) {
+                    normalise(&mut entry.value, field.shape);
+                }
+            }
+        }
+        (Shape::Int | Shape::IntOrString, Value::Scalar(scalar @ Scalar::Float(_), _)) => {
+            if let Scalar::Float(float) = *scalar
+                && float.fract() == 0.0
+                && float.abs() <= LARGEST_EXACT
+            {
+                *scalar = Scalar::Int(float as i64);
+            }
+        }
+        (
+            Shape::Any
+            | Shape::String
+            | Shape::Bool
+            | Shape::Int
+            | Shape::IntOrString
+            | Shape::Strings
+            | Shape::List(_)
+            | Shape::Object(_),
+            Value::Scalar(..) | Value::List(_) | Value::Map(_),
+        ) => {}
+    }
+}
+
+/// Up to which a float tells whole numbers apart.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 fn visit(node: &Node<'_>, shape: Shape, path: &Path<'_>, misfits: &mut Vec<Misfit>) {
     match (shape, &node.value) {
         (Shape::Any, _)

@@ -1,6 +1,7 @@
 //! A client of the API server, for a daemon that has nobody else to ask.
 
 use super::Heard;
+use super::hedged::Hedged;
 use super::in_protobuf::InProtobuf;
 use super::patience::Patience;
 use hyper_timeout::TimeoutConnector;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
-/// How long a connection may take to come about.
+/// How long a connection may take to come about, all that are begun for it together.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a server may say nothing. It sends a bookmark about every minute to those who watch; one that is silent
 /// for longer is gone without a word.
@@ -77,7 +78,8 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
     tcp.set_keepalive(Some(ASK_AFTER));
     tcp.set_keepalive_interval(Some(ASK_EVERY));
     tcp.set_tcp_user_timeout(Some(UNANSWERED));
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    let mut connector =
+        TimeoutConnector::new(config.rustls_https_connector_with_connector(Hedged::new(tcp, heard.clone()))?);
     connector.set_connect_timeout(config.connect_timeout);
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
@@ -87,7 +89,7 @@ fn client(config: &Config, heard: &Heard) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     let client = ClientBuilder::new(service, config.default_namespace.clone());
-    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).with_layer(&InProtobuf).build())
+    Ok(client.with_layer(&Patience(SILENCE)).with_layer(heard).with_layer(&InProtobuf(heard.clone())).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, kube::config::KubeconfigError> {

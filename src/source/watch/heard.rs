@@ -1,6 +1,7 @@
-//! When the API server was last heard: a layer between kube and the wire.
+//! When the API server was last heard, and when it was last understood: a layer between kube and the wire.
 //!
-//! kube's watches do not tell of bookmarks, nor that a connection is there again; the bytes of their answers do.
+//! kube's watches do not tell of bookmarks, nor that a connection is there again; the bytes of their answers do. But bytes prove
+//! nothing: how old what is known may be counts from the last event, list or bookmark that could be read.
 
 use super::Resource;
 use bytes::Bytes;
@@ -19,36 +20,70 @@ use tower::{Layer, Service};
 #[derive(Clone, Debug)]
 pub struct Heard {
     since: Instant,
-    /// Microseconds after `since`; 0 is never.
-    last: Arc<[AtomicU64; Resource::ALL.len()]>,
+    shared: Arc<[OfResource; Resource::ALL.len()]>,
+}
+
+/// What is noted of one resource. Times are microseconds after `since`; 0 is never.
+#[derive(Debug, Default)]
+struct OfResource {
+    arrived: AtomicU64,
+    understood: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Heard {
     /// Nothing has been heard yet.
     pub fn new(now: Instant) -> Heard {
-        Heard { since: now, last: Arc::default() }
+        Heard { since: now, shared: Arc::default() }
     }
 
     /// When bytes about a resource last arrived.
     pub fn last(&self, resource: Resource) -> Option<Instant> {
-        match self.of(resource).load(Ordering::Relaxed) {
+        self.time(&self.of(resource).arrived)
+    }
+
+    /// How old what is known of a resource may be at `now`: how long ago something about it was last understood.
+    pub fn age(&self, resource: Resource, now: Instant) -> Duration {
+        let understood = self.time(&self.of(resource).understood);
+        now.saturating_duration_since(understood.unwrap_or(self.since))
+    }
+
+    /// How many events about a resource could not be read at all, not even which object they were about.
+    pub fn lost(&self, resource: Resource) -> u64 {
+        self.of(resource).lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether something about every resource was understood.
+    pub(super) fn has_understood_all(&self) -> bool {
+        self.shared.iter().all(|of| of.understood.load(Ordering::Relaxed) > 0)
+    }
+
+    pub(super) fn understand(&self, resource: Resource, now: Instant) {
+        self.note(&self.of(resource).understood, now);
+    }
+
+    pub(super) fn lose(&self, resource: Resource) {
+        self.of(resource).lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn hear(&self, resource: Resource, now: Instant) {
+        self.note(&self.of(resource).arrived, now);
+    }
+
+    fn time(&self, noted: &AtomicU64) -> Option<Instant> {
+        match noted.load(Ordering::Relaxed) {
             0 => None,
             micros => Some(self.since + Duration::from_micros(micros)),
         }
     }
 
-    /// How old what is known of a resource may be at `now`.
-    pub fn age(&self, resource: Resource, now: Instant) -> Duration {
-        now.saturating_duration_since(self.last(resource).unwrap_or(self.since))
-    }
-
-    fn hear(&self, resource: Resource, now: Instant) {
+    fn note(&self, to: &AtomicU64, now: Instant) {
         let micros = now.saturating_duration_since(self.since).as_micros().max(1);
-        self.of(resource).store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        to.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn of(&self, resource: Resource) -> &AtomicU64 {
-        let [namespaces, policies, pods] = &*self.last;
+    fn of(&self, resource: Resource) -> &OfResource {
+        let [namespaces, policies, pods] = &*self.shared;
         match resource {
             Resource::Namespaces => namespaces,
             Resource::NetworkPolicies => policies,
@@ -116,19 +151,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_never_heard_is_as_old_as_the_listener() {
+    fn what_was_never_understood_is_as_old_as_the_listener_whatever_bytes_came() {
         let start = Instant::now();
         let heard = Heard::new(start);
         assert_eq!(heard.last(Resource::Pods), None);
+        heard.hear(Resource::Pods, start + Duration::from_secs(8));
+        assert_eq!(heard.last(Resource::Pods), Some(start + Duration::from_secs(8)));
         assert_eq!(heard.age(Resource::Pods, start + Duration::from_secs(9)), Duration::from_secs(9));
     }
 
     #[test]
-    fn each_resource_is_heard_for_itself() {
+    fn each_resource_is_understood_for_itself() {
         let start = Instant::now();
         let heard = Heard::new(start);
-        heard.clone().hear(Resource::Pods, start + Duration::from_secs(5));
+        heard.clone().understand(Resource::Pods, start + Duration::from_secs(5));
+        heard.clone().lose(Resource::Pods);
         assert_eq!(heard.age(Resource::Pods, start + Duration::from_secs(9)), Duration::from_secs(4));
         assert_eq!(heard.age(Resource::Namespaces, start + Duration::from_secs(9)), Duration::from_secs(9));
+        assert_eq!((heard.lost(Resource::Pods), heard.lost(Resource::Namespaces)), (1, 0));
     }
 }

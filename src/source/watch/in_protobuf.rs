@@ -1,8 +1,10 @@
-//! Watches of pods in protocol buffers: a layer between kube, which reads JSON, and the wire.
+//! What a server sends, as kube can read it: a layer between kube, which reads JSON, and the wire.
 //!
-//! The server is asked for protocol buffers, and for JSON if it has none. What it sends decides how it is read.
+//! For watches of pods the server is asked for protocol buffers, and for JSON if it has none. What it sends decides how it
+//! is read. An event that cannot be read, not even which pod it is about, is counted and passed over: the watch goes on.
 
-use super::Resource;
+use super::in_json::Text;
+use super::{Heard, Resource};
 use crate::source::protobuf::{Malformed, Session, status};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -10,33 +12,37 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const WANTED: HeaderValue =
     HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch, application/json;q=0.5");
-/// The longest object that a server keeps is a few MiB; a longer frame is none.
-const LONGEST: usize = 64 << 20;
+/// The longest object that a server keeps is a few MiB. Of a longer one only the beginning is read, which says whose it is.
+const LONGEST: usize = 16 << 20;
+const BEGINNING: usize = 1 << 20;
+/// No server sends an object this long: the frames are not where they should be.
+const ABSURD: usize = 1 << 30;
 
 /// What a server sent is no event.
 #[derive(Debug, Error)]
 enum Misread {
-    #[error("the API server's watch of pods cannot be read: {0}")]
-    Event(#[from] Malformed),
+    #[error("the API server's refusal cannot be read: {0}")]
+    Status(Malformed),
     #[error("the API server's watch of pods cannot be read: a frame of {0} bytes")]
     Long(usize),
 }
 
-/// Makes a service that watches pods in protocol buffers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InProtobuf;
+/// Makes a service that watches pods in protocol buffers, and notes what was understood.
+#[derive(Clone, Debug)]
+pub(super) struct InProtobuf(pub(super) Heard);
 
 impl<S> Layer<S> for InProtobuf {
     type Service = Translating<S>;
 
     fn layer(&self, inner: S) -> Translating<S> {
-        Translating { inner }
+        Translating { inner, heard: self.0.clone() }
     }
 }
 
@@ -44,6 +50,7 @@ impl<S> Layer<S> for InProtobuf {
 #[derive(Clone, Debug)]
 pub(super) struct Translating<S> {
     inner: S,
+    heard: Heard,
 }
 
 type Answer<S, A, B> =
@@ -67,15 +74,17 @@ where
         if watches_pods(request.uri()) {
             request.headers_mut().insert(ACCEPT, WANTED);
         }
+        let (about, heard) = (Resource::of_path(request.uri().path()), self.heard.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
             let form = match (is_protobuf(answer.headers()), answer.status().is_success()) {
-                (false, _) => Form::Json,
-                (true, true) => Form::Events(BytesMut::new(), Session::default()),
+                (false, _) => Form::Json(Text::default()),
+                (true, true) => Form::Events(Frames::default()),
                 (true, false) => Form::Status(BytesMut::new()),
             };
-            Ok(answer.map(|body| Translated { body: Box::pin(body), form }))
+            let note = Note { about: about.filter(|_| answer.status().is_success()), heard };
+            Ok(answer.map(|body| Translated { body: Box::pin(body), form, note }))
         })
     }
 }
@@ -92,15 +101,32 @@ fn is_protobuf(headers: &HeaderMap) -> bool {
 
 /// What a body holds, and what of it waits for its rest.
 enum Form {
-    Json,
-    Events(BytesMut, Session),
+    Json(Text),
+    Events(Frames),
     Status(BytesMut),
+}
+
+/// Where it is noted what was understood of an answer.
+struct Note {
+    about: Option<Resource>,
+    heard: Heard,
+}
+
+impl Note {
+    fn understood(&self) {
+        self.about.into_iter().for_each(|resource| self.heard.understand(resource, Instant::now()));
+    }
+
+    fn lost(&self) {
+        self.about.into_iter().for_each(|resource| self.heard.lose(resource));
+    }
 }
 
 /// A body as JSON, whatever it was.
 pub(super) struct Translated<B> {
     body: Pin<Box<B>>,
     form: Form,
+    note: Note,
 }
 
 impl<B> Body for Translated<B>
@@ -116,9 +142,9 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
-            let Translated { body, form } = &mut *self;
-            if let Form::Events(waiting, session) = form {
-                let lines = lines(waiting, session)?;
+            let Translated { body, form, note } = &mut *self;
+            if let Form::Events(frames) = form {
+                let lines = frames.lines(note)?;
                 if !lines.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(lines.into()))));
                 }
@@ -130,38 +156,68 @@ where
                 None => None,
             };
             let translated = match (form, data) {
-                (Form::Json, data) => data,
-                (Form::Events(waiting, _) | Form::Status(waiting), Some(data)) => {
+                (Form::Json(text), Some(data)) => {
+                    if text.bookmarks(&data) > 0 {
+                        note.understood();
+                    }
+                    Some(text.mend(data))
+                }
+                (Form::Json(_), None) => None,
+                (Form::Events(Frames { waiting, .. }) | Form::Status(waiting), Some(data)) => {
                     waiting.extend_from_slice(&data);
                     continue;
                 }
                 // What was cut short comes again, as a watch is taken up behind the last event that was read.
-                (Form::Events(..), None) => None,
+                (Form::Events(_), None) => None,
                 (Form::Status(whole), None) if whole.is_empty() => None,
-                (Form::Status(whole), None) => Some(status(&whole.split()).map_err(Misread::Event)?.into()),
+                (Form::Status(whole), None) => Some(status(&whole.split()).map_err(Misread::Status)?.into()),
             };
             return Poll::Ready(translated.map(|data| Ok(Frame::data(data))));
         }
     }
 }
 
-/// Takes out the frames that are whole: four bytes that tell its length before each. What comes before one that cannot be read
-/// is told first.
-fn lines(waiting: &mut BytesMut, session: &mut Session) -> Result<Vec<u8>, Misread> {
-    let mut lines = Vec::new();
-    while let Some(length) = waiting.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) as usize) {
-        if length > LONGEST {
-            return told_before(lines, Misread::Long(length));
-        }
-        let Some(frame) = waiting.get(4..4 + length) else { break };
-        if let Err(malformed) = session.tell(frame, &mut lines) {
-            return told_before(lines, malformed.into());
-        }
-        waiting.advance(4 + length);
-    }
-    Ok(lines)
+/// The frames of a watch: four bytes that tell its length before each.
+#[derive(Default)]
+struct Frames {
+    waiting: BytesMut,
+    session: Session,
+    /// How many bytes of a frame that is too long are still to come.
+    to_skip: usize,
 }
 
-fn told_before(lines: Vec<u8>, misread: Misread) -> Result<Vec<u8>, Misread> {
-    if lines.is_empty() { Err(misread) } else { Ok(lines) }
+impl Frames {
+    /// Takes out the frames that are whole, as lines.
+    fn lines(&mut self, note: &Note) -> Result<Vec<u8>, Misread> {
+        let mut lines = Vec::new();
+        loop {
+            let skipped = self.to_skip.min(self.waiting.len());
+            self.waiting.advance(skipped);
+            self.to_skip -= skipped;
+            if self.to_skip > 0 {
+                break;
+            }
+            let Some(length) = self.waiting.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) as usize)
+            else {
+                break;
+            };
+            if length > ABSURD {
+                // What comes before it is told first.
+                return if lines.is_empty() { Err(Misread::Long(length)) } else { Ok(lines) };
+            }
+            let read = if length > LONGEST { BEGINNING } else { length };
+            let Some(frame) = self.waiting.get(4..4 + read) else { break };
+            let told = match length > LONGEST {
+                true => self.session.tell_beginning(frame, &mut lines),
+                false => self.session.tell(frame, &mut lines),
+            };
+            match told {
+                Ok(()) => note.understood(),
+                Err(_) => note.lost(),
+            }
+            self.waiting.advance(4 + read);
+            self.to_skip = length - read;
+        }
+        Ok(lines)
+    }
 }

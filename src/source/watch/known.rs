@@ -11,6 +11,10 @@ pub(super) enum Told {
     ListBegins,
     /// An object, from a list or as it changed.
     Is(Box<Change>),
+    /// An object that cannot be read whole: what follows for it, and what is wrong with it.
+    Unreadable(Box<Change>, String),
+    /// Something about an object, and it cannot even be read about which.
+    Lost,
     /// An object that is gone.
     Gone(Key),
     /// The list is complete.
@@ -34,7 +38,8 @@ impl Known {
     pub(super) fn take_in(&mut self, told: Told, changes: &mut Vec<Change>) {
         match told {
             Told::ListBegins => self.unnamed = Some(self.keys.iter().map(|(number, _)| number).collect()),
-            Told::Is(change) => {
+            Told::Lost => {}
+            Told::Is(change) | Told::Unreadable(change, _) => {
                 let key = Key::of(&change);
                 match (self.number(&key), &mut self.unnamed) {
                     (None, _) => self.insert(key),
@@ -57,6 +62,11 @@ impl Known {
     /// Whether a list has ever ended.
     pub(super) fn is_listed(&self) -> bool {
         self.listed
+    }
+
+    /// Whether the server has an object of this name.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.number(key).is_some()
     }
 
     fn number(&self, key: &Key) -> Option<u32> {
@@ -109,7 +119,12 @@ mod tests {
         let words = changes.iter().map(|change| match change {
             Change::Namespace(namespace) => format!("+{}", namespace.name),
             Change::NamespaceGone(name) => format!("-{name}"),
-            Change::Pod(_) | Change::PodGone(_) | Change::Policy(_) | Change::PolicyGone(_) => {
+            Change::NamespaceUnreadable(_)
+            | Change::Pod(_)
+            | Change::PodUnreadable(_)
+            | Change::PodGone(_)
+            | Change::Policy(_)
+            | Change::PolicyGone(_) => {
                 panic!("only namespaces are told: {change:?}")
             }
             Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {

@@ -3,9 +3,13 @@
 //! Every server's own way is taken: a streaming list where it has them, a paged list where it does not. A watch that
 //! breaks is taken up where it ended; only a server that has forgotten that point (410) is asked for everything again,
 //! and what it no longer lists is gone. While the server cannot be reached nothing is told, and so nothing changes.
+//!
+//! An object that cannot be read is its own trouble alone: it is reported, and the watch goes on.
 
 mod client;
 mod heard;
+mod hedged;
+mod in_json;
 mod in_protobuf;
 mod known;
 mod object;
@@ -17,6 +21,7 @@ pub use client::{ConnectError, connect};
 pub use heard::Heard;
 pub use resource::Resource;
 
+use super::fact::Key;
 use crate::model::Change;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -25,6 +30,7 @@ use kube::Client;
 use kube::runtime::watcher::Error;
 use resource::Listing;
 use retry::{Failure, Retry};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How many changes are told together at most, so that a long list does not have to be in memory at once.
@@ -51,6 +57,17 @@ pub struct News {
     pub seen: Instant,
     /// Whether a list ended with this news.
     pub listed: bool,
+    /// The objects that turned out to be unreadable, or in another way than before.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An object that cannot be read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which one, such as `Pod shop/web`.
+    pub object: String,
+    /// What is wrong with it.
+    pub fault: String,
 }
 
 /// Why a watch has to wait, and for how long.
@@ -86,6 +103,8 @@ pub struct Watch {
     events: BoxStream<'static, Result<Told, Error>>,
     /// An error that came behind news.
     owed: Option<Error>,
+    /// The objects that cannot be read, and why.
+    unreadable: BTreeMap<Key, String>,
 }
 
 impl Watch {
@@ -101,7 +120,15 @@ impl Watch {
             retry: Retry::default(),
             events: resource.events(client, Listing::streamed(streaming)),
             owed: None,
+            unreadable: BTreeMap::new(),
         }
+    }
+
+    /// The objects that cannot be read at present.
+    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = Unreadable> {
+        self.unreadable
+            .iter()
+            .map(|(key, fault)| Unreadable { object: key.to_string(), fault: fault.clone() })
     }
 
     /// Which resource it watches.
@@ -111,14 +138,18 @@ impl Watch {
 
     /// Waits for news. On trouble the caller waits for as long as it says, and asks again.
     pub async fn next(&mut self) -> Result<News, Trouble> {
-        let mut changes = Vec::new();
+        let (mut changes, mut unreadable) = (Vec::new(), Vec::new());
         loop {
             let event = match self.owed.take() {
                 Some(error) => Err(error),
                 None => self.events.next().await.unwrap_or(Err(Error::NoResourceVersion)),
             };
             let mut listed = match event {
-                Ok(told) => self.take_in(told, &mut changes),
+                Ok(told) => self.take_in(told, &mut changes, &mut unreadable),
+                Err(error) if is_unread_event(&error) => {
+                    self.heard.lose(self.resource);
+                    continue;
+                }
                 Err(error) => {
                     self.look_into(error)?;
                     continue;
@@ -128,7 +159,7 @@ impl Watch {
             // What has arrived already is told together.
             while !listed && changes.len() < BATCH {
                 match self.events.next().now_or_never().flatten() {
-                    Some(Ok(told)) => listed = self.take_in(told, &mut changes),
+                    Some(Ok(told)) => listed = self.take_in(told, &mut changes, &mut unreadable),
                     Some(Err(error)) => {
                         self.owed = Some(error);
                         break;
@@ -137,20 +168,39 @@ impl Watch {
                 }
             }
             if listed || !changes.is_empty() {
-                return Ok(News { changes, seen, listed });
+                return Ok(News { changes, seen, listed, unreadable });
             }
         }
     }
 
     /// Takes in an event; says whether it ended a list.
-    fn take_in(&mut self, told: Told, changes: &mut Vec<Change>) -> bool {
-        match told {
+    fn take_in(&mut self, told: Told, changes: &mut Vec<Change>, unreadable: &mut Vec<Unreadable>) -> bool {
+        match &told {
             // A paged list begins before the server was asked for anything.
             Told::ListBegins => {}
-            Told::Is(_) | Told::Gone(_) | Told::ListEnds => self.retry.succeeded(),
+            Told::Lost => self.heard.lose(self.resource),
+            Told::Is(_) | Told::Unreadable(..) | Told::Gone(_) | Told::ListEnds => {
+                self.retry.succeeded();
+                self.heard.understand(self.resource, Instant::now());
+            }
+        }
+        match &told {
+            Told::Unreadable(change, fault) => {
+                let key = Key::of(change);
+                if self.unreadable.get(&key) != Some(fault) {
+                    unreadable.push(Unreadable { object: key.to_string(), fault: fault.clone() });
+                    self.unreadable.insert(key, fault.clone());
+                }
+            }
+            Told::Is(change) if !self.unreadable.is_empty() => drop(self.unreadable.remove(&Key::of(change))),
+            Told::Gone(key) => drop(self.unreadable.remove(key)),
+            Told::Is(_) | Told::ListBegins | Told::Lost | Told::ListEnds => {}
         }
         let listed = matches!(told, Told::ListEnds);
         self.known.take_in(told, changes);
+        if listed {
+            self.unreadable.retain(|key, _| self.known.has(key));
+        }
         listed
     }
 
@@ -172,6 +222,20 @@ impl Watch {
         let failure = if status.is_some() { Failure::Refused } else { Failure::Unreachable };
         let wait = self.retry.failed(failure, fastrand::f64());
         Err(Trouble { error: words(&error), reason: failure.word(), wait })
+    }
+}
+
+/// Whether one event could not be read, and the watch goes on. kube takes whatever has no type that it knows for a refusal, which
+/// then has no code.
+fn is_unread_event(error: &Error) -> bool {
+    match error {
+        Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        Error::WatchFailed(kube::Error::Api(status)) => status.code == 0,
+        Error::WatchFailed(_)
+        | Error::WatchStartFailed(_)
+        | Error::WatchError(_)
+        | Error::InitialListFailed(_)
+        | Error::NoResourceVersion => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The three resources that are watched, and how each is read.
 
 use super::known::Told;
-use super::object::{Listed, Object, Read};
+use super::object::{Listed, Object};
 use crate::api;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -35,6 +35,15 @@ impl Resource {
         }
     }
 
+    /// What is remarked of those of its objects that cannot be read.
+    pub fn unreadable(self) -> &'static str {
+        match self {
+            Resource::Namespaces => "unreadable namespaces",
+            Resource::NetworkPolicies => "unreadable networkpolicies",
+            Resource::Pods => "unreadable pods",
+        }
+    }
+
     /// The resource that the path of a request ends with.
     pub(super) fn of_path(path: &str) -> Option<Resource> {
         let last = path.rsplit('/').next()?;
@@ -45,7 +54,7 @@ impl Resource {
     pub(super) fn events(self, client: &Client, listing: Listing) -> BoxStream<'static, Result<Told, Error>> {
         match self {
             Resource::Namespaces => events::<api::Namespace>(client, listing),
-            Resource::NetworkPolicies => events::<Read>(client, listing),
+            Resource::NetworkPolicies => events::<api::NetworkPolicy>(client, listing),
             Resource::Pods => events::<api::Pod>(client, listing),
         }
     }
@@ -78,8 +87,8 @@ fn events<T: Listed>(client: &Client, listing: Listing) -> BoxStream<'static, Re
 fn told<T: Listed>(event: Event<Object<T>>) -> Told {
     match event {
         Event::Init => Told::ListBegins,
-        Event::InitApply(object) | Event::Apply(object) => Told::Is(Box::new(object.change())),
-        Event::Delete(object) => Told::Gone(object.key()),
+        Event::InitApply(object) | Event::Apply(object) => object.told(),
+        Event::Delete(object) => object.gone(),
         Event::InitDone => Told::ListEnds,
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn spec(random: &mut Random) -> NetworkPolicySpec {
         let types = random.pick(types);
         (!types.is_empty() || random.chance(30)).then(|| types.iter().map(|kind| kind.to_string()).collect())
     };
-    NetworkPolicySpec { pod_selector, ingress, egress, policy_types }
+    NetworkPolicySpec { pod_selector, ingress, egress, policy_types, unknown: unknown(random) }
 }
 
 /// A list that is absent, empty, or has 1, 2 or 3 items, by these percentages.
@@ -175,7 +175,7 @@ fn requirement(random: &mut Random, alphabet: &[(&str, &[&str])]) -> LabelSelect
     }
     let operator = if random.chance(INVALID) { "Equals" } else { operator };
     let values = (!values.is_empty() || random.chance(30)).then_some(values);
-    LabelSelectorRequirement { key, operator: operator.to_string(), values }
+    LabelSelectorRequirement { key, operator: operator.to_string(), values, unknown: unknown(random) }
 }
 
 fn ip_block(random: &mut Random) -> IpBlock {

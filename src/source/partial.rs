@@ -1,0 +1,186 @@
+//! Objects that cannot be read whole: what is certain of them all the same, so that each is its own problem alone.
+//!
+//! A pod is then unknown, a policy isolates its whole namespace, and a namespace has no labels. What a policy, a pod or a
+//! namespace says beside that which is read here does not matter: it is taken out before anything is given up.
+
+use super::kind::Kind;
+use super::lower;
+use crate::api::ObjectMeta;
+use crate::model::{Change, NamespaceName, PodKey, UnreadablePod};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// What identifies an object, as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) name: Option<String>,
+    /// None where the object names none, or where it cannot be read.
+    pub(super) namespace: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+}
+
+/// Reads an object of the API; what is wrong in parts that do not matter is passed over.
+///
+/// # Errors
+/// Says what is wrong with the object.
+pub(super) fn read<T: DeserializeOwned>(kind: Kind, mut object: Value) -> Result<T, (String, Value)> {
+    let fault = match damage(kind, &object) {
+        None => match T::deserialize(&object) {
+            Ok(read) => return Ok(read),
+            Err(error) => error.to_string(),
+        },
+        Some(fault) => fault,
+    };
+    remove_immaterial(kind, &mut object);
+    remove_nulls(&mut object);
+    if damage(kind, &object).is_none()
+        && let Ok(read) = T::deserialize(&object)
+    {
+        return Ok(read);
+    }
+    Err((fault, object))
+}
+
+/// The fact that an object is there that cannot be read whole; `None` where not even its name can.
+pub(super) fn change(kind: Kind, object: &Value, fault: &str) -> Option<Change> {
+    let Identity { name, namespace, uid, .. } = identity(object);
+    let name = name?;
+    if kind != Kind::Namespace && !names_namespace(object) {
+        return None;
+    }
+    Some(match kind {
+        Kind::Namespace => Change::NamespaceUnreadable(NamespaceName::new(&name)),
+        Kind::Pod => {
+            let namespace = namespace.as_deref().unwrap_or(lower::DEFAULT_NAMESPACE);
+            Change::PodUnreadable(pod(PodKey::new(namespace, &name), object))
+        }
+        Kind::NetworkPolicy => {
+            let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
+            Change::Policy(lower::unreadable_policy(&metadata, fault))
+        }
+    })
+}
+
+/// What identifies an object.
+pub(super) fn identity(object: &Value) -> Identity {
+    let metadata = object.get("metadata");
+    let text = |field: &str| {
+        let text = metadata?.get(field)?.as_str()?;
+        Some(text).filter(|text| !text.is_empty() && is_sound(text)).map(str::to_owned)
+    };
+    Identity {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+    }
+}
+
+/// Whether it is certain in which namespace an object lives: the one it names, or `default` for one that names none.
+fn names_namespace(object: &Value) -> bool {
+    let namespace = object.get("metadata").and_then(|metadata| metadata.get("namespace"));
+    match namespace {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => is_sound(text),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => false,
+    }
+}
+
+fn pod(key: PodKey, object: &Value) -> UnreadablePod {
+    let empty = Map::new();
+    let node = match object.get("spec") {
+        None | Some(Value::Null) => Some(Value::Null),
+        Some(spec) => spec.as_object().map(|spec| spec.get("nodeName").cloned().unwrap_or_default()),
+    };
+    let node = match node {
+        Some(Value::String(node)) if !node.is_empty() && is_sound(&node) => Some(node.into()),
+        _ => None,
+    };
+    let spec = object.get("spec").and_then(Value::as_object);
+    let has_own_network = match spec.map(|spec| spec.get("hostNetwork")) {
+        Some(None | Some(Value::Null | Value::Bool(false))) => true,
+        // Without a spec that can be read it may have its node's address, which must stay open.
+        Some(Some(_)) | None => false,
+    };
+    let status = object.get("status").and_then(Value::as_object).unwrap_or(&empty);
+    let finished = matches!(status.get("phase").and_then(Value::as_str), Some("Succeeded" | "Failed"));
+    let mut addresses = Vec::new();
+    if has_own_network && !finished {
+        let listed = status.get("podIPs").and_then(Value::as_array).into_iter().flatten();
+        let texts = listed.filter_map(|item| item.get("ip")).chain(status.get("podIP"));
+        for address in texts.filter_map(Value::as_str).filter_map(|text| text.parse::<IpAddr>().ok()) {
+            let address = address.to_canonical();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    UnreadablePod { key, node, addresses }
+}
+
+/// What was damaged on the way: a text that is not UTF-8 comes with U+FFFD in it, which no text that matters can have.
+pub(super) fn damage(kind: Kind, object: &Value) -> Option<String> {
+    let damaged = |path: &str| match object.pointer(path) {
+        Some(value) if has_damage(value) => {
+            Some(format!("{}: the text is not UTF-8", path.trim_start_matches('/').replace('/', ".")))
+        }
+        Some(_) | None => None,
+    };
+    let paths: &[&str] = match kind {
+        Kind::Namespace => &["/metadata/name", "/metadata/labels"],
+        Kind::Pod => &["/metadata/name", "/metadata/namespace", "/metadata/labels", "/spec/nodeName"],
+        Kind::NetworkPolicy => &["/metadata/name", "/metadata/namespace", "/spec"],
+    };
+    paths.iter().copied().find_map(damaged)
+}
+
+fn has_damage(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !is_sound(text),
+        Value::Array(items) => items.iter().any(has_damage),
+        Value::Object(fields) => fields.iter().any(|(key, value)| !is_sound(key) || has_damage(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn is_sound(text: &str) -> bool {
+    !text.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// Takes out what says nothing of what policies ask.
+fn remove_immaterial(kind: Kind, object: &mut Value) {
+    let metadata: &[&str] = match kind {
+        Kind::Namespace => &["annotations", "ownerReferences", "uid"],
+        Kind::Pod => &["annotations", "ownerReferences", "deletionTimestamp"],
+        Kind::NetworkPolicy => &["annotations", "ownerReferences", "deletionTimestamp", "labels"],
+    };
+    let Some(fields) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    fields.retain(|field, _| !metadata.contains(&field.as_str()));
+    for field in ["uid", "resourceVersion"] {
+        if fields.get(field).is_some_and(|value| !value.is_string()) {
+            fields.remove(field);
+        }
+    }
+    if kind == Kind::Pod {
+        for list in ["containers", "initContainers"] {
+            let list = object.get_mut("spec").and_then(|spec| spec.get_mut(list));
+            for container in list.and_then(Value::as_array_mut).into_iter().flatten() {
+                container.as_object_mut().and_then(|container| container.remove("name"));
+            }
+        }
+    }
+}
+
+/// A null field is an absent one, to the API.
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
