@@ -25,7 +25,7 @@ pub(super) enum Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    Read(Actual),
+    Read(Box<Actual>),
     Committed,
     Listed(Vec<Connection>),
     /// All but these were cut or pardoned.
@@ -93,7 +93,7 @@ fn perform(kernel: &mut dyn Kernel, work: Work) -> Returned {
 
 fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
     match work {
-        Work::Read => Actual::read(kernel).map(Done::Read),
+        Work::Read => Actual::read(kernel).map(|actual| Done::Read(Box::new(actual))),
         Work::Commit { steps } => {
             kernel.commit_all(&steps)?;
             Ok(Done::Committed)
