@@ -130,6 +130,30 @@ fn no_namespace_selector_selects_a_namespace_that_is_not_there() {
 }
 
 #[test]
+fn namespace_that_is_not_there_is_selected_by_its_name_and_by_nothing_it_may_lack() {
+    let name = "kubernetes.io/metadata.name";
+    for (selector, selects) in [
+        (format!("{{matchLabels: {{{name}: shop}}}}"), true),
+        (format!("{{matchLabels: {{{name}: other}}}}"), false),
+        (format!("{{matchExpressions: [{{key: {name}, operator: In, values: [shop, other]}}]}}"), true),
+        (format!("{{matchExpressions: [{{key: {name}, operator: NotIn, values: [other]}}]}}"), false),
+        (format!("{{matchExpressions: [{{key: {name}, operator: Exists}}]}}"), false),
+        ("{matchExpressions: [{key: team, operator: NotIn, values: [other]}]}".to_string(), false),
+        (
+            format!(
+                "{{matchLabels: {{{name}: shop}}, matchExpressions: [{{key: team, operator: DoesNotExist}}]}}"
+            ),
+            false,
+        ),
+    ] {
+        let spec = format!("{{podSelector: {{}}, ingress: [{{from: [{{namespaceSelector: {selector}}}]}}]}}");
+        let mut world = world(&policy("from-namespaces", &spec));
+        world.namespaces.clear();
+        assert_eq!(allows(&world, CLIENT, WEB), selects, "{selector}");
+    }
+}
+
+#[test]
 fn rule_with_only_invalid_peers_is_for_nobody_and_with_only_invalid_ports_for_no_port() {
     for rule in [
         "{from: [{}]}",
@@ -162,7 +186,7 @@ fn two_pods_with_one_address_are_guarded_by_the_policies_of_both() {
 }
 
 #[test]
-fn two_pods_with_one_address_are_both_peers() {
+fn address_of_two_pods_is_a_peer_where_both_are() {
     let heir = TWO_PODS.replace("role: client", "app: heir").replace("10.244.2.20", "10.244.1.10");
     let third = "
 kind: Pod
@@ -171,13 +195,13 @@ metadata: {name: db, namespace: shop, labels: {app: db}}
 spec: {nodeName: node-b, containers: [{name: main}]}
 status: {phase: Running, podIPs: [{ip: 10.244.2.30}]}
 ";
-    for peer in ["web", "heir"] {
+    for (peers, allowed) in [("web", false), ("heir", false), ("web, heir", true), ("web, db", false)] {
+        let selector = format!("{{matchExpressions: [{{key: app, operator: In, values: [{peers}]}}]}}");
         let spec = format!(
-            "{{podSelector: {{matchLabels: {{app: db}}}}, \
-             ingress: [{{from: [{{podSelector: {{matchLabels: {{app: {peer}}}}}}}]}}]}}"
+            "{{podSelector: {{matchLabels: {{app: db}}}}, ingress: [{{from: [{{podSelector: {selector}}}]}}]}}"
         );
         let world = manifest::parse(&format!("{heir}---\n{third}---\n{}", policy("db", &spec))).unwrap();
-        assert!(allows(&world, address("10.244.1.10"), address("10.244.2.30")), "{peer}");
+        assert_eq!(allows(&world, address("10.244.1.10"), address("10.244.2.30")), allowed, "{peers}");
     }
 }
 

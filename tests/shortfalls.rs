@@ -19,6 +19,7 @@ fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
         uid: None,
         owner: None,
         networked: true,
+        finished: false,
         node: Some(node.into()),
         labels: Labels::default(),
         ports: port

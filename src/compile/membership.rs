@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::{Definition, Member, Scope, SetId, Union};
-use crate::model::{Cluster, Group, GroupId, Moved, NamespaceName, Selector, Slab};
+use crate::model::{Cluster, Group, GroupId, Moved, NamedPort, NamespaceName, Selector, Slab};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -130,39 +130,38 @@ impl Membership {
         moves: &[Moved],
         out: &mut Vec<MemberChange>,
     ) {
-        let (left, joined) =
-            (moves.iter().filter_map(|moved| moved.from), moves.iter().filter_map(|moved| moved.to));
         let after: Vec<GroupId> = cluster.holders(address).collect();
         let mut before = after.clone();
-        for group in joined.clone() {
+        for group in moves.iter().filter_map(|moved| moved.to) {
             if let Some(hold) = before.iter().position(|&holder| holder == group) {
                 before.swap_remove(hold);
             }
         }
-        before.extend(left.clone());
-        self.compare(cluster, address, left, &after, false, out);
-        self.compare(cluster, address, joined, &before, true, out);
+        before.extend(moves.iter().filter_map(|moved| moved.from));
+        let (before, after) =
+            (self.all_bring(cluster, &before, address), self.all_bring(cluster, &after, address));
+        let missing =
+            |from: &[(SetId, Member)], member: &(SetId, Member)| from.binary_search(member).is_err();
+        out.extend(
+            before.iter().filter(|own| missing(&after, own)).map(|&(set, member)| (set, member, false)),
+        );
+        out.extend(
+            after.iter().filter(|own| missing(&before, own)).map(|&(set, member)| (set, member, true)),
+        );
     }
 
-    /// Reports members that these groups bring at `address` and the `others` do not.
-    fn compare(
-        &self,
-        cluster: &Cluster,
-        address: IpAddr,
-        groups: impl Iterator<Item = GroupId>,
-        others: &[GroupId],
-        came: bool,
-        out: &mut Vec<MemberChange>,
-    ) {
-        for group in groups {
-            for &set in self.feeds_of(group) {
-                for member in self.brings(cluster, group, set, address) {
-                    if !self.held(cluster, others.iter().copied(), set, member) {
-                        out.push((set, member, came));
-                    }
-                }
-            }
-        }
+    /// What all of these groups bring into sets at an address, in order: of whom one is there is not known.
+    fn all_bring(&self, cluster: &Cluster, groups: &[GroupId], address: IpAddr) -> Vec<(SetId, Member)> {
+        let Some((&first, others)) = groups.split_first() else { return Vec::new() };
+        let fed = self.feeds_of(first).iter();
+        let brought = fed.flat_map(|&set| {
+            self.brings(cluster, first, set, address).into_iter().map(move |member| (set, member))
+        });
+        let mut brought: Vec<_> = brought
+            .filter(|(set, member)| self.held(cluster, others.iter().copied(), *set, *member))
+            .collect();
+        brought.sort_unstable();
+        brought
     }
 
     /// Works out what new labels of a namespace change, group by group.
@@ -193,7 +192,7 @@ impl Membership {
                 for address in cluster.addresses(group).collect::<BTreeSet<_>>() {
                     for member in definition.members(group, address) {
                         let others = cluster.holders(address).filter(|&other| other != id);
-                        if !self.held(cluster, others, *set, member) {
+                        if self.held(cluster, others, *set, member) {
                             out.push((*set, member, takes));
                         }
                     }
@@ -208,22 +207,28 @@ impl Membership {
         let fed = |(id, _): &(GroupId, &Group)| self.feeds(*id, set);
         let members =
             |(_, group)| cluster.addresses(group).flat_map(move |address| definition.members(group, address));
+        let is_there =
+            |member: &Member| !cluster.is_contested(member.address()) || self.contains(cluster, set, *member);
         match definition {
             Definition::Pods { namespaces: Scope::One(name), .. } => {
-                cluster.groups_in(name).filter(fed).flat_map(members).collect()
+                cluster.groups_in(name).filter(fed).flat_map(members).filter(is_there).collect()
             }
             Definition::Pods { namespaces: Scope::Matching(_), .. }
             | Definition::AnyOf(_)
             | Definition::NamedPort { .. }
-            | Definition::Blocks(_) => cluster.groups().filter(fed).flat_map(members).collect(),
+            | Definition::Blocks(_) => {
+                cluster.groups().filter(fed).flat_map(members).filter(is_there).collect()
+            }
         }
     }
 
-    /// Whether any pod at the member's address brings it into a set.
+    /// Whether somebody is at the member's address, and all who are there bring it into a set.
     pub(super) fn contains(&self, cluster: &Cluster, set: SetId, member: Member) -> bool {
-        self.held(cluster, cluster.holders(member.address()), set, member)
+        let mut holders = cluster.holders(member.address()).peekable();
+        holders.peek().is_some() && self.held(cluster, holders, set, member)
     }
 
+    /// Whether all of these groups bring a member into a set.
     fn held(
         &self,
         cluster: &Cluster,
@@ -232,7 +237,7 @@ impl Membership {
         member: Member,
     ) -> bool {
         let address = member.address();
-        groups.into_iter().any(|group| self.brings(cluster, group, set, address).contains(&member))
+        groups.into_iter().all(|group| self.brings(cluster, group, set, address).contains(&member))
     }
 
     fn brings(&self, cluster: &Cluster, group: GroupId, set: SetId, address: IpAddr) -> Vec<Member> {
@@ -296,7 +301,8 @@ fn takes_from(cluster: &Cluster, definition: &Definition, group: &Group) -> bool
             (0..union.peers().len()).any(|peer| is_selected(cluster, union, peer, group))
         }
         Definition::NamedPort { name, protocol } => {
-            group.ports.iter().any(|port| port.name == *name && port.protocol == *protocol)
+            let declares = |port: &NamedPort| port.name == *name && port.protocol == *protocol;
+            group.peers && group.ports.iter().any(declares)
         }
         Definition::Blocks(_) => false,
     }
@@ -320,11 +326,9 @@ fn is_selected(cluster: &Cluster, union: &Union, peer: usize, group: &Group) -> 
 fn selects(cluster: &Cluster, namespaces: &Scope, pods: &Selector, group: &Group) -> bool {
     let in_scope = match namespaces {
         Scope::One(name) => *name == group.namespace,
-        Scope::Matching(selector) => {
-            cluster.namespace_labels(&group.namespace).is_some_and(|labels| selector.matches(labels))
-        }
+        Scope::Matching(selector) => cluster.selects_namespace(selector, &group.namespace),
     };
-    in_scope && pods.matches(&group.labels)
+    group.peers && in_scope && pods.matches(&group.labels)
 }
 
 /// The groups that a set takes from, found by asking those in its scope.
@@ -335,9 +339,7 @@ fn groups_for(cluster: &Cluster, definition: &Definition) -> Vec<GroupId> {
             cluster.groups_in(name).filter(taken).map(|(id, _)| id).collect()
         }
         Definition::Pods { namespaces: Scope::Matching(selector), .. } => {
-            let in_scope = |name: &&NamespaceName| {
-                cluster.namespace_labels(name).is_some_and(|labels| selector.matches(labels))
-            };
+            let in_scope = |name: &&NamespaceName| cluster.selects_namespace(selector, name);
             let groups = cluster.namespaces().filter(in_scope).flat_map(|name| cluster.groups_in(name));
             groups.filter(taken).map(|(id, _)| id).collect()
         }

@@ -393,6 +393,7 @@ mod tests {
             ports: Vec::new(),
             owner: None,
             networked: true,
+            finished: false,
             addresses: Vec::new(),
         })
     }

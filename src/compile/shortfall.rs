@@ -114,7 +114,8 @@ impl Named {
 
 fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
     let groups = cluster.groups_in(&policy.key.namespace);
-    let selected = groups.filter(|(_, group)| policy.subject.matches(&group.labels));
+    // Only this node knows where one that has finished is.
+    let selected = groups.filter(|(_, group)| group.peers && policy.subject.matches(&group.labels));
     let first = selected.flat_map(|(_, group)| cluster.addresses(group)).min();
     let is_subject =
         |group: &Group| group.namespace == policy.key.namespace && policy.subject.matches(&group.labels);
@@ -177,11 +178,9 @@ fn may_be_peer(cluster: &Cluster, policy: &Policy, peers: &Peers, group: &Group,
         Peer::Pods { namespaces, pods } => {
             let in_scope = match namespaces {
                 NamespaceScope::Own => group.namespace == policy.key.namespace,
-                NamespaceScope::Matching(selector) => {
-                    cluster.namespace_labels(&group.namespace).is_some_and(|labels| selector.matches(labels))
-                }
+                NamespaceScope::Matching(selector) => cluster.selects_namespace(selector, &group.namespace),
             };
-            in_scope && pods.matches(&group.labels)
+            group.peers && in_scope && pods.matches(&group.labels)
         }
     })
 }

@@ -197,6 +197,7 @@ mod tests {
             ports: Vec::new(),
             owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() })),
             networked: true,
+            finished: false,
             addresses: vec![WEB.into()],
         }));
         let key = SandboxKey::new(PodKey::new("shop", "new"), "a");

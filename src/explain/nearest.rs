@@ -176,6 +176,7 @@ mod tests {
                 ports: vec![NamedPort { name: "http".into(), protocol: Protocol::Tcp, port }],
                 owner: None,
                 networked: true,
+                finished: false,
                 addresses: vec![address.into()],
             })
         };

@@ -117,6 +117,13 @@ struct Party<'w> {
     node: Option<&'w str>,
 }
 
+impl Party<'_> {
+    /// Whether it is such a pod, whichever of the pods that have its address it is.
+    fn is(&self, such: impl Fn(&Pod) -> bool) -> bool {
+        !self.pods.is_empty() && self.pods.iter().all(|pod| such(pod))
+    }
+}
+
 /// Judges a flow.
 ///
 /// # Errors

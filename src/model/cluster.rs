@@ -6,7 +6,10 @@ mod residents;
 
 pub use pods::{Group, GroupId};
 
-use super::{Change, Labels, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Touched};
+use super::{
+    Change, Demand, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespaceName, Owner, Pod, PodKey, Policy,
+    PolicyKey, Selector, Touched,
+};
 use pods::{PodState, Pods, Replaced};
 use ports::Ports;
 use residents::Residents;
@@ -14,11 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// The group of nobody known: it is at an address that a sandbox which no known pod explains claims as well, and feeds no set.
+const NOBODY: GroupId = GroupId::MAX;
+
 #[derive(Clone, Debug, Default)]
 struct NamespaceState {
-    labels: Labels,
-    /// Whether the namespace's own object has been seen and not yet gone.
-    known: bool,
+    /// Its labels, if its object is known.
+    labels: Option<Labels>,
+    /// The labels that its object had when it went, as long as its pods are there.
+    last_labels: Option<Labels>,
     terminating: bool,
     pods: usize,
     groups: BTreeSet<GroupId>,
@@ -26,6 +33,12 @@ struct NamespaceState {
     policies: BTreeMap<PolicyKey, Policy>,
     /// Policies deleted ahead of the pods they guard, while the namespace goes.
     lingering: BTreeSet<PolicyKey>,
+}
+
+impl NamespaceState {
+    fn is_ending(&self) -> bool {
+        self.terminating || self.labels.is_none()
+    }
 }
 
 /// Everything known of the cluster, as seen from one node.
@@ -56,9 +69,8 @@ impl Cluster {
         let mut touched = Touched::default();
         match change {
             Change::Namespace(namespace) => self.set_namespace(namespace, &mut touched),
-            Change::NamespaceUnreadable(name) | Change::NamespaceGone(name) => {
-                self.remove_namespace(&name, &mut touched)
-            }
+            Change::NamespaceUnreadable(name) => self.set_unreadable_namespace(&name, &mut touched),
+            Change::NamespaceGone(name) => self.remove_namespace(&name, &mut touched),
             Change::Pod(pod) => self.set_pod(pod, &mut touched),
             Change::PodUnreadable(pod) => self.set_unreadable_pod(pod, &mut touched),
             Change::PodGone(key) => self.remove_pod(&key, &mut touched),
@@ -138,19 +150,43 @@ impl Cluster {
         ids.filter_map(|&id| Some((id, self.pods.group(id)?)))
     }
 
+    /// Whether a selector of namespaces selects one.
+    ///
+    /// One whose object went is selected by the labels that it had then, as long as its pods are there. One whose object is
+    /// not known is selected by its name alone, if that is asked for: nothing else is known of it, not even which labels
+    /// are absent.
+    pub fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
+        let state = self.namespaces.get(name);
+        match state.and_then(|state| state.labels.as_ref().or(state.last_labels.as_ref())) {
+            Some(labels) => selector.matches(labels),
+            None => {
+                let asks_for_its_name_alone =
+                    selector.requirements().all(|asked| *asked.key == *NAMESPACE_NAME_LABEL);
+                let names_it = selector.requirements().any(|asked| matches!(asked.demand, Demand::In(_)));
+                asks_for_its_name_alone && names_it && selector.matches(&Labels::of_unknown_namespace(name))
+            }
+        }
+    }
+
     /// The addresses of a group's pods. One that two of them hold comes twice.
     pub fn addresses(&self, group: &Group) -> impl Iterator<Item = IpAddr> {
         self.pods.addresses(group)
     }
 
-    /// The groups of the pods that hold an address, one for each pod.
+    /// The groups of those that hold an address, one for each of them. What all of them may, the address may.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = GroupId> {
-        self.pods.at(address).map(|(_, group)| group)
+        let nobody = self.residents.is_claimed_by_unknown(address).then_some(NOBODY);
+        self.pods.at(address).map(|(_, group)| group).chain(nobody)
     }
 
-    /// Whether any pod holds an address.
+    /// Whether more than one holds an address.
+    pub fn is_contested(&self, address: IpAddr) -> bool {
+        self.pods.share(address) || self.residents.is_claimed_by_unknown(address)
+    }
+
+    /// Whether any known pod holds an address.
     pub fn is_held(&self, address: IpAddr) -> bool {
-        self.holders(address).next().is_some()
+        self.pods.at(address).next().is_some()
     }
 
     /// The pods that hold an address, by name, with their groups.
@@ -166,17 +202,28 @@ impl Cluster {
         self.namespaces.keys()
     }
 
-    /// The labels of a namespace; none that are known for one never heard of.
+    /// The labels of a namespace; `None` while its object is not known.
     pub fn namespace_labels(&self, name: &NamespaceName) -> Option<&Labels> {
-        self.namespaces.get(name).map(|state| &state.labels)
+        self.namespaces.get(name)?.labels.as_ref()
+    }
+
+    /// Whether the policies of a namespace may go before the pods that they isolate: it is being deleted, or its object is
+    /// not known.
+    pub fn is_ending(&self, name: &NamespaceName) -> bool {
+        self.namespaces.get(name).is_none_or(NamespaceState::is_ending)
+    }
+
+    /// Whether there are pods of this node in a namespace, or will be any moment.
+    pub fn has_residents_in(&self, name: &NamespaceName) -> bool {
+        self.local_pods_in(name).next().is_some() || self.residents.expects_one_in(name)
     }
 
     fn set_namespace(&mut self, namespace: Namespace, touched: &mut Touched) {
         let (_, state) = enter(&mut self.namespaces, &namespace.name);
-        state.known = true;
         state.terminating = namespace.terminating;
-        if state.labels != namespace.labels {
-            state.labels = namespace.labels;
+        if state.labels.as_ref() != Some(&namespace.labels) {
+            state.last_labels = None;
+            state.labels = Some(namespace.labels);
             touched.namespaces.push(namespace.name.clone());
         }
         self.drop_lingering(&namespace.name, touched);
@@ -184,17 +231,25 @@ impl Cluster {
 
     fn remove_namespace(&mut self, name: &NamespaceName, touched: &mut Touched) {
         let Some(state) = self.namespaces.get_mut(name) else { return };
-        state.known = false;
-        let labels = Labels::of_unknown_namespace(name);
-        if state.labels != labels {
-            state.labels = labels;
+        if state.labels.is_some() {
             touched.namespaces.push(name.clone());
         }
+        state.last_labels = state.labels.take().or(state.last_labels.take()).filter(|_| state.pods > 0);
         self.forget_namespace(name);
     }
 
+    /// Nothing that was known of its labels holds any longer.
+    fn set_unreadable_namespace(&mut self, name: &NamespaceName, touched: &mut Touched) {
+        self.remove_namespace(name, touched);
+        let state = self.namespaces.get_mut(name);
+        if state.is_some_and(|state| state.last_labels.take().is_some()) {
+            touched.namespaces.push(name.clone());
+        }
+    }
+
     fn forget_namespace(&mut self, name: &NamespaceName) {
-        let empty = |state: &NamespaceState| !state.known && state.pods == 0 && state.policies.is_empty();
+        let empty =
+            |state: &NamespaceState| state.labels.is_none() && state.pods == 0 && state.policies.is_empty();
         if self.namespaces.get(name).is_some_and(empty) {
             self.namespaces.remove(name);
         }
@@ -216,6 +271,9 @@ impl Cluster {
             state.groups.remove(&gone);
         }
         state.pods = state.pods + usize::from(is.is_some()) - usize::from(was.is_some());
+        if state.pods == 0 {
+            state.last_labels = None;
+        }
         if !stays && [was, is].contains(&Some(true)) {
             touched.local_pods.insert(key.clone());
             if is == Some(true) {
@@ -253,8 +311,7 @@ impl Cluster {
         let Some(state) = self.namespaces.get_mut(name).filter(|state| !state.lingering.is_empty()) else {
             return;
         };
-        let going = state.terminating || !state.known;
-        if going && (!state.local_pods.is_empty() || self.residents.expects_one_in(name)) {
+        if state.is_ending() && (!state.local_pods.is_empty() || self.residents.expects_one_in(name)) {
             return;
         }
         for key in std::mem::take(&mut state.lingering) {
@@ -271,9 +328,8 @@ fn enter<'a>(
 ) -> (NamespaceName, &'a mut NamespaceState) {
     let entry = namespaces.entry(name.clone());
     let shared = entry.key().clone();
-    let state = entry.or_insert_with(|| NamespaceState {
-        labels: Labels::of_unknown_namespace(name),
-        ..NamespaceState::default()
-    });
-    (shared, state)
+    (shared, entry.or_default())
 }
+
+#[cfg(test)]
+mod tests;

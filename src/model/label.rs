@@ -21,7 +21,7 @@ impl Labels {
         Labels::of(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
     }
 
-    /// The labels of a namespace whose object was never seen: its name, which every namespace carries.
+    /// The labels of a namespace of which only its name is known, which every namespace carries.
     pub fn of_unknown_namespace(name: &NamespaceName) -> Labels {
         Labels::of([(NAMESPACE_NAME_LABEL, name.as_str())].into_iter())
     }

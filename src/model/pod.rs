@@ -20,9 +20,12 @@ pub struct Pod {
     pub labels: Labels,
     /// The ports its running containers declare with a name.
     pub ports: Vec<NamedPort>,
-    /// Whether it can have addresses of its own. One that shares its node's network or has finished cannot, and is
-    /// neither target nor peer, whatever sandboxes it has.
+    /// Whether it can have addresses of its own. One that shares its node's network (spec.hostNetwork) cannot, and is
+    /// neither guarded nor a peer: the addresses that its object gives are its node's.
     pub networked: bool,
+    /// Whether its containers have ended for good (status.phase `Succeeded` or `Failed`). It is no peer any more, and the
+    /// addresses that its object gives may be another pod's; it is guarded where a sandbox of it still stands.
+    pub finished: bool,
     /// Its addresses as its object gives them, each once. Empty for a pod that has none, or none yet.
     pub addresses: Vec<IpAddr>,
 }

@@ -133,6 +133,7 @@ mod tests {
             ports: Vec::new(),
             owner: None,
             networked: true,
+            finished: false,
             addresses: vec![address.into()],
         })
     }

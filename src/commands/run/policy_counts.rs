@@ -181,6 +181,7 @@ mod tests {
             ports: Vec::new(),
             owner: None,
             networked: true,
+            finished: false,
             addresses: vec![[10, 244, 1, 10].into()],
         }));
         for name in ["one", "two"] {

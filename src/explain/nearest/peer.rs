@@ -51,15 +51,17 @@ fn fit_pods(
     pods: &Selector,
     address: IpAddr,
 ) -> Fit {
-    let mut best = Fit::IsFar;
-    for (key, group) in cluster.pods_at(address) {
+    // A peer takes an address if it takes all who may be there.
+    let mut worst = Fit::IsFar;
+    for (number, (key, group)) in cluster.pods_at(address).into_iter().enumerate() {
         match fit_pod(cluster, policy, namespaces, pods, key, group) {
-            Fit::Takes => return Fit::Takes,
-            Fit::Misses(miss) => best = Fit::Misses(miss),
-            Fit::IsFar => {}
+            Fit::Takes if number == 0 => worst = Fit::Takes,
+            Fit::Takes => {}
+            Fit::Misses(miss) => worst = Fit::Misses(miss),
+            Fit::IsFar => return Fit::IsFar,
         }
     }
-    best
+    worst
 }
 
 fn fit_pod(
@@ -70,6 +72,9 @@ fn fit_pod(
     key: &PodKey,
     group: &Group,
 ) -> Fit {
+    if !group.peers {
+        return Fit::IsFar;
+    }
     let own = &policy.key.namespace;
     let of_pod = lacking(pods, &group.labels);
     let of_namespace = match namespaces {
@@ -80,8 +85,14 @@ fn fit_pod(
             return Fit::Misses(Miss { differs: Differs::Namespace, note });
         }
         NamespaceScope::Own => return Fit::IsFar,
+        NamespaceScope::Matching(selector) if cluster.selects_namespace(selector, &key.namespace) => {
+            Vec::new()
+        }
         NamespaceScope::Matching(selector) => {
-            cluster.namespace_labels(&key.namespace).map_or_else(Vec::new, |labels| lacking(selector, labels))
+            match cluster.namespace_labels(&key.namespace).map(|labels| lacking(selector, labels)) {
+                Some(lacking) if !lacking.is_empty() => lacking,
+                Some(_) | None => return Fit::IsFar,
+            }
         }
     };
     match (of_pod.as_slice(), of_namespace.as_slice()) {

@@ -1,8 +1,7 @@
 //! NetworkPolicyPeer and IPBlock.
 
 use super::{Party, World, label, pod};
-use crate::api::{IpBlock, NetworkPolicy, NetworkPolicyPeer, Pod};
-use std::collections::BTreeMap;
+use crate::api::{IpBlock, LabelSelector, NetworkPolicy, NetworkPolicyPeer, Pod};
 use std::net::IpAddr;
 
 /// Whether a rule of the policy that lists these peers accepts `other` at the other end.
@@ -33,31 +32,38 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
         // A peer must say something.
         (None, None, None) => false,
         // podSelector: "Otherwise it selects the pods matching podSelector in the policy's own namespace."
-        (Some(pods), None, None) => other.pods.iter().any(|pod| {
+        (Some(pods), None, None) => other.is(|pod| {
             pod::namespace(&pod.metadata) == own && label::selects(pods, pod::labels(&pod.metadata))
         }),
         // namespaceSelector: "Otherwise it selects all pods in the namespaces selected by namespaceSelector."
-        (None, Some(namespaces), None) => other.pods.iter().any(|pod| {
-            namespace_labels(world, pod).is_some_and(|labels| label::selects(namespaces, &labels))
-        }),
+        (None, Some(namespaces), None) => other.is(|pod| selects_namespace(world, namespaces, pod)),
         // "If namespaceSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching
         // podSelector in the namespaces selected by namespaceSelector."
-        (Some(pods), Some(namespaces), None) => other.pods.iter().any(|pod| {
-            label::selects(pods, pod::labels(&pod.metadata))
-                && namespace_labels(world, pod).is_some_and(|labels| label::selects(namespaces, &labels))
+        (Some(pods), Some(namespaces), None) => other.is(|pod| {
+            label::selects(pods, pod::labels(&pod.metadata)) && selects_namespace(world, namespaces, pod)
         }),
     }
 }
 
-/// The labels of the pod's namespace. Nothing can be said of a namespace that the world does not have.
-fn namespace_labels(world: &World, pod: &Pod) -> Option<BTreeMap<String, String>> {
+const NAME: &str = "kubernetes.io/metadata.name";
+
+/// Whether the selector selects the pod's namespace. One that the world does not have is selected only by its name: which
+/// labels it has, or lacks, nobody can say.
+fn selects_namespace(world: &World, selector: &LabelSelector, pod: &Pod) -> bool {
     let name = pod::namespace(&pod.metadata);
-    let namespace = world.namespaces.iter().find(|namespace| namespace.metadata.name == name)?;
-    let mut labels = pod::labels(&namespace.metadata).clone();
+    let known = world.namespaces.iter().find(|namespace| namespace.metadata.name == name);
+    let mut labels = known.map(|namespace| pod::labels(&namespace.metadata).clone()).unwrap_or_default();
     // "The Kubernetes control plane sets an immutable label kubernetes.io/metadata.name on all namespaces, the value
     // of the label is the namespace name."
-    labels.insert("kubernetes.io/metadata.name".to_string(), name.to_string());
-    Some(labels)
+    labels.insert(NAME.to_string(), name.to_string());
+    (known.is_some() || asks_for_a_name_alone(selector)) && label::selects(selector, &labels)
+}
+
+fn asks_for_a_name_alone(selector: &LabelSelector) -> bool {
+    let pairs = || selector.match_labels.iter().flatten();
+    let expressions = || selector.match_expressions.iter().flatten();
+    let names_one = pairs().next().is_some() || expressions().any(|expression| expression.operator == "In");
+    names_one && pairs().all(|(key, _)| key == NAME) && expressions().all(|expression| expression.key == NAME)
 }
 
 /// Whether the block has this address. Pods' addresses are addresses like any other.

@@ -28,11 +28,9 @@ fn matches(port: &NetworkPolicyPort, connection: &Connection<'_>) -> bool {
             is_port(*first) && is_port(last) && (*first..=last).contains(&i64::from(connection.port))
         }
         // port: "This can either be a numerical or named port on a pod."
-        (Some(IntOrString::String(name)), None) => connection
-            .destination
-            .pods
-            .iter()
-            .any(|pod| declares(pod, name, connection.protocol, connection.port)),
+        (Some(IntOrString::String(name)), None) => {
+            connection.destination.is(|pod| declares(pod, name, connection.protocol, connection.port))
+        }
         // endPort: "This field cannot be defined if the port field is not defined or if the port field is defined
         // as a named (string) port."
         (None | Some(IntOrString::String(_)), Some(_)) => false,

@@ -13,7 +13,8 @@ pub type GroupId = u32;
 /// The number of a pod: the same as long as the pod has an address.
 type PodId = u32;
 
-/// Pods of one namespace that no policy can tell apart: the same labels, the same named ports.
+/// Pods of one namespace that no policy can tell apart: the same labels, the same named ports, and all of them peers or
+/// none.
 ///
 /// Thousands of pods share a few groups, so selectors are asked about groups and never about pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,16 @@ pub struct Group {
     pub labels: Labels,
     /// Their named ports.
     pub ports: Box<[NamedPort]>,
+    /// Whether policies may select them as peers. A pod that has finished is guarded while its sandbox stands, and is no peer.
+    pub peers: bool,
     pods: BTreeSet<PodId>,
+}
+
+impl Group {
+    /// All that tells it from other groups.
+    fn content(&self) -> (&NamespaceName, &Labels, &[NamedPort], bool) {
+        (&self.namespace, &self.labels, &self.ports, self.peers)
+    }
 }
 
 /// A pod's addresses, in order and each once. Most have one.
@@ -103,6 +113,8 @@ pub(super) struct Pods {
     by_key: Finder<PodId>,
     /// Every pod's hold on an address. Two pods may hold one address for a moment.
     by_address: Finder<(IpAddr, PodId)>,
+    /// The addresses that more than one pod holds.
+    shared: BTreeSet<IpAddr>,
     groups: Slab<Group>,
     by_content: Finder<GroupId>,
     groups_gone: Vec<GroupId>,
@@ -121,6 +133,32 @@ impl Pods {
 
     fn id(&self, key: &PodKey) -> Option<PodId> {
         self.by_key.get(key, |id| self.pods.get(*id).is_some_and(|pod| pod.key == *key)).copied()
+    }
+
+    /// Whether more than one pod holds an address.
+    pub(super) fn share(&self, address: IpAddr) -> bool {
+        self.shared.contains(&address)
+    }
+
+    /// The pods of other nodes that hold an address, as they were told.
+    pub(super) fn remote_at(&self, address: IpAddr) -> Vec<Pod> {
+        let holders = self.by_address.candidates(&address).filter(|(own, _)| *own == address);
+        let remote = holders.filter_map(|(_, id)| self.pods.get(*id)).filter(|pod| !pod.is_local());
+        let told = remote.filter_map(|pod| {
+            let group = self.groups.get(pod.place.group)?;
+            Some(Pod {
+                key: pod.key.clone(),
+                uid: None,
+                node: None,
+                owner: pod.owner.clone(),
+                labels: group.labels.clone(),
+                ports: group.ports.to_vec(),
+                networked: true,
+                finished: false,
+                addresses: pod.addresses().to_vec(),
+            })
+        });
+        told.collect()
     }
 
     /// The pods that hold an address, with their groups.
@@ -182,15 +220,16 @@ impl Pods {
         let mut ports = pod.ports;
         ports.sort_unstable();
         ports.dedup();
-        let content = (&key.namespace, &pod.labels, &ports[..]);
-        let is = |id: &GroupId| {
-            let group = self.groups.get(*id);
-            group.is_some_and(|group| (&group.namespace, &group.labels, &*group.ports) == content)
-        };
+        let content = (&key.namespace, &pod.labels, &ports[..], !pod.finished);
+        let is = |id: &GroupId| self.groups.get(*id).is_some_and(|group| group.content() == content);
         let group = self.by_content.get(&content, is).copied().unwrap_or_else(|| {
-            let (namespace, labels) = (key.namespace.clone(), pod.labels.clone());
-            let group = Group { namespace, labels, ports: ports.as_slice().into(), pods: BTreeSet::new() };
-            let id = self.groups.insert(group);
+            let id = self.groups.insert(Group {
+                namespace: key.namespace.clone(),
+                labels: pod.labels.clone(),
+                ports: ports.as_slice().into(),
+                peers: !pod.finished,
+                pods: BTreeSet::new(),
+            });
             self.by_content.insert(&content, id);
             *born = Some(id);
             id
@@ -232,12 +271,18 @@ impl Pods {
             let to = to.filter(|_| gained.contains(address));
             if to.is_none() {
                 self.by_address.remove(address, |own| *own == (*address, id));
+                if !self.shared.is_empty() && self.at(*address).nth(1).is_none() {
+                    self.shared.remove(address);
+                }
             }
             if from != to {
                 touched.moved.push(Moved { address: *address, from, to });
             }
         }
         for address in gained.iter().filter(|address| !lost.contains(address)) {
+            if self.at(*address).next().is_some() {
+                self.shared.insert(*address);
+            }
             self.by_address.insert(address, (*address, id));
             touched.moved.push(Moved { address: *address, from: None, to });
         }
@@ -256,8 +301,7 @@ impl Pods {
         group.pods.remove(&pod);
         let is_empty = group.pods.is_empty();
         if is_empty {
-            let content = (&group.namespace, &group.labels, &*group.ports);
-            self.by_content.remove(&content, |own| *own == id);
+            self.by_content.remove(&group.content(), |own| *own == id);
         }
         is_empty
     }
@@ -282,6 +326,7 @@ mod tests {
                     labels: Labels::default(),
                     ports: Vec::new(),
                     networked: true,
+                    finished: false,
                     addresses: vec![[10, 244, 1, 10].into()],
                 })
             };

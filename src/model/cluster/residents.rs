@@ -1,7 +1,9 @@
-//! The pods of this node joined with their sandboxes: who is where, before the API says so.
+//! The pods of this node joined with their sandboxes: who is where, before the API says so, and whatever else it says.
 
-use super::Cluster;
-use crate::model::{NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod};
+use super::{Cluster, NOBODY};
+use crate::model::{
+    Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,18 +11,32 @@ use std::time::Duration;
 /// The sandbox of a pod whose object cannot be understood; no result of CNI has this name.
 const BY_ITS_OBJECT: &str = "unreadable object";
 
-/// What was told of this node alone.
+/// What was told of this node alone, and what the API says of the same addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Residents {
     /// Its pods as their objects say, with addresses or without.
     pods: BTreeMap<PodKey, Pod>,
+    /// Pods of other nodes whose objects give an address that a sandbox of this node claims.
+    rivals: BTreeMap<PodKey, Pod>,
+    /// By address: those of both whose objects give it.
+    stated: BTreeMap<IpAddr, BTreeSet<PodKey>>,
     sandboxes: BTreeMap<SandboxKey, Sandbox>,
     /// By address: the sandboxes that claim it.
     claims: BTreeMap<IpAddr, BTreeSet<SandboxKey>>,
     /// Pods whose objects cannot be understood and that have a sandbox here by what their objects say.
     unreadable: BTreeSet<PodKey>,
-    /// Unknown sandboxes, with those of their addresses at which nobody else is known to be.
-    unknown: BTreeMap<SandboxKey, Box<[IpAddr]>>,
+    unknown: BTreeMap<SandboxKey, Unknown>,
+    /// By address: how many unknown sandboxes may be there.
+    claimed_by_unknown: BTreeMap<IpAddr, usize>,
+}
+
+/// A sandbox that no known pod explains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Unknown {
+    /// Those of its addresses at which it may be: no known pod has a sandbox there that is as late.
+    may_be_at: Box<[IpAddr]>,
+    /// Those of them at which it must be taken to be.
+    is_at: Box<[IpAddr]>,
 }
 
 impl Residents {
@@ -28,21 +44,21 @@ impl Residents {
     pub(super) fn expects_one_in(&self, namespace: &NamespaceName) -> bool {
         let least = PodKey { namespace: namespace.clone(), name: "".into() };
         let mut here = self.pods.range(least..).take_while(|(key, _)| key.namespace == *namespace);
-        here.any(|(_, pod)| pod.networked)
+        here.any(|(_, pod)| pod.networked && !pod.finished)
     }
 
-    /// The pod of this node that a sandbox was made for, if it is known.
+    /// Whether an unknown sandbox may be at an address.
+    pub(super) fn is_claimed_by_unknown(&self, address: IpAddr) -> bool {
+        self.claimed_by_unknown.contains_key(&address)
+    }
+
+    /// The pod of this node that a sandbox was made for, if it is known. One that shares its node's network has none.
     fn owner(&self, sandbox: &Sandbox) -> Option<&Pod> {
         let told_apart = |pod: &&Pod| match (&pod.uid, &sandbox.uid) {
             (Some(of_pod), Some(of_sandbox)) => of_pod == of_sandbox,
             (None, _) | (_, None) => true,
         };
-        self.pods.get(&sandbox.key.pod).filter(told_apart)
-    }
-
-    /// Whether a sandbox is that of a known pod which can have addresses.
-    fn is_live(&self, sandbox: &Sandbox) -> bool {
-        self.owner(sandbox).is_some_and(|pod| pod.networked)
+        self.pods.get(&sandbox.key.pod).filter(told_apart).filter(|pod| pod.networked)
     }
 
     /// A sandbox.
@@ -59,19 +75,48 @@ impl Residents {
         self.claims.get(&address).into_iter().flatten().filter_map(|key| self.sandboxes.get(key))
     }
 
-    /// A pod with all addresses it has: those its object gives, and those of its sandboxes that no other known pod's
-    /// later one has taken over. `None` for one that has none.
+    /// The sandboxes of known pods that claim an address.
+    fn known_at(&self, address: IpAddr) -> impl Iterator<Item = &Sandbox> {
+        self.at(address).filter(|sandbox| self.owner(sandbox).is_some())
+    }
+
+    fn get(&self, key: &PodKey) -> Option<&Pod> {
+        self.pods.get(key).or_else(|| self.rivals.get(key))
+    }
+
+    /// A pod with all addresses it has: of those that its object gives, and those of its sandboxes, all that no other known
+    /// pod's later sandbox has. `None` for one that has none.
     fn joined(&self, key: &PodKey) -> Option<Pod> {
-        let mut pod = self.pods.get(key)?.clone();
-        for sandbox in self.of_pod(key).filter(|sandbox| self.is_live(sandbox)) {
-            let taken_over = |address: IpAddr| {
-                let mut others =
-                    self.at(address).filter(|other| other.key.pod != *key && self.is_live(other));
-                others.any(|other| (other.made, &other.key) > (sandbox.made, &sandbox.key))
-            };
-            pod.addresses.extend(sandbox.addresses.iter().filter(|address| !taken_over(**address)));
-        }
+        let mut pod = self.get(key)?.clone();
+        let sandboxes = self.of_pod(key).filter(|sandbox| self.owner(sandbox).is_some());
+        let own: Vec<&Sandbox> = sandboxes.collect();
+        pod.addresses = stated(&pod).to_vec();
+        pod.addresses.extend(own.iter().flat_map(|sandbox| &sandbox.addresses));
+        let rank = |sandbox: &Sandbox| (sandbox.made, sandbox.key.clone());
+        pod.addresses.retain(|address| {
+            let others = self.known_at(*address).filter(|other| other.key.pod != *key).map(rank).max();
+            let own = own.iter().filter(|own| own.addresses.contains(address)).map(|own| rank(own)).max();
+            others.is_none() || own > others
+        });
         (!pod.addresses.is_empty()).then_some(pod)
+    }
+
+    /// Whether a pod of this node has an address by its object's word, and no known pod has a sandbox there.
+    fn is_stated_alone(&self, address: IpAddr) -> bool {
+        let mut stated = self.stated.get(&address).into_iter().flatten();
+        self.known_at(address).next().is_none() && stated.any(|key| self.pods.contains_key(key))
+    }
+
+    /// Where an unknown sandbox is; `None` for one that is known, or gone.
+    ///
+    /// Files that nobody removed refuse nobody's traffic for ever: a pod of this node that has an address by its object's
+    /// word alone keeps its own guard there. But whether it is still there is not known, so it is no peer there.
+    fn look_for(&self, key: &SandboxKey) -> Option<Unknown> {
+        let sandbox = self.sandboxes.get(key).filter(|sandbox| self.owner(sandbox).is_none())?;
+        let may_be_at = |address: &&IpAddr| self.known_at(**address).all(|other| other.made < sandbox.made);
+        let may_be_at: Box<[IpAddr]> = sandbox.addresses.iter().filter(may_be_at).copied().collect();
+        let is_at = may_be_at.iter().filter(|address| !self.is_stated_alone(**address)).copied().collect();
+        Some(Unknown { may_be_at, is_at })
     }
 
     fn insert(&mut self, sandbox: Sandbox) {
@@ -84,26 +129,76 @@ impl Residents {
     fn remove(&mut self, key: &SandboxKey) -> Option<Sandbox> {
         let sandbox = self.sandboxes.remove(key)?;
         for address in &sandbox.addresses {
-            if let Some(claims) = self.claims.get_mut(address) {
-                claims.remove(key);
-                if claims.is_empty() {
-                    self.claims.remove(address);
-                }
-            }
+            forget(&mut self.claims, *address, key);
         }
         Some(sandbox)
+    }
+
+    /// Keeps a pod as its object says, and the addresses that it gives.
+    fn keep(&mut self, key: &PodKey, pod: Pod, is_of_this_node: bool) {
+        for &address in stated(&pod) {
+            self.stated.entry(address).or_default().insert(key.clone());
+        }
+        let pods = if is_of_this_node { &mut self.pods } else { &mut self.rivals };
+        pods.insert(key.clone(), pod);
+    }
+
+    /// Keeps a pod no longer; tells what was kept, and whether it was one of this node's.
+    fn discard(&mut self, key: &PodKey) -> (Option<Pod>, bool) {
+        let of_this_node = self.pods.remove(key);
+        let was_of_this_node = of_this_node.is_some();
+        let pod = of_this_node.or_else(|| self.rivals.remove(key));
+        for address in pod.iter().flat_map(stated) {
+            forget(&mut self.stated, *address, key);
+        }
+        (pod, was_of_this_node)
+    }
+
+    /// Counts where an unknown sandbox may be; the addresses at which the first one came, or the last one went.
+    fn count(&mut self, before: &[IpAddr], now: &[IpAddr]) -> Vec<(IpAddr, bool)> {
+        let mut changed = Vec::new();
+        for address in now.iter().filter(|address| !before.contains(address)) {
+            let count = self.claimed_by_unknown.entry(*address).or_default();
+            *count += 1;
+            if *count == 1 {
+                changed.push((*address, true));
+            }
+        }
+        for address in before.iter().filter(|address| !now.contains(address)) {
+            let Some(count) = self.claimed_by_unknown.get_mut(address) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.claimed_by_unknown.remove(address);
+                changed.push((*address, false));
+            }
+        }
+        changed
+    }
+}
+
+/// The addresses that a pod's object gives, if they can be its own.
+fn stated(pod: &Pod) -> &[IpAddr] {
+    if pod.networked && !pod.finished { &pod.addresses } else { &[] }
+}
+
+fn forget<K: Ord>(by_address: &mut BTreeMap<IpAddr, BTreeSet<K>>, address: IpAddr, key: &K) {
+    if let Some(keys) = by_address.get_mut(&address) {
+        keys.remove(key);
+        if keys.is_empty() {
+            by_address.remove(&address);
+        }
     }
 }
 
 impl Cluster {
     /// The sandboxes of this node that no known pod explains, each with the addresses at which it must be.
     pub fn unknown_sandboxes(&self) -> impl Iterator<Item = (&SandboxKey, &[IpAddr])> {
-        self.residents.unknown.iter().map(|(key, addresses)| (key, &**addresses))
+        self.residents.unknown.iter().map(|(key, unknown)| (key, &*unknown.is_at))
     }
 
     /// The addresses at which an unknown sandbox must be; none for one that is known, or gone.
     pub fn addresses_of_unknown(&self, key: &SandboxKey) -> &[IpAddr] {
-        self.residents.unknown.get(key).map_or(&[], |addresses| addresses)
+        self.residents.unknown.get(key).map_or(&[], |unknown| &unknown.is_at)
     }
 
     /// The pod of this node that a sandbox was made for, if it is known.
@@ -116,6 +211,13 @@ impl Cluster {
         self.residents.pods.get(pod)?.uid.as_deref()
     }
 
+    /// The labels of the pods of this node in a namespace that have addresses, or may have any moment, or still have a sandbox.
+    pub fn residents_in(&self, namespace: &NamespaceName) -> impl Iterator<Item = &Labels> {
+        let least = PodKey { namespace: namespace.clone(), name: "".into() };
+        let here = self.residents.pods.range(least..).take_while(move |(key, _)| key.namespace == *namespace);
+        here.filter(|(_, pod)| pod.networked).map(|(_, pod)| &pod.labels)
+    }
+
     /// How many sandboxes of this node there are.
     pub fn sandbox_count(&self) -> usize {
         self.residents.sandboxes.len() - self.residents.unreadable.len()
@@ -124,11 +226,13 @@ impl Cluster {
     pub(super) fn set_pod(&mut self, pod: Pod, touched: &mut Touched) {
         let key = pod.key.clone();
         if pod.node.as_ref() == Some(&self.node) {
-            self.residents.pods.insert(key.clone(), pod);
-            self.rejoin(key.clone(), touched);
+            let mut addresses: BTreeSet<IpAddr> = stated(&pod).iter().copied().collect();
+            addresses.extend(self.residents.discard(&key).0.iter().flat_map(stated));
+            self.residents.keep(&key, pod, true);
+            self.rejoin(key.clone(), addresses, touched);
             self.resident_changed(&key, touched);
         } else {
-            self.replace_stranger(&key, (!pod.addresses.is_empty()).then_some(pod), touched);
+            self.replace_stranger(&key, Some(pod).filter(|pod| !stated(pod).is_empty()), touched);
         }
         self.end_unreadable(&key, touched);
     }
@@ -163,17 +267,25 @@ impl Cluster {
 
     /// A pod is not of this node, perhaps no longer.
     fn replace_stranger(&mut self, key: &PodKey, pod: Option<Pod>, touched: &mut Touched) {
-        let was_resident = self.residents.pods.remove(key).is_some();
-        self.replace_pod(key, pod, touched);
-        self.rejoin(key.clone(), touched);
+        let (before, was_resident) = self.residents.discard(key);
+        let is_claimed = |address: &IpAddr| self.residents.claims.contains_key(address);
+        let rivals = pod.as_ref().is_some_and(|pod| pod.addresses.iter().any(is_claimed));
+        match pod {
+            Some(pod) if rivals => self.residents.keep(key, pod, false),
+            Some(_) | None => self.replace_pod(key, pod, touched),
+        }
+        if before.is_some() || rivals {
+            let addresses = before.iter().flat_map(stated).copied().collect();
+            self.rejoin(key.clone(), addresses, touched);
+        }
         if was_resident {
             self.resident_changed(key, touched);
         }
     }
 
-    /// Works out anew where a pod is, its sandboxes, and all others at their addresses.
-    fn rejoin(&mut self, key: PodKey, touched: &mut Touched) {
-        let (mut sandboxes, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    /// Works out anew where a pod is, its sandboxes, and all others at their addresses and these.
+    fn rejoin(&mut self, key: PodKey, mut addresses: BTreeSet<IpAddr>, touched: &mut Touched) {
+        let mut sandboxes = BTreeSet::new();
         for sandbox in self.residents.of_pod(&key) {
             sandboxes.insert(sandbox.key.clone());
             addresses.extend(&sandbox.addresses);
@@ -191,6 +303,11 @@ impl Cluster {
         let key = sandbox.key.clone();
         let devices = sandbox.devices.clone();
         let mut addresses: BTreeSet<IpAddr> = sandbox.addresses.iter().copied().collect();
+        for pod in addresses.iter().flat_map(|address| self.pods.remote_at(*address)) {
+            if !self.residents.rivals.contains_key(&pod.key) {
+                self.residents.keep(&pod.key.clone(), pod, false);
+            }
+        }
         let old = self.residents.remove(&key);
         addresses.extend(old.iter().flat_map(|old| &old.addresses));
         self.residents.insert(sandbox);
@@ -218,50 +335,45 @@ impl Cluster {
         addresses: BTreeSet<IpAddr>,
         touched: &mut Touched,
     ) {
-        let at = |address: &IpAddr| self.residents.at(*address).map(|sandbox| &sandbox.key);
-        sandboxes.extend(addresses.iter().flat_map(at).cloned());
+        for address in &addresses {
+            sandboxes.extend(self.residents.at(*address).map(|sandbox| sandbox.key.clone()));
+            pods.extend(self.residents.stated.get(address).into_iter().flatten().cloned());
+        }
         pods.extend(sandboxes.iter().map(|sandbox| sandbox.pod.clone()));
-        for pod in pods.iter().filter(|pod| self.residents.pods.contains_key(pod)).collect::<Vec<_>>() {
+        for pod in pods.iter().filter(|pod| self.residents.get(pod).is_some()).collect::<Vec<_>>() {
             let joined = self.residents.joined(pod);
             self.replace_pod(pod, joined, touched);
         }
-        for moved in &touched.moved {
-            sandboxes.extend(self.residents.at(moved.address).map(|sandbox| sandbox.key.clone()));
-        }
         for key in sandboxes {
-            let now = self.places_of_unknown(&key);
-            let before = self.residents.unknown.get(&key);
-            if before.map(|addresses| &**addresses) != now.as_deref() {
+            let now = self.residents.look_for(&key);
+            let before = self.residents.unknown.get(&key).cloned();
+            if before != now {
+                let claimed = |unknown: &Option<Unknown>| {
+                    unknown.as_ref().map(|unknown| unknown.may_be_at.clone()).unwrap_or_default()
+                };
+                for (address, came) in self.residents.count(&claimed(&before), &claimed(&now)) {
+                    let (from, to) = if came { (None, Some(NOBODY)) } else { (Some(NOBODY), None) };
+                    touched.moved.push(Moved { address, from, to });
+                }
                 match now {
-                    Some(now) => self.residents.unknown.insert(key.clone(), now.into()),
+                    Some(now) => self.residents.unknown.insert(key.clone(), now),
                     None => self.residents.unknown.remove(&key),
                 };
                 touched.sandboxes.insert(key);
             }
         }
-    }
-
-    /// Where an unknown sandbox must be: at those of its addresses that no known pod has. `None` for one that is known,
-    /// or gone.
-    fn places_of_unknown(&self, key: &SandboxKey) -> Option<Vec<IpAddr>> {
-        let sandbox = self.residents.sandboxes.get(key)?;
-        if self.residents.owner(sandbox).is_some() {
-            return None;
+        let is_claimed = |address: &IpAddr| self.residents.claims.contains_key(address);
+        let stated = addresses.iter().filter(|address| !is_claimed(address));
+        let keys = stated.flat_map(|address| self.residents.stated.get(address)).flatten();
+        let over: Vec<PodKey> = keys
+            .filter(|key| {
+                self.residents.rivals.get(key).is_some_and(|pod| !pod.addresses.iter().any(is_claimed))
+            })
+            .cloned()
+            .collect();
+        for key in over {
+            self.residents.discard(&key);
         }
-        let places = sandbox.addresses.iter().copied();
-        Some(places.filter(|address| !self.has_lost(sandbox, *address)).collect())
-    }
-
-    /// Whether an address that an unknown sandbox claims is another's: of a known pod whose sandbox is no older, or of
-    /// one that has it by its object's word alone. Files that nobody removed refuse nobody's traffic for ever.
-    fn has_lost(&self, unknown: &Sandbox, address: IpAddr) -> bool {
-        let live = || self.residents.at(address).filter(|other| self.residents.is_live(other));
-        if live().any(|other| other.made >= unknown.made) {
-            return true;
-        }
-        let with_sandbox: BTreeSet<&PodKey> = live().map(|other| &other.key.pod).collect();
-        let holds = |pod: &&&PodKey| self.pods.get(pod).is_some_and(|pod| pod.addresses().contains(&address));
-        self.holders(address).count() > with_sandbox.iter().filter(holds).count()
     }
 }
 
@@ -294,6 +406,7 @@ mod tests {
             ports: Vec::new(),
             owner: None,
             networked: true,
+            finished: false,
             addresses: addresses(hosts),
         }
     }
@@ -394,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_sandbox_is_never_where_a_known_pod_is() {
+    fn stale_sandbox_is_never_where_a_known_pod_of_this_node_is() {
         let stale = sandbox("lost", "x", 5, &[10, 11]);
         let by_its_own_sandbox = |told: &mut Told| {
             told.pod(pod("web", "a", &[]));
@@ -403,11 +516,8 @@ mod tests {
         let by_the_apis_word = |told: &mut Told| {
             told.pod(pod("web", "a", &[10]));
         };
-        let on_another_node = |told: &mut Told| {
-            told.pod(Pod { node: Some("node-b".into()), ..pod("web", "a", &[10]) });
-        };
-        let ways: [&dyn Fn(&mut Told); 3] = [&by_its_own_sandbox, &by_the_apis_word, &on_another_node];
-        for way in ways {
+        let ways: [(&dyn Fn(&mut Told), bool); 2] = [(&by_its_own_sandbox, false), (&by_the_apis_word, true)];
+        for (way, contested) in ways {
             let mut before = Told::nothing();
             before.sandbox(&stale);
             way(&mut before);
@@ -416,6 +526,7 @@ mod tests {
             after.sandbox(&stale);
             for mut told in [before, after] {
                 assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
+                assert_eq!(told.0.is_contested(address(10)), contested);
                 told.0.apply(Change::PodGone(key("web")));
                 assert!(told.of_unknown().contains(&address(10)), "nobody else is known to be there");
             }
@@ -458,12 +569,85 @@ mod tests {
     }
 
     #[test]
-    fn pod_that_can_have_no_addresses_has_none_whatever_its_sandbox() {
+    fn address_of_a_sandbox_is_no_others_whatever_the_api_says_and_theirs_again_when_it_goes() {
+        let elsewhere = |told: &mut Told| {
+            told.pod(Pod { node: Some("node-b".into()), ..pod("stale", "x", &[10, 12]) });
+        };
+        let here = |told: &mut Told| {
+            told.pod(pod("stale", "x", &[10, 12]));
+        };
+        let ways: [&dyn Fn(&mut Told); 2] = [&elsewhere, &here];
+        let web = sandbox("web", "a", 1, &[10]);
+        for (way, stale_first) in ways.into_iter().flat_map(|way| [(way, true), (way, false)]) {
+            let mut told = Told::nothing();
+            told.pod(pod("web", "a", &[]));
+            if stale_first {
+                way(&mut told);
+                assert_eq!(told.of("stale"), addresses(&[10, 12]));
+            }
+            told.sandbox(&web);
+            if !stale_first {
+                way(&mut told);
+            }
+            assert_eq!((told.of("stale"), told.of("web")), (addresses(&[12]), addresses(&[10])));
+            assert!(!told.0.is_contested(address(10)));
+            told.gone(&web);
+            assert_eq!((told.of("stale"), told.of("web")), (addresses(&[10, 12]), vec![]));
+            told.sandbox(&web);
+            told.0.apply(Change::PodGone(key("stale")));
+            told.gone(&web);
+            assert_eq!(told.of("stale"), addresses(&[]));
+            assert_eq!(
+                told.0.residents.stated.len() + told.0.residents.rivals.len(),
+                0,
+                "nothing is left behind"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_sandbox_is_where_a_pod_of_another_node_is_said_to_be() {
+        for sandbox_first in [true, false] {
+            let mut told = Told::nothing();
+            let new = sandbox("new", "x", 1, &[10]);
+            if sandbox_first {
+                told.sandbox(&new);
+            }
+            told.pod(Pod { node: Some("node-b".into()), ..pod("dead", "a", &[10]) });
+            told.sandbox(&new);
+            assert_eq!((told.of("dead"), told.of_unknown()), (addresses(&[10]), addresses(&[10])));
+            assert!(told.0.is_contested(address(10)));
+            assert_eq!(told.0.holders(address(10)).count(), 2);
+            told.gone(&new);
+            assert!(!told.0.is_contested(address(10)));
+        }
+    }
+
+    #[test]
+    fn pod_that_shares_its_nodes_network_has_no_sandbox_so_one_of_its_name_is_unknown() {
         let mut told = Told::nothing();
-        told.sandbox(&sandbox("job", "a", 1, &[10]));
-        told.pod(Pod { networked: false, ..pod("job", "a", &[]) });
-        assert_eq!((told.of("job"), told.of_unknown()), (vec![], vec![]));
-        assert!(!told.0.is_held(address(10)));
+        told.sandbox(&sandbox("agent", "a", 1, &[10]));
+        told.pod(Pod { networked: false, ..pod("agent", "a", &[11]) });
+        assert_eq!((told.of("agent"), told.of_unknown()), (vec![], addresses(&[10])));
+        assert!(!told.0.is_held(address(11)), "the address is its node's");
+    }
+
+    #[test]
+    fn pod_that_has_finished_is_where_its_sandbox_stands_and_is_no_peer() {
+        for sandbox_first in [true, false] {
+            let mut told = Told::nothing();
+            let job = sandbox("job", "a", 1, &[10]);
+            if sandbox_first {
+                told.sandbox(&job);
+            }
+            told.pod(Pod { finished: true, ..pod("job", "a", &[11]) });
+            told.sandbox(&job);
+            assert_eq!((told.of("job"), told.of_unknown()), (addresses(&[10]), vec![]));
+            assert!(told.0.is_local(&key("job")), "its policies go on guarding it");
+            assert!(told.0.pod(&key("job")).is_some_and(|(_, group)| !group.peers));
+            told.gone(&job);
+            assert_eq!((told.of("job"), told.0.is_held(address(11))), (vec![], false));
+        }
     }
 
     #[test]

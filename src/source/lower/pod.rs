@@ -37,6 +37,7 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
         labels,
         ports: ports(&from.spec, &mut refusals),
         networked: is_networked(from),
+        finished: has_finished(from),
         addresses: addresses(from, &mut refusals),
     };
     (pod, refusals.0)
@@ -56,12 +57,15 @@ fn owner(metadata: &api::ObjectMeta) -> Option<Arc<Owner>> {
 }
 
 fn is_networked(from: &api::Pod) -> bool {
-    let finished = matches!(from.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    !finished && from.spec.host_network != Some(true)
+    from.spec.host_network != Some(true)
+}
+
+fn has_finished(from: &api::Pod) -> bool {
+    matches!(from.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
-    if !is_networked(from) {
+    if !is_networked(from) || has_finished(from) {
         return Vec::new();
     }
     let status = Path::Root.field("status");
@@ -248,13 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pod_that_can_have_addresses_is_networked() {
-        let networked = |spec: Value, phase: &str| {
-            lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase}})).0.networked
+    fn that_a_pod_has_finished_says_nothing_of_its_network() {
+        let lowered = |spec: Value, phase: &str| {
+            let (pod, _) =
+                lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase}}));
+            (pod.networked, pod.finished)
         };
-        assert!(networked(json!({}), "Pending"));
-        assert!(!networked(json!({}), "Failed"));
-        assert!(!networked(json!({"hostNetwork": true}), "Running"));
+        assert_eq!(lowered(json!({}), "Pending"), (true, false));
+        assert_eq!(lowered(json!({}), "Failed"), (true, true));
+        assert_eq!(lowered(json!({}), "Succeeded"), (true, true));
+        assert_eq!(lowered(json!({"hostNetwork": true}), "Running"), (false, false));
     }
 
     #[test]

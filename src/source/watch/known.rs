@@ -167,6 +167,7 @@ mod tests {
             labels: Labels::default(),
             ports: Vec::new(),
             networked: true,
+            finished: false,
             addresses: Vec::new(),
         };
         let (mut known, mut changes) = (Known::default(), Vec::new());
