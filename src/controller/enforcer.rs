@@ -67,6 +67,15 @@ impl Enforcer {
         Enforcer { beside: Beside::new(takeover), ..self }
     }
 
+    /// An enforcer like this one for what its node's sandboxes alone tell: it closes each, and leaves alone what other
+    /// controllers have left. `None` if unknown pods are open.
+    pub fn of_sandboxes_alone(&self) -> Option<Enforcer> {
+        match self.plan.unknown_pods() {
+            UnknownPods::Reject => Some(Enforcer::new(self.cluster.node(), self.options().clone())),
+            UnknownPods::Allow => None,
+        }
+    }
+
     /// How it stood to other controllers when the kernel was read last.
     pub fn standing(&self) -> &Standing {
         self.beside.standing()

@@ -1,6 +1,6 @@
 //! Counts what there is, for the metrics.
 
-use super::Enforcer;
+use super::{Controller, Enforcer};
 use crate::apply::{Actual, Step, TableRead};
 use crate::compile::{PortBinding, Subject};
 use crate::model::{Change, Direction, Finder, PolicyKey};
@@ -141,6 +141,18 @@ fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
     let refusals = enforcer.cluster().policy(key).into_iter().flat_map(|policy| &policy.refusals);
     let all = surplus.chain(refusals.map(ToString::to_string));
     all.take(NAMED).collect()
+}
+
+impl Controller {
+    /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
+    pub(super) fn count(&mut self) {
+        if !std::mem::take(&mut self.uncounted) {
+            return;
+        }
+        self.metrics.refused_parts(&refused(&self.enforcer));
+        self.metrics.inventory(&inventory(&self.enforcer));
+        self.shortfalls.changed();
+    }
 }
 
 /// How many parts of one policy are named at once.

@@ -1,16 +1,19 @@
 //! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
 //!
 //! Flushes at once when idle, and gathers while the kernel works. What takes long is a thread's; members of sets are written
-//! here, in some microseconds, and those that need not wait for the rules under way go beside them. Nothing is written
-//! before every source has delivered its first complete list.
+//! here, in some microseconds, and those that need not wait for the rules under way go beside them. What is written before
+//! every source has delivered its first complete list, `early` decides.
 
 mod audit;
 mod backlog;
 mod beside;
 mod cuts;
+mod deletions;
 mod delivery;
+mod early;
 mod enforcer;
 mod inquiry;
+mod intake;
 mod inventory;
 mod pace;
 mod revoked;
@@ -20,6 +23,7 @@ mod underway;
 mod work;
 
 pub use beside::{Standing, Takeover};
+pub use deletions::*;
 pub use delivery::*;
 pub use enforcer::*;
 pub use inquiry::Inquiry;
@@ -28,7 +32,7 @@ pub use pace::*;
 use crate::apply::{Actual, Kernel, KernelError, Step, Tally};
 use crate::compile::Shortfall;
 use crate::net::Family;
-use crate::observe::{ChangeKind, Health, Metrics, Phase};
+use crate::observe::{Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use audit::Audit;
 use backlog::Backlog;
@@ -58,6 +62,9 @@ pub struct Controller {
     /// Another conversation with the same kernel, for members of sets.
     near: Box<dyn Kernel + Send>,
     complete: bool,
+    /// What closes this node's sandboxes until the first lists are complete; `None` if nothing is to, or no longer.
+    early: Option<Enforcer>,
+    deletions: Deletions,
     pace: Pace,
     backlog: Backlog,
     sync: u64,
@@ -90,7 +97,9 @@ impl Controller {
         audit_every: Duration,
     ) -> Controller {
         Controller {
+            early: enforcer.of_sandboxes_alone(),
             enforcer,
+            deletions: Deletions::default(),
             backlog: Backlog::new(metrics.clone()),
             metrics,
             health,
@@ -145,6 +154,7 @@ impl Controller {
             }
             let retry = self.next_try().filter(|_| rests);
             self.health.beat();
+            let settles = self.deletions.due();
             tokio::select! {
                 biased;
                 returned = ended(&mut underway) => self.end(returned, &mut underway),
@@ -159,8 +169,10 @@ impl Controller {
                 },
                 () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
+                () = until(settles), if settles.is_some() => self.settle(Instant::now()),
                 inquiry = inquiry::next(&mut self.inquiries), if self.complete => inquiry.answer(&self.enforcer),
                 _ = beat.tick() => {
+                    self.settle(Instant::now());
                     self.count();
                     self.log.write(Instant::now());
                     if self.complete {
@@ -172,26 +184,14 @@ impl Controller {
         }
     }
 
-    fn take_in(&mut self, delivery: Delivery) {
-        let start = Instant::now();
-        self.complete |= delivery.complete;
-        self.backlog.add(delivery.seen, delivery.changes.len());
-        self.uncounted = true;
-        for change in delivery.changes {
-            self.health.work();
-            let (kind, policy) = inventory::subject(&change);
-            self.metrics.changed(kind, 1);
-            self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);
-            inventory::apply(&mut self.enforcer, change, policy.as_ref());
-        }
-        self.metrics.phase(Phase::Compile, start.elapsed());
-    }
-
     /// Starts the next piece of work, if there is any and its time has come.
     fn begin(&mut self) -> Option<Underway> {
         let now = Instant::now();
-        if !self.complete || !self.pace.may_try(now) {
+        if !self.pace.may_try(now) {
             return None;
+        }
+        if !self.complete {
+            return self.begin_early();
         }
         if let Some(sentences) = self.cuts.take() {
             let mark = self.enforcer.options().mark;
@@ -306,7 +306,7 @@ impl Controller {
         self.tally = returned.tally;
         self.told(returned.took, job.what.phase());
         match returned.done {
-            Ok(Done::Read(actual)) => *place = self.adopt(&actual),
+            Ok(Done::Read(actual)) => *place = self.adopt_read(&actual),
             Ok(Done::Committed) => self.committed(job),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(returned.took);
@@ -349,7 +349,7 @@ impl Controller {
         self.owe(revoked, now);
         if what == Stage::Commit {
             self.pace.succeeded();
-            self.health.set_check("sync", Ok(()));
+            self.is_in_sync();
         }
         self.sync += 1;
         let took = now.duration_since(started);
@@ -386,19 +386,10 @@ impl Controller {
         self.structure_changed |= failed.structure;
         self.pace.failed(now);
         self.enforcer.distrust();
+        self.early.iter_mut().for_each(Enforcer::distrust);
         self.backlog.give_back(failed.carries);
         self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));
         sync_log::failed(error, self.pace.not_before().map(|then| then.duration_since(now)));
-    }
-
-    /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
-    fn count(&mut self) {
-        if !std::mem::take(&mut self.uncounted) {
-            return;
-        }
-        self.metrics.refused_parts(&inventory::refused(&self.enforcer));
-        self.metrics.inventory(&inventory::inventory(&self.enforcer));
-        self.shortfalls.changed();
     }
 }

@@ -1,11 +1,12 @@
 //! The controller's loop on a kernel in memory: when it writes, what it does about failure, whom it keeps guarding.
 
 mod connections;
+mod early;
 mod kernel;
 
 use bridgewarden::apply::{Kernel, Tally};
 use bridgewarden::compile::Flow;
-use bridgewarden::controller::{Controller, Delivery, Enforcer};
+use bridgewarden::controller::{Controller, Delivery, Enforcer, NamespaceWatch};
 use bridgewarden::model::{
     Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Owner, Peer, Peers, Pod, PodKey,
     Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
@@ -34,8 +35,11 @@ struct Running {
 
 impl Running {
     fn start(kernel: Shared) -> Running {
+        Running::of(kernel, Enforcer::new(NODE, Options::default()), None)
+    }
+
+    fn of(kernel: Shared, enforcer: Enforcer, namespaces: Option<NamespaceWatch>) -> Running {
         let health = Health::new(&["sync"]);
-        let enforcer = Enforcer::new(NODE, Options::default());
         let [hands, near] = [0, 1].map(|_| Box::new(kernel.clone()));
         let metrics = Metrics::new("", None);
         let mut controller = Controller::new(
@@ -48,6 +52,7 @@ impl Running {
         );
         let strangers = Arc::new(Notify::new());
         controller.heed(strangers.clone());
+        namespaces.into_iter().for_each(|watch| controller.await_namespaces(watch));
         let (outbox, inbox) = mpsc::channel(8);
         Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
     }

@@ -37,6 +37,7 @@ fn pod(number: u8) -> Vec<Change> {
         labels,
         ports: Vec::new(),
         networked: true,
+        finished: false,
         addresses,
     };
     let index = u32::from(number) + 200;

@@ -22,6 +22,7 @@ fn pod(number: usize) -> Change {
         uid: None,
         owner: None,
         networked: true,
+        finished: false,
         labels: Labels::new(&labels.into()),
         ports: Vec::new(),
         addresses: vec![IpAddr::from([10, 250, (number / 250) as u8, (number % 250) as u8])],

@@ -1,6 +1,7 @@
 //! The Kubernetes API as a source: its resources watched, each by a task of its own, and how that fares told.
 
-use crate::controller::Delivery;
+use super::origin::Outlet;
+use crate::controller::{Delivery, NamespaceWatch};
 use crate::model::Change;
 use crate::observe::{Health, Metrics};
 use crate::source::{Heard, News, Resource, Trouble, Unreadable, Watch, WatchList};
@@ -34,7 +35,7 @@ pub(super) async fn deliver(
     node: &str,
     heard: Heard,
     list: WatchList,
-    outbox: mpsc::Sender<Delivery>,
+    outlet: Outlet,
     metrics: Metrics,
     health: Health,
 ) -> Result<()> {
@@ -45,7 +46,8 @@ pub(super) async fn deliver(
             watch: Watch::new(client, resource, list, heard.clone()),
             resource,
             heard: heard.clone(),
-            outbox: outbox.clone(),
+            outbox: outlet.outbox.clone(),
+            namespaces: outlet.namespaces.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
             readiness: readiness.clone(),
@@ -60,7 +62,7 @@ pub(super) async fn deliver(
         };
         watchers.spawn(watcher.run());
     }
-    drop(outbox);
+    drop(outlet);
     while let Some(ended) = watchers.join_next().await {
         ended.context("a watch of the API ended in a panic")?;
     }
@@ -73,6 +75,8 @@ struct Watcher {
     resource: Resource,
     heard: Heard,
     outbox: mpsc::Sender<Delivery>,
+    /// Told when this is the watch of namespaces and is cut off.
+    namespaces: NamespaceWatch,
     metrics: Metrics,
     health: Health,
     readiness: Readiness,
@@ -307,6 +311,7 @@ impl Watcher {
         // What broke off just now was asked for long ago; all nodes would come back at once.
         let asked = outage.as_ref().map_or(now, |outage| outage.until.min(now));
         let until = trouble.ask_again(asked, now);
+        self.tell_cut_off(true);
         self.outage = Some(Outage {
             error: trouble.error,
             began: outage.as_ref().map_or(now, |outage| outage.began),
@@ -329,9 +334,16 @@ impl Watcher {
 
     fn end_outage(&mut self, now: Instant) {
         if let Some(outage) = self.outage.take() {
+            self.tell_cut_off(false);
             let seconds = now.duration_since(outage.began).as_secs_f64();
             tracing::info!(resource = self.resource.word(), seconds, "watching again");
             self.remark(now);
+        }
+    }
+
+    fn tell_cut_off(&self, cut_off: bool) {
+        if self.resource == Resource::Namespaces {
+            self.namespaces.set_cut_off(cut_off);
         }
     }
 

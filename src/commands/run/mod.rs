@@ -16,13 +16,13 @@ use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::KernelError;
 use crate::apply::host::Host;
 use crate::compile::UnknownPods;
-use crate::controller::{Controller, Enforcer, Takeover};
+use crate::controller::{Controller, Enforcer, NamespaceWatch, Takeover};
 use crate::observe::{Health, LogFormat, Metrics};
 use crate::render::Binding;
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
-use origin::{ForEvents, Origin, Switch};
+use origin::{ForEvents, Origin, Outlet, Switch};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -199,10 +199,14 @@ impl Run {
             controller.tell_shortfalls(events::families(), tell);
             told
         });
+        let namespaces = NamespaceWatch::default();
+        if self.origin.has_several_watches() {
+            controller.await_namespaces(namespaces.clone());
+        }
         let source = self.origin.deliver(
             &self.node_name,
             audit_every,
-            outbox,
+            Outlet { outbox, namespaces },
             ForEvents { shortfalls, denied },
             metrics.clone(),
             health.clone(),

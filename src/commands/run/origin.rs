@@ -2,7 +2,7 @@
 
 use super::{cluster, events, manifests};
 use crate::compile::Shortfall;
-use crate::controller::Delivery;
+use crate::controller::{Delivery, NamespaceWatch};
 use crate::flow::Record;
 use crate::observe::{EventWriter, Health, Metrics};
 use crate::source::{Heard, WatchList, connect};
@@ -59,6 +59,13 @@ pub(super) struct ForEvents {
     pub(super) denied: Option<mpsc::Receiver<Record>>,
 }
 
+/// Where facts go.
+pub(super) struct Outlet {
+    pub(super) outbox: mpsc::Sender<Delivery>,
+    /// Told whether the watch of namespaces is cut off.
+    pub(super) namespaces: NamespaceWatch,
+}
+
 impl Origin {
     /// The readiness check that tells how it fares.
     pub(super) fn check(&self) -> &'static str {
@@ -70,13 +77,18 @@ impl Origin {
         self.manifests.is_none() && self.events == Switch::On
     }
 
+    /// Whether what it tells of different kinds of objects comes by watches that do not wait for each other.
+    pub(super) fn has_several_watches(&self) -> bool {
+        self.manifests.is_none()
+    }
+
     /// Delivers facts, and writes Events. Ends only with an error, or when nobody
     /// listens any more.
     pub(super) async fn deliver(
         &self,
         node: &str,
         audit_every: Duration,
-        outbox: mpsc::Sender<Delivery>,
+        outlet: Outlet,
         for_events: ForEvents,
         metrics: Metrics,
         health: Health,
@@ -88,7 +100,7 @@ impl Origin {
         };
         match &self.manifests {
             Some(manifests) => {
-                manifests::deliver(manifests.clone(), audit_every, outbox, metrics, health).await
+                manifests::deliver(manifests.clone(), audit_every, outlet.outbox, metrics, health).await
             }
             None => {
                 let heard = Heard::new(Instant::now());
@@ -100,7 +112,7 @@ impl Origin {
                 if let Some(denied) = denied {
                     tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));
                 }
-                cluster::deliver(&client, node, heard, list, outbox, metrics, health).await
+                cluster::deliver(&client, node, heard, list, outlet, metrics, health).await
             }
         }
     }

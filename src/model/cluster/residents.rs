@@ -1,9 +1,7 @@
 //! The pods of this node joined with their sandboxes: who is where, before the API says so, and whatever else it says.
 
 use super::{Cluster, NOBODY};
-use crate::model::{
-    Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod,
-};
+use crate::model::{Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;

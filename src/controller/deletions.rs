@@ -1,0 +1,381 @@
+//! Deletions of policies that may be half of their namespace's end: pure, the time is passed in.
+//!
+//! While a namespace is deleted, its policies go before its pods may have ended. The API's watches do not wait for each
+//! other, so a policy's deletion may arrive before the word that its namespace is being deleted, and to believe it at once
+//! would open pods that nobody meant to open. So it waits a moment for that word, and is taken back if the word comes later.
+
+use crate::model::{Change, Cluster, Direction, Labels, NamespaceName, Policy, PolicyKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a deletion waits while the watch of namespaces is not known to be cut off.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long it waits at most, while that watch is cut off.
+const LONGEST: Duration = Duration::from_secs(30);
+/// For how long after it was believed it can be taken back: a watch over which nothing comes for 100 s is given up and taken
+/// up again, and then tells what it missed.
+const REMEMBERED: Duration = Duration::from_secs(120);
+/// How many are remembered; of more, the oldest are forgotten.
+const MOST: usize = 1000;
+
+/// Whether the API's watch of namespaces is cut off. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceWatch(Arc<AtomicBool>);
+
+impl NamespaceWatch {
+    /// Tells whether it is cut off.
+    pub fn set_cut_off(&self, cut_off: bool) {
+        self.0.store(cut_off, Ordering::Relaxed);
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A deletion that waits.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// When it was seen.
+    seen: Instant,
+    /// Since when the watch of namespaces has not been cut off; or when that was last asked.
+    heard_since: Instant,
+}
+
+impl Waiting {
+    fn until(&self) -> Instant {
+        (self.heard_since + WAIT).min(self.seen + LONGEST)
+    }
+}
+
+/// Deletions that wait, and those that may be taken back.
+#[derive(Clone, Debug, Default)]
+pub struct Deletions {
+    /// `None` where one source tells everything in order: then nothing waits.
+    watch: Option<NamespaceWatch>,
+    waiting: BTreeMap<PolicyKey, Waiting>,
+    believed: BTreeMap<PolicyKey, (Policy, Instant)>,
+}
+
+impl Deletions {
+    /// Deletions that wait for what the watch of namespaces tells.
+    pub fn that_wait_for(watch: NamespaceWatch) -> Deletions {
+        Deletions { watch: Some(watch), ..Deletions::default() }
+    }
+
+    /// Takes in a change that was seen at `seen`; tells what is to be believed now, in order. `cluster` is as it is before.
+    pub fn take_in(&mut self, change: Change, cluster: &Cluster, seen: Instant) -> Vec<Change> {
+        if self.watch.is_none() {
+            return vec![change];
+        }
+        match &change {
+            Change::PolicyGone(key) if opens_somebody(cluster, key, &self.waiting) => {
+                self.waiting.entry(key.clone()).or_insert(Waiting { seen, heard_since: seen });
+                Vec::new()
+            }
+            Change::Policy(Policy { key, .. }) | Change::PolicyGone(key) => {
+                self.waiting.remove(key);
+                self.believed.remove(key);
+                vec![change]
+            }
+            Change::Namespace(namespace) if namespace.terminating => {
+                let name = namespace.name.clone();
+                self.ends(change, &name, cluster)
+            }
+            Change::NamespaceGone(name) => {
+                let name = name.clone();
+                self.ends(change, &name, cluster)
+            }
+            Change::Namespace(_)
+            | Change::NamespaceUnreadable(_)
+            | Change::Pod(_)
+            | Change::PodUnreadable(_)
+            | Change::PodGone(_)
+            | Change::Sandbox(_)
+            | Change::SandboxGone(_)
+            | Change::Link(_) => vec![change],
+        }
+    }
+
+    /// A namespace ends: the deletions of its policies are part of that, and so its policies stay until its pods are gone.
+    fn ends(&mut self, change: Change, name: &NamespaceName, cluster: &Cluster) -> Vec<Change> {
+        let mut changes = vec![change];
+        let believed = self.believed.extract_if(.., |key, _| key.namespace == *name);
+        let believed: Vec<(PolicyKey, Policy)> = believed.map(|(key, (policy, _))| (key, policy)).collect();
+        if cluster.has_residents_in(name) {
+            for (key, policy) in believed {
+                changes.extend([Change::Policy(policy), Change::PolicyGone(key)]);
+            }
+        }
+        let waiting = self.waiting.extract_if(.., |key, _| key.namespace == *name);
+        changes.extend(waiting.map(|(key, _)| Change::PolicyGone(key)));
+        changes
+    }
+
+    /// When there is something to settle; `None` for never.
+    pub fn due(&self) -> Option<Instant> {
+        self.waiting.values().map(Waiting::until).min()
+    }
+
+    /// The deletions that have waited long enough, or that have nothing to wait for any more, each with when it was seen.
+    pub fn settle(&mut self, cluster: &Cluster, now: Instant) -> Vec<(Change, Instant)> {
+        if self.watch.as_ref().is_some_and(NamespaceWatch::is_cut_off) {
+            self.waiting.values_mut().for_each(|waiting| waiting.heard_since = now);
+        }
+        let is_over = |(key, waiting): &(&PolicyKey, &Waiting)| {
+            waiting.until() <= now || !opens_somebody(cluster, key, &self.waiting)
+        };
+        let over = self.waiting.iter().filter(is_over).map(|(key, waiting)| (key.clone(), *waiting));
+        let over: Vec<(PolicyKey, Waiting)> = over.collect();
+        for (key, _) in &over {
+            self.waiting.remove(key);
+        }
+        self.believed.retain(|_, (_, since)| now.saturating_duration_since(*since) < REMEMBERED);
+        for (key, _) in &over {
+            if let Some(policy) = cluster.policy(key) {
+                self.believed.insert(key.clone(), (policy.clone(), now));
+            }
+        }
+        while self.believed.len() > MOST {
+            let oldest =
+                self.believed.iter().min_by_key(|(_, (_, since))| *since).map(|(key, _)| key.clone());
+            oldest.map(|key| self.believed.remove(&key));
+        }
+        over.into_iter().map(|(key, waiting)| (Change::PolicyGone(key), waiting.seen)).collect()
+    }
+}
+
+/// Whether to believe that a policy is gone would open a pod of this node, in a namespace that may be ending without a word of
+/// it yet. A pod that another policy isolates, whose deletion does not wait as well, only loses what this one allows. That a
+/// namespace is ending, or is not known, the model knows how to deal with.
+fn opens_somebody(cluster: &Cluster, key: &PolicyKey, waiting: &BTreeMap<PolicyKey, Waiting>) -> bool {
+    let Some(policy) = cluster.policy(key).filter(|_| !cluster.is_ending(&key.namespace)) else {
+        return false;
+    };
+    let isolates = |policy: &Policy, labels: &Labels, direction: Direction| {
+        policy.rules(direction).is_some() && policy.subject.matches(labels)
+    };
+    let stays_isolated = |labels: &Labels, direction: Direction| {
+        let others = cluster.policies_in(&key.namespace);
+        let mut others = others.filter(|other| other.key != *key && !waiting.contains_key(&other.key));
+        others.any(|other| isolates(other, labels, direction))
+    };
+    cluster.residents_in(&key.namespace).any(|labels| {
+        Direction::BOTH
+            .into_iter()
+            .any(|direction| isolates(policy, labels, direction) && !stays_isolated(labels, direction))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Namespace, Pod, PodKey, Selector};
+
+    fn key() -> PolicyKey {
+        PolicyKey::new("shop", "closed")
+    }
+
+    fn policy() -> Change {
+        Change::Policy(Policy {
+            key: key(),
+            uid: None,
+            subject: Selector::everything(),
+            ingress: Some(Vec::new()),
+            egress: None,
+            refusals: Vec::new(),
+        })
+    }
+
+    fn namespace(terminating: bool) -> Change {
+        let name = NamespaceName::new("shop");
+        Change::Namespace(Namespace { labels: Labels::of_unknown_namespace(&name), name, terminating })
+    }
+
+    fn pod(name: &str) -> Change {
+        Change::Pod(Pod {
+            key: PodKey::new("shop", name),
+            uid: None,
+            node: Some("node-a".into()),
+            labels: Labels::default(),
+            ports: Vec::new(),
+            owner: None,
+            networked: true,
+            finished: false,
+            addresses: vec![[10, 244, 1, 10].into()],
+        })
+    }
+
+    /// A cluster that believes what is to be believed.
+    struct Believer {
+        deletions: Deletions,
+        cluster: Cluster,
+        start: Instant,
+        at: Duration,
+    }
+
+    impl Believer {
+        fn of(deletions: Deletions) -> Believer {
+            let start = Instant::now();
+            let mut believer =
+                Believer { deletions, cluster: Cluster::new("node-a"), start, at: Duration::ZERO };
+            [namespace(false), pod("web"), policy()].into_iter().for_each(|change| believer.take_in(change));
+            believer
+        }
+
+        fn take_in(&mut self, change: Change) {
+            for change in self.deletions.take_in(change, &self.cluster, self.start + self.at) {
+                self.cluster.apply(change);
+            }
+        }
+
+        fn after(&mut self, milliseconds: u64) {
+            self.at += Duration::from_millis(milliseconds);
+            for (change, _) in self.deletions.settle(&self.cluster, self.start + self.at) {
+                self.cluster.apply(change);
+            }
+        }
+
+        fn guards(&self) -> bool {
+            self.cluster.policy(&key()).is_some()
+        }
+    }
+
+    fn gone() -> Change {
+        Change::PolicyGone(key())
+    }
+
+    #[test]
+    fn policy_deleted_in_a_living_namespace_guards_for_a_second_longer() {
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(gone());
+        assert_eq!(believer.deletions.due(), Some(believer.start + WAIT));
+        believer.after(999);
+        assert!(believer.guards());
+        believer.after(1);
+        assert!(!believer.guards());
+        assert_eq!(believer.deletions.due(), None);
+    }
+
+    #[test]
+    fn where_one_source_tells_everything_a_deletion_is_believed_at_once() {
+        let mut believer = Believer::of(Deletions::default());
+        believer.take_in(gone());
+        assert!(!believer.guards());
+    }
+
+    #[test]
+    fn deletion_that_has_nobody_to_open_waits_for_nothing() {
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(Change::PodGone(PodKey::new("shop", "web")));
+        believer.take_in(gone());
+        assert!(!believer.guards());
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(gone());
+        believer.take_in(Change::PodGone(PodKey::new("shop", "web")));
+        believer.after(1);
+        assert!(!believer.guards());
+    }
+
+    #[test]
+    fn policy_that_others_isolate_beside_allows_no_longer_at_once() {
+        let Change::Policy(closed) = policy() else { unreachable!("it is one") };
+        let named = |name: &str| PolicyKey::new("shop", name);
+        let of = |name: &str, egress| Change::Policy(Policy { key: named(name), egress, ..closed.clone() });
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(of("allows", None));
+        believer.take_in(Change::PolicyGone(named("allows")));
+        assert!(believer.cluster.policy(&named("allows")).is_none(), "it opens nobody");
+        believer.take_in(of("both", Some(Vec::new())));
+        believer.take_in(Change::PolicyGone(named("both")));
+        assert!(believer.cluster.policy(&named("both")).is_some(), "nobody else isolates for egress");
+        believer.take_in(of("allows", None));
+        believer.take_in(gone());
+        assert!(!believer.guards(), "the one that does not wait is left");
+        believer.take_in(Change::PolicyGone(named("allows")));
+        assert!(believer.cluster.policy(&named("allows")).is_some(), "the other one waits, too");
+        believer.after(1_000);
+        assert_eq!(believer.cluster.policies().count(), 0);
+    }
+
+    #[test]
+    fn policy_deleted_ahead_of_the_word_that_its_namespace_ends_guards_until_its_pods_are_gone() {
+        for (wait, word) in [500, 1_000, 5_000, 100_000].into_iter().flat_map(|wait| {
+            [namespace(true), Change::NamespaceGone(NamespaceName::new("shop"))].map(|word| (wait, word))
+        }) {
+            let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+            believer.take_in(gone());
+            believer.after(wait);
+            assert_eq!(believer.guards(), wait < 1_000);
+            believer.take_in(word);
+            assert!(believer.guards(), "after {wait} ms");
+            believer.after(200_000);
+            assert!(believer.guards());
+            believer.take_in(Change::PodGone(PodKey::new("shop", "web")));
+            assert!(!believer.guards());
+        }
+    }
+
+    #[test]
+    fn namespace_that_ends_much_later_brings_no_deleted_policy_back() {
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(gone());
+        believer.after(1_000);
+        believer.after(120_000);
+        believer.take_in(namespace(true));
+        assert!(!believer.guards());
+    }
+
+    #[test]
+    fn policy_created_again_while_its_deletion_waits_stays() {
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        for wait in [500, 5_000] {
+            believer.take_in(gone());
+            believer.after(wait);
+            believer.take_in(policy());
+            believer.after(5_000);
+            assert!(believer.guards());
+            believer.take_in(namespace(true));
+            assert!(believer.guards());
+            believer.take_in(namespace(false));
+        }
+    }
+
+    #[test]
+    fn while_the_watch_of_namespaces_is_cut_off_a_deletion_waits_half_a_minute_at_most() {
+        let watch = NamespaceWatch::default();
+        let mut believer = Believer::of(Deletions::that_wait_for(watch.clone()));
+        watch.set_cut_off(true);
+        believer.take_in(gone());
+        for _ in 0..29 {
+            believer.after(1_000);
+            assert!(believer.guards());
+        }
+        believer.after(1_000);
+        assert!(!believer.guards());
+        believer.take_in(policy());
+        believer.take_in(gone());
+        believer.after(5_000);
+        watch.set_cut_off(false);
+        believer.after(900);
+        assert!(believer.guards(), "it may still tell what it missed");
+        believer.after(100);
+        assert!(!believer.guards());
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_deletions_can_be_taken_back() {
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(gone());
+        for number in 1..MOST + 10 {
+            let Change::Policy(policy) = policy() else { unreachable!("it is one") };
+            let key = PolicyKey::new("shop", &format!("p{number}"));
+            believer.take_in(Change::Policy(Policy { key: key.clone(), ..policy }));
+            believer.take_in(Change::PolicyGone(key));
+        }
+        believer.after(1_000);
+        assert_eq!(believer.deletions.believed.len(), MOST);
+    }
+}

@@ -1,0 +1,65 @@
+//! Before the first lists are complete: this node's sandboxes are closed, whatever is known of their pods, as long as no
+//! rules of an earlier run are in force. After a reboot the kernel holds nothing, and pods may run long before the API answers.
+
+use super::Controller;
+use super::underway::{Job, Stage, Underway};
+use super::work::Work;
+use crate::apply::{Actual, Step};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+impl Controller {
+    /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds rules of ours.
+    pub(super) fn begin_early(&mut self) -> Option<Underway> {
+        let early = self.early.as_mut()?;
+        if early.must_read() {
+            let any = early.cluster().sandbox_count() > 0;
+            return any.then(|| self.start(Work::Read, Job::new(Stage::Read, BTreeSet::new())));
+        }
+        if !early.is_behind() {
+            return None;
+        }
+        let steps = early.flush().steps;
+        Some(self.commit_early(steps))
+    }
+
+    /// Compares what the kernel was read to hold with what must hold by now.
+    pub(super) fn adopt_read(&mut self, actual: &Actual) -> Option<Underway> {
+        if self.complete { self.adopt(actual) } else { self.adopt_early(actual) }
+    }
+
+    /// Compares what the kernel was read to hold with what closes this node's sandboxes.
+    fn adopt_early(&mut self, actual: &Actual) -> Option<Underway> {
+        if actual.is_in_force() {
+            tracing::info!(
+                "rules of an earlier run are in force and stay as they are until the first lists are complete"
+            );
+            self.early = None;
+        }
+        let early = self.early.as_mut()?;
+        let steps = early.adopt(actual).steps;
+        if let Some(why) = self.log.other_controllers(early.standing()) {
+            self.health.set_check("sync", Err(why));
+            return self.pace.waits(Instant::now());
+        }
+        let sandboxes = early.cluster().sandbox_count();
+        tracing::info!(
+            sandboxes,
+            "no rules are in force: pods are closed until the first lists are complete"
+        );
+        Some(self.commit_early(steps))
+    }
+
+    /// Rules are in force; only once the lists are complete is that what policies say.
+    pub(super) fn is_in_sync(&self) {
+        if self.complete {
+            self.health.set_check("sync", Ok(()));
+        }
+    }
+
+    /// Brings no facts into force, and cuts no connections.
+    fn commit_early(&mut self, steps: Vec<Step>) -> Underway {
+        let job = Job { steps: steps.len(), ..Job::new(Stage::Commit, BTreeSet::new()) };
+        self.start(Work::Commit { steps }, job)
+    }
+}

@@ -1,0 +1,48 @@
+//! How facts come in, and when they are believed.
+
+use super::{Controller, Deletions, Delivery, NamespaceWatch, inventory};
+use crate::model::Change;
+use crate::observe::{ChangeKind, Phase};
+use std::time::Instant;
+
+impl Controller {
+    /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch tells of.
+    pub fn await_namespaces(&mut self, watch: NamespaceWatch) {
+        self.deletions = Deletions::that_wait_for(watch);
+    }
+
+    pub(super) fn take_in(&mut self, delivery: Delivery) {
+        let start = Instant::now();
+        if delivery.complete {
+            self.complete = true;
+            self.early = None;
+        }
+        for change in delivery.changes {
+            self.health.work();
+            let (kind, _) = inventory::subject(&change);
+            self.metrics.changed(kind, 1);
+            let believed = self.deletions.take_in(change, self.enforcer.cluster(), delivery.seen);
+            self.backlog.add(delivery.seen, believed.len());
+            believed.into_iter().for_each(|change| self.believe(change));
+        }
+        self.metrics.phase(Phase::Compile, start.elapsed());
+    }
+
+    /// Takes in deletions that have waited long enough.
+    pub(super) fn settle(&mut self, now: Instant) {
+        for (change, seen) in self.deletions.settle(self.enforcer.cluster(), now) {
+            self.backlog.add(seen, 1);
+            self.believe(change);
+        }
+    }
+
+    fn believe(&mut self, change: Change) {
+        let (kind, policy) = inventory::subject(&change);
+        self.uncounted = true;
+        self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);
+        if let (Some(early), ChangeKind::Sandbox | ChangeKind::Port) = (&mut self.early, kind) {
+            early.apply(change.clone());
+        }
+        inventory::apply(&mut self.enforcer, change, policy.as_ref());
+    }
+}

@@ -1,0 +1,140 @@
+//! Before the first lists are complete: who is closed, and what stays as it is.
+
+use crate::kernel::Shared;
+use crate::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
+use bridgewarden::apply::{Kernel, Tally};
+use bridgewarden::compile::UnknownPods;
+use bridgewarden::controller::{Enforcer, NamespaceWatch};
+use bridgewarden::model::{Change, Direction, PodKey, PolicyKey, Sandbox, SandboxKey};
+use bridgewarden::net::Family;
+use bridgewarden::render::{Options, isolated_set};
+use std::time::Duration;
+
+fn sandbox(of: &str, host: u8) -> Change {
+    let key = SandboxKey::new(PodKey::new("shop", of), "sandbox");
+    let (uid, made, hardware) = (None, Duration::ZERO, None);
+    Change::Sandbox(Sandbox { key, uid, addresses: vec![address(host)], made, devices: Vec::new(), hardware })
+}
+
+fn is_isolated(kernel: &Shared, direction: Direction, host: u8) -> bool {
+    let sets = kernel.state().fake.sets().clone();
+    sets.get(&isolated_set(direction, Family::V4)).is_some_and(|set| set.contains(address(host), None))
+}
+
+/// Whether an address is isolated in both directions.
+fn is_closed(kernel: &Shared, host: u8) -> bool {
+    Direction::BOTH.iter().all(|direction| is_isolated(kernel, *direction, host))
+}
+
+fn is_open(kernel: &Shared, host: u8) -> bool {
+    Direction::BOTH.iter().all(|direction| !is_isolated(kernel, *direction, host))
+}
+
+/// After a reboot: nothing is in force, pods run, and the API server does not answer, or not to everything.
+#[tokio::test]
+async fn kernel_without_rules_closes_sandboxes_until_the_first_lists_are_complete() {
+    let running = Running::start(Shared::default());
+    running.tell(vec![sandbox("web", 10)], false).await;
+    running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
+    running
+        .tell(vec![namespace(false), pod("web", 10), pod("client", 11), sandbox("client", 11)], false)
+        .await;
+    running.until("client is closed", |running| is_closed(&running.kernel, 11)).await;
+    assert!(is_closed(&running.kernel, 10), "its pod is known, and its policies may not be");
+    assert!(running.health.ready().is_err(), "nothing that a policy says is in force");
+    running
+        .tell(vec![Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "client"), "sandbox"))], false)
+        .await;
+    running.until("client has gone", |running| is_open(&running.kernel, 11)).await;
+    running.tell(Vec::new(), true).await;
+    running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
+    assert!(is_open(&running.kernel, 10), "no policy isolates it");
+}
+
+#[tokio::test]
+async fn pod_closed_before_the_first_lists_is_judged_by_its_policies_with_them() {
+    let running = Running::start(Shared::default());
+    running.tell(vec![sandbox("web", 10)], false).await;
+    running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
+    running.tell(shop(), true).await;
+    running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
+    assert!(!is_closed(&running.kernel, 10) && !is_open(&running.kernel, 10), "isolated for ingress alone");
+}
+
+#[tokio::test]
+async fn failure_before_the_first_lists_is_tried_again() {
+    let kernel = Shared::default();
+    kernel.state().is_stubborn = true;
+    let running = Running::start(kernel);
+    running.tell(vec![sandbox("web", 10)], false).await;
+    running
+        .until("the report", |running| {
+            running
+                .health
+                .ready()
+                .is_err_and(|reasons| reasons.iter().any(|(_, why)| why.contains("told to fail")))
+        })
+        .await;
+    running.kernel.state().is_stubborn = false;
+    running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
+}
+
+#[tokio::test]
+async fn rules_of_an_earlier_run_stay_as_they_are_until_the_first_lists_are_complete() {
+    let first = Running::start(Shared::default());
+    first.tell(shop(), true).await;
+    let kernel = first.end().await;
+    assert!(has_rules(&kernel));
+    let held = |kernel: &Shared| {
+        let mut fake = kernel.state().fake.clone();
+        (fake.table(Family::V4).clone(), fake.table(Family::V6).clone(), fake.sets().clone())
+    };
+    let before = held(&kernel);
+    let second = Running::start(kernel);
+    second.tell(vec![sandbox("client", 11), sandbox("new", 12)], false).await;
+    second.tell(vec![namespace(false), pod("web", 10)], false).await;
+    let kernel = second.end().await;
+    assert!(held(&kernel) == before, "whoever was open is open still, and whoever was guarded is guarded");
+}
+
+#[tokio::test]
+async fn with_unknown_pods_open_nothing_is_closed_before_the_first_lists() {
+    let enforcer = Enforcer::new(NODE, Options::default()).with_unknown_pods(UnknownPods::Allow);
+    let running = Running::of(Shared::default(), enforcer, None);
+    running.tell(vec![sandbox("web", 10)], false).await;
+    assert_eq!(running.end().await.tally(), Tally::default());
+}
+
+fn policy_gone() -> Change {
+    Change::PolicyGone(PolicyKey::new("shop", "closed"))
+}
+
+#[tokio::test]
+async fn policy_whose_deletion_overtakes_its_namespaces_end_opens_nobody() {
+    let enforcer = Enforcer::new(NODE, Options::default());
+    let running = Running::of(Shared::default(), enforcer, Some(NamespaceWatch::default()));
+    running.tell(shop(), true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    let before = running.kernel.tally();
+    running.tell(vec![policy_gone()], false).await;
+    running.tell(vec![namespace(true)], false).await;
+    let kernel = running.end().await;
+    assert!(has_rules(&kernel));
+    assert_eq!(kernel.tally(), before, "nothing was written");
+}
+
+#[tokio::test]
+async fn policy_deleted_in_a_living_namespace_is_out_of_force_soon_without_any_further_word() {
+    let enforcer = Enforcer::new(NODE, Options::default());
+    let running = Running::of(Shared::default(), enforcer, Some(NamespaceWatch::default()));
+    running.tell(shop(), true).await;
+    running.until("enforcement", |running| has_rules(&running.kernel)).await;
+    running.tell(vec![policy_gone()], false).await;
+    running.until("the end of the wait", |running| !has_rules(&running.kernel)).await;
+    running.tell(vec![closed()], false).await;
+    running.until("enforcement", |running| has_rules(&running.kernel)).await;
+    running.tell(vec![policy_gone()], false).await;
+    running.until("the end of the wait", |running| !has_rules(&running.kernel)).await;
+    running.tell(vec![namespace(true)], false).await;
+    running.until("the word that came late", |running| has_rules(&running.kernel)).await;
+}
