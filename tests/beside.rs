@@ -6,7 +6,6 @@ use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};
 use support::worlds::{self, Random};
 
-const STORIES: u64 = 60;
 const EVENTS: usize = 14;
 
 /// However far a flush has come when another goes beside it, nothing is open that was refused before the one, between them
@@ -14,7 +13,9 @@ const EVENTS: usize = 14;
 #[test]
 fn flush_beside_another_never_opens_what_all_states_refuse() {
     let (mut beside_rules, mut checked) = (0, 0);
-    for (seed, story) in (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS))) {
+    for (seed, story) in
+        (0..worlds::how_many("BRIDGEWARDEN_STORIES", 60)).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);

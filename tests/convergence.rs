@@ -12,11 +12,10 @@ use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
 use support::worlds::{self, Change, Random, Story};
 
-const STORIES: u64 = 150;
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    (0..worlds::how_many("BRIDGEWARDEN_STORIES", 150)).map(|seed| (seed, worlds::story(seed, EVENTS)))
 }
 
 #[test]

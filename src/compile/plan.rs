@@ -466,6 +466,47 @@ mod tests {
         assert_eq!(plan.take(&now).sets, BTreeMap::new());
     }
 
+    #[test]
+    fn namespace_whose_labels_come_to_match_lets_nobody_in_at_an_address_that_another_pod_claims() {
+        let Change::Pod(client) = pod("", "client") else { panic!("it is a pod") };
+        let of = |namespace: &str| {
+            let (key, node) = (PodKey::new(namespace, "client"), Some("node-b".into()));
+            Change::Pod(Pod { key, node, addresses: vec![IpAddr::from([10, 244, 2, 20])], ..client.clone() })
+        };
+        let labelled = |name: &str, app: &str| {
+            let labels = Labels::new(&[("app".to_owned(), app.to_owned())].into());
+            Change::Namespace(Namespace { name: NamespaceName::new(name), labels, terminating: false })
+        };
+        let Change::Policy(policy) = web_allows_clients() else { panic!("it is a policy") };
+        let namespaces = NamespaceScope::Matching(selector("other"));
+        let peer = Peer::Pods { namespaces, pods: Selector::everything() };
+        let rule = Rule { index: 0, peers: Peers::Listed(vec![peer]), ports: Ports::All };
+        let (mut cluster, mut plan) = (Cluster::new("node-a"), Plan::default());
+        let mut members = |changes: Vec<Change>| {
+            for change in changes {
+                let touched = cluster.apply(change);
+                plan.update(&cluster, &touched);
+            }
+            let taken = plan.take(&cluster).sets.into_values();
+            taken
+                .filter_map(
+                    |change| if let SetDelta::Members(members) = change { Some(members.len()) } else { None },
+                )
+                .sum::<usize>()
+        };
+        let web = Change::Sandbox(sandbox("web", 1, 10));
+        let Change::Pod(subject) = pod("web", "web") else { panic!("it is a pod") };
+        members(vec![
+            Change::Pod(subject),
+            web,
+            Change::Policy(Policy { ingress: Some(vec![rule]), ..policy }),
+        ]);
+        members(vec![labelled("one", "none"), labelled("two", "none"), of("one"), of("two")]);
+        assert_eq!(members(vec![labelled("one", "other")]), 0, "it may be the pod of the other one");
+        assert_eq!(members(vec![labelled("two", "other")]), 1, "whichever it is");
+        assert_eq!(members(vec![labelled("one", "none")]), 1, "it is let in no longer");
+    }
+
     /// What is taken must lead from what was taken before to what is there now.
     #[test]
     fn address_that_passes_from_peer_to_peer_and_goes_before_the_flush_is_taken_out() {

@@ -82,6 +82,11 @@ impl<'a> Judge<'a> {
 
     /// Whether the rules of every node on the way let the first packet of a flow pass.
     pub fn allows(&self, flow: &Flow) -> bool {
+        self.passes(flow, |_| {})
+    }
+
+    /// The same of another packet between these ends.
+    pub fn passes(&self, flow: &Flow, other: impl Fn(&mut Packet)) -> bool {
         let source = self.seat(&flow.source, flow.family);
         let destination = self.seat(&flow.destination, flow.family);
         self.nodes.iter().all(|(node, chains, sets)| {
@@ -95,7 +100,7 @@ impl<'a> Judge<'a> {
                 (false, true) if destination.on_bridge => (forward_chain(), false),
                 (true | false, true) | (false, false) => return true,
             };
-            let packet = Packet {
+            let mut packet = Packet {
                 source: source.address,
                 destination: destination.address,
                 payload: Payload::Transport { protocol: flow.protocol, port: flow.port },
@@ -108,6 +113,7 @@ impl<'a> Judge<'a> {
                 out_interface: if destination.on_bridge && receives { "cni0" } else { "eth0" }.into(),
                 source_is_local: sends && !source.on_bridge,
             };
+            other(&mut packet);
             let [v4, v6] = chains;
             let chains = match flow.family {
                 Family::V4 => v4,

@@ -4,11 +4,15 @@
 //! because what a policy means must not depend on the good behaviour of whoever wrote it.
 
 mod cluster;
+mod doubt;
+mod number;
 mod policy;
 mod random;
 mod scene;
 mod story;
 
+pub use doubt::{doubtful_world, flows_with_nobody, without_rules, without_rules_of_ports};
+pub use number::how_many;
 pub use random::Random;
 pub use scene::Scene;
 pub use story::{Change, Story, story};

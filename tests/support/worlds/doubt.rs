@@ -1,0 +1,112 @@
+//! Worlds in which something is missing or claimed twice, and ends that are neither pods nor nodes.
+
+use super::{Random, cluster, world};
+use crate::topology::{NODES, outside_host};
+use bridgewarden::api::NetworkPolicyPeer;
+use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::net::{Family, Protocol};
+use std::net::IpAddr;
+
+/// The cluster of a seed, of which up to two namespaces are not known and up to three pods have an address that another
+/// pod, of either node, has as well.
+pub fn doubtful_world(seed: u64) -> World {
+    let mut world = world(seed);
+    let mut random = Random::new(!seed);
+    for _ in 0..random.below(3) {
+        let known = world.namespaces.len();
+        world.namespaces.remove(random.below(known));
+    }
+    for _ in 0..random.below(4) {
+        let (from, to) = (random.below(world.pods.len()), random.below(world.pods.len()));
+        if cluster::is_live(&world.pods[from]) && cluster::is_live(&world.pods[to]) {
+            let addresses: Vec<IpAddr> = cluster::addresses(&world.pods[from]).collect();
+            let shown = if random.chance(50) { &addresses[..1] } else { &addresses[..] };
+            cluster::set_addresses(&mut world.pods[to], shown);
+        }
+    }
+    world
+}
+
+/// Addresses that no pod and no node has: of pod ranges, of a link, of groups, of everybody, and from outside.
+fn addresses_of_nobody(family: Family) -> Vec<IpAddr> {
+    let unassigned = NODES.map(|node| node.pod_address(family, 199));
+    let others: &[&str] = match family {
+        Family::V4 => {
+            &["169.254.7.7", "224.0.0.1", "239.1.2.3", "255.255.255.255", "10.244.1.255", "198.51.100.1"]
+        }
+        Family::V6 => {
+            &["fe80::7:7", "fe80::1", "ff02::1", "ff05::1:3", "fd00:10:244:1:ffff::1", "2001:db8::1"]
+        }
+    };
+    let others = others.iter().map(|text| text.parse().expect("an address"));
+    unassigned.into_iter().chain(others).chain([outside_host(family, 200)]).collect()
+}
+
+/// Flows between pods and nobody's addresses, both ways.
+pub fn flows_with_nobody(world: &World) -> Vec<Flow> {
+    let mut flows = Vec::new();
+    for family in Family::BOTH {
+        let pods = super::destinations(world, family).into_iter().filter(|end| matches!(end, End::Pod(_)));
+        for pod in pods {
+            for nobody in addresses_of_nobody(family).into_iter().map(End::Address) {
+                for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53), (Protocol::Sctp, 3868)] {
+                    for (source, destination) in [(&pod, &nobody), (&nobody, &pod)] {
+                        let (source, destination) = (source.clone(), destination.clone());
+                        flows.push(Flow { source, destination, protocol, port, family });
+                    }
+                }
+            }
+        }
+    }
+    flows
+}
+
+/// A peer that takes nobody.
+fn nobody() -> Option<Vec<NetworkPolicyPeer>> {
+    Some(vec![NetworkPolicyPeer::default()])
+}
+
+/// The same world, but that rules with ports take nobody: what it allows is what it allows to a protocol without ports.
+pub fn without_rules_of_ports(world: &World) -> World {
+    let mut world = world.clone();
+    for policy in &mut world.policies {
+        let ingress = policy.spec.ingress.iter_mut().flatten();
+        for rule in ingress.filter(|rule| rule.ports.as_ref().is_some_and(|ports| !ports.is_empty())) {
+            rule.from = nobody();
+        }
+        let egress = policy.spec.egress.iter_mut().flatten();
+        for rule in egress.filter(|rule| rule.ports.as_ref().is_some_and(|ports| !ports.is_empty())) {
+            rule.to = nobody();
+        }
+    }
+    world
+}
+
+/// The same world, but that no rule takes anybody: what it allows is what no policy isolates.
+pub fn without_rules(world: &World) -> World {
+    let mut world = world.clone();
+    for policy in &mut world.policies {
+        policy.spec.ingress.iter_mut().flatten().for_each(|rule| rule.from = nobody());
+        policy.spec.egress.iter_mut().flatten().for_each(|rule| rule.to = nobody());
+    }
+    world
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn doubtful_worlds_lack_namespaces_and_share_addresses() {
+        let (mut lacking, mut shared) = (0, 0);
+        for world in (0..100).map(doubtful_world) {
+            lacking += usize::from(world.namespaces.len() < 3);
+            let mut holders: BTreeMap<IpAddr, usize> = BTreeMap::new();
+            let live = world.pods.iter().filter(|pod| cluster::is_live(pod));
+            live.flat_map(cluster::addresses).for_each(|address| *holders.entry(address).or_default() += 1);
+            shared += usize::from(holders.values().any(|count| *count > 1));
+        }
+        assert!(lacking > 40 && shared > 40, "{lacking} lack a namespace, {shared} share an address");
+    }
+}
