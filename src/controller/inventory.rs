@@ -8,7 +8,7 @@ use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::{Ruleset, SetName};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
-use crate::render::DROP_REASONS;
+use crate::render::{Binding, DROP_REASONS};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sets there are, and how many elements each holds.
@@ -91,7 +91,7 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
         known_sandboxes: enforcer.cluster().sandbox_count() - unknown_sandboxes,
         unknown_sandboxes,
         bound_ports: plan.ports().values().filter(|port| matches!(port, PortBinding::Bound(_))).count(),
-        unbound_pods: plan.unbound_pods(),
+        unbound_pods: if enforcer.options().binding == Binding::Off { 0 } else { plan.unbound_pods() },
         kernel: kernel.map(BTreeMap::from).unwrap_or_default(),
     }
 }

@@ -11,15 +11,23 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alerts that no run of a minute can make fire; `charts/tests/alerts.yaml` does.
-const BY_SERIES_ALONE: [(&str, &str); 4] = [
+const BY_SERIES_ALONE: [(&str, &str); 8] = [
+    ("BridgewardenUnreadableObject", "the manifests of this run are no objects of an API"),
+    ("BridgewardenCniResultsMissing", "pods would have to run for half a minute without a result"),
+    ("BridgewardenUnboundPods", "no pod of this run has a port of its own"),
+    ("BridgewardenSpoofedSource", "no pod of this run forges its address"),
     ("BridgewardenAgentMissing", "kube-state-metrics tells of DaemonSets"),
     ("BridgewardenWatchStale", "the API server would have to be silent for five minutes"),
     ("BridgewardenSyncStale", "no sync would have to end well for five minutes"),
     ("BridgewardenFallingBehind", "changes would have to take five seconds"),
 ];
 /// Questions whose answer is nought in this run.
-const NOUGHT: [&str; 2] =
-    ["bridgewarden_denied_packets_lost_total", "bridgewarden_denied_flows_untold_total"];
+const NOUGHT: [&str; 4] = [
+    "bridgewarden_denied_packets_lost_total",
+    "bridgewarden_denied_flows_untold_total",
+    "bridgewarden_dropped_frames_total",
+    "bridgewarden_bound_ports",
+];
 
 /// The run, played when it is first needed.
 #[derive(Default)]
