@@ -66,7 +66,12 @@ fn tell_some_ends_late(random: &mut Random, pods: &mut VecDeque<Change>) {
     let key = |change: &Change| match change {
         Change::Pod(pod) => (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone()),
         Change::PodGone { namespace, name } => (namespace.clone(), name.clone()),
-        other => panic!("no change of a pod: {other:?}"),
+        Change::Namespace(_)
+        | Change::NamespaceGone(_)
+        | Change::Policy(_)
+        | Change::PolicyGone { .. }
+        | Change::Sandbox(..)
+        | Change::SandboxGone(..) => panic!("no change of a pod: {change:?}"),
     };
     for at in (0..pods.len()).rev() {
         if matches!(pods[at], Change::PodGone { .. }) && random.chance(40) {

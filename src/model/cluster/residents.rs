@@ -514,8 +514,8 @@ mod tests {
         let by_the_apis_word = |told: &mut Told| {
             told.pod(pod("web", "a", &[10]));
         };
-        let ways: [(&dyn Fn(&mut Told), bool); 2] = [(&by_its_own_sandbox, false), (&by_the_apis_word, true)];
-        for (way, contested) in ways {
+        let ways: [&dyn Fn(&mut Told); 2] = [&by_its_own_sandbox, &by_the_apis_word];
+        for (way, contested) in ways.into_iter().zip([false, true]) {
             let mut before = Told::nothing();
             before.sandbox(&stale);
             way(&mut before);
