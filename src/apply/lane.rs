@@ -59,7 +59,7 @@ impl Lane {
             for address in leaving.filter_map(|(element, _)| address(element)) {
                 match role {
                     Role::Isolates => lane.freed.insert(address),
-                    Role::Allows => lane.leaving.insert(address),
+                    Role::Allows | Role::Opens => lane.leaving.insert(address),
                 };
                 lane.port_leaves |= kind.of == Type::HashIpPort && is_isolated(address);
             }
@@ -96,7 +96,9 @@ impl Lane {
                             may && !is_changed(set, element)
                         })
                 }
-                SetEdit::Elements { role: Role::Isolates, .. } | SetEdit::Whole(_) | SetEdit::Remove => false,
+                SetEdit::Elements { role: Role::Isolates | Role::Opens, .. }
+                | SetEdit::Whole(_)
+                | SetEdit::Remove => false,
             })
     }
 }

@@ -154,6 +154,7 @@ impl TransactionBuilder {
         };
         steps.extend(add(Role::Isolates));
         steps.extend(remove(Role::Allows));
+        steps.extend(remove(Role::Opens));
         let early = self.early.into_iter();
         steps.extend(
             early.map(|(name, (kind, elements))| Step::AddElements(name, kind, Role::Allows, elements)),
@@ -161,6 +162,7 @@ impl TransactionBuilder {
         steps
             .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
         steps.extend(add(Role::Allows));
+        steps.extend(add(Role::Opens));
         steps.extend(self.bridge_after.into_iter().map(Step::Transact));
         let others = self.others.into_iter();
         steps.extend(others.map(|(family, restore)| Step::RestoreOther(family, restore.text())));

@@ -133,10 +133,10 @@ impl Cuts {
             return BTreeSet::new();
         }
         let granted = steps.iter().filter_map(|step| match step {
-            Step::AddElements(_, _, Role::Allows, elements)
+            Step::AddElements(_, _, Role::Allows | Role::Opens, elements)
             | Step::RemoveElements(_, _, Role::Isolates, elements) => Some(elements),
             Step::AddElements(_, _, Role::Isolates, _)
-            | Step::RemoveElements(_, _, Role::Allows, _)
+            | Step::RemoveElements(_, _, Role::Allows | Role::Opens, _)
             | Step::CreateSet(..)
             | Step::ReplaceSet(..)
             | Step::Restore(..)

@@ -49,8 +49,10 @@ pub struct DesiredSet {
 /// What being in a set does to an address. It decides when elements may come and go while rules change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// It can only allow more.
+    /// It can only allow more, by rules that ask the set for the peer of an isolated pod.
     Allows,
+    /// It can only allow more, whatever rules judge the packet further: nothing may join before they are in force.
+    Opens,
     /// It can only allow less.
     Isolates,
 }

@@ -352,6 +352,7 @@ mod tests {
             policy: name.into(),
         };
         metrics.per_policy().in_force(&BTreeSet::from([policy("web")]));
+        metrics.dropped_frames(&BTreeMap::from([("spoofed", 2)]));
         metrics
     }
 

@@ -207,7 +207,7 @@ fn edit_local(delta: &Delta, edit: &mut Edit) {
         let family = Family::of(address);
         let change = edit.sets.entry(local_set(family)).or_insert_with(|| SetEdit::Elements {
             kind: set::isolated_kind(family),
-            role: Role::Allows,
+            role: Role::Opens,
             elements: BTreeMap::new(),
         });
         if let SetEdit::Elements { elements, .. } = change {

@@ -51,7 +51,7 @@ pub(super) fn isolated(plan: &Plan, direction: Direction, family: Family) -> (Se
 pub(super) fn local(plan: &Plan, family: Family) -> (SetName, DesiredSet) {
     let own = plan.local().filter(|address| Family::of(*address) == family);
     let set = Set { kind: isolated_kind(family), elements: own.map(Element::Address).collect() };
-    (local_set(family), DesiredSet { set, role: Role::Allows })
+    (local_set(family), DesiredSet { set, role: Role::Opens })
 }
 
 pub(super) fn isolated_kind(family: Family) -> Kind {
