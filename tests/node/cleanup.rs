@@ -117,10 +117,11 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
     let mut stage = Stage::set("second", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
     stage.start(&[]);
     stage.enforces();
-    let empty = stage.manifests.with_file_name("empty");
-    std::fs::create_dir_all(&empty).expect("a directory of our own");
+    let open = stage.manifests.with_file_name("open");
+    std::fs::create_dir_all(&open).expect("a directory of our own");
+    std::fs::copy(stage.manifests.join("cluster.yaml"), open.join("cluster.yaml")).expect("it is copied");
     let mut command = Command::new(PROGRAM);
-    command.arg("run").arg("--manifests").arg(&empty).args([
+    command.arg("run").arg("--manifests").arg(&open).args([
         "--node-name",
         "node-a",
         "--backend",
