@@ -24,6 +24,8 @@ const IPV4_TTL: Field = network(8, 1);
 const IPV4_PROTOCOL: Field = network(9, 1);
 pub(super) const IPV4_SOURCE: Field = network(12, 4);
 pub(super) const IPV4_DESTINATION: Field = network(16, 4);
+const IPV4_DESTINATION_FIRST: Field = network(16, 1);
+const NEXT_HEADER: Field = network(6, 1);
 const HOP_LIMIT: Field = network(7, 1);
 pub(super) const IPV6_SOURCE: Field = network(8, 16);
 const IPV6_SOURCE_START: Field = network(8, 2);
@@ -65,6 +67,8 @@ pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(super) const REDIRECT: u8 = 137;
+/// What a pod may send of that.
+pub(super) const DISCOVERS: [u8; 3] = [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT];
 /// What a pod says of the groups it listens to (RFC 2710, RFC 3810): report, done, report of version 2.
 pub(super) const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
 /// Who asks what pods listen to (RFC 2710).
@@ -90,9 +94,11 @@ pub(super) trait Asks: Sized {
     fn to_group(self) -> Self;
     /// Its IPv4 protocol is IGMP, and no router passes it on (RFC 2236).
     fn igmp(self) -> Self;
-    /// It is DHCP from a client that has no address yet (RFC 2131).
+    /// Its IPv4 destination is a group.
+    fn to_ipv4_group(self) -> Self;
+    /// It is DHCP from a client that has no address yet, to every server there may be (RFC 2131).
     fn dhcp_request(self) -> Self;
-    /// It is DHCPv6 from a client (RFC 8415).
+    /// It is DHCPv6 from a client, to every server there may be (RFC 8415).
     fn dhcpv6_request(self) -> Self;
     /// It is ICMPv6.
     fn icmpv6(self) -> Self;
@@ -100,6 +106,8 @@ pub(super) trait Asks: Sized {
     fn no_icmpv6(self) -> Self;
     /// It is ICMPv6 of this type.
     fn icmpv6_type(self, kind: u8) -> Self;
+    /// Something stands between its IPv6 header and what it carries: options, or the header of a fragment.
+    fn behind_extensions(self) -> Self;
     /// It comes from this link (RFC 4861: hop limit 255).
     fn sent_on_this_link(self) -> Self;
     /// It may have come from elsewhere.
@@ -148,12 +156,17 @@ impl Asks for Rule {
         self.is(IPV4_PROTOCOL, &[IGMP]).is(IPV4_TTL, &[1])
     }
 
+    fn to_ipv4_group(self) -> Rule {
+        self.masked(IPV4_DESTINATION_FIRST, &[0xf0], &[0xe0])
+    }
+
     fn dhcp_request(self) -> Rule {
-        self.is(IPV4_SOURCE, &[0; 4]).is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
+        let from_nowhere_to_all = self.is(IPV4_SOURCE, &[0; 4]).is(IPV4_DESTINATION, &[0xff; 4]);
+        from_nowhere_to_all.is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
     }
 
     fn dhcpv6_request(self) -> Rule {
-        self.is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+        self.to_ipv6_group().is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
     }
 
     fn icmpv6(self) -> Rule {
@@ -166,6 +179,10 @@ impl Asks for Rule {
 
     fn icmpv6_type(self, kind: u8) -> Rule {
         self.icmpv6().is(ICMP_TYPE, &[kind])
+    }
+
+    fn behind_extensions(self) -> Rule {
+        self.is_not(NEXT_HEADER, &[ICMPV6])
     }
 
     fn sent_on_this_link(self) -> Rule {

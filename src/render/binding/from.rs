@@ -2,9 +2,9 @@
 
 use super::Choices;
 use super::fields::{
-    ARP, ARP_SENDER, Asks, ETHER_DESTINATION, FROM, IPV4, IPV4_SOURCE, IPV6, IPV6_SOURCE, LISTENER_REPORTS,
-    ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, REDIRECT, ROUTER_ADVERTISEMENT,
-    ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
+    ARP, ARP_SENDER, Asks, DISCOVERS, ETHER_DESTINATION, FROM, IPV4, IPV4_SOURCE, IPV6, IPV6_SOURCE,
+    LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, REDIRECT,
+    ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
 };
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
 use crate::netfilter::nftables::{Rule, Statement, Verdict};
@@ -70,7 +70,8 @@ pub(super) fn ipv4_isolated() -> Vec<Rule> {
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").igmp().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").goto(GROUP),
         Rule::when().dhcp_request().accept(),
-        Rule::when().is(IPV4_SOURCE, &[0; 4]).igmp().accept(),
+        // To an address of a pod it would pass for what policies judge, and they know nothing of a sender without address.
+        Rule::when().is(IPV4_SOURCE, &[0; 4]).to_ipv4_group().igmp().accept(),
         Rule::when().goto(SPOOFED),
     ]
 }
@@ -101,14 +102,18 @@ pub(super) fn ipv6_free() -> Vec<Rule> {
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
         Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
         Rule::when().source_link_local().accept(),
-        Rule::when().is(IPV6_SOURCE, &[0; 16]).accept(),
+        Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
         Rule::when().goto(SPOOFED),
     ]
 }
 
 pub(super) fn ipv6_isolated() -> Vec<Rule> {
-    vec![
-        Rule::when().icmpv6().jump("icmpv6"),
+    let mut rules = vec![Rule::when().icmpv6().jump("icmpv6")];
+    // Policies do not judge what finds neighbours, whatever it carries.
+    rules.extend(DISCOVERS.map(|kind| {
+        Rule::when().icmpv6_type(kind).within(&[FROM, IPV6_SOURCE], "bound6").goto("link-control")
+    }));
+    rules.extend([
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_link_local().goto("link-control"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_ipv6_group().goto("link-control"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
@@ -116,7 +121,8 @@ pub(super) fn ipv6_isolated() -> Vec<Rule> {
         Rule::when().source_link_local().goto("link-control"),
         Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
@@ -132,6 +138,7 @@ pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
     if choices.unknown_closed {
         rules.push(Rule::when().outside(&[IPV6_SOURCE], "unbound6").goto(SPOOFED));
     }
+    rules.extend(DISCOVERS.map(|kind| Rule::when().icmpv6_type(kind).goto("link-control")));
     rules.push(Rule::when().accept());
     rules
 }
@@ -143,10 +150,14 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
         // Pods are no routers.
         is(ROUTER_ADVERTISEMENT).goto(DISCOVERY),
         is(REDIRECT).goto(DISCOVERY),
-        is(ROUTER_SOLICITATION).perhaps_routed().goto(DISCOVERY),
-        is(NEIGHBOUR_SOLICITATION).perhaps_routed().goto(DISCOVERY),
-        is(NEIGHBOUR_ADVERTISEMENT).perhaps_routed().goto(DISCOVERY),
     ];
+    for kind in DISCOVERS {
+        // In fragments or behind options it would not be known for what it is, nor how long it is (RFC 6980).
+        rules.extend([
+            is(kind).perhaps_routed().goto(DISCOVERY),
+            is(kind).behind_extensions().goto(DISCOVERY),
+        ]);
+    }
     rules.extend_from_slice(claims);
     rules
 }
@@ -178,12 +189,15 @@ pub(super) fn link_control(choices: Choices) -> Vec<Rule> {
         None => to_node,
     };
     let mut rules = vec![
-        Rule::when().icmpv6_type(ROUTER_SOLICITATION).short_as_nd().accept(),
+        Rule::when().icmpv6_type(ROUTER_SOLICITATION).to_ipv6_group().short_as_nd().accept(),
         Rule::when().icmpv6_type(NEIGHBOUR_SOLICITATION).short_as_nd().accept(),
         Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT).short_as_nd().accept(),
         to_node.accept(),
     ];
-    rules.extend(LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).for_this_link().accept()));
+    // To an address of a pod these would pass for what policies judge.
+    rules.extend(
+        LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).to_ipv6_group().for_this_link().accept()),
+    );
     rules.extend([Rule::when().dhcpv6_request().accept(), Rule::when().goto(LINK_LOCAL)]);
     rules
 }
