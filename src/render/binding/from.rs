@@ -2,9 +2,10 @@
 
 use super::Choices;
 use super::fields::{
-    ARP, ARP_SENDER, Asks, DISCOVERS, ETHER_DESTINATION, FROM, IPV4, IPV4_SOURCE, IPV6, IPV6_SOURCE,
-    LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, REDIRECT,
-    ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
+    ARP, ARP_SENDER, Asks, DISCOVERS, ETHER_DESTINATION, FROM, ICMP_ERRORS, ICMPV6_ERRORS, IPV4, IPV4_SOURCE,
+    IPV6, IPV6_SOURCE, LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
+    QUOTED_IPV4_DESTINATION, QUOTED_IPV6_DESTINATION, REDIRECT, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION,
+    SERVICE_VLAN, VLAN,
 };
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
 use crate::netfilter::nftables::{Rule, Statement, Verdict};
@@ -56,16 +57,30 @@ pub(super) fn arp_unbound() -> Vec<Rule> {
     vec![Rule::when().within(&[ARP_SENDER], "taken4").goto(SPOOFED), Rule::when().accept()]
 }
 
+/// An error is about a packet that its sender received. About another's it would belong to the connection of that, which
+/// conntrack lets through to whoever the connection is of.
+fn errors_of_others() -> Vec<Rule> {
+    let is = |kind| Rule::when().icmp_type(kind);
+    let rules = ICMP_ERRORS.into_iter().flat_map(|kind| {
+        let of_others = is(kind).outside(&[FROM, QUOTED_IPV4_DESTINATION], "bound4").goto(SPOOFED);
+        [is(kind).in_fragments().goto(SPOOFED), of_others]
+    });
+    rules.collect()
+}
+
 pub(super) fn ipv4_free() -> Vec<Rule> {
-    vec![
+    let mut rules = errors_of_others();
+    rules.extend([
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").accept(),
         Rule::when().dhcp_request().accept(),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv4_isolated() -> Vec<Rule> {
-    vec![
+    let mut rules = errors_of_others();
+    rules.extend([
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").to_one().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").igmp().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").goto(GROUP),
@@ -73,7 +88,8 @@ pub(super) fn ipv4_isolated() -> Vec<Rule> {
         // To an address of a pod it would pass for what policies judge, and they know nothing of a sender without address.
         Rule::when().is(IPV4_SOURCE, &[0; 4]).to_ipv4_group().igmp().accept(),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
@@ -162,14 +178,24 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
     rules
 }
 
-/// It advertises its own addresses alone.
+/// It advertises its own addresses alone, and sends errors about packets that it received.
 pub(super) fn claims_own() -> Vec<Rule> {
-    let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
-    vec![
+    let is = |kind| Rule::when().icmpv6_type(kind);
+    let errors = ICMPV6_ERRORS.into_iter().flat_map(|kind| {
+        [
+            is(kind).behind_extensions().goto(SPOOFED),
+            is(kind).quotes_link_local().and(Statement::Verdict(Verdict::Return)),
+            is(kind).outside(&[FROM, QUOTED_IPV6_DESTINATION], "bound6").goto(SPOOFED),
+        ]
+    });
+    let advertises = || is(NEIGHBOUR_ADVERTISEMENT);
+    let mut rules: Vec<_> = errors.collect();
+    rules.extend([
         advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
         advertises().about_link_local().and(Statement::Verdict(Verdict::Return)),
         advertises().outside(&[FROM, ND_TARGET], "bound6").goto(DISCOVERY),
-    ]
+    ]);
+    rules
 }
 
 /// It advertises no address that is known to be another's.
