@@ -13,7 +13,7 @@ use crate::netfilter::nftables::{Rule, Statement, Verdict};
 /// From a pod that nothing isolates for egress: whatever it likes, under its own name.
 pub(super) fn from_free() -> Vec<Rule> {
     vec![
-        Rule::when().of_type(ARP).goto("arp"),
+        Rule::when().of_type(ARP).goto("arp-bound"),
         Rule::when().of_type(IPV4).goto("ipv4-free"),
         Rule::when().of_type(IPV6).goto("ipv6-free"),
         // A tag hides a packet from br_netfilter, and the receiver's kernel takes it off.
@@ -26,7 +26,7 @@ pub(super) fn from_free() -> Vec<Rule> {
 /// From a pod that is isolated for egress: what policies judge, and what a link needs.
 pub(super) fn from_isolated() -> Vec<Rule> {
     vec![
-        Rule::when().of_type(ARP).short_as_arp().goto("arp"),
+        Rule::when().of_type(ARP).short_as_arp().goto("arp-bound"),
         Rule::when().of_type(IPV4).goto("ipv4-isolated"),
         Rule::when().of_type(IPV6).goto("ipv6-isolated"),
         Rule::when().goto(PROTOCOL),
@@ -114,7 +114,7 @@ pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
 
 pub(super) fn ipv6_free() -> Vec<Rule> {
     vec![
-        Rule::when().icmpv6().jump("icmpv6"),
+        Rule::when().icmpv6().jump("icmpv6-bound"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
         Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
         Rule::when().source_link_local().accept(),
@@ -124,7 +124,7 @@ pub(super) fn ipv6_free() -> Vec<Rule> {
 }
 
 pub(super) fn ipv6_isolated() -> Vec<Rule> {
-    let mut rules = vec![Rule::when().icmpv6().jump("icmpv6")];
+    let mut rules = vec![Rule::when().icmpv6().jump("icmpv6-bound")];
     // Policies do not judge what finds neighbours, whatever it carries.
     rules.extend(DISCOVERS.map(|kind| {
         Rule::when().icmpv6_type(kind).within(&[FROM, IPV6_SOURCE], "bound6").goto("link-control")
