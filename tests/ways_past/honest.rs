@@ -38,7 +38,7 @@ pub(crate) fn ways() -> Vec<Way> {
             shot.frame(&shot.syn(shot.own(), shot.theirs()))
         })),
         allowed(by_ip(Unprivileged, "ping to whom it may reach", |shot| {
-            let body = [&[0, 9, 0, 1][..], &shot.token].concat();
+            let body = [&[0, 7, 0, 1][..], &shot.token].concat();
             match shot.family {
                 Family::V4 => shot.frame(&ip(shot.own(), shot.theirs(), ICMP, &icmp([8, 0], &body))),
                 Family::V6 => shot.icmpv6([shot.from.v6, shot.to.v6], 128, 64, &body[..4]),
