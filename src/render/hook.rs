@@ -1,6 +1,6 @@
 //! The fixed chains: where packets enter ours, and who is excused.
 
-use super::pod::{clear_mark, refusal, rejects};
+use super::pod::{LOGGED_PER_SECOND, clear_mark, refusal, rejects};
 use super::{
     Allowed, Binding, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
     isolated_set, local_set, output_chain, revoked_chain, unassigned_chain,
@@ -9,7 +9,7 @@ use crate::model::Direction;
 use crate::net::{Family, IpNet, Ipv6Net, PortRange, Protocol};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
 use crate::netfilter::{ChainName, Hook};
-use crate::ownership::{DENIED_TO_NODE, DENIED_UNASSIGNED};
+use crate::ownership::{DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED};
 
 /// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross FORWARD, and without
 /// them nobody finds anybody. No router passes one on, as they must come with hop limit 255.
@@ -228,17 +228,15 @@ fn bridged_discovery(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Refuses what is for an address that no pod of this node has; and on the bridge, where no table binds pods to ports, what comes
-/// from one or is for one.
+/// Refuses what is for an address that no pod of this node has, and, where no table binds pods to ports, what comes from one by the
+/// bridge: routed further or not, as otherwise a pod escapes its egress policies under an address of its own choice.
 fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
-    let refuse = |side| {
-        let rule = Rule::new(Target::Jump(unassigned_chain()));
-        move |bridged| {
-            rule.matching(Match::Bridged(bridged)).matching(Match::NotInSet(local_set(family), side))
-        }
+    let refuse = |bridged| {
+        let rule = Rule::new(Target::Jump(unassigned_chain())).matching(Match::Bridged(bridged));
+        rule.matching(Match::NotInSet(local_set(family), SetSide::Destination))
     };
     let routed = || {
-        let rule = refuse(SetSide::Destination)(false).out_interface(&options.bridge);
+        let rule = refuse(false).out_interface(&options.bridge);
         rule.comment("no pod of this node has the address")
     };
     match options.binding {
@@ -247,10 +245,24 @@ fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
         Binding::Ports => vec![routed()],
         Binding::Addresses => {
             let mut rules = link_control(family);
-            rules.extend([refuse(SetSide::Source)(true), refuse(SetSide::Destination)(true), routed()]);
+            rules.extend(forged(options, family));
+            rules.extend([refuse(true), routed()]);
             rules
         }
     }
+}
+
+/// Drops what comes by the bridge from an address that no pod of this node has. It is not answered: the answer would go to whoever
+/// the packet names, all of a subnet perhaps, and would quote it.
+fn forged(options: &Options, family: Family) -> [Rule; 2] {
+    let log = Target::Log { prefix: DENIED_SPOOFED.into(), group: options.nflog_group };
+    let rules = [log, Target::Drop].map(|target| {
+        let not_local = Match::NotInSet(local_set(family), SetSide::Source);
+        Rule::new(target).in_interface(&options.bridge).matching(not_local)
+    });
+    let [log, drop] = rules;
+    let log = log.matching(Match::LimitPerSecond(LOGGED_PER_SECOND));
+    [log, drop.comment("no pod of this node has the address")]
 }
 
 /// What a link needs besides ARP and neighbour discovery.

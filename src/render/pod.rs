@@ -9,7 +9,7 @@ use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target}
 use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS};
 
 /// How many refused packets a second of one pod and direction are copied to the log.
-const LOGGED_PER_SECOND: u32 = 10;
+pub(super) const LOGGED_PER_SECOND: u32 = 10;
 
 pub(super) fn chain(
     names: &mut Names,

@@ -152,7 +152,7 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
             vec![Change::AddElements("nowhere".into(), element(&other, None))],
             vec![
                 Change::AddElements("egress".into(), element(&other, None)),
-                Change::DeleteChain("arp".into()),
+                Change::DeleteChain("arp-bound".into()),
             ],
             vec![Change::DeleteTable, Change::AddChain("x".into(), None)],
             vec![

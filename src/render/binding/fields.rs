@@ -20,10 +20,13 @@ pub(super) const ETHER_SOURCE: Field = link(6, 6);
 const ETHER_TYPE: Field = link(12, 2);
 /// The sender's address in ARP over Ethernet and IPv4 (RFC 826).
 pub(super) const ARP_SENDER: Field = network(14, 4);
+const IPV4_FRAGMENT: Field = network(6, 2);
 const IPV4_TTL: Field = network(8, 1);
 const IPV4_PROTOCOL: Field = network(9, 1);
 pub(super) const IPV4_SOURCE: Field = network(12, 4);
 pub(super) const IPV4_DESTINATION: Field = network(16, 4);
+const IPV4_DESTINATION_FIRST: Field = network(16, 1);
+const NEXT_HEADER: Field = network(6, 1);
 const HOP_LIMIT: Field = network(7, 1);
 pub(super) const IPV6_SOURCE: Field = network(8, 16);
 const IPV6_SOURCE_START: Field = network(8, 2);
@@ -31,6 +34,10 @@ pub(super) const IPV6_DESTINATION: Field = network(24, 16);
 const IPV6_DESTINATION_START: Field = network(24, 2);
 const IPV6_DESTINATION_FIRST: Field = network(24, 1);
 const ICMP_TYPE: Field = transport(0, 1);
+/// The destination of the packet that an ICMP error is about, which it quotes (RFC 792, RFC 4443).
+pub(super) const QUOTED_IPV4_DESTINATION: Field = transport(24, 4);
+pub(super) const QUOTED_IPV6_DESTINATION: Field = transport(32, 16);
+const QUOTED_IPV6_DESTINATION_START: Field = transport(32, 2);
 /// The target of a neighbour solicitation or advertisement (RFC 4861).
 pub(super) const ND_TARGET: Field = transport(8, 16);
 const ND_TARGET_START: Field = transport(8, 2);
@@ -48,6 +55,7 @@ pub(super) const IPV6: [u8; 2] = [0x86, 0xdd];
 pub(super) const VLAN: [u8; 2] = [0x81, 0x00];
 pub(super) const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const UDP: u8 = 17;
 const IGMP: u8 = 2;
@@ -65,6 +73,12 @@ pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(super) const REDIRECT: u8 = 137;
+/// What a pod may send of that.
+pub(super) const DISCOVERS: [u8; 3] = [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT];
+/// Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
+pub(super) const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
+/// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
+pub(super) const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
 /// What a pod says of the groups it listens to (RFC 2710, RFC 3810): report, done, report of version 2.
 pub(super) const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
 /// Who asks what pods listen to (RFC 2710).
@@ -90,16 +104,28 @@ pub(super) trait Asks: Sized {
     fn to_group(self) -> Self;
     /// Its IPv4 protocol is IGMP, and no router passes it on (RFC 2236).
     fn igmp(self) -> Self;
-    /// It is DHCP from a client that has no address yet (RFC 2131).
+    /// Its IPv4 destination is a group.
+    fn to_ipv4_group(self) -> Self;
+    /// It is DHCP from a client that has no address yet, to every server there may be (RFC 2131).
     fn dhcp_request(self) -> Self;
-    /// It is DHCPv6 from a client (RFC 8415).
+    /// It is DHCPv6 from a client, to every server there may be (RFC 8415).
     fn dhcpv6_request(self) -> Self;
+    /// It is not ICMP.
+    fn no_icmp(self) -> Self;
+    /// It is ICMP of this type.
+    fn icmp_type(self, kind: u8) -> Self;
+    /// More fragments of it follow.
+    fn in_fragments(self) -> Self;
+    /// It is about a packet to a link-local address.
+    fn quotes_link_local(self) -> Self;
     /// It is ICMPv6.
     fn icmpv6(self) -> Self;
     /// It is not ICMPv6.
     fn no_icmpv6(self) -> Self;
     /// It is ICMPv6 of this type.
     fn icmpv6_type(self, kind: u8) -> Self;
+    /// Something stands between its IPv6 header and what it carries: options, or the header of a fragment.
+    fn behind_extensions(self) -> Self;
     /// It comes from this link (RFC 4861: hop limit 255).
     fn sent_on_this_link(self) -> Self;
     /// It may have come from elsewhere.
@@ -148,12 +174,33 @@ impl Asks for Rule {
         self.is(IPV4_PROTOCOL, &[IGMP]).is(IPV4_TTL, &[1])
     }
 
+    fn to_ipv4_group(self) -> Rule {
+        self.masked(IPV4_DESTINATION_FIRST, &[0xf0], &[0xe0])
+    }
+
     fn dhcp_request(self) -> Rule {
-        self.is(IPV4_SOURCE, &[0; 4]).is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
+        let from_nowhere_to_all = self.is(IPV4_SOURCE, &[0; 4]).is(IPV4_DESTINATION, &[0xff; 4]);
+        from_nowhere_to_all.is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
     }
 
     fn dhcpv6_request(self) -> Rule {
-        self.is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+        self.to_ipv6_group().is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+    }
+
+    fn no_icmp(self) -> Rule {
+        self.is_not(PROTOCOL, &[ICMP])
+    }
+
+    fn icmp_type(self, kind: u8) -> Rule {
+        self.is(PROTOCOL, &[ICMP]).is(ICMP_TYPE, &[kind])
+    }
+
+    fn in_fragments(self) -> Rule {
+        self.masked(IPV4_FRAGMENT, &[0x20, 0], &[0x20, 0])
+    }
+
+    fn quotes_link_local(self) -> Rule {
+        self.masked(QUOTED_IPV6_DESTINATION_START, &LINK_LOCAL_MASK, &LINK_LOCAL)
     }
 
     fn icmpv6(self) -> Rule {
@@ -166,6 +213,10 @@ impl Asks for Rule {
 
     fn icmpv6_type(self, kind: u8) -> Rule {
         self.icmpv6().is(ICMP_TYPE, &[kind])
+    }
+
+    fn behind_extensions(self) -> Rule {
+        self.is_not(NEXT_HEADER, &[ICMPV6])
     }
 
     fn sent_on_this_link(self) -> Rule {

@@ -2,9 +2,10 @@
 
 use super::Choices;
 use super::fields::{
-    ARP, ARP_SENDER, Asks, ETHER_DESTINATION, FROM, IPV4, IPV4_SOURCE, IPV6, IPV6_SOURCE, LISTENER_REPORTS,
-    ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, REDIRECT, ROUTER_ADVERTISEMENT,
-    ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
+    ARP, ARP_SENDER, Asks, DISCOVERS, ETHER_DESTINATION, FROM, ICMP_ERRORS, ICMPV6_ERRORS, IPV4, IPV4_SOURCE,
+    IPV6, IPV6_SOURCE, LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
+    QUOTED_IPV4_DESTINATION, QUOTED_IPV6_DESTINATION, REDIRECT, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION,
+    SERVICE_VLAN, VLAN,
 };
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
 use crate::netfilter::nftables::{Rule, Statement, Verdict};
@@ -12,7 +13,7 @@ use crate::netfilter::nftables::{Rule, Statement, Verdict};
 /// From a pod that nothing isolates for egress: whatever it likes, under its own name.
 pub(super) fn from_free() -> Vec<Rule> {
     vec![
-        Rule::when().of_type(ARP).goto("arp"),
+        Rule::when().of_type(ARP).goto("arp-bound"),
         Rule::when().of_type(IPV4).goto("ipv4-free"),
         Rule::when().of_type(IPV6).goto("ipv6-free"),
         // A tag hides a packet from br_netfilter, and the receiver's kernel takes it off.
@@ -25,7 +26,7 @@ pub(super) fn from_free() -> Vec<Rule> {
 /// From a pod that is isolated for egress: what policies judge, and what a link needs.
 pub(super) fn from_isolated() -> Vec<Rule> {
     vec![
-        Rule::when().of_type(ARP).short_as_arp().goto("arp"),
+        Rule::when().of_type(ARP).short_as_arp().goto("arp-bound"),
         Rule::when().of_type(IPV4).goto("ipv4-isolated"),
         Rule::when().of_type(IPV6).goto("ipv6-isolated"),
         Rule::when().goto(PROTOCOL),
@@ -56,23 +57,39 @@ pub(super) fn arp_unbound() -> Vec<Rule> {
     vec![Rule::when().within(&[ARP_SENDER], "taken4").goto(SPOOFED), Rule::when().accept()]
 }
 
+/// An error is about a packet that its sender received. About another's it would belong to the connection of that, which
+/// conntrack lets through to whoever the connection is of.
+fn errors_of_others() -> Vec<Rule> {
+    let is = |kind| Rule::when().icmp_type(kind);
+    let rules = ICMP_ERRORS.into_iter().flat_map(|kind| {
+        let of_others = is(kind).outside(&[FROM, QUOTED_IPV4_DESTINATION], "bound4").goto(SPOOFED);
+        [is(kind).in_fragments().goto(SPOOFED), of_others]
+    });
+    rules.collect()
+}
+
 pub(super) fn ipv4_free() -> Vec<Rule> {
-    vec![
+    let mut rules = errors_of_others();
+    rules.extend([
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").accept(),
         Rule::when().dhcp_request().accept(),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv4_isolated() -> Vec<Rule> {
-    vec![
+    let mut rules = errors_of_others();
+    rules.extend([
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").to_one().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").igmp().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").goto(GROUP),
         Rule::when().dhcp_request().accept(),
-        Rule::when().is(IPV4_SOURCE, &[0; 4]).igmp().accept(),
+        // To an address of a pod it would pass for what policies judge, and they know nothing of a sender without address.
+        Rule::when().is(IPV4_SOURCE, &[0; 4]).to_ipv4_group().igmp().accept(),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
@@ -97,18 +114,22 @@ pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
 
 pub(super) fn ipv6_free() -> Vec<Rule> {
     vec![
-        Rule::when().icmpv6().jump("icmpv6"),
+        Rule::when().icmpv6().jump("icmpv6-bound"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
         Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
         Rule::when().source_link_local().accept(),
-        Rule::when().is(IPV6_SOURCE, &[0; 16]).accept(),
+        Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
         Rule::when().goto(SPOOFED),
     ]
 }
 
 pub(super) fn ipv6_isolated() -> Vec<Rule> {
-    vec![
-        Rule::when().icmpv6().jump("icmpv6"),
+    let mut rules = vec![Rule::when().icmpv6().jump("icmpv6-bound")];
+    // Policies do not judge what finds neighbours, whatever it carries.
+    rules.extend(DISCOVERS.map(|kind| {
+        Rule::when().icmpv6_type(kind).within(&[FROM, IPV6_SOURCE], "bound6").goto("link-control")
+    }));
+    rules.extend([
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_link_local().goto("link-control"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").to_ipv6_group().goto("link-control"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
@@ -116,7 +137,8 @@ pub(super) fn ipv6_isolated() -> Vec<Rule> {
         Rule::when().source_link_local().goto("link-control"),
         Rule::when().is(IPV6_SOURCE, &[0; 16]).goto("link-control"),
         Rule::when().goto(SPOOFED),
-    ]
+    ]);
+    rules
 }
 
 pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
@@ -132,6 +154,7 @@ pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
     if choices.unknown_closed {
         rules.push(Rule::when().outside(&[IPV6_SOURCE], "unbound6").goto(SPOOFED));
     }
+    rules.extend(DISCOVERS.map(|kind| Rule::when().icmpv6_type(kind).goto("link-control")));
     rules.push(Rule::when().accept());
     rules
 }
@@ -143,22 +166,36 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
         // Pods are no routers.
         is(ROUTER_ADVERTISEMENT).goto(DISCOVERY),
         is(REDIRECT).goto(DISCOVERY),
-        is(ROUTER_SOLICITATION).perhaps_routed().goto(DISCOVERY),
-        is(NEIGHBOUR_SOLICITATION).perhaps_routed().goto(DISCOVERY),
-        is(NEIGHBOUR_ADVERTISEMENT).perhaps_routed().goto(DISCOVERY),
     ];
+    for kind in DISCOVERS {
+        // In fragments or behind options it would not be known for what it is, nor how long it is (RFC 6980).
+        rules.extend([
+            is(kind).perhaps_routed().goto(DISCOVERY),
+            is(kind).behind_extensions().goto(DISCOVERY),
+        ]);
+    }
     rules.extend_from_slice(claims);
     rules
 }
 
-/// It advertises its own addresses alone.
+/// It advertises its own addresses alone, and sends errors about packets that it received.
 pub(super) fn claims_own() -> Vec<Rule> {
-    let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
-    vec![
+    let is = |kind| Rule::when().icmpv6_type(kind);
+    let errors = ICMPV6_ERRORS.into_iter().flat_map(|kind| {
+        [
+            is(kind).behind_extensions().goto(SPOOFED),
+            is(kind).quotes_link_local().and(Statement::Verdict(Verdict::Return)),
+            is(kind).outside(&[FROM, QUOTED_IPV6_DESTINATION], "bound6").goto(SPOOFED),
+        ]
+    });
+    let advertises = || is(NEIGHBOUR_ADVERTISEMENT);
+    let mut rules: Vec<_> = errors.collect();
+    rules.extend([
         advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
         advertises().about_link_local().and(Statement::Verdict(Verdict::Return)),
         advertises().outside(&[FROM, ND_TARGET], "bound6").goto(DISCOVERY),
-    ]
+    ]);
+    rules
 }
 
 /// It advertises no address that is known to be another's.
@@ -178,12 +215,15 @@ pub(super) fn link_control(choices: Choices) -> Vec<Rule> {
         None => to_node,
     };
     let mut rules = vec![
-        Rule::when().icmpv6_type(ROUTER_SOLICITATION).short_as_nd().accept(),
+        Rule::when().icmpv6_type(ROUTER_SOLICITATION).to_ipv6_group().short_as_nd().accept(),
         Rule::when().icmpv6_type(NEIGHBOUR_SOLICITATION).short_as_nd().accept(),
         Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT).short_as_nd().accept(),
         to_node.accept(),
     ];
-    rules.extend(LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).for_this_link().accept()));
+    // To an address of a pod these would pass for what policies judge.
+    rules.extend(
+        LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).to_ipv6_group().for_this_link().accept()),
+    );
     rules.extend([Rule::when().dhcpv6_request().accept(), Rule::when().goto(LINK_LOCAL)]);
     rules
 }

@@ -97,8 +97,8 @@ fn from_port(bound: &Bound) -> Vec<Rule> {
     for &address in &bound.addresses {
         let source = octets(address);
         let rule = match (address, bound.egress_isolated) {
-            (IpAddr::V4(_), false) => Rule::when().of_type(IPV4).is(IPV4_SOURCE, &source),
-            (IpAddr::V4(_), true) => Rule::when().of_type(IPV4).is(IPV4_SOURCE, &source).to_one(),
+            (IpAddr::V4(_), false) => Rule::when().of_type(IPV4).is(IPV4_SOURCE, &source).no_icmp(),
+            (IpAddr::V4(_), true) => Rule::when().of_type(IPV4).is(IPV4_SOURCE, &source).no_icmp().to_one(),
             (IpAddr::V6(_), false) => Rule::when().of_type(IPV6).is(IPV6_SOURCE, &source).no_icmpv6(),
             (IpAddr::V6(_), true) => {
                 Rule::when().of_type(IPV6).is(IPV6_SOURCE, &source).no_icmpv6().to_global()

@@ -5,7 +5,7 @@ use super::fields::{
     ARP, Asks, FROM, IPV4, IPV4_DESTINATION, IPV6, IPV6_DESTINATION, LISTENER_QUERY, LISTENER_REPORTS,
     NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, ROUTER_SOLICITATION,
 };
-use super::fixed::{GROUP, LINK_LOCAL, PROTOCOL, UNASSIGNED};
+use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, PROTOCOL, UNASSIGNED};
 use crate::netfilter::nftables::{Field, Rule, Statement, Verdict};
 
 /// To a pod that nothing isolates for ingress.
@@ -46,6 +46,8 @@ pub(super) fn to_isolated(set4: &str, set6: &str, at: &[Field]) -> Vec<Rule> {
             .sent_on_this_link()
             .short_as_nd()
             .accept(),
+        Rule::when().of_type(IPV6).icmpv6_type(NEIGHBOUR_SOLICITATION).goto(DISCOVERY),
+        Rule::when().of_type(IPV6).icmpv6_type(NEIGHBOUR_ADVERTISEMENT).goto(DISCOVERY),
         Rule::when().of_type(IPV6).source_link_local().goto(LINK_LOCAL),
         Rule::when().of_type(IPV6).to_link_local().goto(LINK_LOCAL),
         Rule::when().of_type(IPV6).to_ipv6_group().goto(GROUP),

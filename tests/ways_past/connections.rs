@@ -1,0 +1,235 @@
+//! Packets that would belong to a connection of others, and errors about one.
+
+use crate::discovery::fragments;
+use crate::frame::*;
+use crate::stage::Stage;
+use crate::way::Who::NetRaw;
+use crate::way::*;
+use bridgewarden::net::Family;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Instant;
+use support::field::DEADLINE;
+
+/// A live connection, as someone who saw its packets knows it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    ports: [u16; 2],
+    sequence: u32,
+    acknowledged: u32,
+}
+
+/// A connection between two pods, open as long as this lives.
+pub(crate) struct Connection {
+    known: Known,
+    _ends: [TcpStream; 2],
+}
+
+/// Connects one pod to another.
+fn connect(stage: &mut Stage, from: &str, to: &str, family: Family) -> Connection {
+    let address = SocketAddr::new(stage.cast.get(to).address(family), 8080);
+    let listen = || TcpListener::bind(address).expect("the port is free");
+    let listener = stage.cast.get(to).namespace.enter(listen).expect("the namespace is entered");
+    let dial = || TcpStream::connect_timeout(&address, DEADLINE).expect("an allowed connection");
+    let mut client = stage.cast.get(from).namespace.enter(dial).expect("the namespace is entered");
+    let (server, _) = listener.accept().expect("the connection is there");
+    stage.drain(to);
+    client.write_all(b"overheard").expect("the connection takes data");
+    let port = client.local_addr().expect("a bound socket").port();
+    let header = 14 + if family == Family::V4 { 20 } else { 40 };
+    let start = Instant::now();
+    let known = loop {
+        assert!(start.elapsed() < DEADLINE, "{from} sends nothing to {to}");
+        let Some(frame) = stage.cast.get_mut(to).tap.next() else { continue };
+        if !frame.ends_with(b"overheard") {
+            continue;
+        }
+        let word = |at: usize| {
+            u32::from_be_bytes(frame[header + at..header + at + 4].try_into().expect("four octets"))
+        };
+        break Known { ports: [port, 8080], sequence: word(4) + 9, acknowledged: word(8) };
+    };
+    Connection { known, _ends: [client, server] }
+}
+
+/// A connection of each family from a trusted client to a pod that is isolated for ingress.
+pub(crate) fn open(stage: &mut Stage) -> [Connection; 2] {
+    Family::BOTH.map(|family| connect(stage, "friend", "in", family))
+}
+
+/// Errors of a family: type and code.
+fn errors(family: Family) -> &'static [[u8; 2]] {
+    match family {
+        Family::V4 => &[[3, 0], [3, 3], [3, 4], [4, 0], [5, 1], [11, 0], [12, 0]],
+        Family::V6 => &[[1, 0], [1, 4], [2, 0], [3, 0], [4, 0]],
+    }
+}
+
+/// An error's message about a packet from one to another, with the token in what it quotes.
+fn error(shot: &Shot, kind: [u8; 2], source: IpAddr, quoted: [IpAddr; 2], ports: [u16; 2]) -> Bytes {
+    // No fragment's end may divide the token.
+    let before: &[u8] = if quoted[0].is_ipv4() { &[] } else { &[0; 4] };
+    let payload = [before, &shot.token].concat();
+    let inner = ip(quoted[0], quoted[1], TCP, &tcp(quoted[0], quoted[1], ports, [1, 1], PUSH_ACK, &payload));
+    let body = [&[0, 0, 5, 0][..], &inner].concat();
+    match (source, quoted[0]) {
+        (IpAddr::V6(source), IpAddr::V6(to)) => icmpv6(source, to, kind, &body),
+        _ => icmp(kind, &body),
+    }
+}
+
+fn protocol(family: Family) -> u8 {
+    match family {
+        Family::V4 => ICMP,
+        Family::V6 => ICMPV6,
+    }
+}
+
+pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
+    let mut ways = Vec::new();
+    let known = [connections[0].known, connections[1].known];
+    let of = move |shot: &Shot| known[usize::from(shot.family == Family::V6)];
+    ways.push(
+        by_ip(NetRaw, "data for a connection of others, as its client", move |shot| {
+            as_client(shot, of(shot), PUSH_ACK)
+        })
+        .from_to("mallory", "in", "-!!"),
+    );
+    ways.push(
+        by_ip(NetRaw, "data for a connection of others, as its server", move |shot| {
+            let Known { ports: [client, server], sequence, acknowledged } = of(shot);
+            let (source, to) = (shot.of("in"), shot.theirs());
+            let segment = tcp(source, to, [server, client], [acknowledged, sequence], PUSH_ACK, &shot.token);
+            shot.frame(&ip(source, to, TCP, &segment))
+        })
+        .from_to("mallory", "friend", "-!!"),
+    );
+    for (name, flags) in [("data", PUSH_ACK), ("a reset", RST), ("an end", 0x11)] {
+        ways.push(
+            by_ip(NetRaw, format!("{name} with the numbers of a connection of others"), move |shot| {
+                let Known { ports, sequence, acknowledged } = of(shot);
+                let segment =
+                    tcp(shot.own(), shot.theirs(), ports, [sequence, acknowledged], flags, &shot.token);
+                shot.frame(&ip(shot.own(), shot.theirs(), TCP, &segment))
+            })
+            .past_isolation("---")
+            .routed("---"),
+        );
+    }
+    ways.push(
+        by_ip(NetRaw, "the answer to a connection that nobody opened", |shot| {
+            let segment = tcp(shot.own(), shot.theirs(), [80, 40_001], [1, 2], SYN_ACK, &shot.token);
+            shot.frame(&ip(shot.own(), shot.theirs(), TCP, &segment))
+        })
+        .past_isolation("---")
+        .routed("---"),
+    );
+    for family in [&[Family::V4], &[Family::V6]] {
+        for &kind in errors(family[0]) {
+            let how = format!("error {kind:?} about a connection of others");
+            ways.push(
+                by_frames(NetRaw, how, family, move |shot| {
+                    let [client, server] = of(shot).ports;
+                    let quoted = [shot.theirs(), shot.of("friend")];
+                    let message = error(shot, kind, shot.own(), quoted, [server, client]);
+                    vec![shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))]
+                })
+                .from_to("mallory", "in", "-!!")
+                .from_to("far-free", "in", "-!!"),
+            );
+            // A redirect is no answer of a server's.
+            if kind[0] == 5 {
+                continue;
+            }
+            ways.push(
+                by_frames(
+                    NetRaw,
+                    format!("error {kind:?} about a packet to its sender"),
+                    family,
+                    move |shot| {
+                        let [client, server] = of(shot).ports;
+                        let message =
+                            error(shot, kind, shot.own(), [shot.theirs(), shot.own()], [server, client]);
+                        vec![shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))]
+                    },
+                )
+                .from_to("friend", "in", "+++"),
+            );
+            ways.push(
+                by_frames(NetRaw, format!("error {kind:?} about no connection"), family, move |shot| {
+                    let message = error(shot, kind, shot.own(), [shot.theirs(), shot.own()], [9, 9]);
+                    vec![shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))]
+                })
+                .past_isolation("---")
+                .routed("---"),
+            );
+        }
+    }
+    for first in [8_usize, 16, 32] {
+        ways.push(
+            by_frames(
+                NetRaw,
+                format!("error about a connection of others in fragments of {first} octets"),
+                &[Family::V4],
+                move |shot| {
+                    let [client, server] = of(shot).ports;
+                    let quoted = [shot.theirs(), shot.of("friend")];
+                    let message = error(shot, [3, 4], shot.own(), quoted, [server, client]);
+                    let [head, rest] = [&message[..first], &message[first..]];
+                    let offset = u16::try_from(first / 8).expect("an offset");
+                    let id = u16::from_be_bytes([shot.token[6], shot.token[7]]);
+                    let piece = |fragment: u16, piece: &[u8]| {
+                        let packet = Ipv4 { fragment, ..Ipv4::new(shot.from.v4, shot.to.v4, ICMP) };
+                        shot.frame(&packet.identified(id, piece))
+                    };
+                    vec![piece(0x2000, head), piece(offset, rest)]
+                },
+            )
+            .from_to("mallory", "in", "-!!"),
+        );
+        ways.push(
+            by_frames(
+                NetRaw,
+                format!("error about a connection of others in fragments of {first} octets"),
+                &[Family::V6],
+                move |shot| {
+                    let [client, server] = of(shot).ports;
+                    let quoted = [shot.theirs(), shot.of("friend")];
+                    let message = error(shot, [2, 0], shot.own(), quoted, [server, client]);
+                    fragments(shot, shot.from.v6, shot.to.v6, ICMPV6, 64, &message, first)
+                },
+            )
+            .from_to("mallory", "in", "-!!"),
+        );
+    }
+    ways.push(
+        by_ip(
+            NetRaw,
+            "error about a connection of others from its node, as a router sends it",
+            move |shot| {
+                let [client, server] = of(shot).ports;
+                let kind = errors(shot.family)[2];
+                let message =
+                    error(shot, kind, shot.own(), [shot.theirs(), shot.of("friend")], [server, client]);
+                shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))
+            },
+        )
+        .from_to("node-a", "in", "+++"),
+    );
+    // Where it gets past, the forged data did before it, and nothing gets past after it.
+    ways.push(
+        by_ip(NetRaw, "a reset for a connection of others, as its client", move |shot| {
+            let known = of(shot);
+            let sequence = known.sequence + u32::try_from(shot.token.len()).expect("a length");
+            as_client(shot, Known { sequence, ..known }, RST)
+        })
+        .from_to("mallory", "in", "-!!"),
+    );
+    ways
+}
+
+fn as_client(shot: &Shot, Known { ports, sequence, acknowledged }: Known, flags: u8) -> Bytes {
+    let (source, to) = (shot.of("friend"), shot.theirs());
+    let segment = tcp(source, to, ports, [sequence, acknowledged], flags, &shot.token);
+    shot.frame(&ip(source, to, TCP, &segment))
+}

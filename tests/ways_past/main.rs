@@ -1,0 +1,75 @@
+//! Ways past a policy, as rows of tables: who sends which frames from which pod, and what must become of them, with real
+//! packets, on both variants of iptables, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Honest traffic
+//! stands in the same tables. Needs root; everything happens in namespaces of its own.
+
+mod carriers;
+mod cast;
+mod changes;
+mod connections;
+mod discovery;
+mod frame;
+mod groups;
+mod headers;
+mod honest;
+mod link_layer;
+mod sources;
+mod stage;
+mod to_node;
+mod way;
+
+use stage::{Mode, Stage};
+use support::field::BACKENDS;
+
+fn table() -> Vec<way::Way> {
+    let tables = [
+        sources::ways(),
+        discovery::ways(),
+        link_layer::ways(),
+        groups::ways(),
+        carriers::ways(),
+        headers::ways(),
+        honest::ways(),
+    ];
+    tables.into_iter().flatten().collect()
+}
+
+fn no_way_past(backend: &'static str, mode: Mode) {
+    let mut stage = Stage::set("ways", backend, mode, &[]);
+    let live = connections::open(&mut stage);
+    let mut differing = stage.differing(&connections::ways(&live));
+    differing.extend(stage.differing(&table()));
+    differing.extend(honest::conversations(&mut stage).err());
+    differing.extend(honest::large(&mut stage).err());
+    let attempts = stage.attempts;
+    assert!(differing.is_empty(), "{} of {attempts} attempts:\n{}", differing.len(), differing.join("\n"));
+}
+
+#[test]
+fn no_way_past_with_ports_bound_on_iptables_nft() {
+    no_way_past(BACKENDS[0], Mode::Ports);
+}
+
+#[test]
+fn no_way_past_with_ports_bound_on_iptables_legacy() {
+    no_way_past(BACKENDS[1], Mode::Ports);
+}
+
+#[test]
+fn no_way_past_with_ports_unknown_on_iptables_nft() {
+    no_way_past(BACKENDS[0], Mode::Unbound);
+}
+
+#[test]
+fn no_way_past_with_ports_unknown_on_iptables_legacy() {
+    no_way_past(BACKENDS[1], Mode::Unbound);
+}
+
+#[test]
+fn no_way_past_with_addresses_alone_on_iptables_nft() {
+    no_way_past(BACKENDS[0], Mode::Addresses);
+}
+
+#[test]
+fn no_way_past_with_addresses_alone_on_iptables_legacy() {
+    no_way_past(BACKENDS[1], Mode::Addresses);
+}

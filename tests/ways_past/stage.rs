@@ -1,0 +1,225 @@
+//! The stage: a cluster with pods of every kind of isolation, and agents that enforce it.
+
+use crate::cast::{Cast, PODS, namespace_of};
+use bridgewarden::net::Family;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::field::{DEADLINE, Field};
+use support::manifest;
+use support::program::output;
+use support::topology::Node;
+
+/// What keeps pods from sending under another's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each pod is bound to its port of the bridge.
+    Ports,
+    /// There is no CNI result, so that it isn't known which pod is behind which port.
+    Unbound,
+    /// By rules of iptables alone, as on a kernel without tables of family bridge.
+    Addresses,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Mode; 3] = [Mode::Ports, Mode::Unbound, Mode::Addresses];
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Mode::Ports => &[],
+            Mode::Unbound => &["--cni-results-dir="],
+            Mode::Addresses => &["--bind-addresses=addresses"],
+        }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Mode::Ports => 'p',
+            Mode::Unbound => 'u',
+            Mode::Addresses => 'a',
+        }
+    }
+}
+
+const NAMESPACES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: virtual, labels: {bridgewarden.io/bind-addresses: 'off'}}
+";
+
+const POLICIES: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: in}
+spec:
+  podSelector: {matchExpressions: [{key: role, operator: In, values: [in, far-in, shut]}]}
+  policyTypes: [Ingress]
+  ingress: [{from: [{podSelector: {matchExpressions: [{key: role, operator: In, values: [friend, far-friend]}]}}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: out}
+spec:
+  podSelector: {matchExpressions: [{key: role, operator: In, values: [out, far-out]}]}
+  policyTypes: [Egress]
+  egress: [{to: [{podSelector: {matchExpressions: [{key: role, operator: In, values: [target, far-target]}]}}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: shut}
+spec: {podSelector: {matchLabels: {role: shut}}, policyTypes: [Egress]}
+";
+
+fn pod(name: &str, node: &str, number: u8) -> String {
+    let node = Node::named(node).expect("a node");
+    let [v4, v6] = Family::BOTH.map(|family| node.pod_address(family, number));
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: {}, name: {name}, labels: {{role: {name}}}}}
+spec: {{nodeName: {}, containers: [{{name: c, ports: [{{containerPort: 80}}, {{containerPort: 80, protocol: UDP}}]}}]}}
+status: {{podIPs: [{{ip: {v4}}}, {{ip: '{v6}'}}]}}
+",
+        namespace_of(name),
+        node.name
+    )
+}
+
+fn cluster() -> String {
+    let pods = PODS.map(|(name, node, number)| pod(name, node, number));
+    format!("{NAMESPACES}{}---{POLICIES}", pods.concat())
+}
+
+/// A cluster with agents, and everybody in it.
+pub(crate) struct Stage {
+    pub(crate) field: Field,
+    pub(crate) cast: Cast,
+    pub(crate) mode: Mode,
+    backend: &'static str,
+    manifests: PathBuf,
+    more: Vec<&'static str>,
+    pub(crate) attempts: u32,
+}
+
+impl Stage {
+    pub(crate) fn set(name: &str, backend: &'static str, mode: Mode, more: &[&'static str]) -> Stage {
+        assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
+        let id = format!("{name}{}{}", &backend["iptables-".len()..][..1], mode.letter());
+        let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ways-{id}"));
+        let manifests = here.join("manifests");
+        let _ = std::fs::remove_dir_all(&here);
+        std::fs::create_dir_all(&manifests).expect("a directory of our own");
+        let cluster = cluster();
+        std::fs::write(manifests.join("cluster.yaml"), &cluster).expect("the manifest is written");
+        let world = manifest::parse(&cluster).expect("the cluster reads");
+        let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
+        let field = Field::build(&id, &world, program, &here).expect("the network stands");
+        let cast = Cast::of(&field.playground);
+        let more = [mode.flags(), more].concat();
+        let mut stage = Stage { field, cast, mode, backend, manifests, more, attempts: 0 };
+        stage.introduce();
+        stage.start();
+        // What one thread sends from one processor arrives in order, through any number of veths and bridges.
+        pin();
+        stage.warm_up();
+        stage
+    }
+
+    /// Starts the agents.
+    pub(crate) fn launch(&mut self) {
+        self.field.start(&self.manifests, self.backend, &self.more).expect("the agents start");
+    }
+
+    fn start(&mut self) {
+        self.launch();
+        for node in ["node-a", "node-b"] {
+            self.waits_for("the agents enforce", |stage| {
+                stage.get(node, "/readyz").starts_with("HTTP/1.1 200")
+            });
+        }
+    }
+
+    /// Everybody knows everybody's Ethernet address, as after a long time together, so that no way waits for an answer.
+    pub(crate) fn introduce(&self) {
+        for node in ["node-a", "node-b"] {
+            for host in self.cast.on(node) {
+                let device = if host.name == node { "cni0" } else { "eth0" };
+                let mut script = String::new();
+                for other in self.cast.on(node).filter(|other| other.name != host.name) {
+                    let mac = other.mac.map(|octet| format!("{octet:02x}")).join(":");
+                    for address in [other.v4.to_string(), other.v6.to_string(), other.link_local.to_string()]
+                    {
+                        writeln!(
+                            script,
+                            "ip neigh replace {address} lladdr {mac} nud permanent dev {device}"
+                        )
+                        .expect("a string grows");
+                    }
+                }
+                output(&host.namespace, &["sh", "-ec", &script]).expect("neighbours are introduced");
+            }
+        }
+    }
+
+    /// Sends on every path until it arrives: then the routers know each other.
+    fn warm_up(&mut self) {
+        for to in self.cast.names() {
+            for from in ["friend", "far-friend"] {
+                // What comes to a node from another one doesn't pass its bridge.
+                let is_node = to.starts_with("node-");
+                if to == from || is_node && self.cast.get(from).node != to {
+                    continue;
+                }
+                let start = Instant::now();
+                while !self.fence_arrives(from, to, Duration::from_millis(200)) {
+                    assert!(start.elapsed() < DEADLINE, "{from} does not reach {to}\n{}", self.field.log());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn waits_for(&self, what: &str, mut holds: impl FnMut(&Stage) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            if start.elapsed() > DEADLINE {
+                let pages = ["node-a", "node-b"].map(|node| self.get(node, "/readyz"));
+                panic!("{what}: not within {DEADLINE:?}\n{pages:#?}\n{}", self.field.log());
+            }
+        }
+    }
+
+    /// A page of a node's agent, head and body; empty when it doesn't answer.
+    pub(crate) fn get(&self, node: &str, path: &str) -> String {
+        use std::io::{Read, Write};
+        let namespace = self.field.playground.node_namespace(node).expect("a node");
+        let fetch = || {
+            let mut stream = std::net::TcpStream::connect("127.0.0.1:20245")?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            std::io::Result::Ok(page)
+        };
+        namespace.enter(fetch).expect("the namespace is entered").unwrap_or_default()
+    }
+
+    /// Runs a shell's commands in the namespace of a host.
+    pub(crate) fn shell(&self, host: &str, script: &str) -> String {
+        output(&self.cast.get(host).namespace, &["sh", "-ec", script]).expect("the commands succeed")
+    }
+}
+
+fn pin() {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let this = nix::unistd::Pid::from_raw(0);
+    let may = sched_getaffinity(this).expect("the processors are known");
+    let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu).unwrap_or(false)).collect();
+    let mut one = CpuSet::new();
+    one.set(allowed[fastrand::usize(..allowed.len())]).expect("a processor");
+    sched_setaffinity(this, &one).expect("the thread stays on one processor");
+}

@@ -1,0 +1,302 @@
+//! A way past a policy: who sends which frames, who must not receive them; and honest traffic in the same words.
+
+use crate::cast::{Cast, Host};
+use crate::frame::*;
+use crate::stage::{Mode, Stage};
+use bridgewarden::net::Family;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// The least privilege that a process needs to send these frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// User 65534 without capabilities.
+    Unprivileged,
+    /// CAP_NET_RAW alone, which container runtimes give by default.
+    NetRaw,
+}
+
+/// What becomes of it in each [`Mode`], as three letters:
+///
+/// - `-` it doesn't arrive, as it must not
+/// - `+` it arrives, as it must
+/// - `!` it arrives, though it should not: a known limit
+/// - `x` it doesn't arrive, though it is harmless: what the fallback costs
+pub(crate) type Fates = &'static str;
+
+type Frames = Box<dyn Fn(&Shot) -> Vec<Bytes>>;
+type Then = Box<dyn Fn(&Shot) -> (&'static str, Bytes)>;
+
+/// A row of the table.
+pub(crate) struct Way {
+    who: Who,
+    how: String,
+    families: &'static [Family],
+    frames: Frames,
+    then: Option<Then>,
+    tries: Vec<(&'static str, &'static str, Fates)>,
+}
+
+/// A way by each family of IP; the frames are built for [`Shot::family`].
+pub(crate) fn by_ip(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+    Way::new(who, how.into(), &Family::BOTH, Box::new(move |shot| vec![frames(shot)]))
+}
+
+/// A way by IPv4 or ARP.
+pub(crate) fn by_ipv4(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+    Way::new(who, how.into(), &[Family::V4], Box::new(move |shot| vec![frames(shot)]))
+}
+
+/// A way by IPv6.
+pub(crate) fn by_ipv6(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+    Way::new(who, how.into(), &[Family::V6], Box::new(move |shot| vec![frames(shot)]))
+}
+
+/// A way by several frames.
+pub(crate) fn by_frames(
+    who: Who,
+    how: impl Into<String>,
+    families: &'static [Family],
+    frames: impl Fn(&Shot) -> Vec<Bytes> + 'static,
+) -> Way {
+    Way::new(who, how.into(), families, Box::new(frames))
+}
+
+impl Way {
+    fn new(who: Who, how: String, families: &'static [Family], frames: Frames) -> Way {
+        Way { who, how, families, frames, then: None, tries: Vec::new() }
+    }
+
+    /// From one to another.
+    pub(crate) fn from_to(mut self, from: &'static str, to: &'static str, fates: Fates) -> Way {
+        assert_eq!(fates.len(), Mode::ALL.len(), "{}: a letter for each mode", self.how);
+        self.tries.push((from, to, fates));
+        self
+    }
+
+    /// From a free neighbour into pods that are isolated for ingress.
+    pub(crate) fn into_isolated(self, fates: Fates) -> Way {
+        self.from_to("mallory", "in", fates).from_to("mallory", "shut", fates)
+    }
+
+    /// From pods that are isolated for egress to a free neighbour.
+    pub(crate) fn out_of_isolated(self, fates: Fates) -> Way {
+        self.from_to("out", "free", fates).from_to("shut", "free", fates)
+    }
+
+    /// Both.
+    pub(crate) fn past_isolation(self, fates: Fates) -> Way {
+        self.into_isolated(fates).out_of_isolated(fates)
+    }
+
+    /// Into an isolated pod from another node, and out of one to another node and to the outside.
+    pub(crate) fn routed(self, fates: Fates) -> Way {
+        let way = self.from_to("far-free", "in", fates).from_to("out", "far-free", fates);
+        way.from_to("out", "outside", fates)
+    }
+
+    /// Between two pods that nothing isolates.
+    pub(crate) fn among_free(self, fates: Fates) -> Way {
+        self.from_to("mallory", "free", fates)
+    }
+
+    /// What another host sends after it, which is then what must not arrive.
+    pub(crate) fn then(mut self, then: impl Fn(&Shot) -> (&'static str, Bytes) + 'static) -> Way {
+        self.then = Some(Box::new(then));
+        self
+    }
+}
+
+/// One attempt.
+pub(crate) struct Shot<'a> {
+    pub(crate) cast: &'a Cast,
+    pub(crate) from: &'a Host,
+    pub(crate) to: &'a Host,
+    pub(crate) family: Family,
+    /// Eight octets that no other attempt has.
+    pub(crate) token: [u8; 8],
+}
+
+/// Where the ways send to: nobody listens, which changes nothing about what arrives.
+pub(crate) const PORTS: [u16; 2] = [40_000, 7777];
+
+impl Shot<'_> {
+    /// The node of the sender.
+    pub(crate) fn node(&self) -> &Host {
+        self.cast.get(self.from.node)
+    }
+
+    /// The Ethernet address that the sender's kernel would send to.
+    pub(crate) fn next_hop(&self) -> Mac {
+        if self.from.node == self.to.node { self.to.mac } else { self.node().mac }
+    }
+
+    pub(crate) fn own(&self) -> IpAddr {
+        self.from.address(self.family)
+    }
+
+    pub(crate) fn theirs(&self) -> IpAddr {
+        self.to.address(self.family)
+    }
+
+    pub(crate) fn of(&self, name: &str) -> IpAddr {
+        self.cast.get(name).address(self.family)
+    }
+
+    /// A packet in a frame as the sender's kernel would send it.
+    pub(crate) fn frame(&self, packet: &[u8]) -> Bytes {
+        ethernet(self.next_hop(), self.from.mac, type_of(packet), packet)
+    }
+
+    /// A datagram with the token.
+    pub(crate) fn udp(&self, source: IpAddr, destination: IpAddr) -> Bytes {
+        ip(source, destination, UDP, &udp(source, destination, PORTS, &self.token))
+    }
+
+    /// The first packet of a TCP connection, with the token.
+    pub(crate) fn syn(&self, source: IpAddr, destination: IpAddr) -> Bytes {
+        ip(source, destination, TCP, &tcp(source, destination, PORTS, [1, 0], SYN, &self.token))
+    }
+
+    /// An honest datagram.
+    pub(crate) fn datagram(&self) -> Bytes {
+        self.udp(self.own(), self.theirs())
+    }
+
+    /// An ICMPv6 message with the token, in a frame to the Ethernet address that goes with its destination.
+    pub(crate) fn icmpv6(
+        &self,
+        [source, destination]: [Ipv6Addr; 2],
+        kind: u8,
+        hops: u8,
+        body: &[u8],
+    ) -> Bytes {
+        let body = [body, &self.token].concat();
+        let message = icmpv6(source, destination, [kind, 0], &body);
+        let packet = ipv6(source, destination, ICMPV6, hops, &message);
+        let mac = if destination.is_multicast() { group_mac(destination.into()) } else { self.next_hop() };
+        ethernet(mac, self.from.mac, IPV6, &packet)
+    }
+}
+
+impl Stage {
+    /// Tries every way; returns what became of it otherwise than wanted, one a line.
+    pub(crate) fn differing(&mut self, ways: &[Way]) -> Vec<String> {
+        let mut differing = Vec::new();
+        let index = Mode::ALL.iter().position(|mode| *mode == self.mode).expect("a mode");
+        for way in ways {
+            for (from, to, fates) in &way.tries {
+                let fate = char::from(fates.as_bytes()[index]);
+                let arrives = match fate {
+                    '+' | '!' => true,
+                    '-' | 'x' => false,
+                    other => panic!("{}: {other} is no fate", way.how),
+                };
+                for &family in way.families {
+                    let said = match self.attempt(way, from, to, family) {
+                        Ok(arrived) if arrived == arrives => continue,
+                        Ok(true) => "it got past",
+                        Ok(false) => "it didn't arrive",
+                        Err(said) => said,
+                    };
+                    let Way { who, how, .. } = way;
+                    differing.push(format!("{fate} {who:?} {from} -> {to} {family:?}: {how}: {said}"));
+                }
+            }
+        }
+        differing
+    }
+
+    /// Whether what a way sends arrives.
+    fn attempt(&mut self, way: &Way, from: &str, to: &str, family: Family) -> Result<bool, &'static str> {
+        let token = self.token();
+        let (frames, then) = {
+            let (from, to) = (self.cast.get(from), self.cast.get(to));
+            let shot = Shot { cast: &self.cast, from, to, family, token };
+            ((way.frames)(&shot), way.then.as_ref().map(|then| then(&shot)))
+        };
+        self.drain(to);
+        for frame in &frames {
+            self.cast.get_mut(from).tap.send(frame);
+        }
+        if let Some((host, frame)) = then {
+            self.cast.get_mut(host).tap.send(&frame);
+        }
+        let own = self.cast.get(to).mac;
+        let forges_receiver = from != to && frames.iter().any(|frame| frame[6..12] == own);
+        let arrived = |frame: &[u8]| {
+            // What the receiver sends itself is seen as well: it may quote what was refused elsewhere.
+            let comes = frame.get(6..12) != Some(&own) || forges_receiver;
+            let same = from != to && frames.iter().any(|sent| frame.starts_with(sent));
+            comes && (same || contains(frame, &token))
+        };
+        let node = self.cast.get(from).node;
+        let friend = match (node, to) {
+            ("node-b", "far-friend") => "far-free",
+            ("node-a", "friend") => "target",
+            ("node-b", _) => "far-friend",
+            _ => "friend",
+        };
+        let outcome = self.fence(friend, to, Duration::from_secs(3), arrived);
+        self.announce(node);
+        outcome.ok_or("what was sent after it didn't arrive")
+    }
+
+    fn token(&mut self) -> [u8; 8] {
+        self.attempts += 1;
+        format!("bw{:06}", self.attempts).into_bytes().try_into().expect("eight octets")
+    }
+
+    pub(crate) fn drain(&mut self, host: &str) {
+        let tap = &mut self.cast.get_mut(host).tap;
+        while tap.next().is_some() {}
+    }
+
+    /// Sends an honest datagram after what was sent, and reads until that arrives. True if a frame was what is looked for;
+    /// nothing if the datagram didn't arrive.
+    pub(crate) fn fence(
+        &mut self,
+        from: &str,
+        to: &str,
+        patience: Duration,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+    ) -> Option<bool> {
+        let token = self.token();
+        let frame = {
+            let (from, to) = (self.cast.get(from), self.cast.get(to));
+            let shot = Shot { cast: &self.cast, from, to, family: Family::V4, token };
+            shot.frame(&shot.datagram())
+        };
+        self.cast.get_mut(from).tap.send(&frame);
+        let tap = &mut self.cast.get_mut(to).tap;
+        let start = Instant::now();
+        let mut found = false;
+        while start.elapsed() < patience {
+            let Some(frame) = tap.next() else { continue };
+            found |= wanted(frame);
+            if contains(frame, &token) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn fence_arrives(&mut self, from: &str, to: &str, patience: Duration) -> bool {
+        self.fence(from, to, patience, |_| false).is_some()
+    }
+
+    /// Everybody on a node announces himself, so that the bridge knows again where each Ethernet address is.
+    fn announce(&mut self, node: &str) {
+        let names: Vec<_> = self.cast.on(node).map(|host| host.name).filter(|name| *name != node).collect();
+        for name in names {
+            let host = self.cast.get_mut(name);
+            let announcement = arp(1, (host.mac, host.v4), ([0; 6], host.v4));
+            let frame = ethernet(BROADCAST, host.mac, ARP, &announcement);
+            host.tap.send(&frame);
+        }
+    }
+}
+
+fn contains(frame: &[u8], token: &[u8]) -> bool {
+    frame.windows(token.len()).any(|window| window == token)
+}
