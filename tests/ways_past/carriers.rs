@@ -18,7 +18,9 @@ const TYPES: [u8; 16] = [1, 2, 3, 4, 100, 127, 130, 131, 132, 133, 134, 135, 136
 const FINDS_NEIGHBOURS: [u8; 2] = [135, 136];
 
 /// Who seems to send, and to whom.
-const ENDS: [(&str, fn(&Shot) -> [Ipv6Addr; 2]); 6] = [
+type Ends = fn(&Shot) -> [Ipv6Addr; 2];
+
+const ENDS: [(&str, Ends); 6] = [
     ("own address to address", |shot| [shot.from.v6, shot.to.v6]),
     ("own address to link-local", |shot| [shot.from.v6, shot.to.link_local]),
     ("link-local to address", |shot| [shot.from.link_local, shot.to.v6]),
@@ -102,7 +104,7 @@ fn reports(ways: &mut Vec<Way>) {
             report(shot, shot.from.link_local, MLD_ROUTERS, group_mac(MLD_ROUTERS.into()))
         })
         .past_isolation("--!")
-        .from_to("out", "node-a", "+++")
+        .sent("out", "node-a", "+++")
         .among_free("+x+"),
     );
     ways.push(
@@ -153,7 +155,7 @@ fn reports(ways: &mut Vec<Way>) {
             ethernet(group_mac(to.into()), shot.from.mac, IPV4, &header.with(&body))
         })
         .past_isolation("--!")
-        .from_to("out", "node-a", "+++")
+        .sent("out", "node-a", "+++")
         .among_free("+x+"),
     );
 }
@@ -169,8 +171,8 @@ fn configuration(ways: &mut Vec<Way>) {
             request(shot, nowhere, ALL, [68, 67], BROADCAST)
         })
         .past_isolation("--!")
-        .from_to("out", "node-a", "+++")
-        .from_to("mallory", "node-a", "+++")
+        .sent("out", "node-a", "+++")
+        .sent("mallory", "node-a", "+++")
         .among_free("+x+"),
     );
     type Form = (&'static str, fn(&Shot) -> (Ipv4Addr, Mac));
@@ -210,7 +212,7 @@ fn configuration(ways: &mut Vec<Way>) {
             ethernet(mac, shot.from.mac, IPV6, &ipv6(source, to, UDP, 1, &segment))
         });
         let way = way.past_isolation("---");
-        ways.push(if name == "as clients send it" { way.from_to("out", "node-a", "+++") } else { way });
+        ways.push(if name == "as clients send it" { way.sent("out", "node-a", "+++") } else { way });
     }
 }
 

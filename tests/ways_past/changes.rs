@@ -30,9 +30,8 @@ fn closes(stage: &mut Stage, when: &str) {
     let forged = [by_ip(NetRaw, "UDP from an allowed pod", |shot| {
         shot.frame(&shot.udp(shot.of("friend"), shot.theirs()))
     })
-    .from_to("mallory", "in", "---")];
-    let honest =
-        [by_ip(NetRaw, "UDP", |shot| shot.frame(&shot.datagram())).from_to("mallory", "free", "+++")];
+    .sent("mallory", "in", "---")];
+    let honest = [by_ip(NetRaw, "UDP", |shot| shot.frame(&shot.datagram())).sent("mallory", "free", "+++")];
     let start = Instant::now();
     loop {
         let differing = [stage.differing(&forged), stage.differing(&honest)].concat();
@@ -91,9 +90,9 @@ fn stray(stage: &mut Stage) {
         by_ip(NetRaw, format!("UDP from a stray port under the name of {name}"), move |shot| {
             shot.frame(&shot.udp(shot.of(name), shot.theirs()))
         })
-        .from_to("stray", "in", "---")
-        .from_to("stray", "free", "---")
-        .from_to("stray", "far-free", "---")
+        .sent("stray", "in", "---")
+        .sent("stray", "free", "---")
+        .sent("stray", "far-free", "---")
     };
     let mut ways: Vec<Way> =
         ["stray", "mallory", "friend", "node-a", "in", "out", "far-friend"].map(from).into();
@@ -102,7 +101,7 @@ fn stray(stage: &mut Stage) {
             by_ipv4(NetRaw, format!("a frame of type {kind:#x} from a stray port"), move |shot| {
                 ethernet(shot.to.mac, shot.from.mac, kind, &[&[0; 40][..], &shot.token].concat())
             })
-            .from_to("stray", "free", "---"),
+            .sent("stray", "free", "---"),
         );
     }
     ways.push(
@@ -110,8 +109,8 @@ fn stray(stage: &mut Stage) {
             let claim = arp(2, (shot.from.mac, shot.cast.get("friend").v4), (shot.to.mac, shot.to.v4));
             ethernet(shot.to.mac, shot.from.mac, ARP, &claim)
         })
-        .from_to("stray", "in", "---")
-        .from_to("stray", "free", "---"),
+        .sent("stray", "in", "---")
+        .sent("stray", "free", "---"),
     );
     let start = Instant::now();
     loop {

@@ -93,7 +93,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
         by_ip(NetRaw, "data for a connection of others, as its client", move |shot| {
             as_client(shot, of(shot), PUSH_ACK)
         })
-        .from_to("mallory", "in", "-!!"),
+        .sent("mallory", "in", "-!!"),
     );
     ways.push(
         by_ip(NetRaw, "data for a connection of others, as its server", move |shot| {
@@ -102,7 +102,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
             let segment = tcp(source, to, [server, client], [acknowledged, sequence], PUSH_ACK, &shot.token);
             shot.frame(&ip(source, to, TCP, &segment))
         })
-        .from_to("mallory", "friend", "-!!"),
+        .sent("mallory", "friend", "-!!"),
     );
     for (name, flags) in [("data", PUSH_ACK), ("a reset", RST), ("an end", 0x11)] {
         ways.push(
@@ -134,8 +134,8 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
                     let message = error(shot, kind, shot.own(), quoted, [server, client]);
                     vec![shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))]
                 })
-                .from_to("mallory", "in", "-!!")
-                .from_to("far-free", "in", "-!!"),
+                .sent("mallory", "in", "-!!")
+                .sent("far-free", "in", "-!!"),
             );
             // A redirect is no answer of a server's.
             if kind[0] == 5 {
@@ -153,7 +153,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
                         vec![shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))]
                     },
                 )
-                .from_to("friend", "in", "+++"),
+                .sent("friend", "in", "+++"),
             );
             ways.push(
                 by_frames(NetRaw, format!("error {kind:?} about no connection"), family, move |shot| {
@@ -185,7 +185,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
                     vec![piece(0x2000, head), piece(offset, rest)]
                 },
             )
-            .from_to("mallory", "in", "-!!"),
+            .sent("mallory", "in", "-!!"),
         );
         ways.push(
             by_frames(
@@ -199,7 +199,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
                     fragments(shot, shot.from.v6, shot.to.v6, ICMPV6, 64, &message, first)
                 },
             )
-            .from_to("mallory", "in", "-!!"),
+            .sent("mallory", "in", "-!!"),
         );
     }
     ways.push(
@@ -214,7 +214,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
                 shot.frame(&ip(shot.own(), shot.theirs(), protocol(shot.family), &message))
             },
         )
-        .from_to("node-a", "in", "+++"),
+        .sent("node-a", "in", "+++"),
     );
     // Where it gets past, the forged data did before it, and nothing gets past after it.
     ways.push(
@@ -223,7 +223,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
             let sequence = known.sequence + u32::try_from(shot.token.len()).expect("a length");
             as_client(shot, Known { sequence, ..known }, RST)
         })
-        .from_to("mallory", "in", "-!!"),
+        .sent("mallory", "in", "-!!"),
     );
     ways
 }

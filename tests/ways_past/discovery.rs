@@ -10,7 +10,9 @@ const NO_MAC: Mac = [0; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// What a neighbour could be made to believe: whose address the sender has.
-const CLAIMED: [(&str, fn(&Shot) -> Ipv4Addr, fn(&Shot) -> Ipv6Addr, Fates); 4] = [
+type Claimed = (&'static str, fn(&Shot) -> Ipv4Addr, fn(&Shot) -> Ipv6Addr, Fates);
+
+const CLAIMED: [Claimed; 4] = [
     ("an allowed pod", |shot| shot.cast.get("friend").v4, |shot| shot.cast.get("friend").v6, "-!!"),
     ("the gateway", |shot| shot.node().v4, |shot| shot.node().v6, "-!!"),
     ("the receiver", |shot| shot.to.v4, |shot| shot.to.v6, "-!!"),
@@ -24,7 +26,8 @@ const CLAIMED: [(&str, fn(&Shot) -> Ipv4Addr, fn(&Shot) -> Ipv6Addr, Fates); 4] 
 
 fn arp_claims(ways: &mut Vec<Way>) {
     for (whose, claimed, _, fates) in CLAIMED {
-        let forms: [(&str, fn(&Shot, Ipv4Addr) -> Bytes); 5] = [
+        type Form = fn(&Shot, Ipv4Addr) -> Bytes;
+        let forms: [(&str, Form); 5] = [
             ("gratuitous request", |shot, own| arp(1, (shot.from.mac, own), (NO_MAC, own))),
             ("gratuitous reply", |shot, own| arp(2, (shot.from.mac, own), (BROADCAST, own))),
             ("reply to the receiver", |shot, own| arp(2, (shot.from.mac, own), (shot.to.mac, shot.to.v4))),
@@ -41,11 +44,7 @@ fn arp_claims(ways: &mut Vec<Way>) {
                     ethernet(to, shot.from.mac, ARP, &message(shot, claimed(shot)))
                 });
                 let way = way.past_isolation(fates).among_free(fates);
-                ways.push(if whose == "the receiver" {
-                    way
-                } else {
-                    way.from_to("mallory", "node-a", fates)
-                });
+                ways.push(if whose == "the receiver" { way } else { way.sent("mallory", "node-a", fates) });
             }
         }
     }
@@ -124,7 +123,7 @@ fn neighbour_claims(ways: &mut Vec<Way>) {
                     ways.push(if whose == "the receiver" {
                         way
                     } else {
-                        way.from_to("mallory", "node-a", fates)
+                        way.sent("mallory", "node-a", fates)
                     });
                 }
             }
@@ -155,7 +154,7 @@ fn neighbour_claims(ways: &mut Vec<Way>) {
         })
         .past_isolation("--!")
         .among_free("--!")
-        .from_to("mallory", "node-a", "--!"),
+        .sent("mallory", "node-a", "--!"),
     );
     ways.push(
         by_ipv6(NetRaw, "solicitation from the node's link-local address", |shot| {

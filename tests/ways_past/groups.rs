@@ -44,8 +44,8 @@ fn groups(ways: &mut Vec<Way>) {
                     vec![ethernet(mac_of(address), shot.from.mac, type_of(&packet), &packet)]
                 })
                 .past_isolation("---")
-                .from_to("friend", "in", "---")
-                .from_to("out", "target", "---")
+                .sent("friend", "in", "---")
+                .sent("out", "target", "---")
                 .among_free("+xx"),
             );
             ways.push(
@@ -68,7 +68,7 @@ fn groups(ways: &mut Vec<Way>) {
                     ethernet(shot.node().mac, shot.from.mac, IPV4, &packet)
                 })
                 .past_isolation("---")
-                .from_to("far-free", "in", "---"),
+                .sent("far-free", "in", "---"),
             );
         }
     }
@@ -91,13 +91,13 @@ fn link_local(ways: &mut Vec<Way>) {
                 shot.frame(&shot.udp(source.into(), to.into()))
             })
             .past_isolation("---")
-            .from_to("friend", "in", "---")
-            .from_to("out", "target", "---")
-            .from_to("out", "node-a", isolated_to_node)
-            .from_to("mallory", "node-a", free_to_node)
-            .from_to("node-a", "in", "+++")
-            .from_to("node-a", "out", "+++")
-            .from_to("node-a", "free", "+++")
+            .sent("friend", "in", "---")
+            .sent("out", "target", "---")
+            .sent("out", "node-a", isolated_to_node)
+            .sent("mallory", "node-a", free_to_node)
+            .sent("node-a", "in", "+++")
+            .sent("node-a", "out", "+++")
+            .sent("node-a", "free", "+++")
             .among_free("+xx"),
         );
         ways.push(
@@ -106,8 +106,8 @@ fn link_local(ways: &mut Vec<Way>) {
                 shot.frame(&shot.syn(source.into(), to.into()))
             })
             .past_isolation("---")
-            .from_to("node-a", "in", "+++")
-            .from_to("out", "node-a", isolated_to_node)
+            .sent("node-a", "in", "+++")
+            .sent("out", "node-a", isolated_to_node)
             .among_free("+xx"),
         );
         ways.push(
@@ -116,7 +116,7 @@ fn link_local(ways: &mut Vec<Way>) {
                 shot.icmpv6(ends, 128, 64, &[0, 1, 0, 1])
             })
             .past_isolation("---")
-            .from_to("node-a", "in", "+++")
+            .sent("node-a", "in", "+++")
             .among_free("+xx"),
         );
     }

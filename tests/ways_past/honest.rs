@@ -28,7 +28,7 @@ const ALLOWED: [(&str, &str); 9] = [
 ];
 
 fn allowed(way: Way) -> Way {
-    ALLOWED.into_iter().fold(way, |way, (from, to)| way.from_to(from, to, "+++"))
+    ALLOWED.into_iter().fold(way, |way, (from, to)| way.sent(from, to, "+++"))
 }
 
 pub(crate) fn ways() -> Vec<Way> {
@@ -72,9 +72,7 @@ pub(crate) fn ways() -> Vec<Way> {
     ];
     let nodes = ["in", "out", "shut", "mallory", "free"];
     let both_ways = |way: Way| {
-        nodes
-            .into_iter()
-            .fold(way, |way, pod| way.from_to("node-a", pod, "+++").from_to(pod, "node-a", "+++"))
+        nodes.into_iter().fold(way, |way, pod| way.sent("node-a", pod, "+++").sent(pod, "node-a", "+++"))
     };
     ways.push(both_ways(by_ip(Unprivileged, "UDP between a pod and its node", |shot| {
         shot.frame(&shot.datagram())
@@ -128,8 +126,8 @@ pub(crate) fn ways() -> Vec<Way> {
             let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
             shot.icmpv6([shot.from.link_local, to], 133, 255, &[0, 0, 0, 0])
         })
-        .from_to("out", "node-a", "+++")
-        .from_to("shut", "node-a", "+++")
+        .sent("out", "node-a", "+++")
+        .sent("shut", "node-a", "+++")
         .among_free("+x+"),
     );
     ways

@@ -57,7 +57,7 @@ fn tags(ways: &mut Vec<Way>) {
                 wrap(shot.frame(&shot.datagram()))
             })
             .past_isolation("--!")
-            .from_to("out", "target", "--!")
+            .sent("out", "target", "--!")
             .among_free(if old { "+x+" } else { "--!" }),
         );
         ways.push(
@@ -66,7 +66,7 @@ fn tags(ways: &mut Vec<Way>) {
                 wrap(ethernet(shot.to.mac, shot.from.mac, ARP, &[&claim[..], &shot.token].concat()))
             })
             .past_isolation("--!")
-            .from_to("out", "node-a", "--!"),
+            .sent("out", "node-a", "--!"),
         );
     }
     ways.push(
@@ -88,8 +88,8 @@ fn types(ways: &mut Vec<Way>) {
                     ethernet(to, shot.from.mac, kind, &[&[0; 40][..], &shot.token].concat())
                 })
                 .past_isolation("--!")
-                .from_to("friend", "in", "--!")
-                .from_to("out", "target", "--!")
+                .sent("friend", "in", "--!")
+                .sent("out", "target", "--!")
                 .among_free("+x+"),
             );
         }
@@ -189,7 +189,7 @@ fn destinations(ways: &mut Vec<Way>) {
                 },
             )
             .into_isolated(if one { "-!!" } else { "--!" })
-            .from_to("out", "free", if one { "-!!" } else { "--!" }),
+            .sent("out", "free", if one { "-!!" } else { "--!" }),
         );
         ways.push(
             by_ipv6(
@@ -201,7 +201,7 @@ fn destinations(ways: &mut Vec<Way>) {
                 },
             )
             .into_isolated("-!!")
-            .from_to("out", "free", "-!!"),
+            .sent("out", "free", "-!!"),
         );
     }
     ways.push(
@@ -211,7 +211,7 @@ fn destinations(ways: &mut Vec<Way>) {
             ethernet(shot.to.mac, shot.from.mac, type_of(&packet), &packet)
         })
         .into_isolated("-!!")
-        .from_to("out", "free", "-!!"),
+        .sent("out", "free", "-!!"),
     );
     ways.push(
         by_ip(NetRaw, "UDP to a host outside in a frame to a neighbour", |shot| {
@@ -227,8 +227,8 @@ fn destinations(ways: &mut Vec<Way>) {
             ethernet(shot.node().mac, shot.from.mac, type_of(&packet), &packet)
         })
         .past_isolation("---")
-        .from_to("friend", "in", "+++")
-        .from_to("out", "target", "+++")
+        .sent("friend", "in", "+++")
+        .sent("out", "target", "+++")
         .among_free("+++"),
     );
     ways.push(

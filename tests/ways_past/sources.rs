@@ -171,23 +171,23 @@ pub(crate) fn ways() -> Vec<Way> {
             "UDP from an isolated pod's free neighbour to a pod that only that may reach",
             |shot| shot.frame(&shot.udp(shot.of("mallory"), shot.theirs())),
         )
-        .from_to("out", "free", "-!!")
-        .from_to("out", "outside", "-!!"),
+        .sent("out", "free", "-!!")
+        .sent("out", "outside", "-!!"),
     );
     ways.push(
         by_ip(NetRaw, "UDP from an exempt pod under an address of its own choice", |shot| {
             shot.frame(&shot.udp(unassigned(shot.family), shot.theirs()))
         })
-        .from_to("exempt", "free", "+xx")
-        .from_to("exempt", "far-free", "+xx")
-        .from_to("exempt", "in", "---"),
+        .sent("exempt", "free", "+xx")
+        .sent("exempt", "far-free", "+xx")
+        .sent("exempt", "in", "---"),
     );
     ways.push(
         by_ip(NetRaw, "UDP to an address that nobody has, in a frame to a pod that answers for it", |shot| {
             shot.frame(&shot.udp(shot.own(), unassigned(shot.family)))
         })
         .past_isolation("---")
-        .from_to("exempt", "in", "---")
+        .sent("exempt", "in", "---")
         .among_free("+xx"),
     );
     ways.push(
@@ -196,8 +196,8 @@ pub(crate) fn ways() -> Vec<Way> {
             ethernet(shot.node().mac, shot.from.mac, type_of(&packet), &packet)
         })
         .past_isolation("---")
-        .from_to("far-free", "in", "---")
-        .from_to("far-free", "free", "---"),
+        .sent("far-free", "in", "---")
+        .sent("far-free", "free", "---"),
     );
     ways.push(
         by_ipv4(NetRaw, "an IPv6 packet in a frame of IPv4's type", |shot| {
@@ -240,8 +240,8 @@ pub(crate) fn ways() -> Vec<Way> {
                 let packet = shot.udp(from.v4.into(), to.v4.into());
                 ("target", ethernet(to.mac, from.mac, IPV4, &packet))
             })
-            .from_to("mallory", "mallory", fates)
-            .from_to("out", "out", fates),
+            .sent("mallory", "mallory", fates)
+            .sent("out", "out", fates),
         );
     }
     ways

@@ -2,6 +2,7 @@
 
 use crate::cast::{Cast, PODS, namespace_of};
 use bridgewarden::net::Family;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -104,6 +105,7 @@ pub(crate) struct Stage {
     manifests: PathBuf,
     more: Vec<&'static str>,
     pub(crate) attempts: u32,
+    processors: CpuSet,
 }
 
 impl Stage {
@@ -121,7 +123,8 @@ impl Stage {
         let field = Field::build(&id, &world, program, &here).expect("the network stands");
         let cast = Cast::of(&field.playground);
         let more = [mode.flags(), more].concat();
-        let mut stage = Stage { field, cast, mode, backend, manifests, more, attempts: 0 };
+        let processors = sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("the processors are known");
+        let mut stage = Stage { field, cast, mode, backend, manifests, more, attempts: 0, processors };
         stage.introduce();
         stage.start();
         // What one thread sends from one processor arrives in order, through any number of veths and bridges.
@@ -132,7 +135,12 @@ impl Stage {
 
     /// Starts the agents.
     pub(crate) fn launch(&mut self) {
+        // An agent may run on any processor, whichever the sending thread keeps to.
+        let this = nix::unistd::Pid::from_raw(0);
+        let kept = sched_getaffinity(this).expect("the processors are known");
+        sched_setaffinity(this, &self.processors).expect("the thread may wander");
         self.field.start(&self.manifests, self.backend, &self.more).expect("the agents start");
+        sched_setaffinity(this, &kept).expect("the thread stays on one processor");
     }
 
     fn start(&mut self) {
@@ -215,7 +223,6 @@ impl Stage {
 }
 
 fn pin() {
-    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     let this = nix::unistd::Pid::from_raw(0);
     let may = sched_getaffinity(this).expect("the processors are known");
     let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu).unwrap_or(false)).collect();

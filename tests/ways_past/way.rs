@@ -68,7 +68,7 @@ impl Way {
     }
 
     /// From one to another.
-    pub(crate) fn from_to(mut self, from: &'static str, to: &'static str, fates: Fates) -> Way {
+    pub(crate) fn sent(mut self, from: &'static str, to: &'static str, fates: Fates) -> Way {
         assert_eq!(fates.len(), Mode::ALL.len(), "{}: a letter for each mode", self.how);
         self.tries.push((from, to, fates));
         self
@@ -76,12 +76,12 @@ impl Way {
 
     /// From a free neighbour into pods that are isolated for ingress.
     pub(crate) fn into_isolated(self, fates: Fates) -> Way {
-        self.from_to("mallory", "in", fates).from_to("mallory", "shut", fates)
+        self.sent("mallory", "in", fates).sent("mallory", "shut", fates)
     }
 
     /// From pods that are isolated for egress to a free neighbour.
     pub(crate) fn out_of_isolated(self, fates: Fates) -> Way {
-        self.from_to("out", "free", fates).from_to("shut", "free", fates)
+        self.sent("out", "free", fates).sent("shut", "free", fates)
     }
 
     /// Both.
@@ -91,13 +91,13 @@ impl Way {
 
     /// Into an isolated pod from another node, and out of one to another node and to the outside.
     pub(crate) fn routed(self, fates: Fates) -> Way {
-        let way = self.from_to("far-free", "in", fates).from_to("out", "far-free", fates);
-        way.from_to("out", "outside", fates)
+        let way = self.sent("far-free", "in", fates).sent("out", "far-free", fates);
+        way.sent("out", "outside", fates)
     }
 
     /// Between two pods that nothing isolates.
     pub(crate) fn among_free(self, fates: Fates) -> Way {
-        self.from_to("mallory", "free", fates)
+        self.sent("mallory", "free", fates)
     }
 
     /// What another host sends after it, which is then what must not arrive.
