@@ -109,7 +109,11 @@ fn cleanup_leaves_the_host_as_it_was_found() {
                 Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
                 Some(_) | None => line.to_owned(),
             };
-            text.lines().filter(|line| !line.starts_with('#')).map(bare).collect::<Vec<_>>()
+            let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(bare).collect();
+            // To look at a table of iptables makes it; one without chains and rules is as good as none.
+            let empty =
+                ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", "COMMIT"].join("\n");
+            lines.join("\n").replace(&empty, "").lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let before = held(&stage);
         stage.start(&[]);
@@ -117,7 +121,9 @@ fn cleanup_leaves_the_host_as_it_was_found() {
         assert_ne!(held(&stage), before);
         stage.field.stop(false);
         stage.field.clean_up().expect("cleanup works");
-        assert_eq!(held(&stage), before);
+        let filled =
+            |lines: Vec<String>| lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();
+        assert_eq!(filled(held(&stage)), filled(before));
     });
 }
 

@@ -200,13 +200,13 @@ pub(crate) fn conversations(stage: &mut Stage) -> Result<(), String> {
 pub(crate) fn large(stage: &mut Stage) -> Result<(), String> {
     for family in Family::BOTH {
         for (from, to) in [("friend", "in"), ("far-friend", "in"), ("out", "target"), ("out", "far-target")] {
-            let address = SocketAddr::new(stage.cast.get(to).address(family), 9000);
+            let own = |host: &str| SocketAddr::new(stage.cast.get(host).address(family), 0);
             let enter = |host: &str, local| {
                 let bind = move || UdpSocket::bind(local).expect("the port is free");
                 stage.cast.get(host).namespace.enter(bind).expect("the namespace is entered")
             };
-            let receiver = enter(to, address);
-            let sender = enter(from, SocketAddr::new(stage.cast.get(from).address(family), 0));
+            let (receiver, sender) = (enter(to, own(to)), enter(from, own(from)));
+            let address = receiver.local_addr().map_err(|error| error.to_string())?;
             receiver.set_read_timeout(Some(DEADLINE)).expect("a timeout");
             sender.send_to(&[7; 9000], address).map_err(|error| format!("{from} -> {to}: {error}"))?;
             let received = receiver.recv(&mut [0; 10_000]);
