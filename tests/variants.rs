@@ -4,12 +4,12 @@ use bridgewarden::apply::{Actual, Fake, Kernel, Step};
 use bridgewarden::explain::oracle::{Flow, World};
 use bridgewarden::net::Family;
 use support::packets::Judge;
-use support::story_node::{Order, StoryNode};
-use support::worlds::{self, Random, Scene};
+use support::story_node::{Order, StoryNode, open_kernel};
+use support::worlds::{self, Random};
 
 /// Which flows the rules of both variants let pass, on the kernel of node-a.
 fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
-    let open = StoryNode::start("node-b", &Scene::default(), Order::Usual).kernel;
+    let open = open_kernel();
     let mut other = kernel.clone();
     other.switch_variant();
     let mut allowed = vec![true; flows.len()];

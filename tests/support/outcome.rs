@@ -1,7 +1,7 @@
 //! What becomes of a story's kernel: how it compares with one that began where the story ends, and what it lets through.
 
 use crate::packets::Judge;
-use crate::story_node::{Order, StoryNode};
+use crate::story_node::{Order, StoryNode, open_kernel};
 use crate::worlds::{self, Random, Scene};
 use bridgewarden::apply::Fake;
 use bridgewarden::explain::oracle::{Flow, World};
@@ -37,7 +37,7 @@ pub fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
 
 /// Which of the flows pass, if this is the kernel of node-a and nothing is isolated on node-b.
 pub fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
-    let open = StoryNode::start("node-b", &Scene::default(), Order::Usual);
-    let judge = Judge::new(world, [kernel, &open.kernel]);
+    let open = open_kernel();
+    let judge = Judge::new(world, [kernel, &open]);
     flows.iter().map(|flow| judge.allows(flow)).collect()
 }

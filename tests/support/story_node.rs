@@ -6,7 +6,7 @@ use bridgewarden::apply::{Actual, Fake, Kernel, KernelError, Step};
 use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
-use bridgewarden::render::Options;
+use bridgewarden::render::{Binding, Options};
 use bridgewarden::source::lower;
 
 /// A told change as the model's fact, for a node; nothing for what only another node knows.
@@ -36,6 +36,20 @@ fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer
         enforcer.apply(fact);
     }
     enforcer
+}
+
+/// The kernel of a node that refuses nothing.
+///
+/// # Panics
+/// When the kernel in memory refuses what is written to it.
+pub fn open_kernel() -> Fake {
+    let mut enforcer = Enforcer::new("node-b", Options { binding: Binding::Off, ..Options::default() });
+    let mut kernel = Fake::default();
+    let actual = Actual::read(&mut kernel).expect("it is read");
+    for step in enforcer.adopt(&actual).steps {
+        kernel.commit(&step).expect("it is written");
+    }
+    kernel
 }
 
 /// The order in which a first list is delivered.
