@@ -111,6 +111,8 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     }
     for (&address, &old) in &delta.places {
         let new = plan.placement(address);
+        // Until its port is bound, its pod sends from it as before.
+        let is_bound_now = old.unbound && new.bound;
         let elements = |placement| -> BTreeMap<_, _> {
             place_elements(address, placement).map(|(set, key, verdict)| (set, (key, verdict))).collect()
         };
@@ -120,18 +122,16 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
                 let gone =
                     Change::DeleteElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
                 // That an address is some port's refuses it to others: that goes last.
-                let side =
-                    if fixed::REFUSES.contains(set) { &mut changes.after } else { &mut changes.before };
-                side.push(gone);
+                let last = is_bound_now || fixed::REFUSES.contains(set);
+                if last { &mut changes.after } else { &mut changes.before }.push(gone);
             }
         }
         for (set, (key, verdict)) in &new {
             if !old.contains_key(set) {
                 let come =
                     Change::AddElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
-                let side =
-                    if fixed::REFUSES.contains(set) { &mut changes.before } else { &mut changes.after };
-                side.push(come);
+                let first = !is_bound_now && fixed::REFUSES.contains(set);
+                if first { &mut changes.before } else { &mut changes.after }.push(come);
             }
         }
     }
