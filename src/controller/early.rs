@@ -50,16 +50,9 @@ impl Controller {
         Some(self.commit_early(steps))
     }
 
-    /// Rules are in force; only once the lists are complete is that what policies say.
-    pub(super) fn is_in_sync(&self) {
-        if self.complete {
-            self.health.set_check("sync", Ok(()));
-        }
-    }
-
     /// Brings no facts into force, and cuts no connections.
     fn commit_early(&mut self, steps: Vec<Step>) -> Underway {
-        let job = Job { steps: steps.len(), ..Job::new(Stage::Commit, BTreeSet::new()) };
+        let job = Job { steps: steps.len(), ..Job::new(Stage::Early, BTreeSet::new()) };
         self.start(Work::Commit { steps }, job)
     }
 }

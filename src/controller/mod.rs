@@ -165,7 +165,11 @@ impl Controller {
                             self.take_in(more);
                         }
                     }
-                    None => open = false,
+                    None => {
+                        open = false;
+                        // It was asked to end, and knows too little to close anything for as long as nothing runs.
+                        self.early = None;
+                    }
                 },
                 () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
@@ -347,9 +351,11 @@ impl Controller {
     fn committed(&mut self, Job { what, carries, steps, structure, revoked, started }: Job) {
         let now = Instant::now();
         self.owe(revoked, now);
-        if what == Stage::Commit {
+        if matches!(what, Stage::Commit | Stage::Early) {
             self.pace.succeeded();
-            self.is_in_sync();
+        }
+        if what == Stage::Commit {
+            self.health.set_check("sync", Ok(()));
         }
         self.sync += 1;
         let took = now.duration_since(started);

@@ -50,6 +50,8 @@ impl Underway {
 pub(super) enum Stage {
     Read,
     Commit,
+    /// A commit of what closes sandboxes before the first lists are complete: not yet what policies say.
+    Early,
     /// A commit beside what the kernel's thread is at.
     Beside,
     List,
@@ -61,7 +63,7 @@ impl Stage {
     pub(super) fn phase(self) -> Phase {
         match self {
             Stage::Read => Phase::Read,
-            Stage::Commit | Stage::Beside => Phase::Apply,
+            Stage::Commit | Stage::Early | Stage::Beside => Phase::Apply,
             Stage::List | Stage::Cut => Phase::Revoke,
         }
     }

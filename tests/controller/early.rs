@@ -138,3 +138,34 @@ async fn policy_deleted_in_a_living_namespace_is_out_of_force_soon_without_any_f
     running.tell(vec![namespace(true)], false).await;
     running.until("the word that came late", |running| has_rules(&running.kernel)).await;
 }
+
+/// Nobody would open it again for as long as no agent runs.
+#[tokio::test]
+async fn agent_that_is_asked_to_end_before_it_has_closed_anything_closes_nothing() {
+    let running = Running::start(Shared::default());
+    running.tell(vec![sandbox("web", 10)], false).await;
+    let kernel = running.end().await;
+    assert!(!has_rules(&kernel), "{:?}", kernel.state().fake.sets());
+}
+
+#[tokio::test]
+async fn node_is_not_ready_when_it_has_closed_sandboxes_but_when_its_policies_hold() {
+    let running = Running::start(Shared::default());
+    running.kernel.state().is_slow = true;
+    running.tell(vec![sandbox("web", 10)], false).await;
+    running.until("rules that close it are under way", |running| is_closed(&running.kernel, 10)).await;
+    running.tell(shop(), true).await;
+    running
+        .until("the lists are complete", |running| {
+            running.metrics.text().contains("changes_total{kind=\"policy\"} 1")
+        })
+        .await;
+    running.kernel.state().is_slow_to_read = true;
+    running.kernel.state().is_slow = false;
+    let syncs = "bridgewarden_syncs_total{result=\"ok\"} 1";
+    running.until("they are in force", |running| running.metrics.text().contains(syncs)).await;
+    assert!(running.health.ready().is_err());
+    running.kernel.state().is_slow_to_read = false;
+    running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
+    assert!(!is_closed(&running.kernel, 10), "isolated for ingress alone");
+}

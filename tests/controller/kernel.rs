@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) is_stubborn: bool,
     /// Keeps whoever changes rules waiting.
     pub(crate) is_slow: bool,
+    /// Keeps whoever reads rules waiting.
+    pub(crate) is_slow_to_read: bool,
     /// Has no program for the other variant of iptables.
     pub(crate) lacks_other_variant: bool,
     /// How many more lists of connections, and then how many more cuts, are refused.
@@ -44,6 +46,9 @@ fn refused() -> KernelError {
 
 impl Kernel for Shared {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        while self.state().is_slow_to_read {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.state().fake.read_table(family)
     }
 
