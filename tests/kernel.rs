@@ -59,6 +59,7 @@ fn judge(directory: &Path, backend: &str, id: &str) -> Result<(), String> {
     field.invite_strangers(&scenario)?;
     field.hold(&open).map_err(|error| format!("before: {error}"))?;
     field.start(&manifests, backend, &[])?;
+    field.await_ready()?;
     field.settle(&wanted).map_err(|error| format!("enforced: {error}"))?;
     field.hold(&wanted).map_err(|error| format!("enforced, a second time: {error}"))?;
     field.stop(false);

@@ -3,6 +3,7 @@
 use crate::stage::*;
 use bridgewarden::net::Protocol;
 use bridgewarden::playground::Outcome;
+use std::time::Duration;
 use support::field::BACKENDS;
 
 #[test]
@@ -128,6 +129,16 @@ fn cleanup_leaves_the_host_as_it_was_found() {
 }
 
 #[test]
+fn agent_ends_when_asked_to_at_any_moment_of_its_start() {
+    let mut stage = Stage::set("asked", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
+    for wait in (0..100).step_by(4).map(Duration::from_millis) {
+        stage.start(&[]);
+        std::thread::sleep(wait);
+        stage.field.stop(false);
+    }
+}
+
+#[test]
 fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("drift{short}"), backend, Some(WEB_ALLOWS_NOBODY));
@@ -148,10 +159,10 @@ fn broken_manifest_keeps_the_last_good_state_and_says_where() {
     stage.start(&[]);
     stage.enforces();
     stage.write("policy.yaml", &WEB_ALLOWS_NOBODY.replace("podSelector", "podselector"));
-    stage.waits_for("not ready", || stage.get("node-a", "/readyz").starts_with("HTTP/1.1 503"));
+    stage.waits_for("not ready", || is_unready(&stage));
     let page = stage.get("node-a", "/readyz");
     assert!(page.contains("policy.yaml:5:") && page.contains("podSelector"), "{page}");
-    assert!(stage.get("node-a", "/livez").starts_with("HTTP/1.1 200"));
+    assert!(stage.field.page("node-a", "/livez").is_ok_and(|page| page.status == 200));
     assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
     stage.write("policy.yaml", WEB_ALLOWS_CLIENTS);
     stage.enforces();
@@ -164,11 +175,16 @@ fn node_without_bridge_filtering_is_not_ready_and_says_the_cure() {
     stage.start(&[]);
     stage.enforces();
     stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]);
-    stage.waits_for("not ready", || stage.get("node-a", "/readyz").starts_with("HTTP/1.1 503"));
+    stage.waits_for("not ready", || is_unready(&stage));
     let page = stage.get("node-a", "/readyz");
     assert!(page.contains("bridge-nf-call-iptables") && page.contains("sysctl -w"), "{page}");
     let check = "bridgewarden_preflight_ok{check=\"bridge-nf-call-iptables\"}";
     assert_eq!(stage.metric("node-a", check), 0.0);
     stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]);
     stage.enforces();
+}
+
+/// Whether the controller of node-a answers that it is not ready.
+fn is_unready(stage: &Stage) -> bool {
+    stage.field.page("node-a", "/readyz").is_ok_and(|page| page.status == 503)
 }

@@ -4,7 +4,7 @@ use bridgewarden::net::Protocol;
 use bridgewarden::playground::{Endpoint, Outcome, Probe};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use support::field::{BACKENDS, DEADLINE, Field};
 use support::manifest;
 
@@ -118,23 +118,12 @@ impl Stage {
     }
 
     pub(crate) fn enforces(&self) {
-        self.waits_for("enforced", || self.get("node-a", "/readyz").starts_with("HTTP/1.1 200"));
-        self.waits_for("enforced", || self.get("node-b", "/readyz").starts_with("HTTP/1.1 200"));
+        self.field.await_ready().expect("enforced");
     }
 
-    /// A page of a node's controller, head and body; empty when nobody answers.
+    /// A page of a node's controller; empty when nobody answers.
     pub(crate) fn get(&self, node: &str, path: &str) -> String {
-        use std::io::{Read, Write};
-        let namespace = self.field.playground.node_namespace(node).expect("a node");
-        let fetch = || {
-            let mut stream = std::net::TcpStream::connect("127.0.0.1:20245")?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            std::io::Result::Ok(page)
-        };
-        namespace.enter(fetch).expect("the namespace is entered").unwrap_or_default()
+        self.field.page(node, path).map(|page| page.body).unwrap_or_default()
     }
 
     pub(crate) fn metric(&self, node: &str, series: &str) -> f64 {

@@ -1,9 +1,11 @@
 //! The real kernel as a judge: a scenario's cluster in network namespaces, with real controllers on its nodes.
 
+use crate::http;
 use crate::program::output;
 use crate::reach::Name;
 use crate::scenario::{Outcome, Probe, Scenario};
 use crate::topology::{self, NODES, Node};
+use anyhow::Context;
 use bridgewarden::api::Pod;
 use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
@@ -12,7 +14,7 @@ use bridgewarden::playground::{self, Endpoint, Layout, Namespace, Place, Playgro
 use bridgewarden::source::lower;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +24,9 @@ pub const BACKENDS: [&str; 2] = ["iptables-nft", "iptables-legacy"];
 
 /// How long a change may take to be enforced before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where a controller answers.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
 /// A cluster in namespaces and the controllers on its nodes.
 pub struct Field {
@@ -96,19 +101,61 @@ impl Field {
         Ok(())
     }
 
+    /// Waits until every controller is ready: all that must hold is in force.
+    ///
+    /// # Errors
+    /// What `/readyz` and the logs say, if that lasts longer than the deadline.
+    pub fn await_ready(&self) -> Result<(), String> {
+        let start = Instant::now();
+        for node in NODES {
+            while !self.is_ready(node.name) {
+                if start.elapsed() > DEADLINE {
+                    let page = self.page(node.name, "/readyz");
+                    return Err(format!("{} is not ready: {page:?}\n{}", node.name, self.log()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node's controller says that all that must hold is in force.
+    pub fn is_ready(&self, node: &str) -> bool {
+        self.page(node, "/readyz").is_ok_and(|page| page.status == 200)
+    }
+
+    /// A page of a node's controller.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn page(&self, node: &str, path: &str) -> anyhow::Result<http::Answer> {
+        let namespace = self.playground.node_namespace(node).context("there is no such node")?;
+        http::get(namespace, HTTP, path, Duration::from_secs(5))
+    }
+
     /// Where the controller of a node tells of denied flows.
     pub fn flows_socket(&self, node: Node) -> PathBuf {
         self.logs.join(format!("{}.flows", node.name))
     }
 
     /// Ends the controllers; with `kill`, in the middle of whatever they do. What is in force stays in force.
+    ///
+    /// # Panics
+    /// If one does not end by itself until the deadline: it is killed first.
     pub fn stop(&mut self, kill: bool) {
         for mut controller in self.controllers.drain(..) {
             let signal =
                 if kill { nix::sys::signal::Signal::SIGKILL } else { nix::sys::signal::Signal::SIGTERM };
             let pid = i32::try_from(controller.id()).expect("process ids fit");
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-            let _ = controller.wait();
+            let start = Instant::now();
+            while matches!(controller.try_wait(), Ok(None)) {
+                if start.elapsed() > DEADLINE {
+                    let _ = controller.kill();
+                    let _ = controller.wait();
+                    assert!(std::thread::panicking(), "a controller did not end on {signal}");
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
     }
 

@@ -49,7 +49,7 @@ fn nothing_opens(backend: &'static str) {
     stage.field.stop(true);
     closed(&mut stage, "while no agent runs");
     stage.launch();
-    while !["node-a", "node-b"].iter().all(|node| stage.get(node, "/readyz").starts_with("HTTP/1.1 200")) {
+    while !["node-a", "node-b"].iter().all(|node| stage.field.is_ready(node)) {
         closed(&mut stage, "while the agent starts");
     }
     closed(&mut stage, "with the agent back");

@@ -145,11 +145,7 @@ impl Stage {
 
     fn start(&mut self) {
         self.launch();
-        for node in ["node-a", "node-b"] {
-            self.waits_for("the agents enforce", |stage| {
-                stage.get(node, "/readyz").starts_with("HTTP/1.1 200")
-            });
-        }
+        self.field.await_ready().expect("the agents enforce");
     }
 
     /// Everybody knows everybody's Ethernet address, as after a long time together, so that no way waits for an answer.
@@ -189,31 +185,6 @@ impl Stage {
                 }
             }
         }
-    }
-
-    pub(crate) fn waits_for(&self, what: &str, mut holds: impl FnMut(&Stage) -> bool) {
-        let start = Instant::now();
-        while !holds(self) {
-            if start.elapsed() > DEADLINE {
-                let pages = ["node-a", "node-b"].map(|node| self.get(node, "/readyz"));
-                panic!("{what}: not within {DEADLINE:?}\n{pages:#?}\n{}", self.field.log());
-            }
-        }
-    }
-
-    /// A page of a node's agent, head and body; empty when it doesn't answer.
-    pub(crate) fn get(&self, node: &str, path: &str) -> String {
-        use std::io::{Read, Write};
-        let namespace = self.field.playground.node_namespace(node).expect("a node");
-        let fetch = || {
-            let mut stream = std::net::TcpStream::connect("127.0.0.1:20245")?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            std::io::Result::Ok(page)
-        };
-        namespace.enter(fetch).expect("the namespace is entered").unwrap_or_default()
     }
 
     /// Runs a shell's commands in the namespace of a host.

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Enforces policies on this node until it is stopped.
@@ -129,13 +129,15 @@ impl Run {
         let variant = self.backend.variant();
         let metrics = self.metrics_compat.metrics();
         let health = Health::new(&[self.origin.check(), "preflight", "sync", pages::CHECK]);
+        // One pair of listeners until the end: a signal that nothing listens to is lost.
+        let mut signals = StopSignals::listen()?;
         let (stop, stopped) = watch::channel(false);
         let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
         // Before anything is written, be it only to see whether the kernel takes it.
         let _lock = tokio::select! {
             lock = only_agent::lock(&health) => lock?,
-            signal = stop_signal() => {
-                tracing::info!(signal = signal?, "stopping; nothing was written");
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping; nothing was written");
                 let _ = stop.send(true);
                 return Ok(());
             }
@@ -224,7 +226,7 @@ impl Run {
             failed = source => failed?,
             () = cni_results::deliver(sandboxes) => {}
             () = links::deliver(links) => {}
-            signal = stop_signal() => tracing::info!(signal = signal?, "stopping; what is in force stays in force"),
+            signal = signals.next() => tracing::info!(signal, "stopping; what is in force stays in force"),
         }
         // Its source is gone: it ends what it has begun, connections that are to be cut among it.
         let _ = tokio::time::timeout(FAREWELL, running).await;
@@ -260,13 +262,28 @@ fn new_runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-async fn stop_signal() -> Result<&'static str> {
-    let listen = |kind| signal(kind).context("cannot listen for signals");
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that end the program.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<StopSignals> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(StopSignals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns at the first that has come since [`StopSignals::listen`].
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 #[cfg(test)]
