@@ -50,6 +50,11 @@ impl Controller {
         Some(self.commit_early(steps))
     }
 
+    /// The agent was asked to end: what it closed now would stay closed until another one runs.
+    pub(super) fn close_no_more(&mut self) {
+        self.early = None;
+    }
+
     /// Brings no facts into force, and cuts no connections.
     fn commit_early(&mut self, steps: Vec<Step>) -> Underway {
         let job = Job { steps: steps.len(), ..Job::new(Stage::Early, BTreeSet::new()) };

@@ -167,8 +167,7 @@ impl Controller {
                     }
                     None => {
                         open = false;
-                        // It was asked to end, and knows too little to close anything for as long as nothing runs.
-                        self.early = None;
+                        self.close_no_more();
                     }
                 },
                 () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
