@@ -104,10 +104,11 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
     client.kubectl(&["-n", NAMESPACE, "patch", DAEMON_SET, "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Installs them with or without the guard that CNI's results give.
+/// Installs them with or without all that closes a pod before the API tells of it: the guard that CNI's results give, and the
+/// refusal of addresses that no known pod has.
 pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
-    let results = if guarded { "/var/lib/cni/results" } else { "" };
-    upgrade(client, &format!("cniResultsDir={results}"))?;
+    let (results, binding) = if guarded { ("/var/lib/cni/results", "on") } else { ("", "off") };
+    upgrade(client, &format!("cniResultsDir={results},bindAddresses={binding}"))?;
     are_ready(client)
 }
 

@@ -213,7 +213,7 @@ impl Nursery {
         Ok(Life { name: name.to_owned(), node, report, heard: heard.collect(), told: self.births.told(name) })
     }
 
-    /// Installs the agents anew with or without the guard that CNI's results give.
+    /// Installs the agents anew with or without all that closes a pod before the API tells of it.
     ///
     /// # Errors
     /// When that does not succeed.
