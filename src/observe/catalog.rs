@@ -1,7 +1,7 @@
 //! Makes metrics and writes down what each one is, so that documentation and tests are drawn from the code.
 
+use super::process::Process;
 use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -107,7 +107,7 @@ impl Catalog {
 
     /// The usual `process_*` metrics of this process; they carry no prefix, as everywhere.
     pub(super) fn process(&mut self) {
-        let collector = ProcessCollector::for_self();
+        let collector = Process::of_this();
         let described: Vec<(String, String)> = Collector::desc(&collector)
             .into_iter()
             .map(|desc| (desc.fq_name.clone(), desc.help.clone()))

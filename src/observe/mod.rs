@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod page;
 mod per_policy;
+mod process;
 mod series;
 mod server;
 
