@@ -27,7 +27,7 @@ const BOUNDS: [Bound; 7] = [
     bound(Event::Irrelevant, [0, 0, 0, 150]),
     bound(Event::PolicyCreated, [1, 1, 1, 400]),
     bound(Event::PolicyDeleted, [1, 1, 1, 250]),
-    bound(Event::LocalUp, [4, 1, 1, 2_800]),
+    bound(Event::LocalUp, [5, 1, 1, 2_800]),
 ];
 
 const fn bound(event: Event, [requests, programs, transactions, allocations]: [u64; 4]) -> Bound {
