@@ -115,7 +115,8 @@ const BROKEN: [(&str, &str, &str); 4] = [
     ),
     (
         "pair_that_is_refused_and_should_not_be_is_noticed",
-        "apply: {shop/deny: {podSelector: {}}}, reach: \"80/TCP shop/web\\nshop/far .\"}\n",
+        "apply: {shop/deny: {podSelector: {}}}, reach: \"80/TCP shop/web\\nshop/far X\"}
+  - {when: nothing happens, reach: \"80/TCP shop/web\\nshop/far .\"}\n",
         "shop/far -> shop/web 80/TCP over IPv4 should be open and is refused",
     ),
     (
