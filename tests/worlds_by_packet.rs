@@ -8,18 +8,16 @@ use std::path::Path;
 use support::field::{Asked, BACKENDS, Field};
 use support::worlds;
 
-/// How many worlds; every second one on iptables-legacy.
-const WORLDS: usize = 100;
-
 #[test]
 fn kernel_does_what_the_api_says_in_random_worlds() {
     assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
+    let wanted = worlds::how_many("BRIDGEWARDEN_PACKET_WORLDS", 100);
     let (mut measured, mut tried, mut refused) = (0, 0, 0);
     // Keys of an API yet to come cannot be written in a manifest; such worlds are judged by trace.
     let worlds = (0..).map(|seed| (seed, worlds::world(seed))).filter(|(_, world)| {
         support::manifest::parse(&support::manifest::write(world)).as_ref() == Ok(world)
     });
-    for (seed, world) in worlds.take(WORLDS) {
+    for (seed, world) in worlds.take(usize::try_from(wanted).expect("worlds can be counted")) {
         let asked = asked(seed, &world);
         measured += 1;
         tried += asked.len();
@@ -30,12 +28,14 @@ fn kernel_does_what_the_api_says_in_random_worlds() {
         std::fs::write(&manifests, support::manifest::write(&world)).expect("the world is written");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let mut field = Field::build("world", &world, program, &here).expect("the network stands");
+        // Every second world on iptables-legacy.
         let backend = BACKENDS[(seed % 2) as usize];
         field.start(&manifests, backend, &[]).expect("the controllers start");
+        field.await_ready().unwrap_or_else(|error| panic!("world {seed} on {backend}: {error}"));
         field.settle(&asked).unwrap_or_else(|error| panic!("world {seed} on {backend}: {error}"));
         std::fs::remove_dir_all(&here).expect("our own directory goes");
     }
-    assert_eq!(measured, WORLDS);
+    assert_eq!(measured, wanted);
     assert!(refused * 5 > tried, "only {refused} of {tried} connections are refused");
 }
 

@@ -1,6 +1,6 @@
 //! How many random worlds and stories are asked.
 
-/// The number in the environment variable `BRIDGEWARDEN_WORLDS` or `BRIDGEWARDEN_STORIES`, or else the usual one.
+/// The number in the environment variable `BRIDGEWARDEN_WORLDS`, `BRIDGEWARDEN_PACKET_WORLDS` or `BRIDGEWARDEN_STORIES`, or else the usual one.
 ///
 /// # Panics
 /// When the variable is set to something that is no number.
