@@ -30,7 +30,7 @@ CMD ["--help"]
 ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="Bridgewarden" \
-      org.opencontainers.image.description="Enforces Kubernetes NetworkPolicies on nodes whose pods sit on a Linux bridge" \
+      org.opencontainers.image.description="Enforces Kubernetes NetworkPolicies on nodes whose pods are attached to a Linux bridge" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

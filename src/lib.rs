@@ -1,4 +1,4 @@
-//! Bridgewarden enforces Kubernetes NetworkPolicies on a node whose pods sit on a Linux bridge.
+//! Bridgewarden enforces Kubernetes NetworkPolicies on a node whose pods are attached to a Linux bridge.
 //!
 //! One direction, no way back:
 //!

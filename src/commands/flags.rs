@@ -14,7 +14,7 @@ pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
 /// The readiness check that says what keeps a pod from sending under another's name.
 const BINDING_CHECK: &str = "port-binding";
 
-/// How the kernel is spoken to.
+/// Which packet filter the program writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Backend {
     /// Whichever variant of iptables others on this host use.
@@ -44,32 +44,32 @@ impl Backend {
 /// What is rendered, and how.
 #[derive(Clone, Debug, Args)]
 pub(super) struct RenderFlags {
-    /// The one bit of packet and connection marks that is ours
+    /// Use this one bit of packet and connection marks
     #[arg(long, value_name = "BIT", default_value = "0x10000", value_parser = mark)]
     pub(super) mark: u32,
-    /// The NFLOG group that refused packets are copied to
+    /// Copy denied packets to this NFLOG group
     #[arg(long, value_name = "GROUP", default_value_t = 101)]
     pub(super) nflog_group: u16,
-    /// The bridge that the pods sit on
+    /// Enforce on this bridge
     #[arg(long, value_name = "DEVICE", default_value = "cni0", value_parser = device)]
     pub(super) bridge: String,
-    /// How a refused sender is told
+    /// How to answer a denied packet
     #[arg(long, value_enum, default_value_t)]
     pub(super) deny: Deny,
-    /// What becomes of a packet that policies allow
+    /// What to do with an allowed packet
     #[arg(long, value_enum, default_value_t)]
     pub(super) allowed: Allowed,
-    /// How a pod's traffic to its own node is treated
+    /// What to enforce on traffic from a pod to its own node
     #[arg(long, value_enum, default_value_t)]
     pub(super) pod_to_node: PodToNode,
-    /// What happens to live connections that lose what allowed them
+    /// What to do with a live connection that policies no longer allow
     #[arg(long, value_enum, default_value_t)]
     pub(super) on_revoke: OnRevoke,
-    /// Bind each pod to its port of the bridge, so that it sends under its own addresses alone
+    /// Bind each pod to its port of the bridge, so that it can send from its own addresses only
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_addresses: BindAddresses,
-    /// What a node takes on for one policy: peers that select pods, sets, ports, and prefixes of blocks. Rules are taken in
-    /// their order; what is beyond it allows nothing and is reported
+    /// Limits for one policy on this node: peers that select pods, sets, ports, and prefixes of blocks. Rules count in their
+    /// order; what exceeds a limit allows nothing and is reported
     #[arg(long, value_name = "LIMITS", default_value_t)]
     pub(super) policy_limits: Limits,
 }
@@ -77,13 +77,13 @@ pub(super) struct RenderFlags {
 /// Whether pods are bound to their ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum BindAddresses {
-    /// By a table of family bridge; where the kernel has no such tables, by what addresses the node's pods have
+    /// With an nftables table of family bridge; without kernel support for it, like `addresses`
     #[default]
     On,
-    /// By what addresses the node's pods have, though the kernel may have tables of family bridge: weaker, as on one bridge a
-    /// pod can still take over another's address
+    /// With iptables rules that accept only the addresses of this node's pods. Weaker: a pod can still take over the address of
+    /// another pod on the same bridge
     Addresses,
-    /// Not at all
+    /// Accept any address
     Off,
 }
 

@@ -22,23 +22,23 @@ enum Format {
     /// Two lines for people.
     #[default]
     Text,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Prints the flows that were denied on this node: the last thousand, the oldest first.
 #[derive(Debug, Args)]
 pub(super) struct Flows {
-    /// Goes on with what is denied from now on, until it is interrupted. A flow that goes on is printed again, with its count
+    /// Continue with new denied flows until interrupted. A flow that goes on is printed again, with its count
     #[arg(short, long)]
     follow: bool,
-    /// Only flows of which one end is in this namespace
+    /// Print only flows with one end in this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// How flows are printed
+    /// Print flows in this format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// Where the daemon answers
+    /// Connect to the agent at this Unix socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     socket: PathBuf,
 }

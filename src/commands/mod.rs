@@ -11,7 +11,7 @@ mod run;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Enforces Kubernetes NetworkPolicies on a node whose pods sit on a Linux bridge.
+/// Enforces Kubernetes NetworkPolicies on a node whose pods are attached to a Linux bridge.
 #[derive(Debug, Parser)]
 #[command(name = "bridgewarden", version, about, propagate_version = true)]
 pub struct Cli {
@@ -21,13 +21,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Enforces policies on this node until it is stopped; what is in force stays in force afterwards.
+    /// Enforces policies on this node until it is stopped; the rules stay in force afterwards.
     Run(run::Run),
-    /// Prints the rules and sets that a node would hold. Needs no root and touches nothing.
+    /// Prints the rules and sets that an agent would write on a node. Needs no root and changes nothing.
     Render(render::Render),
-    /// Checks what enforcement needs on this node, with a cure for whatever is missing.
+    /// Checks what enforcement needs on this node, and says how to repair what is missing.
     Preflight(preflight::Preflight),
-    /// Removes all that Bridgewarden put into this node's kernel, and only that.
+    /// Removes everything that Bridgewarden added to this node's kernel, and nothing else.
     Cleanup(cleanup::Cleanup),
     /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
     Flows(flows::Flows),

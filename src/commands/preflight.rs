@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Checks what enforcement needs on this node.
 #[derive(Debug, Args)]
 pub(super) struct Preflight {
-    /// How the kernel is to be spoken to
+    /// Check for this packet filter
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
     #[command(flatten)]

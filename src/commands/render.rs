@@ -25,16 +25,16 @@ enum Format {
     Ip6tables,
 }
 
-/// Prints the rules and sets that a node would hold.
+/// Prints the rules and sets that an agent would write on a node.
 #[derive(Debug, Args)]
 pub(super) struct Render {
-    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON
+    /// Read this directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON
     #[arg(value_name = "DIR")]
     manifests: PathBuf,
-    /// The node, as in the pods' spec.nodeName
+    /// Render for this node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE")]
     node_name: String,
-    /// What to print
+    /// Print in this format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]

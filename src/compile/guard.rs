@@ -35,13 +35,13 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What becomes of a pod of this node whose sandbox is there and whose object is not known.
+/// What happens to a pod of this node whose sandbox exists and whose object is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum UnknownPods {
-    /// It reaches nobody and nobody reaches it until its object is known.
+    /// All its traffic is denied, in both directions, until its object is known.
     #[default]
     Reject,
-    /// It is open until its object is known.
+    /// All its traffic is allowed until its object is known.
     Allow,
 }
 

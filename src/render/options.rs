@@ -1,6 +1,6 @@
 //! The choices an operator has about what is rendered.
 
-/// How a refused sender is told.
+/// How a denied packet is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Deny {
     /// A TCP reset for TCP, an ICMP port unreachable for the rest.
@@ -8,24 +8,24 @@ pub enum Deny {
     Reject,
     /// An ICMP port unreachable for everything.
     RejectIcmp,
-    /// Not at all.
+    /// No answer.
     Drop,
 }
 
-/// What becomes of a packet that policies allow.
+/// What happens to an allowed packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Allowed {
-    /// It is left to the rules that follow ours in FORWARD.
+    /// The rules that follow in FORWARD decide.
     #[default]
     Return,
-    /// It is accepted at once.
+    /// It is accepted, and the rules that follow in FORWARD are not asked.
     Accept,
 }
 
-/// How a pod's traffic to its own node is treated.
+/// What is enforced on traffic from a pod to its own node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PodToNode {
-    /// It is not governed, as the NetworkPolicy API says.
+    /// Nothing, as the NetworkPolicy API demands.
     #[default]
     Allow,
     /// The pod's egress policies govern it; DHCP and DNS stay open.
@@ -60,17 +60,17 @@ pub enum Binding {
 /// The choices an operator has about what is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The one bit of the packet mark, and of the connection mark, that is ours.
+    /// The one bit of packet and connection marks that the rules use.
     pub mark: u32,
     /// The NFLOG group that refused packets are copied to.
     pub nflog_group: u16,
-    /// The bridge that the pods sit on.
+    /// The bridge that the pods are attached to.
     pub bridge: String,
-    /// How a refused sender is told.
+    /// How a denied packet is answered.
     pub deny: Deny,
-    /// What becomes of an allowed packet.
+    /// What happens to an allowed packet.
     pub allowed: Allowed,
-    /// How a pod's traffic to its own node is treated.
+    /// What is enforced on traffic from a pod to its own node.
     pub pod_to_node: PodToNode,
     /// What happens to live connections that lose what allowed them.
     pub on_revoke: OnRevoke,

@@ -42,16 +42,17 @@ use workplace::{Texts, Workplace};
 /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// The directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON; without it, a small shop
+    /// Use this directory of manifests: Namespace, Pod and NetworkPolicy objects in YAML or JSON. Without it, use a small
+    /// sample shop
     #[arg(value_name = "DIR")]
     manifests: Option<PathBuf>,
     /// Measure once, remove everything and end; the exit code is 0 only if everything is as expected
     #[arg(long)]
     once: bool,
-    /// The name of this demo, in those of its namespaces: bw-ID-…
+    /// Name the network namespaces of this demo bw-ID-…
     #[arg(long, value_name = "ID", default_value = "demo", value_parser = id)]
     id: String,
-    /// How the controllers speak to the kernel
+    /// Let the agents write to this packet filter
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
 }

@@ -39,10 +39,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// How denied flows are told.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Telling {
-    /// Whether a log line tells of each denied flow: who, by whom, which policies, and the nearest rule
+    /// Log each denied flow: source, destination, policies, and the rule that came nearest to allowing it
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     log_denied: Switch,
-    /// The socket at which `bridgewarden flows` asks for denied flows. Empty for none
+    /// Serve denied flows to `bridgewarden flows` at this Unix socket. Empty for no socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     flows_socket: OsString,
 }

@@ -38,8 +38,8 @@ use tokio::sync::{Notify, mpsc, watch};
 pub(super) struct Run {
     #[command(flatten)]
     origin: Origin,
-    /// Where this node keeps the results of CNI: they tell a pod's addresses before its first process starts. Empty for
-    /// nowhere, which with --manifests is the default
+    /// Read CNI results in this directory: they name a pod's addresses before its first process starts. Empty to read none,
+    /// which is the default with --manifests
     #[arg(
         long,
         value_name = "DIR",
@@ -47,37 +47,37 @@ pub(super) struct Run {
         default_value_if("manifests", ArgPredicate::IsPresent, "")
     )]
     cni_results_dir: OsString,
-    /// What becomes of a pod that this node runs and the API has not told of
+    /// What to do with a pod that runs on this node and that the API server has not reported yet
     #[arg(long, value_enum, default_value_t)]
     unknown_pods: UnknownPods,
-    /// Removes what another NetworkPolicy controller that no longer runs has left (kube-router, k3s's own,
-    /// kube-network-policies), once policies are in force. Without it nothing is written beside such rules
+    /// Remove the rules of another NetworkPolicy controller that no longer runs (kube-router, that of k3s,
+    /// kube-network-policies), once policies are in force. Without this flag the agent writes nothing beside such rules
     #[arg(
         long, value_enum, default_value_t = Switch::Off, num_args = 0..=1, require_equals = true, default_missing_value = "on"
     )]
     takeover: Switch,
-    /// This node, as in the pods' spec.nodeName
+    /// Name of this node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     node_name: String,
-    /// How the kernel is spoken to
+    /// Write to this packet filter
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
-    /// Where /metrics, /healthz, /livez and /readyz are served
+    /// Serve /metrics, /healthz, /livez and /readyz at this address
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
     http_addr: SocketAddr,
-    /// Whether some metrics also go by the names that another program gives to their like
+    /// Serve some metrics under the names of another program as well
     #[arg(long, value_name = "PROGRAM", value_enum, default_value_t)]
     metrics_compat: MetricsCompat,
-    /// Whether metrics tell what each policy of this node has allowed: up to a thousand series more
+    /// Serve counts of what each policy of this node has allowed: up to 1,000 more series
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     metrics_per_policy: Switch,
-    /// How often the kernel is read and compared with what must hold, in seconds
+    /// Compare the kernel with the desired rules this often, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     audit_interval_seconds: u64,
-    /// How log lines look
+    /// Write log lines in this format
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log_format: LogFormat,
-    /// Which log lines are written, such as info or bridgewarden=debug
+    /// Write these log lines, such as info or bridgewarden=debug
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log_filter: String,
     #[command(flatten)]
@@ -89,10 +89,10 @@ pub(super) struct Run {
 /// Whose names of metrics are used too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum MetricsCompat {
-    /// Nobody's
+    /// No other names
     #[default]
     None,
-    /// Four of kube-router's: see docs/metrics.md
+    /// Four metrics under kube-router's names: see docs/metrics.md
     KubeRouter,
 }
 

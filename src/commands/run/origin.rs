@@ -16,17 +16,17 @@ use tokio::sync::{mpsc, watch};
 /// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Origin {
-    /// A directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or JSON. It is
-    /// watched
+    /// Read and watch this directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or
+    /// JSON
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "watch_list", "events"])]
     manifests: Option<PathBuf>,
-    /// How to reach the API server; without it, by the service account of the pod that this program runs in
+    /// Reach the API server as this kubeconfig says. Without it, use the service account of the pod that the program runs in
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// How a resource is listed before it is watched
+    /// How to list a resource before watching it
     #[arg(long, value_enum, default_value_t)]
     watch_list: Listing,
-    /// Whether Events tell of NetworkPolicies that cannot be fully enforced
+    /// Write Events on NetworkPolicies that cannot be fully enforced, and on pods that deny connections
     #[arg(long, value_enum, default_value_t)]
     events: Switch,
 }
@@ -34,20 +34,20 @@ pub(super) struct Origin {
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Switch {
-    /// It is
+    /// Yes
     #[default]
     On,
-    /// It is not
+    /// No
     Off,
 }
 
 /// How a resource is listed before it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Listing {
-    /// Streamed, or page by page if the API server refuses to stream
+    /// As a stream, or page by page if the API server refuses to stream
     #[default]
     Auto,
-    /// Streamed
+    /// As a stream
     On,
     /// Page by page
     Off,
