@@ -15,5 +15,6 @@ pub mod namespaces;
 mod object;
 pub mod play;
 pub mod scenario;
+pub mod trials;
 pub mod verb;
 pub mod world;

@@ -2,7 +2,8 @@
 
 use super::client::Client;
 use super::node::Node;
-use super::{PATIENCE, PAUSE, items};
+use super::{PATIENCE, PAUSE, items, waits_for};
+use crate::first_instant::Micros;
 use crate::verb::AgentAct;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -16,6 +17,8 @@ const RELEASE: &str = "bridgewarden";
 const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
+/// What an agent logs once after its start, when the kernel holds what the policies say.
+const ENFORCES: &str = "enforcing: the kernel holds what the policies say";
 /// How its processes look on a node.
 const PROCESS: &str = "^/usr/local/bin/bridgewarden run";
 
@@ -98,6 +101,34 @@ fn pods(client: &Client) -> Result<Value> {
     client.get(&["-n", NAMESPACE, "pods", "-l", LABEL])
 }
 
+/// The name of a node's agent's pod.
+fn pod_on(client: &Client, node: &Node) -> Result<String> {
+    let place = format!("--field-selector=spec.nodeName={}", node.name);
+    let listed = client.get(&["-n", NAMESPACE, "pods", "-l", LABEL, &place])?;
+    let name = items(&listed).find_map(|pod| pod["metadata"]["name"].as_str());
+    name.map(str::to_owned).with_context(|| format!("node {} has no agent", node.name))
+}
+
+/// When a node's agent first said, after that, that policies are in force.
+pub(super) fn first_enforced(client: &Client, node: &Node, after: Micros) -> Result<Micros> {
+    let pod = pod_on(client, node)?;
+    let mut first = None;
+    // Its kubelet, which hands its log over, may be about to come up.
+    waits_for(&format!("agent {pod} on {} has logged {ENFORCES:?}", node.name), || {
+        let log = client.kubectl(&["-n", NAMESPACE, "logs", &pod]).unwrap_or_default();
+        first = log.lines().filter_map(enforced_at).find(|at| *at > after);
+        Ok(first.is_some())
+    })?;
+    first.with_context(|| format!("agent {pod} on {} has not logged {ENFORCES:?}", node.name))
+}
+
+/// When a log line was written, if it says that policies are in force.
+fn enforced_at(line: &str) -> Option<Micros> {
+    let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["message"] == ENFORCES)?;
+    let at: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+    u64::try_from(at.as_microsecond()).ok()
+}
+
 /// Changes the labels that a node must have to get an agent.
 fn select_nodes(client: &Client, labels: &str) -> Result<()> {
     let patch = format!(r#"{{"spec": {{"template": {{"spec": {{"nodeSelector": {labels}}}}}}}}}"#);
@@ -106,8 +137,13 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
 
 /// Installs them with or without the guard that CNI's results give.
 pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
-    let results = if guarded { "/var/lib/cni/results" } else { "" };
-    upgrade(client, &format!("cniResultsDir={results}"))?;
+    // Without results, what an unknown pod may do is said at its port of the bridge.
+    let values = if guarded {
+        "cniResultsDir=/var/lib/cni/results,unknownPods=reject"
+    } else {
+        "cniResultsDir=,unknownPods=allow"
+    };
+    upgrade(client, values)?;
     are_ready(client)
 }
 

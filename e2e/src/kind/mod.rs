@@ -8,6 +8,7 @@ mod client;
 mod node;
 mod nursery;
 mod outside;
+mod reboot;
 
 use crate::cluster::{Cluster, NodeName, Pod};
 use crate::key::Key;
@@ -20,6 +21,7 @@ use client::Client;
 use node::Node;
 pub use nursery::{Life, Nursery, Upbringing};
 use outside::Outside;
+pub use reboot::{Passed, Reboot, RebootTrial};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
