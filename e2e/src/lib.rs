@@ -9,6 +9,7 @@ mod dns;
 mod expectation;
 pub mod first_instant;
 mod guarded;
+pub mod intrusion;
 pub mod key;
 pub mod kind;
 pub mod namespaces;

@@ -6,10 +6,14 @@ use super::{PATIENCE, PAUSE, items, waits_for};
 use crate::first_instant::Micros;
 use crate::verb::AgentAct;
 use anyhow::{Context, Result, ensure};
+use bridgewarden::flow::Record;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
+use support::http;
 
 /// Where the chart is installed, and under which name.
 const NAMESPACE: &str = "kube-system";
@@ -19,6 +23,10 @@ const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
 /// What an agent logs once after its start, when the kernel holds what the policies say.
 const ENFORCES: &str = "enforcing: the kernel holds what the policies say";
+/// Where its metrics are, for those on its node.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
+/// How a count of dropped frames begins.
+const DROPPED: &str = "bridgewarden_dropped_frames_total{reason=\"";
 /// How its processes look on a node.
 const PROCESS: &str = "^/usr/local/bin/bridgewarden run";
 
@@ -145,6 +153,39 @@ pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
     };
     upgrade(client, values)?;
     are_ready(client)
+}
+
+/// Installs them with pods bound to their ports of the bridge, or not.
+pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
+    upgrade(client, if bound { "bindAddresses=on" } else { "bindAddresses=off" })?;
+    are_ready(client)
+}
+
+/// How many frames a node's agent has counted as dropped at ports of the bridge, by reason.
+pub(super) fn dropped_frames(node: &Node) -> Result<BTreeMap<String, f64>> {
+    let answer = http::get(&node.namespace, METRICS, "/metrics", PATIENCE)?;
+    ensure!(
+        answer.status == 200,
+        "the agent of node {} answers {} for its metrics",
+        node.name,
+        answer.status
+    );
+    let counts = answer.body.lines().filter_map(|line| {
+        let (reason, count) = line.strip_prefix(DROPPED)?.split_once("\"} ")?;
+        Some((reason.to_owned(), count.parse().ok()?))
+    });
+    Ok(counts.collect())
+}
+
+/// What a node's agent tells of refused flows.
+pub(super) fn flows(client: &Client, node: &Node) -> Result<Vec<Record>> {
+    let pod = pod_on(client, node)?;
+    let words = ["-n", NAMESPACE, "exec", &pod, "--", "bridgewarden", "flows", "-o", "json"];
+    let said = client.kubectl(&words)?;
+    let records = said.lines().map(|line| {
+        serde_json::from_str(line).with_context(|| format!("agent {pod} tells of a flow by {line:?}"))
+    });
+    records.collect()
 }
 
 /// Installs them anew with a value that differs.

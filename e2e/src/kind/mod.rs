@@ -5,6 +5,7 @@
 
 mod agents;
 mod client;
+mod intrusion;
 mod node;
 mod nursery;
 mod outside;
@@ -18,6 +19,7 @@ use crate::world::{Whereabouts, World};
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::playground::OUTSIDE;
 use client::Client;
+pub use intrusion::{IntrusionTrial, Outcome};
 use node::Node;
 pub use nursery::{Life, Nursery, Upbringing};
 use outside::Outside;
