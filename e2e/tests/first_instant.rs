@@ -7,49 +7,28 @@
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
 use bridgewarden_e2e::kind::{Life, Nursery, Upbringing};
-use libtest_mimic::{Arguments, Failed, Trial};
-use std::fs::File;
-use std::io::Write;
+use bridgewarden_e2e::trials::{self, Place, Promise, number};
 use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs};
-
-type Promise = (&'static str, fn(&mut Nursery, Starts) -> Result<()>);
 
 const PROMISES: [Promise; 3] = [
-    ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", nothing_passes),
-    ("allowed_pod_and_its_peers_wait_for_nothing_but_its_address", nobody_waits),
-    ("what_passes_without_the_guard_is_noticed", noticed_without_the_guard),
+    ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", |place| {
+        keep(place, nothing_passes)
+    }),
+    ("allowed_pod_and_its_peers_wait_for_nothing_but_its_address", |place| keep(place, nobody_waits)),
+    ("what_passes_without_the_guard_is_noticed", |place| keep(place, noticed_without_the_guard)),
 ];
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // There is one cluster.
-    arguments.test_threads = Some(1);
-    let here = env::var("BRIDGEWARDEN_E2E_WORLD").as_deref() == Ok("kind");
-    let trials = PROMISES.into_iter().map(|(name, promise)| {
-        if here {
-            Trial::test(format!("{name}::kind"), move || {
-                keep(promise).map_err(|error| Failed::from(format!("{error:#}")))
-            })
-        } else {
-            Trial::test(format!("{name} (not here: kubelets start pods on kind only)"), || Ok(()))
-                .with_ignored_flag(true)
-        }
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    trials::play(&PROMISES, "kubelets start pods on kind only")
 }
 
-fn keep(promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
-    let cluster = env::var_os("BRIDGEWARDEN_E2E_CLUSTER")
-        .context("BRIDGEWARDEN_E2E_CLUSTER has to name the file that e2e/cluster/up printed")?;
-    let image = env::var("BRIDGEWARDEN_E2E_NEWBORN")
-        .context("BRIDGEWARDEN_E2E_NEWBORN has to name the newborns' image")?;
+fn keep(place: &Place, promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
     let starts = Starts {
         number: number("BRIDGEWARDEN_E2E_STARTS", 20)?,
         wave: number("BRIDGEWARDEN_E2E_WAVE", 20)?.max(1),
     };
-    let mut nursery = Nursery::open(Path::new(&cluster), &image)?;
+    let mut nursery = Nursery::open(&place.cluster, &place.image)?;
     promise(&mut nursery, starts)?;
     nursery.close()
 }
@@ -59,13 +38,6 @@ fn keep(promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
 struct Starts {
     number: usize,
     wave: usize,
-}
-
-fn number(variable: &str, otherwise: usize) -> Result<usize> {
-    match env::var(variable) {
-        Ok(number) => number.parse().with_context(|| format!("{variable} is no number")),
-        Err(_) => Ok(otherwise),
-    }
 }
 
 /// What passed of one newborn, in packets.
@@ -84,7 +56,7 @@ fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
             let report = &life.report;
             ensure!(!report.sent.is_empty(), "{} wrote nothing", life.name);
             let knocks = life.heard.values().flat_map(|heard| &heard.knocks);
-            let tried = knocks.filter(|at| (report.began..report.ended).contains(at)).count();
+            let tried = knocks.filter(|knock| (report.began..report.ended).contains(&knock.sent)).count();
             ensure!(tried > 100, "{} was knocked at {tried} times only", life.name);
             let last = life.heard.values().map(|heard| heard.last).max().unwrap_or(0);
             Ok(Passed {
@@ -98,10 +70,7 @@ fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
 
 /// Notes what was counted.
 fn note(figures: &str) -> Result<()> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-instant");
-    fs::create_dir_all(&directory)?;
-    let mut file = File::options().create(true).append(true).open(directory.join("figures"))?;
-    writeln!(file, "{figures}").context("cannot note figures")
+    trials::note(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-instant"), figures)
 }
 
 fn tell(what: &str, passed: &[Passed]) -> Result<usize> {

@@ -6,6 +6,7 @@
 
 pub mod control_plane;
 pub mod field;
+pub mod frame;
 pub mod golden;
 pub mod http;
 pub mod judge;

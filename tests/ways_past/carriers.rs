@@ -1,11 +1,11 @@
 //! What a link needs, as a carrier of something else.
 
 use crate::discovery::fragments;
-use crate::frame::*;
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use support::frame::*;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);

@@ -1,7 +1,6 @@
 //! Who takes part: pods of every kind of isolation on two nodes, the nodes and the outside, each with a socket that sees and
 //! sends whole frames.
 
-use crate::frame::Mac;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
 use bridgewarden::playground::{Endpoint, Namespace, Playground};
@@ -9,6 +8,7 @@ use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, channel, 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+use support::frame::Mac;
 
 /// Pods, their nodes, and the number that their addresses end in.
 pub(crate) const PODS: [(&str, &str, u8); 13] = [

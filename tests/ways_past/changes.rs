@@ -1,7 +1,6 @@
 //! While things change: the agent dies and comes back, ports are renamed, moved and re-used, and one that belongs to nobody.
 
 use crate::cast::Host;
-use crate::frame::*;
 use crate::sources;
 use crate::stage::{Mode, Stage};
 use crate::way::Who::NetRaw;
@@ -10,6 +9,7 @@ use bridgewarden::model::PodKey;
 use bridgewarden::playground::Place;
 use std::time::Instant;
 use support::field::{BACKENDS, DEADLINE};
+use support::frame::*;
 
 /// The port of a pod.
 fn port_of(stage: &Stage, pod: &str) -> String {

@@ -1,7 +1,6 @@
 //! Packets that would belong to a connection of others, and errors about one.
 
 use crate::discovery::fragments;
-use crate::frame::*;
 use crate::stage::Stage;
 use crate::way::Who::NetRaw;
 use crate::way::*;
@@ -10,6 +9,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 use support::field::DEADLINE;
+use support::frame::*;
 
 /// A live connection, as someone who saw its packets knows it.
 #[derive(Clone, Copy, Debug)]

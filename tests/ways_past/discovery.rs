@@ -1,10 +1,10 @@
 //! Claims to be another on the link: ARP, neighbour discovery, routers.
 
-use crate::frame::*;
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use support::frame::*;
 
 const NO_MAC: Mac = [0; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

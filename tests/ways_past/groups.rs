@@ -1,10 +1,10 @@
 //! What is for many, or for the link alone: broadcast, multicast, link-local addresses. No privilege is needed.
 
-use crate::frame::*;
 use crate::way::Who::Unprivileged;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr};
+use support::frame::*;
 
 const GROUPS: [&str; 14] = [
     "255.255.255.255",

@@ -1,11 +1,11 @@
 //! Packets that a filter could read otherwise than their receiver: options, fragments, extension headers, protocols.
 
 use crate::discovery::fragments;
-use crate::frame::*;
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv4Addr};
+use support::frame::*;
 
 /// Loose and strict source routes.
 const SOURCE_ROUTES: [(&str, u8); 2] = [("loose", 131), ("strict", 137)];

@@ -2,7 +2,6 @@
 
 use crate::cast::namespace_of;
 use crate::discovery::fragments;
-use crate::frame::*;
 use crate::stage::Stage;
 use crate::way::Who::{NetRaw, Unprivileged};
 use crate::way::*;
@@ -11,6 +10,7 @@ use bridgewarden::playground::{Endpoint, Probe};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use support::field::{Asked, DEADLINE};
+use support::frame::*;
 
 const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 

@@ -1,9 +1,9 @@
 //! Frames that the rules of iptables do not see, or not for whom they are: tags, other protocols, other Ethernet addresses.
 
-use crate::frame::*;
 use crate::way::Who::{NetRaw, Unprivileged};
 use crate::way::*;
 use bridgewarden::net::Family;
+use support::frame::*;
 
 /// Tags in front of a packet, from the outermost on.
 const TAGS: [(&str, &[(u16, u16)]); 12] = [

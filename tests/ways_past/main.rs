@@ -7,7 +7,6 @@ mod cast;
 mod changes;
 mod connections;
 mod discovery;
-mod frame;
 mod groups;
 mod headers;
 mod honest;

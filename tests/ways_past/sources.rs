@@ -1,10 +1,10 @@
 //! Packets under another's name.
 
-use crate::frame::*;
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::IpAddr;
+use support::frame::*;
 
 /// An address of the node's block that nobody has.
 fn unassigned(family: Family) -> IpAddr {

@@ -1,12 +1,12 @@
 //! From pods to their node with `--pod-to-node=drop`, over every address that it has on the bridge.
 
-use crate::frame::*;
 use crate::stage::{Mode, Stage};
 use crate::way::Shot;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 use support::field::{BACKENDS, DEADLINE};
+use support::frame::*;
 
 const PORT: u16 = 7777;
 

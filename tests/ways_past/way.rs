@@ -1,11 +1,11 @@
 //! A way past a policy: who sends which frames, who must not receive them; and honest traffic in the same words.
 
 use crate::cast::{Cast, Host};
-use crate::frame::*;
 use crate::stage::{Mode, Stage};
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
+use support::frame::*;
 
 /// The least privilege that a process needs to send these frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -70,9 +70,7 @@ impl Births {
     fn look(&self, changed: Changed, results: &Path) {
         let paths: Vec<PathBuf> = match changed {
             Changed::Files(paths) => paths.into_iter().collect(),
-            Changed::Anything => {
-                fs::read_dir(results).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
-            }
+            Changed::Anything => oldest_first(results),
         };
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -140,6 +138,16 @@ impl Births {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The files of a directory. A pod whose node has rebooted may have two results: the later one has its address.
+fn oldest_first(results: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(results).into_iter().flatten().flatten();
+    let mut dated: Vec<_> = entries
+        .filter_map(|entry| Some((entry.metadata().and_then(|file| file.modified()).ok()?, entry.path())))
+        .collect();
+    dated.sort();
+    dated.into_iter().map(|(_, path)| path).collect()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -94,7 +94,7 @@ impl Newborn {
 }
 
 /// Under its name only when it is whole.
-fn leave(directory: &Path, name: &str, report: &Report) -> Result<()> {
+pub(super) fn leave(directory: &Path, name: &str, report: &impl Serialize) -> Result<()> {
     let (begun, whole) = (directory.join(format!(".{name}")), directory.join(name));
     let text = serde_json::to_string(report).context("cannot write the report")?;
     fs::write(&begun, text).with_context(|| format!("cannot write {}", begun.display()))?;

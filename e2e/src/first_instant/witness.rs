@@ -11,9 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Between two knocks at a newborn.
-const PACE: Duration = Duration::from_millis(2);
-
 /// What a witness knows of a newborn.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
@@ -23,8 +20,17 @@ pub struct Heard {
     pub first: Option<(Letter, Micros)>,
     /// When the last arrived.
     pub last: Micros,
-    /// When each knock at it was sent.
-    pub knocks: Vec<Micros>,
+    /// Each knock at it.
+    pub knocks: Vec<Knock>,
+}
+
+/// A letter that a witness sent to a pod without having heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knock {
+    /// When it was sent.
+    pub sent: Micros,
+    /// Where to: the pod's address, as its node's last CNI result told it.
+    pub to: IpAddr,
 }
 
 type Notes = Arc<Mutex<BTreeMap<String, Heard>>>;
@@ -39,11 +45,17 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Begins in a pod's network, at its address.
+    /// Begins in a pod's network, at its address. Between two knocks at a pod lies `pace`.
     ///
     /// # Errors
     /// When the network cannot be entered, or somebody listens there already.
-    pub fn begin(name: &str, namespace: &Namespace, address: IpAddr, births: &Births) -> Result<Witness> {
+    pub fn begin(
+        name: &str,
+        namespace: &Namespace,
+        address: IpAddr,
+        births: &Births,
+        pace: Duration,
+    ) -> Result<Witness> {
         let open = |port| namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
         let socket = open(PORT)?.with_context(|| format!("witness {name} cannot listen"))?;
         let knocker = open(0)?.with_context(|| format!("witness {name} cannot knock"))?;
@@ -52,6 +64,7 @@ impl Witness {
             name: name.to_owned(),
             socket,
             knocker,
+            pace,
             births: births.clone(),
             notes: Arc::clone(&notes),
             over: Arc::clone(&over),
@@ -96,6 +109,7 @@ struct Rounds {
     socket: UdpSocket,
     /// Knocks come from another port, so that to no connection tracker a newborn's letters are answers to them.
     knocker: UdpSocket,
+    pace: Duration,
     births: Births,
     notes: Notes,
     over: Arc<AtomicBool>,
@@ -111,10 +125,10 @@ impl Rounds {
                 // A refusal of an earlier one may be told here; it was sent all the same.
                 let _ = self.knocker.send_to(knock.write().as_bytes(), (address, PORT));
                 let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-                notes.entry(newborn).or_default().knocks.push(knock.sent);
+                notes.entry(newborn).or_default().knocks.push(Knock { sent: knock.sent, to: address });
             }
             number += 1;
-            next = (next + PACE).max(Instant::now());
+            next = (next + self.pace).max(Instant::now());
             self.listen(next)?;
         }
         Ok(())

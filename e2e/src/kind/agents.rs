@@ -2,13 +2,18 @@
 
 use super::client::Client;
 use super::node::Node;
-use super::{PATIENCE, PAUSE, items};
+use super::{PATIENCE, PAUSE, items, waits_for};
+use crate::first_instant::Micros;
 use crate::verb::AgentAct;
 use anyhow::{Context, Result, ensure};
+use bridgewarden::flow::Record;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
+use support::http;
 
 /// Where the chart is installed, and under which name.
 const NAMESPACE: &str = "kube-system";
@@ -16,6 +21,12 @@ const RELEASE: &str = "bridgewarden";
 const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
+/// What an agent logs once after its start, when the kernel holds what the policies say.
+const ENFORCES: &str = "enforcing: the kernel holds what the policies say";
+/// Where its metrics are, for those on its node.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
+/// How a count of dropped frames begins.
+const DROPPED: &str = "bridgewarden_dropped_frames_total{reason=\"";
 /// How its processes look on a node.
 const PROCESS: &str = "^/usr/local/bin/bridgewarden run";
 
@@ -98,18 +109,83 @@ fn pods(client: &Client) -> Result<Value> {
     client.get(&["-n", NAMESPACE, "pods", "-l", LABEL])
 }
 
+/// The name of a node's agent's pod.
+fn pod_on(client: &Client, node: &Node) -> Result<String> {
+    let place = format!("--field-selector=spec.nodeName={}", node.name);
+    let listed = client.get(&["-n", NAMESPACE, "pods", "-l", LABEL, &place])?;
+    let name = items(&listed).find_map(|pod| pod["metadata"]["name"].as_str());
+    name.map(str::to_owned).with_context(|| format!("node {} has no agent", node.name))
+}
+
+/// When a node's agent first said, after that, that policies are in force.
+pub(super) fn first_enforced(client: &Client, node: &Node, after: Micros) -> Result<Micros> {
+    let pod = pod_on(client, node)?;
+    let mut first = None;
+    // Its kubelet, which hands its log over, may be about to come up.
+    waits_for(&format!("agent {pod} on {} has logged {ENFORCES:?}", node.name), || {
+        let log = client.kubectl(&["-n", NAMESPACE, "logs", &pod]).unwrap_or_default();
+        first = log.lines().filter_map(enforced_at).find(|at| *at > after);
+        Ok(first.is_some())
+    })?;
+    first.with_context(|| format!("agent {pod} on {} has not logged {ENFORCES:?}", node.name))
+}
+
+/// When a log line was written, if it says that policies are in force.
+fn enforced_at(line: &str) -> Option<Micros> {
+    let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["message"] == ENFORCES)?;
+    let at: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+    u64::try_from(at.as_microsecond()).ok()
+}
+
 /// Changes the labels that a node must have to get an agent.
 fn select_nodes(client: &Client, labels: &str) -> Result<()> {
     let patch = format!(r#"{{"spec": {{"template": {{"spec": {{"nodeSelector": {labels}}}}}}}}}"#);
     client.kubectl(&["-n", NAMESPACE, "patch", DAEMON_SET, "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Installs them with or without all that closes a pod before the API tells of it: the guard that CNI's results give, and the
-/// refusal of addresses that no known pod has.
+/// Installs them with or without all that closes a pod before the API reports it.
 pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
-    let (results, binding) = if guarded { ("/var/lib/cni/results", "on") } else { ("", "off") };
-    upgrade(client, &format!("cniResultsDir={results},bindAddresses={binding}"))?;
+    // Without results, what an unknown pod may do is said at its port of the bridge.
+    let values = if guarded {
+        "cniResultsDir=/var/lib/cni/results,unknownPods=reject"
+    } else {
+        "cniResultsDir=,unknownPods=allow"
+    };
+    upgrade(client, values)?;
     are_ready(client)
+}
+
+/// Installs them with pods bound to their ports of the bridge, or not.
+pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
+    upgrade(client, if bound { "bindAddresses=on" } else { "bindAddresses=off" })?;
+    are_ready(client)
+}
+
+/// How many frames a node's agent has counted as dropped at ports of the bridge, by reason.
+pub(super) fn dropped_frames(node: &Node) -> Result<BTreeMap<String, f64>> {
+    let answer = http::get(&node.namespace, METRICS, "/metrics", PATIENCE)?;
+    ensure!(
+        answer.status == 200,
+        "the agent of node {} answers {} for its metrics",
+        node.name,
+        answer.status
+    );
+    let counts = answer.body.lines().filter_map(|line| {
+        let (reason, count) = line.strip_prefix(DROPPED)?.split_once("\"} ")?;
+        Some((reason.to_owned(), count.parse().ok()?))
+    });
+    Ok(counts.collect())
+}
+
+/// What a node's agent tells of refused flows.
+pub(super) fn flows(client: &Client, node: &Node) -> Result<Vec<Record>> {
+    let pod = pod_on(client, node)?;
+    let words = ["-n", NAMESPACE, "exec", &pod, "--", "bridgewarden", "flows", "-o", "json"];
+    let said = client.kubectl(&words)?;
+    let records = said.lines().map(|line| {
+        serde_json::from_str(line).with_context(|| format!("agent {pod} tells of a flow by {line:?}"))
+    });
+    records.collect()
 }
 
 /// Installs them anew with a value that differs.

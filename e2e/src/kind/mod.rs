@@ -5,9 +5,11 @@
 
 mod agents;
 mod client;
+mod intrusion;
 mod node;
 mod nursery;
 mod outside;
+mod reboot;
 
 use crate::cluster::{Cluster, NodeName, Pod};
 use crate::key::Key;
@@ -17,9 +19,11 @@ use crate::world::{Whereabouts, World};
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::playground::OUTSIDE;
 use client::Client;
+pub use intrusion::{IntrusionTrial, Outcome};
 use node::Node;
 pub use nursery::{Life, Nursery, Upbringing};
 use outside::Outside;
+pub use reboot::{Passed, Reboot, RebootTrial};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;

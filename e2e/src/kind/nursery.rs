@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const NAMESPACE: &str = "first-instant";
+/// Between two knocks of a witness at a newborn.
+const PACE: Duration = Duration::from_millis(2);
 /// Where newborns leave their reports on their node.
 const REPORTS: &str = "run/bridgewarden-first-instant";
 /// What the newborns of a run may do.
@@ -115,7 +118,7 @@ impl Nursery {
             let (object, address) = self.runs(name)?;
             let uid = object["metadata"]["uid"].as_str().context("a pod has a uid")?;
             let namespace = self.home(name).pod_namespace(&Key::new(NAMESPACE, name), uid)?;
-            let witness = Witness::begin(name, &namespace, address, &self.births)?;
+            let witness = Witness::begin(name, &namespace, address, &self.births, PACE)?;
             self.witnesses.insert(name, witness);
         }
         Ok(())

@@ -2,41 +2,64 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub(crate) type Mac = [u8; 6];
-pub(crate) type Bytes = Vec<u8>;
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+/// What is sent.
+pub type Bytes = Vec<u8>;
 
-pub(crate) const BROADCAST: Mac = [0xff; 6];
-pub(crate) const IPV4: u16 = 0x0800;
-pub(crate) const ARP: u16 = 0x0806;
-pub(crate) const VLAN: u16 = 0x8100;
-pub(crate) const IPV6: u16 = 0x86dd;
-pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
+/// Everybody on the link.
+pub const BROADCAST: Mac = [0xff; 6];
+/// The Ethernet type of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// The Ethernet type of ARP.
+pub const ARP: u16 = 0x0806;
+/// The Ethernet type of a VLAN tag (IEEE 802.1Q).
+pub const VLAN: u16 = 0x8100;
+/// The Ethernet type of IPv6.
+pub const IPV6: u16 = 0x86dd;
+/// The Ethernet type of a provider's VLAN tag (IEEE 802.1ad).
+pub const SERVICE_VLAN: u16 = 0x88a8;
 
-pub(crate) const HOP_BY_HOP: u8 = 0;
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const IGMP: u8 = 2;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const ROUTING: u8 = 43;
-pub(crate) const FRAGMENT: u8 = 44;
-pub(crate) const ICMPV6: u8 = 58;
-pub(crate) const DESTINATION_OPTIONS: u8 = 60;
+/// The number of IPv6's hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// The number of ICMP.
+pub const ICMP: u8 = 1;
+/// The number of IGMP.
+pub const IGMP: u8 = 2;
+/// The number of TCP.
+pub const TCP: u8 = 6;
+/// The number of UDP.
+pub const UDP: u8 = 17;
+/// The number of IPv6's routing header.
+pub const ROUTING: u8 = 43;
+/// The number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
+/// The number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// The number of IPv6's destination options.
+pub const DESTINATION_OPTIONS: u8 = 60;
 
-pub(crate) const SYN: u8 = 0x02;
-pub(crate) const RST: u8 = 0x04;
-pub(crate) const SYN_ACK: u8 = 0x12;
-pub(crate) const PUSH_ACK: u8 = 0x18;
+/// The flag that opens a TCP connection.
+pub const SYN: u8 = 0x02;
+/// The flag that resets one.
+pub const RST: u8 = 0x04;
+/// The flags that accept one.
+pub const SYN_ACK: u8 = 0x12;
+/// The flags of data.
+pub const PUSH_ACK: u8 = 0x18;
 
-pub(crate) fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Bytes {
+/// A frame.
+pub fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Bytes {
     [&to[..], &from, &kind.to_be_bytes(), payload].concat()
 }
 
 /// A frame with a tag in front of what it carries.
-pub(crate) fn tagged(frame: &[u8], tag: u16, id: u16) -> Bytes {
+pub fn tagged(frame: &[u8], tag: u16, id: u16) -> Bytes {
     [&frame[..12], &tag.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
 }
 
-pub(crate) fn octets(address: IpAddr) -> Bytes {
+/// The octets of an address.
+pub fn octets(address: IpAddr) -> Bytes {
     match address {
         IpAddr::V4(address) => address.octets().into(),
         IpAddr::V6(address) => address.octets().into(),
@@ -45,27 +68,34 @@ pub(crate) fn octets(address: IpAddr) -> Bytes {
 
 /// An IPv4 header's fields that ways differ in.
 #[derive(Clone, Debug)]
-pub(crate) struct Ipv4 {
-    pub(crate) source: Ipv4Addr,
-    pub(crate) destination: Ipv4Addr,
-    pub(crate) protocol: u8,
-    pub(crate) ttl: u8,
+pub struct Ipv4 {
+    /// Where it says that it comes from.
+    pub source: Ipv4Addr,
+    /// Where it is to go.
+    pub destination: Ipv4Addr,
+    /// What it carries.
+    pub protocol: u8,
+    /// How many routers it may pass.
+    pub ttl: u8,
     /// Flags and offset.
-    pub(crate) fragment: u16,
-    pub(crate) options: Bytes,
+    pub fragment: u16,
+    /// Options, in words of four octets.
+    pub options: Bytes,
 }
 
 impl Ipv4 {
-    pub(crate) fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> Ipv4 {
+    /// Without options, whole, with a TTL of 64.
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> Ipv4 {
         Ipv4 { source, destination, protocol, ttl: 64, fragment: 0, options: Vec::new() }
     }
 
-    pub(crate) fn with(&self, payload: &[u8]) -> Bytes {
+    /// A packet with this header.
+    pub fn with(&self, payload: &[u8]) -> Bytes {
         self.identified(0x1234, payload)
     }
 
     /// The same with the number that fragments of one packet share.
-    pub(crate) fn identified(&self, id: u16, payload: &[u8]) -> Bytes {
+    pub fn identified(&self, id: u16, payload: &[u8]) -> Bytes {
         let words = 5 + self.options.len() / 4;
         let total = u16::try_from(words * 4 + payload.len()).expect("a packet's length");
         let mut header = vec![0x40 | words as u8, 0];
@@ -82,7 +112,8 @@ impl Ipv4 {
     }
 }
 
-pub(crate) fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hops: u8, payload: &[u8]) -> Bytes {
+/// An IPv6 packet.
+pub fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hops: u8, payload: &[u8]) -> Bytes {
     let length = u16::try_from(payload.len()).expect("a packet's length");
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(length.to_be_bytes());
@@ -94,7 +125,7 @@ pub(crate) fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hops: u8, 
 }
 
 /// A packet of either family.
-pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Bytes {
+pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Bytes {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             Ipv4::new(source, destination, protocol).with(payload)
@@ -107,7 +138,7 @@ pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u
 }
 
 /// The Ethernet type of a packet.
-pub(crate) fn type_of(packet: &[u8]) -> u16 {
+pub fn type_of(packet: &[u8]) -> u16 {
     if packet[0] >> 4 == 4 { IPV4 } else { IPV6 }
 }
 
@@ -127,7 +158,8 @@ fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment
     checksum(&[&pseudo, segment].concat())
 }
 
-pub(crate) fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8]) -> Bytes {
+/// A UDP datagram.
+pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8]) -> Bytes {
     let length = u16::try_from(8 + payload.len()).expect("a datagram's length");
     let mut segment = Vec::new();
     for field in [ports[0], ports[1], length, 0] {
@@ -139,7 +171,8 @@ pub(crate) fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload:
     segment
 }
 
-pub(crate) fn tcp(
+/// A TCP segment; the second pair is its sequence number and what it acknowledges.
+pub fn tcp(
     source: IpAddr,
     destination: IpAddr,
     ports: [u16; 2],
@@ -160,14 +193,15 @@ pub(crate) fn tcp(
 }
 
 /// An ICMP message from its type on; `body` follows the checksum.
-pub(crate) fn icmp([kind, code]: [u8; 2], body: &[u8]) -> Bytes {
+pub fn icmp([kind, code]: [u8; 2], body: &[u8]) -> Bytes {
     let mut message = [&[kind, code, 0, 0], body].concat();
     let sum = checksum(&message);
     message[2..4].copy_from_slice(&sum);
     message
 }
 
-pub(crate) fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, [kind, code]: [u8; 2], body: &[u8]) -> Bytes {
+/// The same of ICMPv6.
+pub fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, [kind, code]: [u8; 2], body: &[u8]) -> Bytes {
     let mut message = [&[kind, code, 0, 0], body].concat();
     let sum = transport_checksum(source.into(), destination.into(), ICMPV6, &message);
     message[2..4].copy_from_slice(&sum);
@@ -175,7 +209,7 @@ pub(crate) fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, [kind, code]: [u8;
 }
 
 /// ARP over Ethernet and IPv4: operation, sender, target.
-pub(crate) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Bytes {
+pub fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Bytes {
     let mut message = vec![0, 1, 8, 0, 6, 4];
     message.extend(operation.to_be_bytes());
     for (mac, address) in [sender, target] {
@@ -186,12 +220,12 @@ pub(crate) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Add
 }
 
 /// A neighbour solicitation's or advertisement's body: flags, target, an option with an Ethernet address.
-pub(crate) fn neighbour(flags: u8, target: Ipv6Addr, option: u8, mac: Mac) -> Bytes {
+pub fn neighbour(flags: u8, target: Ipv6Addr, option: u8, mac: Mac) -> Bytes {
     [&[flags, 0, 0, 0][..], &target.octets(), &[option, 1], &mac].concat()
 }
 
 /// The Ethernet address of a group.
-pub(crate) fn group_mac(group: IpAddr) -> Mac {
+pub fn group_mac(group: IpAddr) -> Mac {
     match group {
         IpAddr::V4(group) => {
             let [_, b, c, d] = group.octets();
@@ -205,7 +239,7 @@ pub(crate) fn group_mac(group: IpAddr) -> Mac {
 }
 
 /// The solicited-node group of an address.
-pub(crate) fn solicited(address: Ipv6Addr) -> Ipv6Addr {
+pub fn solicited(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }

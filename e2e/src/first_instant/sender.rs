@@ -1,0 +1,134 @@
+//! The only program of a pod that goes on until its node reboots, and begins anew after that.
+
+use super::arrival::arrives;
+use super::newborn::leave;
+use super::{Letter, Micros, PORT, now};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Between two writings of the report: whoever reads it does not wait longer.
+const REPORTED_EVERY: Duration = Duration::from_secs(1);
+
+/// What it is to do.
+#[derive(Debug)]
+pub struct Sender {
+    /// Its pod's name.
+    pub name: String,
+    /// Its pod's address.
+    pub address: IpAddr,
+    /// Whom it writes to.
+    pub witness: IpAddr,
+    /// Between two letters.
+    pub pace: Duration,
+    /// The directory in which to keep the report.
+    pub reports: PathBuf,
+}
+
+/// What it has seen since it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its pod's name.
+    pub name: String,
+    /// Its pod's address.
+    pub address: IpAddr,
+    /// When its first instruction ran.
+    pub began: Micros,
+    /// Until when this report tells.
+    pub until: Micros,
+    /// How many letters it has sent.
+    pub sent: u32,
+    /// How many datagrams its pod's network had received, and refused, before it listened.
+    pub early: u64,
+    /// How many letters of others reached it.
+    pub knocks: u32,
+    /// When the first of them did.
+    pub first_knock: Option<Micros>,
+    /// When the first answer to a letter of its own came.
+    pub first_answer: Option<Micros>,
+}
+
+impl Sender {
+    /// Writes, listens and reports until it is killed.
+    ///
+    /// # Errors
+    /// When it cannot listen, or cannot write the report. That a letter cannot be sent is no error.
+    pub fn go(&self) -> Result<()> {
+        let (began, start) = (now(), Instant::now());
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))
+            .with_context(|| format!("cannot listen at UDP port {PORT}"))?;
+        let mut run = Run {
+            name: self.name.clone(),
+            address: self.address,
+            began,
+            until: began,
+            sent: 0,
+            early: refused_datagrams()?,
+            knocks: 0,
+            first_knock: None,
+            first_answer: None,
+        };
+        let file = format!("{}.{began}", self.name);
+        let mut reported = start;
+        for number in 0.. {
+            let letter = Letter { from: self.name.clone(), number, sent: now() };
+            // A refusal of an earlier one may be told here; it was sent all the same.
+            let _ = socket.send_to(letter.write().as_bytes(), (self.witness, PORT));
+            run.sent += 1;
+            self.listen(&socket, start + self.pace * (number + 1), &mut run)?;
+            if reported.elapsed() >= REPORTED_EVERY {
+                run.until = now();
+                leave(&self.reports, &file, &run)?;
+                reported = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self, socket: &UdpSocket, until: Instant, run: &mut Run) -> Result<()> {
+        let mut bytes = [0; 256];
+        while arrives(socket, until)? {
+            let Ok((length, _)) = socket.recv_from(&mut bytes) else { continue };
+            match bytes.get(..length).and_then(Letter::read) {
+                Some(letter) if letter.from == self.name => {
+                    run.first_answer.get_or_insert_with(now);
+                }
+                Some(_) => {
+                    run.knocks += 1;
+                    run.first_knock.get_or_insert_with(now);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many datagrams came to this network for ports at which nobody listened (`NoPorts` of `Udp`, RFC 4113).
+fn refused_datagrams() -> Result<u64> {
+    const FILE: &str = "/proc/net/snmp";
+    let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+    parse_refused(&text).with_context(|| format!("{FILE} does not tell NoPorts of Udp"))
+}
+
+fn parse_refused(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let place = lines.next()?.split(' ').position(|name| name == "NoPorts")?;
+    lines.next()?.split(' ').nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_datagrams_are_read_by_their_name() {
+        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams NoPorts InErrors\nUdp: 17 4 2\nUdpLite: NoPorts\nUdpLite: 9\n";
+        assert_eq!(parse_refused(text), Some(4));
+        assert_eq!(parse_refused("Udp: InDatagrams\nUdp: 17\n"), None);
+        assert!(refused_datagrams().is_ok());
+    }
+}

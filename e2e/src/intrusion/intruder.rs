@@ -1,0 +1,71 @@
+//! The program that tries, from within a pod.
+
+use super::attempt::PORT;
+use super::{Attempt, Link};
+use anyhow::{Context, Result, bail};
+use nix::net::if_::if_nametoindex;
+use pnet_datalink::{Channel, Config, DataLinkSender, channel, interfaces};
+use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
+use std::time::Duration;
+
+/// Between two attempts: the agent is told of at most ten dropped frames a second of each pod.
+const PAUSE: Duration = Duration::from_millis(150);
+/// How long an answer to a connection is waited for.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What to try.
+#[derive(Debug)]
+pub struct Intruder {
+    /// The interface.
+    pub device: String,
+    /// Who takes part.
+    pub link: Link,
+    /// How often to try everything.
+    pub rounds: u32,
+}
+
+impl Intruder {
+    /// Tries everything.
+    ///
+    /// # Errors
+    /// When frames cannot be sent: the pod lacks CAP_NET_RAW, or an interface.
+    pub fn go(&self) -> Result<()> {
+        let index = if_nametoindex(self.device.as_str())
+            .with_context(|| format!("there is no interface {}", self.device))?;
+        let to = SocketAddrV6::new(self.link.receiver.link_local, PORT, 0, index);
+        let datagrams =
+            UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).context("cannot open a UDP socket of IPv6")?;
+        let mut frames = self.open()?;
+        for _ in 0..self.rounds {
+            for attempt in Attempt::ALL {
+                // Refusals of what ordinary sockets send may be told to them; it was sent all the same.
+                match (attempt, attempt.frame(&self.link)) {
+                    (_, Some(frame)) => {
+                        let sent = frames.send_to(&frame, None).context("the interface takes no frames")?;
+                        sent.with_context(|| format!("cannot send {attempt:?} by {}", self.device))?;
+                    }
+                    (Attempt::LinkLocalTcp, None) => {
+                        let _ = TcpStream::connect_timeout(&to.into(), PATIENCE);
+                    }
+                    (_, None) => {
+                        let _ = datagrams.send_to(&attempt.token(), to);
+                    }
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Box<dyn DataLinkSender>> {
+        let interface = interfaces().into_iter().find(|interface| interface.name == self.device);
+        let interface = interface.with_context(|| format!("there is no interface {}", self.device))?;
+        let opened = channel(&interface, Config::default()).with_context(|| {
+            format!("cannot open a packet socket on {}: has the pod CAP_NET_RAW?", self.device)
+        })?;
+        match opened {
+            Channel::Ethernet(sender, _) => Ok(sender),
+            _ => bail!("{} is no Ethernet interface", self.device),
+        }
+    }
+}

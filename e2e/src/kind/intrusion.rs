@@ -1,0 +1,228 @@
+//! Pods of one node, of which one tries to get past the policies of the others.
+
+use super::agents;
+use super::client::Client;
+use super::node::Node;
+use super::waits_for;
+use crate::intrusion::{Attempt, Link, Neighbour};
+use crate::key::Key;
+use crate::object;
+use anyhow::{Context, Result, anyhow};
+use bridgewarden::flow::Record;
+use bridgewarden::playground::Namespace;
+use pnet_datalink::{Channel, Config, DataLinkReceiver, channel, interfaces};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::program::output;
+
+const NAMESPACE: &str = "intrusion";
+/// Who there is. Policies isolate `receiver`, which lets `friend` in, for ingress, and `sender` for egress.
+const PODS: [&str; 5] = ["free-sender", "free-receiver", "friend", "receiver", "sender"];
+/// Whose address is claimed.
+const CLAIMED: &str = "friend";
+/// How long frames may be under way after the last was sent.
+const UNDER_WAY: Duration = Duration::from_millis(500);
+
+/// What became of the attempts of one pod at another.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What arrived.
+    pub arrived: BTreeSet<Attempt>,
+    /// Where the receiver thought the claimed address to be, before and after.
+    pub neighbour: [String; 2],
+}
+
+/// The pods, on the worker.
+#[derive(Debug)]
+pub struct IntrusionTrial {
+    client: Client,
+    worker: Node,
+    pods: BTreeMap<&'static str, (Namespace, Neighbour)>,
+}
+
+impl IntrusionTrial {
+    /// How often everything is tried.
+    pub const ROUNDS: u32 = 3;
+
+    /// Starts the pods, of that image, under their policies.
+    ///
+    /// # Errors
+    /// When the cluster cannot be reached, or pods don't run.
+    pub fn open(environment: &Path, image: &str) -> Result<IntrusionTrial> {
+        let client = Client::new(environment)?;
+        agents::are_ready(&client)?;
+        let worker = Node::find(&client, "WORKER")?;
+        client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
+        client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
+        let mut objects: Vec<Value> =
+            policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec)).into();
+        objects.extend(PODS.map(|name| pod(name, &worker.name, image)));
+        client.apply(&objects)?;
+        let mut pods = BTreeMap::new();
+        for name in PODS {
+            let namespace = runs(&client, &worker, name)?;
+            let neighbour = namespace.enter(Neighbour::here)?;
+            pods.insert(name, (namespace, neighbour.with_context(|| format!("pod {NAMESPACE}/{name}"))?));
+        }
+        let trial = IntrusionTrial { client, worker, pods };
+        for name in PODS {
+            trial.has_link_local(name)?;
+        }
+        Ok(trial)
+    }
+
+    fn pod(&self, name: &str) -> Result<&(Namespace, Neighbour)> {
+        self.pods.get(name).with_context(|| format!("there is no pod {NAMESPACE}/{name}"))
+    }
+
+    /// Nothing is sent from a link-local address before it is known that nobody else has it.
+    fn has_link_local(&self, name: &str) -> Result<()> {
+        let (namespace, neighbour) = self.pod(name)?;
+        waits_for(&format!("pod {NAMESPACE}/{name} may use {}", neighbour.link_local), || {
+            let words = ["ip", "-6", "address", "show", "dev", "eth0", "tentative"];
+            Ok(output(namespace, &words)?.trim().is_empty())
+        })
+    }
+
+    /// Lets a pod try everything at another.
+    ///
+    /// # Errors
+    /// When the attempts cannot be made or watched.
+    pub fn attempt(&self, from: &str, to: &str) -> Result<Outcome> {
+        let (_, own) = *self.pod(from)?;
+        let (namespace, receiver) = self.pod(to)?;
+        let (_, claimed) = *self.pod(CLAIMED)?;
+        let link = Link { own, receiver: *receiver, claimed };
+        let before = place_of(namespace, claimed.v4)?;
+        let mut frames = namespace
+            .enter(listen)?
+            .with_context(|| format!("cannot watch the frames of pod {NAMESPACE}/{to}"))?;
+        let words = ["-n", NAMESPACE, "exec", from, "--", "/intruder"];
+        let options = [
+            format!("--receiver={receiver}"),
+            format!("--claimed={claimed}"),
+            format!("--rounds={}", Self::ROUNDS),
+        ];
+        let words = [&words[..], &options.each_ref().map(String::as_str)].concat();
+        self.client.kubectl(&words)?;
+        let arrived = arrived(&mut *frames, &link)?;
+        let after = place_of(namespace, claimed.v4)?;
+        Ok(Outcome { arrived, neighbour: [before, after] })
+    }
+
+    /// How many frames the node's agent has counted as dropped, by reason.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn dropped(&self) -> Result<BTreeMap<String, f64>> {
+        agents::dropped_frames(&self.worker)
+    }
+
+    /// What the node's agent tells of refused flows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn flows(&self) -> Result<Vec<Record>> {
+        agents::flows(&self.client, &self.worker)
+    }
+
+    /// Installs the agents anew, with pods bound to their ports or not.
+    ///
+    /// # Errors
+    /// When that does not succeed.
+    pub fn bind(&self, bound: bool) -> Result<()> {
+        agents::bind(&self.client, bound)
+    }
+
+    /// Removes the pods.
+    ///
+    /// # Errors
+    /// When the namespace does not go.
+    pub fn close(self) -> Result<()> {
+        self.client.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=120s"]).map(drop)
+    }
+}
+
+/// Where those in a network think an address to be; they are made to ask for it first.
+fn place_of(namespace: &Namespace, address: Ipv4Addr) -> Result<String> {
+    let mut place = String::new();
+    let address = address.to_string();
+    waits_for(&format!("{} knows where {address} is", namespace.name()), || {
+        let ask = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(b"where are you?", (&*address, 9));
+        namespace.enter(ask)?.with_context(|| format!("{} cannot send to {address}", namespace.name()))?;
+        let listed = output(namespace, &["ip", "-4", "neigh", "show", &address, "dev", "eth0"])?;
+        let mut words = listed.split_whitespace().skip_while(|word| *word != "lladdr");
+        place = words.nth(1).unwrap_or_default().to_owned();
+        Ok(!place.is_empty())
+    })?;
+    Ok(place)
+}
+
+fn listen() -> Result<Box<dyn DataLinkReceiver>> {
+    let interface = interfaces().into_iter().find(|interface| interface.name == "eth0");
+    let interface = interface.context("there is no interface eth0")?;
+    let config = Config { read_timeout: Some(Duration::from_millis(1)), ..Config::default() };
+    match channel(&interface, config).context("cannot open a packet socket on eth0")? {
+        Channel::Ethernet(_, receiver) => Ok(receiver),
+        _ => Err(anyhow!("eth0 is no Ethernet interface")),
+    }
+}
+
+/// What of the attempts has come by now, or comes a moment later.
+fn arrived(frames: &mut dyn DataLinkReceiver, link: &Link) -> Result<BTreeSet<Attempt>> {
+    let mut arrived = BTreeSet::new();
+    let start = Instant::now();
+    while start.elapsed() < UNDER_WAY {
+        match frames.next() {
+            Ok(frame) => {
+                arrived.extend(Attempt::ALL.into_iter().filter(|attempt| attempt.is_in(frame, link)))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error).context("cannot read the receiver's frames"),
+        }
+    }
+    Ok(arrived)
+}
+
+/// The network of a pod, once it runs.
+fn runs(client: &Client, node: &Node, name: &str) -> Result<Namespace> {
+    let mut uid = None;
+    waits_for(&format!("pod {NAMESPACE}/{name} runs"), || {
+        let pod = client.get(&["-n", NAMESPACE, "pod", name])?;
+        let own = pod["metadata"]["uid"].as_str().map(str::to_owned);
+        uid = own.filter(|_| pod["status"]["phase"] == "Running");
+        Ok(uid.is_some())
+    })?;
+    let uid = uid.with_context(|| format!("pod {NAMESPACE}/{name} does not run"))?;
+    node.pod_namespace(&Key::new(NAMESPACE, name), &uid)
+}
+
+/// A pod with the capabilities that its runtime gives by default.
+fn pod(name: &str, node: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": NAMESPACE, "name": name, "labels": {"role": name}},
+        "spec": {
+            "nodeName": node, "enableServiceLinks": false, "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
+                            "command": ["sleep", "infinity"]}],
+        },
+    })
+}
+
+fn policies() -> [(&'static str, Value); 2] {
+    let role = |name: &str| json!({"matchLabels": {"role": name}});
+    [
+        (
+            "receiver",
+            json!({"podSelector": role("receiver"), "policyTypes": ["Ingress"],
+                   "ingress": [{"from": [{"podSelector": role(CLAIMED)}]}]}),
+        ),
+        ("sender", json!({"podSelector": role("sender"), "policyTypes": ["Egress"]})),
+    ]
+}

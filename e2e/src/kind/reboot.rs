@@ -1,0 +1,304 @@
+//! Pods on a node that is rebooted: what passes while the node comes up again.
+
+use super::agents;
+use super::client::Client;
+use super::node::Node;
+use super::{PAUSE, waits_for};
+use crate::first_instant::{Births, Heard, Micros, Run, Witness, now};
+use crate::key::Key;
+use crate::object;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+const NAMESPACE: &str = "reboot";
+const WITNESS: &str = "witness";
+/// Where pods keep their reports on their node: a directory that a reboot leaves as it is.
+const REPORTS: &str = "var/lib/bridgewarden-reboot";
+/// Between two letters of a pod, and between two of the witness to each.
+const PACE: Duration = Duration::from_millis(50);
+/// How many letters must have gone each way, before it is said that nothing passed.
+const ENOUGH: usize = 40;
+/// How long all pods may take to run: two processors start two of them in a second.
+const PATIENCE: Duration = Duration::from_secs(420);
+
+/// What happened to one pod since its node went down.
+#[derive(Debug)]
+pub struct Passed {
+    /// Its name.
+    pub name: String,
+    /// Whether a policy allows it to talk with the witness; no other pod may talk with anybody.
+    pub allowed: bool,
+    /// What it saw, in each of its runs.
+    pub runs: Vec<Run>,
+    /// How many of its letters arrived at the witness.
+    pub letters: u32,
+    /// How many letters the witness had sent to its new address before its first instruction.
+    pub knocks_before: usize,
+    /// How many letters the witness has sent to its new address.
+    pub knocks: usize,
+}
+
+impl Passed {
+    /// How many packets reached it.
+    pub fn received(&self) -> u64 {
+        self.runs.iter().map(|run| u64::from(run.knocks) + run.early).sum()
+    }
+
+    /// When it had both been answered and been reached.
+    pub fn worked(&self) -> Option<Micros> {
+        let first = |of: fn(&Run) -> Option<Micros>| self.runs.iter().filter_map(of).min();
+        Some(first(|run| run.first_answer)?.max(first(|run| run.first_knock)?))
+    }
+
+    /// Whether so much was tried that something would have been noticed.
+    fn is_told(&self) -> bool {
+        let sent: usize = self.runs.iter().map(|run| run.sent as usize).sum();
+        sent >= ENOUGH && self.knocks >= ENOUGH && (!self.allowed || self.worked().is_some())
+    }
+}
+
+/// One reboot.
+#[derive(Debug)]
+pub struct Reboot {
+    /// When it was asked for.
+    pub asked: Micros,
+    /// When the node's first process ran again.
+    pub up: Micros,
+    /// When the node's agent first said that the kernel holds what the policies say.
+    pub enforced: Micros,
+    /// Its pods.
+    pub pods: Vec<Passed>,
+}
+
+/// Pods on the worker, and a witness on the other node.
+#[derive(Debug)]
+pub struct RebootTrial {
+    client: Client,
+    worker: Node,
+    births: Births,
+    witness: Witness,
+    /// Whether each pod is allowed to talk with the witness.
+    pods: BTreeMap<String, bool>,
+}
+
+impl RebootTrial {
+    /// Starts that many pods that a policy denies everything, and that many that another allows to talk with the witness, and
+    /// waits until all run. They are of that image.
+    ///
+    /// # Errors
+    /// When the cluster cannot be reached, or pods don't run.
+    pub fn open(
+        environment: &std::path::Path,
+        image: &str,
+        denied: usize,
+        allowed: usize,
+    ) -> Result<RebootTrial> {
+        let client = Client::new(environment)?;
+        agents::are_ready(&client)?;
+        let (worker, far) = (Node::find(&client, "WORKER")?, Node::find(&client, "CONTROL_PLANE")?);
+        client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
+        let births = Births::new(NAMESPACE);
+        births.follow_results(&worker.path("var/lib/cni/results"))?;
+        let _ = fs::remove_dir_all(worker.path(REPORTS));
+        client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
+        let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
+        client.apply(&[&policies[..], &[witness(&far, &client.pod_image()?)]].concat())?;
+        let (namespace, address) = place_of_witness(&client, &far)?;
+        let witness = Witness::begin(WITNESS, &namespace, address, &births, PACE)?;
+        let denied = (0..denied).map(|number| (format!("denied-{number}"), false));
+        let pods: BTreeMap<_, _> =
+            denied.chain((0..allowed).map(|number| (format!("allowed-{number}"), true))).collect();
+        let objects: Vec<Value> = pods
+            .iter()
+            .map(|(name, allowed)| sender(name, *allowed, &worker.name, image, witness.address()))
+            .collect();
+        client.apply(&objects)?;
+        let trial = RebootTrial { client, worker, births, witness, pods };
+        trial.settles(0, &BTreeMap::new())?;
+        Ok(trial)
+    }
+
+    /// Reboots the worker, and waits until every pod runs again and has tried long enough.
+    ///
+    /// # Errors
+    /// When the node, its agent or its pods do not come back.
+    pub fn reboot(&mut self) -> Result<Reboot> {
+        let before = self.heard();
+        let asked = now();
+        self.client.docker(&["restart", &self.worker.name])?;
+        let up = now();
+        // Addresses are given anew.
+        let names: Vec<String> = self.pods.keys().cloned().collect();
+        self.births.forget(&names);
+        self.worker = Node::find(&self.client, "WORKER")?;
+        self.births.follow_results(&self.worker.path("var/lib/cni/results"))?;
+        let pods = self.settles(asked, &before)?;
+        let enforced = agents::first_enforced(&self.client, &self.worker, asked)?;
+        agents::are_ready(&self.client)?;
+        Ok(Reboot { asked, up, enforced, pods })
+    }
+
+    fn heard(&self) -> BTreeMap<String, Heard> {
+        self.pods.keys().map(|name| (name.clone(), self.witness.heard(name))).collect()
+    }
+
+    /// Waits until every pod has begun after that and has tried long enough.
+    fn settles(&self, after: Micros, before: &BTreeMap<String, Heard>) -> Result<Vec<Passed>> {
+        let start = Instant::now();
+        loop {
+            let passed = self.passed(after, before)?;
+            let waiting: Vec<&Passed> = passed.iter().filter(|pod| !pod.is_told()).collect();
+            if waiting.is_empty() {
+                return Ok(passed);
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{} of {} pods on {} have not run and tried long enough within {PATIENCE:?}; the first: {:#?}",
+                waiting.len(),
+                passed.len(),
+                self.worker.name,
+                waiting.first()
+            );
+            std::thread::sleep(PAUSE * 5);
+        }
+    }
+
+    fn passed(&self, after: Micros, before: &BTreeMap<String, Heard>) -> Result<Vec<Passed>> {
+        let mut runs = self.runs(after)?;
+        let pods = self.pods.iter().map(|(name, allowed)| {
+            let runs = runs.remove(name).unwrap_or_default();
+            let heard = self.witness.heard(name);
+            let letters = before.get(name).map_or(0, |before| before.letters);
+            let to_it = |run: &Run| {
+                let to =
+                    heard.knocks.iter().filter(move |knock| knock.to == run.address && knock.sent > after);
+                let until = run.until;
+                let sent: Vec<Micros> = to.map(|knock| knock.sent).filter(|sent| *sent < until).collect();
+                sent
+            };
+            let knocks = runs.last().map(to_it).unwrap_or_default();
+            let began = runs.iter().map(|run| run.began).min().unwrap_or_default();
+            Passed {
+                name: name.clone(),
+                allowed: *allowed,
+                letters: heard.letters - letters,
+                knocks_before: knocks.iter().filter(|sent| **sent < began).count(),
+                knocks: knocks.len(),
+                runs,
+            }
+        });
+        Ok(pods.collect())
+    }
+
+    /// The reports of runs that began after that, in that order.
+    fn runs(&self, after: Micros) -> Result<BTreeMap<String, Vec<Run>>> {
+        let mut runs = BTreeMap::<String, Vec<Run>>::new();
+        let directory = self.worker.path(REPORTS);
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            // One that is being written begins with a dot.
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let path = entry.path();
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let run: Run = serde_json::from_str(&text)
+                .with_context(|| format!("{} is no report of a run", path.display()))?;
+            if run.began > after {
+                runs.entry(run.name.clone()).or_default().push(run);
+            }
+        }
+        runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.began));
+        Ok(runs)
+    }
+
+    /// Installs the agents anew with or without the guard that CNI's results give.
+    ///
+    /// # Errors
+    /// When that does not succeed.
+    pub fn guard(&self, guarded: bool) -> Result<()> {
+        agents::guard(&self.client, guarded)
+    }
+
+    /// Removes the pods and the witness.
+    ///
+    /// # Errors
+    /// When the witness ended before, or the namespace does not go.
+    pub fn close(self) -> Result<()> {
+        self.witness.end()?;
+        self.client.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=240s"])?;
+        let _ = fs::remove_dir_all(self.worker.path(REPORTS));
+        Ok(())
+    }
+}
+
+fn place_of_witness(client: &Client, node: &Node) -> Result<(bridgewarden::playground::Namespace, IpAddr)> {
+    let mut running = None;
+    waits_for(&format!("pod {NAMESPACE}/{WITNESS} runs"), || {
+        let pod = client.get(&["-n", NAMESPACE, "pod", WITNESS])?;
+        let address = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
+        running = address.filter(|_| pod["status"]["phase"] == "Running").map(|address| (pod, address));
+        Ok(running.is_some())
+    })?;
+    let (pod, address) = running.with_context(|| format!("pod {NAMESPACE}/{WITNESS} does not run"))?;
+    let uid = pod["metadata"]["uid"].as_str().context("a pod has a uid")?;
+    Ok((node.pod_namespace(&Key::new(NAMESPACE, WITNESS), uid)?, address))
+}
+
+fn witness(node: &Node, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": NAMESPACE, "name": WITNESS, "labels": {"app": "witness"}},
+        "spec": {
+            "nodeName": node.name, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
+                            "command": ["sleep", "infinity"]}],
+        },
+    })
+}
+
+fn sender(name: &str, allowed: bool, node: &str, image: &str, witness: IpAddr) -> Value {
+    let words = [
+        format!("--name={name}"),
+        "--address=$(POD_IP)".to_owned(),
+        format!("--witness={witness}"),
+        format!("--pace-ms={}", PACE.as_millis()),
+        "--reports=/reports".to_owned(),
+    ];
+    let role = if allowed { "allowed" } else { "denied" };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": NAMESPACE, "name": name, "labels": {"app": "sender", "role": role}},
+        "spec": {
+            "nodeName": node, "restartPolicy": "Always", "enableServiceLinks": false,
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
+                            "command": ["/sender"], "args": words,
+                            "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                            "volumeMounts": [{"name": "reports", "mountPath": "/reports"}]}],
+            "volumes": [{"name": "reports", "hostPath": {"path": format!("/{REPORTS}"), "type": "DirectoryOrCreate"}}],
+        },
+    })
+}
+
+/// Every sender is isolated both ways; those that are allowed may talk with the witness.
+fn policies() -> [(&'static str, Value); 2] {
+    let witness = json!([{"podSelector": {"matchLabels": {"app": "witness"}}}]);
+    [
+        (
+            "deny",
+            json!({"podSelector": {"matchLabels": {"app": "sender"}}, "policyTypes": ["Ingress", "Egress"]}),
+        ),
+        (
+            "allow",
+            json!({"podSelector": {"matchLabels": {"role": "allowed"}}, "policyTypes": ["Ingress", "Egress"],
+                   "ingress": [{"from": witness}], "egress": [{"to": witness}]}),
+        ),
+    ]
+}

@@ -1,0 +1,40 @@
+//! The program of pods whose node reboots: see `bridgewarden_e2e::first_instant`.
+
+use anyhow::Result;
+use bridgewarden_e2e::first_instant::Sender;
+use clap::Parser;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Writes to a witness from its first instruction on, and keeps a report of what reached it.
+#[derive(Parser)]
+struct Cli {
+    /// Its pod's name.
+    #[arg(long)]
+    name: String,
+    /// Its pod's address.
+    #[arg(long)]
+    address: IpAddr,
+    /// Whom to write to.
+    #[arg(long)]
+    witness: IpAddr,
+    /// Between two letters.
+    #[arg(long)]
+    pace_ms: u64,
+    /// Where to keep the report.
+    #[arg(long)]
+    reports: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    Sender {
+        name: cli.name,
+        address: cli.address,
+        witness: cli.witness,
+        pace: Duration::from_millis(cli.pace_ms),
+        reports: cli.reports,
+    }
+    .go()
+}
