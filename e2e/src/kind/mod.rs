@@ -10,6 +10,7 @@ mod node;
 mod nursery;
 mod outside;
 mod reboot;
+mod uplink;
 
 use crate::cluster::{Cluster, NodeName, Pod};
 use crate::key::Key;
@@ -23,7 +24,7 @@ pub use intrusion::{IntrusionTrial, Outcome};
 use node::Node;
 pub use nursery::{Life, Nursery, Upbringing};
 use outside::Outside;
-pub use reboot::{Passed, Reboot, RebootTrial};
+pub use reboot::{Network, Passed, Reboot, RebootTrial};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;

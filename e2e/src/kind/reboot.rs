@@ -3,6 +3,7 @@
 use super::agents;
 use super::client::Client;
 use super::node::Node;
+use super::uplink::Uplink;
 use super::{PAUSE, waits_for};
 use crate::first_instant::{Births, Heard, Micros, Run, Witness, now};
 use crate::key::Key;
@@ -18,6 +19,8 @@ const NAMESPACE: &str = "reboot";
 const WITNESS: &str = "witness";
 /// Where pods keep their reports on their node: a directory that a reboot leaves as it is.
 const REPORTS: &str = "var/lib/bridgewarden-reboot";
+/// What flannel tells the CNI plugin, in a directory that is empty after a reboot.
+const SUBNET: &str = "run/flannel/subnet.env";
 /// Between two letters of a pod, and between two of the witness to each.
 const PACE: Duration = Duration::from_millis(50);
 /// How many letters must have gone each way, before it is said that nothing passed.
@@ -36,6 +39,8 @@ pub struct Passed {
     pub runs: Vec<Run>,
     /// How many of its letters arrived at the witness.
     pub letters: u32,
+    /// How many of its letters left the node by the node's own interface, as they do while flannel does not run.
+    pub left: u32,
     /// How many letters the witness had sent to its new address before its first instruction.
     pub knocks_before: usize,
     /// How many letters the witness has sent to its new address.
@@ -59,6 +64,15 @@ impl Passed {
         let sent: usize = self.runs.iter().map(|run| run.sent as usize).sum();
         sent >= ENOUGH && self.knocks >= ENOUGH && (!self.allowed || self.worked().is_some())
     }
+}
+
+/// When the node's network lets pods start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Once flannel runs as a pod of the node, and has told the CNI plugin of its subnet.
+    AfterFlannel,
+    /// From the node's first moment, as where flannel is a part of what starts pods: the agent and the pods start side by side.
+    AtOnce,
 }
 
 /// One reboot.
@@ -126,8 +140,10 @@ impl RebootTrial {
     ///
     /// # Errors
     /// When the node, its agent or its pods do not come back.
-    pub fn reboot(&mut self) -> Result<Reboot> {
+    pub fn reboot(&mut self, network: Network) -> Result<Reboot> {
         let before = self.heard();
+        let subnet = self.worker.path(SUBNET);
+        let subnet = fs::read(&subnet).with_context(|| format!("cannot read {}", subnet.display()))?;
         let asked = now();
         self.client.docker(&["restart", &self.worker.name])?;
         let up = now();
@@ -135,8 +151,16 @@ impl RebootTrial {
         let names: Vec<String> = self.pods.keys().cloned().collect();
         self.births.forget(&names);
         self.worker = Node::find(&self.client, "WORKER")?;
+        let uplink = Uplink::watch(&self.worker.namespace)?;
+        if network == Network::AtOnce {
+            let path = self.worker.path(SUBNET);
+            let directory = path.parent().context("a file is in a directory")?;
+            fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            fs::write(&path, subnet).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         self.births.follow_results(&self.worker.path("var/lib/cni/results"))?;
-        let pods = self.settles(asked, &before)?;
+        let mut pods = self.settles(asked, &before)?;
+        pods.iter_mut().for_each(|pod| pod.left = uplink.left(&pod.name));
         let enforced = agents::first_enforced(&self.client, &self.worker, asked)?;
         agents::are_ready(&self.client)?;
         Ok(Reboot { asked, up, enforced, pods })
@@ -186,6 +210,7 @@ impl RebootTrial {
                 name: name.clone(),
                 allowed: *allowed,
                 letters: heard.letters - letters,
+                left: 0,
                 knocks_before: knocks.iter().filter(|sent| **sent < began).count(),
                 knocks: knocks.len(),
                 runs,

@@ -1,0 +1,93 @@
+//! What pods' letters leave a node by its own interface, before flannel wraps them.
+
+use crate::first_instant::{Letter, PORT};
+use anyhow::{Context, Result, bail};
+use bridgewarden::playground::Namespace;
+use pnet_datalink::{Channel, Config, DataLinkReceiver, channel, interfaces};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use support::frame::{IPV4, UDP};
+
+/// The interface by which the node reaches other nodes.
+const DEVICE: &str = "eth0";
+
+/// A thread that reads what passes there.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    left: Arc<Mutex<BTreeMap<String, u32>>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Uplink {
+    /// Begins to watch a node's.
+    pub(super) fn watch(node: &Namespace) -> Result<Uplink> {
+        let opened = node.enter(open)?;
+        let mut frames = opened.with_context(|| format!("cannot watch {DEVICE} of node {}", node.name()))?;
+        let uplink = Uplink { left: Arc::default(), over: Arc::default() };
+        let (left, over) = (Arc::clone(&uplink.left), Arc::clone(&uplink.over));
+        let thread = std::thread::Builder::new().name("uplink".to_owned());
+        let watch = move || {
+            while !over.load(Ordering::Relaxed) {
+                if let Some(letter) = frames.next().ok().and_then(letter) {
+                    *left.lock().unwrap_or_else(PoisonError::into_inner).entry(letter.from).or_default() += 1;
+                }
+            }
+        };
+        thread.spawn(watch).context("cannot start a thread")?;
+        Ok(uplink)
+    }
+
+    /// How many letters of a pod were seen.
+    pub(super) fn left(&self, pod: &str) -> u32 {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).get(pod).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for Uplink {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn open() -> Result<Box<dyn DataLinkReceiver>> {
+    let interface = interfaces().into_iter().find(|interface| interface.name == DEVICE);
+    let interface = interface.with_context(|| format!("there is no interface {DEVICE}"))?;
+    let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
+    match channel(&interface, config).context("cannot open a packet socket")? {
+        Channel::Ethernet(_, receiver) => Ok(receiver),
+        _ => bail!("{DEVICE} is no Ethernet interface"),
+    }
+}
+
+/// The letter in a frame of IPv4 and UDP.
+fn letter(frame: &[u8]) -> Option<Letter> {
+    let packet = frame.get(14..).filter(|_| frame.get(12..14) == Some(&IPV4.to_be_bytes()))?;
+    let header = usize::from(packet.first()? & 15) * 4;
+    let datagram = packet.get(header..).filter(|_| packet.get(9) == Some(&UDP))?;
+    Letter::read(datagram.get(8..).filter(|_| datagram.get(2..4) == Some(&PORT.to_be_bytes()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use support::frame::{ethernet, ip, udp};
+
+    #[test]
+    fn letter_is_found_in_its_frame_and_nowhere_else() {
+        let [from, to] = ["10.244.1.7", "10.244.0.9"].map(|text| text.parse::<IpAddr>().unwrap());
+        let sent = Letter { from: "denied-7".to_owned(), number: 3, sent: 1_700_000_000_000_000 };
+        let frame = |port, text: &str| {
+            let datagram = udp(from, to, [port, port], text.as_bytes());
+            ethernet([2; 6], [4; 6], IPV4, &ip(from, to, UDP, &datagram))
+        };
+        let whole = frame(PORT, &sent.write());
+        assert_eq!(letter(&whole), Some(sent.clone()));
+        assert_eq!(letter(&frame(PORT + 1, &sent.write())), None);
+        for length in 0..42 {
+            assert_eq!(letter(&whole[..length]), None);
+        }
+    }
+}
