@@ -19,11 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A promise, and what shows that it is kept.
 type Show = fn(&mut Stage) -> Result<()>;
 
-const TRIALS: [(&str, Show); 5] = [
+const TRIALS: [(&str, Show); 6] = [
     ("api_server_that_is_killed_changes_nothing_and_is_followed_when_it_is_back", trials::killed::show),
     ("cluster_that_changed_behind_a_partition_is_relisted_once_and_enforced_at_once", trials::parted::show),
     ("watch_cut_in_mid_stream_again_and_again_loses_nothing_and_lists_nothing_anew", trials::cut::show),
     ("what_is_denied_and_what_cannot_be_enforced_is_told_by_one_event_each", trials::told::show),
+    ("pod_with_bytes_that_are_no_text_is_known_and_stops_nothing_else", trials::no_text::show),
     ("what_opens_closes_or_changes_meanwhile_is_noticed", trials::noticed::show),
 ];
 

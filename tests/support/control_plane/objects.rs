@@ -95,6 +95,26 @@ impl Objects {
         self.write(objects.iter().map(write).collect::<Result<_>>()?)
     }
 
+    /// Creates a Pod that is given in protocol buffers, and then writes what it says of its status.
+    ///
+    /// # Errors
+    /// When the server refuses it, and why.
+    pub fn create_encoded_pod(&self, namespace: &str, name: &str, pod: Vec<u8>) -> Result<()> {
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        let status = format!("{pods}/{name}/status");
+        let client = self.client.clone();
+        run(&self.runtime, async move {
+            for (method, path) in [(Method::POST, pods), (Method::PUT, status)] {
+                let request = Request::builder().method(&method).uri(&path);
+                let request = request.header(header::ACCEPT, "application/json");
+                let request = request.header(header::CONTENT_TYPE, "application/vnd.kubernetes.protobuf");
+                let request = request.body(pod.clone()).context("cannot make a request")?;
+                client.request_text(request).await.with_context(|| format!("cannot {method} {path}"))?;
+            }
+            Ok(())
+        })
+    }
+
     /// What the server says on one of its own pages, such as `/readyz`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub(crate) mod cut;
 pub(crate) mod killed;
+pub(crate) mod no_text;
 pub(crate) mod noticed;
 pub(crate) mod parted;
 pub(crate) mod told;
