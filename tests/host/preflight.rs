@@ -7,7 +7,8 @@ use bridgewarden::apply::host::{Host, Variant};
 use bridgewarden::net::Family;
 
 fn wanted(variant: Variant) -> Wanted {
-    Wanted { variant, bridge: "cni0".to_owned(), mark: 0x10000, log_group: Some(101), may_load_tables: false }
+    let (bridge, log_group) = ("cni0".to_owned(), Some(101));
+    Wanted { variant, bridge, mark: 0x10000, log_group, bind_ports: true, may_load_tables: false }
 }
 
 fn failing(variant: Variant) -> Vec<(&'static str, Missing)> {

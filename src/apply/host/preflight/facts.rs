@@ -4,7 +4,7 @@ use super::probe::{self, RefusedRule};
 use super::{Saved, Wanted, others};
 use crate::apply::OtherController;
 use crate::apply::host::exec::Runner;
-use crate::apply::host::{Variant, iptables, nft_tables, processes};
+use crate::apply::host::{Variant, iptables, nft_tables, processes, try_bridge_table};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -40,6 +40,8 @@ pub struct Facts {
     pub tried_rules: bool,
     /// The rules that the kernel refused to hold.
     pub refused_rules: Vec<RefusedRule>,
+    /// Why the kernel refused a table of family bridge; nothing if it took one, or none was tried.
+    pub refused_bridge_table: Option<String>,
     /// The rules that are there.
     pub saved: Saved,
     /// The tables of nf_tables, as `nft` names them.
@@ -78,6 +80,9 @@ impl Facts {
         // Nothing is written beside another controller.
         if !has_controller {
             facts.refused_sets = probe::refused_sets();
+        }
+        if wanted.bind_ports && !has_controller {
+            facts.refused_bridge_table = try_bridge_table().err().map(|error| error.to_string());
         }
         let may_load = wanted.may_load_tables
             || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));

@@ -11,6 +11,7 @@ pub(super) fn wanted() -> Wanted {
         bridge: "cni0".to_owned(),
         mark: 0x10000,
         log_group: Some(101),
+        bind_ports: true,
         may_load_tables: true,
     }
 }

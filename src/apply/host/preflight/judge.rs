@@ -30,8 +30,22 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },
         Check { name: "bridge", result: bridge(facts, wanted) },
+        Check { name: "port-binding", result: port_binding(facts, wanted) },
     ]);
     checks
+}
+
+/// Says which of the ways to bind pods is in use. Without tables of family bridge the agent enforces by address alone.
+fn port_binding(facts: &Facts, wanted: &Wanted) -> Verdict {
+    Ok(match (&facts.refused_bridge_table, wanted.bind_ports) {
+        (_, false) => "pods are not to be bound to their ports (--bind-addresses)".to_owned(),
+        (None, true) => {
+            "the kernel takes a table of family bridge: pods can be bound to their ports".to_owned()
+        }
+        (Some(why), true) => format!(
+            "pods are bound by address alone, and a pod can take over the address of another on its bridge: {why}"
+        ),
+    })
 }
 
 /// Judges what somebody may undo while the daemon runs.
@@ -231,6 +245,19 @@ mod tests {
         assert_eq!(names, ["bridge-nf-call-iptables"]);
         assert!(problem.contains("pass by every policy"), "{problem}");
         assert!(cure.starts_with("sysctl -w net.bridge.bridge-nf-call-iptables=1"), "{cure}");
+    }
+
+    #[test]
+    fn host_without_tables_of_family_bridge_is_fit_and_told_what_it_lacks() {
+        let said = |facts: &Facts, wanted: &Wanted| {
+            let check = judge(facts, wanted).into_iter().find(|check| check.name == "port-binding");
+            check.expect("it is among them").result.expect("enforcement goes on")
+        };
+        assert!(said(&healthy(), &wanted()).contains("can be bound to their ports"));
+        let lacking = Facts { refused_bridge_table: Some("Operation not supported".to_owned()), ..healthy() };
+        let told = said(&lacking, &wanted());
+        assert!(told.contains("by address alone") && told.ends_with("Operation not supported"), "{told}");
+        assert!(said(&lacking, &Wanted { bind_ports: false, ..wanted() }).contains("--bind-addresses"));
     }
 
     #[test]
