@@ -41,6 +41,8 @@ pub(crate) struct Subject {
     pub(crate) log: PathBuf,
     /// Where it finds the results of CNI, if it looks for them.
     pub(crate) results: PathBuf,
+    /// What CNI said of the pod that is yet to start.
+    pub(crate) newborn_result: PathBuf,
     /// The block of its own pods.
     pub(crate) block: Ipv4Addr,
 }

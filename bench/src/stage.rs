@@ -156,6 +156,18 @@ fn subject(
     let namespace = playground.node_namespace(node).context("there is no such node")?.clone();
     let results = settings.directory.join(format!("{node}-results"));
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
+    let given = playground.cni_results_dir(node);
+    for file in fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {
+        let file = file?;
+        let text = fs::read_to_string(file.path())?;
+        // That of the pod that is yet to start comes with it.
+        let kept = match text.contains(&NEWBORN.key(node).name.to_string()) {
+            true => settings.directory.join(newborn_result(node)),
+            false => results.join(file.file_name()),
+        };
+        fs::write(&kept, text).with_context(|| format!("cannot write {}", kept.display()))?;
+    }
+    let newborn_result = settings.directory.join(newborn_result(node));
     let log = settings.directory.join(format!("{node}.log"));
     Ok(match settings.peer.as_ref().filter(|_| node == PEER) {
         None => {
@@ -169,6 +181,8 @@ fn subject(
                 ["--http-addr", &address],
                 ["--cni-results-dir", &results_flag],
                 ["--flows-socket", ""],
+                // What starts is asked for at an address that nobody has before, and which has to answer then.
+                ["--unknown-pods", "allow"],
                 ["--log-format", "text"],
                 // So rarely that none comes while something else is measured.
                 ["--audit-interval-seconds", "86400"],
@@ -177,7 +191,8 @@ fn subject(
                 ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
             let program = settings.bridgewarden.clone();
             let name = "bridgewarden".to_owned();
-            Subject { kind: Kind::Own, name, namespace, program, arguments, log, results, block }
+            let kind = Kind::Own;
+            Subject { kind, name, namespace, program, arguments, log, results, newborn_result, block }
         }
         Some(command) => {
             let kubeconfig = control_plane.kubeconfig(Who::Admin, PORT)?.display().to_string();
@@ -194,6 +209,7 @@ fn subject(
                 arguments,
                 log,
                 results,
+                newborn_result,
                 block,
             }
         }
@@ -283,6 +299,11 @@ fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
         }
     }
     objects
+}
+
+/// The file, beside the logs, of the CNI result of a node's pod that is yet to start.
+fn newborn_result(node: &str) -> String {
+    format!("{node}-newborn.json")
 }
 
 /// Refuses to measure what is not there.

@@ -6,7 +6,7 @@ use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
 use crate::stage::{NEWBORN, SCENE, STRANGER, Stage, running, scene_pod};
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::time::Instant;
 
@@ -21,6 +21,9 @@ pub(crate) fn time(
     let subject = controller.subject.clone();
     let (objects, into) = (stage.objects()?, stage.pod(&subject, NEWBORN)?);
     let address = subject.address(NEWBORN.host);
+    let given = &subject.newborn_result;
+    let given = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
+    let result: Value = serde_json::from_str(&given).context("a CNI result is JSON")?;
     let mut guarded = Vec::new();
     controller.rests()?;
     for index in 0..count {
@@ -30,11 +33,9 @@ pub(crate) fn time(
         let beam = Beam::on(stage.elsewhere(), STRANGER, into, address, PACE)?;
         beam.first(subject.patience())?;
         let sandbox = format!("c0ffee{index}");
-        let result = json!({
-            "kind": "cniCacheV1", "containerId": sandbox, "ifName": "eth0", "networkName": "cbr0",
-            "cniArgs": [["K8S_POD_NAMESPACE", SCENE], ["K8S_POD_NAME", name]],
-            "result": {"cniVersion": "1.0.0", "ips": [{"address": format!("{address}/24")}]},
-        });
+        let mut result = result.clone();
+        result["containerId"] = json!(sandbox);
+        result["cniArgs"] = json!([["K8S_POD_NAMESPACE", SCENE], ["K8S_POD_NAME", name]]);
         let file = subject.results.join(format!("cbr0-{sandbox}-eth0"));
         let status = json!({"status": running(address)});
         fs::write(&file, result.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
