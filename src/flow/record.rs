@@ -223,7 +223,7 @@ impl Account {
                 self.at_port("broadcast or multicast under isolation: no policy speaks of it")
             }
             Reason::ProtocolUnderIsolation => {
-                self.at_port("other protocol under isolation: no policy speaks of it")
+                self.at_port("a VLAN tag, or a protocol that policies do not cover, under isolation")
             }
         }
     }
