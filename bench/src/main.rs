@@ -22,7 +22,7 @@ use stage::{Settings, Stage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{connections, costly, crowd, life, load, lock, newborn, policy, reach, remote, wire};
+use trial::{connections, costly, crowd, life, load, lock, newborn, packet, policy, reach, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -75,6 +75,8 @@ enum Trial {
     Crowd,
     /// Connections through the node
     Connections,
+    /// Established packets between two pods of the node
+    Packet,
     /// What watchers cost the API server
     Wire,
     /// How much of a cluster of 5,000 nodes each would watch, if it watched no more than it must
@@ -160,6 +162,9 @@ impl Bench {
         }
         if self.wants(Trial::Connections) {
             own = connections::measure(stage, own, figures)?;
+        }
+        if self.wants(Trial::Packet) {
+            own = packet::measure(stage, own, figures)?;
         }
         own.stop()?;
         if self.wants(Trial::Wire) {

@@ -9,6 +9,7 @@ pub(crate) mod life;
 pub(crate) mod load;
 pub(crate) mod lock;
 pub(crate) mod newborn;
+pub(crate) mod packet;
 pub(crate) mod policy;
 pub(crate) mod reach;
 pub(crate) mod remote;

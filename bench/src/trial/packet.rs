@@ -1,0 +1,83 @@
+//! What an established packet between two pods of the node costs, with pods bound to their ports and without.
+
+use crate::controller::Controller;
+use crate::figure::{Figures, Unit};
+use crate::stage::{FIRST, OPEN, Stage};
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_gettime};
+use std::net::UdpSocket;
+use std::time::Duration;
+
+/// How many datagrams are sent at a time: the receiver's socket has room for them.
+const AT_A_TIME: usize = 100;
+/// How often.
+const TIMES: usize = 400;
+/// How often agents with and without the binding take turns.
+const TURNS: usize = 4;
+const PORT: u16 = 9_001;
+/// The size of a small datagram: 64 bytes with its headers of UDP and IPv4.
+const DATAGRAM: [u8; 36] = [0; 36];
+
+/// Sends from a pod that a policy isolates to one of the same node that nothing isolates, by processor time of the thread that
+/// sends: the kernel does all of the way in it.
+pub(crate) fn measure(
+    stage: &Stage,
+    mut controller: Controller,
+    figures: &mut Figures,
+) -> Result<Controller> {
+    let subject = controller.subject.clone();
+    let mut unbound = subject.clone();
+    unbound.arguments.extend(["--bind-addresses", "off"].map(str::to_owned));
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        for (subject, costs) in [(&subject, &mut with), (&unbound, &mut without)] {
+            controller.stop()?;
+            controller = subject.start()?;
+            controller.says("[+]sync ok")?;
+            controller.rests()?;
+            costs.extend(sent(stage, &controller)?);
+        }
+    }
+    controller.stop()?;
+    let name = subject.name.clone();
+    let what = "an established datagram between two pods of the node";
+    figures.add_samples(&name, &format!("{what}, bound to their ports"), Unit::Microseconds, with);
+    figures.add_samples(&name, &format!("{what}, not bound"), Unit::Microseconds, without);
+    controller = subject.start()?;
+    controller.says("[+]sync ok")?;
+    Ok(controller)
+}
+
+/// What a datagram costs, in microseconds, each time that some are sent.
+fn sent(stage: &Stage, controller: &Controller) -> Result<Vec<f64>> {
+    let subject = &controller.subject;
+    let (from, to) = (subject.address(FIRST.host), subject.address(OPEN.host));
+    let receiver = stage.pod(subject, OPEN)?.enter(|| UdpSocket::bind((to, PORT)))?;
+    let receiver = receiver.context("cannot listen in a pod")?;
+    let sender = stage.pod(subject, FIRST)?.enter(|| UdpSocket::bind((from, PORT)))?;
+    let sender = sender.context("cannot send from a pod")?;
+    sender.connect((to, PORT)).context("cannot send to a pod")?;
+    receiver.connect((from, PORT)).context("cannot answer a pod")?;
+    let patience = Some(Duration::from_secs(5));
+    receiver.set_read_timeout(patience)?;
+    sender.set_read_timeout(patience)?;
+    let mut bytes = DATAGRAM;
+    // The answer makes the flow an established one.
+    sender.send(&bytes)?;
+    receiver.recv(&mut bytes).context("the first datagram does not arrive")?;
+    receiver.send(&bytes)?;
+    sender.recv(&mut bytes).context("the answer does not arrive")?;
+    let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    let mut costs = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        let before = worked()?;
+        for _ in 0..AT_A_TIME {
+            sender.send(&bytes)?;
+        }
+        costs.push((worked()? - before).as_secs_f64() * 1e6 / AT_A_TIME as f64);
+        for _ in 0..AT_A_TIME {
+            receiver.recv(&mut bytes).context("a datagram is lost")?;
+        }
+    }
+    Ok(costs)
+}
