@@ -400,6 +400,58 @@ mod tests {
         assert_eq!(check(), Ok(()));
     }
 
+    /// A watcher of each resource, of a server that is never asked. Nothing has been heard since `start`.
+    fn watchers(health: &Health, start: Instant) -> (Vec<Watcher>, mpsc::Receiver<Delivery>) {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("an address"));
+        let client = Client::try_from(config).expect("a client");
+        let (heard, readiness) = (Heard::new(start), Readiness::new(health.clone()));
+        let (outbox, inbox) = mpsc::channel(8);
+        let watcher = |resource| Watcher {
+            watch: Watch::new(&client, resource, WatchList::On, heard.clone()),
+            resource,
+            heard: heard.clone(),
+            outbox: outbox.clone(),
+            namespaces: NamespaceWatch::default(),
+            metrics: Metrics::new("", None),
+            health: health.clone(),
+            readiness: readiness.clone(),
+            listed: false,
+            outage: None,
+            lost: Lost::default(),
+            own_node: None,
+        };
+        (Resource::ALL.map(watcher).into(), inbox)
+    }
+
+    #[tokio::test]
+    async fn facts_are_complete_with_the_first_list_of_the_last_resource_and_no_earlier() {
+        let (mut watchers, mut inbox) = watchers(&Health::new(&[CHECK]), Instant::now());
+        let mut told = Vec::new();
+        for watcher in &mut watchers {
+            for listed in [false, true, true] {
+                assert!(watcher.count_list(listed).await, "the controller listens");
+                told.push(inbox.try_recv().is_ok_and(|delivery| delivery.complete));
+            }
+        }
+        let [nothing, with_the_first] = [[false; 3], [false, true, false]];
+        assert_eq!(told, [nothing, nothing, with_the_first].concat());
+    }
+
+    #[tokio::test]
+    async fn readiness_fails_when_nothing_was_understood_for_five_minutes() {
+        let (health, start) = (Health::new(&[CHECK]), Instant::now());
+        let (mut watchers, _inbox) = watchers(&health, start);
+        for watcher in &mut watchers {
+            assert!(watcher.count_list(true).await, "the controller listens");
+        }
+        let pods = watchers.last_mut().expect("one for each resource");
+        pods.look(start + Duration::from_secs(299));
+        assert_eq!(health.ready(), Ok(()));
+        assert_eq!(health.remarks(CHECK), ["pods last heard of 299 s ago"]);
+        pods.look(start + Duration::from_secs(300));
+        assert_eq!(health.ready(), Err(vec![(CHECK, "pods last heard of 300 s ago".to_owned())]));
+    }
+
     #[test]
     fn outage_is_over_when_the_server_accepted_a_watch_and_did_not_fail_again() {
         let start = Instant::now();
