@@ -156,9 +156,16 @@ impl Cuts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::Actual;
+    use crate::compile::Limits;
+    use crate::model::{
+        Change, Demand, Labels, NamespaceScope, Peer, Peers, Pod, PodKey, Policy, PolicyKey, Ports,
+        Requirement, Rule, Selector,
+    };
     use crate::net::Family;
     use crate::netfilter::SetName;
     use crate::netfilter::ipset::{Kind, Type};
+    use crate::render::Options;
 
     const MARK: u32 = 0x10000;
 
@@ -199,6 +206,44 @@ mod tests {
             assert_eq!(sentence(others, Verdict::Undecided), (0, 0));
             assert_eq!(sentence(others | MARK, Verdict::Undecided), (0, 0));
         }
+    }
+
+    /// What its policy allows is not known to the plan before all sets of the policy are made.
+    #[test]
+    fn connection_of_a_pod_whose_policy_waits_for_its_sets_is_undecided() {
+        let limits = Limits { slice: 1, ..Limits::default() };
+        let mut enforcer = Enforcer::new("node-a", Options::default()).with_limits(limits);
+        enforcer.apply(Change::Pod(Pod {
+            key: PodKey::new("shop", "web"),
+            uid: None,
+            node: Some("node-a".into()),
+            labels: Labels::default(),
+            ports: Vec::new(),
+            owner: None,
+            networked: true,
+            finished: false,
+            addresses: vec![address(1)],
+        }));
+        enforcer.adopt(&Actual::default());
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Allowed);
+        let peers = ["one", "two"].map(|app| {
+            let demand = Demand::In(BTreeSet::from([app.into()]));
+            let pods = Selector::new([Requirement { key: "app".into(), demand }]);
+            Peer::Pods { namespaces: NamespaceScope::Own, pods }
+        });
+        enforcer.apply(Change::Policy(Policy {
+            key: PolicyKey::new("shop", "web"),
+            uid: None,
+            subject: Selector::everything(),
+            ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers.into()), ports: Ports::All }]),
+            egress: None,
+            refusals: Vec::new(),
+        }));
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Undecided);
+        while enforcer.is_behind() {
+            enforcer.flush();
+        }
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Refused);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{NODE, Running, address, closed, is_member, labelled, namespace, pod, shop, web_takes};
 use crate::kernel::Shared;
 use bridgewarden::apply::{Connection, Kernel};
-use bridgewarden::net::Protocol;
+use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;
 
 fn connection(source: u8, destination: u8) -> Connection {
@@ -70,6 +70,26 @@ async fn connection_that_cannot_be_cut_is_reported_and_holds_up_no_other() {
     assert!(running.kernel.tally().processes - reads <= 2, "the kernel was read anew");
 }
 
+/// What is allowed again does not wait until another connection can be cut.
+#[tokio::test]
+async fn connection_that_cannot_be_cut_holds_up_no_pardon() {
+    let running = Running::start(Shared::default());
+    let client = |name: &str, app: &str, host: u8| labelled(name, app, "node-b", host);
+    let [one, two] = [client("one", "client", 11), client("two", "client", 12)];
+    let web = labelled("web", "web", NODE, 10);
+    running.tell(vec![namespace(false), web, one.clone(), two, web_takes(&[80])], true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    running.kernel.state().live = vec![connection(11, 10), connection(12, 10)];
+    let bit = Options::default().mark;
+    let is_condemned = move |running: &Running| running.kernel.state().live[0].mark & bit != 0;
+    running.tell(vec![client("one", "other", 11)], true).await;
+    running.until("the cut", is_condemned).await;
+    running.kernel.state().uncuttable = Some(address(12));
+    running.tell(vec![one, client("two", "other", 12)], true).await;
+    running.until("the pardon", |running| !is_condemned(running)).await;
+    assert_eq!(running.kernel.state().live[1].mark, 0, "it could not be cut");
+}
+
 /// Or the 4-tuple would go on being refused for as long as the kernel remembers the connection.
 #[tokio::test]
 async fn connection_that_was_cut_is_pardoned_once_it_is_allowed_again() {
@@ -118,4 +138,18 @@ async fn connections_without_leave_are_cut_at_the_start_even_if_the_kernel_is_ri
     let second = Running::start(kernel);
     second.tell(shop(), true).await;
     second.until("the cut", |running| !running.kernel.state().condemned.is_empty()).await;
+}
+
+/// Whoever removed our rules let in what they refuse, and that would live on as established.
+#[tokio::test]
+async fn connection_that_began_while_a_stranger_had_removed_the_rules_is_cut_once_they_are_back() {
+    let running = Running::start(Shared::default());
+    running.kernel.state().live = vec![connection(12, 10)];
+    running.tell(shop(), true).await;
+    running.until("the look at the start", |running| running.kernel.state().condemned.len() == 1).await;
+    running.kernel.state().live = vec![connection(11, 10)];
+    running.kernel.state().fake.table(Family::V4).insert("FORWARD".into(), Vec::new());
+    running.strangers.notify_one();
+    running.until("the cut", |running| running.kernel.state().condemned.len() == 2).await;
+    assert_eq!(running.kernel.state().condemned[1].source, address(11));
 }
