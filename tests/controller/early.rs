@@ -5,8 +5,11 @@ use crate::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
 use bridgewarden::apply::{Kernel, Tally};
 use bridgewarden::compile::UnknownPods;
 use bridgewarden::controller::{Enforcer, NamespaceWatch};
-use bridgewarden::model::{Change, Direction, PodKey, PolicyKey, Sandbox, SandboxKey};
+use bridgewarden::model::{
+    BridgePort, Change, Direction, LinkChange, PodKey, PolicyKey, Sandbox, SandboxKey,
+};
 use bridgewarden::net::Family;
+use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::{Options, isolated_set};
 use std::time::Duration;
 
@@ -49,6 +52,21 @@ async fn kernel_without_rules_closes_sandboxes_until_the_first_lists_are_complet
     running.tell(Vec::new(), true).await;
     running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
     assert!(is_open(&running.kernel, 10), "no policy isolates it");
+}
+
+/// Or a pod would get past what closes it under an address of its own choice.
+#[tokio::test]
+async fn port_of_a_closed_sandbox_is_bound_before_the_first_lists() {
+    let Change::Sandbox(web) = sandbox("web", 10) else { unreachable!("a sandbox is told") };
+    let web = Change::Sandbox(Sandbox { devices: vec!["veth7".into()], ..web });
+    let port = BridgePort { index: 7, name: "veth7".into(), is_veth: true };
+    let running = Running::start(Shared::default());
+    running.tell(vec![web, Change::Link(LinkChange::Port(port))], false).await;
+    let is_bound = |running: &Running| {
+        let mut state = running.kernel.state();
+        state.fake.bridges().get(BRIDGE_TABLE).is_some_and(|table| table.chains.contains_key("from-7"))
+    };
+    running.until("its port is bound", is_bound).await;
 }
 
 #[tokio::test]

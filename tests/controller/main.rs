@@ -313,6 +313,30 @@ async fn changes_that_could_not_be_brought_into_force_wait_and_are_counted_with_
     running.until("nothing waits", waits(0)).await;
 }
 
+/// To say that it is ready would be to say that policies hold.
+#[tokio::test]
+async fn node_beside_another_controller_writes_nothing_and_is_not_ready() {
+    let kernel = Shared::default();
+    let table = kernel.state().fake.table(Family::V4).clone();
+    let mut theirs = table.clone();
+    theirs.insert("KUBE-ROUTER-FORWARD".into(), Vec::new());
+    theirs.insert("FORWARD".into(), vec!["-j KUBE-ROUTER-FORWARD".into()]);
+    *kernel.state().fake.table(Family::V4) = theirs.clone();
+    let running = Running::start(kernel);
+    running.tell(shop(), true).await;
+    let says_why = |running: &Running| {
+        let ready = running.health.ready();
+        ready.is_err_and(|reasons| {
+            reasons.iter().any(|(_, why)| why.contains("another NetworkPolicy controller"))
+        })
+    };
+    running.until("it says why", says_why).await;
+    assert_eq!(*running.kernel.state().fake.table(Family::V4), theirs);
+    *running.kernel.state().fake.table(Family::V4) = table;
+    running.until("enforcement without the other one", |running| running.health.ready().is_ok()).await;
+    assert!(has_rules(&running.kernel));
+}
+
 /// Pods outlive their policies while a namespace is deleted, and are not open for that.
 #[test]
 fn policy_deleted_ahead_of_its_pods_guards_them_until_they_are_gone() {
