@@ -1,0 +1,162 @@
+//! What ports of the bridge carry, frame by frame, on a kernel in memory: while a binding changes, and where it is not known who is
+//! behind a port. `tests/ways_past` tries the table of ports with real packets.
+
+use bridgewarden::apply::{Actual, Fake, Kernel, Step};
+use bridgewarden::controller::Enforcer;
+use bridgewarden::model::{
+    BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
+    Sandbox, SandboxKey, Selector,
+};
+use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
+use bridgewarden::ownership::BRIDGE_TABLE;
+use bridgewarden::render::Options;
+use std::net::IpAddr;
+use std::time::Duration;
+use support::frame::{Bytes, IPV4, Mac, UDP, ethernet, ip, udp};
+
+const NODE: &str = "node-a";
+const GATEWAY: Mac = [2, 0, 0, 0, 0, 1];
+const GROUP: Mac = [1, 0, 0x5e, 0, 0, 0xfb];
+/// A type of frames for local experiments: policies know nothing of it.
+const EXPERIMENT: u16 = 0x88b5;
+
+fn address(host: u8) -> IpAddr {
+    [10, 244, 1, host].into()
+}
+
+fn pod(name: &str) -> Change {
+    Change::Pod(Pod {
+        key: PodKey::new("shop", name),
+        uid: None,
+        node: Some(NODE.into()),
+        owner: None,
+        labels: Labels::default(),
+        ports: Vec::new(),
+        networked: true,
+        finished: false,
+        addresses: Vec::new(),
+    })
+}
+
+/// A pod's sandbox behind a port, whether or not that port is known.
+fn sandbox(of: &str, host: u8, made: u64, port: u32) -> Change {
+    Change::Sandbox(Sandbox {
+        key: SandboxKey::new(PodKey::new("shop", of), "sandbox"),
+        uid: None,
+        addresses: vec![address(host)],
+        made: Duration::from_secs(made),
+        devices: vec![format!("veth{port}").into()],
+        hardware: None,
+    })
+}
+
+fn port(index: u32) -> Change {
+    let name = format!("veth{index}").into();
+    Change::Link(LinkChange::Port(BridgePort { index, name, is_veth: true }))
+}
+
+/// Isolates every pod for egress and allows nothing, or is gone.
+fn isolates(is_there: bool) -> Change {
+    let key = PolicyKey::new("shop", "closed");
+    if !is_there {
+        return Change::PolicyGone(key);
+    }
+    Change::Policy(Policy {
+        key,
+        uid: None,
+        subject: Selector::everything(),
+        ingress: None,
+        egress: Some(Vec::new()),
+        refusals: Vec::new(),
+    })
+}
+
+fn namespace() -> Change {
+    let name = NamespaceName::new("shop");
+    Change::Namespace(Namespace { labels: Labels::of_unknown_namespace(&name), name, terminating: false })
+}
+
+fn datagram(from: u8, to: Mac) -> Bytes {
+    let (source, destination) = (address(from), address(1));
+    let packet = ip(source, destination, UDP, &udp(source, destination, [40_000, 7777], b"letter"));
+    ethernet(to, [2, 0, 0, 0, 0, from], IPV4, &packet)
+}
+
+struct Node {
+    enforcer: Enforcer,
+    kernel: Fake,
+}
+
+impl Node {
+    fn told(facts: impl IntoIterator<Item = Change>) -> Node {
+        let mut enforcer = Enforcer::new(NODE, Options::default());
+        [namespace()].into_iter().chain(facts).for_each(|fact| enforcer.apply(fact));
+        let mut kernel = Fake::default();
+        let actual = Actual::read(&mut kernel).expect("a kernel in memory is read");
+        let steps = enforcer.adopt(&actual).steps;
+        kernel.commit_all(&steps).expect("it takes every step");
+        Node { enforcer, kernel }
+    }
+
+    /// Whether a frame gets into the bridge by a port.
+    fn lets_in(&mut self, port: u32, bytes: Bytes) -> bool {
+        self.passes(HookPoint::Prerouting, Frame { bytes, input: port, output: 0, mark: 0 })
+    }
+
+    fn passes(&mut self, point: HookPoint, frame: Frame) -> bool {
+        trace(&self.kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
+    }
+}
+
+/// While the rules of iptables change, a port carries only what both its old and its new binding let through.
+#[test]
+fn while_rules_change_a_port_carries_what_its_old_and_its_new_binding_both_do() {
+    for (hosts, isolated) in [
+        ([10, 10], [false, true]),
+        ([10, 10], [true, false]),
+        ([10, 12], [false, true]),
+        ([10, 12], [true, false]),
+        ([10, 12], [true, true]),
+    ] {
+        let facts = |at: usize| [sandbox("web", hosts[at], 1, 7), isolates(isolated[at])];
+        let mut node = Node::told([pod("web"), port(7)].into_iter().chain(facts(0)));
+        let frames = [10, 12].map(|host| [GATEWAY, GROUP].map(|to| datagram(host, to))).concat();
+        let look = |node: &mut Node| -> Vec<bool> {
+            frames.iter().map(|frame| node.lets_in(7, frame.clone())).collect()
+        };
+        let old = look(&mut node);
+        facts(1).into_iter().for_each(|fact| node.enforcer.apply(fact));
+        let mut between = Vec::new();
+        for step in node.enforcer.flush().steps {
+            node.kernel.commit(&step).expect("the kernel takes the step");
+            between.extend(matches!(step, Step::Restore(..)).then(|| look(&mut node)));
+        }
+        let new = look(&mut node);
+        assert!(old != new && !between.is_empty(), "{hosts:?}, {isolated:?}");
+        for now in between {
+            for (at, passes) in now.into_iter().enumerate() {
+                assert!(!passes || old[at] && new[at], "{hosts:?}, {isolated:?}: frame {at}");
+            }
+        }
+    }
+}
+
+/// Its address is a later pod's, but its process may still be there.
+#[test]
+fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
+    let ghost = [sandbox("ghost", 10, 1, 7), port(7)];
+    let mut node = Node::told(ghost.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8)]));
+    let frame = ethernet(GROUP, [2, 0, 0, 0, 0, 10], EXPERIMENT, b"letter");
+    assert!(!node.lets_in(7, frame.clone()) && !node.lets_in(7, datagram(10, GROUP)));
+    assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
+}
+
+#[test]
+fn port_that_is_nobodys_carries_no_address_whose_port_is_known() {
+    let web = [pod("web"), sandbox("web", 10, 1, 7), port(7)];
+    let client = [pod("client"), sandbox("client", 11, 1, 8)];
+    let mut node = Node::told(web.into_iter().chain(client).chain([port(9)]));
+    assert!(node.lets_in(7, datagram(10, GATEWAY)));
+    assert!(!node.lets_in(9, datagram(10, GATEWAY)), "it is behind another port");
+    assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
+}
