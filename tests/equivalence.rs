@@ -131,22 +131,6 @@ fn rendered_rules_do_what_the_api_says_of_addresses_that_nobody_has() {
     }
 }
 
-/// Whoever answers for such an address on the link would get what policies let nobody have.
-#[test]
-fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_refused() {
-    for seed in 0..worlds() / 20 {
-        let world = worlds::world(seed);
-        let rules = rules_of_both(&world);
-        let judge = Judge::new(&world, [&rules[0], &rules[1]]);
-        let is_on_bridge =
-            |end: &End| matches!(end, End::Pod(index) if world.pods[*index].spec.host_network != Some(true));
-        for flow in worlds::flows_with_nobody(&world).iter().filter(|flow| is_on_bridge(&flow.source)) {
-            let passes = judge.passes(flow, |packet| packet.out_interface = "cni0".into());
-            assert!(!passes, "world {seed}, {flow:?}");
-        }
-    }
-}
-
 /// One flow for each pair of ends.
 fn pairs(world: &World) -> impl Iterator<Item = Flow> {
     let flows = worlds::flows(world).into_iter().chain(worlds::flows_with_nobody(world));
