@@ -184,3 +184,22 @@ fn remove_nulls(value: &mut Value) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PolicyKey;
+    use serde_json::json;
+
+    #[test]
+    fn policy_whose_namespace_cannot_be_read_isolates_none_and_one_that_names_none_isolates_default() {
+        let policy = |metadata: Value| change(Kind::NetworkPolicy, &json!({"metadata": metadata}), "why");
+        for namespace in [json!("sh\u{fffd}p"), json!(7), json!({})] {
+            assert!(policy(json!({"name": "p", "namespace": namespace})).is_none());
+        }
+        for metadata in [json!({"name": "p"}), json!({"name": "p", "namespace": null})] {
+            let Some(Change::Policy(policy)) = policy(metadata) else { panic!("it is a policy") };
+            assert_eq!(policy.key, PolicyKey::new(lower::DEFAULT_NAMESPACE, "p"));
+        }
+    }
+}
