@@ -541,6 +541,15 @@ mod tests {
     }
 
     #[test]
+    fn unknown_sandbox_is_not_where_a_known_pod_has_one_of_the_same_age() {
+        let mut told = Told::nothing();
+        told.pod(pod("web", "a", &[]));
+        told.sandbox(&sandbox("web", "a", 2, &[10]));
+        told.sandbox(&sandbox("lost", "x", 2, &[10, 11]));
+        assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
+    }
+
+    #[test]
     fn address_passes_to_the_known_pod_whose_sandbox_is_later() {
         let (old, new) = (sandbox("web", "a", 1, &[10, 11]), sandbox("api", "b", 2, &[10]));
         for order in [[&old, &new], [&new, &old]] {
