@@ -107,10 +107,17 @@ async fn rules_of_an_earlier_run_stay_as_they_are_until_the_first_lists_are_comp
         let mut fake = kernel.state().fake.clone();
         (fake.table(Family::V4).clone(), fake.table(Family::V6).clone(), fake.sets().clone())
     };
-    let before = held(&kernel);
+    let (before, looks) = (held(&kernel), kernel.tally().processes);
     let second = Running::start(kernel);
     second.tell(vec![sandbox("client", 11), sandbox("new", 12)], false).await;
     second.tell(vec![namespace(false), pod("web", 10)], false).await;
+    second.until("it looked at both families", |running| running.kernel.tally().processes == looks + 2).await;
+    // What it saw is dealt with before what it is told later.
+    for (name, host, heard) in [("third", 13, 3), ("fourth", 14, 4)] {
+        second.tell(vec![sandbox(name, host)], false).await;
+        let heard = format!("changes_total{{kind=\"sandbox\"}} {heard}\n");
+        second.until("it heard more", |running| running.metrics.text().contains(&heard)).await;
+    }
     let kernel = second.end().await;
     assert!(held(&kernel) == before, "whoever was open is open still, and whoever was guarded is guarded");
 }
