@@ -10,9 +10,9 @@ use bridgewarden::model::{
 use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::Options;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use support::frame::{Bytes, IPV4, Mac, UDP, ethernet, ip, udp};
+use support::frame::{ARP, Bytes, IPV4, Mac, UDP, arp, ethernet, ip, udp};
 
 const NODE: &str = "node-a";
 const GATEWAY: Mac = [2, 0, 0, 0, 0, 1];
@@ -159,4 +159,37 @@ fn port_that_is_nobodys_carries_no_address_whose_port_is_known() {
     assert!(node.lets_in(7, datagram(10, GATEWAY)));
     assert!(!node.lets_in(9, datagram(10, GATEWAY)), "it is behind another port");
     assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
+}
+
+/// CNI announces an address before its result tells of it, so a port that is nobody's may claim one that is nobody's.
+#[test]
+fn while_rules_change_a_port_that_is_nobodys_claims_no_address_that_is_or_was_anothers() {
+    let comes = vec![sandbox("web", 10, 1, 7), port(7)];
+    let key = SandboxKey::new(PodKey::new("shop", "web"), "sandbox");
+    let goes = vec![Change::Link(LinkChange::PortGone(7)), Change::SandboxGone(key)];
+    let mut node = Node::told([pod("web"), isolates(true), port(9)]);
+    let own = Ipv4Addr::new(10, 244, 1, 10);
+    let claim =
+        ethernet(GATEWAY, [2, 0, 0, 0, 0, 9], ARP, &arp(2, ([2, 0, 0, 0, 0, 9], own), (GATEWAY, own)));
+    for (facts, claims_before) in [(comes, true), (goes, false)] {
+        assert_eq!(node.lets_in(9, claim.clone()), claims_before);
+        facts.into_iter().for_each(|fact| node.enforcer.apply(fact));
+        let mut changes = 0;
+        for step in node.enforcer.flush().steps {
+            node.kernel.commit(&step).expect("the kernel takes the step");
+            if matches!(step, Step::Restore(..)) {
+                changes += 1;
+                assert!(!node.lets_in(9, claim.clone()), "claimed before: {claims_before}");
+            }
+        }
+        assert!(changes > 0 && node.lets_in(9, claim.clone()) != claims_before);
+    }
+}
+
+/// Behind a port that is no veth are networks.
+#[test]
+fn port_that_leads_to_no_pod_carries_any_address() {
+    let uplink = BridgePort { index: 9, name: "eth1".into(), is_veth: false };
+    let mut node = Node::told([isolates(true), Change::Link(LinkChange::Port(uplink))]);
+    assert!(node.lets_in(9, datagram(200, GATEWAY)) && node.lets_in(9, datagram(200, GROUP)));
 }
