@@ -147,7 +147,7 @@ impl RenderFlags {
             bridge: self.bridge.clone(),
             mark: self.mark,
             log_group: Some(self.nflog_group),
-            bind_ports: self.options().binding == Binding::Ports,
+            try_bridge_table: self.options().binding == Binding::Ports,
             may_load_tables,
         }
     }

@@ -8,7 +8,7 @@ use bridgewarden::net::Family;
 
 fn wanted(variant: Variant) -> Wanted {
     let (bridge, log_group) = ("cni0".to_owned(), Some(101));
-    Wanted { variant, bridge, mark: 0x10000, log_group, bind_ports: true, may_load_tables: false }
+    Wanted { variant, bridge, mark: 0x10000, log_group, try_bridge_table: true, may_load_tables: false }
 }
 
 fn failing(variant: Variant) -> Vec<(&'static str, Missing)> {

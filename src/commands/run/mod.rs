@@ -15,6 +15,7 @@ mod policy_counts;
 use super::flags::{Backend, RenderFlags, require_root};
 use crate::apply::KernelError;
 use crate::apply::host::Host;
+use crate::apply::host::preflight::Wanted;
 use crate::compile::UnknownPods;
 use crate::controller::{Controller, Enforcer, NamespaceWatch, Takeover};
 use crate::observe::{Health, LogFormat, Metrics};
@@ -162,12 +163,10 @@ impl Run {
         controller.heed(strangers);
 
         let (outbox, inbox) = mpsc::channel(64);
-        let preflight = tokio::spawn(node_check::keep_checking(
-            self.render.wanted(variant, true),
-            takeover,
-            metrics.clone(),
-            health.clone(),
-        ));
+        // Whether the kernel takes tables of family bridge was tried for the options, and `/readyz` says it.
+        let wanted = Wanted { try_bridge_table: false, ..self.render.wanted(variant, true) };
+        let preflight =
+            tokio::spawn(node_check::keep_checking(wanted, takeover, metrics.clone(), health.clone()));
         let sandboxes = match self.cni_results_dir() {
             Some(directory) => {
                 let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());

@@ -40,8 +40,8 @@ pub struct Facts {
     pub tried_rules: bool,
     /// The rules that the kernel refused to hold.
     pub refused_rules: Vec<RefusedRule>,
-    /// Why the kernel refused a table of family bridge; nothing if it took one, or none was tried.
-    pub refused_bridge_table: Option<String>,
+    /// Whether the kernel took a table of family bridge, or why it did not; nothing if none was tried.
+    pub bridge_table: Option<Result<(), String>>,
     /// The rules that are there.
     pub saved: Saved,
     /// The tables of nf_tables, as `nft` names them.
@@ -81,8 +81,8 @@ impl Facts {
         if !has_controller {
             facts.refused_sets = probe::refused_sets();
         }
-        if wanted.bind_ports && !has_controller {
-            facts.refused_bridge_table = try_bridge_table().err().map(|error| error.to_string());
+        if wanted.try_bridge_table && !has_controller {
+            facts.bridge_table = Some(try_bridge_table().map_err(|error| error.to_string()));
         }
         let may_load = wanted.may_load_tables
             || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));

@@ -11,7 +11,7 @@ pub(super) fn wanted() -> Wanted {
         bridge: "cni0".to_owned(),
         mark: 0x10000,
         log_group: Some(101),
-        bind_ports: true,
+        try_bridge_table: true,
         may_load_tables: true,
     }
 }
@@ -27,6 +27,7 @@ pub(super) fn healthy() -> Facts {
         devices: ["cni0".to_owned()].into(),
         bridge_has_ipv6: true,
         tried_rules: true,
+        bridge_table: Some(Ok(())),
         ..Facts::default()
     }
 }

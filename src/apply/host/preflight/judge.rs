@@ -30,22 +30,24 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },
         Check { name: "bridge", result: bridge(facts, wanted) },
-        Check { name: "port-binding", result: port_binding(facts, wanted) },
     ]);
+    if wanted.try_bridge_table {
+        checks.push(Check { name: "port-binding", result: Ok(port_binding(facts)) });
+    }
     checks
 }
 
-/// Says which of the ways to bind pods is in use. Without tables of family bridge the agent enforces by address alone.
-fn port_binding(facts: &Facts, wanted: &Wanted) -> Verdict {
-    Ok(match (&facts.refused_bridge_table, wanted.bind_ports) {
-        (_, false) => "pods are not to be bound to their ports (--bind-addresses)".to_owned(),
-        (None, true) => {
+/// Which of the ways to bind pods is possible. Without tables of family bridge the agent enforces by address alone.
+fn port_binding(facts: &Facts) -> String {
+    match &facts.bridge_table {
+        Some(Ok(())) => {
             "the kernel takes a table of family bridge: pods can be bound to their ports".to_owned()
         }
-        (Some(why), true) => format!(
+        Some(Err(why)) => format!(
             "pods are bound by address alone, and a pod can take over the address of another on its bridge: {why}"
         ),
-    })
+        None => "no table of family bridge was tried beside another controller".to_owned(),
+    }
 }
 
 /// Judges what somebody may undo while the daemon runs.
@@ -249,15 +251,18 @@ mod tests {
 
     #[test]
     fn host_without_tables_of_family_bridge_is_fit_and_told_what_it_lacks() {
-        let said = |facts: &Facts, wanted: &Wanted| {
-            let check = judge(facts, wanted).into_iter().find(|check| check.name == "port-binding");
+        let check = |facts: &Facts, wanted: &Wanted| {
+            judge(facts, wanted).into_iter().find(|check| check.name == "port-binding")
+        };
+        let said = |bridge_table| {
+            let check = check(&Facts { bridge_table, ..healthy() }, &wanted());
             check.expect("it is among them").result.expect("enforcement goes on")
         };
-        assert!(said(&healthy(), &wanted()).contains("can be bound to their ports"));
-        let lacking = Facts { refused_bridge_table: Some("Operation not supported".to_owned()), ..healthy() };
-        let told = said(&lacking, &wanted());
+        assert!(said(Some(Ok(()))).contains("can be bound to their ports"));
+        let told = said(Some(Err("Operation not supported".to_owned())));
         assert!(told.contains("by address alone") && told.ends_with("Operation not supported"), "{told}");
-        assert!(said(&lacking, &Wanted { bind_ports: false, ..wanted() }).contains("--bind-addresses"));
+        assert!(said(None).contains("no table of family bridge was tried"));
+        assert_eq!(check(&healthy(), &Wanted { try_bridge_table: false, ..wanted() }), None);
     }
 
     #[test]

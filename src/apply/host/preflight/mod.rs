@@ -32,8 +32,8 @@ pub struct Wanted {
     pub mark: u32,
     /// The NFLOG group that will be read; nothing if none will be.
     pub log_group: Option<u16>,
-    /// Whether pods are to be bound to their ports of the bridge.
-    pub bind_ports: bool,
+    /// Whether a table of family bridge is tried, as pods are to be bound to their ports.
+    pub try_bridge_table: bool,
     /// Whether a legacy table may be loaded to try rules in it, as enforcement will load it anyway.
     pub may_load_tables: bool,
 }
