@@ -12,7 +12,7 @@ use bridgewarden::source::lower;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
-use support::packets::{Judge, Rendered, enforcer, facts};
+use support::packets::{Judge, Rendered, enforcer, facts, rules_of_both};
 use support::topology::{NODES, outside_host};
 use support::worlds;
 
@@ -60,10 +60,6 @@ fn peers_that_share_a_set_are_allowed_what_the_api_says() {
             assert_eq!(judge.allows(&flow), wanted, "rules (left) and API (right): world {seed}, {flow:?}");
         }
     }
-}
-
-fn rules_of_both(world: &World) -> [Rendered; 2] {
-    NODES.map(|node| Rendered(enforcer(world, node.name).ruleset()))
 }
 
 #[test]

@@ -1,9 +1,27 @@
 //! Packets that FORWARD is to refuse by itself, whatever the table of ports has kept from it before.
 
-use bridgewarden::explain::oracle::{End, Verdict, decide};
-use support::packets::{Judge, Rendered, enforcer};
-use support::topology::NODES;
+use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
+use support::packets::{Judge, rules_of_both};
 use support::worlds;
+
+/// Whether what opens a flow comes from a pod by the bridge.
+fn is_from_bridge(world: &World, flow: &Flow) -> bool {
+    matches!(flow.source, End::Pod(index) if world.pods[index].spec.host_network != Some(true))
+}
+
+/// Whoever answers for such an address on the link would get what policies let nobody have.
+#[test]
+fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_refused() {
+    for seed in 0..50 {
+        let world = worlds::world(seed);
+        let rules = rules_of_both(&world);
+        let judge = Judge::new(&world, [&rules[0], &rules[1]]);
+        for flow in worlds::flows_with_nobody(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
+            let passes = judge.passes(flow, |packet| packet.out_interface = "cni0".into());
+            assert!(!passes, "world {seed}, {flow:?}");
+        }
+    }
+}
 
 /// A pod that is exempt from binding can write the address of its node into what it sends. What the node itself sends does not
 /// come by FORWARD.
@@ -11,11 +29,9 @@ use support::worlds;
 fn packet_in_forward_is_excused_by_no_address_of_the_node() {
     for seed in 0..50 {
         let world = worlds::world(seed);
-        let rules = NODES.map(|node| Rendered(enforcer(&world, node.name).ruleset()));
+        let rules = rules_of_both(&world);
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
-        let is_on_bridge =
-            |end: &End| matches!(end, End::Pod(index) if world.pods[*index].spec.host_network != Some(true));
-        for flow in worlds::flows(&world).iter().filter(|flow| is_on_bridge(&flow.source)) {
+        for flow in worlds::flows(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
             let passes = judge.passes(flow, |packet| packet.source_is_local = true);
             let wanted = decide(&world, flow).is_ok_and(|verdict| verdict == Verdict::Allowed);
             assert_eq!(passes, wanted, "world {seed}, {flow:?}");

@@ -57,6 +57,11 @@ impl Rules for bridgewarden::apply::Fake {
     }
 }
 
+/// What both nodes render for a world, in the order of [`NODES`].
+pub fn rules_of_both(world: &World) -> [Rendered; 2] {
+    NODES.map(|node| Rendered(enforcer(world, node.name).ruleset()))
+}
+
 /// The rules of both nodes.
 pub struct Judge<'a> {
     world: &'a World,
