@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ pub(crate) struct Subject {
     /// Where it finds the results of CNI, if it looks for them.
     pub(crate) results: PathBuf,
     /// What CNI said of the pod that is yet to start.
-    pub(crate) newborn_result: PathBuf,
+    pub(crate) newborn_result: Value,
     /// The block of its own pods.
     pub(crate) block: Ipv4Addr,
 }

@@ -157,17 +157,19 @@ fn subject(
     let results = settings.directory.join(format!("{node}-results"));
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let given = playground.cni_results_dir(node);
+    let newborn = json!(["K8S_POD_NAME", NEWBORN.key(node).name.to_string()]);
+    let mut newborn_result = None;
     for file in fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {
         let file = file?;
         let text = fs::read_to_string(file.path())?;
+        let result: Value = serde_json::from_str(&text).context("a CNI result is JSON")?;
         // That of the pod that is yet to start comes with it.
-        let kept = match text.contains(&NEWBORN.key(node).name.to_string()) {
-            true => settings.directory.join(newborn_result(node)),
-            false => results.join(file.file_name()),
-        };
-        fs::write(&kept, text).with_context(|| format!("cannot write {}", kept.display()))?;
+        match result["cniArgs"].as_array().is_some_and(|arguments| arguments.contains(&newborn)) {
+            true => newborn_result = Some(result),
+            false => fs::write(results.join(file.file_name()), text).context("cannot write a CNI result")?,
+        }
     }
-    let newborn_result = settings.directory.join(newborn_result(node));
+    let newborn_result = newborn_result.context("the pod that is yet to start has no CNI result")?;
     let log = settings.directory.join(format!("{node}.log"));
     Ok(match settings.peer.as_ref().filter(|_| node == PEER) {
         None => {
@@ -299,11 +301,6 @@ fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
         }
     }
     objects
-}
-
-/// The file, beside the logs, of the CNI result of a node's pod that is yet to start.
-fn newborn_result(node: &str) -> String {
-    format!("{node}-newborn.json")
 }
 
 /// Refuses to measure what is not there.

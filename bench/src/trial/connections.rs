@@ -1,5 +1,6 @@
 //! How many connections a second get through the node to a guarded pod, against a node that guards nobody.
 
+use super::worked;
 use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
 use crate::stage::{CONNECT_PORT, FIRST, LAST, OPEN, Stage};
@@ -7,7 +8,6 @@ use anyhow::{Context, Result};
 use bridgewarden::playground::{Endpoint, Namespace};
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{Backlog, listen, setsockopt};
-use nix::time::{ClockId, clock_gettime};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use support::program::output;
@@ -82,7 +82,6 @@ fn rate(stage: &Stage, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
     // Room for all of a spell: a packet that finds none is dropped, and the next try is a second later.
     listen(&listener, Backlog::MAXALLOWABLE).context("cannot listen in a pod")?;
     outside.enter(|| {
-        let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
         let (begun, before, mut count) = (Instant::now(), worked()?, 0_u32);
         while count < ROOM && begun.elapsed() < SPELL {
             reset(TcpStream::connect((address, CONNECT_PORT)).context("a connection is refused")?)?;

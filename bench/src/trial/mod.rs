@@ -15,10 +15,16 @@ pub(crate) mod reach;
 pub(crate) mod remote;
 pub(crate) mod wire;
 
+use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 /// Between two datagrams of a beam that times something.
 pub(crate) const PACE: Duration = Duration::from_micros(200);
+
+/// The processor time of this thread so far, the kernel's on its behalf included.
+pub(crate) fn worked() -> nix::Result<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
+}
 
 /// Milliseconds from one moment to another; negative if the other was before it.
 pub(crate) fn milliseconds(from: Instant, to: Instant) -> f64 {

@@ -6,7 +6,7 @@ use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
 use crate::stage::{NEWBORN, SCENE, STRANGER, Stage, running, scene_pod};
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::time::Instant;
 
@@ -21,9 +21,6 @@ pub(crate) fn time(
     let subject = controller.subject.clone();
     let (objects, into) = (stage.objects()?, stage.pod(&subject, NEWBORN)?);
     let address = subject.address(NEWBORN.host);
-    let given = &subject.newborn_result;
-    let given = fs::read_to_string(given).with_context(|| format!("cannot read {}", given.display()))?;
-    let result: Value = serde_json::from_str(&given).context("a CNI result is JSON")?;
     let mut guarded = Vec::new();
     controller.rests()?;
     for index in 0..count {
@@ -33,7 +30,7 @@ pub(crate) fn time(
         let beam = Beam::on(stage.elsewhere(), STRANGER, into, address, PACE)?;
         beam.first(subject.patience())?;
         let sandbox = format!("c0ffee{index}");
-        let mut result = result.clone();
+        let mut result = subject.newborn_result.clone();
         result["containerId"] = json!(sandbox);
         result["cniArgs"] = json!([["K8S_POD_NAMESPACE", SCENE], ["K8S_POD_NAME", name]]);
         let file = subject.results.join(format!("cbr0-{sandbox}-eth0"));

@@ -1,10 +1,10 @@
 //! What an established packet between two pods of the node costs, with pods bound to their ports and without.
 
+use super::worked;
 use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
 use crate::stage::{FIRST, OPEN, Stage};
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ pub(crate) fn measure(
     unbound.arguments.extend(["--bind-addresses", "off"].map(str::to_owned));
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        for (subject, costs) in [(&subject, &mut with), (&unbound, &mut without)] {
+        // The one that is left in the end is as it was in the beginning.
+        for (subject, costs) in [(&unbound, &mut without), (&subject, &mut with)] {
             controller.stop()?;
             controller = subject.start()?;
             controller.says("[+]sync ok")?;
@@ -38,13 +39,9 @@ pub(crate) fn measure(
             costs.extend(sent(stage, &controller)?);
         }
     }
-    controller.stop()?;
-    let name = subject.name.clone();
     let what = "an established datagram between two pods of the node";
-    figures.add_samples(&name, &format!("{what}, bound to their ports"), Unit::Microseconds, with);
-    figures.add_samples(&name, &format!("{what}, not bound"), Unit::Microseconds, without);
-    controller = subject.start()?;
-    controller.says("[+]sync ok")?;
+    figures.add_samples(&subject.name, &format!("{what}, bound to their ports"), Unit::Microseconds, with);
+    figures.add_samples(&subject.name, &format!("{what}, not bound"), Unit::Microseconds, without);
     Ok(controller)
 }
 
@@ -67,7 +64,6 @@ fn sent(stage: &Stage, controller: &Controller) -> Result<Vec<f64>> {
     receiver.recv(&mut bytes).context("the first datagram does not arrive")?;
     receiver.send(&bytes)?;
     sender.recv(&mut bytes).context("the answer does not arrive")?;
-    let worked = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
     let mut costs = Vec::with_capacity(TIMES);
     for _ in 0..TIMES {
         let before = worked()?;
