@@ -12,6 +12,7 @@ mod guarded;
 pub mod intrusion;
 pub mod key;
 pub mod kind;
+mod link;
 pub mod namespaces;
 mod object;
 pub mod play;

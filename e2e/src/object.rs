@@ -33,6 +33,20 @@ pub(crate) fn pod(key: &Key, pod: &Pod, node: &str) -> Value {
     })
 }
 
+/// A v1 Pod whose only program of its own waits for ever: others run theirs in it, or in its network.
+pub(crate) fn idle_pod(key: &Key, node: &str, labels: &Value, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": key.namespace, "name": key.name, "labels": labels},
+        "spec": {
+            "nodeName": node, "enableServiceLinks": false, "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
+                            "command": ["sleep", "infinity"]}],
+        },
+    })
+}
+
 /// A NetworkPolicy.
 pub(crate) fn policy(key: &Key, spec: &Value) -> Value {
     json!({

@@ -2,9 +2,9 @@
 
 use super::attempt::PORT;
 use super::{Attempt, Link};
-use anyhow::{Context, Result, bail};
+use crate::link::packet_socket;
+use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
-use pnet_datalink::{Channel, Config, DataLinkSender, channel, interfaces};
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Intruder {
         let to = SocketAddrV6::new(self.link.receiver.link_local, PORT, 0, index);
         let datagrams =
             UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).context("cannot open a UDP socket of IPv6")?;
-        let mut frames = self.open()?;
+        let (mut frames, _) = packet_socket(&self.device, None).context("has the pod CAP_NET_RAW?")?;
         for _ in 0..self.rounds {
             for attempt in Attempt::ALL {
                 // Refusals of what ordinary sockets send may be told to them; it was sent all the same.
@@ -55,17 +55,5 @@ impl Intruder {
             }
         }
         Ok(())
-    }
-
-    fn open(&self) -> Result<Box<dyn DataLinkSender>> {
-        let interface = interfaces().into_iter().find(|interface| interface.name == self.device);
-        let interface = interface.with_context(|| format!("there is no interface {}", self.device))?;
-        let opened = channel(&interface, Config::default()).with_context(|| {
-            format!("cannot open a packet socket on {}: has the pod CAP_NET_RAW?", self.device)
-        })?;
-        match opened {
-            Channel::Ethernet(sender, _) => Ok(sender),
-            _ => bail!("{} is no Ethernet interface", self.device),
-        }
     }
 }

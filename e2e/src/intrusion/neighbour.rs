@@ -1,7 +1,7 @@
 //! Who is where on a link.
 
+use crate::link::interface;
 use anyhow::{Context, Result, ensure};
-use pnet_datalink::interfaces;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -27,8 +27,7 @@ impl Neighbour {
     /// # Errors
     /// When it lacks an interface or an address.
     pub fn here() -> Result<Neighbour> {
-        let interface = interfaces().into_iter().find(|interface| interface.name == DEVICE);
-        let interface = interface.with_context(|| format!("there is no interface {DEVICE}"))?;
+        let interface = interface(DEVICE)?;
         let mac = interface.mac.with_context(|| format!("{DEVICE} has no Ethernet address"))?;
         let mut v4 = None;
         let mut link_local = None;

@@ -6,11 +6,12 @@ use super::node::Node;
 use super::waits_for;
 use crate::intrusion::{Attempt, Link, Neighbour};
 use crate::key::Key;
+use crate::link::packet_socket;
 use crate::object;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bridgewarden::flow::Record;
 use bridgewarden::playground::Namespace;
-use pnet_datalink::{Channel, Config, DataLinkReceiver, channel, interfaces};
+use pnet_datalink::DataLinkReceiver;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -26,6 +27,8 @@ const PODS: [&str; 5] = ["free-sender", "free-receiver", "friend", "receiver", "
 const CLAIMED: &str = "friend";
 /// How long frames may be under way after the last was sent.
 const UNDER_WAY: Duration = Duration::from_millis(500);
+/// How long a frame is waited for at a time.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What became of the attempts of one pod at another.
 #[derive(Debug)]
@@ -60,11 +63,13 @@ impl IntrusionTrial {
         client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
         let mut objects: Vec<Value> =
             policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec)).into();
-        objects.extend(PODS.map(|name| pod(name, &worker.name, image)));
+        objects.extend(PODS.map(|name| {
+            object::idle_pod(&Key::new(NAMESPACE, name), &worker.name, &json!({"role": name}), image)
+        }));
         client.apply(&objects)?;
         let mut pods = BTreeMap::new();
         for name in PODS {
-            let namespace = runs(&client, &worker, name)?;
+            let (namespace, _) = worker.running(&client, &Key::new(NAMESPACE, name))?;
             let neighbour = namespace.enter(Neighbour::here)?;
             pods.insert(name, (namespace, neighbour.with_context(|| format!("pod {NAMESPACE}/{name}"))?));
         }
@@ -98,8 +103,8 @@ impl IntrusionTrial {
         let (_, claimed) = *self.pod(CLAIMED)?;
         let link = Link { own, receiver: *receiver, claimed };
         let before = place_of(namespace, claimed.v4)?;
-        let mut frames = namespace
-            .enter(listen)?
+        let (_, mut frames) = namespace
+            .enter(|| packet_socket("eth0", Some(MOMENT)))?
             .with_context(|| format!("cannot watch the frames of pod {NAMESPACE}/{to}"))?;
         let words = ["-n", NAMESPACE, "exec", from, "--", "/intruder"];
         let options = [
@@ -162,16 +167,6 @@ fn place_of(namespace: &Namespace, address: Ipv4Addr) -> Result<String> {
     Ok(place)
 }
 
-fn listen() -> Result<Box<dyn DataLinkReceiver>> {
-    let interface = interfaces().into_iter().find(|interface| interface.name == "eth0");
-    let interface = interface.context("there is no interface eth0")?;
-    let config = Config { read_timeout: Some(Duration::from_millis(1)), ..Config::default() };
-    match channel(&interface, config).context("cannot open a packet socket on eth0")? {
-        Channel::Ethernet(_, receiver) => Ok(receiver),
-        _ => Err(anyhow!("eth0 is no Ethernet interface")),
-    }
-}
-
 /// What of the attempts has come by now, or comes a moment later.
 fn arrived(frames: &mut dyn DataLinkReceiver, link: &Link) -> Result<BTreeSet<Attempt>> {
     let mut arrived = BTreeSet::new();
@@ -186,33 +181,6 @@ fn arrived(frames: &mut dyn DataLinkReceiver, link: &Link) -> Result<BTreeSet<At
         }
     }
     Ok(arrived)
-}
-
-/// The network of a pod, once it runs.
-fn runs(client: &Client, node: &Node, name: &str) -> Result<Namespace> {
-    let mut uid = None;
-    waits_for(&format!("pod {NAMESPACE}/{name} runs"), || {
-        let pod = client.get(&["-n", NAMESPACE, "pod", name])?;
-        let own = pod["metadata"]["uid"].as_str().map(str::to_owned);
-        uid = own.filter(|_| pod["status"]["phase"] == "Running");
-        Ok(uid.is_some())
-    })?;
-    let uid = uid.with_context(|| format!("pod {NAMESPACE}/{name} does not run"))?;
-    node.pod_namespace(&Key::new(NAMESPACE, name), &uid)
-}
-
-/// A pod with the capabilities that its runtime gives by default.
-fn pod(name: &str, node: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": NAMESPACE, "name": name, "labels": {"role": name}},
-        "spec": {
-            "nodeName": node, "enableServiceLinks": false, "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
-                            "command": ["sleep", "infinity"]}],
-        },
-    })
 }
 
 fn policies() -> [(&'static str, Value); 2] {

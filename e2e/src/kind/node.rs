@@ -1,6 +1,7 @@
 //! A node: a container of an engine on this machine, whose files and networks root can reach through /proc.
 
 use super::client::Client;
+use super::waits_for;
 use crate::key::Key;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::playground::Namespace;
@@ -73,6 +74,20 @@ impl Node {
         // /var/run is a link to /run, which would be this machine's.
         let below = sandbox.trim_start_matches("/var").trim_start_matches('/');
         Ok(Namespace::open(&key.to_string(), &self.root.join(below))?)
+    }
+
+    /// Waits until a pod of this node runs; its network and its address.
+    pub(super) fn running(&self, client: &Client, key: &Key) -> Result<(Namespace, IpAddr)> {
+        let mut running = None;
+        waits_for(&format!("pod {key} runs"), || {
+            let pod = client.get(&["-n", &key.namespace, "pod", &key.name])?;
+            let address = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
+            running = address.filter(|_| pod["status"]["phase"] == "Running").map(|address| (pod, address));
+            Ok(running.is_some())
+        })?;
+        let (pod, address) = running.with_context(|| format!("pod {key} does not run"))?;
+        let uid = pod["metadata"]["uid"].as_str().with_context(|| format!("pod {key} has no uid"))?;
+        Ok((self.pod_namespace(key, uid)?, address))
     }
 
     /// Runs a program in the node.

@@ -11,7 +11,6 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,9 +114,7 @@ impl Nursery {
         let kubeconfig = PathBuf::from(self.client.setting("KUBECONFIG")?);
         self.births.follow_api(&kubeconfig, self.client.network())?;
         for name in names {
-            let (object, address) = self.runs(name)?;
-            let uid = object["metadata"]["uid"].as_str().context("a pod has a uid")?;
-            let namespace = self.home(name).pod_namespace(&Key::new(NAMESPACE, name), uid)?;
+            let (namespace, address) = self.home(name).running(&self.client, &Key::new(NAMESPACE, name))?;
             let witness = Witness::begin(name, &namespace, address, &self.births, PACE)?;
             self.witnesses.insert(name, witness);
         }
@@ -130,28 +127,8 @@ impl Nursery {
 
     fn witness(&self, name: &str, image: &str) -> Value {
         let strict = if name.starts_with("strict") { "yes" } else { "no" };
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"namespace": NAMESPACE, "name": name, "labels": {"app": "witness", "strict": strict}},
-            "spec": {
-                "nodeName": self.home(name).name,
-                "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
-                "tolerations": [{"operator": "Exists"}],
-                "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
-                                "command": ["sleep", "infinity"]}],
-            },
-        })
-    }
-
-    fn runs(&self, name: &str) -> Result<(Value, IpAddr)> {
-        let mut running = None;
-        waits_for(&format!("witness {name} runs"), || {
-            let pod = self.client.get(&["-n", NAMESPACE, "pod", name])?;
-            let address = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
-            running = address.filter(|_| pod["status"]["phase"] == "Running").map(|address| (pod, address));
-            Ok(running.is_some())
-        })?;
-        running.with_context(|| format!("witness {name} does not run"))
+        let labels = json!({"app": "witness", "strict": strict});
+        object::idle_pod(&Key::new(NAMESPACE, name), &self.home(name).name, &labels, image)
     }
 
     fn newborn(&self, name: &str, node: usize, upbringing: Upbringing) -> Value {

@@ -1,10 +1,10 @@
 //! Pods on a node that is rebooted: what passes while the node comes up again.
 
+use super::PAUSE;
 use super::agents;
 use super::client::Client;
 use super::node::Node;
 use super::uplink::Uplink;
-use super::{PAUSE, waits_for};
 use crate::first_instant::{Births, Heard, Micros, Run, Witness, now};
 use crate::key::Key;
 use crate::object;
@@ -120,8 +120,10 @@ impl RebootTrial {
         let _ = fs::remove_dir_all(worker.path(REPORTS));
         client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
         let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
-        client.apply(&[&policies[..], &[witness(&far, &client.pod_image()?)]].concat())?;
-        let (namespace, address) = place_of_witness(&client, &far)?;
+        let witness = Key::new(NAMESPACE, WITNESS);
+        let pod = object::idle_pod(&witness, &far.name, &json!({"app": "witness"}), &client.pod_image()?);
+        client.apply(&[&policies[..], &[pod]].concat())?;
+        let (namespace, address) = far.running(&client, &witness)?;
         let witness = Witness::begin(WITNESS, &namespace, address, &births, PACE)?;
         let denied = (0..denied).map(|number| (format!("denied-{number}"), false));
         let pods: BTreeMap<_, _> =
@@ -259,32 +261,6 @@ impl RebootTrial {
         let _ = fs::remove_dir_all(self.worker.path(REPORTS));
         Ok(())
     }
-}
-
-fn place_of_witness(client: &Client, node: &Node) -> Result<(bridgewarden::playground::Namespace, IpAddr)> {
-    let mut running = None;
-    waits_for(&format!("pod {NAMESPACE}/{WITNESS} runs"), || {
-        let pod = client.get(&["-n", NAMESPACE, "pod", WITNESS])?;
-        let address = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
-        running = address.filter(|_| pod["status"]["phase"] == "Running").map(|address| (pod, address));
-        Ok(running.is_some())
-    })?;
-    let (pod, address) = running.with_context(|| format!("pod {NAMESPACE}/{WITNESS} does not run"))?;
-    let uid = pod["metadata"]["uid"].as_str().context("a pod has a uid")?;
-    Ok((node.pod_namespace(&Key::new(NAMESPACE, WITNESS), uid)?, address))
-}
-
-fn witness(node: &Node, image: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": NAMESPACE, "name": WITNESS, "labels": {"app": "witness"}},
-        "spec": {
-            "nodeName": node.name, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
-                            "command": ["sleep", "infinity"]}],
-        },
-    })
 }
 
 fn sender(name: &str, allowed: bool, node: &str, image: &str, witness: IpAddr) -> Value {

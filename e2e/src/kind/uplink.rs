@@ -1,9 +1,9 @@
 //! What pods' letters leave a node by its own interface, before flannel wraps them.
 
 use crate::first_instant::{Letter, PORT};
-use anyhow::{Context, Result, bail};
+use crate::link::packet_socket;
+use anyhow::{Context, Result};
 use bridgewarden::playground::Namespace;
-use pnet_datalink::{Channel, Config, DataLinkReceiver, channel, interfaces};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,8 @@ use support::frame::{IPV4, UDP};
 
 /// The interface by which the node reaches other nodes.
 const DEVICE: &str = "eth0";
+/// How often it is looked whether to go on.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// A thread that reads what passes there.
 #[derive(Debug)]
@@ -23,8 +25,9 @@ pub(super) struct Uplink {
 impl Uplink {
     /// Begins to watch a node's.
     pub(super) fn watch(node: &Namespace) -> Result<Uplink> {
-        let opened = node.enter(open)?;
-        let mut frames = opened.with_context(|| format!("cannot watch {DEVICE} of node {}", node.name()))?;
+        let opened = node.enter(|| packet_socket(DEVICE, Some(LOOKS_EVERY)))?;
+        let (_, mut frames) =
+            opened.with_context(|| format!("cannot watch {DEVICE} of node {}", node.name()))?;
         let uplink = Uplink { left: Arc::default(), over: Arc::default() };
         let (left, over) = (Arc::clone(&uplink.left), Arc::clone(&uplink.over));
         let thread = std::thread::Builder::new().name("uplink".to_owned());
@@ -48,16 +51,6 @@ impl Uplink {
 impl Drop for Uplink {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-    }
-}
-
-fn open() -> Result<Box<dyn DataLinkReceiver>> {
-    let interface = interfaces().into_iter().find(|interface| interface.name == DEVICE);
-    let interface = interface.with_context(|| format!("there is no interface {DEVICE}"))?;
-    let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
-    match channel(&interface, config).context("cannot open a packet socket")? {
-        Channel::Ethernet(_, receiver) => Ok(receiver),
-        _ => bail!("{DEVICE} is no Ethernet interface"),
     }
 }
 
