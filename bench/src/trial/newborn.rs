@@ -22,13 +22,14 @@ pub(crate) fn time(
     let (objects, into) = (stage.objects()?, stage.pod(&subject, NEWBORN)?);
     let address = subject.address(NEWBORN.host);
     let mut guarded = Vec::new();
-    controller.rests()?;
     for index in 0..count {
         let name = format!("{}-{index}", NEWBORN.app);
         let pod = [scene_pod(SCENE, &name, NEWBORN.app, None)];
         objects.create(&pod)?;
         let beam = Beam::on(stage.elsewhere(), STRANGER, into, address, PACE)?;
         beam.first(subject.patience())?;
+        // While the kernel frees what the removal of the previous pod replaced, the next change of rules waits.
+        controller.rests()?;
         let sandbox = format!("c0ffee{index}");
         let mut result = subject.newborn_result.clone();
         result["containerId"] = json!(sandbox);
