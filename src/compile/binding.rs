@@ -33,6 +33,12 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Whether the other binding of this port allows other source addresses. The iptables rules rely on those; they do not
+    /// depend on a port's isolation, which only drops frames that they never see.
+    pub fn differs_in_sources(&self, other: &Bound) -> bool {
+        self.addresses != other.addresses || self.hardware != other.hardware
+    }
+
     /// What both this and another binding of the same port let through: neither opens more.
     pub fn both(&self, other: &Bound) -> Bound {
         Bound {

@@ -94,7 +94,7 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     for (&index, old) in &delta.ports {
         let new = plan.ports().get(&index);
         let between = match (old, new) {
-            (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) => {
+            (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) if old.differs_in_sources(new) => {
                 Some(PortBinding::Bound(old.both(new)))
             }
             // An unbound port is refused what local pods without a port do not send; a bound one what is not its own.
