@@ -38,7 +38,8 @@ conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster
 pictures: setup ## Draws the pictures of dashboards anew, from a run in network namespaces
 	DRAW=1 $(SUDO) $(CARGO) test --locked --test dashboards
 
-lint: ## Checks form and lints; warnings are errors
+lint: ## Checks form, lints and the subjects of commits; warnings are errors
+	@scripts/check-subjects
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
