@@ -133,7 +133,7 @@ impl RenderFlags {
                 options
             }
             Err(error) => {
-                tracing::warn!(%error, "pods cannot be bound to their ports; on the bridge, only addresses of this node's pods pass");
+                tracing::warn!(%error, "cannot bind pods to their ports; on the bridge, only addresses of this node's pods pass");
                 health.remark(BINDING_CHECK, "mode", Some(format!("by address alone: {error}")));
                 Options { binding: Binding::Addresses, ..options }
             }

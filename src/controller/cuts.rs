@@ -58,7 +58,7 @@ pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
     let problem = format!(
         "{count} connections are not as policies say, such as {source} to {destination} port {destination_port}: {error}"
     );
-    tracing::error!(problem, "cannot cut every connection; those that failed are tried again");
+    tracing::error!(problem, "cannot cut every connection; the agent tries the failed ones again");
     Some((error.kind(), problem))
 }
 

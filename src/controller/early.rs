@@ -32,7 +32,7 @@ impl Controller {
     fn adopt_early(&mut self, actual: &Actual) -> Option<Underway> {
         if actual.is_in_force() {
             tracing::info!(
-                "rules of an earlier run are in force and stay as they are until the first lists are complete"
+                "the rules of an earlier run stay in force unchanged until the first lists are complete"
             );
             self.early = None;
         }
@@ -45,7 +45,7 @@ impl Controller {
         let sandboxes = early.cluster().sandbox_count();
         tracing::info!(
             sandboxes,
-            "no rules are in force: pods are closed until the first lists are complete"
+            "no rules are in force: all traffic of pods is denied until the first lists are complete"
         );
         Some(self.commit_early(steps))
     }

@@ -129,7 +129,7 @@ pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&Pol
     enforcer.apply(change);
     for refusal in refusals(enforcer).difference(&before) {
         let policy = policy.map(ToString::to_string);
-        tracing::warn!(policy, refusal, "part of a policy cannot be enforced and allows nothing");
+        tracing::warn!(policy, refusal, "part of a policy cannot be enforced; it allows nothing");
     }
 }
 

@@ -8,21 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 fn log_standing(now: &Standing) {
     match now {
-        Standing::Alone => tracing::info!("no other NetworkPolicy controller judges packets any more"),
+        Standing::Alone => tracing::info!("no other NetworkPolicy controller filters packets any more"),
         Standing::Waits(others) => tracing::error!("{}", waits(others)),
         Standing::Keeps(others) => {
             let (others, cures) = told(others);
             tracing::error!(
                 others,
                 cures,
-                "another NetworkPolicy controller judges packets, too: what either refuses is refused. Rules of ours were in \
-                     force before and are kept right"
+                "another NetworkPolicy controller filters packets, too: a packet that either denies is denied. This agent's \
+                     rules were in force before and are kept up to date"
             );
         }
         Standing::Removes(others) => {
             tracing::warn!(
                 others = told(others).0,
-                "removing what another NetworkPolicy controller has left"
+                "removing the leftovers of another NetworkPolicy controller"
             );
         }
         Standing::WrittenAgain(others) => {
@@ -30,8 +30,8 @@ fn log_standing(now: &Standing) {
             tracing::error!(
                 others,
                 cures,
-                "another NetworkPolicy controller has written again what was removed, so it runs: it is left alone from now on, \
-                     and what either refuses is refused. Stop it and restart this agent"
+                "another NetworkPolicy controller has restored its removed rules, so it runs: this agent leaves them alone from \
+                     now on, and a packet that either denies is denied. Stop it and restart this agent"
             );
         }
     }
@@ -41,7 +41,7 @@ fn log_standing(now: &Standing) {
 fn waits(others: &BTreeSet<OtherController>) -> String {
     let (others, cures) = told(others);
     format!(
-        "nothing is written while another NetworkPolicy controller judges packets: {others}. Stop it: {cures}. If it no longer \
+        "nothing is written while another NetworkPolicy controller filters packets: {others}. Stop it: {cures}. If it no longer \
          runs, these are leftovers: --takeover removes those of kube-router, k3s and kube-network-policies once policies are in force"
     )
 }
@@ -110,7 +110,7 @@ impl SyncLog {
     /// A sync has ended that changed policies or rules.
     pub(super) fn info(&mut self, ended: Ended, now: Instant) {
         if !std::mem::replace(&mut self.enforces, true) {
-            tracing::info!("enforcing: the kernel holds what the policies say");
+            tracing::info!("enforcing: the kernel holds the rules of all policies");
         }
         self.add(ended);
         self.write(now);
@@ -157,26 +157,23 @@ fn milliseconds(took: Duration) -> f64 {
 
 /// The kernel did not hold what was written to it, and so many steps put that right.
 pub(super) fn drifted(steps: usize) {
-    tracing::warn!(
-        steps,
-        "the kernel no longer held what was written; putting it right. Something else edits our chains or sets"
-    );
+    tracing::warn!(steps, "another program changed the agent's chains or sets; repairing them");
 }
 
 /// A sync has failed, and is tried again after a wait.
 pub(super) fn failed(error: &KernelError, wait: Option<Duration>) {
     let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
-    tracing::error!(%error, retry_in_ms, "cannot bring the kernel up to date; what was in force stays in force");
+    tracing::error!(%error, retry_in_ms, "cannot write to the kernel; the rules in force stay in force");
 }
 
 /// Says what was found in the variant of iptables that is not written to.
 pub(super) fn other_variant(actual: &Actual) {
     for error in &actual.unread {
-        tracing::info!(error, "cannot look for rules of ours in the other variant of iptables");
+        tracing::info!(error, "cannot look for rules of this agent in the other variant of iptables");
     }
     if !actual.others.is_empty() {
         tracing::info!(
-            "rules of ours are in the other variant of iptables; they go once the new ones are in force"
+            "the other variant of iptables holds rules of an earlier run; they are removed once the new rules are in force"
         );
     }
 }

@@ -24,22 +24,19 @@ impl KubeRouter {
             iptables_sync_time: catalog.histogram(
                 "controller_iptables_sync_time",
                 DEFAULT_BUCKETS,
-                "How long a sync took in seconds, as bridgewarden_sync_duration_seconds for the phase total.",
+                "Duration of a sync; same as bridgewarden_sync_duration_seconds, phase total.",
             ),
             policy_chains_sync_time: catalog.histogram(
                 "controller_policy_chains_sync_time",
                 DEFAULT_BUCKETS,
-                "How long it took to work out chains and sets, in seconds, as bridgewarden_sync_duration_seconds for the \
-                 phase render.",
+                "Time to compute chains and sets; same as bridgewarden_sync_duration_seconds, phase render.",
             ),
             policy_chains: catalog.gauge(
                 "controller_policy_chains",
-                "Chains of ours in the kernel, as bridgewarden_chains of both families, those of pods among them.",
+                "Chains in the kernel, including those of pods; the sum of bridgewarden_chains.",
             ),
-            policy_ipsets: catalog.gauge(
-                "controller_policy_ipsets",
-                "Sets of ours in the kernel, as bridgewarden_sets of both families.",
-            ),
+            policy_ipsets: catalog
+                .gauge("controller_policy_ipsets", "Sets in the kernel; the sum of bridgewarden_sets."),
             catalog,
         }
     }

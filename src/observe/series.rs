@@ -67,165 +67,164 @@ impl Series {
             build_info: catalog.gauges(
                 "build_info",
                 &["version", "revision"],
-                "Always 1; the labels tell which build this is, the revision being empty if it is not known.",
+                "Always 1. The labels name the version and the commit; revision is empty if the commit is unknown.",
             ),
             ready: catalog
-                .gauge("ready", "1 if the daemon enforces what it was told, 0 if not; see /readyz for why."),
+                .gauge("ready", "1 if the agent enforces all policies it knows, 0 if not; /readyz gives the reason."),
             preflight_ok: catalog.gauges(
                 "preflight_ok",
                 &["check"],
-                "1 if the node is as a preflight check demands, 0 if not: policies are then not enforced.",
+                "1 if the node passes this preflight check. If 0, policies are not enforced.",
             ),
             syncs: catalog.counters(
                 "syncs_total",
                 &["result"],
-                "Syncs ended, by result: ok, or the kind of the error.",
+                "Completed syncs, by result: ok or the kind of error.",
             ),
             last_success: catalog.real_gauge(
                 "last_success_timestamp_seconds",
-                "When a sync last ended well, in seconds since the Unix epoch; 0 if none has yet.",
+                "Time of the last successful sync, in seconds since the Unix epoch; 0 if there has been none.",
             ),
             sync_duration: catalog.histograms(
                 "sync_duration_seconds",
                 &["phase"],
                 &SYNC_BUCKETS,
-                "How long the phases of a sync took, and the whole of it.",
+                "Duration of a sync, by phase; the phase total is the whole sync.",
             ),
             seen_to_enforced: catalog.histogram(
                 "seen_to_enforced_seconds",
                 &ENFORCED_BUCKETS,
-                "How long it took from seeing a change until the kernel enforced it.",
+                "Time from receiving a change until the kernel enforced it.",
             ),
-            changes: catalog.counters("changes_total", &["kind"], "Changes that came in, by kind of object."),
+            changes: catalog.counters("changes_total", &["kind"], "Changes received, by kind of object."),
             pending_changes: catalog
-                .gauge("pending_changes", "Changes seen that no sync has brought into force yet."),
+                .gauge("pending_changes", "Changes received that are not in force yet."),
             watch_age: catalog.real_gauges(
                 "watch_age_seconds",
                 &["resource"],
-                "How long ago something the API server said of a resource was last understood; it sends a bookmark about every \
-                 minute.",
+                "Time since the agent last read a message of this watch; the API server sends a bookmark about once a minute.",
             ),
             watch_lists: catalog.counters(
                 "watch_lists_total",
                 &["resource"],
-                "Complete lists that the API server gave of a resource.",
+                "Complete lists received from the API server.",
             ),
             watch_errors: catalog.counters(
                 "watch_errors_total",
                 &["resource", "reason"],
-                "Requests of a watch that failed: the server was unreachable, or refused.",
+                "Failed requests of a watch, by reason: the API server was unreachable or returned an error.",
             ),
             unreadable_objects: catalog.gauges(
                 "unreadable_objects",
                 &["resource"],
-                "Objects of the API that cannot be read: such a pod is unknown, such a policy isolates its namespace, and such a \
-                 namespace has no labels.",
+                "API objects that cannot be read. Such a pod is treated as unknown, such a policy isolates all pods of its \
+                 namespace, and such a namespace has no labels.",
             ),
             watch_events_lost: catalog.counters(
                 "watch_events_lost_total",
                 &["resource"],
-                "Events of the API that could not be read, not even which object they were about.",
+                "Watch events that could not be read at all, so that the object they concern is unknown.",
             ),
-            policies: catalog.gauge("policies", "NetworkPolicies known."),
+            policies: catalog.gauge("policies", "NetworkPolicies in the cluster."),
             active_policies: catalog
-                .gauge("active_policies", "NetworkPolicies that select a pod of this node."),
+                .gauge("active_policies", "NetworkPolicies that select at least one pod of this node."),
             refused_parts: catalog.gauges(
                 "refused_parts",
                 &["reason"],
-                "Parts of NetworkPolicies that cannot be understood, or are beyond the limits of a policy, and so allow nothing, by reason.",
+                "Parts of NetworkPolicies that allow nothing because they are not understood or exceed a limit, by reason.",
             ),
             manifest_errors: catalog.gauge("manifest_errors", "Manifests that cannot be read."),
             cni_result_errors: catalog.gauge(
                 "cni_result_errors",
-                "CNI results that cannot be read; the addresses of their pods are known only once the API tells.",
+                "CNI results that cannot be read; the agent learns the addresses of their pods only from the API.",
             ),
             cni_results_missing: catalog.gauge(
                 "cni_results_missing",
-                "1 if this node has pods and no CNI result says where any of them is: new pods are open until the API tells.",
+                "1 if this node has pods but no CNI result for any of them. New pods are then open until the API reports their addresses.",
             ),
-            pods: catalog.gauge("pods", "Pods known."),
+            pods: catalog.gauge("pods", "Pods in the cluster."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),
             sandboxes: catalog.gauges(
                 "sandboxes",
                 &["state"],
-                "Sandboxes of this node: known, or unknown because no Pod explains them.",
+                "Pod sandboxes of this node, by state: known, or unknown if no Pod object belongs to it.",
             ),
             bound_ports: catalog.gauge(
                 "bound_ports",
-                "Ports of the bridge that are bound to a pod: it sends under its own addresses alone.",
+                "Bridge ports bound to a pod; the pod can send only from its own addresses.",
             ),
             unbound_pods: catalog.gauge(
                 "unbound_pods",
-                "Pods of this node that have an address of which no port of the bridge is known.",
+                "Pods of this node that have an address but no known bridge port.",
             ),
             dropped_frames: catalog.counters(
                 "dropped_frames_total",
                 &["reason"],
-                "Frames that were dropped at a port of the bridge, by reason, as they were counted at the last audit.",
+                "Frames dropped at bridge ports, by reason; updated at each audit.",
             ),
             isolated_pods: catalog.gauges(
                 "isolated_pods",
                 &["direction"],
-                "Pods of this node that a NetworkPolicy isolates, by direction.",
+                "Pods of this node that are isolated by a NetworkPolicy, by direction.",
             ),
             chains: catalog.gauges(
                 "chains",
                 &["family"],
-                "Chains of ours in the kernel, by address family; while syncs fail, as they were known last.",
+                "Chains of the agent in the kernel, by address family; not updated while syncs fail.",
             ),
             rules: catalog.gauges(
                 "rules",
                 &["family"],
-                "Rules in our chains in the kernel, by address family.",
+                "Rules in the agent's chains, by address family.",
             ),
-            sets: catalog.gauges("sets", &["family"], "Sets of ours in the kernel, by address family."),
+            sets: catalog.gauges("sets", &["family"], "Sets of the agent in the kernel, by address family."),
             set_members: catalog.gauges(
                 "set_members",
                 &["family"],
-                "Elements of our sets in the kernel, by address family.",
+                "Elements in the agent's sets, by address family.",
             ),
             kernel_writes: catalog.counters(
                 "kernel_writes_total",
                 &["kind"],
-                "Transactions of rules, and netlink requests that change sets or cut connections.",
+                "Writes to the kernel, by kind: rule transactions, and netlink requests that change sets or tables or cut connections.",
             ),
             set_elements_written: catalog
                 .counter("set_elements_written_total", "Set elements added or removed."),
             processes_started: catalog
-                .counter("processes_started_total", "Programs run to read or write the kernel."),
+                .counter("processes_started_total", "Processes started to read or write kernel rules."),
             connections_cut: catalog.counter(
                 "connections_cut_total",
-                "Live connections cut because no policy allows them any longer.",
+                "Established connections cut because no policy allows them any longer.",
             ),
             drift_repairs: catalog.counter(
                 "drift_repairs_total",
-                "Times the kernel was found changed by someone else and put right.",
+                "Audits that found rules or sets changed by another program and repaired them.",
             ),
             policy_allowed_packets: catalog.counters(
                 "policy_allowed_packets_total",
                 &["direction", "policy_namespace", "policy"],
-                "With --metrics-per-policy=on: packets that a NetworkPolicy in force here has allowed, about one for each \
-                 connection, as those that follow are not judged; of several that allow one, the first. Policies beyond five \
-                 hundred are counted together, without a name.",
+                "With --metrics-per-policy=on: packets allowed by this NetworkPolicy. Only the first packets of a connection are \
+                 evaluated, so this is about one per connection. If several policies allow a packet, the first one counts it. \
+                 Policies beyond the first 500 are counted together, without a name.",
             ),
             policy_allowed_bytes: catalog.counters(
                 "policy_allowed_bytes_total",
                 &["direction", "policy_namespace", "policy"],
-                "Bytes of those packets, IP headers included.",
+                "Bytes of the packets in bridgewarden_policy_allowed_packets_total, including IP headers.",
             ),
             denied_packets: catalog.counters(
                 "denied_packets_total",
                 &["direction", "pod_namespace"],
-                "Refused packets looked at, at most ten a second of each pod, direction and family; by the namespace of the \
-                 pod, empty for all beyond the first hundred namespaces and for flows not looked at.",
+                "Denied packets of which the kernel sent a copy: at most ten a second for each pod, direction and family. \
+                 pod_namespace is empty for namespaces beyond the first 100 and for flows that were only counted.",
             ),
             denied_lost: catalog.counter(
                 "denied_packets_lost_total",
-                "Refused packets whose copy was lost on the way from the kernel.",
+                "Denied packets whose copy was lost between the kernel and the agent.",
             ),
             denied_untold: catalog.counter(
                 "denied_flows_untold_total",
-                "Denied flows that were counted and not looked at, for there were more than fifty a second.",
+                "Denied flows that were only counted, because there were more than 50 a second.",
             ),
         }
     }

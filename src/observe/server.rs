@@ -139,7 +139,7 @@ impl Connections {
 
     async fn close(self) {
         if timeout(self.limits.farewell, self.closing.shutdown()).await.is_err() {
-            tracing::debug!("clients of metrics or health were still being answered at the end");
+            tracing::debug!("stopping while HTTP requests for metrics or health are still being answered");
         }
     }
 }

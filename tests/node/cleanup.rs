@@ -133,7 +133,9 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
     let mut second = node.spawn(&mut command).expect("it starts");
     let ready = |stage: &Stage| tried(stage, "curl -s 127.0.0.1:20299/readyz").0;
     let before = everything(&stage);
-    stage.waits_for("it says why", || ready(&stage).contains("[-]only-agent failed: another agent"));
+    stage.waits_for("it says why", || {
+        ready(&stage).contains("[-]only-agent failed: another Bridgewarden agent")
+    });
     let (told, code) = tried(&stage, &format!("{PROGRAM} cleanup"));
     assert!(code != 0 && told.contains("is running in this network namespace"), "{told}");
     assert_eq!(everything(&stage), before);

@@ -172,7 +172,7 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         // It runs after all.
         run(&stage, &loading(&stage, backend));
         let written = everything(&stage);
-        stage.waits_for("said", || stage.field.log().contains("has written again what was removed"));
+        stage.waits_for("said", || stage.field.log().contains("has restored its removed rules"));
         stage.waits_for("looked", || stage.metric("node-a", reads) >= 5.0);
         let now = everything(&stage);
         assert_eq!(of_kube_router(&now), of_kube_router(&written));
@@ -207,7 +207,7 @@ fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
         run(&stage, &loading(&stage, backend));
         let theirs = everything(&stage);
         stage.waits_for("said", || {
-            stage.field.log().contains("another NetworkPolicy controller judges packets, too")
+            stage.field.log().contains("another NetworkPolicy controller filters packets, too")
         });
         stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
         stage.waits_for("enforced", || stage.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);

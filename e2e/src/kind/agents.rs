@@ -22,7 +22,7 @@ const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
 /// What an agent logs once after its start, when the kernel holds what the policies say.
-const ENFORCES: &str = "enforcing: the kernel holds what the policies say";
+const ENFORCES: &str = "enforcing: the kernel holds the rules of all policies";
 /// Where its metrics are, for those on its node.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 /// How a count of dropped frames begins.

@@ -232,7 +232,7 @@ impl Watcher {
         if std::mem::replace(&mut self.listed, true) || !self.readiness.listed(self.resource) {
             return true;
         }
-        tracing::info!("the API server's first lists are complete");
+        tracing::info!("the first lists from the API server are complete");
         self.outbox.send(Delivery { changes: Vec::new(), seen: Instant::now(), complete: true }).await.is_ok()
     }
 
@@ -258,12 +258,7 @@ impl Watcher {
             Resource::Pods => "no policy selects it as a peer, and on its own node it is an unknown pod",
         };
         for Unreadable { object, fault } in unreadable {
-            tracing::error!(
-                object,
-                fault,
-                consequence,
-                "an object of the API cannot be read; correct or delete it"
-            );
+            tracing::error!(object, fault, consequence, "cannot read an API object; correct or delete it");
         }
         let all = self.watch.unreadable();
         self.metrics.unreadable_objects(self.resource.word(), all.len());
@@ -290,7 +285,7 @@ impl Watcher {
             tracing::error!(
                 resource,
                 lost,
-                "events of the API cannot be read, not even which object they are about; they are passed over"
+                "cannot read watch events, not even which object they concern; they are skipped"
             );
         }
     }
@@ -305,7 +300,7 @@ impl Watcher {
                 resource,
                 reason = trouble.reason,
                 error = trouble.error,
-                "cannot watch; what is in force stays in force, and it is tried again"
+                "the watch failed; the rules in force stay in force, and the agent tries again"
             );
         }
         // What broke off just now was asked for long ago; all nodes would come back at once.

@@ -154,7 +154,11 @@ impl Told {
         self.metrics.cni_result_errors(found.problems.len());
         for (file, problem) in &found.problems {
             if self.problems.get(file) != Some(problem) {
-                tracing::warn!(file, problem, "a result of CNI cannot be read; what it last said stays");
+                tracing::warn!(
+                    file,
+                    problem,
+                    "cannot read a CNI result; its last readable content stays in force"
+                );
             }
         }
         self.problems.clone_from(&found.problems);
@@ -185,7 +189,7 @@ impl Told {
         if let Some(problem) = problem.as_ref().filter(|problem| told != Some(problem)) {
             tracing::error!(
                 problem,
-                "the results of CNI come late or not at all: until the API tells, new pods are open"
+                "CNI results may arrive late or not at all: new pods are open until the API reports their addresses"
             );
         }
         problem

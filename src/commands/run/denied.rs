@@ -91,7 +91,7 @@ impl Denied {
     fn remark(&self, error: Option<KernelError>, told: &mut Option<String>) {
         let problem = error.map(|error| error.to_string());
         if let Some(problem) = problem.as_ref().filter(|_| problem != *told) {
-            tracing::warn!(problem, "what is refused cannot be told; it is refused all the same");
+            tracing::warn!(problem, "cannot report denied packets; they are denied all the same");
         }
         self.health.remark(CHECK, "reader", problem.clone());
         *told = problem;

@@ -37,7 +37,7 @@ pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<V
                     match writer.write(&warning).await {
                         Ok(()) => warnings.told(&warning),
                         Err(error) => {
-                            tracing::debug!(%error, policy = warning.name, "cannot write an Event; it is tried again");
+                            tracing::debug!(%error, policy = warning.name, "cannot write an Event; the agent tries again");
                         }
                     }
                 }

@@ -47,7 +47,7 @@ pub(super) async fn deliver(
             Ok(changed) => changed,
             Err(error) => {
                 // Without a watch, a look every second sees what changes.
-                tracing::error!(%error, directory = %manifests.display(), "cannot watch for changes; looking every second");
+                tracing::error!(%error, directory = %manifests.display(), "cannot watch for changes; polling every second");
                 tokio::time::sleep(UNWATCHED).await;
                 Changed::Anything
             }
@@ -72,20 +72,20 @@ impl Told {
         metrics.manifest_errors(loaded.error.as_ref().map_or(0, |error| error.problems.len()));
         match (&self.error, &error) {
             (told, Some(error)) if told.as_ref() != Some(error) => {
-                tracing::error!(%error, "manifests cannot be read; what they last said stays in force, and of those never read what is certain: what may be a policy isolates");
+                tracing::error!(%error, "cannot read some manifests; their last readable content stays in force. One that was never readable and may be a policy isolates the pods that it may select");
             }
-            (Some(_), None) => tracing::info!("all manifests can be read again"),
+            (Some(_), None) => tracing::info!("all manifests are readable again"),
             (Some(_) | None, Some(_)) | (None, None) => {}
         }
         if self.skipped != loaded.skipped {
-            tracing::info!(skipped = ?loaded.skipped, "objects of other kinds are passed over");
+            tracing::info!(skipped = ?loaded.skipped, "skipping objects of other kinds");
             self.skipped.clone_from(&loaded.skipped);
         }
         // What of a policy is refused is told by those who enforce it.
         let twice: Vec<Problem> =
             loaded.refused.iter().filter(|problem| problem.path.is_empty()).cloned().collect();
         for problem in twice.iter().filter(|problem| !self.twice.contains(problem)) {
-            tracing::warn!(%problem, "an object is written twice");
+            tracing::warn!(%problem, "two manifests define the same object");
         }
         self.twice = twice;
         health.set_check(CHECK, error.clone().map_or(Ok(()), Err));

@@ -143,10 +143,10 @@ impl Run {
                 return Ok(());
             }
         };
-        let mut kernel = Host::new(variant).context("cannot speak to the kernel")?;
+        let mut kernel = Host::new(variant).context("cannot open a netlink socket")?;
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
-        let near = Box::new(Host::new(variant).context("cannot speak to the kernel")?);
+        let near = Box::new(Host::new(variant).context("cannot open a netlink socket")?);
         let options = self.render.options_here(&health);
         let binds = options.binding != Binding::Off;
         let takeover = match self.takeover {
@@ -217,7 +217,7 @@ impl Run {
             source = %self.origin,
             backend = variant.name(),
             http = %self.http_addr,
-            "started; what is in force stays in force until every source was listed"
+            "started; the rules in force stay in force until all lists are complete"
         );
         let mut running = std::pin::pin!(controller.run(inbox));
         tokio::select! {
@@ -225,7 +225,7 @@ impl Run {
             failed = source => failed?,
             () = cni_results::deliver(sandboxes) => {}
             () = links::deliver(links) => {}
-            signal = signals.next() => tracing::info!(signal, "stopping; what is in force stays in force"),
+            signal = signals.next() => tracing::info!(signal, "stopping; the rules in force stay in force"),
         }
         // Its source is gone: it ends what it has begun, connections that are to be cut among it.
         let _ = tokio::time::timeout(FAREWELL, running).await;
@@ -241,7 +241,7 @@ impl Run {
 /// Has the controller notified of what others do to the packet filter, if this kernel tells of it.
 fn hear_strangers(kernel: &mut Host, strangers: Arc<Notify>, audit_interval_seconds: u64) {
     let deaf = move |error: KernelError| {
-        tracing::error!(%error, audit_interval_seconds, "only audits will notice what others do to our rules");
+        tracing::error!(%error, audit_interval_seconds, "only audits will notice changes by other programs");
     };
     let tell = move |heard: Result<(), KernelError>| {
         heard.unwrap_or_else(deaf);
@@ -251,7 +251,7 @@ fn hear_strangers(kernel: &mut Host, strangers: Arc<Notify>, audit_interval_seco
         Ok(true) => {}
         Ok(false) => tracing::info!(
             audit_interval_seconds,
-            "iptables-legacy does not tell who changes it: only audits will notice what others do to our rules"
+            "iptables-legacy does not report changes: only audits will notice changes by other programs"
         ),
         Err(error) => deaf(error),
     }

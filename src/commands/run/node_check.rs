@@ -47,8 +47,8 @@ pub(super) async fn keep_checking(wanted: Wanted, takeover: Takeover, metrics: M
         }
         if missing != told {
             match missing.is_empty() {
-                true => tracing::info!("the node has all that enforcement needs"),
-                false => tracing::error!(missing, "the node lacks what enforcement needs"),
+                true => tracing::info!("the node meets all requirements for enforcement"),
+                false => tracing::error!(missing, "the node does not meet the requirements for enforcement"),
             }
         }
         health.set_check("preflight", if missing.is_empty() { Ok(()) } else { Err(missing.clone()) });

@@ -21,13 +21,13 @@ pub(super) async fn lock(health: &Health) -> Result<Lock> {
         if let Some(lock) = Lock::take().context("cannot take the lock of this network namespace")? {
             health.set_check(CHECK, Ok(()));
             if waiting {
-                tracing::info!("the other agent has ended; this one begins");
+                tracing::info!("the other agent has exited; this one starts");
             }
             return Ok(lock);
         }
         if !waiting {
             let problem = format!(
-                "another agent of Bridgewarden runs in this network namespace: nothing is written until it has ended. \
+                "another Bridgewarden agent runs in this network namespace: nothing is written until it has exited. \
                  To see it: {}",
                 Lock::holder_command()
             );

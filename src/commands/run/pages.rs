@@ -48,7 +48,7 @@ async fn listen(address: SocketAddr, health: &Health) -> TcpListener {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
                 if told.is_some() {
-                    tracing::info!(http = %address, "metrics and health are served by now");
+                    tracing::info!(http = %address, "metrics and health are now served");
                 }
                 health.set_check(CHECK, Ok(()));
                 return listener;
@@ -56,7 +56,7 @@ async fn listen(address: SocketAddr, health: &Health) -> TcpListener {
             Err(error) => format!("cannot listen on {address}: {error}; choose another with --http-addr"),
         };
         if told.as_ref() != Some(&problem) {
-            tracing::error!(problem, "metrics and health are not served; policies are enforced all the same");
+            tracing::error!(problem, "cannot serve metrics and health; policies are enforced all the same");
         }
         health.set_check(CHECK, Err(problem.clone()));
         told = Some(problem);

@@ -43,7 +43,10 @@ pub(super) async fn watch(
         metrics.programs_run(counters.started() - before);
         let problem = counted.as_ref().err().map(ToString::to_string);
         if let Some(problem) = problem.as_ref().filter(|_| problem != told) {
-            tracing::warn!(problem, "what policies have allowed cannot be read; their counters stand still");
+            tracing::warn!(
+                problem,
+                "cannot read the counters of policies; the metrics keep their last values"
+            );
         }
         told = problem;
         if let Ok(counted) = counted {
