@@ -125,7 +125,7 @@ impl Series {
                 &["resource"],
                 "Watch events that could not be read at all, so that the object they concern is unknown.",
             ),
-            policies: catalog.gauge("policies", "NetworkPolicies in the cluster."),
+            policies: catalog.gauge("policies", "NetworkPolicies known to the agent."),
             active_policies: catalog
                 .gauge("active_policies", "NetworkPolicies that select at least one pod of this node."),
             refused_parts: catalog.gauges(
@@ -142,7 +142,7 @@ impl Series {
                 "cni_results_missing",
                 "1 if this node has pods but no CNI result for any of them. New pods are then open until the API reports their addresses.",
             ),
-            pods: catalog.gauge("pods", "Pods in the cluster."),
+            pods: catalog.gauge("pods", "Pods known to the agent."),
             local_pods: catalog.gauge("local_pods", "Pods of this node."),
             sandboxes: catalog.gauges(
                 "sandboxes",
