@@ -1,7 +1,7 @@
 //! Flags that several commands share.
 
 use crate::apply::host::preflight::{self, Wanted};
-use crate::apply::host::{Variant, try_bridge_table};
+use crate::apply::host::{Host, Variant};
 use crate::compile::Limits;
 use crate::observe::Health;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
@@ -115,7 +115,7 @@ impl RenderFlags {
 
     /// The same for this node: where the kernel has no tables of family bridge, addresses alone are looked at, and the log and
     /// readiness say so.
-    pub(super) fn options_here(&self, health: &Health) -> Options {
+    pub(super) fn options_here(&self, kernel: &mut Host, health: &Health) -> Options {
         let options = self.options();
         if options.binding != Binding::Ports {
             health.set_check(BINDING_CHECK, Ok(()));
@@ -127,7 +127,7 @@ impl RenderFlags {
             return options;
         }
         health.set_check(BINDING_CHECK, Ok(()));
-        match try_bridge_table() {
+        match kernel.try_bridge_table() {
             Ok(()) => {
                 health.remark(BINDING_CHECK, "mode", Some("by port, in a table of family bridge".to_owned()));
                 options

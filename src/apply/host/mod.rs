@@ -73,6 +73,14 @@ impl Host {
 }
 
 impl Host {
+    /// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
+        nftables::probe(&mut self.nftables)
+    }
+
     /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
     ///
     /// # Errors
@@ -213,14 +221,6 @@ fn members(step: &Step) -> Option<Members<'_>> {
         | Step::RemoveNftTable(_)
         | Step::Transact(_) => None,
     }
-}
-
-/// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
-///
-/// # Errors
-/// It does not, and why.
-pub fn try_bridge_table() -> Result<(), KernelError> {
-    nftables::probe()
 }
 
 /// The addresses of this host, on every device.

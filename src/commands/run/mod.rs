@@ -147,7 +147,7 @@ impl Run {
         let strangers = Arc::new(Notify::new());
         hear_strangers(&mut kernel, strangers.clone(), self.audit_interval_seconds);
         let near = Box::new(Host::new(variant).context("cannot open a netlink socket")?);
-        let options = self.render.options_here(&health);
+        let options = self.render.options_here(&mut kernel, &health);
         let binds = options.binding != Binding::Off;
         let takeover = match self.takeover {
             Switch::On => Takeover::On,

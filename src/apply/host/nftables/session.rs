@@ -38,23 +38,27 @@ impl Nftables {
 
     /// Carries out a transaction.
     pub(in crate::apply::host) fn commit(&mut self, batch: &Batch) -> Result<(), KernelError> {
-        let (mut messages, places) = encode::messages(batch);
         if batch.changes.is_empty() {
             return Ok(());
         }
-        self.netlink.write_batch(&mut messages).map_err(|(place, failure)| {
-            // The first message only begins the transaction.
-            let change = place.checked_sub(1).and_then(|place| batch.changes.get(*places.get(place)?));
-            refused(batch, change.map(|change| format!("{change:?}")), failure)
-        })?;
+        self.transact(batch)?;
         self.transactions += 1;
         Ok(())
     }
 
-    /// Whether the kernel takes a transaction; nothing of it stays.
+    fn transact(&mut self, batch: &Batch) -> Result<(), KernelError> {
+        let (mut messages, places) = encode::messages(batch);
+        self.netlink.write_batch(&mut messages).map_err(|(place, failure)| {
+            // The first message only begins the transaction.
+            let change = place.checked_sub(1).and_then(|place| batch.changes.get(*places.get(place)?));
+            refused(batch, change.map(|change| format!("{change:?}")), failure)
+        })
+    }
+
+    /// Whether the kernel takes a transaction; nothing of it stays, and it is not counted.
     pub(in crate::apply::host) fn try_out(&mut self, batch: &Batch) -> Result<(), KernelError> {
-        self.commit(batch)?;
-        self.commit(&Batch::deleting(batch.family, &batch.table))
+        self.transact(batch)?;
+        self.transact(&Batch::deleting(batch.family, &batch.table))
     }
 
     /// Reads a table whole.

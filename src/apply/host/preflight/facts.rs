@@ -4,7 +4,8 @@ use super::probe::{self, RefusedRule};
 use super::{Saved, Wanted, others};
 use crate::apply::OtherController;
 use crate::apply::host::exec::Runner;
-use crate::apply::host::{Variant, iptables, nft_tables, processes, try_bridge_table};
+use crate::apply::host::nftables::{self, Nftables};
+use crate::apply::host::{Variant, iptables, nft_tables, processes};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -82,7 +83,8 @@ impl Facts {
             facts.refused_sets = probe::refused_sets();
         }
         if wanted.try_bridge_table && !has_controller {
-            facts.bridge_table = Some(try_bridge_table().map_err(|error| error.to_string()));
+            let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel));
+            facts.bridge_table = Some(tried.map_err(|error| error.to_string()));
         }
         let may_load = wanted.may_load_tables
             || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));
