@@ -4,11 +4,11 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::time::SystemTime;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as lines};
+use tracing_subscriber::{Layer, Registry, fmt as lines};
 
 /// The filter that holds when none is given.
 pub const DEFAULT_FILTER: &str = "info";
@@ -93,7 +93,7 @@ pub enum LogError {
     Twice,
 }
 
-/// Starts the process's log. `filter` is in the language of `RUST_LOG`; an empty one means [`DEFAULT_FILTER`].
+/// Starts the process's log. `filter` is a list of levels and `target=level`, as in `RUST_LOG`; an empty one means [`DEFAULT_FILTER`].
 ///
 /// Fails if the filter cannot be read, or if the log was started before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
@@ -130,8 +130,8 @@ where
     let silent = SILENT.iter().filter(|library| !directives.contains(**library));
     let silenced =
         silent.fold(directives.to_owned(), |directives, library| format!("{directives},{library}=off"));
-    let filter = EnvFilter::builder()
-        .parse(silenced)
+    let filter = silenced
+        .parse::<Targets>()
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let lines = lines::layer().with_writer(writer);
     Ok(match style {
