@@ -202,6 +202,32 @@ fn what_is_beyond_the_limits_allows_nothing_and_is_reported() {
     assert!(node.notes()[0].contains("spec.egress[0] and on: 2 peers or ports"), "{:?}", node.notes());
 }
 
+/// The first lists come in any order, so a policy's sets may be made before their pods are known.
+#[test]
+fn sets_that_have_more_members_than_a_policy_may_have_allow_nothing_whatever_came_first() {
+    let limits = Limits { members: 5 * PODS, ..Limits::default() };
+    let mut node = Node::new(limits);
+    let other = || policy("other", "open", json!({"podSelector": {}, "ingress": [{"from": [not_in(7)]}]}));
+    node.enforcer.apply(other());
+    node.enforcer.apply(own_ports(20));
+    node.settle();
+    assert_eq!(allowed(&mut node).0, 5, "each of the rules that are left has its set");
+    let note = "15 peers or ports allow nothing, as a node takes on no more than 15000 members of one policy";
+    assert!(node.notes().concat().contains(note), "{:?}", node.notes());
+    node.enforcer.apply(own_ports(3));
+    node.settle();
+    assert_eq!((allowed(&mut node).0, node.notes()), (3, Vec::new()), "it is counted anew when it changes");
+
+    let mut early = Enforcer::new("here", Options::default()).with_limits(limits);
+    let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));
+    [other(), own_ports(20)].into_iter().chain(pods).for_each(|change| early.apply(change));
+    early.apply(pod("other", PODS, "here"));
+    let mut kernel = Fake::default();
+    let actual = Actual::read(&mut kernel).expect("a kernel in memory is read");
+    kernel.commit_all(&early.adopt(&actual).steps).expect("the kernel takes every step");
+    assert_eq!(allowed(&mut Node { enforcer: early, kernel }).0, 5);
+}
+
 #[test]
 fn reports_stay_short_however_much_is_beyond_the_limits() {
     let mut node = Node::new(Limits::default());

@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// What one policy may cost a node. What is beyond it allows nothing, and is reported.
 ///
 /// Sets are what costs: each may hold the address of every pod of the cluster, and each address of each set is written to the
-/// kernel. So a policy has at most `sets` times as many members as there are pods, and as many prefixes as `blocks` says.
+/// kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Peers that select pods.
@@ -18,6 +18,9 @@ pub struct Limits {
     pub ports: usize,
     /// Prefixes of blocks, exceptions among them.
     pub blocks: usize,
+    /// Members that its sets have together, counted when the policy changes and when the agent starts: afterwards a set grows with
+    /// the cluster.
+    pub members: usize,
     /// How many peers of a direction may have a set each. Beyond it, the pods that all peers of a rule select are one set, and
     /// rules with the same ports are one rule.
     pub peers_apart: usize,
@@ -28,15 +31,23 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { peers: 4096, sets: 256, ports: 1024, blocks: 16_384, peers_apart: 16, slice: 20_000 }
+        Limits {
+            peers: 4096,
+            sets: 256,
+            ports: 1024,
+            blocks: 16_384,
+            members: 1_000_000,
+            peers_apart: 16,
+            slice: 20_000,
+        }
     }
 }
 
 impl fmt::Display for Limits {
     /// As [`Limits::from_str`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { peers, sets, ports, blocks, .. } = self;
-        write!(f, "peers={peers},sets={sets},ports={ports},blocks={blocks}")
+        let Limits { peers, sets, ports, blocks, members, .. } = self;
+        write!(f, "peers={peers},sets={sets},ports={ports},blocks={blocks},members={members}")
     }
 }
 
@@ -48,7 +59,8 @@ impl FromStr for Limits {
         let mut limits = Limits::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || {
-                format!("{part:?} is not one of peers, sets, ports and blocks with a number, as in sets=256")
+                let names = "peers, sets, ports, blocks and members";
+                format!("{part:?} is not one of {names} with a number, as in sets=256")
             };
             let (name, number) = part.split_once('=').ok_or_else(wrong)?;
             let number = number.parse().map_err(|_| wrong())?;
@@ -57,6 +69,7 @@ impl FromStr for Limits {
                 "sets" => limits.sets = number,
                 "ports" => limits.ports = number,
                 "blocks" => limits.blocks = number,
+                "members" => limits.members = number,
                 _ => return Err(wrong()),
             }
         }
@@ -75,6 +88,8 @@ pub enum Resource {
     Ports,
     /// Prefixes of blocks.
     Blocks,
+    /// Members of sets.
+    Members,
 }
 
 impl Resource {
@@ -84,6 +99,7 @@ impl Resource {
             Resource::Sets => ("sets", limits.sets),
             Resource::Ports => ("ports", limits.ports),
             Resource::Blocks => ("blocks", limits.blocks),
+            Resource::Members => ("members", limits.members),
         }
     }
 }
@@ -97,7 +113,7 @@ pub struct Surplus {
     pub rule: usize,
     /// What they would have needed.
     pub resource: Resource,
-    /// How many parts: peers or ports.
+    /// How many parts: peers, ports or sets of them.
     pub parts: usize,
 }
 
@@ -138,6 +154,7 @@ impl Left {
             Resource::Sets => &mut self.limits.sets,
             Resource::Ports => &mut self.limits.ports,
             Resource::Blocks => &mut self.limits.blocks,
+            Resource::Members => &mut self.limits.members,
         };
         let before = parts.len();
         parts.retain(|part| match left.checked_sub(cost(part)) {
@@ -167,11 +184,11 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_they_are_shown() {
-        let limits = Limits { peers: 1, sets: 2, ports: 3, blocks: 4, ..Limits::default() };
+        let limits = Limits { peers: 1, sets: 2, ports: 3, blocks: 4, members: 5, ..Limits::default() };
         assert_eq!(limits.to_string().parse(), Ok(limits));
         assert_eq!("".parse(), Ok(Limits::default()));
         assert_eq!("sets=7".parse(), Ok(Limits { sets: 7, ..Limits::default() }));
-        for wrong in ["sets", "sets=", "sets=-1", "members=1", "sets=1;ports=2"] {
+        for wrong in ["sets", "sets=", "sets=-1", "slice=1", "sets=1;ports=2"] {
             assert!(wrong.parse::<Limits>().is_err(), "{wrong}");
         }
     }

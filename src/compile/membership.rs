@@ -13,6 +13,17 @@ pub(super) struct Registered {
     pub(super) definition: Arc<Definition>,
     /// How many policy blocks refer to it.
     pub(super) references: usize,
+    /// About how many members it has.
+    members: usize,
+}
+
+/// A set that is referred to once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Acquired {
+    /// About how many members it has.
+    pub(super) members: usize,
+    /// Whether it had to be made.
+    pub(super) is_new: bool,
 }
 
 /// The registered sets, and the groups that feed each.
@@ -43,21 +54,51 @@ impl Membership {
         self.ids.keys()
     }
 
-    /// Counts one more reference. If the set had to be made for it, tells how much that costs: about how many members it has.
-    pub(super) fn acquire(&mut self, cluster: &Cluster, definition: &Arc<Definition>) -> Option<usize> {
+    /// Counts one more reference, and makes the set if it is not there; `None` if it has more than `most` members.
+    pub(super) fn acquire(
+        &mut self,
+        cluster: &Cluster,
+        definition: &Arc<Definition>,
+        most: usize,
+    ) -> Option<Acquired> {
         if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
-            set.references += 1;
+            let members = set.members;
+            return (members <= most).then(|| {
+                set.references += 1;
+                Acquired { members, is_new: false }
+            });
+        }
+        let groups = groups_for(cluster, definition);
+        let pods = groups.iter().filter_map(|group| cluster.group(*group));
+        let members =
+            blocks_in(definition) + pods.map(|group| cluster.addresses(group).count()).sum::<usize>();
+        if members > most {
             return None;
         }
-        let id = self.sets.insert(Registered { definition: definition.clone(), references: 1 });
+        let id = self.sets.insert(Registered { definition: definition.clone(), references: 1, members });
         self.ids.insert(definition.clone(), id);
         self.index.insert(definition, id);
-        let mut members = blocks_in(definition);
-        for group in groups_for(cluster, definition) {
-            members += cluster.group(group).map_or(0, |group| cluster.addresses(group).count());
-            self.start_feeding(group, id);
+        groups.into_iter().for_each(|group| self.start_feeding(group, id));
+        Some(Acquired { members, is_new: true })
+    }
+
+    /// Counts one more reference of a set that is there.
+    pub(super) fn refer(&mut self, definition: &Definition) {
+        if let Some(set) = self.id(definition).and_then(|id| self.sets.get_mut(id)) {
+            set.references += 1;
         }
-        Some(members)
+    }
+
+    /// Counts a member that came or went.
+    pub(super) fn count(&mut self, (set, _, came): MemberChange) {
+        if let Some(set) = self.sets.get_mut(set) {
+            set.members = if came { set.members + 1 } else { set.members.saturating_sub(1) };
+        }
+    }
+
+    /// About how many members a set has.
+    pub(super) fn size(&self, definition: &Definition) -> usize {
+        self.id(definition).and_then(|id| self.sets.get(id)).map_or(0, |set| set.members)
     }
 
     /// Counts one reference less. A set without references stays, and stays right, until `bury`.

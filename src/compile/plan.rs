@@ -77,6 +77,7 @@ impl Plan {
             self.membership.group_gone(group);
         }
         for change in changes {
+            self.membership.count(change);
             self.note(change);
         }
         let pods = self.reconcile_policies(cluster, touched);

@@ -40,6 +40,49 @@ impl PolicyBlock {
         let allows = self.ingress.iter().chain(&self.egress).flatten();
         allows.flat_map(|allow| allow.sets()).cloned().collect()
     }
+
+    /// The same without what these sets would allow, as they have more members than a policy may have.
+    pub(super) fn without(self, beyond: &BTreeSet<Arc<Definition>>) -> PolicyBlock {
+        let PolicyBlock { key, subjects, families, ingress, egress, mut surplus } = self;
+        let mut of = |direction, allows: Option<Vec<Allow>>| {
+            let (allows, own) = allows_without(direction, allows?, beyond);
+            surplus.extend(own);
+            Some(allows)
+        };
+        let (ingress, egress) = (of(Direction::Ingress, ingress), of(Direction::Egress, egress));
+        PolicyBlock { key, subjects, families, ingress, egress, surplus }
+    }
+}
+
+fn allows_without(
+    direction: Direction,
+    mut allows: Vec<Allow>,
+    beyond: &BTreeSet<Arc<Definition>>,
+) -> (Vec<Allow>, Option<Surplus>) {
+    let mut surplus: Option<Surplus> = None;
+    allows.retain_mut(|Allow { rule, peers, ports }| {
+        let mut parts = 0;
+        let mut keeps = |set: &Arc<Definition>| {
+            let is_beyond = beyond.contains(set);
+            parts += usize::from(is_beyond);
+            !is_beyond
+        };
+        if let AllowPeers::In(sets) = peers {
+            sets.retain(&mut keeps);
+        }
+        if let AllowPorts::Any(ports) = ports {
+            ports.retain(|port| match port {
+                AllowPort::Protocol(_) | AllowPort::Numbered(..) => true,
+                AllowPort::Named(_, set) => keeps(set),
+            });
+        }
+        if parts > 0 {
+            let first = Surplus { direction, rule: *rule, resource: Resource::Members, parts: 0 };
+            surplus.get_or_insert(first).parts += parts;
+        }
+        !peers.is_empty() && !ports.is_empty()
+    });
+    (allows, surplus)
 }
 
 /// One alternative: a connection with one of these peers *and* one of these ports is allowed.

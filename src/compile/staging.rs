@@ -18,19 +18,28 @@ pub(super) struct Staged {
     /// The sets that it refers to already, and those that it does not yet.
     pub(super) acquired: BTreeSet<Arc<Definition>>,
     waiting: BTreeSet<Arc<Definition>>,
+    /// Those that have more members than the policy may still have.
+    beyond: BTreeSet<Arc<Definition>>,
+    /// How many members the policy may still have.
+    members_left: usize,
 }
 
 impl Staged {
-    /// Goes on from what was acquired for an earlier target; tells the sets that this one does not need.
+    /// Goes on from what was acquired for an earlier target; tells the sets that this one does not need. All sets together have
+    /// at most so many members.
     pub(super) fn new(
         target: PolicyBlock,
         acquired: BTreeSet<Arc<Definition>>,
+        membership: &Membership,
+        members: usize,
     ) -> (Staged, Vec<Arc<Definition>>) {
         let sets = target.sets();
-        let surplus = acquired.difference(&sets).cloned().collect();
+        let unneeded = acquired.difference(&sets).cloned().collect();
         let acquired: BTreeSet<_> = acquired.intersection(&sets).cloned().collect();
         let waiting = sets.difference(&acquired).cloned().collect();
-        (Staged { target, acquired, waiting }, surplus)
+        let used = acquired.iter().map(|set| membership.size(set)).sum();
+        let members_left = members.saturating_sub(used);
+        (Staged { target, acquired, waiting, beyond: BTreeSet::new(), members_left }, unneeded)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -48,13 +57,24 @@ impl Staged {
         while *slice > 0
             && let Some(set) = self.waiting.pop_first()
         {
-            if let Some(members) = membership.acquire(cluster, &set) {
-                *slice = slice.saturating_sub(members.max(1));
+            let Some(acquired) = membership.acquire(cluster, &set, self.members_left) else {
+                self.beyond.insert(set);
+                continue;
+            };
+            self.members_left -= acquired.members;
+            if acquired.is_new {
+                *slice = slice.saturating_sub(acquired.members.max(1));
                 fresh.push(set.clone());
             }
             self.acquired.insert(set);
         }
         fresh
+    }
+
+    /// What comes into force, and the sets that it was waiting for.
+    pub(super) fn into_block(self) -> (PolicyBlock, BTreeSet<Arc<Definition>>) {
+        let block = if self.beyond.is_empty() { self.target } else { self.target.without(&self.beyond) };
+        (block, self.acquired)
     }
 
     /// What holds until all sets are there. What was allowed before goes on only for pods that it was allowed to before.

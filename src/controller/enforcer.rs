@@ -125,6 +125,7 @@ impl Enforcer {
             Standing::Removes(_) => actual.controllers.removal().collect(),
             Standing::Alone | Standing::Keeps(_) | Standing::WrittenAgain(_) => Vec::new(),
         };
+        self.plan.hold_members(&self.cluster);
         let delta = self.plan.take(&self.cluster);
         self.renderer.forget(&self.plan, &delta);
         let desired = self.ruleset();

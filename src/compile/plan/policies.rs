@@ -24,6 +24,29 @@ impl Plan {
         }
     }
 
+    /// Takes from policies what is beyond the limit of members. It is counted when a policy's sets are made, but the first lists
+    /// may bring the policies before the pods.
+    pub fn hold_members(&mut self, cluster: &Cluster) {
+        let beyond = |block: &PolicyBlock| {
+            let mut left = self.limits.members;
+            let mut sets = block.sets();
+            sets.retain(|set| match left.checked_sub(self.membership.size(set)) {
+                Some(less) => {
+                    left = less;
+                    false
+                }
+                None => true,
+            });
+            sets
+        };
+        let found = self.policies.iter().map(|(key, block)| (key.clone(), beyond(block)));
+        for (key, beyond) in found.filter(|(_, beyond)| !beyond.is_empty()).collect::<Vec<_>>() {
+            let old = self.policies.remove(&key);
+            let new = old.clone().map(|block| block.without(&beyond));
+            self.replace_policy(cluster, &key, old, new);
+        }
+    }
+
     /// Whether policies wait for sets that are not made yet.
     pub fn is_staging(&self) -> bool {
         !self.staging.is_empty()
@@ -49,8 +72,8 @@ impl Plan {
                 return self.replace_policy(cluster, key, old, target);
             }
         };
-        let (mut staged, surplus) = Staged::new(target, acquired);
-        surplus.iter().for_each(|set| self.membership.release(set));
+        let (mut staged, unneeded) = Staged::new(target, acquired, &self.membership, self.limits.members);
+        unneeded.iter().for_each(|set| self.membership.release(set));
         self.make_sets(cluster, &mut staged);
         if staged.is_done() {
             self.enforce(cluster, key, old, staged);
@@ -72,8 +95,9 @@ impl Plan {
 
     /// Brings a policy into force all of whose sets are there.
     fn enforce(&mut self, cluster: &Cluster, key: &PolicyKey, old: Option<PolicyBlock>, staged: Staged) {
-        self.replace_policy(cluster, key, old, Some(staged.target));
-        staged.acquired.iter().for_each(|set| self.membership.release(set));
+        let (block, acquired) = staged.into_block();
+        self.replace_policy(cluster, key, old, Some(block));
+        acquired.iter().for_each(|set| self.membership.release(set));
     }
 
     /// Puts a new block, all of whose sets are there, in the place of the old one.
@@ -90,7 +114,7 @@ impl Plan {
         }
         if !is_alike(old.as_ref(), new.as_ref()) {
             for set in new.iter().flat_map(PolicyBlock::sets) {
-                self.membership.acquire(cluster, &set);
+                self.membership.refer(&set);
             }
             for set in old.iter().flat_map(PolicyBlock::sets) {
                 self.membership.release(&set);
