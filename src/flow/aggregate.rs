@@ -1,6 +1,7 @@
 //! Makes one flow of many packets: the time is passed in, and what is remembered has a bound.
 
-use super::Packet;
+use super::party::has_room;
+use super::{Packet, Party};
 use crate::model::Direction;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -78,7 +79,7 @@ pub enum Noted {
     First(u64),
     /// It was counted.
     Again,
-    /// Too many flows are told apart already.
+    /// Too many flows are told apart already, of all parties or of its own.
     TooMany,
 }
 
@@ -101,6 +102,8 @@ pub struct Aggregate {
     open: BTreeMap<Flow, Closed>,
     /// The same in the order in which they began.
     order: VecDeque<(Duration, Flow)>,
+    /// How many of them each party has.
+    parties: BTreeMap<Party, usize>,
     next: u64,
 }
 
@@ -112,9 +115,11 @@ impl Aggregate {
             open.last = now;
             return Noted::Again;
         }
-        if self.open.len() >= OPEN_FLOWS {
+        let own = self.parties.entry(flow.party()).or_default();
+        if !has_room(*own, self.open.len(), OPEN_FLOWS) {
             return Noted::TooMany;
         }
+        *own += 1;
         let number = self.next;
         self.next += 1;
         self.open.insert(flow, Closed { flow, number, count: 1, last: now });
@@ -132,6 +137,10 @@ impl Aggregate {
         let mut closed = Vec::new();
         while self.due().is_some_and(|due| due <= now) {
             let Some((_, flow)) = self.order.pop_front() else { break };
+            if let Some(own) = self.parties.get_mut(&flow.party()) {
+                *own -= 1;
+            }
+            self.parties.retain(|_, own| *own > 0);
             closed.extend(self.open.remove(&flow));
         }
         closed
@@ -178,13 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn flood_of_flows_is_not_remembered_beyond_the_bound() {
+    fn flood_of_flows_is_not_remembered_beyond_the_bound_and_leaves_room_for_others() {
         let mut flows = Aggregate::default();
-        let ports = 0..u16::try_from(OPEN_FLOWS).unwrap();
+        let ports = 0..u16::try_from(OPEN_FLOWS / 2).unwrap();
         assert!(ports.clone().all(|port| flows.note(flow(port), SECOND) != Noted::TooMany));
         assert_eq!(flows.note(flow(60_000), SECOND), Noted::TooMany);
         assert_eq!(flows.note(flow(7), SECOND), Noted::Again, "known ones are still counted");
-        assert_eq!(flows.close(SECOND + WINDOW).len(), OPEN_FLOWS);
-        assert_eq!(flows.note(flow(60_000), SECOND + WINDOW), Noted::First(u64::from(ports.end)));
+        let others = |port| Flow { place: Place::Pod(Direction::Egress), ..flow(port) };
+        assert_eq!(flows.note(others(80), SECOND), Noted::First(u64::from(ports.end)), "of another pod");
+        assert_eq!(flows.close(SECOND + WINDOW).len(), OPEN_FLOWS / 2 + 1);
+        assert_eq!(flows.note(flow(60_000), SECOND + WINDOW), Noted::First(u64::from(ports.end) + 1));
     }
 }

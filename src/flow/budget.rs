@@ -18,15 +18,25 @@ impl Budget {
 
     /// Takes one token, if there is one. `now` is the time since any fixed moment.
     pub fn take(&mut self, now: Duration) -> bool {
-        let rate = f64::from(self.per_second);
-        let gained = now.saturating_sub(self.filled).as_secs_f64() * rate;
-        self.left = (self.left + gained).min(rate);
-        self.filled = self.filled.max(now);
+        self.fill(now);
         let may = self.left >= 1.0;
         if may {
             self.left -= 1.0;
         }
         may
+    }
+
+    /// When there will be a token, if nobody takes one before; not later than `now` if there is one.
+    pub fn next(&mut self, now: Duration) -> Duration {
+        self.fill(now);
+        now + Duration::from_secs_f64((1.0 - self.left).max(0.0) / f64::from(self.per_second))
+    }
+
+    fn fill(&mut self, now: Duration) {
+        let rate = f64::from(self.per_second);
+        let gained = now.saturating_sub(self.filled).as_secs_f64() * rate;
+        self.left = (self.left + gained).min(rate);
+        self.filled = self.filled.max(now);
     }
 }
 

@@ -7,11 +7,15 @@
 mod aggregate;
 mod budget;
 mod packet;
+mod party;
 mod record;
 mod ring;
+mod turns;
 
 pub use aggregate::*;
 pub use budget::*;
 pub use packet::*;
+pub use party::Party;
 pub use record::*;
 pub use ring::*;
+pub use turns::*;

@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// For how long something must be so before it is told: pods that are about to start resolve much.
@@ -21,8 +20,6 @@ const OF_ONE_ALWAYS: usize = 10;
 /// How many all namespaces may have before there is no room, and at most.
 const ROOM: usize = 1000;
 const MOST: usize = 4000;
-/// How many warnings of one namespace may wait to be written.
-const WAITING: usize = 16;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,39 +124,6 @@ impl Seldom {
     /// A pod that was made again under its name is another.
     fn pod(warning: &Warning) -> &str {
         warning.uid.as_deref().unwrap_or(&warning.name)
-    }
-}
-
-/// Warnings that wait to be written: namespaces take turns, and none has more than a few.
-#[derive(Debug, Default)]
-pub struct Turns {
-    waiting: BTreeMap<String, VecDeque<Warning>>,
-    /// Whose turn it was last.
-    last: String,
-}
-
-impl Turns {
-    /// Adds one; tells whether there was room.
-    pub fn add(&mut self, warning: Warning) -> bool {
-        let own = self.waiting.entry(warning.namespace.clone()).or_default();
-        let has_room = own.len() < WAITING;
-        if has_room {
-            own.push_back(warning);
-        }
-        has_room
-    }
-
-    /// The next one: the oldest of the namespace behind the one whose turn it was.
-    pub fn take(&mut self) -> Option<Warning> {
-        let behind = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
-        let next = self.waiting.range::<str, _>(behind).next().or_else(|| self.waiting.first_key_value());
-        self.last = next.map(|(namespace, _)| namespace.clone())?;
-        let own = self.waiting.get_mut(&self.last)?;
-        let warning = own.pop_front();
-        if own.is_empty() {
-            self.waiting.remove(&self.last);
-        }
-        warning
     }
 }
 
@@ -297,19 +261,6 @@ mod tests {
         assert!(all < MOST, "{all}");
         assert_eq!(told("last", 1, start), 0, "memory has a bound");
         assert_eq!(told("last", 1, start + SELDOM), 1);
-    }
-
-    #[test]
-    fn namespaces_take_turns_at_being_written() {
-        let mut turns = Turns::default();
-        let kept = (0..100).filter(|number| turns.add(of("greedy", *number))).count();
-        assert_eq!(kept, WAITING);
-        assert!(turns.add(of("shop", 1)) && turns.add(of("a", 1)) && turns.add(of("shop", 2)));
-        let order: Vec<String> =
-            std::iter::from_fn(|| turns.take()).map(|warning| warning.namespace).collect();
-        assert_eq!(order[..5], ["a", "greedy", "shop", "greedy", "shop"]);
-        assert_eq!(order.len(), WAITING + 3);
-        assert_eq!(turns.take(), None);
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Series {
             ),
             denied_untold: catalog.counter(
                 "denied_flows_untold_total",
-                "Denied flows that were only counted, because there were more than 50 a second.",
+                "Denied flows that were only counted, because there were more than 50 a second, or too many of one pod.",
             ),
         }
     }

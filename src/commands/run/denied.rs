@@ -1,22 +1,16 @@
 //! What is refused, read from the kernel, gathered, and told: to the log, to metrics, and to whoever runs
 //! `bridgewarden flows`. Enforcement never waits for it, and goes on without it.
 
+use super::denied_packets::{Batch, read};
 use super::origin::Switch;
 use crate::apply::KernelError;
-use crate::apply::host::{Logged, PacketLog};
+use crate::apply::host::PacketLog;
 use crate::commands::flags::FLOWS_SOCKET;
 use crate::controller::Inquiry;
-use crate::flow::{
-    Account, Aggregate, BYTES, Budget, Closed, Flow, Noted, Packet, Place, PortDrop, PortReason, Record,
-};
-use crate::model::Direction;
+use crate::flow::{Account, Aggregate, BYTES, Budget, Closed, Flow, Noted, Party, Record, Turns};
 use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
-use crate::ownership::{
-    DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
-    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED,
-};
 use clap::Args;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,8 +25,6 @@ const LOOKED_AT: u32 = 50;
 const WAITING: usize = 256;
 /// How many the controller is asked about at once.
 const ASKED: usize = 16;
-/// How many batches of packets may wait.
-const BATCHES: usize = 4;
 /// How long to wait before the kernel is asked again to be read.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -121,65 +113,6 @@ async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
     }
 }
 
-/// What was read at once.
-struct Batch {
-    flows: Vec<Flow>,
-    lost: u64,
-}
-
-/// Reads in a thread of its own, until the kernel fails or nobody listens. Whoever is slow lets the kernel drop: what it
-/// queues has a bound, and it numbers what it sends.
-fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelError>> {
-    let (outbox, inbox) = mpsc::channel(BATCHES);
-    std::thread::spawn(move || {
-        loop {
-            let mut flows = Vec::new();
-            let heard = log.read(|copy| flows.extend(flow_of(copy)));
-            let failed = heard.is_err();
-            let told = outbox.blocking_send(heard.map(|lost| Batch { flows, lost }));
-            if failed || told.is_err() {
-                return;
-            }
-        }
-    });
-    inbox
-}
-
-/// The flow of a packet, if a rule of ours copied it.
-fn flow_of(copy: Logged<'_>) -> Option<Flow> {
-    let place = match copy.prefix {
-        DENIED_INGRESS => Place::Pod(Direction::Ingress),
-        DENIED_EGRESS => Place::Pod(Direction::Egress),
-        DENIED_TO_NODE => Place::ToNode,
-        prefix => {
-            let why = port_reason(prefix)?;
-            let forwarded = copy.to_port.is_some() || copy.from_port.is_none();
-            let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
-            // What is for all is refused to each: that is one flow, and not one for each of them.
-            let to = copy.to_port.filter(|_| why != PortReason::Group);
-            Place::Port(PortDrop { why, direction, from: copy.from_port, to })
-        }
-    };
-    let packet = match place {
-        Place::Pod(_) | Place::ToNode => Packet::read(copy.bytes),
-        Place::Port(_) => Packet::of_frame(copy.kind, copy.bytes),
-    };
-    Some(Flow { place, packet: packet? })
-}
-
-/// What the prefix of a rule about ports says.
-fn port_reason(prefix: &str) -> Option<PortReason> {
-    Some(match prefix {
-        DENIED_SPOOFED => PortReason::Spoofed,
-        DENIED_DISCOVERY => PortReason::Discovery,
-        DENIED_UNASSIGNED => PortReason::Unassigned,
-        DENIED_LINK_LOCAL => PortReason::LinkLocal,
-        DENIED_GROUP => PortReason::Group,
-        DENIED_PROTOCOL => PortReason::Protocol,
-        _ => return None,
-    })
-}
-
 /// A flow that waits to be looked at.
 #[derive(Clone, Copy)]
 struct Fresh {
@@ -204,7 +137,7 @@ struct Teller {
     began: (Instant, SystemTime),
     flows: Aggregate,
     budget: Budget,
-    fresh: VecDeque<Fresh>,
+    fresh: Turns<Party, Fresh>,
     asked: Option<Asked>,
     /// Flows that have ended before they were looked at.
     early: BTreeMap<u64, Closed>,
@@ -227,7 +160,7 @@ impl Teller {
             began: (Instant::now(), SystemTime::now()),
             flows: Aggregate::default(),
             budget: Budget::new(LOOKED_AT),
-            fresh: VecDeque::new(),
+            fresh: Turns::new(WAITING),
             asked: None,
             early: BTreeMap::new(),
         }
@@ -240,8 +173,9 @@ impl Teller {
         inquiries: &mpsc::Sender<Inquiry>,
     ) -> Option<KernelError> {
         loop {
-            self.ask(inquiries);
-            let due = self.flows.due().map(|due| self.began.0 + due);
+            let now = self.began.0.elapsed();
+            self.ask(inquiries, now);
+            let due = self.due(now).map(|due| self.began.0 + due);
             tokio::select! {
                 batch = batches.recv() => match batch {
                     Some(Ok(batch)) => {
@@ -262,9 +196,7 @@ impl Teller {
     fn note(&mut self, flow: Flow, now: Duration) {
         match self.flows.note(flow, now) {
             Noted::Again => {}
-            Noted::First(number) if self.fresh.len() < WAITING && self.budget.take(now) => {
-                self.fresh.push_back(Fresh { number, flow, began: now });
-            }
+            Noted::First(number) if self.fresh.push(flow.party(), Fresh { number, flow, began: now }) => {}
             Noted::First(_) | Noted::TooMany => {
                 self.metrics.denied_untold();
                 self.count_untold(&flow, 1);
@@ -272,12 +204,29 @@ impl Teller {
         }
     }
 
-    /// Asks about the next flows, unless an answer is still waited for.
-    fn ask(&mut self, inquiries: &mpsc::Sender<Inquiry>) {
-        if self.asked.is_some() || self.fresh.is_empty() {
+    /// When there is something to do, if nothing comes before: a flow ends, or the next may be asked about.
+    fn due(&mut self, now: Duration) -> Option<Duration> {
+        let may_ask = self.asked.is_none() && !self.fresh.is_empty();
+        let next = may_ask.then(|| self.budget.next(now));
+        self.flows.due().into_iter().chain(next).min()
+    }
+
+    /// Asks about the next flows, of each pod in turn, unless an answer is still waited for.
+    fn ask(&mut self, inquiries: &mpsc::Sender<Inquiry>, now: Duration) {
+        if self.asked.is_some() {
             return;
         }
-        let flows: Vec<Fresh> = self.fresh.drain(..self.fresh.len().min(ASKED)).collect();
+        let mut flows = Vec::new();
+        while flows.len() < ASKED
+            && !self.fresh.is_empty()
+            && self.budget.take(now)
+            && let Some(fresh) = self.fresh.pop()
+        {
+            flows.push(fresh);
+        }
+        if flows.is_empty() {
+            return;
+        }
         let (answer, answered) = oneshot::channel();
         let inquiry = Inquiry::Flows { flows: flows.iter().map(|fresh| fresh.flow).collect(), answer };
         // There is room: whoever asks has a place of its own. If the controller has gone, so has the program, soon.
@@ -314,7 +263,7 @@ impl Teller {
     fn close(&mut self, now: Duration) {
         for closed in self.flows.close(now) {
             let asked = self.asked.iter().flat_map(|asked| &asked.flows);
-            if asked.chain(&self.fresh).any(|fresh| fresh.number == closed.number) {
+            if asked.chain(self.fresh.iter()).any(|fresh| fresh.number == closed.number) {
                 self.early.insert(closed.number, closed);
             } else {
                 self.end(closed);
@@ -399,7 +348,8 @@ async fn until(then: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, Payload, Reason, WINDOW};
+    use crate::flow::{End, Packet, Payload, Place, Reason, WINDOW};
+    use crate::model::Direction;
     use crate::net::Protocol;
 
     const NOW: Duration = Duration::from_secs(1);
@@ -443,7 +393,7 @@ mod tests {
         inquire: &mpsc::Sender<Inquiry>,
         inquiries: &mut mpsc::Receiver<Inquiry>,
     ) -> usize {
-        teller.ask(inquire);
+        teller.ask(inquire, NOW);
         let asked = match inquiries.try_recv() {
             Ok(Inquiry::Flows { flows, .. }) => flows.len(),
             Ok(Inquiry::PolicyChains { .. }) | Err(_) => 0,
@@ -482,7 +432,7 @@ mod tests {
         let (mut teller, inquire, mut inquiries) = teller();
         teller.note(flow(80), NOW);
         teller.note(flow(80), NOW);
-        teller.ask(&inquire);
+        teller.ask(&inquire, NOW);
         teller.close(NOW + WINDOW);
         assert!(counts(&teller).is_empty());
         assert!(inquiries.try_recv().is_ok());
@@ -498,31 +448,35 @@ mod tests {
             teller.note(flow(port), NOW);
             teller.note(flow(port), NOW);
         }
-        let mut asked = 0;
-        while !teller.fresh.is_empty() {
-            let now = answer(&mut teller, &inquire, &mut inquiries);
-            assert!(now <= ASKED);
-            asked += now;
-        }
+        let looks = std::iter::from_fn(|| Some(answer(&mut teller, &inquire, &mut inquiries)));
+        let asked: usize =
+            looks.take_while(|asked| *asked > 0).inspect(|asked| assert!(*asked <= ASKED)).sum();
         assert_eq!(asked, 50);
-        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(50), Some(950)));
-        assert!(teller.metrics.text().contains("bridgewarden_denied_flows_untold_total 950"));
+        let waiting = teller.fresh.iter().count();
+        assert_eq!(waiting, 128 - 50, "one pod's fill half of the room");
+        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(50), Some(872)));
+        assert!(teller.metrics.text().contains("bridgewarden_denied_flows_untold_total 872"));
+        let due = teller.due(NOW).unwrap();
+        assert!(due > NOW && due < NOW + Duration::from_millis(30), "{due:?}");
         teller.close(NOW + WINDOW);
-        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(100), Some(1900)));
+        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(100), Some(872 * 2)));
     }
 
     #[test]
-    fn only_what_our_rules_copied_is_taken_for_a_flow() {
-        let mut bytes = [0; 24];
-        (bytes[0], bytes[9]) = (0x45, 6);
-        let copy = |prefix, bytes| Logged { prefix, kind: 0x0800, from_port: Some(7), to_port: None, bytes };
-        let place = |prefix| flow_of(copy(prefix, &bytes)).map(|flow| flow.place);
-        assert_eq!(place(DENIED_INGRESS), Some(Place::Pod(Direction::Ingress)));
-        assert_eq!(place(DENIED_EGRESS), Some(Place::Pod(Direction::Egress)));
-        assert_eq!((place(DENIED_TO_NODE), place("stranger")), (Some(Place::ToNode), None));
-        let spoofed =
-            PortDrop { why: PortReason::Spoofed, direction: Direction::Egress, from: Some(7), to: None };
-        assert_eq!(place(DENIED_SPOOFED), Some(Place::Port(spoofed)));
-        assert_eq!(flow_of(copy(DENIED_INGRESS, &bytes[..4])), None);
+    fn flood_at_one_pod_does_not_hide_what_is_denied_at_another() {
+        let (mut teller, inquire, mut inquiries) = teller();
+        let mut told_of_quiet = 0;
+        for second in 0..20_u16 {
+            let now = NOW * u32::from(second + 1);
+            (0..1000).for_each(|port| teller.note(flow(1000 * second + port), now));
+            let quiet = Packet { destination: [10, 0, 0, 9].into(), ..flow(second).packet };
+            teller.note(Flow { packet: quiet, ..flow(second) }, now);
+            teller.ask(&inquire, now);
+            let Ok(Inquiry::Flows { flows, .. }) = inquiries.try_recv() else { panic!("nothing is asked") };
+            told_of_quiet += flows.iter().filter(|flow| flow.packet == quiet).count();
+            teller.answered(vec![account(); flows.len()]);
+            teller.close(now);
+        }
+        assert_eq!(told_of_quiet, 20);
     }
 }

@@ -1,9 +1,9 @@
 //! What of policies cannot be enforced, and what was denied, told to authors as Events.
 
 use crate::compile::Shortfall;
-use crate::flow::{Reason, Record};
+use crate::flow::{Reason, Record, Turns};
 use crate::net::Family;
-use crate::observe::{EventWriter, Regarding, Seldom, Turns, Warning, Warnings};
+use crate::observe::{EventWriter, Regarding, Seldom, Warning, Warnings};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -49,6 +49,9 @@ pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<V
 /// How many denied flows may wait for their Events.
 const WAITING: usize = 16;
 
+/// How many Events of denied flows may wait to be written.
+const UNWRITTEN: usize = 256;
+
 /// A way for denied flows to who writes Events of them, if they are wanted.
 pub(super) fn denied(wanted: bool) -> (Option<mpsc::Sender<Record>>, Option<mpsc::Receiver<Record>>) {
     let (tell, told) = mpsc::channel(WAITING);
@@ -58,11 +61,11 @@ pub(super) fn denied(wanted: bool) -> (Option<mpsc::Sender<Record>>, Option<mpsc
 /// Writes Events of the pods that refused flows, seldom for each, and of one namespace after the other. One that cannot be
 /// written is not tried again: the next denied flow will be.
 pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver<Record>) {
-    let (mut seldom, mut turns) = (Seldom::default(), Turns::default());
+    let (mut seldom, mut turns) = (Seldom::default(), Turns::new(UNWRITTEN));
     let mut writing: Option<Pin<Box<dyn Future<Output = Option<Warning>> + Send>>> = None;
     loop {
         if writing.is_none() {
-            writing = turns.take().map(|warning| -> Pin<Box<dyn Future<Output = _> + Send>> {
+            writing = turns.pop().map(|warning| -> Pin<Box<dyn Future<Output = _> + Send>> {
                 Box::pin(write_one(writer.clone(), warning))
             });
         }
@@ -71,7 +74,7 @@ pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver
                 let Some(record) = record else { return };
                 if let Some(warning) = denied_warning(&record)
                     && seldom.may_tell(&warning, Instant::now())
-                    && !turns.add(warning.clone())
+                    && !turns.push(warning.namespace.clone(), warning.clone())
                 {
                     seldom.forget(&warning);
                 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod cni_results;
 mod denied;
+mod denied_packets;
 mod events;
 mod links;
 mod manifests;

@@ -1,0 +1,94 @@
+//! Denied packets, read from the kernel's log.
+
+use crate::apply::KernelError;
+use crate::apply::host::{Logged, PacketLog};
+use crate::flow::{Flow, Packet, Place, PortDrop, PortReason};
+use crate::model::Direction;
+use crate::ownership::{
+    DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
+    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED,
+};
+use tokio::sync::mpsc;
+
+/// How many batches of packets may wait.
+const BATCHES: usize = 4;
+
+/// Packets read at once.
+pub(super) struct Batch {
+    pub(super) flows: Vec<Flow>,
+    /// How many packets the kernel could not keep for the agent.
+    pub(super) lost: u64,
+}
+
+/// Reads in a thread of its own, until the kernel fails or the receiver is gone. If the receiver is slow, the kernel drops: its
+/// queue has a bound, and it numbers what it sends.
+pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelError>> {
+    let (outbox, inbox) = mpsc::channel(BATCHES);
+    std::thread::spawn(move || {
+        loop {
+            let mut flows = Vec::new();
+            let heard = log.read(|copy| flows.extend(flow_of(copy)));
+            let failed = heard.is_err();
+            let told = outbox.blocking_send(heard.map(|lost| Batch { flows, lost }));
+            if failed || told.is_err() {
+                return;
+            }
+        }
+    });
+    inbox
+}
+
+/// The flow of a packet, if a rule of ours copied it.
+fn flow_of(copy: Logged<'_>) -> Option<Flow> {
+    let place = match copy.prefix {
+        DENIED_INGRESS => Place::Pod(Direction::Ingress),
+        DENIED_EGRESS => Place::Pod(Direction::Egress),
+        DENIED_TO_NODE => Place::ToNode,
+        prefix => {
+            let why = port_reason(prefix)?;
+            let forwarded = copy.to_port.is_some() || copy.from_port.is_none();
+            let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
+            // What is for all is refused to each: that is one flow, and not one for each of them.
+            let to = copy.to_port.filter(|_| why != PortReason::Group);
+            Place::Port(PortDrop { why, direction, from: copy.from_port, to })
+        }
+    };
+    let packet = match place {
+        Place::Pod(_) | Place::ToNode => Packet::read(copy.bytes),
+        Place::Port(_) => Packet::of_frame(copy.kind, copy.bytes),
+    };
+    Some(Flow { place, packet: packet? })
+}
+
+/// What the prefix of a rule about ports says.
+fn port_reason(prefix: &str) -> Option<PortReason> {
+    Some(match prefix {
+        DENIED_SPOOFED => PortReason::Spoofed,
+        DENIED_DISCOVERY => PortReason::Discovery,
+        DENIED_UNASSIGNED => PortReason::Unassigned,
+        DENIED_LINK_LOCAL => PortReason::LinkLocal,
+        DENIED_GROUP => PortReason::Group,
+        DENIED_PROTOCOL => PortReason::Protocol,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_our_rules_copied_is_taken_for_a_flow() {
+        let mut bytes = [0; 24];
+        (bytes[0], bytes[9]) = (0x45, 6);
+        let copy = |prefix, bytes| Logged { prefix, kind: 0x0800, from_port: Some(7), to_port: None, bytes };
+        let place = |prefix| flow_of(copy(prefix, &bytes)).map(|flow| flow.place);
+        assert_eq!(place(DENIED_INGRESS), Some(Place::Pod(Direction::Ingress)));
+        assert_eq!(place(DENIED_EGRESS), Some(Place::Pod(Direction::Egress)));
+        assert_eq!((place(DENIED_TO_NODE), place("stranger")), (Some(Place::ToNode), None));
+        let spoofed =
+            PortDrop { why: PortReason::Spoofed, direction: Direction::Egress, from: Some(7), to: None };
+        assert_eq!(place(DENIED_SPOOFED), Some(Place::Port(spoofed)));
+        assert_eq!(flow_of(copy(DENIED_INGRESS, &bytes[..4])), None);
+    }
+}
