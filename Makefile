@@ -6,7 +6,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image demo test chart e2e conformance pictures lint fmt bless bench doc clean
+.PHONY: help setup build image demo test quick chart e2e conformance pictures lint fmt bless bench doc clean
 
 help: ## Lists what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: build ## Shows policies holding between real pods on two nodes in network 
 
 test: setup ## Runs every test, those on the real kernel included, in namespaces of their own
 	$(SUDO) $(CARGO) test --workspace --locked
+
+quick: ## Runs the unit tests of the pure part, from policies to rules: seconds after a change
+	$(CARGO) test --locked -p bridgewarden-core --lib
 
 chart: ## Tests the Helm chart and install.yaml; needs Go
 	@charts/test
@@ -54,7 +57,7 @@ bench: setup ## Measures 10,000 pods on a real API server; SIZE=1k or 100k, PEER
 	@$(SUDO) bench/run $(ARGS)
 
 doc: ## Builds the crate's pages
-	$(CARGO) doc --no-deps --locked
+	$(CARGO) doc --no-deps --locked -p bridgewarden -p bridgewarden-core
 
 clean: ## Removes what was built
 	$(CARGO) clean

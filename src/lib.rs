@@ -26,8 +26,8 @@
 //!
 //! # Rooms
 //!
-//! Each module below is a room with one reason to exist. Who may import whom is a table in ARCHITECTURE.md, which a test
-//! holds the sources to.
+//! Each module below is a room with one reason to exist. Those without I/O, clock, lock or async are the crate
+//! `bridgewarden-core`. Who may import whom is a table in ARCHITECTURE.md, which a test holds the sources to.
 //!
 //! - [`net`]: families, protocols, ports and prefixes.
 //! - [`api`]: the Kubernetes objects, as slim as the work allows.
@@ -58,18 +58,11 @@
 //! 9. IPv4 and IPv6 take the same way through the same code.
 //! 10. A failed apply opens nothing, is told, and is tried again.
 
-pub mod api;
+pub use bridgewarden_core::{api, compile, explain, flow, model, net, netfilter, ownership, render};
+
 pub mod apply;
 pub mod commands;
-pub mod compile;
 pub mod controller;
-pub mod explain;
-pub mod flow;
-pub mod model;
-pub mod net;
-pub mod netfilter;
 pub mod observe;
-pub mod ownership;
 pub mod playground;
-pub mod render;
 pub mod source;

@@ -30,9 +30,9 @@ fn is_test_name(word: &str) -> bool {
     legal && word.matches('_').count() >= 3 && !word.starts_with(METRIC)
 }
 
-/// Paths below `src`, `tests`, `docs` or `examples` that are not there.
+/// Paths below `core`, `src`, `tests`, `docs` or `examples` that are not there.
 pub(crate) fn absent_paths(name: &str, document: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
-    let roots = ["src/", "tests/", "docs/", "examples/"];
+    let roots = ["core/", "src/", "tests/", "docs/", "examples/"];
     let is_path =
         |word: &str| roots.iter().any(|root| word.starts_with(root)) && !word.contains(['<', '*', ' ', '{']);
     let absent = quoted(document).filter(|word| is_path(word) && !exists(word));

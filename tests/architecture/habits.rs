@@ -2,20 +2,17 @@
 
 use crate::imports::heads;
 use crate::text::Text;
-use crate::tree::{Tree, room};
+use crate::tree::{CORE, Tree, room};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The rooms without I/O, clock, lock or async.
-pub(crate) const PURE: [&str; 8] =
-    ["net", "api", "model", "netfilter", "compile", "render", "flow", "explain"];
 /// The rooms that own the text of rules.
 const RULE_TEXT: [&str; 2] = ["netfilter", "apply"];
 /// With what a rule's text begins.
 const RULE_VERBS: [&str; 5] = ["-A ", "-I ", "-D ", "-N ", "-X "];
-/// Modules of std that a pure room has no use for.
+/// Modules of std that a room of the pure part has no use for.
 const IMPURE_MODULES: [&str; 4] = ["env", "fs", "process", "thread"];
-/// What a pure room has no use for, as words.
+/// What a room of the pure part has no use for, as words.
 const IMPURE_WORDS: [&str; 7] =
     ["async", "Instant", "Mutex", "OnceLock", "RwLock", "SystemTime", "TcpStream"];
 /// What is unfinished, as words in code or comments.
@@ -23,17 +20,16 @@ const UNFINISHED: [&str; 5] = ["TODO", "FIXME", "XXX", "todo!", "unimplemented!"
 /// What has no order.
 const UNORDERED: [&str; 2] = ["HashMap", "HashSet"];
 
-/// I/O, clocks, locks and async in the pure rooms.
+/// I/O, clocks, locks and async in the pure part.
 pub(crate) fn impurities(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, text) in tree.below("src") {
-        let Some(room) = room(path).filter(|room| PURE.contains(&room.as_str())) else { continue };
+    for (path, text) in tree.below(CORE) {
         let code = text.shipped();
         let modules = heads(code, "std").filter(|(_, head)| IMPURE_MODULES.contains(head));
         let modules = modules.map(|(line, head)| (line, format!("std::{head}")));
         let words = words(code, &IMPURE_WORDS).map(|(line, word)| (line, word.to_owned()));
         found.extend(modules.chain(words).map(|(line, what)| {
-            format!("{}:{line}: `{what}` in `{room}`, which has no I/O, clock, lock or async", path.display())
+            format!("{}:{line}: `{what}` in `{CORE}`, which has no I/O, clock, lock or async", path.display())
         }));
     }
     found
@@ -42,7 +38,7 @@ pub(crate) fn impurities(tree: &Tree) -> Vec<String> {
 /// Text of rules outside the rooms that own it.
 pub(crate) fn rule_texts(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, text) in tree.below("src") {
+    for (path, text) in tree.library() {
         if room(path).is_some_and(|room| RULE_TEXT.contains(&room.as_str())) {
             continue;
         }
@@ -130,7 +126,7 @@ mod tests {
             "std::thread::sleep(a);",
             "std::env::var(a)",
         ] {
-            assert_eq!(impurities(&tree("src/compile/a.rs", code)).len(), 1, "{code}");
+            assert_eq!(impurities(&tree("core/src/compile/a.rs", code)).len(), 1, "{code}");
             assert_eq!(impurities(&tree("src/controller/a.rs", code)), NOTHING, "{code}");
         }
     }
@@ -138,14 +134,14 @@ mod tests {
     #[test]
     fn comments_strings_and_unit_tests_are_no_impurity() {
         let code = "// async\nlet a = \"std::fs\"; use std::fmt;\n#[cfg(test)]\nmod tests { use std::fs; }";
-        assert_eq!(impurities(&tree("src/compile/a.rs", code)), NOTHING);
+        assert_eq!(impurities(&tree("core/src/compile/a.rs", code)), NOTHING);
     }
 
     #[test]
     fn text_of_a_rule_is_noticed_outside_its_rooms() {
         let code = "let rule = format!(\"-A {chain} {rule}\");";
-        assert_eq!(rule_texts(&tree("src/render/a.rs", code)).len(), 1);
-        assert_eq!(rule_texts(&tree("src/netfilter/a.rs", code)), NOTHING);
+        assert_eq!(rule_texts(&tree("core/src/render/a.rs", code)).len(), 1);
+        assert_eq!(rule_texts(&tree("core/src/netfilter/a.rs", code)), NOTHING);
         assert_eq!(rule_texts(&tree("src/render/a.rs", "// -A FORWARD\n")), NOTHING);
     }
 

@@ -126,7 +126,7 @@ fn group_heads(group: &str) -> Vec<&str> {
 pub(crate) fn trespasses(tree: &Tree, table: &Table, crates: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    for (path, text) in tree.below("src") {
+    for (path, text) in tree.library() {
         let Some(own) = room(path) else { continue };
         seen.insert(own.clone());
         let place = |line: usize| format!("{}:{line}", path.display());

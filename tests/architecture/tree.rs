@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The sources of the packages whose modules are rooms: the pure part, and the program.
+pub(crate) const PACKAGES: [&str; 2] = [CORE, "src"];
+/// Those of the pure part.
+pub(crate) const CORE: &str = "core/src";
+
 /// Rust sources by their path from the repository's root.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tree {
@@ -46,6 +51,11 @@ impl Tree {
         own.map(|(path, (_, text))| (path, text))
     }
 
+    /// The files of the library's packages.
+    pub(crate) fn library(&self) -> impl Iterator<Item = (&PathBuf, &Text)> {
+        PACKAGES.iter().flat_map(|package| self.below(package))
+    }
+
     /// Files that no `mod` declaration leads to from any of `roots`.
     pub(crate) fn unreached(&self, roots: &BTreeSet<PathBuf>) -> Vec<String> {
         let mut reached = BTreeSet::new();
@@ -80,16 +90,21 @@ fn declared(code: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The room of a file of `src`: its first directory, or its own name. None for the crate's roots and other files.
+fn in_package(path: &Path) -> Option<&Path> {
+    PACKAGES.iter().find_map(|package| path.strip_prefix(package).ok())
+}
+
+/// The room of a file of the library: its first directory, or its own name. None for the crates' roots and other files.
 pub(crate) fn room(path: &Path) -> Option<String> {
-    let name = path.strip_prefix("src").ok()?.components().next()?.as_os_str().to_string_lossy();
+    let name = in_package(path)?.components().next()?.as_os_str().to_string_lossy();
     let name = name.strip_suffix(".rs").unwrap_or(&name).to_owned();
     (name != "lib" && name != "main").then_some(name)
 }
 
 /// Whether a file is the root module of its room.
 pub(crate) fn is_room_root(path: &Path) -> bool {
-    path.components().count() == 2 || (path.components().count() == 3 && path.ends_with("mod.rs"))
+    let parts = in_package(path).map_or(0, |path| path.components().count());
+    parts == 1 || (parts == 2 && path.ends_with("mod.rs"))
 }
 
 #[cfg(test)]
@@ -128,9 +143,9 @@ mod tests {
     fn room_is_the_first_directory_or_the_file() {
         let of = |path: &str| room(Path::new(path));
         assert_eq!(of("src/apply/host/exec.rs").as_deref(), Some("apply"));
-        assert_eq!(of("src/net.rs").as_deref(), Some("net"));
+        assert_eq!(of("core/src/net.rs").as_deref(), Some("net"));
         assert_eq!((of("src/lib.rs"), of("src/main.rs"), of("tests/kernel.rs")), (None, None, None));
-        let roots = ["src/net.rs", "src/apply/mod.rs", "src/apply/host/mod.rs", "src/apply/kernel.rs"];
+        let roots = ["core/src/net.rs", "src/apply/mod.rs", "src/apply/host/mod.rs", "src/apply/kernel.rs"];
         assert_eq!(roots.map(|path| is_room_root(Path::new(path))), [true, true, false, false]);
     }
 }

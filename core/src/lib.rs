@@ -1,0 +1,26 @@
+//! From NetworkPolicies to packet filter rules: what must hold on a node, and how iptables, ipset and nf_tables say it.
+//!
+//! ```text
+//!   Change                one change of what is known: a pod, a policy, a namespace, a port of the bridge
+//!       ▼
+//!  model::Cluster         what is known
+//!       │ Touched         what the change may have affected
+//!       ▼
+//!  compile::Plan          what this node must enforce, in no backend's words
+//!       │ Delta           what changed in it
+//!       ▼
+//!    render               rules and sets: Ruleset, Edit
+//! ```
+//!
+//! Nothing here has I/O, a clock, a lock or async: the same input always gives the same output. The program that reads the API
+//! server and changes the kernel is the crate `bridgewarden`.
+
+pub mod api;
+pub mod compile;
+pub mod explain;
+pub mod flow;
+pub mod model;
+pub mod net;
+pub mod netfilter;
+pub mod ownership;
+pub mod render;
