@@ -107,7 +107,17 @@ impl Cluster {
         }
         touched.ports.insert(index);
         self.touch_neighbours(index, touched);
+        let left = self.ports.sandboxes.get(&index).cloned();
         self.ports.give(index, None);
+        self.join_ports_named_by(left.as_ref(), touched);
+    }
+
+    /// A sandbox is about to change or to go: who may send from its addresses may change.
+    pub(super) fn sandbox_changes(&self, key: &SandboxKey, touched: &mut Touched) {
+        if let Some(port) = self.ports.of(key) {
+            touched.ports.insert(port);
+            self.touch_neighbours(port, touched);
+        }
     }
 
     /// A sandbox came, changed or went: `old` and `new` are the devices that its result named and names.
@@ -130,6 +140,10 @@ impl Cluster {
             self.ports.claims.entry(device.clone()).or_default().insert(key.clone());
         }
         let mut ports: BTreeSet<u32> = self.ports.of(key).into_iter().collect();
+        if old.iter().any(|device| !new.contains(device)) {
+            // The port that it had may be the device that it names no longer.
+            ports.iter().for_each(|port| self.ports.give(*port, None));
+        }
         ports.extend(old.iter().chain(new).filter_map(|device| self.ports.by_name.get(device)));
         for port in ports {
             touched.ports.insert(port);
@@ -147,11 +161,24 @@ impl Cluster {
         let sandboxes = claims.filter_map(|key| self.residents.sandbox(key));
         let now =
             sandboxes.max_by_key(|sandbox| (sandbox.made, &sandbox.key)).map(|sandbox| sandbox.key.clone());
+        let left = before.filter(|before| now.as_ref() != Some(before)).cloned();
         if before != now.as_ref() {
             self.touch_neighbours(index, touched);
             self.ports.give(index, now);
         }
         self.touch_neighbours(index, touched);
+        self.join_ports_named_by(left.as_ref(), touched);
+    }
+
+    /// A sandbox lost its port; another device may have got the name that its result says.
+    fn join_ports_named_by(&mut self, sandbox: Option<&SandboxKey>, touched: &mut Touched) {
+        let sandbox = sandbox.and_then(|key| self.residents.sandbox(key));
+        let devices = sandbox.into_iter().flat_map(|sandbox| &sandbox.devices);
+        let ports: Vec<u32> = devices.filter_map(|device| self.ports.by_name.get(device).copied()).collect();
+        for port in ports {
+            touched.ports.insert(port);
+            self.join_port(port, touched);
+        }
     }
 
     /// The ports of sandboxes that claim an address of the one behind this port: who may send from it may change.
@@ -235,6 +262,45 @@ mod tests {
             assert_eq!(at(&cluster, 7), Some("web"));
             cluster.apply(Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "web"), "web")));
             assert_eq!(at(&cluster, 7), Some("stale"));
+        }
+    }
+
+    #[test]
+    fn device_that_got_the_name_of_a_renamed_port_gets_its_sandbox_when_that_port_is_gone() {
+        let mut cluster = Cluster::new("node-a");
+        let facts = [port(7, "veth1"), port(7, "other"), port(8, "veth1")];
+        cluster.apply(Change::Sandbox(sandbox("web", 1, "veth1", 10)));
+        facts.into_iter().for_each(|fact| drop(cluster.apply(fact)));
+        let touched = cluster.apply(Change::Link(LinkChange::PortGone(7)));
+        assert!(touched.ports.contains(&8));
+        assert_eq!(at(&cluster, 8), Some("web"));
+    }
+
+    #[test]
+    fn result_that_names_another_device_moves_its_sandbox_to_that_port() {
+        let mut cluster = Cluster::new("node-a");
+        let facts = [port(7, "veth1"), port(8, "veth2"), Change::Sandbox(sandbox("web", 1, "veth1", 10))];
+        facts.into_iter().for_each(|fact| drop(cluster.apply(fact)));
+        let touched = cluster.apply(Change::Sandbox(sandbox("web", 1, "veth2", 10)));
+        assert!(touched.ports.contains(&7) && touched.ports.contains(&8));
+        assert_eq!([at(&cluster, 7), at(&cluster, 8)], [None, Some("web")]);
+    }
+
+    #[test]
+    fn address_that_a_later_sandbox_gives_up_is_the_earlier_ones_port_again() {
+        let gives_up = [
+            Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "new"), "new")),
+            Change::Sandbox(sandbox("new", 2, "veth2", 11)),
+        ];
+        for change in gives_up {
+            let mut cluster = Cluster::new("node-a");
+            let sandboxes = [sandbox("old", 1, "veth1", 10), sandbox("new", 2, "veth2", 10)];
+            let facts = [port(1, "veth1"), port(2, "veth2")].into_iter();
+            let facts = facts.chain(sandboxes.map(Change::Sandbox));
+            facts.for_each(|fact| drop(cluster.apply(fact)));
+            assert!(cluster.addresses_at(1).is_empty());
+            assert!(cluster.apply(change).ports.contains(&1), "what it may send changes");
+            assert_eq!(cluster.addresses_at(1).len(), 1);
         }
     }
 

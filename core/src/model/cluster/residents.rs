@@ -306,6 +306,7 @@ impl Cluster {
                 self.residents.keep(&pod.key.clone(), pod, false);
             }
         }
+        self.sandbox_changes(&key, touched);
         let old = self.residents.remove(&key);
         addresses.extend(old.iter().flat_map(|old| &old.addresses));
         self.residents.insert(sandbox);
@@ -315,9 +316,8 @@ impl Cluster {
     }
 
     pub(super) fn remove_sandbox(&mut self, key: &SandboxKey, touched: &mut Touched) {
-        let port = self.ports.of(key);
         let Some(old) = self.residents.sandbox(key).cloned() else { return };
-        touched.ports.extend(port);
+        self.sandbox_changes(key, touched);
         self.residents.remove(key);
         self.sandbox_devices(key, &old.devices, &[], touched);
         let pods = BTreeSet::from([key.pod.clone()]);
