@@ -153,6 +153,16 @@ fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
     assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
 }
 
+/// It is in no guard, since its address is the later pod's, but its process may still be there.
+#[test]
+fn port_of_a_known_pod_whose_address_is_a_later_ones_stays_closed() {
+    let old = [pod("old"), sandbox("old", 10, 1, 7), port(7)];
+    let mut node = Node::told(old.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8), isolates(true)]));
+    let frame = ethernet(GROUP, [2, 0, 0, 0, 0, 10], EXPERIMENT, b"letter");
+    assert!(!node.lets_in(7, frame.clone()) && !node.lets_in(7, datagram(10, GROUP)));
+    assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
+}
+
 #[test]
 fn port_that_is_nobodys_carries_no_address_whose_port_is_known() {
     let web = [pod("web"), sandbox("web", 10, 1, 7), port(7)];

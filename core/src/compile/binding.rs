@@ -68,8 +68,11 @@ pub fn port_binding<'a>(
         Some(pod) => Subject::Pod(pod.clone()),
         None => Subject::Unknown(sandbox.key.clone()),
     };
-    // An unknown sandbox that lost all its addresses has no guard, but its process may still be there.
-    let closed = matches!(subject, Subject::Unknown(_)) && unknown_pods == UnknownPods::Reject;
+    // A pod that lost all its addresses to later sandboxes has no guard, but its process may still be there.
+    let closed = match &subject {
+        Subject::Pod(pod) => cluster.pod(pod).is_none(),
+        Subject::Unknown(_) => unknown_pods == UnknownPods::Reject,
+    };
     let guard = guard_of(&subject);
     let isolated = |direction| closed || guard.is_some_and(|guard| guard.is_isolated(direction));
     Some(PortBinding::Bound(Bound {
