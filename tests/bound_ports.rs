@@ -198,6 +198,36 @@ fn while_rules_change_a_port_that_is_nobodys_claims_no_address_that_is_or_was_an
     }
 }
 
+/// The new rules may allow an address that only the new port's rules refuse to others.
+#[test]
+fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses_after() {
+    let key = SandboxKey::new(PodKey::new("shop", "web"), "sandbox");
+    let web = || vec![pod("web"), sandbox("web", 10, 1, 7)];
+    let client = || vec![pod("client"), sandbox("client", 11, 1, 8)];
+    let ways = [
+        // It comes, and carries what its pod sends and nothing else.
+        ([web(), client()].concat(), vec![port(7)], 11),
+        // Its pod is gone. The client's port is not known, so in the end the client may be behind this one.
+        ([web(), client(), vec![port(7)]].concat(), vec![Change::SandboxGone(key)], 11),
+    ];
+    for (before, mut changes, host) in ways {
+        let was_there = before.contains(&port(7));
+        let mut node = Node::told(before);
+        assert_eq!(node.lets_in(7, datagram(host, GATEWAY)), !was_there);
+        changes.push(isolates(true));
+        changes.into_iter().for_each(|fact| node.enforcer.apply(fact));
+        let mut rules = 0;
+        for step in node.enforcer.flush().steps {
+            node.kernel.commit(&step).expect("the kernel takes the step");
+            if matches!(step, Step::Restore(..)) {
+                rules += 1;
+                assert!(!node.lets_in(7, datagram(host, GATEWAY)), "was there: {was_there}");
+            }
+        }
+        assert!(rules > 0 && node.lets_in(7, datagram(host, GATEWAY)) == was_there);
+    }
+}
+
 /// Behind a port that is no veth are networks.
 #[test]
 fn port_that_leads_to_no_pod_carries_any_address() {

@@ -49,6 +49,16 @@ impl Bound {
             ingress_isolated: self.ingress_isolated || other.ingress_isolated,
         }
     }
+
+    /// The same pod, isolated, with those of its addresses that `keeps` takes.
+    pub fn closed(&self, keeps: impl Fn(IpAddr) -> bool) -> Bound {
+        Bound {
+            addresses: self.addresses.iter().copied().filter(|address| keeps(*address)).collect(),
+            egress_isolated: true,
+            ingress_isolated: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// Works out the binding of a port; `None` for a port that is gone, that leads to no pod, or whose pod is exempt.

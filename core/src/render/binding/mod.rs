@@ -94,12 +94,15 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     for (&index, old) in &delta.ports {
         let new = plan.ports().get(&index);
         let between = match (old, new) {
+            // A port without rules carries anything.
+            (None, new) => new.cloned(),
             (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) if old.differs_in_sources(new) => {
                 Some(PortBinding::Bound(old.both(new)))
             }
-            // An unbound port is refused what local pods without a port do not send; a bound one what is not its own.
-            (Some(old @ PortBinding::Unbound), Some(PortBinding::Bound(_)))
-            | (Some(PortBinding::Bound(_)), Some(old @ PortBinding::Unbound)) => Some(old.clone()),
+            // A port that is nobody's carries every address without a port, and not only what its pod sent.
+            (Some(PortBinding::Bound(old)), Some(PortBinding::Unbound)) => {
+                Some(PortBinding::Bound(old.closed(|address| plan.placement(address).unbound)))
+            }
             (old, _) => old.clone(),
         };
         let rules = |binding: &Option<PortBinding>| {
