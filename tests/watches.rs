@@ -1,4 +1,4 @@
-//! The watches of namespaces, pods and policies, and the node's own results, do not wait for each other. In whatever order
+//! The watches of namespaces, pods and policies, and the node's own results and links, do not wait for each other. In whatever order
 //! they tell what happened, and however long one of them stalls, nothing opens that nobody meant to open, and the end is exact.
 
 use bridgewarden::api::{NetworkPolicy, ObjectMeta};
@@ -28,6 +28,7 @@ enum Watch {
     Pods,
     Policies,
     Sandboxes,
+    Links,
 }
 
 fn watch_of(change: &Change) -> Watch {
@@ -36,6 +37,7 @@ fn watch_of(change: &Change) -> Watch {
         Change::Pod(_) | Change::PodGone { .. } => Watch::Pods,
         Change::Policy(_) | Change::PolicyGone { .. } => Watch::Policies,
         Change::Sandbox(..) | Change::SandboxGone(..) => Watch::Sandboxes,
+        Change::Link(..) => Watch::Links,
     }
 }
 
@@ -71,7 +73,8 @@ fn tell_some_ends_late(random: &mut Random, pods: &mut VecDeque<Change>) {
         | Change::Policy(_)
         | Change::PolicyGone { .. }
         | Change::Sandbox(..)
-        | Change::SandboxGone(..) => panic!("no change of a pod: {change:?}"),
+        | Change::SandboxGone(..)
+        | Change::Link(..) => panic!("no change of a pod: {change:?}"),
     };
     for at in (0..pods.len()).rev() {
         if matches!(pods[at], Change::PodGone { .. }) && random.chance(40) {
@@ -111,7 +114,8 @@ impl Heard {
             | Change::PodGone { .. }
             | Change::PolicyGone { .. }
             | Change::Sandbox(..)
-            | Change::SandboxGone(..) => {}
+            | Change::SandboxGone(..)
+            | Change::Link(..) => {}
         }
         if !matches!(change, Change::NamespaceGone(_)) {
             change.apply(&mut self.scene);
@@ -183,7 +187,7 @@ fn at_every_instant_what_the_watches_told_is_enforced_and_no_more_is_allowed() {
         let from_nothing = random.chance(50);
         let start = if from_nothing { Scene::default() } else { story.start.clone() };
         let before = if from_nothing { beginnings(&story.start) } else { Vec::new() };
-        let of_the_api = |change: &Change| watch_of(change) != Watch::Sandboxes;
+        let of_the_api = |change: &Change| !matches!(watch_of(change), Watch::Sandboxes | Watch::Links);
         let changes =
             before.into_iter().chain(story.changes.iter().filter(|change| of_the_api(change)).cloned());
         let mut nodes = NODES.map(|node| StoryNode::start(node.name, &start, Order::Usual));
@@ -309,7 +313,11 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
                 Change::PodGone { namespace, name } => drop(there.remove(&PodKey::new(namespace, name))),
                 Change::PolicyGone { .. } => waiting_since = waiting_since.or(Some(now)),
                 Change::Namespace(_) | Change::NamespaceGone(_) => word_came = true,
-                Change::Pod(_) | Change::Policy(_) | Change::Sandbox(..) | Change::SandboxGone(..) => {}
+                Change::Pod(_)
+                | Change::Policy(_)
+                | Change::Sandbox(..)
+                | Change::SandboxGone(..)
+                | Change::Link(..) => {}
             }
             for (doubter, node) in doubters.iter_mut().zip(NODES) {
                 let settled = doubter.deletions.settle(doubter.node.enforcer.cluster(), now);

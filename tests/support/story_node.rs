@@ -18,9 +18,10 @@ pub fn fact(told: &Told, node: &str) -> Option<Change> {
         Told::PodGone { namespace, name } => Change::PodGone(PodKey::new(namespace, name)),
         Told::Policy(policy) => Change::Policy(lower::policy(policy)),
         Told::PolicyGone { namespace, name } => Change::PolicyGone(PolicyKey::new(namespace, name)),
-        Told::Sandbox(of, _) | Told::SandboxGone(of, _) if *of != node => return None,
+        Told::Sandbox(of, _) | Told::SandboxGone(of, _) | Told::Link(of, _) if *of != node => return None,
         Told::Sandbox(_, sandbox) => Change::Sandbox(sandbox.clone()),
         Told::SandboxGone(_, key) => Change::SandboxGone(key.clone()),
+        Told::Link(_, change) => Change::Link(change.clone()),
     })
 }
 
@@ -28,7 +29,8 @@ pub fn fact(told: &Told, node: &str) -> Option<Change> {
 fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
     let mut enforcer = Enforcer::new(name, Options::default()).with_limits(limits);
     let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
-    let mut facts: Vec<Change> = facts(scene).into_iter().chain(sandboxes).collect();
+    let links = scene.links_of(name).map(Change::Link);
+    let mut facts: Vec<Change> = facts(scene).into_iter().chain(sandboxes).chain(links).collect();
     if order == Order::Reversed {
         facts.reverse();
     }
@@ -55,9 +57,9 @@ pub fn open_kernel() -> Fake {
 /// The order in which a first list is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Namespaces, pods, policies, sandboxes.
+    /// Namespaces, pods, policies, sandboxes, links.
     Usual,
-    /// Sandboxes, policies, pods, namespaces, each list from its end.
+    /// Links, sandboxes, policies, pods, namespaces, each list from its end.
     Reversed,
 }
 

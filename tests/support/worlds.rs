@@ -3,19 +3,23 @@
 //! Small alphabets on purpose: labels, names, ports and prefixes meet often. Odd and invalid parts are common,
 //! because what a policy means must not depend on the good behaviour of whoever wrote it.
 
+mod change;
 mod cluster;
 mod doubt;
+mod links;
 mod number;
 mod policy;
 mod random;
 mod scene;
 mod story;
 
+pub use change::Change;
 pub use doubt::{doubtful_world, flows_with_nobody, without_rules, without_rules_of_ports};
+pub use links::attach_pods;
 pub use number::how_many;
 pub use random::Random;
 pub use scene::Scene;
-pub use story::{Change, Story, story};
+pub use story::{Story, story, story_with_ports};
 
 use crate::topology::{NODES, outside_host};
 use bridgewarden::explain::oracle::{End, Flow, World};

@@ -1,17 +1,21 @@
-//! A cluster together with what its nodes say of their own: the sandboxes of their pods.
+//! A cluster together with what its nodes say of their own: the sandboxes of their pods, and the ports of their bridges.
 
 use bridgewarden::explain::oracle::World;
-use bridgewarden::model::{Sandbox, SandboxKey};
+use bridgewarden::model::{Bridge, BridgePort, LinkChange, Sandbox, SandboxKey};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
-/// A cluster, and the sandboxes on its nodes.
+/// A cluster, and the sandboxes and bridges of its nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene {
     /// What the API shows.
     pub world: World,
     /// By node: its sandboxes.
     pub sandboxes: BTreeMap<&'static str, BTreeMap<SandboxKey, Sandbox>>,
+    /// By node: what it is itself on its bridge.
+    pub bridges: BTreeMap<&'static str, Bridge>,
+    /// By node: the ports of its bridge, by index.
+    pub ports: BTreeMap<&'static str, BTreeMap<u32, BridgePort>>,
 }
 
 impl Scene {
@@ -19,11 +23,22 @@ impl Scene {
     pub fn sandboxes_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Sandbox> {
         self.sandboxes.get(node).into_iter().flat_map(BTreeMap::values)
     }
+
+    /// The ports of a node's bridge.
+    pub fn ports_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a BridgePort> {
+        self.ports.get(node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A node's bridge and its ports, as its kernel would list them.
+    pub fn links_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = LinkChange> {
+        let bridge = self.bridges.get(node).cloned().map(LinkChange::Bridge);
+        bridge.into_iter().chain(self.ports_of(node).cloned().map(LinkChange::Port))
+    }
 }
 
 impl From<World> for Scene {
     fn from(world: World) -> Scene {
-        Scene { world, sandboxes: BTreeMap::new() }
+        Scene { world, ..Scene::default() }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Random stories: what may happen to a cluster, one fact after the other.
 
 use super::cluster::{self, Stack};
-use super::{Random, Scene, policy};
+use super::{Change, Random, Scene, links, policy};
 use crate::topology::{NODES, Node};
-use bridgewarden::api::{Namespace, NetworkPolicy, ObjectMeta, Pod};
-use bridgewarden::explain::oracle::World;
+use bridgewarden::api::{NetworkPolicy, ObjectMeta, Pod};
 use bridgewarden::model::{PodKey, Sandbox, SandboxKey};
 use bridgewarden::net::Family;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,97 +22,45 @@ pub struct Story {
     pub changes: Vec<Change>,
 }
 
-/// One fact: an object as it is from here on, or that it is gone.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// A namespace is there, like this.
-    Namespace(Namespace),
-    /// The namespace of this name is gone.
-    NamespaceGone(String),
-    /// A pod is there, like this.
-    Pod(Pod),
-    /// This pod is gone.
-    PodGone {
-        /// The namespace it lived in.
-        namespace: String,
-        /// Its name there.
-        name: String,
-    },
-    /// A policy is there, like this.
-    Policy(NetworkPolicy),
-    /// This policy is gone.
-    PolicyGone {
-        /// The namespace it lived in.
-        namespace: String,
-        /// Its name there.
-        name: String,
-    },
-    /// A sandbox is there on a node, like this.
-    Sandbox(&'static str, Sandbox),
-    /// This sandbox of a node is gone.
-    SandboxGone(&'static str, SandboxKey),
-}
-
-impl Change {
-    /// Makes it so.
-    pub fn apply(&self, scene: &mut Scene) {
-        let Scene { world: World { namespaces, pods, policies }, sandboxes } = scene;
-        match self {
-            Change::Namespace(namespace) => put(namespaces, namespace, |namespace| &namespace.metadata),
-            Change::NamespaceGone(name) => namespaces.retain(|namespace| namespace.metadata.name != *name),
-            Change::Pod(pod) => put(pods, pod, |pod| &pod.metadata),
-            Change::PodGone { namespace, name } => pods.retain(|pod| !is(&pod.metadata, namespace, name)),
-            Change::Policy(policy) => put(policies, policy, |policy| &policy.metadata),
-            Change::PolicyGone { namespace, name } => {
-                policies.retain(|policy| !is(&policy.metadata, namespace, name));
-            }
-            Change::Sandbox(node, sandbox) => {
-                sandboxes.entry(node).or_default().insert(sandbox.key.clone(), sandbox.clone());
-            }
-            Change::SandboxGone(node, key) => {
-                sandboxes.entry(node).or_default().remove(key);
-            }
-        }
-    }
-}
-
-fn put<T: Clone>(objects: &mut Vec<T>, object: &T, metadata: impl Fn(&T) -> &ObjectMeta) {
-    let own = metadata(object);
-    let same = |other: &ObjectMeta| other.namespace == own.namespace && other.name == own.name;
-    match objects.iter_mut().find(|other| same(metadata(other))) {
-        Some(other) => *other = object.clone(),
-        None => objects.push(object.clone()),
-    }
-}
-
-fn is(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
-    metadata.namespace.as_deref() == Some(namespace) && metadata.name == name
-}
-
-/// The story of a seed, of `length` events.
+/// The story of a seed, of `length` events, that begins with bridges without ports.
 pub fn story(seed: u64, length: usize) -> Story {
+    told_from(seed, length, |_, _| {})
+}
+
+/// The same, that begins with most pods behind ports of their nodes' bridges.
+pub fn story_with_ports(seed: u64, length: usize) -> Story {
+    told_from(seed, length, links::attach_pods)
+}
+
+fn told_from(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)) -> Story {
     let mut random = Random::new(seed);
+    // Of its own, so that what happens to links changes nothing of what else happens.
+    let mut links = Random::new(!seed);
     let mut start = Scene::from(cluster::world(&mut random));
     for (number, pod) in start.world.pods.iter_mut().enumerate() {
         pod.metadata.uid = Some(format!("first-{number}"));
     }
-    let mut teller = Teller { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes: 0 };
+    prepare(&mut start, &mut links);
+    let sandboxes = start.sandboxes.values().map(BTreeMap::len).sum();
+    let mut teller = Teller { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes, links };
     for _ in 0..length {
         teller.event(&mut random);
+        teller.link_event();
     }
     Story { length, start, changes: teller.changes }
 }
 
 /// The cluster as far as the story has been told.
-struct Teller {
-    world: Scene,
+pub(super) struct Teller {
+    pub(super) world: Scene,
     changes: Vec<Change>,
     pods: usize,
     sandboxes: usize,
+    pub(super) links: Random,
 }
 
 impl Teller {
-    fn tell(&mut self, change: Change) {
+    pub(super) fn tell(&mut self, change: Change) {
         change.apply(&mut self.world);
         self.changes.push(change);
     }
@@ -288,15 +236,9 @@ impl Teller {
         // Few names, so that some are written over.
         let key = SandboxKey::new(key, &format!("sandbox-{}", self.sandboxes % 5));
         let uid = pod.metadata.uid.as_deref().map(Into::into);
-        let sandbox = Sandbox {
-            key,
-            uid,
-            addresses,
-            made: Duration::from_secs(made as u64),
-            devices: Vec::new(),
-            hardware: None,
-        };
-        self.tell(Change::Sandbox(node.name, sandbox));
+        let made = Duration::from_secs(made as u64);
+        let sandbox = Sandbox { key, uid, addresses, made, devices: Vec::new(), hardware: None };
+        self.tell_of_sandbox_and_port(node.name, sandbox);
     }
 
     fn remove_sandbox(&mut self, random: &mut Random) {
