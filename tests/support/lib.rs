@@ -13,6 +13,7 @@ pub mod judge;
 pub mod manifest;
 pub mod outcome;
 pub mod packets;
+pub mod ports;
 pub mod program;
 pub mod reach;
 pub mod scenario;

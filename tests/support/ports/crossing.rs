@@ -1,0 +1,100 @@
+//! Frames on their way through a kernel in memory.
+
+use super::{Carried, Message, Ports, Sent, random_frame};
+use crate::topology::Node;
+use crate::worlds::Random;
+use bridgewarden::apply::Fake;
+use bridgewarden::net::Protocol;
+use bridgewarden::netfilter::iptables::{Packet, Payload, State};
+use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
+use bridgewarden::ownership::BRIDGE_TABLE;
+use std::net::IpAddr;
+
+/// A frame on its way from one port to another.
+#[derive(Clone, Debug)]
+pub struct Crossing {
+    /// The port that it comes by.
+    pub from: u32,
+    /// The port that it is to leave by.
+    pub to: u32,
+    /// What it is.
+    pub sent: Sent,
+    bytes: Vec<u8>,
+}
+
+impl Crossing {
+    /// Mostly between ports that are there; the others may be again.
+    pub fn random(random: &mut Random, ports: &Ports, node: Node) -> Crossing {
+        let there: Vec<u32> = ports.behind.keys().copied().collect();
+        let mut any = || {
+            let is_there = !there.is_empty() && random.chance(95);
+            if is_there { *random.pick(&there) } else { 1 + random.below(17) as u32 }
+        };
+        let (from, to) = (any(), any());
+        let sent = random_frame(random, ports, node, from, to);
+        Crossing { from, to, bytes: sent.bytes(), sent }
+    }
+
+    /// Whether a hook of a kernel's table of ports lets it pass.
+    ///
+    /// # Panics
+    /// If the kernel has no such table.
+    pub fn passes(&self, kernel: &mut Fake, point: HookPoint) -> bool {
+        let output = if point == HookPoint::Forward { self.to } else { 0 };
+        let frame = Frame { bytes: self.bytes.clone(), input: self.from, output, mark: 0 };
+        trace(&kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
+    }
+
+    /// Whether it gets from one port to the other, as far as the table of ports is concerned.
+    pub fn crosses(&self, kernel: &mut Fake) -> bool {
+        self.passes(kernel, HookPoint::Prerouting) && self.passes(kernel, HookPoint::Forward)
+    }
+
+    /// The packet that iptables sees, if the frame is one that policies judge.
+    pub fn packet(&self) -> Option<Packet> {
+        let Carried::Ip { source, destination, message, .. } = &self.sent.carries else { return None };
+        let (protocol, port) = match message {
+            Message::Datagram => (Protocol::Udp, 7777),
+            Message::Syn => (Protocol::Tcp, 80),
+            Message::DhcpRequest
+            | Message::Dhcpv6Request
+            | Message::Igmp
+            | Message::Echo
+            | Message::Listener(_)
+            | Message::Discovery { .. } => return None,
+        };
+        Some(bridged(*source, *destination, protocol, port))
+    }
+}
+
+fn bridged(source: IpAddr, destination: IpAddr, protocol: Protocol, port: u16) -> Packet {
+    Packet {
+        source,
+        destination,
+        payload: Payload::Transport { protocol, port },
+        state: State::New,
+        translated: false,
+        connection_mark: 0,
+        bridged: true,
+        in_interface: "cni0".into(),
+        out_interface: "cni0".into(),
+        source_is_local: false,
+    }
+}
+
+/// What a kernel does with frames that who is behind the ports does not say.
+pub fn differing(kernel: &mut Fake, ports: &Ports, crossings: &[Crossing]) -> Vec<String> {
+    let mut found = Vec::new();
+    for crossing in crossings {
+        let Crossing { from, to, sent, .. } = crossing;
+        let gets_in = (crossing.passes(kernel, HookPoint::Prerouting), ports.lets_in(*from, sent));
+        let gets_out = (crossing.passes(kernel, HookPoint::Forward), ports.lets_out(*from, *to, sent));
+        for (way, (is, must_be)) in [("in", gets_in), ("out", gets_out)] {
+            if is != must_be {
+                let ends = [from, to].map(|port| ports.behind.get(port));
+                found.push(format!("passes {way}: {is}, promised: {must_be}: {crossing:?} between {ends:?}"));
+            }
+        }
+    }
+    found
+}
