@@ -47,7 +47,7 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Adds a flow; its number is higher than those of all before.
+    /// Adds a flow.
     pub fn add(&self, record: Record) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         self.tell(&record);

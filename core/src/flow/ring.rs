@@ -1,33 +1,32 @@
 //! The last flows, as many as there is room for.
 
 use super::Record;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// How many flows are kept.
 pub const KEPT: usize = 1000;
 
 /// The last flows, in the order of their numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Ring(VecDeque<Record>);
+pub struct Ring(BTreeMap<u64, Record>);
 
 impl Ring {
-    /// Adds a flow; its number is higher than those of all before. The oldest goes if there is no room.
+    /// Adds a flow. The one with the lowest number goes if there is no room.
     pub fn add(&mut self, record: Record) {
-        if self.0.len() >= KEPT {
-            self.0.pop_front();
+        self.0.insert(record.number, record);
+        if self.0.len() > KEPT {
+            self.0.pop_first();
         }
-        self.0.push_back(record);
     }
 
     /// A flow that is still kept.
     pub fn flow(&mut self, number: u64) -> Option<&mut Record> {
-        let at = self.0.binary_search_by_key(&number, |record| record.number).ok()?;
-        self.0.get_mut(at)
+        self.0.get_mut(&number)
     }
 
     /// All that are kept, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.0.iter()
+        self.0.values()
     }
 }
 
@@ -66,5 +65,14 @@ mod tests {
         assert!(ring.flow(first - 2).is_none() && ring.flow(first + 1).is_none());
         ring.flow(first + 2).unwrap().count = 9;
         assert_eq!(ring.iter().nth(1).unwrap().count, 9);
+    }
+
+    /// Pods take turns, so a flow may be reported before one that began earlier.
+    #[test]
+    fn flows_are_kept_and_found_in_whatever_order_they_come() {
+        let mut ring = Ring::default();
+        [5, 2, 9, 4].into_iter().for_each(|number| ring.add(record(number)));
+        assert_eq!(ring.iter().map(|record| record.number).collect::<Vec<_>>(), [2, 4, 5, 9]);
+        assert!([5, 2, 9, 4].into_iter().all(|number| ring.flow(number).is_some()));
     }
 }
