@@ -204,7 +204,7 @@ impl std::ops::Add for Tally {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A program could not be started.
-    #[error("cannot start {program}: {source}. Install it (Debian: apt install {package}) or mend PATH")]
+    #[error("cannot start {program}: {source}. Install it (Debian: apt install {package}) or fix PATH")]
     Start {
         /// The program.
         program: String,

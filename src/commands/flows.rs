@@ -63,7 +63,7 @@ impl Flows {
         };
         match ended {
             Ended::Whole => Ok(ExitCode::SUCCESS),
-            Ended::Refused(why) => bail!("the daemon at {socket} tells no more: {why}"),
+            Ended::Refused(why) => bail!("the agent at {socket} closed the stream: {why}"),
             Ended::Cut if unread.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
             Ended::Cut => bail!(
                 "the daemon at {socket} has ended, so there may be flows that are not printed; ask again"

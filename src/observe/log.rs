@@ -73,7 +73,7 @@ pub fn timestamp(time: SystemTime) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// No such format.
-    #[error("cannot log as {word:?}: no such format. Use auto, text or json")]
+    #[error("unknown log format {word:?}: use auto, text or json")]
     Format {
         /// What was asked for.
         word: String,
@@ -241,6 +241,6 @@ mod tests {
             assert_eq!(format.to_string().parse::<LogFormat>().unwrap(), format);
         }
         let error = "xml".parse::<LogFormat>().unwrap_err().to_string();
-        assert_eq!(error, "cannot log as \"xml\": no such format. Use auto, text or json");
+        assert_eq!(error, "unknown log format \"xml\": use auto, text or json");
     }
 }

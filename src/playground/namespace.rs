@@ -65,8 +65,9 @@ impl Namespace {
     /// A namespace that somebody else has made, by any file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. Its name is only
     /// for messages, and it is never removed from here.
     pub fn open(name: &str, path: &Path) -> Result<Namespace, PlaygroundError> {
-        let file = File::open(path)
-            .map_err(|source| system("open", path, source, "Run as root, while whoever has it still runs"))?;
+        let file = File::open(path).map_err(|source| {
+            system("open", path, source, "Run as root, while the process that holds it still runs")
+        })?;
         Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
@@ -109,7 +110,7 @@ impl Namespace {
     pub fn spawn(&self, command: &mut Command) -> Result<Child, PlaygroundError> {
         let program = command.get_program().to_owned();
         self.enter(|| command.spawn())?.map_err(|source| {
-            system("start", Path::new(&program), source, "Install the program, or mend PATH")
+            system("start", Path::new(&program), source, "Install the program, or fix PATH")
         })
     }
 

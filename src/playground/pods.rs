@@ -71,7 +71,7 @@ impl Playground {
                 return Err(PlaygroundError::Layout {
                     object: format!("pod {}", place.pod),
                     problem: "it is in the playground already".to_owned(),
-                    cure: "List each pod once, or remove it before it is added anew",
+                    cure: "List each pod once, or remove it before it is added again",
                 });
             }
             let admission = self.addressing.admit(place)?;

@@ -20,13 +20,13 @@ const KIND: &str = "cniCacheV1";
 #[derive(Debug, Error)]
 pub enum CniResultError {
     /// It is no JSON, or not of libcni's shape. Perhaps it is still being written.
-    #[error("it is not what libcni writes, or not written to its end: {0}")]
+    #[error("it is not a CNI result as libcni writes it, or is incomplete: {0}")]
     Shape(#[from] serde_json::Error),
     /// It is another container's than the file's name says, like a copy.
-    #[error("by its content it should be called `{0}`: remove it if it is a copy")]
+    #[error("its content belongs to a file named `{0}`: remove it if it is a copy")]
     Name(String),
     /// An address is none.
-    #[error("`{0}` is no address with a prefix length")]
+    #[error("`{0}` is not an address with a prefix length")]
     Address(String),
 }
 
@@ -308,10 +308,10 @@ mod tests {
         let error = read("copy-of-cbr0-3f6940ab5ab43bc5-eth0", &of_containerd()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("by its content it should be called `{NAME}`: remove it if it is a copy")
+            format!("its content belongs to a file named `{NAME}`: remove it if it is a copy")
         );
         let error = changed(|result| result["result"]["ips"][1]["address"] = json!("here")).unwrap_err();
-        assert_eq!(error.to_string(), "`here` is no address with a prefix length");
+        assert_eq!(error.to_string(), "`here` is not an address with a prefix length");
     }
 
     #[test]

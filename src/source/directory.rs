@@ -474,7 +474,7 @@ mod tests {
         scratch.write("b.yaml", "a: [");
         let loaded = Directory::new(scratch.path()).load();
         assert_eq!((loaded.complete, told(&loaded).len()), (true, 2));
-        assert!(error(&loaded).contains("which pods this isolates cannot be told"), "{}", error(&loaded));
+        assert!(error(&loaded).contains("cannot tell which pods this isolates"), "{}", error(&loaded));
     }
 
     #[test]

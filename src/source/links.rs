@@ -24,7 +24,7 @@ pub enum LinkWatchError {
     #[error("cannot list links: {0}")]
     List(#[from] rtnetlink::Error),
     /// The socket ended.
-    #[error("the kernel reports no more changes of links")]
+    #[error("the kernel's notifications of link changes have ended")]
     Ended,
 }
 

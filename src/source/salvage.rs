@@ -4,7 +4,7 @@ use super::name;
 use std::collections::BTreeSet;
 
 /// What to say of a text that says nothing of what it may isolate.
-pub(super) const UNTOLD: &str = "which pods this isolates cannot be told: unless it was read before, nothing of it is enforced until it can be read";
+pub(super) const UNTOLD: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
 
 /// What a text may isolate.
 #[derive(Clone, Debug, PartialEq, Eq)]

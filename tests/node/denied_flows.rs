@@ -122,33 +122,36 @@ fn wrong_port_protocol_label_and_address_are_told_as_the_nearest_rule() {
     let cases = [
         (
             "{from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: 443}, {port: 8000, endPort: 8080}]}",
-            ("port", "allows it but for the port: 443/TCP, 8000-8080/TCP, not 80/TCP"),
+            ("port", "would allow it except for the port: 443/TCP, 8000-8080/TCP, not 80/TCP"),
         ),
         (
             "{from: [{podSelector: {}}], ports: [{port: 80, protocol: UDP}]}",
-            ("protocol", "allows it but for the protocol: 80/UDP, not 80/TCP"),
+            ("protocol", "would allow it except for the protocol: 80/UDP, not 80/TCP"),
         ),
         (
             "{from: [{podSelector: {matchLabels: {app: admin}}}]}",
-            ("pod-label", "allows it but for a label: pods with app=admin, and shop/far has app=client"),
+            (
+                "pod-label",
+                "would allow it except for a label: pods with app=admin, and shop/far has app=client",
+            ),
         ),
         (
             "{from: [{namespaceSelector: {matchLabels: {team: a}}}]}",
             (
                 "namespace-label",
-                "allows it but for a label of the namespace: namespaces with team=a, and shop has no label team",
+                "would allow it except for a label of the namespace: namespaces with team=a, and shop has no label team",
             ),
         ),
         (
             "{from: [{ipBlock: {cidr: 10.244.0.0/16, except: [10.244.2.0/24]}}]}",
             (
                 "except",
-                "allows it but for an exception: 10.244.0.0/16 except 10.244.2.0/24, which holds 10.244.2.20",
+                "would allow it except for an exception: 10.244.0.0/16 except 10.244.2.0/24, which holds 10.244.2.20",
             ),
         ),
         (
             "{from: [{ipBlock: {cidr: 192.0.2.0/24}}]}",
-            ("address", "allows it but for the address: 192.0.2.0/24 does not hold 10.244.2.20"),
+            ("address", "would allow it except for the address: 192.0.2.0/24 does not hold 10.244.2.20"),
         ),
     ];
     let mut stage = Stage::set("flowsn", BACKENDS[0], None);

@@ -140,7 +140,7 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
             ready(&stage).contains("nothing is written while another NetworkPolicy controller")
         });
         stage.waits_for("it looked", || {
-            ready(&stage).contains("[-]preflight failed: other-controller: kube-router judges")
+            ready(&stage).contains("[-]preflight failed: other-controller: kube-router filters")
         });
         stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";

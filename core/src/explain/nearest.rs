@@ -81,7 +81,7 @@ pub struct Nearest {
     pub note: String,
 }
 
-/// By what a peer or the ports of a rule miss a connection: how "allows it but for" goes on.
+/// By what a peer or the ports of a rule miss a connection: how "would allow it except for" goes on.
 struct Miss {
     differs: Differs,
     note: String,
@@ -113,7 +113,7 @@ fn miss(cluster: &Cluster, policy: &Policy, rule: &Rule, refused: &Refused) -> O
             | (Fit::Misses(_), Fit::Misses(_) | Fit::IsFar)
             | (Fit::IsFar, Fit::Takes | Fit::Misses(_) | Fit::IsFar) => return None,
         };
-    let note = format!("allows it but for {}", miss.note);
+    let note = format!("would allow it except for {}", miss.note);
     Some(Nearest { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
 }
 
@@ -204,7 +204,7 @@ mod tests {
 
     fn differs(peers: Peers, ports: Ports, source: [u8; 4], wanted: Differs, note: &str) {
         let (rule, differs, words) = nearest_of(vec![(peers, ports)], source).expect("it is one thing");
-        assert_eq!((rule, differs, words), (0, wanted, format!("allows it but for {note}")));
+        assert_eq!((rule, differs, words), (0, wanted, format!("would allow it except for {note}")));
     }
 
     fn anywhere() -> NamespaceScope {

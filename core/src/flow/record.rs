@@ -203,7 +203,7 @@ impl Account {
                     None => format!("{word} {all}; no rule of theirs comes near"),
                 }
             }
-            Reason::PodNotYetKnown => "pod not yet known: the API has not told of it".to_owned(),
+            Reason::PodNotYetKnown => "pod not yet known: the API server has not reported it".to_owned(),
             Reason::OwnNode => "its own node is out of reach (--pod-to-node=drop)".to_owned(),
             Reason::AllowedByNow => "pods or policies have changed since: it would be allowed now".to_owned(),
             Reason::SpoofedSource => {
@@ -244,7 +244,7 @@ mod tests {
             policy: "shop/web".into(),
             rule: "spec.ingress[0]".into(),
             differs: "port".into(),
-            note: "allows it but for the port: 80/TCP, not 8080/TCP".into(),
+            note: "would allow it except for the port: 80/TCP, not 8080/TCP".into(),
         };
         let account = Account {
             direction: Direction::Ingress,
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(
             record(0).to_string(),
             "03:04:05  10.244.1.1 -> shop/web 8080/TCP  denied by ingress of shop/web\n          policy shop/web; \
-             nearest: spec.ingress[0] of shop/web allows it but for the port: 80/TCP, not 8080/TCP"
+             nearest: spec.ingress[0] of shop/web would allow it except for the port: 80/TCP, not 8080/TCP"
         );
         let mut other = record(0);
         other.count = 3;
@@ -276,7 +276,7 @@ mod tests {
         other.account.protocol = "ICMP 8/0".into();
         let text = other.to_string();
         assert!(text.contains(" ICMP 8/0  denied by ingress of shop/web, 3 packets\n"), "{text}");
-        assert!(text.ends_with("pod not yet known: the API has not told of it"), "{text}");
+        assert!(text.ends_with("pod not yet known: the API server has not reported it"), "{text}");
     }
 
     #[test]

@@ -347,7 +347,7 @@ impl Watcher {
         let stale = self.outage.is_some() || age >= STALE;
         let words = stale.then(|| {
             let error = self.outage.as_ref().map(|outage| format!(": {}", outage.error)).unwrap_or_default();
-            format!("{} last heard of {} s ago{error}", self.resource.word(), age.as_secs())
+            format!("{}: last update {} s ago{error}", self.resource.word(), age.as_secs())
         });
         let fails = age >= SILENCE_LIMIT || self.outage.as_ref().is_some_and(|outage| outage.is_long(now));
         self.readiness.set(self.resource, words.clone().filter(|_| fails));
@@ -442,9 +442,9 @@ mod tests {
         let pods = watchers.last_mut().expect("one for each resource");
         pods.look(start + Duration::from_secs(299));
         assert_eq!(health.ready(), Ok(()));
-        assert_eq!(health.remarks(CHECK), ["pods last heard of 299 s ago"]);
+        assert_eq!(health.remarks(CHECK), ["pods: last update 299 s ago"]);
         pods.look(start + Duration::from_secs(300));
-        assert_eq!(health.ready(), Err(vec![(CHECK, "pods last heard of 300 s ago".to_owned())]));
+        assert_eq!(health.ready(), Err(vec![(CHECK, "pods: last update 300 s ago".to_owned())]));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Isolation {
             if Direction::BOTH.into_iter().all(|direction| type_word(direction) != word) {
                 let message = format!(
                     "unknown policy type `{word}`: write `Ingress` or `Egress`; \
-                     until then the policy isolates its pods in both directions, but for what its rules allow"
+                     until then the policy isolates its pods in both directions, except for what its rules allow"
                 );
                 refusals.refuse(&path.index(index), reason::BAD_POLICY_TYPE, message);
                 unlisted = Stance::Ruled;
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
         assert_eq!(policy.egress, Some(vec![]));
         let message = "spec.policyTypes[0]: unknown policy type `Ingres`: write `Ingress` or `Egress`; \
-                       until then the policy isolates its pods in both directions, but for what its rules allow";
+                       until then the policy isolates its pods in both directions, except for what its rules allow";
         assert_eq!(policy.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
     }
 

@@ -9,16 +9,16 @@ pub(in crate::source) enum Malformed {
     #[error("a field is cut short")]
     Short,
     /// A wire type that protocol buffers do not have, or no longer.
-    #[error("a field has wire type {0}, which nothing has")]
+    #[error("a field has the unknown wire type {0}")]
     WireType(u8),
     /// A field holds something of another type than the API has there.
     #[error("a field has a value of another type")]
     Type,
     /// A text that is none.
-    #[error("a text is not UTF-8")]
+    #[error("a string is not UTF-8")]
     Text,
     /// An object that is longer than any that a server keeps.
-    #[error("it is too long to be read")]
+    #[error("it is too long")]
     Long,
     /// An object without a name.
     #[error("an object has no name")]

@@ -34,8 +34,8 @@ const UNANSWERED: Duration = Duration::from_secs(5);
 pub enum ConnectError {
     /// There is no service account to be found.
     #[error(
-        "cannot speak to the API as a pod of the cluster ({0}): run in a pod with a service account, or name a \
-         kubeconfig with --kubeconfig, or a directory with --manifests"
+        "cannot use the service account of a pod ({0}): run in a pod that has one, or use --kubeconfig FILE or \
+         --manifests DIRECTORY"
     )]
     InCluster(#[from] kube::config::InClusterError),
     /// The kubeconfig cannot be used.
@@ -47,7 +47,7 @@ pub enum ConnectError {
         error: kube::config::KubeconfigError,
     },
     /// The settings lead to no client.
-    #[error("cannot make a client of the API server {server}: {error}")]
+    #[error("cannot create a client for the API server {server}: {error}")]
     Client {
         /// The server's address.
         server: String,

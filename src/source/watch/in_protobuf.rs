@@ -28,7 +28,7 @@ const ABSURD: usize = 1 << 30;
 /// What a server sent is no event.
 #[derive(Debug, Error)]
 enum Misread {
-    #[error("the API server's refusal cannot be read: {0}")]
+    #[error("the API server's error response cannot be read: {0}")]
     Status(Malformed),
     #[error("the API server's watch of pods cannot be read: a frame of {0} bytes")]
     Long(usize),

@@ -15,7 +15,7 @@ use tower::{BoxError, Layer, Service};
 
 /// A server has said nothing for so long.
 #[derive(Clone, Copy, Debug, Error)]
-#[error("the server has said nothing for {} s", .0.as_secs())]
+#[error("the server has sent nothing for {} s", .0.as_secs())]
 struct Silent(Duration);
 
 /// How long a server may say nothing: before it answers, and while it does.
@@ -155,7 +155,7 @@ mod tests {
         ] {
             let (heard, error, took) = words_until_silence(answers_after, pauses).await;
             assert_eq!((heard, took.as_secs()), (words, seconds));
-            assert_eq!(error, "the server has said nothing for 100 s");
+            assert_eq!(error, "the server has sent nothing for 100 s");
         }
     }
 }

@@ -23,7 +23,7 @@ const GLOBAL_SCOPE: &str = "00";
 pub struct Facts {
     /// The effective capabilities of this process, a bit each (linux/capability.h).
     pub capabilities: u64,
-    /// Whether bridged packets can be shown to iptables at all: /proc/sys/net/bridge is there.
+    /// Whether br_netfilter is loaded, so that iptables sees bridged packets: /proc/sys/net/bridge exists.
     pub bridge_netfilter: bool,
     /// Whether the kernel speaks IPv6: /proc/sys/net/ipv6 is there.
     pub ipv6: bool,

@@ -41,12 +41,13 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
 fn port_binding(facts: &Facts) -> String {
     match &facts.bridge_table {
         Some(Ok(())) => {
-            "the kernel takes a table of family bridge: pods can be bound to their ports".to_owned()
+            "the kernel supports tables of family bridge: pods can be bound to their ports".to_owned()
         }
         Some(Err(why)) => format!(
-            "pods are bound by address alone, and a pod can take over the address of another on its bridge: {why}"
+            "pods are bound by address alone, so a pod can take over the address of another pod on its bridge: {why}"
         ),
-        None => "no table of family bridge was tried beside another controller".to_owned(),
+        None => "not tried: the agent writes nothing beside the rules of another NetworkPolicy controller"
+            .to_owned(),
     }
 }
 
@@ -68,21 +69,21 @@ fn capabilities(facts: &Facts) -> Verdict {
         .map(|(_, name)| name)
         .collect();
     if lacking.is_empty() {
-        return Ok("NET_ADMIN and NET_RAW are there".to_owned());
+        return Ok("the process has NET_ADMIN and NET_RAW".to_owned());
     }
     let names = lacking.join(", ");
     missing(
-        format!("the process lacks {names}, without which iptables can neither be read nor changed"),
+        format!("the process lacks {names}, which it needs to read and change iptables rules"),
         format!("run as root, in a pod with securityContext.capabilities.add: [{names}]"),
     )
 }
 
 fn bridge_netfilter(facts: &Facts) -> Verdict {
     if facts.bridge_netfilter {
-        return Ok("bridged packets can be shown to iptables".to_owned());
+        return Ok("br_netfilter is loaded: iptables sees bridged packets".to_owned());
     }
     missing(
-        "the module br_netfilter is not loaded: packets between pods of one bridge pass by every policy",
+        "the module br_netfilter is not loaded: policies do not apply to packets between pods on one bridge",
         "modprobe br_netfilter && echo br_netfilter > /etc/modules-load.d/br_netfilter.conf",
     )
 }
@@ -102,7 +103,7 @@ fn bridge_calls(facts: &Facts, family: Family) -> Verdict {
         return Ok(format!("{name} is on"));
     }
     missing(
-        format!("{name} is off: {family} packets between pods of one bridge pass by every policy"),
+        format!("{name} is off: policies do not apply to {family} packets between pods on one bridge"),
         set_sysctl(name),
     )
 }
@@ -111,13 +112,13 @@ fn forwarding(facts: &Facts, name: &'static str) -> Verdict {
     if facts.sysctls.get(name).is_some_and(|value| value != "0") {
         return Ok(format!("{name} is on"));
     }
-    missing(format!("{name} is off: pods reach nothing beyond their bridge"), set_sysctl(name))
+    missing(format!("{name} is off: pods cannot reach anything beyond their bridge"), set_sysctl(name))
 }
 
 fn ip_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
     match forwarding(facts, FORWARD_V4) {
         Err(_) if !facts.devices.contains(&wanted.bridge) => Ok(format!(
-            "{FORWARD_V4} is off; CNI turns it on when it makes {} for the first pod",
+            "{FORWARD_V4} is off; the CNI plugin turns it on when it creates {} for the first pod",
             wanted.bridge
         )),
         verdict => verdict,
@@ -130,7 +131,7 @@ fn ipv6_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
     }
     match forwarding(facts, FORWARD_V6) {
         Err(_) if !facts.bridge_has_ipv6 => {
-            Ok(format!("{FORWARD_V6} is off, and {} has no IPv6 address to be forwarded", wanted.bridge))
+            Ok(format!("{FORWARD_V6} is off; {} has no IPv6 address, so nothing needs it", wanted.bridge))
         }
         verdict => verdict,
     }
@@ -151,7 +152,8 @@ fn programs(facts: &Facts, wanted: &Wanted) -> Verdict {
 }
 
 /// What is said of tries that were not made.
-const BESIDE: &str = "not tried: nothing is written beside another NetworkPolicy controller";
+const BESIDE: &str =
+    "not tried: the agent writes nothing beside the rules of another NetworkPolicy controller";
 
 fn set_types(facts: &Facts) -> Verdict {
     if others::has_controller(facts) {
@@ -164,33 +166,36 @@ fn set_types(facts: &Facts) -> Verdict {
         .map(|(kind, complaint)| format!("{kind}: {complaint}"))
         .collect();
     if refused.is_empty() {
-        return Ok("hash:ip, hash:net and hash:ip,port can be made".to_owned());
+        return Ok("the kernel can create hash:ip, hash:net and hash:ip,port".to_owned());
     }
     missing(refused.join("; "), "modprobe -a ip_set ip_set_hash_ip ip_set_hash_net ip_set_hash_ipport xt_set")
 }
 
 fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
     if !facts.absent_programs.is_empty() || !facts.refused_sets.is_empty() {
-        return missing("no rule could be tried before programs and set-types are well", "see there");
+        return missing("not tried: the checks programs and set-types fail", "fix those first");
     }
     if others::has_controller(facts) {
         return Ok(BESIDE.to_owned());
     }
     if !facts.tried_rules {
         return Ok(format!(
-            "not tried: to try rules would load the filter table of iptables-{}, which nothing uses yet",
+            "not tried: trying rules would load the filter table of iptables-{}, which nothing uses yet",
             wanted.variant.name()
         ));
     }
     let refused = facts.refused_rules.iter().filter(|rule| facts.ipv6 || rule.family == Family::V4);
     let refused: Vec<_> = refused.collect();
     let Some(first) = refused.first() else {
-        return Ok(format!("iptables-{} takes every match and target in use", wanted.variant.name()));
+        return Ok(format!(
+            "iptables-{} accepts every match and target that Bridgewarden uses",
+            wanted.variant.name()
+        ));
     };
     let modules: BTreeSet<&str> = refused.iter().filter_map(|rule| rule.module).collect();
     let modules: Vec<&str> = modules.into_iter().collect();
     let problem = format!(
-        "the kernel does not take {} rules such as {:?}: {}",
+        "the kernel rejects {} rules such as {:?}: {}",
         first.family,
         first.rule.unwrap_or("any"),
         first.complaint
@@ -198,7 +203,7 @@ fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
     let cure = if first.complaint.contains("lock") {
         "mount the host's /run/xtables.lock into the container (hostPath, type FileOrCreate)".to_owned()
     } else if modules.is_empty() {
-        "choose the other variant, or see what the kernel says: dmesg".to_owned()
+        "use the other variant, or look in dmesg".to_owned()
     } else {
         format!("modprobe -a {}", modules.join(" "))
     };
@@ -207,24 +212,24 @@ fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
 
 fn log_group(facts: &Facts, wanted: &Wanted) -> Verdict {
     let Some(group) = wanted.log_group else {
-        return Ok("no NFLOG group is asked for".to_owned());
+        return Ok("no NFLOG group is configured".to_owned());
     };
     let Some(port) = facts.log_readers.get(&group) else {
-        return Ok(format!("nobody else reads NFLOG group {group}"));
+        return Ok(format!("no other program reads NFLOG group {group}"));
     };
     let free = (101..=u16::MAX).find(|group| !facts.log_readers.contains_key(group)).unwrap_or_default();
     Ok(format!(
-        "NFLOG group {group} is read already (netlink port {port}): if not by Bridgewarden, it cannot tell of what it \
-         refuses, unless with --nflog-group {free}"
+        "NFLOG group {group} has a reader already (netlink port {port}); if that is not Bridgewarden, denied packets \
+         cannot be reported: use another group, for example --nflog-group {free}"
     ))
 }
 
 fn bridge(facts: &Facts, wanted: &Wanted) -> Verdict {
     let name = &wanted.bridge;
     Ok(if facts.devices.contains(name) {
-        format!("{name} is there")
+        format!("{name} exists")
     } else {
-        format!("{name} is not there yet; the CNI plugin makes it with the first pod")
+        format!("{name} does not exist yet; the CNI plugin creates it with the first pod")
     })
 }
 
@@ -245,7 +250,7 @@ mod tests {
         facts.sysctls.insert(CALL_IPTABLES, "0".to_owned());
         let (names, problem, cure) = failing(&facts);
         assert_eq!(names, ["bridge-nf-call-iptables"]);
-        assert!(problem.contains("pass by every policy"), "{problem}");
+        assert!(problem.contains("policies do not apply"), "{problem}");
         assert!(cure.starts_with("sysctl -w net.bridge.bridge-nf-call-iptables=1"), "{cure}");
     }
 
@@ -261,7 +266,7 @@ mod tests {
         assert!(said(Some(Ok(()))).contains("can be bound to their ports"));
         let told = said(Some(Err("Operation not supported".to_owned())));
         assert!(told.contains("by address alone") && told.ends_with("Operation not supported"), "{told}");
-        assert!(said(None).contains("no table of family bridge was tried"));
+        assert!(said(None).contains("not tried"));
         assert_eq!(check(&healthy(), &Wanted { try_bridge_table: false, ..wanted() }), None);
     }
 
@@ -338,6 +343,6 @@ mod tests {
         let checks = judge(&facts, &wanted());
         let note =
             checks.iter().find(|check| check.name == "bridge").and_then(|check| check.result.clone().ok());
-        assert!(note.is_some_and(|note| note.contains("not there yet")));
+        assert!(note.is_some_and(|note| note.contains("does not exist yet")));
     }
 }

@@ -17,9 +17,9 @@ const KUBE_PROXY_MARKS: u32 = 0x4000 | 0x8000;
 /// Whether what is there can be read at all.
 pub(super) fn rules(facts: &Facts) -> Verdict {
     match facts.saved.unreadable.first() {
-        None => Ok("the rules that are there can be read".to_owned()),
+        None => Ok("existing rules can be read".to_owned()),
         Some(complaint) => missing(
-            format!("the rules that are there cannot be read: {complaint}"),
+            format!("existing rules cannot be read: {complaint}"),
             "iptables-nft-save; iptables-legacy-save (make both work, or uninstall the unused one)",
         ),
     }
@@ -32,7 +32,7 @@ fn hooks(facts: &Facts) -> Vec<(OtherController, SavedRule<'_>)> {
     hooks.filter_map(|rule| Some((OtherController::of_hook(rule.rule)?, rule))).collect()
 }
 
-/// Whether another NetworkPolicy controller judges packets here.
+/// Whether another NetworkPolicy controller filters packets here.
 pub(super) fn has_controller(facts: &Facts) -> bool {
     !hooks(facts).is_empty()
         || facts.nft_tables.iter().any(|table| OtherController::of_table(table).is_some())
@@ -53,19 +53,22 @@ pub(super) fn controller(facts: &Facts) -> Verdict {
         removal.push(format!("nft delete table {table}"));
     }
     if found.is_empty() {
-        return Ok("no other NetworkPolicy controller judges packets here".to_owned());
+        return Ok("no other NetworkPolicy controller filters packets here".to_owned());
     }
     let (mut problems, mut cures, mut removals) = (Vec::new(), Vec::new(), Vec::new());
     for (controller, (places, removal)) in found {
         let places = places.into_iter().collect::<Vec<_>>().join(", ");
         let runs = if facts.running.contains(&controller) { ", and its process runs" } else { "" };
-        problems.push(format!("{} judges packets, too, by {places}{runs}", controller.name()));
+        problems.push(format!("{} filters packets too, by {places}{runs}", controller.name()));
         cures.push(controller.cure(facts.is_k3s));
         removals.extend(removal);
     }
     let takeover = "then start Bridgewarden with --takeover, or remove what is left";
     missing(
-        format!("{}: what either refuses is refused, and a start writes nothing", problems.join(", and ")),
+        format!(
+            "{}: packets pass only if both allow them, and the agent writes nothing",
+            problems.join(", and ")
+        ),
         std::iter::once(format!("{}, {takeover}", cures.join(", ")))
             .chain(removals)
             .collect::<Vec<_>>()
@@ -82,11 +85,11 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
         .filter(|rule| rule.variant != wanted.variant && BUILT_IN.contains(&rule.chain) && ours(rule))
         .collect();
     let Some(first) = stale.first() else {
-        return Ok(format!("no chain of ours is in use outside iptables-{}", wanted.variant.name()));
+        return Ok(format!("no chain of Bridgewarden is in use outside iptables-{}", wanted.variant.name()));
     };
     missing(
         format!(
-            "packets still pass {} of iptables-{}, which nobody keeps up to date",
+            "packets still pass {} of iptables-{}, which no agent updates",
             first.target().unwrap_or_default(),
             first.variant.name()
         ),
@@ -98,7 +101,7 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
 pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
     let used = facts.saved.rules_that_stay().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
     if used & wanted.mark == 0 {
-        return Ok(format!("nobody else uses mark {:#x}", wanted.mark));
+        return Ok(format!("no other program uses mark {:#x}", wanted.mark));
     }
     let user = facts.saved.rules_that_stay().find(|rule| rule.mark_bits() & wanted.mark != 0);
     let user = user.map_or_else(
@@ -110,8 +113,8 @@ pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
     );
     let free = (16..32).chain(0..16).map(|bit| 1u32 << bit).find(|bit| used & bit == 0);
     missing(
-        format!("mark {:#x} is used by others: {user}", wanted.mark),
-        free.map_or_else(|| "free a bit of the mark".to_owned(), |bit| format!("--mark {bit:#x}")),
+        format!("mark {:#x} is also used by: {user}", wanted.mark),
+        free.map_or_else(|| "free a bit of the packet mark".to_owned(), |bit| format!("--mark {bit:#x}")),
     )
 }
 
@@ -132,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn controller_that_judges_packets_too_is_named_with_its_removal() {
+    fn controller_that_filters_packets_too_is_named_with_its_removal() {
         let rule = "-m comment --comment \"kube-router netpol\" -j KUBE-ROUTER-INPUT";
         let mut facts = with_rule(Variant::Legacy, "filter", "INPUT", rule);
         let (names, problem, cure) = failing(&facts);
         assert_eq!(names, ["other-controller"]);
         assert!(
-            problem.starts_with("kube-router judges packets, too, by KUBE-ROUTER-INPUT in INPUT"),
+            problem.starts_with("kube-router filters packets too, by KUBE-ROUTER-INPUT in INPUT"),
             "{problem}"
         );
         assert!(cure.starts_with("kubectl -n kube-system delete daemonset kube-router"), "{cure}");
@@ -172,7 +175,7 @@ mod tests {
         };
         let (names, problem, cure) = failing(&facts);
         assert_eq!(names, ["other-controller"]);
-        assert!(problem.starts_with("kube-network-policies judges packets, too"), "{problem}");
+        assert!(problem.starts_with("kube-network-policies filters packets too"), "{problem}");
         assert!(cure.ends_with("; nft delete table inet kube-network-policies"), "{cure}");
     }
 
