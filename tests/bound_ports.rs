@@ -143,6 +143,29 @@ fn while_rules_change_a_port_carries_what_both_bindings_do_and_isolation_follows
     }
 }
 
+#[test]
+fn while_rules_change_a_port_whose_ethernet_address_changes_carries_nothing_under_either() {
+    let web = |mac: Mac| match sandbox("web", 10, 1, 7) {
+        Change::Sandbox(web) => Change::Sandbox(Sandbox { hardware: Some(mac), ..web }),
+        other => other,
+    };
+    let macs: [Mac; 2] = [[2, 0, 0, 0, 0, 10], [2, 0, 0, 0, 0, 11]];
+    let mut node = Node::told([pod("web"), web(macs[0]), port(7)]);
+    [web(macs[1]), isolates(true)].into_iter().for_each(|fact| node.enforcer.apply(fact));
+    let frames = macs.map(|from| [&datagram(10, GATEWAY)[..6], &from, &datagram(10, GATEWAY)[12..]].concat());
+    assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [true, false]);
+    let mut rules = 0;
+    for step in node.enforcer.flush().steps {
+        node.kernel.commit(&step).expect("the kernel takes the step");
+        if matches!(step, Step::Restore(..)) {
+            rules += 1;
+            assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [false, false]);
+        }
+    }
+    assert!(rules > 0);
+    assert_eq!(frames.map(|frame| node.lets_in(7, frame)), [false, true]);
+}
+
 /// Its address is a later pod's, but its process may still be there.
 #[test]
 fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
@@ -225,6 +248,28 @@ fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses
             }
         }
         assert!(rules > 0 && node.lets_in(7, datagram(host, GATEWAY)) == was_there);
+    }
+}
+
+/// The new rules may allow the address, and then only to the pod behind its port.
+#[test]
+fn address_that_gets_a_port_is_refused_to_ports_that_are_nobodys_before_rules_change() {
+    let client = [pod("client"), sandbox("client", 11, 1, 8), isolates(true), port(9)];
+    let web = [pod("web"), sandbox("web", 10, 1, 7), port(7)];
+    let ways = [(port(8), 8), (sandbox("web", 11, 2, 7), 7), (sandbox("client", 11, 2, 10), 10)];
+    for (gives, owner) in ways {
+        let mut node = Node::told(client.clone().into_iter().chain(web.clone()).chain([port(10)]));
+        assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
+        [gives, isolates(false)].into_iter().for_each(|fact| node.enforcer.apply(fact));
+        let mut rules = 0;
+        for step in node.enforcer.flush().steps {
+            node.kernel.commit(&step).expect("the kernel takes the step");
+            if matches!(step, Step::Restore(..)) {
+                rules += 1;
+                assert!(!node.lets_in(9, datagram(11, GATEWAY)), "it is behind {owner}");
+            }
+        }
+        assert!(rules > 0 && node.lets_in(owner, datagram(11, GATEWAY)));
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Bound {
     pub ingress_isolated: bool,
 }
 
+/// No frame is from two Ethernet addresses, and a bridge takes in none from that of every station (is_valid_ether_addr).
+const NOBODYS: Hardware = [0xff; 6];
+
 impl Bound {
     /// Whether the other binding of this port allows other source addresses. The iptables rules rely on those; they do not
     /// depend on a port's isolation, which only drops frames that they never see.
@@ -41,10 +44,14 @@ impl Bound {
 
     /// What both this and another binding of the same port let through: neither opens more.
     pub fn both(&self, other: &Bound) -> Bound {
+        let hardware = match (self.hardware, other.hardware) {
+            (Some(own), Some(others)) if own != others => Some(NOBODYS),
+            (own, others) => others.or(own),
+        };
         Bound {
             subject: other.subject.clone(),
             addresses: self.addresses.intersection(&other.addresses).copied().collect(),
-            hardware: other.hardware.or(self.hardware),
+            hardware,
             egress_isolated: self.egress_isolated || other.egress_isolated,
             ingress_isolated: self.ingress_isolated || other.ingress_isolated,
         }

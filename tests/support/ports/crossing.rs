@@ -1,6 +1,6 @@
 //! Frames on their way through a kernel in memory.
 
-use super::{Carried, Message, Ports, Sent, random_frame};
+use super::{Behind, Carried, Message, Ports, Sent, random_frame};
 use crate::topology::Node;
 use crate::worlds::Random;
 use bridgewarden::apply::Fake;
@@ -48,6 +48,14 @@ impl Crossing {
     /// Whether it gets from one port to the other, as far as the table of ports is concerned.
     pub fn crosses(&self, kernel: &mut Fake) -> bool {
         self.passes(kernel, HookPoint::Prerouting) && self.passes(kernel, HookPoint::Forward)
+    }
+
+    /// Whether it is for a pod's address, and for that pod alone.
+    pub fn is_to(&self, receiver: Option<&Behind>) -> bool {
+        let (Some(Behind::Pod(pod)), Carried::Ip { destination, .. }) = (receiver, &self.sent.carries) else {
+            return false;
+        };
+        self.sent.to[0] & 1 == 0 && pod.addresses.contains(destination)
     }
 
     /// The packet that iptables sees, if the frame is one that policies judge.

@@ -91,6 +91,7 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
             .after
             .extend(sets.into_iter().map(|(set, elements)| Change::AddElements(set.into(), elements)));
     }
+    let was_unbound = |address: &IpAddr| delta.places.get(address).is_some_and(|old| old.unbound);
     for (&index, old) in &delta.ports {
         let new = plan.ports().get(&index);
         let between = match (old, new) {
@@ -103,6 +104,10 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
             (Some(PortBinding::Bound(old)), Some(PortBinding::Unbound)) => {
                 Some(PortBinding::Bound(old.closed(|address| plan.placement(address).unbound)))
             }
+            // The same the other way round. If every pod has its port, one that is nobody's carries no address.
+            (Some(PortBinding::Unbound), Some(PortBinding::Bound(new))) if carries_unbound(plan, delta) => {
+                Some(PortBinding::Bound(new.closed(|address| was_unbound(&address))))
+            }
             (old, _) => old.clone(),
         };
         let rules = |binding: &Option<PortBinding>| {
@@ -114,8 +119,6 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     }
     for (&address, &old) in &delta.places {
         let new = plan.placement(address);
-        // Until its port is bound, its pod sends from it as before.
-        let is_bound_now = old.unbound && new.bound;
         let elements = |placement| -> BTreeMap<_, _> {
             place_elements(address, placement).map(|(set, key, verdict)| (set, (key, verdict))).collect()
         };
@@ -125,7 +128,7 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
                 let gone =
                     Change::DeleteElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
                 // That an address is some port's refuses it to others: that goes last.
-                let last = is_bound_now || fixed::REFUSES.contains(set);
+                let last = fixed::REFUSES.contains(set);
                 if last { &mut changes.after } else { &mut changes.before }.push(gone);
             }
         }
@@ -133,12 +136,19 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
             if !old.contains_key(set) {
                 let come =
                     Change::AddElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
-                let first = !is_bound_now && fixed::REFUSES.contains(set);
+                let first = fixed::REFUSES.contains(set);
                 if first { &mut changes.before } else { &mut changes.after }.push(come);
             }
         }
     }
     changes
+}
+
+/// Whether a port that is nobody's carries any address, before or after a change.
+fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
+    plan.unknown_pods() == UnknownPods::Allow
+        || plan.unbound_pods() > 0
+        || delta.places.values().any(|old| old.unbound)
 }
 
 impl Changes {
