@@ -145,9 +145,9 @@ fn while_rules_change_a_port_carries_what_both_bindings_do_and_isolation_follows
 
 #[test]
 fn while_rules_change_a_port_whose_ethernet_address_changes_carries_nothing_under_either() {
-    let web = |mac: Mac| match sandbox("web", 10, 1, 7) {
-        Change::Sandbox(web) => Change::Sandbox(Sandbox { hardware: Some(mac), ..web }),
-        other => other,
+    let web = |mac: Mac| {
+        let Change::Sandbox(web) = sandbox("web", 10, 1, 7) else { panic!("it is a sandbox") };
+        Change::Sandbox(Sandbox { hardware: Some(mac), ..web })
     };
     let macs: [Mac; 2] = [[2, 0, 0, 0, 0, 10], [2, 0, 0, 0, 0, 11]];
     let mut node = Node::told([pod("web"), web(macs[0]), port(7)]);
