@@ -98,6 +98,19 @@ impl Node {
         Node { enforcer, kernel }
     }
 
+    /// Carries out what has changed, and looks at the node each time after rules of iptables changed, which they must.
+    fn flush_and_look(&mut self, mut look: impl FnMut(&mut Node)) {
+        let mut changes = 0;
+        for step in self.enforcer.flush().steps {
+            self.kernel.commit(&step).expect("the kernel takes the step");
+            if matches!(step, Step::Restore(..)) {
+                changes += 1;
+                look(self);
+            }
+        }
+        assert!(changes > 0, "no rule changed");
+    }
+
     /// Whether a frame gets into the bridge by a port.
     fn lets_in(&mut self, port: u32, bytes: Bytes) -> bool {
         self.passes(HookPoint::Prerouting, Frame { bytes, input: port, output: 0, mark: 0 })
@@ -128,12 +141,9 @@ fn while_rules_change_a_port_carries_what_both_bindings_do_and_isolation_follows
         let old = look(&mut node);
         facts(1).into_iter().for_each(|fact| node.enforcer.apply(fact));
         let mut between = Vec::new();
-        for step in node.enforcer.flush().steps {
-            node.kernel.commit(&step).expect("the kernel takes the step");
-            between.extend(matches!(step, Step::Restore(..)).then(|| look(&mut node)));
-        }
+        node.flush_and_look(|node| between.push(look(node)));
         let new = look(&mut node);
-        assert!(old != new && !between.is_empty(), "{hosts:?}, {isolated:?}");
+        assert_ne!(old, new, "{hosts:?}, {isolated:?}");
         for now in between {
             for (at, passes) in now.into_iter().enumerate() {
                 let wanted = if hosts[0] == hosts[1] { old[at] } else { old[at] && new[at] };
@@ -154,15 +164,9 @@ fn while_rules_change_a_port_whose_ethernet_address_changes_carries_nothing_unde
     [web(macs[1]), isolates(true)].into_iter().for_each(|fact| node.enforcer.apply(fact));
     let frames = macs.map(|from| [&datagram(10, GATEWAY)[..6], &from, &datagram(10, GATEWAY)[12..]].concat());
     assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [true, false]);
-    let mut rules = 0;
-    for step in node.enforcer.flush().steps {
-        node.kernel.commit(&step).expect("the kernel takes the step");
-        if matches!(step, Step::Restore(..)) {
-            rules += 1;
-            assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [false, false]);
-        }
-    }
-    assert!(rules > 0);
+    node.flush_and_look(|node| {
+        assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [false, false]);
+    });
     assert_eq!(frames.map(|frame| node.lets_in(7, frame)), [false, true]);
 }
 
@@ -209,15 +213,10 @@ fn while_rules_change_a_port_that_is_nobodys_claims_no_address_that_is_or_was_an
     for (facts, claims_before) in [(comes, true), (goes, false)] {
         assert_eq!(node.lets_in(9, claim.clone()), claims_before);
         facts.into_iter().for_each(|fact| node.enforcer.apply(fact));
-        let mut changes = 0;
-        for step in node.enforcer.flush().steps {
-            node.kernel.commit(&step).expect("the kernel takes the step");
-            if matches!(step, Step::Restore(..)) {
-                changes += 1;
-                assert!(!node.lets_in(9, claim.clone()), "claimed before: {claims_before}");
-            }
-        }
-        assert!(changes > 0 && node.lets_in(9, claim.clone()) != claims_before);
+        node.flush_and_look(|node| {
+            assert!(!node.lets_in(9, claim.clone()), "claimed before: {claims_before}");
+        });
+        assert_ne!(node.lets_in(9, claim.clone()), claims_before);
     }
 }
 
@@ -239,15 +238,10 @@ fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses
         assert_eq!(node.lets_in(7, datagram(host, GATEWAY)), !was_there);
         changes.push(isolates(true));
         changes.into_iter().for_each(|fact| node.enforcer.apply(fact));
-        let mut rules = 0;
-        for step in node.enforcer.flush().steps {
-            node.kernel.commit(&step).expect("the kernel takes the step");
-            if matches!(step, Step::Restore(..)) {
-                rules += 1;
-                assert!(!node.lets_in(7, datagram(host, GATEWAY)), "was there: {was_there}");
-            }
-        }
-        assert!(rules > 0 && node.lets_in(7, datagram(host, GATEWAY)) == was_there);
+        node.flush_and_look(|node| {
+            assert!(!node.lets_in(7, datagram(host, GATEWAY)), "was there: {was_there}");
+        });
+        assert_eq!(node.lets_in(7, datagram(host, GATEWAY)), was_there);
     }
 }
 
@@ -261,15 +255,10 @@ fn address_that_gets_a_port_is_refused_to_ports_that_are_nobodys_before_rules_ch
         let mut node = Node::told(client.clone().into_iter().chain(web.clone()).chain([port(10)]));
         assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
         [gives, isolates(false)].into_iter().for_each(|fact| node.enforcer.apply(fact));
-        let mut rules = 0;
-        for step in node.enforcer.flush().steps {
-            node.kernel.commit(&step).expect("the kernel takes the step");
-            if matches!(step, Step::Restore(..)) {
-                rules += 1;
-                assert!(!node.lets_in(9, datagram(11, GATEWAY)), "it is behind {owner}");
-            }
-        }
-        assert!(rules > 0 && node.lets_in(owner, datagram(11, GATEWAY)));
+        node.flush_and_look(|node| {
+            assert!(!node.lets_in(9, datagram(11, GATEWAY)), "it is behind {owner}");
+        });
+        assert!(node.lets_in(owner, datagram(11, GATEWAY)));
     }
 }
 

@@ -6,7 +6,6 @@ use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
 use bridgewarden::model::{BridgePort, LinkChange};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{self, Packet};
-use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::forward_chain;
 use bridgewarden::source::lower;
@@ -15,7 +14,7 @@ use std::net::IpAddr;
 use support::frame;
 use support::outcome::{assert_as_from_scratch, content};
 use support::packets::Judge;
-use support::ports::{Behind, Crossing, Ports, differing};
+use support::ports::{Behind, Crossing, Ports, crosses, differing};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
 use support::worlds::{self, Change, Random, Scene, Story};
@@ -301,13 +300,7 @@ fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
             let bytes =
                 frame::ethernet(destination.hardware, source.hardware, frame::type_of(&packet), &packet);
             let at = NODES.iter().position(|node| node.name == source.node).expect("a node");
-            let table = &nodes[at].kernel.bridges()[BRIDGE_TABLE];
-            let crosses = [(HookPoint::Prerouting, 0), (HookPoint::Forward, destination.port)]
-                .into_iter()
-                .all(|(point, output)| {
-                    let frame = Frame { bytes: bytes.clone(), input: source.port, output, mark: 0 };
-                    trace(table, point, &frame).accepted
-                });
+            let crosses = crosses(&mut nodes[at].kernel, [source.port, destination.port], &bytes);
             let must_be = decide(&scene, flow).expect("the flow can exist") == Verdict::Allowed;
             assert_eq!(
                 crosses && by_rules,

@@ -35,19 +35,9 @@ impl Crossing {
         Crossing { from, to, bytes: sent.bytes(), sent }
     }
 
-    /// Whether a hook of a kernel's table of ports lets it pass.
-    ///
-    /// # Panics
-    /// If the kernel has no such table.
-    pub fn passes(&self, kernel: &mut Fake, point: HookPoint) -> bool {
-        let output = if point == HookPoint::Forward { self.to } else { 0 };
-        let frame = Frame { bytes: self.bytes.clone(), input: self.from, output, mark: 0 };
-        trace(&kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
-    }
-
     /// Whether it gets from one port to the other, as far as the table of ports is concerned.
     pub fn crosses(&self, kernel: &mut Fake) -> bool {
-        self.passes(kernel, HookPoint::Prerouting) && self.passes(kernel, HookPoint::Forward)
+        crosses(kernel, [self.from, self.to], &self.bytes)
     }
 
     /// Whether it is for a pod's address, and for that pod alone.
@@ -75,6 +65,21 @@ impl Crossing {
     }
 }
 
+/// Whether a hook of a kernel's table of ports lets a frame pass from one port to another.
+fn passes(kernel: &mut Fake, point: HookPoint, [from, to]: [u32; 2], bytes: &[u8]) -> bool {
+    let output = if point == HookPoint::Forward { to } else { 0 };
+    let frame = Frame { bytes: bytes.to_vec(), input: from, output, mark: 0 };
+    trace(&kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
+}
+
+/// Whether a frame gets from one port to another, as far as a kernel's table of ports is concerned.
+///
+/// # Panics
+/// If the kernel has no such table.
+pub fn crosses(kernel: &mut Fake, ports: [u32; 2], bytes: &[u8]) -> bool {
+    [HookPoint::Prerouting, HookPoint::Forward].into_iter().all(|point| passes(kernel, point, ports, bytes))
+}
+
 fn bridged(source: IpAddr, destination: IpAddr, protocol: Protocol, port: u16) -> Packet {
     Packet {
         source,
@@ -94,9 +99,10 @@ fn bridged(source: IpAddr, destination: IpAddr, protocol: Protocol, port: u16) -
 pub fn differing(kernel: &mut Fake, ports: &Ports, crossings: &[Crossing]) -> Vec<String> {
     let mut found = Vec::new();
     for crossing in crossings {
-        let Crossing { from, to, sent, .. } = crossing;
-        let gets_in = (crossing.passes(kernel, HookPoint::Prerouting), ports.lets_in(*from, sent));
-        let gets_out = (crossing.passes(kernel, HookPoint::Forward), ports.lets_out(*from, *to, sent));
+        let Crossing { from, to, sent, bytes } = crossing;
+        let mut passes = |point| passes(kernel, point, [*from, *to], bytes);
+        let gets_in = (passes(HookPoint::Prerouting), ports.lets_in(*from, sent));
+        let gets_out = (passes(HookPoint::Forward), ports.lets_out(*from, *to, sent));
         for (way, (is, must_be)) in [("in", gets_in), ("out", gets_out)] {
             if is != must_be {
                 let ends = [from, to].map(|port| ports.behind.get(port));

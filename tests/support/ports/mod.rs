@@ -9,5 +9,5 @@ mod frames;
 mod judge;
 
 pub use behind::{Behind, Ports, Protected};
-pub use crossing::{Crossing, differing};
+pub use crossing::{Crossing, crosses, differing};
 pub use frames::{Carried, Message, Sent, random_frame};
