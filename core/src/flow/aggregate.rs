@@ -140,9 +140,9 @@ impl Aggregate {
             if let Some(own) = self.parties.get_mut(&flow.party()) {
                 *own -= 1;
             }
-            self.parties.retain(|_, own| *own > 0);
             closed.extend(self.open.remove(&flow));
         }
+        self.parties.retain(|_, own| *own > 0);
         closed
     }
 }

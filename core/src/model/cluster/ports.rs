@@ -96,7 +96,6 @@ impl Cluster {
             self.ports.by_name.remove(&old.name);
         }
         self.ports.by_name.insert(port.name, index);
-        touched.ports.insert(index);
         self.join_port(index, touched);
     }
 
@@ -105,8 +104,7 @@ impl Cluster {
         if self.ports.by_name.get(&old.name) == Some(&index) {
             self.ports.by_name.remove(&old.name);
         }
-        touched.ports.insert(index);
-        self.touch_neighbours(index, touched);
+        self.touch_port(index, touched);
         let left = self.ports.sandboxes.get(&index).cloned();
         self.ports.give(index, None);
         self.join_ports_named_by(left.as_ref(), touched);
@@ -115,8 +113,7 @@ impl Cluster {
     /// A sandbox is about to change or to go: who may send from its addresses may change.
     pub(super) fn sandbox_changes(&self, key: &SandboxKey, touched: &mut Touched) {
         if let Some(port) = self.ports.of(key) {
-            touched.ports.insert(port);
-            self.touch_neighbours(port, touched);
+            self.touch_port(port, touched);
         }
     }
 
@@ -145,10 +142,7 @@ impl Cluster {
             ports.iter().for_each(|port| self.ports.give(*port, None));
         }
         ports.extend(old.iter().chain(new).filter_map(|device| self.ports.by_name.get(device)));
-        for port in ports {
-            touched.ports.insert(port);
-            self.join_port(port, touched);
-        }
+        ports.into_iter().for_each(|port| self.join_port(port, touched));
     }
 
     /// Finds whose a port is: the latest sandbox whose result names it, or the one that it had before it was renamed.
@@ -163,10 +157,10 @@ impl Cluster {
             sandboxes.max_by_key(|sandbox| (sandbox.made, &sandbox.key)).map(|sandbox| sandbox.key.clone());
         let left = before.filter(|before| now.as_ref() != Some(before)).cloned();
         if before != now.as_ref() {
-            self.touch_neighbours(index, touched);
+            self.touch_port(index, touched);
             self.ports.give(index, now);
         }
-        self.touch_neighbours(index, touched);
+        self.touch_port(index, touched);
         self.join_ports_named_by(left.as_ref(), touched);
     }
 
@@ -175,14 +169,12 @@ impl Cluster {
         let sandbox = sandbox.and_then(|key| self.residents.sandbox(key));
         let devices = sandbox.into_iter().flat_map(|sandbox| &sandbox.devices);
         let ports: Vec<u32> = devices.filter_map(|device| self.ports.by_name.get(device).copied()).collect();
-        for port in ports {
-            touched.ports.insert(port);
-            self.join_port(port, touched);
-        }
+        ports.into_iter().for_each(|port| self.join_port(port, touched));
     }
 
-    /// The ports of sandboxes that claim an address of the one behind this port: who may send from it may change.
-    fn touch_neighbours(&self, index: u32, touched: &mut Touched) {
+    /// A port, and those of sandboxes that claim an address of the one behind it: who may send from it may change.
+    fn touch_port(&self, index: u32, touched: &mut Touched) {
+        touched.ports.insert(index);
         let Some(sandbox) = self.sandbox_at(index) else { return };
         let claimants = sandbox.addresses.iter().flat_map(|address| self.residents.at(*address));
         touched.ports.extend(claimants.filter_map(|other| self.ports.of(&other.key)));
