@@ -71,10 +71,7 @@ fn allows_without(
             sets.retain(&mut keeps);
         }
         if let AllowPorts::Any(ports) = ports {
-            ports.retain(|port| match port {
-                AllowPort::Protocol(_) | AllowPort::Numbered(..) => true,
-                AllowPort::Named(_, set) => keeps(set),
-            });
+            ports.retain(|port| port.set().is_none_or(&mut keeps));
         }
         if parts > 0 {
             let first = Surplus { direction, rule: *rule, resource: Resource::Members, parts: 0 };
@@ -106,10 +103,7 @@ impl Allow {
             AllowPorts::All => &[],
             AllowPorts::Any(ports) => ports.as_slice(),
         };
-        peers.iter().chain(ports.iter().filter_map(|port| match port {
-            AllowPort::Protocol(_) | AllowPort::Numbered(..) => None,
-            AllowPort::Named(_, set) => Some(set),
-        }))
+        peers.iter().chain(ports.iter().filter_map(AllowPort::set))
     }
 }
 
@@ -171,6 +165,16 @@ pub enum AllowPort {
     Numbered(Protocol, Vec<PortRange>),
     /// The ports in a set of named ports.
     Named(Protocol, Arc<Definition>),
+}
+
+impl AllowPort {
+    /// The set that it refers to.
+    fn set(&self) -> Option<&Arc<Definition>> {
+        match self {
+            AllowPort::Protocol(_) | AllowPort::Numbered(..) => None,
+            AllowPort::Named(_, set) => Some(set),
+        }
+    }
 }
 
 /// Works out what the policy of this name allows to the pods of this node; `known` is what was worked out of the same policy
@@ -236,10 +240,7 @@ fn allows(
             }
         };
         if let AllowPorts::Any(ports) = &mut ports {
-            left.keep((direction, rule), Resource::Sets, ports, |port| match port {
-                AllowPort::Protocol(_) | AllowPort::Numbered(..) => 0,
-                AllowPort::Named(_, set) => is_new(set),
-            });
+            left.keep((direction, rule), Resource::Sets, ports, |port| port.set().map_or(0, &mut is_new));
         }
         if !peers.is_empty() && !ports.is_empty() {
             allows.push(Allow { rule, peers, ports });

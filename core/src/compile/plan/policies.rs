@@ -5,6 +5,7 @@ use crate::compile::policy::policy;
 use crate::compile::staging::Staged;
 use crate::compile::{PolicyBlock, SetDelta};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Plan {
@@ -27,23 +28,19 @@ impl Plan {
     /// Takes from policies what is beyond the limit of members. It is counted when a policy's sets are made, but the first lists
     /// may bring the policies before the pods.
     pub fn hold_members(&mut self, cluster: &Cluster) {
-        let beyond = |block: &PolicyBlock| {
-            let mut left = self.limits.members;
-            let mut sets = block.sets();
-            sets.retain(|set| match left.checked_sub(self.membership.size(set)) {
-                Some(less) => {
-                    left = less;
-                    false
-                }
-                None => true,
-            });
-            sets
-        };
-        let found = self.policies.iter().map(|(key, block)| (key.clone(), beyond(block)));
-        for (key, beyond) in found.filter(|(_, beyond)| !beyond.is_empty()).collect::<Vec<_>>() {
-            let old = self.policies.remove(&key);
-            let new = old.clone().map(|block| block.without(&beyond));
-            self.replace_policy(cluster, &key, old, new);
+        let most = self.limits.members;
+        let size =
+            |block: &PolicyBlock| block.sets().iter().map(|set| self.membership.size(set)).sum::<usize>();
+        let beyond: Vec<PolicyBlock> =
+            self.policies.values().filter(|block| size(block) > most).cloned().collect();
+        for old in beyond {
+            let key = old.key.clone();
+            self.policies.remove(&key);
+            let (mut staged, _) = Staged::new(old.clone(), BTreeSet::new(), &self.membership, most);
+            // All of its sets are there, so none is made.
+            let mut slice = usize::MAX;
+            staged.advance(cluster, &mut self.membership, &mut slice);
+            self.enforce(cluster, &key, Some(old), staged);
         }
     }
 
