@@ -216,7 +216,7 @@ fn sets_that_have_more_members_than_a_policy_may_have_allow_nothing_whatever_cam
     assert!(node.notes().concat().contains(note), "{:?}", node.notes());
     node.enforcer.apply(own_ports(3));
     node.settle();
-    assert_eq!((allowed(&mut node).0, node.notes()), (3, Vec::new()), "it is counted anew when it changes");
+    assert_eq!((allowed(&mut node).0, node.notes()), (3, Vec::new()), "it is counted again when it changes");
 
     let mut early = Enforcer::new("here", Options::default()).with_limits(limits);
     let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));

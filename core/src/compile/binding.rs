@@ -32,8 +32,8 @@ pub struct Bound {
     pub ingress_isolated: bool,
 }
 
-/// No frame is from two Ethernet addresses, and a bridge takes in none from that of every station (is_valid_ether_addr).
-const NOBODYS: Hardware = [0xff; 6];
+/// The bridge accepts no frame from this address (is_valid_ether_addr), so a port that has it sends none.
+const NEVER_A_SOURCE: Hardware = [0xff; 6];
 
 impl Bound {
     /// Whether the other binding of this port allows other source addresses. The iptables rules rely on those; they do not
@@ -45,7 +45,7 @@ impl Bound {
     /// What both this and another binding of the same port let through: neither opens more.
     pub fn both(&self, other: &Bound) -> Bound {
         let hardware = match (self.hardware, other.hardware) {
-            (Some(own), Some(others)) if own != others => Some(NOBODYS),
+            (Some(own), Some(others)) if own != others => Some(NEVER_A_SOURCE),
             (own, others) => others.or(own),
         };
         Bound {

@@ -25,8 +25,8 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Goes on from what was acquired for an earlier target; tells the sets that this one does not need. All sets together have
-    /// at most so many members.
+    /// Goes on from what was acquired for an earlier target; returns the sets that this one does not need. All sets together
+    /// have at most so many members.
     pub(super) fn new(
         target: PolicyBlock,
         acquired: BTreeSet<Arc<Definition>>,

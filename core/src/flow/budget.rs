@@ -26,7 +26,7 @@ impl Budget {
         may
     }
 
-    /// When there will be a token, if nobody takes one before; not later than `now` if there is one.
+    /// When there will be a token, if none is taken before; not later than `now` if there is one.
     pub fn next(&mut self, now: Duration) -> Duration {
         self.fill(now);
         now + Duration::from_secs_f64((1.0 - self.left).max(0.0) / f64::from(self.per_second))

@@ -1,4 +1,4 @@
-//! Whose flows a flow is counted among: no party can use up what is kept for all.
+//! The pod or port that a flow belongs to: none can use up the room that all share.
 
 use super::{Flow, Place};
 use crate::model::Direction;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 pub enum Party {
     /// The pod at an address.
     Address(IpAddr),
-    /// Whoever is behind a port of the bridge, by its index; `None` for packets that did not come by one.
+    /// The sender behind a port of the bridge, by its index; `None` for packets that did not come by one.
     Port(Option<u32>),
 }
 

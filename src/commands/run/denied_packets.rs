@@ -27,10 +27,10 @@ pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelErr
     std::thread::spawn(move || {
         loop {
             let mut flows = Vec::new();
-            let heard = log.read(|copy| flows.extend(flow_of(copy)));
-            let failed = heard.is_err();
-            let told = outbox.blocking_send(heard.map(|lost| Batch { flows, lost }));
-            if failed || told.is_err() {
+            let read = log.read(|copy| flows.extend(flow_of(copy)));
+            let failed = read.is_err();
+            let sent = outbox.blocking_send(read.map(|lost| Batch { flows, lost }));
+            if failed || sent.is_err() {
                 return;
             }
         }

@@ -91,7 +91,7 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
             .after
             .extend(sets.into_iter().map(|(set, elements)| Change::AddElements(set.into(), elements)));
     }
-    let was_unbound = |address: &IpAddr| delta.places.get(address).is_some_and(|old| old.unbound);
+    let was_unbound = |address: IpAddr| delta.places.get(&address).is_some_and(|old| old.unbound);
     for (&index, old) in &delta.ports {
         let new = plan.ports().get(&index);
         let between = match (old, new) {
@@ -100,13 +100,13 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
             (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) if old.differs_in_sources(new) => {
                 Some(PortBinding::Bound(old.both(new)))
             }
-            // A port that is nobody's carries every address without a port, and not only what its pod sent.
+            // An unbound port carries every address that has no port, and not only what its pod sent.
             (Some(PortBinding::Bound(old)), Some(PortBinding::Unbound)) => {
                 Some(PortBinding::Bound(old.closed(|address| plan.placement(address).unbound)))
             }
-            // The same the other way round. If every pod has its port, one that is nobody's carries no address.
+            // The same the other way round. If every pod has its port, an unbound port carries no address.
             (Some(PortBinding::Unbound), Some(PortBinding::Bound(new))) if carries_unbound(plan, delta) => {
-                Some(PortBinding::Bound(new.closed(|address| was_unbound(&address))))
+                Some(PortBinding::Bound(new.closed(was_unbound)))
             }
             (old, _) => old.clone(),
         };
@@ -144,7 +144,7 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     changes
 }
 
-/// Whether a port that is nobody's carries any address, before or after a change.
+/// Whether an unbound port carries any address, before or after a change.
 fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
     plan.unknown_pods() == UnknownPods::Allow
         || plan.unbound_pods() > 0

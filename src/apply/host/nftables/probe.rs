@@ -12,7 +12,7 @@ const SCRATCH: &str = "bridgewarden-preflight";
 
 /// Tries a table with every kind of statement and set, and removes it.
 ///
-/// Takes a socket that stays open, because whoever closes one waits until the kernel has freed what was removed: 23 ms.
+/// Takes a socket that stays open: a program that closes one waits until the kernel has freed what was removed, 23 ms.
 ///
 /// # Errors
 /// The kernel does not take it, and why.
