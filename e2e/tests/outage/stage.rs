@@ -197,7 +197,7 @@ impl Stage {
 
 /// The youngest age that a page tells, once it tells three.
 fn said_age(page: &str) -> Option<Duration> {
-    let ages = page.split("last heard of ").skip(1).map(|rest| rest.split(' ').next()?.parse().ok());
+    let ages = page.split(": last update ").skip(1).map(|rest| rest.split(' ').next()?.parse().ok());
     let ages: Vec<u64> = ages.collect::<Option<_>>()?;
     ages.iter().min().filter(|_| ages.len() == 3).copied().map(Duration::from_secs)
 }
