@@ -39,6 +39,7 @@
 //! - [`render`]: how iptables and ipset say it; the only room that knows policies and chains.
 //! - [`source`]: where facts come from: files in, changes out.
 //! - [`apply`]: the only hands; knows chains, not policies.
+//! - [`account`]: what is known of a denied flow, for people.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: one loop that keeps the kernel equal to what the sources say.
@@ -58,7 +59,7 @@
 //! 9. IPv4 and IPv6 take the same way through the same code.
 //! 10. A failed apply opens nothing, is told, and is tried again.
 
-pub use bridgewarden_core::{api, compile, explain, flow, model, net, netfilter, ownership, render};
+pub use bridgewarden_core::{account, api, compile, explain, flow, model, net, netfilter, ownership, render};
 
 pub mod apply;
 pub mod commands;

@@ -1,11 +1,11 @@
 //! One world, many judges: what the API's text says is what the rendered rules do, and what the plan answers.
 
 use bridgewarden::api::Pod;
-use bridgewarden::compile::{Flow as Connection, Limits, UnknownPods};
+use bridgewarden::compile::{Limits, UnknownPods};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{self, End, Flow, Verdict, World};
 use bridgewarden::model::{Change, Sandbox, SandboxKey};
-use bridgewarden::net::{Family, Protocol};
+use bridgewarden::net::{self, Family, Protocol};
 use bridgewarden::netfilter::iptables::{Payload, State};
 use bridgewarden::render::Options;
 use bridgewarden::source::lower;
@@ -219,12 +219,12 @@ fn plan_answers_for_a_connection_as_the_api_does() {
         let enforcers = NODES.map(|node| enforcer(&world, node.name));
         for flow in worlds::flows(&world).into_iter().filter(|flow| is_between_pods(&world, flow)) {
             let address = |end: &End| address(&world, end, flow.family);
-            let connection = Connection {
+            let connection = net::Flow {
                 source: address(&flow.source),
                 destination: address(&flow.destination),
                 port: Some((flow.protocol, flow.port)),
             };
-            let admitted = enforcers.iter().all(|enforcer| enforcer.admits(&connection));
+            let admitted = enforcers.iter().all(|enforcer| enforcer.decide(&connection).is_allowed());
             // The plan knows no more of the ends than their addresses.
             let [source, destination] =
                 [&flow.source, &flow.destination].map(|end| End::Address(address(end)));

@@ -15,6 +15,7 @@
 //! Nothing here has I/O, a clock, a lock or async: the same input always gives the same output. The program that reads the API
 //! server and changes the kernel is the crate `bridgewarden`.
 
+pub mod account;
 pub mod api;
 pub mod compile;
 pub mod explain;

@@ -158,6 +158,26 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// A connection, by its first packet as the FORWARD hook sees it: after destination NAT, before source NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// The address that opens it.
+    pub source: IpAddr,
+    /// The address that answers.
+    pub destination: IpAddr,
+    /// The protocol and destination port; `None` for a protocol without ports.
+    pub port: Option<(Protocol, u16)>,
+}
+
+/// Whether a packet or a connection may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Denied,
+}
+
 /// The prefix that holds exactly one address.
 pub fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)

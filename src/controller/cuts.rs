@@ -3,32 +3,22 @@
 
 use super::{Enforcer, Pace};
 use crate::apply::{Connection, KernelError, Step};
-use crate::compile::Flow;
-use crate::net::Protocol;
+use crate::net::{Flow, Protocol, Verdict};
 use crate::netfilter::Role;
 use crate::netfilter::ipset::Element;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// What policies say of a live connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It could begin now.
-    Allowed,
-    /// It could not.
-    Refused,
-    /// That is not known yet: policies about it are still coming into force.
-    Undecided,
-}
-
-/// What policies say of a live connection. The node's own are not theirs to judge.
-pub(super) fn verdict(enforcer: &Enforcer, connection: &Connection) -> Verdict {
-    if connection.is_of_this_host || enforcer.admits(&first_packet(connection)) {
-        return Verdict::Allowed;
+/// Whether a live connection could begin now; `None` while policies about it are still coming into force. Policies do not
+/// apply to the node's own connections.
+pub(super) fn verdict(enforcer: &Enforcer, connection: &Connection) -> Option<Verdict> {
+    if connection.is_of_this_host || enforcer.decide(&first_packet(connection)).is_allowed() {
+        return Some(Verdict::Allowed);
     }
     let ends = [connection.source, connection.destination];
-    if ends.into_iter().any(|end| enforcer.is_undecided(end)) { Verdict::Undecided } else { Verdict::Refused }
+    let is_undecided = ends.into_iter().any(|end| enforcer.is_undecided(end));
+    (!is_undecided).then_some(Verdict::Denied)
 }
 
 /// The connection's first packet, as the FORWARD hook saw it.
@@ -80,23 +70,23 @@ impl Cuts {
         looked_at: &BTreeSet<IpAddr>,
         connections: Vec<Connection>,
         mark: u32,
-        verdict: impl Fn(&Connection) -> Verdict,
+        verdict: impl Fn(&Connection) -> Option<Verdict>,
     ) {
         self.condemned.retain(|address| !looked_at.contains(address));
         for connection in connections {
             let is_condemned = connection.mark & mark != 0;
             match verdict(&connection) {
-                Verdict::Allowed if is_condemned => self.next.pardon.push(connection),
-                Verdict::Refused => {
+                Some(Verdict::Allowed) if is_condemned => self.next.pardon.push(connection),
+                Some(Verdict::Denied) => {
                     self.condemned.extend([connection.source, connection.destination]);
                     if !is_condemned {
                         self.next.cut.push(connection);
                     }
                 }
-                Verdict::Undecided if is_condemned => {
+                None if is_condemned => {
                     self.condemned.extend([connection.source, connection.destination]);
                 }
-                Verdict::Allowed | Verdict::Undecided => {}
+                Some(Verdict::Allowed) | None => {}
             }
         }
     }
@@ -189,7 +179,7 @@ mod tests {
     }
 
     /// What is done about a connection with this mark.
-    fn sentence(mark: u32, verdict: Verdict) -> (usize, usize) {
+    fn sentence(mark: u32, verdict: Option<Verdict>) -> (usize, usize) {
         let mut cuts = Cuts::default();
         cuts.decide(&BTreeSet::new(), vec![connection(2, mark)], MARK, |_| verdict);
         let Sentences { cut, pardon } = cuts.take().unwrap_or_default();
@@ -199,12 +189,12 @@ mod tests {
     #[test]
     fn refused_connection_is_cut_once_and_pardoned_when_it_is_allowed_again() {
         for others in [0, 0x4000] {
-            assert_eq!(sentence(others, Verdict::Refused), (1, 0));
-            assert_eq!(sentence(others | MARK, Verdict::Refused), (0, 0), "it is cut");
-            assert_eq!(sentence(others | MARK, Verdict::Allowed), (0, 1));
-            assert_eq!(sentence(others, Verdict::Allowed), (0, 0));
-            assert_eq!(sentence(others, Verdict::Undecided), (0, 0));
-            assert_eq!(sentence(others | MARK, Verdict::Undecided), (0, 0));
+            assert_eq!(sentence(others, Some(Verdict::Denied)), (1, 0));
+            assert_eq!(sentence(others | MARK, Some(Verdict::Denied)), (0, 0), "it is cut");
+            assert_eq!(sentence(others | MARK, Some(Verdict::Allowed)), (0, 1));
+            assert_eq!(sentence(others, Some(Verdict::Allowed)), (0, 0));
+            assert_eq!(sentence(others, None), (0, 0));
+            assert_eq!(sentence(others | MARK, None), (0, 0));
         }
     }
 
@@ -225,7 +215,7 @@ mod tests {
             addresses: vec![address(1)],
         }));
         enforcer.adopt(&Actual::default());
-        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Allowed);
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), Some(Verdict::Allowed));
         let peers = ["one", "two"].map(|app| {
             let demand = Demand::In(BTreeSet::from([app.into()]));
             let pods = Selector::new([Requirement { key: "app".into(), demand }]);
@@ -239,11 +229,11 @@ mod tests {
             egress: None,
             refusals: Vec::new(),
         }));
-        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Undecided);
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), None);
         while enforcer.is_behind() {
             enforcer.flush();
         }
-        assert_eq!(verdict(&enforcer, &connection(2, 0)), Verdict::Refused);
+        assert_eq!(verdict(&enforcer, &connection(2, 0)), Some(Verdict::Denied));
     }
 
     #[test]
@@ -272,12 +262,14 @@ mod tests {
         let leaves = [Step::RemoveElements(name, kind, Role::Allows, elements())];
         let mut cuts = Cuts::default();
         assert_eq!(cuts.may_return(&joins), BTreeSet::new());
-        cuts.decide(&BTreeSet::new(), vec![connection(2, 0)], MARK, |_| Verdict::Refused);
+        cuts.decide(&BTreeSet::new(), vec![connection(2, 0)], MARK, |_| Some(Verdict::Denied));
         for steps in [&joins, &opens] {
             assert_eq!(cuts.may_return(steps), elements().iter().map(|_| address(2)).collect());
         }
         assert_eq!(cuts.may_return(&leaves), BTreeSet::new());
-        cuts.decide(&BTreeSet::from([address(2)]), vec![connection(2, MARK)], MARK, |_| Verdict::Allowed);
+        cuts.decide(&BTreeSet::from([address(2)]), vec![connection(2, MARK)], MARK, |_| {
+            Some(Verdict::Allowed)
+        });
         assert_eq!(cuts.may_return(&joins), BTreeSet::new(), "it was pardoned");
     }
 }

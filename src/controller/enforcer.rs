@@ -3,8 +3,9 @@
 use super::beside::{Beside, Standing, Takeover};
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, Lane, Step};
-use crate::compile::{Flow, Limits, Plan, UnknownPods};
+use crate::compile::{Decision, Limits, Plan, UnknownPods};
 use crate::model::{Change, Cluster, Direction, PolicyKey, Refusal};
+use crate::net::Flow;
 use crate::netfilter::{ChainName, Ruleset};
 use crate::render::{Options, Renderer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,9 +174,9 @@ impl Enforcer {
         self.renderer.policy_chains()
     }
 
-    /// Whether this node's policies allow a connection.
-    pub fn admits(&self, flow: &Flow) -> bool {
-        self.plan.admits(&self.cluster, flow)
+    /// What this node's policies decide about a connection, and why.
+    pub fn decide(&self, flow: &Flow) -> Decision<'_> {
+        self.plan.decide(&self.cluster, flow)
     }
 
     /// Whether it is not known yet what an address is allowed, as sets are still being made for a policy about it.

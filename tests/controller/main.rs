@@ -5,13 +5,12 @@ mod early;
 mod kernel;
 
 use bridgewarden::apply::{Kernel, Tally};
-use bridgewarden::compile::Flow;
 use bridgewarden::controller::{Controller, Delivery, Enforcer, NamespaceWatch};
 use bridgewarden::model::{
     Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Owner, Peer, Peers, Pod, PodKey,
     Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
 };
-use bridgewarden::net::{Family, PortRange, Protocol};
+use bridgewarden::net::{Family, Flow, PortRange, Protocol};
 use bridgewarden::observe::{Health, Metrics};
 use bridgewarden::render::Options;
 use kernel::Shared;
@@ -345,7 +344,7 @@ fn policy_deleted_ahead_of_its_pods_guards_them_until_they_are_gone() {
     let flow = Flow { source: address(11), destination: address(10), port: Some((Protocol::Tcp, 80)) };
     enforcer.apply(namespace(true));
     enforcer.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
-    assert!(!enforcer.admits(&flow), "its namespace terminates and it is still there");
+    assert!(!enforcer.decide(&flow).is_allowed(), "its namespace terminates and it is still there");
     enforcer.apply(Change::PodGone(PodKey::new("shop", "web")));
     enforcer.apply(Change::PodGone(PodKey::new("shop", "client")));
     assert_eq!(enforcer.cluster().policies().count(), 0, "nobody is left to guard");
@@ -356,9 +355,6 @@ fn policy_deleted_alone_guards_nobody_any_longer() {
     let mut enforcer = Enforcer::new(NODE, Options::default());
     shop().into_iter().for_each(|change| enforcer.apply(change));
     enforcer.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
-    assert!(enforcer.admits(&Flow {
-        source: address(11),
-        destination: address(10),
-        port: Some((Protocol::Tcp, 80))
-    }));
+    let flow = Flow { source: address(11), destination: address(10), port: Some((Protocol::Tcp, 80)) };
+    assert!(enforcer.decide(&flow).is_allowed());
 }

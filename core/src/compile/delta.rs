@@ -1,6 +1,6 @@
 //! What changed in the plan since it was last taken.
 
-use super::{Definition, Member, PortBinding, Subject};
+use super::{Definition, Member, PortBinding, Profile, Subject};
 use crate::model::{Direction, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ pub struct Delta {
     pub policies: BTreeSet<PolicyKey>,
     /// Those whose guard came, changed or went.
     pub guards: BTreeSet<Subject>,
+    /// Profiles that came into use or went out of use, in any family.
+    pub profiles: BTreeSet<Profile>,
     /// Addresses at which somebody became isolated, or is no longer.
     pub judged: BTreeSet<(Direction, IpAddr)>,
     /// Addresses that became isolated (`true`) or open (`false`).
@@ -49,7 +51,7 @@ impl Delta {
     /// Whether something changed, and nothing but who is in sets.
     pub fn is_of_members(&self) -> bool {
         let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
-        let rest = self.policies.is_empty() && self.guards.is_empty();
+        let rest = self.policies.is_empty() && self.guards.is_empty() && self.profiles.is_empty();
         let isolation = self.judged.is_empty() && self.isolated.is_empty();
         let binding = self.ports.is_empty() && self.places.is_empty() && !self.bridge;
         let members = !self.sets.is_empty() || !self.local.is_empty();

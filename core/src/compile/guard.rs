@@ -1,10 +1,12 @@
 //! Which policies isolate a pod of this node, and what becomes of one that nobody knows.
 
-use crate::model::{Cluster, Direction, PodKey, PolicyKey, SandboxKey};
+use super::Judgement;
+use crate::model::{Cluster, Direction, Group, GroupId, PodKey, PolicyKey, SandboxKey};
 use crate::net::Family;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Whom a guard is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,23 +47,31 @@ pub enum UnknownPods {
     Allow,
 }
 
-/// The addresses of a subject, and the policies that isolate it in each direction.
+/// The addresses of a subject, and what evaluates its traffic in each direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// The policies that isolate it for ingress; `None` when it is open there. Without any, nothing is allowed.
-    pub ingress: Option<BTreeSet<PolicyKey>>,
-    /// The policies that isolate it for egress; `None` when it is open there. Without any, nothing is allowed.
-    pub egress: Option<BTreeSet<PolicyKey>>,
+    /// What evaluates what reaches it; `None` when it is not isolated for ingress.
+    pub ingress: Option<Arc<Judgement>>,
+    /// What evaluates what it sends; `None` when it is not isolated for egress.
+    pub egress: Option<Arc<Judgement>>,
 }
 
 impl Guard {
-    /// The policies that isolate it in a direction; `None` when it is open there.
-    pub fn policies(&self, direction: Direction) -> Option<&BTreeSet<PolicyKey>> {
+    /// What evaluates its traffic in a direction; `None` when it is not isolated there.
+    pub fn judgement(&self, direction: Direction) -> Option<&Arc<Judgement>> {
         match direction {
             Direction::Ingress => self.ingress.as_ref(),
             Direction::Egress => self.egress.as_ref(),
+        }
+    }
+
+    /// Puts a judgement that others share in the place of an equal one.
+    pub(super) fn share(&mut self, direction: Direction, judgement: Arc<Judgement>) {
+        match direction {
+            Direction::Ingress => self.ingress = Some(judgement),
+            Direction::Egress => self.egress = Some(judgement),
         }
     }
 
@@ -72,33 +82,57 @@ impl Guard {
 
     /// Whether it is isolated in a direction.
     pub fn is_isolated(&self, direction: Direction) -> bool {
-        self.policies(direction).is_some()
+        self.judgement(direction).is_some()
     }
 }
 
-/// Works out the guard of a subject; `None` when it is not here, has no address, or nothing isolates it.
-pub fn guard(cluster: &Cluster, subject: &Subject, unknown_pods: UnknownPods) -> Option<Guard> {
-    match (subject, unknown_pods) {
-        (Subject::Pod(key), _) => guard_of_pod(cluster, key),
-        (Subject::Unknown(key), UnknownPods::Reject) => {
-            let addresses = cluster.addresses_of_unknown(key).to_vec();
-            let closed = || Some(BTreeSet::new());
-            (!addresses.is_empty()).then(|| Guard { addresses, ingress: closed(), egress: closed() })
+/// What judges the pods of a group, for ingress and for egress.
+type OfGroup = (Option<Arc<Judgement>>, Option<Arc<Judgement>>);
+
+/// Works out guards from one state of the cluster. The pods of a group share their judgements, so each group is evaluated once,
+/// however many pods it has.
+pub(super) struct Guards<'c> {
+    cluster: &'c Cluster,
+    unknown_pods: UnknownPods,
+    groups: BTreeMap<GroupId, OfGroup>,
+}
+
+impl Guards<'_> {
+    pub(super) fn new(cluster: &Cluster, unknown_pods: UnknownPods) -> Guards<'_> {
+        Guards { cluster, unknown_pods, groups: BTreeMap::new() }
+    }
+
+    /// The guard of a subject; `None` if it is not on this node, has no address, or nothing isolates it.
+    pub(super) fn guard(&mut self, subject: &Subject) -> Option<Guard> {
+        match (subject, self.unknown_pods) {
+            (Subject::Pod(key), _) => self.guard_of_pod(key),
+            (Subject::Unknown(key), UnknownPods::Reject) => {
+                let addresses = self.cluster.addresses_of_unknown(key).to_vec();
+                let closed = Some(Arc::new(Judgement::of_policies(BTreeSet::new())));
+                (!addresses.is_empty()).then(|| Guard { addresses, ingress: closed.clone(), egress: closed })
+            }
+            (Subject::Unknown(_), UnknownPods::Allow) => None,
         }
-        (Subject::Unknown(_), UnknownPods::Allow) => None,
+    }
+
+    fn guard_of_pod(&mut self, key: &PodKey) -> Option<Guard> {
+        let cluster = self.cluster;
+        let (addresses, group) = cluster.pod(key).filter(|_| cluster.is_local(key))?;
+        let judgements = self.groups.entry(cluster.group_id_of(key)?);
+        let (ingress, egress) = judgements.or_insert_with(|| of_group(cluster, group)).clone();
+        let is_isolated = ingress.is_some() || egress.is_some();
+        is_isolated.then(|| Guard { addresses: addresses.to_vec(), ingress, egress })
     }
 }
 
-fn guard_of_pod(cluster: &Cluster, key: &PodKey) -> Option<Guard> {
-    let (addresses, group) = cluster.pod(key).filter(|_| cluster.is_local(key))?;
-    let mut guard = Guard { addresses: addresses.to_vec(), ..Guard::default() };
-    for policy in cluster.policies_in(&key.namespace).filter(|policy| policy.subject.matches(&group.labels)) {
-        if policy.ingress.is_some() {
-            guard.ingress.get_or_insert_default().insert(policy.key.clone());
-        }
-        if policy.egress.is_some() {
-            guard.egress.get_or_insert_default().insert(policy.key.clone());
+fn of_group(cluster: &Cluster, group: &Group) -> OfGroup {
+    let mut policies: BTreeMap<Direction, BTreeSet<PolicyKey>> = BTreeMap::new();
+    for policy in cluster.policies_in(&group.namespace).filter(|policy| policy.subject.matches(&group.labels))
+    {
+        for direction in Direction::BOTH.into_iter().filter(|own| policy.rules(*own).is_some()) {
+            policies.entry(direction).or_default().insert(policy.key.clone());
         }
     }
-    (guard.ingress.is_some() || guard.egress.is_some()).then_some(guard)
+    let mut judgement = |direction| policies.remove(&direction).map(Judgement::of_policies).map(Arc::new);
+    (judgement(Direction::Ingress), judgement(Direction::Egress))
 }

@@ -3,11 +3,12 @@
 //! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
 //! what a policy means and has never heard of a chain.
 
-mod admit;
 mod binding;
+mod decision;
 mod delta;
 mod guard;
 mod index;
+mod judgement;
 mod limits;
 mod locals;
 mod membership;
@@ -17,10 +18,11 @@ mod shared_set;
 mod shortfall;
 mod staging;
 
-pub use admit::*;
 pub use binding::*;
+pub use decision::*;
 pub use delta::*;
 pub use guard::*;
+pub use judgement::*;
 pub use limits::{Limits, Resource, Surplus};
 pub use plan::*;
 pub use policy::*;

@@ -1,11 +1,13 @@
 //! The plan of one node, kept equal to the cluster by work in proportion to what changed.
 
+use super::guard::Guards;
+use super::judgement::Profiles;
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
 use super::staging::Staging;
 use super::{
-    Definition, Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, SetDelta, Subject,
-    UnknownPods, guard, port_binding,
+    Definition, Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDelta,
+    Subject, UnknownPods, port_binding,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
 use crate::net::Family;
@@ -25,6 +27,7 @@ pub struct Plan {
     membership: Membership,
     policies: BTreeMap<PolicyKey, PolicyBlock>,
     guards: BTreeMap<Subject, Guard>,
+    profiles: Profiles,
     isolated: BTreeSet<(Direction, IpAddr, Subject)>,
     locals: Locals,
     ports: BTreeMap<u32, PortBinding>,
@@ -83,8 +86,9 @@ impl Plan {
         let pods = self.reconcile_policies(cluster, touched);
         let unknown = touched.sandboxes.iter().cloned().map(Subject::Unknown);
         let mut ports = touched.ports.clone();
+        let mut guards = Guards::new(cluster, self.unknown_pods);
         for subject in pods.into_iter().map(Subject::Pod).chain(unknown) {
-            self.reconcile_guard(cluster, &subject);
+            self.reconcile_guard(&mut guards, &subject);
             self.reconcile_addresses(cluster, &subject);
             ports.extend(cluster.ports_of(subject.pod()));
         }
@@ -129,6 +133,16 @@ impl Plan {
     /// Those here that something isolates.
     pub fn guards(&self) -> &BTreeMap<Subject, Guard> {
         &self.guards
+    }
+
+    /// What evaluates the traffic of those whom something isolates; each applies to one subject or several.
+    pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.profiles.iter()
+    }
+
+    /// Whether a subject of a profile has an address of a family.
+    pub fn profile_has_family(&self, profile: &Profile, family: Family) -> bool {
+        self.profiles.has_family(profile, family)
     }
 
     /// The isolated addresses of a direction, each with who has it, in order.
@@ -235,10 +249,14 @@ impl Plan {
         pods
     }
 
-    fn reconcile_guard(&mut self, cluster: &Cluster, subject: &Subject) {
-        let new = guard(cluster, subject, self.unknown_pods);
+    fn reconcile_guard(&mut self, guards: &mut Guards<'_>, subject: &Subject) {
+        let mut new = guards.guard(subject);
         let old = self.guards.remove(subject);
-        if old != new {
+        if old == new {
+            new = old;
+        } else {
+            let profiles = self.profiles.change(old.as_ref(), &mut new);
+            self.pending.profiles.extend(profiles);
             for direction in Direction::BOTH {
                 self.reconcile_isolation(subject, direction, old.as_ref(), new.as_ref());
             }

@@ -7,32 +7,7 @@ mod peer;
 mod port;
 
 use crate::model::{Cluster, Direction, Policy, PolicyKey, Rule};
-use crate::net::Protocol;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
-/// A connection, and the side on which it was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The direction, seen from the pod that the policies isolate.
-    pub direction: Direction,
-    /// Who opens it.
-    pub source: IpAddr,
-    /// Who is to answer.
-    pub destination: IpAddr,
-    /// The protocol and destination port; `None` for a protocol without ports.
-    pub port: Option<(Protocol, u16)>,
-}
-
-impl Refused {
-    /// The end that is not the isolated pod.
-    fn peer(&self) -> IpAddr {
-        match self.direction {
-            Direction::Ingress => self.source,
-            Direction::Egress => self.destination,
-        }
-    }
-}
+use crate::net::Flow;
 
 /// The one thing by which a rule misses; what comes first is the likelier mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,25 +69,36 @@ enum Fit {
     IsFar,
 }
 
-/// The rule of these policies that would have allowed a refused connection but for one thing. `None` if each misses by
-/// more, or none has rules.
-pub fn nearest(cluster: &Cluster, policies: &BTreeSet<PolicyKey>, refused: &Refused) -> Option<Nearest> {
+/// The rule of these policies that would have allowed a connection which they deny in this direction, except for one
+/// difference. `None` if each rule differs by more, or there are no rules.
+pub fn nearest(
+    cluster: &Cluster,
+    policies: &[PolicyKey],
+    direction: Direction,
+    denied: &Flow,
+) -> Option<Nearest> {
     let policies = policies.iter().filter_map(|key| cluster.policy(key));
-    let rules = policies.flat_map(|policy| {
-        policy.rules(refused.direction).into_iter().flatten().map(move |rule| (policy, rule))
-    });
-    let missing = rules.filter_map(|(policy, rule)| miss(cluster, policy, rule, refused));
+    let rules = policies
+        .flat_map(|policy| policy.rules(direction).into_iter().flatten().map(move |rule| (policy, rule)));
+    let missing = rules.filter_map(|(policy, rule)| miss(cluster, policy, rule, direction, denied));
     missing.min_by(|one, other| one.differs.cmp(&other.differs))
 }
 
-fn miss(cluster: &Cluster, policy: &Policy, rule: &Rule, refused: &Refused) -> Option<Nearest> {
-    let miss =
-        match (peer::fit(cluster, policy, &rule.peers, refused), port::fit(cluster, &rule.ports, refused)) {
-            (Fit::Takes, Fit::Misses(miss)) | (Fit::Misses(miss), Fit::Takes) => miss,
-            (Fit::Takes, Fit::Takes | Fit::IsFar)
-            | (Fit::Misses(_), Fit::Misses(_) | Fit::IsFar)
-            | (Fit::IsFar, Fit::Takes | Fit::Misses(_) | Fit::IsFar) => return None,
-        };
+fn miss(
+    cluster: &Cluster,
+    policy: &Policy,
+    rule: &Rule,
+    direction: Direction,
+    denied: &Flow,
+) -> Option<Nearest> {
+    let peer = direction.peer_end(denied);
+    let miss = match (peer::fit(cluster, policy, &rule.peers, peer), port::fit(cluster, &rule.ports, denied))
+    {
+        (Fit::Takes, Fit::Misses(miss)) | (Fit::Misses(miss), Fit::Takes) => miss,
+        (Fit::Takes, Fit::Takes | Fit::IsFar)
+        | (Fit::Misses(_), Fit::Misses(_) | Fit::IsFar)
+        | (Fit::IsFar, Fit::Takes | Fit::Misses(_) | Fit::IsFar) => return None,
+    };
     let note = format!("would allow it except for {}", miss.note);
     Some(Nearest { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
 }
@@ -134,7 +120,8 @@ mod tests {
         Block, Change, Demand, Labels, NamedPort, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod,
         PodKey, PortMatch, Ports, Requirement, Selector,
     };
-    use crate::net::PortRange;
+    use crate::net::{PortRange, Protocol};
+    use std::collections::BTreeSet;
 
     const WEB: [u8; 4] = [10, 244, 1, 10];
     const CLIENT: [u8; 4] = [10, 244, 1, 11];
@@ -197,8 +184,9 @@ mod tests {
         cluster.apply(Change::Policy(policy));
         let (source, destination) = (source.into(), WEB.into());
         let port = Some((Protocol::Tcp, 8080));
-        let refused = Refused { direction: Direction::Ingress, source, destination, port };
-        let nearest = nearest(&cluster, &BTreeSet::from([PolicyKey::new("shop", "web")]), &refused)?;
+        let denied = Flow { source, destination, port };
+        let policies = [PolicyKey::new("shop", "web")];
+        let nearest = nearest(&cluster, &policies, Direction::Ingress, &denied)?;
         Some((nearest.rule, nearest.differs, nearest.note))
     }
 

@@ -124,6 +124,11 @@ impl Cluster {
         Some((pod.addresses(), self.pods.group_of(pod)?))
     }
 
+    /// The number of a pod's group, if the pod has an address.
+    pub fn group_id_of(&self, key: &PodKey) -> Option<GroupId> {
+        self.pods.get(key).map(PodState::group)
+    }
+
     /// Whether a pod is one of this node's, and has an address.
     pub fn is_local(&self, key: &PodKey) -> bool {
         self.pods.get(key).is_some_and(PodState::is_local)

@@ -1,8 +1,9 @@
 //! What a NetworkPolicy demands, with every default of the API filled in.
 
 use super::{PolicyKey, Selector};
-use crate::net::{IpNet, PortRange, Protocol};
+use crate::net::{Flow, IpNet, PortRange, Protocol};
 use std::fmt;
+use std::net::IpAddr;
 
 /// Which way a connection goes, seen from the pod that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,22 @@ pub enum Direction {
 impl Direction {
     /// Both directions, egress first: the order in which a packet meets them.
     pub const BOTH: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+    /// The end of a connection that policies of this direction isolate.
+    pub fn own_end(self, flow: &Flow) -> IpAddr {
+        match self {
+            Direction::Ingress => flow.destination,
+            Direction::Egress => flow.source,
+        }
+    }
+
+    /// The end that is the peer of such a policy's rules.
+    pub fn peer_end(self, flow: &Flow) -> IpAddr {
+        match self {
+            Direction::Ingress => flow.source,
+            Direction::Egress => flow.destination,
+        }
+    }
 }
 
 impl fmt::Display for Direction {

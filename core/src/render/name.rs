@@ -1,6 +1,6 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
-use crate::compile::{Definition, Scope, Subject};
+use crate::compile::{Definition, Profile, Scope, Subject, Tier};
 use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
 use crate::net::Family;
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
@@ -56,6 +56,16 @@ impl Identity {
         }
     }
 
+    fn profile(self, profile: &Profile) -> Identity {
+        let identity = self.part("profile").part(direction_word(profile.direction));
+        profile.judgement.tiers.iter().fold(identity, |identity, Tier::Namespaced(policies)| {
+            let identity = identity.part("namespaced").number(policies.len() as u64);
+            policies.iter().fold(identity, |identity, policy| {
+                identity.part(policy.namespace.as_str()).part(&policy.name)
+            })
+        })
+    }
+
     fn definition(self, definition: &Definition) -> Identity {
         match definition {
             Definition::Pods { namespaces: Scope::One(name), pods } => {
@@ -101,6 +111,7 @@ impl Identity {
 pub struct Names {
     pods: Register<(Subject, Direction), ChainName>,
     policies: Register<(PolicyKey, Direction), ChainName>,
+    profiles: Register<Profile, ChainName>,
     sets: Register<(Arc<Definition>, Family), SetName>,
 }
 
@@ -162,6 +173,14 @@ impl Names {
         })
     }
 
+    /// The chain that evaluates the traffic of all pods of a profile.
+    pub fn profile(&mut self, profile: &Profile) -> ChainName {
+        self.profiles.name(profile.clone(), |salt| {
+            let identity = Identity::default().profile(profile).number(salt);
+            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+        })
+    }
+
     /// The policies whose chains have names, with their directions.
     pub fn policies(&self) -> impl Iterator<Item = (&ChainName, &(PolicyKey, Direction))> {
         self.policies.owners.iter()
@@ -189,6 +208,11 @@ impl Names {
     /// Frees a policy's chain name; tells it if there was one.
     pub fn forget_policy(&mut self, policy: &PolicyKey, direction: Direction) -> Option<ChainName> {
         self.policies.forget(&(policy.clone(), direction))
+    }
+
+    /// Frees a profile's chain name, and returns it if there was one.
+    pub fn forget_profile(&mut self, profile: &Profile) -> Option<ChainName> {
+        self.profiles.forget(profile)
     }
 
     /// Frees a set's name; tells it if there was one.

@@ -1,8 +1,8 @@
-//! The chain that judges one pod's traffic in one direction, and how a refusal ends.
+//! The chain that evaluates one pod's traffic in one direction, what pods of one profile share of it, and how a denial ends.
 
 use super::policy::return_if_marked;
 use super::{Deny, Names, Options};
-use crate::compile::{Guard, Subject};
+use crate::compile::{Guard, Judgement, Profile, Subject};
 use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
@@ -28,10 +28,14 @@ pub(super) fn chain(
         rules.push(to_itself.comment(&format!("{direction} of {subject}")));
     }
     rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
-    for policy in guard.policies(direction).into_iter().flatten() {
-        let jump = Rule::new(Target::Jump(names.policy(policy, direction)));
-        rules.push(jump.comment(&format!("policy {policy}")));
-        rules.push(return_if_marked(options));
+    if let Some(judgement) = guard.judgement(direction) {
+        let profile = Profile { direction, judgement: judgement.clone() };
+        if has_chain(&profile) {
+            rules.push(Rule::new(Target::Jump(names.profile(&profile))));
+            rules.push(return_if_marked(options));
+        } else {
+            rules.extend(evaluation(names, options, direction, judgement));
+        }
     }
     let prefix = match direction {
         Direction::Ingress => DENIED_INGRESS,
@@ -39,6 +43,29 @@ pub(super) fn chain(
     };
     rules.extend(refusal(options, family, prefix));
     rules
+}
+
+/// How many policies a pod's own chain lists, at most. More of them stand in a chain that all pods of the profile share: it
+/// costs each pod two rules, and each new connection two more.
+const OWN_POLICIES: usize = 2;
+
+/// Whether a profile has a chain of its own.
+pub(super) fn has_chain(profile: &Profile) -> bool {
+    profile.judgement.policies().nth(OWN_POLICIES).is_some()
+}
+
+/// The rules that evaluate a packet: the mark is set afterwards if any policy allows it.
+pub(super) fn evaluation(
+    names: &mut Names,
+    options: &Options,
+    direction: Direction,
+    judgement: &Judgement,
+) -> Vec<Rule> {
+    let jumps = judgement.policies().flat_map(|policy| {
+        let jump = Rule::new(Target::Jump(names.policy(policy, direction)));
+        [jump.comment(&format!("policy {policy}")), return_if_marked(options)]
+    });
+    jumps.collect()
 }
 
 pub(super) fn clear_mark(options: &Options) -> Rule {
@@ -71,5 +98,89 @@ pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
         Deny::Reject => vec![dialled_a_service, reset, reject],
         Deny::RejectIcmp => vec![reject],
         Deny::Drop => vec![Rule::new(Target::Drop)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Plan;
+    use crate::model::{Change, Cluster, Labels, Pod, PodKey, Policy, PolicyKey, Selector};
+    use crate::render::Renderer;
+
+    fn pod(number: u8) -> Change {
+        Change::Pod(Pod {
+            key: PodKey::new("shop", &format!("web-{number}")),
+            uid: None,
+            node: Some("node-a".into()),
+            labels: Labels::default(),
+            ports: Vec::new(),
+            owner: None,
+            networked: true,
+            finished: false,
+            addresses: vec![[10, 244, 1, number].into()],
+        })
+    }
+
+    fn policy(number: usize) -> Change {
+        Change::Policy(Policy {
+            key: PolicyKey::new("shop", &format!("policy-{number}")),
+            uid: None,
+            subject: Selector::everything(),
+            ingress: Some(Vec::new()),
+            egress: None,
+            refusals: Vec::new(),
+        })
+    }
+
+    struct Node {
+        cluster: Cluster,
+        plan: Plan,
+        renderer: Renderer,
+    }
+
+    impl Node {
+        fn new(pods: u8, policies: usize) -> Node {
+            let renderer = Renderer::new(Options::default());
+            let mut node = Node { cluster: Cluster::new("node-a"), plan: Plan::default(), renderer };
+            (0..pods).map(pod).chain((0..policies).map(policy)).for_each(|change| node.apply(change));
+            node.plan.take(&node.cluster);
+            node
+        }
+
+        fn apply(&mut self, change: Change) {
+            let touched = self.cluster.apply(change);
+            self.plan.update(&self.cluster, &touched);
+        }
+
+        fn rules(&mut self) -> usize {
+            let ruleset = self.renderer.ruleset(&self.cluster, &self.plan);
+            ruleset.tables[&Family::V4].chains.values().map(Vec::len).sum()
+        }
+
+        fn rules_to_write(&mut self) -> usize {
+            let delta = self.plan.take(&self.cluster);
+            let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
+            edit.chains.into_values().flatten().map(|rules| rules.len()).sum()
+        }
+    }
+
+    #[test]
+    fn pods_that_the_same_policies_isolate_share_the_chain_that_lists_them() {
+        let (few, many) = (Node::new(10, OWN_POLICIES).rules(), Node::new(10, OWN_POLICIES + 1).rules());
+        assert_eq!(many + 10 * 2 * OWN_POLICIES, few + 10 * 2 + 2 * (OWN_POLICIES + 1));
+        let more = Node::new(11, 200).rules() - Node::new(10, 200).rules();
+        assert!(more < 20, "a pod more costs {more} rules, whatever the number of its policies");
+    }
+
+    #[test]
+    fn policy_about_many_pods_rewrites_one_list_and_a_few_rules_of_each_pod() {
+        let mut node = Node::new(50, 300);
+        node.rules();
+        node.apply(policy(300));
+        assert_eq!(node.rules_to_write(), 2 * 301 + 50 * 9);
+        node.apply(Change::PolicyGone(PolicyKey::new("shop", "policy-7")));
+        node.apply(Change::PodGone(PodKey::new("shop", "web-7")));
+        node.rules_to_write();
     }
 }

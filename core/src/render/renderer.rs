@@ -1,12 +1,12 @@
 //! From the plan to a whole ruleset, and from what changed in it to an edit.
 
 use super::{Binding, Names, Options, binding, dispatch, hook, isolated_set, local_set, pod, policy, set};
-use crate::compile::{Delta, Plan, SetDelta, Subject};
+use crate::compile::{Delta, Plan, Profile, SetDelta, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type NamedChain = (ChainName, Vec<Rule>);
 type FamilyChain = (Family, Option<NamedChain>);
@@ -64,6 +64,9 @@ impl Renderer {
             for direction in Direction::BOTH {
                 self.edit_policy(plan, key, direction, &mut edit);
             }
+        }
+        for profile in delta.profiles.iter().filter(|profile| pod::has_chain(profile)) {
+            self.edit_profile(plan, profile, &mut edit);
         }
         for subject in &delta.guards {
             for direction in Direction::BOTH {
@@ -124,6 +127,10 @@ impl Renderer {
                 }
             }
         }
+        let in_use: BTreeSet<&Profile> = plan.profiles().collect();
+        for profile in delta.profiles.iter().filter(|profile| !in_use.contains(profile)) {
+            self.names.forget_profile(profile);
+        }
         for (definition, change) in &delta.sets {
             if *change == SetDelta::Retired {
                 for family in Family::BOTH {
@@ -142,6 +149,9 @@ impl Renderer {
             chains.extend(
                 plan.policies().keys().filter_map(|key| self.policy_chain(plan, key, direction, family)),
             );
+        }
+        for profile in plan.profiles() {
+            chains.extend(self.profile_chain(plan, profile, family));
         }
         Table { chains, hooks: hook::hooks(&self.options) }
     }
@@ -172,6 +182,20 @@ impl Renderer {
         let allows = block.allows(direction)?;
         let rules = policy::chain(&mut self.names, &self.options, family, key, direction, allows);
         Some((self.names.policy(key, direction), rules))
+    }
+
+    fn profile_chain(&mut self, plan: &Plan, profile: &Profile, family: Family) -> Option<NamedChain> {
+        if !pod::has_chain(profile) || !plan.profile_has_family(profile, family) {
+            return None;
+        }
+        let rules = pod::evaluation(&mut self.names, &self.options, profile.direction, &profile.judgement);
+        Some((self.names.profile(profile), rules))
+    }
+
+    fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut Edit) {
+        let chains = Family::BOTH.map(|family| (family, self.profile_chain(plan, profile, family)));
+        let name = name_of(&chains).or_else(|| self.names.forget_profile(profile));
+        write_or_remove(chains, name, edit);
     }
 
     fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {

@@ -1,15 +1,14 @@
 //! By what the peers of a rule miss a connection.
 
-use super::{Differs, Fit, Miss, Refused};
+use super::{Differs, Fit, Miss};
 use crate::model::{
     Block, Cluster, Group, Labels, NamespaceScope, Peer, Peers, PodKey, Policy, Requirement, Selector,
 };
 use std::net::IpAddr;
 
-/// Whether the peers of a rule take a connection.
-pub(super) fn fit(cluster: &Cluster, policy: &Policy, peers: &Peers, refused: &Refused) -> Fit {
+/// Whether the peers of a rule include an address.
+pub(super) fn fit(cluster: &Cluster, policy: &Policy, peers: &Peers, address: IpAddr) -> Fit {
     let Peers::Listed(peers) = peers else { return Fit::Takes };
-    let address = refused.peer();
     let mut best: Option<Miss> = None;
     for peer in peers {
         let fit = match peer {

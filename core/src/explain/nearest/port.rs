@@ -1,18 +1,18 @@
 //! By what the ports of a rule miss a connection.
 
-use super::{Differs, Fit, Miss, Refused, few};
+use super::{Differs, Fit, Miss, few};
 use crate::model::{Cluster, Group, PortMatch, Ports};
-use crate::net::{PortRange, Protocol};
+use crate::net::{Flow, PortRange, Protocol};
 use std::collections::BTreeSet;
 use std::fmt;
 
 /// Whether the ports of a rule take a connection.
-pub(super) fn fit(cluster: &Cluster, ports: &Ports, refused: &Refused) -> Fit {
+pub(super) fn fit(cluster: &Cluster, ports: &Ports, denied: &Flow) -> Fit {
     let Ports::Listed(ports) = ports else { return Fit::Takes };
     let groups: Vec<&Group> =
-        cluster.holders(refused.destination).filter_map(|id| cluster.group(id)).collect();
+        cluster.holders(denied.destination).filter_map(|id| cluster.group(id)).collect();
     let allowed: Vec<Allowed<'_>> = ports.iter().map(|port| Allowed { port, groups: &groups }).collect();
-    let Some((protocol, number)) = refused.port else {
+    let Some((protocol, number)) = denied.port else {
         let note = format!("the protocol: {}", few(allowed.iter()));
         return if ports.is_empty() {
             Fit::IsFar

@@ -78,6 +78,10 @@ pub(super) struct PodState {
 }
 
 impl PodState {
+    pub(super) fn group(&self) -> GroupId {
+        self.place.group
+    }
+
     pub(super) fn is_local(&self) -> bool {
         self.place.local
     }

@@ -1,0 +1,227 @@
+//! What is known of a denied flow: the pods at its ends, the policies that deny it, and the rule that comes nearest to allowing it.
+//!
+//! Comes in: a cluster, a plan and a flow that the kernel has denied. Goes out: an `Account` for people.
+
+use crate::compile::{Cause, Judgement, Plan, Subject};
+use crate::explain::{Nearest, nearest};
+use crate::flow::{self, Account, End, Flow, Payload, Place, PortDrop, PortReason, Reason};
+use crate::model::{Cluster, Direction, PodKey, PolicyKey};
+use crate::net;
+use std::net::IpAddr;
+
+/// What is known of a flow that was denied a moment ago. The cluster may have changed since.
+pub fn account(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
+    match flow.place {
+        Place::Port(drop) => account_at_port(cluster, flow, drop),
+        Place::Pod(_) | Place::ToNode => account_of_policies(cluster, plan, flow),
+    }
+}
+
+/// What is known of a frame that was dropped at a port. The cluster knows which pod is behind the port; the addresses may be forged.
+fn account_at_port(cluster: &Cluster, flow: &Flow, drop: PortDrop) -> Account {
+    let packet = flow.packet;
+    let port = drop.to.or(drop.from);
+    let at = |port: Option<u32>, address| match port.and_then(|port| cluster.sandbox_at(port)) {
+        Some(sandbox) => end_of(cluster, Some(&sandbox.key.pod), address),
+        None => end(cluster, address),
+    };
+    let (source, destination) = (at(drop.from, packet.source), at(drop.to, packet.destination));
+    let uid = port.and_then(|port| cluster.sandbox_at(port)?.uid.as_deref().map(str::to_owned));
+    Account {
+        direction: flow.place.direction(),
+        source,
+        destination,
+        protocol: protocol(packet.payload),
+        port: packet.payload.port().map(|(_, number)| number),
+        reason: match drop.why {
+            PortReason::Spoofed => Reason::SpoofedSource,
+            PortReason::Discovery => Reason::ForgedDiscovery,
+            PortReason::Unassigned => Reason::NotAnAddressOfItsOwn,
+            PortReason::LinkLocal => Reason::LinkLocalUnderIsolation,
+            PortReason::Group => Reason::GroupUnderIsolation,
+            PortReason::Protocol => Reason::ProtocolUnderIsolation,
+        },
+        policies: Vec::new(),
+        nearest: None,
+        bridge_port: port.and_then(|port| cluster.port(port)).map(|port| port.name.to_string()),
+        uid,
+    }
+}
+
+fn protocol(payload: Payload) -> String {
+    match payload {
+        Payload::Transport(protocol, _) => protocol.to_string(),
+        Payload::Icmp(..) | Payload::Other(_) | Payload::Arp | Payload::Ethernet(_) => payload.to_string(),
+    }
+}
+
+fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
+    let direction = flow.place.direction();
+    let packet = flow.packet;
+    let port = packet.payload.port();
+    let denied = net::Flow { source: packet.source, destination: packet.destination, port };
+    let decision = plan.decide_in(cluster, direction, &denied);
+    let (reason, subject, judgement) = match (flow.place, decision.because) {
+        (Place::ToNode, _) => {
+            let subject = plan.isolated_at(direction, direction.own_end(&denied)).next();
+            let judgement = subject.and_then(|subject| plan.guards().get(subject)?.judgement(direction));
+            (Reason::OwnNode, subject, judgement.map(|judgement| &**judgement))
+        }
+        (_, Cause::Isolated { subject, judgement, .. }) => match subject {
+            Subject::Unknown(_) => (Reason::PodNotYetKnown, None, None),
+            Subject::Pod(_) => (Reason::NoRuleAllows, Some(subject), Some(judgement)),
+        },
+        (_, Cause::SameAddress | Cause::NotIsolated | Cause::Rule { .. }) => {
+            let subject = plan.isolated_at(direction, direction.own_end(&denied)).next();
+            (Reason::AllowedByNow, subject, None)
+        }
+    };
+    let policies: Vec<PolicyKey> = judgement.into_iter().flat_map(Judgement::policies).cloned().collect();
+    let uid = match subject {
+        Some(Subject::Pod(pod)) => cluster.uid_of(pod),
+        Some(Subject::Unknown(_)) | None => None,
+    };
+    Account {
+        direction,
+        source: end(cluster, packet.source),
+        destination: end(cluster, packet.destination),
+        protocol: protocol(packet.payload),
+        port: port.map(|(_, number)| number),
+        reason,
+        nearest: (reason == Reason::NoRuleAllows)
+            .then(|| nearest(cluster, &policies, direction, &denied))
+            .flatten()
+            .map(|nearest| nearest_record(nearest, direction)),
+        policies: policies.iter().map(ToString::to_string).collect(),
+        bridge_port: None,
+        uid: uid.map(str::to_owned),
+    }
+}
+
+fn nearest_record(nearest: Nearest, direction: Direction) -> flow::Nearest {
+    flow::Nearest {
+        policy: nearest.policy.to_string(),
+        rule: format!("spec.{direction}[{}]", nearest.rule),
+        differs: nearest.differs.word().to_owned(),
+        note: nearest.note,
+    }
+}
+
+fn end(cluster: &Cluster, address: IpAddr) -> End {
+    let unknown = || {
+        let mut there = cluster.unknown_sandboxes().filter(|(_, addresses)| addresses.contains(&address));
+        there.next().map(|(sandbox, _)| &sandbox.pod)
+    };
+    let pod: Option<&PodKey> = cluster.pods_at(address).first().map(|(pod, _)| *pod).or_else(unknown);
+    end_of(cluster, pod, address)
+}
+
+fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> End {
+    End {
+        address,
+        namespace: pod.map(|pod| pod.namespace.to_string()),
+        pod: pod.map(|pod| pod.name.to_string()),
+        owner: pod
+            .and_then(|pod| cluster.owner_of(pod))
+            .map(|owner| flow::Owner { kind: owner.kind.to_string(), name: owner.name.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Packet;
+    use crate::model::{Change, Labels, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
+    use crate::net::Protocol;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const WEB: [u8; 4] = [10, 244, 1, 10];
+    const NEW: [u8; 4] = [10, 244, 1, 11];
+
+    /// A cluster, and the plan of a node in it.
+    struct Known(Cluster, Plan);
+
+    impl Known {
+        fn apply(&mut self, change: Change) {
+            let touched = self.0.apply(change);
+            self.1.update(&self.0, &touched);
+        }
+    }
+
+    fn known() -> Known {
+        let mut known = Known(Cluster::new("node-a"), Plan::default());
+        known.apply(Change::Pod(Pod {
+            key: PodKey::new("shop", "web"),
+            uid: Some("uid-of-web".into()),
+            node: Some("node-a".into()),
+            labels: Labels::default(),
+            ports: Vec::new(),
+            owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() })),
+            networked: true,
+            finished: false,
+            addresses: vec![WEB.into()],
+        }));
+        let key = SandboxKey::new(PodKey::new("shop", "new"), "a");
+        let made = Duration::from_secs(1);
+        known.apply(Change::Sandbox(Sandbox {
+            key,
+            uid: None,
+            addresses: vec![NEW.into()],
+            made,
+            devices: Vec::new(),
+            hardware: None,
+        }));
+        known.apply(Change::Policy(Policy {
+            key: PolicyKey::new("shop", "closed"),
+            uid: None,
+            subject: Selector::everything(),
+            ingress: Some(Vec::new()),
+            egress: None,
+            refusals: Vec::new(),
+        }));
+        known
+    }
+
+    fn denied(known: &Known, place: Place, source: [u8; 4], destination: [u8; 4]) -> Account {
+        let payload = Payload::Transport(Protocol::Udp, 53);
+        let packet = Packet { source: source.into(), destination: destination.into(), payload };
+        account(&known.0, &known.1, &Flow { place, packet })
+    }
+
+    #[test]
+    fn account_names_both_ends_and_the_policies_of_the_pod_that_denies() {
+        let account = denied(&known(), Place::Pod(Direction::Ingress), [192, 0, 2, 1], WEB);
+        assert_eq!(
+            (account.source.to_string(), account.destination.to_string()),
+            ("192.0.2.1".into(), "shop/web".into())
+        );
+        let owner = account.destination.owner.map(|owner| owner.to_string());
+        assert_eq!((account.source.owner, owner.as_deref()), (None, Some("ReplicaSet/web-5d9c")));
+        assert_eq!(
+            (account.reason, account.policies),
+            (Reason::NoRuleAllows, vec!["shop/closed".to_owned()])
+        );
+        assert_eq!(
+            (account.protocol.as_str(), account.port, account.uid.as_deref()),
+            ("UDP", Some(53), Some("uid-of-web"))
+        );
+    }
+
+    #[test]
+    fn pod_that_the_api_has_not_reported_is_named_as_its_sandbox_says() {
+        let account = denied(&known(), Place::Pod(Direction::Egress), NEW, WEB);
+        assert_eq!((account.source.to_string(), account.reason), ("shop/new".into(), Reason::PodNotYetKnown));
+        assert_eq!((account.policies, account.nearest), (Vec::new(), None));
+    }
+
+    #[test]
+    fn flow_that_would_be_allowed_by_now_is_reported_so_and_names_no_policy() {
+        let mut known = known();
+        known.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
+        // The policy stays until its pods are gone, as the namespace is unknown; so the pod goes, too.
+        known.apply(Change::PodGone(PodKey::new("shop", "web")));
+        let account = denied(&known, Place::Pod(Direction::Ingress), [192, 0, 2, 1], WEB);
+        assert_eq!((account.reason, account.policies), (Reason::AllowedByNow, Vec::new()));
+    }
+}
