@@ -6,7 +6,7 @@ use bridgewarden::apply::{Kernel, Step};
 use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{End, Flow};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
@@ -66,7 +66,7 @@ fn stories_are_full_of_sandboxes_that_decide() {
                 .pods
                 .iter()
                 .filter(|pod| {
-                    let pod = lower::pod(pod).0;
+                    let pod = convert::pod(pod).0;
                     cluster.pod(&pod.key).is_some_and(|(addresses, _)| addresses.len() > pod.addresses.len())
                 })
                 .count();

@@ -8,7 +8,7 @@ use bridgewarden::model::{
 };
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ fn namespace(name: &str) -> Change {
 
 fn policy(namespace: &str, name: &str, spec: Value) -> Change {
     let object = json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec});
-    Change::Policy(lower::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
+    Change::Policy(convert::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
 }
 
 fn not_in(number: usize) -> Value {

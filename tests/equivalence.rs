@@ -8,7 +8,7 @@ use bridgewarden::model::{Change, Sandbox, SandboxKey};
 use bridgewarden::net::{self, Family, Protocol};
 use bridgewarden::netfilter::iptables::{Payload, State};
 use bridgewarden::render::Options;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl ClaimedOnBothNodes {
     fn of(world: &World) -> ClaimedOnBothNodes {
         let on = |node: &str| -> BTreeSet<IpAddr> {
             let pods = world.pods.iter().filter(|pod| pod.spec.node_name.as_deref() == Some(node));
-            pods.flat_map(|pod| lower::pod(pod).0.addresses).collect()
+            pods.flat_map(|pod| convert::pod(pod).0.addresses).collect()
         };
         let [a, b] = NODES.map(|node| on(node.name));
         let addresses = a.intersection(&b).copied().collect();
@@ -236,8 +236,8 @@ fn plan_answers_for_a_connection_as_the_api_does() {
 
 /// The sandbox that a pod's node has of it, if the pod is on the pod network there.
 fn sandbox(pod: &Pod, node: &str) -> Option<Sandbox> {
-    let addresses = lower::pod(pod).0.addresses;
-    let key = SandboxKey::new(lower::pod(pod).0.key, "sandbox");
+    let addresses = convert::pod(pod).0.addresses;
+    let key = SandboxKey::new(convert::pod(pod).0.key, "sandbox");
     let is_here = pod.spec.node_name.as_deref() == Some(node) && !addresses.is_empty();
     is_here.then_some(Sandbox {
         key,

@@ -8,7 +8,7 @@ use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{self, Packet};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::forward_chain;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use support::frame;
@@ -323,7 +323,7 @@ struct Attached {
 
 /// A pod of a world as it is attached to its node's bridge, if its port is known.
 fn attached(scene: &Scene, pod: usize, family: Family) -> Option<Attached> {
-    let key = lower::pod(&scene.pods[pod]).0.key;
+    let key = convert::pod(&scene.pods[pod]).0.key;
     NODES.iter().find_map(|node| {
         let sandbox = scene.sandboxes_of(node.name).find(|sandbox| sandbox.key.pod == key)?;
         let port = scene.ports_of(node.name).find(|port| sandbox.devices.contains(&port.name))?;

@@ -3,14 +3,14 @@
 use bridgewarden::compile::{Plan, shortfalls};
 use bridgewarden::model::{Change, Cluster, Labels, NamedPort, Pod, PodKey};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use serde_json::{Value, json};
 
 const BOTH: [Family; 2] = Family::BOTH;
 
 fn policy(spec: Value) -> Change {
     let object = json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"}, "spec": spec});
-    Change::Policy(lower::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
+    Change::Policy(convert::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
 }
 
 fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {

@@ -6,7 +6,7 @@ use bridgewarden::controller::{Deletions, NamespaceWatch};
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use bridgewarden::model::{Change as Fact, NamespaceName, PodKey};
 use bridgewarden::net::Family;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl Heard {
         if !matches!(change, Change::NamespaceGone(_)) {
             change.apply(&mut self.scene);
         }
-        let pods = self.scene.world.pods.iter().map(|pod| lower::pod(pod).0);
+        let pods = self.scene.world.pods.iter().map(|pod| convert::pod(pod).0);
         let with_pods: BTreeSet<String> =
             pods.filter(|pod| !pod.addresses.is_empty()).map(|pod| pod.key.namespace.to_string()).collect();
         for name in self.gone.extract_if(.., |name| !with_pods.contains(name)) {
@@ -158,7 +158,7 @@ fn address(world: &World, end: &End, family: Family) -> IpAddr {
 /// How many pods have the address of an end, by their objects' word.
 fn claims(world: &World, end: &End, family: Family) -> usize {
     let address = address(world, end, family);
-    world.pods.iter().filter(|pod| lower::pod(pod).0.addresses.contains(&address)).count()
+    world.pods.iter().filter(|pod| convert::pod(pod).0.addresses.contains(&address)).count()
 }
 
 fn judged(world: &World, nodes: &[StoryNode; 2], flows: &[Flow]) -> Vec<bool> {
@@ -301,7 +301,7 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
             node: StoryNode::start(node.name, &start, Order::Usual),
             deletions: Deletions::that_wait_for(NamespaceWatch::default()),
         });
-        let mut there: BTreeSet<PodKey> = start.pods.iter().map(|pod| lower::pod(pod).0.key).collect();
+        let mut there: BTreeSet<PodKey> = start.pods.iter().map(|pod| convert::pod(pod).0.key).collect();
         let (mut waiting_since, mut word_came) = (None, false);
         for change in as_told(&mut random, end_of_it) {
             now += Duration::from_millis(if is_slow {
@@ -332,7 +332,7 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
             }
             late += u64::from(waited);
             let is_there = |end: &End| match end {
-                End::Pod(index) => there.contains(&lower::pod(&start.pods[*index]).0.key),
+                End::Pod(index) => there.contains(&convert::pod(&start.pods[*index]).0.key),
                 End::Address(_) | End::Node { .. } => true,
             };
             let is_inside = |end: &End| match end {

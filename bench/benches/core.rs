@@ -5,7 +5,7 @@ use bridgewarden::apply::Actual;
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{Change, PodKey};
 use bridgewarden::render::Options;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use bridgewarden_bench::cluster::{Cluster, LOCAL_NODE, Pod, Size};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
@@ -22,11 +22,11 @@ fn cluster((_, pods, policies, namespaces): (&str, usize, usize, usize)) -> Clus
 fn change(object: &Value) -> Change {
     let text = object.to_string();
     match object["kind"].as_str() {
-        Some("Pod") => Change::Pod(lower::pod(&serde_json::from_str(&text).expect("a pod")).0),
+        Some("Pod") => Change::Pod(convert::pod(&serde_json::from_str(&text).expect("a pod")).0),
         Some("Namespace") => {
-            Change::Namespace(lower::namespace(&serde_json::from_str(&text).expect("a namespace")))
+            Change::Namespace(convert::namespace(&serde_json::from_str(&text).expect("a namespace")))
         }
-        _ => Change::Policy(lower::policy(&serde_json::from_str(&text).expect("a policy"))),
+        _ => Change::Policy(convert::policy(&serde_json::from_str(&text).expect("a policy"))),
     }
 }
 
@@ -49,7 +49,7 @@ fn decode(criterion: &mut Criterion) {
     group.bench_function("pod", |bencher| {
         bencher.iter(|| {
             let read: api::Pod = serde_json::from_str(black_box(&text)).expect("a pod");
-            lower::pod(&read)
+            convert::pod(&read)
         });
     });
     group.finish();

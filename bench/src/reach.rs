@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, Pod};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::api;
 use bridgewarden::model::{Direction, Labels, NamespaceName, NamespaceScope, Peer, Peers, Policy, Selector};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet};
 use support::worlds::Random;
 
@@ -60,11 +60,11 @@ fn asking(cluster: &Cluster) -> Result<BTreeMap<NamespaceName, Vec<Asking>>> {
     for object in cluster.namespaces_and_policies()? {
         if object["kind"] == "Namespace" {
             let read: api::Namespace = serde_json::from_value(object).context("cannot read a namespace")?;
-            let namespace = lower::namespace(&read);
+            let namespace = convert::namespace(&read);
             namespaces.insert(namespace.name, namespace.labels);
         } else {
             let read: api::NetworkPolicy = serde_json::from_value(object).context("cannot read a policy")?;
-            policies.push(lower::policy(&read));
+            policies.push(convert::policy(&read));
         }
     }
     let mut asking: BTreeMap<NamespaceName, Vec<Asking>> = BTreeMap::new();

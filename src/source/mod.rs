@@ -1,44 +1,28 @@
-//! Where facts come from: the Kubernetes API's words in, `model::Change` out.
+//! Where changes of the cluster come from: API objects, CNI results and bridge ports in, `model::Change` out.
 //!
-//! Comes in: a cluster's API, or a directory of ordinary Kubernetes YAML or JSON; and this node's CNI results. Goes out:
-//! the model's objects, what could not be understood and where it stands. This room knows every default and rule of the
-//! API, and nothing of plans, chains or the kernel.
+//! Comes in: the API server's watches, or a directory of Kubernetes YAML or JSON; this node's CNI results and bridge
+//! ports. Goes out: the model's objects, what could not be understood and where it is written. This room knows every
+//! default and rule of the API, and nothing of plans, chains or the kernel's rules.
+//!
+//! A folder imports only folders above it in this list, and neither `watch` nor `cni` imports `manifest`:
+//!
+//! 1. `convert`: from API fields to the model
+//! 2. `watch`: watches of the API server
+//! 3. `manifest`: manifests as documents
+//! 4. `files`: directories of manifests, and inotify
+//! 5. `cni`: CNI results, a directory of their own
+//!
+//! `links`, the ports of the bridge as rtnetlink reports them, imports none of these.
 
-mod cni_result;
-mod cni_results;
-mod cni_watch;
-mod collect;
-mod decode;
-mod directory;
-mod directory_watch;
-mod fact;
-mod fingerprint;
-mod kind;
+mod cni;
+pub mod convert;
+mod files;
 mod links;
-pub mod lower;
 mod manifest;
-mod name;
-mod partial;
-mod path;
-mod problem;
-mod protobuf;
-mod register;
-mod salvage;
-mod scalar;
-mod schema;
-#[cfg(test)]
-mod scratch;
-mod tree;
-mod walk;
 mod watch;
-mod yaml;
 
-pub use cni_result::{CniResultError, parse as parse_cni_result};
-pub use cni_results::{CniResults, Found};
-pub use cni_watch::CniWatch;
-pub use directory::{Changed, Directory, Loaded, read_manifests};
-pub use directory_watch::DirectoryWatch;
+pub use cni::{CniResultError, CniResults, CniWatch, Found, parse_cni_result};
+pub use files::{Changed, Directory, DirectoryWatch, Loaded, read_manifests};
 pub use links::{LinkWatch, LinkWatchError};
-pub use manifest::{Manifests, Object, parse as parse_manifests};
-pub use problem::{ManifestError, Origin, Problem};
+pub use manifest::{ManifestError, Manifests, Object, Origin, Problem, parse as parse_manifests};
 pub use watch::{ConnectError, Heard, News, Resource, Trouble, Unreadable, Watch, WatchList, connect};

@@ -11,7 +11,7 @@ use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::playground::{self, Endpoint, Layout, Namespace, Place, Playground};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -307,7 +307,7 @@ fn place(pod: &Pod) -> Option<Place> {
         Some((protocol, u16::try_from(port.container_port).ok()?))
     });
     Some(Place {
-        pod: lower::pod(pod).0.key,
+        pod: convert::pod(pod).0.key,
         node: pod.spec.node_name.clone()?,
         addresses: pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
         listens: listens.filter(|(protocol, _)| *protocol != Protocol::Sctp).collect(),

@@ -9,14 +9,15 @@ use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{Chains, Membership, Packet, Payload, State, trace};
 use bridgewarden::netfilter::{Ruleset, SetName};
 use bridgewarden::render::{Options, forward_chain, output_chain};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::net::IpAddr;
 
 /// The facts of a world, in the order in which a first list would deliver them.
 pub fn facts(world: &World) -> Vec<Change> {
-    let namespaces = world.namespaces.iter().map(|namespace| Change::Namespace(lower::namespace(namespace)));
-    let pods = world.pods.iter().map(|pod| Change::Pod(lower::pod(pod).0));
-    let policies = world.policies.iter().map(|policy| Change::Policy(lower::policy(policy)));
+    let namespaces =
+        world.namespaces.iter().map(|namespace| Change::Namespace(convert::namespace(namespace)));
+    let pods = world.pods.iter().map(|pod| Change::Pod(convert::pod(pod).0));
+    let policies = world.policies.iter().map(|policy| Change::Policy(convert::policy(policy)));
     namespaces.chain(pods).chain(policies).collect()
 }
 

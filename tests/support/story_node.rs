@@ -7,16 +7,16 @@ use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
 use bridgewarden::render::{Binding, Options};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 
 /// A told change as the model's fact, for a node; nothing for what only another node knows.
 pub fn fact(told: &Told, node: &str) -> Option<Change> {
     Some(match told {
-        Told::Namespace(namespace) => Change::Namespace(lower::namespace(namespace)),
+        Told::Namespace(namespace) => Change::Namespace(convert::namespace(namespace)),
         Told::NamespaceGone(name) => Change::NamespaceGone(NamespaceName::new(name)),
-        Told::Pod(pod) => Change::Pod(lower::pod(pod).0),
+        Told::Pod(pod) => Change::Pod(convert::pod(pod).0),
         Told::PodGone { namespace, name } => Change::PodGone(PodKey::new(namespace, name)),
-        Told::Policy(policy) => Change::Policy(lower::policy(policy)),
+        Told::Policy(policy) => Change::Policy(convert::policy(policy)),
         Told::PolicyGone { namespace, name } => Change::PolicyGone(PolicyKey::new(namespace, name)),
         Told::Sandbox(of, _) | Told::SandboxGone(of, _) | Told::Link(of, _) if *of != node => return None,
         Told::Sandbox(_, sandbox) => Change::Sandbox(sandbox.clone()),

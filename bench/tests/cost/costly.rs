@@ -6,7 +6,7 @@ use bridgewarden::apply::{Actual, Kernel, Tally};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{Change, Labels, Pod, PodKey};
 use bridgewarden::render::Options;
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use bridgewarden_bench::cluster::LOCAL_NODE;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ fn not_in(number: usize) -> Value {
 fn policy(ingress: Vec<Value>) -> Change {
     let object = json!({"metadata": {"namespace": "crowd", "name": "costly"},
                         "spec": {"podSelector": {}, "ingress": ingress}});
-    Change::Policy(lower::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
+    Change::Policy(convert::policy(&serde_json::from_value(object).expect("an object of the API's shape")))
 }
 
 /// What a policy asks of the kernel until it is in force, how long that takes, and the longest flush.

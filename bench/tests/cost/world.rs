@@ -2,7 +2,7 @@
 
 use bridgewarden::api;
 use bridgewarden::model::{Change, PodKey, PolicyKey};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use bridgewarden_bench::cluster::{Cluster, LOCAL_NODE, Pod, Size};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -111,9 +111,9 @@ pub(crate) fn read(text: &[u8]) -> Change {
     }
     let kind: Kind = serde_json::from_slice(text).expect("an object");
     match kind.kind.as_str() {
-        "Pod" => Change::Pod(lower::pod(&parsed::<api::Pod>(text)).0),
-        "Namespace" => Change::Namespace(lower::namespace(&parsed::<api::Namespace>(text))),
-        _ => Change::Policy(lower::policy(&parsed::<api::NetworkPolicy>(text))),
+        "Pod" => Change::Pod(convert::pod(&parsed::<api::Pod>(text)).0),
+        "Namespace" => Change::Namespace(convert::namespace(&parsed::<api::Namespace>(text))),
+        _ => Change::Policy(convert::policy(&parsed::<api::NetworkPolicy>(text))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Kubernetes objects, as slim as the work allows: only the fields that decide what a policy means.
 //!
-//! These types have the shape of the API and none of its rules: defaults and validation belong to `source::lower`.
+//! These types have the shape of the API and none of its rules: defaults and validation belong to `source::convert`.
 //! They carry serde and nothing else, so that the oracle can read the API's own words without the compiler's help.
 
 mod network_policy;

@@ -4,8 +4,8 @@
 //! is read. An event that cannot be read, not even which pod it is about, is counted and passed over: the watch goes on.
 
 use super::in_json::Text;
+use super::protobuf::{Malformed, Session, status};
 use super::{Heard, Resource};
-use crate::source::protobuf::{Malformed, Session, status};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};

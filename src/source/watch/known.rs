@@ -1,7 +1,7 @@
 //! What a server was heard to have, so that what a new list leaves out is known to be gone.
 
 use crate::model::{Change, Finder, NamespaceName, Pool, Slab};
-use crate::source::fact::Key;
+use crate::source::convert::key::Key;
 use std::collections::BTreeSet;
 
 /// What a server tells of one resource.

@@ -14,6 +14,7 @@ mod in_protobuf;
 mod known;
 mod object;
 mod patience;
+mod protobuf;
 mod resource;
 mod retry;
 
@@ -21,7 +22,7 @@ pub use client::{ConnectError, connect};
 pub use heard::Heard;
 pub use resource::Resource;
 
-use super::fact::Key;
+use super::convert::key::Key;
 use crate::model::Change;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};

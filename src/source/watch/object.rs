@@ -6,10 +6,10 @@
 use super::known::Told;
 use crate::api::{self, ObjectMeta};
 use crate::model::{Change, NamespaceName, PodKey, PolicyKey, UnreadablePod};
-use crate::source::fact::Key;
-use crate::source::kind::Kind;
-use crate::source::lower::{self, reason};
-use crate::source::partial::{self, Identity};
+use crate::source::convert::key::Key;
+use crate::source::convert::kind::Kind;
+use crate::source::convert::partial::{self, Identity};
+use crate::source::convert::{self, reason};
 use kube::core::DynamicResourceScope;
 use kube::core::metadata::ObjectMeta as KubeMeta;
 use serde::de::value::MapAccessDeserializer;
@@ -41,7 +41,7 @@ impl Listed for api::Namespace {
     }
 
     fn change(&self) -> (Change, Option<String>) {
-        (Change::Namespace(lower::namespace(self)), None)
+        (Change::Namespace(convert::namespace(self)), None)
     }
 
     fn key(&self) -> Key {
@@ -58,7 +58,7 @@ impl Listed for api::Pod {
     }
 
     fn change(&self) -> (Change, Option<String>) {
-        let (pod, refusals) = lower::pod(self);
+        let (pod, refusals) = convert::pod(self);
         let mut faults = refusals.iter();
         // Where such a pod is cannot be told, and so not who speaks.
         if let Some(fault) = faults.find(|fault| fault.reason == reason::BAD_ADDRESS) {
@@ -69,7 +69,7 @@ impl Listed for api::Pod {
     }
 
     fn key(&self) -> Key {
-        Key::Pod(PodKey::new(lower::namespace_of(&self.metadata), &self.metadata.name))
+        Key::Pod(PodKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
     }
 }
 
@@ -82,11 +82,11 @@ impl Listed for api::NetworkPolicy {
     }
 
     fn change(&self) -> (Change, Option<String>) {
-        (Change::Policy(lower::policy(self)), None)
+        (Change::Policy(convert::policy(self)), None)
     }
 
     fn key(&self) -> Key {
-        Key::Policy(PolicyKey::new(lower::namespace_of(&self.metadata), &self.metadata.name))
+        Key::Policy(PolicyKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
     }
 }
 
@@ -164,7 +164,7 @@ impl<'de, T: Listed> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads an object as the server sends it, or as the pair that [`protobuf::Session`](crate::source::protobuf::Session) makes
+/// Reads an object as the server sends it, or as the pair that [`protobuf::Session`](crate::source::watch::protobuf::Session) makes
 /// of it: that is read without a detour, for pods are many.
 struct AnyObject<T>(PhantomData<T>);
 

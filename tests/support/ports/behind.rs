@@ -8,7 +8,7 @@ use bridgewarden::compile::BIND_ADDRESSES_LABEL;
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use bridgewarden::model::{Bridge, Direction, Sandbox};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::source::lower;
+use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -104,7 +104,7 @@ fn is_exempt(scene: &Scene, sandbox: &Sandbox) -> bool {
 fn pod_of<'a>(scene: &'a Scene, node: &str, sandbox: &Sandbox) -> Option<&'a Pod> {
     scene.pods.iter().find(|pod| {
         let uid = pod.metadata.uid.as_deref();
-        lower::pod(pod).0.key == sandbox.key.pod
+        convert::pod(pod).0.key == sandbox.key.pod
             && pod.spec.node_name.as_deref() == Some(node)
             && pod.spec.host_network != Some(true)
             && (uid.is_none() || sandbox.uid.is_none() || uid == sandbox.uid.as_deref())
@@ -131,14 +131,14 @@ fn protected(scene: &Scene, node: &str, sandbox: &Sandbox, attached: &[&Sandbox]
 /// Whether a pod has an address that is not another's: "if the sandboxes of two known pods claim one address, the later sandbox
 /// has it", and "no other pod is at the address of a known pod's sandbox, whatever its object says".
 fn has_address(scene: &Scene, node: &str, pod: &Pod) -> bool {
-    let key = lower::pod(pod).0.key;
+    let key = convert::pod(pod).0.key;
     let known: Vec<&Sandbox> =
         scene.sandboxes_of(node).filter(|sandbox| pod_of(scene, node, sandbox).is_some()).collect();
     let latest = |address: &IpAddr| {
         let claims = known.iter().filter(|sandbox| sandbox.addresses.contains(address));
         claims.max_by_key(|sandbox| (sandbox.made, &sandbox.key))
     };
-    let pod = lower::pod(pod).0;
+    let pod = convert::pod(pod).0;
     let stated = pod.addresses.iter().filter(|_| !pod.finished);
     let by_sandbox = known.iter().filter(|sandbox| sandbox.key.pod == key).flat_map(|own| &own.addresses);
     stated.chain(by_sandbox).any(|address| latest(address).is_none_or(|sandbox| sandbox.key.pod == key))
@@ -164,7 +164,7 @@ fn is_isolated(scene: &Scene, pod: &Pod, direction: Direction) -> bool {
 /// matches no pod is one of an unknown pod.
 fn addresses_of_pods(scene: &Scene, node: &str) -> BTreeSet<IpAddr> {
     let here = |pod: &&Pod| pod.spec.node_name.as_deref() == Some(node);
-    let stated = scene.pods.iter().filter(here).map(|pod| lower::pod(pod).0);
+    let stated = scene.pods.iter().filter(here).map(|pod| convert::pod(pod).0);
     let stated = stated.filter(|pod| pod.networked && !pod.finished).flat_map(|pod| pod.addresses);
     let by_sandbox = scene.sandboxes_of(node).flat_map(|sandbox| sandbox.addresses.iter().copied());
     stated.chain(by_sandbox).collect()

@@ -229,7 +229,7 @@ fn address(message: &[u8]) -> Result<PodIp, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::protobuf::wire::tests::{bytes, number};
+    use crate::source::watch::protobuf::wire::tests::{bytes, number};
     use serde_json::json;
 
     /// As a kube-apiserver 1.34 writes one, down to texts without letters; what is not read stands between.

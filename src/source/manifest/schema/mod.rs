@@ -5,11 +5,13 @@
 
 mod table;
 
-pub(super) use table::{LIST, NAMESPACE, NETWORK_POLICY, POD};
+pub(super) use table::LIST;
 
-use super::path::Path;
 use super::scalar::Scalar;
 use super::tree::{Entry, Node, Place, Value};
+use crate::source::convert::kind::Kind;
+use crate::source::convert::path::Path;
+use table::{NAMESPACE, NETWORK_POLICY, POD};
 
 /// What a value must be.
 #[derive(Clone, Copy)]
@@ -45,6 +47,22 @@ pub(super) struct Misfit {
     pub(super) at: Place,
     pub(super) path: String,
     pub(super) message: String,
+}
+
+/// The shape of this kind of object.
+pub(super) fn of(kind: Kind) -> Shape {
+    match kind {
+        Kind::Namespace => NAMESPACE,
+        Kind::Pod => POD,
+        Kind::NetworkPolicy => NETWORK_POLICY,
+    }
+}
+
+/// Whether `word`, a kind of one of our API groups, is a misspelling of `kind`. Other groups have kinds of their own.
+pub(super) fn is_meant_by(kind: Kind, word: &str, api_version: &str) -> bool {
+    let name = kind.name();
+    Kind::ALL.into_iter().any(|kind| kind.was_served_as(api_version))
+        && (name.eq_ignore_ascii_case(word) || name.len() > 3 && nearest(word, [name].into_iter()).is_some())
 }
 
 /// Lists all that does not fit `shape`.
@@ -238,7 +256,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::yaml::Documents;
+    use crate::source::manifest::yaml::Documents;
 
     fn misfits(text: &str, shape: Shape) -> Vec<String> {
         let node = Documents::new(text).next().unwrap().unwrap();

@@ -4,7 +4,7 @@
 //! namespace says beside that which is read here does not matter: it is taken out before anything is given up.
 
 use super::kind::Kind;
-use super::lower;
+use super::{DEFAULT_NAMESPACE, unreadable_policy};
 use crate::api::ObjectMeta;
 use crate::model::{Change, NamespaceName, PodKey, UnreadablePod};
 use serde::de::DeserializeOwned;
@@ -13,19 +13,22 @@ use std::net::IpAddr;
 
 /// What identifies an object, as far as it can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) name: Option<String>,
+pub(in crate::source) struct Identity {
+    pub(in crate::source) name: Option<String>,
     /// None where the object names none, or where it cannot be read.
-    pub(super) namespace: Option<String>,
-    pub(super) uid: Option<String>,
-    pub(super) resource_version: Option<String>,
+    pub(in crate::source) namespace: Option<String>,
+    pub(in crate::source) uid: Option<String>,
+    pub(in crate::source) resource_version: Option<String>,
 }
 
 /// Reads an object of the API; what is wrong in parts that do not matter is passed over.
 ///
 /// # Errors
 /// Says what is wrong with the object.
-pub(super) fn read<T: DeserializeOwned>(kind: Kind, mut object: Value) -> Result<T, (String, Value)> {
+pub(in crate::source) fn read<T: DeserializeOwned>(
+    kind: Kind,
+    mut object: Value,
+) -> Result<T, (String, Value)> {
     let fault = match damage(kind, &object) {
         None => match T::deserialize(&object) {
             Ok(read) => return Ok(read),
@@ -44,7 +47,7 @@ pub(super) fn read<T: DeserializeOwned>(kind: Kind, mut object: Value) -> Result
 }
 
 /// The fact that an object is there that cannot be read whole; `None` where not even its name can.
-pub(super) fn change(kind: Kind, object: &Value, fault: &str) -> Option<Change> {
+pub(in crate::source) fn change(kind: Kind, object: &Value, fault: &str) -> Option<Change> {
     let Identity { name, namespace, uid, .. } = identity(object);
     let name = name?;
     if kind != Kind::Namespace && !names_namespace(object) {
@@ -53,18 +56,18 @@ pub(super) fn change(kind: Kind, object: &Value, fault: &str) -> Option<Change> 
     Some(match kind {
         Kind::Namespace => Change::NamespaceUnreadable(NamespaceName::new(&name)),
         Kind::Pod => {
-            let namespace = namespace.as_deref().unwrap_or(lower::DEFAULT_NAMESPACE);
+            let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
             Change::PodUnreadable(pod(PodKey::new(namespace, &name), object))
         }
         Kind::NetworkPolicy => {
             let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
-            Change::Policy(lower::unreadable_policy(&metadata, fault))
+            Change::Policy(unreadable_policy(&metadata, fault))
         }
     })
 }
 
 /// What identifies an object.
-pub(super) fn identity(object: &Value) -> Identity {
+pub(in crate::source) fn identity(object: &Value) -> Identity {
     let metadata = object.get("metadata");
     let text = |field: &str| {
         let text = metadata?.get(field)?.as_str()?;
@@ -121,7 +124,7 @@ fn pod(key: PodKey, object: &Value) -> UnreadablePod {
 }
 
 /// What was damaged on the way: a text that is not UTF-8 comes with U+FFFD in it, which no text that matters can have.
-pub(super) fn damage(kind: Kind, object: &Value) -> Option<String> {
+pub(in crate::source) fn damage(kind: Kind, object: &Value) -> Option<String> {
     let damaged = |path: &str| match object.pointer(path) {
         Some(value) if has_damage(value) => {
             Some(format!("{}: the text is not UTF-8", path.trim_start_matches('/').replace('/', ".")))
@@ -199,7 +202,7 @@ mod tests {
         }
         for metadata in [json!({"name": "p"}), json!({"name": "p", "namespace": null})] {
             let Some(Change::Policy(policy)) = policy(metadata) else { panic!("it is a policy") };
-            assert_eq!(policy.key, PolicyKey::new(lower::DEFAULT_NAMESPACE, "p"));
+            assert_eq!(policy.key, PolicyKey::new(DEFAULT_NAMESPACE, "p"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which names the API server accepts (RFC 1123 labels and subdomains).
 
 /// What is wrong with the name of a namespace, or nothing.
-pub(super) fn label_fault(name: &str) -> Option<&'static str> {
+pub(in crate::source) fn label_fault(name: &str) -> Option<&'static str> {
     if name.len() > 63 {
         return Some("it must have at most 63 characters");
     }
@@ -10,7 +10,7 @@ pub(super) fn label_fault(name: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with the name of a pod or policy, or nothing.
-pub(super) fn subdomain_fault(name: &str) -> Option<&'static str> {
+pub(in crate::source) fn subdomain_fault(name: &str) -> Option<&'static str> {
     if name.len() > 253 {
         return Some("it must have at most 253 characters");
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A path from an object's root, kept on the stack and spelled out only for a complaint.
 #[derive(Clone, Copy)]
-pub(super) enum Path<'a> {
+pub(in crate::source) enum Path<'a> {
     /// The object itself.
     Root,
     /// A field that the API defines.
@@ -16,15 +16,15 @@ pub(super) enum Path<'a> {
 }
 
 impl Path<'_> {
-    pub(super) fn field<'a>(&'a self, name: &'a str) -> Path<'a> {
+    pub(in crate::source) fn field<'a>(&'a self, name: &'a str) -> Path<'a> {
         Path::Field(self, name)
     }
 
-    pub(super) fn key<'a>(&'a self, key: &'a str) -> Path<'a> {
+    pub(in crate::source) fn key<'a>(&'a self, key: &'a str) -> Path<'a> {
         Path::Key(self, key)
     }
 
-    pub(super) fn index(&self, index: usize) -> Path<'_> {
+    pub(in crate::source) fn index(&self, index: usize) -> Path<'_> {
         Path::Index(self, index)
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Path<'_> {
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(in crate::source) enum Step<'a> {
     /// `.name`
     Field(&'a str),
     /// `[key]` or `[0]`; which of the two, only the value at that place can tell.
@@ -52,7 +52,7 @@ pub(super) enum Step<'a> {
 }
 
 /// The steps of a path that `Display` spelled. A text that is no path yields steps that lead nowhere.
-pub(super) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+pub(in crate::source) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
     let mut rest = path;
     std::iter::from_fn(move || {
         if let Some(inner) = rest.strip_prefix('[') {

@@ -1,7 +1,7 @@
 //! A file's values as a tree in which everything knows where it stands.
 
-use super::path::{Step, steps};
 use super::scalar::Scalar;
+use crate::source::convert::path::{Step, steps};
 use std::borrow::Cow;
 
 /// A place in a file, both numbers from 1; the column counts characters.

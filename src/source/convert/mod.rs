@@ -5,7 +5,12 @@
 //! widens what the rest allows, and the rest stays in force. Pure: it reads no file, clock or cluster.
 
 mod block;
+pub(in crate::source) mod key;
+pub(in crate::source) mod kind;
 mod label;
+pub(in crate::source) mod name;
+pub(in crate::source) mod partial;
+pub(in crate::source) mod path;
 mod pod;
 mod policy;
 mod port;
@@ -15,9 +20,9 @@ mod selector;
 pub use pod::{implied_namespace, namespace, pod};
 pub use policy::{policy, unreadable_policy};
 
-use super::path::Path;
 use crate::api::{ObjectMeta, Part};
 use crate::model::Refusal;
+use path::Path;
 
 /// The namespace of a namespaced object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -26,7 +31,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The namespace that an object lives in.
-pub(super) fn namespace_of(metadata: &ObjectMeta) -> &str {
+pub(in crate::source) fn namespace_of(metadata: &ObjectMeta) -> &str {
     metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
 }
 

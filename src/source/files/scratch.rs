@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(super) struct Scratch(PathBuf);
+pub(in crate::source) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> Scratch {
+    pub(in crate::source) fn new() -> Scratch {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("bridgewarden-{}-{count}", std::process::id()));
@@ -15,12 +15,12 @@ impl Scratch {
         Scratch(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::source) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes a file as careful programs do: beside it, then renamed over it.
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(in crate::source) fn write(&self, name: &str, text: &str) {
         let path = self.0.join(name);
         let directory = path.parent().unwrap();
         fs::create_dir_all(directory).unwrap();
@@ -29,7 +29,7 @@ impl Scratch {
         fs::rename(beside, path).unwrap();
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    pub(in crate::source) fn remove(&self, name: &str) {
         fs::remove_file(self.0.join(name)).unwrap();
     }
 }

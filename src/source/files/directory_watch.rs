@@ -1,6 +1,6 @@
 //! Tells when a directory of manifests has changed; the only place of this room that waits.
 
-use super::directory::Changed;
+use super::changed::Changed;
 use super::walk::{is_visible_manifest, walk};
 use futures::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
@@ -249,7 +249,7 @@ fn mask() -> WatchMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::scratch::Scratch;
+    use crate::source::files::scratch::Scratch;
     use std::fs::{self, File};
     use std::io::Write;
     use std::os::unix::fs::symlink;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Why some bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::source) enum Malformed {
+pub(in crate::source::watch) enum Malformed {
     /// A length or a number says that there is more than there is.
     #[error("a field is cut short")]
     Short,
@@ -175,7 +175,7 @@ pub(super) mod tests {
     }
 
     /// A field with bytes in it.
-    pub(in crate::source::protobuf) fn bytes(number: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
+    pub(in crate::source::watch::protobuf) fn bytes(number: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
         let mut field = Vec::new();
         put_varint(&mut field, number << 3 | 2);
         put_varint(&mut field, value.as_ref().len() as u64);
@@ -184,7 +184,7 @@ pub(super) mod tests {
     }
 
     /// A field with a number in it.
-    pub(in crate::source::protobuf) fn number(number: u64, value: u64) -> Vec<u8> {
+    pub(in crate::source::watch::protobuf) fn number(number: u64, value: u64) -> Vec<u8> {
         let mut field = Vec::new();
         put_varint(&mut field, number << 3);
         put_varint(&mut field, value);

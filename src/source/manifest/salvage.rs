@@ -1,10 +1,10 @@
 //! What a text that is no YAML may isolate, as far as its words tell: so that a policy which cannot be read opens nothing.
 
-use super::name;
+use crate::source::convert::{DEFAULT_NAMESPACE, name};
 use std::collections::BTreeSet;
 
 /// What to say of a text that says nothing of what it may isolate.
-pub(super) const UNTOLD: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
+pub(in crate::source) const UNTOLD: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
 
 /// What a text may isolate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) fn isolates(text: &str) -> Isolates {
         };
     }
     let missing = policies > namespaces.len();
-    let default = missing.then_some(super::lower::DEFAULT_NAMESPACE);
+    let default = missing.then_some(DEFAULT_NAMESPACE);
     Isolates::Namespaces(namespaces.into_iter().chain(default).map(str::to_owned).collect())
 }
 

@@ -1,6 +1,6 @@
 //! Which label keys and values the API server accepts (apimachinery's IsQualifiedName and IsValidLabelValue).
 
-use crate::source::name::subdomain_fault;
+use super::name::subdomain_fault;
 
 /// What is wrong with a label's key, or nothing.
 pub(super) fn key_fault(key: &str) -> Option<&'static str> {

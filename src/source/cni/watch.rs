@@ -1,6 +1,6 @@
 //! Tells at once when a CNI result was written or removed.
 
-use super::directory::Changed;
+use crate::source::files::Changed;
 use futures::{FutureExt, StreamExt};
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,7 +123,7 @@ fn results() -> WatchMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::scratch::Scratch;
+    use crate::source::files::scratch::Scratch;
     use std::fs::{self, File};
     use std::io::Write;
     use std::time::Duration;

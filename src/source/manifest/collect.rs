@@ -1,12 +1,12 @@
 //! Where the objects of manifests go as they are read.
 
-use super::fact::Key;
-use super::manifest::{Manifests, Object};
+use super::object::{Manifests, Object};
 use super::problem::Origin;
+use crate::source::convert::key::Key;
 use crate::{api, model};
 
 /// Where objects go as they are read.
-pub(super) trait Collect {
+pub(in crate::source) trait Collect {
     fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
     fn pod(&mut self, object: Object<api::Pod, model::Pod>);
     fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);

@@ -1,15 +1,11 @@
 //! The objects of manifests as facts that can be told apart, compared and told.
 
-use super::lower;
-use super::manifest::Manifests;
-use super::problem::Origin;
 use crate::model::{Bridge, Change, LinkChange, NamespaceName, PodKey, PolicyKey, SandboxKey};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Who an object is, in the order in which objects are told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Key {
+pub(in crate::source) enum Key {
     Namespace(NamespaceName),
     Pod(PodKey),
     Policy(PolicyKey),
@@ -20,7 +16,7 @@ pub(super) enum Key {
 
 impl Key {
     /// Who a fact is about.
-    pub(super) fn of(fact: &Change) -> Key {
+    pub(in crate::source) fn of(fact: &Change) -> Key {
         match fact {
             Change::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
             Change::NamespaceUnreadable(name) | Change::NamespaceGone(name) => Key::Namespace(name.clone()),
@@ -38,7 +34,7 @@ impl Key {
     }
 
     /// The namespace that the object lives in.
-    pub(super) fn namespace(&self) -> Option<&NamespaceName> {
+    pub(in crate::source) fn namespace(&self) -> Option<&NamespaceName> {
         match self {
             Key::Namespace(_) | Key::Sandbox(_) | Key::Bridge | Key::Port(_) => None,
             Key::Pod(key) => Some(&key.namespace),
@@ -47,7 +43,7 @@ impl Key {
     }
 
     /// The same, to put an equal one in its place.
-    pub(super) fn namespace_mut(&mut self) -> Option<&mut NamespaceName> {
+    pub(in crate::source) fn namespace_mut(&mut self) -> Option<&mut NamespaceName> {
         match self {
             Key::Namespace(_) | Key::Sandbox(_) | Key::Bridge | Key::Port(_) => None,
             Key::Pod(key) => Some(&mut key.namespace),
@@ -56,7 +52,7 @@ impl Key {
     }
 
     /// The change that ends the object.
-    pub(super) fn gone(self) -> Change {
+    pub(in crate::source) fn gone(self) -> Change {
         match self {
             Key::Namespace(name) => Change::NamespaceGone(name),
             Key::Pod(key) => Change::PodGone(key),
@@ -82,25 +78,20 @@ impl fmt::Display for Key {
     }
 }
 
-impl Manifests {
-    /// The changes that make everything known, namespaces that are only spoken of included: namespaces before pods
-    /// before policies.
-    pub fn changes(&self) -> Vec<Change> {
-        let namespaces = self.namespaces.iter().map(|object| Change::Namespace(object.lowered.clone()));
-        let pods = self.pods.iter().map(|object| Change::Pod(object.lowered.clone()));
-        let policies = self.policies.iter().map(|object| Change::Policy(object.lowered.clone()));
-        let facts = namespaces.chain(pods).chain(policies);
-        let mut facts: BTreeMap<Key, Change> = facts.map(|fact| (Key::of(&fact), fact)).collect();
-        let spoken_of: BTreeSet<_> = facts.keys().filter_map(Key::namespace).cloned().collect();
-        for name in spoken_of {
-            let implied = Change::Namespace(lower::implied_namespace(&name));
-            facts.entry(Key::Namespace(name)).or_insert(implied);
-        }
-        facts.into_values().collect()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What to say of an object that stands in a second place.
-pub(super) fn duplicate(key: &Key, first: &Origin) -> String {
-    format!("duplicate object: {key} already stands at {first}: keep one of them")
+    #[test]
+    fn keys_name_what_is_gone() {
+        assert_eq!(
+            Key::Namespace(NamespaceName::new("a")).gone(),
+            Change::NamespaceGone(NamespaceName::new("a"))
+        );
+        assert_eq!(Key::Pod(PodKey::new("a", "b")).gone(), Change::PodGone(PodKey::new("a", "b")));
+        assert_eq!(
+            Key::Policy(PolicyKey::new("a", "b")).gone(),
+            Change::PolicyGone(PolicyKey::new("a", "b"))
+        );
+    }
 }

@@ -4,7 +4,7 @@ use super::{Field, Shape};
 use Shape::{Any, Bool, Int, IntOrString, List, Object, String, Strings};
 
 /// A v1 Namespace.
-pub(in crate::source) const NAMESPACE: Shape = Object(&[
+pub(in crate::source::manifest) const NAMESPACE: Shape = Object(&[
     field("apiVersion", String),
     field("kind", String),
     field("metadata", OBJECT_META),
@@ -13,7 +13,7 @@ pub(in crate::source) const NAMESPACE: Shape = Object(&[
 ]);
 
 /// A v1 Pod.
-pub(in crate::source) const POD: Shape = Object(&[
+pub(in crate::source::manifest) const POD: Shape = Object(&[
     field("apiVersion", String),
     field("kind", String),
     field("metadata", OBJECT_META),
@@ -22,7 +22,7 @@ pub(in crate::source) const POD: Shape = Object(&[
 ]);
 
 /// A networking.k8s.io/v1 NetworkPolicy. Its `status` was served from 1.24 to 1.27.
-pub(in crate::source) const NETWORK_POLICY: Shape = Object(&[
+pub(in crate::source::manifest) const NETWORK_POLICY: Shape = Object(&[
     field("apiVersion", String),
     field("kind", String),
     field("metadata", OBJECT_META),
@@ -31,7 +31,7 @@ pub(in crate::source) const NETWORK_POLICY: Shape = Object(&[
 ]);
 
 /// A list of objects of any kind; the items are looked at on their own.
-pub(in crate::source) const LIST: Shape = Object(&[
+pub(in crate::source::manifest) const LIST: Shape = Object(&[
     field("apiVersion", String),
     field("items", List(&Any)),
     field("kind", String),

@@ -1,13 +1,13 @@
 //! What the files of a directory say, object by object: whose word counts, and what has not been told yet.
 
-use super::collect::Collect;
-use super::fact::{Key, duplicate};
 use super::fingerprint::Fingerprint;
-use super::lower;
-use super::manifest::Object;
-use super::problem::{Origin, Problem};
 use crate::api;
 use crate::model::{Change, Namespace, NamespaceName, Pod, Policy};
+use crate::source::convert;
+use crate::source::convert::key::Key;
+use crate::source::manifest::collect::Collect;
+use crate::source::manifest::problem::duplicate;
+use crate::source::manifest::{Object, Origin, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Register {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let implied = match &key {
                 Key::Namespace(name) if self.inhabitants.contains_key(name) => {
-                    Some(Change::Namespace(lower::implied_namespace(name)))
+                    Some(Change::Namespace(convert::implied_namespace(name)))
                 }
                 Key::Namespace(_)
                 | Key::Pod(_)

@@ -1,55 +1,20 @@
 //! The text of manifests as objects: what is written, what it means, and where it stands.
 
 use super::collect::Collect;
-use super::fact::{Key, duplicate};
-use super::kind::Kind;
-use super::partial;
-use super::problem::{ManifestError, Origin, Problem};
+use super::object::{Manifests, Object, Remarks};
+use super::problem::{ManifestError, Origin, Problem, duplicate};
 use super::salvage::{Isolates, UNTOLD, isolates};
 use super::schema::{self, Shape};
 use super::tree::{Node, Place, Value};
 use super::yaml::{Documents, join_surrogates, separate};
-use super::{lower, name};
+use crate::source::convert::key::Key;
+use crate::source::convert::kind::Kind;
+use crate::source::convert::{self, name, partial};
 use crate::{api, model};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-
-/// An object of a manifest.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Object<A, M> {
-    /// The API's words as they are written, without any default.
-    pub written: A,
-    /// What they mean.
-    pub lowered: M,
-    /// Where they stand.
-    pub origin: Origin,
-}
-
-/// The objects of some manifests, in the order in which they are written.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Manifests {
-    /// The namespaces.
-    pub namespaces: Vec<Object<api::Namespace, model::Namespace>>,
-    /// The pods.
-    pub pods: Vec<Object<api::Pod, model::Pod>>,
-    /// The policies.
-    pub policies: Vec<Object<api::NetworkPolicy, model::Policy>>,
-    /// The policies' refusals, and objects that are written twice, with the places where they stand.
-    pub refused: Vec<Problem>,
-    /// How many objects of other kinds were passed over, by kind.
-    pub skipped: BTreeMap<String, usize>,
-}
-
-/// What a text holds besides the objects that are read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Remarks {
-    /// The policies' refusals, and objects that are written twice, with the places where they stand.
-    pub(super) refused: Vec<Problem>,
-    /// How many objects of other kinds were passed over, by kind.
-    pub(super) skipped: BTreeMap<String, usize>,
-}
 
 /// Reads the manifests of one text; `file` is what complaints call it.
 ///
@@ -65,7 +30,11 @@ pub fn parse(file: &str, text: &str) -> Result<Manifests, ManifestError> {
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
-pub(super) fn parse_into(file: Arc<str>, text: &str, manifests: &mut Manifests) -> Result<(), ManifestError> {
+pub(in crate::source) fn parse_into(
+    file: Arc<str>,
+    text: &str,
+    manifests: &mut Manifests,
+) -> Result<(), ManifestError> {
     let mut remarks = collect(file, text, manifests)?;
     manifests.refused.append(&mut remarks.refused);
     for (kind, count) in remarks.skipped {
@@ -79,7 +48,7 @@ pub(super) fn parse_into(file: Arc<str>, text: &str, manifests: &mut Manifests) 
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
-pub(super) fn collect(
+pub(in crate::source) fn collect(
     file: Arc<str>,
     text: &str,
     objects: &mut dyn Collect,
@@ -202,7 +171,7 @@ impl Reader<'_> {
         if of.is_some() || kind == "List" {
             return self.list(node, of);
         }
-        match Kind::ALL.into_iter().find(|known| known.is_meant_by(kind, version)) {
+        match Kind::ALL.into_iter().find(|known| schema::is_meant_by(*known, kind, version)) {
             Some(meant) => {
                 let message = format!("unknown kind `{kind}`: did you mean `{}`?", meant.name());
                 self.stand_in(node, Some(meant), &message);
@@ -224,8 +193,8 @@ impl Reader<'_> {
     }
 
     fn known(&mut self, node: &mut Node<'_>, kind: Kind) {
-        schema::normalise(node, kind.shape());
-        let fits = self.check(node, kind.shape()) && self.is_sound(node, kind);
+        schema::normalise(node, schema::of(kind));
+        let fits = self.check(node, schema::of(kind)) && self.is_sound(node, kind);
         if !fits || !self.is_named(node, kind) {
             return self.stand_in(node, Some(kind), "it does not have the API's shape");
         }
@@ -233,13 +202,13 @@ impl Reader<'_> {
         match kind {
             Kind::Namespace => {
                 let Some(written) = self.decode::<api::Namespace>(node) else { return };
-                let lowered = lower::namespace(&written);
+                let lowered = convert::namespace(&written);
                 self.note(Key::Namespace(lowered.name.clone()), &origin);
                 self.objects.namespace(Object { written, lowered, origin });
             }
             Kind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
-                let (lowered, refusals) = lower::pod(&written);
+                let (lowered, refusals) = convert::pod(&written);
                 self.note(Key::Pod(lowered.key.clone()), &origin);
                 // A pod that is known only in part would be guarded only in part.
                 if !refusals.is_empty() {
@@ -253,7 +222,7 @@ impl Reader<'_> {
             }
             Kind::NetworkPolicy => {
                 let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
-                let lowered = lower::policy(&written);
+                let lowered = convert::policy(&written);
                 for refusal in &lowered.refusals {
                     let at = node.place(&refusal.path);
                     let (path, message) = (refusal.path.clone(), refusal.message.clone());
@@ -303,7 +272,7 @@ impl Reader<'_> {
                     let name = format!("unreadable, {origin}");
                     let metadata =
                         api::ObjectMeta { name, namespace: Some(namespace), ..api::ObjectMeta::default() };
-                    let policy = lower::unreadable_policy(&metadata, "it is not valid YAML");
+                    let policy = convert::unreadable_policy(&metadata, "it is not valid YAML");
                     self.objects.unreadable(model::Change::Policy(policy), &origin);
                 }
             }

@@ -1,12 +1,13 @@
 //! A directory of manifests as a source of changes.
 
-use super::fact::Key;
-use super::manifest::{self, Manifests, Remarks};
-use super::problem::{ManifestError, Problem};
+use super::changed::Changed;
 use super::register::{Register, Statements};
-use super::salvage::UNTOLD;
 use super::walk::{Stamp, walk};
 use crate::model::Change;
+use crate::source::convert::key::Key;
+use crate::source::manifest::object::Remarks;
+use crate::source::manifest::salvage::UNTOLD;
+use crate::source::manifest::{ManifestError, Manifests, Problem, reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -35,26 +36,6 @@ pub struct Directory {
     /// What is wrong with the directory itself, by the last look everywhere.
     problems: Vec<Problem>,
     complete: bool,
-}
-
-/// Where to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Everywhere: anything may have changed.
-    Anything,
-    /// At these files. Each may have come, changed or gone.
-    Files(BTreeSet<PathBuf>),
-}
-
-impl Changed {
-    /// Also looks there.
-    pub(super) fn add(&mut self, other: Changed) {
-        match (&mut *self, other) {
-            (Changed::Files(own), Changed::Files(others)) => own.extend(others),
-            (Changed::Anything, _) => {}
-            (_, Changed::Anything) => *self = Changed::Anything,
-        }
-    }
 }
 
 /// What a look at the directory brought.
@@ -221,7 +202,7 @@ pub fn read_manifests(root: &Path) -> Result<Manifests, ManifestError> {
     for path in walk(root).files.into_keys() {
         let file = name(&path);
         let (_, text) = read_text(&path, SETTLED).map_err(|error| unreadable(&file, &error))?;
-        manifest::parse_into(file, &text, &mut all)?;
+        reader::parse_into(file, &text, &mut all)?;
     }
     Ok(all)
 }
@@ -234,7 +215,7 @@ impl FileState {
         let read = read_text(path, settled).map_err(|error| unreadable(&file, &error));
         self.stamp = read.as_ref().ok().and_then(|(stamp, _)| *stamp);
         self.was_read |= read.is_ok();
-        match read.and_then(|(_, text)| manifest::collect(file, &text, &mut statements)) {
+        match read.and_then(|(_, text)| reader::collect(file, &text, &mut statements)) {
             Ok(remarks) => {
                 self.said = register.hear(path, &self.said, statements);
                 self.remarks = remarks;
@@ -279,9 +260,9 @@ fn name(path: &Path) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{NamespaceName, PodKey, PolicyKey, PortMatch, Ports};
+    use crate::model::{NamespaceName, PortMatch, Ports};
     use crate::net::IpNet;
-    use crate::source::scratch::Scratch;
+    use crate::source::files::scratch::Scratch;
     use std::collections::BTreeSet;
     use std::os::unix::fs::symlink;
 
@@ -544,7 +525,7 @@ mod tests {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &pod("web", "web"));
         let mut directory = Directory::new(scratch.path());
-        let implied = crate::source::lower::implied_namespace(&NamespaceName::new("shop"));
+        let implied = crate::source::convert::implied_namespace(&NamespaceName::new("shop"));
         assert_eq!(implied.labels.iter().collect::<Vec<_>>(), [("kubernetes.io/metadata.name", "shop")]);
         assert_eq!(directory.load().changes.first(), Some(&Change::Namespace(implied.clone())));
         scratch.write("b.yaml", &namespace("shop"));
@@ -661,18 +642,5 @@ mod tests {
                 assert!(!matches!(port, PortMatch::Named(_, name) if !named.contains(&**name)), "{port:?}");
             }
         }
-    }
-
-    #[test]
-    fn keys_name_what_is_gone() {
-        assert_eq!(
-            Key::Namespace(NamespaceName::new("a")).gone(),
-            Change::NamespaceGone(NamespaceName::new("a"))
-        );
-        assert_eq!(Key::Pod(PodKey::new("a", "b")).gone(), Change::PodGone(PodKey::new("a", "b")));
-        assert_eq!(
-            Key::Policy(PolicyKey::new("a", "b")).gone(),
-            Change::PolicyGone(PolicyKey::new("a", "b"))
-        );
     }
 }

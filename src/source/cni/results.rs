@@ -1,8 +1,8 @@
 //! The directory of CNI results as a source of changes: one file, one sandbox.
 
-use super::cni_result::{is_of_a_pod, parse};
-use super::directory::Changed;
+use super::result::{is_of_a_pod, parse};
 use crate::model::{Change, Sandbox};
+use crate::source::files::Changed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -149,7 +149,7 @@ fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Duration)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::scratch::Scratch;
+    use crate::source::files::scratch::Scratch;
 
     const NAME: &str = "cbr0-c1-eth0";
 

@@ -54,7 +54,7 @@ pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
 }
 
 /// A refusal (metav1.Status), as JSON.
-pub(in crate::source) fn status(object: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub(in crate::source::watch) fn status(object: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(status_of(unwrap(object)?.1)?.to_string().into_bytes())
 }
 
@@ -113,7 +113,7 @@ fn status_of(message: &[u8]) -> Result<Json, Malformed> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::source::protobuf::wire::tests::{bytes, number};
+    use crate::source::watch::protobuf::wire::tests::{bytes, number};
     use proptest::prelude::*;
 
     fn envelope(kind: &str, message: &[u8]) -> Vec<u8> {
@@ -122,7 +122,7 @@ pub(super) mod tests {
     }
 
     /// The frame of an event about an object of a kind.
-    pub(in crate::source::protobuf) fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    pub(in crate::source::watch::protobuf) fn frame(event: &str, kind: &str, message: &[u8]) -> Vec<u8> {
         [bytes(1, event), bytes(2, bytes(1, envelope(kind, message)))].concat()
     }
 

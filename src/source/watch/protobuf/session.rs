@@ -29,7 +29,7 @@ struct Line<'a, O> {
 
 /// A watch of pods.
 #[derive(Debug, Default)]
-pub(in crate::source) struct Session {
+pub(in crate::source::watch) struct Session {
     /// By the hash of a pod's name: the hash of what was last told of it.
     told: BTreeMap<u64, u64>,
     hasher: RandomState,
@@ -41,7 +41,11 @@ impl Session {
     ///
     /// # Errors
     /// It cannot be read, not even which pod it is about.
-    pub(in crate::source) fn tell(&mut self, frame: &[u8], lines: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub(in crate::source::watch) fn tell(
+        &mut self,
+        frame: &[u8],
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
         self.take_in(event(frame)?, lines)
     }
 
@@ -49,7 +53,7 @@ impl Session {
     ///
     /// # Errors
     /// That does not say which pod it is about.
-    pub(in crate::source) fn tell_beginning(
+    pub(in crate::source::watch) fn tell_beginning(
         &mut self,
         head: &[u8],
         lines: &mut Vec<u8>,
@@ -138,8 +142,8 @@ fn write(value: &impl Serialize, lines: &mut Vec<u8>) -> Result<(), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::protobuf::event::tests::frame;
-    use crate::source::protobuf::wire::tests::bytes;
+    use crate::source::watch::protobuf::event::tests::frame;
+    use crate::source::watch::protobuf::wire::tests::bytes;
     use serde_json::{Value as Json, json};
 
     fn pod(kind: &str, app: &str, version: &str, noise: &str) -> Vec<u8> {

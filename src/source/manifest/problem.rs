@@ -1,5 +1,6 @@
 //! What is wrong in a manifest, told so that its author can find it and mend it.
 
+use crate::source::convert::key::Key;
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,12 +44,12 @@ const MAX_SOURCE: usize = 160;
 
 impl Problem {
     /// A problem of a whole file or directory.
-    pub(super) fn of_file(file: &Arc<str>, message: String) -> Problem {
+    pub(in crate::source) fn of_file(file: &Arc<str>, message: String) -> Problem {
         Problem { file: Arc::clone(file), line: 0, column: 0, path: String::new(), message, source: None }
     }
 
     /// Adds the line that is written there.
-    pub(super) fn show(mut self, line: Option<&str>) -> Problem {
+    pub(in crate::source) fn show(mut self, line: Option<&str>) -> Problem {
         self.source = line.filter(|line| line.len() <= MAX_SOURCE).map(|line| line.replace('\t', " "));
         self
     }
@@ -108,11 +109,16 @@ impl fmt::Display for ManifestError {
 
 impl ManifestError {
     /// The error of these problems, or none where there are none.
-    pub(super) fn of(mut problems: Vec<Problem>) -> Option<ManifestError> {
+    pub(in crate::source) fn of(mut problems: Vec<Problem>) -> Option<ManifestError> {
         problems.sort();
         problems.dedup();
         (!problems.is_empty()).then_some(ManifestError { problems })
     }
+}
+
+/// What to say of an object that stands in a second place.
+pub(in crate::source) fn duplicate(key: &Key, first: &Origin) -> String {
+    format!("duplicate object: {key} already stands at {first}: keep one of them")
 }
 
 #[cfg(test)]

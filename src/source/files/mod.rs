@@ -1,0 +1,17 @@
+//! Directories of manifests: which files there are, when they change, and what has changed in what they say.
+//!
+//! Comes in: a directory, read and watched by inotify. Goes out: `model::Change`s, and what is wrong in which file. This
+//! folder knows nothing of YAML.
+
+mod changed;
+mod directory;
+mod directory_watch;
+mod fingerprint;
+mod register;
+#[cfg(test)]
+pub(in crate::source) mod scratch;
+mod walk;
+
+pub use changed::Changed;
+pub use directory::{Directory, Loaded, read_manifests};
+pub use directory_watch::DirectoryWatch;

@@ -1,0 +1,19 @@
+//! Manifests as documents: the text of YAML or JSON in, objects and the places of everything that is wrong out.
+//!
+//! Comes in: the text of one file. Goes out: its objects, converted, with the lines on which they begin, and problems that
+//! name a line, a column and a field. This folder reads no file and knows no directory.
+
+pub(in crate::source) mod collect;
+mod decode;
+pub(in crate::source) mod object;
+pub(in crate::source) mod problem;
+pub(in crate::source) mod reader;
+pub(in crate::source) mod salvage;
+mod scalar;
+mod schema;
+mod tree;
+mod yaml;
+
+pub use object::{Manifests, Object};
+pub use problem::{ManifestError, Origin, Problem};
+pub use reader::parse;
