@@ -3,8 +3,8 @@
 //! One direction, no way back:
 //!
 //! ```text
-//!   manifests             the API's words, as files; and the results of CNI
-//!       │ api             objects, as the API shapes them
+//!  API server, manifests  objects; and CNI results, bridge ports
+//!       │ api             their fields
 //!       ▼
 //!    source               reads, checks, fills in the API's defaults
 //!       │ Change          one fact
@@ -37,12 +37,13 @@
 //! - [`ownership`]: how a fresh process recognises its own chains and sets.
 //! - [`compile`]: what must hold on this node; knows policies, not chains.
 //! - [`render`]: how iptables and ipset say it; the only room that knows policies and chains.
-//! - [`source`]: where facts come from: files in, changes out.
+//! - [`source`]: where changes come from: API objects, CNI results and bridge ports in, changes out.
 //! - [`apply`]: the only hands; knows chains, not policies.
 //! - [`account`]: what is known of a denied flow, for people.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: one loop that keeps the kernel equal to what the sources say.
+//! - [`daemon`]: the agent on a node: its parts, in which order they start, and how they stop.
 //! - [`playground`]: a small real network in namespaces, for trials and tests.
 //! - [`commands`]: what a person can ask for on the command line.
 //!
@@ -64,6 +65,7 @@ pub use bridgewarden_core::{account, api, compile, explain, flow, model, net, ne
 pub mod apply;
 pub mod commands;
 pub mod controller;
+pub mod daemon;
 pub mod observe;
 pub mod playground;
 pub mod source;

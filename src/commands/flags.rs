@@ -1,18 +1,14 @@
 //! Flags that several commands share.
 
+use crate::apply::host::Variant;
 use crate::apply::host::preflight::{self, Wanted};
-use crate::apply::host::{Host, Variant};
 use crate::compile::Limits;
-use crate::observe::Health;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 /// Where the daemon tells of denied flows, unless it is told otherwise.
 pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
-
-/// The readiness check that says what keeps a pod from sending under another's name.
-const BINDING_CHECK: &str = "port-binding";
 
 /// Which packet filter the program writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -110,33 +106,6 @@ impl RenderFlags {
             on_revoke: self.on_revoke,
             binding: self.bind_addresses.binding(),
             refuse_unassigned: true,
-        }
-    }
-
-    /// The same for this node: where the kernel has no tables of family bridge, addresses alone are looked at, and the log and
-    /// readiness say so.
-    pub(super) fn options_here(&self, kernel: &mut Host, health: &Health) -> Options {
-        let options = self.options();
-        if options.binding != Binding::Ports {
-            health.set_check(BINDING_CHECK, Ok(()));
-            let mode = match options.binding {
-                Binding::Ports | Binding::Addresses => "by address alone (--bind-addresses=addresses)",
-                Binding::Off => "off (--bind-addresses=off)",
-            };
-            health.remark(BINDING_CHECK, "mode", Some(mode.to_owned()));
-            return options;
-        }
-        health.set_check(BINDING_CHECK, Ok(()));
-        match kernel.try_bridge_table() {
-            Ok(()) => {
-                health.remark(BINDING_CHECK, "mode", Some("by port, in a table of family bridge".to_owned()));
-                options
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot bind pods to their ports; on the bridge, only addresses of this node's pods pass");
-                health.remark(BINDING_CHECK, "mode", Some(format!("by address alone: {error}")));
-                Options { binding: Binding::Addresses, ..options }
-            }
         }
     }
 

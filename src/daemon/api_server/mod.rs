@@ -1,14 +1,18 @@
 //! The Kubernetes API as a source: its resources watched, each by a task of its own, and how that fares told.
 
-use super::origin::Outlet;
+mod outage;
+mod own_node;
+mod readiness;
+
+use super::object_source::Outlet;
 use crate::controller::{Delivery, NamespaceWatch};
-use crate::model::Change;
 use crate::observe::{Health, Metrics};
 use crate::source::{Heard, News, Resource, Trouble, Unreadable, Watch, WatchList};
 use anyhow::{Context, Result};
 use kube::Client;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use outage::Outage;
+use own_node::OwnNode;
+use readiness::Readiness;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,13 +23,8 @@ pub(super) const CHECK: &str = "watch";
 
 /// If nothing was understood for this long, what is known may be old: a server sends a bookmark about every minute.
 const STALE: Duration = Duration::from_secs(100);
-/// A watch that has been in trouble for this long fails readiness, so that a rollout stops and an operator looks. A restart of
-/// an API server takes less.
-const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
 /// If nothing was understood for this long, readiness fails, too, whether or not the watch itself knows of trouble.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
-/// A server that accepted a watch has ended an outage, though it has no news, once it did not fail for this long.
-const CALM: Duration = Duration::from_secs(3);
 /// How often an outage that goes on is logged.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -87,108 +86,11 @@ struct Watcher {
     own_node: Option<OwnNode>,
 }
 
-/// This node as the pods tell of it. In a cluster, the agent's own pod is on it at least.
-struct OwnNode {
-    name: String,
-    has_pods: bool,
-    others: bool,
-}
-
-impl OwnNode {
-    /// Takes in what a watch of pods told. Says whether that was the first of a pod on this node.
-    fn take_in(&mut self, changes: &[Change]) -> bool {
-        if self.has_pods {
-            return false;
-        }
-        for change in changes {
-            let node = match change {
-                Change::Pod(pod) => &pod.node,
-                Change::PodUnreadable(pod) => &pod.node,
-                Change::PodGone(_)
-                | Change::Namespace(_)
-                | Change::NamespaceUnreadable(_)
-                | Change::NamespaceGone(_)
-                | Change::Policy(_)
-                | Change::PolicyGone(_)
-                | Change::Sandbox(_)
-                | Change::SandboxGone(_)
-                | Change::Link(_) => continue,
-            };
-            self.others |= node.is_some();
-            self.has_pods |= node.as_deref() == Some(&*self.name);
-        }
-        self.has_pods
-    }
-
-    /// What to say of it once all pods were listed.
-    fn doubt(&self) -> Option<String> {
-        (self.others && !self.has_pods).then(|| {
-            let name = &self.name;
-            format!("no pod of the cluster is on a node `{name}`: --node-name must be as in spec.nodeName of pods, or none is guarded")
-        })
-    }
-}
-
-/// What all watches together make of the readiness check.
-#[derive(Clone)]
-struct Readiness {
-    health: Health,
-    /// By resource: what keeps it from being ready. One that is not there was never listed.
-    watches: Arc<Mutex<BTreeMap<Resource, Option<String>>>>,
-}
-
-impl Readiness {
-    fn new(health: Health) -> Readiness {
-        health.set_check(CHECK, Err(WAITING.to_owned()));
-        Readiness { health, watches: Arc::default() }
-    }
-
-    /// A resource was listed whole. Says whether that was the last of all to be so for the first time.
-    fn listed(&self, resource: Resource) -> bool {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_first = watches.insert(resource, None).is_none();
-        self.publish(&watches);
-        was_first && watches.len() == Resource::ALL.len()
-    }
-
-    /// How a watch fares that was listed before.
-    fn set(&self, resource: Resource, trouble: Option<String>) {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = watches.get_mut(&resource).filter(|own| **own != trouble) {
-            *own = trouble;
-            self.publish(&watches);
-        }
-    }
-
-    fn publish(&self, watches: &BTreeMap<Resource, Option<String>>) {
-        let troubles: Vec<&str> = watches.values().flatten().map(String::as_str).collect();
-        self.health.set_check(
-            CHECK,
-            match (watches.len() == Resource::ALL.len(), troubles.is_empty()) {
-                (false, _) => Err(WAITING.to_owned()),
-                (true, true) => Ok(()),
-                (true, false) => Err(troubles.join("; ")),
-            },
-        );
-    }
-}
-
-const WAITING: &str = "waiting for the first complete lists";
-
 /// Events that could not be read at all.
 #[derive(Default)]
 struct Lost {
     counted: u64,
     logged: Option<Instant>,
-}
-
-/// A server that cannot be reached, or refuses.
-struct Outage {
-    error: String,
-    began: Instant,
-    told: Instant,
-    /// When to ask again.
-    until: Instant,
 }
 
 impl Watcher {
@@ -355,45 +257,9 @@ impl Watcher {
     }
 }
 
-impl Outage {
-    /// Whether the server, last heard at `heard`, accepted what it was asked and has not failed since.
-    fn is_over(&self, heard: Option<Instant>, now: Instant) -> bool {
-        heard.is_some_and(|heard| heard > self.until) && now.saturating_duration_since(self.until) >= CALM
-    }
-
-    fn is_long(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= OUTAGE_LIMIT
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PodKey, UnreadablePod};
-
-    fn outage(began: Instant, until: Instant) -> Outage {
-        Outage { error: "no route".to_owned(), began, told: began, until }
-    }
-
-    #[test]
-    fn readiness_waits_for_every_list_and_fails_with_each_watch_that_is_in_trouble() {
-        let health = Health::new(&[CHECK]);
-        let readiness = Readiness::new(health.clone());
-        let check = || health.checks()[0].1.clone();
-        readiness.set(Resource::Pods, Some("pods in trouble".to_owned()));
-        assert!(!readiness.listed(Resource::Pods) && !readiness.listed(Resource::Namespaces));
-        assert_eq!(check(), Err(WAITING.to_owned()));
-        assert!(readiness.listed(Resource::NetworkPolicies));
-        assert!(!readiness.listed(Resource::NetworkPolicies), "the facts are complete once");
-        assert_eq!(check(), Ok(()));
-        for (resource, words) in [(Resource::Pods, "old pods"), (Resource::Namespaces, "old namespaces")] {
-            readiness.set(resource, Some(words.to_owned()));
-        }
-        assert_eq!(check(), Err("old namespaces; old pods".to_owned()));
-        readiness.set(Resource::Pods, None);
-        readiness.set(Resource::Namespaces, None);
-        assert_eq!(check(), Ok(()));
-    }
 
     /// A watcher of each resource, of a server that is never asked. Nothing has been heard since `start`.
     fn watchers(health: &Health, start: Instant) -> (Vec<Watcher>, mpsc::Receiver<Delivery>) {
@@ -445,38 +311,5 @@ mod tests {
         assert_eq!(health.remarks(CHECK), ["pods: last update 299 s ago"]);
         pods.look(start + Duration::from_secs(300));
         assert_eq!(health.ready(), Err(vec![(CHECK, "pods: last update 300 s ago".to_owned())]));
-    }
-
-    #[test]
-    fn outage_is_over_when_the_server_accepted_a_watch_and_did_not_fail_again() {
-        let start = Instant::now();
-        let asked = start + Duration::from_secs(10);
-        let outage = outage(start, asked);
-        let after = |seconds| asked + Duration::from_secs(seconds);
-        assert!(!outage.is_over(None, after(9)));
-        assert!(!outage.is_over(Some(start), after(9)), "these bytes are older");
-        assert!(!outage.is_over(Some(after(1)), after(2)), "it may still fail");
-        assert!(outage.is_over(Some(after(1)), after(3)));
-    }
-
-    #[test]
-    fn outage_fails_readiness_when_it_is_longer_than_a_servers_restart() {
-        let start = Instant::now();
-        let outage = outage(start, start);
-        assert!(!outage.is_long(start + Duration::from_secs(119)));
-        assert!(outage.is_long(start + Duration::from_secs(120)));
-    }
-
-    #[test]
-    fn node_that_no_pod_is_on_is_doubted_until_one_is() {
-        let on = |node: &str| {
-            let key = PodKey::new("shop", node);
-            Change::PodUnreadable(UnreadablePod { key, node: Some(node.into()), addresses: vec![] })
-        };
-        let mut own = OwnNode { name: "node-a".to_owned(), has_pods: false, others: false };
-        assert_eq!((own.take_in(&[]), own.doubt()), (false, None), "an empty cluster proves nothing");
-        assert!(!own.take_in(&[on("node-b")]) && own.doubt().unwrap().contains("`node-a`"));
-        assert!(own.take_in(&[on("node-a")]) && own.doubt().is_none());
-        assert!(!own.take_in(&[on("node-a")]), "it is found once");
     }
 }

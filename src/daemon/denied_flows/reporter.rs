@@ -1,117 +1,21 @@
-//! What is refused, read from the kernel, gathered, and told: to the log, to metrics, and to whoever runs
-//! `bridgewarden flows`. Enforcement never waits for it, and goes on without it.
+//! Records of denied flows: which flow is new, what the controller says of it, and where it is reported.
 
-use super::denied_packets::{Batch, read};
-use super::origin::Switch;
+use super::packets::Batch;
 use crate::apply::KernelError;
-use crate::apply::host::PacketLog;
-use crate::commands::flags::FLOWS_SOCKET;
 use crate::controller::Inquiry;
-use crate::flow::{Account, Aggregate, BYTES, Budget, Closed, Flow, Noted, Party, Record, Turns};
-use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
-use clap::Args;
+use crate::flow::{Account, Aggregate, Budget, Closed, Flow, Noted, Party, Record, Turns};
+use crate::observe::{Journal, Metrics};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
-/// The readiness check that tells how it fares; it never fails.
-const CHECK: &str = "denied-flows";
 /// How many flows a second are looked at; the rest is counted.
 const LOOKED_AT: u32 = 50;
 /// How many may wait to be looked at.
 const WAITING: usize = 256;
 /// How many the controller is asked about at once.
 const ASKED: usize = 16;
-/// How long to wait before the kernel is asked again to be read.
-const AGAIN: Duration = Duration::from_secs(10);
-
-/// How denied flows are told.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Telling {
-    /// Log each denied flow: source, destination, policies, and the rule that came nearest to allowing it
-    #[arg(long, value_enum, default_value_t = Switch::Off)]
-    log_denied: Switch,
-    /// Serve denied flows to `bridgewarden flows` at this Unix socket. Empty for no socket
-    #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
-    flows_socket: OsString,
-}
-
-/// Who is told, and about what.
-pub(super) struct Denied {
-    pub(super) telling: Telling,
-    pub(super) node: String,
-    pub(super) group: u16,
-    pub(super) metrics: Metrics,
-    pub(super) health: Health,
-    /// Who writes Events, if anybody does.
-    pub(super) events: Option<mpsc::Sender<Record>>,
-}
-
-impl Denied {
-    /// Reads, asks and tells for as long as the program runs.
-    pub(super) async fn watch(self, inquiries: mpsc::Sender<Inquiry>) {
-        let journal = Journal::default();
-        self.serve(&journal);
-        self.health.set_check(CHECK, Ok(()));
-        let log = self.telling.log_denied == Switch::On;
-        let mut teller =
-            Teller::new(self.node.clone(), log, journal, self.metrics.clone(), self.events.clone());
-        let mut told = None;
-        loop {
-            match PacketLog::open(self.group, BYTES) {
-                Ok(log) => {
-                    self.remark(None, &mut told);
-                    let error = teller.run(read(log), &inquiries).await;
-                    self.remark(error, &mut told);
-                }
-                Err(error) => self.remark(Some(error), &mut told),
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    fn serve(&self, journal: &Journal) {
-        if !self.telling.flows_socket.is_empty() {
-            let path = PathBuf::from(&self.telling.flows_socket);
-            tokio::spawn(serve_at(path, journal.clone(), self.health.clone()));
-        }
-    }
-
-    fn remark(&self, error: Option<KernelError>, told: &mut Option<String>) {
-        let problem = error.map(|error| error.to_string());
-        if let Some(problem) = problem.as_ref().filter(|_| problem != *told) {
-            tracing::warn!(problem, "cannot report denied packets; they are denied all the same");
-        }
-        self.health.remark(CHECK, "reader", problem.clone());
-        *told = problem;
-    }
-}
-
-/// Answers `bridgewarden flows` at a path, as soon as it can be had.
-async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
-    let mut told = None;
-    loop {
-        let problem = match listen_at(&path) {
-            Ok(listener) => {
-                health.remark(CHECK, "socket", None);
-                return serve_flows(listener, journal).await;
-            }
-            Err(error) => error.to_string(),
-        };
-        let (again, shown) = (AGAIN.as_secs(), path.display());
-        let remark =
-            format!("`bridgewarden flows` cannot be answered at {shown}: {problem}; see --flows-socket");
-        if told.as_ref() != Some(&problem) {
-            tracing::warn!(path = %shown, problem, again_in_s = again, "`bridgewarden flows` cannot be answered here; see --flows-socket");
-        }
-        health.remark(CHECK, "socket", Some(remark));
-        told = Some(problem);
-        sleep(AGAIN).await;
-    }
-}
 
 /// A flow that waits to be looked at.
 #[derive(Clone, Copy)]
@@ -128,7 +32,7 @@ struct Asked {
 }
 
 /// Makes records of packets, and tells them. The time is passed in, as what has passed since it was made.
-struct Teller {
+pub(super) struct Teller {
     node: String,
     log: bool,
     journal: Journal,
@@ -144,7 +48,7 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(
+    pub(super) fn new(
         node: String,
         log: bool,
         journal: Journal,
@@ -167,7 +71,7 @@ impl Teller {
     }
 
     /// Tells of what is read, until that fails; tells why, if the kernel said so.
-    async fn run(
+    pub(super) async fn run(
         &mut self,
         mut batches: mpsc::Receiver<Result<Batch, KernelError>>,
         inquiries: &mpsc::Sender<Inquiry>,

@@ -1,7 +1,6 @@
 //! What each policy has allowed, as the kernel's rules have counted it. Read only when metrics are asked for, and seldom: a
 //! reading starts a program for each family, in a thread that nothing else waits for.
 
-use super::origin::Switch;
 use crate::apply::host::{Counters, Variant};
 use crate::controller::Inquiry;
 use crate::model::{Direction, PolicyKey};
@@ -23,15 +22,7 @@ type Owners = BTreeMap<ChainName, (PolicyKey, Direction)>;
 
 /// Reads for as long as the program runs: once when the controller knows the cluster, and then after each time that
 /// metrics were asked for, so that they are as old as the time before.
-pub(super) async fn watch(
-    wanted: Switch,
-    variant: Variant,
-    metrics: Metrics,
-    inquiries: mpsc::Sender<Inquiry>,
-) {
-    if wanted == Switch::Off {
-        return;
-    }
+pub(super) async fn watch(variant: Variant, metrics: Metrics, inquiries: mpsc::Sender<Inquiry>) {
     let mut counters = Counters::new(variant);
     let mut ledger = Ledger::default();
     let mut told = None;

@@ -1,0 +1,215 @@
+//! `bridgewarden run`: enforces policies on this node until it is stopped.
+
+use super::flags::{Backend, FLOWS_SOCKET, RenderFlags, require_root};
+use crate::apply::host::preflight::Wanted;
+use crate::compile::UnknownPods;
+use crate::controller::Takeover;
+use crate::daemon::{self, ObjectSource, Settings};
+use crate::observe::{LogFormat, Metrics};
+use crate::source::WatchList;
+use anyhow::Result;
+use clap::builder::ArgPredicate;
+use clap::{Args, ValueEnum};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Enforces policies on this node until it is stopped.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    origin: Origin,
+    /// Read CNI results in this directory: they name a pod's addresses before its first process starts. Empty to read none,
+    /// which is the default with --manifests
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/cni/results",
+        default_value_if("manifests", ArgPredicate::IsPresent, "")
+    )]
+    cni_results_dir: OsString,
+    /// What to do with a pod that runs on this node and that the API server has not reported yet
+    #[arg(long, value_enum, default_value_t)]
+    unknown_pods: UnknownPods,
+    /// Remove the rules of another NetworkPolicy controller that no longer runs (kube-router, that of k3s,
+    /// kube-network-policies), once policies are in force. Without this flag the agent writes nothing beside such rules
+    #[arg(
+        long, value_enum, default_value_t = Switch::Off, num_args = 0..=1, require_equals = true, default_missing_value = "on"
+    )]
+    takeover: Switch,
+    /// Name of this node, as in the pods' spec.nodeName
+    #[arg(long, value_name = "NODE", env = "NODE_NAME")]
+    node_name: String,
+    /// Write to this packet filter
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+    /// Serve /metrics, /healthz, /livez and /readyz at this address
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
+    http_addr: SocketAddr,
+    /// Serve some metrics under the names of another program as well
+    #[arg(long, value_name = "PROGRAM", value_enum, default_value_t)]
+    metrics_compat: MetricsCompat,
+    /// Serve counts of what each policy of this node has allowed: up to 1,000 more series
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    metrics_per_policy: Switch,
+    /// Compare the kernel with the desired rules this often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    audit_interval_seconds: u64,
+    /// Write log lines in this format
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    log_format: LogFormat,
+    /// Write these log lines, such as info or bridgewarden=debug
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log_filter: String,
+    /// Log each denied flow: source, destination, policies, and the rule that came nearest to allowing it
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    log_denied: Switch,
+    /// Serve denied flows to `bridgewarden flows` at this Unix socket. Empty for no socket
+    #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
+    flows_socket: OsString,
+    #[command(flatten)]
+    render: RenderFlags,
+}
+
+/// Whose names of metrics are used too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum MetricsCompat {
+    /// No other names
+    #[default]
+    None,
+    /// Four metrics under kube-router's names: see docs/metrics.md
+    KubeRouter,
+}
+
+impl MetricsCompat {
+    fn metrics(self) -> Metrics {
+        let (version, revision) = (env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
+        match self {
+            MetricsCompat::None => Metrics::new(version, revision),
+            MetricsCompat::KubeRouter => Metrics::with_names_of_kube_router(version, revision),
+        }
+    }
+}
+
+/// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
+#[derive(Clone, Debug, Args)]
+struct Origin {
+    /// Read and watch this directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or
+    /// JSON
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "watch_list", "events"])]
+    manifests: Option<PathBuf>,
+    /// Reach the API server as this kubeconfig says. Without it, use the service account of the pod that the program runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// How to list a resource before watching it
+    #[arg(long, value_enum, default_value_t)]
+    watch_list: Listing,
+    /// Write Events on NetworkPolicies that cannot be fully enforced, and on pods that deny connections
+    #[arg(long, value_enum, default_value_t)]
+    events: Switch,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// Yes
+    #[default]
+    On,
+    /// No
+    Off,
+}
+
+/// How a resource is listed before it is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Listing {
+    /// As a stream, or page by page if the API server refuses to stream
+    #[default]
+    Auto,
+    /// As a stream
+    On,
+    /// Page by page
+    Off,
+}
+
+impl Origin {
+    fn object_source(&self) -> ObjectSource {
+        match &self.manifests {
+            Some(directory) => ObjectSource::Manifests { directory: directory.clone() },
+            None => ObjectSource::ApiServer {
+                kubeconfig: self.kubeconfig.clone(),
+                list: match self.watch_list {
+                    Listing::Auto => WatchList::Auto,
+                    Listing::On => WatchList::On,
+                    Listing::Off => WatchList::Off,
+                },
+                events: self.events == Switch::On,
+            },
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn execute(&self) -> Result<ExitCode> {
+        require_root("run")?;
+        crate::observe::init(self.log_format, &self.log_filter)?;
+        daemon::run(self.settings())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn settings(&self) -> Settings {
+        let variant = self.backend.variant();
+        Settings {
+            node_name: self.node_name.clone(),
+            source: self.origin.object_source(),
+            cni_results_dir: path(&self.cni_results_dir),
+            unknown_pods: self.unknown_pods,
+            takeover: match self.takeover {
+                Switch::On => Takeover::On,
+                Switch::Off => Takeover::Off,
+            },
+            options: self.render.options(),
+            limits: self.render.policy_limits,
+            // Whether the kernel takes tables of family bridge is tried for the options, and `/readyz` reports it.
+            wanted: Wanted { try_bridge_table: false, ..self.render.wanted(variant, true) },
+            audit_interval: Duration::from_secs(self.audit_interval_seconds),
+            http_addr: self.http_addr,
+            metrics: self.metrics_compat.metrics(),
+            metrics_per_policy: self.metrics_per_policy == Switch::On,
+            log_denied: self.log_denied == Switch::On,
+            flows_socket: path(&self.flows_socket),
+        }
+    }
+}
+
+/// The path that a flag gives; none if it is empty.
+fn path(flag: &OsString) -> Option<PathBuf> {
+    Some(flag).filter(|flag| !flag.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    #[test]
+    fn with_manifests_results_of_cni_are_read_only_where_it_is_said() {
+        let directory = |more: &[&str]| {
+            let words = ["run", "--node-name", "a"];
+            path(&Line::try_parse_from(words.iter().chain(more)).unwrap().run.cni_results_dir)
+        };
+        assert_eq!(directory(&[]), Some("/var/lib/cni/results".into()));
+        assert_eq!(directory(&["--manifests", "/m"]), None);
+        for more in [&[][..], &["--manifests", "/m"]] {
+            assert_eq!(directory(&[more, &["--cni-results-dir="]].concat()), None);
+            assert_eq!(directory(&[more, &["--cni-results-dir", "/r"]].concat()), Some("/r".into()));
+        }
+    }
+}

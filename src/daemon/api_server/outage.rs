@@ -1,0 +1,58 @@
+//! The time during which the API server cannot be reached, or rejects a watch.
+
+use std::time::{Duration, Instant};
+
+/// A watch that has been in trouble for this long fails readiness, so that a rollout stops and an operator looks. A restart of
+/// an API server takes less.
+const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
+/// A server that accepted a watch has ended an outage, though it has no news, once it did not fail for this long.
+const CALM: Duration = Duration::from_secs(3);
+
+/// A server that cannot be reached, or refuses.
+pub(super) struct Outage {
+    pub(super) error: String,
+    pub(super) began: Instant,
+    pub(super) told: Instant,
+    /// When to ask again.
+    pub(super) until: Instant,
+}
+
+impl Outage {
+    /// Whether the server, last heard at `heard`, accepted what it was asked and has not failed since.
+    pub(super) fn is_over(&self, heard: Option<Instant>, now: Instant) -> bool {
+        heard.is_some_and(|heard| heard > self.until) && now.saturating_duration_since(self.until) >= CALM
+    }
+
+    pub(super) fn is_long(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= OUTAGE_LIMIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outage(began: Instant, until: Instant) -> Outage {
+        Outage { error: "no route".to_owned(), began, told: began, until }
+    }
+
+    #[test]
+    fn outage_is_over_when_the_server_accepted_a_watch_and_did_not_fail_again() {
+        let start = Instant::now();
+        let asked = start + Duration::from_secs(10);
+        let outage = outage(start, asked);
+        let after = |seconds| asked + Duration::from_secs(seconds);
+        assert!(!outage.is_over(None, after(9)));
+        assert!(!outage.is_over(Some(start), after(9)), "these bytes are older");
+        assert!(!outage.is_over(Some(after(1)), after(2)), "it may still fail");
+        assert!(outage.is_over(Some(after(1)), after(3)));
+    }
+
+    #[test]
+    fn outage_fails_readiness_when_it_is_longer_than_a_servers_restart() {
+        let start = Instant::now();
+        let outage = outage(start, start);
+        assert!(!outage.is_long(start + Duration::from_secs(119)));
+        assert!(outage.is_long(start + Duration::from_secs(120)));
+    }
+}

@@ -1,0 +1,171 @@
+//! The agent on a node: its parts, the order in which they start, and how they stop.
+//!
+//! Comes in: [`Settings`]. Goes out: rules in the kernel, and reports as metrics, health, log lines and Events, until a signal
+//! arrives. This room connects sources, controller and reports; it parses no flags and knows nothing of chains.
+
+mod api_server;
+mod binding;
+mod cni_results;
+mod denied_flows;
+mod events;
+mod links;
+mod manifests;
+mod node_check;
+mod object_source;
+mod only_agent;
+mod pages;
+mod policy_counts;
+mod rule_changes;
+mod settings;
+mod signals;
+
+pub use object_source::ObjectSource;
+pub use settings::Settings;
+
+use crate::apply::host::Host;
+use crate::controller::{Controller, Enforcer, NamespaceWatch};
+use crate::observe::Health;
+use crate::render::Binding;
+use anyhow::{Context, Result};
+use object_source::{ForEvents, Outlet};
+use signals::StopSignals;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// How long a stopping agent may finish what it has begun.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the agent until a signal stops it.
+///
+/// # Errors
+/// It cannot start, or its source of objects has failed for good.
+pub fn run(settings: Settings) -> Result<()> {
+    // One thread: an event then wakes its task without waking another processor.
+    let runtime = new_runtime()?;
+    runtime.block_on(settings.run())?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+impl Settings {
+    async fn run(self) -> Result<()> {
+        let (variant, metrics, audit_interval) = (self.wanted.variant, &self.metrics, self.audit_interval);
+        let health = Health::new(&[self.source.check(), "preflight", "sync", pages::CHECK]);
+        // One pair of listeners until the end: a signal that nothing listens to is lost.
+        let mut signals = StopSignals::listen()?;
+        let (stop, stopped) = watch::channel(false);
+        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
+        // Before anything is written, even only to try what the kernel takes.
+        let _lock = tokio::select! {
+            lock = only_agent::lock(&health) => lock?,
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping; nothing was written");
+                let _ = stop.send(true);
+                return Ok(());
+            }
+        };
+        let mut kernel = Host::new(variant).context("cannot open a netlink socket")?;
+        let changed_by_others = Arc::new(Notify::new());
+        rule_changes::watch(&mut kernel, changed_by_others.clone(), audit_interval);
+        let near = Box::new(Host::new(variant).context("cannot open a netlink socket")?);
+        let options = binding::options_here(self.options.clone(), &mut kernel, &health);
+        let binds = options.binding != Binding::Off;
+        let enforcer = Enforcer::new(&self.node_name, options)
+            .with_unknown_pods(self.unknown_pods)
+            .with_limits(self.limits)
+            .with_takeover(self.takeover);
+        let mut controller = Controller::new(
+            enforcer,
+            Box::new(kernel),
+            near,
+            metrics.clone(),
+            health.clone(),
+            audit_interval,
+        );
+        controller.heed(changed_by_others);
+
+        let (outbox, inbox) = mpsc::channel(64);
+        let preflight = tokio::spawn(node_check::keep_checking(
+            self.wanted.clone(),
+            self.takeover,
+            metrics.clone(),
+            health.clone(),
+        ));
+        let sandboxes = match self.cni_results_dir.clone() {
+            Some(directory) => {
+                let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());
+                Some(cni_results::Deliverer::begin(directory, audit_interval, outbox, metrics, health).await)
+            }
+            None => None,
+        };
+        let links = match binds {
+            true => Some(
+                links::Deliverer::begin(self.options.bridge.clone(), outbox.clone(), health.clone()).await,
+            ),
+            false => None,
+        };
+        // Two ask, each one thing at a time.
+        let (inquire, inquiries) = mpsc::channel(2);
+        controller.answer(inquiries);
+        let (denied_events, denied) = events::denied(self.source.wants_events());
+        let denied_flows = denied_flows::Denied {
+            log: self.log_denied,
+            flows_socket: self.flows_socket.clone(),
+            node: self.node_name.clone(),
+            group: self.options.nflog_group,
+            metrics: metrics.clone(),
+            health: health.clone(),
+            events: denied_events,
+        };
+        let denied_flows = tokio::spawn(denied_flows.watch(inquire.clone()));
+        let policy_counts = self
+            .metrics_per_policy
+            .then(|| tokio::spawn(policy_counts::watch(variant, metrics.clone(), inquire)));
+        let shortfalls = self.source.wants_events().then(|| {
+            let (send, shortfalls) = watch::channel(Vec::new());
+            controller.tell_shortfalls(events::families(), send);
+            shortfalls
+        });
+        let namespaces = NamespaceWatch::default();
+        if self.source.has_several_watches() {
+            controller.await_namespaces(namespaces.clone());
+        }
+        let source = self.source.deliver(
+            &self.node_name,
+            audit_interval,
+            Outlet { outbox, namespaces },
+            ForEvents { shortfalls, denied },
+            metrics.clone(),
+            health.clone(),
+        );
+        tracing::info!(
+            node = self.node_name,
+            source = %self.source,
+            backend = variant.name(),
+            http = %self.http_addr,
+            "started; the rules in force stay in force until all lists are complete"
+        );
+        let mut running = std::pin::pin!(controller.run(inbox));
+        tokio::select! {
+            () = &mut running => return Ok(()),
+            failed = source => failed?,
+            () = cni_results::deliver(sandboxes) => {}
+            () = links::deliver(links) => {}
+            signal = signals.next() => tracing::info!(signal, "stopping; the rules in force stay in force"),
+        }
+        // Its source is gone: it ends what it has begun, connections that are to be cut among it.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, running).await;
+        let _ = stop.send(true);
+        preflight.abort();
+        denied_flows.abort();
+        policy_counts.iter().for_each(|counts| counts.abort());
+        let _ = tokio::time::timeout(Duration::from_secs(1), http).await;
+        Ok(())
+    }
+}
+
+fn new_runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}

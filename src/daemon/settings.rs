@@ -1,0 +1,43 @@
+//! What the agent on one node does, as its flags say.
+
+use super::ObjectSource;
+use crate::apply::host::preflight::Wanted;
+use crate::compile::{Limits, UnknownPods};
+use crate::controller::Takeover;
+use crate::observe::Metrics;
+use crate::render::Options;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the agent on one node does.
+pub struct Settings {
+    /// The node's name, as in the pods' `spec.nodeName`.
+    pub node_name: String,
+    /// Where namespaces, pods and policies come from.
+    pub source: ObjectSource,
+    /// The directory of CNI results, if they are read.
+    pub cni_results_dir: Option<PathBuf>,
+    /// What to do with a pod that runs on this node and that the API server has not reported.
+    pub unknown_pods: UnknownPods,
+    /// Whether the rules of another NetworkPolicy controller that no longer runs are removed.
+    pub takeover: Takeover,
+    /// What is rendered, if this node's kernel can do it.
+    pub options: Options,
+    /// What one policy may cost.
+    pub limits: Limits,
+    /// What the preflight checks look for; among it, which variant of iptables to use.
+    pub wanted: Wanted,
+    /// How often the kernel is compared with the desired rules.
+    pub audit_interval: Duration,
+    /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served.
+    pub http_addr: SocketAddr,
+    /// The metrics that are served.
+    pub metrics: Metrics,
+    /// Whether packets that each policy allowed are counted.
+    pub metrics_per_policy: bool,
+    /// Whether each denied flow is logged.
+    pub log_denied: bool,
+    /// The Unix socket at which denied flows are served, if any.
+    pub flows_socket: Option<PathBuf>,
+}
