@@ -15,6 +15,7 @@ mod pod;
 mod policy;
 mod port;
 pub mod reason;
+mod rule;
 mod selector;
 
 pub use pod::{implied_namespace, namespace, pod};

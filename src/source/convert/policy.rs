@@ -1,8 +1,9 @@
 //! NetworkPolicy: which directions it isolates, and what each of its rules allows.
 
-use super::{Path, Refusals, block, namespace_of, port, reason, selector};
+use super::rule::rules;
+use super::{Path, Refusals, namespace_of, reason, selector};
 use crate::api;
-use crate::model::{Direction, NamespaceScope, Peer, Peers, Policy, PolicyKey, Ports, Rule, Selector};
+use crate::model::{Direction, Policy, PolicyKey, Selector};
 
 /// Lowers a policy. What cannot be understood is listed in its refusals and allows nothing.
 ///
@@ -21,8 +22,7 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let mut rules = |direction| match isolation.stance(direction) {
         Stance::Silent => None,
         Stance::Ruled => {
-            let rules =
-                rules(&parts(&from.spec, direction), &path.field(list_field(direction)), &mut refusals);
+            let rules = rules(&from.spec, direction, &path, &mut refusals);
             Some(if known && subject.is_some() { rules } else { Vec::new() })
         }
     };
@@ -119,125 +119,10 @@ fn type_word(direction: Direction) -> &'static str {
     }
 }
 
-fn list_field(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "ingress",
-        Direction::Egress => "egress",
-    }
-}
-
-/// A rule of either direction.
-struct Parts<'a> {
-    peers_field: &'static str,
-    peers: &'a [api::NetworkPolicyPeer],
-    ports: &'a [api::NetworkPolicyPort],
-    unknown: &'a api::Unknown,
-}
-
-impl api::Part for Parts<'_> {
-    fn unknown(&self) -> &api::Unknown {
-        self.unknown
-    }
-}
-
-fn parts(spec: &api::NetworkPolicySpec, direction: Direction) -> Vec<Parts<'_>> {
-    match direction {
-        Direction::Ingress => spec.ingress.iter().flatten().map(ingress_parts).collect(),
-        Direction::Egress => spec.egress.iter().flatten().map(egress_parts).collect(),
-    }
-}
-
-fn ingress_parts(rule: &api::NetworkPolicyIngressRule) -> Parts<'_> {
-    Parts {
-        peers_field: "from",
-        peers: rule.from.as_deref().unwrap_or_default(),
-        ports: rule.ports.as_deref().unwrap_or_default(),
-        unknown: &rule.unknown,
-    }
-}
-
-fn egress_parts(rule: &api::NetworkPolicyEgressRule) -> Parts<'_> {
-    Parts {
-        peers_field: "to",
-        peers: rule.to.as_deref().unwrap_or_default(),
-        ports: rule.ports.as_deref().unwrap_or_default(),
-        unknown: &rule.unknown,
-    }
-}
-
-fn rules(from: &[Parts<'_>], path: &Path<'_>, refusals: &mut Refusals) -> Vec<Rule> {
-    let mut rules = Vec::with_capacity(from.len());
-    for (index, parts) in from.iter().enumerate() {
-        let path = path.index(index);
-        let known = !refusals.refuse_unknown(&path, parts);
-        let peers = peers(parts, &path.field(parts.peers_field), refusals);
-        let ports = ports(parts, &path.field("ports"), refusals);
-        if known {
-            rules.push(Rule { index, peers, ports });
-        }
-    }
-    rules
-}
-
-// NetworkPolicyIngressRule.from: "If this field is empty or missing, this rule matches all sources (traffic not
-// restricted by source)." A list that was not empty stays a list, whatever of it is refused.
-fn peers(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Peers {
-    if from.peers.is_empty() {
-        return Peers::Anywhere;
-    }
-    let lowered = |(index, from)| peer(from, &path.index(index), refusals);
-    Peers::Listed(from.peers.iter().enumerate().filter_map(lowered).collect())
-}
-
-// NetworkPolicyIngressRule.ports: "If this field is empty or missing, this rule matches all ports".
-fn ports(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Ports {
-    if from.ports.is_empty() {
-        return Ports::All;
-    }
-    let lowered = |(index, from)| port::port(from, &path.index(index), refusals);
-    Ports::Listed(from.ports.iter().enumerate().filter_map(lowered).collect())
-}
-
-fn peer(from: &api::NetworkPolicyPeer, path: &Path<'_>, refusals: &mut Refusals) -> Option<Peer> {
-    let known = !refusals.refuse_unknown(path, from);
-    let peer = match (&from.ip_block, &from.namespace_selector, &from.pod_selector) {
-        (None, None, None) => {
-            // A misspelt key is already the reason why nothing is left.
-            if known {
-                let message = "the peer names nobody: give it a podSelector, a namespaceSelector or an ipBlock, \
-                               or leave the whole list out to mean everywhere";
-                refusals.refuse(path, reason::EMPTY_PEER, message.to_owned());
-            }
-            None
-        }
-        (Some(from), None, None) => block::block(from, &path.field("ipBlock"), refusals).map(Peer::Block),
-        (Some(_), _, _) => {
-            let message = "ipBlock cannot be combined with a selector: write two peers";
-            refusals.refuse(path, reason::MIXED_PEER, message.to_owned());
-            None
-        }
-        (None, namespaces, pods) => {
-            let scope = match namespaces {
-                None => Some(NamespaceScope::Own),
-                Some(from) => selector::selector(from, &path.field("namespaceSelector"), refusals)
-                    .map(NamespaceScope::Matching),
-            };
-            // NetworkPolicyPeer.podSelector: "if present but empty, it selects all pods"; beside a namespaceSelector
-            // an absent one does the same.
-            let pods = match pods {
-                None => Some(Selector::everything()),
-                Some(from) => selector::selector(from, &path.field("podSelector"), refusals),
-            };
-            scope.zip(pods).map(|(namespaces, pods)| Peer::Pods { namespaces, pods })
-        }
-    };
-    peer.filter(|_| known)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Block, Demand, PortMatch, Requirement};
+    use crate::model::{Block, Demand, NamespaceScope, Peer, Peers, PortMatch, Ports, Requirement, Rule};
     use crate::net::{PortRange, Protocol};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;

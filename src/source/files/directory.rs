@@ -1,26 +1,17 @@
 //! A directory of manifests as a source of changes.
 
 use super::changed::Changed;
+use super::manifest_file::{ManifestFile, SETTLED, name, read_text, unreadable};
 use super::register::{Register, Statements};
 use super::walk::{Stamp, walk};
 use crate::model::Change;
-use crate::source::convert::key::Key;
-use crate::source::manifest::object::Remarks;
-use crate::source::manifest::salvage::UNTOLD;
 use crate::source::manifest::{ManifestError, Manifests, Problem, reader};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The largest file that is read, in bytes.
-const MAX_LENGTH: u64 = 256 << 20;
-
-/// How old a file must be before its stamp proves it unchanged: two writes within one tick of the kernel's clock
-/// leave the same time.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// A directory of manifests and what was last read from it.
 ///
@@ -31,7 +22,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 pub struct Directory {
     root: PathBuf,
     settled: Duration,
-    files: BTreeMap<Arc<Path>, FileState>,
+    files: BTreeMap<Arc<Path>, ManifestFile>,
     register: Register,
     /// What is wrong with the directory itself, by the last look everywhere.
     problems: Vec<Problem>,
@@ -54,20 +45,6 @@ pub struct Loaded {
     pub skipped: BTreeMap<String, usize>,
     /// How many files were read; the others are known to be unchanged.
     pub files_read: usize,
-}
-
-#[derive(Debug, Default)]
-struct FileState {
-    /// None while nothing proves that the file is still what was read.
-    stamp: Option<Stamp>,
-    /// Of what it spoke when it could last be read.
-    said: Box<[Key]>,
-    remarks: Remarks,
-    /// What keeps it from being read.
-    problems: Vec<Problem>,
-    /// Whether its text was ever read, and whether all of that was understood once.
-    was_read: bool,
-    was_whole: bool,
 }
 
 impl Directory {
@@ -205,56 +182,6 @@ pub fn read_manifests(root: &Path) -> Result<Manifests, ManifestError> {
         reader::parse_into(file, &text, &mut all)?;
     }
     Ok(all)
-}
-
-impl FileState {
-    /// Reads the file, and lets the register hear what it says if it can be read.
-    fn read(&mut self, path: &Arc<Path>, settled: Duration, register: &mut Register) {
-        let file = name(path);
-        let mut statements = Statements::default();
-        let read = read_text(path, settled).map_err(|error| unreadable(&file, &error));
-        self.stamp = read.as_ref().ok().and_then(|(stamp, _)| *stamp);
-        self.was_read |= read.is_ok();
-        match read.and_then(|(_, text)| reader::collect(file, &text, &mut statements)) {
-            Ok(remarks) => {
-                self.said = register.hear(path, &self.said, statements);
-                self.remarks = remarks;
-                self.problems.clear();
-                self.was_whole = true;
-            }
-            Err(error) => {
-                // There is no last good state: what is certain counts, and what is not is closed.
-                if !self.was_whole && self.was_read {
-                    self.said = register.hear(path, &self.said, statements);
-                }
-                self.problems = error.problems;
-            }
-        }
-    }
-}
-
-fn unreadable(file: &Arc<str>, error: &io::Error) -> ManifestError {
-    let message = format!("cannot be read: {error}; {UNTOLD}");
-    ManifestError { problems: vec![Problem::of_file(file, message)] }
-}
-
-/// A file's text, and its stamp if that proves that the text is whole and stays what it is.
-fn read_text(path: &Path, settled: Duration) -> io::Result<(Option<Stamp>, String)> {
-    let mut file = File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?);
-    let mut bytes = Vec::new();
-    let length = (&mut file).take(MAX_LENGTH + 1).read_to_end(&mut bytes)?;
-    if length as u64 > MAX_LENGTH {
-        return Err(io::Error::other(format!("it is longer than {MAX_LENGTH} bytes: split it")));
-    }
-    let proves = stamp == Stamp::of(&file.metadata()?) && stamp.is_older_than(settled);
-    let text = String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    Ok((proves.then_some(stamp), text))
-}
-
-fn name(path: &Path) -> Arc<str> {
-    path.to_string_lossy().into()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod changed;
 mod directory;
 mod directory_watch;
 mod fingerprint;
+mod manifest_file;
 mod register;
 #[cfg(test)]
 pub(in crate::source) mod scratch;

@@ -5,6 +5,7 @@
 
 pub(in crate::source) mod collect;
 mod decode;
+mod json;
 pub(in crate::source) mod object;
 pub(in crate::source) mod problem;
 pub(in crate::source) mod reader;

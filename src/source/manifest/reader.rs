@@ -1,12 +1,13 @@
 //! The text of manifests as objects: what is written, what it means, and where it stands.
 
 use super::collect::Collect;
+use super::json::{join_surrogates, separate};
 use super::object::{Manifests, Object, Remarks};
 use super::problem::{ManifestError, Origin, Problem, duplicate};
 use super::salvage::{Isolates, UNTOLD, isolates};
 use super::schema::{self, Shape};
 use super::tree::{Node, Place, Value};
-use super::yaml::{Documents, join_surrogates, separate};
+use super::yaml::Documents;
 use crate::source::convert::key::Key;
 use crate::source::convert::kind::Kind;
 use crate::source::convert::{self, name, partial};
