@@ -5,7 +5,7 @@ use crate::compile::Shortfall;
 use crate::controller::{Delivery, NamespaceWatch};
 use crate::flow::Record;
 use crate::observe::{EventWriter, Health, Metrics};
-use crate::source::{Heard, WatchList, connect};
+use crate::source::{Liveness, WatchList, connect};
 use anyhow::Result;
 use std::fmt;
 use std::path::PathBuf;
@@ -84,8 +84,8 @@ impl ObjectSource {
                 manifests::deliver(directory.clone(), audit_interval, outlet.outbox, metrics, health).await
             }
             ObjectSource::ApiServer { kubeconfig, list, .. } => {
-                let heard = Heard::new(Instant::now());
-                let client = connect(kubeconfig.as_deref(), heard.clone()).await?;
+                let liveness = Liveness::new(Instant::now());
+                let client = connect(kubeconfig.as_deref(), liveness.clone()).await?;
                 let ForEvents { shortfalls, denied } = for_events;
                 if let Some(shortfalls) = shortfalls {
                     tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
@@ -93,7 +93,7 @@ impl ObjectSource {
                 if let Some(denied) = denied {
                     tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));
                 }
-                api_server::deliver(&client, node, heard, *list, outlet, metrics, health).await
+                api_server::deliver(&client, node, liveness, *list, outlet, metrics, health).await
             }
         }
     }

@@ -25,4 +25,6 @@ pub use cni::{CniResultError, CniResults, CniWatch, Found, parse_cni_result};
 pub use files::{Changed, Directory, DirectoryWatch, Loaded, read_manifests};
 pub use links::{LinkWatch, LinkWatchError};
 pub use manifest::{ManifestError, Manifests, Object, Origin, Problem, parse as parse_manifests};
-pub use watch::{ConnectError, Heard, News, Resource, Trouble, Unreadable, Watch, WatchList, connect};
+pub use watch::{
+    ConnectError, Liveness, Resource, UnreadableObject, Watch, WatchList, WatchTrouble, WatchUpdate, connect,
+};

@@ -5,7 +5,7 @@ mod server;
 mod unreadable;
 
 use bridgewarden::model::Change;
-use bridgewarden::source::{Heard, News, Resource, Trouble, Watch, WatchList, connect};
+use bridgewarden::source::{Liveness, Resource, Watch, WatchList, WatchTrouble, WatchUpdate, connect};
 use serde_json::{Value, json};
 use server::{Reply, Server};
 use std::time::{Duration, Instant};
@@ -42,16 +42,16 @@ fn gone() -> Value {
 struct Session {
     server: Server,
     watch: Watch,
-    heard: Heard,
+    liveness: Liveness,
 }
 
 async fn session(name: &str, resource: Resource, list: WatchList, replies: Vec<Reply>) -> Session {
     let server = Server::start(name, replies).await;
-    let heard = Heard::new(Instant::now());
+    let liveness = Liveness::new(Instant::now());
     let client =
-        connect(Some(server.kubeconfig()), heard.clone()).await.expect("the kubeconfig leads to a client");
-    let watch = Watch::new(&client, resource, list, heard.clone());
-    Session { server, watch, heard }
+        connect(Some(server.kubeconfig()), liveness.clone()).await.expect("the kubeconfig leads to a client");
+    let watch = Watch::new(&client, resource, list, liveness.clone());
+    Session { server, watch, liveness }
 }
 
 async fn namespaces(name: &str, list: WatchList, replies: Vec<Reply>) -> Session {
@@ -65,11 +65,11 @@ impl Session {
         let mut words = Vec::new();
         while words.len() < count {
             match self.watch.next().await {
-                Ok(News { changes, listed, .. }) => {
+                Ok(WatchUpdate { changes, listed, .. }) => {
                     words.extend(changes.iter().map(word));
                     words.extend(listed.then(|| "listed".to_owned()));
                 }
-                Err(Trouble { reason, .. }) => words.push(format!("trouble:{reason}")),
+                Err(WatchTrouble { reason, .. }) => words.push(format!("trouble:{reason}")),
             }
         }
         words.join(" ")
@@ -207,14 +207,14 @@ async fn server_that_is_not_there_is_trouble_with_the_reason_in_words() {
 
 #[test]
 fn waiting_for_an_answer_that_never_came_counts_as_waiting() {
-    let trouble = |reason| Trouble { error: String::new(), reason, wait: Duration::from_secs(2) };
+    let trouble = |reason| WatchTrouble { error: String::new(), reason, wait: Duration::from_secs(2) };
     let (asked, seconds) = (Instant::now(), Duration::from_secs);
     let silent = trouble("unreachable");
-    assert_eq!(silent.ask_again(asked, asked), asked + seconds(2));
-    assert_eq!(silent.ask_again(asked, asked + seconds(1)), asked + seconds(2));
-    assert_eq!(silent.ask_again(asked, asked + seconds(5)), asked + seconds(5));
+    assert_eq!(silent.retry_at(asked, asked), asked + seconds(2));
+    assert_eq!(silent.retry_at(asked, asked + seconds(1)), asked + seconds(2));
+    assert_eq!(silent.retry_at(asked, asked + seconds(5)), asked + seconds(5));
     let slow = trouble("refused");
-    assert_eq!(slow.ask_again(asked, asked + seconds(5)), asked + seconds(7));
+    assert_eq!(slow.retry_at(asked, asked + seconds(5)), asked + seconds(7));
 }
 
 #[tokio::test]

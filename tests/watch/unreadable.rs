@@ -3,7 +3,7 @@
 use super::protobuf::{bytes, frame, listed as listed_in_protobuf, number, pod as sound_pod};
 use super::server::Reply;
 use super::{Resource, Session, WatchList, event, listed, namespace, session};
-use bridgewarden::source::{News, Unreadable};
+use bridgewarden::source::{UnreadableObject, WatchUpdate};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn status() -> Vec<u8> {
 }
 
 /// What is told of a pod like this, between two that are sound, in a list and in a watch.
-async fn told(name: &str, message: Vec<u8>) -> (String, Vec<Unreadable>) {
+async fn told(name: &str, message: Vec<u8>) -> (String, Vec<UnreadableObject>) {
     let mut told = Vec::new();
     let mut unreadable = Vec::new();
     for (kind, streamed) in [("ADDED", true), ("MODIFIED", false)] {
@@ -55,10 +55,10 @@ async fn told(name: &str, message: Vec<u8>) -> (String, Vec<Unreadable>) {
 }
 
 /// What is told up to and with this word. Nothing of it may be trouble.
-async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<Unreadable>) {
+async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<UnreadableObject>) {
     let (mut words, mut unreadable) = (Vec::new(), Vec::new());
     while !words.iter().any(|word| word == last) {
-        let News { changes, listed, unreadable: odd, .. } =
+        let WatchUpdate { changes, listed, unreadable: odd, .. } =
             tokio::time::timeout(Duration::from_secs(20), session.watch.next())
                 .await
                 .expect("the watch goes on")
@@ -335,7 +335,7 @@ async fn only_what_is_understood_makes_what_is_known_younger() {
         let mut session =
             session(&format!("understood-{name}"), Resource::Pods, WatchList::On, replies).await;
         let begun = Instant::now();
-        let heard = session.heard.clone();
+        let liveness = session.liveness.clone();
         let noted = async {
             loop {
                 tokio::select! {
@@ -343,9 +343,9 @@ async fn only_what_is_understood_makes_what_is_known_younger() {
                     () = tokio::time::sleep(Duration::from_millis(5)) => {}
                 }
                 let enough = if understood {
-                    heard.age(Resource::Pods, Instant::now()) < begun.elapsed()
+                    liveness.age(Resource::Pods, Instant::now()) < begun.elapsed()
                 } else {
-                    heard.lost(Resource::Pods) == 9
+                    liveness.unreadable_events(Resource::Pods) == 9
                 };
                 if enough {
                     break;
@@ -353,7 +353,7 @@ async fn only_what_is_understood_makes_what_is_known_younger() {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted");
-        let age = heard.age(Resource::Pods, Instant::now());
+        let age = liveness.age(Resource::Pods, Instant::now());
         assert_eq!(age < begun.elapsed(), understood, "{name}: {age:?}");
     }
 }

@@ -4,7 +4,9 @@ use super::{Micros, now};
 use anyhow::{Context, Result};
 use bridgewarden::model::Change as Fact;
 use bridgewarden::playground::Namespace;
-use bridgewarden::source::{Changed, CniWatch, Heard, Resource, Watch, WatchList, connect, parse_cni_result};
+use bridgewarden::source::{
+    Changed, CniWatch, Liveness, Resource, Watch, WatchList, connect, parse_cni_result,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
@@ -105,7 +107,7 @@ impl Births {
     }
 
     async fn watch(&self, kubeconfig: &Path) -> Result<()> {
-        let heard = Heard::new(Instant::now());
+        let heard = Liveness::new(Instant::now());
         let client = connect(Some(kubeconfig), heard.clone()).await?;
         let mut watch = Watch::new(&client, Resource::Pods, WatchList::Auto, heard);
         loop {

@@ -7,7 +7,7 @@ mod readiness;
 use super::object_source::Outlet;
 use crate::controller::{Delivery, NamespaceWatch};
 use crate::observe::{Health, Metrics};
-use crate::source::{Heard, News, Resource, Trouble, Unreadable, Watch, WatchList};
+use crate::source::{Liveness, Resource, UnreadableObject, Watch, WatchList, WatchTrouble, WatchUpdate};
 use anyhow::{Context, Result};
 use kube::Client;
 use outage::Outage;
@@ -32,7 +32,7 @@ const REMIND: Duration = Duration::from_secs(60);
 pub(super) async fn deliver(
     client: &Client,
     node: &str,
-    heard: Heard,
+    liveness: Liveness,
     list: WatchList,
     outlet: Outlet,
     metrics: Metrics,
@@ -42,9 +42,9 @@ pub(super) async fn deliver(
     let mut watchers = JoinSet::new();
     for resource in Resource::ALL {
         let watcher = Watcher {
-            watch: Watch::new(client, resource, list, heard.clone()),
+            watch: Watch::new(client, resource, list, liveness.clone()),
             resource,
-            heard: heard.clone(),
+            liveness: liveness.clone(),
             outbox: outlet.outbox.clone(),
             namespaces: outlet.namespaces.clone(),
             metrics: metrics.clone(),
@@ -72,7 +72,7 @@ pub(super) async fn deliver(
 struct Watcher {
     watch: Watch,
     resource: Resource,
-    heard: Heard,
+    liveness: Liveness,
     outbox: mpsc::Sender<Delivery>,
     /// Told when this is the watch of namespaces and is cut off.
     namespaces: NamespaceWatch,
@@ -97,7 +97,7 @@ impl Watcher {
     async fn run(mut self) {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.metrics.watching(self.resource.word(), &Trouble::REASONS);
+        self.metrics.watching(self.resource.word(), &WatchTrouble::REASONS);
         loop {
             let until = self.outage.as_ref().map(|outage| outage.until).filter(|then| *then > Instant::now());
             let news = async {
@@ -139,7 +139,7 @@ impl Watcher {
     }
 
     /// Reports a node that no pod is on: its name may be wrong.
-    fn look_for_own_node(&mut self, news: &News) {
+    fn look_for_own_node(&mut self, news: &WatchUpdate) {
         let Some(own) = &mut self.own_node else { return };
         let found = own.take_in(&news.changes);
         if !found && !news.listed {
@@ -153,19 +153,19 @@ impl Watcher {
     }
 
     /// Reports objects that cannot be read. Each is its own trouble alone.
-    fn report(&self, unreadable: &[Unreadable]) {
+    fn report(&self, unreadable: &[UnreadableObject]) {
         let consequence = match self.resource {
             Resource::Namespaces => "no selector of namespaces selects it but by its name",
             Resource::NetworkPolicies => "it isolates its whole namespace and allows nothing",
             Resource::Pods => "no policy selects it as a peer, and on its own node it is an unknown pod",
         };
-        for Unreadable { object, fault } in unreadable {
+        for UnreadableObject { object, fault } in unreadable {
             tracing::error!(object, fault, consequence, "cannot read an API object; correct or delete it");
         }
         let all = self.watch.unreadable();
         self.metrics.unreadable_objects(self.resource.word(), all.len());
         let others = all.len().saturating_sub(1);
-        let remark = self.watch.unreadable().next().map(|Unreadable { object, fault }| match others {
+        let remark = self.watch.unreadable().next().map(|UnreadableObject { object, fault }| match others {
             0 => format!("{object} cannot be read ({fault}): {consequence}"),
             _ => format!("{object} cannot be read ({fault}), nor can {others} more: {consequence}"),
         });
@@ -174,7 +174,7 @@ impl Watcher {
 
     /// Reports events that cannot be read, not even which object they are about.
     fn report_lost(&mut self, now: Instant) {
-        let lost = self.heard.lost(self.resource);
+        let lost = self.liveness.unreadable_events(self.resource);
         let more = lost.saturating_sub(self.lost.counted);
         if more == 0 {
             return;
@@ -192,7 +192,7 @@ impl Watcher {
         }
     }
 
-    fn suffer(&mut self, trouble: Trouble, now: Instant) {
+    fn suffer(&mut self, trouble: WatchTrouble, now: Instant) {
         let resource = self.resource.word();
         self.metrics.watch_failed(resource, trouble.reason);
         let outage = self.outage.take();
@@ -207,7 +207,7 @@ impl Watcher {
         }
         // What broke off just now was asked for long ago; all nodes would come back at once.
         let asked = outage.as_ref().map_or(now, |outage| outage.until.min(now));
-        let until = trouble.ask_again(asked, now);
+        let until = trouble.retry_at(asked, now);
         self.tell_cut_off(true);
         self.outage = Some(Outage {
             error: trouble.error,
@@ -220,11 +220,11 @@ impl Watcher {
 
     /// Tells how old what is known may be.
     fn look(&mut self, now: Instant) {
-        let (heard, resource) = (self.heard.last(self.resource), self.resource.word());
-        if self.outage.as_ref().is_some_and(|outage| outage.is_over(heard, now)) {
+        let (last_bytes, resource) = (self.liveness.last_bytes(self.resource), self.resource.word());
+        if self.outage.as_ref().is_some_and(|outage| outage.is_over(last_bytes, now)) {
             self.end_outage(now);
         }
-        self.metrics.watch_age(resource, self.heard.age(self.resource, now));
+        self.metrics.watch_age(resource, self.liveness.age(self.resource, now));
         self.report_lost(now);
         self.remark(now);
     }
@@ -245,7 +245,7 @@ impl Watcher {
     }
 
     fn remark(&self, now: Instant) {
-        let age = self.heard.age(self.resource, now);
+        let age = self.liveness.age(self.resource, now);
         let stale = self.outage.is_some() || age >= STALE;
         let words = stale.then(|| {
             let error = self.outage.as_ref().map(|outage| format!(": {}", outage.error)).unwrap_or_default();
@@ -265,12 +265,12 @@ mod tests {
     fn watchers(health: &Health, start: Instant) -> (Vec<Watcher>, mpsc::Receiver<Delivery>) {
         let config = kube::Config::new("http://127.0.0.1:1".parse().expect("an address"));
         let client = Client::try_from(config).expect("a client");
-        let (heard, readiness) = (Heard::new(start), Readiness::new(health.clone()));
+        let (liveness, readiness) = (Liveness::new(start), Readiness::new(health.clone()));
         let (outbox, inbox) = mpsc::channel(8);
         let watcher = |resource| Watcher {
-            watch: Watch::new(&client, resource, WatchList::On, heard.clone()),
+            watch: Watch::new(&client, resource, WatchList::On, liveness.clone()),
             resource,
-            heard: heard.clone(),
+            liveness: liveness.clone(),
             outbox: outbox.clone(),
             namespaces: NamespaceWatch::default(),
             metrics: Metrics::new("", None),

@@ -18,9 +18,9 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Whether the server, last heard at `heard`, accepted what it was asked and has not failed since.
-    pub(super) fn is_over(&self, heard: Option<Instant>, now: Instant) -> bool {
-        heard.is_some_and(|heard| heard > self.until) && now.saturating_duration_since(self.until) >= CALM
+    /// Whether the server, which last sent bytes at `last_bytes`, accepted the last request and has not failed since.
+    pub(super) fn is_over(&self, last_bytes: Option<Instant>, now: Instant) -> bool {
+        last_bytes.is_some_and(|at| at > self.until) && now.saturating_duration_since(self.until) >= CALM
     }
 
     pub(super) fn is_long(&self, now: Instant) -> bool {

@@ -1,11 +1,10 @@
-//! Connections that do not wait for a packet that was lost: another is begun after half a second, and the first to come about is
-//! taken.
+//! Hedged connecting: if a connection is not established after half a second, another attempt starts, and the first that succeeds
+//! is used.
 //!
-//! A node that boots asks the API server at its Service's address before kube-proxy has written where that leads. Such a
-//! connection is lost for good, as the kernel remembers that it was not translated; a new one gets through as soon as the rules
-//! are there.
+//! A node that boots connects to the API server at its Service's address before kube-proxy has written that Service's rules. Such
+//! a connection never succeeds, as conntrack remembers it as not translated; a new one succeeds as soon as the rules are there.
 
-use super::Heard;
+use super::Liveness;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::pin::Pin;
@@ -14,23 +13,23 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower::Service;
 
-/// After how long another connection is begun.
+/// After how long another attempt starts.
 const ANOTHER_AFTER: Duration = Duration::from_millis(500);
-/// How many are begun at most for one that is wanted: as long as a server never said anything, what makes it reachable may be
-/// there at any moment; later, a single packet may have been lost.
+/// The most attempts for one connection: until a server has sent data, what makes it reachable may be there at any moment; later,
+/// a single packet may have been lost.
 const AT_MOST_FIRST: usize = 10;
 const AT_MOST_LATER: usize = 2;
 
-/// Begins connections one after the other until one comes about.
+/// Starts attempts one after the other until one succeeds.
 #[derive(Clone, Debug)]
 pub(super) struct Hedged<S> {
     connector: S,
-    heard: Heard,
+    liveness: Liveness,
 }
 
 impl<S> Hedged<S> {
-    pub(super) fn new(connector: S, heard: Heard) -> Hedged<S> {
-        Hedged { connector, heard }
+    pub(super) fn new(connector: S, liveness: Liveness) -> Hedged<S> {
+        Hedged { connector, liveness }
     }
 }
 
@@ -53,12 +52,12 @@ where
     fn call(&mut self, to: A) -> Self::Future {
         let first = self.connector.call(to.clone());
         let mut connector = self.connector.clone();
-        let at_most = if self.heard.has_understood_all() { AT_MOST_LATER } else { AT_MOST_FIRST };
+        let at_most = if self.liveness.has_decoded_all() { AT_MOST_LATER } else { AT_MOST_FIRST };
         Box::pin(async move {
             let mut begun = FuturesUnordered::from_iter([first]);
             for _ in 1..at_most {
                 tokio::select! {
-                    // A failure is an answer: whoever refuses one connection refuses the next.
+                    // A failure is a result: a server that refuses one connection refuses the next.
                     Some(ended) = begun.next() => return ended,
                     () = sleep(ANOTHER_AFTER) => {}
                 }
@@ -83,9 +82,9 @@ mod tests {
     use tokio::time::{Instant, timeout};
     use tower::service_fn;
 
-    /// When each connection is begun, and what it comes to: the nth is `answers(n)`, never if that is `None`.
+    /// The result, its time, and the number of attempts: attempt n ends with `answers(n)`, and never if that is `None`.
     async fn connect(
-        heard: Heard,
+        liveness: Liveness,
         answers: fn(usize) -> Option<Result<(), &'static str>>,
     ) -> (Option<Result<usize, &'static str>>, Duration, usize) {
         let begun = Arc::new(AtomicUsize::new(0));
@@ -100,43 +99,45 @@ mod tests {
             }
         });
         let start = Instant::now();
-        let connected = timeout(Duration::from_secs(60), Hedged::new(connector, heard).call(())).await;
+        let connected = timeout(Duration::from_secs(60), Hedged::new(connector, liveness).call(())).await;
         (connected.ok(), start.elapsed(), begun.load(Ordering::Relaxed))
     }
 
-    fn nothing_heard() -> Heard {
-        Heard::new(std::time::Instant::now())
+    fn nothing_decoded() -> Liveness {
+        Liveness::new(std::time::Instant::now())
     }
 
-    fn all_heard() -> Heard {
-        let heard = nothing_heard();
-        Resource::ALL.into_iter().for_each(|resource| heard.understand(resource, std::time::Instant::now()));
-        heard
+    fn all_decoded() -> Liveness {
+        let liveness = nothing_decoded();
+        Resource::ALL
+            .into_iter()
+            .for_each(|resource| liveness.record_decoded(resource, std::time::Instant::now()));
+        liveness
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_that_is_lost_costs_half_a_second() {
-        for heard in [nothing_heard(), all_heard()] {
-            let connected = connect(heard, |number| (number == 1).then_some(Ok(()))).await;
+    async fn lost_connection_attempt_costs_half_a_second() {
+        for liveness in [nothing_decoded(), all_decoded()] {
+            let connected = connect(liveness, |number| (number == 1).then_some(Ok(()))).await;
             assert_eq!(connected, (Some(Ok(1)), ANOTHER_AFTER, 2));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn server_that_was_never_reached_is_tried_again_and_again() {
-        let connected = connect(nothing_heard(), |number| (number == 7).then_some(Ok(()))).await;
+        let connected = connect(nothing_decoded(), |number| (number == 7).then_some(Ok(()))).await;
         assert_eq!(connected, (Some(Ok(7)), 7 * ANOTHER_AFTER, 8));
-        let nobody = connect(nothing_heard(), |_| None).await;
-        assert_eq!((nobody.0, nobody.2), (None, AT_MOST_FIRST));
-        let nobody = connect(all_heard(), |_| None).await;
-        assert_eq!((nobody.0, nobody.2), (None, AT_MOST_LATER));
+        let unreachable = connect(nothing_decoded(), |_| None).await;
+        assert_eq!((unreachable.0, unreachable.2), (None, AT_MOST_FIRST));
+        let unreachable = connect(all_decoded(), |_| None).await;
+        assert_eq!((unreachable.0, unreachable.2), (None, AT_MOST_LATER));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_that_comes_about_or_is_refused_begins_no_other() {
-        let connected = connect(nothing_heard(), |_| Some(Ok(()))).await;
+    async fn connection_that_succeeds_or_is_refused_starts_no_other() {
+        let connected = connect(nothing_decoded(), |_| Some(Ok(()))).await;
         assert_eq!(connected, (Some(Ok(0)), Duration::ZERO, 1));
-        let refused = connect(nothing_heard(), |_| Some(Err("refused"))).await;
+        let refused = connect(nothing_decoded(), |_| Some(Err("refused"))).await;
         assert_eq!(refused, (Some(Err("refused")), Duration::ZERO, 1));
     }
 }

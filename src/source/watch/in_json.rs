@@ -1,53 +1,53 @@
-//! A server's JSON on its way to kube: texts that are not UTF-8 are mended, and it is noted how far a watch has got.
+//! A server's JSON on its way to kube: text that is not UTF-8 is repaired, and bookmarks are counted.
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 /// How a bookmark begins, as every API server writes it.
 const BOOKMARK: &[u8] = b"{\"type\":\"BOOKMARK\"";
-/// A bookmark has hardly anything in it.
+/// A bookmark contains hardly anything.
 const LONGEST_BOOKMARK: usize = 64 << 10;
 
-/// One answer, read piece by piece.
+/// One response, read piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     /// The beginning of a character that was cut off.
     cut: Vec<u8>,
     /// The beginning of the line, while it may be a bookmark's.
     line: Vec<u8>,
-    /// Whether the line cannot be a bookmark's.
+    /// Whether the line is certainly no bookmark.
     other: bool,
 }
 
 impl Text {
-    /// The next piece, with U+FFFD in place of what is not UTF-8. It is passed on as it is where it is sound.
-    pub(super) fn mend(&mut self, data: Bytes) -> Bytes {
+    /// The next piece, with U+FFFD in place of what is not UTF-8. Valid text is passed on without a copy.
+    pub(super) fn repair(&mut self, data: Bytes) -> Bytes {
         if self.cut.is_empty() && std::str::from_utf8(&data).is_ok() {
             return data;
         }
         let mut bytes = std::mem::take(&mut self.cut);
         bytes.extend_from_slice(&data);
-        let mut mended = String::with_capacity(bytes.len());
+        let mut repaired = String::with_capacity(bytes.len());
         let mut rest = &*bytes;
         loop {
             match std::str::from_utf8(rest) {
                 Ok(text) => {
-                    mended.push_str(text);
+                    repaired.push_str(text);
                     break;
                 }
                 Err(error) => {
                     let (sound, wrong) = rest.split_at(error.valid_up_to());
-                    mended.push_str(&String::from_utf8_lossy(sound));
+                    repaired.push_str(&String::from_utf8_lossy(sound));
                     let Some(length) = error.error_len() else {
                         self.cut = wrong.to_vec();
                         break;
                     };
-                    mended.push(char::REPLACEMENT_CHARACTER);
+                    repaired.push(char::REPLACEMENT_CHARACTER);
                     rest = wrong.get(length..).unwrap_or_default();
                 }
             }
         }
-        mended.into()
+        repaired.into()
     }
 
     /// How many bookmarks end in this piece of a watch.
@@ -99,20 +99,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_is_not_utf_8_is_mended_however_it_is_cut() {
+    fn text_that_is_not_utf_8_is_repaired_however_it_is_cut() {
         let bytes = b"a\xff\xc3\xa9b\xe2\x82".to_vec();
         for size in 1..=bytes.len() {
             let mut text = Text::default();
-            let mended: Vec<u8> =
-                bytes.chunks(size).flat_map(|piece| text.mend(piece.to_vec().into())).collect();
-            assert_eq!(String::from_utf8(mended).unwrap(), "a\u{fffd}éb", "{size}");
+            let repaired: Vec<u8> =
+                bytes.chunks(size).flat_map(|piece| text.repair(piece.to_vec().into())).collect();
+            assert_eq!(String::from_utf8(repaired).unwrap(), "a\u{fffd}éb", "{size}");
         }
         let whole = Bytes::from_static(b"{\"a\": 1}");
-        assert_eq!(Text::default().mend(whole.clone()).as_ptr(), whole.as_ptr(), "it is not copied");
+        assert_eq!(Text::default().repair(whole.clone()).as_ptr(), whole.as_ptr(), "it is not copied");
     }
 
     #[test]
-    fn bookmarks_are_noted_however_they_are_cut() {
+    fn bookmarks_are_counted_however_they_are_cut() {
         let lines = concat!(
             "{\"type\":\"ADDED\",\"object\":{}}\n",
             "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"7\"}}}\n",

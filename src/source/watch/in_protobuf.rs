@@ -1,11 +1,11 @@
-//! What a server sends, as kube can read it: a layer between kube, which reads JSON, and the wire.
+//! Converts a server's responses to JSON: a layer between kube, which reads only JSON, and HTTP.
 //!
-//! For watches of pods the server is asked for protocol buffers, and for JSON if it has none. What it sends decides how it
-//! is read. An event that cannot be read, not even which pod it is about, is counted and passed over: the watch goes on.
+//! Watches of pods request protocol buffers, or JSON from a server that has none. The content type of the response decides how it
+//! is read. An event that cannot be read, not even which pod it is about, is counted and skipped: the watch goes on.
 
 use super::in_json::Text;
 use super::protobuf::{Malformed, Session, status};
-use super::{Heard, Resource};
+use super::{Liveness, Resource};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -19,13 +19,13 @@ use tower::{BoxError, Layer, Service};
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const WANTED: HeaderValue =
     HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch, application/json;q=0.5");
-/// The longest object that a server keeps is a few MiB. Of a longer one only the beginning is read, which says whose it is.
+/// The longest object that a server stores is a few MiB. Of a longer one only the beginning is read, which names the object.
 const LONGEST: usize = 16 << 20;
 const BEGINNING: usize = 1 << 20;
-/// No server sends an object this long: the frames are not where they should be.
+/// No server sends an object this long: the frames are misaligned.
 const ABSURD: usize = 1 << 30;
 
-/// What a server sent is no event.
+/// What a server sent is not an event.
 #[derive(Debug, Error)]
 enum Misread {
     #[error("the API server's error response cannot be read: {0}")]
@@ -34,23 +34,23 @@ enum Misread {
     Long(usize),
 }
 
-/// Makes a service that watches pods in protocol buffers, and notes what was understood.
+/// Makes a service that watches pods in protocol buffers, and records what was decoded.
 #[derive(Clone, Debug)]
-pub(super) struct InProtobuf(pub(super) Heard);
+pub(super) struct InProtobuf(pub(super) Liveness);
 
 impl<S> Layer<S> for InProtobuf {
     type Service = Translating<S>;
 
     fn layer(&self, inner: S) -> Translating<S> {
-        Translating { inner, heard: self.0.clone() }
+        Translating { inner, liveness: self.0.clone() }
     }
 }
 
-/// A service whose watches of pods are translated.
+/// A service whose watches of pods are translated to JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Translating<S> {
     inner: S,
-    heard: Heard,
+    liveness: Liveness,
 }
 
 type Answer<S, A, B> =
@@ -74,7 +74,7 @@ where
         if watches_pods(request.uri()) {
             request.headers_mut().insert(ACCEPT, WANTED);
         }
-        let (about, heard) = (Resource::of_path(request.uri().path()), self.heard.clone());
+        let (about, liveness) = (Resource::of_path(request.uri().path()), self.liveness.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
@@ -83,7 +83,7 @@ where
                 (true, true) => Form::Events(Frames::default()),
                 (true, false) => Form::Status(BytesMut::new()),
             };
-            let note = Note { about: about.filter(|_| answer.status().is_success()), heard };
+            let note = Note { about: about.filter(|_| answer.status().is_success()), liveness };
             Ok(answer.map(|body| Translated { body: Box::pin(body), form, note }))
         })
     }
@@ -99,30 +99,30 @@ fn is_protobuf(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.starts_with(PROTOBUF))
 }
 
-/// What a body holds, and what of it waits for its rest.
+/// The format of a body, and the part of it that is incomplete.
 enum Form {
     Json(Text),
     Events(Frames),
     Status(BytesMut),
 }
 
-/// Where it is noted what was understood of an answer.
+/// Records what was decoded of a response.
 struct Note {
     about: Option<Resource>,
-    heard: Heard,
+    liveness: Liveness,
 }
 
 impl Note {
-    fn understood(&self) {
-        self.about.into_iter().for_each(|resource| self.heard.understand(resource, Instant::now()));
+    fn decoded(&self) {
+        self.about.into_iter().for_each(|resource| self.liveness.record_decoded(resource, Instant::now()));
     }
 
-    fn lost(&self) {
-        self.about.into_iter().for_each(|resource| self.heard.lose(resource));
+    fn unreadable(&self) {
+        self.about.into_iter().for_each(|resource| self.liveness.record_unreadable(resource));
     }
 }
 
-/// A body as JSON, whatever it was.
+/// A body translated to JSON.
 pub(super) struct Translated<B> {
     body: Pin<Box<B>>,
     form: Form,
@@ -158,16 +158,16 @@ where
             let translated = match (form, data) {
                 (Form::Json(text), Some(data)) => {
                     if text.bookmarks(&data) > 0 {
-                        note.understood();
+                        note.decoded();
                     }
-                    Some(text.mend(data))
+                    Some(text.repair(data))
                 }
                 (Form::Json(_), None) => None,
                 (Form::Events(Frames { waiting, .. }) | Form::Status(waiting), Some(data)) => {
                     waiting.extend_from_slice(&data);
                     continue;
                 }
-                // What was cut short comes again, as a watch is taken up behind the last event that was read.
+                // An event that was cut short is sent again, as a watch resumes after the last event that was read.
                 (Form::Events(_), None) => None,
                 (Form::Status(whole), None) if whole.is_empty() => None,
                 (Form::Status(whole), None) => Some(status(&whole.split()).map_err(Misread::Status)?.into()),
@@ -177,7 +177,7 @@ where
     }
 }
 
-/// The frames of a watch: four bytes that tell its length before each.
+/// The frames of a watch, each after its length in four bytes.
 #[derive(Default)]
 struct Frames {
     waiting: BytesMut,
@@ -187,7 +187,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Takes out the frames that are whole, as lines.
+    /// Removes the complete frames, and returns their events as lines.
     fn lines(&mut self, note: &Note) -> Result<Vec<u8>, Misread> {
         let mut lines = Vec::new();
         loop {
@@ -202,18 +202,18 @@ impl Frames {
                 break;
             };
             if length > ABSURD {
-                // What comes before it is told first.
+                // The events before it are returned first.
                 return if lines.is_empty() { Err(Misread::Long(length)) } else { Ok(lines) };
             }
             let read = if length > LONGEST { BEGINNING } else { length };
             let Some(frame) = self.waiting.get(4..4 + read) else { break };
-            let told = match length > LONGEST {
-                true => self.session.tell_beginning(frame, &mut lines),
-                false => self.session.tell(frame, &mut lines),
+            let decoded = match length > LONGEST {
+                true => self.session.decode_beginning(frame, &mut lines),
+                false => self.session.decode(frame, &mut lines),
             };
-            match told {
-                Ok(()) => note.understood(),
-                Err(_) => note.lost(),
+            match decoded {
+                Ok(()) => note.decoded(),
+                Err(_) => note.unreadable(),
             }
             self.waiting.advance(4 + read);
             self.to_skip = length - read;

@@ -1,46 +1,48 @@
 //! The Kubernetes API as a source of changes: each resource listed once and then watched.
 //!
-//! Every server's own way is taken: a streaming list where it has them, a paged list where it does not. A watch that
-//! breaks is taken up where it ended; only a server that has forgotten that point (410) is asked for everything again,
-//! and what it no longer lists is gone. While the server cannot be reached nothing is told, and so nothing changes.
+//! A resource is listed by a streaming list where the server supports it, or else by pages. A watch that breaks resumes where
+//! it ended; only if the server has dropped that version (410) is everything listed again, and objects missing from that list
+//! are deleted. While the server cannot be reached, nothing is reported, and so nothing changes.
 //!
-//! An object that cannot be read is its own trouble alone: it is reported, and the watch goes on.
+//! An object that cannot be read affects no other: it is reported, and the watch goes on.
 
+mod backoff;
 mod client;
-mod heard;
+mod event;
 mod hedged;
+mod idle_timeout;
 mod in_json;
 mod in_protobuf;
-mod known;
+mod known_objects;
+mod liveness;
 mod object;
-mod patience;
 mod protobuf;
 mod resource;
-mod retry;
 
 pub use client::{ConnectError, connect};
-pub use heard::Heard;
+pub use liveness::Liveness;
 pub use resource::Resource;
 
 use super::convert::key::Key;
 use crate::model::Change;
+use backoff::{WatchBackoff, WatchFailure};
+use event::WatchEvent;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use known::{Known, Told};
+use known_objects::KnownObjects;
 use kube::Client;
 use kube::runtime::watcher::Error;
 use resource::Listing;
-use retry::{Failure, Retry};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How many changes are told together at most, so that a long list does not have to be in memory at once.
+/// The most changes in one update, so that a long list does not have to be in memory at once.
 const BATCH: usize = 256;
 
 /// How a resource is listed before it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchList {
-    /// By a streaming list, or by pages if the server refuses that.
+    /// By a streaming list, or by pages if the server rejects that.
     #[default]
     Auto,
     /// By a streaming list (`sendInitialEvents`).
@@ -49,47 +51,51 @@ pub enum WatchList {
     Off,
 }
 
-/// What a watch brought.
+/// What a watch has received.
 #[derive(Debug)]
-pub struct News {
-    /// What is different from what was told before.
+pub struct WatchUpdate {
+    /// What has changed since the last update.
     pub changes: Vec<Change>,
-    /// When its bytes were read.
+    /// When its bytes arrived.
     pub seen: Instant,
-    /// Whether a list ended with this news.
+    /// Whether a list completed with this update.
     pub listed: bool,
-    /// The objects that turned out to be unreadable, or in another way than before.
-    pub unreadable: Vec<Unreadable>,
+    /// The objects that became unreadable, or unreadable for another reason.
+    pub unreadable: Vec<UnreadableObject>,
 }
 
-/// An object that cannot be read whole.
+/// An object that cannot be read completely.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableObject {
     /// Which one, such as `Pod shop/web`.
     pub object: String,
     /// What is wrong with it.
     pub fault: String,
 }
 
-/// Why a watch has to wait, and for how long.
+/// Why a watch failed, and how long to wait before it tries again.
 #[derive(Debug)]
-pub struct Trouble {
-    /// What went wrong, in words.
+pub struct WatchTrouble {
+    /// The error and its causes.
     pub error: String,
-    /// `unreachable`, or `refused` by a server that answered.
+    /// `unreachable`, or `refused` if a server rejected the request.
     pub reason: &'static str,
-    /// After which time to ask again.
+    /// How long to wait.
     pub wait: Duration,
 }
 
-impl Trouble {
-    /// Every reason that there may be.
-    pub const REASONS: [&str; 2] = [Failure::Unreachable.word(), Failure::Refused.word()];
+impl WatchTrouble {
+    /// Every possible reason.
+    pub const REASONS: [&str; 2] = [WatchFailure::Unreachable.word(), WatchFailure::Refused.word()];
 
-    /// When to ask again, if the server was asked at `asked` and this came of it at `now`. Waiting for an answer that never
-    /// came was waiting, too; a server that answered is left alone for the whole time.
-    pub fn ask_again(&self, asked: Instant, now: Instant) -> Instant {
-        if self.reason == Failure::Unreachable.word() { now.max(asked + self.wait) } else { now + self.wait }
+    /// When to try again, if the request of `asked` failed at `now`. The time spent waiting for a response counts, unless the
+    /// server responded: then the whole wait begins at `now`.
+    pub fn retry_at(&self, asked: Instant, now: Instant) -> Instant {
+        if self.reason == WatchFailure::Unreachable.word() {
+            now.max(asked + self.wait)
+        } else {
+            now + self.wait
+        }
     }
 }
 
@@ -98,38 +104,38 @@ pub struct Watch {
     client: Client,
     resource: Resource,
     list: WatchList,
-    heard: Heard,
-    known: Known,
-    retry: Retry,
-    events: BoxStream<'static, Result<Told, Error>>,
-    /// An error that came behind news.
-    owed: Option<Error>,
+    liveness: Liveness,
+    known: KnownObjects,
+    backoff: WatchBackoff,
+    events: BoxStream<'static, Result<WatchEvent, Error>>,
+    /// An error that arrived behind events that are reported first.
+    pending_error: Option<Error>,
     /// The objects that cannot be read, and why.
     unreadable: BTreeMap<Key, String>,
 }
 
 impl Watch {
-    /// A watch that has asked for nothing yet.
-    pub fn new(client: &Client, resource: Resource, list: WatchList, heard: Heard) -> Watch {
+    /// A watch that has sent no request yet.
+    pub fn new(client: &Client, resource: Resource, list: WatchList, liveness: Liveness) -> Watch {
         let streaming = list != WatchList::Off;
         Watch {
             client: client.clone(),
             resource,
             list,
-            heard,
-            known: Known::default(),
-            retry: Retry::default(),
+            liveness,
+            known: KnownObjects::default(),
+            backoff: WatchBackoff::default(),
             events: resource.events(client, Listing::streamed(streaming)),
-            owed: None,
+            pending_error: None,
             unreadable: BTreeMap::new(),
         }
     }
 
     /// The objects that cannot be read at present.
-    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = Unreadable> {
+    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = UnreadableObject> {
         self.unreadable
             .iter()
-            .map(|(key, fault)| Unreadable { object: key.to_string(), fault: fault.clone() })
+            .map(|(key, fault)| UnreadableObject { object: key.to_string(), fault: fault.clone() })
     }
 
     /// Which resource it watches.
@@ -137,82 +143,95 @@ impl Watch {
         self.resource
     }
 
-    /// Waits for news. On trouble the caller waits for as long as it says, and asks again.
-    pub async fn next(&mut self) -> Result<News, Trouble> {
+    /// Waits for an update. After an error the caller waits for as long as the error says, and calls again.
+    pub async fn next(&mut self) -> Result<WatchUpdate, WatchTrouble> {
         let (mut changes, mut unreadable) = (Vec::new(), Vec::new());
         loop {
-            let event = match self.owed.take() {
+            let event = match self.pending_error.take() {
                 Some(error) => Err(error),
                 None => self.events.next().await.unwrap_or(Err(Error::NoResourceVersion)),
             };
             let mut listed = match event {
-                Ok(told) => self.take_in(told, &mut changes, &mut unreadable),
-                Err(error) if is_unread_event(&error) => {
-                    self.heard.lose(self.resource);
+                Ok(event) => self.apply(event, &mut changes, &mut unreadable),
+                Err(error) if is_unreadable_event(&error) => {
+                    self.liveness.record_unreadable(self.resource);
                     continue;
                 }
                 Err(error) => {
-                    self.look_into(error)?;
+                    self.on_error(error)?;
                     continue;
                 }
             };
-            let seen = self.heard.last(self.resource).unwrap_or_else(Instant::now);
-            // What has arrived already is told together.
+            let seen = self.liveness.last_bytes(self.resource).unwrap_or_else(Instant::now);
+            // Events that have arrived already go into the same update.
             while !listed && changes.len() < BATCH {
                 match self.events.next().now_or_never().flatten() {
-                    Some(Ok(told)) => listed = self.take_in(told, &mut changes, &mut unreadable),
+                    Some(Ok(event)) => listed = self.apply(event, &mut changes, &mut unreadable),
                     Some(Err(error)) => {
-                        self.owed = Some(error);
+                        self.pending_error = Some(error);
                         break;
                     }
                     None => break,
                 }
             }
             if listed || !changes.is_empty() {
-                return Ok(News { changes, seen, listed, unreadable });
+                return Ok(WatchUpdate { changes, seen, listed, unreadable });
             }
         }
     }
 
-    /// Takes in an event; says whether it ended a list.
-    fn take_in(&mut self, told: Told, changes: &mut Vec<Change>, unreadable: &mut Vec<Unreadable>) -> bool {
-        match &told {
-            // A paged list begins before the server was asked for anything.
-            Told::ListBegins => {}
-            Told::Lost => self.heard.lose(self.resource),
-            Told::Is(_) | Told::Unreadable(..) | Told::Gone(_) | Told::ListEnds => {
-                self.retry.succeeded();
-                self.heard.understand(self.resource, Instant::now());
+    /// Applies an event; returns whether it completed a list.
+    fn apply(
+        &mut self,
+        event: WatchEvent,
+        changes: &mut Vec<Change>,
+        unreadable: &mut Vec<UnreadableObject>,
+    ) -> bool {
+        match &event {
+            // A paged list begins before the first request.
+            WatchEvent::ListStarted => {}
+            WatchEvent::Unidentified => self.liveness.record_unreadable(self.resource),
+            WatchEvent::Applied(_)
+            | WatchEvent::Unreadable(..)
+            | WatchEvent::Deleted(_)
+            | WatchEvent::ListCompleted => {
+                self.backoff.succeeded();
+                self.liveness.record_decoded(self.resource, Instant::now());
             }
         }
-        match &told {
-            Told::Unreadable(change, fault) => {
+        match &event {
+            WatchEvent::Unreadable(change, fault) => {
                 let key = Key::of(change);
                 if self.unreadable.get(&key) != Some(fault) {
-                    unreadable.push(Unreadable { object: key.to_string(), fault: fault.clone() });
+                    unreadable.push(UnreadableObject { object: key.to_string(), fault: fault.clone() });
                     self.unreadable.insert(key, fault.clone());
                 }
             }
-            Told::Is(change) if !self.unreadable.is_empty() => drop(self.unreadable.remove(&Key::of(change))),
-            Told::Gone(key) => drop(self.unreadable.remove(key)),
-            Told::Is(_) | Told::ListBegins | Told::Lost | Told::ListEnds => {}
+            WatchEvent::Applied(change) if !self.unreadable.is_empty() => {
+                drop(self.unreadable.remove(&Key::of(change)))
+            }
+            WatchEvent::Deleted(key) => drop(self.unreadable.remove(key)),
+            WatchEvent::Applied(_)
+            | WatchEvent::ListStarted
+            | WatchEvent::Unidentified
+            | WatchEvent::ListCompleted => {}
         }
-        let listed = matches!(told, Told::ListEnds);
-        self.known.take_in(told, changes);
+        let listed = matches!(event, WatchEvent::ListCompleted);
+        self.known.apply(event, changes);
         if listed {
             self.unreadable.retain(|key, _| self.known.has(key));
         }
         listed
     }
 
-    /// Finds out what to do about an error: go on in another way at once, or wait.
-    fn look_into(&mut self, error: Error) -> Result<(), Trouble> {
+    /// Decides what to do about an error: go on in another way at once, or wait.
+    fn on_error(&mut self, error: Error) -> Result<(), WatchTrouble> {
         let status = status(&error);
-        let streaming_is_refused = self.list == WatchList::Auto
+        let streaming_is_rejected = self.list == WatchList::Auto
             && matches!(error, Error::WatchStartFailed(_) | Error::WatchError(_))
             && !self.known.is_listed()
             && matches!(status, Some(400 | 422));
-        if streaming_is_refused {
+        if streaming_is_rejected {
             self.list = WatchList::Off;
             self.events = self.resource.events(&self.client, Listing::Paged);
             return Ok(());
@@ -220,15 +239,15 @@ impl Watch {
         if status == Some(410) {
             self.events = self.resource.events(&self.client, Listing::streamed(self.list != WatchList::Off));
         }
-        let failure = if status.is_some() { Failure::Refused } else { Failure::Unreachable };
-        let wait = self.retry.failed(failure, fastrand::f64());
-        Err(Trouble { error: words(&error), reason: failure.word(), wait })
+        let failure = if status.is_some() { WatchFailure::Refused } else { WatchFailure::Unreachable };
+        let wait = self.backoff.failed(failure, fastrand::f64());
+        Err(WatchTrouble { error: words(&error), reason: failure.word(), wait })
     }
 }
 
-/// Whether one event could not be read, and the watch goes on. kube takes whatever has no type that it knows for a refusal, which
-/// then has no code.
-fn is_unread_event(error: &Error) -> bool {
+/// Whether one event could not be read, and the watch goes on. kube takes an event of an unknown type for a status, which then has
+/// no code.
+fn is_unreadable_event(error: &Error) -> bool {
     match error {
         Error::WatchFailed(kube::Error::SerdeError(_)) => true,
         Error::WatchFailed(kube::Error::Api(status)) => status.code == 0,
@@ -240,7 +259,7 @@ fn is_unread_event(error: &Error) -> bool {
     }
 }
 
-/// The HTTP status of a server that answered.
+/// The HTTP status, if the server responded.
 fn status(error: &Error) -> Option<u16> {
     match error {
         Error::InitialListFailed(kube::Error::Api(status))
@@ -254,7 +273,7 @@ fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// An error with what caused it, each part once.
+/// An error with its causes, each text once.
 fn words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

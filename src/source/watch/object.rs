@@ -1,9 +1,9 @@
-//! The API's objects as kube asks for them: their own shape, and the metadata that a watch goes by.
+//! The API's objects as kube needs them: their fields, and the metadata that a watch needs.
 //!
-//! Whatever an object looks like, it can be read: one that is not understood is reported with what is certain of it, so that it
-//! is no trouble for the list or watch that it comes in.
+//! Reading an object never fails: one that does not have the API's shape is reported with what is certain of it, so that the
+//! list or watch that contains it goes on.
 
-use super::known::Told;
+use super::event::WatchEvent;
 use crate::api::{self, ObjectMeta};
 use crate::model::{Change, NamespaceName, PodKey, PolicyKey, UnreadablePod};
 use crate::source::convert::key::Key;
@@ -21,18 +21,18 @@ use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 
 /// A kind of object that is watched.
-pub(super) trait Listed: Clone + Debug + Send + Sync + DeserializeOwned + 'static {
+pub(super) trait WatchedKind: Clone + Debug + Send + Sync + DeserializeOwned + 'static {
     /// The API group, version, kind and plural.
     const NAMES: [&'static str; 4];
     const KIND: Kind;
 
     fn metadata(&self) -> &ObjectMeta;
-    /// The fact that the object is there, and is so; with what is wrong if it is not wholly understood.
+    /// The change that the object exists as it is; with what is wrong if it cannot be read completely.
     fn change(&self) -> (Change, Option<String>);
     fn key(&self) -> Key;
 }
 
-impl Listed for api::Namespace {
+impl WatchedKind for api::Namespace {
     const NAMES: [&'static str; 4] = ["", "v1", "Namespace", "namespaces"];
     const KIND: Kind = Kind::Namespace;
 
@@ -49,7 +49,7 @@ impl Listed for api::Namespace {
     }
 }
 
-impl Listed for api::Pod {
+impl WatchedKind for api::Pod {
     const NAMES: [&'static str; 4] = ["", "v1", "Pod", "pods"];
     const KIND: Kind = Kind::Pod;
 
@@ -60,7 +60,7 @@ impl Listed for api::Pod {
     fn change(&self) -> (Change, Option<String>) {
         let (pod, refusals) = convert::pod(self);
         let mut faults = refusals.iter();
-        // Where such a pod is cannot be told, and so not who speaks.
+        // Where such a pod is remains unknown, and so which packets are its own.
         if let Some(fault) = faults.find(|fault| fault.reason == reason::BAD_ADDRESS) {
             let unreadable = UnreadablePod { key: pod.key, node: pod.node, addresses: pod.addresses };
             return (Change::PodUnreadable(unreadable), Some(fault.to_string()));
@@ -73,7 +73,7 @@ impl Listed for api::Pod {
     }
 }
 
-impl Listed for api::NetworkPolicy {
+impl WatchedKind for api::NetworkPolicy {
     const NAMES: [&'static str; 4] = ["networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"];
     const KIND: Kind = Kind::NetworkPolicy;
 
@@ -90,9 +90,9 @@ impl Listed for api::NetworkPolicy {
     }
 }
 
-/// An object with the metadata that a watch goes by.
+/// An object with the metadata that a watch needs.
 #[derive(Clone, Debug)]
-pub(super) struct Object<T> {
+pub(super) struct WatchedObject<T> {
     read: Read<T>,
     meta: KubeMeta,
 }
@@ -100,37 +100,37 @@ pub(super) struct Object<T> {
 #[derive(Clone, Debug)]
 enum Read<T> {
     Whole(T),
-    /// What is wrong, and what can be read.
+    /// What is wrong, and the JSON that can be read.
     Partial(String, Value),
 }
 
-impl<T: Listed> Object<T> {
-    /// What it tells, where it is there.
-    pub(super) fn told(&self) -> Told {
+impl<T: WatchedKind> WatchedObject<T> {
+    /// The event that the object exists.
+    pub(super) fn applied(&self) -> WatchEvent {
         match &self.read {
             Read::Whole(object) => match object.change() {
-                (change, None) => Told::Is(Box::new(change)),
-                (change, Some(fault)) => Told::Unreadable(Box::new(change), fault),
+                (change, None) => WatchEvent::Applied(Box::new(change)),
+                (change, Some(fault)) => WatchEvent::Unreadable(Box::new(change), fault),
             },
             Read::Partial(fault, object) => match partial::change(T::KIND, object, fault) {
-                Some(change) => Told::Unreadable(Box::new(change), fault.clone()),
-                None => Told::Lost,
+                Some(change) => WatchEvent::Unreadable(Box::new(change), fault.clone()),
+                None => WatchEvent::Unidentified,
             },
         }
     }
 
-    /// What it tells, where it is gone.
-    pub(super) fn gone(&self) -> Told {
+    /// The event that the object was deleted.
+    pub(super) fn deleted(&self) -> WatchEvent {
         match &self.read {
-            Read::Whole(object) => Told::Gone(object.key()),
+            Read::Whole(object) => WatchEvent::Deleted(object.key()),
             Read::Partial(fault, object) => match partial::change(T::KIND, object, fault) {
-                Some(change) => Told::Gone(Key::of(&change)),
-                None => Told::Lost,
+                Some(change) => WatchEvent::Deleted(Key::of(&change)),
+                None => WatchEvent::Unidentified,
             },
         }
     }
 
-    fn whole(object: T) -> Object<T> {
+    fn whole(object: T) -> WatchedObject<T> {
         let from = object.metadata();
         let meta = KubeMeta {
             name: Some(from.name.clone()),
@@ -138,87 +138,89 @@ impl<T: Listed> Object<T> {
             resource_version: from.resource_version.clone(),
             ..KubeMeta::default()
         };
-        Object { read: Read::Whole(object), meta }
+        WatchedObject { read: Read::Whole(object), meta }
     }
 
-    fn partial(fault: String, object: Value) -> Object<T> {
+    fn partial(fault: String, object: Value) -> WatchedObject<T> {
         let Identity { name, namespace, resource_version, .. } = partial::identity(&object);
         let meta = KubeMeta { name, namespace, resource_version, ..KubeMeta::default() };
-        Object { read: Read::Partial(fault, object), meta }
+        WatchedObject { read: Read::Partial(fault, object), meta }
     }
 
-    fn of(object: Value) -> Object<T> {
+    fn of(object: Value) -> WatchedObject<T> {
         match partial::read::<T>(T::KIND, object) {
             Ok(read) if read.metadata().name.is_empty() => {
-                Object::partial("it has no name".to_owned(), Value::Null)
+                WatchedObject::partial("it has no name".to_owned(), Value::Null)
             }
-            Ok(read) => Object::whole(read),
-            Err((fault, object)) => Object::partial(fault, object),
+            Ok(read) => WatchedObject::whole(read),
+            Err((fault, object)) => WatchedObject::partial(fault, object),
         }
     }
 }
 
-impl<'de, T: Listed> Deserialize<'de> for Object<T> {
+impl<'de, T: WatchedKind> Deserialize<'de> for WatchedObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyObject(PhantomData))
     }
 }
 
 /// Reads an object as the server sends it, or as the pair that [`protobuf::Session`](crate::source::watch::protobuf::Session) makes
-/// of it: that is read without a detour, for pods are many.
+/// of it, which is read directly, because there are many pods.
 struct AnyObject<T>(PhantomData<T>);
 
-impl<'de, T: Listed> Visitor<'de> for AnyObject<T> {
-    type Value = Object<T>;
+impl<'de, T: WatchedKind> Visitor<'de> for AnyObject<T> {
+    type Value = WatchedObject<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Object<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<WatchedObject<T>, A::Error> {
         let fault: Option<Value> = pair.next_element()?;
         let object = match fault {
             Some(Value::Null) => match pair.next_element::<T>()? {
-                Some(object) => Object::whole(object),
-                None => Object::partial("it is a list".to_owned(), Value::Null),
+                Some(object) => WatchedObject::whole(object),
+                None => WatchedObject::partial("it is a list".to_owned(), Value::Null),
             },
-            Some(Value::String(fault)) => Object::partial(fault, pair.next_element()?.unwrap_or(Value::Null)),
-            _ => Object::partial("it is a list".to_owned(), Value::Null),
+            Some(Value::String(fault)) => {
+                WatchedObject::partial(fault, pair.next_element()?.unwrap_or(Value::Null))
+            }
+            _ => WatchedObject::partial("it is a list".to_owned(), Value::Null),
         };
         while pair.next_element::<IgnoredAny>()?.is_some() {}
         Ok(object)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-        Value::deserialize(MapAccessDeserializer::new(fields)).map(Object::of)
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<WatchedObject<T>, A::Error> {
+        Value::deserialize(MapAccessDeserializer::new(fields)).map(WatchedObject::of)
     }
 
-    fn visit_unit<E>(self) -> Result<Object<T>, E> {
-        Ok(Object::of(Value::Null))
+    fn visit_unit<E>(self) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(Value::Null))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Object<T>, E> {
-        Ok(Object::of(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Object<T>, E> {
-        Ok(Object::of(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Object<T>, E> {
-        Ok(Object::of(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Object<T>, E> {
-        Ok(Object::of(value.into()))
+    fn visit_f64<E>(self, value: f64) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(value.into()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Object<T>, E> {
-        Ok(Object::of(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<WatchedObject<T>, E> {
+        Ok(WatchedObject::of(value.into()))
     }
 }
 
-impl<T: Listed> kube::Resource for Object<T> {
+impl<T: WatchedKind> kube::Resource for WatchedObject<T> {
     type DynamicType = ();
     type Scope = DynamicResourceScope;
 

@@ -1,7 +1,7 @@
-//! The three resources that are watched, and how each is read.
+//! The three watched resources, and how each is read.
 
-use super::known::Told;
-use super::object::{Listed, Object};
+use super::event::WatchEvent;
+use super::object::{WatchedKind, WatchedObject};
 use crate::api;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -35,7 +35,7 @@ impl Resource {
         }
     }
 
-    /// What is remarked of those of its objects that cannot be read.
+    /// The key of `/readyz`'s remark about its objects that cannot be read.
     pub fn unreadable(self) -> &'static str {
         match self {
             Resource::Namespaces => "unreadable namespaces",
@@ -50,8 +50,12 @@ impl Resource {
         Resource::ALL.into_iter().find(|resource| resource.word() == last)
     }
 
-    /// What a server tells, from a list on.
-    pub(super) fn events(self, client: &Client, listing: Listing) -> BoxStream<'static, Result<Told, Error>> {
+    /// The events of a list and the watch that follows it.
+    pub(super) fn events(
+        self,
+        client: &Client,
+        listing: Listing,
+    ) -> BoxStream<'static, Result<WatchEvent, Error>> {
         match self {
             Resource::Namespaces => events::<api::Namespace>(client, listing),
             Resource::NetworkPolicies => events::<api::NetworkPolicy>(client, listing),
@@ -60,7 +64,7 @@ impl Resource {
     }
 }
 
-/// How a list is asked for.
+/// How a list is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listing {
     /// As the beginning of a watch.
@@ -75,20 +79,23 @@ impl Listing {
     }
 }
 
-fn events<T: Listed>(client: &Client, listing: Listing) -> BoxStream<'static, Result<Told, Error>> {
+fn events<T: WatchedKind>(
+    client: &Client,
+    listing: Listing,
+) -> BoxStream<'static, Result<WatchEvent, Error>> {
     let config = match listing {
         Listing::Streamed => watcher::Config::default().streaming_lists(),
         Listing::Paged => watcher::Config::default().page_size(PAGE),
     };
-    let events = watcher::watcher(Api::<Object<T>>::all(client.clone()), config);
-    events.map(|event| event.map(told)).boxed()
+    let events = watcher::watcher(Api::<WatchedObject<T>>::all(client.clone()), config);
+    events.map(|event| event.map(watch_event)).boxed()
 }
 
-fn told<T: Listed>(event: Event<Object<T>>) -> Told {
+fn watch_event<T: WatchedKind>(event: Event<WatchedObject<T>>) -> WatchEvent {
     match event {
-        Event::Init => Told::ListBegins,
-        Event::InitApply(object) | Event::Apply(object) => object.told(),
-        Event::Delete(object) => object.gone(),
-        Event::InitDone => Told::ListEnds,
+        Event::Init => WatchEvent::ListStarted,
+        Event::InitApply(object) | Event::Apply(object) => object.applied(),
+        Event::Delete(object) => object.deleted(),
+        Event::InitDone => WatchEvent::ListCompleted,
     }
 }

@@ -10,9 +10,9 @@ const MAGIC: &[u8] = b"k8s\0";
 /// An event.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event<'a> {
-    /// A pod came (`ADDED`), changed (`MODIFIED`) or went (`DELETED`).
+    /// A pod was `ADDED`, `MODIFIED` or `DELETED`.
     Pod(&'a str, Box<Reading>),
-    /// How far the watch has got, or that it cannot go on: as it is in JSON.
+    /// A bookmark or an error, as in JSON.
     Other(Json),
 }
 
@@ -39,7 +39,7 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
     }
 }
 
-/// What an event that is too long to be read begins with, as far as its pod's metadata: that is what comes first.
+/// The event with which too long a frame begins. A pod's metadata is its first field.
 pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
     let kind = find_in_beginning(head, 1)?;
     let object = find_in_beginning(find_in_beginning(head, 2)?, 1)?.strip_prefix(MAGIC)?;
@@ -53,12 +53,12 @@ pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
     Some(Event::Pod(kind, Box::new(reading)))
 }
 
-/// A refusal (metav1.Status), as JSON.
+/// An error response (metav1.Status), as JSON.
 pub(in crate::source::watch) fn status(object: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(status_of(unwrap(object)?.1)?.to_string().into_bytes())
 }
 
-/// The event that a watch has got so far: a pod that has nothing but metadata.
+/// A bookmark: an event with a pod that has only metadata.
 pub(super) fn bookmark_at(version: &str, annotations: Map<String, Json>) -> Json {
     let metadata = json!({"resourceVersion": version, "annotations": annotations});
     json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}})
@@ -94,11 +94,11 @@ fn bookmark(message: &[u8]) -> Result<(&str, Map<String, Json>), Malformed> {
 }
 
 fn status_of(message: &[u8]) -> Result<Json, Malformed> {
-    let (mut word, mut said, mut reason, mut code) = ("", "", "", 0);
+    let (mut status, mut message_text, mut reason, mut code) = ("", "", "", 0);
     for field in fields(message) {
         match field? {
-            (2, Value::Bytes(bytes)) => word = text(bytes)?,
-            (3, Value::Bytes(bytes)) => said = text(bytes)?,
+            (2, Value::Bytes(bytes)) => status = text(bytes)?,
+            (3, Value::Bytes(bytes)) => message_text = text(bytes)?,
             (4, Value::Bytes(bytes)) => reason = text(bytes)?,
             (6, Value::Number(number)) => code = number,
             _ => {}
@@ -106,7 +106,7 @@ fn status_of(message: &[u8]) -> Result<Json, Malformed> {
     }
     Ok(json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {},
-        "status": word, "message": said, "reason": reason, "code": code,
+        "status": status, "message": message_text, "reason": reason, "code": code,
     }))
 }
 
@@ -127,33 +127,33 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bookmark_says_where_the_watch_is_and_that_the_list_has_ended() {
+    fn bookmark_keeps_its_version_and_the_annotation_that_ends_a_list() {
         let end = [bytes(1, "k8s.io/initial-events-end"), bytes(2, "true")].concat();
         let metadata = [bytes(6, "99"), bytes(12, end)].concat();
         let annotations = json!({"k8s.io/initial-events-end": "true"});
         let metadata_of_json = json!({"resourceVersion": "99", "annotations": annotations});
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata_of_json});
-        let told = frame("BOOKMARK", "Pod", &bytes(1, metadata));
-        assert_eq!(event(&told), Ok(Event::Other(json!({"type": "BOOKMARK", "object": object}))));
+        let frame = frame("BOOKMARK", "Pod", &bytes(1, metadata));
+        assert_eq!(event(&frame), Ok(Event::Other(json!({"type": "BOOKMARK", "object": object}))));
     }
 
     #[test]
-    fn refusal_keeps_its_code_and_its_words() {
-        let said =
+    fn error_keeps_its_code_and_its_message() {
+        let fields =
             [bytes(1, ""), bytes(2, "Failure"), bytes(3, "too old"), bytes(4, "Expired"), number(6, 410)];
-        let message = said.concat();
+        let message = fields.concat();
         let status_in_json = json!({
             "apiVersion": "v1", "kind": "Status", "metadata": {},
             "status": "Failure", "message": "too old", "reason": "Expired", "code": 410,
         });
-        let told = frame("ERROR", "Status", &message);
-        assert_eq!(event(&told), Ok(Event::Other(json!({"type": "ERROR", "object": status_in_json}))));
+        let frame = frame("ERROR", "Status", &message);
+        assert_eq!(event(&frame), Ok(Event::Other(json!({"type": "ERROR", "object": status_in_json}))));
         let alone: Json = serde_json::from_slice(&status(&envelope("Status", &message)).unwrap()).unwrap();
         assert_eq!(alone, status_in_json);
     }
 
     #[test]
-    fn what_is_neither_a_pod_nor_a_status_is_no_event() {
+    fn object_that_is_neither_a_pod_nor_a_status_is_no_event() {
         assert_eq!(event(&frame("ADDED", "Node", b"")), Err(Malformed::Kind));
         let bare = [bytes(1, "ADDED"), bytes(2, bytes(1, "{}"))].concat();
         assert_eq!(event(&bare), Err(Malformed::Kind));

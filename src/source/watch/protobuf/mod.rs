@@ -1,8 +1,8 @@
-//! Pods as the API server sends them to those who watch for protocol buffers: seven tenths of the bytes of JSON, for a
-//! fraction of the work at both ends.
+//! Pods in protocol buffers, which have seven tenths of the bytes of JSON and cost a fraction of the work at both ends.
 //!
-//! Comes in: a frame of a watch. Goes out: the same event as a line of JSON with those fields that are read here, which is what
-//! kube takes; nothing, if none of these changed. Numbers of fields are those of k8s.io/api/core/v1 and k8s.io/apimachinery, `generated.proto`.
+//! Comes in: a frame of a watch. Goes out: the same event as a line of JSON, which kube can read, with those fields that are read
+//! here; nothing if none of them changed. Field numbers are those of `generated.proto` in k8s.io/api/core/v1 and
+//! k8s.io/apimachinery.
 
 mod event;
 mod pod;

@@ -1,7 +1,6 @@
-//! A v1 Pod as protocol buffers: those fields that `api::Pod` has, and of its metadata nothing that no pod is asked for.
+//! A v1 Pod in protocol buffers: the fields that `api::Pod` has.
 //!
-//! Each field stands for itself. One that cannot be read is noted, and the rest is read all the same; what no policy asks for
-//! may be anything.
+//! A field that cannot be read is noted, and the others are still read; fields that decide about no packet may contain anything.
 
 use super::wire::{Malformed, Value, entry, fields, find, lossy, text};
 use crate::api::{Annotations, Container, ContainerPort, OwnerReference, Pod, PodIp};
@@ -19,7 +18,7 @@ pub(super) struct Reading {
     pub(super) certain: Certain,
 }
 
-/// Which of the fields that say where a pod is were read, or are absent without a doubt.
+/// Which of the fields that decide where a pod is were read, or are certainly absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Certain {
     pub(super) namespace: bool,
@@ -32,7 +31,7 @@ impl Reading {
         self.fault.get_or_insert((field, fault));
     }
 
-    /// What was read, or else a note that it could not be.
+    /// What was read; a failure is noted as the fault.
     fn note<T>(&mut self, field: &'static str, read: Result<T, Malformed>) -> Option<T> {
         read.map_err(|fault| self.fault(field, fault)).ok()
     }
@@ -49,7 +48,7 @@ pub(super) fn pod(message: &[u8]) -> Reading {
             Ok(_) => {}
             Err(fault) => {
                 reading.fault("object", fault);
-                // What follows may have said it.
+                // The part that cannot be read may have contained them.
                 reading.certain.namespace &= !reading.pod.metadata.name.is_empty();
                 reading.certain.node &= reading.pod.spec.node_name.is_some();
                 reading.certain.host_network = false;
@@ -232,7 +231,7 @@ mod tests {
     use crate::source::watch::protobuf::wire::tests::{bytes, number};
     use serde_json::json;
 
-    /// As a kube-apiserver 1.34 writes one, down to texts without letters; what is not read stands between.
+    /// As kube-apiserver 1.34 writes one, empty strings included, with fields between that are not read.
     #[test]
     fn pod_is_what_its_json_is() {
         let label = |key: &str, value: &str| [bytes(1, key), bytes(2, value)].concat();
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_on_its_nodes_network_and_a_port_below_zero_are_told() {
+    fn host_network_and_a_negative_port_are_kept() {
         let port = [number(3, (-1i64).cast_unsigned())].concat();
         let spec = [number(11, 1), bytes(2, bytes(6, port))].concat();
         let read = pod(&bytes(2, spec));

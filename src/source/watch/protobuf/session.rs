@@ -1,7 +1,6 @@
-//! One watch, from its first event to its last, as lines of JSON: only those events that tell something new.
+//! One watch, from its first event to its last, as lines of JSON: only those events that change a field which is read.
 //!
-//! Most events of a pod are about what is not read here: conditions, restarts, annotations. They are passed over before anybody
-//! is woken for them.
+//! Most events of a pod change other fields: conditions, restarts, annotations. They are skipped before they wake a task.
 
 use super::event::{Event, beginning, bookmark_at, event};
 use super::pod::Reading;
@@ -12,14 +11,13 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// After how many events that are passed over it is told how far the watch has got. Were it cut before, so many would be sent
-/// again, at most.
-const PASSED_OVER: u32 = 64;
+/// After how many skipped events a bookmark is written: if the watch breaks, the server sends at most so many again.
+const BOOKMARK_AFTER: u32 = 64;
 
-/// An event about a pod. What kind it is comes first: whoever reads it needs that to read the rest as it comes.
+/// An event about a pod. Its type comes first, so that the rest can be read without a buffer.
 ///
-/// The object is a pair: what is wrong with it, and the pod; the pod whole if nothing is wrong, or else what is certain of it. An
-/// object of the API is never a list, so the reader knows which of the two it has (`watch::object`).
+/// The object is a pair: what is wrong, and the pod; the complete pod if nothing is wrong, or else what is certain of it. An
+/// object of the API is never a list, so the reader can distinguish the two (`watch::object`).
 #[derive(Serialize)]
 struct Line<'a, O> {
     #[serde(rename = "type")]
@@ -30,53 +28,55 @@ struct Line<'a, O> {
 /// A watch of pods.
 #[derive(Debug, Default)]
 pub(in crate::source::watch) struct Session {
-    /// By the hash of a pod's name: the hash of what was last told of it.
-    told: BTreeMap<u64, u64>,
+    /// By the hash of a pod's name: the hash of its content in the last line about it.
+    written: BTreeMap<u64, u64>,
     hasher: RandomState,
-    passed_over: u32,
+    skipped: u32,
 }
 
 impl Session {
-    /// Adds what an event tells, if it tells anything.
+    /// Appends the line of an event, if it changes anything.
     ///
     /// # Errors
     /// It cannot be read, not even which pod it is about.
-    pub(in crate::source::watch) fn tell(
+    pub(in crate::source::watch) fn decode(
         &mut self,
         frame: &[u8],
         lines: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        self.take_in(event(frame)?, lines)
+        self.write_event(event(frame)?, lines)
     }
 
     /// The same for an event of which only the beginning is there.
     ///
     /// # Errors
-    /// That does not say which pod it is about.
-    pub(in crate::source::watch) fn tell_beginning(
+    /// The beginning does not name the pod.
+    pub(in crate::source::watch) fn decode_beginning(
         &mut self,
         head: &[u8],
         lines: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        self.take_in(beginning(head).ok_or(Malformed::Long)?, lines)
+        self.write_event(beginning(head).ok_or(Malformed::Long)?, lines)
     }
 
-    fn take_in(&mut self, event: Event<'_>, lines: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn write_event(&mut self, event: Event<'_>, lines: &mut Vec<u8>) -> Result<(), Malformed> {
         match event {
             Event::Pod(_, reading) if reading.pod.metadata.name.is_empty() => {
                 Err(reading.fault.map_or(Malformed::Nameless, |(_, fault)| fault))
             }
-            Event::Pod(kind, reading) if reading.fault.is_some() => self.tell_fault(kind, &reading, lines),
+            Event::Pod(kind, reading) if reading.fault.is_some() => {
+                self.write_unreadable(kind, &reading, lines)
+            }
             Event::Pod(kind, reading) if self.is_new(kind, &reading.pod) => {
-                self.passed_over = 0;
+                self.skipped = 0;
                 write(&Line { kind, object: (None, &reading.pod) }, lines)
             }
             Event::Pod(_, reading) => {
-                self.passed_over += 1;
+                self.skipped += 1;
                 let version = reading.pod.metadata.resource_version;
-                match version.filter(|_| self.passed_over >= PASSED_OVER) {
+                match version.filter(|_| self.skipped >= BOOKMARK_AFTER) {
                     Some(version) => {
-                        self.passed_over = 0;
+                        self.skipped = 0;
                         write(&bookmark_at(&version, Map::new()), lines)
                     }
                     None => Ok(()),
@@ -86,34 +86,39 @@ impl Session {
         }
     }
 
-    /// Tells that there is a pod that cannot be read, as far as it is certain which.
-    fn tell_fault(&mut self, kind: &str, reading: &Reading, lines: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// Writes what is certain of a pod that cannot be read completely.
+    fn write_unreadable(
+        &mut self,
+        kind: &str,
+        reading: &Reading,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
         let Some((field, fault)) = reading.fault else { return Ok(()) };
         let metadata = &reading.pod.metadata;
         if !reading.certain.namespace {
             return Err(fault);
         }
-        self.told.remove(&self.hasher.hash_one((&metadata.namespace, &metadata.name)));
-        self.passed_over = 0;
+        self.written.remove(&self.hasher.hash_one((&metadata.namespace, &metadata.name)));
+        self.skipped = 0;
         write(&Line { kind, object: (Some(format!("{field}: {fault}")), partial(reading)) }, lines)
     }
 
-    /// Whether a pod is not as it was when this watch told of it last.
+    /// Whether a pod differs from the last line about it.
     fn is_new(&mut self, kind: &str, pod: &Pod) -> bool {
         let Pod { metadata, spec, status } = pod;
         let name = self.hasher.hash_one((&metadata.namespace, &metadata.name));
         if kind == "DELETED" {
-            self.told.remove(&name);
+            self.written.remove(&name);
             return true;
         }
         let rest = (&metadata.uid, &metadata.labels, &metadata.owner_references, &metadata.annotations);
         let content = self.hasher.hash_one((&metadata.namespace, &metadata.name, rest, spec, status));
-        let before = self.told.insert(name, content);
+        let before = self.written.insert(name, content);
         kind != "MODIFIED" || before != Some(content)
     }
 }
 
-/// What is certain of a pod, in the API's shape; of another type is what cannot be told.
+/// What is certain of a pod, in the API's shape; an unknown field has a value of another type.
 fn partial(reading: &Reading) -> Json {
     let Reading { pod: Pod { metadata, spec, status }, certain, .. } = reading;
     let of_spec = json!({
@@ -133,7 +138,7 @@ fn partial(reading: &Reading) -> Json {
 }
 
 fn write(value: &impl Serialize, lines: &mut Vec<u8>) -> Result<(), Malformed> {
-    // Nothing of these can fail to be written.
+    // None of these values can fail to serialize.
     serde_json::to_writer(&mut *lines, value).map_err(|_| Malformed::Text)?;
     lines.push(b'\n');
     Ok(())
@@ -154,52 +159,48 @@ mod tests {
         frame(kind, "Pod", &bytes(1, metadata.concat()))
     }
 
-    fn told(session: &mut Session, frame: &[u8]) -> Vec<Json> {
+    fn lines(session: &mut Session, frame: &[u8]) -> Vec<Json> {
         let mut lines = Vec::new();
-        session.tell(frame, &mut lines).unwrap();
+        session.decode(frame, &mut lines).unwrap();
         assert!(lines.is_empty() || lines.ends_with(b"\n"));
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
     #[test]
-    fn pod_is_told_with_its_version_when_it_comes_changes_and_goes() {
+    fn pod_is_written_with_its_version_when_it_is_added_modified_and_deleted() {
         let mut session = Session::default();
         for (kind, app, version) in [("ADDED", "web", "1"), ("MODIFIED", "api", "2"), ("DELETED", "api", "3")]
         {
-            let told = told(&mut session, &pod(kind, app, version, ""));
-            assert_eq!((told.len(), &told[0]["type"]), (1, &json!(kind)));
-            assert_eq!(told[0]["object"][1]["metadata"]["resourceVersion"], version);
-            assert_eq!(told[0]["object"][1]["metadata"]["labels"], json!({"app": app}));
+            let read = lines(&mut session, &pod(kind, app, version, ""));
+            assert_eq!((read.len(), &read[0]["type"]), (1, &json!(kind)));
+            assert_eq!(read[0]["object"][1]["metadata"]["resourceVersion"], version);
+            assert_eq!(read[0]["object"][1]["metadata"]["labels"], json!({"app": app}));
         }
     }
 
     #[test]
-    fn change_of_what_is_not_read_is_passed_over_and_now_and_then_it_is_told_how_far_the_watch_is() {
+    fn change_of_a_field_that_is_not_read_is_skipped_and_bookmarks_are_written_in_between() {
         let mut session = Session::default();
-        told(&mut session, &pod("ADDED", "web", "1", ""));
+        lines(&mut session, &pod("ADDED", "web", "1", ""));
         for version in 2..200_u32 {
-            let told =
-                told(&mut session, &pod("MODIFIED", "web", &version.to_string(), &version.to_string()));
-            if (version - 1).is_multiple_of(PASSED_OVER) {
-                assert_eq!(told, [bookmark_at(&version.to_string(), Map::new())]);
+            let read =
+                lines(&mut session, &pod("MODIFIED", "web", &version.to_string(), &version.to_string()));
+            if (version - 1).is_multiple_of(BOOKMARK_AFTER) {
+                assert_eq!(read, [bookmark_at(&version.to_string(), Map::new())]);
             } else {
-                assert_eq!(told, [] as [Json; 0]);
+                assert_eq!(read, [] as [Json; 0]);
             }
         }
-        assert_eq!(told(&mut session, &pod("MODIFIED", "api", "200", ""))[0]["type"], "MODIFIED");
+        assert_eq!(lines(&mut session, &pod("MODIFIED", "api", "200", ""))[0]["type"], "MODIFIED");
     }
 
     #[test]
-    fn pod_that_came_back_or_that_this_watch_has_not_told_of_is_told() {
+    fn pod_that_returned_or_that_this_watch_has_not_written_is_written() {
         let mut session = Session::default();
-        assert_eq!(
-            told(&mut session, &pod("MODIFIED", "web", "1", "")).len(),
-            1,
-            "a watch that was taken up"
-        );
-        assert_eq!(told(&mut session, &pod("DELETED", "web", "2", "")).len(), 1);
-        assert_eq!(told(&mut session, &pod("MODIFIED", "web", "3", "")).len(), 1);
-        assert_eq!(told(&mut session, &pod("ADDED", "web", "4", "")).len(), 1, "a list names all");
+        assert_eq!(lines(&mut session, &pod("MODIFIED", "web", "1", "")).len(), 1, "a watch that resumed");
+        assert_eq!(lines(&mut session, &pod("DELETED", "web", "2", "")).len(), 1);
+        assert_eq!(lines(&mut session, &pod("MODIFIED", "web", "3", "")).len(), 1);
+        assert_eq!(lines(&mut session, &pod("ADDED", "web", "4", "")).len(), 1, "a list names all");
     }
 }

@@ -1,41 +1,41 @@
-//! Protocol buffers as bytes: fields one after the other, and no length among them trusted.
+//! The wire format of protocol buffers: fields in sequence, whose lengths are not trusted.
 
 use thiserror::Error;
 
-/// Why some bytes are not what they should be.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(in crate::source::watch) enum Malformed {
-    /// A length or a number says that there is more than there is.
+    /// A length or a number reaches beyond the end.
     #[error("a field is cut short")]
     Short,
-    /// A wire type that protocol buffers do not have, or no longer.
+    /// A wire type that protocol buffers do not have.
     #[error("a field has the unknown wire type {0}")]
     WireType(u8),
-    /// A field holds something of another type than the API has there.
+    /// A field has another type than in the API.
     #[error("a field has a value of another type")]
     Type,
-    /// A text that is none.
+    /// A string that is not UTF-8.
     #[error("a string is not UTF-8")]
     Text,
-    /// An object that is longer than any that a server keeps.
+    /// An object that is longer than any that a server stores.
     #[error("it is too long")]
     Long,
     /// An object without a name.
     #[error("an object has no name")]
     Nameless,
-    /// An object of a kind that was not asked for.
+    /// An object of a kind that was not requested.
     #[error("an object is neither a pod nor a status")]
     Kind,
 }
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     /// An integer or a boolean, as a varint.
     Number(u64),
     /// A text, bytes or a message.
     Bytes(&'a [u8]),
-    /// Four or eight bytes: nothing that is read here.
+    /// Four or eight bytes; no field that is read here has this type.
     Fixed,
 }
 
@@ -61,19 +61,19 @@ impl<'a> Value<'a> {
         text(self.bytes()?)
     }
 
-    /// A text that may be absent, which the API server writes as one without letters.
+    /// A string that may be absent, which the API server writes as an empty one.
     pub(super) fn some_text(self) -> Result<Option<String>, Malformed> {
         Ok(Some(self.text()?).filter(|text| !text.is_empty()).map(str::to_owned))
     }
 }
 
-/// The fields of a message with their numbers, in the order in which they are written. Ends after the first that is wrong.
+/// The fields of a message with their numbers, in order. Ends after the first that is malformed.
 pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), Malformed>> {
     let mut rest = message;
     std::iter::from_fn(move || (!rest.is_empty()).then(|| field(&mut rest).inspect_err(|_| rest = &[])))
 }
 
-/// The bytes of one field of a message of which only the beginning is there; as much of them as there is.
+/// The bytes of one field of a truncated message, as far as they are there.
 pub(super) fn find_in_beginning(message: &[u8], number: u64) -> Option<&[u8]> {
     let mut rest = message;
     while !rest.is_empty() {
@@ -126,7 +126,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
     Ok(taken)
 }
 
-/// The bytes of one field; none if it is absent.
+/// The bytes of one field; empty if it is absent.
 pub(super) fn find(message: &[u8], number: u64) -> Result<&[u8], Malformed> {
     let mut found = &[][..];
     for field in fields(message) {
@@ -143,7 +143,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
 }
 
-/// A text that decides nothing, with U+FFFD for what is none.
+/// A string that decides nothing, with U+FFFD for what is not UTF-8.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -192,7 +192,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fields_come_in_order_and_those_that_nobody_reads_are_passed_over() {
+    fn fields_come_in_order_and_unused_ones_are_kept() {
         let fixed = [vec![4 << 3 | 5], vec![0; 4], vec![5 << 3 | 1], vec![0; 8]].concat();
         let message = [bytes(1, "web"), number(2000, u64::MAX), fixed, bytes(6, "")].concat();
         let read: Vec<_> = fields(&message).map(|field| field.unwrap()).collect();
@@ -207,7 +207,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_end_the_reading() {
+    fn length_beyond_the_end_stops_the_reading() {
         for (wrong, why) in [
             (&[1 << 3 | 2, 4, b'a', b'b'][..], Malformed::Short),
             (&[1 << 3, 0x80], Malformed::Short),

@@ -1,45 +1,31 @@
-//! What a server was heard to have, so that what a new list leaves out is known to be gone.
+//! The objects that a server has, so that objects missing from a new list are reported as deleted.
 
+use super::event::WatchEvent;
 use crate::model::{Change, Finder, NamespaceName, Pool, Slab};
 use crate::source::convert::key::Key;
 use std::collections::BTreeSet;
 
-/// What a server tells of one resource.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Told {
-    /// A list begins. What was told of one that did not end counts nothing for what is gone.
-    ListBegins,
-    /// An object, from a list or as it changed.
-    Is(Box<Change>),
-    /// An object that cannot be read whole: what follows for it, and what is wrong with it.
-    Unreadable(Box<Change>, String),
-    /// Something about an object, and it cannot even be read about which.
-    Lost,
-    /// An object that is gone.
-    Gone(Key),
-    /// The list is complete.
-    ListEnds,
-}
-
-/// The objects that a server was heard to have.
+/// The objects that the server has listed or added and not deleted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownObjects {
     keys: Slab<Key>,
     by_key: Finder<u32>,
-    /// Those that the list under way has not named yet.
+    /// The objects that the list in progress has not contained so far.
     unnamed: Option<BTreeSet<u32>>,
-    /// The namespaces that they live in.
+    /// The namespaces of these objects, each name once.
     namespaces: Pool<NamespaceName>,
     listed: bool,
 }
 
-impl Known {
-    /// Takes in what was told, and adds what follows from it to `changes`.
-    pub(super) fn take_in(&mut self, told: Told, changes: &mut Vec<Change>) {
-        match told {
-            Told::ListBegins => self.unnamed = Some(self.keys.iter().map(|(number, _)| number).collect()),
-            Told::Lost => {}
-            Told::Is(change) | Told::Unreadable(change, _) => {
+impl KnownObjects {
+    /// Applies an event, and appends the changes that follow from it to `changes`.
+    pub(super) fn apply(&mut self, event: WatchEvent, changes: &mut Vec<Change>) {
+        match event {
+            WatchEvent::ListStarted => {
+                self.unnamed = Some(self.keys.iter().map(|(number, _)| number).collect())
+            }
+            WatchEvent::Unidentified => {}
+            WatchEvent::Applied(change) | WatchEvent::Unreadable(change, _) => {
                 let key = Key::of(&change);
                 match (self.number(&key), &mut self.unnamed) {
                     (None, _) => self.insert(key),
@@ -50,8 +36,10 @@ impl Known {
                 }
                 changes.push(*change);
             }
-            Told::Gone(key) => changes.extend(self.number(&key).and_then(|number| self.remove(number))),
-            Told::ListEnds => {
+            WatchEvent::Deleted(key) => {
+                changes.extend(self.number(&key).and_then(|number| self.remove(number)))
+            }
+            WatchEvent::ListCompleted => {
                 self.listed = true;
                 let gone = self.unnamed.take().into_iter().flatten();
                 changes.extend(gone.filter_map(|number| self.remove(number)));
@@ -59,7 +47,7 @@ impl Known {
         }
     }
 
-    /// Whether a list has ever ended.
+    /// Whether a list has ever completed.
     pub(super) fn is_listed(&self) -> bool {
         self.listed
     }
@@ -99,23 +87,23 @@ mod tests {
     use super::*;
     use crate::model::{Labels, Namespace, NamespaceName, Pod, PodKey};
 
-    fn is(name: &str) -> Told {
+    fn is(name: &str) -> WatchEvent {
         let name = NamespaceName::new(name);
-        Told::Is(Box::new(Change::Namespace(Namespace {
+        WatchEvent::Applied(Box::new(Change::Namespace(Namespace {
             name,
             labels: Labels::default(),
             terminating: false,
         })))
     }
 
-    fn gone(name: &str) -> Told {
-        Told::Gone(Key::Namespace(NamespaceName::new(name)))
+    fn gone(name: &str) -> WatchEvent {
+        WatchEvent::Deleted(Key::Namespace(NamespaceName::new(name)))
     }
 
-    /// What each of these leads to, as `+name` and `-name`.
-    fn changes(told: impl IntoIterator<Item = Told>) -> String {
-        let (mut known, mut changes) = (Known::default(), Vec::new());
-        told.into_iter().for_each(|told| known.take_in(told, &mut changes));
+    /// The changes that follow from these events, as `+name` and `-name`.
+    fn changes(events: impl IntoIterator<Item = WatchEvent>) -> String {
+        let (mut known, mut changes) = (KnownObjects::default(), Vec::new());
+        events.into_iter().for_each(|event| known.apply(event, &mut changes));
         let words = changes.iter().map(|change| match change {
             Change::Namespace(namespace) => format!("+{}", namespace.name),
             Change::NamespaceGone(name) => format!("-{name}"),
@@ -125,40 +113,54 @@ mod tests {
             | Change::PodGone(_)
             | Change::Policy(_)
             | Change::PolicyGone(_) => {
-                panic!("only namespaces are told: {change:?}")
+                panic!("only namespaces are reported: {change:?}")
             }
             Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
-                panic!("only namespaces are told: {change:?}")
+                panic!("only namespaces are reported: {change:?}")
             }
         });
         words.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn what_a_new_list_leaves_out_is_gone_when_it_ends() {
-        let first = [Told::ListBegins, is("a"), is("b"), Told::ListEnds];
+    fn objects_missing_from_a_new_list_are_deleted_when_it_completes() {
+        let first = [WatchEvent::ListStarted, is("a"), is("b"), WatchEvent::ListCompleted];
         assert_eq!(changes(first.clone()), "+a +b");
-        let again = first.into_iter().chain([Told::ListBegins, is("b"), is("c")]);
+        let again = first.into_iter().chain([WatchEvent::ListStarted, is("b"), is("c")]);
         assert_eq!(changes(again.clone()), "+a +b +b +c");
-        assert_eq!(changes(again.chain([Told::ListEnds])), "+a +b +b +c -a");
+        assert_eq!(changes(again.chain([WatchEvent::ListCompleted])), "+a +b +b +c -a");
     }
 
     #[test]
-    fn what_was_learnt_after_a_list_counts_for_the_next() {
-        let told =
-            [Told::ListBegins, Told::ListEnds, is("a"), is("b"), gone("b"), Told::ListBegins, Told::ListEnds];
-        assert_eq!(changes(told), "+a +b -b -a");
+    fn objects_added_after_a_list_are_compared_with_the_next_list() {
+        let events = [
+            WatchEvent::ListStarted,
+            WatchEvent::ListCompleted,
+            is("a"),
+            is("b"),
+            gone("b"),
+            WatchEvent::ListStarted,
+            WatchEvent::ListCompleted,
+        ];
+        assert_eq!(changes(events), "+a +b -b -a");
     }
 
     #[test]
-    fn list_that_broke_off_says_nothing_about_what_is_gone() {
-        let broken = [Told::ListBegins, is("a"), is("b"), Told::ListEnds, Told::ListBegins, is("a")];
-        let again = [Told::ListBegins, is("b"), Told::ListEnds];
+    fn list_that_broke_off_deletes_nothing() {
+        let broken = [
+            WatchEvent::ListStarted,
+            is("a"),
+            is("b"),
+            WatchEvent::ListCompleted,
+            WatchEvent::ListStarted,
+            is("a"),
+        ];
+        let again = [WatchEvent::ListStarted, is("b"), WatchEvent::ListCompleted];
         assert_eq!(changes(broken.into_iter().chain(again)), "+a +b +a +b -a");
     }
 
     #[test]
-    fn namespace_is_kept_once_and_no_longer_than_what_lives_in_it() {
+    fn namespace_name_is_kept_once_and_no_longer_than_its_objects() {
         let pod = |name: &str| Pod {
             key: PodKey::new("shop", name),
             uid: None,
@@ -170,19 +172,19 @@ mod tests {
             finished: false,
             addresses: Vec::new(),
         };
-        let (mut known, mut changes) = (Known::default(), Vec::new());
+        let (mut known, mut changes) = (KnownObjects::default(), Vec::new());
         for (name, kept) in [("a", 1), ("b", 1), ("a", 1)] {
-            known.take_in(Told::Is(Box::new(Change::Pod(pod(name)))), &mut changes);
+            known.apply(WatchEvent::Applied(Box::new(Change::Pod(pod(name)))), &mut changes);
             assert_eq!(known.namespaces.len(), kept);
         }
         for (name, kept) in [("a", 1), ("b", 0)] {
-            known.take_in(Told::Gone(Key::Pod(PodKey::new("shop", name))), &mut changes);
-            assert_eq!(known.namespaces.len(), kept, "whoever else still has the name");
+            known.apply(WatchEvent::Deleted(Key::Pod(PodKey::new("shop", name))), &mut changes);
+            assert_eq!(known.namespaces.len(), kept, "as long as another object has the name");
         }
     }
 
     #[test]
-    fn what_was_never_there_is_not_told_gone() {
+    fn object_that_was_never_listed_is_not_reported_deleted() {
         assert_eq!(changes([gone("a")]), "");
     }
 }

@@ -1,0 +1,21 @@
+//! The events of a watch, whatever the resource.
+
+use crate::model::Change;
+use crate::source::convert::key::Key;
+
+/// An event about one resource.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum WatchEvent {
+    /// A list begins. Only a list that completes shows which objects are gone.
+    ListStarted,
+    /// An object was listed, added or modified.
+    Applied(Box<Change>),
+    /// An object cannot be read completely: the change that stands for it, and what is wrong with it.
+    Unreadable(Box<Change>, String),
+    /// An event cannot be read, not even which object it is about.
+    Unidentified,
+    /// An object was deleted.
+    Deleted(Key),
+    /// The list is complete.
+    ListCompleted,
+}
