@@ -21,7 +21,7 @@ pub(super) async fn deliver(
     health: Health,
 ) -> Result<()> {
     let watched = || format!("cannot watch {} for changes", manifests.display());
-    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?.looking_again(look_again);
+    let mut watch = DirectoryWatch::new(&manifests).with_context(watched)?.rescanning_every(look_again);
     let mut directory = Directory::new(&manifests);
     let mut told = Told { error: None, skipped: BTreeMap::new(), twice: Vec::new() };
     let mut changed = Changed::Anything;
@@ -29,7 +29,7 @@ pub(super) async fn deliver(
         let seen = Instant::now();
         let parts = outbox.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            let loaded = directory.look(&changed, |changes| {
+            let loaded = directory.scan(&changed, |changes| {
                 // An error means that nobody listens any more, which shows below.
                 parts.blocking_send(Delivery { changes, seen, complete: false }).ok();
             });

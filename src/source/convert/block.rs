@@ -1,18 +1,18 @@
 //! IPBlock.
 
-use super::{Path, Refusals, reason};
+use super::{FieldPath, InvalidParts, reason};
 use crate::api;
 use crate::model::Block;
 use crate::net::{Family, IpNet};
 use std::net::IpAddr;
 
-/// Lowers a block, or refuses it whole: a block without one of its exceptions would allow too much.
-pub(super) fn block(from: &api::IpBlock, path: &Path<'_>, refusals: &mut Refusals) -> Option<Block> {
-    let known = !refusals.refuse_unknown(path, from);
+/// Converts a block; `None` if any part is invalid, as a block without one of its exceptions would allow too much.
+pub(super) fn block(from: &api::IpBlock, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<Block> {
+    let known = !invalid.add_unknown_fields(path, from);
     let cidr = match cidr(&from.cidr) {
         Ok(cidr) => Some(cidr),
         Err(fault) => {
-            refusals.refuse(&path.field("cidr"), reason::BAD_CIDR, fault);
+            invalid.add(&path.field("cidr"), reason::BAD_CIDR, fault);
             None
         }
     };
@@ -23,7 +23,7 @@ pub(super) fn block(from: &api::IpBlock, path: &Path<'_>, refusals: &mut Refusal
         match exception(text, cidr) {
             Ok(net) => except.push(net),
             Err(fault) => {
-                refusals.refuse(&except_path.index(index), reason::BAD_EXCEPT, fault);
+                invalid.add(&except_path.index(index), reason::BAD_EXCEPT, fault);
                 sound = false;
             }
         }
@@ -74,10 +74,11 @@ fn cidr(text: &str) -> Result<IpNet, String> {
     IpNet::new(address, length).map(|net| net.trunc()).map_err(|error| fault(&error.to_string()))
 }
 
-/// How many bits of an IPv6 address say that it is an IPv4 address. A prefix that is longer is one of IPv4, to Go and so to the API.
+/// The length of the prefix that marks an IPv6 address as a mapped IPv4 address. To Go, and so to the API, a longer prefix is an IPv4
+/// prefix.
 const MAPPED: u8 = 96;
 
-/// Reads an address as apimachinery does (ParseCIDRSloppy): leading zeros of a decimal number say nothing.
+/// Reads an address as apimachinery does (ParseCIDRSloppy): leading zeros of a decimal number are ignored.
 fn address_of(text: &str) -> Option<IpAddr> {
     let before = text.rfind(':').map_or(0, |colon| colon + 1);
     let (head, tail) = text.split_at_checked(before)?;
@@ -105,14 +106,14 @@ mod tests {
             except: Some(except.iter().map(|text| text.to_string()).collect()),
             ..api::IpBlock::default()
         };
-        let mut refusals = Refusals::default();
-        match block(&from, &Path::Root.field("ipBlock"), &mut refusals) {
+        let mut invalid = InvalidParts::default();
+        match block(&from, &FieldPath::Root.field("ipBlock"), &mut invalid) {
             Some(block) => {
-                assert_eq!(refusals.0, vec![]);
+                assert_eq!(invalid.0, vec![]);
                 let except: Vec<_> = block.except.iter().map(ToString::to_string).collect();
                 Ok(format!("{} - {}", block.cidr, except.join(" ")))
             }
-            None => Err(refusals.0.iter().map(ToString::to_string).collect()),
+            None => Err(invalid.0.iter().map(ToString::to_string).collect()),
         }
     }
 
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn cidr_that_is_none_refuses_the_block() {
+    fn cidr_that_is_none_makes_the_block_invalid() {
         for text in [
             "",
             "/",
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_exception_refuses_the_whole_block() {
+    fn bad_exception_makes_the_whole_block_invalid() {
         for except in ["11.0.0.0/16", "10.0.0.0/8", "10.0.0.0/7", "fd00::/64", "nonsense", ""] {
             let refusals = read("10.0.0.0/8", &["10.1.0.0/16", except]).unwrap_err();
             assert_eq!(refusals.len(), 1, "{except}");

@@ -2,7 +2,7 @@
 
 use super::name::subdomain_fault;
 
-/// What is wrong with a label's key, or nothing.
+/// What is wrong with a label's key, if anything.
 pub(super) fn key_fault(key: &str) -> Option<&'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -20,7 +20,7 @@ pub(super) fn key_fault(key: &str) -> Option<&'static str> {
     None
 }
 
-/// What is wrong with a label's value, or nothing.
+/// What is wrong with a label's value, if anything.
 pub(super) fn value_fault(value: &str) -> Option<&'static str> {
     if value.len() > 63 {
         return Some("a label's value must have at most 63 characters");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_labels_are_faulted() {
+    fn invalid_labels_are_rejected() {
         for key in ["", "/", "a/", "/a", "-a", "a-", "a b", "Example.com/a", "a/b/c", "ä", "a..b/c"] {
             assert!(key_fault(key).is_some(), "{key}");
         }

@@ -1,6 +1,6 @@
 //! Which names the API server accepts (RFC 1123 labels and subdomains).
 
-/// What is wrong with the name of a namespace, or nothing.
+/// What is wrong with the name of a namespace, if anything.
 pub(in crate::source) fn label_fault(name: &str) -> Option<&'static str> {
     if name.len() > 63 {
         return Some("it must have at most 63 characters");
@@ -9,7 +9,7 @@ pub(in crate::source) fn label_fault(name: &str) -> Option<&'static str> {
         .then_some("it must consist of lower-case letters, digits and `-`, which may not stand first or last")
 }
 
-/// What is wrong with the name of a pod or policy, or nothing.
+/// What is wrong with the name of a pod or policy, if anything.
 pub(in crate::source) fn subdomain_fault(name: &str) -> Option<&'static str> {
     if name.len() > 253 {
         return Some("it must have at most 253 characters");

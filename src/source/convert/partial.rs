@@ -1,9 +1,9 @@
-//! Objects that cannot be read whole: what is certain of them all the same, so that each is its own problem alone.
+//! Objects that cannot be read completely: what is certain of them, so that one such object affects no other.
 //!
-//! A pod is then unknown, a policy isolates its whole namespace, and a namespace has no labels. What a policy, a pod or a
-//! namespace says beside that which is read here does not matter: it is taken out before anything is given up.
+//! Such a pod is unknown, such a policy isolates its whole namespace, and such a namespace has no labels. Fields that decide
+//! nothing are removed first: an object that can then be read is complete.
 
-use super::kind::Kind;
+use super::object_kind::ObjectKind;
 use super::{DEFAULT_NAMESPACE, unreadable_policy};
 use crate::api::ObjectMeta;
 use crate::model::{Change, NamespaceName, PodKey, UnreadablePod};
@@ -13,20 +13,20 @@ use std::net::IpAddr;
 
 /// What identifies an object, as far as it can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::source) struct Identity {
+pub(in crate::source) struct ObjectIdentity {
     pub(in crate::source) name: Option<String>,
-    /// None where the object names none, or where it cannot be read.
+    /// None if the object has none, or an unreadable one.
     pub(in crate::source) namespace: Option<String>,
     pub(in crate::source) uid: Option<String>,
     pub(in crate::source) resource_version: Option<String>,
 }
 
-/// Reads an object of the API; what is wrong in parts that do not matter is passed over.
+/// Reads an object of the API; faults in fields that decide nothing are ignored.
 ///
 /// # Errors
-/// Says what is wrong with the object.
+/// What is wrong with the object, and what is left of it.
 pub(in crate::source) fn read<T: DeserializeOwned>(
-    kind: Kind,
+    kind: ObjectKind,
     mut object: Value,
 ) -> Result<T, (String, Value)> {
     let fault = match damage(kind, &object) {
@@ -46,20 +46,20 @@ pub(in crate::source) fn read<T: DeserializeOwned>(
     Err((fault, object))
 }
 
-/// The fact that an object is there that cannot be read whole; `None` where not even its name can.
-pub(in crate::source) fn change(kind: Kind, object: &Value, fault: &str) -> Option<Change> {
-    let Identity { name, namespace, uid, .. } = identity(object);
+/// The change that stands for an object that cannot be read completely; `None` if not even its name can be read.
+pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -> Option<Change> {
+    let ObjectIdentity { name, namespace, uid, .. } = identity(object);
     let name = name?;
-    if kind != Kind::Namespace && !names_namespace(object) {
+    if kind != ObjectKind::Namespace && !names_namespace(object) {
         return None;
     }
     Some(match kind {
-        Kind::Namespace => Change::NamespaceUnreadable(NamespaceName::new(&name)),
-        Kind::Pod => {
+        ObjectKind::Namespace => Change::NamespaceUnreadable(NamespaceName::new(&name)),
+        ObjectKind::Pod => {
             let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
             Change::PodUnreadable(pod(PodKey::new(namespace, &name), object))
         }
-        Kind::NetworkPolicy => {
+        ObjectKind::NetworkPolicy => {
             let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
             Change::Policy(unreadable_policy(&metadata, fault))
         }
@@ -67,13 +67,13 @@ pub(in crate::source) fn change(kind: Kind, object: &Value, fault: &str) -> Opti
 }
 
 /// What identifies an object.
-pub(in crate::source) fn identity(object: &Value) -> Identity {
+pub(in crate::source) fn identity(object: &Value) -> ObjectIdentity {
     let metadata = object.get("metadata");
     let text = |field: &str| {
         let text = metadata?.get(field)?.as_str()?;
         Some(text).filter(|text| !text.is_empty() && is_sound(text)).map(str::to_owned)
     };
-    Identity {
+    ObjectIdentity {
         name: text("name"),
         namespace: text("namespace"),
         uid: text("uid"),
@@ -81,7 +81,7 @@ pub(in crate::source) fn identity(object: &Value) -> Identity {
     }
 }
 
-/// Whether it is certain in which namespace an object lives: the one it names, or `default` for one that names none.
+/// Whether the namespace of an object is certain: the one it names, or `default` if it names none.
 fn names_namespace(object: &Value) -> bool {
     let namespace = object.get("metadata").and_then(|metadata| metadata.get("namespace"));
     match namespace {
@@ -104,7 +104,7 @@ fn pod(key: PodKey, object: &Value) -> UnreadablePod {
     let spec = object.get("spec").and_then(Value::as_object);
     let has_own_network = match spec.map(|spec| spec.get("hostNetwork")) {
         Some(None | Some(Value::Null | Value::Bool(false))) => true,
-        // Without a spec that can be read it may have its node's address, which must stay open.
+        // Without a readable spec it may have its node's address, which must not be isolated.
         Some(Some(_)) | None => false,
     };
     let status = object.get("status").and_then(Value::as_object).unwrap_or(&empty);
@@ -123,8 +123,8 @@ fn pod(key: PodKey, object: &Value) -> UnreadablePod {
     UnreadablePod { key, node, addresses }
 }
 
-/// What was damaged on the way: a text that is not UTF-8 comes with U+FFFD in it, which no text that matters can have.
-pub(in crate::source) fn damage(kind: Kind, object: &Value) -> Option<String> {
+/// The first string that was not UTF-8: it contains U+FFFD, which no valid string of these fields can.
+pub(in crate::source) fn damage(kind: ObjectKind, object: &Value) -> Option<String> {
     let damaged = |path: &str| match object.pointer(path) {
         Some(value) if has_damage(value) => {
             Some(format!("{}: the text is not UTF-8", path.trim_start_matches('/').replace('/', ".")))
@@ -132,9 +132,9 @@ pub(in crate::source) fn damage(kind: Kind, object: &Value) -> Option<String> {
         Some(_) | None => None,
     };
     let paths: &[&str] = match kind {
-        Kind::Namespace => &["/metadata/name", "/metadata/labels"],
-        Kind::Pod => &["/metadata/name", "/metadata/namespace", "/metadata/labels", "/spec/nodeName"],
-        Kind::NetworkPolicy => &["/metadata/name", "/metadata/namespace", "/spec"],
+        ObjectKind::Namespace => &["/metadata/name", "/metadata/labels"],
+        ObjectKind::Pod => &["/metadata/name", "/metadata/namespace", "/metadata/labels", "/spec/nodeName"],
+        ObjectKind::NetworkPolicy => &["/metadata/name", "/metadata/namespace", "/spec"],
     };
     paths.iter().copied().find_map(damaged)
 }
@@ -152,12 +152,12 @@ fn is_sound(text: &str) -> bool {
     !text.contains(char::REPLACEMENT_CHARACTER)
 }
 
-/// Takes out what says nothing of what policies ask.
-fn remove_immaterial(kind: Kind, object: &mut Value) {
+/// Removes fields that decide about no packet.
+fn remove_immaterial(kind: ObjectKind, object: &mut Value) {
     let metadata: &[&str] = match kind {
-        Kind::Namespace => &["annotations", "ownerReferences", "uid"],
-        Kind::Pod => &["annotations", "ownerReferences", "deletionTimestamp"],
-        Kind::NetworkPolicy => &["annotations", "ownerReferences", "deletionTimestamp", "labels"],
+        ObjectKind::Namespace => &["annotations", "ownerReferences", "uid"],
+        ObjectKind::Pod => &["annotations", "ownerReferences", "deletionTimestamp"],
+        ObjectKind::NetworkPolicy => &["annotations", "ownerReferences", "deletionTimestamp", "labels"],
     };
     let Some(fields) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     fields.retain(|field, _| !metadata.contains(&field.as_str()));
@@ -166,7 +166,7 @@ fn remove_immaterial(kind: Kind, object: &mut Value) {
             fields.remove(field);
         }
     }
-    if kind == Kind::Pod {
+    if kind == ObjectKind::Pod {
         for list in ["containers", "initContainers"] {
             let list = object.get_mut("spec").and_then(|spec| spec.get_mut(list));
             for container in list.and_then(Value::as_array_mut).into_iter().flatten() {
@@ -176,7 +176,7 @@ fn remove_immaterial(kind: Kind, object: &mut Value) {
     }
 }
 
-/// A null field is an absent one, to the API.
+/// To the API, a null field is the same as an absent one.
 fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn policy_whose_namespace_cannot_be_read_isolates_none_and_one_that_names_none_isolates_default() {
-        let policy = |metadata: Value| change(Kind::NetworkPolicy, &json!({"metadata": metadata}), "why");
+        let policy =
+            |metadata: Value| change(ObjectKind::NetworkPolicy, &json!({"metadata": metadata}), "why");
         for namespace in [json!("sh\u{fffd}p"), json!(7), json!({})] {
             assert!(policy(json!({"name": "p", "namespace": namespace})).is_none());
         }

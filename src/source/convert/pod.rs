@@ -1,13 +1,13 @@
 //! Pod and Namespace.
 
-use super::{NAMESPACE_NAME_LABEL, Path, Refusals, namespace_of, port, reason};
+use super::{FieldPath, InvalidParts, NAMESPACE_NAME_LABEL, namespace_of, port, reason};
 use crate::api;
 use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Owner, Pod, PodKey, Refusal};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Lowers a namespace. It always carries the label `kubernetes.io/metadata.name`.
+/// Converts a namespace. It always has the label `kubernetes.io/metadata.name`.
 pub fn namespace(from: &api::Namespace) -> Namespace {
     let name = &from.metadata.name;
     let mut labels = from.metadata.labels.clone().unwrap_or_default();
@@ -17,17 +17,17 @@ pub fn namespace(from: &api::Namespace) -> Namespace {
     Namespace { name: NamespaceName::new(name), labels: Labels::new(&labels), terminating }
 }
 
-/// The namespace that is known only because an object lives in it.
+/// A namespace of which only the name is known, from an object in it.
 pub fn implied_namespace(name: &NamespaceName) -> Namespace {
     let labels = BTreeMap::from([(NAMESPACE_NAME_LABEL.to_owned(), name.to_string())]);
     Namespace { name: name.clone(), labels: Labels::new(&labels), terminating: false }
 }
 
-/// Lowers a pod, and lists what of it could not be understood: such an address or port is left out.
+/// Converts a pod, and lists its invalid addresses and ports, which are left out.
 ///
 /// A pod on its node's network, or one that has finished, has no addresses of its own.
 pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
-    let mut refusals = Refusals::default();
+    let mut invalid = InvalidParts::default();
     let labels = from.metadata.labels.as_ref().map(Labels::new).unwrap_or_default();
     let pod = Pod {
         key: PodKey::new(namespace_of(&from.metadata), &from.metadata.name),
@@ -35,12 +35,12 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
         node: from.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
         owner: owner(&from.metadata),
         labels,
-        ports: ports(&from.spec, &mut refusals),
+        ports: ports(&from.spec, &mut invalid),
         networked: is_networked(from),
         finished: has_finished(from),
-        addresses: addresses(from, &mut refusals),
+        addresses: addresses(from, &mut invalid),
     };
-    (pod, refusals.0)
+    (pod, invalid.0)
 }
 
 /// A static pod has one uid in the API, its mirror's, and another on its node.
@@ -64,19 +64,19 @@ fn has_finished(from: &api::Pod) -> bool {
     matches!(from.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
-fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
+fn addresses(from: &api::Pod, invalid: &mut InvalidParts) -> Vec<IpAddr> {
     if !is_networked(from) || has_finished(from) {
         return Vec::new();
     }
-    let status = Path::Root.field("status");
+    let status = FieldPath::Root.field("status");
     let list = status.field("podIPs");
     let mut addresses = Vec::new();
-    let mut add = |text: &str, path: &Path<'_>| match text.parse::<IpAddr>() {
-        // The kubelet reports "" for an address that the runtime has not told yet.
+    let mut add = |text: &str, path: &FieldPath<'_>| match text.parse::<IpAddr>() {
+        // The kubelet reports "" for an address that the runtime has not reported yet.
         _ if text.is_empty() => {}
-        // No set of the kernel's can hold it: it would fail every sync.
+        // No ipset can contain it: every sync would fail.
         Ok(address) if address.to_canonical().is_unspecified() => {
-            refusals.refuse(path, reason::BAD_ADDRESS, format!("`{text}` is no pod's address"));
+            invalid.add(path, reason::BAD_ADDRESS, format!("`{text}` is no pod's address"));
         }
         Ok(address) => {
             let address = address.to_canonical();
@@ -87,7 +87,7 @@ fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
         Err(_) => {
             let message =
                 format!("`{text}` is not an address: write an IPv4 or IPv6 address without a prefix length");
-            refusals.refuse(path, reason::BAD_ADDRESS, message);
+            invalid.add(path, reason::BAD_ADDRESS, message);
         }
     };
     for (index, pod_ip) in from.status.pod_ips.iter().enumerate() {
@@ -99,15 +99,15 @@ fn addresses(from: &api::Pod, refusals: &mut Refusals) -> Vec<IpAddr> {
     addresses
 }
 
-fn ports(from: &api::PodSpec, refusals: &mut Refusals) -> Vec<NamedPort> {
-    let spec = Path::Root.field("spec");
+fn ports(from: &api::PodSpec, invalid: &mut InvalidParts) -> Vec<NamedPort> {
+    let spec = FieldPath::Root.field("spec");
     let mut ports = Vec::new();
     for (index, container) in from.containers.iter().enumerate() {
-        container_ports(container, &spec.field("containers").index(index), &mut ports, refusals);
+        container_ports(container, &spec.field("containers").index(index), &mut ports, invalid);
     }
     for (index, container) in from.init_containers.iter().enumerate() {
         if container.restart_policy.as_deref() == Some("Always") {
-            container_ports(container, &spec.field("initContainers").index(index), &mut ports, refusals);
+            container_ports(container, &spec.field("initContainers").index(index), &mut ports, invalid);
         }
     }
     ports.sort();
@@ -117,20 +117,20 @@ fn ports(from: &api::PodSpec, refusals: &mut Refusals) -> Vec<NamedPort> {
 
 fn container_ports(
     from: &api::Container,
-    path: &Path<'_>,
+    path: &FieldPath<'_>,
     ports: &mut Vec<NamedPort>,
-    refusals: &mut Refusals,
+    invalid: &mut InvalidParts,
 ) {
     let list = path.field("ports");
     for (index, from) in from.ports.iter().enumerate() {
         let path = list.index(index);
         let protocol = from.protocol.as_deref().filter(|protocol| !protocol.is_empty());
-        let protocol = port::protocol(protocol, &path, refusals);
-        let number = port::number(from.container_port, &path.field("containerPort"), refusals);
+        let protocol = port::protocol(protocol, &path, invalid);
+        let number = port::number(from.container_port, &path.field("containerPort"), invalid);
         let Some(name) = from.name.as_deref().filter(|name| !name.is_empty()) else { continue };
         if let Some(fault) = port::name_fault(name) {
             let message = format!("`{name}` cannot be a port's name: {fault}");
-            refusals.refuse(&path.field("name"), reason::BAD_PORT, message);
+            invalid.add(&path.field("name"), reason::BAD_PORT, message);
             continue;
         }
         if let (Some(protocol), Some(port)) = (protocol, number) {
@@ -145,13 +145,13 @@ mod tests {
     use crate::net::Protocol;
     use serde_json::{Value, json};
 
-    fn lowered(object: Value) -> (Pod, Vec<Refusal>) {
+    fn converted(object: Value) -> (Pod, Vec<Refusal>) {
         pod(&serde_json::from_value(object).unwrap())
     }
 
     fn addresses(spec: Value, status: Value) -> Vec<String> {
-        let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}));
-        assert_eq!(refusals, vec![]);
+        let (pod, invalid) = converted(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}));
+        assert_eq!(invalid, vec![]);
         pod.addresses.iter().map(ToString::to_string).collect()
     }
 
@@ -161,8 +161,9 @@ mod tests {
 
     #[test]
     fn pod_without_namespace_lives_in_default() {
-        let (pod, _) =
-            lowered(json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": {"nodeName": "a"}}));
+        let (pod, _) = converted(
+            json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": {"nodeName": "a"}}),
+        );
         assert_eq!(pod.key, PodKey::new("default", "p"));
         assert_eq!(pod.node.as_deref(), Some("a"));
         assert_eq!(pod.labels.get("app"), Some("web"));
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn pod_that_is_not_scheduled_has_no_node() {
         for spec in [json!({}), json!({"nodeName": ""}), json!({"nodeName": null})] {
-            assert_eq!(lowered(json!({"metadata": {"name": "p"}, "spec": spec})).0.node, None);
+            assert_eq!(converted(json!({"metadata": {"name": "p"}, "spec": spec})).0.node, None);
         }
     }
 
@@ -207,32 +208,32 @@ mod tests {
     #[test]
     fn terminating_pod_keeps_its_addresses() {
         let metadata = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"});
-        assert_eq!(lowered(json!({"metadata": metadata, "status": dual()})).0.addresses.len(), 2);
+        assert_eq!(converted(json!({"metadata": metadata, "status": dual()})).0.addresses.len(), 2);
     }
 
     #[test]
     fn address_that_is_none_is_left_out_and_reported() {
         let status = json!({"podIPs": [{"ip": "10.0.0.1/24"}, {"ip": "10.0.0.2"}]});
-        let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "status": status}));
+        let (pod, invalid) = converted(json!({"metadata": {"name": "p"}, "status": status}));
         assert_eq!(pod.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
         let message = "status.podIPs[0].ip: `10.0.0.1/24` is not an address: \
                        write an IPv4 or IPv6 address without a prefix length";
-        assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+        assert_eq!(invalid.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
     }
 
     #[test]
     fn address_of_all_zeroes_that_no_set_can_hold_is_left_out_and_reported() {
         for zeroes in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
             let status = json!({"podIPs": [{"ip": zeroes}, {"ip": "10.0.0.2"}]});
-            let (pod, refusals) = lowered(json!({"metadata": {"name": "p"}, "status": status}));
+            let (pod, invalid) = converted(json!({"metadata": {"name": "p"}, "status": status}));
             assert_eq!(pod.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()], "{zeroes}");
-            assert_eq!(refusals.len(), 1, "{zeroes}");
+            assert_eq!(invalid.len(), 1, "{zeroes}");
         }
     }
 
     #[test]
-    fn static_pod_is_told_apart_by_the_uid_that_its_node_knows() {
-        let uid = |metadata: Value| lowered(json!({"metadata": metadata})).0.uid;
+    fn static_pod_is_identified_by_the_uid_on_its_node() {
+        let uid = |metadata: Value| converted(json!({"metadata": metadata})).0.uid;
         assert_eq!(uid(json!({"name": "p"})), None);
         assert_eq!(uid(json!({"name": "p", "uid": "a", "annotations": null})).as_deref(), Some("a"));
         let annotations =
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn owner_of_a_pod_is_the_one_that_controls_it() {
         let owner =
-            |owners: Value| lowered(json!({"metadata": {"name": "p", "ownerReferences": owners}})).0.owner;
+            |owners: Value| converted(json!({"metadata": {"name": "p", "ownerReferences": owners}})).0.owner;
         let reference = |kind: &str, controller: Value| json!({"apiVersion": "x/v1", "kind": kind, "name": "web", "uid": "u", "controller": controller});
         assert_eq!(owner(Value::Null), None);
         assert_eq!(owner(json!([reference("Node", Value::Null), reference("Job", json!(false))])), None);
@@ -253,21 +254,21 @@ mod tests {
 
     #[test]
     fn that_a_pod_has_finished_says_nothing_of_its_network() {
-        let lowered = |spec: Value, phase: &str| {
+        let converted = |spec: Value, phase: &str| {
             let (pod, _) =
-                lowered(json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase}}));
+                converted(json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase}}));
             (pod.networked, pod.finished)
         };
-        assert_eq!(lowered(json!({}), "Pending"), (true, false));
-        assert_eq!(lowered(json!({}), "Failed"), (true, true));
-        assert_eq!(lowered(json!({}), "Succeeded"), (true, true));
-        assert_eq!(lowered(json!({"hostNetwork": true}), "Running"), (false, false));
+        assert_eq!(converted(json!({}), "Pending"), (true, false));
+        assert_eq!(converted(json!({}), "Failed"), (true, true));
+        assert_eq!(converted(json!({}), "Succeeded"), (true, true));
+        assert_eq!(converted(json!({"hostNetwork": true}), "Running"), (false, false));
     }
 
     #[test]
     fn named_ports_are_those_of_containers_that_keep_running() {
         let port = |name: &str, port: i64| json!({"name": name, "containerPort": port});
-        let (pod, refusals) = lowered(json!({
+        let (pod, invalid) = converted(json!({
             "metadata": {"name": "p"},
             "spec": {
                 "containers": [
@@ -280,7 +281,7 @@ mod tests {
                 ],
             },
         }));
-        assert_eq!(refusals, vec![]);
+        assert_eq!(invalid, vec![]);
         let named = |name: &str, protocol, port| NamedPort { name: name.into(), protocol, port };
         assert_eq!(pod.ports, {
             [
@@ -300,11 +301,11 @@ mod tests {
             {"name": "Upper", "containerPort": 1},
             {"name": "", "containerPort": 1, "protocol": ""},
         ]);
-        let (pod, refusals) = lowered(
+        let (pod, invalid) = converted(
             json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "ports": ports}]}}),
         );
         assert_eq!(pod.ports, vec![]);
-        let paths: Vec<_> = refusals.iter().map(|refusal| refusal.path.as_str()).collect();
+        let paths: Vec<_> = invalid.iter().map(|refusal| refusal.path.as_str()).collect();
         assert_eq!(paths, {
             [
                 "spec.containers[0].ports[0].containerPort",
@@ -317,9 +318,9 @@ mod tests {
 
     #[test]
     fn namespace_always_carries_its_name_as_a_label() {
-        let lowered = |object: Value| namespace(&serde_json::from_value(object).unwrap());
+        let converted = |object: Value| namespace(&serde_json::from_value(object).unwrap());
         for labels in [json!(null), json!({NAMESPACE_NAME_LABEL: "other"})] {
-            let namespace = lowered(json!({"metadata": {"name": "shop", "labels": labels}}));
+            let namespace = converted(json!({"metadata": {"name": "shop", "labels": labels}}));
             assert_eq!(namespace.labels.iter().collect::<Vec<_>>(), [(NAMESPACE_NAME_LABEL, "shop")]);
             assert!(!namespace.terminating);
         }
@@ -327,9 +328,9 @@ mod tests {
 
     #[test]
     fn namespace_is_terminating_by_timestamp_or_phase() {
-        let lowered = |object: Value| namespace(&serde_json::from_value(object).unwrap()).terminating;
-        assert!(lowered(json!({"metadata": {"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"}})));
-        assert!(lowered(json!({"metadata": {"name": "n"}, "status": {"phase": "Terminating"}})));
-        assert!(!lowered(json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}})));
+        let converted = |object: Value| namespace(&serde_json::from_value(object).unwrap()).terminating;
+        assert!(converted(json!({"metadata": {"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"}})));
+        assert!(converted(json!({"metadata": {"name": "n"}, "status": {"phase": "Terminating"}})));
+        assert!(!converted(json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}})));
     }
 }

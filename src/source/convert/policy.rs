@@ -1,28 +1,28 @@
 //! NetworkPolicy: which directions it isolates, and what each of its rules allows.
 
 use super::rule::rules;
-use super::{Path, Refusals, namespace_of, reason, selector};
+use super::{FieldPath, InvalidParts, namespace_of, reason, selector};
 use crate::api;
 use crate::model::{Direction, Policy, PolicyKey, Selector};
 
-/// Lowers a policy. What cannot be understood is listed in its refusals and allows nothing.
+/// Converts a policy. Its invalid parts are listed in it and allow nothing.
 ///
-/// A policy whose podSelector cannot be understood selects every pod of its namespace and allows nothing at all. One with a key
+/// A policy with an invalid podSelector selects every pod of its namespace and allows nothing at all. One with a key
 /// in its spec that this version of the API does not have isolates the pods it selects in both directions and allows nothing.
 pub fn policy(from: &api::NetworkPolicy) -> Policy {
-    let mut refusals = Refusals::default();
-    let path = Path::Root.field("spec");
-    let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut refusals);
-    let known = !refusals.refuse_unknown(&path, &from.spec);
-    let isolation = match Isolation::of(&from.spec, &path, &mut refusals) {
+    let mut invalid = InvalidParts::default();
+    let path = FieldPath::Root.field("spec");
+    let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut invalid);
+    let known = !invalid.add_unknown_fields(&path, &from.spec);
+    let isolation = match Isolation::of(&from.spec, &path, &mut invalid) {
         isolation if known => isolation,
-        // What is not understood may concern either direction, and take back what a rule allows.
-        _ => Isolation { ingress: Stance::Ruled, egress: Stance::Ruled },
+        // An unknown field may concern either direction, and may restrict what a rule allows.
+        _ => Isolation { ingress: DirectionMode::Isolated, egress: DirectionMode::Isolated },
     };
-    let mut rules = |direction| match isolation.stance(direction) {
-        Stance::Silent => None,
-        Stance::Ruled => {
-            let rules = rules(&from.spec, direction, &path, &mut refusals);
+    let mut rules = |direction| match isolation.mode(direction) {
+        DirectionMode::Unaffected => None,
+        DirectionMode::Isolated => {
+            let rules = rules(&from.spec, direction, &path, &mut invalid);
             Some(if known && subject.is_some() { rules } else { Vec::new() })
         }
     };
@@ -33,78 +33,80 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
         subject: subject.unwrap_or_else(Selector::everything),
         ingress,
         egress,
-        refusals: refusals.0,
+        refusals: invalid.0,
     }
 }
 
-/// The policy that stands for one whose parts do not have the API's shape: it selects every pod of its namespace and
-/// allows nothing.
+/// The replacement for a policy that does not have the API's shape: it selects every pod of its namespace and allows nothing.
 pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
-    let mut refusals = Refusals::default();
+    let mut invalid = InvalidParts::default();
     let message = format!(
         "the policy does not have the shape of networking.k8s.io/v1 ({fault}): correct it; until then it isolates every \
          pod of its namespace and allows nothing"
     );
-    refusals.refuse(&Path::Root.field("spec"), reason::UNREADABLE, message);
+    invalid.add(&FieldPath::Root.field("spec"), reason::UNREADABLE, message);
     Policy {
         key: PolicyKey::new(namespace_of(metadata), &metadata.name),
         uid: metadata.uid.as_deref().map(Into::into),
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
-        refusals: refusals.0,
+        refusals: invalid.0,
     }
 }
 
-/// What a policy says about one direction.
+/// What a policy does in one direction.
 #[derive(Clone, Copy)]
-enum Stance {
-    /// Nothing: its pods are not isolated.
-    Silent,
-    /// Its pods are isolated, and its rules allow.
-    Ruled,
+enum DirectionMode {
+    /// Nothing: it does not isolate its pods.
+    Unaffected,
+    /// It isolates its pods, except for what its rules allow.
+    Isolated,
 }
 
 struct Isolation {
-    ingress: Stance,
-    egress: Stance,
+    ingress: DirectionMode,
+    egress: DirectionMode,
 }
 
 impl Isolation {
-    fn of(spec: &api::NetworkPolicySpec, path: &Path<'_>, refusals: &mut Refusals) -> Isolation {
+    fn of(spec: &api::NetworkPolicySpec, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Isolation {
         let types = spec.policy_types.as_deref().unwrap_or_default();
         if types.is_empty() {
             // NetworkPolicySpec.policyTypes: "If this field is not specified, it will default based on the existence
             // of ingress or egress rules; policies that contain an egress section are assumed to affect egress, and
             // all policies are assumed to affect ingress." SetDefaults_NetworkPolicy counts the egress rules.
-            let egress =
-                if spec.egress.iter().flatten().next().is_some() { Stance::Ruled } else { Stance::Silent };
-            return Isolation { ingress: Stance::Ruled, egress };
+            let egress = if spec.egress.iter().flatten().next().is_some() {
+                DirectionMode::Isolated
+            } else {
+                DirectionMode::Unaffected
+            };
+            return Isolation { ingress: DirectionMode::Isolated, egress };
         }
         let path = path.field("policyTypes");
-        let mut unlisted = Stance::Silent;
+        let mut unlisted = DirectionMode::Unaffected;
         for (index, word) in types.iter().enumerate() {
             if Direction::BOTH.into_iter().all(|direction| type_word(direction) != word) {
                 let message = format!(
                     "unknown policy type `{word}`: write `Ingress` or `Egress`; \
                      until then the policy isolates its pods in both directions, except for what its rules allow"
                 );
-                refusals.refuse(&path.index(index), reason::BAD_POLICY_TYPE, message);
-                unlisted = Stance::Ruled;
+                invalid.add(&path.index(index), reason::BAD_POLICY_TYPE, message);
+                unlisted = DirectionMode::Isolated;
             }
         }
         if types.len() > Direction::BOTH.len() {
             let message = "more than two policy types: list `Ingress` and `Egress` once each".to_owned();
-            refusals.refuse(&path, reason::BAD_POLICY_TYPE, message);
+            invalid.add(&path, reason::BAD_POLICY_TYPE, message);
         }
-        let stance = |direction| match types.iter().any(|word| type_word(direction) == word) {
-            true => Stance::Ruled,
+        let mode = |direction| match types.iter().any(|word| type_word(direction) == word) {
+            true => DirectionMode::Isolated,
             false => unlisted,
         };
-        Isolation { ingress: stance(Direction::Ingress), egress: stance(Direction::Egress) }
+        Isolation { ingress: mode(Direction::Ingress), egress: mode(Direction::Egress) }
     }
 
-    fn stance(&self, direction: Direction) -> Stance {
+    fn mode(&self, direction: Direction) -> DirectionMode {
         match direction {
             Direction::Ingress => self.ingress,
             Direction::Egress => self.egress,
@@ -127,13 +129,13 @@ mod tests {
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
-    fn lowered(spec: Value) -> Policy {
+    fn converted(spec: Value) -> Policy {
         let object = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
         policy(&serde_json::from_value(object).unwrap())
     }
 
     fn sound(spec: Value) -> Policy {
-        let policy = lowered(spec);
+        let policy = converted(spec);
         assert_eq!(policy.refusals, vec![]);
         policy
     }
@@ -152,13 +154,13 @@ mod tests {
     }
 
     fn ingress_peers(peers: Value) -> (Peers, Policy) {
-        let policy = lowered(json!({"ingress": [{"from": peers}]}));
+        let policy = converted(json!({"ingress": [{"from": peers}]}));
         let rules = policy.ingress.clone().unwrap();
         assert_eq!(rules.len(), 1);
         (rules.into_iter().next().unwrap().peers, policy)
     }
 
-    /// A spec that has every part there is, as a value.
+    /// A spec with every part of the API.
     fn whole() -> Value {
         let selector = json!({
             "matchLabels": {"app": "web"},
@@ -177,7 +179,7 @@ mod tests {
         })
     }
 
-    /// The places of objects whose keys the API knows, each as a JSON pointer and as a path.
+    /// The objects whose fields the API defines, each as a JSON pointer and as a path.
     fn parts(value: &Value, pointer: &str, path: &str, found: &mut Vec<(String, String)>) {
         match value {
             Value::Object(fields) => {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_key_at_any_level_is_refused_at_its_place_and_only_takes_away() {
+    fn unknown_field_at_any_level_is_reported_at_its_place_and_never_widens() {
         let whole = whole();
         let sound = sound(whole.clone());
         let mut found = Vec::new();
@@ -215,7 +217,7 @@ mod tests {
         for (pointer, path) in found {
             let mut spec = whole.clone();
             spec.pointer_mut(&pointer).unwrap()["fromTheFuture"] = json!({"a": [1]});
-            let policy = lowered(spec);
+            let policy = converted(spec);
             assert_eq!(
                 refusals(&policy),
                 [(format!("{path}.fromTheFuture").as_str(), reason::UNKNOWN_FIELD)]
@@ -230,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_key_of_a_spec_isolates_in_both_directions_whatever_its_types_say() {
-        let policy = lowered(json!({"policyTypes": ["Ingress"], "ingress": [{}], "action": "Deny"}));
+    fn unknown_field_of_a_spec_isolates_in_both_directions_whatever_its_types_are() {
+        let policy = converted(json!({"policyTypes": ["Ingress"], "ingress": [{}], "action": "Deny"}));
         assert_eq!((policy.ingress.clone(), policy.egress.clone()), (Some(vec![]), Some(vec![])));
         assert_eq!(refusals(&policy), [("spec.action", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]
-    fn policy_without_namespace_lives_in_default() {
+    fn policy_without_namespace_is_in_default() {
         let object = json!({"metadata": {"name": "p"}});
         assert_eq!(policy(&serde_json::from_value(object).unwrap()).key, PolicyKey::new("default", "p"));
     }
@@ -280,11 +282,12 @@ mod tests {
 
     #[test]
     fn unknown_policy_type_isolates_in_both_directions() {
-        let policy = lowered(json!({"policyTypes": ["Ingress", "egress"], "ingress": [{}], "egress": [{}]}));
+        let policy =
+            converted(json!({"policyTypes": ["Ingress", "egress"], "ingress": [{}], "egress": [{}]}));
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
         assert_eq!(policy.egress.as_ref().map(Vec::len), Some(1));
         assert_eq!(refusals(&policy), [("spec.policyTypes[1]", reason::BAD_POLICY_TYPE)]);
-        let policy = lowered(json!({"policyTypes": ["Ingres"], "ingress": [{}]}));
+        let policy = converted(json!({"policyTypes": ["Ingres"], "ingress": [{}]}));
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
         assert_eq!(policy.egress, Some(vec![]));
         let message = "spec.policyTypes[0]: unknown policy type `Ingres`: write `Ingress` or `Egress`; \
@@ -294,7 +297,7 @@ mod tests {
 
     #[test]
     fn more_than_two_policy_types_are_reported() {
-        let policy = lowered(json!({"policyTypes": ["Ingress", "Ingress", "Ingress"], "ingress": [{}]}));
+        let policy = converted(json!({"policyTypes": ["Ingress", "Ingress", "Ingress"], "ingress": [{}]}));
         assert_eq!(refusals(&policy), [("spec.policyTypes", reason::BAD_POLICY_TYPE)]);
         assert_eq!((policy.ingress.map(|rules| rules.len()), policy.egress), (Some(1), None));
     }
@@ -313,7 +316,7 @@ mod tests {
             sound(json!({"egress": [{"to": [{"podSelector": {"matchLabels": {"app": "db"}}}]}]})).egress;
         let peers = Peers::Listed(vec![own(app("db"))]);
         assert_eq!(rules, Some(vec![Rule { index: 0, peers, ports: Ports::All }]));
-        let policy = lowered(json!({"egress": [{"from": []}]}));
+        let policy = converted(json!({"egress": [{"from": []}]}));
         assert_eq!(policy.egress, Some(vec![]));
         assert_eq!(refusals(&policy), [("spec.egress[0].from", reason::UNKNOWN_FIELD)]);
     }
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_peers_leave_nobody_rather_than_everybody() {
+    fn invalid_peers_leave_no_peer_rather_than_all() {
         for (peer, path, reason) in [
             (json!({}), "spec.ingress[0].from[0]", reason::EMPTY_PEER),
             (json!({"podSelector": null}), "spec.ingress[0].from[0]", reason::EMPTY_PEER),
@@ -406,16 +409,16 @@ mod tests {
     }
 
     #[test]
-    fn refused_peer_leaves_the_others_in_force() {
+    fn invalid_peer_leaves_the_others_in_force() {
         let (peers, policy) = ingress_peers(json!([{}, {"podSelector": {"matchLabels": {"app": "web"}}}]));
         assert_eq!(peers, Peers::Listed(vec![own(app("web"))]));
         assert_eq!(policy.refusals.len(), 1);
     }
 
     #[test]
-    fn refused_ports_leave_none_rather_than_all() {
+    fn invalid_ports_leave_none_rather_than_all() {
         let policy =
-            lowered(json!({"ingress": [{"ports": [{"port": 0}]}, {"ports": [{"port": 0}, {"port": 80}]}]}));
+            converted(json!({"ingress": [{"ports": [{"port": 0}]}, {"ports": [{"port": 0}, {"port": 80}]}]}));
         let ports: Vec<_> = policy.ingress.iter().flatten().map(|rule| rule.ports.clone()).collect();
         let http = PortMatch::Numbered(Protocol::Tcp, PortRange::single(80).unwrap());
         assert_eq!(ports, [Ports::Listed(vec![]), Ports::Listed(vec![http])]);
@@ -430,16 +433,16 @@ mod tests {
 
     #[test]
     fn rule_with_an_unknown_field_allows_nothing_and_keeps_its_place() {
-        let policy = lowered(json!({"ingress": [{"form": []}, {}]}));
+        let policy = converted(json!({"ingress": [{"form": []}, {}]}));
         let rule = Rule { index: 1, peers: Peers::Anywhere, ports: Ports::All };
         assert_eq!(policy.ingress, Some(vec![rule]));
         assert_eq!(refusals(&policy), [("spec.ingress[0].form", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]
-    fn policy_whose_subject_is_not_understood_isolates_everyone_and_allows_nothing() {
+    fn policy_with_an_invalid_pod_selector_isolates_every_pod_and_allows_nothing() {
         let subject = json!({"matchExpressions": [{"key": "app", "operator": "Is", "values": ["web"]}]});
-        let policy = lowered(json!({
+        let policy = converted(json!({
             "podSelector": subject,
             "policyTypes": ["Ingress"],
             "ingress": [{}],

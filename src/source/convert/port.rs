@@ -1,35 +1,33 @@
 //! NetworkPolicyPort.
 
-use super::{Path, Refusals, reason};
+use super::{FieldPath, InvalidParts, reason};
 use crate::api::{self, IntOrString};
 use crate::model::PortMatch;
 use crate::net::{PortRange, Protocol};
 
-/// Lowers one port of a rule, or refuses it.
+/// Converts one port of a rule; `None` if it is invalid.
 pub(super) fn port(
     from: &api::NetworkPolicyPort,
-    path: &Path<'_>,
-    refusals: &mut Refusals,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
 ) -> Option<PortMatch> {
-    let known = !refusals.refuse_unknown(path, from);
-    let protocol = protocol(from.protocol.as_deref(), path, refusals);
+    let known = !invalid.add_unknown_fields(path, from);
+    let protocol = protocol(from.protocol.as_deref(), path, invalid);
     let numbers = match (&from.port, from.end_port) {
         (None, None) => Some(Numbers::All),
         (Some(IntOrString::Int(first)), None) => {
-            number(*first, &path.field("port"), refusals).and_then(PortRange::single).map(Numbers::Range)
+            number(*first, &path.field("port"), invalid).and_then(PortRange::single).map(Numbers::Range)
         }
-        (Some(IntOrString::Int(first)), Some(last)) => {
-            range(*first, last, path, refusals).map(Numbers::Range)
-        }
-        (Some(IntOrString::String(name)), None) => name_of(name, path, refusals).map(Numbers::Named),
+        (Some(IntOrString::Int(first)), Some(last)) => range(*first, last, path, invalid).map(Numbers::Range),
+        (Some(IntOrString::String(name)), None) => name_of(name, path, invalid).map(Numbers::Named),
         (Some(IntOrString::String(name)), Some(_)) => {
             let message = format!("endPort cannot follow the port name `{name}`: write the port as a number");
-            refusals.refuse(&path.field("endPort"), reason::BAD_END_PORT, message);
+            invalid.add(&path.field("endPort"), reason::BAD_END_PORT, message);
             None
         }
         (None, Some(_)) => {
             let message = "endPort ends a range that `port` must begin: add a numeric `port`".to_owned();
-            refusals.refuse(&path.field("endPort"), reason::BAD_END_PORT, message);
+            invalid.add(&path.field("endPort"), reason::BAD_END_PORT, message);
             None
         }
     };
@@ -48,53 +46,49 @@ enum Numbers {
 }
 
 /// The protocol at `path`; TCP when none is given.
-pub(super) fn protocol(from: Option<&str>, path: &Path<'_>, refusals: &mut Refusals) -> Option<Protocol> {
+pub(super) fn protocol(
+    from: Option<&str>,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
+) -> Option<Protocol> {
     let Some(text) = from else { return Some(Protocol::Tcp) };
     let protocol = Protocol::parse(text);
     if protocol.is_none() {
         let message = format!("unknown protocol `{text}`: write `TCP`, `UDP` or `SCTP`");
-        refusals.refuse(&path.field("protocol"), reason::UNKNOWN_PROTOCOL, message);
+        invalid.add(&path.field("protocol"), reason::UNKNOWN_PROTOCOL, message);
     }
     protocol
 }
 
 /// The port number at `path`.
-pub(super) fn number(from: i64, path: &Path<'_>, refusals: &mut Refusals) -> Option<u16> {
+pub(super) fn number(from: i64, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<u16> {
     let number = u16::try_from(from).ok().filter(|number| *number > 0);
     if number.is_none() {
-        refusals.refuse(
-            path,
-            reason::BAD_PORT,
-            format!("{from} is not a port: write a number from 1 to 65535"),
-        );
+        invalid.add(path, reason::BAD_PORT, format!("{from} is not a port: write a number from 1 to 65535"));
     }
     number
 }
 
-fn range(first: i64, last: i64, path: &Path<'_>, refusals: &mut Refusals) -> Option<PortRange> {
-    let begin = number(first, &path.field("port"), refusals);
+fn range(first: i64, last: i64, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<PortRange> {
+    let begin = number(first, &path.field("port"), invalid);
     if last < first {
         let message =
             format!("endPort {last} is below port {first}: write a range that does not run backwards");
-        refusals.refuse(&path.field("endPort"), reason::BAD_END_PORT, message);
+        invalid.add(&path.field("endPort"), reason::BAD_END_PORT, message);
         return None;
     }
-    let end = number(last, &path.field("endPort"), refusals);
+    let end = number(last, &path.field("endPort"), invalid);
     let (begin, end) = begin.zip(end)?;
     PortRange::new(begin, end)
 }
 
-fn name_of(name: &str, path: &Path<'_>, refusals: &mut Refusals) -> Option<Box<str>> {
+fn name_of(name: &str, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<Box<str>> {
     let Some(fault) = name_fault(name) else { return Some(name.into()) };
-    refusals.refuse(
-        &path.field("port"),
-        reason::BAD_PORT,
-        format!("`{name}` cannot be a port's name: {fault}"),
-    );
+    invalid.add(&path.field("port"), reason::BAD_PORT, format!("`{name}` cannot be a port's name: {fault}"));
     None
 }
 
-/// What is wrong with a port's name, or nothing (apimachinery's IsValidPortName, IANA_SVC_NAME).
+/// What is wrong with a port's name, if anything (apimachinery's IsValidPortName, IANA_SVC_NAME).
 pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     let bytes = name.as_bytes();
     if name.len() > 15 {
@@ -122,10 +116,10 @@ mod tests {
 
     fn read(from: Value) -> Result<PortMatch, Vec<String>> {
         let from = serde_json::from_value(from).unwrap();
-        let mut refusals = Refusals::default();
-        let port = port(&from, &Path::Root.field("ports").index(0), &mut refusals);
-        assert_eq!(port.is_none(), !refusals.0.is_empty());
-        port.ok_or_else(|| refusals.0.iter().map(ToString::to_string).collect())
+        let mut invalid = InvalidParts::default();
+        let port = port(&from, &FieldPath::Root.field("ports").index(0), &mut invalid);
+        assert_eq!(port.is_none(), !invalid.0.is_empty());
+        port.ok_or_else(|| invalid.0.iter().map(ToString::to_string).collect())
     }
 
     fn range(first: u16, last: u16) -> PortRange {
@@ -149,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_protocol_refuses_the_port() {
+    fn unknown_protocol_makes_the_port_invalid() {
         for word in ["tcp", "ICMP", ""] {
             let expected =
                 format!("ports[0].protocol: unknown protocol `{word}`: write `TCP`, `UDP` or `SCTP`");
@@ -166,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn number_outside_the_ports_is_refused() {
+    fn number_outside_the_ports_is_invalid() {
         for number in [0, 70000, 65536, -1, i64::MAX, i64::MIN] {
             let expected = format!("ports[0].port: {number} is not a port: write a number from 1 to 65535");
             assert_eq!(read(json!({"port": number})), Err(vec![expected]));
@@ -209,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_field_refuses_the_port() {
+    fn unknown_field_makes_the_port_invalid() {
         let expected = "ports[0].endport: unknown field `endport`: remove it or correct its spelling";
         assert_eq!(read(json!({"port": 80, "endport": 90})), Err(vec![expected.to_owned()]));
     }

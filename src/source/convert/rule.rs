@@ -1,6 +1,6 @@
 //! The rules of a NetworkPolicy: which peers and ports each allows.
 
-use super::{Path, Refusals, block, port, reason, selector};
+use super::{FieldPath, InvalidParts, block, port, reason, selector};
 use crate::api;
 use crate::model::{Direction, NamespaceScope, Peer, Peers, Ports, Rule, Selector};
 
@@ -50,21 +50,21 @@ fn egress_parts(rule: &api::NetworkPolicyEgressRule) -> Parts<'_> {
     }
 }
 
-/// The rules of one direction that can be understood; `path` leads to the spec.
+/// The valid rules of one direction; `path` leads to the spec.
 pub(super) fn rules(
     spec: &api::NetworkPolicySpec,
     direction: Direction,
-    path: &Path<'_>,
-    refusals: &mut Refusals,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
 ) -> Vec<Rule> {
     let path = path.field(list_field(direction));
     let from = parts(spec, direction);
     let mut rules = Vec::with_capacity(from.len());
     for (index, parts) in from.iter().enumerate() {
         let path = path.index(index);
-        let known = !refusals.refuse_unknown(&path, parts);
-        let peers = peers(parts, &path.field(parts.peers_field), refusals);
-        let ports = ports(parts, &path.field("ports"), refusals);
+        let known = !invalid.add_unknown_fields(&path, parts);
+        let peers = peers(parts, &path.field(parts.peers_field), invalid);
+        let ports = ports(parts, &path.field("ports"), invalid);
         if known {
             rules.push(Rule { index, peers, ports });
         }
@@ -73,53 +73,53 @@ pub(super) fn rules(
 }
 
 // NetworkPolicyIngressRule.from: "If this field is empty or missing, this rule matches all sources (traffic not
-// restricted by source)." A list that was not empty stays a list, whatever of it is refused.
-fn peers(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Peers {
+// restricted by source)." A list that is not empty stays a list, even if all of it is invalid.
+fn peers(from: &Parts<'_>, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Peers {
     if from.peers.is_empty() {
         return Peers::Anywhere;
     }
-    let lowered = |(index, from)| peer(from, &path.index(index), refusals);
-    Peers::Listed(from.peers.iter().enumerate().filter_map(lowered).collect())
+    let converted = |(index, from)| peer(from, &path.index(index), invalid);
+    Peers::Listed(from.peers.iter().enumerate().filter_map(converted).collect())
 }
 
 // NetworkPolicyIngressRule.ports: "If this field is empty or missing, this rule matches all ports".
-fn ports(from: &Parts<'_>, path: &Path<'_>, refusals: &mut Refusals) -> Ports {
+fn ports(from: &Parts<'_>, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Ports {
     if from.ports.is_empty() {
         return Ports::All;
     }
-    let lowered = |(index, from)| port::port(from, &path.index(index), refusals);
-    Ports::Listed(from.ports.iter().enumerate().filter_map(lowered).collect())
+    let converted = |(index, from)| port::port(from, &path.index(index), invalid);
+    Ports::Listed(from.ports.iter().enumerate().filter_map(converted).collect())
 }
 
-fn peer(from: &api::NetworkPolicyPeer, path: &Path<'_>, refusals: &mut Refusals) -> Option<Peer> {
-    let known = !refusals.refuse_unknown(path, from);
+fn peer(from: &api::NetworkPolicyPeer, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<Peer> {
+    let known = !invalid.add_unknown_fields(path, from);
     let peer = match (&from.ip_block, &from.namespace_selector, &from.pod_selector) {
         (None, None, None) => {
-            // A misspelt key is already the reason why nothing is left.
+            // A misspelt field was already reported as the reason.
             if known {
                 let message = "the peer names nobody: give it a podSelector, a namespaceSelector or an ipBlock, \
                                or leave the whole list out to mean everywhere";
-                refusals.refuse(path, reason::EMPTY_PEER, message.to_owned());
+                invalid.add(path, reason::EMPTY_PEER, message.to_owned());
             }
             None
         }
-        (Some(from), None, None) => block::block(from, &path.field("ipBlock"), refusals).map(Peer::Block),
+        (Some(from), None, None) => block::block(from, &path.field("ipBlock"), invalid).map(Peer::Block),
         (Some(_), _, _) => {
             let message = "ipBlock cannot be combined with a selector: write two peers";
-            refusals.refuse(path, reason::MIXED_PEER, message.to_owned());
+            invalid.add(path, reason::MIXED_PEER, message.to_owned());
             None
         }
         (None, namespaces, pods) => {
             let scope = match namespaces {
                 None => Some(NamespaceScope::Own),
-                Some(from) => selector::selector(from, &path.field("namespaceSelector"), refusals)
+                Some(from) => selector::selector(from, &path.field("namespaceSelector"), invalid)
                     .map(NamespaceScope::Matching),
             };
             // NetworkPolicyPeer.podSelector: "if present but empty, it selects all pods"; beside a namespaceSelector
             // an absent one does the same.
             let pods = match pods {
                 None => Some(Selector::everything()),
-                Some(from) => selector::selector(from, &path.field("podSelector"), refusals),
+                Some(from) => selector::selector(from, &path.field("podSelector"), invalid),
             };
             scope.zip(pods).map(|(namespaces, pods)| Peer::Pods { namespaces, pods })
         }

@@ -1,28 +1,28 @@
 //! metav1.LabelSelector.
 
-use super::{Path, Refusals, label, reason};
+use super::{FieldPath, InvalidParts, label, reason};
 use crate::api;
 use crate::model::{Demand, Requirement, Selector};
 use std::collections::BTreeSet;
 
-/// Lowers a selector, or refuses it whole: a selector without one of its requirements would select too much.
+/// Converts a selector; `None` if any part is invalid, as a selector without one of its requirements would select too much.
 pub(super) fn selector(
     from: &api::LabelSelector,
-    path: &Path<'_>,
-    refusals: &mut Refusals,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
 ) -> Option<Selector> {
-    let mut sound = !refusals.refuse_unknown(path, from);
+    let mut sound = !invalid.add_unknown_fields(path, from);
     let mut requirements = Vec::new();
     let labels_path = path.field("matchLabels");
     for (key, value) in from.match_labels.iter().flatten() {
         let at = labels_path.key(key);
-        sound &= is_key(key, &at, refusals) & is_value(value, &at, refusals);
+        sound &= is_key(key, &at, invalid) & is_value(value, &at, invalid);
         let demand = Demand::In(BTreeSet::from([value.as_str().into()]));
         requirements.push(Requirement { key: key.as_str().into(), demand });
     }
     let expressions_path = path.field("matchExpressions");
     for (index, expression) in from.match_expressions.iter().flatten().enumerate() {
-        match requirement(expression, &expressions_path.index(index), refusals) {
+        match requirement(expression, &expressions_path.index(index), invalid) {
             Some(requirement) => requirements.push(requirement),
             None => sound = false,
         }
@@ -32,17 +32,21 @@ pub(super) fn selector(
 
 fn requirement(
     from: &api::LabelSelectorRequirement,
-    path: &Path<'_>,
-    refusals: &mut Refusals,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
 ) -> Option<Requirement> {
-    let known = !refusals.refuse_unknown(path, from);
-    let sound_key = is_key(&from.key, &path.field("key"), refusals);
-    let demand = demand(from, path, refusals);
+    let known = !invalid.add_unknown_fields(path, from);
+    let sound_key = is_key(&from.key, &path.field("key"), invalid);
+    let demand = demand(from, path, invalid);
     let demand = demand.filter(|_| sound_key && known)?;
     Some(Requirement { key: from.key.as_str().into(), demand })
 }
 
-fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut Refusals) -> Option<Demand> {
+fn demand(
+    from: &api::LabelSelectorRequirement,
+    path: &FieldPath<'_>,
+    invalid: &mut InvalidParts,
+) -> Option<Demand> {
     let operator = from.operator.as_str();
     let values_path = path.field("values");
     let values = from.values.as_deref().unwrap_or_default();
@@ -50,12 +54,12 @@ fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut 
         "In" | "NotIn" => {
             if values.is_empty() {
                 let message = format!("`{operator}` needs values: list at least one");
-                refusals.refuse(&values_path, reason::BAD_VALUES, message);
+                invalid.add(&values_path, reason::BAD_VALUES, message);
                 return None;
             }
             let mut sound = true;
             for (index, value) in values.iter().enumerate() {
-                sound &= is_value(value, &values_path.index(index), refusals);
+                sound &= is_value(value, &values_path.index(index), invalid);
             }
             let values = values.iter().map(|value| value.as_str().into()).collect();
             sound.then(|| if operator == "In" { Demand::In(values) } else { Demand::NotIn(values) })
@@ -63,7 +67,7 @@ fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut 
         "Exists" | "DoesNotExist" => {
             if !values.is_empty() {
                 let message = format!("`{operator}` takes no values: remove them, or write `In` or `NotIn`");
-                refusals.refuse(&values_path, reason::BAD_VALUES, message);
+                invalid.add(&values_path, reason::BAD_VALUES, message);
                 return None;
             }
             Some(if operator == "Exists" { Demand::Exists } else { Demand::DoesNotExist })
@@ -74,21 +78,21 @@ fn demand(from: &api::LabelSelectorRequirement, path: &Path<'_>, refusals: &mut 
                 "" => format!("the operator is missing: {words}"),
                 _ => format!("unknown operator `{operator}`: {words}"),
             };
-            refusals.refuse(&path.field("operator"), reason::UNKNOWN_OPERATOR, message);
+            invalid.add(&path.field("operator"), reason::UNKNOWN_OPERATOR, message);
             None
         }
     }
 }
 
-fn is_key(key: &str, path: &Path<'_>, refusals: &mut Refusals) -> bool {
+fn is_key(key: &str, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> bool {
     let Some(fault) = label::key_fault(key) else { return true };
-    refusals.refuse(path, reason::BAD_LABEL, format!("`{key}` cannot be a label's key: {fault}"));
+    invalid.add(path, reason::BAD_LABEL, format!("`{key}` cannot be a label's key: {fault}"));
     false
 }
 
-fn is_value(value: &str, path: &Path<'_>, refusals: &mut Refusals) -> bool {
+fn is_value(value: &str, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> bool {
     let Some(fault) = label::value_fault(value) else { return true };
-    refusals.refuse(path, reason::BAD_LABEL, format!("`{value}` cannot be a label's value: {fault}"));
+    invalid.add(path, reason::BAD_LABEL, format!("`{value}` cannot be a label's value: {fault}"));
     false
 }
 
@@ -99,10 +103,10 @@ mod tests {
 
     fn read(from: Value) -> Result<Selector, Vec<String>> {
         let from = serde_json::from_value(from).unwrap();
-        let mut refusals = Refusals::default();
-        let selector = selector(&from, &Path::Root.field("podSelector"), &mut refusals);
-        assert_eq!(selector.is_none(), !refusals.0.is_empty());
-        selector.ok_or_else(|| refusals.0.iter().map(ToString::to_string).collect())
+        let mut invalid = InvalidParts::default();
+        let selector = selector(&from, &FieldPath::Root.field("podSelector"), &mut invalid);
+        assert_eq!(selector.is_none(), !invalid.0.is_empty());
+        selector.ok_or_else(|| invalid.0.iter().map(ToString::to_string).collect())
     }
 
     fn requirement(key: &str, demand: Demand) -> Requirement {
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_operator_refuses_the_selector() {
+    fn unknown_operator_makes_the_selector_invalid() {
         let from = json!({"matchExpressions": [{"key": "app", "operator": "in", "values": ["web"]}]});
         let expected = "podSelector.matchExpressions[0].operator: \
                         unknown operator `in`: write `In`, `NotIn`, `Exists` or `DoesNotExist`";
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_label_refuses_the_selector() {
+    fn impossible_label_makes_the_selector_invalid() {
         let from = json!({
             "matchLabels": {"app/web/x": "web", "app": "not a label"},
             "matchExpressions": [{"key": "", "operator": "Exists"}, {"key": "a", "operator": "In", "values": ["b", "-"]}],
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_field_refuses_the_selector() {
+    fn unknown_field_makes_the_selector_invalid() {
         let from = json!({"matchLabels": {"app": "web"}, "matchlabels": {"tier": "x"}});
         let expected =
             "podSelector.matchlabels: unknown field `matchlabels`: remove it or correct its spelling";

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Where to look.
+/// Which files may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// Everywhere: anything may have changed.
+    /// Any of them.
     Anything,
-    /// At these files. Each may have come, changed or gone.
+    /// These. Each may have been created, changed or removed.
     Files(BTreeSet<PathBuf>),
 }
 
 impl Changed {
-    /// Also looks there.
+    /// Adds what may have changed.
     pub(in crate::source) fn add(&mut self, other: Changed) {
         match (&mut *self, other) {
             (Changed::Files(own), Changed::Files(others)) => own.extend(others),

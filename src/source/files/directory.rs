@@ -2,10 +2,10 @@
 
 use super::changed::Changed;
 use super::manifest_file::{ManifestFile, SETTLED, name, read_text, unreadable};
-use super::register::{Register, Statements};
-use super::walk::{Stamp, walk};
+use super::manifest_walk::{Stamp, walk};
+use super::object_index::{FileObjects, ObjectIndex};
 use crate::model::Change;
-use crate::source::manifest::{ManifestError, Manifests, Problem, reader};
+use crate::source::manifest::{ManifestError, Manifests, Problem, manifest_reader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -15,46 +15,46 @@ use std::time::Duration;
 
 /// A directory of manifests and what was last read from it.
 ///
-/// Each file stands for itself: one that cannot be read any more keeps its last good objects until it is mended or
-/// removed, and the others go on. Of one that never could be read whole, what is certain counts: a policy that cannot be read
-/// isolates its namespace, such a pod is unknown, and such a namespace has no labels. Of objects that were told, little more than their names is kept.
+/// Files do not affect each other: one that becomes unreadable keeps its last readable objects until it is corrected or removed.
+/// Of a file that was never completely readable, what is certain counts: an unreadable policy isolates its namespace, an
+/// unreadable pod is unknown, and an unreadable namespace has no labels. Of reported objects, little more than names is kept.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
     settled: Duration,
     files: BTreeMap<Arc<Path>, ManifestFile>,
-    register: Register,
-    /// What is wrong with the directory itself, by the last look everywhere.
+    index: ObjectIndex,
+    /// What is wrong with the directory itself, as of the last complete scan.
     problems: Vec<Problem>,
     complete: bool,
 }
 
-/// What a look at the directory brought.
+/// The result of scanning the directory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// What is different from the last look: first what is there, namespaces before pods before policies, then what is
-    /// gone. Empty as long as the directory is not `complete`.
+    /// What has changed since the last scan: first existing objects, namespaces before pods before policies, then deleted ones.
+    /// Empty as long as the directory is not `complete`.
     pub changes: Vec<Change>,
-    /// Whether all of the directory could be looked at once. Until then nothing may be written to the kernel.
+    /// Whether all of the directory was scanned at least once. Until then nothing may be written to the kernel.
     pub complete: bool,
-    /// Everything that is wrong; the files concerned keep their last good objects.
+    /// Everything that is wrong; the files concerned keep their last readable objects.
     pub error: Option<ManifestError>,
-    /// The parts of policies that could not be understood, and so allow nothing.
+    /// The invalid parts of policies, which allow nothing.
     pub refused: Vec<Problem>,
-    /// How many objects of other kinds were passed over, by kind.
+    /// How many objects of other kinds were skipped, by kind.
     pub skipped: BTreeMap<String, usize>,
-    /// How many files were read; the others are known to be unchanged.
+    /// How many files were read; the others are unchanged.
     pub files_read: usize,
 }
 
 impl Directory {
-    /// A directory that has not been looked at. `root` may be a single file, too.
+    /// A directory that has not been scanned. `root` may also be a single file.
     pub fn new(root: impl Into<PathBuf>) -> Directory {
         Directory {
             root: root.into(),
             settled: SETTLED,
             files: BTreeMap::new(),
-            register: Register::default(),
+            index: ObjectIndex::default(),
             problems: Vec::new(),
             complete: false,
         }
@@ -65,33 +65,33 @@ impl Directory {
         &self.root
     }
 
-    /// Looks everywhere in the directory, reads the files that changed, and tells what is different.
+    /// Scans all of the directory, reads the files that changed, and returns what has changed.
     pub fn load(&mut self) -> Loaded {
-        let files_read = self.look_everywhere(None);
-        self.told(files_read)
+        let files_read = self.scan_all(None);
+        self.loaded(files_read)
     }
 
-    /// Looks at what changed, and tells what is different.
+    /// Scans what may have changed, and returns what has.
     ///
-    /// As long as the directory is not `complete`, it looks everywhere, and hands over what each file brings as soon as
-    /// it is read, so that not all has to be in memory at once.
-    pub fn look(&mut self, at: &Changed, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
+    /// As long as the directory is not `complete`, all of it is scanned, and the changes of each file are passed to `hand_over` as
+    /// soon as it is read, so that they do not have to be in memory at once.
+    pub fn scan(&mut self, at: &Changed, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
         let files_read = match at {
-            Changed::Files(files) if self.complete => self.look_at(files),
+            Changed::Files(files) if self.complete => self.scan_files(files),
             Changed::Files(_) | Changed::Anything => None,
         };
         let hand_over: Option<&mut dyn FnMut(Vec<Change>)> =
             if self.complete { None } else { Some(&mut hand_over) };
-        let files_read = files_read.unwrap_or_else(|| self.look_everywhere(hand_over));
-        self.told(files_read)
+        let files_read = files_read.unwrap_or_else(|| self.scan_all(hand_over));
+        self.loaded(files_read)
     }
 
-    fn told(&mut self, files_read: usize) -> Loaded {
+    fn loaded(&mut self, files_read: usize) -> Loaded {
         let mut problems = self.problems.clone();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
-        problems.extend(self.register.problems());
+        problems.extend(self.index.problems());
         self.complete |= self.root_was_read();
-        let changes = if self.complete { self.register.tell() } else { Vec::new() };
+        let changes = if self.complete { self.index.take_changes() } else { Vec::new() };
         let remarks = || self.files.values().map(|file| &file.remarks);
         let mut skipped = BTreeMap::new();
         for (kind, count) in remarks().flat_map(|remarks| &remarks.skipped) {
@@ -107,27 +107,27 @@ impl Directory {
         }
     }
 
-    /// Whether the directory itself, or the one file that stands in its place, could be read. What it holds may be unreadable in
-    /// part: that is enforced as far as it can be told.
+    /// Whether the directory itself, or the one file in its place, was read. Parts of its content may be unreadable: what is
+    /// certain of them is enforced.
     fn root_was_read(&self) -> bool {
         let root = name(&self.root);
         !self.problems.iter().any(|problem| problem.file == root)
             && self.files.get(&*self.root).is_none_or(|file| file.was_read)
     }
 
-    /// Brings all files up to date; tells how many were read.
-    fn look_everywhere(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> usize {
+    /// Brings all files up to date; returns how many were read.
+    fn scan_all(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> usize {
         let walk = walk(&self.root);
         let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
         let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(&**path) && !unseen(path));
         for (path, state) in gone {
-            self.register.hear(&path, &state.said, Statements::default());
+            self.index.update(&path, &state.objects, FileObjects::default());
         }
         let mut files_read = 0;
         for (path, stamp) in walk.files {
             files_read += usize::from(self.bring_up_to_date(path, stamp));
             if let Some(hand_over) = &mut hand_over {
-                hand_over(self.register.tell());
+                hand_over(self.index.take_changes());
             }
         }
         let problem = |(path, error): &(PathBuf, io::Error)| {
@@ -137,8 +137,8 @@ impl Directory {
         files_read
     }
 
-    /// Brings these files up to date; tells how many were read, or nothing if more must be looked at than these.
-    fn look_at(&mut self, files: &BTreeSet<PathBuf>) -> Option<usize> {
+    /// Brings these files up to date; returns how many were read, or `None` if more than these must be scanned.
+    fn scan_files(&mut self, files: &BTreeSet<PathBuf>) -> Option<usize> {
         let mut there = Vec::new();
         let mut gone = Vec::new();
         let is_gone =
@@ -151,18 +151,18 @@ impl Directory {
             }
         }
         for (path, state) in gone.into_iter().filter_map(|path| self.files.remove_entry(&**path)) {
-            self.register.hear(&path, &state.said, Statements::default());
+            self.index.update(&path, &state.objects, FileObjects::default());
         }
         Some(there.into_iter().filter(|(path, stamp)| self.bring_up_to_date((*path).clone(), *stamp)).count())
     }
 
-    /// Reads a file unless it is known to be unchanged; tells whether it was read.
+    /// Reads a file unless it is unchanged; returns whether it was read.
     fn bring_up_to_date(&mut self, path: PathBuf, stamp: Stamp) -> bool {
         if self.files.get(&*path).is_some_and(|state| state.stamp == Some(stamp)) {
             return false;
         }
         let path: Arc<Path> = path.into();
-        self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.register);
+        self.files.entry(Arc::clone(&path)).or_default().read(&path, self.settled, &mut self.index);
         true
     }
 }
@@ -179,7 +179,7 @@ pub fn read_manifests(root: &Path) -> Result<Manifests, ManifestError> {
     for path in walk(root).files.into_keys() {
         let file = name(&path);
         let (_, text) = read_text(&path, SETTLED).map_err(|error| unreadable(&file, &error))?;
-        reader::parse_into(file, &text, &mut all)?;
+        manifest_reader::parse_into(file, &text, &mut all)?;
     }
     Ok(all)
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     /// The changes in short: `+Pod shop/web`, `-Pod shop/web`.
-    fn told(loaded: &Loaded) -> Vec<String> {
+    fn changes(loaded: &Loaded) -> Vec<String> {
         let short = |change: &Change| match change {
             Change::Namespace(namespace) => format!("+Namespace {}", namespace.name),
             Change::Pod(pod) => format!("+Pod {}", pod.key),
@@ -221,7 +221,7 @@ mod tests {
             Change::PodGone(key) => format!("-Pod {key}"),
             Change::PolicyGone(key) => format!("-Policy {key}"),
             Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
-                unreachable!("no manifest speaks of sandboxes")
+                unreachable!("no manifest contains sandboxes")
             }
         };
         loaded.changes.iter().map(short).collect()
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn first_look_tells_namespaces_then_pods_then_policies() {
+    fn first_scan_returns_namespaces_then_pods_then_policies() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(policy("deny") + &pod("web", "web")));
         scratch.write("below/b.yml", &namespace("shop"));
@@ -242,14 +242,14 @@ mod tests {
         let loaded = directory.load();
         assert_eq!(loaded.error, None);
         assert!(loaded.complete);
-        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
+        assert_eq!(changes(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
         assert_eq!(loaded.skipped, BTreeMap::from([("Service".to_owned(), 1)]));
         assert_eq!(read_manifests(scratch.path()).unwrap().changes(), loaded.changes);
-        assert_eq!(told(&directory.load()), [""; 0]);
+        assert_eq!(changes(&directory.load()), [""; 0]);
     }
 
     #[test]
-    fn only_real_differences_are_told() {
+    fn only_objects_that_changed_are_returned() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(pod("web", "web") + &pod("db", "db")));
         let mut directory = Directory::new(scratch.path());
@@ -258,11 +258,11 @@ mod tests {
             "a.yaml",
             &format!("# reordered, and this comment\n{}{}", pod("db", "db"), pod("web", "web")),
         );
-        assert_eq!(told(&directory.load()), [""; 0]);
+        assert_eq!(changes(&directory.load()), [""; 0]);
         scratch.write("a.yaml", &(pod("db", "postgres") + &pod("web", "web")));
-        assert_eq!(told(&directory.load()), ["+Pod shop/db"]);
+        assert_eq!(changes(&directory.load()), ["+Pod shop/db"]);
         scratch.write("a.yaml", &pod("web", "web"));
-        assert_eq!(told(&directory.load()), ["-Pod shop/db"]);
+        assert_eq!(changes(&directory.load()), ["-Pod shop/db"]);
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(directory.load().files_read, 0);
         scratch.write("b.yaml", &pod("b", "c"));
         let loaded = directory.load();
-        assert_eq!((loaded.files_read, told(&loaded)), (1, vec!["+Pod shop/b".to_owned()]));
+        assert_eq!((loaded.files_read, changes(&loaded)), (1, vec!["+Pod shop/b".to_owned()]));
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_file_keeps_its_last_good_objects() {
+    fn broken_file_keeps_its_last_readable_objects() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(pod("web", "web") + &policy("deny")));
         scratch.write("b.yaml", &pod("db", "db"));
@@ -299,19 +299,19 @@ mod tests {
         scratch.write("a.yaml", &(pod("web", "changed") + "spec: {nodename: a}\n"));
         scratch.write("b.yaml", &pod("db", "changed"));
         let loaded = directory.load();
-        assert_eq!(told(&loaded), ["+Pod shop/db"]);
+        assert_eq!(changes(&loaded), ["+Pod shop/db"]);
         assert!(loaded.complete);
         assert!(error(&loaded).contains("a.yaml:5:8: spec.nodename: unknown field"), "{}", error(&loaded));
         assert_eq!(directory.load().error, loaded.error);
         scratch.write("a.yaml", &pod("web", "changed"));
         let loaded = directory.load();
-        assert_eq!((loaded.error.clone(), told(&loaded)), {
+        assert_eq!((loaded.error.clone(), changes(&loaded)), {
             (None, vec!["+Pod shop/web".to_owned(), "-Policy shop/deny".to_owned()])
         });
     }
 
     #[test]
-    fn removed_file_takes_its_objects_along() {
+    fn removed_file_deletes_its_objects() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(namespace("shop") + &pod("web", "web") + &policy("deny")));
         scratch.write("b.yaml", "a: [");
@@ -321,11 +321,11 @@ mod tests {
         scratch.remove("b.yaml");
         assert_eq!(directory.load().error, None);
         scratch.remove("a.yaml");
-        assert_eq!(told(&directory.load()), ["-Policy shop/deny", "-Pod shop/web", "-Namespace shop"]);
+        assert_eq!(changes(&directory.load()), ["-Policy shop/deny", "-Pod shop/web", "-Namespace shop"]);
     }
 
     #[test]
-    fn what_can_be_read_is_told_from_the_first_look_on_and_the_rest_is_closed() {
+    fn readable_objects_are_returned_by_the_first_scan_and_the_rest_is_denied() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &pod("web", "web"));
         scratch.write("b.yaml", &(pod("db", "db") + "spec: {nodename: a}\n" + &pod("api", "api")));
@@ -343,7 +343,7 @@ mod tests {
         let mut directory = Directory::new(scratch.path());
         let loaded = directory.load();
         assert!(loaded.complete && loaded.error.is_some());
-        let told = told(&loaded);
+        let reported = changes(&loaded);
         let root = scratch.path().display();
         for wanted in [
             "+Pod shop/web",
@@ -354,9 +354,9 @@ mod tests {
             "+Pod shop/cafe",
             "?Namespace shop",
         ] {
-            assert!(told.iter().any(|told| told == wanted), "{wanted}: {told:?}");
+            assert!(reported.iter().any(|change| change == wanted), "{wanted}: {reported:?}");
         }
-        assert!(told.contains(&format!("+Policy bank/unreadable, {root}/d.yaml:2")), "{told:?}");
+        assert!(reported.contains(&format!("+Policy bank/unreadable, {root}/d.yaml:2")), "{reported:?}");
         for change in &loaded.changes {
             if let Change::Policy(policy) = change {
                 assert_eq!(
@@ -368,9 +368,9 @@ mod tests {
             }
         }
         scratch.write("d.yaml", &policy("torn").replace("shop", "bank"));
-        let mended = super::tests::told(&directory.load());
+        let corrected = changes(&directory.load());
         assert_eq!(
-            mended,
+            corrected,
             ["+Policy bank/torn".to_owned(), format!("-Policy bank/unreadable, {root}/d.yaml:2")]
         );
     }
@@ -381,56 +381,56 @@ mod tests {
         scratch.write("a.yaml", &pod("web", "web"));
         scratch.write("b.yaml", "a: [");
         let loaded = Directory::new(scratch.path()).load();
-        assert_eq!((loaded.complete, told(&loaded).len()), (true, 2));
+        assert_eq!((loaded.complete, changes(&loaded).len()), (true, 2));
         assert!(error(&loaded).contains("cannot tell which pods this isolates"), "{}", error(&loaded));
     }
 
     #[test]
-    fn first_look_can_be_handed_over_file_by_file() {
+    fn first_scan_is_handed_over_file_by_file() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(pod("web", "web") + &policy("deny")));
         scratch.write("b.yaml", &(pod("db", "db") + &namespace("shop")));
         let mut directory = Directory::new(scratch.path());
         let mut parts = Vec::new();
-        let loaded = directory.look(&Changed::Anything, |part| parts.push(part.len()));
-        assert_eq!((loaded.complete, told(&loaded), parts), (true, vec![], vec![3, 2]));
+        let loaded = directory.scan(&Changed::Anything, |part| parts.push(part.len()));
+        assert_eq!((loaded.complete, changes(&loaded), parts), (true, vec![], vec![3, 2]));
         scratch.write("a.yaml", &pod("web", "web"));
-        let whole = |_| panic!("a change of a complete directory is told whole");
-        assert_eq!(told(&directory.look(&Changed::Anything, whole)), ["-Policy shop/deny"]);
+        let whole = |_| panic!("changes of a complete directory are returned");
+        assert_eq!(changes(&directory.scan(&Changed::Anything, whole)), ["-Policy shop/deny"]);
     }
 
     #[test]
-    fn look_at_single_files_sees_them_come_change_and_go_and_nothing_else() {
+    fn scan_of_single_files_finds_them_created_changed_and_removed_and_nothing_else() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &pod("web", "web"));
         let mut directory = Directory::new(scratch.path());
         directory.load();
         let files = ["a.yaml", "b.yaml"].map(|name| scratch.path().join(name));
-        let mut look = || told(&directory.look(&Changed::Files(files.clone().into()), |_| {}));
+        let mut scan = || changes(&directory.scan(&Changed::Files(files.clone().into()), |_| {}));
         scratch.write("b.yaml", &pod("db", "db"));
         scratch.write("c.yaml", &pod("unseen", "unseen"));
-        assert_eq!(look(), ["+Pod shop/db"]);
+        assert_eq!(scan(), ["+Pod shop/db"]);
         scratch.write("a.yaml", &pod("web", "changed"));
-        assert_eq!(look(), ["+Pod shop/web"]);
+        assert_eq!(scan(), ["+Pod shop/web"]);
         scratch.remove("a.yaml");
-        assert_eq!(look(), ["-Pod shop/web"]);
-        // A file that became a directory is more than a file: all is looked at.
+        assert_eq!(scan(), ["-Pod shop/web"]);
+        // If a file became a directory, all is scanned.
         scratch.write("a.yaml/d.yaml", "");
-        assert_eq!(look(), ["+Pod shop/unseen"]);
+        assert_eq!(scan(), ["+Pod shop/unseen"]);
     }
 
     #[test]
-    fn object_that_moves_to_another_file_is_not_told_again() {
+    fn object_that_moves_to_another_file_is_not_returned_again() {
         let scratch = Scratch::new();
         scratch.write("b.yaml", &pod("web", "web"));
         let mut directory = Directory::new(scratch.path());
         directory.load();
         scratch.write("a.yaml", &pod("web", "web"));
         scratch.remove("b.yaml");
-        assert_eq!(told(&directory.load()), [""; 0]);
+        assert_eq!(changes(&directory.load()), [""; 0]);
         scratch.write("a.yaml", "");
         scratch.write("c.yaml", &pod("web", "web"));
-        assert_eq!(told(&directory.load()), [""; 0]);
+        assert_eq!(changes(&directory.load()), [""; 0]);
     }
 
     #[test]
@@ -441,14 +441,14 @@ mod tests {
         let loaded = directory.load();
         assert!(!loaded.complete && error(&loaded).contains("cannot be looked at: No such file"));
         scratch.write("manifests/a.yaml", &pod("web", "web"));
-        assert_eq!(told(&directory.load()).len(), 2);
+        assert_eq!(changes(&directory.load()).len(), 2);
         std::fs::rename(&root, scratch.path().join("elsewhere")).unwrap();
         let loaded = directory.load();
         assert_eq!((loaded.changes.len(), loaded.error.is_some()), (0, true));
     }
 
     #[test]
-    fn namespace_that_is_only_spoken_of_has_its_name_as_its_only_label() {
+    fn namespace_without_an_object_has_its_name_as_its_only_label() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &pod("web", "web"));
         let mut directory = Directory::new(scratch.path());
@@ -456,22 +456,22 @@ mod tests {
         assert_eq!(implied.labels.iter().collect::<Vec<_>>(), [("kubernetes.io/metadata.name", "shop")]);
         assert_eq!(directory.load().changes.first(), Some(&Change::Namespace(implied.clone())));
         scratch.write("b.yaml", &namespace("shop"));
-        assert_eq!(told(&directory.load()), ["+Namespace shop"]);
+        assert_eq!(changes(&directory.load()), ["+Namespace shop"]);
         scratch.remove("b.yaml");
         assert_eq!(directory.load().changes, [Change::Namespace(implied)]);
         scratch.remove("a.yaml");
-        assert_eq!(told(&directory.load()), ["-Pod shop/web", "-Namespace shop"]);
+        assert_eq!(changes(&directory.load()), ["-Pod shop/web", "-Namespace shop"]);
     }
 
     #[test]
-    fn object_that_two_files_say_stays_with_the_first_to_say_it() {
+    fn object_in_two_files_stays_as_the_first_file_defined_it() {
         let scratch = Scratch::new();
         scratch.write("b.yaml", &pod("web", "first"));
         let mut directory = Directory::new(scratch.path());
         directory.load();
         scratch.write("a.yaml", &pod("web", "second"));
         let loaded = directory.load();
-        assert_eq!(told(&loaded), [""; 0]);
+        assert_eq!(changes(&loaded), [""; 0]);
         let root = scratch.path().display();
         assert_eq!(error(&loaded), {
             format!(
@@ -480,15 +480,15 @@ mod tests {
         });
         scratch.remove("b.yaml");
         let loaded = directory.load();
-        assert_eq!((told(&loaded), error(&loaded)), (vec!["+Pod shop/web".to_owned()], String::new()));
+        assert_eq!((changes(&loaded), error(&loaded)), (vec!["+Pod shop/web".to_owned()], String::new()));
     }
 
     #[test]
-    fn refused_policy_is_in_force_and_told_with_its_place() {
+    fn policy_with_an_invalid_part_is_in_force_and_reported_with_its_place() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", &(policy("deny") + "spec: {ingress: [{from: [{}]}]}\n"));
         let loaded = Directory::new(scratch.path()).load();
-        assert_eq!(told(&loaded), ["+Namespace shop", "+Policy shop/deny"]);
+        assert_eq!(changes(&loaded), ["+Namespace shop", "+Policy shop/deny"]);
         assert_eq!(
             loaded.refused.iter().map(|problem| (problem.line, problem.path.as_str())).collect::<Vec<_>>(),
             { [(5, "spec.ingress[0].from[0]")] }
@@ -503,11 +503,11 @@ mod tests {
         symlink("..v1", scratch.path().join("..data")).unwrap();
         symlink("..data/a.yaml", scratch.path().join("a.yaml")).unwrap();
         let mut directory = Directory::new(scratch.path());
-        assert_eq!(told(&directory.load()), ["+Namespace shop", "+Pod shop/web"]);
+        assert_eq!(changes(&directory.load()), ["+Namespace shop", "+Pod shop/web"]);
         symlink("..v2", scratch.path().join("..tmp")).unwrap();
         std::fs::rename(scratch.path().join("..tmp"), scratch.path().join("..data")).unwrap();
         let loaded = directory.load();
-        assert_eq!((told(&loaded), loaded.error), (vec!["+Pod shop/web".to_owned()], None));
+        assert_eq!((changes(&loaded), loaded.error), (vec!["+Pod shop/web".to_owned()], None));
     }
 
     #[test]
@@ -517,7 +517,7 @@ mod tests {
         symlink("..", scratch.path().join("below/up")).unwrap();
         symlink("below", scratch.path().join("again")).unwrap();
         let loaded = Directory::new(scratch.path()).load();
-        assert_eq!((told(&loaded).len(), error(&loaded)), (2, String::new()));
+        assert_eq!((changes(&loaded).len(), error(&loaded)), (2, String::new()));
     }
 
     #[test]
@@ -536,11 +536,11 @@ mod tests {
         let scratch = Scratch::new();
         scratch.write("cluster", &(pod("web", "web") + &policy("deny")));
         let loaded = Directory::new(scratch.path().join("cluster")).load();
-        assert_eq!(told(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
+        assert_eq!(changes(&loaded), ["+Namespace shop", "+Pod shop/web", "+Policy shop/deny"]);
     }
 
     #[test]
-    fn shop_of_the_examples_is_understood_whole() {
+    fn shop_of_the_examples_is_read_completely() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop");
         let shop = read_manifests(&root).unwrap();
         assert_eq!((&shop.refused, &shop.skipped), (&vec![], &BTreeMap::new()));

@@ -1,7 +1,7 @@
-//! Tells when a directory of manifests has changed; the only place of this room that waits.
+//! Waits until a directory of manifests has changed (inotify).
 
 use super::changed::Changed;
-use super::walk::{is_visible_manifest, walk};
+use super::manifest_walk::{is_visible_manifest, walk};
 use futures::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,44 +12,44 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long nothing more must happen before a change is told.
+/// How long no further event must arrive before a change is returned.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// How long a change is held back at most, however much goes on.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The longest time for which a change is held back, however many events arrive.
+const MAX_DELAY: Duration = Duration::from_millis(200);
 
-/// How long after a change of single files all is told to have changed: a link may lead from one name to another.
+/// How long after a change of single files `Changed::Anything` is returned: a link may lead from one name to another.
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// Room for a few hundred events.
 const BUFFER: usize = 16 << 10;
 
-/// A watch (inotify) on a directory, everything below it, and its own name in the directory above: the whole directory
-/// may be replaced, or the link that leads to it.
+/// A watch (inotify) on a directory, everything below it, and its own name in the parent directory: the whole directory may be
+/// replaced, or the link that leads to it.
 #[derive(Debug)]
 pub struct DirectoryWatch {
     root: PathBuf,
     events: EventStream<Vec<u8>>,
-    above: Option<Above>,
+    parent: Option<ParentDirectory>,
     directories: BTreeMap<WatchDescriptor, PathBuf>,
     pending: Option<Pending>,
     recheck: Duration,
-    /// When all is to be looked at, to be sure.
+    /// When `Changed::Anything` is returned, whatever the kernel reports.
     recheck_due: Option<Instant>,
-    /// After how long all is to be looked at again, whatever the kernel tells.
-    look_again: Option<Duration>,
+    /// How often `Changed::Anything` is returned, whatever the kernel reports.
+    rescan_interval: Option<Duration>,
     /// Directories elsewhere, to which links lead, with the names that matter in them.
     targets: BTreeMap<WatchDescriptor, BTreeSet<OsString>>,
 }
 
-/// The directory above, of which one name matters.
+/// The parent directory, of which one name matters.
 #[derive(Debug)]
-struct Above {
+struct ParentDirectory {
     watch: WatchDescriptor,
     name: OsString,
 }
 
-/// A change that has not been told.
+/// A change that has not been returned.
 #[derive(Debug)]
 struct Pending {
     first: Instant,
@@ -57,32 +57,32 @@ struct Pending {
     what: Changed,
 }
 
-/// What an event says.
-enum Said {
-    /// Nothing about this directory.
+/// What an event means for the directory.
+enum EventEffect {
+    /// It is not about this directory.
     Nothing,
-    /// Nothing that must be looked at before it has been quiet.
-    Little,
-    /// That this may have changed.
+    /// It need not be looked at before events stop.
+    Recheck,
+    /// This may have changed.
     Changed(Changed),
 }
 
 impl DirectoryWatch {
-    /// Begins to watch; what changes from here on is told. `root` may be a single file, or not there yet.
+    /// Begins to watch; changes from here on are returned. `root` may be a single file, or not exist yet.
     ///
     /// # Errors
-    /// The kernel has no more watches to give (fs.inotify.max_user_watches), or the directory above is not there.
+    /// The kernel grants no more watches (fs.inotify.max_user_watches), or the parent directory does not exist.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<DirectoryWatch> {
         let root = root.into();
         let inotify = Inotify::init()?;
-        let above = match (root.parent(), root.file_name()) {
+        let parent = match (root.parent(), root.file_name()) {
             (Some(parent), Some(name)) => {
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                 let watch = inotify.watches().add(parent, mask())?;
-                Some(Above { watch, name: name.to_owned() })
+                Some(ParentDirectory { watch, name: name.to_owned() })
             }
             (None, _) | (_, None) => None,
         };
@@ -90,36 +90,36 @@ impl DirectoryWatch {
         let mut watch = DirectoryWatch {
             root,
             events,
-            above,
+            parent,
             directories: BTreeMap::new(),
             pending: None,
             recheck: RECHECK,
             recheck_due: None,
-            look_again: None,
+            rescan_interval: None,
             targets: BTreeMap::new(),
         };
         watch.follow()?;
         Ok(watch)
     }
 
-    /// Has all told to have changed this often, too: not everything is told by the kernel, such as a file system that is mounted over
-    /// the directory, or a link in the middle of a way that leads elsewhere.
+    /// Also returns `Changed::Anything` this often: the kernel does not report everything, such as a file system that is mounted over
+    /// the directory, or a change of a link in the middle of a path.
     #[must_use]
-    pub fn looking_again(mut self, after: Duration) -> DirectoryWatch {
-        self.look_again = Some(after);
-        self.recheck_due = Some(Instant::now() + after);
+    pub fn rescanning_every(mut self, interval: Duration) -> DirectoryWatch {
+        self.rescan_interval = Some(interval);
+        self.recheck_due = Some(Instant::now() + interval);
         self
     }
 
-    /// Waits until something has changed and it has been quiet since, and tells what. May be cancelled and called
-    /// again: no change is lost.
+    /// Waits until something has changed and no further event has arrived since; returns what has changed. May be cancelled and
+    /// called again: no change is lost.
     ///
     /// # Errors
-    /// The kernel has no more watches to give: later changes may go unnoticed.
+    /// The kernel grants no more watches: later changes may go unnoticed.
     pub async fn changed(&mut self) -> io::Result<Changed> {
         loop {
             let quiet =
-                self.pending.as_ref().map(|pending| (pending.first + PATIENCE).min(pending.last + QUIET));
+                self.pending.as_ref().map(|pending| (pending.first + MAX_DELAY).min(pending.last + QUIET));
             match quiet.or(self.recheck_due) {
                 None => self.read().await?,
                 Some(due) if due <= Instant::now() => break,
@@ -135,8 +135,8 @@ impl DirectoryWatch {
             self.recheck_by(now + self.recheck);
             return Ok(what);
         }
-        self.recheck_due = self.look_again.map(|after| now + after);
-        // Before the caller looks: what appears in a directory that is new is either seen by that look, or watched.
+        self.recheck_due = self.rescan_interval.map(|interval| now + interval);
+        // Before the caller scans: what appears in a new directory is either found by that scan, or watched.
         self.follow()?;
         Ok(Changed::Anything)
     }
@@ -149,60 +149,63 @@ impl DirectoryWatch {
         let Some(event) = self.events.next().await else {
             return Err(io::Error::other("the kernel has ended the watch"));
         };
-        let said = self.understand(&event?);
+        let effect = self.effect(&event?);
         let now = Instant::now();
-        if let (Some(pending), Said::Little | Said::Changed(_)) = (&mut self.pending, &said) {
+        if let (Some(pending), EventEffect::Recheck | EventEffect::Changed(_)) = (&mut self.pending, &effect)
+        {
             pending.last = now;
         }
-        match (said, &mut self.pending) {
-            (Said::Nothing, _) => {}
-            (Said::Little, _) => self.recheck_by(now + self.recheck),
-            (Said::Changed(what), Some(pending)) => pending.what.add(what),
-            (Said::Changed(what), pending @ None) => *pending = Some(Pending { first: now, last: now, what }),
+        match (effect, &mut self.pending) {
+            (EventEffect::Nothing, _) => {}
+            (EventEffect::Recheck, _) => self.recheck_by(now + self.recheck),
+            (EventEffect::Changed(what), Some(pending)) => pending.what.add(what),
+            (EventEffect::Changed(what), pending @ None) => {
+                *pending = Some(Pending { first: now, last: now, what })
+            }
         }
         Ok(())
     }
 
-    fn understand(&self, event: &EventOwned) -> Said {
-        if let Some(above) = self.above.as_ref().filter(|above| above.watch == event.wd) {
-            let own = event.name.as_ref().is_none_or(|name| *name == above.name);
-            return if own { Said::Changed(Changed::Anything) } else { Said::Nothing };
+    fn effect(&self, event: &EventOwned) -> EventEffect {
+        if let Some(parent) = self.parent.as_ref().filter(|parent| parent.watch == event.wd) {
+            let own = event.name.as_ref().is_none_or(|name| *name == parent.name);
+            return if own { EventEffect::Changed(Changed::Anything) } else { EventEffect::Nothing };
         }
         if let (Some(names), false) = (self.targets.get(&event.wd), self.directories.contains_key(&event.wd))
         {
             let own = event.name.as_ref().is_none_or(|name| names.contains(name));
             return match own {
-                true if event.mask == EventMask::MODIFY => Said::Little,
-                true => Said::Changed(Changed::Anything),
-                false => Said::Nothing,
+                true if event.mask == EventMask::MODIFY => EventEffect::Recheck,
+                true => EventEffect::Changed(Changed::Anything),
+                false => EventEffect::Nothing,
             };
         }
         let path = match (self.directories.get(&event.wd), &event.name) {
             (Some(directory), Some(name)) if !event.mask.contains(EventMask::ISDIR) => directory.join(name),
-            (Some(_) | None, _) => return Said::Changed(Changed::Anything),
+            (Some(_) | None, _) => return EventEffect::Changed(Changed::Anything),
         };
         if event.mask == EventMask::MODIFY {
-            // Who writes is not done before the file is closed.
-            return Said::Little;
+            // A program that writes is not done before it closes the file.
+            return EventEffect::Recheck;
         }
         if is_visible_manifest(&path) {
-            return Said::Changed(Changed::Files(BTreeSet::from([path])));
+            return EventEffect::Changed(Changed::Files(BTreeSet::from([path])));
         }
-        // Any other name matters only while it leads to a directory.
+        // Any other name matters only if it leads to a directory.
         match fs::symlink_metadata(&path) {
-            Ok(metadata) if !metadata.is_file() => Said::Changed(Changed::Anything),
-            Ok(_) | Err(_) => Said::Little,
+            Ok(metadata) if !metadata.is_file() => EventEffect::Changed(Changed::Anything),
+            Ok(_) | Err(_) => EventEffect::Recheck,
         }
     }
 
-    /// Watches every directory there is; those that are watched already stay so.
+    /// Watches every directory that exists; those that are already watched stay watched.
     fn follow(&mut self) -> io::Result<()> {
         let mut watches = self.events.watches();
         self.directories.clear();
         self.targets.clear();
         let walk = walk(&self.root);
         for (directory, name) in walk.files.keys().filter_map(|path| target(path)) {
-            // A target that cannot be watched is looked at with all the rest.
+            // A target that cannot be watched is read whenever all is scanned.
             if let Ok(watch) = watches.add(directory, mask()) {
                 self.targets.entry(watch).or_default().insert(name);
             }
@@ -210,12 +213,12 @@ impl DirectoryWatch {
         for directory in walk.directories {
             match watches.add(&directory, mask()) {
                 Ok(watch) => {
-                    if self.above.as_ref().is_some_and(|above| above.watch == watch) {
-                        self.above = None;
+                    if self.parent.as_ref().is_some_and(|parent| parent.watch == watch) {
+                        self.parent = None;
                     }
                     self.directories.insert(watch, directory);
                 }
-                // Gone again, or closed to us, which the look at it will report.
+                // Removed again, or not readable, which the scan reports.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => return Err(error),
@@ -257,7 +260,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    async fn told(watch: &mut DirectoryWatch) -> Changed {
+    async fn changed(watch: &mut DirectoryWatch) -> Changed {
         timeout(LONG, watch.changed()).await.unwrap().unwrap()
     }
 
@@ -266,29 +269,29 @@ mod tests {
         DirectoryWatch { recheck: LONG * 10, ..watch }
     }
 
-    /// Nothing is on its way to be told: what happened before has been read, and began nothing.
-    async fn silent(watch: &mut DirectoryWatch) {
+    /// Nothing is pending: earlier events have been read, and had no effect.
+    async fn nothing_changed(watch: &mut DirectoryWatch) {
         assert!(timeout(QUIET * 3, watch.changed()).await.is_err());
         assert!(watch.pending.is_none());
     }
 
     #[tokio::test]
-    async fn every_way_to_change_a_directory_is_told() {
+    async fn every_way_to_change_a_directory_is_noticed() {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
         let mut watch = watch(scratch.path());
-        silent(&mut watch).await;
+        nothing_changed(&mut watch).await;
         fs::write(path("a.yaml"), "a: 1\n").unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         scratch.write("a.yaml", "a: 2\n");
-        told(&mut watch).await;
+        changed(&mut watch).await;
         fs::rename(path("a.yaml"), path("b.yaml")).unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         fs::remove_file(path("b.yaml")).unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         symlink("elsewhere", path("c.yaml")).unwrap();
-        told(&mut watch).await;
-        silent(&mut watch).await;
+        changed(&mut watch).await;
+        nothing_changed(&mut watch).await;
     }
 
     #[tokio::test]
@@ -296,13 +299,13 @@ mod tests {
         let scratch = Scratch::new();
         let mut watch = watch(scratch.path());
         fs::create_dir_all(scratch.path().join("below/further")).unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         fs::write(scratch.path().join("below/further/a.yaml"), "").unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn swap_of_a_config_maps_versions_is_told() {
+    async fn swap_of_a_config_maps_versions_is_noticed() {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
         scratch.write("..v1/a.yaml", "");
@@ -312,23 +315,23 @@ mod tests {
         symlink("..v2", path("..tmp")).unwrap();
         let mut watch = watch(scratch.path());
         fs::rename(path("..tmp"), path("..data")).unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn directory_that_is_replaced_whole_is_watched_on() {
+    async fn replaced_directory_is_still_watched() {
         let scratch = Scratch::new();
         let path = |name: &str| scratch.path().join(name);
         let mut watch = watch(path("manifests"));
         scratch.write("manifests/a.yaml", "");
-        told(&mut watch).await;
+        changed(&mut watch).await;
         scratch.write("next/a.yaml", "");
-        silent(&mut watch).await;
+        nothing_changed(&mut watch).await;
         fs::rename(path("manifests"), path("last")).unwrap();
         fs::rename(path("next"), path("manifests")).unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         scratch.write("manifests/a.yaml", "a: 1\n");
-        told(&mut watch).await;
+        changed(&mut watch).await;
     }
 
     #[tokio::test]
@@ -336,82 +339,82 @@ mod tests {
         let scratch = Scratch::new();
         let mut watch = watch(scratch.path().join("cluster.yaml"));
         fs::write(scratch.path().join("other.yaml"), "").unwrap();
-        silent(&mut watch).await;
+        nothing_changed(&mut watch).await;
         scratch.write("cluster.yaml", "a: 1\n");
-        told(&mut watch).await;
+        changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn file_that_is_being_written_is_not_told() {
+    async fn file_that_is_being_written_is_not_returned() {
         let scratch = Scratch::new();
         fs::write(scratch.path().join("a.yaml"), "a: 1\n").unwrap();
         let mut watch = watch(scratch.path());
         let mut file = File::options().append(true).open(scratch.path().join("a.yaml")).unwrap();
         file.write_all(b"b: 2\n").unwrap();
-        silent(&mut watch).await;
+        nothing_changed(&mut watch).await;
         drop(file);
-        told(&mut watch).await;
+        changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn files_that_changed_are_told_by_name() {
+    async fn files_that_changed_are_returned_by_name() {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join("below")).unwrap();
         let mut watch = watch(scratch.path());
         scratch.write("a.yaml", "a: 1\n");
         scratch.write("below/b.yaml", "b: 1\n");
         let files = ["a.yaml", "below/b.yaml"].map(|name| scratch.path().join(name));
-        assert_eq!(told(&mut watch).await, Changed::Files(files.into()));
+        assert_eq!(changed(&mut watch).await, Changed::Files(files.into()));
         scratch.remove("a.yaml");
-        assert_eq!(told(&mut watch).await, Changed::Files([scratch.path().join("a.yaml")].into()));
+        assert_eq!(changed(&mut watch).await, Changed::Files([scratch.path().join("a.yaml")].into()));
         symlink("below", scratch.path().join("link")).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
     }
 
     #[tokio::test]
-    async fn everything_is_told_some_time_after_single_files() {
+    async fn everything_is_returned_some_time_after_single_files() {
         let scratch = Scratch::new();
         let mut watch = DirectoryWatch { recheck: QUIET, ..watch(scratch.path()) };
         scratch.write("a.yaml", "a: 1\n");
-        while told(&mut watch).await != Changed::Anything {}
-        silent(&mut watch).await;
+        while changed(&mut watch).await != Changed::Anything {}
+        nothing_changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn change_outlives_the_one_who_stops_waiting_for_it() {
+    async fn change_is_not_lost_when_waiting_is_cancelled() {
         let scratch = Scratch::new();
         let mut watch = watch(scratch.path());
         fs::write(scratch.path().join("a.yaml"), "").unwrap();
         while watch.pending.is_none() {
             let _ = timeout(Duration::from_millis(1), watch.changed()).await;
         }
-        told(&mut watch).await;
-        silent(&mut watch).await;
+        changed(&mut watch).await;
+        nothing_changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn edit_of_a_file_that_a_link_leads_to_is_told() {
+    async fn edit_of_the_target_of_a_link_is_noticed() {
         let scratch = Scratch::new();
         scratch.write("elsewhere/a.yaml", "a: 1\n");
         fs::create_dir(scratch.path().join("manifests")).unwrap();
         symlink("../elsewhere/a.yaml", scratch.path().join("manifests/a.yaml")).unwrap();
         let mut watch = watch(scratch.path().join("manifests"));
         scratch.write("elsewhere/b.yaml", "");
-        silent(&mut watch).await;
+        nothing_changed(&mut watch).await;
         fs::write(scratch.path().join("elsewhere/a.yaml"), "a: 2\n").unwrap();
-        told(&mut watch).await;
+        changed(&mut watch).await;
         scratch.write("elsewhere/a.yaml", "a: 3\n");
-        told(&mut watch).await;
-        silent(&mut watch).await;
+        changed(&mut watch).await;
+        nothing_changed(&mut watch).await;
     }
 
     #[tokio::test]
-    async fn everything_is_told_again_though_the_kernel_tells_nothing() {
+    async fn everything_is_returned_again_though_the_kernel_reports_nothing() {
         let scratch = Scratch::new();
         scratch.write("a.yaml", "a: 1\n");
-        let mut watch = watch(scratch.path()).looking_again(QUIET);
+        let mut watch = watch(scratch.path()).rescanning_every(QUIET);
         for _ in 0..3 {
-            assert_eq!(told(&mut watch).await, Changed::Anything);
+            assert_eq!(changed(&mut watch).await, Changed::Anything);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Facts made small enough to be kept for every object, only to be compared.
+//! Hashes of changes, small enough to be kept for each object, to find out whether it has changed.
 
 use crate::model::Change;
 use sha2::{Digest, Sha256};
 use std::hash::{Hash, Hasher};
 
-/// Tells facts apart. Nobody can make two that agree, whatever they may write into an object.
+/// A cryptographic hash of a change: no content of an object can be made to collide with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 16]);
 
@@ -19,7 +19,7 @@ impl Fingerprint {
     }
 }
 
-/// Takes all that is hashed, as it is.
+/// Collects the hashed bytes.
 struct Bytes(Vec<u8>);
 
 impl Hasher for Bytes {
@@ -27,7 +27,7 @@ impl Hasher for Bytes {
         self.0.extend_from_slice(bytes);
     }
 
-    /// How much was taken; the bytes are what counts.
+    /// Unused; the bytes are hashed afterwards.
     fn finish(&self) -> u64 {
         self.0.len() as u64
     }

@@ -1,11 +1,11 @@
-//! One file of manifests: whether it has changed, and what it said when it could last be read.
+//! One file of manifests: whether it has changed, and the objects that it contained when it was last readable.
 
-use super::register::{Register, Statements};
-use super::walk::Stamp;
-use crate::source::convert::key::Key;
+use super::manifest_walk::Stamp;
+use super::object_index::{FileObjects, ObjectIndex};
+use crate::source::convert::object_key::ObjectKey;
 use crate::source::manifest::object::Remarks;
-use crate::source::manifest::salvage::UNTOLD;
-use crate::source::manifest::{ManifestError, Problem, reader};
+use crate::source::manifest::unparsed::UNKNOWN_ISOLATION;
+use crate::source::manifest::{ManifestError, Problem, manifest_reader};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -22,37 +22,37 @@ pub(super) const SETTLED: Duration = Duration::from_millis(100);
 /// A file of manifests and what was last read from it.
 #[derive(Debug, Default)]
 pub(super) struct ManifestFile {
-    /// None while nothing proves that the file is still what was read.
+    /// None while nothing proves that the file is unchanged since it was read.
     pub(super) stamp: Option<Stamp>,
-    /// Of what it spoke when it could last be read.
-    pub(super) said: Box<[Key]>,
+    /// The objects that it contained when it was last readable.
+    pub(super) objects: Box<[ObjectKey]>,
     pub(super) remarks: Remarks,
-    /// What keeps it from being read.
+    /// Why it cannot be read.
     pub(super) problems: Vec<Problem>,
-    /// Whether its text was ever read, and whether all of that was understood once.
+    /// Whether its text was ever read, and whether all of it was ever understood.
     pub(super) was_read: bool,
     pub(super) was_whole: bool,
 }
 
 impl ManifestFile {
-    /// Reads the file, and lets the register hear what it says if it can be read.
-    pub(super) fn read(&mut self, path: &Arc<Path>, settled: Duration, register: &mut Register) {
+    /// Reads the file, and updates the index with its objects if it is readable.
+    pub(super) fn read(&mut self, path: &Arc<Path>, settled: Duration, index: &mut ObjectIndex) {
         let file = name(path);
-        let mut statements = Statements::default();
+        let mut objects = FileObjects::default();
         let read = read_text(path, settled).map_err(|error| unreadable(&file, &error));
         self.stamp = read.as_ref().ok().and_then(|(stamp, _)| *stamp);
         self.was_read |= read.is_ok();
-        match read.and_then(|(_, text)| reader::collect(file, &text, &mut statements)) {
+        match read.and_then(|(_, text)| manifest_reader::collect(file, &text, &mut objects)) {
             Ok(remarks) => {
-                self.said = register.hear(path, &self.said, statements);
+                self.objects = index.update(path, &self.objects, objects);
                 self.remarks = remarks;
                 self.problems.clear();
                 self.was_whole = true;
             }
             Err(error) => {
-                // There is no last good state: what is certain counts, and what is not is closed.
+                // There is no last readable content: what is certain counts, and the rest is denied.
                 if !self.was_whole && self.was_read {
-                    self.said = register.hear(path, &self.said, statements);
+                    self.objects = index.update(path, &self.objects, objects);
                 }
                 self.problems = error.problems;
             }
@@ -61,11 +61,11 @@ impl ManifestFile {
 }
 
 pub(super) fn unreadable(file: &Arc<str>, error: &io::Error) -> ManifestError {
-    let message = format!("cannot be read: {error}; {UNTOLD}");
+    let message = format!("cannot be read: {error}; {UNKNOWN_ISOLATION}");
     ManifestError { problems: vec![Problem::of_file(file, message)] }
 }
 
-/// A file's text, and its stamp if that proves that the text is whole and stays what it is.
+/// A file's text, and its stamp if that proves that the text is complete and that a later change will be noticed.
 pub(super) fn read_text(path: &Path, settled: Duration) -> io::Result<(Option<Stamp>, String)> {
     let mut file = File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?);

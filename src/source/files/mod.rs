@@ -8,10 +8,10 @@ mod directory;
 mod directory_watch;
 mod fingerprint;
 mod manifest_file;
-mod register;
+mod manifest_walk;
+mod object_index;
 #[cfg(test)]
 pub(in crate::source) mod scratch;
-mod walk;
 
 pub use changed::Changed;
 pub use directory::{Directory, Loaded, read_manifests};

@@ -1,19 +1,19 @@
-//! Where the objects of manifests go as they are read.
+//! Receivers of the objects of manifests as they are read.
 
 use super::object::{Manifests, Object};
 use super::problem::Origin;
-use crate::source::convert::key::Key;
+use crate::source::convert::object_key::ObjectKey;
 use crate::{api, model};
 
-/// Where objects go as they are read.
+/// A receiver of objects as they are read.
 pub(in crate::source) trait Collect {
     fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
     fn pod(&mut self, object: Object<api::Pod, model::Pod>);
     fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);
-    /// What is certain of an object that cannot be read whole.
+    /// What is certain of an object that cannot be read completely.
     fn unreadable(&mut self, stand_in: model::Change, origin: &Origin);
-    /// An object is written again, and what was collected of it counts no longer.
-    fn replace(&mut self, key: &Key);
+    /// An object is defined again, and its earlier definition no longer counts.
+    fn replace(&mut self, key: &ObjectKey);
 }
 
 impl Collect for Manifests {
@@ -29,12 +29,12 @@ impl Collect for Manifests {
         self.policies.push(object);
     }
 
-    /// Whoever asks for manifests whole is told what is wrong instead.
+    /// Reading whole manifests fails with what is wrong instead.
     fn unreadable(&mut self, _: model::Change, _: &Origin) {}
 
-    fn replace(&mut self, key: &Key) {
-        self.namespaces.retain(|object| Key::Namespace(object.lowered.name.clone()) != *key);
-        self.pods.retain(|object| Key::Pod(object.lowered.key.clone()) != *key);
-        self.policies.retain(|object| Key::Policy(object.lowered.key.clone()) != *key);
+    fn replace(&mut self, key: &ObjectKey) {
+        self.namespaces.retain(|object| ObjectKey::Namespace(object.lowered.name.clone()) != *key);
+        self.pods.retain(|object| ObjectKey::Pod(object.lowered.key.clone()) != *key);
+        self.policies.retain(|object| ObjectKey::Policy(object.lowered.key.clone()) != *key);
     }
 }

@@ -1,11 +1,11 @@
-//! From a tree to the types of `api`, through serde. A null field counts as absent, as the API has it.
+//! From a tree to the types of `api`, through serde. A null field counts as absent, as in the API.
 
 use super::scalar::Scalar;
-use super::tree::{Node, Value};
+use super::tree::{YamlNode, YamlValue};
 use serde::de::value::{BorrowedStrDeserializer, Error, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 
-impl<'de> IntoDeserializer<'de, Error> for &'de Node<'_> {
+impl<'de> IntoDeserializer<'de, Error> for &'de YamlNode<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -13,18 +13,18 @@ impl<'de> IntoDeserializer<'de, Error> for &'de Node<'_> {
     }
 }
 
-impl<'de> Deserializer<'de> for &'de Node<'_> {
+impl<'de> Deserializer<'de> for &'de YamlNode<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.value {
-            Value::Scalar(Scalar::Null, _) => visitor.visit_unit(),
-            Value::Scalar(Scalar::Bool(value), _) => visitor.visit_bool(*value),
-            Value::Scalar(Scalar::Int(value), _) => visitor.visit_i64(*value),
-            Value::Scalar(Scalar::Float(value), _) => visitor.visit_f64(*value),
-            Value::Scalar(Scalar::Text, text) => visitor.visit_borrowed_str(text),
-            Value::List(items) => visitor.visit_seq(SeqDeserializer::new(items.iter())),
-            Value::Map(entries) => {
+            YamlValue::Scalar(Scalar::Null, _) => visitor.visit_unit(),
+            YamlValue::Scalar(Scalar::Bool(value), _) => visitor.visit_bool(*value),
+            YamlValue::Scalar(Scalar::Int(value), _) => visitor.visit_i64(*value),
+            YamlValue::Scalar(Scalar::Float(value), _) => visitor.visit_f64(*value),
+            YamlValue::Scalar(Scalar::Text, text) => visitor.visit_borrowed_str(text),
+            YamlValue::List(items) => visitor.visit_seq(SeqDeserializer::new(items.iter())),
+            YamlValue::Map(entries) => {
                 let written = entries.iter().filter(|entry| !entry.value.is_null());
                 let pairs = written.map(|entry| (BorrowedStrDeserializer::new(&entry.key), &entry.value));
                 visitor.visit_map(MapDeserializer::new(pairs))

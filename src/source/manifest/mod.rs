@@ -6,15 +6,15 @@
 pub(in crate::source) mod collect;
 mod decode;
 mod json;
+pub(in crate::source) mod manifest_reader;
 pub(in crate::source) mod object;
 pub(in crate::source) mod problem;
-pub(in crate::source) mod reader;
-pub(in crate::source) mod salvage;
 mod scalar;
 mod schema;
 mod tree;
+pub(in crate::source) mod unparsed;
 mod yaml;
 
+pub use manifest_reader::parse;
 pub use object::{Manifests, Object};
 pub use problem::{ManifestError, Origin, Problem};
-pub use reader::parse;

@@ -1,6 +1,6 @@
-//! What is wrong in a manifest, told so that its author can find it and mend it.
+//! What is wrong in a manifest, with the place, so that its author can correct it.
 
-use crate::source::convert::key::Key;
+use crate::source::convert::object_key::ObjectKey;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong, and where.
+/// Something wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file's path; for a problem of the directory itself, the directory's.
+    /// The path of the file, or of the directory if the directory itself is meant.
     pub file: Arc<str>,
     /// The line, from 1; 0 where the whole file is meant.
     pub line: usize,
@@ -35,11 +35,11 @@ pub struct Problem {
     pub path: String,
     /// What is wrong and what to do.
     pub message: String,
-    /// The line as it is written, where showing it helps.
+    /// The text of that line, if it helps.
     pub source: Option<String>,
 }
 
-/// The longest line that is worth showing.
+/// The longest line that is shown, in bytes.
 const MAX_SOURCE: usize = 160;
 
 impl Problem {
@@ -48,7 +48,7 @@ impl Problem {
         Problem { file: Arc::clone(file), line: 0, column: 0, path: String::new(), message, source: None }
     }
 
-    /// Adds the line that is written there.
+    /// Adds the text of the line.
     pub(in crate::source) fn show(mut self, line: Option<&str>) -> Problem {
         self.source = line.filter(|line| line.len() <= MAX_SOURCE).map(|line| line.replace('\t', " "));
         self
@@ -81,7 +81,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// How many problems an error spells out.
+/// How many problems the text of an error contains.
 const MAX_SHOWN: usize = 100;
 
 /// Everything that is wrong in a set of manifests, in the order of files and lines.
@@ -108,7 +108,7 @@ impl fmt::Display for ManifestError {
 }
 
 impl ManifestError {
-    /// The error of these problems, or none where there are none.
+    /// The error of these problems; `None` without problems.
     pub(in crate::source) fn of(mut problems: Vec<Problem>) -> Option<ManifestError> {
         problems.sort();
         problems.dedup();
@@ -116,8 +116,8 @@ impl ManifestError {
     }
 }
 
-/// What to say of an object that stands in a second place.
-pub(in crate::source) fn duplicate(key: &Key, first: &Origin) -> String {
+/// The message about an object that is defined in a second place.
+pub(in crate::source) fn duplicate(key: &ObjectKey, first: &Origin) -> String {
     format!("duplicate object: {key} already stands at {first}: keep one of them")
 }
 

@@ -1,9 +1,9 @@
-//! What an unquoted word of YAML is: the reading of kubectl (sigs.k8s.io/yaml, that is YAML 1.1), not of YAML 1.2.
+//! The type of an unquoted YAML scalar, as kubectl reads it (sigs.k8s.io/yaml, which is YAML 1.1, not 1.2).
 
-/// What a scalar is.
+/// The type of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scalar {
-    /// Nothing.
+    /// Null.
     Null,
     /// A boolean.
     Bool(bool),

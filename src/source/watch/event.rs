@@ -1,7 +1,7 @@
 //! The events of a watch, whatever the resource.
 
 use crate::model::Change;
-use crate::source::convert::key::Key;
+use crate::source::convert::object_key::ObjectKey;
 
 /// An event about one resource.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) enum WatchEvent {
     /// An event cannot be read, not even which object it is about.
     Unidentified,
     /// An object was deleted.
-    Deleted(Key),
+    Deleted(ObjectKey),
     /// The list is complete.
     ListCompleted,
 }

@@ -2,13 +2,13 @@
 
 use super::event::WatchEvent;
 use crate::model::{Change, Finder, NamespaceName, Pool, Slab};
-use crate::source::convert::key::Key;
+use crate::source::convert::object_key::ObjectKey;
 use std::collections::BTreeSet;
 
 /// The objects that the server has listed or added and not deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownObjects {
-    keys: Slab<Key>,
+    keys: Slab<ObjectKey>,
     by_key: Finder<u32>,
     /// The objects that the list in progress has not contained so far.
     unnamed: Option<BTreeSet<u32>>,
@@ -26,7 +26,7 @@ impl KnownObjects {
             }
             WatchEvent::Unidentified => {}
             WatchEvent::Applied(change) | WatchEvent::Unreadable(change, _) => {
-                let key = Key::of(&change);
+                let key = ObjectKey::of(&change);
                 match (self.number(&key), &mut self.unnamed) {
                     (None, _) => self.insert(key),
                     (Some(number), Some(unnamed)) => {
@@ -53,15 +53,15 @@ impl KnownObjects {
     }
 
     /// Whether the server has an object of this name.
-    pub(super) fn has(&self, key: &Key) -> bool {
+    pub(super) fn has(&self, key: &ObjectKey) -> bool {
         self.number(key).is_some()
     }
 
-    fn number(&self, key: &Key) -> Option<u32> {
+    fn number(&self, key: &ObjectKey) -> Option<u32> {
         self.by_key.get(key, |number| self.keys.get(*number) == Some(key)).copied()
     }
 
-    fn insert(&mut self, mut key: Key) {
+    fn insert(&mut self, mut key: ObjectKey) {
         if let Some(namespace) = key.namespace_mut() {
             *namespace = self.namespaces.share(namespace.clone());
         }
@@ -78,7 +78,7 @@ impl KnownObjects {
         if let Some(namespace) = key.namespace() {
             self.namespaces.release(namespace);
         }
-        Some(key.gone())
+        Some(key.deleted())
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn gone(name: &str) -> WatchEvent {
-        WatchEvent::Deleted(Key::Namespace(NamespaceName::new(name)))
+        WatchEvent::Deleted(ObjectKey::Namespace(NamespaceName::new(name)))
     }
 
     /// The changes that follow from these events, as `+name` and `-name`.
@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(known.namespaces.len(), kept);
         }
         for (name, kept) in [("a", 1), ("b", 0)] {
-            known.apply(WatchEvent::Deleted(Key::Pod(PodKey::new("shop", name))), &mut changes);
+            known.apply(WatchEvent::Deleted(ObjectKey::Pod(PodKey::new("shop", name))), &mut changes);
             assert_eq!(known.namespaces.len(), kept, "as long as another object has the name");
         }
     }

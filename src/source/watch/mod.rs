@@ -23,7 +23,7 @@ pub use client::{ConnectError, connect};
 pub use liveness::Liveness;
 pub use resource::Resource;
 
-use super::convert::key::Key;
+use super::convert::object_key::ObjectKey;
 use crate::model::Change;
 use backoff::{WatchBackoff, WatchFailure};
 use event::WatchEvent;
@@ -111,7 +111,7 @@ pub struct Watch {
     /// An error that arrived behind events that are reported first.
     pending_error: Option<Error>,
     /// The objects that cannot be read, and why.
-    unreadable: BTreeMap<Key, String>,
+    unreadable: BTreeMap<ObjectKey, String>,
 }
 
 impl Watch {
@@ -201,14 +201,14 @@ impl Watch {
         }
         match &event {
             WatchEvent::Unreadable(change, fault) => {
-                let key = Key::of(change);
+                let key = ObjectKey::of(change);
                 if self.unreadable.get(&key) != Some(fault) {
                     unreadable.push(UnreadableObject { object: key.to_string(), fault: fault.clone() });
                     self.unreadable.insert(key, fault.clone());
                 }
             }
             WatchEvent::Applied(change) if !self.unreadable.is_empty() => {
-                drop(self.unreadable.remove(&Key::of(change)))
+                drop(self.unreadable.remove(&ObjectKey::of(change)))
             }
             WatchEvent::Deleted(key) => drop(self.unreadable.remove(key)),
             WatchEvent::Applied(_)

@@ -6,9 +6,9 @@
 use super::event::WatchEvent;
 use crate::api::{self, ObjectMeta};
 use crate::model::{Change, NamespaceName, PodKey, PolicyKey, UnreadablePod};
-use crate::source::convert::key::Key;
-use crate::source::convert::kind::Kind;
-use crate::source::convert::partial::{self, Identity};
+use crate::source::convert::object_key::ObjectKey;
+use crate::source::convert::object_kind::ObjectKind;
+use crate::source::convert::partial::{self, ObjectIdentity};
 use crate::source::convert::{self, reason};
 use kube::core::DynamicResourceScope;
 use kube::core::metadata::ObjectMeta as KubeMeta;
@@ -24,17 +24,17 @@ use std::marker::PhantomData;
 pub(super) trait WatchedKind: Clone + Debug + Send + Sync + DeserializeOwned + 'static {
     /// The API group, version, kind and plural.
     const NAMES: [&'static str; 4];
-    const KIND: Kind;
+    const KIND: ObjectKind;
 
     fn metadata(&self) -> &ObjectMeta;
     /// The change that the object exists as it is; with what is wrong if it cannot be read completely.
     fn change(&self) -> (Change, Option<String>);
-    fn key(&self) -> Key;
+    fn key(&self) -> ObjectKey;
 }
 
 impl WatchedKind for api::Namespace {
     const NAMES: [&'static str; 4] = ["", "v1", "Namespace", "namespaces"];
-    const KIND: Kind = Kind::Namespace;
+    const KIND: ObjectKind = ObjectKind::Namespace;
 
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
@@ -44,14 +44,14 @@ impl WatchedKind for api::Namespace {
         (Change::Namespace(convert::namespace(self)), None)
     }
 
-    fn key(&self) -> Key {
-        Key::Namespace(NamespaceName::new(&self.metadata.name))
+    fn key(&self) -> ObjectKey {
+        ObjectKey::Namespace(NamespaceName::new(&self.metadata.name))
     }
 }
 
 impl WatchedKind for api::Pod {
     const NAMES: [&'static str; 4] = ["", "v1", "Pod", "pods"];
-    const KIND: Kind = Kind::Pod;
+    const KIND: ObjectKind = ObjectKind::Pod;
 
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
@@ -68,14 +68,14 @@ impl WatchedKind for api::Pod {
         (Change::Pod(pod), None)
     }
 
-    fn key(&self) -> Key {
-        Key::Pod(PodKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
+    fn key(&self) -> ObjectKey {
+        ObjectKey::Pod(PodKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
     }
 }
 
 impl WatchedKind for api::NetworkPolicy {
     const NAMES: [&'static str; 4] = ["networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"];
-    const KIND: Kind = Kind::NetworkPolicy;
+    const KIND: ObjectKind = ObjectKind::NetworkPolicy;
 
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
@@ -85,8 +85,8 @@ impl WatchedKind for api::NetworkPolicy {
         (Change::Policy(convert::policy(self)), None)
     }
 
-    fn key(&self) -> Key {
-        Key::Policy(PolicyKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
+    fn key(&self) -> ObjectKey {
+        ObjectKey::Policy(PolicyKey::new(convert::namespace_of(&self.metadata), &self.metadata.name))
     }
 }
 
@@ -124,7 +124,7 @@ impl<T: WatchedKind> WatchedObject<T> {
         match &self.read {
             Read::Whole(object) => WatchEvent::Deleted(object.key()),
             Read::Partial(fault, object) => match partial::change(T::KIND, object, fault) {
-                Some(change) => WatchEvent::Deleted(Key::of(&change)),
+                Some(change) => WatchEvent::Deleted(ObjectKey::of(&change)),
                 None => WatchEvent::Unidentified,
             },
         }
@@ -142,7 +142,7 @@ impl<T: WatchedKind> WatchedObject<T> {
     }
 
     fn partial(fault: String, object: Value) -> WatchedObject<T> {
-        let Identity { name, namespace, resource_version, .. } = partial::identity(&object);
+        let ObjectIdentity { name, namespace, resource_version, .. } = partial::identity(&object);
         let meta = KubeMeta { name, namespace, resource_version, ..KubeMeta::default() };
         WatchedObject { read: Read::Partial(fault, object), meta }
     }

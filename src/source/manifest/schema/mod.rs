@@ -1,22 +1,22 @@
 //! Which fields the API has and what they hold, checked before an object is read.
 //!
-//! A typo must not change what a policy means, so that a field that the API does not have is an error here, where
-//! the author can be told, and never silently dropped.
+//! A typo must not change what a policy means, so a field that the API does not have is an error that is reported to the author,
+//! and never silently dropped.
 
 mod table;
 
 pub(super) use table::LIST;
 
 use super::scalar::Scalar;
-use super::tree::{Entry, Node, Place, Value};
-use crate::source::convert::kind::Kind;
-use crate::source::convert::path::Path;
+use super::tree::{Position, YamlEntry, YamlNode, YamlValue};
+use crate::source::convert::field_path::FieldPath;
+use crate::source::convert::object_kind::ObjectKind;
 use table::{NAMESPACE, NETWORK_POLICY, POD};
 
 /// What a value must be.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
-    /// Anything: nobody here reads it.
+    /// Anything: it is not read.
     Any,
     /// A string.
     String,
@@ -41,46 +41,46 @@ pub(super) struct Field {
     shape: Shape,
 }
 
-/// One thing that does not fit.
+/// A value that does not have its shape.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
-    pub(super) at: Place,
+    pub(super) at: Position,
     pub(super) path: String,
     pub(super) message: String,
 }
 
 /// The shape of this kind of object.
-pub(super) fn of(kind: Kind) -> Shape {
+pub(super) fn of(kind: ObjectKind) -> Shape {
     match kind {
-        Kind::Namespace => NAMESPACE,
-        Kind::Pod => POD,
-        Kind::NetworkPolicy => NETWORK_POLICY,
+        ObjectKind::Namespace => NAMESPACE,
+        ObjectKind::Pod => POD,
+        ObjectKind::NetworkPolicy => NETWORK_POLICY,
     }
 }
 
 /// Whether `word`, a kind of one of our API groups, is a misspelling of `kind`. Other groups have kinds of their own.
-pub(super) fn is_meant_by(kind: Kind, word: &str, api_version: &str) -> bool {
+pub(super) fn is_meant_by(kind: ObjectKind, word: &str, api_version: &str) -> bool {
     let name = kind.name();
-    Kind::ALL.into_iter().any(|kind| kind.was_served_as(api_version))
+    ObjectKind::ALL.into_iter().any(|kind| kind.was_served_as(api_version))
         && (name.eq_ignore_ascii_case(word) || name.len() > 3 && nearest(word, [name].into_iter()).is_some())
 }
 
-/// Lists all that does not fit `shape`.
-pub(super) fn check(node: &Node<'_>, shape: Shape) -> Vec<Misfit> {
+/// Lists all values that do not have `shape`.
+pub(super) fn check(node: &YamlNode<'_>, shape: Shape) -> Vec<Misfit> {
     let mut misfits = Vec::new();
-    visit(node, shape, &Path::Root, &mut misfits);
+    visit(node, shape, &FieldPath::Root, &mut misfits);
     misfits
 }
 
-/// Reads values as the API does: nothing in a list is an empty value, nothing under a label is an empty text, and a number
-/// without a fraction is a whole one.
-pub(super) fn normalise(node: &mut Node<'_>, shape: Shape) {
+/// Reads values as the API does: null in a list is an empty value, null as a label is an empty string, and a number without a
+/// fraction is an integer.
+pub(super) fn normalise(node: &mut YamlNode<'_>, shape: Shape) {
     match (shape, &mut node.value) {
-        (Shape::List(shape), Value::List(items)) => {
+        (Shape::List(shape), YamlValue::List(items)) => {
             for item in items {
                 match (*shape, item.is_null()) {
-                    (Shape::Object(_) | Shape::Strings, true) => item.value = Value::Map(Vec::new()),
-                    (Shape::String, true) => item.value = Value::Scalar(Scalar::Text, "".into()),
+                    (Shape::Object(_) | Shape::Strings, true) => item.value = YamlValue::Map(Vec::new()),
+                    (Shape::String, true) => item.value = YamlValue::Scalar(Scalar::Text, "".into()),
                     (
                         Shape::Any
                         | Shape::String
@@ -95,12 +95,12 @@ pub(super) fn normalise(node: &mut Node<'_>, shape: Shape) {
                 }
             }
         }
-        (Shape::Strings, Value::Map(entries)) => {
+        (Shape::Strings, YamlValue::Map(entries)) => {
             for entry in entries.iter_mut().filter(|entry| entry.value.is_null()) {
-                entry.value.value = Value::Scalar(Scalar::Text, "".into());
+                entry.value.value = YamlValue::Scalar(Scalar::Text, "".into());
             }
         }
-        (Shape::Object(fields), Value::Map(entries)) => {
+        (Shape::Object(fields), YamlValue::Map(entries)) => {
             for entry in entries {
                 let field = fields.binary_search_by(|field| field.name.cmp(&entry.key));
                 if let Some(field) = field.ok().and_then(|index| fields.get(index)) {
@@ -108,7 +108,7 @@ pub(super) fn normalise(node: &mut Node<'_>, shape: Shape) {
                 }
             }
         }
-        (Shape::Int | Shape::IntOrString, Value::Scalar(scalar @ Scalar::Float(_), _)) => {
+        (Shape::Int | Shape::IntOrString, YamlValue::Scalar(scalar @ Scalar::Float(_), _)) => {
             if let Scalar::Float(float) = *scalar
                 && float.fract() == 0.0
                 && float.abs() <= LARGEST_EXACT
@@ -125,36 +125,36 @@ pub(super) fn normalise(node: &mut Node<'_>, shape: Shape) {
             | Shape::Strings
             | Shape::List(_)
             | Shape::Object(_),
-            Value::Scalar(..) | Value::List(_) | Value::Map(_),
+            YamlValue::Scalar(..) | YamlValue::List(_) | YamlValue::Map(_),
         ) => {}
     }
 }
 
-/// Up to which a float tells whole numbers apart.
+/// The largest float up to which all integers are exact.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
-fn visit(node: &Node<'_>, shape: Shape, path: &Path<'_>, misfits: &mut Vec<Misfit>) {
+fn visit(node: &YamlNode<'_>, shape: Shape, path: &FieldPath<'_>, misfits: &mut Vec<Misfit>) {
     match (shape, &node.value) {
         (Shape::Any, _)
-        | (Shape::String | Shape::IntOrString, Value::Scalar(Scalar::Text, _))
-        | (Shape::Bool, Value::Scalar(Scalar::Bool(_), _))
-        | (Shape::Int | Shape::IntOrString, Value::Scalar(Scalar::Int(_), _)) => {}
-        (Shape::List(shape), Value::List(items)) => {
+        | (Shape::String | Shape::IntOrString, YamlValue::Scalar(Scalar::Text, _))
+        | (Shape::Bool, YamlValue::Scalar(Scalar::Bool(_), _))
+        | (Shape::Int | Shape::IntOrString, YamlValue::Scalar(Scalar::Int(_), _)) => {}
+        (Shape::List(shape), YamlValue::List(items)) => {
             for (index, item) in items.iter().enumerate() {
                 visit(item, *shape, &path.index(index), misfits);
             }
         }
-        (Shape::Strings, Value::Map(entries)) => {
+        (Shape::Strings, YamlValue::Map(entries)) => {
             for entry in entries {
                 check_key(entry, path, misfits);
                 visit(&entry.value, Shape::String, &path.key(&entry.key), misfits);
             }
         }
-        (Shape::Object(fields), Value::Map(entries)) => {
+        (Shape::Object(fields), YamlValue::Map(entries)) => {
             for entry in entries {
                 let path = path.field(&entry.key);
                 match fields.binary_search_by(|field| field.name.cmp(&entry.key)) {
-                    // The API takes null for absent.
+                    // To the API, null is the same as absent.
                     Ok(_) if entry.value.is_null() => {}
                     Ok(index) => {
                         if let Some(field) = fields.get(index) {
@@ -182,7 +182,7 @@ fn visit(node: &Node<'_>, shape: Shape, path: &Path<'_>, misfits: &mut Vec<Misfi
     }
 }
 
-fn check_key(entry: &Entry<'_>, path: &Path<'_>, misfits: &mut Vec<Misfit>) {
+fn check_key(entry: &YamlEntry<'_>, path: &FieldPath<'_>, misfits: &mut Vec<Misfit>) {
     let (key, what) = match entry.kind {
         Scalar::Text | Scalar::Int(_) | Scalar::Float(_) => return,
         Scalar::Bool(_) => (&entry.key, "a boolean"),
@@ -195,7 +195,7 @@ fn check_key(entry: &Entry<'_>, path: &Path<'_>, misfits: &mut Vec<Misfit>) {
     });
 }
 
-fn wrong_type(node: &Node<'_>, shape: Shape) -> String {
+fn wrong_type(node: &YamlNode<'_>, shape: Shape) -> String {
     let expected = match shape {
         Shape::Any => "anything",
         Shape::String => "a string",
@@ -206,14 +206,14 @@ fn wrong_type(node: &Node<'_>, shape: Shape) -> String {
         Shape::List(_) => "a list",
     };
     let cure = match (shape, &node.value) {
-        (Shape::String | Shape::IntOrString, Value::Scalar(Scalar::Null, _)) => {
+        (Shape::String | Shape::IntOrString, YamlValue::Scalar(Scalar::Null, _)) => {
             ": write \"\" for an empty string"
         }
-        (Shape::String | Shape::IntOrString, Value::Scalar(..)) => ": quote it",
-        (Shape::Bool | Shape::Int, Value::Scalar(Scalar::Text, _)) => ": write it without quotes",
-        (Shape::Object(_), Value::Scalar(Scalar::Null, _)) => ": write {} for an empty object",
-        (Shape::List(_), Value::Map(_)) => ": begin each item with `- `",
-        (Shape::Object(_) | Shape::Strings, Value::List(_)) => ": remove the `- `",
+        (Shape::String | Shape::IntOrString, YamlValue::Scalar(..)) => ": quote it",
+        (Shape::Bool | Shape::Int, YamlValue::Scalar(Scalar::Text, _)) => ": write it without quotes",
+        (Shape::Object(_), YamlValue::Scalar(Scalar::Null, _)) => ": write {} for an empty object",
+        (Shape::List(_), YamlValue::Map(_)) => ": begin each item with `- `",
+        (Shape::Object(_) | Shape::Strings, YamlValue::List(_)) => ": remove the `- `",
         (
             Shape::Any
             | Shape::String
@@ -243,7 +243,7 @@ fn unknown_field(key: &str, fields: &[Field]) -> String {
     }
 }
 
-/// The name that someone who wrote `word` most likely meant.
+/// The name that `word` most likely misspells.
 pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     names

@@ -1,4 +1,4 @@
-//! The fields of Kubernetes 1.35, at the levels that are read; deeper ones are anything.
+//! The fields of Kubernetes 1.35, at the levels that are read; deeper fields may be anything.
 
 use super::{Field, Shape};
 use Shape::{Any, Bool, Int, IntOrString, List, Object, String, Strings};
@@ -30,7 +30,7 @@ pub(in crate::source::manifest) const NETWORK_POLICY: Shape = Object(&[
     field("status", Any),
 ]);
 
-/// A list of objects of any kind; the items are looked at on their own.
+/// A list of objects of any kind; items are checked separately.
 pub(in crate::source::manifest) const LIST: Shape = Object(&[
     field("apiVersion", String),
     field("items", List(&Any)),

@@ -1,8 +1,8 @@
 //! One document of YAML as a tree, built from the parser's events.
 
-use super::{Fault, place, syntax};
+use super::{Fault, position, syntax};
 use crate::source::manifest::scalar::{self, Scalar};
-use crate::source::manifest::tree::{Entry, Node, Place, Value};
+use crate::source::manifest::tree::{Position, YamlEntry, YamlNode, YamlValue};
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,8 @@ const MAX_DEPTH: usize = 128;
 const MAX_GROWTH: usize = 16 << 20;
 
 /// A list or mapping that is still open.
-struct Frame<'a> {
-    at: Place,
+struct OpenNode<'a> {
+    at: Position,
     anchor: usize,
     content: Content<'a>,
     weight: usize,
@@ -24,28 +24,28 @@ struct Frame<'a> {
 }
 
 enum Content<'a> {
-    List(Vec<Node<'a>>),
-    Map { entries: Vec<Entry<'a>>, key: Option<Key<'a>>, merged: Vec<Node<'a>> },
+    List(Vec<YamlNode<'a>>),
+    Map { entries: Vec<YamlEntry<'a>>, key: Option<MapKey<'a>>, merged: Vec<YamlNode<'a>> },
 }
 
-struct Key<'a> {
-    at: Place,
+struct MapKey<'a> {
+    at: Position,
     text: Cow<'a, str>,
     kind: Scalar,
     merges: bool,
 }
 
-/// A finished value on its way to the place where it belongs.
-struct Finished<'a> {
-    node: Node<'a>,
+/// A finished value before it is added to its parent.
+struct FinishedNode<'a> {
+    node: YamlNode<'a>,
     weight: usize,
     height: usize,
     style: ScalarStyle,
 }
 
 pub(super) struct Builder<'a> {
-    open: Vec<Frame<'a>>,
-    anchors: BTreeMap<usize, Finished<'a>>,
+    open: Vec<OpenNode<'a>>,
+    anchors: BTreeMap<usize, FinishedNode<'a>>,
     pub(super) faults: Vec<Fault>,
     pub(super) growth: usize,
 }
@@ -55,17 +55,17 @@ impl<'a> Builder<'a> {
         Builder { open: Vec::new(), anchors: BTreeMap::new(), faults: Vec::new(), growth }
     }
 
-    pub(super) fn document(&mut self, parser: &mut Parser<'a, StrInput<'a>>) -> Result<Node<'a>, Fault> {
-        let mut end = Place { line: 1, column: 1 };
+    pub(super) fn document(&mut self, parser: &mut Parser<'a, StrInput<'a>>) -> Result<YamlNode<'a>, Fault> {
+        let mut end = Position { line: 1, column: 1 };
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| syntax(&error))?;
-            end = place(&span.start);
+            end = position(&span.start);
             let finished = match event {
                 Event::Scalar(text, style, anchor, tag) => {
                     let kind = self.kind(&text, style, tag.as_deref(), end);
-                    let weight = size_of::<Entry<'_>>() + text.len();
-                    let node = Node { at: end, value: Value::Scalar(kind, text) };
-                    Some((anchor, Finished { node, weight, height: 1, style }))
+                    let weight = size_of::<YamlEntry<'_>>() + text.len();
+                    let node = YamlNode { at: end, value: YamlValue::Scalar(kind, text) };
+                    Some((anchor, FinishedNode { node, weight, height: 1, style }))
                 }
                 Event::Alias(anchor) => Some((0, self.alias(anchor, end)?)),
                 Event::SequenceStart(anchor, tag) => {
@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
         Err(Fault { at: end, message: "not valid YAML: the document ends too early".to_owned() })
     }
 
-    fn kind(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Place) -> Scalar {
+    fn kind(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Scalar {
         let Some(tag) = tag else {
             return match style {
                 ScalarStyle::Plain => scalar::plain(text),
@@ -124,13 +124,13 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn check_tag(&mut self, tag: Option<&Tag>, expected: &str, at: Place) {
+    fn check_tag(&mut self, tag: Option<&Tag>, expected: &str, at: Position) {
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema() || tag.suffix != expected) {
             self.faults.push(Fault { at, message: format!("unknown tag `{tag}`: remove it") });
         }
     }
 
-    fn alias(&mut self, anchor: usize, at: Place) -> Result<Finished<'a>, Fault> {
+    fn alias(&mut self, anchor: usize, at: Position) -> Result<FinishedNode<'a>, Fault> {
         let Some(original) = self.anchors.get(&anchor) else {
             let message = "the alias stands inside the value it refers to, or refers to another document";
             return Err(Fault { at, message: message.to_owned() });
@@ -138,10 +138,13 @@ impl<'a> Builder<'a> {
         let (weight, height) = (original.weight, original.height);
         self.grow(weight, at)?;
         self.bound_depth(height, at)?;
-        self.anchors.get(&anchor).map(Finished::copy).ok_or(Fault { at, message: "unknown alias".to_owned() })
+        self.anchors
+            .get(&anchor)
+            .map(FinishedNode::copy)
+            .ok_or(Fault { at, message: "unknown alias".to_owned() })
     }
 
-    fn grow(&mut self, weight: usize, at: Place) -> Result<(), Fault> {
+    fn grow(&mut self, weight: usize, at: Position) -> Result<(), Fault> {
         self.growth += weight;
         if self.growth > MAX_GROWTH {
             let message = "aliases make the file grow beyond all reason: write the values out";
@@ -150,7 +153,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn bound_depth(&self, height: usize, at: Place) -> Result<(), Fault> {
+    fn bound_depth(&self, height: usize, at: Position) -> Result<(), Fault> {
         if self.open.len() + height > MAX_DEPTH {
             let message = format!("values nest more than {MAX_DEPTH} levels deep: no Kubernetes object does");
             return Err(Fault { at, message });
@@ -158,24 +161,24 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, at: Place, anchor: usize, content: Content<'a>) -> Result<(), Fault> {
+    fn enter(&mut self, at: Position, anchor: usize, content: Content<'a>) -> Result<(), Fault> {
         self.bound_depth(1, at)?;
-        self.open.push(Frame { at, anchor, content, weight: size_of::<Entry<'_>>(), height: 0 });
+        self.open.push(OpenNode { at, anchor, content, weight: size_of::<YamlEntry<'_>>(), height: 0 });
         Ok(())
     }
 
-    fn leave(&mut self) -> Option<(usize, Finished<'a>)> {
+    fn leave(&mut self) -> Option<(usize, FinishedNode<'a>)> {
         let frame = self.open.pop()?;
         let value = match frame.content {
-            Content::List(items) => Value::List(items),
+            Content::List(items) => YamlValue::List(items),
             Content::Map { entries, merged, .. } => {
                 let entries = merge(entries, merged);
                 self.report_duplicates(&entries);
-                Value::Map(entries)
+                YamlValue::Map(entries)
             }
         };
-        let node = Node { at: frame.at, value };
-        let finished = Finished {
+        let node = YamlNode { at: frame.at, value };
+        let finished = FinishedNode {
             node,
             weight: frame.weight,
             height: frame.height + 1,
@@ -184,8 +187,8 @@ impl<'a> Builder<'a> {
         Some((frame.anchor, finished))
     }
 
-    fn report_duplicates(&mut self, entries: &[Entry<'a>]) {
-        let mut keys: Vec<(&str, Place)> = entries.iter().map(|entry| (&*entry.key, entry.at)).collect();
+    fn report_duplicates(&mut self, entries: &[YamlEntry<'a>]) {
+        let mut keys: Vec<(&str, Position)> = entries.iter().map(|entry| (&*entry.key, entry.at)).collect();
         keys.sort();
         for pair in keys.windows(2) {
             if let [(first, before), (second, at)] = pair
@@ -198,55 +201,59 @@ impl<'a> Builder<'a> {
     }
 }
 
-impl<'a> Finished<'a> {
-    fn copy(&self) -> Finished<'a> {
-        Finished { node: self.node.clone(), weight: self.weight, height: self.height, style: self.style }
+impl<'a> FinishedNode<'a> {
+    fn copy(&self) -> FinishedNode<'a> {
+        FinishedNode { node: self.node.clone(), weight: self.weight, height: self.height, style: self.style }
     }
 }
 
-impl<'a> Frame<'a> {
-    fn take(&mut self, finished: Finished<'a>, faults: &mut Vec<Fault>) {
+impl<'a> OpenNode<'a> {
+    fn take(&mut self, finished: FinishedNode<'a>, faults: &mut Vec<Fault>) {
         self.weight += finished.weight;
         self.height = self.height.max(finished.height);
         let node = finished.node;
         match &mut self.content {
             Content::List(items) => items.push(node),
             Content::Map { key: key @ None, .. } => {
-                let Node { at, value } = node;
+                let YamlNode { at, value } = node;
                 let (kind, text) = match value {
-                    Value::Scalar(kind, text) => (kind, text),
-                    Value::List(_) | Value::Map(_) => {
+                    YamlValue::Scalar(kind, text) => (kind, text),
+                    YamlValue::List(_) | YamlValue::Map(_) => {
                         let message = "a list or an object cannot be a key".to_owned();
                         faults.push(Fault { at, message });
                         (Scalar::Text, Cow::Borrowed(""))
                     }
                 };
                 let merges = text == "<<" && finished.style == ScalarStyle::Plain;
-                *key = Some(Key { at, text, kind, merges });
+                *key = Some(MapKey { at, text, kind, merges });
             }
             Content::Map { entries, key, merged } => match key.take() {
-                Some(Key { merges: true, at, .. }) => match node.value {
-                    Value::Map(_) => merged.push(node),
-                    Value::List(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Map(_))) => {
+                Some(MapKey { merges: true, at, .. }) => match node.value {
+                    YamlValue::Map(_) => merged.push(node),
+                    YamlValue::List(nodes)
+                        if nodes.iter().all(|node| matches!(node.value, YamlValue::Map(_))) =>
+                    {
                         merged.extend(nodes);
                     }
-                    Value::Scalar(..) | Value::List(_) => {
+                    YamlValue::Scalar(..) | YamlValue::List(_) => {
                         let message = "`<<` merges only an object or a list of objects".to_owned();
                         faults.push(Fault { at, message });
                     }
                 },
-                Some(Key { at, text, kind, .. }) => entries.push(Entry { at, key: text, kind, value: node }),
+                Some(MapKey { at, text, kind, .. }) => {
+                    entries.push(YamlEntry { at, key: text, kind, value: node })
+                }
                 None => {}
             },
         }
     }
 }
 
-/// Adds the merged mappings' entries (`<<: *defaults`); an own key goes before a merged one, an earlier merge before
-/// a later one.
-fn merge<'a>(mut entries: Vec<Entry<'a>>, merged: Vec<Node<'a>>) -> Vec<Entry<'a>> {
+/// Adds the merged mappings' entries (`<<: *defaults`); an own key takes precedence over a merged one, an earlier merge over a
+/// later one.
+fn merge<'a>(mut entries: Vec<YamlEntry<'a>>, merged: Vec<YamlNode<'a>>) -> Vec<YamlEntry<'a>> {
     for node in merged {
-        let Value::Map(inherited) = node.value else { continue };
+        let YamlValue::Map(inherited) = node.value else { continue };
         let own: BTreeSet<_> = entries.iter().map(|entry| entry.key.clone()).collect();
         entries.extend(inherited.into_iter().filter(|entry| !own.contains(&entry.key)));
     }

@@ -1,18 +1,18 @@
 //! YAML, and so JSON, as trees.
 //!
-//! Stricter than YAML in one point: a key may stand only once in a mapping. Depth and the growth by aliases are
+//! Stricter than YAML in one point: a mapping may contain a key only once. Depth and the growth by aliases are
 //! bounded, so that no file can exhaust the stack or the memory.
 
 mod builder;
 
-use super::tree::{Node, Place};
+use super::tree::{Position, YamlNode};
 use builder::Builder;
 use saphyr_parser::{Event, Marker, Parser, ScanError, StrInput};
 
 /// Something that keeps a file from being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub(super) at: Place,
+    pub(super) at: Position,
     pub(super) message: String,
 }
 
@@ -24,17 +24,17 @@ pub(super) struct Documents<'a> {
 }
 
 impl<'a> Documents<'a> {
-    /// Reads `text` as it is asked for documents.
+    /// Reads `text` one document at a time.
     pub(super) fn new(text: &'a str) -> Documents<'a> {
         Documents { parser: Parser::new_from_str(text), growth: 0, ended: false }
     }
 
-    /// Whether nothing more can be read, for the end of a document could not be found.
+    /// Whether nothing more can be read, because the end of a document was not found.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    fn read(&mut self) -> Option<Result<Node<'a>, Vec<Fault>>> {
+    fn read(&mut self) -> Option<Result<YamlNode<'a>, Vec<Fault>>> {
         loop {
             match self.parser.next_event()? {
                 Err(error) => {
@@ -62,9 +62,9 @@ impl<'a> Documents<'a> {
 }
 
 impl<'a> Iterator for Documents<'a> {
-    type Item = Result<Node<'a>, Vec<Fault>>;
+    type Item = Result<YamlNode<'a>, Vec<Fault>>;
 
-    /// The next document, or all that is wrong with it. Nothing follows a document whose end cannot be found.
+    /// The next document, or all that is wrong with it. Nothing follows a document whose end was not found.
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
@@ -75,23 +75,23 @@ impl<'a> Iterator for Documents<'a> {
     }
 }
 
-fn place(marker: &Marker) -> Place {
-    Place { line: marker.line(), column: marker.col() + 1 }
+fn position(marker: &Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
 }
 
 fn syntax(error: &ScanError) -> Fault {
-    Fault { at: place(error.marker()), message: format!("not valid YAML: {}", error.info()) }
+    Fault { at: position(error.marker()), message: format!("not valid YAML: {}", error.info()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::json::join_surrogates;
     use super::super::scalar::Scalar;
-    use super::super::tree::Value;
+    use super::super::tree::YamlValue;
     use super::*;
     use proptest::prelude::*;
 
-    fn one(text: &str) -> Node<'_> {
+    fn one(text: &str) -> YamlNode<'_> {
         let documents: Vec<_> = Documents::new(text).collect();
         assert_eq!(documents.len(), 1);
         documents.into_iter().next().unwrap().unwrap()
@@ -102,37 +102,37 @@ mod tests {
         faults.map(|fault| format!("{}:{}: {}", fault.at.line, fault.at.column, fault.message)).collect()
     }
 
-    fn at(line: usize, column: usize) -> Place {
-        Place { line, column }
+    fn at(line: usize, column: usize) -> Position {
+        Position { line, column }
     }
 
     /// The tree as JSON, to compare meanings.
-    fn json(node: &Node<'_>) -> serde_json::Value {
+    fn json(node: &YamlNode<'_>) -> serde_json::Value {
         match &node.value {
-            Value::Scalar(Scalar::Null, _) => serde_json::Value::Null,
-            Value::Scalar(Scalar::Bool(value), _) => (*value).into(),
-            Value::Scalar(Scalar::Int(value), _) => (*value).into(),
-            Value::Scalar(Scalar::Float(value), _) => (*value).into(),
-            Value::Scalar(Scalar::Text, text) => text.as_ref().into(),
-            Value::List(items) => items.iter().map(json).collect(),
-            Value::Map(entries) => {
+            YamlValue::Scalar(Scalar::Null, _) => serde_json::Value::Null,
+            YamlValue::Scalar(Scalar::Bool(value), _) => (*value).into(),
+            YamlValue::Scalar(Scalar::Int(value), _) => (*value).into(),
+            YamlValue::Scalar(Scalar::Float(value), _) => (*value).into(),
+            YamlValue::Scalar(Scalar::Text, text) => text.as_ref().into(),
+            YamlValue::List(items) => items.iter().map(json).collect(),
+            YamlValue::Map(entries) => {
                 entries.iter().map(|entry| (entry.key.to_string(), json(&entry.value))).collect()
             }
         }
     }
 
     #[test]
-    fn everything_knows_where_it_stands() {
+    fn every_value_has_its_position() {
         let tree = one("# a pod\nspec:\n  ingress:\n  - from:\n    - podSelector: {a: \"b\"}\n      x: on\n");
         assert_eq!(tree.at, at(2, 1));
-        assert_eq!(tree.place("spec"), at(3, 3));
-        assert_eq!(tree.place("spec.ingress").line, 4);
-        assert_eq!(tree.place("spec.ingress[0]"), at(4, 5));
-        assert_eq!(tree.place("spec.ingress[0].from[0]"), at(5, 7));
-        assert_eq!(tree.place("spec.ingress[0].from[0].podSelector"), at(5, 20));
-        assert_eq!(tree.place("spec.ingress[0].from[0].podSelector[a]"), at(5, 24));
-        assert_eq!(tree.place("spec.ingress[0].from[0].x"), at(6, 10));
-        assert_eq!(tree.place("spec.ingress[0].from[0].missing[3]"), at(5, 7));
+        assert_eq!(tree.position_of("spec"), at(3, 3));
+        assert_eq!(tree.position_of("spec.ingress").line, 4);
+        assert_eq!(tree.position_of("spec.ingress[0]"), at(4, 5));
+        assert_eq!(tree.position_of("spec.ingress[0].from[0]"), at(5, 7));
+        assert_eq!(tree.position_of("spec.ingress[0].from[0].podSelector"), at(5, 20));
+        assert_eq!(tree.position_of("spec.ingress[0].from[0].podSelector[a]"), at(5, 24));
+        assert_eq!(tree.position_of("spec.ingress[0].from[0].x"), at(6, 10));
+        assert_eq!(tree.position_of("spec.ingress[0].from[0].missing[3]"), at(5, 7));
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicate_key_is_a_fault_at_its_second_place() {
+    fn duplicate_key_is_a_fault_at_its_second_position() {
         assert_eq!(faults("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\na: 2\n"), {
             [
                 "5:3: duplicate key `c`: it already stands at line 3",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn billion_laughs_are_not_laughed() {
+    fn growth_by_nested_aliases_is_bounded() {
         let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
         for level in 1..12 {
             let aliases = vec![format!("*a{}", level - 1); 9].join(", ");

@@ -1,23 +1,23 @@
-//! What a text that is no YAML may isolate, as far as its words tell: so that a policy which cannot be read opens nothing.
+//! Which pods a text that is not YAML may isolate, guessed from its words, so that an unreadable policy opens nothing.
 
 use crate::source::convert::{DEFAULT_NAMESPACE, name};
 use std::collections::BTreeSet;
 
-/// What to say of a text that says nothing of what it may isolate.
-pub(in crate::source) const UNTOLD: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
+/// The message about a text that does not show what it may isolate.
+pub(in crate::source) const UNKNOWN_ISOLATION: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
 
-/// What a text may isolate.
+/// Which pods a text may isolate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Isolates {
-    /// Nothing: it names kinds, and none of them is a policy.
+    /// None: it names kinds, and none of them is a policy.
     Nothing,
     /// Pods of these namespaces.
     Namespaces(BTreeSet<String>),
-    /// That cannot be told.
+    /// Its words do not show that.
     Unknown,
 }
 
-/// Reads the words of a text.
+/// Searches a text for kinds and namespaces.
 pub(super) fn isolates(text: &str) -> Isolates {
     let kinds: Vec<&str> = values(text, "kind").collect();
     let policies = kinds.iter().filter(|kind| kind.to_lowercase().contains("pol")).count();
@@ -35,7 +35,7 @@ pub(super) fn isolates(text: &str) -> Isolates {
     Isolates::Namespaces(namespaces.into_iter().chain(default).map(str::to_owned).collect())
 }
 
-/// What stands behind each `key:` or `"key":`.
+/// The word after each `key:` or `"key":`.
 fn values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     let is_word = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | '/');
     text.match_indices(key).filter_map(move |(at, _)| {

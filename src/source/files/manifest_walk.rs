@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 /// How deeply directories may nest.
 const MAX_DEPTH: usize = 16;
 
-/// By what a file is recognised as unchanged. The time is that of the inode's last change, which no program can set.
+/// What shows that a file is unchanged. The time is that of the inode's last change (ctime), which no program can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -32,7 +32,7 @@ impl Stamp {
         }
     }
 
-    /// Whether the file was last changed at least `age` ago. A time that lies in the future proves nothing.
+    /// Whether the file was last changed at least `age` ago. A time in the future proves nothing.
     pub(super) fn is_older_than(self, age: Duration) -> bool {
         let seconds = u64::try_from(self.seconds).unwrap_or(0);
         let nanoseconds = u32::try_from(self.nanoseconds).unwrap_or(0);
@@ -41,24 +41,23 @@ impl Stamp {
     }
 }
 
-/// What stands in a directory.
+/// The content of a directory.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
-    /// The manifests, hidden ones left out.
+pub(super) struct ManifestWalk {
+    /// The manifests, without hidden ones.
     pub(super) files: BTreeMap<PathBuf, Stamp>,
     /// The directories that were entered, the root among them.
     pub(super) directories: Vec<PathBuf>,
-    /// What could not be looked at, and why.
+    /// What could not be read, and why.
     pub(super) errors: Vec<(PathBuf, io::Error)>,
 }
 
-/// Looks at `root` and everything below it: files by the name of `*.yaml`, `*.yml` or `*.json`, or `root` itself where
-/// it is a file.
+/// Lists the files `*.yaml`, `*.yml` and `*.json` in `root` and below, or `root` itself if it is a file.
 ///
-/// Symbolic links are followed, a directory that is reached twice is entered once, and what begins with a dot is left
-/// out: a mounted ConfigMap keeps its versions in hidden directories that the visible names link to.
-pub(super) fn walk(root: &Path) -> Walk {
-    let mut walk = Walk::default();
+/// Symbolic links are followed, a directory that is reached twice is entered once, and names that begin with a dot are skipped: a
+/// mounted ConfigMap keeps its versions in hidden directories that the visible names link to.
+pub(super) fn walk(root: &Path) -> ManifestWalk {
+    let mut walk = ManifestWalk::default();
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => {
             let mut entered = BTreeSet::from([(metadata.dev(), metadata.ino())]);
@@ -72,7 +71,7 @@ pub(super) fn walk(root: &Path) -> Walk {
     walk
 }
 
-impl Walk {
+impl ManifestWalk {
     fn enter(&mut self, directory: &Path, depth: usize, entered: &mut BTreeSet<(u64, u64)>) {
         self.directories.push(directory.to_owned());
         let mut entries: Vec<PathBuf> = Vec::new();
@@ -113,7 +112,7 @@ impl Walk {
     }
 }
 
-/// Whether a file by this name is read.
+/// Whether a file of this name is read.
 pub(super) fn is_visible_manifest(path: &Path) -> bool {
     is_manifest(path) && !is_hidden(path)
 }

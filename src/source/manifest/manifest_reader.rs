@@ -1,15 +1,15 @@
-//! The text of manifests as objects: what is written, what it means, and where it stands.
+//! Reads the text of manifests as objects, and reports everything that is wrong in it.
 
 use super::collect::Collect;
 use super::json::{join_surrogates, separate};
 use super::object::{Manifests, Object, Remarks};
 use super::problem::{ManifestError, Origin, Problem, duplicate};
-use super::salvage::{Isolates, UNTOLD, isolates};
 use super::schema::{self, Shape};
-use super::tree::{Node, Place, Value};
+use super::tree::{Position, YamlNode, YamlValue};
+use super::unparsed::{Isolates, UNKNOWN_ISOLATION, isolates};
 use super::yaml::Documents;
-use crate::source::convert::key::Key;
-use crate::source::convert::kind::Kind;
+use crate::source::convert::object_key::ObjectKey;
+use crate::source::convert::object_kind::ObjectKind;
 use crate::source::convert::{self, name, partial};
 use crate::{api, model};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// Reads the manifests of one text; `file` is what complaints call it.
+/// Reads the manifests in a text; `file` is its name in problems.
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
@@ -27,7 +27,7 @@ pub fn parse(file: &str, text: &str) -> Result<Manifests, ManifestError> {
     Ok(manifests)
 }
 
-/// Reads the manifests of one text into `manifests`, what they hold besides included.
+/// Reads the manifests in a text into `manifests`, remarks included.
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
@@ -44,8 +44,8 @@ pub(in crate::source) fn parse_into(
     Ok(())
 }
 
-/// Reads the manifests of one text; `file` is what complaints call it. What of it can be read is collected even if other parts
-/// cannot, with what is certain of those.
+/// Reads the manifests in a text; `file` is its name in problems. Readable objects are collected even if others are not readable,
+/// of which what is certain is collected.
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
@@ -54,11 +54,11 @@ pub(in crate::source) fn collect(
     text: &str,
     objects: &mut dyn Collect,
 ) -> Result<Remarks, ManifestError> {
-    let mut reader = Reader {
+    let mut reader = ManifestReader {
         file,
         objects,
         damaged: text.contains(char::REPLACEMENT_CHARACTER),
-        places: BTreeMap::new(),
+        positions: BTreeMap::new(),
         skipped: BTreeMap::new(),
         problems: Vec::new(),
         refused: Vec::new(),
@@ -70,18 +70,18 @@ pub(in crate::source) fn collect(
         match document {
             Ok(node) => reader.document(node),
             Err(faults) => {
-                reader.lose(text, faults.first().map_or(1, |fault| fault.at.line), documents.has_ended());
+                reader.not_yaml(text, faults.first().map_or(1, |fault| fault.at.line), documents.has_ended());
                 faults.into_iter().for_each(|fault| reader.complain(fault.at, "", fault.message));
             }
         }
     }
-    let Reader { file, skipped, problems, refused, .. } = reader;
+    let ManifestReader { file, skipped, problems, refused, .. } = reader;
     if problems.is_empty() && refused.is_empty() {
         return Ok(Remarks { refused: Vec::new(), skipped });
     }
     let lines: Vec<&str> = text.lines().collect();
     let place = |complaint: Complaint| {
-        let Complaint { at: Place { line, column }, path, message } = complaint;
+        let Complaint { at: Position { line, column }, path, message } = complaint;
         let source = line.checked_sub(1).and_then(|index| lines.get(index)).copied();
         Problem { file: Arc::clone(&file), line, column, path, message, source: None }.show(source)
     };
@@ -89,61 +89,62 @@ pub(in crate::source) fn collect(
     ManifestError::of(problems.into_iter().map(place).collect()).map_or(Ok(remarks), Err)
 }
 
-/// Something wrong in the text that is being read.
+/// Something wrong in the text.
 struct Complaint {
-    at: Place,
+    at: Position,
     path: String,
     message: String,
 }
 
-struct Reader<'a> {
+struct ManifestReader<'a> {
     file: Arc<str>,
     objects: &'a mut dyn Collect,
     /// Whether a part of the text may not have been UTF-8.
     damaged: bool,
-    /// Where each object stands that was read.
-    places: BTreeMap<Key, Place>,
+    /// Where each object that was read begins.
+    positions: BTreeMap<ObjectKey, Position>,
     skipped: BTreeMap<String, usize>,
     problems: Vec<Complaint>,
     refused: Vec<Complaint>,
 }
 
-impl Reader<'_> {
-    fn document(&mut self, mut node: Node<'_>) {
+impl ManifestReader<'_> {
+    fn document(&mut self, mut node: YamlNode<'_>) {
         if !node.is_null() {
             self.object(&mut node, None);
         }
     }
 
-    /// Reads an object; `expected` is the kind that the list around it gives to items that name none.
-    fn object(&mut self, node: &mut Node<'_>, expected: Option<Kind>) {
-        if !matches!(node.value, Value::Map(_)) {
+    /// Reads an object; `expected` is the kind of items without one, which follows from the list around them.
+    fn object(&mut self, node: &mut YamlNode<'_>, expected: Option<ObjectKind>) {
+        if !matches!(node.value, YamlValue::Map(_)) {
             let message = format!("expected a Kubernetes object, found {}", node.describe());
             return self.complain(node.at, "", message);
         }
-        let kind = self.word(node, "kind", expected.map(Kind::name), "NetworkPolicy").map(str::to_owned);
-        let Some(kind) = kind.as_deref() else { return self.stand_in(node, None, "") };
-        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
-        let usual = known.map_or("v1", Kind::api_version);
+        let kind =
+            self.string(node, "kind", expected.map(ObjectKind::name), "NetworkPolicy").map(str::to_owned);
+        let Some(kind) = kind.as_deref() else { return self.unreadable(node, None, "") };
+        let known = ObjectKind::ALL.into_iter().find(|known| known.name() == kind);
+        let usual = known.map_or("v1", ObjectKind::api_version);
         let version =
-            self.word(node, "apiVersion", expected.map(Kind::api_version), usual).map(str::to_owned);
-        let Some(version) = version.as_deref() else { return self.stand_in(node, known, "") };
+            self.string(node, "apiVersion", expected.map(ObjectKind::api_version), usual).map(str::to_owned);
+        let Some(version) = version.as_deref() else { return self.unreadable(node, known, "") };
         match known {
             Some(kind) if kind.api_version() == version => self.known(node, kind),
             Some(kind) if kind.was_served_as(version) => {
                 let message = format!("unknown version `{version}`: write `{usual}`");
-                self.stand_in(node, Some(kind), &message);
-                self.complain(node.place("apiVersion"), "apiVersion", message);
+                self.unreadable(node, Some(kind), &message);
+                self.complain(node.position_of("apiVersion"), "apiVersion", message);
             }
             Some(_) => self.skip(kind),
-            None => self.list_or_stranger(node, kind, version),
+            None => self.list_or_other_kind(node, kind, version),
         }
     }
 
-    /// The string under `field`, or else `expected`; complains where there is neither.
-    fn word<'a>(
+    /// The string under `field`, or else `expected`; without either, a problem is reported.
+    fn string<'a>(
         &mut self,
-        node: &'a Node<'_>,
+        node: &'a YamlNode<'_>,
         field: &str,
         expected: Option<&'a str>,
         usual: &str,
@@ -167,25 +168,25 @@ impl Reader<'_> {
         word
     }
 
-    fn list_or_stranger(&mut self, node: &mut Node<'_>, kind: &str, version: &str) {
-        let of = Kind::ALL.into_iter().find(|known| kind.strip_suffix("List") == Some(known.name()));
+    fn list_or_other_kind(&mut self, node: &mut YamlNode<'_>, kind: &str, version: &str) {
+        let of = ObjectKind::ALL.into_iter().find(|known| kind.strip_suffix("List") == Some(known.name()));
         if of.is_some() || kind == "List" {
             return self.list(node, of);
         }
-        match Kind::ALL.into_iter().find(|known| schema::is_meant_by(*known, kind, version)) {
+        match ObjectKind::ALL.into_iter().find(|known| schema::is_meant_by(*known, kind, version)) {
             Some(meant) => {
                 let message = format!("unknown kind `{kind}`: did you mean `{}`?", meant.name());
-                self.stand_in(node, Some(meant), &message);
-                self.complain(node.place("kind"), "kind", message);
+                self.unreadable(node, Some(meant), &message);
+                self.complain(node.position_of("kind"), "kind", message);
             }
             None => self.skip(kind),
         }
     }
 
-    fn list(&mut self, node: &mut Node<'_>, of: Option<Kind>) {
+    fn list(&mut self, node: &mut YamlNode<'_>, of: Option<ObjectKind>) {
         let sound = self.check(node, schema::LIST);
         if let Some(items) = node.get_mut("items").filter(|_| sound)
-            && let Value::List(items) = &mut items.value
+            && let YamlValue::List(items) = &mut items.value
         {
             for item in items {
                 self.object(item, of);
@@ -193,58 +194,58 @@ impl Reader<'_> {
         }
     }
 
-    fn known(&mut self, node: &mut Node<'_>, kind: Kind) {
+    fn known(&mut self, node: &mut YamlNode<'_>, kind: ObjectKind) {
         schema::normalise(node, schema::of(kind));
-        let fits = self.check(node, schema::of(kind)) && self.is_sound(node, kind);
+        let fits = self.check(node, schema::of(kind)) && self.is_utf8(node, kind);
         if !fits || !self.is_named(node, kind) {
-            return self.stand_in(node, Some(kind), "it does not have the API's shape");
+            return self.unreadable(node, Some(kind), "it does not have the API's shape");
         }
         let origin = self.origin(node.at);
         match kind {
-            Kind::Namespace => {
+            ObjectKind::Namespace => {
                 let Some(written) = self.decode::<api::Namespace>(node) else { return };
                 let lowered = convert::namespace(&written);
-                self.note(Key::Namespace(lowered.name.clone()), &origin);
+                self.note(ObjectKey::Namespace(lowered.name.clone()), &origin);
                 self.objects.namespace(Object { written, lowered, origin });
             }
-            Kind::Pod => {
+            ObjectKind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
                 let (lowered, refusals) = convert::pod(&written);
-                self.note(Key::Pod(lowered.key.clone()), &origin);
-                // A pod that is known only in part would be guarded only in part.
+                self.note(ObjectKey::Pod(lowered.key.clone()), &origin);
+                // A pod of which not all addresses are known would not be isolated completely.
                 if !refusals.is_empty() {
-                    self.stand_in(node, Some(kind), "");
+                    self.unreadable(node, Some(kind), "");
                     for refusal in refusals {
-                        self.complain(node.place(&refusal.path), &refusal.path, refusal.message);
+                        self.complain(node.position_of(&refusal.path), &refusal.path, refusal.message);
                     }
                     return;
                 }
                 self.objects.pod(Object { written, lowered, origin });
             }
-            Kind::NetworkPolicy => {
+            ObjectKind::NetworkPolicy => {
                 let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
                 let lowered = convert::policy(&written);
                 for refusal in &lowered.refusals {
-                    let at = node.place(&refusal.path);
+                    let at = node.position_of(&refusal.path);
                     let (path, message) = (refusal.path.clone(), refusal.message.clone());
                     self.refused.push(Complaint { at, path, message });
                 }
-                self.note(Key::Policy(lowered.key.clone()), &origin);
+                self.note(ObjectKey::Policy(lowered.key.clone()), &origin);
                 self.objects.policy(Object { written, lowered, origin });
             }
         }
     }
 
-    /// Collects what is certain of an object that cannot be read whole. One without a kind is a policy if it looks like one.
-    fn stand_in(&mut self, node: &Node<'_>, kind: Option<Kind>, fault: &str) {
+    /// Collects what is certain of an object that cannot be read completely. One without a kind is a policy if it looks like one.
+    fn unreadable(&mut self, node: &YamlNode<'_>, kind: Option<ObjectKind>, fault: &str) {
         let Ok(mut object) = serde_json::Value::deserialize(node) else { return };
         let spec = object.get("spec");
         let looks_so = ["podSelector", "policyTypes", "ingress", "egress"]
             .iter()
             .any(|key| spec.is_some_and(|spec| spec.get(key).is_some()));
-        let Some(kind) = kind.or(looks_so.then_some(Kind::NetworkPolicy)) else { return };
+        let Some(kind) = kind.or(looks_so.then_some(ObjectKind::NetworkPolicy)) else { return };
         let origin = self.origin(node.at);
-        if partial::identity(&object).name.is_none() && kind == Kind::NetworkPolicy {
+        if partial::identity(&object).name.is_none() && kind == ObjectKind::NetworkPolicy {
             let name = format!("unnamed, {origin}");
             if let Some(metadata) = object.get_mut("metadata").and_then(|metadata| metadata.as_object_mut()) {
                 metadata.insert("name".to_owned(), name.into());
@@ -252,20 +253,20 @@ impl Reader<'_> {
                 object = serde_json::json!({"metadata": {"name": name}});
             }
         }
-        if let Some(stand_in) = partial::change(kind, &object, fault) {
-            self.objects.unreadable(stand_in, &origin);
+        if let Some(change) = partial::change(kind, &object, fault) {
+            self.objects.unreadable(change, &origin);
         }
     }
 
-    /// A part of the text is no YAML: from the beginning of the document that this line is in to its end, or the text's. What it
-    /// may isolate is isolated.
-    fn lose(&mut self, text: &str, line: usize, to_the_end: bool) {
+    /// A part of the text is not YAML: from the beginning of the document around this line to the end of the document, or of the
+    /// text. What it may isolate is isolated.
+    fn not_yaml(&mut self, text: &str, line: usize, to_the_end: bool) {
         let lines: Vec<&str> = text.lines().collect();
         let begin = lines.iter().take(line.saturating_sub(1)).rposition(|line| line.starts_with("---"));
         let begin = begin.map_or(0, |index| index + 1);
         let rest = lines.get(begin..).unwrap_or_default();
         let end = rest.iter().position(|line| line.starts_with("---") && !to_the_end).unwrap_or(rest.len());
-        let origin = self.origin(Place { line: begin + 1, column: 1 });
+        let origin = self.origin(Position { line: begin + 1, column: 1 });
         match isolates(&rest.get(..end).unwrap_or_default().join("\n")) {
             Isolates::Nothing => {}
             Isolates::Namespaces(namespaces) => {
@@ -277,23 +278,25 @@ impl Reader<'_> {
                     self.objects.unreadable(model::Change::Policy(policy), &origin);
                 }
             }
-            Isolates::Unknown => self.complain(Place { line: begin + 1, column: 1 }, "", UNTOLD.to_owned()),
+            Isolates::Unknown => {
+                self.complain(Position { line: begin + 1, column: 1 }, "", UNKNOWN_ISOLATION.to_owned())
+            }
         }
     }
 
-    fn origin(&self, at: Place) -> Origin {
+    fn origin(&self, at: Position) -> Origin {
         Origin { file: Arc::clone(&self.file), line: at.line, column: at.column }
     }
 
-    fn check(&mut self, node: &Node<'_>, shape: Shape) -> bool {
+    fn check(&mut self, node: &YamlNode<'_>, shape: Shape) -> bool {
         let misfits = schema::check(node, shape);
         let sound = misfits.is_empty();
         misfits.into_iter().for_each(|misfit| self.complain(misfit.at, &misfit.path, misfit.message));
         sound
     }
 
-    /// Whether all texts are UTF-8 that matter.
-    fn is_sound(&mut self, node: &Node<'_>, kind: Kind) -> bool {
+    /// Whether all strings that matter are UTF-8.
+    fn is_utf8(&mut self, node: &YamlNode<'_>, kind: ObjectKind) -> bool {
         let object = self.damaged.then(|| serde_json::Value::deserialize(node).ok()).flatten();
         let damage = object.and_then(|object| partial::damage(kind, &object));
         let sound = damage.is_none();
@@ -301,24 +304,24 @@ impl Reader<'_> {
         sound
     }
 
-    fn is_named(&mut self, node: &Node<'_>, kind: Kind) -> bool {
+    fn is_named(&mut self, node: &YamlNode<'_>, kind: ObjectKind) -> bool {
         let metadata = node.get("metadata");
-        let text = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(Node::text);
+        let text = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(YamlNode::text);
         let name = text("name").unwrap_or_default();
         let mut faults = Vec::new();
         if name.is_empty() {
             faults.push(("metadata.name", "the name is missing: give the object one".to_owned()));
         } else {
             let fault = match kind {
-                Kind::Namespace => name::label_fault(name),
-                Kind::Pod | Kind::NetworkPolicy => name::subdomain_fault(name),
+                ObjectKind::Namespace => name::label_fault(name),
+                ObjectKind::Pod | ObjectKind::NetworkPolicy => name::subdomain_fault(name),
             };
             faults
                 .extend(fault.map(|fault| ("metadata.name", format!("`{name}` cannot be a name: {fault}"))));
         }
         match (kind, text("namespace").filter(|namespace| !namespace.is_empty())) {
-            (Kind::Namespace, _) | (Kind::Pod | Kind::NetworkPolicy, None) => {}
-            (Kind::Pod | Kind::NetworkPolicy, Some(namespace)) => {
+            (ObjectKind::Namespace, _) | (ObjectKind::Pod | ObjectKind::NetworkPolicy, None) => {}
+            (ObjectKind::Pod | ObjectKind::NetworkPolicy, Some(namespace)) => {
                 let fault = name::label_fault(namespace);
                 faults.extend(fault.map(|fault| {
                     ("metadata.namespace", format!("`{namespace}` cannot be a namespace's name: {fault}"))
@@ -327,12 +330,12 @@ impl Reader<'_> {
         }
         let sound = faults.is_empty();
         for (path, message) in faults {
-            self.complain(node.place(path), path, message);
+            self.complain(node.position_of(path), path, message);
         }
         sound
     }
 
-    fn decode<'de, T: Deserialize<'de>>(&mut self, node: &'de Node<'_>) -> Option<T> {
+    fn decode<'de, T: Deserialize<'de>>(&mut self, node: &'de YamlNode<'_>) -> Option<T> {
         match T::deserialize(node) {
             Ok(written) => Some(written),
             Err(error) => {
@@ -342,15 +345,15 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes where an object stands. If it stands somewhere else already, the last counts, as for kubectl, and that is reported.
-    fn note(&mut self, key: Key, origin: &Origin) {
-        let at = Place { line: origin.line, column: origin.column };
-        match self.places.entry(key) {
+    /// Records where an object begins. If the text defines it twice, the last definition counts, as for kubectl, and that is reported.
+    fn note(&mut self, key: ObjectKey, origin: &Origin) {
+        let at = Position { line: origin.line, column: origin.column };
+        match self.positions.entry(key) {
             Entry::Vacant(place) => {
                 place.insert(at);
             }
             Entry::Occupied(mut place) => {
-                let Place { line, column } = *place.get();
+                let Position { line, column } = *place.get();
                 let first = Origin { file: Arc::clone(&origin.file), line, column };
                 let message = format!("{}; this one counts", duplicate(place.key(), &first));
                 self.objects.replace(place.key());
@@ -364,7 +367,7 @@ impl Reader<'_> {
         *self.skipped.entry(kind.to_owned()).or_default() += 1;
     }
 
-    fn complain(&mut self, at: Place, path: &str, message: String) {
+    fn complain(&mut self, at: Position, path: &str, message: String) {
         self.problems.push(Complaint { at, path: path.to_owned(), message });
     }
 }
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_taken_apart() {
+    fn items_of_lists_are_read() {
         let manifests = sound(
             "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n\
              - {apiVersion: v1, kind: Secret}\n---\n\
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn word_that_yaml_takes_for_a_boolean_is_an_error() {
+    fn word_that_yaml_reads_as_a_boolean_is_an_error() {
         let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  labels:\n    canary: on\n";
         assert_eq!(
             complaints(text),
@@ -450,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn object_that_is_written_twice_is_what_the_last_says_and_both_places_are_reported() {
+    fn last_definition_of_an_object_counts_and_both_places_are_reported() {
         let manifests = sound(&format!("{POD}---\n{POD}spec: {{nodeName: b}}\n"));
         let nodes: Vec<_> = manifests.pods.iter().map(|pod| pod.lowered.node.as_deref()).collect();
         assert_eq!(nodes, [Some("b")]);
@@ -462,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_takes_is_taken() {
+    fn values_that_the_api_server_accepts_are_accepted() {
         let policy = |spec: &str| {
             let text = format!(
                 "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\nspec:\n{spec}"
@@ -486,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_peer_is_nobody_as_the_api_does_not_take_it() {
+    fn blank_peer_is_invalid_as_the_api_server_rejects_it() {
         let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {ingress: [{from: [~]}]}\n";
         let manifests = sound(text);
         assert_eq!(manifests.refused.len(), 1);
@@ -495,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_taken_apart_as_kubectl_does() {
+    fn documents_are_separated_as_kubectl_does() {
         let pod = |name: &str| {
             format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}}}"#)
         };
@@ -562,7 +565,7 @@ mod tests {
                 "{complaints}"
             );
         }
-        let text = "kind: Node\napiVersion: v1\n---\nkind: PodTemplate\napiVersion: v1\n---\n\
+        let text = "kind: YamlNode\napiVersion: v1\n---\nkind: PodTemplate\napiVersion: v1\n---\n\
                     kind: AdminNetworkPolicy\napiVersion: policy.networking.k8s.io/v1alpha1\n";
         assert_eq!(sound(text).skipped.len(), 3);
         let others = "kind: SubNamespace\napiVersion: hnc.x-k8s.io/v1\n---\nkind: NameSpace\napiVersion: example.org/v1\n";
@@ -583,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_part_is_told_with_its_place() {
+    fn invalid_part_is_reported_with_its_place() {
         let manifests = sound(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  \
              - ports:\n    - port: 70000\n",
@@ -598,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_that_is_understood_only_in_part_is_an_error() {
+    fn pod_with_an_invalid_part_is_an_error() {
         assert_eq!(
             complaints(&format!("{POD}status: {{podIPs: [{{ip: 10.0.0.300}}]}}\n")),
             "shop.yaml:4:24: status.podIPs[0].ip: `10.0.0.300` is not an address: \

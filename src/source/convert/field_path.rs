@@ -1,43 +1,43 @@
-//! Where a value stands in an object.
+//! The path of a field in an object.
 
 use std::fmt;
 
-/// A path from an object's root, kept on the stack and spelled out only for a complaint.
+/// A path from an object's root, kept on the stack and formatted only for a message.
 #[derive(Clone, Copy)]
-pub(in crate::source) enum Path<'a> {
+pub(in crate::source) enum FieldPath<'a> {
     /// The object itself.
     Root,
     /// A field that the API defines.
-    Field(&'a Path<'a>, &'a str),
+    Field(&'a FieldPath<'a>, &'a str),
     /// A key that the user chose, such as a label's.
-    Key(&'a Path<'a>, &'a str),
-    /// A place in a list, from 0.
-    Index(&'a Path<'a>, usize),
+    Key(&'a FieldPath<'a>, &'a str),
+    /// An index in a list, from 0.
+    Index(&'a FieldPath<'a>, usize),
 }
 
-impl Path<'_> {
-    pub(in crate::source) fn field<'a>(&'a self, name: &'a str) -> Path<'a> {
-        Path::Field(self, name)
+impl FieldPath<'_> {
+    pub(in crate::source) fn field<'a>(&'a self, name: &'a str) -> FieldPath<'a> {
+        FieldPath::Field(self, name)
     }
 
-    pub(in crate::source) fn key<'a>(&'a self, key: &'a str) -> Path<'a> {
-        Path::Key(self, key)
+    pub(in crate::source) fn key<'a>(&'a self, key: &'a str) -> FieldPath<'a> {
+        FieldPath::Key(self, key)
     }
 
-    pub(in crate::source) fn index(&self, index: usize) -> Path<'_> {
-        Path::Index(self, index)
+    pub(in crate::source) fn index(&self, index: usize) -> FieldPath<'_> {
+        FieldPath::Index(self, index)
     }
 }
 
-impl fmt::Display for Path<'_> {
+impl fmt::Display for FieldPath<'_> {
     /// `spec.ingress[0].from[1].podSelector.matchLabels[app]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Path::Root => Ok(()),
-            Path::Field(Path::Root, name) => f.write_str(name),
-            Path::Field(parent, name) => write!(f, "{parent}.{name}"),
-            Path::Key(parent, key) => write!(f, "{parent}[{key}]"),
-            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+            FieldPath::Root => Ok(()),
+            FieldPath::Field(FieldPath::Root, name) => f.write_str(name),
+            FieldPath::Field(parent, name) => write!(f, "{parent}.{name}"),
+            FieldPath::Key(parent, key) => write!(f, "{parent}[{key}]"),
+            FieldPath::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
 }
@@ -47,11 +47,11 @@ impl fmt::Display for Path<'_> {
 pub(in crate::source) enum Step<'a> {
     /// `.name`
     Field(&'a str),
-    /// `[key]` or `[0]`; which of the two, only the value at that place can tell.
+    /// `[key]` or `[0]`; which of the two depends on the value there.
     Bracket(&'a str),
 }
 
-/// The steps of a path that `Display` spelled. A text that is no path yields steps that lead nowhere.
+/// The steps of a path that `Display` formatted. A text that is not a path yields steps that lead nowhere.
 pub(in crate::source) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
     let mut rest = path;
     std::iter::from_fn(move || {
@@ -76,18 +76,18 @@ mod tests {
 
     #[test]
     fn path_reads_like_the_field_it_points_to() {
-        let spec = Path::Root.field("spec");
+        let spec = FieldPath::Root.field("spec");
         let ingress = spec.field("ingress");
         let rule = ingress.index(0);
         let labels = rule.field("matchLabels");
-        assert_eq!(Path::Root.to_string(), "");
+        assert_eq!(FieldPath::Root.to_string(), "");
         assert_eq!(labels.key("app.kubernetes.io/name").to_string(), {
             "spec.ingress[0].matchLabels[app.kubernetes.io/name]"
         });
     }
 
     #[test]
-    fn steps_take_a_path_apart_again() {
+    fn steps_are_the_parts_of_a_path() {
         let steps: Vec<_> = steps("spec.ingress[0].matchLabels[app.io/name]").collect();
         assert_eq!(steps, {
             [
