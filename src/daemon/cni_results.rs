@@ -1,4 +1,4 @@
-//! The directory of CNI results as a second source: where this node's pods are, before the main source says so.
+//! The directory of CNI results as a second source: the addresses of this node's pods before the API server reports them.
 
 use crate::controller::Delivery;
 use crate::observe::{Health, Metrics};
@@ -10,41 +10,41 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// The readiness check that tells how it fares.
+/// The readiness check of this source.
 const CHECK: &str = "cni-results";
 
-/// How often the directory is looked at while the kernel does not tell of changes.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the results are held against the pods of this node.
-const COMPARE_EVERY: Duration = Duration::from_secs(5);
-/// For how long a node may have pods and no result: the API may be faster than the runtime, or a pod be on its way out.
+/// How often the directory is scanned while it cannot be watched.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the results are compared with the pods of this node.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a node may have pods and no result: the API server may be faster than the runtime, or a pod may be terminating.
 const MISSING_LIMIT: Duration = Duration::from_secs(30);
 
-/// A directory of CNI results that was looked at once.
-pub(super) struct Deliverer {
+/// A directory of CNI results that was scanned at least once.
+pub(super) struct CniResultsSource {
     directory: PathBuf,
-    /// None while the kernel cannot be had to tell of changes.
+    /// None while the directory cannot be watched.
     watch: Option<CniWatch>,
     results: CniResults,
     outbox: mpsc::Sender<Delivery>,
-    told: Told,
-    /// After how long all is looked at again, whatever the kernel tells: a file system may be mounted over the directory.
-    look_again: Duration,
-    looked: Instant,
+    reporter: CniResultsReporter,
+    /// How often all is scanned, whatever the kernel reports: a file system may be mounted over the directory.
+    rescan_interval: Duration,
+    scanned: Instant,
 }
 
-impl Deliverer {
-    /// Begins to watch, and hands over what is there. To be awaited before the main source begins, so that its first
-    /// complete list finds this node's sandboxes known.
+impl CniResultsSource {
+    /// Begins to watch, and sends the sandboxes that exist. To be awaited before the main source starts, so that this node's
+    /// sandboxes are known when its first list completes.
     pub(super) async fn begin(
         directory: PathBuf,
-        look_again: Duration,
+        rescan_interval: Duration,
         outbox: mpsc::Sender<Delivery>,
         metrics: Metrics,
         health: Health,
-    ) -> Deliverer {
+    ) -> CniResultsSource {
         let results = CniResults::new(&directory);
-        let told = Told {
+        let reporter = CniResultsReporter {
             unwatched: None,
             unread: None,
             missing: None,
@@ -53,16 +53,17 @@ impl Deliverer {
             metrics,
             health,
         };
-        let looked = Instant::now();
-        let mut deliverer = Deliverer { directory, watch: None, results, outbox, told, look_again, looked };
-        deliverer.watch();
-        deliverer.look(Changed::Anything).await;
-        deliverer
+        let scanned = Instant::now();
+        let mut source =
+            CniResultsSource { directory, watch: None, results, outbox, reporter, rescan_interval, scanned };
+        source.watch();
+        source.scan(Changed::Anything).await;
+        source
     }
 
     fn watch(&mut self) {
         let watch = CniWatch::new(&self.directory);
-        self.told.watched(&self.directory, watch.as_ref().err());
+        self.reporter.watched(&self.directory, watch.as_ref().err());
         self.watch = watch.ok();
     }
 
@@ -73,57 +74,57 @@ impl Deliverer {
                     return changed;
                 }
             }
-            None => tokio::time::sleep(LOOK_EVERY).await,
+            None => tokio::time::sleep(POLL_INTERVAL).await,
         }
         self.watch();
         Changed::Anything
     }
 
-    async fn look(&mut self, at: Changed) {
+    async fn scan(&mut self, at: Changed) {
         let seen = Instant::now();
         if at == Changed::Anything {
-            self.looked = seen;
+            self.scanned = seen;
         }
         let mut results = std::mem::replace(&mut self.results, CniResults::new(&self.directory));
-        let looked = tokio::task::spawn_blocking(move || (results.look(&at), results)).await;
+        let looked = tokio::task::spawn_blocking(move || (results.scan(&at), results)).await;
         let (found, results) = looked.expect("a look does not panic");
         self.results = results;
-        self.told.found(&found, &self.directory);
+        self.reporter.found(&found, &self.directory);
         if !found.changes.is_empty() {
             let delivery = Delivery { changes: found.changes, seen, complete: false };
-            // An error means that nobody listens any more, which whoever calls will see.
+            // An error means that the controller has ended, which the caller sees.
             self.outbox.send(delivery).await.ok();
         }
     }
 }
 
-/// Hands over whatever changes, at once. Ends when nobody listens any more; without a directory, never.
-pub(super) async fn deliver(deliverer: Option<Deliverer>) {
-    let Some(mut deliverer) = deliverer else { return std::future::pending().await };
-    let mut compare = interval(COMPARE_EVERY);
+/// Sends each change at once. Ends when the controller has ended; without a directory, never.
+pub(super) async fn deliver(source: Option<CniResultsSource>) {
+    let Some(mut source) = source else { return std::future::pending().await };
+    let mut compare = interval(COMPARE_INTERVAL);
     compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !deliverer.outbox.is_closed() {
+    while !source.outbox.is_closed() {
         tokio::select! {
-            changed = deliverer.changed() => deliverer.look(changed).await,
+            changed = source.changed() => source.scan(changed).await,
             _ = compare.tick() => {
                 let now = Instant::now();
-                if now.duration_since(deliverer.looked) >= deliverer.look_again {
-                    deliverer.watch();
-                    deliverer.look(Changed::Anything).await;
+                if now.duration_since(source.scanned) >= source.rescan_interval {
+                    source.watch();
+                    source.scan(Changed::Anything).await;
                 }
-                let (results, pods) = (deliverer.results.sandbox_count(), deliverer.told.metrics.local_pods());
-                deliverer.told.compare(results, pods, &deliverer.directory, now);
+                let (results, pods) = (source.results.sandbox_count(), source.reporter.metrics.local_pods());
+                source.reporter.compare(results, pods, &source.directory, now);
             }
         }
     }
 }
 
-/// What was last told of the directory, so that it is told once. Whatever is wrong, policies stay in force: what is lost
-/// is a new pod's first instant.
-struct Told {
+/// Reports problems of the directory, each once: what was last reported. Whatever is wrong, policies stay in force; only the first
+/// instant of a new pod is unprotected.
+struct CniResultsReporter {
     unwatched: Option<String>,
     unread: Option<String>,
-    /// What to say of pods that no result tells of.
+    /// The problem that pods have no result.
     missing: Option<String>,
     problems: BTreeMap<String, String>,
     /// Since when this node has pods and no result.
@@ -132,17 +133,17 @@ struct Told {
     health: Health,
 }
 
-impl Told {
+impl CniResultsReporter {
     fn watched(&mut self, directory: &Path, error: Option<&io::Error>) {
         let problem = error.map(|error| {
             let cure = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches";
             format!("{} cannot be watched ({error}): {cure}", directory.display())
         });
-        self.unwatched = self.tell(problem, self.unwatched.as_ref());
+        self.unwatched = self.log_once(problem, self.unwatched.as_ref());
     }
 
     fn found(&mut self, found: &Found, directory: &Path) {
-        self.unread = self.tell(found.problem.clone(), self.unread.as_ref());
+        self.unread = self.log_once(found.problem.clone(), self.unread.as_ref());
         let remark = found.missing.then(|| {
             format!(
                 "{} is not there: no pod has been here yet, or the runtime keeps its results elsewhere",
@@ -169,7 +170,7 @@ impl Told {
         self.health.set_check(CHECK, problem.map_or(Ok(()), |problem| Err(problem.clone())));
     }
 
-    /// Holds the number of results against that of pods of this node with an address.
+    /// Compares the number of results with that of this node's pods that have an address.
     fn compare(&mut self, results: usize, pods: usize, directory: &Path, now: Instant) {
         self.without_results = (results == 0 && pods > 0).then(|| self.without_results.unwrap_or(now));
         let long = self.without_results.is_some_and(|since| now.duration_since(since) >= MISSING_LIMIT);
@@ -180,13 +181,13 @@ impl Told {
                 directory.display()
             )
         });
-        self.missing = self.tell(problem, self.missing.as_ref());
+        self.missing = self.log_once(problem, self.missing.as_ref());
         self.metrics.cni_results_missing(long);
         self.check();
     }
 
-    fn tell(&self, problem: Option<String>, told: Option<&String>) -> Option<String> {
-        if let Some(problem) = problem.as_ref().filter(|problem| told != Some(problem)) {
+    fn log_once(&self, problem: Option<String>, logged: Option<&String>) -> Option<String> {
+        if let Some(problem) = problem.as_ref().filter(|problem| logged != Some(problem)) {
             tracing::error!(
                 problem,
                 "CNI results may arrive late or not at all: new pods are open until the API reports their addresses"
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn node_with_pods_and_no_result_is_not_ready_and_one_without_pods_is() {
         let (metrics, health) = (Metrics::new("", None), Health::new(&[CHECK]));
-        let mut told = Told {
+        let mut reporter = CniResultsReporter {
             unwatched: None,
             unread: None,
             missing: None,
@@ -214,11 +215,11 @@ mod tests {
         };
         let directory = Path::new("/nowhere");
         let found = Found { changes: vec![], problem: None, missing: true, problems: BTreeMap::new() };
-        told.found(&found, directory);
-        assert_eq!((health.ready(), health.remarks(CHECK).len()), (Ok(()), 1), "no pod has been here yet");
+        reporter.found(&found, directory);
+        assert_eq!((health.ready(), health.remarks(CHECK).len()), (Ok(()), 1), "no pod has run here yet");
         let start = Instant::now();
         let mut ready = |results, pods, seconds| {
-            told.compare(results, pods, directory, start + Duration::from_secs(seconds));
+            reporter.compare(results, pods, directory, start + Duration::from_secs(seconds));
             health.ready().is_ok()
         };
         assert!(ready(0, 3, 0) && ready(0, 3, 29));

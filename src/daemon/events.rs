@@ -1,28 +1,28 @@
-//! What of policies cannot be enforced, and what was denied, told to authors as Events.
+//! Events about parts of policies that cannot be enforced, and about denied flows.
 
 use crate::compile::Shortfall;
 use crate::flow::{Reason, Record, Turns};
 use crate::net::Family;
-use crate::observe::{EventWriter, Regarding, Seldom, Warning, Warnings};
+use crate::observe::{EventLimiter, EventWriter, Regarding, Warning, Warnings};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 
-/// How often is looked whether a warning is due; one that could not be written is tried again then.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often due warnings are written; one that could not be written is tried again then.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The families that this node's kernel has. Without IPv6 there is no such file.
+/// The families of this node's kernel. Without IPv6 the file does not exist.
 pub(super) fn families() -> Vec<Family> {
     let has_v6 = Path::new("/proc/net/if_inet6").exists();
     Family::BOTH.into_iter().filter(|family| has_v6 || *family == Family::V4).collect()
 }
 
-/// Writes warnings for as long as anybody tells of shortfalls.
+/// Writes warnings until the sender of shortfalls is dropped.
 pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<Vec<Shortfall>>) {
     let mut warnings = Warnings::default();
-    let mut tick = interval(EVERY);
+    let mut tick = interval(CHECK_INTERVAL);
     loop {
         tokio::select! {
             changed = shortfalls.changed() => {
@@ -35,7 +35,7 @@ pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<V
             _ = tick.tick() => {
                 for warning in warnings.due(Instant::now()) {
                     match writer.write(&warning).await {
-                        Ok(()) => warnings.told(&warning),
+                        Ok(()) => warnings.written(&warning),
                         Err(error) => {
                             tracing::debug!(%error, policy = warning.name, "cannot write an Event; the agent tries again");
                         }
@@ -46,22 +46,22 @@ pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<V
     }
 }
 
-/// How many denied flows may wait for their Events.
-const WAITING: usize = 16;
+/// How many denied flows may be queued.
+const MAX_QUEUED: usize = 16;
 
-/// How many Events of denied flows may wait to be written.
-const UNWRITTEN: usize = 256;
+/// How many Events about denied flows may wait to be written.
+const MAX_UNWRITTEN: usize = 256;
 
-/// A way for denied flows to who writes Events of them, if they are wanted.
+/// A channel for denied flows to the writer of their Events, if Events are wanted.
 pub(super) fn denied(wanted: bool) -> (Option<mpsc::Sender<Record>>, Option<mpsc::Receiver<Record>>) {
-    let (tell, told) = mpsc::channel(WAITING);
-    if wanted { (Some(tell), Some(told)) } else { (None, None) }
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+    if wanted { (Some(sender), Some(receiver)) } else { (None, None) }
 }
 
-/// Writes Events of the pods that refused flows, seldom for each, and of one namespace after the other. One that cannot be
-/// written is not tried again: the next denied flow will be.
+/// Writes Events on pods about denied flows, rarely for each pod, and for each namespace in turn. An Event that cannot be written
+/// is not tried again; the next denied flow is.
 pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver<Record>) {
-    let (mut seldom, mut turns) = (Seldom::default(), Turns::new(UNWRITTEN));
+    let (mut limiter, mut turns) = (EventLimiter::default(), Turns::new(MAX_UNWRITTEN));
     let mut writing: Option<Pin<Box<dyn Future<Output = Option<Warning>> + Send>>> = None;
     loop {
         if writing.is_none() {
@@ -73,21 +73,21 @@ pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver
             record = denied.recv() => {
                 let Some(record) = record else { return };
                 if let Some(warning) = denied_warning(&record)
-                    && seldom.may_tell(&warning, Instant::now())
+                    && limiter.allows(&warning, Instant::now())
                     && !turns.push(warning.namespace.clone(), warning.clone())
                 {
-                    seldom.forget(&warning);
+                    limiter.not_written(&warning);
                 }
             }
             failed = written(&mut writing) => {
                 writing = None;
-                failed.iter().for_each(|warning| seldom.forget(warning));
+                failed.iter().for_each(|warning| limiter.not_written(warning));
             }
         }
     }
 }
 
-/// Writes a warning, and gives it back if that failed.
+/// Writes a warning, and returns it if that failed.
 async fn write_one(writer: EventWriter, warning: Warning) -> Option<Warning> {
     let error = writer.write(&warning).await.err()?;
     tracing::debug!(%error, pod = warning.name, "cannot write an Event of a denied flow");
@@ -105,10 +105,10 @@ async fn written(
 
 fn denied_warning(record: &Record) -> Option<Warning> {
     let account = &record.account;
-    let refuser = account.refuser();
-    let refused = matches!(account.reason, Reason::NoRuleAllows | Reason::OwnNode);
+    let denier = account.refuser();
+    let by_policy = matches!(account.reason, Reason::NoRuleAllows | Reason::OwnNode);
     // A pod that is not known yet has no object that an Event could be about.
-    let (namespace, name) = refuser.namespace.clone().zip(refuser.pod.clone()).filter(|_| refused)?;
+    let (namespace, name) = denier.namespace.clone().zip(denier.pod.clone()).filter(|_| by_policy)?;
     let port = account.port.map(|port| format!("{port}/")).unwrap_or_default();
     let (source, destination, protocol) = (&account.source, &account.destination, &account.protocol);
     Some(Warning {

@@ -1,4 +1,4 @@
-//! The bridge and its ports as another source: they say by which port a pod's frames come.
+//! The ports of the bridge as another source: they decide from which port a pod's frames arrive.
 
 use crate::controller::Delivery;
 use crate::model::Change;
@@ -8,29 +8,29 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// The readiness check that tells how it fares.
+/// The readiness check of this source.
 const CHECK: &str = "links";
-/// How long to wait before the kernel is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before the watch is opened again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A bridge that is watched.
-pub(super) struct Deliverer {
+/// A watched bridge.
+pub(super) struct LinkSource {
     bridge: String,
-    /// `None` while the kernel cannot be had to report changes.
+    /// `None` while changes cannot be watched.
     watch: Option<LinkWatch>,
     outbox: mpsc::Sender<Delivery>,
     health: Health,
     failed: Option<String>,
 }
 
-impl Deliverer {
-    /// Begins to watch, and delivers what is there. To be awaited before the main source begins, so that its first complete list
-    /// finds this node's ports known.
-    pub(super) async fn begin(bridge: String, outbox: mpsc::Sender<Delivery>, health: Health) -> Deliverer {
-        let mut deliverer = Deliverer { bridge, watch: None, outbox, health, failed: None };
-        let first = deliverer.changed().await;
-        deliverer.report(first).await;
-        deliverer
+impl LinkSource {
+    /// Begins to watch, and sends the ports that exist. To be awaited before the main source starts, so that this node's ports are
+    /// known when its first list completes.
+    pub(super) async fn begin(bridge: String, outbox: mpsc::Sender<Delivery>, health: Health) -> LinkSource {
+        let mut source = LinkSource { bridge, watch: None, outbox, health, failed: None };
+        let first = source.changed().await;
+        source.report(first).await;
+        source
     }
 
     async fn changed(&mut self) -> Result<Vec<Change>, LinkWatchError> {
@@ -64,15 +64,15 @@ impl Deliverer {
     }
 }
 
-/// Delivers whatever changes, at once. Ends when the controller has; without a bridge to watch, never.
-pub(super) async fn deliver(deliverer: Option<Deliverer>) {
-    let Some(mut deliverer) = deliverer else { return std::future::pending().await };
-    while !deliverer.outbox.is_closed() {
-        let changed = deliverer.changed().await;
+/// Sends each change at once. Ends when the controller has ended; without a bridge to watch, never.
+pub(super) async fn deliver(source: Option<LinkSource>) {
+    let Some(mut source) = source else { return std::future::pending().await };
+    while !source.outbox.is_closed() {
+        let changed = source.changed().await;
         let failed = changed.is_err();
-        deliverer.report(changed).await;
+        source.report(changed).await;
         if failed {
-            sleep(AGAIN).await;
+            sleep(RETRY_AFTER).await;
         }
     }
 }

@@ -96,21 +96,24 @@ impl Settings {
         let sandboxes = match self.cni_results_dir.clone() {
             Some(directory) => {
                 let (outbox, metrics, health) = (outbox.clone(), metrics.clone(), health.clone());
-                Some(cni_results::Deliverer::begin(directory, audit_interval, outbox, metrics, health).await)
+                Some(
+                    cni_results::CniResultsSource::begin(directory, audit_interval, outbox, metrics, health)
+                        .await,
+                )
             }
             None => None,
         };
         let links = match binds {
             true => Some(
-                links::Deliverer::begin(self.options.bridge.clone(), outbox.clone(), health.clone()).await,
+                links::LinkSource::begin(self.options.bridge.clone(), outbox.clone(), health.clone()).await,
             ),
             false => None,
         };
-        // Two ask, each one thing at a time.
+        // Two senders, each with one query at a time.
         let (inquire, inquiries) = mpsc::channel(2);
         controller.answer(inquiries);
         let (denied_events, denied) = events::denied(self.source.wants_events());
-        let denied_flows = denied_flows::Denied {
+        let denied_flows = denied_flows::DeniedFlows {
             log: self.log_denied,
             flows_socket: self.flows_socket.clone(),
             node: self.node_name.clone(),
@@ -155,7 +158,7 @@ impl Settings {
             () = links::deliver(links) => {}
             signal = signals.next() => tracing::info!(signal, "stopping; the rules in force stay in force"),
         }
-        // Its source is gone: it ends what it has begun, connections that are to be cut among it.
+        // Without a source, the controller finishes what it has begun, such as cutting connections.
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, running).await;
         let _ = stop.send(true);
         preflight.abort();

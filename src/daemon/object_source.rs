@@ -31,21 +31,21 @@ pub enum ObjectSource {
     },
 }
 
-/// What Events are written of, if they are wanted.
+/// What Events are written about, if they are wanted.
 pub(super) struct ForEvents {
     pub(super) shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
     pub(super) denied: Option<mpsc::Receiver<Record>>,
 }
 
-/// Where facts go.
+/// Where changes are sent.
 pub(super) struct Outlet {
     pub(super) outbox: mpsc::Sender<Delivery>,
-    /// Told whether the watch of namespaces is cut off.
+    /// Set while the watch of namespaces is cut off.
     pub(super) namespaces: NamespaceWatch,
 }
 
 impl ObjectSource {
-    /// The readiness check that says how this source fares.
+    /// The readiness check of this source.
     pub(super) fn check(&self) -> &'static str {
         match self {
             ObjectSource::Manifests { .. } => manifests::CHECK,

@@ -1,4 +1,4 @@
-//! Waits until no other agent of this network namespace is left: two would undo each other's rules.
+//! Waits until no other agent runs in this network namespace: two would undo each other's rules.
 
 use crate::apply::host::Lock;
 use crate::observe::Health;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// The check of /readyz that fails while another agent runs.
 const CHECK: &str = "only-agent";
-/// How long between two attempts. What is in force stays in force meanwhile.
+/// The time between two attempts. The rules in force stay in force meanwhile.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Takes the lock as soon as it is free. Until then the daemon is alive, not ready, and writes nothing.
+/// Takes the lock as soon as it is free. Until then the agent is alive, not ready, and writes nothing.
 ///
 /// # Errors
-/// When the lock can't be had for another reason than another agent.
+/// The lock cannot be taken, for another reason than another agent.
 pub(super) async fn lock(health: &Health) -> Result<Lock> {
     let mut waiting = false;
     loop {

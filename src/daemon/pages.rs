@@ -1,5 +1,5 @@
-//! Metrics and health over HTTP, from a thread of their own: enforcing and its clients do not wait for each other, and what
-//! keeps the address from us keeps nothing from being enforced.
+//! Metrics and health over HTTP, in their own thread: enforcement and HTTP clients do not wait for each other, and policies are
+//! enforced even if the address is not available.
 
 use super::new_runtime;
 use crate::observe::{Health, Metrics, serve};
@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
-/// The readiness check that tells whether they are served.
+/// The readiness check of whether they are served.
 pub(super) const CHECK: &str = "http";
 
-/// How long to wait before the address is asked for again: at first, and at most.
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long to wait before listening is tried again: at first, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// Serves until `stopped` says so, as soon as the address can be had. What is returned ends with it.
+/// Serves until `stopped` is true, as soon as the address is available. The returned receiver completes when it ends.
 pub(super) fn serve_apart(
     address: SocketAddr,
     metrics: Metrics,
@@ -30,8 +30,8 @@ pub(super) fn serve_apart(
         runtime.block_on(async {
             let stop = stopped.clone();
             tokio::select! {
-                listener = listen(address, &health) => serve(listener, metrics, health, told(stopped)).await,
-                () = told(stop) => {}
+                listener = listen(address, &health) => serve(listener, metrics, health, until_stopped(stopped)).await,
+                () = until_stopped(stop) => {}
             }
         });
         ending.send(()).ok();
@@ -40,14 +40,14 @@ pub(super) fn serve_apart(
     Ok(ended)
 }
 
-/// Listens, and asks again for as long as it cannot.
+/// Listens, and retries until that succeeds.
 async fn listen(address: SocketAddr, health: &Health) -> TcpListener {
-    let mut wait = FIRST;
-    let mut told = None;
+    let mut wait = FIRST_RETRY;
+    let mut logged = None;
     loop {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
-                if told.is_some() {
+                if logged.is_some() {
                     tracing::info!(http = %address, "metrics and health are now served");
                 }
                 health.set_check(CHECK, Ok(()));
@@ -55,17 +55,17 @@ async fn listen(address: SocketAddr, health: &Health) -> TcpListener {
             }
             Err(error) => format!("cannot listen on {address}: {error}; choose another with --http-addr"),
         };
-        if told.as_ref() != Some(&problem) {
+        if logged.as_ref() != Some(&problem) {
             tracing::error!(problem, "cannot serve metrics and health; policies are enforced all the same");
         }
         health.set_check(CHECK, Err(problem.clone()));
-        told = Some(problem);
+        logged = Some(problem);
         sleep(wait).await;
-        wait = wait.saturating_mul(2).min(LONGEST);
+        wait = wait.saturating_mul(2).min(LONGEST_RETRY);
     }
 }
 
-async fn told(mut stopped: watch::Receiver<bool>) {
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn address_in_use_is_waited_for_and_readiness_says_so() {
+    async fn address_in_use_is_waited_for_and_fails_readiness() {
         let other = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let address = other.local_addr().expect("its address");
         let health = Health::new(&[CHECK]);

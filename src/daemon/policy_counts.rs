@@ -1,5 +1,5 @@
-//! What each policy has allowed, as the kernel's rules have counted it. Read only when metrics are asked for, and seldom: a
-//! reading starts a program for each family, in a thread that nothing else waits for.
+//! What each policy has allowed, as the kernel's rules count it. Read only after metrics were requested, and rarely: a reading
+//! starts a program for each family, in a thread for which nothing else waits.
 
 use crate::apply::host::{Counters, Variant};
 use crate::controller::Inquiry;
@@ -14,18 +14,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-/// How long to wait between two readings, at least.
+/// The least time between two readings.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whose each chain is.
+/// The policy and direction of each chain.
 type Owners = BTreeMap<ChainName, (PolicyKey, Direction)>;
 
-/// Reads for as long as the program runs: once when the controller knows the cluster, and then after each time that
-/// metrics were asked for, so that they are as old as the time before.
+/// Reads for as long as the agent runs: once when the controller has a complete cluster, and then after each request for metrics.
+/// So the values are as old as the previous request.
 pub(super) async fn watch(variant: Variant, metrics: Metrics, inquiries: mpsc::Sender<Inquiry>) {
     let mut counters = Counters::new(variant);
-    let mut ledger = Ledger::default();
-    let mut told = None;
+    let mut history = CounterHistory::default();
+    let mut logged = None;
     while let Some(owners) = ask(&inquiries).await {
         let before = counters.started();
         let reading = tokio::task::spawn_blocking(move || (counters.read(), counters)).await;
@@ -33,15 +33,15 @@ pub(super) async fn watch(variant: Variant, metrics: Metrics, inquiries: mpsc::S
         counters = returned;
         metrics.programs_run(counters.started() - before);
         let problem = counted.as_ref().err().map(ToString::to_string);
-        if let Some(problem) = problem.as_ref().filter(|_| problem != told) {
+        if let Some(problem) = problem.as_ref().filter(|_| problem != logged) {
             tracing::warn!(
                 problem,
                 "cannot read the counters of policies; the metrics keep their last values"
             );
         }
-        told = problem;
+        logged = problem;
         if let Ok(counted) = counted {
-            tell(&metrics, &owners, ledger.growth(&counted, &owners));
+            record(&metrics, &owners, history.growth(&counted, &owners));
         }
         sleep(PAUSE).await;
         metrics.asked().await;
@@ -54,7 +54,7 @@ async fn ask(inquiries: &mpsc::Sender<Inquiry>) -> Option<Owners> {
     answered.await.ok()
 }
 
-fn tell(metrics: &Metrics, owners: &Owners, growth: BTreeMap<ChainName, Count>) {
+fn record(metrics: &Metrics, owners: &Owners, growth: BTreeMap<ChainName, Count>) {
     let labels = |(policy, direction): &(PolicyKey, Direction)| PolicyLabels {
         direction: direction.to_string(),
         namespace: policy.namespace.to_string(),
@@ -68,17 +68,17 @@ fn tell(metrics: &Metrics, owners: &Owners, growth: BTreeMap<ChainName, Count>) 
     }
 }
 
-/// Where a policy was asked: the family, the chain that asked, and the policy's.
-type Asked = (Family, ChainName, ChainName);
+/// A jump to a policy's chain: the family, the chain that jumps, and the policy's chain.
+type CountedJump = (Family, ChainName, ChainName);
 
-/// What was read last. A chain that is written anew counts from nought, so it is growth that is told.
+/// The counters as last read. A rewritten chain counts from 0, so growth is reported.
 #[derive(Debug, Default)]
-struct Ledger(Option<BTreeMap<Asked, Count>>);
+struct CounterHistory(Option<BTreeMap<CountedJump, Count>>);
 
-impl Ledger {
-    /// By how much the count of each policy's chain has grown since the last reading. The first tells nothing: what was
-    /// counted before belongs to the process before. Of a chain written anew, all that it has counted since is growth, and
-    /// so it is of one whose policy was not known until now.
+impl CounterHistory {
+    /// By how much the count of each policy's chain has grown since the last reading. The first reading returns nothing, as earlier
+    /// packets were counted by the previous process. The whole count of a rewritten chain is growth, and so is that of a chain
+    /// whose policy was not known until now.
     fn growth(
         &mut self,
         counted: &BTreeMap<Family, CountedChains>,
@@ -117,7 +117,7 @@ mod tests {
         ChainName::new(name).unwrap()
     }
 
-    /// A pod's chain that asks one policy, and has been answered with yes so often.
+    /// A pod's chain that jumps to one policy, which has allowed this many packets.
     fn counted(packets: u64) -> BTreeMap<Family, CountedChains> {
         let jump = Rule::new(Target::Jump(chain("KUBE-NWPLCY-WEB")));
         let yes = Rule::new(Target::Return).matching(Match::Mark { value: 1, mask: 1 });
@@ -130,42 +130,42 @@ mod tests {
         BTreeMap::from([(chain("KUBE-NWPLCY-WEB"), (PolicyKey::new("shop", "web"), Direction::Ingress))])
     }
 
-    fn grown(ledger: &mut Ledger, packets: u64) -> u64 {
-        ledger.growth(&counted(packets), &owners()).values().map(|count| count.packets).sum()
+    fn grown(history: &mut CounterHistory, packets: u64) -> u64 {
+        history.growth(&counted(packets), &owners()).values().map(|count| count.packets).sum()
     }
 
     #[test]
-    fn first_reading_tells_nothing_and_each_later_one_what_came_since() {
-        let mut ledger = Ledger::default();
-        let growth = [7, 7, 10, 12].map(|packets| grown(&mut ledger, packets));
+    fn first_reading_returns_nothing_and_each_later_one_the_growth() {
+        let mut history = CounterHistory::default();
+        let growth = [7, 7, 10, 12].map(|packets| grown(&mut history, packets));
         assert_eq!(growth, [0, 0, 3, 2]);
     }
 
     #[test]
-    fn first_reading_may_come_before_the_controller_has_named_any_chain() {
-        let mut ledger = Ledger::default();
-        ledger.growth(&counted(7), &Owners::new());
-        assert_eq!(grown(&mut ledger, 9), 2);
+    fn first_reading_may_come_before_the_controller_names_any_chain() {
+        let mut history = CounterHistory::default();
+        history.growth(&counted(7), &Owners::new());
+        assert_eq!(grown(&mut history, 9), 2);
     }
 
     #[test]
-    fn chain_that_was_written_anew_or_is_new_counts_from_nought() {
-        let mut ledger = Ledger::default();
-        assert_eq!([7, 2].map(|packets| grown(&mut ledger, packets)), [0, 2]);
-        ledger.growth(&BTreeMap::new(), &owners());
-        assert_eq!(grown(&mut ledger, 4), 4);
+    fn rewritten_or_new_chain_counts_from_0() {
+        let mut history = CounterHistory::default();
+        assert_eq!([7, 2].map(|packets| grown(&mut history, packets)), [0, 2]);
+        history.growth(&BTreeMap::new(), &owners());
+        assert_eq!(grown(&mut history, 4), 4);
     }
 
     #[test]
-    fn policy_that_the_controller_has_not_told_of_is_counted_once_it_has() {
-        let mut ledger = Ledger::default();
-        ledger.growth(&BTreeMap::new(), &owners());
-        assert_eq!(ledger.growth(&counted(3), &Owners::new()), BTreeMap::new());
-        assert_eq!(grown(&mut ledger, 4), 4);
+    fn policy_unknown_to_the_controller_is_counted_once_it_is_known() {
+        let mut history = CounterHistory::default();
+        history.growth(&BTreeMap::new(), &owners());
+        assert_eq!(history.growth(&counted(3), &Owners::new()), BTreeMap::new());
+        assert_eq!(grown(&mut history, 4), 4);
     }
 
     #[test]
-    fn every_answer_of_a_policy_is_found_in_the_rules_as_they_are_rendered() {
+    fn every_counter_of_a_policy_is_found_in_the_rendered_rules() {
         let mut enforcer = Enforcer::new("node-a", Options::default());
         enforcer.apply(Change::Pod(Pod {
             key: PodKey::new("shop", "web"),

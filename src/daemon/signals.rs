@@ -18,7 +18,7 @@ impl StopSignals {
         })
     }
 
-    /// Returns at the first that has come since [`StopSignals::listen`].
+    /// Waits for the first signal since [`StopSignals::listen`]; returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -1,4 +1,4 @@
-//! Events on NetworkPolicies, for their authors: what of a policy cannot be enforced; and on pods: what they refused.
+//! Events on NetworkPolicies, about what of a policy cannot be enforced, and on pods, about denied connections.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -6,20 +6,21 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// For how long something must be so before it is told: pods that are about to start resolve much.
+/// How long a warning must hold before its Event is written: pods that are starting resolve many.
 const SETTLED: Duration = Duration::from_secs(30);
 /// How many bytes a note may have (events.k8s.io/v1 Event.note).
 const NOTE: usize = 1024;
 
-/// For how long nothing more is told of a pod that has refused something.
-const SELDOM: Duration = Duration::from_secs(3600);
-/// How many Events an hour of denied flows one namespace may have: so many while there is room for others, and so many always. A
-/// tenant with many pods, or with pods that start again and again, leaves room for those of the others.
-const OF_ONE: usize = 100;
-const OF_ONE_ALWAYS: usize = 10;
-/// How many all namespaces may have before there is no room, and at most.
-const ROOM: usize = 1000;
-const MOST: usize = 4000;
+/// The time between two Events about denied flows of one pod.
+const POD_INTERVAL: Duration = Duration::from_secs(3600);
+/// How many Events an hour about denied flows one namespace may have: the first number while all namespaces have fewer than
+/// [`SHARED_LIMIT`], and the second always. So a tenant with many pods, or with pods that restart again and again, leaves room for
+/// others.
+const NAMESPACE_LIMIT: usize = 100;
+const NAMESPACE_GUARANTEE: usize = 10;
+/// How many all namespaces may have beyond their guarantees, and at most.
+const SHARED_LIMIT: usize = 1000;
+const TOTAL_LIMIT: usize = 4000;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,81 +48,82 @@ pub struct Warning {
     pub note: String,
 }
 
-/// Warnings that hold, and whether they were told.
+/// Warnings that hold, and whether their Events were written.
 #[derive(Debug, Default)]
-pub struct Warnings(BTreeMap<Warning, State>);
+pub struct Warnings(BTreeMap<Warning, WarningState>);
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum WarningState {
     Since(Instant),
-    Told,
+    Written,
 }
 
 impl Warnings {
-    /// These hold now, and no others. One that comes back is told again.
+    /// These hold now, and no others. A warning that returns is written again.
     pub fn hold(&mut self, current: Vec<Warning>, now: Instant) {
         let mut before = std::mem::take(&mut self.0);
         self.0 = current
             .into_iter()
             .map(|warning| {
-                let state = before.remove(&warning).unwrap_or(State::Since(now));
+                let state = before.remove(&warning).unwrap_or(WarningState::Since(now));
                 (warning, state)
             })
             .collect();
     }
 
-    /// Those that have held for long enough and are not told yet.
+    /// Those that have held for long enough and are not written yet.
     pub fn due(&self, now: Instant) -> Vec<Warning> {
         let due = self.0.iter().filter(|(_, state)| match state {
-            State::Since(since) => now.saturating_duration_since(*since) >= SETTLED,
-            State::Told => false,
+            WarningState::Since(since) => now.saturating_duration_since(*since) >= SETTLED,
+            WarningState::Written => false,
         });
         due.map(|(warning, _)| warning.clone()).collect()
     }
 
-    /// This one was told.
-    pub fn told(&mut self, warning: &Warning) {
+    /// This one was written.
+    pub fn written(&mut self, warning: &Warning) {
         if let Some(state) = self.0.get_mut(warning) {
-            *state = State::Told;
+            *state = WarningState::Written;
         }
     }
 }
 
-/// Lets each pod be told of once an hour, and shares what may be told between namespaces.
+/// Limits Events about denied flows: one an hour for each pod, and a share for each namespace.
 #[derive(Debug, Default)]
-pub struct Seldom {
-    /// By namespace: its pods, by uid if they have one, and when each was told of.
-    told: BTreeMap<String, BTreeMap<String, Instant>>,
+pub struct EventLimiter {
+    /// By namespace: its pods, by uid if they have one, and when the last Event of each was written.
+    written: BTreeMap<String, BTreeMap<String, Instant>>,
 }
 
-impl Seldom {
-    /// Whether to tell of this one now. If so, it counts as told.
-    pub fn may_tell(&mut self, warning: &Warning, now: Instant) -> bool {
-        let is_recent = |told: &Instant| now.saturating_duration_since(*told) < SELDOM;
-        self.told.retain(|_, pods| {
-            pods.retain(|_, told| is_recent(told));
+impl EventLimiter {
+    /// Whether to write this one now. If so, it counts as written.
+    pub fn allows(&mut self, warning: &Warning, now: Instant) -> bool {
+        let is_recent = |written: &Instant| now.saturating_duration_since(*written) < POD_INTERVAL;
+        self.written.retain(|_, pods| {
+            pods.retain(|_, written| is_recent(written));
             !pods.is_empty()
         });
-        let all: usize = self.told.values().map(BTreeMap::len).sum();
-        let pods = self.told.get(&warning.namespace);
+        let all: usize = self.written.values().map(BTreeMap::len).sum();
+        let pods = self.written.get(&warning.namespace);
         let own = pods.map_or(0, BTreeMap::len);
-        let has_room = own < OF_ONE_ALWAYS && all < MOST || own < OF_ONE && all < ROOM;
-        if !has_room || pods.is_some_and(|pods| pods.contains_key(Seldom::pod(warning))) {
+        let has_room =
+            own < NAMESPACE_GUARANTEE && all < TOTAL_LIMIT || own < NAMESPACE_LIMIT && all < SHARED_LIMIT;
+        if !has_room || pods.is_some_and(|pods| pods.contains_key(EventLimiter::pod(warning))) {
             return false;
         }
-        let pods = self.told.entry(warning.namespace.clone()).or_default();
-        pods.insert(Seldom::pod(warning).to_owned(), now);
+        let pods = self.written.entry(warning.namespace.clone()).or_default();
+        pods.insert(EventLimiter::pod(warning).to_owned(), now);
         true
     }
 
-    /// This one could not be told after all.
-    pub fn forget(&mut self, warning: &Warning) {
-        if let Some(pods) = self.told.get_mut(&warning.namespace) {
-            pods.remove(Seldom::pod(warning));
+    /// This one could not be written.
+    pub fn not_written(&mut self, warning: &Warning) {
+        if let Some(pods) = self.written.get_mut(&warning.namespace) {
+            pods.remove(EventLimiter::pod(warning));
         }
     }
 
-    /// A pod that was made again under its name is another.
+    /// A pod that was recreated under its name is another pod.
     fn pod(warning: &Warning) -> &str {
         warning.uid.as_deref().unwrap_or(&warning.name)
     }
@@ -135,7 +137,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// A writer that speaks for the daemon of this node.
+    /// A writer of Events that name the agent of this node as their reporter.
     pub fn new(client: Client, node: &str) -> EventWriter {
         let reporter = Reporter { controller: "bridgewarden".to_owned(), instance: Some(node.to_owned()) };
         EventWriter { client, reporter }
@@ -162,7 +164,7 @@ impl EventWriter {
             action: "Enforce".to_owned(),
             secondary: None,
         };
-        // A recorder takes events of one reason for one series, whatever they say; so each has its own.
+        // A recorder merges events with the same reason into one series, whatever their notes; so each event has its own.
         Recorder::new(self.client.clone(), self.reporter.clone()).publish(&event, &regarding).await
     }
 }
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_within_half_a_minute_is_not_told() {
+    fn warning_that_ends_within_half_a_minute_is_not_written() {
         let (mut warnings, start) = (Warnings::default(), Instant::now());
         warnings.hold(vec![warning("a")], start);
         assert_eq!(warnings.due(start + SETTLED - Duration::from_millis(1)), []);
@@ -201,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_told_once_and_again_after_it_was_gone() {
+    fn warning_that_stays_is_written_once_and_again_when_it_returns() {
         let (mut warnings, start) = (Warnings::default(), Instant::now());
         warnings.hold(vec![warning("a")], start);
         warnings.hold(vec![warning("a"), warning("b")], start + SETTLED);
         assert_eq!(warnings.due(start + SETTLED), [warning("a")]);
-        warnings.told(&warning("a"));
+        warnings.written(&warning("a"));
         assert_eq!(warnings.due(start + 2 * SETTLED), [warning("b")]);
         warnings.hold(Vec::new(), start + 2 * SETTLED);
         warnings.hold(vec![warning("a")], start + 2 * SETTLED);
@@ -214,15 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn pod_is_told_of_once_an_hour_however_much_it_refuses() {
-        let (mut seldom, start) = (Seldom::default(), Instant::now());
+    fn pod_has_one_event_an_hour_however_much_it_denies() {
+        let (mut limiter, start) = (EventLimiter::default(), Instant::now());
         let pod = |name: String| Warning { regarding: Regarding::Pod, name, ..warning("denied") };
         let web = pod("web".into());
-        assert!(seldom.may_tell(&web, start));
-        assert!(!seldom.may_tell(&web, start + SELDOM / 2));
-        assert!(seldom.may_tell(&web, start + SELDOM));
-        seldom.forget(&web);
-        assert!(seldom.may_tell(&web, start + SELDOM), "it was not told");
+        assert!(limiter.allows(&web, start));
+        assert!(!limiter.allows(&web, start + POD_INTERVAL / 2));
+        assert!(limiter.allows(&web, start + POD_INTERVAL));
+        limiter.not_written(&web);
+        assert!(limiter.allows(&web, start + POD_INTERVAL), "it was not written");
     }
 
     fn of(namespace: &str, number: usize) -> Warning {
@@ -237,30 +239,30 @@ mod tests {
     }
 
     #[test]
-    fn pod_made_again_under_its_name_is_told_of() {
-        let (mut seldom, start) = (Seldom::default(), Instant::now());
-        assert!(seldom.may_tell(&of("shop", 1), start));
-        assert!(!seldom.may_tell(&of("shop", 1), start));
-        assert!(seldom.may_tell(&of("shop", 8), start), "it has the same name and another uid");
+    fn pod_recreated_under_its_name_has_its_own_event() {
+        let (mut limiter, start) = (EventLimiter::default(), Instant::now());
+        assert!(limiter.allows(&of("shop", 1), start));
+        assert!(!limiter.allows(&of("shop", 1), start));
+        assert!(limiter.allows(&of("shop", 8), start), "it has the same name and another uid");
     }
 
     #[test]
-    fn tenant_whose_pods_refuse_without_end_leaves_events_for_the_others() {
-        let (mut seldom, start) = (Seldom::default(), Instant::now());
-        let mut told = |namespace: &str, pods: usize, now: Instant| {
-            (0..pods).filter(|number| seldom.may_tell(&of(namespace, *number), now)).count()
+    fn tenant_whose_pods_deny_without_end_leaves_events_for_the_others() {
+        let (mut limiter, start) = (EventLimiter::default(), Instant::now());
+        let mut written = |namespace: &str, pods: usize, now: Instant| {
+            (0..pods).filter(|number| limiter.allows(&of(namespace, *number), now)).count()
         };
-        assert_eq!(told("greedy", 10_000, start), OF_ONE);
-        assert_eq!(told("shop", 3, start), 3);
-        // Nor do many greedy ones together take what each other has for sure.
+        assert_eq!(written("greedy", 10_000, start), NAMESPACE_LIMIT);
+        assert_eq!(written("shop", 3, start), 3);
+        // Nor do many greedy namespaces together use up the guarantee of another.
         for number in 0..50 {
-            told(&format!("greedy-{number}"), 1_000, start);
+            written(&format!("greedy-{number}"), 1_000, start);
         }
-        assert_eq!(told("late", 1_000, start), OF_ONE_ALWAYS);
-        let all: usize = (0..1_000).map(|number| told(&format!("more-{number}"), 20, start)).sum();
-        assert!(all < MOST, "{all}");
-        assert_eq!(told("last", 1, start), 0, "memory has a bound");
-        assert_eq!(told("last", 1, start + SELDOM), 1);
+        assert_eq!(written("late", 1_000, start), NAMESPACE_GUARANTEE);
+        let all: usize = (0..1_000).map(|number| written(&format!("more-{number}"), 20, start)).sum();
+        assert!(all < TOTAL_LIMIT, "{all}");
+        assert_eq!(written("last", 1, start), 0, "memory has a bound");
+        assert_eq!(written("last", 1, start + POD_INTERVAL), 1);
     }
 
     #[test]

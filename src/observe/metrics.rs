@@ -1,4 +1,4 @@
-//! The numbers of the daemon, by the conventions of Prometheus: one prefix, base units, bounded labels.
+//! The metrics of the agent, by the conventions of Prometheus: one prefix, base units, bounded labels.
 
 use super::catalog::Catalog;
 use super::kube_router::KubeRouter;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// How many namespaces denied packets are counted for; those of all others are counted together.
+/// How many namespaces have their own count of denied packets; the others are counted together.
 const NAMESPACES: usize = 100;
 
-/// With what the name of every metric of ours begins.
+/// The prefix of the names of our metrics.
 pub const PREFIX: &str = "bridgewarden_";
 
-/// The daemon's metrics. Clones share them; there is nothing global.
+/// The agent's metrics. Clones share them; there is nothing global.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -35,7 +35,7 @@ struct Inner {
     series: Series,
     kube_router: Option<KubeRouter>,
     tally: Mutex<Tally>,
-    /// By reason: how many frames were dropped, as reported last.
+    /// By reason: how many frames were dropped, as last reported.
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     reasons: Mutex<BTreeSet<&'static str>>,
     namespaces: Mutex<BTreeSet<String>>,
@@ -49,7 +49,7 @@ impl Metrics {
         Metrics::make(version, revision, None)
     }
 
-    /// The same, and some under kube-router's names too.
+    /// The same, and some also under kube-router's names.
     pub fn with_names_of_kube_router(version: &str, revision: Option<&str>) -> Metrics {
         Metrics::make(version, revision, Some(KubeRouter::new()))
     }
@@ -85,7 +85,7 @@ impl Metrics {
         }
     }
 
-    /// A sync ended at this time: well, or with an error of this kind, a short fixed word.
+    /// A sync ended at this time, successfully or with an error of this kind, a short fixed word.
     pub fn sync_ended(&self, at: SystemTime, result: Result<(), &'static str>) {
         self.inner.series.syncs.with_label_values(&[result.err().unwrap_or("ok")]).inc();
         if result.is_ok() {
@@ -104,12 +104,12 @@ impl Metrics {
         self.inner.series.pending_changes.set(whole(count));
     }
 
-    /// So many changes of a kind have come in.
+    /// This many changes of a kind were received.
     pub fn changed(&self, kind: ChangeKind, count: usize) {
         self.inner.series.changes.with_label_values(&[kind.word()]).inc_by(count as u64);
     }
 
-    /// How much there is of everything.
+    /// How many objects, rules and sets there are.
     pub fn inventory(&self, inventory: &Inventory) {
         if let Some(kube_router) = &self.inner.kube_router {
             kube_router.inventory(inventory);
@@ -134,8 +134,8 @@ impl Metrics {
         }
     }
 
-    /// What the kernel was asked to do since it was opened. Totals below those told before mean that it was opened
-    /// anew, and count from nought.
+    /// How many requests the kernel was sent since it was opened. Totals below the last ones mean that it was opened again, and
+    /// count from 0.
     pub fn tally(&self, tally: Tally) {
         let series = &self.inner.series;
         let mut last = self.inner.tally.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +151,8 @@ impl Metrics {
         *last = tally;
     }
 
-    /// How many frames were dropped at ports of the bridge, by reason, since the table that counts them was written. Totals
-    /// below those reported before mean that it was written again.
+    /// How many frames were dropped at ports of the bridge, by reason, since the table that counts them was written. Totals below
+    /// the last ones mean that it was written again.
     pub fn dropped_frames(&self, totals: &BTreeMap<&'static str, u64>) {
         let mut last = self.inner.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         for (reason, total) in totals {
@@ -162,12 +162,12 @@ impl Metrics {
         }
     }
 
-    /// The kernel was found to differ from what was written, and put right.
+    /// The kernel differed from what was written, and was repaired.
     pub fn drift_repaired(&self) {
         self.inner.series.drift_repairs.inc();
     }
 
-    /// How many parts of policies are refused, by reason: a short fixed word. A reason left out has none.
+    /// How many parts of policies are invalid, by reason: a short fixed word. A reason that is missing has none.
     pub fn refused_parts(&self, counts: &BTreeMap<&'static str, usize>) {
         let mut known = self.inner.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(counts.keys());
@@ -177,7 +177,7 @@ impl Metrics {
         }
     }
 
-    /// A resource is watched from now on, for which requests may fail for these reasons: short fixed words.
+    /// A resource is watched from now on, whose requests may fail for these reasons: short fixed words.
     pub fn watching(&self, resource: &'static str, reasons: &[&'static str]) {
         let _ = self.inner.series.watch_lists.with_label_values(&[resource]);
         let _ = self.inner.series.unreadable_objects.with_label_values(&[resource]);
@@ -187,12 +187,12 @@ impl Metrics {
         }
     }
 
-    /// The API server was last heard of a resource this long ago.
+    /// The last update of a resource arrived this long ago.
     pub fn watch_age(&self, resource: &'static str, age: Duration) {
         self.inner.series.watch_age.with_label_values(&[resource]).set(age.as_secs_f64());
     }
 
-    /// A complete list of a resource came in.
+    /// A complete list of a resource was received.
     pub fn watch_listed(&self, resource: &'static str) {
         self.inner.series.watch_lists.with_label_values(&[resource]).inc();
     }
@@ -207,7 +207,7 @@ impl Metrics {
         self.inner.series.unreadable_objects.with_label_values(&[resource]).set(whole(count));
     }
 
-    /// So many events of a resource could not be read, not even which object they were about.
+    /// This many events of a resource could not be read, not even which object they were about.
     pub fn watch_events_lost(&self, resource: &'static str, count: u64) {
         self.inner.series.watch_events_lost.with_label_values(&[resource]).inc_by(count);
     }
@@ -242,8 +242,8 @@ impl Metrics {
         self.inner.series.ready.set(i64::from(outcome.is_ok()));
     }
 
-    /// So many packets were refused in a direction (`ingress` or `egress`), by a pod of this namespace; `None` if nobody
-    /// looked whose it is.
+    /// This many packets were denied in a direction (`ingress` or `egress`) for a pod of this namespace; `None` if the pod was not
+    /// looked up.
     pub fn denied(&self, direction: &str, namespace: Option<&str>, count: u64) {
         let mut known = self.inner.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |name: &&str| known.contains(*name) || known.len() < NAMESPACES;
@@ -253,13 +253,13 @@ impl Metrics {
         self.inner.series.denied_packets.with_label_values(&labels).inc_by(count);
     }
 
-    /// So many messages of denied packets were lost on the way from the kernel.
+    /// This many messages about denied packets were lost between the kernel and the agent.
     pub fn denied_lost(&self, count: u64) {
         self.inner.series.denied_lost.inc_by(count);
     }
 
-    /// A denied flow was counted and not looked at, for there were too many.
-    pub fn denied_untold(&self) {
+    /// A denied flow was counted but not analysed, because there were too many.
+    pub fn denied_unreported(&self) {
         self.inner.series.denied_untold.inc();
     }
 
@@ -273,17 +273,17 @@ impl Metrics {
         &self.inner.per_policy
     }
 
-    /// Waits until somebody has asked for the text since the last time that this ended.
+    /// Waits until the text was requested since the last time that this returned.
     pub async fn asked(&self) {
         self.inner.asked.notified().await;
     }
 
-    /// What each metric is, those of the process included, in the order in which they are best explained.
+    /// The documentation of each metric, those of the process included, in the order of `docs/metrics.md`.
     pub fn documentation(&self) -> Vec<Documentation> {
         self.inner.catalog.entries().to_vec()
     }
 
-    /// The same of those under kube-router's names; none unless they were asked for.
+    /// The same for those under kube-router's names; none unless they were requested.
     pub fn documentation_of_kube_router(&self) -> Vec<Documentation> {
         self.inner.kube_router.as_ref().map(KubeRouter::documentation).unwrap_or_default()
     }
@@ -295,7 +295,7 @@ impl Metrics {
         self.inner.catalog.text() + &more
     }
 
-    /// Makes the series whose labels are known beforehand, so that a rate over the first event is not lost.
+    /// Creates the series whose labels are known beforehand, so that a rate over the first event is not lost.
     fn begin(&self, version: &str, revision: &str) {
         let series = &self.inner.series;
         series.build_info.with_label_values(&[version, revision]).set(1);
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
     use crate::observe::{MetricKind, PolicyLabels};
 
-    /// Metrics in which every series that can be has a value.
+    /// Metrics in which every possible series has a value.
     fn full() -> Metrics {
         let metrics = Metrics::new("1.2.3", Some("abc"));
         for phase in Phase::ALL {
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_of_denied_packets_are_told_apart_up_to_a_bound() {
+    fn namespaces_of_denied_packets_have_own_series_up_to_a_bound() {
         let metrics = Metrics::new("1.2.3", None);
         for number in 0..2 * NAMESPACES {
             metrics.denied("egress", Some(&format!("n{number}")), 1);

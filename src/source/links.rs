@@ -1,4 +1,4 @@
-//! The bridge and its ports as the kernel reports them (rtnetlink): now, and whenever something changes.
+//! The bridge and its ports as the kernel reports them (rtnetlink): at first, and whenever they change.
 
 use crate::model::{Bridge, BridgePort, LinkChange};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -30,20 +30,20 @@ pub enum LinkWatchError {
 
 type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
-/// Watches the ports of one bridge, in the network namespace of the thread that made it.
+/// Watches the ports of one bridge, in the network namespace of the thread that created it.
 pub struct LinkWatch {
     handle: Handle,
     messages: Messages,
     links: Links,
-    /// Whether all must be looked at: at first, and when messages were lost.
+    /// Whether all must be listed: at first, and when messages were lost.
     must_look: bool,
 }
 
 impl LinkWatch {
-    /// Watches the bridge of this name, which need not be there yet. Must be called in a tokio runtime.
+    /// Watches the bridge of this name, which need not exist yet. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// The kernel gives no socket.
+    /// The socket cannot be opened.
     pub fn new(bridge: &str) -> Result<LinkWatch, LinkWatchError> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) = new_multicast_connection(&groups)?;
@@ -51,7 +51,7 @@ impl LinkWatch {
         Ok(LinkWatch { handle, messages, links: Links::new(bridge), must_look: true })
     }
 
-    /// Waits until something is different, and returns what. The first call returns what is there.
+    /// Waits until something changes, and returns that. The first call returns everything.
     ///
     /// # Errors
     /// The socket failed; a new watch is needed.
@@ -78,7 +78,7 @@ impl LinkWatch {
         }
     }
 
-    /// Lists all links and addresses; what is no longer there is gone.
+    /// Lists all links and addresses; missing ones were deleted.
     async fn look(&mut self) -> Result<Vec<LinkChange>, LinkWatchError> {
         let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
         let addresses: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
@@ -86,7 +86,7 @@ impl LinkWatch {
     }
 }
 
-/// What is known of the links of a network namespace, as far as one bridge is concerned.
+/// The links of a network namespace that concern one bridge.
 #[derive(Clone, Debug, Default)]
 struct Links {
     name: String,
@@ -100,7 +100,7 @@ impl Links {
         Links { name: bridge.to_owned(), ..Links::default() }
     }
 
-    /// Takes in all that is there.
+    /// Applies a complete list.
     fn replace(&mut self, links: &[LinkMessage], addresses: &[AddressMessage]) -> Vec<LinkChange> {
         let mut fresh = Links::new(&self.name);
         let is_bridge = |link: &&LinkMessage| name(link) == Some(&self.name);
@@ -125,7 +125,7 @@ impl Links {
         changes
     }
 
-    /// Takes in one message. False if it takes a look at everything to understand what it means.
+    /// Applies one message. False if everything must be listed to interpret it.
     fn take_in(&mut self, message: &RouteNetlinkMessage, changes: &mut Vec<LinkChange>) -> bool {
         if let RouteNetlinkMessage::NewLink(link) = message {
             return link.header.interface_family == AddressFamily::Bridge || self.set_link(link, changes);

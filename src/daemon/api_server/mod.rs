@@ -1,4 +1,4 @@
-//! The Kubernetes API as a source: its resources watched, each by a task of its own, and how that fares told.
+//! The API server as a source: each resource is watched by its own task, which also reports how that watch fares.
 
 mod outage;
 mod own_node;
@@ -21,14 +21,14 @@ use tokio::time::{MissedTickBehavior, interval};
 /// The readiness check of this source.
 pub(super) const CHECK: &str = "watch";
 
-/// If nothing was understood for this long, what is known may be old: a server sends a bookmark about every minute.
+/// If nothing was decoded for this long, the data may be stale: a server sends a bookmark about every minute.
 const STALE: Duration = Duration::from_secs(100);
-/// If nothing was understood for this long, readiness fails, too, whether or not the watch itself knows of trouble.
+/// If nothing was decoded for this long, readiness fails even without an error of the watch.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
-/// How often an outage that goes on is logged.
-const REMIND: Duration = Duration::from_secs(60);
+/// How often a continuing outage is logged.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Watches the API. Ends only with an error, or when nobody listens any more.
+/// Watches the API server. Ends only with an error, or when the controller has ended.
 pub(super) async fn deliver(
     client: &Client,
     node: &str,
@@ -41,7 +41,7 @@ pub(super) async fn deliver(
     let readiness = Readiness::new(health.clone());
     let mut watchers = JoinSet::new();
     for resource in Resource::ALL {
-        let watcher = Watcher {
+        let watcher = ResourceWatcher {
             watch: Watch::new(client, resource, list, liveness.clone()),
             resource,
             liveness: liveness.clone(),
@@ -52,7 +52,7 @@ pub(super) async fn deliver(
             readiness: readiness.clone(),
             listed: false,
             outage: None,
-            lost: Lost::default(),
+            unreadable_events: UnreadableEvents::default(),
             own_node: (resource == Resource::Pods).then(|| OwnNode {
                 name: node.to_owned(),
                 has_pods: false,
@@ -68,64 +68,64 @@ pub(super) async fn deliver(
     Ok(())
 }
 
-/// A watch, and how it fares.
-struct Watcher {
+/// The watch of one resource and its state.
+struct ResourceWatcher {
     watch: Watch,
     resource: Resource,
     liveness: Liveness,
     outbox: mpsc::Sender<Delivery>,
-    /// Told when this is the watch of namespaces and is cut off.
+    /// Set by the watch of namespaces while it is cut off.
     namespaces: NamespaceWatch,
     metrics: Metrics,
     health: Health,
     readiness: Readiness,
     listed: bool,
     outage: Option<Outage>,
-    lost: Lost,
-    /// Of the watch of pods: whether any is on this node.
+    unreadable_events: UnreadableEvents,
+    /// In the watch of pods: whether any pod is on this node.
     own_node: Option<OwnNode>,
 }
 
-/// Events that could not be read at all.
+/// Events that could not be read, not even which object they are about.
 #[derive(Default)]
-struct Lost {
+struct UnreadableEvents {
     counted: u64,
     logged: Option<Instant>,
 }
 
-impl Watcher {
+impl ResourceWatcher {
     async fn run(mut self) {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.metrics.watching(self.resource.word(), &WatchTrouble::REASONS);
         loop {
             let until = self.outage.as_ref().map(|outage| outage.until).filter(|then| *then > Instant::now());
-            let news = async {
+            let update = async {
                 if let Some(until) = until {
                     tokio::time::sleep_until(until.into()).await;
                 }
                 self.watch.next().await
             };
             tokio::select! {
-                news = news => match news {
-                    Ok(news) => {
-                        self.report(&news.unreadable);
-                        self.look_for_own_node(&news);
-                        let delivery = Delivery { changes: news.changes, seen: news.seen, complete: false };
-                        if self.outbox.send(delivery).await.is_err() || !self.count_list(news.listed).await {
+                update = update => match update {
+                    Ok(update) => {
+                        self.report(&update.unreadable);
+                        self.look_for_own_node(&update);
+                        let delivery = Delivery { changes: update.changes, seen: update.seen, complete: false };
+                        if self.outbox.send(delivery).await.is_err() || !self.count_list(update.listed).await {
                             return;
                         }
                         self.end_outage(Instant::now());
                     }
-                    Err(trouble) => self.suffer(trouble, Instant::now()),
+                    Err(trouble) => self.on_failure(trouble, Instant::now()),
                 },
-                _ = tick.tick() => self.look(Instant::now()),
+                _ = tick.tick() => self.check(Instant::now()),
             }
         }
     }
 
-    /// Counts a list that ended; with the first of the last resource, the facts are complete. Says whether anybody
-    /// still listens.
+    /// Counts a completed list. With the first list of the last resource, the data is complete, and the controller is notified.
+    /// Returns whether the controller still runs.
     async fn count_list(&mut self, listed: bool) -> bool {
         if !listed {
             return true;
@@ -138,11 +138,11 @@ impl Watcher {
         self.outbox.send(Delivery { changes: Vec::new(), seen: Instant::now(), complete: true }).await.is_ok()
     }
 
-    /// Reports a node that no pod is on: its name may be wrong.
-    fn look_for_own_node(&mut self, news: &WatchUpdate) {
+    /// Reports a node without pods: its name may be wrong.
+    fn look_for_own_node(&mut self, update: &WatchUpdate) {
         let Some(own) = &mut self.own_node else { return };
-        let found = own.take_in(&news.changes);
-        if !found && !news.listed {
+        let found = own.take_in(&update.changes);
+        if !found && !update.listed {
             return;
         }
         let doubt = own.doubt();
@@ -152,7 +152,7 @@ impl Watcher {
         self.health.remark(CHECK, "node name", doubt);
     }
 
-    /// Reports objects that cannot be read. Each is its own trouble alone.
+    /// Reports objects that cannot be read.
     fn report(&self, unreadable: &[UnreadableObject]) {
         let consequence = match self.resource {
             Resource::Namespaces => "no selector of namespaces selects it but by its name",
@@ -173,16 +173,16 @@ impl Watcher {
     }
 
     /// Reports events that cannot be read, not even which object they are about.
-    fn report_lost(&mut self, now: Instant) {
+    fn report_unreadable_events(&mut self, now: Instant) {
         let lost = self.liveness.unreadable_events(self.resource);
-        let more = lost.saturating_sub(self.lost.counted);
+        let more = lost.saturating_sub(self.unreadable_events.counted);
         if more == 0 {
             return;
         }
-        self.lost.counted = lost;
+        self.unreadable_events.counted = lost;
         self.metrics.watch_events_lost(self.resource.word(), more);
-        if self.lost.logged.is_none_or(|logged| now.duration_since(logged) >= REMIND) {
-            self.lost.logged = Some(now);
+        if self.unreadable_events.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_AGAIN_AFTER) {
+            self.unreadable_events.logged = Some(now);
             let resource = self.resource.word();
             tracing::error!(
                 resource,
@@ -192,11 +192,12 @@ impl Watcher {
         }
     }
 
-    fn suffer(&mut self, trouble: WatchTrouble, now: Instant) {
+    fn on_failure(&mut self, trouble: WatchTrouble, now: Instant) {
         let resource = self.resource.word();
         self.metrics.watch_failed(resource, trouble.reason);
         let outage = self.outage.take();
-        let remind = outage.as_ref().is_none_or(|outage| now.duration_since(outage.told) >= REMIND);
+        let remind =
+            outage.as_ref().is_none_or(|outage| now.duration_since(outage.logged) >= LOG_AGAIN_AFTER);
         if remind {
             tracing::warn!(
                 resource,
@@ -205,40 +206,40 @@ impl Watcher {
                 "the watch failed; the rules in force stay in force, and the agent tries again"
             );
         }
-        // What broke off just now was asked for long ago; all nodes would come back at once.
+        // The request of a watch that broke off now is long ago: without this, all nodes would retry at once.
         let asked = outage.as_ref().map_or(now, |outage| outage.until.min(now));
         let until = trouble.retry_at(asked, now);
-        self.tell_cut_off(true);
+        self.set_namespaces_cut_off(true);
         self.outage = Some(Outage {
             error: trouble.error,
             began: outage.as_ref().map_or(now, |outage| outage.began),
-            told: outage.filter(|_| !remind).map_or(now, |outage| outage.told),
+            logged: outage.filter(|_| !remind).map_or(now, |outage| outage.logged),
             until,
         });
         self.remark(now);
     }
 
-    /// Tells how old what is known may be.
-    fn look(&mut self, now: Instant) {
+    /// Reports how old the data may be.
+    fn check(&mut self, now: Instant) {
         let (last_bytes, resource) = (self.liveness.last_bytes(self.resource), self.resource.word());
         if self.outage.as_ref().is_some_and(|outage| outage.is_over(last_bytes, now)) {
             self.end_outage(now);
         }
         self.metrics.watch_age(resource, self.liveness.age(self.resource, now));
-        self.report_lost(now);
+        self.report_unreadable_events(now);
         self.remark(now);
     }
 
     fn end_outage(&mut self, now: Instant) {
         if let Some(outage) = self.outage.take() {
-            self.tell_cut_off(false);
+            self.set_namespaces_cut_off(false);
             let seconds = now.duration_since(outage.began).as_secs_f64();
             tracing::info!(resource = self.resource.word(), seconds, "watching again");
             self.remark(now);
         }
     }
 
-    fn tell_cut_off(&self, cut_off: bool) {
+    fn set_namespaces_cut_off(&self, cut_off: bool) {
         if self.resource == Resource::Namespaces {
             self.namespaces.set_cut_off(cut_off);
         }
@@ -261,13 +262,13 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    /// A watcher of each resource, of a server that is never asked. Nothing has been heard since `start`.
-    fn watchers(health: &Health, start: Instant) -> (Vec<Watcher>, mpsc::Receiver<Delivery>) {
+    /// A watcher of each resource, without requests. Nothing was received since `start`.
+    fn watchers(health: &Health, start: Instant) -> (Vec<ResourceWatcher>, mpsc::Receiver<Delivery>) {
         let config = kube::Config::new("http://127.0.0.1:1".parse().expect("an address"));
         let client = Client::try_from(config).expect("a client");
         let (liveness, readiness) = (Liveness::new(start), Readiness::new(health.clone()));
         let (outbox, inbox) = mpsc::channel(8);
-        let watcher = |resource| Watcher {
+        let watcher = |resource| ResourceWatcher {
             watch: Watch::new(&client, resource, WatchList::On, liveness.clone()),
             resource,
             liveness: liveness.clone(),
@@ -278,38 +279,38 @@ mod tests {
             readiness: readiness.clone(),
             listed: false,
             outage: None,
-            lost: Lost::default(),
+            unreadable_events: UnreadableEvents::default(),
             own_node: None,
         };
         (Resource::ALL.map(watcher).into(), inbox)
     }
 
     #[tokio::test]
-    async fn facts_are_complete_with_the_first_list_of_the_last_resource_and_no_earlier() {
+    async fn data_is_complete_with_the_first_list_of_the_last_resource_and_no_earlier() {
         let (mut watchers, mut inbox) = watchers(&Health::new(&[CHECK]), Instant::now());
-        let mut told = Vec::new();
+        let mut complete = Vec::new();
         for watcher in &mut watchers {
             for listed in [false, true, true] {
-                assert!(watcher.count_list(listed).await, "the controller listens");
-                told.push(inbox.try_recv().is_ok_and(|delivery| delivery.complete));
+                assert!(watcher.count_list(listed).await, "the controller runs");
+                complete.push(inbox.try_recv().is_ok_and(|delivery| delivery.complete));
             }
         }
         let [nothing, with_the_first] = [[false; 3], [false, true, false]];
-        assert_eq!(told, [nothing, nothing, with_the_first].concat());
+        assert_eq!(complete, [nothing, nothing, with_the_first].concat());
     }
 
     #[tokio::test]
-    async fn readiness_fails_when_nothing_was_understood_for_five_minutes() {
+    async fn readiness_fails_when_nothing_was_decoded_for_five_minutes() {
         let (health, start) = (Health::new(&[CHECK]), Instant::now());
         let (mut watchers, _inbox) = watchers(&health, start);
         for watcher in &mut watchers {
-            assert!(watcher.count_list(true).await, "the controller listens");
+            assert!(watcher.count_list(true).await, "the controller runs");
         }
         let pods = watchers.last_mut().expect("one for each resource");
-        pods.look(start + Duration::from_secs(299));
+        pods.check(start + Duration::from_secs(299));
         assert_eq!(health.ready(), Ok(()));
         assert_eq!(health.remarks(CHECK), ["pods: last update 299 s ago"]);
-        pods.look(start + Duration::from_secs(300));
+        pods.check(start + Duration::from_secs(300));
         assert_eq!(health.ready(), Err(vec![(CHECK, "pods: last update 300 s ago".to_owned())]));
     }
 }

@@ -2,25 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-/// A watch that has been in trouble for this long fails readiness, so that a rollout stops and an operator looks. A restart of
-/// an API server takes less.
+/// An outage of this length fails readiness, so that a rollout stops and an operator looks. A restart of an API server takes
+/// less.
 const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
-/// A server that accepted a watch has ended an outage, though it has no news, once it did not fail for this long.
-const CALM: Duration = Duration::from_secs(3);
+/// An outage ends when the server has accepted a watch and not failed for this long, even without events.
+const RECOVERED_AFTER: Duration = Duration::from_secs(3);
 
-/// A server that cannot be reached, or refuses.
+/// A server that cannot be reached, or rejects requests.
 pub(super) struct Outage {
     pub(super) error: String,
     pub(super) began: Instant,
-    pub(super) told: Instant,
-    /// When to ask again.
+    pub(super) logged: Instant,
+    /// When to try again.
     pub(super) until: Instant,
 }
 
 impl Outage {
     /// Whether the server, which last sent bytes at `last_bytes`, accepted the last request and has not failed since.
     pub(super) fn is_over(&self, last_bytes: Option<Instant>, now: Instant) -> bool {
-        last_bytes.is_some_and(|at| at > self.until) && now.saturating_duration_since(self.until) >= CALM
+        last_bytes.is_some_and(|at| at > self.until)
+            && now.saturating_duration_since(self.until) >= RECOVERED_AFTER
     }
 
     pub(super) fn is_long(&self, now: Instant) -> bool {
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     fn outage(began: Instant, until: Instant) -> Outage {
-        Outage { error: "no route".to_owned(), began, told: began, until }
+        Outage { error: "no route".to_owned(), began, logged: began, until }
     }
 
     #[test]

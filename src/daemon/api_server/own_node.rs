@@ -2,7 +2,7 @@
 
 use crate::model::Change;
 
-/// This node as the pods tell of it. In a cluster, the agent's own pod is on it at least.
+/// Whether pods name this node. In a cluster, at least the agent's own pod does.
 pub(super) struct OwnNode {
     pub(super) name: String,
     pub(super) has_pods: bool,
@@ -10,7 +10,7 @@ pub(super) struct OwnNode {
 }
 
 impl OwnNode {
-    /// Takes in what a watch of pods told. Says whether that was the first of a pod on this node.
+    /// Applies changes of pods. Returns whether they contain the first pod on this node.
     pub(super) fn take_in(&mut self, changes: &[Change]) -> bool {
         if self.has_pods {
             return false;
@@ -35,7 +35,7 @@ impl OwnNode {
         self.has_pods
     }
 
-    /// What to say of it once all pods were listed.
+    /// What is wrong, once all pods were listed.
     pub(super) fn doubt(&self) -> Option<String> {
         (self.others && !self.has_pods).then(|| {
             let name = &self.name;
@@ -50,7 +50,7 @@ mod tests {
     use crate::model::{PodKey, UnreadablePod};
 
     #[test]
-    fn node_that_no_pod_is_on_is_doubted_until_one_is() {
+    fn node_without_pods_is_reported_until_it_has_one() {
         let on = |node: &str| {
             let key = PodKey::new("shop", node);
             Change::PodUnreadable(UnreadablePod { key, node: Some(node.into()), addresses: vec![] })

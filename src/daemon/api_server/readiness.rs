@@ -6,11 +6,11 @@ use crate::source::Resource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What all watches together make of the readiness check.
+/// The readiness check as all watches together determine it.
 #[derive(Clone)]
 pub(super) struct Readiness {
     health: Health,
-    /// By resource: what keeps it from being ready. One that is not there was never listed.
+    /// By resource: why it is not ready. A missing one was never listed.
     watches: Arc<Mutex<BTreeMap<Resource, Option<String>>>>,
 }
 
@@ -20,7 +20,7 @@ impl Readiness {
         Readiness { health, watches: Arc::default() }
     }
 
-    /// A resource was listed whole. Says whether that was the last of all to be so for the first time.
+    /// A list of a resource completed. Returns whether each resource has now been listed for the first time.
     pub(super) fn listed(&self, resource: Resource) -> bool {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         let was_first = watches.insert(resource, None).is_none();
@@ -28,7 +28,7 @@ impl Readiness {
         was_first && watches.len() == Resource::ALL.len()
     }
 
-    /// How a watch fares that was listed before.
+    /// Sets why a resource that was listed is not ready, if so.
     pub(super) fn set(&self, resource: Resource, trouble: Option<String>) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = watches.get_mut(&resource).filter(|own| **own != trouble) {

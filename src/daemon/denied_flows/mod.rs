@@ -1,5 +1,5 @@
-//! What is refused, read from the kernel, gathered, and told: to the log, to metrics, and to whoever runs
-//! `bridgewarden flows`. Enforcement never waits for it, and goes on without it.
+//! Denied flows: read from the kernel, aggregated, and reported to the log, metrics, Events and `bridgewarden flows`. Enforcement
+//! never waits for this, and works without it.
 
 mod packets;
 mod reporter;
@@ -9,19 +9,19 @@ use crate::apply::host::PacketLog;
 use crate::controller::Inquiry;
 use crate::flow::{BYTES, Record};
 use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
-use reporter::Teller;
+use reporter::FlowReporter;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// The readiness check that tells how it fares; it never fails.
+/// The readiness check of denied flows; it never fails.
 const CHECK: &str = "denied-flows";
-/// How long to wait before the kernel is asked again to be read.
-const AGAIN: Duration = Duration::from_secs(10);
+/// How long to wait before a failed attempt is repeated.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Who is told, and about what.
-pub(super) struct Denied {
+/// Where denied flows are read and reported.
+pub(super) struct DeniedFlows {
     /// Whether each is logged.
     pub(super) log: bool,
     /// Where they are served, if anywhere.
@@ -30,29 +30,34 @@ pub(super) struct Denied {
     pub(super) group: u16,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    /// Who writes Events, if anybody does.
+    /// To the writer of Events, if they are wanted.
     pub(super) events: Option<mpsc::Sender<Record>>,
 }
 
-impl Denied {
-    /// Reads, asks and tells for as long as the program runs.
+impl DeniedFlows {
+    /// Reads and reports for as long as the agent runs.
     pub(super) async fn watch(self, inquiries: mpsc::Sender<Inquiry>) {
         let journal = Journal::default();
         self.serve(&journal);
         self.health.set_check(CHECK, Ok(()));
-        let mut teller =
-            Teller::new(self.node.clone(), self.log, journal, self.metrics.clone(), self.events.clone());
-        let mut told = None;
+        let mut reporter = FlowReporter::new(
+            self.node.clone(),
+            self.log,
+            journal,
+            self.metrics.clone(),
+            self.events.clone(),
+        );
+        let mut logged = None;
         loop {
             match PacketLog::open(self.group, BYTES) {
                 Ok(log) => {
-                    self.remark(None, &mut told);
-                    let error = teller.run(packets::read(log), &inquiries).await;
-                    self.remark(error, &mut told);
+                    self.remark(None, &mut logged);
+                    let error = reporter.run(packets::read(log), &inquiries).await;
+                    self.remark(error, &mut logged);
                 }
-                Err(error) => self.remark(Some(error), &mut told),
+                Err(error) => self.remark(Some(error), &mut logged),
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_AFTER).await;
         }
     }
 
@@ -62,19 +67,19 @@ impl Denied {
         }
     }
 
-    fn remark(&self, error: Option<KernelError>, told: &mut Option<String>) {
+    fn remark(&self, error: Option<KernelError>, logged: &mut Option<String>) {
         let problem = error.map(|error| error.to_string());
-        if let Some(problem) = problem.as_ref().filter(|_| problem != *told) {
+        if let Some(problem) = problem.as_ref().filter(|_| problem != *logged) {
             tracing::warn!(problem, "cannot report denied packets; they are denied all the same");
         }
         self.health.remark(CHECK, "reader", problem.clone());
-        *told = problem;
+        *logged = problem;
     }
 }
 
-/// Answers `bridgewarden flows` at a path, as soon as it can be had.
+/// Serves `bridgewarden flows` at a path, as soon as the socket can be opened.
 async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
-    let mut told = None;
+    let mut logged = None;
     loop {
         let problem = match listen_at(&path) {
             Ok(listener) => {
@@ -83,14 +88,14 @@ async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
             }
             Err(error) => error.to_string(),
         };
-        let (again, shown) = (AGAIN.as_secs(), path.display());
+        let (again, shown) = (RETRY_AFTER.as_secs(), path.display());
         let remark =
             format!("`bridgewarden flows` cannot be answered at {shown}: {problem}; see --flows-socket");
-        if told.as_ref() != Some(&problem) {
+        if logged.as_ref() != Some(&problem) {
             tracing::warn!(path = %shown, problem, again_in_s = again, "`bridgewarden flows` cannot be answered here; see --flows-socket");
         }
         health.remark(CHECK, "socket", Some(remark));
-        told = Some(problem);
-        sleep(AGAIN).await;
+        logged = Some(problem);
+        sleep(RETRY_AFTER).await;
     }
 }

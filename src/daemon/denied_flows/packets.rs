@@ -1,4 +1,4 @@
-//! Denied packets, read from the kernel's log.
+//! DeniedFlows packets, read from the kernel's log.
 
 use crate::apply::KernelError;
 use crate::apply::host::{Logged, PacketLog};
@@ -10,26 +10,26 @@ use crate::ownership::{
 };
 use tokio::sync::mpsc;
 
-/// How many batches of packets may wait.
+/// How many batches may be queued.
 const BATCHES: usize = 4;
 
 /// Packets read at once.
-pub(super) struct Batch {
+pub(super) struct PacketBatch {
     pub(super) flows: Vec<Flow>,
     /// How many packets the kernel could not keep for the agent.
     pub(super) lost: u64,
 }
 
-/// Reads in a thread of its own, until the kernel fails or the receiver is gone. If the receiver is slow, the kernel drops: its
-/// queue has a bound, and it numbers what it sends.
-pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<Batch, KernelError>> {
+/// Reads in its own thread, until the kernel fails or the receiver is dropped. If the receiver is slow, the kernel drops messages:
+/// its queue is bounded, and it numbers its messages.
+pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<PacketBatch, KernelError>> {
     let (outbox, inbox) = mpsc::channel(BATCHES);
     std::thread::spawn(move || {
         loop {
             let mut flows = Vec::new();
             let read = log.read(|copy| flows.extend(flow_of(copy)));
             let failed = read.is_err();
-            let sent = outbox.blocking_send(read.map(|lost| Batch { flows, lost }));
+            let sent = outbox.blocking_send(read.map(|lost| PacketBatch { flows, lost }));
             if failed || sent.is_err() {
                 return;
             }
@@ -48,7 +48,7 @@ fn flow_of(copy: Logged<'_>) -> Option<Flow> {
             let why = port_reason(prefix)?;
             let forwarded = copy.to_port.is_some() || copy.from_port.is_none();
             let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
-            // What is for all is refused to each: that is one flow, and not one for each of them.
+            // A frame to a group is denied for each member: that is one flow, not one for each.
             let to = copy.to_port.filter(|_| why != PortReason::Group);
             Place::Port(PortDrop { why, direction, from: copy.from_port, to })
         }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_our_rules_copied_is_taken_for_a_flow() {
+    fn only_packets_that_our_rules_copied_are_flows() {
         let mut bytes = [0; 24];
         (bytes[0], bytes[9]) = (0x45, 6);
         let copy = |prefix, bytes| Logged { prefix, kind: 0x0800, from_port: Some(7), to_port: None, bytes };

@@ -1,6 +1,6 @@
-//! Records of denied flows: which flow is new, what the controller says of it, and where it is reported.
+//! Makes records of denied packets: aggregates them to flows, queries the controller about new ones, and reports the answers.
 
-use super::packets::Batch;
+use super::packets::PacketBatch;
 use crate::apply::KernelError;
 use crate::controller::Inquiry;
 use crate::flow::{Account, Aggregate, Budget, Closed, Flow, Noted, Party, Record, Turns};
@@ -10,29 +10,29 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-/// How many flows a second are looked at; the rest is counted.
-const LOOKED_AT: u32 = 50;
-/// How many may wait to be looked at.
-const WAITING: usize = 256;
-/// How many the controller is asked about at once.
-const ASKED: usize = 16;
+/// How many flows a second the controller is queried about; the others are only counted.
+const QUERIES_PER_SECOND: u32 = 50;
+/// How many flows may wait for a query.
+const MAX_WAITING: usize = 256;
+/// How many flows one query contains at most.
+const FLOWS_PER_QUERY: usize = 16;
 
-/// A flow that waits to be looked at.
+/// A flow that waits for a query.
 #[derive(Clone, Copy)]
-struct Fresh {
+struct NewFlow {
     number: u64,
     flow: Flow,
     began: Duration,
 }
 
-/// Flows that the controller was asked about.
-struct Asked {
-    flows: Vec<Fresh>,
+/// A query that the controller has not answered.
+struct PendingQuery {
+    flows: Vec<NewFlow>,
     answer: oneshot::Receiver<Vec<Account>>,
 }
 
-/// Makes records of packets, and tells them. The time is passed in, as what has passed since it was made.
-pub(super) struct Teller {
+/// Makes records of denied packets, and reports them. Times are passed in, as the time since this was created.
+pub(super) struct FlowReporter {
     node: String,
     log: bool,
     journal: Journal,
@@ -41,21 +41,21 @@ pub(super) struct Teller {
     began: (Instant, SystemTime),
     flows: Aggregate,
     budget: Budget,
-    fresh: Turns<Party, Fresh>,
-    asked: Option<Asked>,
-    /// Flows that have ended before they were looked at.
-    early: BTreeMap<u64, Closed>,
+    new_flows: Turns<Party, NewFlow>,
+    pending: Option<PendingQuery>,
+    /// Flows that ended before their query was answered.
+    ended_early: BTreeMap<u64, Closed>,
 }
 
-impl Teller {
+impl FlowReporter {
     pub(super) fn new(
         node: String,
         log: bool,
         journal: Journal,
         metrics: Metrics,
         events: Option<mpsc::Sender<Record>>,
-    ) -> Teller {
-        Teller {
+    ) -> FlowReporter {
+        FlowReporter {
             node,
             log,
             journal,
@@ -63,17 +63,17 @@ impl Teller {
             events,
             began: (Instant::now(), SystemTime::now()),
             flows: Aggregate::default(),
-            budget: Budget::new(LOOKED_AT),
-            fresh: Turns::new(WAITING),
-            asked: None,
-            early: BTreeMap::new(),
+            budget: Budget::new(QUERIES_PER_SECOND),
+            new_flows: Turns::new(MAX_WAITING),
+            pending: None,
+            ended_early: BTreeMap::new(),
         }
     }
 
-    /// Tells of what is read, until that fails; tells why, if the kernel said so.
+    /// Reports what is read until reading fails; returns the error, if the kernel returned one.
     pub(super) async fn run(
         &mut self,
-        mut batches: mpsc::Receiver<Result<Batch, KernelError>>,
+        mut batches: mpsc::Receiver<Result<PacketBatch, KernelError>>,
         inquiries: &mpsc::Sender<Inquiry>,
     ) -> Option<KernelError> {
         loop {
@@ -90,41 +90,42 @@ impl Teller {
                     Some(Err(error)) => return Some(error),
                     None => return None,
                 },
-                accounts = answered(&mut self.asked) => self.answered(accounts),
+                accounts = answered(&mut self.pending) => self.answered(accounts),
                 () = until(due) => self.close(self.began.0.elapsed()),
             }
         }
     }
 
-    /// Takes in a packet.
+    /// Counts a packet.
     fn note(&mut self, flow: Flow, now: Duration) {
         match self.flows.note(flow, now) {
             Noted::Again => {}
-            Noted::First(number) if self.fresh.push(flow.party(), Fresh { number, flow, began: now }) => {}
+            Noted::First(number)
+                if self.new_flows.push(flow.party(), NewFlow { number, flow, began: now }) => {}
             Noted::First(_) | Noted::TooMany => {
-                self.metrics.denied_untold();
-                self.count_untold(&flow, 1);
+                self.metrics.denied_unreported();
+                self.count_unreported(&flow, 1);
             }
         }
     }
 
-    /// When there is something to do, if nothing comes before: a flow ends, or the next may be asked about.
+    /// When something must be done if nothing happens before: a flow ends, or the next query may be sent.
     fn due(&mut self, now: Duration) -> Option<Duration> {
-        let may_ask = self.asked.is_none() && !self.fresh.is_empty();
+        let may_ask = self.pending.is_none() && !self.new_flows.is_empty();
         let next = may_ask.then(|| self.budget.next(now));
         self.flows.due().into_iter().chain(next).min()
     }
 
-    /// Asks about the next flows, of each pod in turn, unless an answer is still waited for.
+    /// Queries the controller about the next flows, of each pod in turn, unless a query is pending.
     fn ask(&mut self, inquiries: &mpsc::Sender<Inquiry>, now: Duration) {
-        if self.asked.is_some() {
+        if self.pending.is_some() {
             return;
         }
         let mut flows = Vec::new();
-        while flows.len() < ASKED
-            && !self.fresh.is_empty()
+        while flows.len() < FLOWS_PER_QUERY
+            && !self.new_flows.is_empty()
             && self.budget.take(now)
-            && let Some(fresh) = self.fresh.pop()
+            && let Some(fresh) = self.new_flows.pop()
         {
             flows.push(fresh);
         }
@@ -133,14 +134,14 @@ impl Teller {
         }
         let (answer, answered) = oneshot::channel();
         let inquiry = Inquiry::Flows { flows: flows.iter().map(|fresh| fresh.flow).collect(), answer };
-        // There is room: whoever asks has a place of its own. If the controller has gone, so has the program, soon.
+        // There is room: each sender has a place of its own. If the controller has ended, the agent is about to.
         if inquiries.try_send(inquiry).is_ok() {
-            self.asked = Some(Asked { flows, answer: answered });
+            self.pending = Some(PendingQuery { flows, answer: answered });
         }
     }
 
     fn answered(&mut self, accounts: Vec<Account>) {
-        let Some(Asked { flows, .. }) = self.asked.take() else { return };
+        let Some(PendingQuery { flows, .. }) = self.pending.take() else { return };
         for (fresh, account) in flows.into_iter().zip(accounts) {
             let time = self.clock(fresh.began);
             let record = Record {
@@ -152,13 +153,13 @@ impl Teller {
                 account,
             };
             self.count(&record, 1);
-            self.tell(&record);
+            self.log_record(&record);
             if let Some(events) = &self.events {
-                // An Event that there is no room for is not written.
+                // If the queue is full, the Event is not written.
                 events.try_send(record.clone()).ok();
             }
             self.journal.add(record);
-            if let Some(closed) = self.early.remove(&fresh.number) {
+            if let Some(closed) = self.ended_early.remove(&fresh.number) {
                 self.end(closed);
             }
         }
@@ -166,16 +167,16 @@ impl Teller {
 
     fn close(&mut self, now: Duration) {
         for closed in self.flows.close(now) {
-            let asked = self.asked.iter().flat_map(|asked| &asked.flows);
-            if asked.chain(self.fresh.iter()).any(|fresh| fresh.number == closed.number) {
-                self.early.insert(closed.number, closed);
+            let asked = self.pending.iter().flat_map(|asked| &asked.flows);
+            if asked.chain(self.new_flows.iter()).any(|fresh| fresh.number == closed.number) {
+                self.ended_early.insert(closed.number, closed);
             } else {
                 self.end(closed);
             }
         }
     }
 
-    /// Tells of a flow's later packets.
+    /// Reports a flow's later packets.
     fn end(&mut self, closed: Closed) {
         if closed.count < 2 {
             return;
@@ -188,9 +189,9 @@ impl Teller {
         match grown {
             Some(record) => {
                 self.count(&record, closed.count - 1);
-                self.tell(&record);
+                self.log_record(&record);
             }
-            None => self.count_untold(&closed.flow, closed.count - 1),
+            None => self.count_unreported(&closed.flow, closed.count - 1),
         }
     }
 
@@ -200,11 +201,11 @@ impl Teller {
         self.metrics.denied(&account.direction.to_string(), namespace, packets);
     }
 
-    fn count_untold(&self, flow: &Flow, packets: u64) {
+    fn count_unreported(&self, flow: &Flow, packets: u64) {
         self.metrics.denied(&flow.place.direction().to_string(), None, packets);
     }
 
-    fn tell(&self, record: &Record) {
+    fn log_record(&self, record: &Record) {
         if !self.log {
             return;
         }
@@ -234,9 +235,9 @@ impl Teller {
     }
 }
 
-async fn answered(asked: &mut Option<Asked>) -> Vec<Account> {
+async fn answered(asked: &mut Option<PendingQuery>) -> Vec<Account> {
     match asked {
-        // Without an answer, the controller has gone, and nothing more is to be told.
+        // Without an answer, the controller has ended, and nothing more is reported.
         Some(asked) => (&mut asked.answer).await.unwrap_or_default(),
         None => std::future::pending().await,
     }
@@ -285,102 +286,102 @@ mod tests {
         }
     }
 
-    fn teller() -> (Teller, mpsc::Sender<Inquiry>, mpsc::Receiver<Inquiry>) {
+    fn reporter() -> (FlowReporter, mpsc::Sender<Inquiry>, mpsc::Receiver<Inquiry>) {
         let metrics = Metrics::new("", None);
         let (inquire, inquiries) = mpsc::channel(1);
-        (Teller::new("node-a".into(), false, Journal::default(), metrics, None), inquire, inquiries)
+        (FlowReporter::new("node-a".into(), false, Journal::default(), metrics, None), inquire, inquiries)
     }
 
-    /// Asks, and answers what was asked; tells about how many flows.
+    /// Sends and answers a query; returns about how many flows it was.
     fn answer(
-        teller: &mut Teller,
+        reporter: &mut FlowReporter,
         inquire: &mpsc::Sender<Inquiry>,
         inquiries: &mut mpsc::Receiver<Inquiry>,
     ) -> usize {
-        teller.ask(inquire, NOW);
+        reporter.ask(inquire, NOW);
         let asked = match inquiries.try_recv() {
             Ok(Inquiry::Flows { flows, .. }) => flows.len(),
             Ok(Inquiry::PolicyChains { .. }) | Err(_) => 0,
         };
-        teller.answered(vec![account(); asked]);
+        reporter.answered(vec![account(); asked]);
         asked
     }
 
-    fn counts(teller: &Teller) -> Vec<u64> {
-        teller.journal.kept().iter().map(|record| record.count).collect()
+    fn counts(reporter: &FlowReporter) -> Vec<u64> {
+        reporter.journal.kept().iter().map(|record| record.count).collect()
     }
 
-    fn counted(teller: &Teller, namespace: &str) -> Option<u64> {
+    fn counted(reporter: &FlowReporter, namespace: &str) -> Option<u64> {
         let series = format!("denied_packets_total{{direction=\"ingress\",pod_namespace=\"{namespace}\"}} ");
-        let text = teller.metrics.text();
+        let text = reporter.metrics.text();
         text.lines().find_map(|line| line.strip_prefix("bridgewarden_")?.strip_prefix(&series)?.parse().ok())
     }
 
     #[test]
-    fn flow_is_told_with_its_first_packet_and_counts_the_rest_when_it_ends() {
-        let (mut teller, inquire, mut inquiries) = teller();
+    fn flow_is_reported_with_its_first_packet_and_counts_the_rest_when_it_ends() {
+        let (mut reporter, inquire, mut inquiries) = reporter();
         for _ in 0..3 {
-            teller.note(flow(80), NOW);
+            reporter.note(flow(80), NOW);
         }
-        assert_eq!(answer(&mut teller, &inquire, &mut inquiries), 1);
-        assert_eq!((counts(&teller), counted(&teller, "shop")), (vec![1], Some(1)));
-        teller.close(NOW + WINDOW);
-        assert_eq!((counts(&teller), counted(&teller, "shop")), (vec![3], Some(3)));
-        teller.note(flow(80), NOW + WINDOW);
-        answer(&mut teller, &inquire, &mut inquiries);
-        assert_eq!(counts(&teller), [3, 1]);
+        assert_eq!(answer(&mut reporter, &inquire, &mut inquiries), 1);
+        assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![1], Some(1)));
+        reporter.close(NOW + WINDOW);
+        assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![3], Some(3)));
+        reporter.note(flow(80), NOW + WINDOW);
+        answer(&mut reporter, &inquire, &mut inquiries);
+        assert_eq!(counts(&reporter), [3, 1]);
     }
 
     #[test]
-    fn flow_that_ends_before_it_is_looked_at_is_told_whole() {
-        let (mut teller, inquire, mut inquiries) = teller();
-        teller.note(flow(80), NOW);
-        teller.note(flow(80), NOW);
-        teller.ask(&inquire, NOW);
-        teller.close(NOW + WINDOW);
-        assert!(counts(&teller).is_empty());
+    fn flow_that_ends_before_its_query_is_answered_is_reported_completely() {
+        let (mut reporter, inquire, mut inquiries) = reporter();
+        reporter.note(flow(80), NOW);
+        reporter.note(flow(80), NOW);
+        reporter.ask(&inquire, NOW);
+        reporter.close(NOW + WINDOW);
+        assert!(counts(&reporter).is_empty());
         assert!(inquiries.try_recv().is_ok());
-        teller.answered(vec![account()]);
-        assert_eq!((counts(&teller), counted(&teller, "shop")), (vec![2], Some(2)));
-        assert!(teller.early.is_empty());
+        reporter.answered(vec![account()]);
+        assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![2], Some(2)));
+        assert!(reporter.ended_early.is_empty());
     }
 
     #[test]
-    fn no_more_flows_are_looked_at_than_the_budget_allows_and_the_rest_is_counted() {
-        let (mut teller, inquire, mut inquiries) = teller();
+    fn no_more_flows_are_queried_than_the_budget_allows_and_the_rest_is_counted() {
+        let (mut reporter, inquire, mut inquiries) = reporter();
         for port in 0..1000 {
-            teller.note(flow(port), NOW);
-            teller.note(flow(port), NOW);
+            reporter.note(flow(port), NOW);
+            reporter.note(flow(port), NOW);
         }
-        let looks = std::iter::from_fn(|| Some(answer(&mut teller, &inquire, &mut inquiries)));
+        let looks = std::iter::from_fn(|| Some(answer(&mut reporter, &inquire, &mut inquiries)));
         let asked: usize =
-            looks.take_while(|asked| *asked > 0).inspect(|asked| assert!(*asked <= ASKED)).sum();
+            looks.take_while(|asked| *asked > 0).inspect(|asked| assert!(*asked <= FLOWS_PER_QUERY)).sum();
         assert_eq!(asked, 50);
-        let waiting = teller.fresh.iter().count();
+        let waiting = reporter.new_flows.iter().count();
         assert_eq!(waiting, 128 - 50, "one pod's fill half of the room");
-        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(50), Some(872)));
-        assert!(teller.metrics.text().contains("bridgewarden_denied_flows_untold_total 872"));
-        let due = teller.due(NOW).unwrap();
+        assert_eq!((counted(&reporter, "shop"), counted(&reporter, "")), (Some(50), Some(872)));
+        assert!(reporter.metrics.text().contains("bridgewarden_denied_flows_untold_total 872"));
+        let due = reporter.due(NOW).unwrap();
         assert!(due > NOW && due < NOW + Duration::from_millis(30), "{due:?}");
-        teller.close(NOW + WINDOW);
-        assert_eq!((counted(&teller, "shop"), counted(&teller, "")), (Some(100), Some(872 * 2)));
+        reporter.close(NOW + WINDOW);
+        assert_eq!((counted(&reporter, "shop"), counted(&reporter, "")), (Some(100), Some(872 * 2)));
     }
 
     #[test]
     fn flood_at_one_pod_does_not_hide_what_is_denied_at_another() {
-        let (mut teller, inquire, mut inquiries) = teller();
-        let mut told_of_quiet = 0;
+        let (mut reporter, inquire, mut inquiries) = reporter();
+        let mut reported_of_quiet = 0;
         for second in 0..20_u16 {
             let now = NOW * u32::from(second + 1);
-            (0..1000).for_each(|port| teller.note(flow(1000 * second + port), now));
+            (0..1000).for_each(|port| reporter.note(flow(1000 * second + port), now));
             let quiet = Packet { destination: [10, 0, 0, 9].into(), ..flow(second).packet };
-            teller.note(Flow { packet: quiet, ..flow(second) }, now);
-            teller.ask(&inquire, now);
+            reporter.note(Flow { packet: quiet, ..flow(second) }, now);
+            reporter.ask(&inquire, now);
             let Ok(Inquiry::Flows { flows, .. }) = inquiries.try_recv() else { panic!("nothing is asked") };
-            told_of_quiet += flows.iter().filter(|flow| flow.packet == quiet).count();
-            teller.answered(vec![account(); flows.len()]);
-            teller.close(now);
+            reported_of_quiet += flows.iter().filter(|flow| flow.packet == quiet).count();
+            reporter.answered(vec![account(); flows.len()]);
+            reporter.close(now);
         }
-        assert_eq!(told_of_quiet, 20);
+        assert_eq!(reported_of_quiet, 20);
     }
 }

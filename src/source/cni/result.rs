@@ -1,7 +1,7 @@
-//! One result of CNI, as libcni keeps it (`cachedInfo` in libcni/api.go): whose network was made, with which addresses.
+//! One CNI result, as libcni caches it (`cachedInfo` in libcni/api.go): a pod and its addresses.
 //!
-//! containerd and CRI-O keep results through libcni alike. What else stands in such a file may be secret, a pod's
-//! annotations among it, and is neither kept nor told.
+//! containerd and CRI-O both cache results through libcni. Other content of such a file, such as a pod's annotations, may be
+//! secret, and is neither kept nor reported.
 
 use crate::model::{Hardware, PodKey, Sandbox, SandboxKey};
 use crate::net::IpNet;
@@ -10,22 +10,22 @@ use std::net::IpAddr;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The interface of a pod whose addresses are the pod's: both runtimes call it so, and the kubelet reports no other's.
+/// The interface whose addresses are the pod's: both runtimes use this name, and the kubelet reports no other interface.
 const INTERFACE: &str = "eth0";
 
-/// The one kind of file there is so far.
+/// The only kind of file so far.
 const KIND: &str = "cniCacheV1";
 
-/// Why a result cannot be understood.
+/// Why a result cannot be read.
 #[derive(Debug, Error)]
 pub enum CniResultError {
-    /// It is no JSON, or not of libcni's shape. Perhaps it is still being written.
+    /// It is not JSON, or does not have libcni's shape. Perhaps it is still being written.
     #[error("it is not a CNI result as libcni writes it, or is incomplete: {0}")]
     Shape(#[from] serde_json::Error),
-    /// It is another container's than the file's name says, like a copy.
+    /// It is about another container than the file's name, like a copy.
     #[error("its content belongs to a file named `{0}`: remove it if it is a copy")]
     Name(String),
-    /// An address is none.
+    /// An address is not valid.
     #[error("`{0}` is not an address with a prefix length")]
     Address(String),
 }
@@ -41,7 +41,7 @@ struct Cached {
     result: Option<Made>,
 }
 
-/// A result of any version: from 0.3.0 on it has `ips`, before that `ip4` and `ip6`.
+/// A result of any version: `ips` since 0.3.0, `ip4` and `ip6` before.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Made {
@@ -81,11 +81,11 @@ pub(super) fn is_of_a_pod(name: &str) -> bool {
     name.strip_suffix(INTERFACE).is_some_and(|rest| rest.len() > 1 && rest.ends_with('-'))
 }
 
-/// Reads the file of this name, last written at `made` since the Unix epoch. `None` for what is no pod's, or has no
+/// Reads the file of this name, last written at `made` since the Unix epoch. `None` for a result that is not a pod's, or has no
 /// addresses.
 ///
 /// # Errors
-/// It cannot be understood.
+/// It cannot be read.
 pub fn parse(name: &str, text: &[u8], made: Duration) -> Result<Option<Sandbox>, CniResultError> {
     let cached: Cached = serde_json::from_slice(text)?;
     if cached.kind.as_deref() != Some(KIND) || cached.if_name.as_deref() != Some(INTERFACE) {
@@ -145,7 +145,7 @@ fn addresses(made: Option<&Made>) -> Result<Vec<IpAddr>, CniResultError> {
         let net: IpNet = text.parse().map_err(|_| CniResultError::Address(text.clone()))?;
         let address = net.addr().to_canonical();
         if address.is_unspecified() {
-            // No set can hold it, and no packet has it.
+            // No ipset can contain it, and no packet has it.
             return Err(CniResultError::Address(text.clone()));
         }
         if !addresses.contains(&address) {
@@ -198,7 +198,7 @@ mod tests {
         })
     }
 
-    /// As CRI-O writes it: the environment's CNI_ARGS come behind, and annotations that ask for bandwidth and ports.
+    /// As CRI-O writes it: CNI_ARGS of the environment follow, and annotations that request bandwidth and ports.
     fn of_crio() -> Value {
         let mut result = of_containerd();
         result["networkName"] = json!("crio");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_both_runtimes_say_the_pod_its_uid_and_its_addresses() {
+    fn results_of_both_runtimes_contain_the_pod_its_uid_and_its_addresses() {
         let sandbox = read(NAME, &of_containerd()).unwrap().unwrap();
         assert_eq!(sandbox.key, SandboxKey::new(PodKey::new("shop", "web"), NAME));
         assert_eq!((sandbox.uid.as_deref(), sandbox.made.as_secs()), (Some("f0bfbd5b"), 7));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_every_version_say_their_addresses() {
+    fn results_of_every_version_contain_their_addresses() {
         for (made, expected) in [
             (json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24"}, "ip6": {"ip": "fd00::2/64"}}), 2),
             (json!({"ip4": {"ip": "10.0.0.2/24", "gateway": "10.0.0.1"}}), 1),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ethernet_address_that_is_none_is_left_out_and_the_rest_is_said() {
+    fn invalid_ethernet_address_is_left_out_and_the_rest_is_read() {
         for wrong in [json!("0a:58:0a:f4:00"), json!("0a:58:0a:f4:00:05:06"), json!("here"), json!(null)] {
             let sandbox = changed(|result| result["result"]["interfaces"][2]["mac"] = wrong.clone());
             let sandbox = sandbox.unwrap().unwrap();
@@ -282,13 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_uid_the_rest_is_said() {
+    fn without_a_uid_the_rest_is_read() {
         let cut = changed(|result| drop(result["cniArgs"].as_array_mut().unwrap().pop()));
         assert_eq!(cut.unwrap().unwrap().uid, None);
     }
 
     #[test]
-    fn what_is_no_pods_says_nothing() {
+    fn result_that_is_not_a_pods_is_ignored() {
         let nothing = |change: &dyn Fn(&mut Value)| assert!(matches!(changed(change), Ok(None)));
         nothing(&|result| result["kind"] = json!("cniCacheV9"));
         nothing(&|result| *result = json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24"}}));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_is_not_what_its_name_says_is_refused() {
+    fn file_whose_content_does_not_match_its_name_is_an_error() {
         let error = read("copy-of-cbr0-3f6940ab5ab43bc5-eth0", &of_containerd()).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn no_beginning_of_a_file_is_taken_for_the_whole() {
+    fn truncated_file_is_never_accepted() {
         let text = of_containerd().to_string();
         for end in 0..text.len() {
             let beginning = &text.as_bytes()[..end];

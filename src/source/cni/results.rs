@@ -9,65 +9,65 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// The largest result that is read, in bytes. Most of it is the pod's annotations, of which the API takes 256 KiB.
+/// The largest result that is read, in bytes. Most of it is the pod's annotations, of which the API server accepts 256 KiB.
 const MAX_LENGTH: u64 = 4 << 20;
 
 /// A directory of CNI results and what was last read from it.
 ///
-/// A file that cannot be read any more goes on saying what it last said, until it can be or is gone.
+/// A file that becomes unreadable keeps its last readable content until it is readable again or removed.
 #[derive(Debug)]
 pub struct CniResults {
     directory: PathBuf,
-    files: BTreeMap<String, FileState>,
+    files: BTreeMap<String, ResultFile>,
     problem: Option<String>,
 }
 
 #[derive(Debug, Default)]
-struct FileState {
-    said: Option<Sandbox>,
+struct ResultFile {
+    sandbox: Option<Sandbox>,
     problem: Option<String>,
 }
 
-/// What a look at the directory brought.
+/// The result of scanning the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What is different from the last look.
+    /// What has changed since the last scan.
     pub changes: Vec<Change>,
-    /// What keeps the directory from being looked at. One that is not there is no problem: no pod has been here yet.
+    /// Why the directory cannot be read. A missing directory is no problem: no pod has run here yet.
     pub problem: Option<String>,
-    /// Whether the directory is not there.
+    /// Whether the directory does not exist.
     pub missing: bool,
-    /// What keeps single results from being read, by name.
+    /// Why single results cannot be read, by file name.
     pub problems: BTreeMap<String, String>,
 }
 
 impl CniResults {
-    /// A directory that has not been looked at.
+    /// A directory that has not been scanned.
     pub fn new(directory: impl Into<PathBuf>) -> CniResults {
         CniResults { directory: directory.into(), files: BTreeMap::new(), problem: None }
     }
 
-    /// Looks at what changed, and tells what is different.
-    pub fn look(&mut self, at: &Changed) -> Found {
+    /// Scans what may have changed, and returns what has.
+    pub fn scan(&mut self, at: &Changed) -> Found {
         let mut changes = Vec::new();
         match at {
-            Changed::Anything => self.look_everywhere(&mut changes),
+            Changed::Anything => self.scan_all(&mut changes),
             Changed::Files(paths) => {
                 let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
-                names.filter(|name| is_of_a_pod(name)).for_each(|name| self.look_at(name, &mut changes));
+                names.filter(|name| is_of_a_pod(name)).for_each(|name| self.read_file(name, &mut changes));
             }
         }
-        let problem = |(name, file): (&String, &FileState)| Some((name.clone(), file.problem.clone()?));
+        let problem = |(name, file): (&String, &ResultFile)| Some((name.clone(), file.problem.clone()?));
         let problems = self.files.iter().filter_map(problem).collect();
         Found { changes, problem: self.problem.clone(), missing: !self.directory.exists(), problems }
     }
 
-    /// How many sandboxes the results told of that are there.
+    /// How many sandboxes the results contain.
     pub fn sandbox_count(&self) -> usize {
-        self.files.values().filter(|file| file.said.is_some()).count()
+        self.files.values().filter(|file| file.sandbox.is_some()).count()
     }
 
-    fn look_everywhere(&mut self, changes: &mut Vec<Change>) {
+    fn scan_all(&mut self, changes: &mut Vec<Change>) {
         let names = match names(&self.directory) {
             Ok(names) => names,
             Err(error) => {
@@ -77,37 +77,37 @@ impl CniResults {
         };
         self.problem = None;
         for name in names.union(&self.files.keys().cloned().collect()) {
-            self.look_at(name, changes);
+            self.read_file(name, changes);
         }
     }
 
-    fn look_at(&mut self, name: &str, changes: &mut Vec<Change>) {
-        let says = match read(&self.directory.join(name)) {
+    fn read_file(&mut self, name: &str, changes: &mut Vec<Change>) {
+        let now = match read(&self.directory.join(name)) {
             Ok(Some((text, made))) => parse(name, &text, made).map_err(|error| error.to_string()),
             Ok(None) => {
-                let said = self.files.remove(name).and_then(|file| file.said);
-                changes.extend(said.map(|said| Change::SandboxGone(said.key)));
+                let sandbox = self.files.remove(name).and_then(|file| file.sandbox);
+                changes.extend(sandbox.map(|sandbox| Change::SandboxGone(sandbox.key)));
                 return;
             }
             Err(error) => Err(error.to_string()),
         };
         let file = self.files.entry(name.to_owned()).or_default();
-        match says {
+        match now {
             Err(problem) => file.problem = Some(problem),
-            Ok(says) => {
+            Ok(now) => {
                 file.problem = None;
-                if file.said != says {
-                    let said = std::mem::replace(&mut file.said, says.clone());
-                    let gone = said.filter(|said| says.as_ref().is_none_or(|says| says.key != said.key));
+                if file.sandbox != now {
+                    let before = std::mem::replace(&mut file.sandbox, now.clone());
+                    let gone = before.filter(|before| now.as_ref().is_none_or(|now| now.key != before.key));
                     changes.extend(gone.map(|gone| Change::SandboxGone(gone.key)));
-                    changes.extend(says.map(Change::Sandbox));
+                    changes.extend(now.map(Change::Sandbox));
                 }
             }
         }
     }
 }
 
-/// The files that can be results of pods; none where there is no directory.
+/// The files that can be results of pods; none if the directory does not exist.
 fn names(directory: &Path) -> io::Result<BTreeSet<String>> {
     let listed = match fs::read_dir(directory) {
         Ok(listed) => listed,
@@ -122,11 +122,11 @@ fn names(directory: &Path) -> io::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// A file's content and when it was last written; `None` where there is no such file.
+/// A file's content and when it was last written; `None` if it does not exist.
 fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Duration)>> {
     let absent =
         |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    // A pipe by this name would never let go of whoever opens it.
+    // Opening a pipe of this name would never return.
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Ok(None),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// The changes in short: `+shop/web 10.0.0.1`, `-shop/web`.
-    fn told(found: &Found) -> Vec<String> {
+    fn changes(found: &Found) -> Vec<String> {
         let short = |change: &Change| match change {
             Change::Sandbox(sandbox) => format!("+{} {}", sandbox.key.pod, sandbox.addresses[0]),
             Change::SandboxGone(key) => format!("-{}", key.pod),
@@ -183,57 +183,57 @@ mod tests {
     }
 
     #[test]
-    fn each_result_is_told_once_and_again_when_it_changes() {
+    fn each_result_is_returned_once_and_again_when_it_changes() {
         let scratch = Scratch::new();
         let mut results = CniResults::new(scratch.path());
         scratch.write(NAME, &result("c1", "web", "10.0.0.1"));
         scratch.write("cni-loopback-c1-lo", &result("c1", "web", "127.0.0.1"));
-        assert_eq!(told(&results.look(&Changed::Anything)), ["+shop/web 10.0.0.1"]);
-        assert_eq!(told(&results.look(&Changed::Anything)), [""; 0]);
-        assert_eq!(told(&results.look(&files(&scratch, &[NAME, "cni-loopback-c1-lo"]))), [""; 0]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), ["+shop/web 10.0.0.1"]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), [""; 0]);
+        assert_eq!(changes(&results.scan(&files(&scratch, &[NAME, "cni-loopback-c1-lo"]))), [""; 0]);
         scratch.write(NAME, &result("c1", "web", "10.0.0.2"));
-        assert_eq!(told(&results.look(&files(&scratch, &[NAME]))), ["+shop/web 10.0.0.2"]);
+        assert_eq!(changes(&results.scan(&files(&scratch, &[NAME]))), ["+shop/web 10.0.0.2"]);
         scratch.write(NAME, &result("c1", "api", "10.0.0.2"));
-        assert_eq!(told(&results.look(&files(&scratch, &[NAME]))), ["-shop/web", "+shop/api 10.0.0.2"]);
+        assert_eq!(changes(&results.scan(&files(&scratch, &[NAME]))), ["-shop/web", "+shop/api 10.0.0.2"]);
         scratch.remove(NAME);
-        assert_eq!(told(&results.look(&files(&scratch, &[NAME]))), ["-shop/api"]);
-        assert_eq!(told(&results.look(&Changed::Anything)), [""; 0]);
+        assert_eq!(changes(&results.scan(&files(&scratch, &[NAME]))), ["-shop/api"]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), [""; 0]);
     }
 
     #[test]
-    fn look_everywhere_finds_what_no_event_told() {
+    fn complete_scan_finds_changes_without_events() {
         let scratch = Scratch::new();
         let mut results = CniResults::new(scratch.path().join("results"));
-        assert_eq!(told(&results.look(&Changed::Anything)), [""; 0], "it is not there yet");
+        assert_eq!(changes(&results.scan(&Changed::Anything)), [""; 0], "it is not there yet");
         scratch.write("results/cbr0-c1-eth0", &result("c1", "web", "10.0.0.1"));
         scratch.write("results/cbr0-c2-eth0", &result("c2", "api", "10.0.0.2"));
-        assert_eq!(told(&results.look(&Changed::Anything)), ["+shop/web 10.0.0.1", "+shop/api 10.0.0.2"]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), ["+shop/web 10.0.0.1", "+shop/api 10.0.0.2"]);
         scratch.remove("results/cbr0-c1-eth0");
         scratch.write("results/cbr0-c3-eth0", &result("c3", "new", "10.0.0.3"));
-        assert_eq!(told(&results.look(&Changed::Anything)), ["-shop/web", "+shop/new 10.0.0.3"]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), ["-shop/web", "+shop/new 10.0.0.3"]);
         fs::remove_dir_all(scratch.path().join("results")).unwrap();
-        assert_eq!(told(&results.look(&Changed::Anything)), ["-shop/api", "-shop/new"]);
+        assert_eq!(changes(&results.scan(&Changed::Anything)), ["-shop/api", "-shop/new"]);
     }
 
     #[test]
-    fn file_that_is_being_written_says_what_it_last_said() {
+    fn file_that_is_being_written_keeps_its_last_content() {
         let scratch = Scratch::new();
         let mut results = CniResults::new(scratch.path());
         let whole = result("c1", "web", "10.0.0.1");
         for partial in ["", &whole[..40], &whole[..whole.len() - 1]] {
             scratch.write(NAME, partial);
-            let found = results.look(&Changed::Anything);
-            assert_eq!((told(&found), found.problems.len()), (vec![], 1));
+            let found = results.scan(&Changed::Anything);
+            assert_eq!((changes(&found), found.problems.len()), (vec![], 1));
         }
         scratch.write(NAME, &whole);
-        let found = results.look(&files(&scratch, &[NAME]));
-        assert_eq!((told(&found), found.problems.len()), (vec!["+shop/web 10.0.0.1".to_owned()], 0));
+        let found = results.scan(&files(&scratch, &[NAME]));
+        assert_eq!((changes(&found), found.problems.len()), (vec!["+shop/web 10.0.0.1".to_owned()], 0));
         scratch.write(NAME, "");
-        let found = results.look(&files(&scratch, &[NAME]));
-        assert_eq!((told(&found), found.problems.len()), (vec![], 1));
+        let found = results.scan(&files(&scratch, &[NAME]));
+        assert_eq!((changes(&found), found.problems.len()), (vec![], 1));
         scratch.remove(NAME);
-        let found = results.look(&files(&scratch, &[NAME]));
-        assert_eq!((told(&found), found.problems.len()), (vec!["-shop/web".to_owned()], 0));
+        let found = results.scan(&files(&scratch, &[NAME]));
+        assert_eq!((changes(&found), found.problems.len()), (vec!["-shop/web".to_owned()], 0));
     }
 
     #[test]
@@ -244,22 +244,22 @@ mod tests {
         nix::unistd::mkfifo(&scratch.path().join("cbr0-pipe-eth0"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let huge = File::create(scratch.path().join("cbr0-huge-eth0")).unwrap();
         huge.set_len(MAX_LENGTH + 1).unwrap();
-        let found = results.look(&Changed::Anything);
-        assert_eq!(told(&found), [""; 0]);
+        let found = results.scan(&Changed::Anything);
+        assert_eq!(changes(&found), [""; 0]);
         let problems: Vec<_> = found.problems.into_iter().collect();
         assert_eq!(problems, [("cbr0-huge-eth0".to_owned(), "it is longer than 4194304 bytes".to_owned())]);
     }
 
     #[test]
-    fn directory_that_cannot_be_looked_at_is_told_and_its_results_stay() {
+    fn unreadable_directory_is_reported_and_its_results_stay() {
         let scratch = Scratch::new();
         let mut results = CniResults::new(scratch.path().join("results"));
         scratch.write("results/cbr0-c1-eth0", &result("c1", "web", "10.0.0.1"));
-        results.look(&Changed::Anything);
+        results.scan(&Changed::Anything);
         fs::remove_dir_all(scratch.path().join("results")).unwrap();
         fs::write(scratch.path().join("results"), "").unwrap();
-        let found = results.look(&Changed::Anything);
-        assert_eq!(told(&found), [""; 0]);
+        let found = results.scan(&Changed::Anything);
+        assert_eq!(changes(&found), [""; 0]);
         assert!(found.problem.is_some_and(|problem| problem.contains("results cannot be looked at")));
     }
 }

@@ -1,4 +1,4 @@
-//! Tells at once when a CNI result was written or removed.
+//! Waits until a CNI result was written or removed (inotify).
 
 use crate::source::files::Changed;
 use futures::{FutureExt, StreamExt};
@@ -11,38 +11,38 @@ use std::path::{Path, PathBuf};
 /// Room for a few hundred events.
 const BUFFER: usize = 16 << 10;
 
-/// A watch (inotify) on a directory of CNI results, and on the way to it: it may not be there yet, or be replaced.
+/// A watch (inotify) on a directory of CNI results and on its parents: it may not exist yet, or be replaced.
 ///
-/// Nothing is gathered: between a result and its pod's first process lies the time of starting a container.
+/// A change is returned at once: the time between a result and its pod's first process is that of starting a container.
 #[derive(Debug)]
 pub struct CniWatch {
     directory: PathBuf,
     events: EventStream<Vec<u8>>,
-    /// The directories above that are there, each with the name that matters in it.
-    above: BTreeMap<WatchDescriptor, OsString>,
+    /// The parent directories that exist, each with the name that matters in it.
+    parents: BTreeMap<WatchDescriptor, OsString>,
     results: Option<WatchDescriptor>,
 }
 
 impl CniWatch {
-    /// Begins to watch; what changes from here on is told.
+    /// Begins to watch; changes from here on are returned.
     ///
     /// # Errors
-    /// The kernel has no more watches to give (fs.inotify.max_user_instances, fs.inotify.max_user_watches).
+    /// The kernel grants no more watches (fs.inotify.max_user_instances, fs.inotify.max_user_watches).
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(directory: &Path) -> io::Result<CniWatch> {
         let directory = std::path::absolute(directory)?;
         let events = Inotify::init()?.into_event_stream(vec![0; BUFFER])?;
-        let mut watch = CniWatch { directory, events, above: BTreeMap::new(), results: None };
+        let mut watch = CniWatch { directory, events, parents: BTreeMap::new(), results: None };
         watch.follow()?;
         Ok(watch)
     }
 
-    /// Waits until something has changed, and tells what. May be cancelled and called again: no change is lost.
+    /// Waits until something has changed, and returns what. May be cancelled and called again: no change is lost.
     ///
     /// # Errors
-    /// The kernel has no more watches to give: later changes may go unnoticed.
+    /// The kernel grants no more watches: later changes may go unnoticed.
     pub async fn changed(&mut self) -> io::Result<Changed> {
         let mut changed = Changed::Files(BTreeSet::new());
         while changed == Changed::Files(BTreeSet::new()) {
@@ -53,7 +53,7 @@ impl CniWatch {
             }
         }
         if changed == Changed::Anything {
-            // Before the caller looks: what appears from here on is either seen by that look, or told.
+            // Before the caller scans: what appears from here on is either found by that scan, or returned.
             self.follow()?;
         }
         Ok(changed)
@@ -67,36 +67,36 @@ impl CniWatch {
                 Some(name) => Changed::Files(BTreeSet::from([self.directory.join(name)])),
                 None => Changed::Anything,
             });
-        } else if let Some(name) = self.above.get(&event.wd)
+        } else if let Some(name) = self.parents.get(&event.wd)
             && event.name.as_ref().is_none_or(|own| own == name)
         {
             changed.add(Changed::Anything);
         }
     }
 
-    /// Watches the way to the directory as far as it goes, and the directory.
+    /// Watches the directory and its parents, as far as they exist.
     fn follow(&mut self) -> io::Result<()> {
         let mut watches = self.events.watches();
-        let mut before: BTreeSet<WatchDescriptor> = std::mem::take(&mut self.above).into_keys().collect();
+        let mut before: BTreeSet<WatchDescriptor> = std::mem::take(&mut self.parents).into_keys().collect();
         before.extend(self.results.take());
         let mut directory = PathBuf::new();
         for part in self.directory.components() {
-            if let Some(watch) = add(&mut watches, &directory, above())? {
+            if let Some(watch) = add(&mut watches, &directory, parents_mask())? {
                 before.remove(&watch);
-                self.above.insert(watch, part.as_os_str().to_owned());
+                self.parents.insert(watch, part.as_os_str().to_owned());
             }
             directory.push(part);
         }
-        self.results = add(&mut watches, &directory, results())?;
+        self.results = add(&mut watches, &directory, results_mask())?;
         for old in before.into_iter().filter(|watch| self.results.as_ref() != Some(watch)) {
-            // An error means that the kernel has let go of it already.
+            // An error means that the kernel has already removed it.
             watches.remove(old).ok();
         }
         Ok(())
     }
 }
 
-/// Watches a directory if it is there and open to us; a look at it will tell of what is not.
+/// Watches a directory if it exists and is readable; otherwise the scan reports it.
 fn add(watches: &mut inotify::Watches, path: &Path, mask: WatchMask) -> io::Result<Option<WatchDescriptor>> {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     match watches.add(path, mask | WatchMask::ONLYDIR) {
@@ -106,13 +106,13 @@ fn add(watches: &mut inotify::Watches, path: &Path, mask: WatchMask) -> io::Resu
     }
 }
 
-/// What may change where the way leads.
-fn above() -> WatchMask {
+/// The events after which the path may lead elsewhere.
+fn parents_mask() -> WatchMask {
     WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE
 }
 
-/// libcni writes a result in place, so one that is only begun is of no use yet.
-fn results() -> WatchMask {
+/// libcni writes a result in place, so it is complete when it is closed.
+fn results_mask() -> WatchMask {
     WatchMask::CLOSE_WRITE
         | WatchMask::DELETE
         | WatchMask::DELETE_SELF
@@ -131,13 +131,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    async fn told(watch: &mut CniWatch) -> Changed {
+    async fn changed(watch: &mut CniWatch) -> Changed {
         timeout(LONG, watch.changed()).await.unwrap().unwrap()
     }
 
-    /// Waits until this is told, among whatever else.
-    async fn tells(watch: &mut CniWatch, wanted: &Changed) {
-        while told(watch).await != *wanted {}
+    /// Waits until this is returned, whatever comes before.
+    async fn returns(watch: &mut CniWatch, wanted: &Changed) {
+        while changed(watch).await != *wanted {}
     }
 
     fn silent(watch: &mut CniWatch) -> bool {
@@ -149,19 +149,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn result_is_told_when_it_is_written_to_its_end_replaced_or_removed() {
+    async fn result_is_returned_when_it_is_completely_written_replaced_or_removed() {
         let scratch = Scratch::new();
         let mut watch = CniWatch::new(scratch.path()).unwrap();
         let mut begun = File::create(scratch.path().join("a-eth0")).unwrap();
         begun.write_all(b"{").unwrap();
         assert!(silent(&mut watch), "it is not written to its end");
         drop(begun);
-        assert_eq!(told(&mut watch).await, file(&scratch, "a-eth0"));
+        assert_eq!(changed(&mut watch).await, file(&scratch, "a-eth0"));
         fs::rename(scratch.path().join("a-eth0"), scratch.path().join("b-eth0")).unwrap();
         let both = ["a-eth0", "b-eth0"].map(|name| scratch.path().join(name));
-        assert_eq!(told(&mut watch).await, Changed::Files(both.into()));
+        assert_eq!(changed(&mut watch).await, Changed::Files(both.into()));
         fs::remove_file(scratch.path().join("b-eth0")).unwrap();
-        assert_eq!(told(&mut watch).await, file(&scratch, "b-eth0"));
+        assert_eq!(changed(&mut watch).await, file(&scratch, "b-eth0"));
         assert!(silent(&mut watch));
     }
 
@@ -173,9 +173,9 @@ mod tests {
         fs::write(scratch.path().join("other"), "").unwrap();
         assert!(silent(&mut watch));
         fs::create_dir_all(&results).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
         fs::write(results.join("a-eth0"), "{}").unwrap();
-        tells(&mut watch, &file(&scratch, "cni/results/a-eth0")).await;
+        returns(&mut watch, &file(&scratch, "cni/results/a-eth0")).await;
     }
 
     #[tokio::test]
@@ -185,31 +185,31 @@ mod tests {
         fs::create_dir_all(path("cni/results")).unwrap();
         let mut watch = CniWatch::new(&path("cni/results")).unwrap();
         fs::remove_dir_all(path("cni")).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
         fs::create_dir_all(path("cni/results")).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
         fs::write(path("cni/results/a-eth0"), "{}").unwrap();
-        tells(&mut watch, &file(&scratch, "cni/results/a-eth0")).await;
+        returns(&mut watch, &file(&scratch, "cni/results/a-eth0")).await;
         fs::rename(path("cni"), path("old")).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
         fs::write(path("old/results/b-eth0"), "{}").unwrap();
         assert!(silent(&mut watch), "it is elsewhere now");
         fs::create_dir_all(path("cni/results")).unwrap();
-        assert_eq!(told(&mut watch).await, Changed::Anything);
+        assert_eq!(changed(&mut watch).await, Changed::Anything);
     }
 
     #[tokio::test]
-    async fn everything_is_told_to_have_changed_when_events_were_lost() {
+    async fn everything_is_returned_when_events_were_lost() {
         let scratch = Scratch::new();
         let mut watch = CniWatch::new(scratch.path()).unwrap();
         let room = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
         let room: usize = room.trim().parse().unwrap();
         for count in 0..=room {
-            // Two names by turns: the kernel keeps one of equal events in a row.
+            // Two names in turn: the kernel merges equal events that follow each other.
             fs::write(scratch.path().join(["a-eth0", "b-eth0"][count % 2]), "").unwrap();
         }
-        tells(&mut watch, &Changed::Anything).await;
+        returns(&mut watch, &Changed::Anything).await;
         fs::write(scratch.path().join("c-eth0"), "").unwrap();
-        tells(&mut watch, &file(&scratch, "c-eth0")).await;
+        returns(&mut watch, &file(&scratch, "c-eth0")).await;
     }
 }
