@@ -2,7 +2,7 @@
 
 use super::flags::FLOWS_SOCKET;
 use crate::flow::Record;
-use crate::observe::REFUSAL;
+use crate::observe::END_MARK;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use nix::errno::Errno;
@@ -75,7 +75,7 @@ impl Flows {
     fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<Ended> {
         for line in lines.lines() {
             let line = line?;
-            if let Some(why) = line.strip_prefix(REFUSAL) {
+            if let Some(why) = line.strip_prefix(END_MARK) {
                 out.flush()?;
                 return Ok(Ended::Refused(why.trim().to_owned()));
             }

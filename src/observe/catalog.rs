@@ -1,4 +1,4 @@
-//! Makes metrics and writes down what each one is, so that documentation and tests are drawn from the code.
+//! Creates metrics together with their documentation, from which `docs/metrics.md` and tests are made.
 
 use super::process::Process;
 use prometheus::core::Collector;
@@ -8,10 +8,10 @@ use prometheus::{
 };
 use std::fmt;
 
-/// What kind of number a metric is, in Prometheus' words.
+/// The type of a metric, in Prometheus' terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetricKind {
-    /// A count that only grows, until the process starts anew.
+    /// A count that only grows until the process restarts.
     Counter,
     /// A number that may go up and down.
     Gauge,
@@ -20,7 +20,7 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
-    /// The word in a `# TYPE` line.
+    /// The name in a `# TYPE` line.
     pub fn word(self) -> &'static str {
         match self {
             MetricKind::Counter => "counter",
@@ -36,12 +36,12 @@ impl fmt::Display for MetricKind {
     }
 }
 
-/// What there is to know about a metric before it has a value.
+/// The documentation of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Documentation {
     /// Its full name, prefix included.
     pub name: String,
-    /// What kind of number it is.
+    /// Its type.
     pub kind: MetricKind,
     /// The names of its labels.
     pub labels: Vec<String>,

@@ -1,4 +1,4 @@
-//! The facts the controller hands over to be counted.
+//! What the controller reports to be counted.
 
 use crate::net::Family;
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ pub enum Phase {
     Compile,
     /// From the plan to chains and sets.
     Render,
-    /// Reading the kernel back.
+    /// Reading the kernel.
     Read,
     /// Writing the kernel.
     Apply,
-    /// Cutting live connections that are allowed no longer.
+    /// Cutting live connections that are no longer allowed.
     Revoke,
     /// The whole sync.
     Total,
@@ -70,7 +70,7 @@ impl ChangeKind {
     }
 }
 
-/// How much there is of everything.
+/// How many objects, rules and sets there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Policies known.
@@ -85,19 +85,19 @@ pub struct Inventory {
     pub local_pods: usize,
     /// Pods known.
     pub pods: usize,
-    /// Sandboxes of this node that a known pod explains.
+    /// Sandboxes of this node that belong to a known pod.
     pub known_sandboxes: usize,
-    /// Sandboxes of this node that no known pod explains.
+    /// Sandboxes of this node that belong to no known pod.
     pub unknown_sandboxes: usize,
     /// Ports of the bridge that are bound to a pod.
     pub bound_ports: usize,
-    /// Pods of this node that have an address of which no port is known.
+    /// Pods of this node with an address whose port is unknown.
     pub unbound_pods: usize,
-    /// What the kernel holds of ours, by family; of a family left out, what was known last is the best guess.
+    /// Our objects in the kernel, by family; a family that is missing keeps its last values.
     pub kernel: BTreeMap<Family, KernelInventory>,
 }
 
-/// How much the kernel holds of ours in a family.
+/// Our objects in the kernel, in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelInventory {
     /// Chains of ours.

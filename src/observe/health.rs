@@ -1,18 +1,18 @@
-//! Whether the daemon is alive, and whether it enforces.
+//! Whether the agent is alive, and whether it enforces.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long the loop may stay silent before the daemon counts as dead. A sync that is slow, or fails, or waits
-/// for the API server is not death: being killed for it would only lose what was done.
+/// How long after its last heartbeat the waiting main loop counts as dead. A sync that is slow, or fails, or waits for the API
+/// server is no reason to restart the agent: that would only lose its progress.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
-/// For how long the loop may be at one piece of work before the daemon counts as dead. To kill it for work that takes long would
-/// have it begin the same work again, for ever; what it enforces stays in force meanwhile.
+/// How long one piece of work of the main loop may take before it counts as dead. If long work led to a restart, the agent would
+/// begin the same work again, for ever; the rules in force stay in force meanwhile.
 pub const WORK: Duration = Duration::from_secs(600);
 
-/// What is known of the daemon's health. Clones share it.
+/// The agent's health. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
@@ -21,35 +21,35 @@ pub struct Health {
 #[derive(Debug)]
 struct State {
     beat: Instant,
-    /// Whether the loop has been at work since then, and does not wait.
+    /// Whether the main loop has been working since then, and does not wait.
     is_at_work: bool,
     checks: Vec<(&'static str, Result<(), String>)>,
-    /// By check and what they are about.
+    /// By check and subject.
     remarks: BTreeMap<(&'static str, &'static str), String>,
 }
 
 impl Health {
-    /// A daemon just born: alive, and ready once each of `checks` was set to `Ok`.
+    /// A starting agent: alive, and ready once each of `checks` was set to `Ok`.
     pub fn new(checks: &[&'static str]) -> Health {
         let checks = checks.iter().map(|name| (*name, Err("not done yet".to_owned()))).collect();
         let state = State { beat: Instant::now(), is_at_work: false, checks, remarks: BTreeMap::new() };
         Health { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Tells that the loop still turns, and waits for what comes next. It should be heard at least once a second.
+    /// The main loop runs, and waits for the next event. To be called at least once a second.
     pub fn beat(&self) {
         let mut state = self.state();
         (state.beat, state.is_at_work) = (Instant::now(), false);
     }
 
-    /// Tells that the loop begins a piece of work, which may take long.
+    /// The main loop begins a piece of work, which may take long.
     pub fn work(&self) {
         let mut state = self.state();
         (state.beat, state.is_at_work) = (Instant::now(), true);
     }
 
-    /// Whether the loop still turned at `now`, or not so long before that it must be dead: [`SILENCE`] if it was waiting, and
-    /// [`WORK`] if it was at work. Fails with the reason.
+    /// Whether the main loop was alive at `now`: its last call is at most [`SILENCE`] ago if it waits, and [`WORK`] if it works.
+    /// Fails with the reason.
     pub fn live(&self, now: Instant) -> Result<(), String> {
         let state = self.state();
         let silence = now.saturating_duration_since(state.beat);
@@ -61,7 +61,7 @@ impl Health {
         Err(format!("the loop has been {what} for {} s", silence.as_secs()))
     }
 
-    /// Sets the outcome of a check, with the reason if it failed. A name not heard before is added behind the others.
+    /// Sets the outcome of a check, with the reason if it failed. A new name is added behind the others.
     pub fn set_check(&self, name: &'static str, outcome: Result<(), String>) {
         let mut state = self.state();
         match state.checks.iter_mut().find(|(own, _)| *own == name) {
@@ -70,7 +70,7 @@ impl Health {
         }
     }
 
-    /// Adds to a check what whoever reads it should know of `about`, though it does not fail; `None` takes it back.
+    /// Adds a remark about `about` to a check, which does not make it fail; `None` removes it.
     pub fn remark(&self, check: &'static str, about: &'static str, remark: Option<String>) {
         let mut state = self.state();
         match remark {
@@ -79,7 +79,7 @@ impl Health {
         };
     }
 
-    /// What was remarked of a check.
+    /// The remarks of a check.
     pub fn remarks(&self, check: &str) -> Vec<String> {
         let state = self.state();
         let own = state.remarks.iter().filter(|((of, _), _)| *of == check);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newborn_daemon_is_alive_but_not_ready() {
+    fn starting_agent_is_alive_but_not_ready() {
         let health = Health::new(&["manifests", "sync"]);
         assert_eq!(health.live(Instant::now()), Ok(()));
         let reason = "not done yet".to_owned();
@@ -116,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_without_checks_is_ready() {
+    fn agent_without_checks_is_ready() {
         assert_eq!(Health::new(&[]).ready(), Ok(()));
     }
 
     #[test]
-    fn every_check_must_pass_before_the_daemon_is_ready() {
+    fn every_check_must_pass_before_the_agent_is_ready() {
         let health = Health::new(&["manifests", "sync"]);
         health.set_check("manifests", Ok(()));
         assert!(health.ready().is_err());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn remarks_stay_with_their_check_until_taken_back_and_fail_nothing() {
+    fn remarks_stay_with_their_check_until_removed_and_fail_nothing() {
         let health = Health::new(&["watch"]);
         health.set_check("watch", Ok(()));
         health.remark("watch", "pods", Some("stale".into()));
@@ -157,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_what_they_know() {
+    fn clones_share_their_state() {
         let health = Health::new(&["sync"]);
         health.clone().set_check("sync", Ok(()));
         assert_eq!(health.ready(), Ok(()));
     }
 
     #[test]
-    fn only_a_silence_of_thirty_seconds_is_death() {
+    fn only_thirty_seconds_without_a_heartbeat_fail_liveness() {
         let health = Health::new(&[]);
         let before = Instant::now();
         health.beat();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_takes_long_is_not_death_but_work_without_end_is() {
+    fn long_work_does_not_fail_liveness_but_endless_work_does() {
         let health = Health::new(&[]);
         health.work();
         let after = Instant::now();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beat_brings_back_to_life() {
+    fn heartbeat_restores_liveness() {
         let health = Health::new(&[]);
         health.beat();
         assert!(health.live(Instant::now() + SILENCE).is_err());

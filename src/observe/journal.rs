@@ -1,8 +1,7 @@
-//! The last denied flows, and all who want to hear of the next: over a Unix socket, as lines of JSON.
+//! The last denied flows, and the stream of the next: over a Unix socket, as lines of JSON.
 //!
-//! Whoever connects is sent the flows that are kept, an empty line, and then each as it is told. Nothing is read from
-//! them, so there is nothing to get wrong. A flow told again, with the same number, has grown. A line that begins with an
-//! exclamation mark says why no more follows.
+//! A client is sent the flows that are kept, an empty line, and then each new flow. Nothing is read from clients. A flow that is
+//! sent again, with the same number, has grown. A line that begins with an exclamation mark says why no more follows.
 
 use crate::flow::{Record, Ring};
 use std::fs::{DirBuilder, Permissions};
@@ -18,31 +17,31 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::{sleep, timeout};
 
-/// How many may listen at once for what comes, and how many may be sent what is kept.
-const LISTENERS: usize = 16;
+/// How many clients may follow new flows at once, and how many may be sent those that are kept.
+const FOLLOWERS: usize = 16;
 const READERS: usize = 64;
-/// How long a listener has its place for sure. One that has had it for longer gives it up to the next one if no other is free:
-/// a program that nobody reads any more cannot always notice that.
+/// How long a follower's slot is guaranteed. After that, a new follower takes it over if no other is free: a client whose output
+/// is no longer read cannot always notice that.
 const LEASE: Duration = Duration::from_secs(3600);
-/// How many flows a listener may be behind; then it misses some.
+/// How many flows a follower may be behind before it misses some.
 const BEHIND: usize = 256;
-/// How long a listener may take to read what it is sent.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long is waited for those who want only what is kept to go.
-const FAREWELL: Duration = Duration::from_millis(200);
-/// How long to wait after a listener could not be accepted.
+/// How long a client may take to read what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client that does not follow may take to disconnect.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The last denied flows. Clones share them.
 #[derive(Clone)]
 pub struct Journal {
     ring: Arc<Mutex<Ring>>,
-    news: broadcast::Sender<Arc<str>>,
+    updates: broadcast::Sender<Arc<str>>,
 }
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal { ring: Arc::default(), news: broadcast::channel(BEHIND).0 }
+        Journal { ring: Arc::default(), updates: broadcast::channel(BEHIND).0 }
     }
 }
 
@@ -50,16 +49,16 @@ impl Journal {
     /// Adds a flow.
     pub fn add(&self, record: Record) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        self.tell(&record);
+        self.publish(&record);
         ring.add(record);
     }
 
-    /// Changes a flow that is still kept, and tells how it is now. `None` if it is kept no longer.
+    /// Changes a flow that is still kept, and returns it. `None` if it is no longer kept.
     pub fn change(&self, number: u64, change: impl FnOnce(&mut Record)) -> Option<Record> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let record = ring.flow(number)?;
         change(record);
-        self.tell(record);
+        self.publish(record);
         Some(record.clone())
     }
 
@@ -69,15 +68,15 @@ impl Journal {
         ring.iter().cloned().collect()
     }
 
-    fn tell(&self, record: &Record) {
-        // An error means that nobody listens.
-        self.news.send(line(record)).ok();
+    fn publish(&self, record: &Record) {
+        // An error means that there are no followers.
+        self.updates.send(line(record)).ok();
     }
 
-    /// What is kept, and all that is told after it.
-    fn listen(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+    /// The flows that are kept, and all that follow.
+    fn subscribe(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        (ring.iter().map(line).collect(), self.news.subscribe())
+        (ring.iter().map(line).collect(), self.updates.subscribe())
     }
 }
 
@@ -86,10 +85,10 @@ fn line(record: &Record) -> Arc<str> {
     format!("{json}\n").into()
 }
 
-/// Listens at a path, for root alone. The directory is made if it is missing; a socket that nobody answers at is replaced.
+/// Listens at a path, for root only. A missing directory is created; a socket without a listener is replaced.
 ///
 /// # Errors
-/// The directory cannot be made or written, or somebody answers there.
+/// The directory cannot be created or written, or another program listens there.
 pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.exists() {
@@ -104,7 +103,7 @@ pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
         }
         Ok(_) | Err(_) => {}
     }
-    // Under another name until it has its mode, so that nobody else can ever open it.
+    // Under another name until it has its mode, so that no other user can ever open it.
     let draft = path.with_extension("new");
     match std::fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -116,50 +115,50 @@ pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// With what a line begins that says why no more follows.
-pub const REFUSAL: char = '!';
+/// The first character of a line that says why no more follows.
+pub const END_MARK: char = '!';
 
-/// The places of those who listen for what comes, with when each was taken.
+/// The slots of followers, with the time when each was taken.
 #[derive(Debug, Default)]
-struct Places {
+struct FollowerSlots {
     taken: Vec<(Instant, Arc<Notify>)>,
 }
 
-impl Places {
-    /// A place, if one is free or its listener has had it for long enough. It is to be given up when it is notified.
+impl FollowerSlots {
+    /// A slot, if one is free or its follower has had it for long enough. Its follower is notified when it must give it up.
     fn take(&mut self, now: Instant) -> Option<Arc<Notify>> {
-        if self.taken.len() >= LISTENERS {
-            // The first has had it for longest.
+        if self.taken.len() >= FOLLOWERS {
+            // The first was taken first.
             let (since, _) = self.taken.first()?;
             if now.saturating_duration_since(*since) < LEASE {
                 return None;
             }
-            let (_, place) = self.taken.remove(0);
-            place.notify_one();
+            let (_, slot) = self.taken.remove(0);
+            slot.notify_one();
         }
-        let place = Arc::new(Notify::new());
-        self.taken.push((now, place.clone()));
-        Some(place)
+        let slot = Arc::new(Notify::new());
+        self.taken.push((now, slot.clone()));
+        Some(slot)
     }
 
-    fn give_back(&mut self, place: &Arc<Notify>) {
-        self.taken.retain(|(_, own)| !Arc::ptr_eq(own, place));
+    fn release(&mut self, slot: &Arc<Notify>) {
+        self.taken.retain(|(_, own)| !Arc::ptr_eq(own, slot));
     }
 }
 
-/// Tells whoever connects of denied flows. Never ends.
+/// Sends denied flows to clients that connect. Never ends.
 pub async fn serve_flows(listener: UnixListener, journal: Journal) {
     let readers = Arc::new(Semaphore::new(READERS));
-    let places = Arc::new(Mutex::new(Places::default()));
+    let slots = Arc::new(Mutex::new(FollowerSlots::default()));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (reader, places) = (readers.clone().try_acquire_owned().ok(), places.clone());
+                let (reader, slots) = (readers.clone().try_acquire_owned().ok(), slots.clone());
                 let journal = journal.clone();
                 tokio::spawn(async move {
                     match reader {
-                        Some(reader) => tell(stream, &journal, &places, reader).await,
-                        None => refuse(stream, "too many ask at once; try again").await,
+                        Some(reader) => send(stream, &journal, &slots, reader).await,
+                        None => reject(stream, "too many ask at once; try again").await,
                     }
                 });
             }
@@ -171,16 +170,21 @@ pub async fn serve_flows(listener: UnixListener, journal: Journal) {
     }
 }
 
-async fn refuse(mut stream: UnixStream, why: &str) {
-    let line = format!("{REFUSAL} {why}\n");
-    // Whoever does not read it has gone.
-    timeout(FAREWELL, stream.write_all(line.as_bytes())).await.ok();
+async fn reject(mut stream: UnixStream, why: &str) {
+    let line = format!("{END_MARK} {why}\n");
+    // A client that does not read it has gone.
+    timeout(CLOSE_TIMEOUT, stream.write_all(line.as_bytes())).await.ok();
 }
 
-/// Tells one listener until it has gone, or does not read.
-async fn tell(stream: UnixStream, journal: &Journal, places: &Mutex<Places>, reader: OwnedSemaphorePermit) {
-    let (mut gone, mut writer) = stream.into_split();
-    let (kept, news) = journal.listen();
+/// Sends flows to one client until it disconnects or stops reading.
+async fn send(
+    stream: UnixStream,
+    journal: &Journal,
+    slots: &Mutex<FollowerSlots>,
+    reader: OwnedSemaphorePermit,
+) {
+    let (mut reader_half, mut writer) = stream.into_split();
+    let (kept, updates) = journal.subscribe();
     for line in kept {
         if !write(&mut writer, &line).await {
             return;
@@ -190,41 +194,41 @@ async fn tell(stream: UnixStream, journal: &Journal, places: &Mutex<Places>, rea
         return;
     }
     let mut nothing = [0];
-    // Who wanted no more than that has gone by now, or goes now.
-    let stays = timeout(FAREWELL, gone.read(&mut nothing)).await.is_err();
+    // A client that wants no more has disconnected by now.
+    let stays = timeout(CLOSE_TIMEOUT, reader_half.read(&mut nothing)).await.is_err();
     drop(reader);
-    let place = stays.then(|| lock(places).take(Instant::now()));
-    match place {
-        Some(Some(place)) => {
+    let slot = stays.then(|| lock(slots).take(Instant::now()));
+    match slot {
+        Some(Some(slot)) => {
             let why = tokio::select! {
-                () = follow(&mut writer, news) => None,
-                // Whatever it says, or that it has gone: nobody who listens has anything to say.
-                _ = gone.read(&mut nothing) => None,
-                () = place.notified() => Some("this listener's place was needed for another; listen again"),
+                () = follow(&mut writer, updates) => None,
+                // It sent something, which no client should, or disconnected.
+                _ = reader_half.read(&mut nothing) => None,
+                () = slot.notified() => Some("this listener's place was needed for another; listen again"),
             };
-            lock(places).give_back(&place);
+            lock(slots).release(&slot);
             if let Some(why) = why {
-                write(&mut writer, &format!("{REFUSAL} {why}\n")).await;
+                write(&mut writer, &format!("{END_MARK} {why}\n")).await;
             }
         }
         Some(None) => {
             let why = format!(
-                "{LISTENERS} listen already, and that is as many as may: end one of them, or ask without --follow"
+                "{FOLLOWERS} listen already, and that is as many as may: end one of them, or ask without --follow"
             );
-            write(&mut writer, &format!("{REFUSAL} {why}\n")).await;
+            write(&mut writer, &format!("{END_MARK} {why}\n")).await;
         }
         None => {}
     }
 }
 
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(slots: &Mutex<FollowerSlots>) -> MutexGuard<'_, FollowerSlots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells of what comes, until the listener does not read.
-async fn follow(writer: &mut OwnedWriteHalf, mut news: broadcast::Receiver<Arc<str>>) {
+/// Sends new flows until the client stops reading.
+async fn follow(writer: &mut OwnedWriteHalf, mut updates: broadcast::Receiver<Arc<str>>) {
     loop {
-        match news.recv().await {
+        match updates.recv().await {
             Ok(line) if write(writer, &line).await => {}
             Err(RecvError::Lagged(_)) => {}
             Ok(_) | Err(RecvError::Closed) => return,
@@ -233,7 +237,7 @@ async fn follow(writer: &mut OwnedWriteHalf, mut news: broadcast::Receiver<Arc<s
 }
 
 async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {
-    matches!(timeout(PATIENCE, writer.write_all(text.as_bytes())).await, Ok(Ok(())))
+    matches!(timeout(WRITE_TIMEOUT, writer.write_all(text.as_bytes())).await, Ok(Ok(())))
 }
 
 #[cfg(test)]
@@ -246,16 +250,16 @@ mod tests {
 
     #[test]
     fn place_is_for_an_hour_and_then_until_another_needs_it() {
-        let (mut places, start) = (Places::default(), Instant::now());
-        let taken: Vec<_> = (0..LISTENERS).map(|_| places.take(start).expect("there is room")).collect();
-        assert!(places.take(start + LEASE / 2).is_none());
-        places.give_back(&taken[3]);
-        assert!(places.take(start + LEASE / 2).is_some(), "a place that was given back is free");
-        assert!(places.take(start + LEASE / 2).is_none());
-        for _ in 0..LISTENERS - 1 {
-            assert!(places.take(start + LEASE).is_some());
+        let (mut slots, start) = (FollowerSlots::default(), Instant::now());
+        let taken: Vec<_> = (0..FOLLOWERS).map(|_| slots.take(start).expect("there is room")).collect();
+        assert!(slots.take(start + LEASE / 2).is_none());
+        slots.release(&taken[3]);
+        assert!(slots.take(start + LEASE / 2).is_some(), "a slot that was given back is free");
+        assert!(slots.take(start + LEASE / 2).is_none());
+        for _ in 0..FOLLOWERS - 1 {
+            assert!(slots.take(start + LEASE).is_some());
         }
-        assert!(places.take(start + LEASE).is_none(), "the others have not had theirs for long");
+        assert!(slots.take(start + LEASE).is_none(), "the others have not had theirs for long");
     }
 
     async fn listener(path: &Path) -> Lines<BufReader<UnixStream>> {
@@ -275,13 +279,13 @@ mod tests {
         let path = directory.join("flows.sock");
         let server = tokio::spawn(serve_flows(listen_at(&path).expect("a socket"), Journal::default()));
         let mut listeners = Vec::new();
-        for _ in 0..LISTENERS {
+        for _ in 0..FOLLOWERS {
             listeners.push(listener(&path).await);
         }
-        // They have their places once they have stayed for a while.
+        // They have their slots once they have stayed for a while.
         let mut too_many = listener(&path).await;
         let refused = next(&mut too_many).await.expect("it is told why");
-        assert!(refused.starts_with(REFUSAL) && refused.contains("16 listen already"), "{refused}");
+        assert!(refused.starts_with(END_MARK) && refused.contains("16 listen already"), "{refused}");
         assert_eq!(next(&mut too_many).await, None);
         // What is kept is still told to whoever asks.
         drop(listener(&path).await);
@@ -290,10 +294,10 @@ mod tests {
         loop {
             let mut another = listener(&path).await;
             // Only one that was refused is told anything.
-            if timeout(FAREWELL * 3, another.next_line()).await.is_err() {
+            if timeout(CLOSE_TIMEOUT * 3, another.next_line()).await.is_err() {
                 break;
             }
-            assert!(start.elapsed() < LONG, "the place of one that ended is not free");
+            assert!(start.elapsed() < LONG, "the slot of one that ended is not free");
         }
         server.abort();
         std::fs::remove_dir_all(directory).expect("it goes");

@@ -1,14 +1,14 @@
-//! Numbers of ours under the names that kube-router gives to their like, for dashboards that ask for those.
+//! Some metrics under the names that kube-router uses, for its dashboards.
 
 use super::catalog::Catalog;
 use super::{Documentation, Inventory, Phase};
 use prometheus::{DEFAULT_BUCKETS, Histogram, IntGauge};
 use std::time::Duration;
 
-/// With what the name of each begins.
+/// The prefix of their names.
 const PREFIX: &str = "kube_router_";
 
-/// The metrics that both programs can mean. kube-router's others are of services, routes, or steps that there are not here.
+/// The metrics that have the same meaning here. kube-router's others are about services, routes, or steps that the agent does not have.
 pub(super) struct KubeRouter {
     catalog: Catalog,
     iptables_sync_time: Histogram,

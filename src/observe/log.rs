@@ -1,4 +1,4 @@
-//! The log: one line an event, on standard error.
+//! The log: one line per event, on standard error.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -10,11 +10,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt as lines};
 
-/// The filter that holds when none is given.
+/// The filter if none is given.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// Libraries that would log each try to reach an API server, of which the daemon tells once. A filter that names one
-/// decides itself.
+/// Libraries that would log each attempt to reach the API server, which the agent logs once. A filter that names one of them
+/// takes precedence.
 const SILENT: [&str; 2] = ["kube_client", "kube_runtime"];
 
 /// How a line of the log is written.
@@ -25,7 +25,7 @@ pub enum LogFormat {
     Auto,
     /// For people; in colour on a terminal, unless the environment variable `NO_COLOR` is set and not empty.
     Text,
-    /// For machines: an object a line, with `timestamp`, `level`, `target`, `message` and the event's fields.
+    /// For machines: one object per line, with `timestamp`, `level`, `target`, `message` and the event's fields.
     Json,
 }
 
@@ -75,7 +75,7 @@ pub enum LogError {
     /// No such format.
     #[error("unknown log format {word:?}: use auto, text or json")]
     Format {
-        /// What was asked for.
+        /// The requested name.
         word: String,
     },
     /// The filter cannot be read.
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_told_as_the_calendar_has_it() {
+    fn time_is_that_of_the_calendar() {
         let at =
             |milliseconds| timestamp(SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(milliseconds));
         assert_eq!(at(0), "1970-01-01T00:00:00.000Z");

@@ -1,8 +1,7 @@
-//! What the outside may learn about the daemon: metrics, health, the HTTP pages that serve them, and the log.
+//! Reports about the agent: metrics, health, the HTTP pages that serve them, denied flows, Events and the log.
 //!
-//! Comes in: facts, as counts, durations and outcomes, handed over by the controller. Goes out: text for people and
-//! for Prometheus, and Events. This room never asks for a fact, does not know what a policy means, and nothing that a client
-//! does to its pages may slow the daemon down.
+//! Comes in: counts, durations and outcomes from the other rooms. Goes out: text for people and for Prometheus, and Events. This
+//! room requests nothing from other rooms and does not know what a policy means; no client of its pages can slow the agent down.
 
 mod catalog;
 mod events;

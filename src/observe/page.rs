@@ -16,7 +16,7 @@ const INDEX: &str = "Bridgewarden\n\n\
     /livez    whether the daemon is alive (also /healthz)\n\
     /readyz   whether policies are enforced, check by check\n";
 
-/// Every page, to be asked for by GET or HEAD.
+/// Every page, by GET or HEAD.
 pub(super) fn router(metrics: Metrics, health: Health) -> Router {
     let alive = {
         let health = health.clone();

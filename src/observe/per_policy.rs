@@ -1,10 +1,10 @@
-//! What each policy has allowed, for those who want so many series.
+//! What each policy has allowed: up to a thousand more series, served on request.
 
 use prometheus::IntCounterVec;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// How many policies, each direction for itself, have series of their own; all others are counted together.
+/// How many policies, counted once per direction, have series of their own; all others are counted together.
 const POLICIES: usize = 500;
 
 /// A policy in one direction, as labels name it.
@@ -37,13 +37,13 @@ impl PerPolicy {
         PerPolicy { packets, bytes, shown: Mutex::default() }
     }
 
-    /// These policies are in force, and no others: the series of those end, and those that are new begin at nought.
+    /// These policies are in force, and no others: series of others end, and those of new policies begin at 0.
     pub fn in_force(&self, current: &BTreeSet<PolicyLabels>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.retain(|labels| {
             let stays = current.contains(labels);
             if !stays {
-                // An error means that there are none.
+                // An error means that there is no such series.
                 self.packets.remove_label_values(&labels.values()).ok();
                 self.bytes.remove_label_values(&labels.values()).ok();
             }
@@ -57,7 +57,7 @@ impl PerPolicy {
         }
     }
 
-    /// A policy has allowed so much more.
+    /// A policy has allowed this many more packets and bytes.
     pub fn allowed(&self, policy: &PolicyLabels, packets: u64, bytes: u64) {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).contains(policy);
         let values = if shown { policy.values() } else { [&policy.direction, "", ""] };
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_in_force_begins_at_nought_and_its_series_end_with_it() {
+    fn series_of_a_policy_begin_at_0_and_end_with_it() {
         let metrics = Metrics::new("1.2.3", None);
         assert!(!metrics.text().contains("policy_allowed"));
         let both = BTreeSet::from([labels("web"), labels("db")]);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_told_apart_up_to_a_bound_and_those_beyond_it_make_room_when_others_go() {
+    fn policies_have_own_series_up_to_a_bound_and_others_get_them_when_some_end() {
         let metrics = Metrics::new("1.2.3", None);
         let current: BTreeSet<_> = (0..POLICIES + 10).map(labels).collect();
         metrics.per_policy().in_force(&current);

@@ -6,8 +6,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Counter, MetricFamily};
 
-/// The collector of the `prometheus` crate counts processor time in whole seconds: the rate of a process that uses less than
-/// one in the time between two scrapes would be 0 at most of them.
+/// The collector of the `prometheus` crate counts processor time in whole seconds, so that for a process that uses less than one
+/// between two scrapes the rate would mostly be 0.
 pub(super) struct Process(ProcessCollector);
 
 impl Process {
@@ -50,7 +50,7 @@ mod tests {
     use prometheus::TextEncoder;
 
     #[test]
-    fn processor_time_is_told_in_parts_of_a_second() {
+    fn processor_time_has_fractions_of_a_second() {
         let told = || {
             let text = TextEncoder::new().encode_to_string(&Process::of_this().collect()).unwrap();
             let told = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));

@@ -9,7 +9,7 @@ use prometheus::{
 const SYNC_BUCKETS: [f64; 18] = [
     50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 1e-2, 25e-3, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
-/// Upper bounds in seconds for a change to come into force.
+/// Upper bounds in seconds for the time until a change is in force.
 const ENFORCED_BUCKETS: [f64; 20] = [
     10e-6, 25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 1e-2, 25e-3, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0,
@@ -61,7 +61,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Makes each of them, in the order in which they are best explained.
+    /// Creates each of them, in the order of `docs/metrics.md`.
     pub(super) fn new(catalog: &mut Catalog) -> Series {
         Series {
             build_info: catalog.gauges(

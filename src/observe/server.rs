@@ -1,4 +1,4 @@
-//! Serves metrics and health over HTTP, at a price with a ceiling whatever clients do.
+//! Serves metrics and health over HTTP, at a bounded cost whatever clients do.
 
 use super::page::router;
 use super::{Health, Metrics};
@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// What clients may take at most.
+/// Limits on what clients may use.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at once. One more, and the oldest is closed: a newcomer is not kept waiting by idlers.
+    /// Connections at once. For one more, the oldest is closed, so that idle connections do not keep a new one waiting.
     connections: usize,
-    /// How long a connection may not be closed for that, so that whoever has something to ask can ask it. Newcomers wait.
+    /// How long a connection is not closed for that, so that its request can arrive. New connections wait.
     grace: Duration,
     /// From accepting a connection to the end of the request's headers.
     headers: Duration,
@@ -44,10 +44,10 @@ const LIMITS: Limits = Limits {
 /// How long to wait after a connection could not be accepted, which is when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves `/metrics`, `/healthz`, `/livez`, `/readyz` and an index until `shutdown` is done, and then for a second
-/// at most to those who are being answered.
+/// Serves `/metrics`, `/healthz`, `/livez`, `/readyz` and an index until `shutdown` completes, and then finishes responses for at
+/// most a second.
 ///
-/// It cannot fail: an error on a connection is that client's alone, and one in accepting is logged and tried again.
+/// It cannot fail: an error on a connection affects only that client, and one in accepting is logged and retried.
 pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
@@ -153,7 +153,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     /// Long enough for a slow machine; nothing waits for it to pass.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
     /// A limit that no test lives to see.
     const NEVER: Duration = Duration::from_secs(600);
 
@@ -196,7 +196,7 @@ mod tests {
 
     async fn rest(stream: &mut TcpStream) -> io::Result<String> {
         let mut text = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("the server closes")?;
+        timeout(TEST_TIMEOUT, stream.read_to_string(&mut text)).await.expect("the server closes")?;
         Ok(text)
     }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_is_told_check_by_check() {
+    async fn readiness_lists_each_check() {
         let server = server(LIMITS).await;
         server.health.set_check("preflight", Ok(()));
         server.health.set_check("manifests", Err("cannot read a.yaml\n  at line 3\n".into()));
@@ -314,9 +314,9 @@ mod tests {
             }
         });
         let mut answer = Vec::new();
-        let _ = timeout(PATIENCE, reader.read_to_end(&mut answer)).await.expect("the server closes");
+        let _ = timeout(TEST_TIMEOUT, reader.read_to_end(&mut answer)).await.expect("the server closes");
         assert!(!answer.starts_with(b"HTTP/1.1 200"));
-        timeout(PATIENCE, drip).await.expect("writing fails once the server has closed").unwrap();
+        timeout(TEST_TIMEOUT, drip).await.expect("writing fails once the server has closed").unwrap();
     }
 
     #[tokio::test]
@@ -343,7 +343,7 @@ mod tests {
         let begin = Instant::now();
         let response = server.get("/metrics").await;
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-        assert!(begin.elapsed() < PATIENCE / 2, "waited for idlers: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < TEST_TIMEOUT / 2, "waited for idlers: {:?}", begin.elapsed());
         let _ = rest(&mut idle[0]).await;
         let last = idle.last_mut().unwrap();
         last.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
@@ -389,7 +389,7 @@ mod tests {
         let mut idle = server.connect().await;
         assert!(server.get("/livez").await.ends_with("ok\n"));
         server.stop.send(()).unwrap();
-        timeout(PATIENCE, server.task).await.expect("the server ends").unwrap();
+        timeout(TEST_TIMEOUT, server.task).await.expect("the server ends").unwrap();
         let _ = rest(&mut idle).await;
         assert!(TcpStream::connect(server.address).await.is_err());
     }
