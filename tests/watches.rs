@@ -1,5 +1,5 @@
-//! The watches of namespaces, pods and policies, and the node's own results and links, do not wait for each other. In whatever order
-//! they tell what happened, and however long one of them stalls, nothing opens that nobody meant to open, and the end is exact.
+//! The watches of namespaces, pods and policies, CNI results and links do not wait for each other. In whatever order they report
+//! changes, and however long one of them stalls, nothing opens that no policy allows, and the final state is exact.
 
 use bridgewarden::api::{NetworkPolicy, ObjectMeta};
 use bridgewarden::controller::{Deletions, NamespaceWatch};
@@ -41,30 +41,30 @@ fn watch_of(change: &Change) -> Watch {
     }
 }
 
-/// An order in which watches that stall may tell what happened: each keeps its own order, but that a list which was broken off
-/// tells late who is gone.
-fn as_told(random: &mut Random, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
+/// An order in which stalling watches may report changes: each keeps its own order, except that deletions are late if they are only
+/// found by a new list.
+fn as_reported(random: &mut Random, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
     let mut watches: BTreeMap<Watch, VecDeque<Change>> = BTreeMap::new();
     for change in changes {
         watches.entry(watch_of(&change)).or_default().push_back(change);
     }
     if let Some(pods) = watches.get_mut(&Watch::Pods) {
-        tell_some_ends_late(random, pods);
+        delay_some_deletions(random, pods);
     }
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while !watches.is_empty() {
         let open: Vec<Watch> = watches.keys().copied().collect();
         let watch = *random.pick(&open);
         let burst = if random.chance(30) { 1 + random.below(12) } else { 1 };
-        let queue = watches.get_mut(&watch).expect("one that has something to tell");
-        told.extend(queue.drain(..burst.min(queue.len())));
+        let queue = watches.get_mut(&watch).expect("one that has changes");
+        reported.extend(queue.drain(..burst.min(queue.len())));
         watches.retain(|_, queue| !queue.is_empty());
     }
-    told
+    reported
 }
 
-/// Moves the ends of some pods behind what follows, but not behind anything about a pod of the same name.
-fn tell_some_ends_late(random: &mut Random, pods: &mut VecDeque<Change>) {
+/// Moves the deletions of some pods behind later changes, but not behind those of a pod of the same name.
+fn delay_some_deletions(random: &mut Random, pods: &mut VecDeque<Change>) {
     let key = |change: &Change| match change {
         Change::Pod(pod) => (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone()),
         Change::PodGone { namespace, name } => (namespace.clone(), name.clone()),
@@ -86,12 +86,12 @@ fn tell_some_ends_late(random: &mut Random, pods: &mut VecDeque<Change>) {
     }
 }
 
-/// What the watches have told, as a world that the oracle can be asked about.
-struct Heard {
+/// The objects that the watches have reported, as a world that the oracle can evaluate.
+struct ReportedWorld {
     scene: Scene,
-    /// Namespaces that went, and are kept as they were until their pods are gone.
-    gone: BTreeSet<String>,
-    /// Every policy as it last was.
+    /// Deleted namespaces, which are kept as they were until their pods are deleted.
+    deleted: BTreeSet<String>,
+    /// The last version of every policy.
     policies: BTreeMap<(String, String), NetworkPolicy>,
 }
 
@@ -99,17 +99,17 @@ fn key(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone())
 }
 
-impl Heard {
-    fn of(scene: &Scene) -> Heard {
+impl ReportedWorld {
+    fn of(scene: &Scene) -> ReportedWorld {
         let policies = scene.policies.iter().map(|policy| (key(&policy.metadata), policy.clone())).collect();
-        Heard { scene: scene.clone(), gone: BTreeSet::new(), policies }
+        ReportedWorld { scene: scene.clone(), deleted: BTreeSet::new(), policies }
     }
 
-    fn take_in(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change) {
         match change {
             Change::Policy(policy) => drop(self.policies.insert(key(&policy.metadata), policy.clone())),
-            Change::Namespace(namespace) => drop(self.gone.remove(&namespace.metadata.name)),
-            Change::NamespaceGone(name) => drop(self.gone.insert(name.clone())),
+            Change::Namespace(namespace) => drop(self.deleted.remove(&namespace.metadata.name)),
+            Change::NamespaceGone(name) => drop(self.deleted.insert(name.clone())),
             Change::Pod(_)
             | Change::PodGone { .. }
             | Change::PolicyGone { .. }
@@ -123,7 +123,7 @@ impl Heard {
         let pods = self.scene.world.pods.iter().map(|pod| convert::pod(pod).0);
         let with_pods: BTreeSet<String> =
             pods.filter(|pod| !pod.addresses.is_empty()).map(|pod| pod.key.namespace.to_string()).collect();
-        for name in self.gone.extract_if(.., |name| !with_pods.contains(name)) {
+        for name in self.deleted.extract_if(.., |name| !with_pods.contains(name)) {
             self.scene.world.namespaces.retain(|namespace| namespace.metadata.name != name);
         }
     }
@@ -155,24 +155,24 @@ fn address(world: &World, end: &End, family: Family) -> IpAddr {
     }
 }
 
-/// How many pods have the address of an end, by their objects' word.
+/// How many pod objects have the address of an end.
 fn claims(world: &World, end: &End, family: Family) -> usize {
     let address = address(world, end, family);
     world.pods.iter().filter(|pod| convert::pod(pod).0.addresses.contains(&address)).count()
 }
 
-fn judged(world: &World, nodes: &[StoryNode; 2], flows: &[Flow]) -> Vec<bool> {
+fn evaluated(world: &World, nodes: &[StoryNode; 2], flows: &[Flow]) -> Vec<bool> {
     let judge = Judge::new(world, [&nodes[0].kernel, &nodes[1].kernel]);
     flows.iter().map(|flow| judge.allows(flow)).collect()
 }
 
 fn flush(node: &mut StoryNode) {
     let steps = node.enforcer.flush().steps;
-    node.commit(&steps).expect("the kernel takes the steps");
+    node.commit(&steps).expect("the kernel accepts the steps");
 }
 
-/// All that is there at the start of a story, as changes that come after nothing.
-fn beginnings(scene: &Scene) -> Vec<Change> {
+/// All objects at the start of a story, as changes.
+fn initial_changes(scene: &Scene) -> Vec<Change> {
     let World { namespaces, pods, policies } = &scene.world;
     let namespaces = namespaces.iter().cloned().map(Change::Namespace);
     let pods = pods.iter().cloned().map(Change::Pod);
@@ -180,26 +180,26 @@ fn beginnings(scene: &Scene) -> Vec<Change> {
 }
 
 #[test]
-fn at_every_instant_what_the_watches_told_is_enforced_and_no_more_is_allowed() {
-    let (mut asked, mut unknown, mut kept) = (0_u64, 0_u64, 0_u64);
+fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
+    let (mut evaluated_flows, mut unknown, mut kept) = (0_u64, 0_u64, 0_u64);
     for (seed, story) in stories() {
         let mut random = Random::new(seed);
         let from_nothing = random.chance(50);
         let start = if from_nothing { Scene::default() } else { story.start.clone() };
-        let before = if from_nothing { beginnings(&story.start) } else { Vec::new() };
+        let before = if from_nothing { initial_changes(&story.start) } else { Vec::new() };
         let of_the_api = |change: &Change| !matches!(watch_of(change), Watch::Sandboxes | Watch::Links);
         let changes =
             before.into_iter().chain(story.changes.iter().filter(|change| of_the_api(change)).cloned());
         let mut nodes = NODES.map(|node| StoryNode::start(node.name, &start, Order::Usual));
-        let mut heard = Heard::of(&start);
-        for (at, change) in as_told(&mut random, changes).iter().enumerate() {
-            heard.take_in(change);
+        let mut reported = ReportedWorld::of(&start);
+        for (at, change) in as_reported(&mut random, changes).iter().enumerate() {
+            reported.apply(change);
             for node in &mut nodes {
                 node.hear(change);
                 flush(node);
             }
-            let world = &heard.scene.world;
-            let with_kept = heard.with_kept(&nodes);
+            let world = &reported.scene.world;
+            let with_kept = reported.with_kept(&nodes);
             kept += u64::from(with_kept != *world);
             let known = |pod: &&bridgewarden::api::Pod| {
                 let name = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -214,19 +214,19 @@ fn at_every_instant_what_the_watches_told_is_enforced_and_no_more_is_allowed() {
                     [&flow.source, &flow.destination].iter().all(|end| claims(world, end, flow.family) < 2)
                 })
                 .collect();
-            for (flow, open) in flows.iter().zip(judged(world, &nodes, &flows)) {
-                asked += 1;
-                let (by_told, by_kept) = (allows(world, flow), allows(&with_kept, flow));
+            for (flow, open) in flows.iter().zip(evaluated(world, &nodes, &flows)) {
+                evaluated_flows += 1;
+                let (by_reported, by_kept) = (allows(world, flow), allows(&with_kept, flow));
                 let context = || format!("story {seed}, change {at}: {change:?}: {flow:?}");
-                assert!(!open || by_told || by_kept, "open: {}", context());
-                assert!(open || !(by_told && by_kept), "refused: {}", context());
+                assert!(!open || by_reported || by_kept, "open: {}", context());
+                assert!(open || !(by_reported && by_kept), "denied: {}", context());
             }
         }
     }
-    let told = stories().count() as u64;
+    let stories = stories().count() as u64;
     assert!(
-        asked > 300 * told && unknown > 2 * told && kept * 3 > told,
-        "{asked} asked, {unknown} unknown, {kept} kept"
+        evaluated_flows > 300 * stories && unknown > 2 * stories && kept * 3 > stories,
+        "{evaluated_flows} evaluated, {unknown} unknown, {kept} kept"
     );
 }
 
@@ -238,7 +238,7 @@ fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
             let mut end = story.start.clone();
             story.changes.iter().for_each(|change| change.apply(&mut end));
             let mut node = StoryNode::start(name, &story.start, Order::Usual);
-            for change in as_told(&mut random, story.changes.iter().cloned()) {
+            for change in as_reported(&mut random, story.changes.iter().cloned()) {
                 node.hear(&change);
                 if random.chance(40) {
                     flush(&mut node);
@@ -250,14 +250,14 @@ fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
     }
 }
 
-/// A node that takes a policy's deletion for the possible beginning of its namespace's end.
-struct Doubter {
+/// A node that delays a policy's deletion, as its namespace may be about to be deleted.
+struct DelayingNode {
     node: StoryNode,
     deletions: Deletions,
 }
 
-impl Doubter {
-    fn believe(&mut self, facts: Vec<Fact>) {
+impl DelayingNode {
+    fn enforce(&mut self, facts: Vec<Fact>) {
         facts.into_iter().for_each(|fact| self.node.enforcer.apply(fact));
         flush(&mut self.node);
     }
@@ -283,11 +283,11 @@ fn end_of_a_namespace(scene: &Scene, name: &str) -> Vec<Change> {
     first.into_iter().chain(policies).chain(pods).chain([Change::NamespaceGone(name.to_string())]).collect()
 }
 
-/// In whatever order its end is told: its pods stay guarded as they were, and are let in nowhere that they were not. If the
-/// word that it ends is missing for longer than a deletion waits, its pods are open until that word comes, and no longer.
+/// In whatever order its deletion is reported, its pods stay isolated as they were, and other pods allow them no more. If the
+/// watch of namespaces is later than a policy's deletion waits, its pods are open until that watch reports the end.
 #[test]
-fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told() {
-    let (mut asked, mut refused, mut late) = (0_u64, 0_u64, 0_u64);
+fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reported() {
+    let (mut evaluated_flows, mut denied, mut late) = (0_u64, 0_u64, 0_u64);
     for (seed, story) in stories() {
         let mut random = Random::new(seed);
         let start = Scene::from(story.start.world.clone());
@@ -297,13 +297,13 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
         end_of_it.iter().for_each(|change| change.apply(&mut end));
         let is_slow = random.chance(50);
         let mut now = Instant::now();
-        let mut doubters = NODES.map(|node| Doubter {
+        let mut delaying_nodes = NODES.map(|node| DelayingNode {
             node: StoryNode::start(node.name, &start, Order::Usual),
             deletions: Deletions::that_wait_for(NamespaceWatch::default()),
         });
         let mut there: BTreeSet<PodKey> = start.pods.iter().map(|pod| convert::pod(pod).0.key).collect();
-        let (mut waiting_since, mut word_came) = (None, false);
-        for change in as_told(&mut random, end_of_it) {
+        let (mut waiting_since, mut end_reported) = (None, false);
+        for change in as_reported(&mut random, end_of_it) {
             now += Duration::from_millis(if is_slow {
                 random.below(4_000) as u64
             } else {
@@ -312,22 +312,22 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
             match &change {
                 Change::PodGone { namespace, name } => drop(there.remove(&PodKey::new(namespace, name))),
                 Change::PolicyGone { .. } => waiting_since = waiting_since.or(Some(now)),
-                Change::Namespace(_) | Change::NamespaceGone(_) => word_came = true,
+                Change::Namespace(_) | Change::NamespaceGone(_) => end_reported = true,
                 Change::Pod(_)
                 | Change::Policy(_)
                 | Change::Sandbox(..)
                 | Change::SandboxGone(..)
                 | Change::Link(..) => {}
             }
-            for (doubter, node) in doubters.iter_mut().zip(NODES) {
-                let settled = doubter.deletions.settle(doubter.node.enforcer.cluster(), now);
-                doubter.believe(settled.into_iter().map(|(fact, _)| fact).collect());
-                let fact = fact(&change, node.name).expect("a fact of the API");
-                let believed = doubter.deletions.take_in(fact, doubter.node.enforcer.cluster(), now);
-                doubter.believe(believed);
+            for (delaying, node) in delaying_nodes.iter_mut().zip(NODES) {
+                let settled = delaying.deletions.settle(delaying.node.enforcer.cluster(), now);
+                delaying.enforce(settled.into_iter().map(|(fact, _)| fact).collect());
+                let fact = fact(&change, node.name).expect("a change of the API");
+                let due = delaying.deletions.take_in(fact, delaying.node.enforcer.cluster(), now);
+                delaying.enforce(due);
             }
             let waited = waiting_since.is_some_and(|since| now - since >= Duration::from_secs(1));
-            if waited && !word_came {
+            if waited && !end_reported {
                 continue;
             }
             late += u64::from(waited);
@@ -344,28 +344,28 @@ fn namespace_that_ends_opens_none_of_its_pods_in_whatever_order_its_end_is_told(
                 .filter(|flow| is_there(&flow.source) && is_there(&flow.destination))
                 .collect();
             let flows: Vec<Flow> = (0..60).map(|_| random.pick(&all).clone()).collect();
-            let nodes = doubters.each_ref().map(|doubter| doubter.node.clone());
-            for (flow, open) in flows.iter().zip(judged(&start, &nodes, &flows)) {
+            let nodes = delaying_nodes.each_ref().map(|delaying| delaying.node.clone());
+            for (flow, open) in flows.iter().zip(evaluated(&start, &nodes, &flows)) {
                 let concerns = is_inside(&flow.source) || is_inside(&flow.destination);
                 let meant = allows(&start, flow) || !concerns && allows_by_address(&start, &end, flow);
-                asked += 1;
-                refused += u64::from(!meant);
+                evaluated_flows += 1;
+                denied += u64::from(!meant);
                 assert!(!open || meant, "story {seed}, {change:?}: {flow:?} is open");
             }
         }
-        for (doubter, node) in doubters.iter_mut().zip(NODES) {
+        for (delaying, node) in delaying_nodes.iter_mut().zip(NODES) {
             let settled =
-                doubter.deletions.settle(doubter.node.enforcer.cluster(), now + Duration::from_secs(1));
-            doubter.believe(settled.into_iter().map(|(fact, _)| fact).collect());
-            assert_as_from_scratch(&doubter.node, node.name, &end, &format!("story {seed}, {}", node.name));
+                delaying.deletions.settle(delaying.node.enforcer.cluster(), now + Duration::from_secs(1));
+            delaying.enforce(settled.into_iter().map(|(fact, _)| fact).collect());
+            assert_as_from_scratch(&delaying.node, node.name, &end, &format!("story {seed}, {}", node.name));
             let name = NamespaceName::new(&name);
-            assert!(!doubter.node.enforcer.cluster().namespaces().any(|own| *own == name));
+            assert!(!delaying.node.enforcer.cluster().namespaces().any(|own| *own == name));
         }
     }
-    let told = stories().count() as u64;
+    let stories = stories().count() as u64;
     assert!(
-        asked > 200 * told && refused > 20 * told && late * 2 > told,
-        "{asked} asked, {refused} refused, {late} late"
+        evaluated_flows > 200 * stories && denied > 20 * stories && late * 2 > stories,
+        "{evaluated_flows} evaluated, {denied} denied, {late} late"
     );
 }
 

@@ -86,8 +86,8 @@ impl CniResultsSource {
             self.scanned = seen;
         }
         let mut results = std::mem::replace(&mut self.results, CniResults::new(&self.directory));
-        let looked = tokio::task::spawn_blocking(move || (results.scan(&at), results)).await;
-        let (found, results) = looked.expect("a look does not panic");
+        let scanned = tokio::task::spawn_blocking(move || (results.scan(&at), results)).await;
+        let (found, results) = scanned.expect("a scan does not panic");
         self.results = results;
         self.reporter.found(&found, &self.directory);
         if !found.changes.is_empty() {

@@ -1,4 +1,4 @@
-//! What the watch of the API makes of what a server answers: lists of both kinds, cuts, errors and forgotten versions.
+//! How a watch handles the responses of a server: lists of both kinds, broken connections, errors and dropped versions.
 
 mod protobuf;
 mod server;
@@ -49,7 +49,7 @@ async fn session(name: &str, resource: Resource, list: WatchList, replies: Vec<R
     let server = Server::start(name, replies).await;
     let liveness = Liveness::new(Instant::now());
     let client =
-        connect(Some(server.kubeconfig()), liveness.clone()).await.expect("the kubeconfig leads to a client");
+        connect(Some(server.kubeconfig()), liveness.clone()).await.expect("the kubeconfig makes a client");
     let watch = Watch::new(&client, resource, list, liveness.clone());
     Session { server, watch, liveness }
 }
@@ -59,9 +59,9 @@ async fn namespaces(name: &str, list: WatchList, replies: Vec<Reply>) -> Session
 }
 
 impl Session {
-    /// What is told until so many words have come, as `+name`, `-name`, `listed` and `trouble:reason`. Waits that a
-    /// trouble asks for are not waited.
-    async fn told(&mut self, count: usize) -> String {
+    /// The next updates and errors, as `+name`, `-name`, `listed` and `error:reason`, until there are `count` of them. It does not
+    /// wait before it retries.
+    async fn received(&mut self, count: usize) -> String {
         let mut words = Vec::new();
         while words.len() < count {
             match self.watch.next().await {
@@ -69,7 +69,7 @@ impl Session {
                     words.extend(changes.iter().map(word));
                     words.extend(listed.then(|| "listed".to_owned()));
                 }
-                Err(WatchTrouble { reason, .. }) => words.push(format!("trouble:{reason}")),
+                Err(WatchTrouble { reason, .. }) => words.push(format!("error:{reason}")),
             }
         }
         words.join(" ")
@@ -93,13 +93,13 @@ fn word(change: &Change) -> String {
         }
         Change::NamespaceUnreadable(name) => format!("?{name}"),
         Change::PolicyGone(_) | Change::Sandbox(_) | Change::SandboxGone(_) | Change::Link(_) => {
-            panic!("nobody told of that: {change:?}")
+            panic!("no watch reports that: {change:?}")
         }
     }
 }
 
 #[tokio::test]
-async fn streamed_list_ends_with_its_bookmark_and_is_watched_on() {
+async fn streamed_list_completes_with_its_bookmark_and_the_watch_goes_on() {
     let events = vec![
         added("a", "1"),
         added("b", "2"),
@@ -108,12 +108,12 @@ async fn streamed_list_ends_with_its_bookmark_and_is_watched_on() {
         event("DELETED", namespace("a", "4")),
     ];
     let mut session = namespaces("streamed", WatchList::Auto, vec![Reply::Silent(events)]).await;
-    assert_eq!(session.told(5).await, "+a +b listed +c -a");
-    assert_eq!(session.server.asked(), ["watch streamed"]);
+    assert_eq!(session.received(5).await, "+a +b listed +c -a");
+    assert_eq!(session.server.requests(), ["watch streamed"]);
 }
 
 #[tokio::test]
-async fn server_that_refuses_to_stream_is_asked_for_pages() {
+async fn server_that_rejects_streaming_is_asked_for_pages() {
     for status in [400, 422] {
         let replies = vec![
             Reply::Status(status, "Invalid"),
@@ -122,70 +122,69 @@ async fn server_that_refuses_to_stream_is_asked_for_pages() {
             Reply::Silent(vec![added("c", "8")]),
         ];
         let mut session = namespaces(&format!("pages-{status}"), WatchList::Auto, replies).await;
-        assert_eq!(session.told(4).await, "+a +b listed +c");
-        assert_eq!(session.server.asked(), ["watch streamed", "list", "list page next", "watch from 7"]);
+        assert_eq!(session.received(4).await, "+a +b listed +c");
+        assert_eq!(session.server.requests(), ["watch streamed", "list", "list page next", "watch from 7"]);
     }
 }
 
 #[tokio::test]
-async fn refusal_to_stream_is_trouble_if_streaming_is_demanded() {
+async fn rejected_streaming_is_an_error_if_streaming_is_required() {
     let replies = vec![Reply::Status(422, "Invalid"), Reply::Silent(vec![listed("1")])];
     let mut session = namespaces("demanded", WatchList::On, replies).await;
-    assert_eq!(session.told(2).await, "trouble:refused listed");
+    assert_eq!(session.received(2).await, "error:refused listed");
 }
 
 #[tokio::test]
-async fn watch_that_ends_is_taken_up_at_the_last_version_and_tells_nothing() {
+async fn watch_that_ends_resumes_at_the_last_version_and_reports_nothing() {
     let replies = vec![
         Reply::Page(vec![namespace("a", "1")], "5", None),
         Reply::Ending(vec![added("b", "6"), bookmark("9", json!({}))]),
         Reply::Silent(vec![added("c", "10")]),
     ];
     let mut session = namespaces("ended", WatchList::Off, replies).await;
-    assert_eq!(session.told(4).await, "+a listed +b +c");
-    assert_eq!(session.server.asked(), ["list", "watch from 5", "watch from 9"]);
+    assert_eq!(session.received(4).await, "+a listed +b +c");
+    assert_eq!(session.server.requests(), ["list", "watch from 5", "watch from 9"]);
 }
 
 #[tokio::test]
 async fn watch_that_is_cut_in_the_middle_of_an_event_loses_nothing() {
-    // A server that was heard up to version 5 or 6 tells again what came after 5; more it need not know.
+    // The watch resumes at version 5 or 6, and the server sends later events again.
     let replies = vec![
         Reply::Page(vec![namespace("a", "1")], "5", None),
         Reply::Breaking(vec![added("b", "6")]),
         Reply::Silent(vec![added("b", "6"), added("c", "7")]),
     ];
     let mut session = namespaces("cut", WatchList::Off, replies).await;
-    let mut told = session.told(3).await;
-    while !told.ends_with("+c") {
-        told = format!("{told} {}", session.told(1).await);
+    let mut received = session.received(3).await;
+    while !received.ends_with("+c") {
+        received = format!("{received} {}", session.received(1).await);
     }
-    let mut facts: Vec<&str> = told.split(' ').filter(|word| !word.starts_with("trouble:")).collect();
-    facts.dedup();
-    assert_eq!(facts, ["+a", "listed", "+b", "+c"]);
-    let asked = session.server.asked();
-    assert!(["watch from 5", "watch from 6"].contains(&asked[2].as_str()), "{asked:?}");
+    let mut changes: Vec<&str> = received.split(' ').filter(|word| !word.starts_with("error:")).collect();
+    changes.dedup();
+    assert_eq!(changes, ["+a", "listed", "+b", "+c"]);
+    let requests = session.server.requests();
+    assert!(["watch from 5", "watch from 6"].contains(&requests[2].as_str()), "{requests:?}");
 }
 
 #[tokio::test]
-async fn version_that_the_server_has_forgotten_leads_to_a_new_list_and_what_it_leaves_out_is_gone() {
-    // Servers say so in the stream, or refuse the watch.
-    for (name, forgotten) in
-        [("event", Reply::Ending(vec![gone()])), ("status", Reply::Status(410, "Expired"))]
+async fn version_that_the_server_has_dropped_leads_to_a_new_list_and_missing_objects_are_deleted() {
+    // Servers report that in the stream, or reject the watch.
+    for (name, dropped) in [("event", Reply::Ending(vec![gone()])), ("status", Reply::Status(410, "Expired"))]
     {
         let replies = vec![
             Reply::Page(vec![namespace("a", "1"), namespace("b", "2")], "5", None),
-            forgotten,
+            dropped,
             Reply::Page(vec![namespace("b", "2"), namespace("c", "8")], "9", None),
             Reply::Silent(vec![]),
         ];
-        let mut session = namespaces(&format!("forgotten-{name}"), WatchList::Off, replies).await;
-        assert_eq!(session.told(8).await, "+a +b listed trouble:refused +b +c -a listed");
-        assert_eq!(session.server.asked()[..3], ["list", "watch from 5", "list"]);
+        let mut session = namespaces(&format!("dropped-{name}"), WatchList::Off, replies).await;
+        assert_eq!(session.received(8).await, "+a +b listed error:refused +b +c -a listed");
+        assert_eq!(session.server.requests()[..3], ["list", "watch from 5", "list"]);
     }
 }
 
 #[tokio::test]
-async fn errors_change_nothing_and_the_list_is_asked_for_again() {
+async fn errors_change_nothing_and_the_list_is_requested_again() {
     let replies = vec![
         Reply::Status(500, "InternalError"),
         Reply::Status(429, "TooManyRequests"),
@@ -193,11 +192,11 @@ async fn errors_change_nothing_and_the_list_is_asked_for_again() {
         Reply::Silent(vec![added("a", "1"), listed("1")]),
     ];
     let mut session = namespaces("errors", WatchList::Auto, replies).await;
-    assert_eq!(session.told(5).await, "trouble:refused trouble:refused trouble:refused +a listed");
+    assert_eq!(session.received(5).await, "error:refused error:refused error:refused +a listed");
 }
 
 #[tokio::test]
-async fn server_that_is_not_there_is_trouble_with_the_reason_in_words() {
+async fn unreachable_server_is_an_error_with_its_cause() {
     let mut session = namespaces("absent", WatchList::Auto, vec![]).await;
     session.server.stop().await;
     let trouble = session.watch.next().await.unwrap_err();
@@ -206,7 +205,7 @@ async fn server_that_is_not_there_is_trouble_with_the_reason_in_words() {
 }
 
 #[test]
-fn waiting_for_an_answer_that_never_came_counts_as_waiting() {
+fn time_spent_without_a_response_counts_as_waiting() {
     let trouble = |reason| WatchTrouble { error: String::new(), reason, wait: Duration::from_secs(2) };
     let (asked, seconds) = (Instant::now(), Duration::from_secs);
     let silent = trouble("unreachable");
@@ -218,7 +217,7 @@ fn waiting_for_an_answer_that_never_came_counts_as_waiting() {
 }
 
 #[tokio::test]
-async fn policy_without_the_shape_of_one_isolates_its_namespace_and_holds_up_nobody() {
+async fn policy_without_the_shape_of_one_isolates_its_namespace_and_affects_no_other_object() {
     let policy = |name: &str, spec: Value| {
         let metadata = json!({"namespace": "shop", "name": name, "resourceVersion": "1"});
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
@@ -227,8 +226,8 @@ async fn policy_without_the_shape_of_one_isolates_its_namespace_and_holds_up_nob
     let good = policy("good", json!({"podSelector": {"matchLabels": {"app": "web"}}}));
     let replies = vec![Reply::Page(vec![odd, good], "1", None), Reply::Silent(vec![])];
     let mut session = session("odd", Resource::NetworkPolicies, WatchList::Off, replies).await;
-    let news = session.watch.next().await.unwrap();
-    let [Change::Policy(odd), Change::Policy(good)] = news.changes.as_slice() else { panic!("{news:?}") };
+    let update = session.watch.next().await.unwrap();
+    let [Change::Policy(odd), Change::Policy(good)] = update.changes.as_slice() else { panic!("{update:?}") };
     assert!(
         odd.subject.requirements().next().is_none()
             && odd.ingress == Some(vec![])

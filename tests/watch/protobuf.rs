@@ -1,4 +1,4 @@
-//! Watches of pods in protocol buffers, as a kube-apiserver sends them (k8s.io/api/core/v1 and k8s.io/apimachinery,
+//! Watches of pods in protocol buffers, as kube-apiserver sends them (k8s.io/api/core/v1 and k8s.io/apimachinery,
 //! `generated.proto`).
 
 use super::server::Reply;
@@ -36,12 +36,12 @@ pub(crate) fn listed(version: &str) -> Vec<u8> {
     frame("BOOKMARK", "Pod", &bytes(1, [bytes(6, version), bytes(12, end)].concat()))
 }
 
-fn refusal(code: u16, reason: &str) -> Vec<u8> {
+fn failure(code: u16, reason: &str) -> Vec<u8> {
     [bytes(2, "Failure"), bytes(3, "no"), bytes(4, reason), number(6, code)].concat()
 }
 
 #[tokio::test]
-async fn pods_are_told_however_their_bytes_are_cut_up() {
+async fn pods_are_received_however_their_bytes_are_cut() {
     let events = [
         pod("ADDED", "a", "web", "1"),
         pod("ADDED", "b", "db", "2"),
@@ -53,40 +53,46 @@ async fn pods_are_told_however_their_bytes_are_cut_up() {
         let replies = vec![Reply::Protobuf(events.concat(), piece)];
         let mut session =
             session(&format!("protobuf-{piece}"), Resource::Pods, WatchList::Auto, replies).await;
-        assert_eq!(session.told(5).await, "+shop/a@app=web +shop/b@app=db listed +shop/a@app=api -shop/b");
-        assert_eq!(session.server.asked(), ["watch streamed in protobuf"]);
+        assert_eq!(
+            session.received(5).await,
+            "+shop/a@app=web +shop/b@app=db listed +shop/a@app=api -shop/b"
+        );
+        assert_eq!(session.server.requests(), ["watch streamed in protobuf"]);
     }
 }
 
 #[tokio::test]
-async fn watch_of_pods_that_the_server_forgot_begins_anew() {
+async fn watch_of_pods_whose_version_the_server_dropped_starts_with_a_new_list() {
     let first =
-        [pod("ADDED", "a", "web", "1"), listed("1"), frame("ERROR", "Status", &refusal(410, "Expired"))];
+        [pod("ADDED", "a", "web", "1"), listed("1"), frame("ERROR", "Status", &failure(410, "Expired"))];
     let second = [pod("ADDED", "b", "db", "7"), listed("7")];
     let replies = vec![Reply::Protobuf(first.concat(), 64), Reply::Protobuf(second.concat(), 64)];
-    let mut session = session("protobuf-forgotten", Resource::Pods, WatchList::Auto, replies).await;
-    assert_eq!(session.told(6).await, "+shop/a@app=web listed trouble:refused +shop/b@app=db -shop/a listed");
+    let mut session = session("protobuf-dropped", Resource::Pods, WatchList::Auto, replies).await;
+    assert_eq!(
+        session.received(6).await,
+        "+shop/a@app=web listed error:refused +shop/b@app=db -shop/a listed"
+    );
 }
 
 #[tokio::test]
-async fn refusal_in_protobuf_to_stream_brings_pages() {
+async fn streaming_rejected_in_protobuf_leads_to_pages() {
     let replies = vec![
-        Reply::ProtobufStatus(422, object("Status", &refusal(422, "Invalid"))),
+        Reply::ProtobufStatus(422, object("Status", &failure(422, "Invalid"))),
         Reply::Page(vec![], "7", None),
         Reply::Protobuf(pod("ADDED", "c", "web", "8"), 64),
     ];
-    let mut session = session("protobuf-refused", Resource::Pods, WatchList::Auto, replies).await;
-    assert_eq!(session.told(2).await, "listed +shop/c@app=web");
-    let asked = session.server.asked();
-    assert_eq!(asked, ["watch streamed in protobuf", "list", "watch from 7 in protobuf"]);
+    let mut session = session("protobuf-rejected", Resource::Pods, WatchList::Auto, replies).await;
+    assert_eq!(session.received(2).await, "listed +shop/c@app=web");
+    let requests = session.server.requests();
+    assert_eq!(requests, ["watch streamed in protobuf", "list", "watch from 7 in protobuf"]);
 }
 
 #[tokio::test]
-async fn frame_of_an_absurd_length_is_trouble_and_the_watch_is_taken_up_behind_the_last_event() {
+async fn frame_of_an_absurd_length_is_an_error_and_the_watch_resumes_after_the_last_event() {
     let broken = [listed("1"), pod("ADDED", "a", "web", "2"), vec![0xff; 6]];
     let replies =
         vec![Reply::Protobuf(broken.concat(), 64), Reply::Protobuf(pod("ADDED", "b", "db", "3"), 64)];
     let mut session = session("protobuf-broken", Resource::Pods, WatchList::Auto, replies).await;
-    assert_eq!(session.told(4).await, "listed +shop/a@app=web trouble:unreachable +shop/b@app=db");
-    assert_eq!(session.server.asked()[1], "watch from 2 in protobuf");
+    assert_eq!(session.received(4).await, "listed +shop/a@app=web error:unreachable +shop/b@app=db");
+    assert_eq!(session.server.requests()[1], "watch from 2 in protobuf");
 }

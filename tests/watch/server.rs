@@ -1,4 +1,4 @@
-//! An API server that answers what it was told to, in order, and remembers what it was asked.
+//! An API server that sends scripted responses in order, and records the requests.
 
 use axum::Router;
 use axum::body::Body;
@@ -13,22 +13,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// A page of a list: its objects, its version, and the token of the next page.
     Page(Vec<Value>, &'static str, Option<&'static str>),
-    /// A watch that says this, and then ends.
+    /// A watch that sends these events, and then ends.
     Ending(Vec<Value>),
-    /// A watch that says this, and then breaks off in the middle of a line.
+    /// A watch that sends these events, and then breaks off in the middle of a line.
     Breaking(Vec<Value>),
-    /// A watch that says this, and then nothing more.
+    /// A watch that sends these events, and then nothing.
     Silent(Vec<Value>),
     /// An error.
     Status(u16, &'static str),
-    /// A watch that says these bytes of protocol buffers, so many at a time, and then nothing more.
+    /// A watch that sends these bytes of protocol buffers, so many at a time, and then nothing.
     Protobuf(Vec<u8>, usize),
-    /// A watch that says these bytes of JSON, so many at a time, and then nothing more.
+    /// A watch that sends these bytes of JSON, so many at a time, and then nothing.
     Bytes(Vec<u8>, usize),
     /// An error in protocol buffers.
     ProtobufStatus(u16, Vec<u8>),
@@ -47,7 +47,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on loopback. When the answers are used up, nothing is answered any more.
+    /// Starts on loopback. After the last response, requests get no response.
     pub(crate) async fn start(name: &str, replies: impl IntoIterator<Item = Reply>) -> Server {
         let script =
             Arc::new(Script { replies: Mutex::new(replies.into_iter().collect()), asked: Mutex::default() });
@@ -68,17 +68,17 @@ impl Server {
         Server { script, kubeconfig, task }
     }
 
-    /// How to reach it.
+    /// The kubeconfig to reach it.
     pub(crate) fn kubeconfig(&self) -> &PathBuf {
         &self.kubeconfig
     }
 
-    /// What it was asked: `list` or `watch`, and the parameters that matter.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// The requests: `list` or `watch`, and the parameters that matter.
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.script.asked.lock().expect("nobody panics while asking").clone()
     }
 
-    /// Stops answering, for good.
+    /// Stops responding for good.
     pub(crate) async fn stop(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -135,7 +135,7 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap)
     }
 }
 
-/// Bytes, so many at a time, and then nothing more.
+/// Bytes, so many at a time, and then nothing.
 fn pieces(bytes: &[u8], piece: usize) -> Body {
     let pieces: Vec<_> = bytes.chunks(piece).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect();
     Body::from_stream(futures::stream::iter(pieces).chain(futures::stream::pending()))
@@ -145,7 +145,7 @@ fn lines(events: &[Value]) -> String {
     events.iter().map(|event| format!("{event}\n")).collect()
 }
 
-/// A query, cut down to what it asks for.
+/// A query, reduced to the parameters that matter.
 fn asked(query: &str) -> String {
     let parameter = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));

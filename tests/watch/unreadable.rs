@@ -1,4 +1,4 @@
-//! Objects that cannot be read: each is its own trouble alone, and nothing that it says opens anything.
+//! Objects that cannot be read: they affect no other object, and nothing in them opens anything.
 
 use super::protobuf::{bytes, frame, listed as listed_in_protobuf, number, pod as sound_pod};
 use super::server::Reply;
@@ -27,9 +27,9 @@ fn status() -> Vec<u8> {
     bytes(3, [bytes(1, "Running"), bytes(12, bytes(1, "10.1.0.9"))].concat())
 }
 
-/// What is told of a pod like this, between two that are sound, in a list and in a watch.
-async fn told(name: &str, message: Vec<u8>) -> (String, Vec<UnreadableObject>) {
-    let mut told = Vec::new();
+/// The changes for a pod like this between two valid ones, the same in a list and in a watch.
+async fn received(name: &str, message: Vec<u8>) -> (String, Vec<UnreadableObject>) {
+    let mut received = Vec::new();
     let mut unreadable = Vec::new();
     for (kind, streamed) in [("ADDED", true), ("MODIFIED", false)] {
         let odd = frame(kind, "Pod", &message);
@@ -47,14 +47,14 @@ async fn told(name: &str, message: Vec<u8>) -> (String, Vec<UnreadableObject>) {
             (words[0].as_str(), words.last().expect("a word").as_str()),
             ("+shop/a@app=x", "+shop/b@app=x")
         );
-        told.push(words[1..words.len() - 1].join(" "));
+        received.push(words[1..words.len() - 1].join(" "));
         unreadable.extend(odd);
     }
-    assert_eq!(told[0], told[1], "{name}: a list and a watch tell the same");
-    (told.swap_remove(0), unreadable)
+    assert_eq!(received[0], received[1], "{name}: a list and a watch give the same changes");
+    (received.swap_remove(0), unreadable)
 }
 
-/// What is told up to and with this word. Nothing of it may be trouble.
+/// The changes up to and including this one. The watch must not fail.
 async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<UnreadableObject>) {
     let (mut words, mut unreadable) = (Vec::new(), Vec::new());
     while !words.iter().any(|word| word == last) {
@@ -62,7 +62,7 @@ async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<Unreadabl
             tokio::time::timeout(Duration::from_secs(20), session.watch.next())
                 .await
                 .expect("the watch goes on")
-                .expect("one object is no trouble for the watch");
+                .expect("one object does not fail the watch");
         words.extend(changes.iter().map(super::word));
         words.extend(listed.then(|| "listed".to_owned()));
         unreadable.extend(odd);
@@ -71,7 +71,7 @@ async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<Unreadabl
 }
 
 #[tokio::test]
-async fn what_no_policy_asks_for_may_be_anything() {
+async fn fields_that_decide_nothing_may_contain_anything() {
     let port = bytes(6, [bytes(5, NOT_UTF_8), number(3, 80)].concat());
     for (name, message) in [
         ("annotation", [metadata(&[bytes(12, entry("note", NOT_UTF_8))]), spec(&[]), status()]),
@@ -88,25 +88,25 @@ async fn what_no_policy_asks_for_may_be_anything() {
         ("host-ip", [metadata(&[]), spec(&[bytes(2, port)]), status()]),
         ("volume", [metadata(&[]), spec(&[bytes(1, [9, 9, 9])]), status()]),
     ] {
-        let (told, unreadable) = told(name, message.concat()).await;
-        assert_eq!((told.as_str(), unreadable), ("+shop/odd@app=web", vec![]), "{name}");
+        let (changes, unreadable) = received(name, message.concat()).await;
+        assert_eq!((changes.as_str(), unreadable), ("+shop/odd@app=web", vec![]), "{name}");
     }
 }
 
 #[tokio::test]
-async fn pod_that_cannot_be_read_is_unknown_where_it_is_and_holds_up_nobody() {
+async fn pod_that_cannot_be_read_is_unknown_at_its_addresses_and_affects_no_other() {
     let port = |port: Vec<u8>| bytes(2, bytes(6, port));
-    let at_home = "?shop/odd@node-a:10.1.0.9";
+    let on_node_a = "?shop/odd@node-a:10.1.0.9";
     for (name, message, expected) in [
-        ("label", [metadata(&[bytes(11, entry("a", NOT_UTF_8))]), spec(&[]), status()], at_home),
-        ("label-key", [metadata(&[bytes(11, bytes(1, NOT_UTF_8))]), spec(&[]), status()], at_home),
-        ("label-type", [metadata(&[number(11, 1)]), spec(&[]), status()], at_home),
-        ("label-cut", [metadata(&[bytes(11, [1 << 3 | 2, 99])]), spec(&[]), status()], at_home),
-        ("metadata-cut", [metadata(&[vec![11 << 3 | 2, 99]]), spec(&[]), status()], at_home),
-        ("port", [metadata(&[]), spec(&[port(bytes(1, NOT_UTF_8))]), status()], at_home),
-        ("port-type", [metadata(&[]), spec(&[port(bytes(3, "80"))]), status()], at_home),
-        ("port-cut", [metadata(&[]), spec(&[port(vec![1 << 3 | 2, 99])]), status()], at_home),
-        ("wire-type", [metadata(&[vec![11 << 3 | 7]]), spec(&[]), status()], at_home),
+        ("label", [metadata(&[bytes(11, entry("a", NOT_UTF_8))]), spec(&[]), status()], on_node_a),
+        ("label-key", [metadata(&[bytes(11, bytes(1, NOT_UTF_8))]), spec(&[]), status()], on_node_a),
+        ("label-type", [metadata(&[number(11, 1)]), spec(&[]), status()], on_node_a),
+        ("label-cut", [metadata(&[bytes(11, [1 << 3 | 2, 99])]), spec(&[]), status()], on_node_a),
+        ("metadata-cut", [metadata(&[vec![11 << 3 | 2, 99]]), spec(&[]), status()], on_node_a),
+        ("port", [metadata(&[]), spec(&[port(bytes(1, NOT_UTF_8))]), status()], on_node_a),
+        ("port-type", [metadata(&[]), spec(&[port(bytes(3, "80"))]), status()], on_node_a),
+        ("port-cut", [metadata(&[]), spec(&[port(vec![1 << 3 | 2, 99])]), status()], on_node_a),
+        ("wire-type", [metadata(&[vec![11 << 3 | 7]]), spec(&[]), status()], on_node_a),
         // Without its node's name it may be here; without hostNetwork its address may be a node's.
         ("node", [metadata(&[]), bytes(2, bytes(10, NOT_UTF_8)), status()], "?shop/odd@?:10.1.0.9"),
         ("spec-type", [metadata(&[]), number(2, 1), status()], "?shop/odd@?:"),
@@ -120,8 +120,8 @@ async fn pod_that_cannot_be_read_is_unknown_where_it_is_and_holds_up_nobody() {
         ),
         ("rest-cut", [metadata(&[]), spec(&[]), vec![3 << 3 | 2, 99]], "?shop/odd@node-a:"),
     ] {
-        let (told, unreadable) = told(name, message.concat()).await;
-        assert_eq!(told, expected, "{name}");
+        let (changes, unreadable) = received(name, message.concat()).await;
+        assert_eq!(changes, expected, "{name}");
         assert!(
             unreadable.iter().all(|odd| odd.object == "Pod shop/odd") && unreadable.len() == 2,
             "{name}: {unreadable:?}"
@@ -130,7 +130,7 @@ async fn pod_that_cannot_be_read_is_unknown_where_it_is_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn object_without_a_name_that_can_be_read_is_counted_and_passed_over() {
+async fn object_without_a_readable_name_is_counted_and_skipped() {
     let nameless = [bytes(1, NOT_UTF_8), bytes(3, "shop"), bytes(6, "5")].concat();
     let homeless = [bytes(1, "odd"), bytes(3, NOT_UTF_8), bytes(6, "5")].concat();
     for (name, message) in [
@@ -140,13 +140,13 @@ async fn object_without_a_name_that_can_be_read_is_counted_and_passed_over() {
         ("nothing", vec![]),
         ("noise", vec![0xff; 40]),
     ] {
-        let (told, unreadable) = told(&format!("lost-{name}"), message).await;
-        assert_eq!((told.as_str(), unreadable), ("", vec![]), "{name}");
+        let (changes, unreadable) = received(&format!("unidentified-{name}"), message).await;
+        assert_eq!((changes.as_str(), unreadable), ("", vec![]), "{name}");
     }
 }
 
 #[tokio::test]
-async fn pod_that_becomes_unreadable_is_what_it_was_no_longer_and_one_that_is_mended_is_told_again() {
+async fn pod_that_becomes_unreadable_loses_its_labels_and_gets_them_back_when_corrected() {
     let odd = frame("MODIFIED", "Pod", &[metadata(&[bytes(11, [9, 9])]), spec(&[]), status()].concat());
     let good = frame("MODIFIED", "Pod", &[metadata(&[]), spec(&[]), status()].concat());
     let gone = frame("DELETED", "Pod", &[metadata(&[bytes(11, [9, 9])]), spec(&[]), status()].concat());
@@ -161,7 +161,7 @@ async fn pod_that_becomes_unreadable_is_what_it_was_no_longer_and_one_that_is_me
 }
 
 #[tokio::test]
-async fn object_too_long_to_be_read_is_attributed_by_its_beginning() {
+async fn object_too_long_to_be_read_is_identified_by_its_beginning() {
     let long = |length: usize| {
         // Lengths over 16,383 need more than two bytes.
         let varint = |mut number: usize| {
@@ -189,7 +189,7 @@ async fn object_too_long_to_be_read_is_attributed_by_its_beginning() {
     }
 }
 
-/// A pod, a namespace and a policy as a server writes them, with the words by which each is told.
+/// A pod, a namespace and a policy as a server writes them, with the change of each.
 fn whole(resource: Resource) -> (Value, &'static str) {
     match resource {
         Resource::Pods => (
@@ -231,7 +231,7 @@ fn whole(resource: Resource) -> (Value, &'static str) {
     }
 }
 
-/// The places in an object, each as a JSON pointer.
+/// All values in an object, each as a JSON pointer.
 fn places(value: &Value, path: &str, places: &mut Vec<String>) {
     places.push(path.to_owned());
     let children: Vec<(String, &Value)> = match value {
@@ -252,7 +252,7 @@ fn sound(resource: Resource, name: &str, version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn wrong_type_anywhere_in_an_object_of_json_holds_up_no_other() {
+async fn wrong_type_anywhere_in_a_json_object_affects_no_other() {
     for resource in Resource::ALL {
         let (object, whole) = whole(resource);
         let mut paths = Vec::new();
@@ -284,7 +284,7 @@ async fn wrong_type_anywhere_in_an_object_of_json_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn odd_events_of_json_hold_up_no_other_in_a_streamed_list_and_in_a_watch() {
+async fn odd_json_events_affect_no_other_in_a_streamed_list_and_in_a_watch() {
     for odd in [
         json!({"type": "ADDED", "object": 7}),
         json!({"type": "ADDED", "object": {"metadata": {"resourceVersion": "5"}}}),
@@ -313,7 +313,7 @@ async fn odd_events_of_json_hold_up_no_other_in_a_streamed_list_and_in_a_watch()
 }
 
 #[tokio::test]
-async fn bytes_of_json_that_are_not_utf_8_are_their_objects_trouble_alone() {
+async fn json_that_is_not_utf_8_affects_only_its_object() {
     let line = |object: &Value| format!("{}\n", event("ADDED", object.clone())).into_bytes();
     let mut odd =
         line(&json!({"metadata": {"name": "odd", "resourceVersion": "5", "labels": {"team": "X"}}}));
@@ -327,13 +327,12 @@ async fn bytes_of_json_that_are_not_utf_8_are_their_objects_trouble_alone() {
 }
 
 #[tokio::test]
-async fn only_what_is_understood_makes_what_is_known_younger() {
+async fn only_decoded_events_reset_the_age() {
     let noise = [vec![0, 0, 0, 2], vec![0xff, 0xff]].concat();
     let events = [listed_in_protobuf("1"), sound_pod("ADDED", "b", "x", "6")].concat();
-    for (name, events, understood) in [("noise", noise.repeat(9), false), ("events", events, true)] {
+    for (name, events, decoded) in [("noise", noise.repeat(9), false), ("events", events, true)] {
         let replies = vec![Reply::Protobuf(events, 64)];
-        let mut session =
-            session(&format!("understood-{name}"), Resource::Pods, WatchList::On, replies).await;
+        let mut session = session(&format!("decoded-{name}"), Resource::Pods, WatchList::On, replies).await;
         let begun = Instant::now();
         let liveness = session.liveness.clone();
         let noted = async {
@@ -342,7 +341,7 @@ async fn only_what_is_understood_makes_what_is_known_younger() {
                     _ = session.watch.next() => {}
                     () = tokio::time::sleep(Duration::from_millis(5)) => {}
                 }
-                let enough = if understood {
+                let enough = if decoded {
                     liveness.age(Resource::Pods, Instant::now()) < begun.elapsed()
                 } else {
                     liveness.unreadable_events(Resource::Pods) == 9
@@ -354,6 +353,6 @@ async fn only_what_is_understood_makes_what_is_known_younger() {
         };
         tokio::time::timeout(Duration::from_secs(20), noted).await.expect("it is noted");
         let age = liveness.age(Resource::Pods, Instant::now());
-        assert_eq!(age < begun.elapsed(), understood, "{name}: {age:?}");
+        assert_eq!(age < begun.elapsed(), decoded, "{name}: {age:?}");
     }
 }
