@@ -20,7 +20,7 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
-    origin: Origin,
+    source: SourceFlags,
     /// Read CNI results in this directory: they name a pod's addresses before its first process starts. Empty to read none,
     /// which is the default with --manifests
     #[arg(
@@ -95,7 +95,7 @@ impl MetricsCompat {
 
 /// Where facts come from. Without any of these flags, from the API of the cluster that the program runs in.
 #[derive(Clone, Debug, Args)]
-struct Origin {
+struct SourceFlags {
     /// Read and watch this directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or
     /// JSON
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "watch_list", "events"])]
@@ -105,7 +105,7 @@ struct Origin {
     kubeconfig: Option<PathBuf>,
     /// How to list a resource before watching it
     #[arg(long, value_enum, default_value_t)]
-    watch_list: Listing,
+    watch_list: ListMode,
     /// Write Events on NetworkPolicies that cannot be fully enforced, and on pods that deny connections
     #[arg(long, value_enum, default_value_t)]
     events: Switch,
@@ -123,7 +123,7 @@ enum Switch {
 
 /// How a resource is listed before it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Listing {
+enum ListMode {
     /// As a stream, or page by page if the API server refuses to stream
     #[default]
     Auto,
@@ -133,16 +133,16 @@ enum Listing {
     Off,
 }
 
-impl Origin {
+impl SourceFlags {
     fn object_source(&self) -> ObjectSource {
         match &self.manifests {
             Some(directory) => ObjectSource::Manifests { directory: directory.clone() },
             None => ObjectSource::ApiServer {
                 kubeconfig: self.kubeconfig.clone(),
                 list: match self.watch_list {
-                    Listing::Auto => WatchList::Auto,
-                    Listing::On => WatchList::On,
-                    Listing::Off => WatchList::Off,
+                    ListMode::Auto => WatchList::Auto,
+                    ListMode::On => WatchList::On,
+                    ListMode::Off => WatchList::Off,
                 },
                 events: self.events == Switch::On,
             },
@@ -162,7 +162,7 @@ impl Run {
         let variant = self.backend.variant();
         Settings {
             node_name: self.node_name.clone(),
-            source: self.origin.object_source(),
+            source: self.source.object_source(),
             cni_results_dir: path(&self.cni_results_dir),
             unknown_pods: self.unknown_pods,
             takeover: match self.takeover {

@@ -13,7 +13,7 @@ const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// The same while a requirement is not met.
 const FULL_CHECK_INTERVAL_WHILE_FAILING: Duration = Duration::from_secs(10);
 
-/// The check that finds rules of ours in the other variant of iptables.
+/// The check that finds our rules in the other variant of iptables.
 const OTHER_VARIANT: &str = "other-variant";
 
 /// The check that finds rules of another controller.

@@ -100,11 +100,11 @@ pub struct Inventory {
 /// Our objects in the kernel, in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelInventory {
-    /// Chains of ours.
+    /// Our chains.
     pub chains: usize,
     /// Rules in them.
     pub rules: usize,
-    /// Sets of ours.
+    /// Our sets.
     pub sets: usize,
     /// Elements in them.
     pub set_members: usize,

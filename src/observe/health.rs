@@ -15,11 +15,11 @@ pub const WORK: Duration = Duration::from_secs(600);
 /// The agent's health. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<HealthState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     beat: Instant,
     /// Whether the main loop has been working since then, and does not wait.
     is_at_work: bool,
@@ -32,7 +32,7 @@ impl Health {
     /// A starting agent: alive, and ready once each of `checks` was set to `Ok`.
     pub fn new(checks: &[&'static str]) -> Health {
         let checks = checks.iter().map(|name| (*name, Err("not done yet".to_owned()))).collect();
-        let state = State { beat: Instant::now(), is_at_work: false, checks, remarks: BTreeMap::new() };
+        let state = HealthState { beat: Instant::now(), is_at_work: false, checks, remarks: BTreeMap::new() };
         Health { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -98,7 +98,7 @@ impl Health {
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -172,7 +172,7 @@ pub async fn serve_flows(listener: UnixListener, journal: Journal) {
 
 async fn reject(mut stream: UnixStream, why: &str) {
     let line = format!("{END_MARK} {why}\n");
-    // A client that does not read it has gone.
+    // A client that does not read it has disconnected.
     timeout(CLOSE_TIMEOUT, stream.write_all(line.as_bytes())).await.ok();
 }
 
@@ -249,57 +249,57 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[test]
-    fn place_is_for_an_hour_and_then_until_another_needs_it() {
+    fn slot_is_guaranteed_for_an_hour_and_then_until_another_needs_it() {
         let (mut slots, start) = (FollowerSlots::default(), Instant::now());
         let taken: Vec<_> = (0..FOLLOWERS).map(|_| slots.take(start).expect("there is room")).collect();
         assert!(slots.take(start + LEASE / 2).is_none());
         slots.release(&taken[3]);
-        assert!(slots.take(start + LEASE / 2).is_some(), "a slot that was given back is free");
+        assert!(slots.take(start + LEASE / 2).is_some(), "a released slot is free");
         assert!(slots.take(start + LEASE / 2).is_none());
         for _ in 0..FOLLOWERS - 1 {
             assert!(slots.take(start + LEASE).is_some());
         }
-        assert!(slots.take(start + LEASE).is_none(), "the others have not had theirs for long");
+        assert!(slots.take(start + LEASE).is_none(), "the other slots were taken recently");
     }
 
-    async fn listener(path: &Path) -> Lines<BufReader<UnixStream>> {
-        let stream = UnixStream::connect(path).await.expect("the daemon answers");
+    async fn follower(path: &Path) -> Lines<BufReader<UnixStream>> {
+        let stream = UnixStream::connect(path).await.expect("the server accepts");
         let mut lines = BufReader::new(stream).lines();
         assert_eq!(next(&mut lines).await.as_deref(), Some(""));
         lines
     }
 
     async fn next(lines: &mut Lines<BufReader<UnixStream>>) -> Option<String> {
-        timeout(LONG, lines.next_line()).await.expect("something is told").expect("it is text")
+        timeout(LONG, lines.next_line()).await.expect("something is sent").expect("it is text")
     }
 
     #[tokio::test]
-    async fn listener_too_many_is_told_so_and_one_that_ends_makes_room() {
+    async fn follower_beyond_the_limit_is_rejected_and_one_that_ends_makes_room() {
         let directory = std::env::temp_dir().join(format!("bridgewarden-journal-{}", std::process::id()));
         let path = directory.join("flows.sock");
         let server = tokio::spawn(serve_flows(listen_at(&path).expect("a socket"), Journal::default()));
-        let mut listeners = Vec::new();
+        let mut followers = Vec::new();
         for _ in 0..FOLLOWERS {
-            listeners.push(listener(&path).await);
+            followers.push(follower(&path).await);
         }
-        // They have their slots once they have stayed for a while.
-        let mut too_many = listener(&path).await;
-        let refused = next(&mut too_many).await.expect("it is told why");
-        assert!(refused.starts_with(END_MARK) && refused.contains("16 listen already"), "{refused}");
+        // They have their slots once they have not disconnected for a while.
+        let mut too_many = follower(&path).await;
+        let line = next(&mut too_many).await.expect("it is sent the reason");
+        assert!(line.starts_with(END_MARK) && line.contains("16 listen already"), "{line}");
         assert_eq!(next(&mut too_many).await, None);
-        // What is kept is still told to whoever asks.
-        drop(listener(&path).await);
-        listeners.pop();
+        // Clients that do not follow are still sent what is kept.
+        drop(follower(&path).await);
+        followers.pop();
         let start = Instant::now();
         loop {
-            let mut another = listener(&path).await;
-            // Only one that was refused is told anything.
+            let mut another = follower(&path).await;
+            // Only a rejected client is sent a line.
             if timeout(CLOSE_TIMEOUT * 3, another.next_line()).await.is_err() {
                 break;
             }
-            assert!(start.elapsed() < LONG, "the slot of one that ended is not free");
+            assert!(start.elapsed() < LONG, "the slot of a follower that ended is not free");
         }
         server.abort();
-        std::fs::remove_dir_all(directory).expect("it goes");
+        std::fs::remove_dir_all(directory).expect("it can be removed");
     }
 }

@@ -237,7 +237,7 @@ impl Metrics {
         self.inner.series.preflight_ok.with_label_values(&[check]).set(i64::from(outcome.is_ok()));
     }
 
-    /// Whether the daemon is ready.
+    /// Whether the agent is ready.
     pub fn ready<E>(&self, outcome: &Result<(), E>) {
         self.inner.series.ready.set(i64::from(outcome.is_ok()));
     }

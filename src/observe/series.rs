@@ -15,7 +15,7 @@ const ENFORCED_BUCKETS: [f64; 20] = [
     5.0, 10.0, 30.0,
 ];
 
-/// The handles of all metrics of ours.
+/// The handles of all our metrics.
 pub(super) struct Series {
     pub(super) build_info: IntGaugeVec,
     pub(super) sync_duration: HistogramVec,

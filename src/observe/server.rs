@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Limits on what clients may use.
+/// ServerLimits on what clients may use.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct ServerLimits {
     /// Connections at once. For one more, the oldest is closed, so that idle connections do not keep a new one waiting.
     connections: usize,
     /// How long a connection is not closed for that, so that its request can arrive. New connections wait.
@@ -32,7 +32,7 @@ struct Limits {
     buffer: usize,
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
     grace: Duration::from_millis(50),
     headers: Duration::from_secs(5),
@@ -58,7 +58,7 @@ pub async fn serve(
 }
 
 async fn serve_within(
-    limits: Limits,
+    limits: ServerLimits,
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
@@ -89,14 +89,14 @@ fn is_about_the_client(error: &io::Error) -> bool {
 }
 
 struct Connections {
-    limits: Limits,
+    limits: ServerLimits,
     tasks: JoinSet<()>,
     by_age: VecDeque<(Instant, AbortHandle)>,
     closing: GracefulShutdown,
 }
 
 impl Connections {
-    fn new(limits: Limits) -> Connections {
+    fn new(limits: ServerLimits) -> Connections {
         let closing = GracefulShutdown::new();
         Connections { limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
     }
@@ -165,7 +165,7 @@ mod tests {
         task: JoinHandle<()>,
     }
 
-    async fn server(limits: Limits) -> Server {
+    async fn server(limits: ServerLimits) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Metrics::new("1.2.3", None);
@@ -305,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_its_headers_drop_by_drop_is_closed() {
         let headers = Duration::from_millis(200);
-        let server = server(Limits { headers, whole: NEVER, ..LIMITS }).await;
+        let server = server(ServerLimits { headers, whole: NEVER, ..LIMITS }).await;
         let (mut reader, mut writer) = server.connect().await.into_split();
         writer.write_all(b"GET /metrics HTTP/1.1\r\nX: ").await.unwrap();
         let drip = tokio::spawn(async move {
@@ -321,21 +321,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_client_is_closed() {
-        let server = server(Limits { headers: Duration::from_millis(50), whole: NEVER, ..LIMITS }).await;
+        let server =
+            server(ServerLimits { headers: Duration::from_millis(50), whole: NEVER, ..LIMITS }).await;
         let mut stream = server.connect().await;
         let _ = rest(&mut stream).await;
     }
 
     #[tokio::test]
     async fn a_connection_ends_at_its_deadline_whatever_it_does() {
-        let server = server(Limits { headers: NEVER, whole: Duration::from_millis(50), ..LIMITS }).await;
+        let server =
+            server(ServerLimits { headers: NEVER, whole: Duration::from_millis(50), ..LIMITS }).await;
         let mut stream = server.connect().await;
         let _ = rest(&mut stream).await;
     }
 
     #[tokio::test]
     async fn five_hundred_idle_connections_do_not_keep_a_scrape_waiting() {
-        let server = server(Limits { headers: NEVER, whole: NEVER, ..LIMITS }).await;
+        let server = server(ServerLimits { headers: NEVER, whole: NEVER, ..LIMITS }).await;
         let mut idle = Vec::new();
         for _ in 0..500 {
             idle.push(server.connect().await);
@@ -352,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_connections_are_open_at_once_than_allowed() {
-        let limits = Limits { connections: 4, headers: NEVER, whole: NEVER, ..LIMITS };
+        let limits = ServerLimits { connections: 4, headers: NEVER, whole: NEVER, ..LIMITS };
         let server = server(limits).await;
         let mut idle = Vec::new();
         for _ in 0..10 {
@@ -369,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_closed_for_another_before_there_was_time_to_ask() {
-        let server = server(Limits { connections: 4, grace: NEVER, ..LIMITS }).await;
+        let server = server(ServerLimits { connections: 4, grace: NEVER, ..LIMITS }).await;
         let mut early = Vec::new();
         for _ in 0..4 {
             early.push(server.connect().await);

@@ -1,4 +1,4 @@
-//! The API server as a source: each resource is watched by its own task, which also reports how that watch fares.
+//! The API server as a source: each resource is watched by its own task, which also reports outages.
 
 mod outage;
 mod own_node;

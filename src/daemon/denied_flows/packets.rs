@@ -38,7 +38,7 @@ pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<PacketBatch, Ker
     inbox
 }
 
-/// The flow of a packet, if a rule of ours copied it.
+/// The flow of a packet, if one of our rules copied it.
 fn flow_of(copy: Logged<'_>) -> Option<Flow> {
     let place = match copy.prefix {
         DENIED_INGRESS => Place::Pod(Direction::Ingress),

@@ -44,7 +44,7 @@ impl fmt::Display for FieldPath<'_> {
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Step<'a> {
+pub(in crate::source) enum PathStep<'a> {
     /// `.name`
     Field(&'a str),
     /// `[key]` or `[0]`; which of the two depends on the value there.
@@ -52,13 +52,13 @@ pub(in crate::source) enum Step<'a> {
 }
 
 /// The steps of a path that `Display` formatted. A text that is not a path yields steps that lead nowhere.
-pub(in crate::source) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+pub(in crate::source) fn steps(path: &str) -> impl Iterator<Item = PathStep<'_>> {
     let mut rest = path;
     std::iter::from_fn(move || {
         if let Some(inner) = rest.strip_prefix('[') {
             let (key, after) = inner.split_once(']')?;
             rest = after;
-            return Some(Step::Bracket(key));
+            return Some(PathStep::Bracket(key));
         }
         rest = rest.strip_prefix('.').unwrap_or(rest);
         if rest.is_empty() {
@@ -66,7 +66,7 @@ pub(in crate::source) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
         }
         let (name, after) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
         rest = after;
-        Some(Step::Field(name))
+        Some(PathStep::Field(name))
     })
 }
 
@@ -91,11 +91,11 @@ mod tests {
         let steps: Vec<_> = steps("spec.ingress[0].matchLabels[app.io/name]").collect();
         assert_eq!(steps, {
             [
-                Step::Field("spec"),
-                Step::Field("ingress"),
-                Step::Bracket("0"),
-                Step::Field("matchLabels"),
-                Step::Bracket("app.io/name"),
+                PathStep::Field("spec"),
+                PathStep::Field("ingress"),
+                PathStep::Bracket("0"),
+                PathStep::Field("matchLabels"),
+                PathStep::Bracket("app.io/name"),
             ]
         });
     }

@@ -61,7 +61,7 @@ struct Pending {
 enum EventEffect {
     /// It is not about this directory.
     Nothing,
-    /// It need not be looked at before events stop.
+    /// A later complete scan is enough.
     Recheck,
     /// This may have changed.
     Changed(Changed),

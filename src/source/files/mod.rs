@@ -1,4 +1,4 @@
-//! Directories of manifests: which files there are, when they change, and what has changed in what they say.
+//! Directories of manifests: which files there are, when they change, and what has changed in their objects.
 //!
 //! Comes in: a directory, read and watched by inotify. Goes out: `model::Change`s, and what is wrong in which file. This
 //! folder knows nothing of YAML.

@@ -30,7 +30,7 @@ pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
 }
 
 /// A text as kubectl takes it apart: JSON documents may follow each other without `---`, and a byte order mark may begin each
-/// document. Lines stay where they are, but for JSON documents that share one.
+/// document. Lines keep their numbers, except for JSON documents that share one.
 pub(super) fn separate(text: &str) -> Cow<'_, str> {
     let mut separate = Cow::Borrowed(text);
     if text.contains(BYTE_ORDER_MARK) {

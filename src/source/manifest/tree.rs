@@ -1,7 +1,7 @@
 //! The values of a file as a tree, each with its position.
 
 use super::scalar::Scalar;
-use crate::source::convert::field_path::{Step, steps};
+use crate::source::convert::field_path::{PathStep, steps};
 use std::borrow::Cow;
 
 /// A position in a file, both numbers from 1; the column counts characters.
@@ -67,11 +67,11 @@ impl<'a> YamlNode<'a> {
         let mut node = self;
         for step in steps(path) {
             let next = match (&node.value, step) {
-                (YamlValue::Map(_), Step::Field(key) | Step::Bracket(key)) => node.get(key),
-                (YamlValue::List(items), Step::Bracket(index)) => {
+                (YamlValue::Map(_), PathStep::Field(key) | PathStep::Bracket(key)) => node.get(key),
+                (YamlValue::List(items), PathStep::Bracket(index)) => {
                     index.parse().ok().and_then(|index: usize| items.get(index))
                 }
-                (YamlValue::List(_), Step::Field(_)) | (YamlValue::Scalar(..), _) => None,
+                (YamlValue::List(_), PathStep::Field(_)) | (YamlValue::Scalar(..), _) => None,
             };
             let Some(next) = next else { break };
             node = next;

@@ -6,7 +6,7 @@ use crate::source::convert::object_key::ObjectKey;
 /// An event about one resource.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum WatchEvent {
-    /// A list begins. Only a list that completes shows which objects are gone.
+    /// A list begins. Only a list that completes shows which objects were deleted.
     ListStarted,
     /// An object was listed, added or modified.
     Applied(Box<Change>),

@@ -116,7 +116,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(100);
 
-    /// Of a server that responds after a while, and then sends a word after each of these pauses, and then nothing.
+    /// How many words arrive, and the error and the time, from a server that responds after a while, then sends a word after each of
+    /// these pauses, and then nothing.
     async fn words_until_silence(answers_after: u64, pauses: Vec<u64>) -> (usize, String, Duration) {
         let begun = Instant::now();
         let server = tower::service_fn(move |_: Request<()>| {

@@ -31,12 +31,12 @@ pub(super) enum Shape {
     /// A list.
     List(&'static Shape),
     /// An object of known fields, in the order of their names.
-    Object(&'static [Field]),
+    Object(&'static [SchemaField]),
 }
 
 /// A field that the API has.
 #[derive(Clone, Copy)]
-pub(super) struct Field {
+pub(super) struct SchemaField {
     name: &'static str,
     shape: Shape,
 }
@@ -229,7 +229,7 @@ fn wrong_type(node: &YamlNode<'_>, shape: Shape) -> String {
     format!("wrong type: expected {expected}, found {}{cure}", node.describe())
 }
 
-fn unknown_field(key: &str, fields: &[Field]) -> String {
+fn unknown_field(key: &str, fields: &[SchemaField]) -> String {
     let names = fields.iter().map(|field| field.name);
     match nearest(key, names.clone()) {
         Some(name) => format!("unknown field `{key}`: did you mean `{name}`?"),

@@ -1,6 +1,6 @@
 //! The fields of Kubernetes 1.35, at the levels that are read; deeper fields may be anything.
 
-use super::{Field, Shape};
+use super::{SchemaField, Shape};
 use Shape::{Any, Bool, Int, IntOrString, List, Object, String, Strings};
 
 /// A v1 Namespace.
@@ -38,8 +38,8 @@ pub(in crate::source::manifest) const LIST: Shape = Object(&[
     field("metadata", Any),
 ]);
 
-const fn field(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape }
+const fn field(name: &'static str, shape: Shape) -> SchemaField {
+    SchemaField { name, shape }
 }
 
 const OBJECT_META: Shape = Object(&[

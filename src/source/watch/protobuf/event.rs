@@ -1,7 +1,7 @@
 //! An event of a watch (metav1.WatchEvent).
 
 use super::pod::{Reading, pod};
-use super::wire::{Malformed, Value, entry, fields, find, find_in_beginning, text};
+use super::wire::{Malformed, WireValue, entry, fields, find, find_in_beginning, text};
 use serde_json::{Map, Value as Json, json};
 
 /// What an object in an envelope begins with (runtime.Unknown).
@@ -20,8 +20,8 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
     let (mut kind, mut object) = ("", &[][..]);
     for field in fields(frame) {
         match field? {
-            (1, Value::Bytes(bytes)) => kind = text(bytes)?,
-            (2, Value::Bytes(bytes)) => object = find(bytes, 1)?,
+            (1, WireValue::Bytes(bytes)) => kind = text(bytes)?,
+            (2, WireValue::Bytes(bytes)) => object = find(bytes, 1)?,
             _ => {}
         }
     }
@@ -45,7 +45,7 @@ pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
     let object = find_in_beginning(find_in_beginning(head, 2)?, 1)?.strip_prefix(MAGIC)?;
     let metadata = find_in_beginning(find_in_beginning(object, 2)?, 1)?;
     let mut reading = pod(&[]);
-    super::pod::metadata(Value::Bytes(metadata), &mut reading);
+    super::pod::metadata(WireValue::Bytes(metadata), &mut reading);
     reading.fault = Some(("object", Malformed::Long));
     reading.certain.node = false;
     reading.certain.host_network = false;
@@ -70,8 +70,8 @@ fn unwrap(object: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let (mut kind, mut message) = ("", &[][..]);
     for field in fields(envelope) {
         match field? {
-            (1, Value::Bytes(types)) => kind = text(find(types, 2)?)?,
-            (2, Value::Bytes(bytes)) => message = bytes,
+            (1, WireValue::Bytes(types)) => kind = text(find(types, 2)?)?,
+            (2, WireValue::Bytes(bytes)) => message = bytes,
             _ => {}
         }
     }
@@ -82,8 +82,8 @@ fn bookmark(message: &[u8]) -> Result<(&str, Map<String, Json>), Malformed> {
     let (mut version, mut annotations) = ("", Map::new());
     for field in fields(find(message, 1)?) {
         match field? {
-            (6, Value::Bytes(bytes)) => version = text(bytes)?,
-            (12, Value::Bytes(bytes)) => {
+            (6, WireValue::Bytes(bytes)) => version = text(bytes)?,
+            (12, WireValue::Bytes(bytes)) => {
                 let (key, value) = entry(bytes)?;
                 annotations.insert(key.to_owned(), value.into());
             }
@@ -97,10 +97,10 @@ fn status_of(message: &[u8]) -> Result<Json, Malformed> {
     let (mut status, mut message_text, mut reason, mut code) = ("", "", "", 0);
     for field in fields(message) {
         match field? {
-            (2, Value::Bytes(bytes)) => status = text(bytes)?,
-            (3, Value::Bytes(bytes)) => message_text = text(bytes)?,
-            (4, Value::Bytes(bytes)) => reason = text(bytes)?,
-            (6, Value::Number(number)) => code = number,
+            (2, WireValue::Bytes(bytes)) => status = text(bytes)?,
+            (3, WireValue::Bytes(bytes)) => message_text = text(bytes)?,
+            (4, WireValue::Bytes(bytes)) => reason = text(bytes)?,
+            (6, WireValue::Number(number)) => code = number,
             _ => {}
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A field that cannot be read is noted, and the others are still read; fields that decide about no packet may contain anything.
 
-use super::wire::{Malformed, Value, entry, fields, find, lossy, text};
+use super::wire::{Malformed, WireValue, entry, fields, find, lossy, text};
 use crate::api::{Annotations, Container, ContainerPort, OwnerReference, Pod, PodIp};
 
 /// The annotation of a static pod's mirror; see [`Annotations::config_mirror`].
@@ -58,7 +58,7 @@ pub(super) fn pod(message: &[u8]) -> Reading {
     reading
 }
 
-pub(super) fn metadata(value: Value<'_>, reading: &mut Reading) {
+pub(super) fn metadata(value: WireValue<'_>, reading: &mut Reading) {
     const PATH: &str = "metadata";
     let Some(message) = reading.note(PATH, value.bytes()) else {
         reading.certain.namespace = false;
@@ -114,26 +114,26 @@ fn field_of_metadata(number: u64) -> &'static str {
 }
 
 /// The value of an annotation of this name, whatever is in it.
-fn annotation(value: Value<'_>, wanted: &str) -> Option<String> {
+fn annotation(value: WireValue<'_>, wanted: &str) -> Option<String> {
     let message = value.bytes().ok()?;
     let key = find(message, 1).ok().filter(|key| *key == wanted.as_bytes());
     key.map(|_| find(message, 2).map(lossy).unwrap_or_default())
 }
 
-fn owner(value: Value<'_>) -> Result<OwnerReference, Malformed> {
+fn owner(value: WireValue<'_>) -> Result<OwnerReference, Malformed> {
     let mut owner = OwnerReference::default();
     for field in fields(value.bytes()?) {
         match field? {
-            (1, Value::Bytes(bytes)) => owner.kind = lossy(bytes),
-            (3, Value::Bytes(bytes)) => owner.name = lossy(bytes),
-            (6, Value::Number(number)) => owner.controller = Some(number != 0),
+            (1, WireValue::Bytes(bytes)) => owner.kind = lossy(bytes),
+            (3, WireValue::Bytes(bytes)) => owner.name = lossy(bytes),
+            (6, WireValue::Number(number)) => owner.controller = Some(number != 0),
             _ => {}
         }
     }
     Ok(owner)
 }
 
-fn spec(value: Value<'_>, reading: &mut Reading) {
+fn spec(value: WireValue<'_>, reading: &mut Reading) {
     const PATH: &str = "spec";
     let Some(message) = reading.note(PATH, value.bytes()) else {
         reading.certain = Certain { node: false, host_network: false, ..reading.certain };
@@ -176,11 +176,11 @@ fn spec(value: Value<'_>, reading: &mut Reading) {
     }
 }
 
-fn container(value: Value<'_>) -> Result<Container, Malformed> {
+fn container(value: WireValue<'_>) -> Result<Container, Malformed> {
     let mut container = Container::default();
     for field in fields(value.bytes()?) {
         match field? {
-            (1, Value::Bytes(bytes)) => container.name = lossy(bytes),
+            (1, WireValue::Bytes(bytes)) => container.name = lossy(bytes),
             (6, value) => container.ports.push(port(value.bytes()?)?),
             (24, value) => container.restart_policy = value.some_text()?,
             _ => {}
@@ -202,7 +202,7 @@ fn port(message: &[u8]) -> Result<ContainerPort, Malformed> {
     Ok(port)
 }
 
-fn status(value: Value<'_>, reading: &mut Reading) {
+fn status(value: WireValue<'_>, reading: &mut Reading) {
     const PATH: &str = "status";
     let Some(message) = reading.note(PATH, value.bytes()) else { return };
     for field in fields(message) {

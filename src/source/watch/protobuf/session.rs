@@ -19,7 +19,7 @@ const BOOKMARK_AFTER: u32 = 64;
 /// The object is a pair: what is wrong, and the pod; the complete pod if nothing is wrong, or else what is certain of it. An
 /// object of the API is never a list, so the reader can distinguish the two (`watch::object`).
 #[derive(Serialize)]
-struct Line<'a, O> {
+struct EventLine<'a, O> {
     #[serde(rename = "type")]
     kind: &'a str,
     object: (Option<String>, O),
@@ -69,7 +69,7 @@ impl Session {
             }
             Event::Pod(kind, reading) if self.is_new(kind, &reading.pod) => {
                 self.skipped = 0;
-                write(&Line { kind, object: (None, &reading.pod) }, lines)
+                write(&EventLine { kind, object: (None, &reading.pod) }, lines)
             }
             Event::Pod(_, reading) => {
                 self.skipped += 1;
@@ -100,7 +100,7 @@ impl Session {
         }
         self.written.remove(&self.hasher.hash_one((&metadata.namespace, &metadata.name)));
         self.skipped = 0;
-        write(&Line { kind, object: (Some(format!("{field}: {fault}")), partial(reading)) }, lines)
+        write(&EventLine { kind, object: (Some(format!("{field}: {fault}")), partial(reading)) }, lines)
     }
 
     /// Whether a pod differs from the last line about it.

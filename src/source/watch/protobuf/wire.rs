@@ -30,7 +30,7 @@ pub(in crate::source::watch) enum Malformed {
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum WireValue<'a> {
     /// An integer or a boolean, as a varint.
     Number(u64),
     /// A text, bytes or a message.
@@ -39,20 +39,20 @@ pub(super) enum Value<'a> {
     Fixed,
 }
 
-impl<'a> Value<'a> {
+impl<'a> WireValue<'a> {
     /// The bytes.
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
-            Value::Bytes(bytes) => Ok(bytes),
-            Value::Number(_) | Value::Fixed => Err(Malformed::Type),
+            WireValue::Bytes(bytes) => Ok(bytes),
+            WireValue::Number(_) | WireValue::Fixed => Err(Malformed::Type),
         }
     }
 
     /// The integer or boolean.
     pub(super) fn number(self) -> Result<u64, Malformed> {
         match self {
-            Value::Number(number) => Ok(number),
-            Value::Bytes(_) | Value::Fixed => Err(Malformed::Type),
+            WireValue::Number(number) => Ok(number),
+            WireValue::Bytes(_) | WireValue::Fixed => Err(Malformed::Type),
         }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Value<'a> {
 }
 
 /// The fields of a message with their numbers, in order. Ends after the first that is malformed.
-pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), Malformed>> {
+pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, WireValue<'_>), Malformed>> {
     let mut rest = message;
     std::iter::from_fn(move || (!rest.is_empty()).then(|| field(&mut rest).inspect_err(|_| rest = &[])))
 }
@@ -79,7 +79,7 @@ pub(super) fn find_in_beginning(message: &[u8], number: u64) -> Option<&[u8]> {
     while !rest.is_empty() {
         let before = rest;
         match field(&mut rest) {
-            Ok((own, Value::Bytes(bytes))) if own == number => return Some(bytes),
+            Ok((own, WireValue::Bytes(bytes))) if own == number => return Some(bytes),
             Ok(_) => {}
             Err(_) => {
                 let mut cut = before;
@@ -92,16 +92,16 @@ pub(super) fn find_in_beginning(message: &[u8], number: u64) -> Option<&[u8]> {
     None
 }
 
-fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Value<'a>), Malformed> {
+fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, WireValue<'a>), Malformed> {
     let tag = varint(rest)?;
     let value = match tag & 7 {
-        0 => Value::Number(varint(rest)?),
-        1 => take(rest, 8).map(|_| Value::Fixed)?,
+        0 => WireValue::Number(varint(rest)?),
+        1 => take(rest, 8).map(|_| WireValue::Fixed)?,
         2 => {
             let length = usize::try_from(varint(rest)?).map_err(|_| Malformed::Short)?;
-            Value::Bytes(take(rest, length)?)
+            WireValue::Bytes(take(rest, length)?)
         }
-        5 => take(rest, 4).map(|_| Value::Fixed)?,
+        5 => take(rest, 4).map(|_| WireValue::Fixed)?,
         other => return Err(Malformed::WireType(other as u8)),
     };
     Ok((tag >> 3, value))
@@ -131,7 +131,7 @@ pub(super) fn find(message: &[u8], number: u64) -> Result<&[u8], Malformed> {
     let mut found = &[][..];
     for field in fields(message) {
         match field? {
-            (own, Value::Bytes(bytes)) if own == number => found = bytes,
+            (own, WireValue::Bytes(bytes)) if own == number => found = bytes,
             _ => {}
         }
     }
@@ -197,11 +197,11 @@ pub(super) mod tests {
         let message = [bytes(1, "web"), number(2000, u64::MAX), fixed, bytes(6, "")].concat();
         let read: Vec<_> = fields(&message).map(|field| field.unwrap()).collect();
         let expected = [
-            (1, Value::Bytes(b"web")),
-            (2000, Value::Number(u64::MAX)),
-            (4, Value::Fixed),
-            (5, Value::Fixed),
-            (6, Value::Bytes(b"")),
+            (1, WireValue::Bytes(b"web")),
+            (2000, WireValue::Number(u64::MAX)),
+            (4, WireValue::Fixed),
+            (5, WireValue::Fixed),
+            (6, WireValue::Bytes(b"")),
         ];
         assert_eq!(read, expected);
     }
