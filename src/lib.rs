@@ -1,27 +1,30 @@
 //! Bridgewarden enforces Kubernetes NetworkPolicies on a node whose pods are attached to a Linux bridge.
 //!
-//! One direction, no way back:
+//! Data flows in one direction:
 //!
 //! ```text
 //!  API server, manifests  objects; and CNI results, bridge ports
 //!       │ api             their fields
 //!       ▼
-//!    source               reads, checks, fills in the API's defaults
-//!       │ Change          one fact
+//!    source               reads and checks them, fills in the API's defaults
+//!       │ Change          one change of what is known
 //!       ▼
-//!  model::Cluster         what is true
-//!       │ Touched         what the fact may have affected
+//!  model::Cluster         what is known
+//!       │ Touched         what the change may have affected
 //!       ▼
-//!  compile::Plan          what must hold on this node, in no backend's words
+//!  compile::Plan          what this node must enforce, in no backend's words
 //!       │ Delta           what changed in it
 //!       ▼
-//!    render               how iptables and ipset say it: Ruleset, Edit
+//!    render               rules and sets: Ruleset, Edit
 //!       │
 //!       ▼
-//!    apply ──────────▶    the kernel: the only hands
+//!    apply                the steps that lead there, in a safe order
+//!       │ Step
+//!       ▼
+//!    kernel               the only room that changes the kernel
 //!
-//!  controller             one task, one loop: decides when, owns everything above
-//!  explain, observe       read facts, change none
+//!  controller             one task without locks: owns Cluster and Plan, and decides when each step runs
+//!  explain, observe       read state and change none
 //! ```
 //!
 //! # Rooms
@@ -31,41 +34,44 @@
 //!
 //! - [`net`]: families, protocols, ports and prefixes.
 //! - [`api`]: the Kubernetes objects, as slim as the work allows.
-//! - [`model`]: what is true of the cluster, changed one fact at a time.
-//! - [`flow`]: denied flows: packets that were refused, gathered so that people can read them.
+//! - [`model`]: what is known of the cluster, changed by one change at a time.
+//! - [`flow`]: denied flows: denied packets, aggregated for people.
 //! - [`netfilter`]: the languages of iptables and ipset: text, parsers, a tracer.
-//! - [`ownership`]: how a fresh process recognises its own chains and sets.
-//! - [`compile`]: what must hold on this node; knows policies, not chains.
-//! - [`render`]: how iptables and ipset say it; the only room that knows policies and chains.
+//! - [`ownership`]: how a new process recognises our chains and sets.
+//! - [`compile`]: what this node must enforce; knows policies, not chains.
+//! - [`render`]: the rules and sets for it; the only room that knows policies and chains.
 //! - [`source`]: where changes come from: API objects, CNI results and bridge ports in, changes out.
-//! - [`apply`]: the only hands; knows chains, not policies.
+//! - [`apply`]: the steps that make the kernel equal to what was rendered; knows chains, not policies.
+//! - [`kernel`]: the kernel of this host: netlink, and the programs of iptables. The only room that changes it.
 //! - [`account`]: what is known of a denied flow, for people.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`observe`]: metrics, health, HTTP and the log.
-//! - [`controller`]: one loop that keeps the kernel equal to what the sources say.
+//! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
 //! - [`daemon`]: the agent on a node: its parts, in which order they start, and how they stop.
 //! - [`playground`]: a small real network in namespaces, for trials and tests.
-//! - [`commands`]: what a person can ask for on the command line.
+//! - [`commands`]: the commands of the program.
 //!
 //! # Invariants
 //!
 //! 1. Nothing is written before the sources have delivered their first complete list.
-//! 2. A part of a policy that cannot be understood allows nothing; its pods are isolated all the same, and it is reported.
+//! 2. An invalid part of a policy allows nothing; the policy's pods are isolated all the same, and it is reported.
 //! 3. No rule ever names a set or chain that is not there.
-//! 4. Wherever an apply stops, it allows nothing that the old rules and the new ones both refuse.
+//! 4. Wherever an apply stops, the kernel allows nothing that both the old and the new rules deny.
 //! 5. A chain that did not change is not rewritten.
-//! 6. Nothing is touched but what [`ownership`] recognises.
+//! 6. Nothing is changed except what [`ownership`] recognises.
 //! 7. The same cluster gives the same bytes.
-//! 8. Names are made of identities alone; two identities never share one.
-//! 9. IPv4 and IPv6 take the same way through the same code.
-//! 10. A failed apply opens nothing, is told, and is tried again.
+//! 8. Names depend on identities alone; two identities never share one.
+//! 9. IPv4 and IPv6 go through the same code.
+//! 10. A failed apply opens nothing, is reported, and is retried.
 
-pub use bridgewarden_core::{account, api, compile, explain, flow, model, net, netfilter, ownership, render};
+pub use bridgewarden_core::{
+    account, api, apply, compile, explain, flow, model, net, netfilter, ownership, render,
+};
 
-pub mod apply;
 pub mod commands;
 pub mod controller;
 pub mod daemon;
+pub mod kernel;
 pub mod observe;
 pub mod playground;
 pub mod source;

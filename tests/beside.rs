@@ -1,6 +1,6 @@
 //! What is carried out beside a flush that is under way opens nothing, wherever the two have come.
 
-use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::explain::oracle::{Flow, World};
 use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};

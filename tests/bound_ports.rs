@@ -1,7 +1,7 @@
 //! What ports of the bridge carry, frame by frame, on a kernel in memory: while a binding changes, and where it is not known who is
 //! behind a port. `tests/ways_past` tries the table of ports with real packets.
 
-use bridgewarden::apply::{Actual, Fake, Kernel, Step};
+use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{
     BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,

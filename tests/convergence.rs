@@ -2,7 +2,7 @@
 //! nothing opens.
 
 use bridgewarden::api::Pod;
-use bridgewarden::apply::{Kernel, Step};
+use bridgewarden::apply::{PacketFilter, Step};
 use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{End, Flow};
 use bridgewarden::net::{Family, Protocol};

@@ -1,6 +1,6 @@
 //! What one costly policy makes of a node's work, in counts that do not depend on the machine.
 
-use bridgewarden::apply::{Actual, Fake, Kernel, Step};
+use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::compile::{Limits, shortfalls};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{

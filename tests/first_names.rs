@@ -1,6 +1,6 @@
 //! The rules of version 0.1.0, whose names look like kube-router's, pass to this version without a gap, and kube-router's stay.
 
-use bridgewarden::apply::{Actual, Fake, Kernel, Step};
+use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::SetName;

@@ -1,6 +1,6 @@
 //! Policies whose sets are made a slice at a time: they end where others do, and nothing opens on the way.
 
-use bridgewarden::apply::{Fake, Kernel, Step};
+use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::compile::Limits;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};

@@ -1,6 +1,6 @@
 //! From one variant of iptables to the other: the new rules come before the old ones go, and nothing opens on the way.
 
-use bridgewarden::apply::{Actual, Fake, Kernel, Step};
+use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::explain::oracle::{Flow, World};
 use bridgewarden::net::Family;
 use support::packets::Judge;

@@ -10,6 +10,8 @@
 //!       │ Delta           what changed in it
 //!       ▼
 //!    render               rules and sets: Ruleset, Edit
+//!       ▼
+//!    apply                the steps that lead there, in a safe order: Step
 //! ```
 //!
 //! Nothing here has I/O, a clock, a lock or async: the same input always gives the same output. The program that reads the API
@@ -17,6 +19,7 @@
 
 pub mod account;
 pub mod api;
+pub mod apply;
 pub mod compile;
 pub mod explain;
 pub mod flow;

@@ -1,8 +1,8 @@
 //! `bridgewarden cleanup`: takes out of the kernel all that is ours, and only that, and says what it could not take or look at.
 
 use super::flags::require_root;
-use crate::apply::host::{Host, Lock, Variant};
-use crate::apply::{ActualTable, Kernel, KernelError, Step, removal};
+use crate::apply::{ActualTable, KernelError, PacketFilter, Step, removal};
+use crate::kernel::{Host, Lock, Variant};
 use crate::net::Family;
 use crate::netfilter::{ChainName, SetName};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, POLICY_PREFIX, SCRATCH, owns_set};

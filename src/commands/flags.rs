@@ -1,8 +1,8 @@
 //! Flags that several commands share.
 
-use crate::apply::host::Variant;
-use crate::apply::host::preflight::{self, Wanted};
 use crate::compile::Limits;
+use crate::kernel::Variant;
+use crate::kernel::preflight::{self, Wanted};
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};

@@ -1,7 +1,7 @@
 //! `bridgewarden preflight`: whether this node has what enforcement needs, and the cure for what it lacks.
 
 use super::flags::{Backend, RenderFlags, require_root};
-use crate::apply::host::preflight;
+use crate::kernel::preflight;
 use anyhow::Result;
 use clap::Args;
 use std::io::Write;

@@ -1,10 +1,10 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
 use super::flags::{Backend, FLOWS_SOCKET, RenderFlags, require_root};
-use crate::apply::host::preflight::Wanted;
 use crate::compile::UnknownPods;
 use crate::controller::Takeover;
 use crate::daemon::{self, ObjectSource, Settings};
+use crate::kernel::preflight::Wanted;
 use crate::observe::{LogFormat, Metrics};
 use crate::source::WatchList;
 use anyhow::Result;

@@ -81,7 +81,7 @@ impl Beside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::{Fake, Kernel, TableText};
+    use crate::apply::{Fake, PacketFilter, TableText};
     use crate::net::Family;
 
     const HOOK: &str = "-m comment --comment \"kube-router netpol - A\" -j KUBE-ROUTER-FORWARD";

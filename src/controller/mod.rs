@@ -12,10 +12,10 @@ mod deletions;
 mod delivery;
 mod early;
 mod enforcer;
-mod inquiry;
 mod intake;
 mod inventory;
 mod pace;
+mod query;
 mod revoked;
 mod shortfalls;
 mod sync_log;
@@ -26,10 +26,10 @@ pub use beside::{Standing, Takeover};
 pub use deletions::*;
 pub use delivery::*;
 pub use enforcer::*;
-pub use inquiry::Inquiry;
 pub use pace::*;
+pub use query::Query;
 
-use crate::apply::{Actual, Kernel, KernelError, Step, Tally};
+use crate::apply::{Actual, Kernel, KernelError, PacketFilter, Step, Tally};
 use crate::compile::Shortfall;
 use crate::net::Family;
 use crate::observe::{Health, Metrics, Phase};
@@ -60,7 +60,7 @@ pub struct Controller {
     hands: Hands,
     tally: Tally,
     /// Another conversation with the same kernel, for members of sets.
-    near: Box<dyn Kernel + Send>,
+    near: Box<dyn PacketFilter + Send>,
     complete: bool,
     /// What closes this node's sandboxes until the first lists are complete; `None` if nothing is to, or no longer.
     early: Option<Enforcer>,
@@ -82,7 +82,7 @@ pub struct Controller {
     /// Whether anything changed since the last count.
     uncounted: bool,
     shortfalls: Shortfalls,
-    inquiries: Option<mpsc::Receiver<Inquiry>>,
+    queries: Option<mpsc::Receiver<Query>>,
 }
 
 impl Controller {
@@ -91,7 +91,7 @@ impl Controller {
     pub fn new(
         enforcer: Enforcer,
         kernel: Box<dyn Kernel + Send>,
-        near: Box<dyn Kernel + Send>,
+        near: Box<dyn PacketFilter + Send>,
         metrics: Metrics,
         health: Health,
         audit_every: Duration,
@@ -118,13 +118,13 @@ impl Controller {
             structure_changed: true,
             uncounted: true,
             shortfalls: Shortfalls::default(),
-            inquiries: None,
+            queries: None,
         }
     }
 
-    /// Also answers what is known of flows that were refused, after all else.
-    pub fn answer(&mut self, inquiries: mpsc::Receiver<Inquiry>) {
-        self.inquiries = Some(inquiries);
+    /// Also answers queries, when there is nothing else to do.
+    pub fn answer(&mut self, queries: mpsc::Receiver<Query>) {
+        self.queries = Some(queries);
     }
 
     /// Also tells `listener` what of policies cannot be enforced on a node that has these families.
@@ -173,7 +173,7 @@ impl Controller {
                 () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
                 () = until(settles), if settles.is_some() => self.settle(Instant::now()),
-                inquiry = inquiry::next(&mut self.inquiries), if self.complete => inquiry.answer(&self.enforcer),
+                query = query::next(&mut self.queries), if self.complete => query.answer(&self.enforcer),
                 _ = beat.tick() => {
                     self.settle(Instant::now());
                     self.count();

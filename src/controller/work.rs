@@ -108,14 +108,14 @@ fn cut(kernel: &mut dyn Kernel, Sentences { cut, pardon }: Sentences, mark: u32)
     let mut failures = Failures::new();
     for connection in cut {
         let done = if connection.protocol == Protocol::Tcp.number() {
-            kernel.condemn(&connection, mark)
+            kernel.set_mark(&connection, mark)
         } else {
-            kernel.forget(&connection)
+            kernel.delete(&connection)
         };
         failures.extend(done.err().map(|error| (connection, error)));
     }
     for connection in pardon {
-        failures.extend(kernel.pardon(&connection, mark).err().map(|error| (connection, error)));
+        failures.extend(kernel.clear_mark(&connection, mark).err().map(|error| (connection, error)));
     }
     failures
 }

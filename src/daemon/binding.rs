@@ -1,6 +1,6 @@
 //! What keeps a pod from sending under another pod's addresses on this node, and the report of it.
 
-use crate::apply::host::Host;
+use crate::kernel::Host;
 use crate::observe::Health;
 use crate::render::{Binding, Options};
 

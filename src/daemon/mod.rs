@@ -22,8 +22,8 @@ mod signals;
 pub use object_source::ObjectSource;
 pub use settings::Settings;
 
-use crate::apply::host::Host;
 use crate::controller::{Controller, Enforcer, NamespaceWatch};
+use crate::kernel::Host;
 use crate::observe::Health;
 use crate::render::Binding;
 use anyhow::{Context, Result};
@@ -110,8 +110,8 @@ impl Settings {
             false => None,
         };
         // Two senders, each with one query at a time.
-        let (inquire, inquiries) = mpsc::channel(2);
-        controller.answer(inquiries);
+        let (sender, queries) = mpsc::channel(2);
+        controller.answer(queries);
         let (denied_events, denied) = events::denied(self.source.wants_events());
         let denied_flows = denied_flows::DeniedFlows {
             log: self.log_denied,
@@ -122,10 +122,10 @@ impl Settings {
             health: health.clone(),
             events: denied_events,
         };
-        let denied_flows = tokio::spawn(denied_flows.watch(inquire.clone()));
+        let denied_flows = tokio::spawn(denied_flows.watch(sender.clone()));
         let policy_counts = self
             .metrics_per_policy
-            .then(|| tokio::spawn(policy_counts::watch(variant, metrics.clone(), inquire)));
+            .then(|| tokio::spawn(policy_counts::watch(variant, metrics.clone(), sender)));
         let shortfalls = self.source.wants_events().then(|| {
             let (send, shortfalls) = watch::channel(Vec::new());
             controller.tell_shortfalls(events::families(), send);

@@ -1,7 +1,7 @@
 //! Checks for as long as the agent runs whether the node meets the requirements of enforcement.
 
-use crate::apply::host::preflight::{self, Check, Missing, Wanted};
 use crate::controller::Takeover;
+use crate::kernel::preflight::{self, Check, Missing, Wanted};
 use crate::observe::{Health, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

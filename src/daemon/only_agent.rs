@@ -1,6 +1,6 @@
 //! Waits until no other agent runs in this network namespace: two would undo each other's rules.
 
-use crate::apply::host::Lock;
+use crate::kernel::Lock;
 use crate::observe::Health;
 use anyhow::{Context, Result};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Notifies the controller when another program changes the packet filter.
 
 use crate::apply::KernelError;
-use crate::apply::host::Host;
+use crate::kernel::Host;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;

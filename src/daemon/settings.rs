@@ -1,9 +1,9 @@
 //! What the agent on one node does, as its flags say.
 
 use super::ObjectSource;
-use crate::apply::host::preflight::Wanted;
 use crate::compile::{Limits, UnknownPods};
 use crate::controller::Takeover;
+use crate::kernel::preflight::Wanted;
 use crate::observe::Metrics;
 use crate::render::Options;
 use std::net::SocketAddr;

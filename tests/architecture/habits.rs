@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The rooms that own the text of rules.
-const RULE_TEXT: [&str; 2] = ["netfilter", "apply"];
+const RULE_TEXT: [&str; 3] = ["netfilter", "apply", "kernel"];
 /// With what a rule's text begins.
 const RULE_VERBS: [&str; 5] = ["-A ", "-I ", "-D ", "-N ", "-X "];
 /// Modules of std that a room of the pure part has no use for.

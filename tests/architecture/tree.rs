@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn room_is_the_first_directory_or_the_file() {
         let of = |path: &str| room(Path::new(path));
-        assert_eq!(of("src/apply/host/exec.rs").as_deref(), Some("apply"));
+        assert_eq!(of("src/kernel/ipset/codec.rs").as_deref(), Some("kernel"));
         assert_eq!(of("core/src/net.rs").as_deref(), Some("net"));
         assert_eq!((of("src/lib.rs"), of("src/main.rs"), of("tests/kernel.rs")), (None, None, None));
-        let roots = ["core/src/net.rs", "src/apply/mod.rs", "src/apply/host/mod.rs", "src/apply/kernel.rs"];
+        let roots = ["core/src/net.rs", "src/kernel/mod.rs", "src/kernel/ipset/mod.rs", "src/kernel/exec.rs"];
         assert_eq!(roots.map(|path| is_room_root(Path::new(path))), [true, true, false, false]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{NODE, Running, address, closed, is_member, labelled, namespace, pod, shop, web_takes};
 use crate::kernel::Shared;
-use bridgewarden::apply::{Connection, Kernel};
+use bridgewarden::apply::{Connection, PacketFilter};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;
 

@@ -2,7 +2,7 @@
 
 use crate::kernel::Shared;
 use crate::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
-use bridgewarden::apply::{Kernel, Tally};
+use bridgewarden::apply::{PacketFilter, Tally};
 use bridgewarden::compile::UnknownPods;
 use bridgewarden::controller::{Enforcer, NamespaceWatch};
 use bridgewarden::model::{

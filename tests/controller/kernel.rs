@@ -1,6 +1,8 @@
 //! A kernel in memory that a test keeps its hands on while the controller has it.
 
-use bridgewarden::apply::{Connection, Fake, Kernel, KernelError, Step, TableRead, TableText, Tally};
+use bridgewarden::apply::{
+    Connection, Conntrack, Fake, KernelError, PacketFilter, Step, TableRead, TableText, Tally,
+};
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::SetName;
 use bridgewarden::netfilter::ipset::Set;
@@ -44,7 +46,7 @@ fn refused() -> KernelError {
     KernelError::Netlink { act: "do anything", source: std::io::Error::other("told to fail") }
 }
 
-impl Kernel for Shared {
+impl PacketFilter for Shared {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         while self.state().is_slow_to_read {
             std::thread::sleep(Duration::from_millis(1));
@@ -73,6 +75,12 @@ impl Kernel for Shared {
         if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
     }
 
+    fn tally(&self) -> Tally {
+        self.state().fake.tally()
+    }
+}
+
+impl Conntrack for Shared {
     fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         let mut state = self.state();
         if let Some(left) = state.hides_connections.checked_sub(1) {
@@ -85,11 +93,11 @@ impl Kernel for Shared {
         Ok(own.cloned().collect())
     }
 
-    fn forget(&mut self, _: &Connection) -> Result<(), KernelError> {
+    fn delete(&mut self, _: &Connection) -> Result<(), KernelError> {
         Ok(())
     }
 
-    fn condemn(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+    fn set_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
         if let Some(left) = state.refuses_cuts.checked_sub(1) {
             state.refuses_cuts = left;
@@ -105,16 +113,12 @@ impl Kernel for Shared {
         Ok(())
     }
 
-    fn pardon(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+    fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
         state.pardoned.push(connection.clone());
         for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
             live.mark &= !mark;
         }
         Ok(())
-    }
-
-    fn tally(&self) -> Tally {
-        self.state().fake.tally()
     }
 }

@@ -4,7 +4,7 @@ mod connections;
 mod early;
 mod kernel;
 
-use bridgewarden::apply::{Kernel, Tally};
+use bridgewarden::apply::{PacketFilter, Tally};
 use bridgewarden::controller::{Controller, Delivery, Enforcer, NamespaceWatch};
 use bridgewarden::model::{
     Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Owner, Peer, Peers, Pod, PodKey,

@@ -1,9 +1,9 @@
 //! The table of family bridge: what is written is what is read back, whole and change by change.
 
 use super::{in_namespace, run};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Fake, Kernel, KernelError, Step, TableRead};
+use bridgewarden::apply::{Fake, KernelError, PacketFilter, Step, TableRead};
 use bridgewarden::controller::Enforcer;
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::model::{
     Bridge, BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
     Sandbox, SandboxKey, Selector,
@@ -161,11 +161,12 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
                 Change::DeleteChain("from-210".into()),
             ],
         ];
-        let put = |kernel: &mut dyn Kernel, changes: Vec<nftables::Change>| -> Result<(), KernelError> {
-            let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
-            kernel.commit(&Step::Transact(batch))
-        };
-        for kernel in [&mut host as &mut dyn Kernel, &mut fake] {
+        let put =
+            |kernel: &mut dyn PacketFilter, changes: Vec<nftables::Change>| -> Result<(), KernelError> {
+                let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
+                kernel.commit(&Step::Transact(batch))
+            };
+        for kernel in [&mut host as &mut dyn PacketFilter, &mut fake] {
             kernel.commit(&Step::Transact(Batch::replacing(&table))).expect("written");
         }
         for changes in attempts {

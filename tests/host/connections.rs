@@ -1,8 +1,8 @@
 //! Connections: listed, and forgotten one by one.
 
 use super::{address, in_namespace, run};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Connection, Kernel};
+use bridgewarden::apply::{Connection, Conntrack, PacketFilter};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::{Family, Protocol};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -48,13 +48,13 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
             assert_eq!(first.destination_port, port(&server));
 
             let empty = Connection { tuple: Vec::new(), ..first.clone() };
-            host.forget(&empty).expect_err("without a tuple it would mean all of them");
+            host.delete(&empty).expect_err("without a tuple it would mean all of them");
             assert_eq!(dialled(&mut host).len(), 2);
 
-            host.forget(first).expect("forgotten");
+            host.delete(first).expect("deleted");
             let left = dialled(&mut host);
             assert_eq!(left.iter().map(|known| known.source_port).collect::<Vec<_>>(), [port(&clients[1])]);
-            host.forget(first).expect("what is gone is fine");
+            host.delete(first).expect("it is gone already");
         }
         assert_eq!(host.tally().cut, 2);
     });
@@ -62,7 +62,7 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
 
 /// Our bit and no other, and the connection is the same one all the while.
 #[test]
-fn connection_is_condemned_and_pardoned_and_keeps_what_others_marked() {
+fn connection_is_marked_and_pardoned_and_keeps_what_others_marked() {
     in_namespace(|| {
         watch_connections();
         run("iptables-nft -t mangle -A OUTPUT -p tcp --dport 8080 -j CONNMARK --set-xmark 0x4001/0xffff");
@@ -75,16 +75,16 @@ fn connection_is_condemned_and_pardoned_and_keeps_what_others_marked() {
         };
         let before = known(&mut host);
         assert_eq!(before.mark, 0x4001);
-        host.condemn(&before, 0x10000).expect("condemned");
-        let condemned = known(&mut host);
-        assert_eq!((condemned.mark, &condemned.tuple), (0x14001, &before.tuple));
-        host.condemn(&before, 0x10000).expect("again");
-        host.pardon(&condemned, 0x10000).expect("pardoned");
+        host.set_mark(&before, 0x10000).expect("marked");
+        let marked = known(&mut host);
+        assert_eq!((marked.mark, &marked.tuple), (0x14001, &before.tuple));
+        host.set_mark(&before, 0x10000).expect("again");
+        host.clear_mark(&marked, 0x10000).expect("unmarked");
         assert_eq!(known(&mut host), before);
-        host.pardon(&before, 0x10000).expect("there is nothing to take out");
+        host.clear_mark(&before, 0x10000).expect("it has no mark");
         assert_eq!(known(&mut host), before);
-        host.forget(&before).expect("forgotten");
-        host.pardon(&before, 0x10000).expect("one that is gone is fine");
+        host.delete(&before).expect("deleted");
+        host.clear_mark(&before, 0x10000).expect("it is gone already");
     });
 }
 
@@ -102,7 +102,7 @@ fn connection_through_a_service_names_the_service_and_who_answers() {
         assert_eq!(connection.source_port, client.local_addr().expect("an address").port());
         assert_eq!(connection.dialled, IpAddr::from([10, 96, 0, 10]));
         assert_eq!((connection.destination, connection.destination_port), ([10, 0, 0, 1].into(), 8080));
-        host.forget(connection).expect("forgotten");
+        host.delete(connection).expect("deleted");
         let left = host.connections_of(&here()).expect("listed");
         assert!(left.iter().all(|known| known.dialled_port != 80), "{left:?}");
     });
@@ -129,7 +129,7 @@ fn connection_in_a_zone_is_forgotten_too() {
             let found = known(&mut host);
             assert!(!found.is_empty());
             for connection in &found {
-                host.forget(connection).expect("forgotten");
+                host.delete(connection).expect("deleted");
             }
             assert_eq!(known(&mut host), [], "port {port}");
         }
@@ -153,7 +153,7 @@ fn twenty_thousand_connections_are_listed() {
         assert_eq!(udp.count(), 20_000);
         let begun = Instant::now();
         for connection in &found {
-            host.forget(connection).expect("forgotten");
+            host.delete(connection).expect("deleted");
         }
         println!(
             "20,000 connections: listed in {listing:?}, forgotten in {:?} each",

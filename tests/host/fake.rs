@@ -1,8 +1,8 @@
 //! The kernel in memory refuses what the real one refuses, and ends up holding the same.
 
 use super::{address, in_namespace, many, name, run};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Fake, Kernel, RestoreText, Step};
+use bridgewarden::apply::{Fake, PacketFilter, RestoreText, Step};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::ipset::{Element, Kind, Set, Type};
 use bridgewarden::netfilter::{Role, SetName};
@@ -127,7 +127,7 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                 }
                 assert!(wrong.is_empty(), "{variant:?} {family}: {wrong:#?}");
                 for family in Family::BOTH {
-                    let chains = |kernel: &mut dyn Kernel| {
+                    let chains = |kernel: &mut dyn PacketFilter| {
                         let mut chains = kernel.read_table(family).expect("read").chains;
                         // iptables-nft makes a built-in chain only when it is asked for.
                         chains.retain(|name, rules| {
@@ -137,7 +137,7 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                     };
                     assert_eq!(chains(&mut host), chains(&mut fake), "{variant:?} {family}");
                 }
-                let sets = |kernel: &mut dyn Kernel| kernel.read_sets("BW-").expect("read");
+                let sets = |kernel: &mut dyn PacketFilter| kernel.read_sets("BW-").expect("read");
                 assert_eq!(sets(&mut host), sets(&mut fake), "{variant:?} {family}");
                 let left: Vec<SetName> = sets(&mut host).into_keys().collect();
                 for set in left {

@@ -1,9 +1,9 @@
 //! The checks, on namespaces that lack something.
 
 use super::{in_namespace, run};
-use bridgewarden::apply::Kernel;
-use bridgewarden::apply::host::preflight::{self, Missing, Wanted};
-use bridgewarden::apply::host::{Host, Variant};
+use bridgewarden::apply::PacketFilter;
+use bridgewarden::kernel::preflight::{self, Missing, Wanted};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::Family;
 
 fn wanted(variant: Variant) -> Wanted {

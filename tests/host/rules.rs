@@ -1,8 +1,8 @@
 //! Rules: both variants, both families.
 
 use super::{in_namespace, many, name, refusal};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Kernel, KernelError, RestoreText, Step};
+use bridgewarden::apply::{KernelError, PacketFilter, RestoreText, Step};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::Family;
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! Sets: every kind, every step, and what the kernel refuses.
 
 use super::{address, in_namespace, many, name, refusal, run};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Kernel, Step};
+use bridgewarden::apply::{PacketFilter, Step};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::{Family, IpNet, Protocol};
 use bridgewarden::netfilter::ipset::{Element, Kind, Set, Type};
 use bridgewarden::netfilter::{Role, SetName};

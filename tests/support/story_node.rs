@@ -2,7 +2,7 @@
 
 use crate::packets::facts;
 use crate::worlds::{Change as Told, Scene};
-use bridgewarden::apply::{Actual, Fake, Kernel, KernelError, Step};
+use bridgewarden::apply::{Actual, Fake, KernelError, PacketFilter, Step};
 use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};

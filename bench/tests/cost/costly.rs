@@ -1,9 +1,9 @@
 //! What one policy with thousands of peers asks of a real kernel, beside 3,000 pods with labels of their own.
 
 use crate::node::in_namespace;
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Actual, Kernel, Tally};
+use bridgewarden::apply::{Actual, PacketFilter, Tally};
 use bridgewarden::controller::Enforcer;
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::model::{Change, Labels, Pod, PodKey};
 use bridgewarden::render::Options;
 use bridgewarden::source::convert;

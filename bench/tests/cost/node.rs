@@ -1,9 +1,9 @@
 //! A node with a real kernel in a network namespace, and what its kernel is asked for.
 
 use crate::world::{Event, Told, World, read};
-use bridgewarden::apply::host::{Host, Variant};
-use bridgewarden::apply::{Actual, Kernel, Step};
+use bridgewarden::apply::{Actual, PacketFilter, Step};
 use bridgewarden::controller::{Enforcer, Flush};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::playground::{Layout, Playground};
 use bridgewarden::render::Options;
 use bridgewarden_bench::cluster::LOCAL_NODE;

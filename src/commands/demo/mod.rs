@@ -17,8 +17,8 @@ mod stop;
 mod workplace;
 
 use super::flags::Backend;
-use crate::apply::host::Variant;
 use crate::explain::oracle::World;
+use crate::kernel::Variant;
 use crate::net::Family;
 use crate::observe::LogFormat;
 use crate::source::{Manifests, read_manifests};

@@ -5,9 +5,9 @@ mod packets;
 mod reporter;
 
 use crate::apply::KernelError;
-use crate::apply::host::PacketLog;
-use crate::controller::Inquiry;
+use crate::controller::Query;
 use crate::flow::{BYTES, Record};
+use crate::kernel::PacketLog;
 use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
 use reporter::FlowReporter;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(super) struct DeniedFlows {
 
 impl DeniedFlows {
     /// Reads and reports for as long as the agent runs.
-    pub(super) async fn watch(self, inquiries: mpsc::Sender<Inquiry>) {
+    pub(super) async fn watch(self, queries: mpsc::Sender<Query>) {
         let journal = Journal::default();
         self.serve(&journal);
         self.health.set_check(CHECK, Ok(()));
@@ -52,7 +52,7 @@ impl DeniedFlows {
             match PacketLog::open(self.group, BYTES) {
                 Ok(log) => {
                     self.remark(None, &mut logged);
-                    let error = reporter.run(packets::read(log), &inquiries).await;
+                    let error = reporter.run(packets::read(log), &queries).await;
                     self.remark(error, &mut logged);
                 }
                 Err(error) => self.remark(Some(error), &mut logged),

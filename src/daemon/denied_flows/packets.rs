@@ -1,8 +1,8 @@
 //! DeniedFlows packets, read from the kernel's log.
 
 use crate::apply::KernelError;
-use crate::apply::host::{Logged, PacketLog};
 use crate::flow::{Flow, Packet, Place, PortDrop, PortReason};
+use crate::kernel::{Logged, PacketLog};
 use crate::model::Direction;
 use crate::ownership::{
     DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,

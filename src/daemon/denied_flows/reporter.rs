@@ -1,8 +1,9 @@
 //! Makes records of denied packets: aggregates them to flows, queries the controller about new ones, and reports the answers.
 
 use super::packets::PacketBatch;
+use crate::account::account;
 use crate::apply::KernelError;
-use crate::controller::Inquiry;
+use crate::controller::Query;
 use crate::flow::{Account, Aggregate, Budget, Closed, Flow, Noted, Party, Record, Turns};
 use crate::observe::{Journal, Metrics};
 use std::collections::BTreeMap;
@@ -74,11 +75,11 @@ impl FlowReporter {
     pub(super) async fn run(
         &mut self,
         mut batches: mpsc::Receiver<Result<PacketBatch, KernelError>>,
-        inquiries: &mpsc::Sender<Inquiry>,
+        queries: &mpsc::Sender<Query>,
     ) -> Option<KernelError> {
         loop {
             let now = self.began.0.elapsed();
-            self.ask(inquiries, now);
+            self.ask(queries, now);
             let due = self.due(now).map(|due| self.began.0 + due);
             tokio::select! {
                 batch = batches.recv() => match batch {
@@ -117,7 +118,7 @@ impl FlowReporter {
     }
 
     /// Queries the controller about the next flows, of each pod in turn, unless a query is pending.
-    fn ask(&mut self, inquiries: &mpsc::Sender<Inquiry>, now: Duration) {
+    fn ask(&mut self, queries: &mpsc::Sender<Query>, now: Duration) {
         if self.pending.is_some() {
             return;
         }
@@ -132,11 +133,14 @@ impl FlowReporter {
         if flows.is_empty() {
             return;
         }
-        let (answer, answered) = oneshot::channel();
-        let inquiry = Inquiry::Flows { flows: flows.iter().map(|fresh| fresh.flow).collect(), answer };
+        let denied: Vec<Flow> = flows.iter().map(|fresh| fresh.flow).collect();
+        let (query, answer) = Query::new(move |enforcer| {
+            let account = |flow| account(enforcer.cluster(), enforcer.plan(), flow);
+            denied.iter().map(account).collect()
+        });
         // There is room: each sender has a place of its own. If the controller has ended, the agent is about to.
-        if inquiries.try_send(inquiry).is_ok() {
-            self.pending = Some(PendingQuery { flows, answer: answered });
+        if queries.try_send(query).is_ok() {
+            self.pending = Some(PendingQuery { flows, answer });
         }
     }
 
@@ -286,23 +290,21 @@ mod tests {
         }
     }
 
-    fn reporter() -> (FlowReporter, mpsc::Sender<Inquiry>, mpsc::Receiver<Inquiry>) {
+    fn reporter() -> (FlowReporter, mpsc::Sender<Query>, mpsc::Receiver<Query>) {
         let metrics = Metrics::new("", None);
-        let (inquire, inquiries) = mpsc::channel(1);
-        (FlowReporter::new("node-a".into(), false, Journal::default(), metrics, None), inquire, inquiries)
+        let (sender, queries) = mpsc::channel(1);
+        (FlowReporter::new("node-a".into(), false, Journal::default(), metrics, None), sender, queries)
     }
 
     /// Sends and answers a query; returns about how many flows it was.
     fn answer(
         reporter: &mut FlowReporter,
-        inquire: &mpsc::Sender<Inquiry>,
-        inquiries: &mut mpsc::Receiver<Inquiry>,
+        sender: &mpsc::Sender<Query>,
+        queries: &mut mpsc::Receiver<Query>,
     ) -> usize {
-        reporter.ask(inquire, NOW);
-        let asked = match inquiries.try_recv() {
-            Ok(Inquiry::Flows { flows, .. }) => flows.len(),
-            Ok(Inquiry::PolicyChains { .. }) | Err(_) => 0,
-        };
+        reporter.ask(sender, NOW);
+        let sent = queries.try_recv().ok().and(reporter.pending.as_ref());
+        let asked = sent.map_or(0, |query| query.flows.len());
         reporter.answered(vec![account(); asked]);
         asked
     }
@@ -319,28 +321,28 @@ mod tests {
 
     #[test]
     fn flow_is_reported_with_its_first_packet_and_counts_the_rest_when_it_ends() {
-        let (mut reporter, inquire, mut inquiries) = reporter();
+        let (mut reporter, sender, mut queries) = reporter();
         for _ in 0..3 {
             reporter.note(flow(80), NOW);
         }
-        assert_eq!(answer(&mut reporter, &inquire, &mut inquiries), 1);
+        assert_eq!(answer(&mut reporter, &sender, &mut queries), 1);
         assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![1], Some(1)));
         reporter.close(NOW + WINDOW);
         assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![3], Some(3)));
         reporter.note(flow(80), NOW + WINDOW);
-        answer(&mut reporter, &inquire, &mut inquiries);
+        answer(&mut reporter, &sender, &mut queries);
         assert_eq!(counts(&reporter), [3, 1]);
     }
 
     #[test]
     fn flow_that_ends_before_its_query_is_answered_is_reported_completely() {
-        let (mut reporter, inquire, mut inquiries) = reporter();
+        let (mut reporter, sender, mut queries) = reporter();
         reporter.note(flow(80), NOW);
         reporter.note(flow(80), NOW);
-        reporter.ask(&inquire, NOW);
+        reporter.ask(&sender, NOW);
         reporter.close(NOW + WINDOW);
         assert!(counts(&reporter).is_empty());
-        assert!(inquiries.try_recv().is_ok());
+        assert!(queries.try_recv().is_ok());
         reporter.answered(vec![account()]);
         assert_eq!((counts(&reporter), counted(&reporter, "shop")), (vec![2], Some(2)));
         assert!(reporter.ended_early.is_empty());
@@ -348,12 +350,12 @@ mod tests {
 
     #[test]
     fn no_more_flows_are_queried_than_the_budget_allows_and_the_rest_is_counted() {
-        let (mut reporter, inquire, mut inquiries) = reporter();
+        let (mut reporter, sender, mut queries) = reporter();
         for port in 0..1000 {
             reporter.note(flow(port), NOW);
             reporter.note(flow(port), NOW);
         }
-        let looks = std::iter::from_fn(|| Some(answer(&mut reporter, &inquire, &mut inquiries)));
+        let looks = std::iter::from_fn(|| Some(answer(&mut reporter, &sender, &mut queries)));
         let asked: usize =
             looks.take_while(|asked| *asked > 0).inspect(|asked| assert!(*asked <= FLOWS_PER_QUERY)).sum();
         assert_eq!(asked, 50);
@@ -369,17 +371,20 @@ mod tests {
 
     #[test]
     fn flood_at_one_pod_does_not_hide_what_is_denied_at_another() {
-        let (mut reporter, inquire, mut inquiries) = reporter();
+        let (mut reporter, sender, mut queries) = reporter();
         let mut reported_of_quiet = 0;
         for second in 0..20_u16 {
             let now = NOW * u32::from(second + 1);
             (0..1000).for_each(|port| reporter.note(flow(1000 * second + port), now));
             let quiet = Packet { destination: [10, 0, 0, 9].into(), ..flow(second).packet };
             reporter.note(Flow { packet: quiet, ..flow(second) }, now);
-            reporter.ask(&inquire, now);
-            let Ok(Inquiry::Flows { flows, .. }) = inquiries.try_recv() else { panic!("nothing is asked") };
-            reported_of_quiet += flows.iter().filter(|flow| flow.packet == quiet).count();
-            reporter.answered(vec![account(); flows.len()]);
+            reporter.ask(&sender, now);
+            let (Ok(_), Some(query)) = (queries.try_recv(), &reporter.pending) else {
+                panic!("no query is sent")
+            };
+            let asked = query.flows.len();
+            reported_of_quiet += query.flows.iter().filter(|fresh| fresh.flow.packet == quiet).count();
+            reporter.answered(vec![account(); asked]);
             reporter.close(now);
         }
         assert_eq!(reported_of_quiet, 20);

@@ -1,6 +1,6 @@
 //! The language of nf_tables, as far as this program writes it: tables, chains, sets and typed rules.
 //!
-//! A rule is a list of statements without registers; `apply::host` gives them registers when it encodes them, and reads the
+//! A rule is a list of statements without registers; the room `kernel` gives them registers when it encodes them, and reads the
 //! same statements back. What cannot be read back as a statement is not ours.
 
 mod change;

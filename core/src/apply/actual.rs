@@ -1,0 +1,117 @@
+//! What the kernel holds of ours, as last read.
+
+use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, own_chains};
+use crate::net::Family;
+use crate::netfilter::ipset::Set;
+use crate::netfilter::iptables::{Chains, Rule, parse_rule, target};
+use crate::netfilter::{ChainName, Hook, SetName};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, POLICY_PREFIX, owns_set};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the kernel holds of ours, as last read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actual {
+    /// The filter table of each family.
+    pub tables: BTreeMap<Family, ActualTable>,
+    /// What is still ours in the filter tables of the other variant of iptables; no table that holds nothing of ours.
+    pub others: BTreeMap<Family, ActualTable>,
+    /// Why tables of the other variant could not be read.
+    pub unread: Vec<String>,
+    /// Our sets.
+    pub sets: BTreeMap<SetName, Set>,
+    /// Our table of family bridge.
+    pub bridge: TableRead,
+    /// Whether the table that stands beside it for a moment was left there.
+    pub bridge_next: bool,
+    /// What other NetworkPolicy controllers have there.
+    pub controllers: OtherControllers,
+}
+
+/// What a filter table holds of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActualTable {
+    /// Our chains; `None` for one that holds a rule we never write.
+    pub chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
+    /// By built-in chain: our hooks in it, as text, with their places from 0.
+    pub jumps: BTreeMap<String, Vec<(usize, String)>>,
+    /// Our chains that rules of others lead to: they can be emptied, but not removed.
+    pub held: BTreeSet<ChainName>,
+}
+
+impl Actual {
+    /// Reads the kernel.
+    pub fn read(kernel: &mut dyn PacketFilter) -> Result<Actual, KernelError> {
+        let mut actual = Actual::default();
+        for family in Family::BOTH {
+            let table = kernel.read_table(family)?;
+            actual.controllers.see(family, false, &table);
+            actual.tables.insert(family, ActualTable::of(&table));
+            match kernel.read_other_table(family) {
+                Ok(text) => {
+                    actual.controllers.see(family, true, &text);
+                    let other = ActualTable::of(&text);
+                    if other != ActualTable::default() {
+                        actual.others.insert(family, other);
+                    }
+                }
+                Err(error) => actual.unread.push(error.to_string()),
+            }
+        }
+        actual.controllers.see_tables(&kernel.read_nft_tables()?);
+        if !actual.controllers.at_work.is_empty() {
+            actual.controllers.running = kernel.running(&actual.controllers.at_work);
+        }
+        actual.sets = kernel.read_sets(POLICY_PREFIX)?;
+        actual.sets.retain(|name, _| owns_set(name.as_str()));
+        actual.bridge = kernel.read_bridge_table(BRIDGE_TABLE)?;
+        actual.bridge_next = kernel.read_bridge_table(BRIDGE_TABLE_NEXT)? != TableRead::Absent;
+        Ok(actual)
+    }
+
+    /// Whether rules of ours are in force, in any table.
+    pub fn is_in_force(&self) -> bool {
+        self.tables.values().chain(self.others.values()).any(|table| !table.jumps.is_empty())
+    }
+
+    /// The chains of a family that read as ours.
+    pub fn chains(&self, family: Family) -> Chains {
+        let chains = self.tables.get(&family).into_iter().flat_map(|table| &table.chains);
+        chains.filter_map(|(name, rules)| Some((name.clone(), rules.clone()?))).collect()
+    }
+}
+
+impl ActualTable {
+    /// What of a table is ours.
+    pub fn of(text: &TableText) -> ActualTable {
+        let mut table = ActualTable::default();
+        let own = own_chains(text);
+        for (name, rules) in &text.chains {
+            if own.contains(name.as_str()) {
+                if let Some(name) = ChainName::new(name) {
+                    let rules = rules.iter().map(|rule| parse_rule(rule)).collect::<Result<_, _>>();
+                    table.chains.insert(name, rules.ok());
+                }
+                continue;
+            }
+            for (place, rule) in rules.iter().enumerate() {
+                if is_hook(name, rule) {
+                    table.jumps.entry(name.clone()).or_default().push((place, rule.clone()));
+                } else if let Some(held) = target(rule).filter(|name| own.contains(name)) {
+                    table.held.extend(ChainName::new(held));
+                }
+            }
+        }
+        table
+    }
+
+    /// Whether a hook is where it must be, and nowhere else in its built-in chain.
+    pub(super) fn is_hooked(&self, hook: &Hook) -> bool {
+        self.jumps.get(hook.builtin).is_some_and(|jumps| *jumps == [(0, format!("-j {}", hook.chain))])
+    }
+}
+
+/// Whether a rule of a chain that isn't ours is: an unconditional jump from a built-in chain into an entrance.
+fn is_hook(chain: &str, rule: &str) -> bool {
+    let entrance = rule.strip_prefix("-j ").and_then(|target| target.strip_prefix(POLICY_PREFIX));
+    ENTRANCES.contains(&chain) && entrance.is_some_and(|entrance| ENTRANCES.contains(&entrance))
+}

@@ -1,0 +1,27 @@
+//! Keeps the kernel equal to what was rendered. Knows chains and sets, never policies.
+//!
+//! Comes in: a `Ruleset` or an `Edit`, and what the kernel holds. Goes out: `Step`s, in an order that is safe to stop after any of
+//! them. `PacketFilter` and `Conntrack` are what a kernel must be able to do; `Fake` does it in memory.
+
+mod actual;
+mod applier;
+mod conntrack;
+mod error;
+mod fake;
+mod lane;
+mod other_controller;
+mod packet_filter;
+mod recognise;
+mod step;
+mod transaction;
+
+pub use actual::*;
+pub use applier::*;
+pub use conntrack::*;
+pub use error::*;
+pub use fake::*;
+pub use lane::*;
+pub use other_controller::*;
+pub use packet_filter::*;
+pub use recognise::own_chains;
+pub use step::*;

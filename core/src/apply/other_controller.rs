@@ -1,0 +1,230 @@
+//! Other NetworkPolicy controllers, by the rules and tables that they put into a packet filter, and what is left of them.
+
+use super::{RestoreText, Step, TableText, own_chains};
+use crate::net::Family;
+use crate::netfilter::iptables::{asked_sets, target};
+use crate::netfilter::{ChainName, SetName};
+use crate::ownership::ENTRANCES;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// A NetworkPolicy controller that is not this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OtherController {
+    /// kube-router, as a program of its own or inside k3s.
+    KubeRouter,
+    /// kube-network-policies of the Kubernetes project, which Flannel's chart can install.
+    KubeNetworkPolicies,
+    /// Calico, also as a part of Canal.
+    Calico,
+    /// Weave Net's controller.
+    WeaveNpc,
+    /// Cilium.
+    Cilium,
+    /// Antrea.
+    Antrea,
+    /// Azure's controller.
+    AzureNpm,
+}
+
+use OtherController::{Antrea, AzureNpm, Calico, Cilium, KubeNetworkPolicies, KubeRouter, WeaveNpc};
+
+/// What the chain begins with that a built-in chain of the filter table jumps to.
+const HOOKS: [(&str, OtherController); 6] = [
+    ("cali-", Calico),
+    ("WEAVE-NPC", WeaveNpc),
+    ("CILIUM_", Cilium),
+    ("ANTREA-", Antrea),
+    ("AZURE-NPM", AzureNpm),
+    ("KUBE-ROUTER-", KubeRouter),
+];
+/// Chains of kube-router's that judge by policies; its others are about Services.
+const OF_KUBE_ROUTER: [&str; 3] = ["KUBE-ROUTER-INPUT", "KUBE-ROUTER-FORWARD", "KUBE-ROUTER-OUTPUT"];
+/// What follows `KUBE-NWPLCY-` in the names of kube-router's chains without a hash.
+const FIXED_OF_KUBE_ROUTER: [&str; 3] = ["KUBE-NWPLCY-DEFAULT", "KUBE-NWPLCY-COMMON", "KUBE-NWPLCY-TAIL"];
+/// Tables of nf_tables, as `nft` names them.
+const TABLES: [(&str, OtherController); 6] = [
+    ("inet kube-network-policies", KubeNetworkPolicies),
+    ("ip kube-router-filter-ipv4", KubeRouter),
+    ("ip6 kube-router-filter-ipv6", KubeRouter),
+    ("ip calico", Calico),
+    ("ip6 calico", Calico),
+    ("inet antrea", Antrea),
+];
+
+impl OtherController {
+    /// All of them.
+    pub const ALL: [OtherController; 7] =
+        [KubeRouter, KubeNetworkPolicies, Calico, WeaveNpc, Cilium, Antrea, AzureNpm];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            KubeRouter => "kube-router",
+            KubeNetworkPolicies => "kube-network-policies",
+            Calico => "Calico",
+            WeaveNpc => "Weave Net",
+            Cilium => "Cilium",
+            Antrea => "Antrea",
+            AzureNpm => "Azure NPM",
+        }
+    }
+
+    /// How to stop it, on this node. No `;` is in it.
+    pub fn cure(self, is_k3s: bool) -> &'static str {
+        match self {
+            KubeRouter if is_k3s => {
+                "k3s runs it: set `disable-network-policy: true` in /etc/rancher/k3s/config.yaml of every server and restart k3s"
+            }
+            KubeRouter => {
+                "kubectl -n kube-system delete daemonset kube-router (k3s runs its own: start its servers with \
+                 --disable-network-policy)"
+            }
+            KubeNetworkPolicies => {
+                "kubectl -n kube-system delete daemonset kube-network-policies (of Flannel's chart: netpol.enabled=false)"
+            }
+            Calico => {
+                "kubectl -n kube-system delete daemonset canal (or calico-node, or of the operator: kubectl delete installation \
+                 default), and install Flannel alone"
+            }
+            WeaveNpc => "kubectl -n kube-system set env daemonset/weave-net EXPECT_NPC=0",
+            Cilium => {
+                "cilium config set enable-policy never (where Cilium is also the network, its pods sit on no bridge)"
+            }
+            Antrea => "kubectl -n kube-system delete daemonset antrea-agent",
+            AzureNpm => "kubectl -n kube-system delete daemonset azure-npm",
+        }
+    }
+
+    /// What its process is called (/proc/PID/comm).
+    pub fn process(self) -> &'static [&'static str] {
+        match self {
+            KubeRouter => &["kube-router"],
+            KubeNetworkPolicies => &["kube-network-po", "netpol"],
+            Calico => &["calico-node"],
+            WeaveNpc => &["weave-npc"],
+            Cilium => &["cilium-agent"],
+            Antrea => &["antrea-agent"],
+            AzureNpm => &["azure-npm"],
+        }
+    }
+
+    /// Whether `--takeover` knows how to remove what it leaves behind.
+    pub fn is_removable(self) -> bool {
+        match self {
+            KubeRouter | KubeNetworkPolicies => true,
+            Calico | WeaveNpc | Cilium | Antrea | AzureNpm => false,
+        }
+    }
+
+    /// Whose a rule of a built-in chain of a filter table is, by what it leads to.
+    pub fn of_hook(rule: &str) -> Option<OtherController> {
+        let target = target(rule)?;
+        let own = HOOKS.into_iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, own)| own)?;
+        (own != KubeRouter || OF_KUBE_ROUTER.contains(&target)).then_some(own)
+    }
+
+    /// Whose a table of nf_tables is.
+    pub fn of_table(table: &str) -> Option<OtherController> {
+        TABLES.into_iter().find(|(name, _)| *name == table).map(|(_, own)| own)
+    }
+}
+
+/// What other controllers have in this kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherControllers {
+    /// Those that packets come by.
+    pub at_work: BTreeSet<OtherController>,
+    /// Those whose process was seen. That of k3s is not looked for: it is also the kubelet.
+    pub running: BTreeSet<OtherController>,
+    /// Steps that take out what they left, if nobody writes it again.
+    removal: Vec<Step>,
+    sets: BTreeSet<SetName>,
+}
+
+impl OtherControllers {
+    /// Whether there is something that can be removed.
+    pub fn left_something(&self) -> bool {
+        !self.removal.is_empty()
+    }
+
+    /// The steps that remove it: hooks and chains in one transaction for each family, then sets that nothing asks any more.
+    pub fn removal(&self) -> impl Iterator<Item = Step> {
+        self.removal.iter().cloned().chain(self.sets.iter().cloned().map(Step::DestroySet))
+    }
+
+    /// Takes in a filter table; `is_other` if it is of the variant that isn't written to otherwise.
+    pub(super) fn see(&mut self, family: Family, is_other: bool, table: &TableText) {
+        let hooks = || {
+            let built_in = table.chains.iter().filter(|(name, _)| ENTRANCES.contains(&name.as_str()));
+            built_in.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.as_str())))
+        };
+        self.at_work.extend(hooks().filter_map(|(_, rule)| OtherController::of_hook(rule)));
+        let chains = chains_of_kube_router(table);
+        if chains.is_empty() {
+            return;
+        }
+        let own_hook = |(_, rule): &(&str, &str)| OtherController::of_hook(rule) == Some(KubeRouter);
+        let hooks: Vec<(&str, &str)> = hooks().filter(own_hook).collect();
+        for rule in chains.iter().filter_map(|chain| table.chains.get(*chain)).flatten() {
+            self.sets
+                .extend(asked_sets(rule).filter(|name| is_set_of_kube_router(name)).filter_map(SetName::new));
+        }
+        let text = removal_text(table, &chains, &hooks);
+        let writes = chains.iter().copied().filter_map(ChainName::new).collect();
+        let restore = RestoreText { text, writes };
+        let step =
+            if is_other { Step::RestoreOther(family, restore) } else { Step::Restore(family, restore) };
+        self.removal.push(step);
+    }
+
+    /// Takes in the tables of nf_tables.
+    pub(super) fn see_tables(&mut self, tables: &BTreeSet<String>) {
+        for (table, own) in tables.iter().filter_map(|table| Some((table, OtherController::of_table(table)?)))
+        {
+            self.at_work.insert(own);
+            if own.is_removable() {
+                self.removal.push(Step::RemoveNftTable(table.clone()));
+            }
+        }
+    }
+}
+
+/// Takes out the hooks, empties the chains, and removes those that no rule of others leads to.
+fn removal_text(table: &TableText, chains: &BTreeSet<&str>, hooks: &[(&str, &str)]) -> String {
+    let others = table.chains.iter().filter(|(name, _)| !chains.contains(name.as_str()));
+    let rules = others.flat_map(|(name, rules)| rules.iter().map(|rule| (name.as_str(), rule.as_str())));
+    let held: BTreeSet<&str> =
+        rules.filter(|rule| !hooks.contains(rule)).filter_map(|(_, rule)| target(rule)).collect();
+    let mut text = String::from("*filter\n");
+    for chain in chains {
+        let _ = writeln!(text, ":{chain} - [0:0]");
+    }
+    for (builtin, rule) in hooks {
+        let _ = writeln!(text, "-D {builtin} {rule}");
+    }
+    for chain in chains.iter().filter(|chain| !held.contains(*chain)) {
+        let _ = writeln!(text, "-X {chain}");
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
+/// The chains of kube-router's by which it judges, which may look like ours of 0.1.0.
+pub fn chains_of_kube_router(table: &TableText) -> BTreeSet<&str> {
+    let own = own_chains(table);
+    let is_theirs = |name: &&str| {
+        let hashed =
+            ["KUBE-POD-FW-", "KUBE-NWPLCY-"].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+        let is_hash = |hash: &str| {
+            hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
+        };
+        OF_KUBE_ROUTER.contains(name) || FIXED_OF_KUBE_ROUTER.contains(name) || hashed.is_some_and(is_hash)
+    };
+    table.chains.keys().map(String::as_str).filter(is_theirs).filter(|name| !own.contains(name)).collect()
+}
+
+fn is_set_of_kube_router(name: &str) -> bool {
+    let name = name.strip_prefix("inet6:").unwrap_or(name);
+    name.starts_with("KUBE-SRC-") || name.starts_with("KUBE-DST-") || name == "kube-router-local-pods"
+}

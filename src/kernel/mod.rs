@@ -1,0 +1,239 @@
+//! The real kernel of this host: sets by netlink, rules by `iptables-restore`, connections by netlink.
+//!
+//! Steps come in, the kernel changes; what it holds comes out. It must not know what any chain or set is for.
+//! Sockets belong to the network namespace of the thread that made the [`Host`], programs to that of the thread
+//! that calls it: make and use it on one thread, or never change namespaces.
+
+mod conntrack;
+mod counters;
+mod exec;
+mod ipset;
+mod iptables;
+mod lock;
+mod monitor;
+mod netlink;
+mod nft_tables;
+mod nftables;
+mod packet_log;
+pub mod preflight;
+mod processes;
+
+pub use counters::*;
+pub use iptables::Variant;
+pub use lock::Lock;
+pub use packet_log::*;
+
+use crate::apply::{
+    Connection, Conntrack, KernelError, OtherController, PacketFilter, Step, TableRead, TableText, Tally,
+    own_chains,
+};
+use crate::net::Family;
+use crate::netfilter::SetName;
+use crate::netfilter::ipset::Set;
+use crate::netfilter::iptables::target;
+use crate::netfilter::nftables::TableFamily;
+use crate::ownership::owns_chain;
+use conntrack::ConntrackSocket;
+use exec::Runner;
+use ipset::{Ipset, Members};
+use monitor::Monitor;
+use nftables::Nftables;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// The kernel of this host, spoken to with one variant of iptables.
+pub struct Host {
+    variant: Variant,
+    runner: Runner,
+    ipset: Ipset,
+    conntrack: ConntrackSocket,
+    nftables: Nftables,
+    restores: u64,
+    /// The families of the other variant of iptables in which nothing of ours is left, or that cannot be read.
+    done_with_other: BTreeSet<Family>,
+}
+
+impl Host {
+    /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
+    pub fn new(variant: Variant) -> Result<Host, KernelError> {
+        let (ipset, conntrack, nftables) = (Ipset::open()?, ConntrackSocket::open()?, Nftables::open()?);
+        let (runner, done_with_other) = (Runner::new(), BTreeSet::new());
+        Ok(Host { variant, runner, ipset, conntrack, nftables, restores: 0, done_with_other })
+    }
+
+    /// Also calls `tell` at once whenever somebody else has changed a chain of ours or a built-in chain of the filter
+    /// table, or our table of family bridge, or may have; an error is told last. False when it tells nobody of chains: of x_tables,
+    /// and of sets, it never does.
+    pub fn tell_of_strangers(
+        &mut self,
+        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+    ) -> Result<bool, KernelError> {
+        self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, tell)?);
+        Ok(self.variant == Variant::Nft)
+    }
+}
+
+impl Host {
+    /// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
+        nftables::probe(&mut self.nftables)
+    }
+
+    /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
+    ///
+    /// # Errors
+    /// Why it could not be read: whether something of ours is in it is then unknown.
+    pub fn look(&mut self, family: Family) -> Result<Option<TableText>, KernelError> {
+        iptables::look(&mut self.runner, self.variant, family)
+    }
+
+    /// Removes the filter table of a family if it holds nothing and lets everything pass, as `iptables-nft` leaves it behind. A
+    /// legacy table stays: the kernel removes it only with its module.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn remove_empty_table(&mut self, family: Family) -> Result<(), KernelError> {
+        match self.variant {
+            Variant::Nft => nft_tables::remove_empty_filter(family),
+            Variant::Legacy => Ok(()),
+        }
+    }
+}
+
+impl PacketFilter for Host {
+    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        iptables::save(&mut self.runner, self.variant, family)
+    }
+
+    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+        let other = self.variant.other();
+        if self.done_with_other.contains(&family) || !iptables::may_read(other, family) {
+            return Ok(TableText::default());
+        }
+        let read = iptables::save(&mut self.runner, other, family);
+        let holds_ours = |table: &TableText| {
+            *table != TableText::default() && {
+                table.chains.values().flatten().filter_map(|rule| target(rule)).any(owns_chain)
+                    || !own_chains(table).is_empty()
+            }
+        };
+        if !read.as_ref().is_ok_and(holds_ours) {
+            self.done_with_other.insert(family);
+        }
+        read
+    }
+
+    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        nft_tables::list()
+    }
+
+    fn running(&mut self, controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
+        controllers.iter().copied().filter(|controller| processes::is_running(controller.process())).collect()
+    }
+
+    fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
+        self.ipset.read(prefix)
+    }
+
+    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
+        self.nftables.read(TableFamily::Bridge, name)
+    }
+
+    fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::CreateSet(name, set) => self.ipset.create(name, set),
+            Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
+            Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
+            Step::DestroySet(name) => self.ipset.destroy(name),
+            Step::Transact(batch) => self.nftables.commit(batch),
+            Step::RemoveNftTable(table) => nft_tables::remove(table),
+            Step::Restore(family, restore) => {
+                iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
+            }
+            Step::RestoreOther(family, restore) => {
+                iptables::restore(&mut self.runner, self.variant.other(), *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        for together in steps.chunk_by(Step::goes_with) {
+            let members: Vec<Members<'_>> = together.iter().filter_map(members).collect();
+            match together {
+                [Step::AddElements(..), ..] => self.ipset.add(&members)?,
+                [Step::RemoveElements(..), ..] => self.ipset.remove(&members)?,
+                others => others.iter().try_for_each(|step| self.commit(step))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            processes: self.runner.started,
+            netlink_writes: self.ipset.writes + self.conntrack.writes,
+            elements: self.ipset.elements,
+            restores: self.restores,
+            transactions: self.nftables.transactions,
+            cut: self.conntrack.cut,
+        }
+    }
+}
+
+impl Conntrack for Host {
+    fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
+        let own = own_addresses()?;
+        let mut connections = self.conntrack.list(addresses)?;
+        for connection in &mut connections {
+            connection.is_of_this_host =
+                own.contains(&connection.source) || own.contains(&connection.destination);
+        }
+        Ok(connections)
+    }
+
+    fn delete(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        self.conntrack.delete(connection)
+    }
+
+    fn set_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        self.conntrack.set_mark(connection, mark)
+    }
+
+    fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
+        self.conntrack.clear_mark(connection, mark)
+    }
+}
+
+fn members(step: &Step) -> Option<Members<'_>> {
+    match step {
+        Step::AddElements(set, kind, _, elements) | Step::RemoveElements(set, kind, _, elements) => {
+            Some(Members::new(set, *kind, elements))
+        }
+        Step::CreateSet(..)
+        | Step::ReplaceSet(..)
+        | Step::Restore(..)
+        | Step::RestoreOther(..)
+        | Step::DestroySet(_)
+        | Step::RemoveNftTable(_)
+        | Step::Transact(_) => None,
+    }
+}
+
+/// The addresses of this host, on every device.
+fn own_addresses() -> Result<BTreeSet<IpAddr>, KernelError> {
+    let failed =
+        |error: nix::Error| KernelError::Netlink { act: "list the host's addresses", source: error.into() };
+    let addresses = nix::ifaddrs::getifaddrs().map_err(failed)?.filter_map(|device| device.address);
+    let address = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    };
+    Ok(addresses.filter_map(address).collect())
+}

@@ -1,0 +1,224 @@
+//! Hears from the kernel when somebody else changes rules that matter to ours, so that nobody has to wait for an audit.
+//!
+//! Only nf_tables tells (NFNLGRP_NFTABLES). x_tables and ipset tell nobody anything.
+
+use super::iptables::TABLE;
+use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, find, text, wait};
+use crate::apply::KernelError;
+use crate::net::Family;
+use crate::ownership::{BRIDGE_TABLE, owns_chain};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// NFNLGRP_NFTABLES.
+const GROUP: u32 = 7;
+/// NFNL_SUBSYS_NFTABLES.
+const SUBSYSTEM: u8 = 10;
+/// NFT_MSG_*. A chain that comes takes nothing away.
+const DELETE_CHAIN: u8 = 5;
+const NEW_RULE: u8 = 6;
+const DELETE_RULE: u8 = 8;
+const DESTROY_CHAIN: u8 = 27;
+const DESTROY_RULE: u8 = 28;
+/// NFT_MSG_NEWGEN: what is below it is of tables, chains, rules, sets and elements.
+const GENERATION: u8 = 15;
+/// NFPROTO_BRIDGE.
+const BRIDGE: u8 = 7;
+/// NFTA_CHAIN_TABLE and NFTA_RULE_TABLE; NFTA_CHAIN_NAME; NFTA_RULE_CHAIN.
+const OF_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const RULE_CHAIN: u16 = 2;
+
+/// The chains that may hold hooks.
+const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+
+/// Listens to the kernel, and knows which changes are of our own making.
+///
+/// The kernel says from which port a change came, and gives a program's first netlink socket the program's process id
+/// as its port. Should another have that port already, ours gets a different one, and is taken for a stranger once.
+pub(super) struct Monitor(Arc<Ears>);
+
+struct Ears {
+    multicast: Multicast,
+    /// One thread at a time listens; whoever does knows whose port is ours.
+    listening: Mutex<Listening>,
+    tell: Box<dyn Fn(Result<(), KernelError>) + Send + Sync>,
+}
+
+struct Listening {
+    buffer: Vec<u8>,
+    /// The port of the program of ours that is running.
+    own: Option<u32>,
+    /// The port of our own socket.
+    socket: u32,
+}
+
+/// A program of ours is running; what it changes is no news.
+pub(super) struct Excuse<'a>(&'a Ears);
+
+impl Monitor {
+    /// Listens from now on, on a thread that lives as long as the process, and calls `tell` when somebody else has
+    /// changed a chain of ours or a built-in chain of the filter table, or may have. An error is told last.
+    ///
+    /// `socket` is the port of the socket by which this process changes tables itself.
+    pub(super) fn begin(
+        socket: u32,
+        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+    ) -> Result<Monitor, KernelError> {
+        let multicast = Multicast::join(GROUP).map_err(failed)?;
+        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
+        let ears = Arc::new(Ears { multicast, listening, tell: Box::new(tell) });
+        let on_thread = ears.clone();
+        std::thread::Builder::new()
+            .name("nft-monitor".to_owned())
+            .spawn(move || {
+                let source = on_thread.listen_on();
+                (on_thread.tell)(Err(failed(source)));
+            })
+            .map_err(failed)?;
+        Ok(Monitor(ears))
+    }
+
+    /// Takes what this process changes for our own, until the excuse is dropped. To be called before it can have
+    /// changed anything, and dropped after it has ended.
+    pub(super) fn excuse(&self, process: u32) -> Excuse<'_> {
+        self.0.lock().own = Some(process);
+        Excuse(&self.0)
+    }
+}
+
+impl Drop for Excuse<'_> {
+    /// Hears the end of it first: its process id may be somebody else's soon.
+    fn drop(&mut self) {
+        let mut listening = self.0.lock();
+        // An error shows on the thread, too.
+        self.0.hear(&mut listening).ok();
+        listening.own = None;
+    }
+}
+
+impl Ears {
+    fn lock(&self) -> MutexGuard<'_, Listening> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens until that fails; returns why.
+    fn listen_on(&self) -> io::Error {
+        loop {
+            if let Err(error) = wait(&self.multicast).and_then(|()| self.hear(&mut self.lock())) {
+                return error;
+            }
+        }
+    }
+
+    fn hear(&self, listening: &mut Listening) -> io::Result<()> {
+        let Listening { buffer, own, socket } = listening;
+        let mut strange = false;
+        let lost = self.multicast.drain(buffer, |frame| {
+            let is_own = Some(frame.port) == *own || frame.port == *socket;
+            strange = strange || (!is_own && matters(frame));
+        })?;
+        if strange || lost {
+            (self.tell)(Ok(()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a change is one that can take something from us: of a rule of ours, a chain of ours, beside a hook, or of our table of
+/// family bridge.
+fn matters(frame: &Frame<'_>) -> bool {
+    let [subsystem, command] = frame.kind.to_be_bytes();
+    if subsystem == SUBSYSTEM && frame.payload.first() == Some(&BRIDGE) {
+        let table = find(behind_generic(frame.payload), OF_TABLE).and_then(text);
+        return table == Some(BRIDGE_TABLE) && command < GENERATION;
+    }
+    let name = match command {
+        NEW_RULE | DELETE_RULE | DESTROY_RULE => RULE_CHAIN,
+        DELETE_CHAIN | DESTROY_CHAIN => CHAIN_NAME,
+        _ => return false,
+    };
+    let is_iptables =
+        || Family::BOTH.iter().any(|family| frame.payload.first() == Some(&family_number(*family)));
+    if subsystem != SUBSYSTEM || !is_iptables() {
+        return false;
+    }
+    let (mut table, mut chain) = (None, None);
+    for attribute in attributes(behind_generic(frame.payload)) {
+        match attribute.kind {
+            OF_TABLE => table = text(attribute.payload),
+            kind if kind == name => chain = text(attribute.payload),
+            _ => {}
+        }
+        if table.is_some_and(|table| table != TABLE) {
+            return false;
+        }
+        if table.is_some()
+            && let Some(chain) = chain
+        {
+            return owns_chain(chain) || BUILT_IN.contains(&chain);
+        }
+    }
+    false
+}
+
+fn failed(source: io::Error) -> KernelError {
+    KernelError::Netlink { act: "hear who changes nf_tables", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netlink::{Message, frames};
+
+    fn told(subsystem: u8, command: u8, family: u8, table: &str, name: (u16, &str)) -> bool {
+        let mut message = Message::new(subsystem, command, 0, family);
+        message.put_text(OF_TABLE, table);
+        message.put(20, b"more");
+        message.put_text(name.0, name.1);
+        let bytes = message.seal(7).to_vec();
+        matters(&frames(&bytes).next().expect("one frame"))
+    }
+
+    #[test]
+    fn only_what_can_take_from_us_matters() {
+        let rule = |command, table, chain| told(SUBSYSTEM, command, 2, table, (RULE_CHAIN, chain));
+        for chain in ["KUBE-NWPLCY-INGRESS", "KUBE-POD-SPECIFIC-FW-0AAAAAA", "FORWARD", "OUTPUT", "INPUT"] {
+            for command in [NEW_RULE, DELETE_RULE, DESTROY_RULE] {
+                assert!(rule(command, "filter", chain), "{chain}");
+                assert!(!rule(command, "nat", chain), "{chain} of nat");
+            }
+            for command in [DELETE_CHAIN, DESTROY_CHAIN] {
+                assert!(told(SUBSYSTEM, command, 10, "filter", (CHAIN_NAME, chain)), "{chain}");
+            }
+        }
+        for chain in
+            ["KUBE-SERVICES", "FLANNEL-FWD", "DOCKER-USER", "KUBE-NWPLCY-DEFAULT", "BRIDGEWARDEN-PREFLIGHT"]
+        {
+            assert!(!rule(NEW_RULE, "filter", chain), "{chain}");
+        }
+        let chain = (RULE_CHAIN, "FORWARD");
+        assert!(!told(SUBSYSTEM, NEW_RULE, 1, "filter", chain), "inet");
+        assert!(!told(SUBSYSTEM, 3, 2, "filter", (CHAIN_NAME, "FORWARD")), "a chain that comes");
+        assert!(!told(SUBSYSTEM, 15, 2, "filter", chain), "a generation");
+        assert!(!told(1, NEW_RULE, 2, "filter", chain), "conntrack");
+    }
+
+    #[test]
+    fn whatever_changes_in_our_table_of_family_bridge_matters_and_no_other_table_of_it() {
+        let changed = |command, table| told(SUBSYSTEM, command, BRIDGE, table, (RULE_CHAIN, "prerouting"));
+        for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14] {
+            assert!(changed(command, BRIDGE_TABLE), "{command}");
+            assert!(!changed(command, "filter"), "{command} of another table");
+        }
+        assert!(!changed(GENERATION, BRIDGE_TABLE));
+    }
+
+    #[test]
+    fn message_that_is_cut_short_says_nothing() {
+        let mut message = Message::new(SUBSYSTEM, NEW_RULE, 0, 2);
+        message.put_text(OF_TABLE, "filter");
+        let bytes = message.seal(7).to_vec();
+        assert!(!matters(&frames(&bytes).next().expect("one frame")));
+    }
+}

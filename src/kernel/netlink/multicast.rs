@@ -1,0 +1,65 @@
+//! One socket that hears what the kernel tells everybody, in the order in which it happened.
+
+use super::message::{Frame, frames};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What the kernel may queue for us, in bytes: some ten thousand rules, changed in one instant.
+const QUEUE: usize = 8 * 1024 * 1024;
+/// The receive buffer, in bytes. The kernel's messages end at 32 KiB.
+const BUFFER: usize = 64 * 1024;
+
+/// A listener of one group, in the network namespace of the thread that opened it.
+pub(in crate::kernel) struct Multicast {
+    socket: Socket,
+}
+
+impl Multicast {
+    /// Joins a group (NFNLGRP_*).
+    pub(in crate::kernel) fn join(group: u32) -> io::Result<Multicast> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        if setsockopt(&socket, RcvBufForce, &QUEUE).is_err() {
+            socket.set_rx_buf_sz(libc::c_int::try_from(QUEUE).unwrap_or(libc::c_int::MAX))?;
+        }
+        socket.add_membership(group)?;
+        Ok(Multicast { socket })
+    }
+
+    /// Room for [`Multicast::drain`].
+    pub(in crate::kernel) fn buffer() -> Vec<u8> {
+        vec![0; BUFFER]
+    }
+
+    /// Hands out all messages that have come, and waits for none. Returns whether some were lost.
+    pub(in crate::kernel) fn drain(
+        &self,
+        buffer: &mut [u8],
+        mut each: impl FnMut(&Frame<'_>),
+    ) -> io::Result<bool> {
+        let mut lost = false;
+        loop {
+            match self.socket.recv_from(&mut &mut buffer[..], libc::MSG_TRUNC) {
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((length, _)) => match buffer.get(..length) {
+                    Some(datagram) => frames(datagram).for_each(|frame| each(&frame)),
+                    None => lost = true,
+                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(lost),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for Multicast {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

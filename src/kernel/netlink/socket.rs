@@ -1,0 +1,251 @@
+//! One socket to the kernel's netfilter, one question at a time.
+
+use super::message::{Message, behind_generic, echoed, errno, frames};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout, sockopt::SndBufForce};
+use nix::sys::time::TimeVal;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The longest request sent, in bytes. An error gives it back whole, so the receive buffer holds more than that.
+pub(in crate::kernel) const REQUEST_MAX: usize = 32 * 1024;
+/// The receive buffer, in bytes. The kernel's messages of a dump end at 32 KiB.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+/// What the kernel may queue for us, in bytes.
+const RECEIVE_QUEUE: libc::c_int = 1024 * 1024;
+/// How long the kernel may think about one request, in seconds.
+const PATIENCE: i64 = 30;
+/// How often a dump is begun before its losses are taken for lasting.
+const DUMP_ATTEMPTS: usize = 3;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSG_MIN_TYPE: u16 = 16;
+
+/// Why a request was not answered with success.
+#[derive(Debug)]
+pub(in crate::kernel) enum Failure {
+    /// The kernel refused.
+    Refused {
+        /// Its error number, positive.
+        code: i32,
+        /// The attributes of the request, if it gave them back.
+        request: Vec<u8>,
+    },
+    /// The kernel had to drop an answer for want of room (ENOBUFS); what was asked may have been done.
+    Overrun,
+    /// The socket failed.
+    System(io::Error),
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> io::Error {
+        match failure {
+            Failure::Refused { code, .. } => io::Error::from_raw_os_error(code),
+            Failure::Overrun => io::Error::from_raw_os_error(libc::ENOBUFS),
+            Failure::System(error) => error,
+        }
+    }
+}
+
+/// A connection with the kernel, in the network namespace of the thread that opened it.
+pub(in crate::kernel) struct Netlink {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens the socket.
+    pub(in crate::kernel) fn open() -> io::Result<Netlink> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_cap_ack(true)?;
+        socket.set_rx_buf_sz(RECEIVE_QUEUE)?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
+        Ok(Netlink { socket, buffer: vec![0; RECEIVE_BUFFER], sequence: 0 })
+    }
+
+    /// Lets one request, or a batch of them, have so many bytes (SO_SNDBUFFORCE).
+    pub(in crate::kernel) fn may_send(&self, bytes: usize) -> io::Result<()> {
+        Ok(setsockopt(&self.socket, SndBufForce, &bytes)?)
+    }
+
+    /// The port by which the kernel names this socket (nlmsg_pid).
+    pub(in crate::kernel) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
+    /// Sends one request and reads until its acknowledgement, or the end of its dump.
+    /// `each` is handed the attributes of every message on the way.
+    pub(in crate::kernel) fn ask(
+        &mut self,
+        mut request: Message,
+        each: impl FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        self.exchange(std::slice::from_mut(&mut request), 1, each).map_err(|(_, failure)| failure)
+    }
+
+    /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
+    /// none that follow. Tells the first that failed, by its place.
+    ///
+    /// All together may be as long as one request. They are acknowledged together, so none of them may ask for that by itself.
+    pub(in crate::kernel) fn write_all(&mut self, requests: &mut [Message]) -> Result<(), (usize, Failure)> {
+        let Some(last) = requests.last_mut() else { return Ok(()) };
+        last.demand_acknowledgement();
+        let all = requests.len();
+        self.exchange(requests, all, |_| {})
+    }
+
+    /// Sends the requests of a transaction, the last of which only ends it and is not acknowledged; the one before it asks
+    /// for its acknowledgement. Returns the first that failed, by its place.
+    pub(in crate::kernel) fn write_batch(
+        &mut self,
+        requests: &mut [Message],
+    ) -> Result<(), (usize, Failure)> {
+        let awaited = requests.len().saturating_sub(1);
+        self.exchange(requests, awaited, |_| {})
+    }
+
+    /// Sends requests and reads until the last of the first `awaited` is answered. Tells the first that failed, by its place.
+    fn exchange(
+        &mut self,
+        requests: &mut [Message],
+        awaited: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), (usize, Failure)> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(requests.iter().map(Message::len).sum());
+        for request in &mut *requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend_from_slice(request.seal(self.sequence));
+        }
+        self.send(&bytes).map_err(|failure| (0, failure))?;
+        let mut failed = None;
+        loop {
+            let length = self.receive().inspect_err(|_| self.drain()).map_err(|failure| (0, failure))?;
+            for frame in frames(&self.buffer[..length]) {
+                let place = frame.sequence.wrapping_sub(first) as usize;
+                if place >= requests.len() {
+                    continue;
+                }
+                match frame.kind {
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        let code = errno(frame.payload);
+                        if code != 0 && failed.is_none() {
+                            let given_back =
+                                if frame.kind == NLMSG_ERROR { echoed(frame.payload) } else { &[] };
+                            failed = Some((place, Failure::Refused { code, request: given_back.to_vec() }));
+                        }
+                        if place + 1 == awaited {
+                            return failed.map_or(Ok(()), Err);
+                        }
+                    }
+                    NLMSG_MIN_TYPE.. => each(behind_generic(frame.payload)),
+                    0..NLMSG_MIN_TYPE => {}
+                }
+            }
+        }
+    }
+
+    /// Reads one datagram of what the kernel sends unasked, if there is one; `each` is handed the attributes of every
+    /// message in it. Tells whether there was one.
+    pub(in crate::kernel) fn hear(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
+        let length = match self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            Ok(length) => length.min(self.buffer.len()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Overrun),
+            Err(error) => return Err(Failure::System(error)),
+        };
+        let messages = frames(&self.buffer[..length]).filter(|frame| frame.kind >= NLMSG_MIN_TYPE);
+        messages.for_each(|frame| each(behind_generic(frame.payload)));
+        Ok(true)
+    }
+
+    /// Throws away what is still coming: the kernel begins no dump before the last one has ended.
+    fn drain(&mut self) {
+        while self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT).is_ok() {}
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
+        loop {
+            match self.socket.send(bytes, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::System(error)),
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<usize, Failure> {
+        loop {
+            match self.socket.recv_from(&mut &mut self.buffer[..], libc::MSG_TRUNC) {
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((length, _)) if length > self.buffer.len() => return Err(Failure::Overrun),
+                Ok((length, _)) => return Ok(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let text = format!("the kernel did not answer within {PATIENCE} s");
+                    return Err(Failure::System(io::Error::new(io::ErrorKind::TimedOut, text)));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Overrun),
+                Err(error) => return Err(Failure::System(error)),
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Waits until the kernel has sent something, or a signal came.
+pub(in crate::kernel) fn wait(socket: &impl AsFd) -> io::Result<()> {
+    let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut sockets, PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Repeats a dump that lost a part of its answer, a few times.
+pub(in crate::kernel) fn whole<T>(mut dump: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..DUMP_ATTEMPTS {
+        match dump() {
+            Err(Failure::Overrun) => {}
+            result => return result,
+        }
+    }
+    dump()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dump_that_lost_a_part_is_begun_anew_and_not_for_ever() {
+        let mut attempts = 0;
+        let second = whole(|| {
+            attempts += 1;
+            if attempts < 2 { Err(Failure::Overrun) } else { Ok(attempts) }
+        });
+        assert_eq!(second.expect("the second went well"), 2);
+
+        let mut attempts = 0;
+        let lost = whole(|| {
+            attempts += 1;
+            Err::<(), _>(Failure::Overrun)
+        });
+        assert!(matches!(lost, Err(Failure::Overrun)));
+        assert_eq!(attempts, DUMP_ATTEMPTS);
+    }
+}

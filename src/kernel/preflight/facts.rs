@@ -1,0 +1,195 @@
+//! Facts of this host, gathered without judging them.
+
+use super::probe::{self, RefusedRule};
+use super::{Saved, Wanted, others};
+use crate::apply::OtherController;
+use crate::kernel::exec::Runner;
+use crate::kernel::nftables::{self, Nftables};
+use crate::kernel::{Variant, iptables, nft_tables, processes};
+use crate::net::Family;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub(super) const CALL_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
+pub(super) const CALL_IP6TABLES: &str = "net.bridge.bridge-nf-call-ip6tables";
+pub(super) const FORWARD_V4: &str = "net.ipv4.ip_forward";
+pub(super) const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
+
+/// The scope of a global address in /proc/net/if_inet6.
+const GLOBAL_SCOPE: &str = "00";
+
+/// Facts of a host that decide whether policies can be enforced on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The effective capabilities of this process, a bit each (linux/capability.h).
+    pub capabilities: u64,
+    /// Whether br_netfilter is loaded, so that iptables sees bridged packets: /proc/sys/net/bridge exists.
+    pub bridge_netfilter: bool,
+    /// Whether the kernel speaks IPv6: /proc/sys/net/ipv6 is there.
+    pub ipv6: bool,
+    /// The sysctls looked at, by dotted name, as far as they are there.
+    pub sysctls: BTreeMap<&'static str, String>,
+    /// The network devices.
+    pub devices: BTreeSet<String>,
+    /// Whether the bridge has a global IPv6 address, so that pods have some too.
+    pub bridge_has_ipv6: bool,
+    /// The wanted programs that no directory of PATH holds.
+    pub absent_programs: Vec<&'static str>,
+    /// The kinds of set that the kernel refused to make, and why.
+    pub refused_sets: Vec<(String, String)>,
+    /// Whether rules were tried.
+    pub tried_rules: bool,
+    /// The rules that the kernel refused to hold.
+    pub refused_rules: Vec<RefusedRule>,
+    /// Whether the kernel took a table of family bridge, or why it did not; nothing if none was tried.
+    pub bridge_table: Option<Result<(), String>>,
+    /// The rules that are there.
+    pub saved: Saved,
+    /// The tables of nf_tables, as `nft` names them.
+    pub nft_tables: BTreeSet<String>,
+    /// The other NetworkPolicy controllers whose process is seen.
+    pub running: BTreeSet<OtherController>,
+    /// Whether the node is one of k3s.
+    pub is_k3s: bool,
+    /// The NFLOG groups that are being read, with the netlink port of the reader.
+    pub log_readers: BTreeMap<u16, String>,
+}
+
+impl Facts {
+    /// Gathers all of them.
+    pub fn gather(wanted: &Wanted) -> Facts {
+        let mut runner = Runner::new();
+        let programs = Family::BOTH
+            .into_iter()
+            .flat_map(|family| [wanted.variant.save(family), wanted.variant.restore(family)]);
+        let mut facts = Facts {
+            capabilities: effective_capabilities(&read("/proc/thread-self/status")),
+            devices: devices(&read("/proc/thread-self/net/dev")),
+            absent_programs: programs.filter(|program| !installed(program)).collect(),
+            saved: Saved::gather(&mut runner),
+            // Tables that cannot be listed are none: `rules` says what cannot be read.
+            nft_tables: nft_tables::list().unwrap_or_default(),
+            is_k3s: is_k3s(&read("/proc/self/mountinfo"), |path| Path::new(path).exists()),
+            log_readers: log_readers(&read("/proc/thread-self/net/netfilter/nfnetlink_log")),
+            ..Facts::gather_sysctls(wanted)
+        };
+        let has_controller = others::has_controller(&facts);
+        if has_controller {
+            let running = |controller: &OtherController| processes::is_running(controller.process());
+            facts.running = OtherController::ALL.into_iter().filter(running).collect();
+        }
+        // Nothing is written beside another controller.
+        if !has_controller {
+            facts.refused_sets = probe::refused_sets();
+        }
+        if wanted.try_bridge_table && !has_controller {
+            let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel));
+            facts.bridge_table = Some(tried.map_err(|error| error.to_string()));
+        }
+        let may_load = wanted.may_load_tables
+            || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));
+        if facts.absent_programs.is_empty() && facts.refused_sets.is_empty() && may_load && !has_controller {
+            facts.refused_rules = probe::refused_rules(&mut runner, wanted.variant);
+            facts.tried_rules = true;
+        }
+        facts
+    }
+
+    /// Gathers those that files tell at once.
+    pub fn gather_sysctls(wanted: &Wanted) -> Facts {
+        let names = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6];
+        let values = names.into_iter().filter_map(|name| {
+            let value = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+            Some((name, value.trim().to_owned()))
+        });
+        Facts {
+            bridge_netfilter: Path::new("/proc/sys/net/bridge").exists(),
+            ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+            sysctls: values.collect(),
+            bridge_has_ipv6: has_global_ipv6(&read("/proc/thread-self/net/if_inet6"), &wanted.bridge),
+            ..Facts::default()
+        }
+    }
+}
+
+/// Whether both families' programs of a variant are there.
+pub(super) fn usable(variant: Variant) -> bool {
+    Family::BOTH
+        .into_iter()
+        .all(|family| installed(variant.save(family)) && installed(variant.restore(family)))
+}
+
+/// Whether a directory of PATH holds the program.
+fn installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+}
+
+/// A file of the kernel's, or nothing: what cannot be read is not there.
+pub(in crate::kernel) fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Whether a container of this process's, or a path of the host, is one of k3s. What a container's file system is mounted from
+/// shows who made it.
+fn is_k3s(mounts: &str, exists: impl Fn(&str) -> bool) -> bool {
+    let paths = ["/var/lib/rancher/k3s", "/etc/rancher/k3s", "/run/k3s"];
+    paths.into_iter().any(|path| mounts.contains(path) || exists(path))
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default()
+}
+
+fn devices(table: &str) -> BTreeSet<String> {
+    table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
+}
+
+/// Address, index, prefix length, scope, flags, device.
+fn has_global_ipv6(table: &str, device: &str) -> bool {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| {
+        columns.get(3).is_some_and(|scope| *scope == GLOBAL_SCOPE) && columns.get(5) == Some(&device)
+    })
+}
+
+/// Group, netlink port, queue length and more.
+fn log_readers(table: &str) -> BTreeMap<u16, String> {
+    let reader = |line: &str| {
+        let mut columns = line.split_whitespace();
+        Some((columns.next()?.parse().ok()?, columns.next()?.to_owned()))
+    };
+    table.lines().filter_map(reader).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_the_kernel_are_read_by_column() {
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t0000000000003000\n"), 0x3000);
+        let table = "Inter-| Receive\n face |bytes\n    lo:  0 0\n  cni0: 12 0\n";
+        assert!(devices(table).contains("cni0") && devices(table).contains("lo"));
+        let addresses = "fe8000000000000000fc00fffe000001 04 40 20 80     cni0\n\
+                         fd000000000000000000000000000001 04 40 00 80     eth0\n";
+        assert!(!has_global_ipv6(addresses, "cni0"));
+        assert!(has_global_ipv6(addresses, "eth0"));
+        let readers = log_readers("  101   4242     0 2 65535    100  1\n");
+        assert_eq!(readers, BTreeMap::from([(101, "4242".to_owned())]));
+    }
+
+    #[test]
+    fn k3s_shows_in_what_its_containers_are_mounted_from() {
+        let mounted = "1 2 0:1 / / rw - overlay overlay rw,upperdir=/var/lib/rancher/k3s/agent/containerd/x/fs,workdir=/w";
+        assert!(is_k3s(mounted, |_| false) && is_k3s("", |path| path == "/etc/rancher/k3s"));
+        assert!(!is_k3s(&mounted.replace("rancher/k3s", "containerd"), |_| false));
+    }
+
+    #[test]
+    fn tables_that_are_not_there_tell_nothing() {
+        assert_eq!(effective_capabilities(""), 0);
+        assert!(devices("").is_empty() && log_readers("garbage\n").is_empty());
+        assert!(!has_global_ipv6("garbage\n", "cni0"));
+    }
+}
