@@ -48,7 +48,7 @@
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
 //! - [`daemon`]: the agent on a node: its parts, in which order they start, and how they stop.
-//! - [`playground`]: a small real network in namespaces, for trials and tests.
+//! - [`testbed`]: a small real network in namespaces, for tests and the demo.
 //! - [`commands`]: the commands of the program.
 //!
 //! # Invariants
@@ -73,5 +73,5 @@ pub mod controller;
 pub mod daemon;
 pub mod kernel;
 pub mod observe;
-pub mod playground;
 pub mod source;
+pub mod testbed;

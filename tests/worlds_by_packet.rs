@@ -3,7 +3,7 @@
 use bridgewarden::explain::oracle::{End, Verdict, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Probe};
+use bridgewarden::testbed::{Endpoint, Probe};
 use std::path::Path;
 use support::field::{Asked, BACKENDS, Field};
 use support::worlds;

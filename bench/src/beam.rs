@@ -1,7 +1,7 @@
 //! A beam of datagrams into a pod, by which it is seen when somebody begins or ceases to let them through.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };

@@ -3,7 +3,7 @@
 use crate::metrics::{self, Metrics};
 use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! What our daemon tells of itself.
 
 use anyhow::{Context, Result};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

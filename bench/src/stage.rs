@@ -4,7 +4,7 @@ use crate::controller::{Controller, Kind, Subject};
 use crate::metrics;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::model::PodKey;
-use bridgewarden::playground::{Layout, Namespace, Place, Playground};
+use bridgewarden::testbed::{Layout, Namespace, Place, Testbed};
 use bridgewarden_bench::cluster::{Cluster, LOCAL_ADDRESS, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::fs;
@@ -60,7 +60,7 @@ pub(crate) struct Stage {
     pub(crate) own: Subject,
     pub(crate) peer: Option<Subject>,
     pub(crate) control_plane: ControlPlane,
-    pub(crate) playground: Playground,
+    pub(crate) testbed: Testbed,
     pub(crate) cluster: Cluster,
 }
 
@@ -70,22 +70,22 @@ impl Stage {
         let directory = &settings.directory;
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        Playground::sweep(ID)?;
+        Testbed::sweep(ID)?;
         let blocks = [(OWN, Ipv4Addr::new(10, 32, 0, 0)), (PEER, Ipv4Addr::new(10, 33, 0, 0))];
         let blocks = &blocks[..if settings.peer.is_some() { 2 } else { 1 }];
         let nodes = blocks.iter().map(|(node, _)| *node).chain([CONTROL_PLANE]).map(str::to_owned).collect();
         let places = blocks.iter().flat_map(|(node, block)| REAL.map(|real| real.place(node, *block)));
-        let playground = Playground::build(ID, &Layout::new(nodes, places.collect()))?;
-        let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
-        let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
+        let testbed = Testbed::build(ID, &Layout::new(nodes, places.collect()))?;
+        let namespace = testbed.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
+        let address = testbed.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
         let address = address.context("the control plane has no address")?;
         let kept = directory.join(CONTROL_PLANE);
         let control_plane = ControlPlane::start(namespace, address, &settings.programs, &kept)?;
         let subject =
-            |(node, block): &(&str, Ipv4Addr)| subject(node, *block, settings, &playground, &control_plane);
+            |(node, block): &(&str, Ipv4Addr)| subject(node, *block, settings, &testbed, &control_plane);
         let mut subjects = blocks.iter().map(subject).collect::<Result<Vec<_>>>()?.into_iter();
         let own = subjects.next().context("there is no node")?;
-        let stage = Stage { own, peer: subjects.next(), control_plane, playground, cluster };
+        let stage = Stage { own, peer: subjects.next(), control_plane, testbed, cluster };
         stage.load(blocks)?;
         Ok(stage)
     }
@@ -115,12 +115,12 @@ impl Stage {
             Kind::Peer => PEER,
         };
         let key = real.key(node);
-        self.playground.pod_namespace(&key).with_context(|| format!("{key} is not there"))
+        self.testbed.pod_namespace(&key).with_context(|| format!("{key} is not there"))
     }
 
     /// Where datagrams enter that come from elsewhere.
     pub(crate) fn elsewhere(&self) -> &Namespace {
-        self.playground.router_namespace()
+        self.testbed.router_namespace()
     }
 
     /// Waits until the API server has told a daemon of everything that was written.
@@ -140,9 +140,9 @@ impl Stage {
 
     /// Removes everything.
     pub(crate) fn clear(self) -> Result<()> {
-        let Stage { control_plane, playground, .. } = self;
+        let Stage { control_plane, testbed, .. } = self;
         drop(control_plane);
-        Ok(playground.remove()?)
+        Ok(testbed.remove()?)
     }
 }
 
@@ -150,13 +150,13 @@ fn subject(
     node: &str,
     block: Ipv4Addr,
     settings: &Settings,
-    playground: &Playground,
+    testbed: &Testbed,
     control_plane: &ControlPlane,
 ) -> Result<Subject> {
-    let namespace = playground.node_namespace(node).context("there is no such node")?.clone();
+    let namespace = testbed.node_namespace(node).context("there is no such node")?.clone();
     let results = settings.directory.join(format!("{node}-results"));
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let given = playground.cni_results_dir(node);
+    let given = testbed.cni_results_dir(node);
     let newborn = json!(["K8S_POD_NAME", NEWBORN.key(node).name.to_string()]);
     let mut newborn_result = None;
     for file in fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {

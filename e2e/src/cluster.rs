@@ -4,7 +4,7 @@ use crate::key::Key;
 use crate::verb::{Target, Verb};
 use anyhow::{Context, Error, Result, bail, ensure};
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Port;
+use bridgewarden::testbed::Port;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use support::reach::Name;

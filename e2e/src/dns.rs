@@ -1,7 +1,7 @@
 //! One question to the cluster's DNS, as RFC 1035 writes it.
 
 use anyhow::Result;
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;

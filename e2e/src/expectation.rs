@@ -5,7 +5,7 @@ use crate::key::Key;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::playground::{Endpoint, Errand, Outcome};
+use bridgewarden::testbed::{Endpoint, Errand, Outcome};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 use crate::expectation::Expectation;
 use anyhow::{Result, bail};
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Outcome, Prober};
+use bridgewarden::testbed::{Outcome, Prober};
 
 /// Pairs to watch. Only TCP: a datagram with the ports of a flow that was allowed may belong to that flow.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Who an object is: `namespace/name`, as scenarios write it.
 
 use anyhow::{Error, Result, bail};
-use bridgewarden::playground::Endpoint;
+use bridgewarden::testbed::Endpoint;
 use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;

@@ -11,7 +11,7 @@ use crate::verb::Verb;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Outcome, Prober, Push, Stream};
+use bridgewarden::testbed::{Endpoint, Outcome, Prober, Push, Stream};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Play<'_> {
         };
         let outside = play.world.find(&Name::Outside)?;
         if let Some(namespace) = &outside.namespace {
-            let addresses: Vec<_> = bridgewarden::playground::OUTSIDE
+            let addresses: Vec<_> = bridgewarden::testbed::OUTSIDE
                 .into_iter()
                 .filter(|address| outside.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4()))
                 .collect();

@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::verb::Verb;
 use anyhow::Result;
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;

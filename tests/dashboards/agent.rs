@@ -1,6 +1,6 @@
 //! The program on a node.
 
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,6 +1,6 @@
 //! An API server that lists and watches, and can fail.
 
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

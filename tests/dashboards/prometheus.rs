@@ -1,6 +1,6 @@
 //! A real Prometheus, and what it answers.
 
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -8,7 +8,7 @@ use crate::api::Api;
 use crate::objects::Objects;
 use crate::prometheus::Server;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Probe, Push, Stream};
+use bridgewarden::testbed::{Endpoint, Probe, Push, Stream};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -102,10 +102,10 @@ impl Run {
         let (world, objects) = Objects::shop(&directory.join("manifests"))?;
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build("see", &world, program, directory)?;
-        let node = |name: &str| field.playground.node_namespace(name).ok_or("a node is missing");
+        let node = |name: &str| field.testbed.node_namespace(name).ok_or("a node is missing");
         let api = Api::start(node("node-b")?, directory, &objects.all())?;
         let addresses = NODES.map(|node| (node.name, node.address(bridgewarden::net::Family::V4)));
-        let prometheus = Server::start(field.playground.router_namespace(), directory, &addresses)?;
+        let prometheus = Server::start(field.testbed.router_namespace(), directory, &addresses)?;
         let manifests = Origin::Manifests { directory: objects.directory().into(), results: results.clone() };
         let cluster = Origin::Cluster { kubeconfig: api.kubeconfig.clone() };
         let agents = vec![
@@ -149,7 +149,7 @@ impl Run {
             let to = to.parse().expect("an address");
             Probe::new(Endpoint::pod("shop-web", from), to, Protocol::Tcp, *port)
         };
-        self.field.playground.probe_all(&refused.iter().chain([&ALLOWED]).map(probe).collect::<Vec<_>>());
+        self.field.testbed.probe_all(&refused.iter().chain([&ALLOWED]).map(probe).collect::<Vec<_>>());
         self.rounds += 1;
         std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
         Ok(())
@@ -189,7 +189,7 @@ impl Run {
     fn connection(&self) -> Result<Stream, String> {
         let to = FRONTEND.parse().map_err(|error| format!("{FRONTEND}: {error}"))?;
         let along = Probe::new(Endpoint::pod("shop-web", "client"), to, Protocol::Tcp, 8080);
-        let stream = self.field.playground.stream(&along, Push::Client).map_err(|error| error.to_string())?;
+        let stream = self.field.testbed.stream(&along, Push::Client).map_err(|error| error.to_string())?;
         if stream.moves_within(PATIENCE) { Ok(stream) } else { Err("a connection does not move".to_owned()) }
     }
 

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use std::time::Duration;
 use support::field::BACKENDS;
 
@@ -11,9 +11,9 @@ use support::field::BACKENDS;
 fn deny_drop_is_silent_and_pod_to_node_can_be_governed() {
     let mut stage = Stage::set("choices", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
     let listener = || std::net::TcpListener::bind("10.244.1.1:8080");
-    let node = stage.field.playground.node_namespace("node-a").expect("a node").clone();
+    let node = stage.field.testbed.node_namespace("node-a").expect("a node").clone();
     let _listening = node.enter(listener).expect("the namespace is entered").expect("a port of the node");
-    let near = stage.field.playground.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let near = stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
     let dial = move || {
         let to = "10.244.1.1:8080".parse().expect("an address");
         near.enter(|| std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1)).map(drop))

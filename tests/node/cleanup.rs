@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use std::process::{Command, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bridgewarden");
@@ -129,7 +129,7 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
     ]);
     command.args(["--http-addr", "127.0.0.1:20299", "--flows-socket", ""]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let node = stage.field.playground.node_namespace("node-a").expect("a node");
+    let node = stage.field.testbed.node_namespace("node-a").expect("a node");
     let mut second = node.spawn(&mut command).expect("it starts");
     let ready = |stage: &Stage| tried(stage, "curl -s 127.0.0.1:20299/readyz").0;
     let before = everything(&stage);

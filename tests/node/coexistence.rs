@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use std::time::{Duration, Instant};
 use support::field::BACKENDS;
 

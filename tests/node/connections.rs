@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Outcome, Probe, Push};
+use bridgewarden::testbed::{Endpoint, Outcome, Probe, Push};
 use std::time::Duration;
 use support::field::{BACKENDS, DEADLINE};
 
@@ -18,8 +18,7 @@ fn stream_of_either_side_is_cut_when_its_allowance_goes() {
                 for push in [Push::Client, Push::Server] {
                     let probe =
                         Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), Protocol::Tcp, 80);
-                    let stream =
-                        stage.field.playground.stream(&probe, push).expect("an allowed stream opens");
+                    let stream = stage.field.testbed.stream(&probe, push).expect("an allowed stream opens");
                     assert!(stream.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
                     streams.push((format!("{from} -> {to}, {push:?} pushes"), stream));
                 }
@@ -45,7 +44,7 @@ fn stream_is_cut_when_its_client_may_no_longer_reach_anybody() {
     stage.enforces();
     for push in [Push::Client, Push::Server] {
         let probe = Probe::new(Endpoint::pod("shop", "near"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-        let stream = stage.field.playground.stream(&probe, push).expect("an open stream");
+        let stream = stage.field.testbed.stream(&probe, push).expect("an open stream");
         assert!(stream.moves_within(Duration::from_secs(2)));
         stage.write("policy.yaml", NEAR_REACHES_NOBODY);
         assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{push:?}\n{}", stage.field.log());
@@ -60,7 +59,7 @@ fn udp_flow_is_cut_when_its_allowance_goes() {
     stage.start(&[]);
     stage.enforces();
     let probe = Probe::new(Endpoint::pod("shop", "far"), WEB[0].parse().unwrap(), Protocol::Udp, 80);
-    let stream = stage.field.playground.stream(&probe, Push::Client).expect("an allowed flow opens");
+    let stream = stage.field.testbed.stream(&probe, Push::Client).expect("an allowed flow opens");
     assert!(stream.moves_within(Duration::from_secs(2)));
     stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
     assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{}", stage.field.log());
@@ -73,7 +72,7 @@ fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
     stage.enforces();
     let from =
         |name: &str| Probe::new(Endpoint::pod("shop", name), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-    let kept = stage.field.playground.stream(&from("near"), Push::Server).expect("an allowed stream opens");
+    let kept = stage.field.testbed.stream(&from("near"), Push::Server).expect("an allowed stream opens");
     stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
     stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
     assert!(kept.moves_within(Duration::from_secs(2)));
@@ -82,7 +81,7 @@ fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
     stage.start(&[]);
     stage.enforces();
     stage.waits_for("open", || stage.probe("far", WEB[0], Protocol::Tcp) == Outcome::Open);
-    let other = stage.field.playground.stream(&from("far"), Push::Client).expect("an allowed stream opens");
+    let other = stage.field.testbed.stream(&from("far"), Push::Client).expect("an allowed stream opens");
     let only_far = WEB_ALLOWS_CLIENTS
         .replace("{podSelector: {matchLabels: {app: client}}}", "{ipBlock: {cidr: 10.244.2.0/24}}");
     stage.write("policy.yaml", &only_far);
@@ -100,9 +99,9 @@ fn node_reaches_its_pods_and_its_own_connections_are_never_cut() {
     stage.start(&[]);
     stage.enforces();
     let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-    let stream = stage.field.playground.stream(&probe, Push::Client).expect("the node's stream opens");
+    let stream = stage.field.testbed.stream(&probe, Push::Client).expect("the node's stream opens");
     stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
     stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
-    assert_eq!(stage.field.playground.probe(&probe), Outcome::Open);
+    assert_eq!(stage.field.testbed.probe(&probe), Outcome::Open);
     assert!(stream.moves_within(Duration::from_secs(2)));
 }

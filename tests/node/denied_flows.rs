@@ -4,7 +4,7 @@ use crate::stage::*;
 use bridgewarden::flow::{End, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Namespace, Outcome};
+use bridgewarden::testbed::{Namespace, Outcome};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, UdpSocket};
 use std::ops::Range;
@@ -211,9 +211,10 @@ fn own_node_that_is_out_of_reach_is_told_as_such() {
 #[test]
 fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     let mut stage = Stage::set("flowsb", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    let node = stage.field.playground.node_namespace("node-a").expect("a node").clone();
-    let other =
-        node.enter(|| bridgewarden::kernel::PacketLog::open(101, 128)).expect("the namespace is entered");
+    let node = stage.field.testbed.node_namespace("node-a").expect("a node").clone();
+    let other = node
+        .enter(|| bridgewarden::kernel::PacketLog::open(101, 128))
+        .expect("the namespace is entered");
     let _other = other.expect("the group is free");
     stage.start(&[]);
     stage.enforces();
@@ -296,7 +297,7 @@ fn flood_of_refused_packets_delays_no_change_and_the_kernel_bounds_what_is_told(
     let mut stage = Stage::set("flowsf", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
     stage.start(&[]);
     stage.enforces();
-    let near = stage.field.playground.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let near = stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
     let (begun, before) = (Instant::now(), cpu(&stage));
     let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
     stage.waits_for("told", || !told(&stage).is_empty());
@@ -325,7 +326,7 @@ fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
     // As if thousands of pods refused packets: each one is copied, and each looks like another flow.
     let copied = ["iptables-nft", "-I", "OUTPUT", "-p", "udp", "-d", "127.0.0.1", "-j", "NFLOG"];
     stage.on_node_a(&[&copied[..], &["--nflog-prefix", "denied-egress", "--nflog-group", "101"]].concat());
-    let node = stage.field.playground.node_namespace("node-a").expect("a node").clone();
+    let node = stage.field.testbed.node_namespace("node-a").expect("a node").clone();
     let flood = Flood::begin(&node, "127.0.0.1", 1..60_000, PACKETS);
     let untold = || stage.metric("node-a", "bridgewarden_denied_flows_untold_total");
     stage.waits_for("more than are looked at", || untold() > 0.0);

@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Outcome, Probe};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use support::field::BACKENDS;
@@ -116,14 +116,14 @@ fn arrived_of_a_burst(stage: &Stage) -> u64 {
     let mut arrived = 0;
     for (own, to) in NEAR.into_iter().zip(WEB) {
         let (own, to): (IpAddr, IpAddr) = (own.parse().expect("an address"), to.parse().expect("an address"));
-        let before = stage.field.playground.received_from(&web, own);
+        let before = stage.field.testbed.received_from(&web, own);
         for _ in 0..100 {
             let from = Endpoint::pod("shop", "near");
-            stage.field.playground.forge(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
+            stage.field.testbed.forge(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
         }
         let node = Probe::new(Endpoint::node("node-a"), to, Protocol::Udp, 80);
-        assert_eq!(stage.field.playground.probe(&node), Outcome::Open);
-        arrived += stage.field.playground.received_from(&web, own) - before;
+        assert_eq!(stage.field.testbed.probe(&node), Outcome::Open);
+        arrived += stage.field.testbed.received_from(&web, own) - before;
     }
     arrived
 }
@@ -208,7 +208,7 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
             assert_eq!(stage.probe("far", near, Protocol::Tcp), Outcome::Refused);
             assert_eq!(stage.probe("far", web, Protocol::Tcp), Outcome::Open, "others are not concerned");
             let node = Probe::new(Endpoint::node("node-a"), near.parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(stage.field.playground.probe(&node), Outcome::Open, "the node reaches its pods");
+            assert_eq!(stage.field.testbed.probe(&node), Outcome::Open, "the node reaches its pods");
         }
         assert!(rules(&stage, backend).contains("ingress of unknown pod shop/near"));
         stage.write("cluster.yaml", &near_is_pending());

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Namespace, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Namespace, Outcome, Probe};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -37,7 +37,7 @@ $T -t nat -A MESH_OUTPUT -o lo -j RETURN
 $T -t nat -A MESH_OUTPUT -p tcp -j REDIRECT --to-ports 15001
 ";
 
-/// A port of a sidecar: it tells who it is, as the playground's own listeners do.
+/// A port of a sidecar: it tells who it is, as the testbed's own listeners do.
 struct Proxy {
     listener: Arc<TcpListener>,
     serving: Option<JoinHandle<()>>,
@@ -79,8 +79,7 @@ fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
     let stage = Stage::set_with(id, backend, &cluster, Some(policy));
     let mut proxies = Vec::new();
     for pod in ["web", "near"] {
-        let namespace =
-            stage.field.playground.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
+        let namespace = stage.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
         for (port, name) in
             [(OUTBOUND, "outbound"), (INBOUND, "inbound"), (HBONE, "hbone"), (PROBES, "probes")]
         {
@@ -99,12 +98,12 @@ fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
 impl Mesh {
     fn ask(&self, from: Endpoint, to: &str, port: u16) -> Outcome {
         let probe = Probe::new(from, to.parse().expect("an address"), Protocol::Tcp, port);
-        self.stage.field.playground.probe(&probe)
+        self.stage.field.testbed.probe(&probe)
     }
 
     /// What the sidecar of near hears when it dials somebody itself, for the application.
     fn sidecar_asks(&self, to: &str, port: u16) -> String {
-        let near = self.stage.field.playground.pod_namespace(&PodKey::new("shop", "near")).expect("a pod");
+        let near = self.stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod");
         let script =
             format!("exec 3<>/dev/tcp/{to}/{port} && printf '?' >&3 && read -r line <&3 && echo \"$line\"");
         let mut command = Command::new("bash");

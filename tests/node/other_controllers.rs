@@ -7,7 +7,7 @@ use crate::coexistence::WEB_ALLOWS_FAR;
 use crate::stage::*;
 use crate::switch::Watch;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
@@ -222,7 +222,7 @@ fn takeover_waits_for_a_controller_whose_process_runs() {
     let before = everything(&stage);
     let copy = stage.manifests.with_file_name("kube-router");
     std::fs::copy("/bin/sleep", &copy).expect("a copy");
-    let node = stage.field.playground.node_namespace("node-a").expect("a node");
+    let node = stage.field.testbed.node_namespace("node-a").expect("a node");
     let mut command = Command::new(&copy);
     let mut theirs = node.spawn(command.arg("600").stdin(Stdio::null())).expect("it starts");
     stage.start(&["--takeover"]);

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Outcome, Patience, Probe};
+use bridgewarden::testbed::{Endpoint, Outcome, Patience, Probe};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use support::field::BACKENDS;
@@ -17,12 +17,12 @@ fn forged_address_of_the_node_is_refused_like_any_other() {
             for _ in 0..count {
                 let to = SocketAddr::new(WEB[usize::from(source.is_ipv6())].parse().unwrap(), 80);
                 let from = Endpoint::pod("shop", "near");
-                stage.field.playground.forge(&from, source, to, b"forged").expect("the packet is sent");
+                stage.field.testbed.forge(&from, source, to, b"forged").expect("the packet is sent");
             }
         };
         let seen = |stage: &Stage, source: &str| {
             let web = Endpoint::pod("shop", "web");
-            stage.field.playground.received_from(&web, source.parse().expect("an address"))
+            stage.field.testbed.received_from(&web, source.parse().expect("an address"))
         };
         let forged = ["10.244.1.1", "192.168.100.1", "fd00:10:244:1::1", "127.0.0.1"];
         for source in &forged[..3] {
@@ -35,7 +35,7 @@ fn forged_address_of_the_node_is_refused_like_any_other() {
             let before = seen(&stage, source);
             sends(&stage, source, 50);
             let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(stage.field.playground.probe(&probe), Outcome::Open);
+            assert_eq!(stage.field.testbed.probe(&probe), Outcome::Open);
             assert_eq!(seen(&stage, source) - before, 0, "forged packets of {source} arrived");
         }
     });
@@ -77,7 +77,7 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
-        stage.field.playground.set_patience(patience);
+        stage.field.testbed.set_patience(patience);
         serve(&stage, WEB);
         stage.start(&[]);
         stage.enforces();
@@ -99,7 +99,7 @@ fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_onc
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
         let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
-        stage.field.playground.set_patience(patience);
+        stage.field.testbed.set_patience(patience);
         serve(&stage, FAR);
         stage.start(&[]);
         stage.enforces();
@@ -115,7 +115,7 @@ fn neighbours_are_found_however_little_a_pod_may_reach() {
     let mut stage = Stage::set("ndp", BACKENDS[0], Some(&both));
     stage.start(&[]);
     stage.enforces();
-    let near = stage.field.playground.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let near = stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
     let ip = |words: &[&str]| {
         let mut command = std::process::Command::new("ip");
         command.args(words).stdout(std::process::Stdio::piped());

@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 
 /// Also takes in web, and allows what `web` allows; its name comes later.
 const WEB_ALLOWS_CLIENTS_TWICE: &str = "

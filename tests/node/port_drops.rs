@@ -4,7 +4,7 @@ use crate::denied_flows::told;
 use crate::stage::*;
 use bridgewarden::flow::Reason;
 use bridgewarden::model::Direction;
-use bridgewarden::playground::Endpoint;
+use bridgewarden::testbed::Endpoint;
 use std::net::{IpAddr, SocketAddr};
 
 #[test]
@@ -16,11 +16,7 @@ fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
         for (source, to) in [("10.244.2.20", WEB[0]), ("fd00:10:244:2::20", WEB[1])] {
             let (source, to): (IpAddr, IpAddr) = (source.parse().unwrap(), to.parse().unwrap());
             let from = Endpoint::pod("shop", "near");
-            stage
-                .field
-                .playground
-                .forge(&from, source, SocketAddr::new(to, 80), b"forged")
-                .expect("it is sent");
+            stage.field.testbed.forge(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
         }
         stage.waits_for("reported", || told(&stage).len() == 2);
         for record in told(&stage) {

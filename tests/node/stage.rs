@@ -1,7 +1,7 @@
 //! The stage of these tests: three pods on two nodes, and manifests that a test edits.
 
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::{Endpoint, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Outcome, Probe};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -104,7 +104,7 @@ impl Stage {
 
     pub(crate) fn probe(&self, from: &str, to: &str, protocol: Protocol) -> Outcome {
         let to: IpAddr = to.parse().expect("an address");
-        self.field.playground.probe(&Probe::new(Endpoint::pod("shop", from), to, protocol, 80))
+        self.field.testbed.probe(&Probe::new(Endpoint::pod("shop", from), to, protocol, 80))
     }
 
     pub(crate) fn waits_for(&self, what: &str, mut holds: impl FnMut() -> bool) {

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use std::io::{ErrorKind, Read, Write};
@@ -21,8 +21,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn from(stage: &Stage, pod: &str) -> Watch {
-        let namespace =
-            stage.field.playground.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
+        let namespace = stage.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let dial = move || {

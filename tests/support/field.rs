@@ -10,8 +10,8 @@ use bridgewarden::api::Pod;
 use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::playground::{self, Endpoint, Layout, Namespace, Place, Playground};
 use bridgewarden::source::convert;
+use bridgewarden::testbed::{self, Endpoint, Layout, Namespace, Place, Testbed};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,7 +31,7 @@ const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245)
 /// A cluster in namespaces and the controllers on its nodes.
 pub struct Field {
     /// The network.
-    pub playground: Playground,
+    pub testbed: Testbed,
     program: PathBuf,
     logs: PathBuf,
     controllers: Vec<Child>,
@@ -43,13 +43,12 @@ impl Field {
     /// # Errors
     /// A sentence.
     pub fn build(id: &str, world: &World, program: &Path, logs: &Path) -> Result<Field, String> {
-        Playground::sweep(id).map_err(|error| error.to_string())?;
+        Testbed::sweep(id).map_err(|error| error.to_string())?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
         let pods = NODES.map(hosts).into_iter().chain(world.pods.iter().filter_map(place)).collect();
-        let playground =
-            Playground::build(id, &Layout::new(nodes, pods)).map_err(|error| error.to_string())?;
+        let testbed = Testbed::build(id, &Layout::new(nodes, pods)).map_err(|error| error.to_string())?;
         std::fs::create_dir_all(logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
-        Ok(Field { playground, program: program.into(), logs: logs.into(), controllers: Vec::new() })
+        Ok(Field { testbed, program: program.into(), logs: logs.into(), controllers: Vec::new() })
     }
 
     /// Makes the outside answer on the addresses of a scenario's strangers too.
@@ -60,7 +59,7 @@ impl Field {
         let stranger = |probe: &&Probe| matches!(probe.destination, Name::Stranger(_));
         let addresses: BTreeSet<IpAddr> =
             scenario.probes.iter().filter(stranger).map(|probe| probe.destination_address).collect();
-        let outside = self.playground.namespace(&Endpoint::Outside).ok_or("there is no outside")?;
+        let outside = self.testbed.namespace(&Endpoint::Outside).ok_or("there is no outside")?;
         for address in addresses {
             let (program, host) = match address {
                 IpAddr::V4(_) => ("iptables-nft", topology::outside(Family::V4).to_string()),
@@ -72,7 +71,7 @@ impl Field {
                 outside,
                 &[program, "-t", "nat", "-A", "PREROUTING", "-d", &own, "-j", "DNAT", "--to", &host],
             )?;
-            printed(self.playground.router_namespace(), &["ip", "route", "add", &own, "via", &host])?;
+            printed(self.testbed.router_namespace(), &["ip", "route", "add", &own, "via", &host])?;
         }
         Ok(())
     }
@@ -91,7 +90,7 @@ impl Field {
             command.args(["--node-name", node.name, "--backend", backend]);
             command.arg("--flows-socket").arg(self.flows_socket(node));
             if !more.iter().any(|word| word.starts_with("--cni-results-dir")) {
-                command.arg("--cni-results-dir").arg(self.playground.cni_results_dir(node.name));
+                command.arg("--cni-results-dir").arg(self.testbed.cni_results_dir(node.name));
             }
             command.args(more.iter().map(|word| word.replace("{node}", node.name)));
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -128,7 +127,7 @@ impl Field {
     /// # Errors
     /// When nobody answers.
     pub fn page(&self, node: &str, path: &str) -> anyhow::Result<http::Answer> {
-        let namespace = self.playground.node_namespace(node).context("there is no such node")?;
+        let namespace = self.testbed.node_namespace(node).context("there is no such node")?;
         http::get(namespace, HTTP, path, Duration::from_secs(5))
     }
 
@@ -215,15 +214,15 @@ impl Field {
         self.settle(asked).map(drop)
     }
 
-    fn differing<'a>(&self, asked: &[&'a Asked]) -> Vec<(&'a Asked, playground::Outcome)> {
+    fn differing<'a>(&self, asked: &[&'a Asked]) -> Vec<(&'a Asked, testbed::Outcome)> {
         let probes: Vec<_> = asked.iter().map(|asked| asked.probe.clone()).collect();
-        let outcomes = self.playground.probe_all(&probes);
+        let outcomes = self.testbed.probe_all(&probes);
         let pairs = asked.iter().copied().zip(outcomes);
-        pairs.filter(|(asked, outcome)| (*outcome == playground::Outcome::Open) != asked.open).collect()
+        pairs.filter(|(asked, outcome)| (*outcome == testbed::Outcome::Open) != asked.open).collect()
     }
 
-    fn told(&self, differing: &[(&Asked, playground::Outcome)]) -> String {
-        let line = |(asked, outcome): &(&Asked, playground::Outcome)| {
+    fn told(&self, differing: &[(&Asked, testbed::Outcome)]) -> String {
+        let line = |(asked, outcome): &(&Asked, testbed::Outcome)| {
             let wanted = if asked.open { "open" } else { "refused" };
             format!("{}: {:?} should be {wanted} and is {outcome:?}", asked.place, asked.probe)
         };
@@ -231,7 +230,7 @@ impl Field {
     }
 
     fn node(&self, name: &str) -> Result<&Namespace, String> {
-        self.playground.node_namespace(name).ok_or_else(|| format!("there is no node {name}"))
+        self.testbed.node_namespace(name).ok_or_else(|| format!("there is no node {name}"))
     }
 }
 
@@ -251,22 +250,18 @@ pub struct Asked {
     /// Where it is asked, for messages.
     pub place: String,
     /// The connection.
-    pub probe: playground::Probe,
+    pub probe: testbed::Probe,
     /// Whether it should get through.
     pub open: bool,
 }
 
-/// A scenario's questions that a real kernel can be asked: all but SCTP, which playgrounds do not speak.
+/// A scenario's questions that a real kernel can be asked: all but SCTP, which testbeds do not speak.
 pub fn asked(scenario: &Scenario) -> Vec<Asked> {
     let probes = scenario.probes.iter().filter(|probe| probe.protocol != Protocol::Sctp);
     probes
         .filter_map(|probe| {
-            let real = playground::Probe::new(
-                endpoint(probe)?,
-                probe.destination_address,
-                probe.protocol,
-                probe.port,
-            );
+            let real =
+                testbed::Probe::new(endpoint(probe)?, probe.destination_address, probe.protocol, probe.port);
             Some(Asked {
                 place: format!("{}/reach.txt:{}", scenario.name, probe.line),
                 probe: real.from_address(probe.source_address),

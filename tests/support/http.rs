@@ -1,7 +1,7 @@
 //! One HTTP exchange from inside a network namespace: with a daemon, or with etcd.
 
 use anyhow::{Context, Result};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

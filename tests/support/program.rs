@@ -1,7 +1,7 @@
 //! Programs that are run in a network namespace.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::process::{Command, Stdio};
 
 /// Runs a program in a namespace and returns what it printed.

@@ -3,7 +3,7 @@
 
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
-use bridgewarden::playground::{Endpoint, Namespace, Playground};
+use bridgewarden::testbed::{Endpoint, Namespace, Testbed};
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, channel, interfaces};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -125,20 +125,20 @@ pub(crate) struct Cast {
 }
 
 impl Cast {
-    pub(crate) fn of(playground: &Playground) -> Cast {
+    pub(crate) fn of(testbed: &Testbed) -> Cast {
         let mut hosts = Vec::new();
         for (name, node, number) in PODS {
             let key = PodKey::new(namespace_of(name), name);
-            let namespace = playground.pod_namespace(&key).expect("a pod");
+            let namespace = testbed.pod_namespace(&key).expect("a pod");
             let addresses = Family::BOTH.map(|family| node_of(node).pod_address(family, number));
             hosts.push(Host::open(name, node, namespace, "eth0", addresses));
         }
         for node in ["node-a", "node-b"] {
-            let namespace = playground.node_namespace(node).expect("a node");
+            let namespace = testbed.node_namespace(node).expect("a node");
             let addresses = Family::BOTH.map(|family| node_of(node).pod_address(family, 1));
             hosts.push(Host::open(node, node, namespace, "cni0", addresses));
         }
-        let outside = playground.namespace(&Endpoint::Outside).expect("an outside");
+        let outside = testbed.namespace(&Endpoint::Outside).expect("an outside");
         let addresses = Family::BOTH.map(support::topology::outside);
         hosts.push(Host::open("outside", "", outside, "eth0", addresses));
         Cast { hosts }

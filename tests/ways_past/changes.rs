@@ -6,7 +6,7 @@ use crate::stage::{Mode, Stage};
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::model::PodKey;
-use bridgewarden::playground::Place;
+use bridgewarden::testbed::Place;
 use std::time::Instant;
 use support::field::{BACKENDS, DEADLINE};
 use support::frame::*;
@@ -127,11 +127,11 @@ fn stray(stage: &mut Stage) {
 /// A pod made again under its name, behind another port.
 fn again(stage: &mut Stage) {
     let key = PodKey::new("shop", "mallory");
-    let place: Place = stage.field.playground.pods().find(|place| place.pod == key).expect("a pod").clone();
+    let place: Place = stage.field.testbed.pods().find(|place| place.pod == key).expect("a pod").clone();
     stage.cast.leave("mallory");
-    stage.field.playground.remove_pod(&key).expect("the pod goes");
-    stage.field.playground.add_pod(&place).expect("the pod comes back");
-    let namespace = stage.field.playground.pod_namespace(&key).expect("a pod").clone();
+    stage.field.testbed.remove_pod(&key).expect("the pod goes");
+    stage.field.testbed.add_pod(&place).expect("the pod comes back");
+    let namespace = stage.field.testbed.pod_namespace(&key).expect("a pod").clone();
     let addresses = [place.addresses[0], place.addresses[1]];
     let mallory = Host::open("mallory", "node-a", &namespace, "eth0", addresses);
     stage.cast.join(mallory);

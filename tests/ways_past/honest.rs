@@ -6,7 +6,7 @@ use crate::stage::Stage;
 use crate::way::Who::{NetRaw, Unprivileged};
 use crate::way::*;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::playground::{Endpoint, Probe};
+use bridgewarden::testbed::{Endpoint, Probe};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use support::field::{Asked, DEADLINE};
@@ -215,7 +215,7 @@ pub(crate) fn large(stage: &mut Stage) -> Result<(), String> {
             }
         }
     }
-    let router = stage.field.playground.router_namespace().clone();
+    let router = stage.field.testbed.router_namespace().clone();
     for device in ["node1", "node2"] {
         support::program::output(&router, &["ip", "link", "set", device, "mtu", "1300"])
             .map_err(|e| e.to_string())?;

@@ -121,7 +121,7 @@ impl Stage {
         let world = manifest::parse(&cluster).expect("the cluster reads");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build(&id, &world, program, &here).expect("the network stands");
-        let cast = Cast::of(&field.playground);
+        let cast = Cast::of(&field.testbed);
         let more = [mode.flags(), more].concat();
         let processors = sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("the processors are known");
         let mut stage = Stage { field, cast, mode, backend, manifests, more, attempts: 0, processors };

@@ -5,7 +5,7 @@ use crate::controller::Controller;
 use crate::figure::{Figures, Unit};
 use crate::stage::{CONNECT_PORT, FIRST, LAST, OPEN, Stage};
 use anyhow::{Context, Result};
-use bridgewarden::playground::{Endpoint, Namespace};
+use bridgewarden::testbed::{Endpoint, Namespace};
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{Backlog, listen, setsockopt};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -76,7 +76,7 @@ fn middle(mut values: Vec<f64>) -> f64 {
 /// The kernel does the node's part in it, too, and the pod's: nobody accepts them, so nobody is woken for them. Others who work
 /// on this machine hardly change it.
 fn rate(stage: &Stage, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
-    let outside = stage.playground.namespace(&Endpoint::Outside).context("there is no outside")?;
+    let outside = stage.testbed.namespace(&Endpoint::Outside).context("there is no outside")?;
     let listener =
         pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;
     // Room for all of a spell: a packet that finds none is dropped, and the next try is a second later.

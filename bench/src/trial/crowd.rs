@@ -6,7 +6,7 @@ use crate::figure::{Figures, Unit};
 use crate::metrics::{self, Metrics};
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::net::TcpStream;

@@ -4,8 +4,8 @@ use crate::world::{Event, Told, World, read};
 use bridgewarden::apply::{Actual, PacketFilter, Step};
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::kernel::{Host, Variant};
-use bridgewarden::playground::{Layout, Playground};
 use bridgewarden::render::Options;
+use bridgewarden::testbed::{Layout, Testbed};
 use bridgewarden_bench::cluster::LOCAL_NODE;
 
 /// What the events of a kind cost together.
@@ -90,10 +90,10 @@ impl Node {
 pub(crate) fn in_namespace<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     let id = format!("{name}{}", std::process::id() % 10_000_000);
     let layout = Layout::new(vec![LOCAL_NODE.to_owned()], Vec::new());
-    let playground = Playground::build(&id, &layout).expect("a node");
-    let namespace = playground.node_namespace(LOCAL_NODE).expect("it is there").clone();
+    let testbed = Testbed::build(&id, &layout).expect("a node");
+    let namespace = testbed.node_namespace(LOCAL_NODE).expect("it is there").clone();
     let done = namespace.enter(work);
-    playground.remove().expect("the node goes");
+    testbed.remove().expect("the node goes");
     done.expect("a namespace that can be entered")
 }
 

@@ -3,10 +3,10 @@
 use super::{Micros, now};
 use anyhow::{Context, Result};
 use bridgewarden::model::Change as Fact;
-use bridgewarden::playground::Namespace;
 use bridgewarden::source::{
     Changed, CniWatch, Liveness, Resource, Watch, WatchList, connect, parse_cni_result,
 };
+use bridgewarden::testbed::Namespace;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;

@@ -3,7 +3,7 @@
 use super::arrival::arrives;
 use super::{Births, Letter, Micros, PORT, now};
 use anyhow::{Context, Result, anyhow};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

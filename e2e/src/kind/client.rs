@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, PAUSE};
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;

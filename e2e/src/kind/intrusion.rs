@@ -10,7 +10,7 @@ use crate::link::packet_socket;
 use crate::object;
 use anyhow::{Context, Result};
 use bridgewarden::flow::Record;
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use pnet_datalink::DataLinkReceiver;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

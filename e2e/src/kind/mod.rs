@@ -18,7 +18,7 @@ use crate::object;
 use crate::verb::{Target, Verb};
 use crate::world::{Whereabouts, World};
 use anyhow::{Context, Result, bail, ensure};
-use bridgewarden::playground::OUTSIDE;
+use bridgewarden::testbed::OUTSIDE;
 use client::Client;
 pub use intrusion::{IntrusionTrial, Outcome};
 use node::Node;

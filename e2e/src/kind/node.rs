@@ -4,7 +4,7 @@ use super::client::Client;
 use super::waits_for;
 use crate::key::Key;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use serde_json::Value;
 use std::fs;
 use std::net::IpAddr;

@@ -4,7 +4,7 @@
 use super::node::Node;
 use crate::world::Whereabouts;
 use anyhow::{Context, Result};
-use bridgewarden::playground::{Namespace, OUTSIDE};
+use bridgewarden::testbed::{Namespace, OUTSIDE};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -3,7 +3,7 @@
 use crate::first_instant::{Letter, PORT};
 use crate::link::packet_socket;
 use anyhow::{Context, Result};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

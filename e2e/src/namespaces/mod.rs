@@ -15,7 +15,7 @@ use agent::Agent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
-use bridgewarden::playground::{Endpoint, Layout, Namespace, OUTSIDE, Place, Playground};
+use bridgewarden::testbed::{Endpoint, Layout, Namespace, OUTSIDE, Place, Testbed};
 use manifests::Manifests;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,7 @@ pub struct InNamespaces {
     cluster: Cluster,
     addresses: BTreeMap<Key, Vec<IpAddr>>,
     agents: BTreeMap<NodeName, Agent>,
-    network: Option<Playground>,
+    network: Option<Testbed>,
 }
 
 impl InNamespaces {
@@ -78,7 +78,7 @@ impl InNamespaces {
         })
     }
 
-    fn network(&self) -> Result<&Playground> {
+    fn network(&self) -> Result<&Testbed> {
         self.network.as_ref().context("there is no network yet")
     }
 
@@ -208,11 +208,11 @@ impl World for InNamespaces {
     }
 
     fn raise(&mut self, cluster: &Cluster) -> Result<()> {
-        Playground::sweep(&self.settings.id)?;
+        Testbed::sweep(&self.settings.id)?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
         let mut layout = Layout::new(nodes, NODES.map(hosts).into());
         layout.outside_listens.clear();
-        self.network = Some(Playground::build(&self.settings.id, &layout)?);
+        self.network = Some(Testbed::build(&self.settings.id, &layout)?);
         self.cluster = cluster.clone();
         cluster.namespaces.keys().try_for_each(|name| self.tell_namespace(name, "Active"))?;
         self.create(&cluster.pods)

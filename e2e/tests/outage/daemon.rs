@@ -1,7 +1,7 @@
 //! The program on a node, which watches a real API server.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use crate::town::Question;
 use anyhow::{Result, bail};
-use bridgewarden::playground::{Errand, Outcome, Playground, Prober};
+use bridgewarden::testbed::{Errand, Outcome, Prober, Testbed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -19,9 +19,9 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Begins to ask. Until it ends, nobody may remove the pods that it asks about.
-    pub(crate) fn over(playground: &Playground, questions: Vec<Question>) -> Result<Guard> {
+    pub(crate) fn over(testbed: &Testbed, questions: Vec<Question>) -> Result<Guard> {
         let prober = Prober::start()?;
-        let errands: Vec<Errand> = questions.iter().map(|question| question.errand(playground)).collect();
+        let errands: Vec<Errand> = questions.iter().map(|question| question.errand(testbed)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let look = move || {

@@ -4,7 +4,7 @@ use crate::daemon::{Daemon, Held, NODES};
 use crate::guard::told;
 use crate::town::{CROWD, Question, Town, crowd};
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::{Layout, Namespace, Outcome, Playground, Probe};
+use bridgewarden::testbed::{Layout, Namespace, Outcome, Probe, Testbed};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -38,7 +38,7 @@ pub(crate) struct Stage {
     pub(crate) daemons: Vec<Daemon>,
     pub(crate) relay: Relay,
     pub(crate) control_plane: ControlPlane,
-    pub(crate) playground: Playground,
+    pub(crate) testbed: Testbed,
     pub(crate) town: Town,
     settings: Settings,
     figures: File,
@@ -51,18 +51,17 @@ impl Stage {
         fs::create_dir_all(&settings.directory).context("cannot make the directory of figures")?;
         let figures = File::create(settings.directory.join("figures")).context("cannot write figures")?;
         let town = Town::new();
-        Playground::sweep(ID)?;
+        Testbed::sweep(ID)?;
         let nodes =
             NODES.map(|node| node.name).into_iter().chain([CONTROL_PLANE]).map(str::to_owned).collect();
-        let playground = Playground::build(ID, &Layout::new(nodes, town.places()))?;
-        let namespace = playground.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
-        let address = playground.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
+        let testbed = Testbed::build(ID, &Layout::new(nodes, town.places()))?;
+        let namespace = testbed.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
+        let address = testbed.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
         let address = address.context("the control plane has no address")?;
         let own = settings.directory.join(CONTROL_PLANE);
         let control_plane = ControlPlane::start(namespace, address, &settings.programs, &own)?;
         let relay = Relay::start(namespace, SocketAddr::new(address, RELAY), control_plane.address(), SEED)?;
-        let mut stage =
-            Stage { daemons: Vec::new(), relay, control_plane, playground, town, settings, figures };
+        let mut stage = Stage { daemons: Vec::new(), relay, control_plane, testbed, town, settings, figures };
         let begun = Instant::now();
         stage.control_plane.objects()?.create(&crowd(SEED))?;
         stage.control_plane.objects()?.create(&stage.town.objects())?;
@@ -75,7 +74,7 @@ impl Stage {
         self.daemons.clear();
         let kubeconfig = self.control_plane.kubeconfig(Who::Daemon, port)?;
         for node in NODES {
-            let namespace = self.playground.node_namespace(node.name).context("there is no such node")?;
+            let namespace = self.testbed.node_namespace(node.name).context("there is no such node")?;
             let log = self.settings.directory.join(format!("{}.log", node.name));
             let daemon = Daemon::start(node, namespace, &self.settings.program, &kubeconfig, log)?;
             self.daemons.push(daemon);
@@ -117,7 +116,7 @@ impl Stage {
         let mut left: Vec<&Question> = questions.iter().collect();
         loop {
             let probes: Vec<Probe> = left.iter().map(|question| question.probe()).collect();
-            let outcomes = self.playground.probe_all(&probes);
+            let outcomes = self.testbed.probe_all(&probes);
             let now = Instant::now();
             let wrong =
                 |(question, outcome): &(&Question, Outcome)| (*outcome == Outcome::Open) != question.open;
@@ -138,7 +137,7 @@ impl Stage {
     /// Lets nothing pass between the control plane and the nodes, and tells nobody.
     pub(crate) fn part(&self) -> Result<Parted> {
         let address = self.control_plane.address().ip().to_string();
-        let parted = Parted { router: self.playground.router_namespace().clone(), address };
+        let parted = Parted { router: self.testbed.router_namespace().clone(), address };
         parted.rule("-I").map(|()| parted)
     }
 

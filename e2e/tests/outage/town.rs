@@ -4,7 +4,7 @@ use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::playground::{Endpoint, Place, Playground, Probe};
+use bridgewarden::testbed::{Endpoint, Place, Probe, Testbed};
 use bridgewarden_e2e::key::Key;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -204,11 +204,11 @@ impl Question {
         Probe::new(from, self.destination, Protocol::Tcp, 80).from_address(self.source)
     }
 
-    /// How it is asked without the playground, which may change meanwhile.
-    pub(crate) fn errand(&self, playground: &Playground) -> bridgewarden::playground::Errand {
+    /// How it is asked without the testbed, which may change meanwhile.
+    pub(crate) fn errand(&self, testbed: &Testbed) -> bridgewarden::testbed::Errand {
         let key = PodKey::new(&self.from.namespace, &self.from.name);
-        bridgewarden::playground::Errand {
-            namespace: playground.pod_namespace(&key).expect("the pod is there").clone(),
+        bridgewarden::testbed::Errand {
+            namespace: testbed.pod_namespace(&key).expect("the pod is there").clone(),
             source: Some(self.source),
             to: (self.destination, 80).into(),
             protocol: Protocol::Tcp,

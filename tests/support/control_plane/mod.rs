@@ -1,6 +1,6 @@
 //! A real control plane: etcd and kube-apiserver as processes in a network namespace.
 //!
-//! Comes in: their programs and a namespace, such as that of a playground's node. Goes out: an API server that daemons
+//! Comes in: their programs and a namespace, such as that of a testbed's node. Goes out: an API server that daemons
 //! reach over the network, an administrator's hands, and the means to kill it, make it forget and cut its connections.
 //! Nothing here knows who watches it, or what a policy means.
 //!
@@ -18,7 +18,7 @@ pub use watchers::Watchers;
 
 use crate::http;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;

@@ -1,7 +1,7 @@
 //! Objects of a real API server, written by an administrator: many at a time, as a loader needs it.
 
 use anyhow::{Context, Result, bail};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use futures::{StreamExt, TryStreamExt};
 use http::{Method, Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};

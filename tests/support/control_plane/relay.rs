@@ -2,7 +2,7 @@
 
 use crate::worlds::Random;
 use anyhow::{Context, Result};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Watchers who understand nothing of what they are sent, and count its bytes.
 
 use anyhow::{Context, Result};
-use bridgewarden::playground::Namespace;
+use bridgewarden::testbed::Namespace;
 use futures::AsyncReadExt;
 use http::{Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};

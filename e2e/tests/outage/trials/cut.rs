@@ -22,7 +22,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     let before = stage.town.clone();
     let after = turned(&before, true);
     let (steady, _) = after.compare(&before);
-    let guard = Guard::over(&stage.playground, steady)?;
+    let guard = Guard::over(&stage.testbed, steady)?;
     let lists = lists(stage)?;
     let (begun, cut_before) = (Instant::now(), stage.relay.cuts());
     let mut random = Random::new(3);

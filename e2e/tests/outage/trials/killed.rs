@@ -21,7 +21,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}),
     );
     let (steady, changed) = after.compare(&stage.town);
-    let guard = Guard::over(&stage.playground, steady)?;
+    let guard = Guard::over(&stage.testbed, steady)?;
     let held = stage.held()?;
     let writes = writes(stage)?;
 

@@ -17,10 +17,10 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     ensure!(lists == [1.0; 3], "a new daemon counts {lists:?} lists");
 
     // Enforcement is taken away under the guard's eyes.
-    let guard = Guard::over(&stage.playground, right.clone())?;
+    let guard = Guard::over(&stage.testbed, right.clone())?;
     stage.daemons.clear();
     let program = stage.program().display().to_string();
-    let node = stage.playground.node_namespace("node-a").context("there is no node-a")?;
+    let node = stage.testbed.node_namespace("node-a").context("there is no node-a")?;
     output(node, &[&program, "cleanup"])?;
     let open = stage.settle(&right, Duration::from_millis(500)).map(drop).map_err(|error| error.to_string());
     ensure!(
@@ -42,8 +42,8 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
     ensure!(stage.daemons[0].held()? != held, "rules and sets that changed look alike");
 
     // Somebody refuses what is allowed.
-    let guard = Guard::over(&stage.playground, stage.town.questions())?;
-    let node = stage.playground.node_namespace("node-b").context("there is no node-b")?;
+    let guard = Guard::over(&stage.testbed, stage.town.questions())?;
+    let node = stage.testbed.node_namespace("node-b").context("there is no node-b")?;
     let refuse = ["FORWARD", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"];
     output(node, &[["iptables-legacy", "-I"].as_slice(), &refuse].concat())?;
     while !guard.has_ended() {

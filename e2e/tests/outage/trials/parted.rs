@@ -33,19 +33,19 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"]}),
     );
     let (steady, changed) = after.compare(&before);
-    let guard = Guard::over(&stage.playground, steady)?;
+    let guard = Guard::over(&stage.testbed, steady)?;
     let memory = memory(stage)?;
 
     let parted = stage.part()?;
     let begun = Instant::now();
     for gone in ["shop/cache", "shop/near"] {
         let (namespace, name) = gone.split_once('/').unwrap_or_default();
-        stage.playground.remove_pod(&PodKey::new(namespace, name))?;
+        stage.testbed.remove_pod(&PodKey::new(namespace, name))?;
     }
     stage.tell(&after)?;
     let come = after.pods.iter().filter(|(key, _)| !before.pods.contains_key(*key));
     let come: Vec<_> = come.map(|(key, pod)| place(key, pod)).collect();
-    stage.playground.add_pods(&come)?;
+    stage.testbed.add_pods(&come)?;
     move_the_crowd(stage)?;
     stage.control_plane.kill_server();
     stage.control_plane.compact()?;

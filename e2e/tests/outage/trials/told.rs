@@ -2,7 +2,7 @@
 
 use crate::stage::Stage;
 use anyhow::{Context, Result, bail, ensure};
-use bridgewarden::playground::Outcome;
+use bridgewarden::testbed::Outcome;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ fn dial(stage: &Stage) -> Result<()> {
         };
         let question =
             questions.iter().find(asked).with_context(|| format!("{from} or {to} is not there"))?;
-        let outcome = stage.playground.probe(&question.probe());
+        let outcome = stage.testbed.probe(&question.probe());
         ensure!(!question.open && outcome != Outcome::Open, "{from} reaches {to}");
     }
     Ok(())

@@ -1,0 +1,114 @@
+//! Making a testbed, and removing it.
+
+use super::addressing::Addressing;
+use super::cni::Results;
+use super::names::{check_id, claim};
+use super::{Endpoint, Layout, Node, Port, Prober, Testbed, TestbedError, namespace, town};
+use std::collections::{BTreeMap, BTreeSet};
+use town::Site;
+
+impl Testbed {
+    /// Makes the namespaces, links, addresses, routes and listeners of a layout.
+    ///
+    /// `id` is 1 to 12 lower-case letters and digits, and begins the name of every namespace: `bw-ID-router`,
+    /// `bw-ID-node-NODE`, `bw-ID-pod-NAMESPACE-POD`, `bw-ID-outside`. Needs root. What fails half-way is removed.
+    pub fn build(id: &str, layout: &Layout) -> Result<Testbed, TestbedError> {
+        check_id(id)?;
+        let addressing = Addressing::new(&layout.nodes)?;
+        let mut rehearsal = addressing.clone();
+        for place in &layout.pods {
+            rehearsal.admit(place)?;
+        }
+        let mut testbed = Testbed::found(id, addressing)?;
+        testbed.open_outside(&layout.outside_listens)?;
+        for node in &layout.nodes {
+            testbed.add_node(node, &layout.node_listens)?;
+        }
+        testbed.add_pods(&layout.pods)?;
+        Ok(testbed)
+    }
+
+    /// Removes the namespaces that a testbed of this id left behind when its process was killed, and says which.
+    pub fn sweep(id: &str) -> Result<Vec<String>, TestbedError> {
+        check_id(id)?;
+        namespace::sweep(&format!("bw-{id}-"))
+    }
+
+    /// Removes everything; goes on after errors and lists them. Processes started inside are the caller's to end.
+    pub fn remove(mut self) -> Result<(), TestbedError> {
+        self.tear_down()
+    }
+
+    fn found(id: &str, addressing: Addressing) -> Result<Testbed, TestbedError> {
+        let results = Results::create(id)?;
+        let prober = Prober::start()?;
+        let mut names = BTreeSet::new();
+        let router_name = claim(&mut names, &format!("bw-{id}-router"));
+        let outside_name = claim(&mut names, &format!("bw-{id}-outside"));
+        let (router, outside) = prober.worker.run(async move {
+            let router = Site::create(&router_name, &town::router_sysctls()).await?;
+            match Site::create(&outside_name, &town::host_sysctls()).await {
+                Ok(outside) => Ok((router, outside)),
+                Err(error) => {
+                    router.namespace.remove()?;
+                    Err(error)
+                }
+            }
+        })?;
+        Ok(Testbed {
+            id: id.to_owned(),
+            prober,
+            names,
+            addressing,
+            router,
+            outside,
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            results,
+        })
+    }
+
+    fn open_outside(&mut self, ports: &[Port]) -> Result<(), TestbedError> {
+        let (router, outside) = (self.router.clone(), self.outside.clone());
+        self.prober.worker.run(async move { town::attach_outside(&router, &outside).await })?;
+        self.serve(&Endpoint::Outside, ports)
+    }
+
+    fn add_node(&mut self, name: &str, ports: &[Port]) -> Result<(), TestbedError> {
+        self.results.add_node(name)?;
+        let title = claim(&mut self.names, &format!("bw-{}-node-{name}", self.id));
+        let site =
+            self.prober.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;
+        let node = Node { site: site.clone(), next_link: town::FIRST_POD_LINK };
+        self.nodes.insert(name.to_owned(), node);
+        let Some(nets) = self.addressing.node(name).cloned() else { return Ok(()) };
+        let router = self.router.clone();
+        self.prober.worker.run(async move { town::attach_node(&router, &site, &nets).await })?;
+        self.serve(&Endpoint::node(name), ports)
+    }
+
+    fn tear_down(&mut self) -> Result<(), TestbedError> {
+        self.prober.worker.stop();
+        let mut left = Vec::new();
+        let pods =
+            std::mem::take(&mut self.pods).into_values().filter_map(|pod| pod.own).map(|own| own.namespace);
+        let nodes = std::mem::take(&mut self.nodes).into_values().map(|node| node.site.namespace);
+        let rest = [&self.outside, &self.router].map(|site| site.namespace.clone());
+        for namespace in pods.chain(nodes).chain(rest) {
+            if self.names.remove(namespace.name())
+                && let Err(error) = namespace.remove()
+            {
+                left.push(error.to_string());
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(TestbedError::Remains { left }) }
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        if let Err(error) = self.tear_down() {
+            tracing::warn!(%error, "the testbed is not wholly removed");
+        }
+    }
+}

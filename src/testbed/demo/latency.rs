@@ -1,0 +1,268 @@
+//! How long an edit takes: from the moment a policy's file is there until a real connection is refused.
+
+use super::cast::Cast;
+use super::question::{Connection, Finding, short};
+use super::stop::Stop;
+use super::workplace::Workplace;
+use crate::api::Namespace;
+use crate::explain::oracle::{Verdict, World};
+use crate::net::Protocol;
+use crate::source::parse_manifests;
+use crate::testbed::{Endpoint, Outcome, Testbed};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often the edit is made and undone.
+const ROUNDS: usize = 5;
+/// Before each edit, so that the controllers have nothing left to do.
+const IDLE: Duration = Duration::from_millis(100);
+/// Between two probes.
+const PROBE_EVERY: Duration = Duration::from_millis(1);
+/// How long an edit may take.
+const LONGEST: Duration = Duration::from_secs(5);
+/// The file and the policy that come and go.
+const FILE: &str = "bridgewarden-demo-latency.yaml";
+const NAME: &str = "bridgewarden-demo-latency";
+
+/// An open connection, and a policy that ends it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trial {
+    connection: Connection,
+    /// The node that both ends are on, if they are on one.
+    node: Option<String>,
+    policy: String,
+}
+
+impl Trial {
+    /// Picks an open TCP connection between two pods that isolating its destination ends; one that stays on its node
+    /// if there is one, since then one controller decides.
+    pub(super) fn choose(cast: &Cast, findings: &[Finding]) -> Option<Trial> {
+        let node_of = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Pod(pod) => cast.places.iter().find(|place| place.pod == *pod).map(|place| &place.node),
+            Endpoint::Node(_) | Endpoint::Outside => None,
+        };
+        let mut worlds: BTreeMap<&Endpoint, Option<(String, World)>> = BTreeMap::new();
+        let mut best = None;
+        for finding in findings.iter().filter(|finding| finding.measured == Outcome::Open) {
+            let connection = &finding.question.connection;
+            let (from, to) = (node_of(&connection.from), node_of(&connection.to));
+            let is_candidate = connection.protocol == Protocol::Tcp
+                && finding.question.expected == Verdict::Allowed
+                && from.is_some()
+                && to.is_some();
+            let node = from.filter(|_| from == to).cloned();
+            if !is_candidate || (best.is_some() && node.is_none()) {
+                continue;
+            }
+            let isolated =
+                worlds.entry(&connection.to).or_insert_with(|| isolate(&cast.world, &connection.to));
+            let Some((policy, world)) = isolated else { continue };
+            if let Ok(Verdict::Refused { .. }) = connection.verdict(world) {
+                let is_local = node.is_some();
+                best = Some(Trial { connection: connection.clone(), node, policy: policy.clone() });
+                if is_local {
+                    break;
+                }
+            }
+        }
+        best
+    }
+
+    /// Makes the edit and undoes it, again and again.
+    ///
+    /// # Errors
+    /// The files cannot be written, or the demo is stopped.
+    pub(super) fn run(
+        self,
+        testbed: &Testbed,
+        workplace: &Workplace,
+        stop: &Stop,
+    ) -> Result<Result<Latency, Late>> {
+        let (mut until_refused, mut until_open) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            stop.sleep(IDLE)?;
+            let edited = Instant::now();
+            workplace.publish_file(Path::new(FILE), self.policy.as_bytes())?;
+            let refused = self.wait(testbed, &Outcome::Refused, edited, stop);
+            // The file goes also when the demo is stopped here.
+            std::thread::sleep(IDLE);
+            let removed = Instant::now();
+            workplace.withdraw(Path::new(FILE))?;
+            until_refused.extend(refused?);
+            until_open.extend(self.wait(testbed, &Outcome::Open, removed, stop)?);
+        }
+        if until_refused.len() < ROUNDS || until_open.len() < ROUNDS {
+            return Ok(Err(Late(self.connection)));
+        }
+        Ok(Ok(Latency { connection: self.connection, node: self.node, until_refused, until_open }))
+    }
+
+    /// Probes until the outcome is there; how long after `since` that was, or nothing if it took too long.
+    fn wait(
+        &self,
+        testbed: &Testbed,
+        wanted: &Outcome,
+        since: Instant,
+        stop: &Stop,
+    ) -> Result<Option<Duration>> {
+        let probe = self.connection.probe();
+        while since.elapsed() < LONGEST {
+            if testbed.probe(&probe) == *wanted {
+                return Ok(Some(since.elapsed()));
+            }
+            stop.sleep(PROBE_EVERY).context("while the latency was measured")?;
+        }
+        Ok(None)
+    }
+}
+
+/// A policy that isolates a pod for ingress, and the world in which it holds.
+fn isolate(world: &World, pod: &Endpoint) -> Option<(String, World)> {
+    let Endpoint::Pod(key) = pod else { return None };
+    // Where a namespace is on its way out, a policy that goes leaves its pods guarded.
+    if world.namespaces.iter().any(|other| other.metadata.name == key.namespace.as_str() && terminates(other))
+    {
+        return None;
+    }
+    let is_it = |other: &&crate::api::Pod| {
+        other.metadata.name == *key.name
+            && other.metadata.namespace.as_deref().unwrap_or("default") == key.namespace.as_str()
+    };
+    let labels = world.pods.iter().find(is_it)?.metadata.labels.clone().unwrap_or_default();
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key:?}: {value:?}")).collect();
+    let policy = format!(
+        "apiVersion: networking.k8s.io/v1\n\
+         kind: NetworkPolicy\n\
+         metadata: {{name: {NAME}, namespace: {}}}\n\
+         spec: {{podSelector: {{matchLabels: {{{}}}}}, policyTypes: [Ingress]}}\n",
+        key.namespace,
+        labels.join(", "),
+    );
+    let mut world = world.clone();
+    world.policies.push(parse_manifests(FILE, &policy).ok()?.policies.pop()?.written);
+    Some((policy, world))
+}
+
+fn terminates(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+        || namespace.status.phase.as_deref() == Some("Terminating")
+}
+
+/// An edit was not enforced in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Late(Connection);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a policy edit was not enforced within {} s at {}", LONGEST.as_secs(), self.0)
+    }
+}
+
+/// How long edits took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Latency {
+    connection: Connection,
+    node: Option<String>,
+    until_refused: Vec<Duration>,
+    until_open: Vec<Duration>,
+}
+
+impl fmt::Display for Latency {
+    /// Four lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connection = &self.connection;
+        writeln!(f, "policy edit → first refused connection: {}", Spread(&self.until_refused))?;
+        writeln!(f, "policy gone → first open connection:    {}", Spread(&self.until_open))?;
+        let (from, to) = (short(&connection.from), short(&connection.to));
+        write!(f, "measured at {from} → {to}:{}/{}", connection.port, connection.protocol)?;
+        match &self.node {
+            Some(node) => writeln!(f, ", both on {node}, with a probe every millisecond.")?,
+            None => writeln!(f, ", on two nodes, with a probe every millisecond.")?,
+        }
+        f.write_str(
+            "Included: seeing the file come to rest, parsing, compiling, iptables-restore, and the probe itself.",
+        )
+    }
+}
+
+/// Durations by their median, with all of them behind it.
+struct Spread<'a>(&'a [Duration]);
+
+impl fmt::Display for Spread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted = self.0.to_vec();
+        sorted.sort();
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        let all: Vec<String> = sorted.iter().map(|time| time.as_millis().to_string()).collect();
+        write!(f, "{} ms (median of {})", median.as_millis(), all.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::demo::question::tests::{TWO, cast, findings};
+
+    #[test]
+    fn connection_is_chosen_that_an_isolating_policy_ends() {
+        let trial = Trial::choose(&cast(TWO), &findings(TWO)).unwrap();
+        assert_eq!(trial.connection.to_string(), "shop/db → shop/web:80/TCP over IPv4");
+        assert_eq!(trial.node.as_deref(), Some("a"));
+        assert!(trial.policy.contains(r#"matchLabels: {"app": "web"}"#), "{}", trial.policy);
+    }
+
+    #[test]
+    fn connection_that_another_policy_allows_is_not_chosen() {
+        let everyone = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: everyone, namespace: shop}
+spec: {podSelector: {}, ingress: [{}]}
+";
+        let text = format!("{TWO}{everyone}");
+        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+    }
+
+    #[test]
+    fn connection_into_a_namespace_that_terminates_is_not_chosen() {
+        let dying = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+status: {phase: Terminating}
+";
+        let text = format!("{TWO}{dying}");
+        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+    }
+
+    #[test]
+    fn connection_that_was_not_open_is_not_chosen() {
+        let mut findings = findings(TWO);
+        findings.iter_mut().for_each(|finding| finding.measured = Outcome::Refused);
+        assert_eq!(Trial::choose(&cast(TWO), &findings), None);
+    }
+
+    #[test]
+    fn latency_says_the_median_and_what_it_includes() {
+        let times = |all: [u64; 5]| all.map(Duration::from_millis).to_vec();
+        let connection = findings(TWO).remove(5).question.connection;
+        let latency = Latency {
+            connection,
+            node: Some("a".to_owned()),
+            until_refused: times([30, 23, 21, 25, 22]),
+            until_open: times([9, 9, 9, 9, 9]),
+        };
+        assert_eq!(
+            latency.to_string(),
+            "policy edit → first refused connection: 23 ms (median of 21, 22, 23, 25, 30)\n\
+             policy gone → first open connection:    9 ms (median of 9, 9, 9, 9, 9)\n\
+             measured at shop/db → shop/web:80/TCP, both on a, with a probe every millisecond.\n\
+             Included: seeing the file come to rest, parsing, compiling, iptables-restore, and the probe itself."
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! What a demo leaves behind that was killed: controllers that still run, namespaces, and files. One demo at a time has
+//! an id.
+
+use super::workplace::Workplace;
+use crate::testbed::Testbed;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a controller that was left may take to end.
+const END_WITHIN: Duration = Duration::from_secs(3);
+
+/// The right to an id, which ends with this process at the latest.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _socket: UnixListener,
+}
+
+impl Claim {
+    /// Takes an id, unless another demo runs under it.
+    pub(super) fn take(id: &str) -> Result<Claim> {
+        // A name in the abstract namespace: no file, so nothing of it can be left.
+        let name = SocketAddr::from_abstract_name(format!("bridgewarden-demo-{id}"))?;
+        match UnixListener::bind_addr(&name) {
+            Ok(socket) => Ok(Claim { _socket: socket }),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                bail!("another demo runs as `{id}`: stop it, or take another name with --id")
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot take the id `{id}`")),
+        }
+    }
+}
+
+/// Ends and removes what an earlier demo of this id left, and counts the namespaces.
+pub(super) fn sweep(id: &str) -> Result<usize> {
+    let namespaces = node_namespaces(id);
+    let left: Vec<Pid> = controllers_in(&namespaces);
+    for pid in &left {
+        kill(*pid, Signal::SIGTERM).ok();
+    }
+    let deadline = Instant::now() + END_WITHIN;
+    while !namespaces.is_empty() && Instant::now() < deadline {
+        if controllers_in(&namespaces).is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Workplace::sweep(id);
+    Ok(Testbed::sweep(id)?.len())
+}
+
+/// By what the kernel tells the namespaces of an earlier demo's nodes from others.
+fn node_namespaces(id: &str) -> BTreeSet<(u64, u64)> {
+    let prefix = format!("bw-{id}-node-");
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    ours.filter_map(|entry| identity(&entry.path())).collect()
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The controllers in these namespaces; other programs there are their user's own.
+fn controllers_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
+    if namespaces.is_empty() {
+        return Vec::new();
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbered = processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        Some((pid, entry.path()))
+    });
+    let ours = numbered.filter(|(_, process)| {
+        identity(&process.join("ns/net")).is_some_and(|namespace| namespaces.contains(&namespace))
+            && fs::read(process.join("cmdline")).is_ok_and(|line| is_controller(&line))
+    });
+    ours.map(|(pid, _)| Pid::from_raw(pid)).collect()
+}
+
+/// Whether a command line, as /proc tells it, is that of a controller.
+fn is_controller(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == 0);
+    let program = words.next().and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    program == Some(b"bridgewarden") && words.next() == Some(b"run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_is_one_demos_at_a_time() {
+        let id = format!("t{}", std::process::id());
+        let claim = Claim::take(&id).unwrap();
+        let error = Claim::take(&id).unwrap_err().to_string();
+        assert!(error.contains("--id"), "{error}");
+        drop(claim);
+        Claim::take(&id).unwrap();
+    }
+
+    #[test]
+    fn only_controllers_are_taken_for_controllers() {
+        assert!(is_controller(b"/usr/bin/bridgewarden\0run\0--manifests\0x\0"));
+        assert!(!is_controller(b"/usr/bin/bridgewarden\0demo\0"));
+        assert!(!is_controller(b"bash\0run\0"));
+        assert!(!is_controller(b""));
+    }
+}

@@ -1,0 +1,103 @@
+//! Asking the network: what becomes of each connection, given the time to settle.
+
+use super::question::{Finding, Question};
+use super::stop::{Stop, Stopped};
+use crate::testbed::{Outcome, Probe, Testbed};
+use std::time::{Duration, Instant};
+
+/// How long a connection may do something else than it should before that counts.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
+/// Between two tries at what has not settled.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The most connections between two looks at whether to stop.
+const AT_ONCE: usize = 5000;
+
+/// Measures every question; those not answered as expected are asked again until they are, or have had their time.
+///
+/// # Errors
+/// [`Stopped`] on the way.
+pub(super) fn measure(
+    testbed: &Testbed,
+    questions: &[Question],
+    stop: &Stop,
+) -> Result<Vec<Finding>, Stopped> {
+    settle(
+        questions,
+        |probes| {
+            let mut outcomes = Vec::with_capacity(probes.len());
+            for probes in probes.chunks(AT_ONCE) {
+                stop.check()?;
+                outcomes.extend(testbed.probe_all(probes));
+            }
+            Ok(outcomes)
+        },
+        || stop.sleep(PAUSE),
+        SETTLE,
+    )
+}
+
+fn settle<E>(
+    questions: &[Question],
+    mut ask: impl FnMut(&[Probe]) -> Result<Vec<Outcome>, E>,
+    mut pause: impl FnMut() -> Result<(), E>,
+    within: Duration,
+) -> Result<Vec<Finding>, E> {
+    let deadline = Instant::now() + within;
+    let mut findings: Vec<Finding> = questions
+        .iter()
+        .map(|question| Finding { question: question.clone(), measured: Outcome::Timeout })
+        .collect();
+    let mut unsettled: Vec<usize> = (0..findings.len()).collect();
+    loop {
+        let probes: Vec<Probe> =
+            unsettled.iter().map(|&index| findings[index].question.connection.probe()).collect();
+        for (&index, outcome) in unsettled.iter().zip(ask(&probes)?) {
+            findings[index].measured = outcome;
+        }
+        unsettled.retain(|&index| !findings[index].is_as_expected());
+        if unsettled.is_empty() || Instant::now() >= deadline {
+            return Ok(findings);
+        }
+        pause()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::demo::question::tests::{TWO, findings};
+    use std::convert::Infallible;
+
+    fn questions() -> Vec<Question> {
+        findings(TWO).into_iter().map(|finding| finding.question).collect()
+    }
+
+    #[test]
+    fn what_settles_in_time_is_no_mismatch_and_the_rest_is_asked_once() {
+        let questions = questions();
+        let mut asked = Vec::new();
+        let ask = |probes: &[Probe]| {
+            asked.push(probes.len());
+            let refused = asked.len() > 2;
+            Ok::<_, Infallible>(
+                probes
+                    .iter()
+                    .map(|probe| {
+                        let guarded = probe.port == 5432 && probe.from == crate::testbed::Endpoint::Outside;
+                        if guarded && refused { Outcome::Refused } else { Outcome::Open }
+                    })
+                    .collect(),
+            )
+        };
+        let Ok(findings) = settle(&questions, ask, || Ok(()), Duration::from_secs(60));
+        assert!(findings.iter().all(Finding::is_as_expected));
+        assert_eq!(asked, [questions.len(), 2, 2]);
+    }
+
+    #[test]
+    fn what_does_not_settle_counts() {
+        let silence = |probes: &[Probe]| Ok::<_, Infallible>(vec![Outcome::Timeout; probes.len()]);
+        let Ok(findings) = settle(&questions(), silence, || Ok(()), Duration::ZERO);
+        assert!(findings.iter().all(|finding| finding.measured == Outcome::Timeout));
+    }
+}

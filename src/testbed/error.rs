@@ -1,0 +1,78 @@
+//! Why the testbed could not do what was asked.
+
+use super::Endpoint;
+use crate::net::Protocol;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the testbed could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TestbedError {
+    /// The layout asks for something this network cannot be.
+    #[error("{object}: {problem}. {cure}")]
+    Layout {
+        /// The pod, node or id at fault.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// The system refused a file, mount, thread or namespace.
+    #[error("cannot {act} {object}: {source}. {cure}")]
+    System {
+        /// What was attempted.
+        act: &'static str,
+        /// On what.
+        object: String,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// The kernel refused a link, an address or a route.
+    #[error("cannot {act} in network namespace {namespace}: {source}")]
+    Link {
+        /// What was attempted, and on which object.
+        act: String,
+        /// In which namespace.
+        namespace: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A port could not be served.
+    #[error(
+        "{endpoint} cannot listen on {protocol} {address}: {source}. Give each port of one address to one pod"
+    )]
+    Listen {
+        /// Who should have listened.
+        endpoint: Endpoint,
+        /// With which protocol.
+        protocol: Protocol,
+        /// On which address and port.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A stream or a forged packet could not be sent.
+    #[error("cannot {act} from {from} to {to}: {reason}")]
+    Send {
+        /// What was attempted.
+        act: &'static str,
+        /// Who should have sent it.
+        from: Endpoint,
+        /// To whom.
+        to: SocketAddr,
+        /// Why not.
+        reason: String,
+    },
+    /// Something was asked of a pod or node that is not there.
+    #[error("there is no {0} in the testbed: name one of its layout")]
+    Unknown(Endpoint),
+    /// Not everything could be removed; the rest is gone.
+    #[error("cannot remove all of the testbed: {}. Remove what is left with ip netns delete NAME", left.join("; "))]
+    Remains {
+        /// Each thing left, with the reason.
+        left: Vec<String>,
+    },
+}

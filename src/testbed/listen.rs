@@ -1,0 +1,211 @@
+//! What answers: every listener says who it is, receives streams, and notes who sent it datagrams.
+
+use super::ledger::{Flow, Ledger};
+use super::{Endpoint, Namespace, Port, TestbedError};
+use crate::net::Protocol;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+
+/// What a client says first.
+pub(super) mod word {
+    /// Asks for the listener's name.
+    pub(in super::super) const WHO: u8 = b'?';
+    /// Announces a stream that the client pushes; its number follows in 8 bytes.
+    pub(in super::super) const TAKE: u8 = b'>';
+    /// Asks for a stream that the server pushes; its number follows in 8 bytes.
+    pub(in super::super) const GIVE: u8 = b'<';
+    /// Ends a listener's name.
+    pub(in super::super) const END: u8 = b'\n';
+}
+
+/// How often a stream's message is sent.
+const BEAT: Duration = Duration::from_millis(5);
+/// How long a silent client is kept.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A port that is served; dropping it closes its sockets and the connections they accepted.
+#[derive(Debug)]
+pub(super) struct Listener(JoinSet<()>);
+
+impl Listener {
+    /// Waits until its sockets are closed, so that the port is free again.
+    pub(super) async fn close(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// Serves a port of an address. Must run on the testbed's thread, which it leaves in the namespace.
+///
+/// Each address has a socket of its own, so that answers come from the address that was asked.
+pub(super) fn listen(
+    namespace: &Namespace,
+    who: &Endpoint,
+    address: IpAddr,
+    (protocol, port): Port,
+    ledger: &Arc<Ledger>,
+) -> Result<Listener, TestbedError> {
+    namespace.hop()?;
+    let address = SocketAddr::new(address, port);
+    let failed = |source| TestbedError::Listen { endpoint: who.clone(), protocol, address, source };
+    let (who, ledger) = (who.clone(), ledger.clone());
+    let mut tasks = JoinSet::new();
+    match protocol {
+        Protocol::Tcp => drop(tasks.spawn(serve_tcp(tcp(address).map_err(failed)?, who, ledger))),
+        Protocol::Udp => drop(tasks.spawn(serve_udp(udp(address).map_err(failed)?, who, ledger))),
+        Protocol::Sctp => {}
+    }
+    Ok(Listener(tasks))
+}
+
+/// A TCP socket for an address' family, in the namespace of the calling thread.
+pub(super) fn tcp_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(address)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+async fn serve_tcp(listener: TcpListener, who: Endpoint, ledger: Arc<Ledger>) {
+    let name = name(&who);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (name, ledger) = (name.clone(), ledger.clone());
+                    connections.spawn(async move {
+                        // A client that goes away is no error of the listener.
+                        converse(stream, &name, &ledger).await.ok();
+                    });
+                }
+                // Out of descriptors, most likely: others need the time to close theirs.
+                Err(_) => sleep(BEAT).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+fn name(who: &Endpoint) -> Arc<[u8]> {
+    let mut name = who.to_string().into_bytes();
+    name.push(word::END);
+    name.into()
+}
+
+async fn converse(mut stream: TcpStream, name: &[u8], ledger: &Ledger) -> io::Result<()> {
+    match timeout(SILENCE, stream.read_u8()).await?? {
+        word::WHO => {
+            stream.write_all(name).await?;
+            // The client closes first, with a reset: nothing stays in TIME_WAIT on either side.
+            timeout(SILENCE, stream.read_u8()).await??;
+        }
+        word::TAKE => {
+            let id = timeout(SILENCE, stream.read_u64()).await??;
+            if let Some(flow) = ledger.flow(id) {
+                flow.end(format!("server: {}", take(&mut stream, &flow).await));
+            }
+        }
+        word::GIVE => {
+            let id = timeout(SILENCE, stream.read_u64()).await??;
+            if let Some(flow) = ledger.flow(id) {
+                flow.end(format!("server: {}", give(&mut stream).await));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Counts what arrives, a byte a message, until that ends; returns why it did.
+pub(super) async fn take(stream: &mut TcpStream, flow: &Flow) -> io::Error {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer).await {
+            Ok(0) => return io::Error::other("the other end closed"),
+            Ok(messages) => flow.count(messages as u64),
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Sends a message every beat until that fails; returns why it did.
+pub(super) async fn give(stream: &mut TcpStream) -> io::Error {
+    if let Err(error) = stream.set_nodelay(true) {
+        return error;
+    }
+    let mut beat = beat();
+    loop {
+        beat.tick().await;
+        if let Err(error) = stream.write_all(b".").await {
+            return error;
+        }
+    }
+}
+
+/// Ticks every beat; after a pause it does not make up for what it missed.
+pub(super) fn beat() -> Interval {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
+}
+
+async fn serve_udp(socket: UdpSocket, who: Endpoint, ledger: Arc<Ledger>) {
+    let name = name(&who);
+    let socket = Arc::new(socket);
+    let mut pushing = JoinSet::new();
+    let mut buffer = [0; 2048];
+    loop {
+        tokio::select! {
+            received = socket.recv_from(&mut buffer) => {
+                // An error is an answer of ours that was refused.
+                let Ok((length, from)) = received else { continue };
+                ledger.saw(&who, from.ip());
+                match (buffer.first(), stream_id(&buffer[..length])) {
+                    (Some(&word::WHO), None) if length == 1 => {
+                        socket.send_to(&name, from).await.ok();
+                    }
+                    (Some(&word::TAKE), Some(id)) => {
+                        if let Some(flow) = ledger.flow(id) {
+                            flow.count(1);
+                        }
+                    }
+                    (Some(&word::GIVE), Some(id)) => {
+                        pushing.spawn(give_datagrams(socket.clone(), from, id, ledger.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            Some(_) = pushing.join_next() => {}
+        }
+    }
+}
+
+fn stream_id(datagram: &[u8]) -> Option<u64> {
+    let id = datagram.get(1..)?;
+    id.try_into().ok().map(u64::from_be_bytes)
+}
+
+async fn give_datagrams(socket: Arc<UdpSocket>, to: SocketAddr, id: u64, ledger: Arc<Ledger>) {
+    let mut beat = beat();
+    while ledger.flow(id).is_some() {
+        beat.tick().await;
+        // A refusal shows at the receiver, which counts nothing.
+        socket.send_to(b".", to).await.ok();
+    }
+}

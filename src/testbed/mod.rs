@@ -1,0 +1,197 @@
+//! A small real network in network namespaces, in which controllers run for real and traffic is measured.
+//!
+//! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
+//! packets: probes, streams, forged datagrams. It knows neither policies nor rules, and never touches the network
+//! of the host: links are made inside its own namespaces, from a thread that never opens a socket outside them.
+//! Its `Prober` also measures in namespaces that others have made.
+//!
+//! ```text
+//!    outside 203.0.113.10 .77, 2001:db8:ffff::10 ::77
+//!       │
+//!    router ── 172.31.1.0/24, fd00:172:31:1::/64 ── eth0 node a
+//!       │                                             cni0 (first address of the pod CIDRs)
+//!       │                                               ├ veth… ── eth0 pod
+//!       │                                               └ veth… ── eth0 pod
+//!       └──── 172.31.2.0/24, fd00:172:31:2::/64 ── eth0 node b …
+//! ```
+//!
+//! Every call that waits for the network blocks its thread: call from `spawn_blocking` in async code.
+
+mod addressing;
+mod build;
+mod cni;
+pub(crate) mod demo;
+mod error;
+mod forge;
+mod layout;
+mod ledger;
+mod listen;
+mod names;
+mod namespace;
+mod pods;
+mod post;
+mod probe;
+mod prober;
+mod stream;
+mod town;
+mod wire;
+mod worker;
+
+pub use error::TestbedError;
+pub use layout::{Endpoint, Layout, OUTSIDE, Place, Port};
+pub use namespace::Namespace;
+pub use probe::{Errand, Outcome, Patience, Probe};
+pub use prober::Prober;
+pub use stream::{Push, Stream};
+
+use crate::model::PodKey;
+use addressing::Addressing;
+use cni::Results;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use town::Site;
+
+/// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
+#[derive(Debug)]
+pub struct Testbed {
+    id: String,
+    prober: Prober,
+    names: BTreeSet<String>,
+    addressing: Addressing,
+    router: Site,
+    outside: Site,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<PodKey, Pod>,
+    results: Results,
+}
+
+#[derive(Debug)]
+struct Node {
+    site: Site,
+    next_link: u32,
+}
+
+#[derive(Debug)]
+struct Pod {
+    place: Place,
+    own: Option<Attached>,
+}
+
+/// A namespace of a pod's own, and the index of its link in the node.
+#[derive(Debug)]
+struct Attached {
+    namespace: Namespace,
+    link: u32,
+}
+
+impl Testbed {
+    /// The namespace of a node: where its controller runs.
+    pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
+        self.nodes.get(node).map(|node| &node.site.namespace)
+    }
+
+    /// The namespace of the router, which sees what goes from node to node and to the outside.
+    pub fn router_namespace(&self) -> &Namespace {
+        &self.router.namespace
+    }
+
+    /// The namespace of a pod; its node's for a host-network pod.
+    pub fn pod_namespace(&self, pod: &PodKey) -> Option<&Namespace> {
+        let pod = self.pods.get(pod)?;
+        match &pod.own {
+            Some(own) => Some(&own.namespace),
+            None => self.node_namespace(&pod.place.node),
+        }
+    }
+
+    /// The namespace that an endpoint sends from.
+    pub fn namespace(&self, endpoint: &Endpoint) -> Option<&Namespace> {
+        match endpoint {
+            Endpoint::Pod(pod) => self.pod_namespace(pod),
+            Endpoint::Node(node) => self.node_namespace(node),
+            Endpoint::Outside => Some(&self.outside.namespace),
+        }
+    }
+
+    /// The addresses of a node, its own before its bridge's; empty for an unknown node.
+    pub fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
+        self.addressing.node(node).map(addressing::NodeNets::addresses).unwrap_or_default()
+    }
+
+    /// Where the CNI results of a node's pods are, for `--cni-results-dir`.
+    pub fn cni_results_dir(&self, node: &str) -> PathBuf {
+        self.results.of_node(node)
+    }
+
+    /// The pods, as they are.
+    pub fn pods(&self) -> impl Iterator<Item = &Place> {
+        self.pods.values().map(|pod| &pod.place)
+    }
+
+    /// Changes how long probes and streams wait for an answer.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.prober.set_patience(patience);
+    }
+
+    /// Tries connections, many at a time. The outcomes are in the order of the probes.
+    pub fn probe_all(&self, probes: &[Probe]) -> Vec<Outcome> {
+        let errands = probes.iter().map(|probe| {
+            self.errand(probe)
+                .ok_or_else(|| Outcome::Failed(TestbedError::Unknown(probe.from.clone()).to_string()))
+        });
+        self.prober.try_all(errands.collect())
+    }
+
+    /// Tries one connection.
+    pub fn probe(&self, probe: &Probe) -> Outcome {
+        self.probe_all(std::slice::from_ref(probe)).pop().expect("one probe has one outcome")
+    }
+
+    /// Opens a long-lived connection along a probe, over which one side sends a message every 5 ms.
+    ///
+    /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
+    pub fn stream(&self, along: &Probe, push: Push) -> Result<Stream, TestbedError> {
+        let errand = self.errand(along).ok_or_else(|| TestbedError::Unknown(along.from.clone()))?;
+        self.prober.stream(&along.from, errand, push)
+    }
+
+    /// Sends one UDP packet with any source address from an endpoint.
+    ///
+    /// Fails when the packet could not be handed to the kernel, not when it is dropped on the way.
+    pub fn forge(
+        &self,
+        from: &Endpoint,
+        source: IpAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), TestbedError> {
+        let namespace = self.namespace(from).ok_or_else(|| TestbedError::Unknown(from.clone()))?;
+        let sent = namespace
+            .enter(|| forge::packet(source, to, payload).and_then(|packet| forge::send(&packet, to.ip())))?;
+        sent.map_err(|error| TestbedError::Send {
+            act: "send a forged packet",
+            from: from.clone(),
+            to,
+            reason: error.to_string(),
+        })
+    }
+
+    /// How many datagrams the listeners of an endpoint have received from an address, probes included.
+    ///
+    /// Packets arrive in order: once a later probe of the same sender was answered, a forged one has arrived or
+    /// never will.
+    pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
+        self.prober.received_from(listener, source)
+    }
+
+    fn errand(&self, probe: &Probe) -> Option<Errand> {
+        Some(Errand {
+            namespace: self.namespace(&probe.from)?.clone(),
+            source: probe.source,
+            to: SocketAddr::new(probe.to, probe.port),
+            protocol: probe.protocol,
+            owners: self.addressing.answerers(probe.to),
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! One question, asked over a real socket: does this connection come about, and who answers?
+
+use super::listen::{tcp_socket, word};
+use super::{Endpoint, Namespace};
+use crate::net::Protocol;
+use futures::StreamExt;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A connection to try.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// Who connects.
+    pub from: Endpoint,
+    /// The address to connect from, if the kernel is not to choose one of the sender's.
+    pub source: Option<IpAddr>,
+    /// The address to connect to.
+    pub to: IpAddr,
+    /// Over which protocol; SCTP cannot be probed.
+    pub protocol: Protocol,
+    /// To which port.
+    pub port: u16,
+}
+
+impl Probe {
+    /// A probe from whichever of the sender's addresses the kernel chooses.
+    pub fn new(from: Endpoint, to: IpAddr, protocol: Protocol, port: u16) -> Probe {
+        Probe { from, source: None, to, protocol, port }
+    }
+
+    /// The same probe from one of the sender's addresses.
+    pub fn from_address(self, source: IpAddr) -> Probe {
+        Probe { source: Some(source), ..self }
+    }
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The owner of the address answered; on an address that nobody in the testbed has, anybody did.
+    Open,
+    /// The connection was refused or reset, by a packet filter or because nobody listens.
+    Refused,
+    /// Nothing came back.
+    Timeout,
+    /// Somebody answered who does not have that address. Here is who.
+    Stranger(String),
+    /// Something else went wrong, in the system's words.
+    Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Open => f.write_str("open"),
+            Outcome::Refused => f.write_str("refused"),
+            Outcome::Timeout => f.write_str("timed out"),
+            Outcome::Stranger(who) => write!(f, "answered by {who}"),
+            Outcome::Failed(reason) => write!(f, "failed: {reason}"),
+        }
+    }
+}
+
+/// How long to wait, and for how many at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a TCP probe may take. From a little over one second on, a lost first packet is sent again, and a
+    /// connect over IPv6 that is refused by ICMP alone is seen as refused: the kernel gives up no sooner.
+    pub tcp: Duration,
+    /// How long a UDP probe may take. A lost datagram is sent again after half of it.
+    pub udp: Duration,
+    /// How many probes may wait at a time; each needs up to two file descriptors.
+    pub at_once: usize,
+}
+
+impl Default for Patience {
+    /// One second, and as many at a time as fit the usual 1024 descriptors.
+    fn default() -> Patience {
+        Patience { tcp: Duration::from_secs(1), udp: Duration::from_secs(1), at_once: 192 }
+    }
+}
+
+/// A probe with everything resolved that it needs.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// Where it starts.
+    pub namespace: Namespace,
+    /// From which address, if the kernel is not to choose one.
+    pub source: Option<IpAddr>,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// Over which protocol; SCTP cannot be probed.
+    pub protocol: Protocol,
+    /// Who may answer; anybody if empty.
+    pub owners: BTreeSet<Endpoint>,
+}
+
+/// Runs errands, many at a time; the outcomes are in their order. Must run on the testbed's thread.
+pub(super) async fn run(errands: Vec<Result<Errand, Outcome>>, patience: Patience) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Timeout; errands.len()];
+    let mut running = futures::stream::iter(errands.into_iter().enumerate())
+        .map(async |(place, errand)| match errand {
+            Ok(errand) => (place, errand.run(patience).await),
+            Err(outcome) => (place, outcome),
+        })
+        .buffer_unordered(patience.at_once.max(1));
+    while let Some((place, outcome)) = running.next().await {
+        outcomes[place] = outcome;
+    }
+    outcomes
+}
+
+impl Errand {
+    async fn run(self, patience: Patience) -> Outcome {
+        let asked = match self.protocol {
+            Protocol::Tcp => timeout(patience.tcp, self.ask_tcp()).await,
+            Protocol::Udp => timeout(patience.udp, self.ask_udp(patience.udp / 2)).await,
+            Protocol::Sctp => return Outcome::Failed("SCTP cannot be probed".to_owned()),
+        };
+        match asked {
+            Ok(Ok(name)) => self.judge(&name),
+            Ok(Err(error)) => outcome(&error),
+            Err(_) => Outcome::Timeout,
+        }
+    }
+
+    fn judge(&self, answer: &[u8]) -> Outcome {
+        let name = String::from_utf8_lossy(answer.strip_suffix(&[word::END]).unwrap_or(answer));
+        if self.owners.is_empty() || self.owners.iter().any(|owner| owner.to_string() == name) {
+            Outcome::Open
+        } else {
+            Outcome::Stranger(name.into_owned())
+        }
+    }
+
+    async fn ask_tcp(&self) -> io::Result<Vec<u8>> {
+        let mut stream = self.connect().await?;
+        // A reset leaves neither side in TIME_WAIT, so that probes can go on for ever.
+        stream.set_zero_linger()?;
+        stream.write_u8(word::WHO).await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(&[word::END]) {
+            if stream.read_buf(&mut answer).await? == 0 {
+                return Err(io::Error::other("the other end closed without saying who it is"));
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn ask_udp(&self, retry: Duration) -> io::Result<Vec<u8>> {
+        let socket = self.udp()?;
+        let mut answer = vec![0; 512];
+        loop {
+            socket.send(&[word::WHO]).await?;
+            if let Ok(received) = timeout(retry, socket.recv(&mut answer)).await {
+                answer.truncate(received?);
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Connects over TCP.
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        self.namespace.hop().map_err(io::Error::other)?;
+        let socket = tcp_socket(self.to)?;
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        socket.connect(self.to).await
+    }
+
+    /// A UDP socket that is connected to the destination.
+    pub(super) fn udp(&self) -> io::Result<tokio::net::UdpSocket> {
+        self.namespace.hop().map_err(io::Error::other)?;
+        let any = match self.to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(self.source.unwrap_or(any), 0))?;
+        socket.connect(self.to)?;
+        socket.set_nonblocking(true)?;
+        tokio::net::UdpSocket::from_std(socket)
+    }
+}
+
+/// What an error says about the connection.
+pub(super) fn outcome(error: &io::Error) -> Outcome {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
+    let kind = error.kind();
+    if [ConnectionRefused, ConnectionReset].contains(&kind) {
+        Outcome::Refused
+    } else if kind == TimedOut {
+        Outcome::Timeout
+    } else {
+        Outcome::Failed(error.to_string())
+    }
+}

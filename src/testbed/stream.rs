@@ -1,0 +1,157 @@
+//! Long-lived connections, by which the revocation of an allowance is seen.
+
+use super::ledger::{Flow, Ledger};
+use super::listen::{beat, give, take, word};
+use super::probe::{Errand, Patience, outcome};
+use super::{Outcome, TestbedError};
+use crate::net::Protocol;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+/// Which side of a stream sends; the other only receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Push {
+    /// The one that connected.
+    Client,
+    /// The one that was connected to.
+    Server,
+}
+
+/// A connection over which one side sends a message every 5 ms. Dropping it closes it.
+#[derive(Debug)]
+pub struct Stream {
+    id: u64,
+    flow: Arc<Flow>,
+    ledger: Arc<Ledger>,
+    task: AbortHandle,
+}
+
+impl Stream {
+    /// How many messages have arrived.
+    pub fn received(&self) -> u64 {
+        self.flow.progress().received
+    }
+
+    /// When the last message arrived.
+    pub fn last_received(&self) -> Option<Instant> {
+        self.flow.progress().last
+    }
+
+    /// The first error that either side met. One over TCP ends the stream; one over UDP need not.
+    pub fn error(&self) -> Option<String> {
+        self.flow.progress().ended
+    }
+
+    /// Waits for the next message; `false` when none came within `patience`.
+    pub fn moves_within(&self, patience: Duration) -> bool {
+        self.flow.moves_within(patience)
+    }
+
+    /// Waits until no message has come for `quiet`; `false` when that did not happen within `patience`.
+    pub fn falls_silent(&self, quiet: Duration, patience: Duration) -> bool {
+        self.flow.falls_silent(quiet, patience)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.ledger.close(self.id);
+    }
+}
+
+/// Opens a stream. Must run on the testbed's thread.
+pub(super) async fn open(
+    errand: Errand,
+    push: Push,
+    ledger: Arc<Ledger>,
+    patience: Patience,
+) -> Result<Stream, Outcome> {
+    let (id, flow) = ledger.open();
+    let begun = match errand.protocol {
+        Protocol::Tcp => open_tcp(&errand, push, id, &flow, patience.tcp).await,
+        Protocol::Udp => open_udp(&errand, push, id, &flow).await,
+        Protocol::Sctp => Err(Outcome::Failed("SCTP cannot be probed".to_owned())),
+    };
+    match begun {
+        Ok(task) => Ok(Stream { id, flow, ledger, task }),
+        Err(refused) => {
+            ledger.close(id);
+            Err(refused)
+        }
+    }
+}
+
+fn greeting(push: Push, id: u64) -> Vec<u8> {
+    let first = match push {
+        Push::Client => word::TAKE,
+        Push::Server => word::GIVE,
+    };
+    [[first].as_slice(), &id.to_be_bytes()].concat()
+}
+
+async fn open_tcp(
+    errand: &Errand,
+    push: Push,
+    id: u64,
+    flow: &Arc<Flow>,
+    patience: Duration,
+) -> Result<AbortHandle, Outcome> {
+    let begin = async {
+        let mut stream = errand.connect().await?;
+        stream.write_all(&greeting(push, id)).await?;
+        Ok(stream)
+    };
+    let stream: TcpStream = match timeout(patience, begin).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(outcome(&error)),
+        Err(_) => return Err(Outcome::Timeout),
+    };
+    Ok(tokio::spawn(keep_tcp(stream, push, flow.clone())).abort_handle())
+}
+
+async fn keep_tcp(mut stream: TcpStream, push: Push, flow: Arc<Flow>) {
+    let error = match push {
+        Push::Client => give(&mut stream).await,
+        Push::Server => take(&mut stream, &flow).await,
+    };
+    flow.end(format!("client: {error}"));
+}
+
+async fn open_udp(errand: &Errand, push: Push, id: u64, flow: &Arc<Flow>) -> Result<AbortHandle, Outcome> {
+    let begin = async {
+        let socket = errand.udp()?;
+        socket.send(&greeting(push, id)).await?;
+        Ok(socket)
+    };
+    let socket = begin.await.map_err(|error: io::Error| outcome(&error))?;
+    Ok(tokio::spawn(keep_udp(socket, push, id, flow.clone())).abort_handle())
+}
+
+async fn keep_udp(socket: UdpSocket, push: Push, id: u64, flow: Arc<Flow>) {
+    let greeting = greeting(push, id);
+    let mut beat = beat();
+    let mut buffer = [0; 64];
+    loop {
+        let done = match push {
+            Push::Client => {
+                beat.tick().await;
+                socket.send(&greeting).await.map(drop)
+            }
+            Push::Server => socket.recv(&mut buffer).await.map(|_| flow.count(1)),
+        };
+        if let Err(error) = done {
+            flow.end(format!("client: {error}"));
+        }
+    }
+}
+
+/// The error for a stream that could not be opened.
+pub(super) fn refused(from: &super::Endpoint, to: std::net::SocketAddr, outcome: &Outcome) -> TestbedError {
+    TestbedError::Send { act: "open a stream", from: from.clone(), to, reason: outcome.to_string() }
+}

@@ -1,0 +1,230 @@
+//! How the namespaces are joined: a router, nodes with a bridge each, pods on the bridges, and the outside.
+
+use super::addressing::{Admission, NodeNets, gateway, outside_nets, router_end};
+use super::names::fingerprint;
+use super::namespace::Sysctl;
+use super::wire::{End, Wire, Work};
+use super::{Namespace, Place, TestbedError};
+use crate::net::{Family, IpNet, host};
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The index of cni0 in a node and of eth0 in everything else but a node.
+const FIRST: u32 = 100;
+/// The index of eth0 in a node.
+const UPLINK: u32 = 101;
+/// The index of a node's first pod link. Indices are chosen, high enough not to meet devices the kernel makes itself.
+pub(super) const FIRST_POD_LINK: u32 = 200;
+
+/// Settings of every namespace.
+///
+/// IPv6 addresses serve without duplicate address detection, and link-local ones are given like all others, so that
+/// they can be waited for; no source is dropped by routing alone, so that only the packet filter decides; and ICMP
+/// errors are not rate-limited, so that every refusal is seen.
+const EVERYWHERE: [Sysctl; 9] = [
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "1"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/icmp_ratelimit", "0"),
+    ("ipv4/icmp_ratemask", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
+    // The mask is a list of types; 255 is one that no error has.
+    ("ipv6/icmp/ratemask", "255"),
+];
+/// The link-local addresses of the router, of each bridge and of what is attached to the router.
+const NEAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const FAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+
+const FORWARDING: [Sysctl; 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
+const BRIDGED_TRAFFIC_IS_FILTERED: [Sysctl; 2] =
+    [("bridge/bridge-nf-call-iptables", "1"), ("bridge/bridge-nf-call-ip6tables", "1")];
+
+/// The settings of the router.
+pub(super) fn router_sysctls() -> Vec<Sysctl> {
+    [EVERYWHERE.as_slice(), &FORWARDING].concat()
+}
+
+/// The settings of a node.
+pub(super) fn node_sysctls() -> Vec<Sysctl> {
+    [EVERYWHERE.as_slice(), &FORWARDING, &BRIDGED_TRAFFIC_IS_FILTERED].concat()
+}
+
+/// The settings of a pod and of the outside.
+pub(super) fn host_sysctls() -> Vec<Sysctl> {
+    EVERYWHERE.to_vec()
+}
+
+/// A namespace with an open connection into it.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    /// The namespace.
+    pub(super) namespace: Namespace,
+    /// The connection.
+    pub(super) wire: Wire,
+}
+
+impl Site {
+    /// Makes a namespace with its loopback device up. Must run on the testbed's thread.
+    pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, TestbedError> {
+        let namespace = Namespace::create(name, sysctls)?;
+        match Site::open(&namespace).await {
+            Ok(wire) => Ok(Site { namespace, wire }),
+            Err(error) => {
+                namespace.remove()?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(namespace: &Namespace) -> Result<Wire, TestbedError> {
+        let wire = Wire::open(namespace)?;
+        wire.loopback().await?;
+        Ok(wire)
+    }
+}
+
+/// Joins the outside to the router.
+pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), TestbedError> {
+    let (near, far) = (end("outside", FIRST), end("eth0", FIRST));
+    join(router, &near, outside, &far).await?;
+    for net in outside_nets() {
+        outside.wire.address(FIRST, net).await?;
+    }
+    // A default route can only name a source that serves.
+    outside.wire.wait(Work::Addresses).await?;
+    for family in Family::BOTH {
+        let Some(net) = outside_nets().into_iter().find(|net| Family::of_net(*net) == family) else {
+            continue;
+        };
+        let via = router_end(net);
+        router.wire.address(FIRST, via).await?;
+        outside.wire.default_route(via.addr(), Some(net.addr())).await?;
+    }
+    router.wire.wait(Work::Addresses).await
+}
+
+/// Joins something to the router with a link that works.
+async fn join(router: &Site, near: &End, other: &Site, far: &End) -> Result<(), TestbedError> {
+    router.wire.veth(near, far, &other.namespace).await?;
+    other.wire.up(far.index).await?;
+    for (site, end, address) in [(router, near, NEAR), (other, far, FAR)] {
+        site.wire.wait(Work::Link(end.index)).await?;
+        site.wire.address(end.index, link_local(address)).await?;
+    }
+    Ok(())
+}
+
+/// Joins a node to the router and gives it a bridge.
+pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> Result<(), TestbedError> {
+    let link = FIRST + u32::from(nets.number);
+    let (near, far) = (end(&format!("node{}", nets.number), link), end("eth0", UPLINK));
+    join(router, &near, node, &far).await?;
+    for family in Family::BOTH {
+        let uplink = nets.uplink(family);
+        router.wire.address(link, router_end(uplink)).await?;
+        node.wire.address(UPLINK, uplink).await?;
+        node.wire.default_route(router_end(uplink).addr(), None).await?;
+    }
+    let hardware = [0x02, 0x62, 0x77, 0, 0, nets.number];
+    node.wire.bridge(&End { hardware: Some(hardware), ..end("cni0", FIRST) }).await?;
+    node.wire.address(FIRST, link_local(NEAR)).await?;
+    node.wire.wait(Work::Addresses).await?;
+    router.wire.wait(Work::Addresses).await
+}
+
+/// Gives a node what a pod brought along: pod CIDRs with their gateway, and addresses of its own.
+pub(super) async fn extend_node(
+    router: &Site,
+    node: &Site,
+    nets: &NodeNets,
+    admission: &Admission,
+) -> Result<(), TestbedError> {
+    for &cidr in &admission.cidrs {
+        node.wire.address(FIRST, router_end(cidr)).await?;
+        router.wire.route(cidr, nets.uplink(Family::of_net(cidr)).addr()).await?;
+    }
+    for &address in &admission.host {
+        node.wire.address(UPLINK, host(address)).await?;
+    }
+    node.wire.wait(Work::Addresses).await?;
+    for &address in &admission.host {
+        let uplink = nets.uplink(Family::of(address));
+        router.wire.route(host(address), uplink.addr()).await?;
+        node.wire.default_route(router_end(uplink).addr(), Some(address)).await?;
+    }
+    Ok(())
+}
+
+/// Joins a pod to its node's bridge. Its addresses are still to be waited for.
+pub(super) async fn attach_pod(
+    node: &Site,
+    pod: &Site,
+    place: &Place,
+    nets: &NodeNets,
+    link: u32,
+) -> Result<(), TestbedError> {
+    let near = end(&device(place), link);
+    let hardware = hardware(place);
+    let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
+    node.wire.port(FIRST, &near, &far, &pod.namespace).await?;
+    pod.wire.up(FIRST).await?;
+    pod.wire.wait(Work::Link(FIRST)).await?;
+    node.wire.wait(Work::Link(link)).await?;
+    // Its first port is what makes a bridge work.
+    node.wire.wait(Work::Link(FIRST)).await?;
+    pod.wire.address(FIRST, link_local(from_hardware(hardware))).await?;
+    for family in Family::BOTH {
+        let Some(&cidr) = nets.cidrs.get(&family) else { continue };
+        let own: Vec<IpAddr> =
+            place.addresses.iter().copied().filter(|address| Family::of(*address) == family).collect();
+        for &address in &own {
+            pod.wire.address(FIRST, within(address, cidr)).await?;
+        }
+        if !own.is_empty() {
+            pod.wire.default_route(gateway(cidr), None).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells a pod the hardware addresses of others on its bridge.
+pub(super) async fn introduce(pod: &Wire, others: &[&Place]) -> Result<(), TestbedError> {
+    for other in others {
+        for &address in &other.addresses {
+            pod.neighbour(FIRST, address, hardware(other)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn within(address: IpAddr, cidr: IpNet) -> IpNet {
+    IpNet::new(address, cidr.prefix_len()).expect("the address was admitted to this block")
+}
+
+fn link_local(address: Ipv6Addr) -> IpNet {
+    IpNet::new(IpAddr::V6(address), 64).expect("64 fits IPv6")
+}
+
+/// The link-local address that goes with a hardware address (RFC 4291, appendix A).
+fn from_hardware([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+fn end(name: &str, index: u32) -> End {
+    End { name: name.to_owned(), index, hardware: None }
+}
+
+/// The name of the device that joins a pod to its node's bridge.
+pub(super) fn device(place: &Place) -> String {
+    format!("veth{}", fingerprint(&place.pod.to_string()))
+}
+
+/// A hardware address that goes with the pod's first address, so that neighbours who remember the last pod that had
+/// it reach this one.
+pub(super) fn hardware(place: &Place) -> [u8; 6] {
+    let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
+    let digest = Sha256::digest(identity);
+    [0x02, 0x58, digest[0], digest[1], digest[2], digest[3]]
+}
