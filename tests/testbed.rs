@@ -4,7 +4,7 @@
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{
-    Endpoint, Layout, OUTSIDE, Outcome, Patience, Place, Probe, Push, Testbed, TestbedError,
+    Endpoint, Layout, OUTSIDE, Outcome, PodPlacement, Probe, ProbeTimeouts, Push, Testbed, TestbedError,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -25,8 +25,8 @@ fn id() -> String {
     format!("t{:x}x{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn place(node: usize, number: usize) -> Place {
-    Place {
+fn place(node: usize, number: usize) -> PodPlacement {
+    PodPlacement {
         pod: PodKey::new("shop", &format!("pod-{node}-{number}")),
         node: ["a", "b"][node].to_owned(),
         addresses: [
@@ -52,7 +52,7 @@ fn testbed(pods_per_node: usize) -> Testbed {
     Testbed::build(&id(), &layout(pods_per_node)).unwrap()
 }
 
-fn endpoint(place: &Place) -> Endpoint {
+fn endpoint(place: &PodPlacement) -> Endpoint {
     Endpoint::Pod(place.pod.clone())
 }
 
@@ -130,7 +130,7 @@ fn every_pair_of_pods_is_open_on_and_across_nodes_in_both_families() {
 
 #[test]
 fn more_pods_than_the_kernel_remembers_neighbours_reach_each_other() {
-    let pods = (0..36).map(|number| Place { listens: vec![(Protocol::Udp, 53)], ..place(0, number) });
+    let pods = (0..36).map(|number| PodPlacement { listens: vec![(Protocol::Udp, 53)], ..place(0, number) });
     let testbed = Testbed::build(&id(), &Layout::new(vec!["a".to_owned()], pods.collect())).unwrap();
     assert_all(&testbed, &every_pair(&testbed), &Outcome::Open);
 }
@@ -178,7 +178,7 @@ fn port_that_nobody_listens_on_is_refused() {
 fn dropped_packets_time_out() {
     let mut testbed = testbed(1);
     let patience = Duration::from_millis(200);
-    testbed.set_patience(Patience { tcp: patience, udp: patience, ..Patience::default() });
+    testbed.set_timeouts(ProbeTimeouts { tcp: patience, udp: patience, ..ProbeTimeouts::default() });
     forward(&testbed, "a", "-I", &[], DROP);
     let start = Instant::now();
     assert_all(&testbed, &every_pair(&testbed), &Outcome::Timeout);
@@ -219,7 +219,7 @@ fn answer_of_a_pod_that_does_not_own_the_address_is_reported() {
     steal.args(["--to-destination", "203.0.113.10"]);
     run_on(&testbed, "a", steal);
     let probe = Probe::new(endpoint(&place(0, 0)), "10.244.1.10".parse().unwrap(), Protocol::Tcp, 80);
-    assert_eq!(testbed.probe(&probe), Outcome::Stranger("outside".to_owned()));
+    assert_eq!(testbed.probe(&probe), Outcome::AnsweredBy("outside".to_owned()));
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn what_is_dropped_or_fails_half_way_leaves_nothing() {
     let mut broken = layout(1);
     for name in ["one", "two"] {
         let pod = PodKey::new("kube-system", name);
-        broken.pods.push(Place { pod, host_network: true, addresses: Vec::new(), ..place(0, 0) });
+        broken.pods.push(PodPlacement { pod, host_network: true, addresses: Vec::new(), ..place(0, 0) });
     }
     let error = Testbed::build(&id, &broken).unwrap_err();
     assert!(matches!(error, TestbedError::Listen { .. }), "{error}");
@@ -283,17 +283,17 @@ fn pods_come_and_go_and_change_their_ports() {
 
     testbed.remove_pod(&first.pod).unwrap();
     assert!(testbed.add_pod(&second).is_err());
-    let heir = Place { pod: PodKey::new("shop", "heir"), ..first.clone() };
+    let heir = PodPlacement { pod: PodKey::new("shop", "heir"), ..first.clone() };
     testbed.add_pod(&heir).unwrap();
     assert_eq!(testbed.probe(&probe), Outcome::Open);
-    testbed.add_pod(&Place { addresses: place(0, 7).addresses, ..first }).unwrap();
+    testbed.add_pod(&PodPlacement { addresses: place(0, 7).addresses, ..first }).unwrap();
     assert_all(&testbed, &every_pair(&testbed), &Outcome::Open);
 }
 
 #[test]
 fn host_network_pods_answer_on_their_node() {
     let mut layout = layout(1);
-    let proxy = Place {
+    let proxy = PodPlacement {
         pod: PodKey::new("kube-system", "proxy"),
         addresses: ["192.0.2.7".parse().unwrap(), "2001:db8:1::7".parse().unwrap()].to_vec(),
         listens: vec![(Protocol::Tcp, 9100), (Protocol::Udp, 9100)],
@@ -356,12 +356,12 @@ fn stream_that_is_not_let_through_cannot_be_opened() {
 #[test]
 fn forged_datagrams_arrive_with_the_forged_source_unless_filtered() {
     let testbed = testbed(2);
-    let [forger, target] = [place(0, 0), place(0, 1)];
+    let [spoofer, target] = [place(0, 0), place(0, 1)];
     for (address, source) in target.addresses.iter().zip(["10.244.1.77", "fd00:10:244:1::77"]) {
         let source: IpAddr = source.parse().unwrap();
         let to = SocketAddr::new(*address, 53);
-        let fence = Probe::new(endpoint(&forger), *address, Protocol::Udp, 53);
-        testbed.forge(&endpoint(&forger), source, to, b"forged").unwrap();
+        let fence = Probe::new(endpoint(&spoofer), *address, Protocol::Udp, 53);
+        testbed.spoof(&endpoint(&spoofer), source, to, b"spoofed").unwrap();
         assert_eq!(testbed.probe(&fence), Outcome::Open);
         assert_eq!(testbed.received_from(&endpoint(&target), source), 1);
 
@@ -370,7 +370,7 @@ fn forged_datagrams_arrive_with_the_forged_source_unless_filtered() {
         let mut command = Command::new(program);
         command.args(["-w", "-I", "FORWARD"]).args(drop);
         run_on(&testbed, "a", command);
-        testbed.forge(&endpoint(&forger), source, to, b"forged").unwrap();
+        testbed.spoof(&endpoint(&spoofer), source, to, b"spoofed").unwrap();
         assert_eq!(testbed.probe(&fence), Outcome::Open);
         assert_eq!(testbed.received_from(&endpoint(&target), source), 1);
     }

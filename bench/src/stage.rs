@@ -4,7 +4,7 @@ use crate::controller::{Controller, Kind, Subject};
 use crate::metrics;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::model::PodKey;
-use bridgewarden::testbed::{Layout, Namespace, Place, Testbed};
+use bridgewarden::testbed::{Layout, Namespace, PodPlacement, Testbed};
 use bridgewarden_bench::cluster::{Cluster, LOCAL_ADDRESS, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::fs;
@@ -228,8 +228,8 @@ impl Real {
         Ipv4Addr::new(a, b, c, self.host)
     }
 
-    fn place(self, node: &str, block: Ipv4Addr) -> Place {
-        Place {
+    fn place(self, node: &str, block: Ipv4Addr) -> PodPlacement {
+        PodPlacement {
             pod: self.key(node),
             node: node.to_owned(),
             addresses: vec![self.address(block).into()],

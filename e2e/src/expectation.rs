@@ -5,7 +5,7 @@ use crate::key::Key;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::testbed::{Endpoint, Errand, Outcome};
+use bridgewarden::testbed::{Endpoint, Outcome, ResolvedProbe};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ pub(crate) struct Expectation {
     /// Whether the connection should come about.
     pub(crate) open: bool,
     /// The connection.
-    pub(crate) errand: Errand,
+    pub(crate) probe: ResolvedProbe,
 }
 
 impl Expectation {
@@ -84,7 +84,7 @@ pub(crate) fn expectations(
                             family,
                         },
                         open,
-                        errand: Errand {
+                        probe: ResolvedProbe {
                             namespace: namespace.clone(),
                             source: match row.source {
                                 Name::Stranger(address) => Some(address),

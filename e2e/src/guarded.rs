@@ -24,14 +24,14 @@ impl Guarded {
     /// # Errors
     /// What was open and had to be refused, or was refused and had to be open.
     pub(crate) fn look(&self, prober: &Prober) -> Result<()> {
-        let errands = self.watched.iter().map(|watched| Ok(watched.errand.clone())).collect();
-        let outcomes = prober.try_all(errands);
+        let probes = self.watched.iter().map(|watched| Ok(watched.probe.clone())).collect();
+        let outcomes = prober.try_all(probes);
         let breach = |(watched, outcome): &(&Expectation, Outcome)| match outcome {
             Outcome::Open => !watched.open,
             Outcome::Refused => watched.open && self.open_too,
             // Slow is not wrong.
             Outcome::Timeout | Outcome::Failed(_) => false,
-            Outcome::Stranger(_) => true,
+            Outcome::AnsweredBy(_) => true,
         };
         let breaches: Vec<String> = (self.watched.iter().zip(outcomes).filter(breach))
             .map(|(watched, outcome)| watched.told(&outcome))

@@ -134,7 +134,7 @@ impl Play<'_> {
     fn change(&mut self, verb: &Verb, step: &Step) -> Result<()> {
         let pods: Vec<Key> = self.cluster.pods.keys().cloned().collect();
         for pod in pods.iter().filter(|pod| verb.ends(pod)) {
-            self.prober.silence(&pod.endpoint());
+            self.prober.stop_listening(&pod.endpoint());
             let goes = |name: &Name| matches!(name, Name::Pod { namespace, name } if Key::new(namespace, name) == *pod);
             self.promised.retain(|question, _| !goes(&question.source) && !goes(&question.destination));
         }
@@ -214,8 +214,8 @@ impl Play<'_> {
     }
 
     fn differing<'a>(&self, wanted: &[&'a Expectation]) -> Vec<(&'a Expectation, Outcome)> {
-        let errands = wanted.iter().map(|one| Ok(one.errand.clone())).collect();
-        let pairs = wanted.iter().copied().zip(self.prober.try_all(errands));
+        let probes = wanted.iter().map(|one| Ok(one.probe.clone())).collect();
+        let pairs = wanted.iter().copied().zip(self.prober.try_all(probes));
         pairs.filter(|(one, outcome)| !one.is_met_by(outcome)).collect()
     }
 
@@ -275,7 +275,7 @@ impl Play<'_> {
         let mut streams = Vec::new();
         for one in self.wanted(&[table])? {
             for push in pushes {
-                streams.push(self.prober.stream(&connection.from.endpoint(), one.errand.clone(), *push)?);
+                streams.push(self.prober.stream(&connection.from.endpoint(), one.probe.clone(), *push)?);
             }
         }
         Ok(streams)

@@ -1,6 +1,6 @@
 //! Who has which address: node pod CIDRs inferred from the pods, transfer networks, and the rules both must keep.
 
-use super::{Endpoint, OUTSIDE, Place, TestbedError};
+use super::{Endpoint, OUTSIDE, PodPlacement, TestbedError};
 use crate::model::PodKey;
 use crate::net::{Family, IpNet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +75,7 @@ impl NodeNets {
 
 /// What a pod brought along that its node did not have.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Admission {
+pub(super) struct NodeAdditions {
     /// Pod CIDRs.
     pub(super) cidrs: Vec<IpNet>,
     /// Addresses of the node's own.
@@ -140,14 +140,14 @@ impl Addressing {
     }
 
     /// Takes a pod in, whole or not at all.
-    pub(super) fn admit(&mut self, place: &Place) -> Result<Admission, TestbedError> {
+    pub(super) fn admit(&mut self, place: &PodPlacement) -> Result<NodeAdditions, TestbedError> {
         let mut after = self.clone();
-        let mut admission = Admission::default();
+        let mut additions = NodeAdditions::default();
         for &address in &place.addresses {
             if place.host_network {
-                admission.host.extend(after.admit_host(place, address)?);
+                additions.host.extend(after.admit_host(place, address)?);
             } else {
-                admission.cidrs.extend(after.admit_pod(place, address)?);
+                additions.cidrs.extend(after.admit_pod(place, address)?);
             }
         }
         let node = after.node_of(place)?;
@@ -155,7 +155,7 @@ impl Addressing {
             node.host_pods.insert(place.pod.clone());
         }
         *self = after;
-        Ok(admission)
+        Ok(additions)
     }
 
     /// Forgets a pod. Its node keeps the CIDRs and host addresses that it brought.
@@ -167,7 +167,7 @@ impl Addressing {
         }
     }
 
-    fn node_of(&mut self, place: &Place) -> Result<&mut NodeNets, TestbedError> {
+    fn node_of(&mut self, place: &PodPlacement) -> Result<&mut NodeNets, TestbedError> {
         self.nodes.get_mut(&place.node).ok_or_else(|| TestbedError::Layout {
             object: format!("pod {}", place.pod),
             problem: format!("its node {:?} is not one of the layout", place.node),
@@ -175,7 +175,7 @@ impl Addressing {
         })
     }
 
-    fn admit_host(&mut self, place: &Place, address: IpAddr) -> Result<Option<IpAddr>, TestbedError> {
+    fn admit_host(&mut self, place: &PodPlacement, address: IpAddr) -> Result<Option<IpAddr>, TestbedError> {
         let node = Endpoint::Node(place.node.clone());
         match self.owners.get(&address) {
             Some(owner) if *owner == node => return Ok(None),
@@ -195,7 +195,7 @@ impl Addressing {
         Ok(Some(address))
     }
 
-    fn admit_pod(&mut self, place: &Place, address: IpAddr) -> Result<Option<IpNet>, TestbedError> {
+    fn admit_pod(&mut self, place: &PodPlacement, address: IpAddr) -> Result<Option<IpNet>, TestbedError> {
         if let Some(owner) = self.owners.get(&address) {
             return Err(taken(place, address, owner));
         }
@@ -247,16 +247,16 @@ impl Addressing {
     }
 }
 
-fn layout(place: &Place, problem: String, cure: &'static str) -> TestbedError {
+fn layout(place: &PodPlacement, problem: String, cure: &'static str) -> TestbedError {
     TestbedError::Layout { object: format!("pod {}", place.pod), problem, cure }
 }
 
-fn taken(place: &Place, address: IpAddr, owner: &Endpoint) -> TestbedError {
+fn taken(place: &PodPlacement, address: IpAddr, owner: &Endpoint) -> TestbedError {
     layout(place, format!("{address} belongs to {owner} already"), "Give each pod an address of its own")
 }
 
 /// Refuses addresses of the testbed's own networks, and those no pod can have.
-fn refuse_reserved(place: &Place, address: IpAddr) -> Result<(), TestbedError> {
+fn refuse_reserved(place: &PodPlacement, address: IpAddr) -> Result<(), TestbedError> {
     let own = [
         prefix(IpAddr::V4(Ipv4Addr::new(172, 31, 0, 0)), 16),
         prefix(IpAddr::V6(Ipv6Addr::new(0xfd00, 0x172, 0x31, 0, 0, 0, 0, 0)), 48),
@@ -286,8 +286,8 @@ fn refuse_reserved(place: &Place, address: IpAddr) -> Result<(), TestbedError> {
 mod tests {
     use super::*;
 
-    fn place(name: &str, node: &str, addresses: &[&str]) -> Place {
-        Place {
+    fn place(name: &str, node: &str, addresses: &[&str]) -> PodPlacement {
+        PodPlacement {
             pod: PodKey::new("shop", name),
             node: node.to_owned(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
@@ -307,7 +307,7 @@ mod tests {
         let blocks = ["10.244.1.0/24", "fd00:10:244:1::/64"].map(|cidr| cidr.parse().unwrap());
         assert_eq!(first.cidrs, blocks);
         let second = addressing.admit(&place("db", "a", &["10.244.1.11"])).unwrap();
-        assert_eq!(second, Admission::default());
+        assert_eq!(second, NodeAdditions::default());
         assert!(addressing.node("b").unwrap().cidrs.is_empty());
     }
 
@@ -348,8 +348,8 @@ mod tests {
     #[test]
     fn host_network_pods_of_a_node_share_its_addresses() {
         let mut addressing = addressing();
-        let [mut first, mut second] =
-            ["one", "two"].map(|name| Place { host_network: true, ..place(name, "a", &["192.0.2.7"]) });
+        let [mut first, mut second] = ["one", "two"]
+            .map(|name| PodPlacement { host_network: true, ..place(name, "a", &["192.0.2.7"]) });
         assert_eq!(addressing.admit(&first).unwrap().host.len(), 1);
         assert!(addressing.admit(&second).unwrap().host.is_empty());
         for own in ["192.0.2.7", "172.31.1.2"] {

@@ -1,11 +1,11 @@
 //! Making a testbed, and removing it.
 
 use super::addressing::Addressing;
-use super::cni::Results;
+use super::cni::CniResults;
 use super::names::{check_id, claim};
-use super::{Endpoint, Layout, Node, Port, Prober, Testbed, TestbedError, namespace, town};
+use super::{Endpoint, Layout, Port, Prober, TestNode, Testbed, TestbedError, namespace, topology};
 use std::collections::{BTreeMap, BTreeSet};
-use town::Site;
+use topology::NetnsHandle;
 
 impl Testbed {
     /// Makes the namespaces, links, addresses, routes and listeners of a layout.
@@ -15,11 +15,11 @@ impl Testbed {
     pub fn build(id: &str, layout: &Layout) -> Result<Testbed, TestbedError> {
         check_id(id)?;
         let addressing = Addressing::new(&layout.nodes)?;
-        let mut rehearsal = addressing.clone();
+        let mut checked = addressing.clone();
         for place in &layout.pods {
-            rehearsal.admit(place)?;
+            checked.admit(place)?;
         }
-        let mut testbed = Testbed::found(id, addressing)?;
+        let mut testbed = Testbed::create_core(id, addressing)?;
         testbed.open_outside(&layout.outside_listens)?;
         for node in &layout.nodes {
             testbed.add_node(node, &layout.node_listens)?;
@@ -39,15 +39,15 @@ impl Testbed {
         self.tear_down()
     }
 
-    fn found(id: &str, addressing: Addressing) -> Result<Testbed, TestbedError> {
-        let results = Results::create(id)?;
+    fn create_core(id: &str, addressing: Addressing) -> Result<Testbed, TestbedError> {
+        let results = CniResults::create(id)?;
         let prober = Prober::start()?;
         let mut names = BTreeSet::new();
         let router_name = claim(&mut names, &format!("bw-{id}-router"));
         let outside_name = claim(&mut names, &format!("bw-{id}-outside"));
         let (router, outside) = prober.worker.run(async move {
-            let router = Site::create(&router_name, &town::router_sysctls()).await?;
-            match Site::create(&outside_name, &town::host_sysctls()).await {
+            let router = NetnsHandle::create(&router_name, &topology::router_sysctls()).await?;
+            match NetnsHandle::create(&outside_name, &topology::host_sysctls()).await {
                 Ok(outside) => Ok((router, outside)),
                 Err(error) => {
                     router.namespace.remove()?;
@@ -70,20 +70,22 @@ impl Testbed {
 
     fn open_outside(&mut self, ports: &[Port]) -> Result<(), TestbedError> {
         let (router, outside) = (self.router.clone(), self.outside.clone());
-        self.prober.worker.run(async move { town::attach_outside(&router, &outside).await })?;
+        self.prober.worker.run(async move { topology::attach_outside(&router, &outside).await })?;
         self.serve(&Endpoint::Outside, ports)
     }
 
     fn add_node(&mut self, name: &str, ports: &[Port]) -> Result<(), TestbedError> {
         self.results.add_node(name)?;
         let title = claim(&mut self.names, &format!("bw-{}-node-{name}", self.id));
-        let site =
-            self.prober.worker.run(async move { Site::create(&title, &town::node_sysctls()).await })?;
-        let node = Node { site: site.clone(), next_link: town::FIRST_POD_LINK };
+        let handle = self
+            .prober
+            .worker
+            .run(async move { NetnsHandle::create(&title, &topology::node_sysctls()).await })?;
+        let node = TestNode { handle: handle.clone(), next_link: topology::FIRST_POD_LINK };
         self.nodes.insert(name.to_owned(), node);
         let Some(nets) = self.addressing.node(name).cloned() else { return Ok(()) };
         let router = self.router.clone();
-        self.prober.worker.run(async move { town::attach_node(&router, &site, &nets).await })?;
+        self.prober.worker.run(async move { topology::attach_node(&router, &handle, &nets).await })?;
         self.serve(&Endpoint::node(name), ports)
     }
 
@@ -92,8 +94,8 @@ impl Testbed {
         let mut left = Vec::new();
         let pods =
             std::mem::take(&mut self.pods).into_values().filter_map(|pod| pod.own).map(|own| own.namespace);
-        let nodes = std::mem::take(&mut self.nodes).into_values().map(|node| node.site.namespace);
-        let rest = [&self.outside, &self.router].map(|site| site.namespace.clone());
+        let nodes = std::mem::take(&mut self.nodes).into_values().map(|node| node.handle.namespace);
+        let rest = [&self.outside, &self.router].map(|handle| handle.namespace.clone());
         for namespace in pods.chain(nodes).chain(rest) {
             if self.names.remove(namespace.name())
                 && let Err(error) = namespace.remove()

@@ -1,6 +1,6 @@
 //! Results of CNI for the pods of a testbed, in files as libcni keeps them: what a container runtime would have left.
 
-use super::{Place, TestbedError};
+use super::{PodPlacement, TestbedError};
 use crate::net::Family;
 use serde_json::{Value, json};
 use std::fs;
@@ -12,16 +12,16 @@ const NETWORK: &str = "cbr0";
 
 /// A directory with one directory of results for each node.
 #[derive(Debug)]
-pub(super) struct Results {
+pub(super) struct CniResults {
     directory: PathBuf,
 }
 
-impl Results {
+impl CniResults {
     /// An empty directory of this testbed's own.
-    pub(super) fn create(id: &str) -> Result<Results, TestbedError> {
+    pub(super) fn create(id: &str) -> Result<CniResults, TestbedError> {
         let directory = std::env::temp_dir().join(format!("bw-{id}-cni-{}", std::process::id()));
         fs::create_dir_all(&directory).map_err(|source| failed("make", &directory, source))?;
-        Ok(Results { directory })
+        Ok(CniResults { directory })
     }
 
     /// Where the results of a node's pods are.
@@ -36,14 +36,19 @@ impl Results {
     }
 
     /// Keeps the result of a pod that is joined to its node's bridge by this device and has this Ethernet address.
-    pub(super) fn write(&self, place: &Place, device: &str, hardware: [u8; 6]) -> Result<(), TestbedError> {
+    pub(super) fn write(
+        &self,
+        place: &PodPlacement,
+        device: &str,
+        hardware: [u8; 6],
+    ) -> Result<(), TestbedError> {
         let path = self.file(place);
         let text = result(place, device, hardware).to_string();
         fs::write(&path, text).map_err(|source| failed("write", &path, source))
     }
 
     /// Removes the result of a pod, if it has one.
-    pub(super) fn remove(&self, place: &Place) -> Result<(), TestbedError> {
+    pub(super) fn remove(&self, place: &PodPlacement) -> Result<(), TestbedError> {
         let path = self.file(place);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, source)),
@@ -51,12 +56,12 @@ impl Results {
         }
     }
 
-    fn file(&self, place: &Place) -> PathBuf {
+    fn file(&self, place: &PodPlacement) -> PathBuf {
         self.of_node(&place.node).join(format!("{NETWORK}-{}-eth0", container(place)))
     }
 }
 
-impl Drop for Results {
+impl Drop for CniResults {
     fn drop(&mut self) {
         // What is left lies among the temporary files.
         fs::remove_dir_all(&self.directory).ok();
@@ -64,11 +69,11 @@ impl Drop for Results {
 }
 
 /// A container id that goes with the pod's name.
-fn container(place: &Place) -> String {
+fn container(place: &PodPlacement) -> String {
     super::names::fingerprint(&format!("container of {}", place.pod))
 }
 
-fn result(place: &Place, device: &str, hardware: [u8; 6]) -> Value {
+fn result(place: &PodPlacement, device: &str, hardware: [u8; 6]) -> Value {
     let mac = hardware.map(|octet| format!("{octet:02x}")).join(":");
     let container = container(place);
     let netns = format!("/var/run/netns/{container}");

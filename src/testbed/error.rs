@@ -54,7 +54,7 @@ pub enum TestbedError {
         /// What the system said.
         source: io::Error,
     },
-    /// A stream or a forged packet could not be sent.
+    /// A stream or a spoofed packet could not be sent.
     #[error("cannot {act} from {from} to {to}: {reason}")]
     Send {
         /// What was attempted.

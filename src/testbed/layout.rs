@@ -24,7 +24,7 @@ pub struct Layout {
     /// The nodes' names, each once.
     pub nodes: Vec<String>,
     /// The pods.
-    pub pods: Vec<Place>,
+    pub pods: Vec<PodPlacement>,
     /// The ports that every node listens on.
     pub node_listens: Vec<Port>,
     /// The ports that the host outside listens on.
@@ -33,7 +33,7 @@ pub struct Layout {
 
 impl Layout {
     /// A layout in which the nodes listen on nothing, and the outside on 80, 443 and 5353, TCP and UDP.
-    pub fn new(nodes: Vec<String>, pods: Vec<Place>) -> Layout {
+    pub fn new(nodes: Vec<String>, pods: Vec<PodPlacement>) -> Layout {
         let outside_listens = [80, 443, 5353]
             .into_iter()
             .flat_map(|port| [(Protocol::Tcp, port), (Protocol::Udp, port)])
@@ -44,7 +44,7 @@ impl Layout {
 
 /// A pod, where it runs, and what it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PodPlacement {
     /// Which pod.
     pub pod: PodKey,
     /// Its node (spec.nodeName).

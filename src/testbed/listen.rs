@@ -1,6 +1,6 @@
 //! What answers: every listener says who it is, receives streams, and notes who sent it datagrams.
 
-use super::ledger::{Flow, Ledger};
+use super::received::{Received, StreamCounter};
 use super::{Endpoint, Namespace, Port, TestbedError};
 use crate::net::Protocol;
 use std::io;
@@ -48,16 +48,16 @@ pub(super) fn listen(
     who: &Endpoint,
     address: IpAddr,
     (protocol, port): Port,
-    ledger: &Arc<Ledger>,
+    received: &Arc<Received>,
 ) -> Result<Listener, TestbedError> {
     namespace.hop()?;
     let address = SocketAddr::new(address, port);
     let failed = |source| TestbedError::Listen { endpoint: who.clone(), protocol, address, source };
-    let (who, ledger) = (who.clone(), ledger.clone());
+    let (who, received) = (who.clone(), received.clone());
     let mut tasks = JoinSet::new();
     match protocol {
-        Protocol::Tcp => drop(tasks.spawn(serve_tcp(tcp(address).map_err(failed)?, who, ledger))),
-        Protocol::Udp => drop(tasks.spawn(serve_udp(udp(address).map_err(failed)?, who, ledger))),
+        Protocol::Tcp => drop(tasks.spawn(serve_tcp(tcp(address).map_err(failed)?, who, received))),
+        Protocol::Udp => drop(tasks.spawn(serve_udp(udp(address).map_err(failed)?, who, received))),
         Protocol::Sctp => {}
     }
     Ok(Listener(tasks))
@@ -81,17 +81,17 @@ fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn serve_tcp(listener: TcpListener, who: Endpoint, ledger: Arc<Ledger>) {
+async fn serve_tcp(listener: TcpListener, who: Endpoint, received: Arc<Received>) {
     let name = name(&who);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let (name, ledger) = (name.clone(), ledger.clone());
+                    let (name, received) = (name.clone(), received.clone());
                     connections.spawn(async move {
                         // A client that goes away is no error of the listener.
-                        converse(stream, &name, &ledger).await.ok();
+                        converse(stream, &name, &received).await.ok();
                     });
                 }
                 // Out of descriptors, most likely: others need the time to close theirs.
@@ -108,7 +108,7 @@ fn name(who: &Endpoint) -> Arc<[u8]> {
     name.into()
 }
 
-async fn converse(mut stream: TcpStream, name: &[u8], ledger: &Ledger) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, name: &[u8], received: &Received) -> io::Result<()> {
     match timeout(SILENCE, stream.read_u8()).await?? {
         word::WHO => {
             stream.write_all(name).await?;
@@ -117,14 +117,14 @@ async fn converse(mut stream: TcpStream, name: &[u8], ledger: &Ledger) -> io::Re
         }
         word::TAKE => {
             let id = timeout(SILENCE, stream.read_u64()).await??;
-            if let Some(flow) = ledger.flow(id) {
-                flow.end(format!("server: {}", take(&mut stream, &flow).await));
+            if let Some(counter) = received.stream(id) {
+                counter.end(format!("server: {}", take(&mut stream, &counter).await));
             }
         }
         word::GIVE => {
             let id = timeout(SILENCE, stream.read_u64()).await??;
-            if let Some(flow) = ledger.flow(id) {
-                flow.end(format!("server: {}", give(&mut stream).await));
+            if let Some(counter) = received.stream(id) {
+                counter.end(format!("server: {}", give(&mut stream).await));
             }
         }
         _ => {}
@@ -133,12 +133,12 @@ async fn converse(mut stream: TcpStream, name: &[u8], ledger: &Ledger) -> io::Re
 }
 
 /// Counts what arrives, a byte a message, until that ends; returns why it did.
-pub(super) async fn take(stream: &mut TcpStream, flow: &Flow) -> io::Error {
+pub(super) async fn take(stream: &mut TcpStream, counter: &StreamCounter) -> io::Error {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer).await {
             Ok(0) => return io::Error::other("the other end closed"),
-            Ok(messages) => flow.count(messages as u64),
+            Ok(messages) => counter.count(messages as u64),
             Err(error) => return error,
         }
     }
@@ -165,28 +165,28 @@ pub(super) fn beat() -> Interval {
     beat
 }
 
-async fn serve_udp(socket: UdpSocket, who: Endpoint, ledger: Arc<Ledger>) {
+async fn serve_udp(socket: UdpSocket, who: Endpoint, received: Arc<Received>) {
     let name = name(&who);
     let socket = Arc::new(socket);
     let mut pushing = JoinSet::new();
     let mut buffer = [0; 2048];
     loop {
         tokio::select! {
-            received = socket.recv_from(&mut buffer) => {
+            arrived = socket.recv_from(&mut buffer) => {
                 // An error is an answer of ours that was refused.
-                let Ok((length, from)) = received else { continue };
-                ledger.saw(&who, from.ip());
+                let Ok((length, from)) = arrived else { continue };
+                received.count_datagram(&who, from.ip());
                 match (buffer.first(), stream_id(&buffer[..length])) {
                     (Some(&word::WHO), None) if length == 1 => {
                         socket.send_to(&name, from).await.ok();
                     }
                     (Some(&word::TAKE), Some(id)) => {
-                        if let Some(flow) = ledger.flow(id) {
-                            flow.count(1);
+                        if let Some(counter) = received.stream(id) {
+                            counter.count(1);
                         }
                     }
                     (Some(&word::GIVE), Some(id)) => {
-                        pushing.spawn(give_datagrams(socket.clone(), from, id, ledger.clone()));
+                        pushing.spawn(give_datagrams(socket.clone(), from, id, received.clone()));
                     }
                     _ => {}
                 }
@@ -201,9 +201,9 @@ fn stream_id(datagram: &[u8]) -> Option<u64> {
     id.try_into().ok().map(u64::from_be_bytes)
 }
 
-async fn give_datagrams(socket: Arc<UdpSocket>, to: SocketAddr, id: u64, ledger: Arc<Ledger>) {
+async fn give_datagrams(socket: Arc<UdpSocket>, to: SocketAddr, id: u64, received: Arc<Received>) {
     let mut beat = beat();
-    while ledger.flow(id).is_some() {
+    while received.stream(id).is_some() {
         beat.tick().await;
         // A refusal shows at the receiver, which counts nothing.
         socket.send_to(b".", to).await.ok();

@@ -1,7 +1,7 @@
 //! A small real network in network namespaces, in which controllers run for real and traffic is measured.
 //!
 //! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
-//! packets: probes, streams, forged datagrams. It knows neither policies nor rules, and never touches the network
+//! packets: probes, streams, spoofed datagrams. It knows neither policies nor rules, and never touches the network
 //! of the host: links are made inside its own namespaces, from a thread that never opens a socket outside them.
 //! Its `Prober` also measures in namespaces that others have made.
 //!
@@ -22,35 +22,35 @@ mod build;
 mod cni;
 pub(crate) mod demo;
 mod error;
-mod forge;
 mod layout;
-mod ledger;
+mod links;
 mod listen;
+mod listeners;
 mod names;
 mod namespace;
 mod pods;
-mod post;
 mod probe;
 mod prober;
+mod received;
+mod spoof;
 mod stream;
-mod town;
-mod wire;
+mod topology;
 mod worker;
 
 pub use error::TestbedError;
-pub use layout::{Endpoint, Layout, OUTSIDE, Place, Port};
+pub use layout::{Endpoint, Layout, OUTSIDE, PodPlacement, Port};
 pub use namespace::Namespace;
-pub use probe::{Errand, Outcome, Patience, Probe};
+pub use probe::{Outcome, Probe, ProbeTimeouts, ResolvedProbe};
 pub use prober::Prober;
 pub use stream::{Push, Stream};
 
 use crate::model::PodKey;
 use addressing::Addressing;
-use cni::Results;
+use cni::CniResults;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use town::Site;
+use topology::NetnsHandle;
 
 /// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
 #[derive(Debug)]
@@ -59,28 +59,28 @@ pub struct Testbed {
     prober: Prober,
     names: BTreeSet<String>,
     addressing: Addressing,
-    router: Site,
-    outside: Site,
-    nodes: BTreeMap<String, Node>,
-    pods: BTreeMap<PodKey, Pod>,
-    results: Results,
+    router: NetnsHandle,
+    outside: NetnsHandle,
+    nodes: BTreeMap<String, TestNode>,
+    pods: BTreeMap<PodKey, TestPod>,
+    results: CniResults,
 }
 
 #[derive(Debug)]
-struct Node {
-    site: Site,
+struct TestNode {
+    handle: NetnsHandle,
     next_link: u32,
 }
 
 #[derive(Debug)]
-struct Pod {
-    place: Place,
-    own: Option<Attached>,
+struct TestPod {
+    place: PodPlacement,
+    own: Option<PodNetns>,
 }
 
 /// A namespace of a pod's own, and the index of its link in the node.
 #[derive(Debug)]
-struct Attached {
+struct PodNetns {
     namespace: Namespace,
     link: u32,
 }
@@ -88,7 +88,7 @@ struct Attached {
 impl Testbed {
     /// The namespace of a node: where its controller runs.
     pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
-        self.nodes.get(node).map(|node| &node.site.namespace)
+        self.nodes.get(node).map(|node| &node.handle.namespace)
     }
 
     /// The namespace of the router, which sees what goes from node to node and to the outside.
@@ -125,22 +125,22 @@ impl Testbed {
     }
 
     /// The pods, as they are.
-    pub fn pods(&self) -> impl Iterator<Item = &Place> {
+    pub fn pods(&self) -> impl Iterator<Item = &PodPlacement> {
         self.pods.values().map(|pod| &pod.place)
     }
 
     /// Changes how long probes and streams wait for an answer.
-    pub fn set_patience(&mut self, patience: Patience) {
-        self.prober.set_patience(patience);
+    pub fn set_timeouts(&mut self, timeouts: ProbeTimeouts) {
+        self.prober.set_timeouts(timeouts);
     }
 
     /// Tries connections, many at a time. The outcomes are in the order of the probes.
     pub fn probe_all(&self, probes: &[Probe]) -> Vec<Outcome> {
-        let errands = probes.iter().map(|probe| {
-            self.errand(probe)
+        let probes = probes.iter().map(|probe| {
+            self.resolve(probe)
                 .ok_or_else(|| Outcome::Failed(TestbedError::Unknown(probe.from.clone()).to_string()))
         });
-        self.prober.try_all(errands.collect())
+        self.prober.try_all(probes.collect())
     }
 
     /// Tries one connection.
@@ -152,14 +152,14 @@ impl Testbed {
     ///
     /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
     pub fn stream(&self, along: &Probe, push: Push) -> Result<Stream, TestbedError> {
-        let errand = self.errand(along).ok_or_else(|| TestbedError::Unknown(along.from.clone()))?;
-        self.prober.stream(&along.from, errand, push)
+        let probe = self.resolve(along).ok_or_else(|| TestbedError::Unknown(along.from.clone()))?;
+        self.prober.stream(&along.from, probe, push)
     }
 
     /// Sends one UDP packet with any source address from an endpoint.
     ///
     /// Fails when the packet could not be handed to the kernel, not when it is dropped on the way.
-    pub fn forge(
+    pub fn spoof(
         &self,
         from: &Endpoint,
         source: IpAddr,
@@ -168,9 +168,9 @@ impl Testbed {
     ) -> Result<(), TestbedError> {
         let namespace = self.namespace(from).ok_or_else(|| TestbedError::Unknown(from.clone()))?;
         let sent = namespace
-            .enter(|| forge::packet(source, to, payload).and_then(|packet| forge::send(&packet, to.ip())))?;
+            .enter(|| spoof::packet(source, to, payload).and_then(|packet| spoof::send(&packet, to.ip())))?;
         sent.map_err(|error| TestbedError::Send {
-            act: "send a forged packet",
+            act: "send a spoofed packet",
             from: from.clone(),
             to,
             reason: error.to_string(),
@@ -179,14 +179,14 @@ impl Testbed {
 
     /// How many datagrams the listeners of an endpoint have received from an address, probes included.
     ///
-    /// Packets arrive in order: once a later probe of the same sender was answered, a forged one has arrived or
+    /// Packets arrive in order: once a later probe of the same sender was answered, a spoofed one has arrived or
     /// never will.
     pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
         self.prober.received_from(listener, source)
     }
 
-    fn errand(&self, probe: &Probe) -> Option<Errand> {
-        Some(Errand {
+    fn resolve(&self, probe: &Probe) -> Option<ResolvedProbe> {
+        Some(ResolvedProbe {
             namespace: self.namespace(&probe.from)?.clone(),
             source: probe.source,
             to: SocketAddr::new(probe.to, probe.port),

@@ -1,10 +1,10 @@
 //! Pods come, change their ports, and go.
 
-use super::addressing::{Admission, NodeNets};
+use super::addressing::{NodeAdditions, NodeNets};
+use super::links::{NetnsLinks, WaitFor};
 use super::names::claim;
-use super::town::{self, Site};
-use super::wire::{Wire, Work};
-use super::{Attached, Endpoint, Place, Pod, Port, Testbed, TestbedError};
+use super::topology::{self, NetnsHandle};
+use super::{Endpoint, PodNetns, PodPlacement, Port, TestPod, Testbed, TestbedError};
 use crate::model::PodKey;
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ const MOST_LEARNED: usize = 512;
 
 impl Testbed {
     /// Adds a pod, as `add_pods` does.
-    pub fn add_pod(&mut self, place: &Place) -> Result<(), TestbedError> {
+    pub fn add_pod(&mut self, place: &PodPlacement) -> Result<(), TestbedError> {
         self.add_pods(std::slice::from_ref(place))
     }
 
     /// Adds pods, all or none. Pods that could not be added leave nothing but the CIDRs they gave their nodes.
-    pub fn add_pods(&mut self, places: &[Place]) -> Result<(), TestbedError> {
+    pub fn add_pods(&mut self, places: &[PodPlacement]) -> Result<(), TestbedError> {
         let mut added = Vec::new();
         let done = self.try_add(places, &mut added);
         if done.is_err() {
@@ -39,15 +39,15 @@ impl Testbed {
         let who = Endpoint::Pod(pod.clone());
         let gone = self.pods.remove(pod).ok_or_else(|| TestbedError::Unknown(who.clone()))?;
         self.addressing.dismiss(pod);
-        self.prober.ledger.forget(&who);
-        self.prober.silence(&who);
+        self.prober.received.forget(&who);
+        self.prober.stop_listening(&who);
         let forgotten = self.results.remove(&gone.place);
         let Some(own) = gone.own else { return forgotten };
         // The kernel frees a namespace when it likes; the address must not answer until then.
         let unlinked = match self.nodes.get(&gone.place.node) {
             Some(node) => {
-                let wire = node.site.wire.clone();
-                self.prober.worker.run(async move { wire.remove(own.link).await })
+                let links = node.handle.links.clone();
+                self.prober.worker.run(async move { links.remove(own.link).await })
             }
             None => Ok(()),
         };
@@ -64,8 +64,8 @@ impl Testbed {
         Ok(())
     }
 
-    fn try_add(&mut self, places: &[Place], added: &mut Vec<PodKey>) -> Result<(), TestbedError> {
-        let mut wires = Vec::new();
+    fn try_add(&mut self, places: &[PodPlacement], added: &mut Vec<PodKey>) -> Result<(), TestbedError> {
+        let mut attached = Vec::new();
         for place in places {
             if self.pods.contains_key(&place.pod) {
                 return Err(TestbedError::Layout {
@@ -74,62 +74,68 @@ impl Testbed {
                     cure: "List each pod once, or remove it before it is added again",
                 });
             }
-            let admission = self.addressing.admit(place)?;
+            let additions = self.addressing.admit(place)?;
             added.push(place.pod.clone());
-            self.pods.insert(place.pod.clone(), Pod { place: place.clone(), own: None });
-            self.extend_node(&place.node, admission)?;
+            self.pods.insert(place.pod.clone(), TestPod { place: place.clone(), own: None });
+            self.extend_node(&place.node, additions)?;
             if !place.host_network {
-                wires.push(self.attach(place)?);
+                attached.push(self.attach(place)?);
             }
         }
         self.prober.worker.run(async move {
-            for wire in wires {
-                wire.wait(Work::Addresses).await?;
+            for links in attached {
+                links.wait(WaitFor::Addresses).await?;
             }
             Ok::<(), TestbedError>(())
         })?;
-        self.introduce()?;
+        self.add_neighbours()?;
         places.iter().try_for_each(|place| self.serve(&Endpoint::Pod(place.pod.clone()), &place.listens))
     }
 
     /// Gives a node what a pod brought along, and lets it and its host-network pods listen there.
-    fn extend_node(&mut self, name: &str, admission: Admission) -> Result<(), TestbedError> {
-        if admission == Admission::default() {
+    fn extend_node(&mut self, name: &str, additions: NodeAdditions) -> Result<(), TestbedError> {
+        if additions == NodeAdditions::default() {
             return Ok(());
         }
         let (node, nets) = self.node(name)?;
         let router = self.router.clone();
-        self.prober.worker.run(async move { town::extend_node(&router, &node, &nets, &admission).await })?;
-        let here = |pod: &&Pod| pod.place.host_network && pod.place.node == name;
+        self.prober
+            .worker
+            .run(async move { topology::extend_node(&router, &node, &nets, &additions).await })?;
+        let here = |pod: &&TestPod| pod.place.host_network && pod.place.node == name;
         let pods = self.pods.values().filter(here).map(|pod| Endpoint::Pod(pod.place.pod.clone()));
         let listeners: Vec<Endpoint> = std::iter::once(Endpoint::node(name)).chain(pods).collect();
-        listeners.iter().try_for_each(|who| self.serve_again(who))
+        listeners.iter().try_for_each(|who| self.reopen_listeners(who))
     }
 
-    fn attach(&mut self, place: &Place) -> Result<Wire, TestbedError> {
+    fn attach(&mut self, place: &PodPlacement) -> Result<NetnsLinks, TestbedError> {
         let (node, nets) = self.node(&place.node)?;
         let wanted = format!("bw-{}-pod-{}-{}", self.id, place.pod.namespace, place.pod.name);
         let name = claim(&mut self.names, &wanted);
         let title = name.clone();
-        let created =
-            self.prober.worker.run(async move { Site::create(&title, &town::host_sysctls()).await });
+        let created = self
+            .prober
+            .worker
+            .run(async move { NetnsHandle::create(&title, &topology::host_sysctls()).await });
         let pod = created.inspect_err(|_| {
             self.names.remove(&name);
         })?;
         let link = self.next_link(&place.node);
         if let Some(entry) = self.pods.get_mut(&place.pod) {
-            entry.own = Some(Attached { namespace: pod.namespace.clone(), link });
+            entry.own = Some(PodNetns { namespace: pod.namespace.clone(), link });
         }
-        let wire = pod.wire.clone();
+        let links = pod.links.clone();
         let joined = place.clone();
-        self.prober.worker.run(async move { town::attach_pod(&node, &pod, &joined, &nets, link).await })?;
-        self.results.write(place, &town::device(place), town::hardware(place))?;
-        Ok(wire)
+        self.prober
+            .worker
+            .run(async move { topology::attach_pod(&node, &pod, &joined, &nets, link).await })?;
+        self.results.write(place, &topology::device(place), topology::hardware(place))?;
+        Ok(links)
     }
 
     /// Tells the pods of each node each other's hardware addresses, if they are more than the kernel would remember.
-    fn introduce(&self) -> Result<(), TestbedError> {
-        let mut bridges = BTreeMap::<&str, Vec<&Pod>>::new();
+    fn add_neighbours(&self) -> Result<(), TestbedError> {
+        let mut bridges = BTreeMap::<&str, Vec<&TestPod>>::new();
         for pod in self.pods.values().filter(|pod| pod.own.is_some()) {
             bridges.entry(&pod.place.node).or_default().push(pod);
         }
@@ -137,14 +143,14 @@ impl Testbed {
             return Ok(());
         }
         for pods in bridges.into_values() {
-            let places: Vec<Place> = pods.iter().map(|pod| pod.place.clone()).collect();
+            let places: Vec<PodPlacement> = pods.iter().map(|pod| pod.place.clone()).collect();
             let namespaces: Vec<_> =
                 pods.iter().filter_map(|pod| Some(pod.own.as_ref()?.namespace.clone())).collect();
             self.prober.worker.run(async move {
                 for (own, namespace) in namespaces.iter().enumerate() {
                     let others = places.iter().enumerate().filter(|(place, _)| *place != own);
-                    let others: Vec<&Place> = others.map(|(_, place)| place).collect();
-                    town::introduce(&Wire::open(namespace)?, &others).await?;
+                    let others: Vec<&PodPlacement> = others.map(|(_, place)| place).collect();
+                    topology::add_neighbours(&NetnsLinks::open(namespace)?, &others).await?;
                 }
                 Ok::<(), TestbedError>(())
             })?;
@@ -152,14 +158,14 @@ impl Testbed {
         Ok(())
     }
 
-    fn node(&self, name: &str) -> Result<(Site, NodeNets), TestbedError> {
+    fn node(&self, name: &str) -> Result<(NetnsHandle, NodeNets), TestbedError> {
         let found = self.nodes.get(name).zip(self.addressing.node(name));
         let (node, nets) = found.ok_or_else(|| TestbedError::Unknown(Endpoint::node(name)))?;
-        Ok((node.site.clone(), nets.clone()))
+        Ok((node.handle.clone(), nets.clone()))
     }
 
     fn next_link(&mut self, node: &str) -> u32 {
-        self.nodes.get_mut(node).map_or(town::FIRST_POD_LINK, |node| {
+        self.nodes.get_mut(node).map_or(topology::FIRST_POD_LINK, |node| {
             node.next_link += 1;
             node.next_link - 1
         })

@@ -50,7 +50,7 @@ pub enum Outcome {
     /// Nothing came back.
     Timeout,
     /// Somebody answered who does not have that address. Here is who.
-    Stranger(String),
+    AnsweredBy(String),
     /// Something else went wrong, in the system's words.
     Failed(String),
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Outcome {
             Outcome::Open => f.write_str("open"),
             Outcome::Refused => f.write_str("refused"),
             Outcome::Timeout => f.write_str("timed out"),
-            Outcome::Stranger(who) => write!(f, "answered by {who}"),
+            Outcome::AnsweredBy(who) => write!(f, "answered by {who}"),
             Outcome::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Outcome {
 
 /// How long to wait, and for how many at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct ProbeTimeouts {
     /// How long a TCP probe may take. From a little over one second on, a lost first packet is sent again, and a
     /// connect over IPv6 that is refused by ICMP alone is seen as refused: the kernel gives up no sooner.
     pub tcp: Duration,
@@ -79,16 +79,16 @@ pub struct Patience {
     pub at_once: usize,
 }
 
-impl Default for Patience {
+impl Default for ProbeTimeouts {
     /// One second, and as many at a time as fit the usual 1024 descriptors.
-    fn default() -> Patience {
-        Patience { tcp: Duration::from_secs(1), udp: Duration::from_secs(1), at_once: 192 }
+    fn default() -> ProbeTimeouts {
+        ProbeTimeouts { tcp: Duration::from_secs(1), udp: Duration::from_secs(1), at_once: 192 }
     }
 }
 
 /// A probe with everything resolved that it needs.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub struct ResolvedProbe {
     /// Where it starts.
     pub namespace: Namespace,
     /// From which address, if the kernel is not to choose one.
@@ -101,26 +101,29 @@ pub struct Errand {
     pub owners: BTreeSet<Endpoint>,
 }
 
-/// Runs errands, many at a time; the outcomes are in their order. Must run on the testbed's thread.
-pub(super) async fn run(errands: Vec<Result<Errand, Outcome>>, patience: Patience) -> Vec<Outcome> {
-    let mut outcomes = vec![Outcome::Timeout; errands.len()];
-    let mut running = futures::stream::iter(errands.into_iter().enumerate())
-        .map(async |(place, errand)| match errand {
-            Ok(errand) => (place, errand.run(patience).await),
+/// Runs probes, many at a time; the outcomes are in their order. Must run on the testbed's thread.
+pub(super) async fn run(
+    probes: Vec<Result<ResolvedProbe, Outcome>>,
+    timeouts: ProbeTimeouts,
+) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Timeout; probes.len()];
+    let mut running = futures::stream::iter(probes.into_iter().enumerate())
+        .map(async |(place, probe)| match probe {
+            Ok(probe) => (place, probe.run(timeouts).await),
             Err(outcome) => (place, outcome),
         })
-        .buffer_unordered(patience.at_once.max(1));
+        .buffer_unordered(timeouts.at_once.max(1));
     while let Some((place, outcome)) = running.next().await {
         outcomes[place] = outcome;
     }
     outcomes
 }
 
-impl Errand {
-    async fn run(self, patience: Patience) -> Outcome {
+impl ResolvedProbe {
+    async fn run(self, timeouts: ProbeTimeouts) -> Outcome {
         let asked = match self.protocol {
-            Protocol::Tcp => timeout(patience.tcp, self.ask_tcp()).await,
-            Protocol::Udp => timeout(patience.udp, self.ask_udp(patience.udp / 2)).await,
+            Protocol::Tcp => timeout(timeouts.tcp, self.ask_tcp()).await,
+            Protocol::Udp => timeout(timeouts.udp, self.ask_udp(timeouts.udp / 2)).await,
             Protocol::Sctp => return Outcome::Failed("SCTP cannot be probed".to_owned()),
         };
         match asked {
@@ -135,7 +138,7 @@ impl Errand {
         if self.owners.is_empty() || self.owners.iter().any(|owner| owner.to_string() == name) {
             Outcome::Open
         } else {
-            Outcome::Stranger(name.into_owned())
+            Outcome::AnsweredBy(name.into_owned())
         }
     }
 

@@ -1,11 +1,11 @@
 //! Who tries connections, in namespaces of any origin: listeners that say who they are, probes, and streams.
 
-use super::ledger::Ledger;
-use super::post::Post;
-use super::probe::{self, Errand};
+use super::listeners::Listeners;
+use super::probe::{self, ResolvedProbe};
+use super::received::Received;
 use super::stream::{self, Push, Stream};
 use super::worker::Worker;
-use super::{Endpoint, Outcome, Patience, TestbedError};
+use super::{Endpoint, Outcome, ProbeTimeouts, TestbedError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Prober {
     pub(super) worker: Worker,
-    pub(super) posts: BTreeMap<Endpoint, Post>,
-    pub(super) ledger: Arc<Ledger>,
-    patience: Patience,
+    pub(super) listeners: BTreeMap<Endpoint, Listeners>,
+    pub(super) received: Arc<Received>,
+    timeouts: ProbeTimeouts,
 }
 
 impl Prober {
@@ -24,35 +24,35 @@ impl Prober {
     pub fn start() -> Result<Prober, TestbedError> {
         Ok(Prober {
             worker: Worker::start()?,
-            posts: BTreeMap::new(),
-            ledger: Arc::new(Ledger::default()),
-            patience: Patience::default(),
+            listeners: BTreeMap::new(),
+            received: Arc::new(Received::default()),
+            timeouts: ProbeTimeouts::default(),
         })
     }
 
     /// Changes how long probes and streams wait for an answer.
-    pub fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+    pub fn set_timeouts(&mut self, timeouts: ProbeTimeouts) {
+        self.timeouts = timeouts;
     }
 
-    /// Tries connections, many at a time. The outcomes are in the order of the errands; one that is an outcome already
+    /// Tries connections, many at a time. The outcomes are in the order of the probes; one that is an outcome already
     /// stays what it is.
-    pub fn try_all(&self, errands: Vec<Result<Errand, Outcome>>) -> Vec<Outcome> {
-        self.worker.run(probe::run(errands, self.patience))
+    pub fn try_all(&self, probes: Vec<Result<ResolvedProbe, Outcome>>) -> Vec<Outcome> {
+        self.worker.run(probe::run(probes, self.timeouts))
     }
 
     /// Opens a long-lived connection, over which one side sends a message every 5 ms.
     ///
     /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
-    pub fn stream(&self, from: &Endpoint, errand: Errand, push: Push) -> Result<Stream, TestbedError> {
-        let to = errand.to;
+    pub fn stream(&self, from: &Endpoint, probe: ResolvedProbe, push: Push) -> Result<Stream, TestbedError> {
+        let to = probe.to;
         self.worker
-            .run(stream::open(errand, push, self.ledger.clone(), self.patience))
+            .run(stream::open(probe, push, self.received.clone(), self.timeouts))
             .map_err(|outcome| stream::refused(from, to, &outcome))
     }
 
     /// How many datagrams the listeners of an endpoint have received from an address, probes included.
     pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
-        self.ledger.seen(listener, source)
+        self.received.datagrams(listener, source)
     }
 }

@@ -1,8 +1,8 @@
 //! Long-lived connections, by which the revocation of an allowance is seen.
 
-use super::ledger::{Flow, Ledger};
 use super::listen::{beat, give, take, word};
-use super::probe::{Errand, Patience, outcome};
+use super::probe::{ProbeTimeouts, ResolvedProbe, outcome};
+use super::received::{Received, StreamCounter};
 use super::{Outcome, TestbedError};
 use crate::net::Protocol;
 use std::io;
@@ -26,62 +26,62 @@ pub enum Push {
 #[derive(Debug)]
 pub struct Stream {
     id: u64,
-    flow: Arc<Flow>,
-    ledger: Arc<Ledger>,
+    counter: Arc<StreamCounter>,
+    received: Arc<Received>,
     task: AbortHandle,
 }
 
 impl Stream {
     /// How many messages have arrived.
     pub fn received(&self) -> u64 {
-        self.flow.progress().received
+        self.counter.progress().received
     }
 
     /// When the last message arrived.
     pub fn last_received(&self) -> Option<Instant> {
-        self.flow.progress().last
+        self.counter.progress().last
     }
 
     /// The first error that either side met. One over TCP ends the stream; one over UDP need not.
     pub fn error(&self) -> Option<String> {
-        self.flow.progress().ended
+        self.counter.progress().ended
     }
 
     /// Waits for the next message; `false` when none came within `patience`.
     pub fn moves_within(&self, patience: Duration) -> bool {
-        self.flow.moves_within(patience)
+        self.counter.moves_within(patience)
     }
 
     /// Waits until no message has come for `quiet`; `false` when that did not happen within `patience`.
     pub fn falls_silent(&self, quiet: Duration, patience: Duration) -> bool {
-        self.flow.falls_silent(quiet, patience)
+        self.counter.falls_silent(quiet, patience)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.task.abort();
-        self.ledger.close(self.id);
+        self.received.close(self.id);
     }
 }
 
 /// Opens a stream. Must run on the testbed's thread.
 pub(super) async fn open(
-    errand: Errand,
+    probe: ResolvedProbe,
     push: Push,
-    ledger: Arc<Ledger>,
-    patience: Patience,
+    received: Arc<Received>,
+    timeouts: ProbeTimeouts,
 ) -> Result<Stream, Outcome> {
-    let (id, flow) = ledger.open();
-    let begun = match errand.protocol {
-        Protocol::Tcp => open_tcp(&errand, push, id, &flow, patience.tcp).await,
-        Protocol::Udp => open_udp(&errand, push, id, &flow).await,
+    let (id, counter) = received.open();
+    let begun = match probe.protocol {
+        Protocol::Tcp => open_tcp(&probe, push, id, &counter, timeouts.tcp).await,
+        Protocol::Udp => open_udp(&probe, push, id, &counter).await,
         Protocol::Sctp => Err(Outcome::Failed("SCTP cannot be probed".to_owned())),
     };
     match begun {
-        Ok(task) => Ok(Stream { id, flow, ledger, task }),
+        Ok(task) => Ok(Stream { id, counter, received, task }),
         Err(refused) => {
-            ledger.close(id);
+            received.close(id);
             Err(refused)
         }
     }
@@ -96,14 +96,14 @@ fn greeting(push: Push, id: u64) -> Vec<u8> {
 }
 
 async fn open_tcp(
-    errand: &Errand,
+    probe: &ResolvedProbe,
     push: Push,
     id: u64,
-    flow: &Arc<Flow>,
+    counter: &Arc<StreamCounter>,
     patience: Duration,
 ) -> Result<AbortHandle, Outcome> {
     let begin = async {
-        let mut stream = errand.connect().await?;
+        let mut stream = probe.connect().await?;
         stream.write_all(&greeting(push, id)).await?;
         Ok(stream)
     };
@@ -112,28 +112,33 @@ async fn open_tcp(
         Ok(Err(error)) => return Err(outcome(&error)),
         Err(_) => return Err(Outcome::Timeout),
     };
-    Ok(tokio::spawn(keep_tcp(stream, push, flow.clone())).abort_handle())
+    Ok(tokio::spawn(keep_tcp(stream, push, counter.clone())).abort_handle())
 }
 
-async fn keep_tcp(mut stream: TcpStream, push: Push, flow: Arc<Flow>) {
+async fn keep_tcp(mut stream: TcpStream, push: Push, counter: Arc<StreamCounter>) {
     let error = match push {
         Push::Client => give(&mut stream).await,
-        Push::Server => take(&mut stream, &flow).await,
+        Push::Server => take(&mut stream, &counter).await,
     };
-    flow.end(format!("client: {error}"));
+    counter.end(format!("client: {error}"));
 }
 
-async fn open_udp(errand: &Errand, push: Push, id: u64, flow: &Arc<Flow>) -> Result<AbortHandle, Outcome> {
+async fn open_udp(
+    probe: &ResolvedProbe,
+    push: Push,
+    id: u64,
+    counter: &Arc<StreamCounter>,
+) -> Result<AbortHandle, Outcome> {
     let begin = async {
-        let socket = errand.udp()?;
+        let socket = probe.udp()?;
         socket.send(&greeting(push, id)).await?;
         Ok(socket)
     };
     let socket = begin.await.map_err(|error: io::Error| outcome(&error))?;
-    Ok(tokio::spawn(keep_udp(socket, push, id, flow.clone())).abort_handle())
+    Ok(tokio::spawn(keep_udp(socket, push, id, counter.clone())).abort_handle())
 }
 
-async fn keep_udp(socket: UdpSocket, push: Push, id: u64, flow: Arc<Flow>) {
+async fn keep_udp(socket: UdpSocket, push: Push, id: u64, counter: Arc<StreamCounter>) {
     let greeting = greeting(push, id);
     let mut beat = beat();
     let mut buffer = [0; 64];
@@ -143,10 +148,10 @@ async fn keep_udp(socket: UdpSocket, push: Push, id: u64, flow: Arc<Flow>) {
                 beat.tick().await;
                 socket.send(&greeting).await.map(drop)
             }
-            Push::Server => socket.recv(&mut buffer).await.map(|_| flow.count(1)),
+            Push::Server => socket.recv(&mut buffer).await.map(|_| counter.count(1)),
         };
         if let Err(error) = done {
-            flow.end(format!("client: {error}"));
+            counter.end(format!("client: {error}"));
         }
     }
 }

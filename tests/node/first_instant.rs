@@ -119,7 +119,7 @@ fn arrived_of_a_burst(stage: &Stage) -> u64 {
         let before = stage.field.testbed.received_from(&web, own);
         for _ in 0..100 {
             let from = Endpoint::pod("shop", "near");
-            stage.field.testbed.forge(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
+            stage.field.testbed.spoof(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
         }
         let node = Probe::new(Endpoint::node("node-a"), to, Protocol::Udp, 80);
         assert_eq!(stage.field.testbed.probe(&node), Outcome::Open);

@@ -120,7 +120,7 @@ impl Mesh {
 }
 
 fn answered_by(who: &str) -> Outcome {
-    Outcome::Stranger(who.to_owned())
+    Outcome::AnsweredBy(who.to_owned())
 }
 
 fn web_allows(port: u16) -> String {

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Patience, Probe};
+use bridgewarden::testbed::{Endpoint, Outcome, Probe, ProbeTimeouts};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use support::field::BACKENDS;
@@ -17,7 +17,7 @@ fn forged_address_of_the_node_is_refused_like_any_other() {
             for _ in 0..count {
                 let to = SocketAddr::new(WEB[usize::from(source.is_ipv6())].parse().unwrap(), 80);
                 let from = Endpoint::pod("shop", "near");
-                stage.field.testbed.forge(&from, source, to, b"forged").expect("the packet is sent");
+                stage.field.testbed.spoof(&from, source, to, b"forged").expect("the packet is sent");
             }
         };
         let seen = |stage: &Stage, source: &str| {
@@ -76,8 +76,8 @@ fn pod_reaches_itself_directly_and_through_a_service() {
 fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_once() {
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
-        stage.field.testbed.set_patience(patience);
+        let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
+        stage.field.testbed.set_timeouts(patience);
         serve(&stage, WEB);
         stage.start(&[]);
         stage.enforces();
@@ -98,8 +98,8 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
 fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_once() {
     on_both(|backend, short| {
         let mut stage = Stage::set(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
-        let patience = Patience { tcp: Duration::from_secs(2), ..Patience::default() };
-        stage.field.testbed.set_patience(patience);
+        let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
+        stage.field.testbed.set_timeouts(patience);
         serve(&stage, FAR);
         stage.start(&[]);
         stage.enforces();

@@ -16,7 +16,7 @@ fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
         for (source, to) in [("10.244.2.20", WEB[0]), ("fd00:10:244:2::20", WEB[1])] {
             let (source, to): (IpAddr, IpAddr) = (source.parse().unwrap(), to.parse().unwrap());
             let from = Endpoint::pod("shop", "near");
-            stage.field.testbed.forge(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
+            stage.field.testbed.spoof(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
         }
         stage.waits_for("reported", || told(&stage).len() == 2);
         for record in told(&stage) {

@@ -11,7 +11,7 @@ use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::convert;
-use bridgewarden::testbed::{self, Endpoint, Layout, Namespace, Place, Testbed};
+use bridgewarden::testbed::{self, Endpoint, Layout, Namespace, PodPlacement, Testbed};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -281,8 +281,8 @@ fn endpoint(probe: &Probe) -> Option<Endpoint> {
 }
 
 /// A pod of the node's own network, which gives the node the address that scenarios know it by.
-pub fn hosts(node: Node) -> Place {
-    Place {
+pub fn hosts(node: Node) -> PodPlacement {
+    PodPlacement {
         pod: PodKey::new("kube-system", &format!("{}-itself", node.name)),
         node: node.name.to_owned(),
         addresses: Family::BOTH.map(|family| node.address(family)).into(),
@@ -292,7 +292,7 @@ pub fn hosts(node: Node) -> Place {
 }
 
 /// Where a pod runs; nothing for one that has finished.
-fn place(pod: &Pod) -> Option<Place> {
+fn place(pod: &Pod) -> Option<PodPlacement> {
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
@@ -301,7 +301,7 @@ fn place(pod: &Pod) -> Option<Place> {
         let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?;
         Some((protocol, u16::try_from(port.container_port).ok()?))
     });
-    Some(Place {
+    Some(PodPlacement {
         pod: convert::pod(pod).0.key,
         node: pod.spec.node_name.clone()?,
         addresses: pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),

@@ -6,7 +6,7 @@ use crate::stage::{Mode, Stage};
 use crate::way::Who::NetRaw;
 use crate::way::*;
 use bridgewarden::model::PodKey;
-use bridgewarden::testbed::Place;
+use bridgewarden::testbed::PodPlacement;
 use std::time::Instant;
 use support::field::{BACKENDS, DEADLINE};
 use support::frame::*;
@@ -127,7 +127,8 @@ fn stray(stage: &mut Stage) {
 /// A pod made again under its name, behind another port.
 fn again(stage: &mut Stage) {
     let key = PodKey::new("shop", "mallory");
-    let place: Place = stage.field.testbed.pods().find(|place| place.pod == key).expect("a pod").clone();
+    let place: PodPlacement =
+        stage.field.testbed.pods().find(|place| place.pod == key).expect("a pod").clone();
     stage.cast.leave("mallory");
     stage.field.testbed.remove_pod(&key).expect("the pod goes");
     stage.field.testbed.add_pod(&place).expect("the pod comes back");

@@ -15,7 +15,7 @@ use agent::Agent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
-use bridgewarden::testbed::{Endpoint, Layout, Namespace, OUTSIDE, Place, Testbed};
+use bridgewarden::testbed::{Endpoint, Layout, Namespace, OUTSIDE, PodPlacement, Testbed};
 use manifests::Manifests;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +94,7 @@ impl InNamespaces {
         for (key, pod) in pods {
             let addresses = self.lease(pod)?;
             self.addresses.insert(key.clone(), addresses.clone());
-            places.push(Place {
+            places.push(PodPlacement {
                 pod: PodKey::new(&key.namespace, &key.name),
                 node: pod.node.as_str().to_owned(),
                 addresses,

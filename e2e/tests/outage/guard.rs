@@ -2,7 +2,7 @@
 
 use crate::town::Question;
 use anyhow::{Result, bail};
-use bridgewarden::testbed::{Errand, Outcome, Prober, Testbed};
+use bridgewarden::testbed::{Outcome, Prober, ResolvedProbe, Testbed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -21,13 +21,13 @@ impl Guard {
     /// Begins to ask. Until it ends, nobody may remove the pods that it asks about.
     pub(crate) fn over(testbed: &Testbed, questions: Vec<Question>) -> Result<Guard> {
         let prober = Prober::start()?;
-        let errands: Vec<Errand> = questions.iter().map(|question| question.errand(testbed)).collect();
+        let probes: Vec<ResolvedProbe> = questions.iter().map(|question| question.resolve(testbed)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let look = move || {
             let mut asked = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let outcomes = prober.try_all(errands.iter().cloned().map(Ok).collect());
+                let outcomes = prober.try_all(probes.iter().cloned().map(Ok).collect());
                 let wrong: Vec<String> = questions
                     .iter()
                     .zip(&outcomes)
@@ -65,7 +65,7 @@ fn breach(question: &Question, outcome: &Outcome) -> Option<String> {
         Outcome::Open => !question.open,
         Outcome::Refused => question.open,
         Outcome::Timeout => false,
-        Outcome::Failed(_) | Outcome::Stranger(_) => true,
+        Outcome::Failed(_) | Outcome::AnsweredBy(_) => true,
     };
     wrong.then(|| told(question, outcome))
 }

@@ -4,7 +4,7 @@ use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::testbed::{Endpoint, Place, Probe, Testbed};
+use bridgewarden::testbed::{Endpoint, PodPlacement, Probe, Testbed};
 use bridgewarden_e2e::key::Key;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ impl Town {
     }
 
     /// Where the pods are.
-    pub(crate) fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<PodPlacement> {
         self.pods.iter().map(|(key, pod)| place(key, pod)).collect()
     }
 
@@ -205,9 +205,9 @@ impl Question {
     }
 
     /// How it is asked without the testbed, which may change meanwhile.
-    pub(crate) fn errand(&self, testbed: &Testbed) -> bridgewarden::testbed::Errand {
+    pub(crate) fn resolve(&self, testbed: &Testbed) -> bridgewarden::testbed::ResolvedProbe {
         let key = PodKey::new(&self.from.namespace, &self.from.name);
-        bridgewarden::testbed::Errand {
+        bridgewarden::testbed::ResolvedProbe {
             namespace: testbed.pod_namespace(&key).expect("the pod is there").clone(),
             source: Some(self.source),
             to: (self.destination, 80).into(),
@@ -217,8 +217,8 @@ impl Question {
     }
 }
 
-pub(crate) fn place(key: &Key, pod: &Value) -> Place {
-    Place {
+pub(crate) fn place(key: &Key, pod: &Value) -> PodPlacement {
+    PodPlacement {
         pod: PodKey::new(&key.namespace, &key.name),
         node: pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned(),
         addresses: Family::BOTH.map(|family| address(pod, family)).into(),

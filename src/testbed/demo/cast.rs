@@ -5,7 +5,7 @@ use crate::explain::oracle::World;
 use crate::model::{Pod, PodKey};
 use crate::net::Protocol;
 use crate::source::{Manifests, Object};
-use crate::testbed::{Place, Port};
+use crate::testbed::{PodPlacement, Port};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub(super) struct Cast {
     /// All that the API would know.
     pub(super) world: World,
     /// The pods that can be given a network, in the order of their names.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<PodPlacement>,
     /// The pods that cannot, and why.
     pub(super) absent: Vec<(PodKey, &'static str)>,
     /// How many declared SCTP ports there are; they are not served.
@@ -67,7 +67,7 @@ fn world(manifests: &Manifests) -> World {
     }
 }
 
-fn place(pod: &Object<api::Pod, Pod>) -> Result<Place, &'static str> {
+fn place(pod: &Object<api::Pod, Pod>) -> Result<PodPlacement, &'static str> {
     let written = &pod.written;
     if matches!(written.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Err("it has finished");
@@ -80,7 +80,7 @@ fn place(pod: &Object<api::Pod, Pod>) -> Result<Place, &'static str> {
         return Err("it has no address (status.podIPs)");
     }
     let listens = listens(&written.spec);
-    Ok(Place { pod: pod.lowered.key.clone(), node, addresses, listens, host_network })
+    Ok(PodPlacement { pod: pod.lowered.key.clone(), node, addresses, listens, host_network })
 }
 
 /// The addresses of the node, as a pod that shares its network states them.

@@ -3,7 +3,7 @@
 use super::question::{Connection, Finding, short};
 use crate::model::PodKey;
 use crate::net::{Family, Protocol};
-use crate::testbed::{Endpoint, Outcome, Place, Port};
+use crate::testbed::{Endpoint, Outcome, PodPlacement, Port};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What must be done to the testbed, in this order.
@@ -12,15 +12,15 @@ pub(super) struct Recast {
     /// Pods that go.
     pub(super) leaving: Vec<PodKey>,
     /// Pods that come, or come back different.
-    pub(super) arriving: Vec<Place>,
+    pub(super) arriving: Vec<PodPlacement>,
     /// Pods that listen on other ports.
     pub(super) listening: Vec<(PodKey, Vec<Port>)>,
 }
 
 impl Recast {
     /// What turns one cast into another.
-    pub(super) fn between(old: &[Place], new: &[Place]) -> Recast {
-        let by_pod = |places: &[Place]| -> BTreeMap<PodKey, Place> {
+    pub(super) fn between(old: &[PodPlacement], new: &[PodPlacement]) -> Recast {
+        let by_pod = |places: &[PodPlacement]| -> BTreeMap<PodKey, PodPlacement> {
             places.iter().map(|place| (place.pod.clone(), place.clone())).collect()
         };
         let (old, new) = (by_pod(old), by_pod(new));
@@ -28,7 +28,9 @@ impl Recast {
         for (pod, before) in &old {
             match new.get(pod) {
                 Some(after) if after == before => {}
-                Some(after) if *after == (Place { listens: after.listens.clone(), ..before.clone() }) => {
+                Some(after)
+                    if *after == (PodPlacement { listens: after.listens.clone(), ..before.clone() }) =>
+                {
                     recast.listening.push((pod.clone(), after.listens.clone()));
                 }
                 Some(after) => {

@@ -3,7 +3,7 @@
 use crate::explain::oracle::{End, Flow, Impossible, Verdict, World, decide};
 use crate::model::{Direction, PodKey};
 use crate::net::{Family, Protocol};
-use crate::testbed::{Endpoint, OUTSIDE, Outcome, Place, Port, Probe};
+use crate::testbed::{Endpoint, OUTSIDE, Outcome, PodPlacement, Port, Probe};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -84,7 +84,7 @@ fn index(world: &World, pod: &PodKey) -> usize {
 }
 
 /// Every connection from a pod or the outside to a port that another pod or the outside listens on.
-pub(super) fn connections(places: &[Place], outside_listens: &[Port]) -> Vec<Connection> {
+pub(super) fn connections(places: &[PodPlacement], outside_listens: &[Port]) -> Vec<Connection> {
     let pods = || places.iter().map(|place| (Endpoint::Pod(place.pod.clone()), &place.addresses[..]));
     let senders: Vec<(Endpoint, &[IpAddr])> =
         std::iter::once((Endpoint::Outside, &OUTSIDE[..])).chain(pods()).collect();

@@ -8,7 +8,7 @@ use super::question::{Finding, Question, connections, questions};
 use super::stop::Stop;
 use super::workplace::Workplace;
 use crate::explain::oracle::World;
-use crate::testbed::{Layout, Place, Port, Testbed};
+use crate::testbed::{Layout, PodPlacement, Port, Testbed};
 use anyhow::{Context, Result};
 
 /// Everything that was made. Dropping it removes it: the controllers first, then the network, then the files.
@@ -55,7 +55,7 @@ impl Stage {
 
     /// The questions that can be asked of the pods that are there.
     pub(super) fn questions(&self, world: &World) -> Result<Vec<Question>> {
-        let places: Vec<Place> = self.testbed.pods().cloned().collect();
+        let places: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
         questions(world, connections(&places, &self.outside_listens))
             .context("the policies say nothing of a connection")
     }
@@ -67,7 +67,7 @@ impl Stage {
 
     /// Changes the pods; returns a line for each change, also for those that could not be made.
     pub(super) fn recast(&mut self, cast: &Cast) -> Vec<String> {
-        let there: Vec<Place> = self.testbed.pods().cloned().collect();
+        let there: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
         let recast = Recast::between(&there, &cast.places);
         let mut told = Vec::new();
         let mut tell = |done: Result<(), _>, what: String| match done {

@@ -1,10 +1,10 @@
 //! How the namespaces are joined: a router, nodes with a bridge each, pods on the bridges, and the outside.
 
-use super::addressing::{Admission, NodeNets, gateway, outside_nets, router_end};
+use super::addressing::{NodeAdditions, NodeNets, gateway, outside_nets, router_end};
+use super::links::{LinkSpec, NetnsLinks, WaitFor};
 use super::names::fingerprint;
 use super::namespace::Sysctl;
-use super::wire::{End, Wire, Work};
-use super::{Namespace, Place, TestbedError};
+use super::{Namespace, PodPlacement, TestbedError};
 use crate::net::{Family, IpNet, host};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv6Addr};
@@ -34,8 +34,8 @@ const EVERYWHERE: [Sysctl; 9] = [
     ("ipv6/icmp/ratemask", "255"),
 ];
 /// The link-local addresses of the router, of each bridge and of what is attached to the router.
-const NEAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-const FAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const ATTACHED_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 const FORWARDING: [Sysctl; 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 const BRIDGED_TRAFFIC_IS_FILTERED: [Sysctl; 2] =
@@ -58,19 +58,19 @@ pub(super) fn host_sysctls() -> Vec<Sysctl> {
 
 /// A namespace with an open connection into it.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
+pub(super) struct NetnsHandle {
     /// The namespace.
     pub(super) namespace: Namespace,
     /// The connection.
-    pub(super) wire: Wire,
+    pub(super) links: NetnsLinks,
 }
 
-impl Site {
+impl NetnsHandle {
     /// Makes a namespace with its loopback device up. Must run on the testbed's thread.
-    pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<Site, TestbedError> {
+    pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<NetnsHandle, TestbedError> {
         let namespace = Namespace::create(name, sysctls)?;
-        match Site::open(&namespace).await {
-            Ok(wire) => Ok(Site { namespace, wire }),
+        match NetnsHandle::open(&namespace).await {
+            Ok(links) => Ok(NetnsHandle { namespace, links }),
             Err(error) => {
                 namespace.remove()?;
                 Err(error)
@@ -78,119 +78,128 @@ impl Site {
         }
     }
 
-    async fn open(namespace: &Namespace) -> Result<Wire, TestbedError> {
-        let wire = Wire::open(namespace)?;
-        wire.loopback().await?;
-        Ok(wire)
+    async fn open(namespace: &Namespace) -> Result<NetnsLinks, TestbedError> {
+        let links = NetnsLinks::open(namespace)?;
+        links.loopback().await?;
+        Ok(links)
     }
 }
 
 /// Joins the outside to the router.
-pub(super) async fn attach_outside(router: &Site, outside: &Site) -> Result<(), TestbedError> {
-    let (near, far) = (end("outside", FIRST), end("eth0", FIRST));
+pub(super) async fn attach_outside(router: &NetnsHandle, outside: &NetnsHandle) -> Result<(), TestbedError> {
+    let (near, far) = (link_spec("outside", FIRST), link_spec("eth0", FIRST));
     join(router, &near, outside, &far).await?;
     for net in outside_nets() {
-        outside.wire.address(FIRST, net).await?;
+        outside.links.address(FIRST, net).await?;
     }
     // A default route can only name a source that serves.
-    outside.wire.wait(Work::Addresses).await?;
+    outside.links.wait(WaitFor::Addresses).await?;
     for family in Family::BOTH {
         let Some(net) = outside_nets().into_iter().find(|net| Family::of_net(*net) == family) else {
             continue;
         };
         let via = router_end(net);
-        router.wire.address(FIRST, via).await?;
-        outside.wire.default_route(via.addr(), Some(net.addr())).await?;
+        router.links.address(FIRST, via).await?;
+        outside.links.default_route(via.addr(), Some(net.addr())).await?;
     }
-    router.wire.wait(Work::Addresses).await
+    router.links.wait(WaitFor::Addresses).await
 }
 
 /// Joins something to the router with a link that works.
-async fn join(router: &Site, near: &End, other: &Site, far: &End) -> Result<(), TestbedError> {
-    router.wire.veth(near, far, &other.namespace).await?;
-    other.wire.up(far.index).await?;
-    for (site, end, address) in [(router, near, NEAR), (other, far, FAR)] {
-        site.wire.wait(Work::Link(end.index)).await?;
-        site.wire.address(end.index, link_local(address)).await?;
+async fn join(
+    router: &NetnsHandle,
+    near: &LinkSpec,
+    other: &NetnsHandle,
+    far: &LinkSpec,
+) -> Result<(), TestbedError> {
+    router.links.veth(near, far, &other.namespace).await?;
+    other.links.up(far.index).await?;
+    for (handle, end, address) in [(router, near, GATEWAY_LINK_LOCAL), (other, far, ATTACHED_LINK_LOCAL)] {
+        handle.links.wait(WaitFor::Link(end.index)).await?;
+        handle.links.address(end.index, link_local(address)).await?;
     }
     Ok(())
 }
 
 /// Joins a node to the router and gives it a bridge.
-pub(super) async fn attach_node(router: &Site, node: &Site, nets: &NodeNets) -> Result<(), TestbedError> {
+pub(super) async fn attach_node(
+    router: &NetnsHandle,
+    node: &NetnsHandle,
+    nets: &NodeNets,
+) -> Result<(), TestbedError> {
     let link = FIRST + u32::from(nets.number);
-    let (near, far) = (end(&format!("node{}", nets.number), link), end("eth0", UPLINK));
+    let (near, far) = (link_spec(&format!("node{}", nets.number), link), link_spec("eth0", UPLINK));
     join(router, &near, node, &far).await?;
     for family in Family::BOTH {
         let uplink = nets.uplink(family);
-        router.wire.address(link, router_end(uplink)).await?;
-        node.wire.address(UPLINK, uplink).await?;
-        node.wire.default_route(router_end(uplink).addr(), None).await?;
+        router.links.address(link, router_end(uplink)).await?;
+        node.links.address(UPLINK, uplink).await?;
+        node.links.default_route(router_end(uplink).addr(), None).await?;
     }
     let hardware = [0x02, 0x62, 0x77, 0, 0, nets.number];
-    node.wire.bridge(&End { hardware: Some(hardware), ..end("cni0", FIRST) }).await?;
-    node.wire.address(FIRST, link_local(NEAR)).await?;
-    node.wire.wait(Work::Addresses).await?;
-    router.wire.wait(Work::Addresses).await
+    node.links.bridge(&LinkSpec { hardware: Some(hardware), ..link_spec("cni0", FIRST) }).await?;
+    node.links.address(FIRST, link_local(GATEWAY_LINK_LOCAL)).await?;
+    node.links.wait(WaitFor::Addresses).await?;
+    router.links.wait(WaitFor::Addresses).await
 }
 
 /// Gives a node what a pod brought along: pod CIDRs with their gateway, and addresses of its own.
 pub(super) async fn extend_node(
-    router: &Site,
-    node: &Site,
+    router: &NetnsHandle,
+    node: &NetnsHandle,
     nets: &NodeNets,
-    admission: &Admission,
+    additions: &NodeAdditions,
 ) -> Result<(), TestbedError> {
-    for &cidr in &admission.cidrs {
-        node.wire.address(FIRST, router_end(cidr)).await?;
-        router.wire.route(cidr, nets.uplink(Family::of_net(cidr)).addr()).await?;
+    for &cidr in &additions.cidrs {
+        node.links.address(FIRST, router_end(cidr)).await?;
+        router.links.route(cidr, nets.uplink(Family::of_net(cidr)).addr()).await?;
     }
-    for &address in &admission.host {
-        node.wire.address(UPLINK, host(address)).await?;
+    for &address in &additions.host {
+        node.links.address(UPLINK, host(address)).await?;
     }
-    node.wire.wait(Work::Addresses).await?;
-    for &address in &admission.host {
+    node.links.wait(WaitFor::Addresses).await?;
+    for &address in &additions.host {
         let uplink = nets.uplink(Family::of(address));
-        router.wire.route(host(address), uplink.addr()).await?;
-        node.wire.default_route(router_end(uplink).addr(), Some(address)).await?;
+        router.links.route(host(address), uplink.addr()).await?;
+        node.links.default_route(router_end(uplink).addr(), Some(address)).await?;
     }
     Ok(())
 }
 
 /// Joins a pod to its node's bridge. Its addresses are still to be waited for.
 pub(super) async fn attach_pod(
-    node: &Site,
-    pod: &Site,
-    place: &Place,
+    node: &NetnsHandle,
+    pod: &NetnsHandle,
+    place: &PodPlacement,
     nets: &NodeNets,
     link: u32,
 ) -> Result<(), TestbedError> {
-    let near = end(&device(place), link);
+    let near = link_spec(&device(place), link);
     let hardware = hardware(place);
-    let far = End { hardware: Some(hardware), ..end("eth0", FIRST) };
-    node.wire.port(FIRST, &near, &far, &pod.namespace).await?;
-    pod.wire.up(FIRST).await?;
-    pod.wire.wait(Work::Link(FIRST)).await?;
-    node.wire.wait(Work::Link(link)).await?;
+    let far = LinkSpec { hardware: Some(hardware), ..link_spec("eth0", FIRST) };
+    node.links.port(FIRST, &near, &far, &pod.namespace).await?;
+    pod.links.up(FIRST).await?;
+    pod.links.wait(WaitFor::Link(FIRST)).await?;
+    node.links.wait(WaitFor::Link(link)).await?;
     // Its first port is what makes a bridge work.
-    node.wire.wait(Work::Link(FIRST)).await?;
-    pod.wire.address(FIRST, link_local(from_hardware(hardware))).await?;
+    node.links.wait(WaitFor::Link(FIRST)).await?;
+    pod.links.address(FIRST, link_local(from_hardware(hardware))).await?;
     for family in Family::BOTH {
         let Some(&cidr) = nets.cidrs.get(&family) else { continue };
         let own: Vec<IpAddr> =
             place.addresses.iter().copied().filter(|address| Family::of(*address) == family).collect();
         for &address in &own {
-            pod.wire.address(FIRST, within(address, cidr)).await?;
+            pod.links.address(FIRST, within(address, cidr)).await?;
         }
         if !own.is_empty() {
-            pod.wire.default_route(gateway(cidr), None).await?;
+            pod.links.default_route(gateway(cidr), None).await?;
         }
     }
     Ok(())
 }
 
 /// Tells a pod the hardware addresses of others on its bridge.
-pub(super) async fn introduce(pod: &Wire, others: &[&Place]) -> Result<(), TestbedError> {
+pub(super) async fn add_neighbours(pod: &NetnsLinks, others: &[&PodPlacement]) -> Result<(), TestbedError> {
     for other in others {
         for &address in &other.addresses {
             pod.neighbour(FIRST, address, hardware(other)).await?;
@@ -212,18 +221,18 @@ fn from_hardware([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-fn end(name: &str, index: u32) -> End {
-    End { name: name.to_owned(), index, hardware: None }
+fn link_spec(name: &str, index: u32) -> LinkSpec {
+    LinkSpec { name: name.to_owned(), index, hardware: None }
 }
 
 /// The name of the device that joins a pod to its node's bridge.
-pub(super) fn device(place: &Place) -> String {
+pub(super) fn device(place: &PodPlacement) -> String {
     format!("veth{}", fingerprint(&place.pod.to_string()))
 }
 
 /// A hardware address that goes with the pod's first address, so that neighbours who remember the last pod that had
 /// it reach this one.
-pub(super) fn hardware(place: &Place) -> [u8; 6] {
+pub(super) fn hardware(place: &PodPlacement) -> [u8; 6] {
     let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
     let digest = Sha256::digest(identity);
     [0x02, 0x58, digest[0], digest[1], digest[2], digest[3]]

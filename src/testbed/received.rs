@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The messages that arrived over one stream.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct StreamCounter {
     state: Mutex<Progress>,
     moved: Condvar,
 }
@@ -24,7 +24,7 @@ pub(super) struct Progress {
     pub(super) ended: Option<String>,
 }
 
-impl Flow {
+impl StreamCounter {
     /// How far it has come.
     pub(super) fn progress(&self) -> Progress {
         lock(&self.state).clone()
@@ -66,38 +66,38 @@ impl Flow {
 
 /// Everything that listeners saw.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    flows: Mutex<BTreeMap<u64, Arc<Flow>>>,
+pub(super) struct Received {
+    streams: Mutex<BTreeMap<u64, Arc<StreamCounter>>>,
     sources: Mutex<BTreeMap<(Endpoint, IpAddr), u64>>,
 }
 
-impl Ledger {
-    /// Opens a flow under a number of its own.
-    pub(super) fn open(&self) -> (u64, Arc<Flow>) {
-        let mut flows = lock(&self.flows);
-        let id = flows.last_key_value().map_or(0, |(last, _)| last + 1);
-        let flow = Arc::new(Flow::default());
-        flows.insert(id, flow.clone());
-        (id, flow)
+impl Received {
+    /// Opens a counter under a number of its own.
+    pub(super) fn open(&self) -> (u64, Arc<StreamCounter>) {
+        let mut streams = lock(&self.streams);
+        let id = streams.last_key_value().map_or(0, |(last, _)| last + 1);
+        let counter = Arc::new(StreamCounter::default());
+        streams.insert(id, counter.clone());
+        (id, counter)
     }
 
-    /// The flow with a number.
-    pub(super) fn flow(&self, id: u64) -> Option<Arc<Flow>> {
-        lock(&self.flows).get(&id).cloned()
+    /// The counter with a number.
+    pub(super) fn stream(&self, id: u64) -> Option<Arc<StreamCounter>> {
+        lock(&self.streams).get(&id).cloned()
     }
 
-    /// Forgets a flow.
+    /// Forgets a counter.
     pub(super) fn close(&self, id: u64) {
-        lock(&self.flows).remove(&id);
+        lock(&self.streams).remove(&id);
     }
 
     /// Notes a datagram that `listener` received from `source`.
-    pub(super) fn saw(&self, listener: &Endpoint, source: IpAddr) {
+    pub(super) fn count_datagram(&self, listener: &Endpoint, source: IpAddr) {
         *lock(&self.sources).entry((listener.clone(), source)).or_default() += 1;
     }
 
     /// How many datagrams `listener` received from `source`.
-    pub(super) fn seen(&self, listener: &Endpoint, source: IpAddr) -> u64 {
+    pub(super) fn datagrams(&self, listener: &Endpoint, source: IpAddr) -> u64 {
         lock(&self.sources).get(&(listener.clone(), source)).copied().unwrap_or_default()
     }
 

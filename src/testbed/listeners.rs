@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 /// The listeners of an endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Post {
+pub(super) struct Listeners {
     ports: Vec<Port>,
-    listeners: BTreeMap<(IpAddr, Port), Listener>,
+    open: BTreeMap<(IpAddr, Port), Listener>,
 }
 
 impl Prober {
@@ -24,26 +24,26 @@ impl Prober {
     ) -> Result<(), TestbedError> {
         let wanted: BTreeSet<(IpAddr, Port)> =
             addresses.iter().flat_map(|address| ports.iter().map(move |port| (*address, *port))).collect();
-        let post = self.posts.entry(who.clone()).or_default();
-        post.ports = ports.to_vec();
+        let endpoint = self.listeners.entry(who.clone()).or_default();
+        endpoint.ports = ports.to_vec();
         let (kept, closing) =
-            std::mem::take(&mut post.listeners).into_iter().partition(|(at, _)| wanted.contains(at));
-        post.listeners = kept;
-        let opening: Vec<_> = wanted.into_iter().filter(|at| !post.listeners.contains_key(at)).collect();
-        let (listener, namespace, ledger) = (who.clone(), namespace.clone(), self.ledger.clone());
+            std::mem::take(&mut endpoint.open).into_iter().partition(|(at, _)| wanted.contains(at));
+        endpoint.open = kept;
+        let opening: Vec<_> = wanted.into_iter().filter(|at| !endpoint.open.contains_key(at)).collect();
+        let (listener, namespace, received) = (who.clone(), namespace.clone(), self.received.clone());
         let opened: Result<Vec<_>, _> = self.worker.run(async move {
             close(closing).await;
-            let open = |at: (IpAddr, Port)| Ok((at, listen(&namespace, &listener, at.0, at.1, &ledger)?));
+            let open = |at: (IpAddr, Port)| Ok((at, listen(&namespace, &listener, at.0, at.1, &received)?));
             opening.into_iter().map(open).collect()
         });
-        self.posts.entry(who.clone()).or_default().listeners.extend(opened?);
+        self.listeners.entry(who.clone()).or_default().open.extend(opened?);
         Ok(())
     }
 
     /// Makes an endpoint listen on nothing.
-    pub fn silence(&mut self, who: &Endpoint) {
-        if let Some(post) = self.posts.remove(who) {
-            self.worker.run(close(post.listeners));
+    pub fn stop_listening(&mut self, who: &Endpoint) {
+        if let Some(endpoint) = self.listeners.remove(who) {
+            self.worker.run(close(endpoint.open));
         }
     }
 }
@@ -57,8 +57,8 @@ impl Testbed {
     }
 
     /// Makes an endpoint listen on the same ports as before, of the addresses that it has.
-    pub(super) fn serve_again(&mut self, who: &Endpoint) -> Result<(), TestbedError> {
-        let ports = self.prober.posts.get(who).map(|post| post.ports.clone()).unwrap_or_default();
+    pub(super) fn reopen_listeners(&mut self, who: &Endpoint) -> Result<(), TestbedError> {
+        let ports = self.prober.listeners.get(who).map(|endpoint| endpoint.ports.clone()).unwrap_or_default();
         self.serve(who, &ports)
     }
 

@@ -25,7 +25,7 @@ const ONE_LOOK: Duration = Duration::from_millis(1);
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(super) struct LinkSpec {
     /// Its name.
     pub(super) name: String,
     /// Its index, chosen so that nobody has to ask for it afterwards.
@@ -36,7 +36,7 @@ pub(super) struct End {
 
 /// What can be waited for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Work {
+pub(super) enum WaitFor {
     /// A link that is up can send. A veth or bridge cannot until the kernel's link watch, a worker, has noticed its
     /// carrier; since Linux 6.8 asking for the link makes it notice.
     Link(u32),
@@ -46,25 +46,25 @@ pub(super) enum Work {
     Addresses,
 }
 
-impl fmt::Display for Work {
+impl fmt::Display for WaitFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Work::Link(index) => write!(f, "link {index}"),
-            Work::Addresses => f.write_str("the addresses"),
+            WaitFor::Link(index) => write!(f, "link {index}"),
+            WaitFor::Addresses => f.write_str("the addresses"),
         }
     }
 }
 
 /// A netlink connection into one namespace.
 #[derive(Clone, Debug)]
-pub(super) struct Wire {
+pub(super) struct NetnsLinks {
     handle: Handle,
     namespace: String,
 }
 
-impl Wire {
+impl NetnsLinks {
     /// Opens a connection. Must run on the testbed's thread, which it leaves in the namespace.
-    pub(super) fn open(namespace: &Namespace) -> Result<Wire, TestbedError> {
+    pub(super) fn open(namespace: &Namespace) -> Result<NetnsLinks, TestbedError> {
         namespace.hop()?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| TestbedError::Link {
             act: "open a netlink socket".to_owned(),
@@ -73,7 +73,7 @@ impl Wire {
         })?;
         // It ends by itself once the last handle is dropped.
         tokio::spawn(connection);
-        Ok(Wire { handle, namespace: namespace.name().to_owned() })
+        Ok(NetnsLinks { handle, namespace: namespace.name().to_owned() })
     }
 
     fn check(
@@ -107,7 +107,7 @@ impl Wire {
     }
 
     /// Waits until something works that was asked for.
-    pub(super) async fn wait(&self, work: Work) -> Result<(), TestbedError> {
+    pub(super) async fn wait(&self, work: WaitFor) -> Result<(), TestbedError> {
         let act = || format!("see {work} working");
         let working = async {
             while !self.works(work).await? {
@@ -121,10 +121,10 @@ impl Wire {
         }
     }
 
-    async fn works(&self, work: Work) -> Result<bool, rtnetlink::Error> {
+    async fn works(&self, work: WaitFor) -> Result<bool, rtnetlink::Error> {
         match work {
-            Work::Link(index) => self.sends(index).await,
-            Work::Addresses => self.answers().await,
+            WaitFor::Link(index) => self.sends(index).await,
+            WaitFor::Addresses => self.answers().await,
         }
     }
 
@@ -144,14 +144,19 @@ impl Wire {
     }
 
     /// Makes a bridge that is up. Give it a hardware address, which would change with its ports otherwise.
-    pub(super) async fn bridge(&self, end: &End) -> Result<(), TestbedError> {
+    pub(super) async fn bridge(&self, end: &LinkSpec) -> Result<(), TestbedError> {
         let bridge = addressed(LinkBridge::new(&end.name).index(end.index), end).build();
         self.check(self.handle.link().add(bridge).execute().await, || format!("make bridge {}", end.name))
     }
 
     /// Makes a veth pair, the peer directly inside another namespace. This end is up; the kernel lets the peer be
     /// brought up only afterwards.
-    pub(super) async fn veth(&self, end: &End, peer: &End, inside: &Namespace) -> Result<(), TestbedError> {
+    pub(super) async fn veth(
+        &self,
+        end: &LinkSpec,
+        peer: &LinkSpec,
+        inside: &Namespace,
+    ) -> Result<(), TestbedError> {
         let pair = self.pair(end, peer, inside).build();
         self.made(end, self.handle.link().add(pair).execute().await)
     }
@@ -160,8 +165,8 @@ impl Wire {
     pub(super) async fn port(
         &self,
         bridge: u32,
-        end: &End,
-        peer: &End,
+        end: &LinkSpec,
+        peer: &LinkSpec,
         inside: &Namespace,
     ) -> Result<(), TestbedError> {
         let pair = self.pair(end, peer, inside).controller(bridge).build();
@@ -172,7 +177,7 @@ impl Wire {
         })
     }
 
-    fn pair(&self, end: &End, peer: &End, inside: &Namespace) -> LinkMessageBuilder<LinkVeth> {
+    fn pair(&self, end: &LinkSpec, peer: &LinkSpec, inside: &Namespace) -> LinkMessageBuilder<LinkVeth> {
         let far =
             LinkUnspec::new_with_name(&peer.name).index(peer.index).setns_by_fd(inside.file().as_raw_fd());
         let far = addressed(far, peer).build();
@@ -182,7 +187,7 @@ impl Wire {
             .up()
     }
 
-    fn made(&self, end: &End, done: Result<(), rtnetlink::Error>) -> Result<(), TestbedError> {
+    fn made(&self, end: &LinkSpec, done: Result<(), rtnetlink::Error>) -> Result<(), TestbedError> {
         self.check(done, || format!("make veth {}", end.name))
     }
 
@@ -225,7 +230,7 @@ impl Wire {
     }
 }
 
-fn addressed<T>(builder: LinkMessageBuilder<T>, end: &End) -> LinkMessageBuilder<T> {
+fn addressed<T>(builder: LinkMessageBuilder<T>, end: &LinkSpec) -> LinkMessageBuilder<T> {
     match end.hardware {
         Some(hardware) => builder.address(hardware.to_vec()),
         None => builder,
