@@ -1,9 +1,9 @@
 //! How long an edit takes: from the moment a policy's file is there until a real connection is refused.
 
-use super::cast::Cast;
-use super::question::{Connection, Finding, short};
+use super::cluster::DemoCluster;
+use super::dir::DemoDir;
+use super::question::{Finding, ProbedConnection, short};
 use super::stop::Stop;
-use super::workplace::Workplace;
 use crate::api::Namespace;
 use crate::explain::oracle::{Verdict, World};
 use crate::net::Protocol;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// How often the edit is made and undone.
 const ROUNDS: usize = 5;
-/// Before each edit, so that the controllers have nothing left to do.
+/// Before each edit, so that the agents have nothing left to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// Between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(1);
@@ -29,19 +29,21 @@ const NAME: &str = "bridgewarden-demo-latency";
 
 /// An open connection, and a policy that ends it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Trial {
-    connection: Connection,
+pub(super) struct LatencyTest {
+    connection: ProbedConnection,
     /// The node that both ends are on, if they are on one.
     node: Option<String>,
     policy: String,
 }
 
-impl Trial {
+impl LatencyTest {
     /// Picks an open TCP connection between two pods that isolating its destination ends; one that stays on its node
-    /// if there is one, since then one controller decides.
-    pub(super) fn choose(cast: &Cast, findings: &[Finding]) -> Option<Trial> {
+    /// if there is one, since then one agent decides.
+    pub(super) fn choose(cluster: &DemoCluster, findings: &[Finding]) -> Option<LatencyTest> {
         let node_of = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Pod(pod) => cast.places.iter().find(|place| place.pod == *pod).map(|place| &place.node),
+            Endpoint::Pod(pod) => {
+                cluster.places.iter().find(|place| place.pod == *pod).map(|place| &place.node)
+            }
             Endpoint::Node(_) | Endpoint::Outside => None,
         };
         let mut worlds: BTreeMap<&Endpoint, Option<(String, World)>> = BTreeMap::new();
@@ -58,11 +60,11 @@ impl Trial {
                 continue;
             }
             let isolated =
-                worlds.entry(&connection.to).or_insert_with(|| isolate(&cast.world, &connection.to));
+                worlds.entry(&connection.to).or_insert_with(|| isolate(&cluster.world, &connection.to));
             let Some((policy, world)) = isolated else { continue };
             if let Ok(Verdict::Refused { .. }) = connection.verdict(world) {
                 let is_local = node.is_some();
-                best = Some(Trial { connection: connection.clone(), node, policy: policy.clone() });
+                best = Some(LatencyTest { connection: connection.clone(), node, policy: policy.clone() });
                 if is_local {
                     break;
                 }
@@ -78,26 +80,26 @@ impl Trial {
     pub(super) fn run(
         self,
         testbed: &Testbed,
-        workplace: &Workplace,
+        dir: &DemoDir,
         stop: &Stop,
-    ) -> Result<Result<Latency, Late>> {
+    ) -> Result<Result<EditLatency, Late>> {
         let (mut until_refused, mut until_open) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             stop.sleep(IDLE)?;
             let edited = Instant::now();
-            workplace.publish_file(Path::new(FILE), self.policy.as_bytes())?;
+            dir.publish_file(Path::new(FILE), self.policy.as_bytes())?;
             let refused = self.wait(testbed, &Outcome::Refused, edited, stop);
             // The file goes also when the demo is stopped here.
             std::thread::sleep(IDLE);
             let removed = Instant::now();
-            workplace.withdraw(Path::new(FILE))?;
+            dir.withdraw(Path::new(FILE))?;
             until_refused.extend(refused?);
             until_open.extend(self.wait(testbed, &Outcome::Open, removed, stop)?);
         }
         if until_refused.len() < ROUNDS || until_open.len() < ROUNDS {
             return Ok(Err(Late(self.connection)));
         }
-        Ok(Ok(Latency { connection: self.connection, node: self.node, until_refused, until_open }))
+        Ok(Ok(EditLatency { connection: self.connection, node: self.node, until_refused, until_open }))
     }
 
     /// Probes until the outcome is there; how long after `since` that was, or nothing if it took too long.
@@ -153,7 +155,7 @@ fn terminates(namespace: &Namespace) -> bool {
 
 /// An edit was not enforced in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Late(Connection);
+pub(super) struct Late(ProbedConnection);
 
 impl fmt::Display for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,14 +165,14 @@ impl fmt::Display for Late {
 
 /// How long edits took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Latency {
-    connection: Connection,
+pub(super) struct EditLatency {
+    connection: ProbedConnection,
     node: Option<String>,
     until_refused: Vec<Duration>,
     until_open: Vec<Duration>,
 }
 
-impl fmt::Display for Latency {
+impl fmt::Display for EditLatency {
     /// Four lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connection = &self.connection;
@@ -204,14 +206,14 @@ impl fmt::Display for Spread<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::demo::question::tests::{TWO, cast, findings};
+    use crate::testbed::demo::question::tests::{TWO, cluster, findings};
 
     #[test]
     fn connection_is_chosen_that_an_isolating_policy_ends() {
-        let trial = Trial::choose(&cast(TWO), &findings(TWO)).unwrap();
-        assert_eq!(trial.connection.to_string(), "shop/db → shop/web:80/TCP over IPv4");
-        assert_eq!(trial.node.as_deref(), Some("a"));
-        assert!(trial.policy.contains(r#"matchLabels: {"app": "web"}"#), "{}", trial.policy);
+        let test = LatencyTest::choose(&cluster(TWO), &findings(TWO)).unwrap();
+        assert_eq!(test.connection.to_string(), "shop/db → shop/web:80/TCP over IPv4");
+        assert_eq!(test.node.as_deref(), Some("a"));
+        assert!(test.policy.contains(r#"matchLabels: {"app": "web"}"#), "{}", test.policy);
     }
 
     #[test]
@@ -224,7 +226,7 @@ metadata: {name: everyone, namespace: shop}
 spec: {podSelector: {}, ingress: [{}]}
 ";
         let text = format!("{TWO}{everyone}");
-        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+        assert_eq!(LatencyTest::choose(&cluster(&text), &findings(&text)), None);
     }
 
     #[test]
@@ -237,21 +239,21 @@ metadata: {name: shop}
 status: {phase: Terminating}
 ";
         let text = format!("{TWO}{dying}");
-        assert_eq!(Trial::choose(&cast(&text), &findings(&text)), None);
+        assert_eq!(LatencyTest::choose(&cluster(&text), &findings(&text)), None);
     }
 
     #[test]
     fn connection_that_was_not_open_is_not_chosen() {
         let mut findings = findings(TWO);
         findings.iter_mut().for_each(|finding| finding.measured = Outcome::Refused);
-        assert_eq!(Trial::choose(&cast(TWO), &findings), None);
+        assert_eq!(LatencyTest::choose(&cluster(TWO), &findings), None);
     }
 
     #[test]
     fn latency_says_the_median_and_what_it_includes() {
         let times = |all: [u64; 5]| all.map(Duration::from_millis).to_vec();
         let connection = findings(TWO).remove(5).question.connection;
-        let latency = Latency {
+        let latency = EditLatency {
             connection,
             node: Some("a".to_owned()),
             until_refused: times([30, 23, 21, 25, 22]),

@@ -26,43 +26,43 @@ pub(crate) enum Paint {
 
 /// What is known of one sender and one port of one destination, over all families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
+enum MatrixCell {
     Open,
     Refused,
     Only(Family),
     Mismatch,
 }
 
-impl Cell {
-    fn of(findings: &BTreeMap<Family, &Finding>) -> Cell {
+impl MatrixCell {
+    fn of(findings: &BTreeMap<Family, &Finding>) -> MatrixCell {
         if !findings.values().all(|finding| finding.is_as_expected()) {
-            return Cell::Mismatch;
+            return MatrixCell::Mismatch;
         }
         let open = |finding: &Finding| finding.question.expected == Verdict::Allowed;
         let mut families = findings.iter().filter(|(_, finding)| open(finding)).map(|(family, _)| *family);
         match (families.next(), families.next()) {
-            (None, _) => Cell::Refused,
-            (Some(only), None) if findings.len() > 1 => Cell::Only(only),
-            (Some(_), _) => Cell::Open,
+            (None, _) => MatrixCell::Refused,
+            (Some(only), None) if findings.len() > 1 => MatrixCell::Only(only),
+            (Some(_), _) => MatrixCell::Open,
         }
     }
 
     fn letter(self) -> char {
         match self {
-            Cell::Open => '.',
-            Cell::Refused => 'X',
-            Cell::Only(family) => family.digit(),
-            Cell::Mismatch => '!',
+            MatrixCell::Open => '.',
+            MatrixCell::Refused => 'X',
+            MatrixCell::Only(family) => family.digit(),
+            MatrixCell::Mismatch => '!',
         }
     }
 
     /// The number of its colour, as in ECMA-48's "select graphic rendition".
     fn colour(self) -> &'static str {
         match self {
-            Cell::Open => "32",
-            Cell::Refused => "2",
-            Cell::Only(_) => "36",
-            Cell::Mismatch => "1;31",
+            MatrixCell::Open => "32",
+            MatrixCell::Refused => "2",
+            MatrixCell::Only(_) => "36",
+            MatrixCell::Mismatch => "1;31",
         }
     }
 }
@@ -72,7 +72,7 @@ impl Cell {
 pub(super) struct Matrix {
     senders: Vec<Endpoint>,
     destinations: Vec<Destination>,
-    cells: BTreeMap<(Endpoint, Endpoint, Port), Cell>,
+    cells: BTreeMap<(Endpoint, Endpoint, Port), MatrixCell>,
 }
 
 /// A destination with its ports.
@@ -95,7 +95,7 @@ impl Matrix {
             let port = (connection.protocol, connection.port);
             known.entry((from, to, port)).or_default().insert(connection.family, finding);
         }
-        let cells = known.into_iter().map(|(place, findings)| (place, Cell::of(&findings))).collect();
+        let cells = known.into_iter().map(|(place, findings)| (place, MatrixCell::of(&findings))).collect();
         let destinations = destinations.into_iter().map(|(to, ports)| {
             let ports = ports.into_iter().map(|(port, protocol)| (protocol, port)).collect();
             Destination { to, ports }
@@ -147,7 +147,7 @@ impl Matrix {
         paint: Paint,
     ) -> String {
         let columns = columns(band, left);
-        let mut head = [Line::default(), Line::default(), Line::default()];
+        let mut head = [TextLine::default(), TextLine::default(), TextLine::default()];
         head[0].put(0, "to");
         head[2].put(0, "from");
         let mut above = None;
@@ -169,11 +169,11 @@ impl Matrix {
                 let place = (from.clone(), column.to.clone(), column.port);
                 Some((column.start + (title(column.port).len() - 1) / 2, *self.cells.get(&place)?))
             });
-            let cells: Vec<(usize, Cell)> = cells.collect();
+            let cells: Vec<(usize, MatrixCell)> = cells.collect();
             if cells.is_empty() {
                 continue;
             }
-            let mut line = Line::default();
+            let mut line = TextLine::default();
             if above != Some(namespace) {
                 line.put(0, namespace);
             }
@@ -254,12 +254,12 @@ fn title((protocol, port): Port) -> String {
 
 /// A line that is filled from left to right.
 #[derive(Default)]
-struct Line {
+struct TextLine {
     text: String,
     width: usize,
 }
 
-impl Line {
+impl TextLine {
     fn pad(&mut self, start: usize) {
         let missing = start.saturating_sub(self.width);
         self.text.extend(std::iter::repeat_n(' ', missing));
@@ -274,7 +274,7 @@ impl Line {
         }
     }
 
-    fn put_cell(&mut self, start: usize, cell: Cell, paint: Paint) {
+    fn put_cell(&mut self, start: usize, cell: MatrixCell, paint: Paint) {
         self.pad(start);
         match paint {
             Paint::Plain => self.text.push(cell.letter()),

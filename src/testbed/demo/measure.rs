@@ -1,6 +1,6 @@
 //! Asking the network: what becomes of each connection, given the time to settle.
 
-use super::question::{Finding, Question};
+use super::question::{ExpectedOutcome, Finding};
 use super::stop::{Stop, Stopped};
 use crate::testbed::{Outcome, Probe, Testbed};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 5000;
 /// [`Stopped`] on the way.
 pub(super) fn measure(
     testbed: &Testbed,
-    questions: &[Question],
+    questions: &[ExpectedOutcome],
     stop: &Stop,
 ) -> Result<Vec<Finding>, Stopped> {
     settle(
@@ -37,7 +37,7 @@ pub(super) fn measure(
 }
 
 fn settle<E>(
-    questions: &[Question],
+    questions: &[ExpectedOutcome],
     mut ask: impl FnMut(&[Probe]) -> Result<Vec<Outcome>, E>,
     mut pause: impl FnMut() -> Result<(), E>,
     within: Duration,
@@ -68,7 +68,7 @@ mod tests {
     use crate::testbed::demo::question::tests::{TWO, findings};
     use std::convert::Infallible;
 
-    fn questions() -> Vec<Question> {
+    fn questions() -> Vec<ExpectedOutcome> {
         findings(TWO).into_iter().map(|finding| finding.question).collect()
     }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// A connection that somebody may open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Connection {
+pub(super) struct ProbedConnection {
     /// Who opens it.
     pub(super) from: Endpoint,
     /// To whom.
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     pub(super) address: IpAddr,
 }
 
-impl Connection {
+impl ProbedConnection {
     /// The probe that tries it.
     pub(super) fn probe(&self) -> Probe {
         Probe::new(self.from.clone(), self.address, self.protocol, self.port).from_address(self.source)
@@ -48,7 +48,7 @@ impl Connection {
     }
 }
 
-impl fmt::Display for Connection {
+impl fmt::Display for ProbedConnection {
     /// `shop/web → shop/db:5432/TCP over IPv4`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (from, to) = (short(&self.from), short(&self.to));
@@ -84,7 +84,7 @@ fn index(world: &World, pod: &PodKey) -> usize {
 }
 
 /// Every connection from a pod or the outside to a port that another pod or the outside listens on.
-pub(super) fn connections(places: &[PodPlacement], outside_listens: &[Port]) -> Vec<Connection> {
+pub(super) fn connections(places: &[PodPlacement], outside_listens: &[Port]) -> Vec<ProbedConnection> {
     let pods = || places.iter().map(|place| (Endpoint::Pod(place.pod.clone()), &place.addresses[..]));
     let senders: Vec<(Endpoint, &[IpAddr])> =
         std::iter::once((Endpoint::Outside, &OUTSIDE[..])).chain(pods()).collect();
@@ -98,7 +98,7 @@ pub(super) fn connections(places: &[PodPlacement], outside_listens: &[Port]) -> 
                     let ends = first(from_addresses, family).zip(first(to_addresses, family));
                     let Some((source, address)) = ends else { continue };
                     let (from, to) = (from.clone(), to.clone());
-                    connections.push(Connection { from, to, protocol, port, family, source, address });
+                    connections.push(ProbedConnection { from, to, protocol, port, family, source, address });
                 }
             }
         }
@@ -112,9 +112,9 @@ fn first(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
 
 /// A connection and what the policies say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct ExpectedOutcome {
     /// The connection.
-    pub(super) connection: Connection,
+    pub(super) connection: ProbedConnection,
     /// What must become of it.
     pub(super) expected: Verdict,
 }
@@ -123,9 +123,13 @@ pub(super) struct Question {
 ///
 /// # Errors
 /// One of them cannot exist in this world.
-pub(super) fn questions(world: &World, connections: Vec<Connection>) -> Result<Vec<Question>, Impossible> {
-    let ask =
-        |connection: Connection| connection.verdict(world).map(|expected| Question { connection, expected });
+pub(super) fn questions(
+    world: &World,
+    connections: Vec<ProbedConnection>,
+) -> Result<Vec<ExpectedOutcome>, Impossible> {
+    let ask = |connection: ProbedConnection| {
+        connection.verdict(world).map(|expected| ExpectedOutcome { connection, expected })
+    };
     connections.into_iter().map(ask).collect()
 }
 
@@ -133,7 +137,7 @@ pub(super) fn questions(world: &World, connections: Vec<Connection>) -> Result<V
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// What was asked.
-    pub(super) question: Question,
+    pub(super) question: ExpectedOutcome,
     /// What became of the connection.
     pub(super) measured: Outcome,
 }
@@ -152,7 +156,7 @@ impl Finding {
 impl fmt::Display for Finding {
     /// `shop/web → shop/db:5432/TCP over IPv4: expected refused (ingress of shop/db: …), measured open`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { question: Question { connection, expected }, measured } = self;
+        let Finding { question: ExpectedOutcome { connection, expected }, measured } = self;
         write!(f, "{connection}: expected ")?;
         match expected {
             Verdict::Allowed => f.write_str("open (nothing refuses it)")?,
@@ -174,7 +178,7 @@ impl fmt::Display for Finding {
 pub(super) mod tests {
     use super::*;
     use crate::source::parse_manifests;
-    use crate::testbed::demo::cast::Cast;
+    use crate::testbed::demo::cluster::DemoCluster;
 
     /// `web` and `db` on one node, `web` without IPv6, and a policy that isolates `db`.
     pub(in super::super) const TWO: &str = "
@@ -198,16 +202,16 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
 ";
 
-    pub(in super::super) fn cast(text: &str) -> Cast {
-        Cast::of(&parse_manifests("a.yaml", text).unwrap())
+    pub(in super::super) fn cluster(text: &str) -> DemoCluster {
+        DemoCluster::of(&parse_manifests("a.yaml", text).unwrap())
     }
 
     /// Findings in which all is as expected.
     pub(in super::super) fn findings(text: &str) -> Vec<Finding> {
-        let cast = cast(text);
+        let cluster = cluster(text);
         let outside: &[Port] = &[(Protocol::Tcp, 443)];
-        let questions = questions(&cast.world, connections(&cast.places, outside)).unwrap();
-        let right = |question: Question| {
+        let questions = questions(&cluster.world, connections(&cluster.places, outside)).unwrap();
+        let right = |question: ExpectedOutcome| {
             let measured = match question.expected {
                 Verdict::Allowed => Outcome::Open,
                 Verdict::Refused { .. } => Outcome::Refused,
@@ -261,8 +265,8 @@ spec:
 
     #[test]
     fn connection_of_a_pod_that_is_not_there_is_an_error() {
-        let cast = cast(TWO);
-        let connections = connections(&cast.places, &[]);
+        let cluster = cluster(TWO);
+        let connections = connections(&cluster.places, &[]);
         assert!(questions(&World::default(), connections).is_err());
     }
 }

@@ -12,19 +12,19 @@ use std::path::Path;
 const WIDTH: usize = 120;
 
 /// Where the demo speaks, and whether in colour.
-pub(super) struct Show<'a, W: Write> {
+pub(super) struct Output<'a, W: Write> {
     out: &'a mut W,
     paint: Paint,
 }
 
-impl<'a, W: Write> Show<'a, W> {
+impl<'a, W: Write> Output<'a, W> {
     /// Speaks to `out`.
-    pub(super) fn new(out: &'a mut W, paint: Paint) -> Show<'a, W> {
-        Show { out, paint }
+    pub(super) fn new(out: &'a mut W, paint: Paint) -> Output<'a, W> {
+        Output { out, paint }
     }
 
     /// A line, or several, under a word.
-    pub(super) fn tell(&mut self, word: &str, text: &str) -> io::Result<()> {
+    pub(super) fn report(&mut self, word: &str, text: &str) -> io::Result<()> {
         for (place, line) in text.lines().enumerate() {
             let word = if place == 0 { word } else { "" };
             writeln!(self.out, "{word:<12} {line}")?;
@@ -42,7 +42,7 @@ impl<'a, W: Write> Show<'a, W> {
         for line in mismatches(findings) {
             writeln!(self.out, "{line}")?;
         }
-        self.tell("result", &totals(findings))
+        self.report("result", &totals(findings))
     }
 
     /// The commands by which to look around.
@@ -70,14 +70,14 @@ pub(super) fn totals(findings: &[Finding]) -> String {
 }
 
 /// What to look at, and with which of the programs that are there.
-pub(super) struct Sights<'a> {
+pub(super) struct InspectCommands<'a> {
     /// The network.
     pub(super) testbed: &'a Testbed,
     /// Its first node.
     pub(super) node: &'a str,
     /// The program that prints the rules.
     pub(super) save: &'a str,
-    /// Where the controllers answer.
+    /// Where the agents answer.
     pub(super) http: String,
     /// What may be edited.
     pub(super) directory: &'a Path,
@@ -85,7 +85,7 @@ pub(super) struct Sights<'a> {
     pub(super) findings: &'a [Finding],
 }
 
-impl Sights<'_> {
+impl InspectCommands<'_> {
     /// The commands.
     pub(super) fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
         let mut findings = findings(TWO);
         findings[0].measured = Outcome::Open;
         let mut out = Vec::new();
-        Show::new(&mut out, Paint::Plain).result(&findings).unwrap();
+        Output::new(&mut out, Paint::Plain).result(&findings).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("! outside → shop/db:5432/TCP over IPv4: expected refused"), "{text}");
         assert!(text.ends_with("result       10 connections measured, 9 as expected, 1 not\n"), "{text}");
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn text_of_several_lines_stands_under_its_word() {
         let mut out = Vec::new();
-        Show::new(&mut out, Paint::Plain).tell("latency", "one\ntwo").unwrap();
+        Output::new(&mut out, Paint::Plain).report("latency", "one\ntwo").unwrap();
         assert_eq!(out, b"latency      one\n             two\n");
     }
 

@@ -1,35 +1,35 @@
-//! The testbed with its controllers and files, and the order in which they go.
+//! The testbed with its agents and files, and the order in which they go.
 
-use super::cast::Cast;
-use super::change::Recast;
-use super::daemon::Daemon;
+use super::agent::AgentProcess;
+use super::changes::PodChanges;
+use super::cluster::DemoCluster;
+use super::dir::DemoDir;
 use super::measure::measure;
-use super::question::{Finding, Question, connections, questions};
+use super::question::{ExpectedOutcome, Finding, connections, questions};
 use super::stop::Stop;
-use super::workplace::Workplace;
 use crate::explain::oracle::World;
 use crate::testbed::{Layout, PodPlacement, Port, Testbed};
 use anyhow::{Context, Result};
 
-/// Everything that was made. Dropping it removes it: the controllers first, then the network, then the files.
+/// Everything that was made. Dropping it removes it: the agents first, then the network, then the files.
 #[derive(Debug)]
-pub(super) struct Stage {
-    daemons: Vec<Daemon>,
+pub(super) struct DemoNetwork {
+    agents: Vec<AgentProcess>,
     /// The network.
     pub(super) testbed: Testbed,
     /// The files.
-    pub(super) workplace: Workplace,
+    pub(super) dir: DemoDir,
     outside_listens: Vec<Port>,
     nodes: Vec<String>,
 }
 
-impl Stage {
-    /// Builds the network of a cast; nothing is enforced in it.
-    pub(super) fn build(id: &str, cast: &Cast, workplace: Workplace) -> Result<Stage> {
-        let layout = Layout::new(cast.nodes(), cast.places.clone());
+impl DemoNetwork {
+    /// Builds the network of a cluster; nothing is enforced in it.
+    pub(super) fn build(id: &str, cluster: &DemoCluster, dir: DemoDir) -> Result<DemoNetwork> {
+        let layout = Layout::new(cluster.nodes(), cluster.places.clone());
         let testbed = Testbed::build(id, &layout).context("cannot build the testbed")?;
         let Layout { outside_listens, nodes, .. } = layout;
-        Ok(Stage { daemons: Vec::new(), testbed, workplace, outside_listens, nodes })
+        Ok(DemoNetwork { agents: Vec::new(), testbed, dir, outside_listens, nodes })
     }
 
     /// The nodes' names.
@@ -37,50 +37,50 @@ impl Stage {
         &self.nodes
     }
 
-    /// Starts a controller on every node, and waits until all enforce.
-    pub(super) fn start_controllers(&mut self, backend: &str, stop: &Stop) -> Result<()> {
+    /// Starts a agent on every node, and waits until all enforce.
+    pub(super) fn start_agents(&mut self, backend: &str, stop: &Stop) -> Result<()> {
         for (node, number) in self.nodes.iter().zip(1..) {
             let Some(namespace) = self.testbed.node_namespace(node) else { continue };
-            let (manifests, log) = (self.workplace.manifests(), self.workplace.log(number));
+            let (manifests, log) = (self.dir.manifests(), self.dir.log(number));
             let results = self.testbed.cni_results_dir(node);
-            self.daemons.push(Daemon::start(node, namespace, [&manifests, &results], backend, log)?);
+            self.agents.push(AgentProcess::start(node, namespace, [&manifests, &results], backend, log)?);
         }
-        self.daemons.iter_mut().try_for_each(|daemon| daemon.wait_until_ready(stop))
+        self.agents.iter_mut().try_for_each(|agent| agent.wait_until_ready(stop))
     }
 
-    /// Makes sure that the controllers run.
-    pub(super) fn check_controllers(&mut self) -> Result<()> {
-        self.daemons.iter_mut().try_for_each(Daemon::check)
+    /// Makes sure that the agents run.
+    pub(super) fn check_agents(&mut self) -> Result<()> {
+        self.agents.iter_mut().try_for_each(AgentProcess::check)
     }
 
     /// The questions that can be asked of the pods that are there.
-    pub(super) fn questions(&self, world: &World) -> Result<Vec<Question>> {
+    pub(super) fn questions(&self, world: &World) -> Result<Vec<ExpectedOutcome>> {
         let places: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
         questions(world, connections(&places, &self.outside_listens))
             .context("the policies say nothing of a connection")
     }
 
     /// Asks the network.
-    pub(super) fn measure(&self, questions: &[Question], stop: &Stop) -> Result<Vec<Finding>> {
+    pub(super) fn measure(&self, questions: &[ExpectedOutcome], stop: &Stop) -> Result<Vec<Finding>> {
         Ok(measure(&self.testbed, questions, stop)?)
     }
 
     /// Changes the pods; returns a line for each change, also for those that could not be made.
-    pub(super) fn recast(&mut self, cast: &Cast) -> Vec<String> {
+    pub(super) fn change_pods(&mut self, cluster: &DemoCluster) -> Vec<String> {
         let there: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
-        let recast = Recast::between(&there, &cast.places);
+        let changes = PodChanges::between(&there, &cluster.places);
         let mut told = Vec::new();
         let mut tell = |done: Result<(), _>, what: String| match done {
             Ok(()) => told.push(what),
             Err(error) => told.push(format!("{what}: failed: {error}")),
         };
-        for pod in &recast.leaving {
+        for pod in &changes.leaving {
             tell(self.testbed.remove_pod(pod), format!("pod {pod} has gone"));
         }
-        for place in &recast.arriving {
+        for place in &changes.arriving {
             tell(self.testbed.add_pod(place), format!("pod {} has come to {}", place.pod, place.node));
         }
-        for (pod, ports) in &recast.listening {
+        for (pod, ports) in &changes.listening {
             tell(self.testbed.set_listens(pod, ports), format!("pod {pod} listens on other ports"));
         }
         told
@@ -91,10 +91,10 @@ impl Stage {
     /// # Errors
     /// Lists what could not be removed.
     pub(super) fn remove(self) -> Result<()> {
-        let Stage { mut daemons, testbed, workplace, .. } = self;
-        Daemon::end_all(&mut daemons);
+        let DemoNetwork { mut agents, testbed, dir, .. } = self;
+        AgentProcess::end_all(&mut agents);
         let removed = testbed.remove();
-        drop(workplace);
+        drop(dir);
         Ok(removed?)
     }
 }

@@ -1,4 +1,4 @@
-//! Manifests as a cast: the world that the oracle judges, and the pods that appear in the testbed. Pure.
+//! Manifests as a cluster: the world that the oracle judges, and the pods that appear in the testbed. Pure.
 
 use crate::api;
 use crate::explain::oracle::World;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 /// Who takes part.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Cast {
+pub(super) struct DemoCluster {
     /// All that the API would know.
     pub(super) world: World,
     /// The pods that can be given a network, in the order of their names.
@@ -22,24 +22,24 @@ pub(super) struct Cast {
     pub(super) sctp_ports: usize,
 }
 
-impl Cast {
-    /// The cast of some manifests.
-    pub(super) fn of(manifests: &Manifests) -> Cast {
-        let mut cast = Cast { world: world(manifests), ..Cast::default() };
+impl DemoCluster {
+    /// The cluster of some manifests.
+    pub(super) fn of(manifests: &Manifests) -> DemoCluster {
+        let mut cluster = DemoCluster { world: world(manifests), ..DemoCluster::default() };
         for pod in &manifests.pods {
             match place(pod) {
                 Ok(mut place) => {
                     let declared = place.listens.len();
                     place.listens.retain(|(protocol, _)| *protocol != Protocol::Sctp);
-                    cast.sctp_ports += declared - place.listens.len();
-                    cast.places.push(place);
+                    cluster.sctp_ports += declared - place.listens.len();
+                    cluster.places.push(place);
                 }
-                Err(reason) => cast.absent.push((pod.lowered.key.clone(), reason)),
+                Err(reason) => cluster.absent.push((pod.lowered.key.clone(), reason)),
             }
         }
-        cast.places.sort_by(|one, other| one.pod.cmp(&other.pod));
-        cast.absent.sort();
-        cast
+        cluster.places.sort_by(|one, other| one.pod.cmp(&other.pod));
+        cluster.absent.sort();
+        cluster
     }
 
     /// The nodes that the pods are on.
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
     use crate::source::parse_manifests;
 
-    fn cast(text: &str) -> Cast {
-        Cast::of(&parse_manifests("a.yaml", text).unwrap())
+    fn cluster(text: &str) -> DemoCluster {
+        DemoCluster::of(&parse_manifests("a.yaml", text).unwrap())
     }
 
     const WEB: &str = "
@@ -133,27 +133,27 @@ status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
 
     #[test]
     fn pod_listens_on_what_its_running_containers_declare() {
-        let cast = cast(WEB);
-        let [place] = cast.places.as_slice() else { panic!("{:?}", cast.places) };
+        let cluster = cluster(WEB);
+        let [place] = cluster.places.as_slice() else { panic!("{:?}", cluster.places) };
         let expected = [(Protocol::Tcp, 80), (Protocol::Tcp, 82), (Protocol::Udp, 53)];
         assert_eq!(place.listens, expected);
         assert_eq!(place.addresses.len(), 2);
-        assert_eq!((cast.sctp_ports, cast.nodes()), (1, vec!["a".to_owned()]));
+        assert_eq!((cluster.sctp_ports, cluster.nodes()), (1, vec!["a".to_owned()]));
     }
 
     #[test]
     fn namespace_that_is_only_spoken_of_is_in_the_world() {
         let names: Vec<String> =
-            cast(WEB).world.namespaces.into_iter().map(|namespace| namespace.metadata.name).collect();
+            cluster(WEB).world.namespaces.into_iter().map(|namespace| namespace.metadata.name).collect();
         assert_eq!(names, ["shop"]);
     }
 
     #[test]
     fn pod_without_node_address_or_running_container_is_absent_and_told() {
         let told = |change: fn(String) -> String| {
-            let cast = cast(&change(WEB.to_owned()));
-            assert_eq!(cast.places, []);
-            cast.absent.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>()
+            let cluster = cluster(&change(WEB.to_owned()));
+            assert_eq!(cluster.places, []);
+            cluster.absent.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>()
         };
         assert_eq!(told(|text| text.replace("nodeName: a", "nodeName: ''")), {
             ["it is on no node (spec.nodeName)"]
@@ -166,8 +166,8 @@ status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
 
     #[test]
     fn pod_on_its_nodes_network_has_its_nodes_address() {
-        let cast = cast(&WEB.replace("nodeName: a", "nodeName: a\n  hostNetwork: true"));
-        assert!(cast.places[0].host_network);
-        assert_eq!(cast.places[0].addresses.len(), 2);
+        let cluster = cluster(&WEB.replace("nodeName: a", "nodeName: a\n  hostNetwork: true"));
+        assert!(cluster.places[0].host_network);
+        assert_eq!(cluster.places[0].addresses.len(), 2);
     }
 }

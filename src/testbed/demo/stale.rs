@@ -1,7 +1,7 @@
-//! What a demo leaves behind that was killed: controllers that still run, namespaces, and files. One demo at a time has
+//! What a demo leaves behind that was killed: agents that still run, namespaces, and files. One demo at a time has
 //! an id.
 
-use super::workplace::Workplace;
+use super::dir::DemoDir;
 use crate::testbed::Testbed;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -15,22 +15,22 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a controller that was left may take to end.
+/// How long a agent that was left may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// The right to an id, which ends with this process at the latest.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct IdLock {
     _socket: UnixListener,
 }
 
-impl Claim {
+impl IdLock {
     /// Takes an id, unless another demo runs under it.
-    pub(super) fn take(id: &str) -> Result<Claim> {
+    pub(super) fn take(id: &str) -> Result<IdLock> {
         // A name in the abstract namespace: no file, so nothing of it can be left.
         let name = SocketAddr::from_abstract_name(format!("bridgewarden-demo-{id}"))?;
         match UnixListener::bind_addr(&name) {
-            Ok(socket) => Ok(Claim { _socket: socket }),
+            Ok(socket) => Ok(IdLock { _socket: socket }),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!("another demo runs as `{id}`: stop it, or take another name with --id")
             }
@@ -40,20 +40,20 @@ impl Claim {
 }
 
 /// Ends and removes what an earlier demo of this id left, and counts the namespaces.
-pub(super) fn sweep(id: &str) -> Result<usize> {
+pub(super) fn cleanup_stale(id: &str) -> Result<usize> {
     let namespaces = node_namespaces(id);
-    let left: Vec<Pid> = controllers_in(&namespaces);
+    let left: Vec<Pid> = agents_in(&namespaces);
     for pid in &left {
         kill(*pid, Signal::SIGTERM).ok();
     }
     let deadline = Instant::now() + END_WITHIN;
     while !namespaces.is_empty() && Instant::now() < deadline {
-        if controllers_in(&namespaces).is_empty() {
+        if agents_in(&namespaces).is_empty() {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Workplace::sweep(id);
+    DemoDir::cleanup_stale(id);
     Ok(Testbed::sweep(id)?.len())
 }
 
@@ -69,8 +69,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// The controllers in these namespaces; other programs there are their user's own.
-fn controllers_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
+/// The agents in these namespaces; other programs there are their user's own.
+fn agents_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
     if namespaces.is_empty() {
         return Vec::new();
     }
@@ -81,13 +81,13 @@ fn controllers_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
     });
     let ours = numbered.filter(|(_, process)| {
         identity(&process.join("ns/net")).is_some_and(|namespace| namespaces.contains(&namespace))
-            && fs::read(process.join("cmdline")).is_ok_and(|line| is_controller(&line))
+            && fs::read(process.join("cmdline")).is_ok_and(|line| is_agent(&line))
     });
     ours.map(|(pid, _)| Pid::from_raw(pid)).collect()
 }
 
-/// Whether a command line, as /proc tells it, is that of a controller.
-fn is_controller(line: &[u8]) -> bool {
+/// Whether a command line, as /proc tells it, is that of a agent.
+fn is_agent(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0);
     let program = words.next().and_then(|path| path.rsplit(|byte| *byte == b'/').next());
     program == Some(b"bridgewarden") && words.next() == Some(b"run")
@@ -100,18 +100,18 @@ mod tests {
     #[test]
     fn id_is_one_demos_at_a_time() {
         let id = format!("t{}", std::process::id());
-        let claim = Claim::take(&id).unwrap();
-        let error = Claim::take(&id).unwrap_err().to_string();
+        let claim = IdLock::take(&id).unwrap();
+        let error = IdLock::take(&id).unwrap_err().to_string();
         assert!(error.contains("--id"), "{error}");
         drop(claim);
-        Claim::take(&id).unwrap();
+        IdLock::take(&id).unwrap();
     }
 
     #[test]
-    fn only_controllers_are_taken_for_controllers() {
-        assert!(is_controller(b"/usr/bin/bridgewarden\0run\0--manifests\0x\0"));
-        assert!(!is_controller(b"/usr/bin/bridgewarden\0demo\0"));
-        assert!(!is_controller(b"bash\0run\0"));
-        assert!(!is_controller(b""));
+    fn other_processes_are_not_taken_for_agents() {
+        assert!(is_agent(b"/usr/bin/bridgewarden\0run\0--manifests\0x\0"));
+        assert!(!is_agent(b"/usr/bin/bridgewarden\0demo\0"));
+        assert!(!is_agent(b"bash\0run\0"));
+        assert!(!is_agent(b""));
     }
 }

@@ -1,6 +1,6 @@
-//! What an edit changes: in the cast, and in what was measured. Pure.
+//! What an edit changes: in the cluster, and in what was measured. Pure.
 
-use super::question::{Connection, Finding, short};
+use super::question::{Finding, ProbedConnection, short};
 use crate::model::PodKey;
 use crate::net::{Family, Protocol};
 use crate::testbed::{Endpoint, Outcome, PodPlacement, Port};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What must be done to the testbed, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Recast {
+pub(super) struct PodChanges {
     /// Pods that go.
     pub(super) leaving: Vec<PodKey>,
     /// Pods that come, or come back different.
@@ -17,39 +17,39 @@ pub(super) struct Recast {
     pub(super) listening: Vec<(PodKey, Vec<Port>)>,
 }
 
-impl Recast {
-    /// What turns one cast into another.
-    pub(super) fn between(old: &[PodPlacement], new: &[PodPlacement]) -> Recast {
+impl PodChanges {
+    /// What turns one cluster into another.
+    pub(super) fn between(old: &[PodPlacement], new: &[PodPlacement]) -> PodChanges {
         let by_pod = |places: &[PodPlacement]| -> BTreeMap<PodKey, PodPlacement> {
             places.iter().map(|place| (place.pod.clone(), place.clone())).collect()
         };
         let (old, new) = (by_pod(old), by_pod(new));
-        let mut recast = Recast::default();
+        let mut changes = PodChanges::default();
         for (pod, before) in &old {
             match new.get(pod) {
                 Some(after) if after == before => {}
                 Some(after)
                     if *after == (PodPlacement { listens: after.listens.clone(), ..before.clone() }) =>
                 {
-                    recast.listening.push((pod.clone(), after.listens.clone()));
+                    changes.listening.push((pod.clone(), after.listens.clone()));
                 }
                 Some(after) => {
-                    recast.leaving.push(pod.clone());
-                    recast.arriving.push(after.clone());
+                    changes.leaving.push(pod.clone());
+                    changes.arriving.push(after.clone());
                 }
-                None => recast.leaving.push(pod.clone()),
+                None => changes.leaving.push(pod.clone()),
             }
         }
-        recast.arriving.extend(new.into_values().filter(|place| !old.contains_key(&place.pod)));
-        recast
+        changes.arriving.extend(new.into_values().filter(|place| !old.contains_key(&place.pod)));
+        changes
     }
 }
 
 /// The places in `new` whose connection must do something else than what was measured in `old`, or is not in it.
-pub(super) fn awaited(old: &[Finding], new: &[super::question::Question]) -> Vec<usize> {
-    let old: BTreeMap<&Connection, &Finding> =
+pub(super) fn awaited(old: &[Finding], new: &[super::question::ExpectedOutcome]) -> Vec<usize> {
+    let old: BTreeMap<&ProbedConnection, &Finding> =
         old.iter().map(|finding| (&finding.question.connection, finding)).collect();
-    let differs = |question: &super::question::Question| {
+    let differs = |question: &super::question::ExpectedOutcome| {
         old.get(&question.connection).is_none_or(|finding| {
             let hoped = Finding { question: question.clone(), measured: finding.measured.clone() };
             !hoped.is_as_expected()
@@ -62,7 +62,7 @@ pub(super) fn awaited(old: &[Finding], new: &[super::question::Question]) -> Vec
 ///
 /// `shop/db:5432/TCP  refused → open  from shop/web, shop/api`
 pub(super) fn differences(old: &[Finding], new: &[Finding]) -> Vec<String> {
-    let old: BTreeMap<&Connection, &Outcome> =
+    let old: BTreeMap<&ProbedConnection, &Outcome> =
         old.iter().map(|finding| (&finding.question.connection, &finding.measured)).collect();
     let mut by_pair: BTreeMap<(&Endpoint, &Endpoint, Port, &Outcome, &Outcome), BTreeSet<Family>> =
         BTreeMap::new();
@@ -95,7 +95,7 @@ fn title(to: &Endpoint, (protocol, port): (Protocol, u16)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::demo::question::tests::{TWO, cast, findings};
+    use crate::testbed::demo::question::tests::{TWO, cluster, findings};
 
     const OPEN: &str = "metadata: {name: db, namespace: elsewhere}";
     const GUARDED: &str = "metadata: {name: db, namespace: shop}\nspec:";
@@ -109,8 +109,8 @@ mod tests {
         let (before, after) = (findings(TWO), findings(&opened()));
         assert_eq!(differences(&before, &after), ["shop/db:5432/TCP  refused → open  from outside"]);
         assert_eq!(differences(&after, &after), [""; 0]);
-        let recast = Recast::between(&cast(TWO).places, &cast(&opened()).places);
-        assert_eq!(recast, Recast::default());
+        let changes = PodChanges::between(&cluster(TWO).places, &cluster(&opened()).places);
+        assert_eq!(changes, PodChanges::default());
     }
 
     #[test]
@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn pods_come_go_move_and_listen() {
-        let old = cast(TWO).places;
+        let old = cluster(TWO).places;
         let mut new = old.clone();
         new[0].listens.clear();
         new[1].node = "b".to_owned();
-        let recast = Recast::between(&old, &new);
-        assert_eq!(recast.listening, [(old[0].pod.clone(), Vec::new())]);
-        assert_eq!((recast.leaving, recast.arriving), (vec![old[1].pod.clone()], vec![new[1].clone()]));
-        assert_eq!(Recast::between(&old, &[]).leaving.len(), 2);
-        assert_eq!(Recast::between(&[], &old).arriving, old);
+        let changes = PodChanges::between(&old, &new);
+        assert_eq!(changes.listening, [(old[0].pod.clone(), Vec::new())]);
+        assert_eq!((changes.leaving, changes.arriving), (vec![old[1].pod.clone()], vec![new[1].clone()]));
+        assert_eq!(PodChanges::between(&old, &[]).leaving.len(), 2);
+        assert_eq!(PodChanges::between(&[], &old).arriving, old);
     }
 }

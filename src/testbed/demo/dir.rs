@@ -1,4 +1,4 @@
-//! The demo's files: a directory of its own, in it the manifests that the controllers read, and their logs.
+//! The demo's files: a directory of its own, in it the manifests that the agents read, and their logs.
 
 use super::shop::SHOP;
 use anyhow::{Context, Result};
@@ -14,30 +14,30 @@ const MAX_DEPTH: usize = 16;
 
 /// A fresh directory that only we can read. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct Workplace {
+pub(super) struct DemoDir {
     root: PathBuf,
 }
 
-impl Workplace {
+impl DemoDir {
     /// Makes the directory, with the demo's id in its name.
-    pub(super) fn create(id: &str) -> Result<Workplace> {
+    pub(super) fn create(id: &str) -> Result<DemoDir> {
         let template = std::env::temp_dir().join(format!("{}XXXXXX", prefix(id)));
         let root = nix::unistd::mkdtemp(&template)
             .with_context(|| format!("cannot make a directory {}", template.display()))?;
-        let workplace = Workplace { root };
-        fs::create_dir(workplace.manifests()).context("cannot make a directory for the manifests")?;
-        Ok(workplace)
+        let dir = DemoDir { root };
+        fs::create_dir(dir.manifests()).context("cannot make a directory for the manifests")?;
+        Ok(dir)
     }
 
     /// Removes the directories that demos of this id left behind. None of them may run any more.
-    pub(super) fn sweep(id: &str) {
+    pub(super) fn cleanup_stale(id: &str) {
         let prefix = prefix(id);
         let left = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
         for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
             // A name proves nothing where everybody may write.
             let ours = |metadata: fs::Metadata| metadata.uid() == nix::unistd::geteuid().as_raw();
             if entry.metadata().is_ok_and(ours) {
-                drop(Workplace { root: entry.path() });
+                drop(DemoDir { root: entry.path() });
             }
         }
     }
@@ -53,28 +53,28 @@ impl Workplace {
         Ok(shop)
     }
 
-    /// The directory that the controllers read.
+    /// The directory that the agents read.
     pub(super) fn manifests(&self) -> PathBuf {
         self.root.join("in-force")
     }
 
-    /// The log of a node's controller; `number` tells nodes apart whose names are no file names.
+    /// The log of a node's agent; `number` tells nodes apart whose names are no file names.
     pub(super) fn log(&self, number: usize) -> PathBuf {
-        self.root.join(format!("controller-{number}.log"))
+        self.root.join(format!("agent-{number}.log"))
     }
 
-    /// Gives the controllers exactly these manifests, each file at once. Files that are the same stay untouched.
-    pub(super) fn publish(&self, texts: &Texts) -> Result<()> {
-        let there = Texts::read(&self.manifests())?;
-        for (name, text) in &texts.0 {
+    /// Gives the agents exactly these manifests, each file at once. Files that are the same stay untouched.
+    pub(super) fn publish(&self, files: &ManifestFiles) -> Result<()> {
+        let there = ManifestFiles::read(&self.manifests())?;
+        for (name, text) in &files.0 {
             if there.0.get(name) != Some(text) {
                 self.publish_file(name, text)?;
             }
         }
-        there.0.keys().filter(|name| !texts.0.contains_key(*name)).try_for_each(|name| self.withdraw(name))
+        there.0.keys().filter(|name| !files.0.contains_key(*name)).try_for_each(|name| self.withdraw(name))
     }
 
-    /// Gives the controllers one more manifest, or another text of it, at once.
+    /// Gives the agents one more manifest, or another text of it, at once.
     pub(super) fn publish_file(&self, name: &Path, text: &[u8]) -> Result<()> {
         let path = self.manifests().join(name);
         let beside = path.with_file_name(".beside");
@@ -86,7 +86,7 @@ impl Workplace {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Takes a manifest away from the controllers.
+    /// Takes a manifest away from the agents.
     pub(super) fn withdraw(&self, name: &Path) -> Result<()> {
         let path = self.manifests().join(name);
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
@@ -97,7 +97,7 @@ fn prefix(id: &str) -> String {
     format!("bridgewarden-demo-{id}-")
 }
 
-impl Drop for Workplace {
+impl Drop for DemoDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.root) {
             tracing::warn!(%error, directory = %self.root.display(), "a directory is left");
@@ -107,17 +107,17 @@ impl Drop for Workplace {
 
 /// The files of a directory that are manifests, by their path in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Texts(BTreeMap<PathBuf, Vec<u8>>);
+pub(super) struct ManifestFiles(BTreeMap<PathBuf, Vec<u8>>);
 
-impl Texts {
+impl ManifestFiles {
     /// Reads a directory and what is below it, or a single file.
-    pub(super) fn read(root: &Path) -> Result<Texts> {
-        let mut texts = Texts::default();
+    pub(super) fn read(root: &Path) -> Result<ManifestFiles> {
+        let mut files = ManifestFiles::default();
         let mut entered = BTreeSet::new();
-        texts
+        files
             .enter(root, Path::new(""), MAX_DEPTH, &mut entered)
             .with_context(|| format!("cannot read {}", root.display()))?;
-        Ok(texts)
+        Ok(files)
     }
 
     fn enter(
@@ -129,7 +129,7 @@ impl Texts {
     ) -> io::Result<()> {
         let metadata = fs::metadata(path)?;
         if metadata.is_file() {
-            // A single file is read whatever it is called, but the controllers' directory has rules.
+            // A single file is read whatever it is called, but the agents' directory has rules.
             let single = || Path::new(if is_json(path) { "manifest.json" } else { "manifest.yaml" });
             let name = if name.as_os_str().is_empty() { single() } else { name };
             if is_manifest(name) {
@@ -170,56 +170,57 @@ mod tests {
 
     #[test]
     fn shop_is_laid_out_and_published_whole() {
-        let workplace = Workplace::create("files").unwrap();
-        let shop = workplace.lay_out_shop().unwrap();
-        workplace.publish(&Texts::read(&shop).unwrap()).unwrap();
+        let dir = DemoDir::create("files").unwrap();
+        let shop = dir.lay_out_shop().unwrap();
+        dir.publish(&ManifestFiles::read(&shop).unwrap()).unwrap();
         let (written, published) =
-            (read_manifests(&shop).unwrap(), read_manifests(&workplace.manifests()).unwrap());
+            (read_manifests(&shop).unwrap(), read_manifests(&dir.manifests()).unwrap());
         assert_eq!(written.changes(), published.changes());
         assert!(!published.policies.is_empty());
     }
 
     #[test]
     fn publishing_again_removes_what_is_gone_and_leaves_what_is_the_same() {
-        let workplace = Workplace::create("files").unwrap();
-        let texts = |names: &[&str]| Texts(names.iter().map(|name| (name.into(), b"# a".to_vec())).collect());
-        workplace.publish(&texts(&["a.yaml", "below/b.yml"])).unwrap();
-        let kept = fs::metadata(workplace.manifests().join("a.yaml")).unwrap().ino();
-        workplace.publish(&texts(&["a.yaml", "c.json"])).unwrap();
-        assert_eq!(Texts::read(&workplace.manifests()).unwrap(), texts(&["a.yaml", "c.json"]));
-        assert_eq!(fs::metadata(workplace.manifests().join("a.yaml")).unwrap().ino(), kept);
+        let dir = DemoDir::create("files").unwrap();
+        let files =
+            |names: &[&str]| ManifestFiles(names.iter().map(|name| (name.into(), b"# a".to_vec())).collect());
+        dir.publish(&files(&["a.yaml", "below/b.yml"])).unwrap();
+        let kept = fs::metadata(dir.manifests().join("a.yaml")).unwrap().ino();
+        dir.publish(&files(&["a.yaml", "c.json"])).unwrap();
+        assert_eq!(ManifestFiles::read(&dir.manifests()).unwrap(), files(&["a.yaml", "c.json"]));
+        assert_eq!(fs::metadata(dir.manifests().join("a.yaml")).unwrap().ino(), kept);
     }
 
     #[test]
     fn hidden_files_and_others_are_no_manifests() {
-        let workplace = Workplace::create("files").unwrap();
-        let root = workplace.manifests();
+        let dir = DemoDir::create("files").unwrap();
+        let root = dir.manifests();
         for name in [".hidden.yaml", "notes.txt", "a.yaml"] {
             fs::write(root.join(name), "").unwrap();
         }
         std::os::unix::fs::symlink(".", root.join("again")).unwrap();
         std::os::unix::fs::symlink("nowhere", root.join("b.yaml")).unwrap();
-        let texts = Texts::read(&root).unwrap();
-        assert_eq!(texts.0.keys().collect::<Vec<_>>(), [Path::new("a.yaml")]);
-        let single = Texts::read(&root.join("notes.txt")).unwrap();
+        let files = ManifestFiles::read(&root).unwrap();
+        assert_eq!(files.0.keys().collect::<Vec<_>>(), [Path::new("a.yaml")]);
+        let single = ManifestFiles::read(&root.join("notes.txt")).unwrap();
         assert_eq!(single.0.keys().collect::<Vec<_>>(), [Path::new("manifest.yaml")]);
     }
 
     #[test]
     fn workplace_is_gone_when_dropped() {
-        let workplace = Workplace::create("files").unwrap();
-        let root = workplace.root.clone();
+        let dir = DemoDir::create("files").unwrap();
+        let root = dir.root.clone();
         assert!(root.is_dir());
-        drop(workplace);
+        drop(dir);
         assert!(!root.exists());
     }
 
     #[test]
     fn workplace_of_a_demo_that_was_killed_is_swept() {
-        let (left, other) = (Workplace::create("killed").unwrap(), Workplace::create("killed2").unwrap());
+        let (left, other) = (DemoDir::create("killed").unwrap(), DemoDir::create("killed2").unwrap());
         let root = left.root.clone();
         std::mem::forget(left);
-        Workplace::sweep("killed");
+        DemoDir::cleanup_stale("killed");
         assert!(!root.exists() && other.root.exists());
     }
 }

@@ -1,13 +1,13 @@
 //! Staying: every edit of the directory is enforced, measured and told, until somebody asks for the end.
 
-use super::cast::Cast;
-use super::change::{awaited, differences};
+use super::changes::{awaited, differences};
+use super::cluster::DemoCluster;
+use super::dir::ManifestFiles;
 use super::measure::SETTLE;
-use super::question::{Finding, Question};
-use super::show::Show;
-use super::stage::Stage;
+use super::network::DemoNetwork;
+use super::output::Output;
+use super::question::{ExpectedOutcome, Finding};
 use super::stop::Stop;
-use super::workplace::Texts;
 use crate::source::read_manifests;
 use crate::testbed::Probe;
 use anyhow::Result;
@@ -16,9 +16,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What is known when the next edit comes.
-pub(super) struct Known {
+pub(super) struct LastGood {
     /// The files as they are in force.
-    pub(super) texts: Texts,
+    pub(super) files: ManifestFiles,
     /// What was measured with them.
     pub(super) findings: Vec<Finding>,
     /// What is wrong with the files as they are, if anything is.
@@ -29,59 +29,59 @@ pub(super) struct Known {
 ///
 /// # Errors
 /// `Stopped` when the end was asked for; or something can no longer be done.
-pub(super) fn stay<W: Write>(
-    stage: &mut Stage,
+pub(super) fn watch_edits<W: Write>(
+    network: &mut DemoNetwork,
     directory: &Path,
-    mut known: Known,
-    show: &mut Show<'_, W>,
+    mut known: LastGood,
+    output: &mut Output<'_, W>,
     stop: &Stop,
 ) -> Result<()> {
     let mut watch = stop.watch(directory)?;
     loop {
         // First a look: the directory may have changed before it was watched.
-        follow(stage, directory, &mut known, show, stop)?;
+        follow(network, directory, &mut known, output, stop)?;
         stop.wait_for_edit(&mut watch)?;
     }
 }
 
 fn follow<W: Write>(
-    stage: &mut Stage,
+    network: &mut DemoNetwork,
     directory: &Path,
-    known: &mut Known,
-    show: &mut Show<'_, W>,
+    known: &mut LastGood,
+    output: &mut Output<'_, W>,
     stop: &Stop,
 ) -> Result<()> {
-    let texts = Texts::read(directory);
-    let read = match &texts {
-        Ok(texts) if *texts == known.texts && known.problem.is_none() => return Ok(()),
+    let files = ManifestFiles::read(directory);
+    let read = match &files {
+        Ok(files) if *files == known.files && known.problem.is_none() => return Ok(()),
         Ok(_) => read_manifests(directory).map_err(|error| error.to_string()),
         Err(error) => Err(format!("{error:#}")),
     };
-    let (texts, manifests) = match (texts, read) {
-        (Ok(texts), Ok(manifests)) => (texts, manifests),
-        (Ok(_), Err(problem)) => return complain(problem, known, show),
-        (Err(error), _) => return complain(format!("{error:#}"), known, show),
+    let (files, manifests) = match (files, read) {
+        (Ok(files), Ok(manifests)) => (files, manifests),
+        (Ok(_), Err(problem)) => return complain(problem, known, output),
+        (Err(error), _) => return complain(format!("{error:#}"), known, output),
     };
     known.problem = None;
-    if texts == known.texts {
-        show.tell("edit", "the manifests can be read again; nothing is different")?;
+    if files == known.files {
+        output.report("edit", "the manifests can be read again; nothing is different")?;
         return Ok(());
     }
     for refused in &manifests.refused {
-        show.tell("warning", &refused.to_string())?;
+        output.report("warning", &refused.to_string())?;
     }
-    let cast = Cast::of(&manifests);
-    for line in stage.recast(&cast) {
-        show.tell("edit", &line)?;
+    let cluster = DemoCluster::of(&manifests);
+    for line in network.change_pods(&cluster) {
+        output.report("edit", &line)?;
     }
-    let questions = stage.questions(&cast.world)?;
-    let awaited: Vec<&Question> =
+    let questions = network.questions(&cluster.world)?;
+    let awaited: Vec<&ExpectedOutcome> =
         awaited(&known.findings, &questions).into_iter().map(|place| &questions[place]).collect();
     let published = Instant::now();
-    stage.workplace.publish(&texts)?;
-    stage.check_controllers()?;
-    let took = wait(stage, &awaited, published, stop)?;
-    let findings = stage.measure(&questions, stop)?;
+    network.dir.publish(&files)?;
+    network.check_agents()?;
+    let took = wait(network, &awaited, published, stop)?;
+    let findings = network.measure(&questions, stop)?;
     let differences = differences(&known.findings, &findings);
     let connections = if awaited.len() == 1 { "connection" } else { "connections" };
     let enforced = match took {
@@ -89,30 +89,35 @@ fn follow<W: Write>(
         Some(took) => format!("in force at {} {connections} after {} ms", awaited.len(), took.as_millis()),
         None => format!("not in force at {} {connections} within {} s", awaited.len(), SETTLE.as_secs()),
     };
-    show.tell("edit", &enforced)?;
+    output.report("edit", &enforced)?;
     for line in differences {
-        show.tell("", &line)?;
+        output.report("", &line)?;
     }
-    show.result(&findings)?;
-    (known.texts, known.findings) = (texts, findings);
+    output.result(&findings)?;
+    (known.files, known.findings) = (files, findings);
     Ok(())
 }
 
-fn complain<W: Write>(problem: String, known: &mut Known, show: &mut Show<'_, W>) -> Result<()> {
+fn complain<W: Write>(problem: String, known: &mut LastGood, output: &mut Output<'_, W>) -> Result<()> {
     if known.problem.as_ref() != Some(&problem) {
-        show.tell("edit", &problem)?;
-        show.tell("", "the last good state stays in force")?;
+        output.report("edit", &problem)?;
+        output.report("", "the last good state stays in force")?;
     }
     known.problem = Some(problem);
     Ok(())
 }
 
 /// Waits until all that must change has changed; how long that took, or nothing if it took too long.
-fn wait(stage: &Stage, awaited: &[&Question], since: Instant, stop: &Stop) -> Result<Option<Duration>> {
-    let mut waiting: Vec<&Question> = awaited.to_vec();
+fn wait(
+    network: &DemoNetwork,
+    awaited: &[&ExpectedOutcome],
+    since: Instant,
+    stop: &Stop,
+) -> Result<Option<Duration>> {
+    let mut waiting: Vec<&ExpectedOutcome> = awaited.to_vec();
     while since.elapsed() < SETTLE {
         let probes: Vec<Probe> = waiting.iter().map(|question| question.connection.probe()).collect();
-        let outcomes = stage.testbed.probe_all(&probes);
+        let outcomes = network.testbed.probe_all(&probes);
         let mut outcomes = outcomes.into_iter();
         waiting.retain(|question| {
             let measured = outcomes.next();

@@ -1,4 +1,4 @@
-//! The real controllers: `bridgewarden run` as a process in each node's namespace.
+//! The real agents: `bridgewarden run` as a process in each node's namespace.
 
 use super::stop::Stop;
 use crate::testbed::Namespace;
@@ -13,36 +13,36 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where every controller serves its pages, in its own namespace.
+/// Where every agent serves its pages, in its own namespace.
 pub(super) const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
-/// How long a controller may take until it enforces.
+/// How long a agent may take until it enforces.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks at whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a controller may take to end.
+/// How long a agent may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// How much of a log is shown.
 const TAIL_LINES: usize = 15;
 
-/// A controller that runs. Dropping it ends it.
+/// A agent that runs. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(super) struct AgentProcess {
     node: String,
     namespace: Namespace,
     child: Child,
     log: PathBuf,
 }
 
-impl Daemon {
-    /// Starts a controller in a node's namespace.
+impl AgentProcess {
+    /// Starts a agent in a node's namespace.
     pub(super) fn start(
         node: &str,
         namespace: &Namespace,
         [manifests, results]: [&Path; 2],
         backend: &str,
         log: PathBuf,
-    ) -> Result<Daemon> {
+    ) -> Result<AgentProcess> {
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
@@ -54,7 +54,7 @@ impl Daemon {
         // The terminal's Ctrl-C is for us alone; we end it in our own time.
         command.process_group(0);
         let child = namespace.spawn(&mut command)?;
-        Ok(Daemon { node: node.to_owned(), namespace: namespace.clone(), child, log })
+        Ok(AgentProcess { node: node.to_owned(), namespace: namespace.clone(), child, log })
     }
 
     /// Waits until it enforces.
@@ -74,7 +74,7 @@ impl Daemon {
             if Instant::now() >= deadline {
                 let seconds = READY_WITHIN.as_secs();
                 bail!(
-                    "the controller of {} is not ready after {seconds} s. {reason}{}",
+                    "the agent on {} is not ready after {seconds} s. {reason}{}",
                     self.node,
                     self.last_words()
                 );
@@ -88,8 +88,8 @@ impl Daemon {
     /// # Errors
     /// It ended; its last words are in the error.
     pub(super) fn check(&mut self) -> Result<()> {
-        match self.child.try_wait().context("cannot look after a controller")? {
-            Some(status) => bail!("the controller of {} ended ({status}). {}", self.node, self.last_words()),
+        match self.child.try_wait().context("cannot check on an agent")? {
+            Some(status) => bail!("the agent on {} ended ({status}). {}", self.node, self.last_words()),
             None => Ok(()),
         }
     }
@@ -100,12 +100,12 @@ impl Daemon {
         format!("The end of its log:\n{}", indented(tail(&log)))
     }
 
-    /// Ends controllers together: asks first, and does not wait for ever.
-    pub(super) fn end_all(daemons: &mut Vec<Daemon>) {
-        for daemon in daemons.iter() {
-            daemon.ask_to_end();
+    /// Ends agents together: asks first, and does not wait for ever.
+    pub(super) fn end_all(agents: &mut Vec<AgentProcess>) {
+        for agent in agents.iter() {
+            agent.ask_to_end();
         }
-        daemons.clear();
+        agents.clear();
     }
 
     fn ask_to_end(&self) {
@@ -116,7 +116,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for AgentProcess {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
