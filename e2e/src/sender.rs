@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Writes to a witness from its first instruction on, and keeps a report of what reached it.
+/// Writes to an observer from its first instruction on, and keeps a report of what reached it.
 #[derive(Parser)]
 struct Cli {
     /// Its pod's name.
@@ -18,8 +18,8 @@ struct Cli {
     address: IpAddr,
     /// Whom to write to.
     #[arg(long)]
-    witness: IpAddr,
-    /// Between two letters.
+    observer: IpAddr,
+    /// Between two datagrams.
     #[arg(long)]
     pace_ms: u64,
     /// Where to keep the report.
@@ -32,9 +32,9 @@ fn main() -> Result<()> {
     Sender {
         name: cli.name,
         address: cli.address,
-        witness: cli.witness,
+        observer: cli.observer,
         pace: Duration::from_millis(cli.pace_ms),
         reports: cli.reports,
     }
-    .go()
+    .run()
 }

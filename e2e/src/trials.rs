@@ -42,7 +42,7 @@ pub fn play(promises: &[Promise], why: &str) -> ExitCode {
 fn place() -> Result<Place> {
     let cluster =
         named("BRIDGEWARDEN_E2E_CLUSTER", "the file that e2e/cluster/up printed").map(PathBuf::from)?;
-    let image = named("BRIDGEWARDEN_E2E_NEWBORN", "the image that e2e/newborn/image printed")?;
+    let image = named("BRIDGEWARDEN_E2E_POD_IMAGE", "the image that e2e/probe-pods/image printed")?;
     Ok(Place { cluster, image: image.to_string_lossy().into_owned() })
 }
 

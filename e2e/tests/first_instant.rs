@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
-use bridgewarden_e2e::kind::{Life, Nursery, Upbringing};
+use bridgewarden_e2e::kind::{PolicyUnderTest, StartedPod, StartupTest};
 use bridgewarden_e2e::trials::{self, Place, Promise, number};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,14 +23,14 @@ fn main() -> ExitCode {
     trials::play(&PROMISES, "kubelets start pods on kind only")
 }
 
-fn keep(place: &Place, promise: fn(&mut Nursery, Starts) -> Result<()>) -> Result<()> {
+fn keep(place: &Place, promise: fn(&mut StartupTest, Starts) -> Result<()>) -> Result<()> {
     let starts = Starts {
         number: number("BRIDGEWARDEN_E2E_STARTS", 20)?,
         wave: number("BRIDGEWARDEN_E2E_WAVE", 20)?.max(1),
     };
-    let mut nursery = Nursery::open(&place.cluster, &place.image)?;
-    promise(&mut nursery, starts)?;
-    nursery.close()
+    let mut test = StartupTest::open(&place.cluster, &place.image)?;
+    promise(&mut test, starts)?;
+    test.close()
 }
 
 /// How many pods to start, and how many of them at once.
@@ -40,28 +40,27 @@ struct Starts {
     wave: usize,
 }
 
-/// What passed of one newborn, in packets.
-struct Passed {
+/// What passed of one starting pod, in packets.
+struct LeakedPackets {
     out: u32,
     into: u32,
-    /// How long after its first instruction the last one arrived at a witness.
+    /// How long after its first instruction the last one arrived at an observer.
     last: Micros,
 }
 
-/// Counts what passed; each newborn must have written, and been knocked at while it listened.
-fn passed(lives: &[Life]) -> Result<Vec<Passed>> {
-    lives
-        .iter()
-        .map(|life| {
-            let report = &life.report;
-            ensure!(!report.sent.is_empty(), "{} wrote nothing", life.name);
-            let knocks = life.heard.values().flat_map(|heard| &heard.knocks);
-            let tried = knocks.filter(|knock| (report.began..report.ended).contains(&knock.sent)).count();
-            ensure!(tried > 100, "{} was knocked at {tried} times only", life.name);
-            let last = life.heard.values().map(|heard| heard.last).max().unwrap_or(0);
-            Ok(Passed {
-                out: life.heard.values().map(|heard| heard.letters).sum(),
-                into: report.knocks,
+/// Counts what passed; each starting pod must have written, and been probed while it listened.
+fn passed(pods: &[StartedPod]) -> Result<Vec<LeakedPackets>> {
+    pods.iter()
+        .map(|pod| {
+            let report = &pod.report;
+            ensure!(!report.sent.is_empty(), "{} wrote nothing", pod.name);
+            let probes = pod.observed.values().flat_map(|observed| &observed.probes);
+            let tried = probes.filter(|probe| (report.began..report.ended).contains(&probe.sent)).count();
+            ensure!(tried > 100, "{} was probed {tried} times only", pod.name);
+            let last = pod.observed.values().map(|observed| observed.last).max().unwrap_or(0);
+            Ok(LeakedPackets {
+                out: pod.observed.values().map(|observed| observed.datagrams).sum(),
+                into: report.probes,
                 last: last.saturating_sub(report.began),
             })
         })
@@ -73,7 +72,7 @@ fn note(figures: &str) -> Result<()> {
     trials::note(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-instant"), figures)
 }
 
-fn tell(what: &str, passed: &[Passed]) -> Result<usize> {
+fn tell(what: &str, passed: &[LeakedPackets]) -> Result<usize> {
     let through = passed.iter().filter(|one| one.out + one.into > 0);
     let (out, into) = passed.iter().fold((0, 0), |(out, into), one| (out + one.out, into + one.into));
     let mut last: Vec<Micros> = through.map(|one| one.last).collect();
@@ -86,61 +85,62 @@ fn tell(what: &str, passed: &[Passed]) -> Result<usize> {
     Ok(last.len())
 }
 
-fn nothing_passes(nursery: &mut Nursery, starts: Starts) -> Result<()> {
-    let passed = passed(&nursery.raise(starts.number, starts.wave, Upbringing::Denied)?)?;
+fn nothing_passes(test: &mut StartupTest, starts: Starts) -> Result<()> {
+    let passed = passed(&test.run(starts.number, starts.wave, PolicyUnderTest::Denied)?)?;
     ensure!(tell("with the guard", &passed)? == 0, "packets passed beyond policy");
     Ok(())
 }
 
-fn noticed_without_the_guard(nursery: &mut Nursery, starts: Starts) -> Result<()> {
-    nursery.guard(false)?;
-    let lives = nursery.raise(starts.number, starts.wave, Upbringing::Denied);
-    nursery.guard(true)?;
+fn noticed_without_the_guard(test: &mut StartupTest, starts: Starts) -> Result<()> {
+    test.guard(false)?;
+    let pods = test.run(starts.number, starts.wave, PolicyUnderTest::Denied);
+    test.guard(true)?;
     ensure!(
-        tell("without the guard", &passed(&lives?)?)? > 0,
+        tell("without the guard", &passed(&pods?)?)? > 0,
         "nothing passed: can this test notice anything?"
     );
     Ok(())
 }
 
-fn nobody_waits(nursery: &mut Nursery, starts: Starts) -> Result<()> {
-    let lives = nursery.raise(starts.number, starts.wave, Upbringing::Welcome)?;
+fn nobody_waits(test: &mut StartupTest, starts: Starts) -> Result<()> {
+    let pods = test.run(starts.number, starts.wave, PolicyUnderTest::Allowed)?;
     let (mut own, mut beside, mut afar) = (Vec::new(), Vec::new(), Vec::new());
-    for life in &lives {
-        for (witness, heard) in &life.heard {
+    for pod in &pods {
+        for (observer, observed) in &pod.observed {
             let (first, _) =
-                heard.first.as_ref().with_context(|| format!("{} never reached {witness}", life.name))?;
+                observed.first.as_ref().with_context(|| format!("{} never reached {observer}", pod.name))?;
             ensure!(
-                life.report.answered.len() == life.heard.len(),
-                "{} was answered by {} of {} witnesses",
-                life.name,
-                life.report.answered.len(),
-                life.heard.len()
+                pod.report.answered.len() == pod.observed.len(),
+                "{} was answered by {} of {} observers",
+                pod.name,
+                pod.report.answered.len(),
+                pod.observed.len()
             );
-            // All letters before the first that arrived were refused.
-            let refused = life.report.sent.get(..first.number as usize);
-            let refused = refused.with_context(|| format!("{}'s report lacks letters", life.name))?;
+            // All datagrams before the first that arrived were refused.
+            let refused = pod.report.sent.get(..first.number as usize);
+            let refused = refused.with_context(|| format!("{}'s report lacks datagrams", pod.name))?;
             let refused_for = |since: Micros| match refused.last() {
                 Some(last) => (last.saturating_sub(since), first.sent.saturating_sub(since)),
                 None => (0, 0),
             };
-            let same_node = usize::from(witness.ends_with("far")) == life.node;
-            match (witness.starts_with("strict"), same_node) {
-                (false, _) => own.push(refused_for(life.report.began)),
-                (true, true) => beside.push(refused_for(life.report.began)),
+            let same_node = usize::from(observer.ends_with("far")) == pod.node;
+            match (observer.starts_with("strict"), same_node) {
+                (false, _) => own.push(refused_for(pod.report.began)),
+                (true, true) => beside.push(refused_for(pod.report.began)),
                 (true, false) => {
-                    let told = life.told.with_context(|| format!("the API never told of {}", life.name))?;
-                    afar.push(refused_for(told));
+                    let reported =
+                        pod.reported.with_context(|| format!("the API never reported of {}", pod.name))?;
+                    afar.push(refused_for(reported));
                 }
             }
         }
     }
     note(&format!(
-        "allowed pods: {} starts; the last letter that was refused, and the first after it, were sent\n  \
-         to open witnesses, after its first instruction: {}\n  \
+        "allowed pods: {} starts; the last datagram that was refused, and the first after it, were sent\n  \
+         to open observers, after its first instruction: {}\n  \
          to isolated ones of its node, after its first instruction: {}\n  \
-         to isolated ones of the other node, after the API told its address: {}",
-        lives.len(),
+         to isolated ones of the other node, after the API reported its address: {}",
+        pods.len(),
         spreads(&own),
         spreads(&beside),
         spreads(&afar)

@@ -6,12 +6,12 @@
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
-use bridgewarden_e2e::kind::{Network, Passed, Reboot, RebootTrial};
+use bridgewarden_e2e::kind::{Network, PodTraffic, Reboot, RebootTrial};
 use bridgewarden_e2e::trials::{Place, Promise, note, number, play};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// How many pods are allowed to talk with the witness.
+/// How many pods are allowed to talk with the observer.
 const ALLOWED: usize = 3;
 /// How long an allowed pod may wait once the agent enforces and the pod runs.
 const PROMPT: Micros = 1_000_000;
@@ -68,40 +68,40 @@ fn noticed_unguarded(place: &Place) -> Result<()> {
 }
 
 /// Pods that are denied everything, and had a packet through.
-fn opened(reboot: &Reboot) -> impl Iterator<Item = &Passed> {
-    denied(reboot).filter(|pod| pod.letters + pod.left > 0 || pod.received() > 0)
+fn opened(reboot: &Reboot) -> impl Iterator<Item = &PodTraffic> {
+    denied(reboot).filter(|pod| pod.datagrams + pod.left > 0 || pod.received() > 0)
 }
 
-fn denied(reboot: &Reboot) -> impl Iterator<Item = &Passed> {
+fn denied(reboot: &Reboot) -> impl Iterator<Item = &PodTraffic> {
     reboot.pods.iter().filter(|pod| !pod.allowed)
 }
 
 /// How long an allowed pod waited after its own start and the agent's first sync, whichever was later.
-fn waited(reboot: &Reboot, pod: &Passed) -> Result<Micros> {
+fn waited(reboot: &Reboot, pod: &PodTraffic) -> Result<Micros> {
     let began =
         pod.runs.iter().map(|run| run.began).min().with_context(|| format!("{} never ran", pod.name))?;
     let worked =
-        pod.worked().with_context(|| format!("{} never reached the witness and was reached", pod.name))?;
+        pod.worked().with_context(|| format!("{} never reached the observer and was reached", pod.name))?;
     Ok(worked.saturating_sub(began.max(reboot.enforced)))
 }
 
 fn tell(what: &str, reboot: &Reboot) -> Result<()> {
-    let began = |pod: &Passed| pod.runs.first().map_or(0, |run| run.began);
+    let began = |pod: &PodTraffic| pod.runs.first().map_or(0, |run| run.began);
     let since_up = |at: Micros| ms(at.saturating_sub(reboot.up));
     let (first, last) = (reboot.pods.iter().map(began).min(), reboot.pods.iter().map(began).max());
     let before = denied(reboot).filter(|pod| began(pod) < reboot.enforced).count();
     let sent: u32 = denied(reboot).flat_map(|pod| &pod.runs).map(|run| run.sent).sum();
-    let knocks: usize = denied(reboot).map(|pod| pod.knocks).sum();
-    let early: usize = denied(reboot).filter(|pod| pod.knocks_before > 0).count();
-    let out: u32 = denied(reboot).map(|pod| pod.letters + pod.left).sum();
-    let into: u64 = denied(reboot).map(Passed::received).sum();
+    let probes: usize = denied(reboot).map(|pod| pod.probes).sum();
+    let early: usize = denied(reboot).filter(|pod| pod.probes_before > 0).count();
+    let out: u32 = denied(reboot).map(|pod| pod.datagrams + pod.left).sum();
+    let into: u64 = denied(reboot).map(PodTraffic::received).sum();
     let waits: Result<Vec<String>> =
         reboot.pods.iter().filter(|pod| pod.allowed).map(|pod| waited(reboot, pod).map(ms)).collect();
     note(
         &Path::new(env!("CARGO_TARGET_TMPDIR")).join("reboot"),
         &format!(
             "{what}: {} denied pods, {} of them with packets beyond policy: {out} sent, {into} received\n  \
-             tried: {sent} letters by them, {knocks} to them; {early} had some before their first instruction\n  \
+             tried: {sent} datagrams by them, {probes} to them; {early} had some before their first instruction\n  \
              after the node was up: first pod began {}, last {}, agent enforced {}; {before} denied pods began before that\n  \
              allowed pods worked after their start and the agent's first sync: {}",
             denied(reboot).count(),

@@ -1,23 +1,24 @@
-//! Pods that send and receive from their first instruction on, and witnesses of what passed.
+//! Pods that send and receive from their first instruction on, and observers of what passed.
 //!
-//! A *newborn* is a pod whose only program (`Newborn`) writes to witnesses, and counts what comes, from the moment it runs
-//! until its time is over. A *witness* is a pod that was there before: it notes what arrives, answers it, and knocks at
-//! every newborn's address from the moment a node has it (`Births`), before the newborn's first process runs. What crossed
-//! the pod's wire is thus told by whoever received it. A *sender* (`Sender`) is a newborn that goes on until its node reboots, and
-//! begins anew after that.
+//! - A *starting pod* runs one program (`StartingPod`), which sends to the observers and counts what it receives for the
+//!   lifetime it was given.
+//! - An *observer* (`Observer`) runs in a pod that exists before. It records what arrives, answers it, and probes the
+//!   address of every starting pod from the moment the pod's node has assigned it (`PodEvents`), before the pod's first
+//!   process runs. What crossed the pod's link is thus counted by the receiving side.
+//! - A *sender* (`Sender`) is a starting pod that runs until its node reboots, and starts again after that.
 
 mod arrival;
-mod births;
-mod letter;
-mod newborn;
+mod observer;
+mod pod_events;
+mod probe_datagram;
 mod sender;
-mod witness;
+mod starting_pod;
 
-pub use births::Births;
-pub use letter::{Letter, Micros, now};
-pub use newborn::{Newborn, Report};
-pub use sender::{Run, Sender};
-pub use witness::{Heard, Knock, Witness};
+pub use observer::{Observed, Observer, SentProbe};
+pub use pod_events::PodEvents;
+pub use probe_datagram::{Micros, ProbeDatagram, now};
+pub use sender::{Sender, SenderRun};
+pub use starting_pod::{Report, StartingPod};
 
-/// The port at which witnesses listen, and newborns too.
+/// The port at which observers listen, and starting pods too.
 pub const PORT: u16 = 9000;

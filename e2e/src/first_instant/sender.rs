@@ -1,8 +1,8 @@
 //! The only program of a pod that goes on until its node reboots, and begins anew after that.
 
 use super::arrival::arrives;
-use super::newborn::leave;
-use super::{Letter, Micros, PORT, now};
+use super::starting_pod::leave;
+use super::{Micros, PORT, ProbeDatagram, now};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -21,8 +21,8 @@ pub struct Sender {
     /// Its pod's address.
     pub address: IpAddr,
     /// Whom it writes to.
-    pub witness: IpAddr,
-    /// Between two letters.
+    pub observer: IpAddr,
+    /// Between two datagrams.
     pub pace: Duration,
     /// The directory in which to keep the report.
     pub reports: PathBuf,
@@ -30,7 +30,7 @@ pub struct Sender {
 
 /// What it has seen since it was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
+pub struct SenderRun {
     /// Its pod's name.
     pub name: String,
     /// Its pod's address.
@@ -39,15 +39,15 @@ pub struct Run {
     pub began: Micros,
     /// Until when this report tells.
     pub until: Micros,
-    /// How many letters it has sent.
+    /// How many datagrams it has sent.
     pub sent: u32,
     /// How many datagrams its pod's network had received, and refused, before it listened.
     pub early: u64,
-    /// How many letters of others reached it.
-    pub knocks: u32,
+    /// How many datagrams of others reached it.
+    pub probes: u32,
     /// When the first of them did.
-    pub first_knock: Option<Micros>,
-    /// When the first answer to a letter of its own came.
+    pub first_probe: Option<Micros>,
+    /// When the first answer to a datagram of its own came.
     pub first_answer: Option<Micros>,
 }
 
@@ -55,28 +55,28 @@ impl Sender {
     /// Writes, listens and reports until it is killed.
     ///
     /// # Errors
-    /// When it cannot listen, or cannot write the report. That a letter cannot be sent is no error.
-    pub fn go(&self) -> Result<()> {
+    /// When it cannot listen, or cannot write the report. That a datagram cannot be sent is no error.
+    pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))
             .with_context(|| format!("cannot listen at UDP port {PORT}"))?;
-        let mut run = Run {
+        let mut run = SenderRun {
             name: self.name.clone(),
             address: self.address,
             began,
             until: began,
             sent: 0,
             early: refused_datagrams()?,
-            knocks: 0,
-            first_knock: None,
+            probes: 0,
+            first_probe: None,
             first_answer: None,
         };
         let file = format!("{}.{began}", self.name);
         let mut reported = start;
         for number in 0.. {
-            let letter = Letter { from: self.name.clone(), number, sent: now() };
+            let datagram = ProbeDatagram { from: self.name.clone(), number, sent: now() };
             // A refusal of an earlier one may be told here; it was sent all the same.
-            let _ = socket.send_to(letter.write().as_bytes(), (self.witness, PORT));
+            let _ = socket.send_to(datagram.write().as_bytes(), (self.observer, PORT));
             run.sent += 1;
             self.listen(&socket, start + self.pace * (number + 1), &mut run)?;
             if reported.elapsed() >= REPORTED_EVERY {
@@ -88,17 +88,17 @@ impl Sender {
         Ok(())
     }
 
-    fn listen(&self, socket: &UdpSocket, until: Instant, run: &mut Run) -> Result<()> {
+    fn listen(&self, socket: &UdpSocket, until: Instant, run: &mut SenderRun) -> Result<()> {
         let mut bytes = [0; 256];
         while arrives(socket, until)? {
             let Ok((length, _)) = socket.recv_from(&mut bytes) else { continue };
-            match bytes.get(..length).and_then(Letter::read) {
-                Some(letter) if letter.from == self.name => {
+            match bytes.get(..length).and_then(ProbeDatagram::read) {
+                Some(datagram) if datagram.from == self.name => {
                     run.first_answer.get_or_insert_with(now);
                 }
                 Some(_) => {
-                    run.knocks += 1;
-                    run.first_knock.get_or_insert_with(now);
+                    run.probes += 1;
+                    run.first_probe.get_or_insert_with(now);
                 }
                 None => {}
             }

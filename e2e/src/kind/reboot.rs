@@ -5,7 +5,7 @@ use super::agents;
 use super::client::Client;
 use super::node::Node;
 use super::uplink::Uplink;
-use crate::first_instant::{Births, Heard, Micros, Run, Witness, now};
+use crate::first_instant::{Micros, Observed, Observer, PodEvents, SenderRun, now};
 use crate::key::Key;
 use crate::object;
 use anyhow::{Context, Result, ensure};
@@ -16,53 +16,53 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const NAMESPACE: &str = "reboot";
-const WITNESS: &str = "witness";
+const OBSERVER: &str = "observer";
 /// Where pods keep their reports on their node: a directory that a reboot leaves as it is.
 const REPORTS: &str = "var/lib/bridgewarden-reboot";
 /// What flannel tells the CNI plugin, in a directory that is empty after a reboot.
 const SUBNET: &str = "run/flannel/subnet.env";
-/// Between two letters of a pod, and between two of the witness to each.
+/// Between two datagrams of a pod, and between two of the observer to each.
 const PACE: Duration = Duration::from_millis(50);
-/// How many letters must have gone each way, before it is said that nothing passed.
+/// How many datagrams must have gone each way, before it is said that nothing passed.
 const ENOUGH: usize = 40;
 /// How long all pods may take to run: two processors start two of them in a second.
 const PATIENCE: Duration = Duration::from_secs(420);
 
 /// What happened to one pod since its node went down.
 #[derive(Debug)]
-pub struct Passed {
+pub struct PodTraffic {
     /// Its name.
     pub name: String,
-    /// Whether a policy allows it to talk with the witness; no other pod may talk with anybody.
+    /// Whether a policy allows it to talk with the observer; no other pod may talk with anybody.
     pub allowed: bool,
     /// What it saw, in each of its runs.
-    pub runs: Vec<Run>,
-    /// How many of its letters arrived at the witness.
-    pub letters: u32,
-    /// How many of its letters left the node by the node's own interface, as they do while flannel does not run.
+    pub runs: Vec<SenderRun>,
+    /// How many of its datagrams arrived at the observer.
+    pub datagrams: u32,
+    /// How many of its datagrams left the node by the node's own interface, as they do while flannel does not run.
     pub left: u32,
-    /// How many letters the witness had sent to its new address before its first instruction.
-    pub knocks_before: usize,
-    /// How many letters the witness has sent to its new address.
-    pub knocks: usize,
+    /// How many datagrams the observer had sent to its new address before its first instruction.
+    pub probes_before: usize,
+    /// How many datagrams the observer has sent to its new address.
+    pub probes: usize,
 }
 
-impl Passed {
+impl PodTraffic {
     /// How many packets reached it.
     pub fn received(&self) -> u64 {
-        self.runs.iter().map(|run| u64::from(run.knocks) + run.early).sum()
+        self.runs.iter().map(|run| u64::from(run.probes) + run.early).sum()
     }
 
     /// When it had both been answered and been reached.
     pub fn worked(&self) -> Option<Micros> {
-        let first = |of: fn(&Run) -> Option<Micros>| self.runs.iter().filter_map(of).min();
-        Some(first(|run| run.first_answer)?.max(first(|run| run.first_knock)?))
+        let first = |of: fn(&SenderRun) -> Option<Micros>| self.runs.iter().filter_map(of).min();
+        Some(first(|run| run.first_answer)?.max(first(|run| run.first_probe)?))
     }
 
     /// Whether so much was tried that something would have been noticed.
     fn is_told(&self) -> bool {
         let sent: usize = self.runs.iter().map(|run| run.sent as usize).sum();
-        sent >= ENOUGH && self.knocks >= ENOUGH && (!self.allowed || self.worked().is_some())
+        sent >= ENOUGH && self.probes >= ENOUGH && (!self.allowed || self.worked().is_some())
     }
 }
 
@@ -85,22 +85,22 @@ pub struct Reboot {
     /// When the node's agent first said that the kernel holds what the policies say.
     pub enforced: Micros,
     /// Its pods.
-    pub pods: Vec<Passed>,
+    pub pods: Vec<PodTraffic>,
 }
 
-/// Pods on the worker, and a witness on the other node.
+/// Pods on the worker, and an observer on the other node.
 #[derive(Debug)]
 pub struct RebootTrial {
     client: Client,
     worker: Node,
-    births: Births,
-    witness: Witness,
-    /// Whether each pod is allowed to talk with the witness.
+    pod_events: PodEvents,
+    observer: Observer,
+    /// Whether each pod is allowed to talk with the observer.
     pods: BTreeMap<String, bool>,
 }
 
 impl RebootTrial {
-    /// Starts that many pods that a policy denies everything, and that many that another allows to talk with the witness, and
+    /// Starts that many pods that a policy denies everything, and that many that another allows to talk with the observer, and
     /// waits until all run. They are of that image.
     ///
     /// # Errors
@@ -115,25 +115,25 @@ impl RebootTrial {
         agents::are_ready(&client)?;
         let (worker, far) = (Node::find(&client, "WORKER")?, Node::find(&client, "CONTROL_PLANE")?);
         client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
-        let births = Births::new(NAMESPACE);
-        births.follow_results(&worker.path("var/lib/cni/results"))?;
+        let pod_events = PodEvents::new(NAMESPACE);
+        pod_events.follow_results(&worker.path("var/lib/cni/results"))?;
         let _ = fs::remove_dir_all(worker.path(REPORTS));
         client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
         let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
-        let witness = Key::new(NAMESPACE, WITNESS);
-        let pod = object::idle_pod(&witness, &far.name, &json!({"app": "witness"}), &client.pod_image()?);
+        let observer = Key::new(NAMESPACE, OBSERVER);
+        let pod = object::idle_pod(&observer, &far.name, &json!({"app": "observer"}), &client.pod_image()?);
         client.apply(&[&policies[..], &[pod]].concat())?;
-        let (namespace, address) = far.running(&client, &witness)?;
-        let witness = Witness::begin(WITNESS, &namespace, address, &births, PACE)?;
+        let (namespace, address) = far.running(&client, &observer)?;
+        let observer = Observer::begin(OBSERVER, &namespace, address, &pod_events, PACE)?;
         let denied = (0..denied).map(|number| (format!("denied-{number}"), false));
         let pods: BTreeMap<_, _> =
             denied.chain((0..allowed).map(|number| (format!("allowed-{number}"), true))).collect();
         let objects: Vec<Value> = pods
             .iter()
-            .map(|(name, allowed)| sender(name, *allowed, &worker.name, image, witness.address()))
+            .map(|(name, allowed)| sender(name, *allowed, &worker.name, image, observer.address()))
             .collect();
         client.apply(&objects)?;
-        let trial = RebootTrial { client, worker, births, witness, pods };
+        let trial = RebootTrial { client, worker, pod_events, observer, pods };
         trial.settles(0, &BTreeMap::new())?;
         Ok(trial)
     }
@@ -143,7 +143,7 @@ impl RebootTrial {
     /// # Errors
     /// When the node, its agent or its pods do not come back.
     pub fn reboot(&mut self, network: Network) -> Result<Reboot> {
-        let before = self.heard();
+        let before = self.observed();
         let subnet = self.worker.path(SUBNET);
         let subnet = fs::read(&subnet).with_context(|| format!("cannot read {}", subnet.display()))?;
         let asked = now();
@@ -151,7 +151,7 @@ impl RebootTrial {
         let up = now();
         // Addresses are given anew.
         let names: Vec<String> = self.pods.keys().cloned().collect();
-        self.births.forget(&names);
+        self.pod_events.forget(&names);
         self.worker = Node::find(&self.client, "WORKER")?;
         let uplink = Uplink::watch(&self.worker.namespace)?;
         if network == Network::AtOnce {
@@ -160,7 +160,7 @@ impl RebootTrial {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
             fs::write(&path, subnet).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        self.births.follow_results(&self.worker.path("var/lib/cni/results"))?;
+        self.pod_events.follow_results(&self.worker.path("var/lib/cni/results"))?;
         let mut pods = self.settles(asked, &before)?;
         pods.iter_mut().for_each(|pod| pod.left = uplink.left(&pod.name));
         let enforced = agents::first_enforced(&self.client, &self.worker, asked)?;
@@ -168,16 +168,16 @@ impl RebootTrial {
         Ok(Reboot { asked, up, enforced, pods })
     }
 
-    fn heard(&self) -> BTreeMap<String, Heard> {
-        self.pods.keys().map(|name| (name.clone(), self.witness.heard(name))).collect()
+    fn observed(&self) -> BTreeMap<String, Observed> {
+        self.pods.keys().map(|name| (name.clone(), self.observer.observed(name))).collect()
     }
 
     /// Waits until every pod has begun after that and has tried long enough.
-    fn settles(&self, after: Micros, before: &BTreeMap<String, Heard>) -> Result<Vec<Passed>> {
+    fn settles(&self, after: Micros, before: &BTreeMap<String, Observed>) -> Result<Vec<PodTraffic>> {
         let start = Instant::now();
         loop {
             let passed = self.passed(after, before)?;
-            let waiting: Vec<&Passed> = passed.iter().filter(|pod| !pod.is_told()).collect();
+            let waiting: Vec<&PodTraffic> = passed.iter().filter(|pod| !pod.is_told()).collect();
             if waiting.is_empty() {
                 return Ok(passed);
             }
@@ -193,28 +193,28 @@ impl RebootTrial {
         }
     }
 
-    fn passed(&self, after: Micros, before: &BTreeMap<String, Heard>) -> Result<Vec<Passed>> {
+    fn passed(&self, after: Micros, before: &BTreeMap<String, Observed>) -> Result<Vec<PodTraffic>> {
         let mut runs = self.runs(after)?;
         let pods = self.pods.iter().map(|(name, allowed)| {
             let runs = runs.remove(name).unwrap_or_default();
-            let heard = self.witness.heard(name);
-            let letters = before.get(name).map_or(0, |before| before.letters);
-            let to_it = |run: &Run| {
+            let observed = self.observer.observed(name);
+            let datagrams = before.get(name).map_or(0, |before| before.datagrams);
+            let to_it = |run: &SenderRun| {
                 let to =
-                    heard.knocks.iter().filter(move |knock| knock.to == run.address && knock.sent > after);
+                    observed.probes.iter().filter(move |probe| probe.to == run.address && probe.sent > after);
                 let until = run.until;
-                let sent: Vec<Micros> = to.map(|knock| knock.sent).filter(|sent| *sent < until).collect();
+                let sent: Vec<Micros> = to.map(|probe| probe.sent).filter(|sent| *sent < until).collect();
                 sent
             };
-            let knocks = runs.last().map(to_it).unwrap_or_default();
+            let probes = runs.last().map(to_it).unwrap_or_default();
             let began = runs.iter().map(|run| run.began).min().unwrap_or_default();
-            Passed {
+            PodTraffic {
                 name: name.clone(),
                 allowed: *allowed,
-                letters: heard.letters - letters,
+                datagrams: observed.datagrams - datagrams,
                 left: 0,
-                knocks_before: knocks.iter().filter(|sent| **sent < began).count(),
-                knocks: knocks.len(),
+                probes_before: probes.iter().filter(|sent| **sent < began).count(),
+                probes: probes.len(),
                 runs,
             }
         });
@@ -222,8 +222,8 @@ impl RebootTrial {
     }
 
     /// The reports of runs that began after that, in that order.
-    fn runs(&self, after: Micros) -> Result<BTreeMap<String, Vec<Run>>> {
-        let mut runs = BTreeMap::<String, Vec<Run>>::new();
+    fn runs(&self, after: Micros) -> Result<BTreeMap<String, Vec<SenderRun>>> {
+        let mut runs = BTreeMap::<String, Vec<SenderRun>>::new();
         let directory = self.worker.path(REPORTS);
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             // One that is being written begins with a dot.
@@ -233,7 +233,7 @@ impl RebootTrial {
             let path = entry.path();
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let run: Run = serde_json::from_str(&text)
+            let run: SenderRun = serde_json::from_str(&text)
                 .with_context(|| format!("{} is no report of a run", path.display()))?;
             if run.began > after {
                 runs.entry(run.name.clone()).or_default().push(run);
@@ -251,23 +251,23 @@ impl RebootTrial {
         agents::guard(&self.client, guarded)
     }
 
-    /// Removes the pods and the witness.
+    /// Removes the pods and the observer.
     ///
     /// # Errors
-    /// When the witness ended before, or the namespace does not go.
+    /// When the observer ended before, or the namespace does not go.
     pub fn close(self) -> Result<()> {
-        self.witness.end()?;
+        self.observer.end()?;
         self.client.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=240s"])?;
         let _ = fs::remove_dir_all(self.worker.path(REPORTS));
         Ok(())
     }
 }
 
-fn sender(name: &str, allowed: bool, node: &str, image: &str, witness: IpAddr) -> Value {
+fn sender(name: &str, allowed: bool, node: &str, image: &str, observer: IpAddr) -> Value {
     let words = [
         format!("--name={name}"),
         "--address=$(POD_IP)".to_owned(),
-        format!("--witness={witness}"),
+        format!("--observer={observer}"),
         format!("--pace-ms={}", PACE.as_millis()),
         "--reports=/reports".to_owned(),
     ];
@@ -288,9 +288,9 @@ fn sender(name: &str, allowed: bool, node: &str, image: &str, witness: IpAddr) -
     })
 }
 
-/// Every sender is isolated both ways; those that are allowed may talk with the witness.
+/// Every sender is isolated both ways; those that are allowed may talk with the observer.
 fn policies() -> [(&'static str, Value); 2] {
-    let witness = json!([{"podSelector": {"matchLabels": {"app": "witness"}}}]);
+    let observer = json!([{"podSelector": {"matchLabels": {"app": "observer"}}}]);
     [
         (
             "deny",
@@ -299,7 +299,7 @@ fn policies() -> [(&'static str, Value); 2] {
         (
             "allow",
             json!({"podSelector": {"matchLabels": {"role": "allowed"}}, "policyTypes": ["Ingress", "Egress"],
-                   "ingress": [{"from": witness}], "egress": [{"to": witness}]}),
+                   "ingress": [{"from": observer}], "egress": [{"to": observer}]}),
         ),
     ]
 }

@@ -1,6 +1,6 @@
-//! What pods' letters leave a node by its own interface, before flannel wraps them.
+//! What pods' datagrams leave a node by its own interface, before flannel wraps them.
 
-use crate::first_instant::{Letter, PORT};
+use crate::first_instant::{PORT, ProbeDatagram};
 use crate::link::packet_socket;
 use anyhow::{Context, Result};
 use bridgewarden::testbed::Namespace;
@@ -33,8 +33,8 @@ impl Uplink {
         let thread = std::thread::Builder::new().name("uplink".to_owned());
         let watch = move || {
             while !over.load(Ordering::Relaxed) {
-                if let Some(letter) = frames.next().ok().and_then(letter) {
-                    *left.lock().unwrap_or_else(PoisonError::into_inner).entry(letter.from).or_default() += 1;
+                if let Some(found) = frames.next().ok().and_then(probe_datagram) {
+                    *left.lock().unwrap_or_else(PoisonError::into_inner).entry(found.from).or_default() += 1;
                 }
             }
         };
@@ -42,7 +42,7 @@ impl Uplink {
         Ok(uplink)
     }
 
-    /// How many letters of a pod were seen.
+    /// How many datagrams of a pod were seen.
     pub(super) fn left(&self, pod: &str) -> u32 {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).get(pod).copied().unwrap_or(0)
     }
@@ -54,12 +54,12 @@ impl Drop for Uplink {
     }
 }
 
-/// The letter in a frame of IPv4 and UDP.
-fn letter(frame: &[u8]) -> Option<Letter> {
+/// The probe datagram in a frame of IPv4 and UDP.
+fn probe_datagram(frame: &[u8]) -> Option<ProbeDatagram> {
     let packet = frame.get(14..).filter(|_| frame.get(12..14) == Some(&IPV4.to_be_bytes()))?;
     let header = usize::from(packet.first()? & 15) * 4;
     let datagram = packet.get(header..).filter(|_| packet.get(9) == Some(&UDP))?;
-    Letter::read(datagram.get(8..).filter(|_| datagram.get(2..4) == Some(&PORT.to_be_bytes()))?)
+    ProbeDatagram::read(datagram.get(8..).filter(|_| datagram.get(2..4) == Some(&PORT.to_be_bytes()))?)
 }
 
 #[cfg(test)]
@@ -69,18 +69,18 @@ mod tests {
     use support::frame::{ethernet, ip, udp};
 
     #[test]
-    fn letter_is_found_in_its_frame_and_nowhere_else() {
+    fn probe_datagram_is_found_in_its_frame_and_nowhere_else() {
         let [from, to] = ["10.244.1.7", "10.244.0.9"].map(|text| text.parse::<IpAddr>().unwrap());
-        let sent = Letter { from: "denied-7".to_owned(), number: 3, sent: 1_700_000_000_000_000 };
+        let sent = ProbeDatagram { from: "denied-7".to_owned(), number: 3, sent: 1_700_000_000_000_000 };
         let frame = |port, text: &str| {
             let datagram = udp(from, to, [port, port], text.as_bytes());
             ethernet([2; 6], [4; 6], IPV4, &ip(from, to, UDP, &datagram))
         };
         let whole = frame(PORT, &sent.write());
-        assert_eq!(letter(&whole), Some(sent.clone()));
-        assert_eq!(letter(&frame(PORT + 1, &sent.write())), None);
+        assert_eq!(probe_datagram(&whole), Some(sent.clone()));
+        assert_eq!(probe_datagram(&frame(PORT + 1, &sent.write())), None);
         for length in 0..42 {
-            assert_eq!(letter(&whole[..length]), None);
+            assert_eq!(probe_datagram(&whole[..length]), None);
         }
     }
 }

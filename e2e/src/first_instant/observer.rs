@@ -1,7 +1,7 @@
 //! Pods that were there before, and tell what they received.
 
 use super::arrival::arrives;
-use super::{Births, Letter, Micros, PORT, now};
+use super::{Micros, PORT, PodEvents, ProbeDatagram, now};
 use anyhow::{Context, Result, anyhow};
 use bridgewarden::testbed::Namespace;
 use std::collections::BTreeMap;
@@ -11,41 +11,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What a witness knows of a newborn.
+/// What an observer knows of a starting pod.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
-    /// How many of its letters arrived.
-    pub letters: u32,
+pub struct Observed {
+    /// How many of its datagrams arrived.
+    pub datagrams: u32,
     /// The first that arrived, and when.
-    pub first: Option<(Letter, Micros)>,
+    pub first: Option<(ProbeDatagram, Micros)>,
     /// When the last arrived.
     pub last: Micros,
-    /// Each knock at it.
-    pub knocks: Vec<Knock>,
+    /// Each probe at it.
+    pub probes: Vec<SentProbe>,
 }
 
-/// A letter that a witness sent to a pod without having heard of it.
+/// A datagram that an observer sent to a pod without having observed of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knock {
+pub struct SentProbe {
     /// When it was sent.
     pub sent: Micros,
     /// Where to: the pod's address, as its node's last CNI result told it.
     pub to: IpAddr,
 }
 
-type Notes = Arc<Mutex<BTreeMap<String, Heard>>>;
+type Notes = Arc<Mutex<BTreeMap<String, Observed>>>;
 
 /// A thread in a pod's network.
 #[derive(Debug)]
-pub struct Witness {
+pub struct Observer {
     address: IpAddr,
     notes: Notes,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
-impl Witness {
-    /// Begins in a pod's network, at its address. Between two knocks at a pod lies `pace`.
+impl Observer {
+    /// Begins in a pod's network, at its address. Between two probes at a pod lies `pace`.
     ///
     /// # Errors
     /// When the network cannot be entered, or somebody listens there already.
@@ -53,25 +53,25 @@ impl Witness {
         name: &str,
         namespace: &Namespace,
         address: IpAddr,
-        births: &Births,
+        pod_events: &PodEvents,
         pace: Duration,
-    ) -> Result<Witness> {
+    ) -> Result<Observer> {
         let open = |port| namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
-        let socket = open(PORT)?.with_context(|| format!("witness {name} cannot listen"))?;
-        let knocker = open(0)?.with_context(|| format!("witness {name} cannot knock"))?;
+        let socket = open(PORT)?.with_context(|| format!("observer {name} cannot listen"))?;
+        let probe_socket = open(0)?.with_context(|| format!("observer {name} cannot probe"))?;
         let (notes, over) = (Notes::default(), Arc::new(AtomicBool::new(false)));
         let rounds = Rounds {
             name: name.to_owned(),
             socket,
-            knocker,
+            probe_socket,
             pace,
-            births: births.clone(),
+            pod_events: pod_events.clone(),
             notes: Arc::clone(&notes),
             over: Arc::clone(&over),
         };
         let thread = std::thread::Builder::new().name(name.to_owned());
         let thread = thread.spawn(move || rounds.go()).context("cannot start a thread")?;
-        Ok(Witness { address, notes, over, thread: Some(thread) })
+        Ok(Observer { address, notes, over, thread: Some(thread) })
     }
 
     /// Its pod's address.
@@ -79,9 +79,14 @@ impl Witness {
         self.address
     }
 
-    /// What it knows of a newborn.
-    pub fn heard(&self, newborn: &str) -> Heard {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).get(newborn).cloned().unwrap_or_default()
+    /// What it knows of a starting pod.
+    pub fn observed(&self, starting_pod: &str) -> Observed {
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(starting_pod)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Ends.
@@ -92,13 +97,13 @@ impl Witness {
         self.over.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(anyhow!("a witness has panicked")),
+            Some(Err(_)) => Err(anyhow!("an observer has panicked")),
             None => Ok(()),
         }
     }
 }
 
-impl Drop for Witness {
+impl Drop for Observer {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -107,10 +112,10 @@ impl Drop for Witness {
 struct Rounds {
     name: String,
     socket: UdpSocket,
-    /// Knocks come from another port, so that to no connection tracker a newborn's letters are answers to them.
-    knocker: UdpSocket,
+    /// Probes come from another port, so that to no connection tracker a starting pod's datagrams are answers to them.
+    probe_socket: UdpSocket,
     pace: Duration,
-    births: Births,
+    pod_events: PodEvents,
     notes: Notes,
     over: Arc<AtomicBool>,
 }
@@ -120,12 +125,16 @@ impl Rounds {
         let mut number = 0;
         let mut next = Instant::now();
         while !self.over.load(Ordering::Relaxed) {
-            for (newborn, address) in self.births.alive() {
-                let knock = Letter { from: self.name.clone(), number, sent: now() };
+            for (starting_pod, address) in self.pod_events.addresses() {
+                let probe = ProbeDatagram { from: self.name.clone(), number, sent: now() };
                 // A refusal of an earlier one may be told here; it was sent all the same.
-                let _ = self.knocker.send_to(knock.write().as_bytes(), (address, PORT));
+                let _ = self.probe_socket.send_to(probe.write().as_bytes(), (address, PORT));
                 let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-                notes.entry(newborn).or_default().knocks.push(Knock { sent: knock.sent, to: address });
+                notes
+                    .entry(starting_pod)
+                    .or_default()
+                    .probes
+                    .push(SentProbe { sent: probe.sent, to: address });
             }
             number += 1;
             next = (next + self.pace).max(Instant::now());
@@ -139,15 +148,15 @@ impl Rounds {
         let mut bytes = [0; 256];
         while arrives(&self.socket, until)? {
             let Ok((length, from)) = self.socket.recv_from(&mut bytes) else { continue };
-            let Some(letter) = bytes.get(..length).and_then(Letter::read) else { continue };
+            let Some(datagram) = bytes.get(..length).and_then(ProbeDatagram::read) else { continue };
             let at = now();
-            let _ = self.socket.send_to(letter.write().as_bytes(), from);
+            let _ = self.socket.send_to(datagram.write().as_bytes(), from);
             let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            let heard = notes.entry(letter.from.clone()).or_default();
-            heard.letters += 1;
-            heard.last = at;
-            if heard.first.as_ref().is_none_or(|(first, _)| letter.number < first.number) {
-                heard.first = Some((letter, at));
+            let observed = notes.entry(datagram.from.clone()).or_default();
+            observed.datagrams += 1;
+            observed.last = at;
+            if observed.first.as_ref().is_none_or(|(first, _)| datagram.number < first.number) {
+                observed.first = Some((datagram, at));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What newborns and witnesses write to each other.
+//! What starting pods and observers write to each other.
 
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ pub fn now() -> Micros {
 
 /// One datagram: `NAME NUMBER SENT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
-    /// Who wrote first: a newborn's name, or a witness's. An answer is the letter itself.
+pub struct ProbeDatagram {
+    /// Who wrote first: a starting pod's name, or an observer's. An answer is the datagram itself.
     pub from: String,
     /// The how manieth it is, from 0.
     pub number: u32,
@@ -23,21 +23,21 @@ pub struct Letter {
     pub sent: Micros,
 }
 
-impl Letter {
+impl ProbeDatagram {
     /// As a datagram.
     pub fn write(&self) -> String {
         format!("{} {} {}", self.from, self.number, self.sent)
     }
 
     /// From a datagram; `None` if it is none of ours.
-    pub fn read(bytes: &[u8]) -> Option<Letter> {
+    pub fn read(bytes: &[u8]) -> Option<ProbeDatagram> {
         let mut words = std::str::from_utf8(bytes).ok()?.split(' ');
-        let letter = Letter {
+        let datagram = ProbeDatagram {
             from: words.next().filter(|name| !name.is_empty())?.to_owned(),
             number: words.next()?.parse().ok()?,
             sent: words.next()?.parse().ok()?,
         };
-        words.next().is_none().then_some(letter)
+        words.next().is_none().then_some(datagram)
     }
 }
 
@@ -46,11 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letter_is_read_as_it_was_written_and_nothing_else_is_a_letter() {
-        let letter = Letter { from: "newborn-7".to_owned(), number: 3, sent: 1_700_000_000_000_000 };
-        assert_eq!(Letter::read(letter.write().as_bytes()), Some(letter));
+    fn datagram_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let datagram =
+            ProbeDatagram { from: "starting-7".to_owned(), number: 3, sent: 1_700_000_000_000_000 };
+        assert_eq!(ProbeDatagram::read(datagram.write().as_bytes()), Some(datagram));
         for other in [&b""[..], b" 1 2", b"a 1", b"a 1 2 3", b"a x 2", b"\xff 1 2"] {
-            assert_eq!(Letter::read(other), None);
+            assert_eq!(ProbeDatagram::read(other), None);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The only program of a newborn's only container.
+//! The only program of a starting pod's only container.
 
 use super::arrival::arrives;
-use super::{Letter, Micros, PORT, now};
+use super::{Micros, PORT, ProbeDatagram, now};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,19 +10,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Between two letters to a witness.
+/// Between two datagrams to an observer.
 const PACE: Duration = Duration::from_millis(2);
 
 /// What it is to do.
 #[derive(Debug)]
-pub struct Newborn {
+pub struct StartingPod {
     /// Its pod's name.
     pub name: String,
     /// Whom it writes to.
-    pub witnesses: Vec<IpAddr>,
+    pub observers: Vec<IpAddr>,
     /// When to end.
     pub lifetime: Duration,
-    /// Whether to end as soon as every witness has answered.
+    /// Whether to end as soon as every observer has answered.
     pub until_answered: bool,
     /// The directory in which to leave the report.
     pub reports: PathBuf,
@@ -35,36 +35,36 @@ pub struct Report {
     pub began: Micros,
     /// When it stopped.
     pub ended: Micros,
-    /// When it wrote each letter; every witness got the same.
+    /// When it wrote each datagram; every observer got the same.
     pub sent: Vec<Micros>,
-    /// Letters that were answered, the first one of each witness.
-    pub answered: BTreeMap<IpAddr, Letter>,
-    /// Letters that others wrote and that reached it.
-    pub knocks: u32,
+    /// Datagrams that were answered, the first one of each observer.
+    pub answered: BTreeMap<IpAddr, ProbeDatagram>,
+    /// Datagrams that others wrote and that reached it.
+    pub probes: u32,
 }
 
-impl Newborn {
+impl StartingPod {
     /// Writes and listens until its time is over, and leaves a report.
     ///
     /// # Errors
-    /// When it cannot listen, or cannot leave the report. That a letter cannot be sent is no error.
-    pub fn live(&self) -> Result<()> {
+    /// When it cannot listen, or cannot leave the report. That a datagram cannot be sent is no error.
+    pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen")?;
         let mut report =
-            Report { began, ended: began, sent: Vec::new(), answered: BTreeMap::new(), knocks: 0 };
+            Report { began, ended: began, sent: Vec::new(), answered: BTreeMap::new(), probes: 0 };
         for number in 0.. {
             if start.elapsed() >= self.lifetime {
                 break;
             }
-            let letter = Letter { from: self.name.clone(), number, sent: now() };
-            for witness in &self.witnesses {
+            let datagram = ProbeDatagram { from: self.name.clone(), number, sent: now() };
+            for observer in &self.observers {
                 // A refusal of an earlier one may be told here; it was sent all the same.
-                let _ = socket.send_to(letter.write().as_bytes(), (*witness, PORT));
+                let _ = socket.send_to(datagram.write().as_bytes(), (*observer, PORT));
             }
-            report.sent.push(letter.sent);
+            report.sent.push(datagram.sent);
             self.listen(&socket, start + PACE * (number + 1), &mut report)?;
-            if self.until_answered && report.answered.len() == self.witnesses.len() {
+            if self.until_answered && report.answered.len() == self.observers.len() {
                 break;
             }
         }
@@ -76,19 +76,19 @@ impl Newborn {
         let mut bytes = [0; 256];
         while arrives(socket, until)? {
             let Ok((length, from)) = socket.recv_from(&mut bytes) else { continue };
-            match bytes.get(..length).and_then(Letter::read) {
-                Some(letter) if letter.from == self.name => self.note(letter, from, report),
-                Some(_) => report.knocks += 1,
+            match bytes.get(..length).and_then(ProbeDatagram::read) {
+                Some(datagram) if datagram.from == self.name => self.note(datagram, from, report),
+                Some(_) => report.probes += 1,
                 None => {}
             }
         }
         Ok(())
     }
 
-    fn note(&self, letter: Letter, from: SocketAddr, report: &mut Report) {
-        let first = report.answered.entry(from.ip()).or_insert_with(|| letter.clone());
-        if letter.number < first.number {
-            *first = letter;
+    fn note(&self, datagram: ProbeDatagram, from: SocketAddr, report: &mut Report) {
+        let first = report.answered.entry(from.ip()).or_insert_with(|| datagram.clone());
+        if datagram.number < first.number {
+            *first = datagram;
         }
     }
 }

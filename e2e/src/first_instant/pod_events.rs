@@ -1,4 +1,4 @@
-//! When each newborn's address was known: to its node, by its CNI result, and to everyone, by the API.
+//! When each starting pod's address was known: to its node, by its CNI result, and to everyone, by the API.
 
 use super::{Micros, now};
 use anyhow::{Context, Result};
@@ -15,34 +15,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
-struct Known {
-    alive: BTreeMap<String, IpAddr>,
-    told: BTreeMap<String, Micros>,
+struct KnownPods {
+    addresses: BTreeMap<String, IpAddr>,
+    reported: BTreeMap<String, Micros>,
     /// What the watch of the API last had trouble with.
     trouble: Option<String>,
 }
 
 /// What is known of one namespace's pods. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Births {
+pub struct PodEvents {
     namespace: Arc<str>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownPods>>,
 }
 
-impl Births {
+impl PodEvents {
     /// Nothing is known yet.
-    pub fn new(namespace: &str) -> Births {
-        Births { namespace: namespace.into(), known: Arc::default() }
+    pub fn new(namespace: &str) -> PodEvents {
+        PodEvents { namespace: namespace.into(), known: Arc::default() }
     }
 
-    /// The newborns that have a network, with their addresses.
-    pub fn alive(&self) -> Vec<(String, IpAddr)> {
-        self.lock().alive.iter().map(|(name, address)| (name.clone(), *address)).collect()
+    /// The starting pods that have a network, with their addresses.
+    pub fn addresses(&self) -> Vec<(String, IpAddr)> {
+        self.lock().addresses.iter().map(|(name, address)| (name.clone(), *address)).collect()
     }
 
-    /// When a watch of the API brought the newborn's address.
-    pub fn told(&self, name: &str) -> Option<Micros> {
-        self.lock().told.get(name).copied()
+    /// When a watch of the API brought the starting pod's address.
+    pub fn reported(&self, name: &str) -> Option<Micros> {
+        self.lock().reported.get(name).copied()
     }
 
     /// What the watch of the API last had trouble with.
@@ -55,7 +55,7 @@ impl Births {
     /// # Errors
     /// When they cannot be watched.
     pub fn follow_results(&self, results: &Path) -> Result<()> {
-        let (births, results) = (self.clone(), results.to_owned());
+        let (pod_events, results) = (self.clone(), results.to_owned());
         let runtime = runtime()?;
         let mut watch = runtime
             .block_on(async { CniWatch::new(&results) })
@@ -63,7 +63,7 @@ impl Births {
         spawn("results", move || {
             runtime.block_on(async {
                 while let Ok(changed) = watch.changed().await {
-                    births.look(changed, &results);
+                    pod_events.look(changed, &results);
                 }
             });
         })
@@ -82,7 +82,7 @@ impl Births {
             if pod.namespace.as_str() == &*self.namespace
                 && let Some(address) = sandbox.addresses.first()
             {
-                self.lock().alive.insert(pod.name.to_string(), *address);
+                self.lock().addresses.insert(pod.name.to_string(), *address);
             }
         }
     }
@@ -92,16 +92,16 @@ impl Births {
     /// # Errors
     /// When its network cannot be entered, or the API server not be reached.
     pub fn follow_api(&self, kubeconfig: &Path, network: Option<&Namespace>) -> Result<()> {
-        let (births, kubeconfig) = (self.clone(), kubeconfig.to_owned());
+        let (pod_events, kubeconfig) = (self.clone(), kubeconfig.to_owned());
         let network = network.cloned();
         spawn("watch", move || {
-            let follow = || runtime().map(|runtime| runtime.block_on(births.watch(&kubeconfig)));
+            let follow = || runtime().map(|runtime| runtime.block_on(pod_events.watch(&kubeconfig)));
             let ended = match &network {
                 Some(network) => network.enter(follow).map_err(anyhow::Error::from).flatten(),
                 None => follow(),
             };
             if let Err(error) = ended.flatten() {
-                births.lock().trouble = Some(format!("it has ended: {error:#}"));
+                pod_events.lock().trouble = Some(format!("it has ended: {error:#}"));
             }
         })
     }
@@ -120,7 +120,7 @@ impl Births {
                             && pod.key.namespace.as_str() == &*self.namespace
                             && !pod.addresses.is_empty()
                         {
-                            self.lock().told.entry(pod.key.name.to_string()).or_insert(seen);
+                            self.lock().reported.entry(pod.key.name.to_string()).or_insert(seen);
                         }
                     }
                 }
@@ -134,10 +134,10 @@ impl Births {
 
     /// Their time is over; their addresses may be given to others.
     pub fn forget(&self, names: &[String]) {
-        self.lock().alive.retain(|name, _| !names.contains(name));
+        self.lock().addresses.retain(|name, _| !names.contains(name));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownPods> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
