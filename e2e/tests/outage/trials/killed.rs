@@ -1,17 +1,17 @@
 //! The API server is killed, is away for a while, and comes back.
 
 use super::PROMISED;
-use crate::guard::Guard;
-use crate::stage::Stage;
+use crate::continuous_check::ContinuousCheck;
+use crate::test::OutageTest;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::env;
 use std::time::Duration;
 use support::control_plane::PORT;
 
-pub(crate) fn show(stage: &mut Stage) -> Result<()> {
-    stage.watch(PORT)?;
-    let mut after = stage.town.clone();
+pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
+    test.watch(PORT)?;
+    let mut after = test.cluster.clone();
     // One pod loses what it was allowed, and another is allowed what it was not. In whatever order these are learnt, the
     // answers to the other questions stay.
     after.relabel("shop/far", "stranger");
@@ -20,30 +20,30 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         "shop/near",
         json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}),
     );
-    let (steady, changed) = after.compare(&stage.town);
-    let guard = Guard::over(&stage.testbed, steady)?;
-    let held = stage.held()?;
-    let writes = writes(stage)?;
+    let (steady, changed) = after.compare(&test.cluster);
+    let guard = ContinuousCheck::over(&test.testbed, steady)?;
+    let held = test.held()?;
+    let writes = writes(test)?;
 
-    stage.control_plane.kill_server();
+    test.control_plane.kill_server();
     let away = away()?;
-    stage.unheard_for(away)?;
-    ensure!(held == stage.held()?, "rules or sets changed while the API server was away");
-    let written = self::writes(stage)? - writes;
+    test.wait_through_outage(away)?;
+    ensure!(held == test.held()?, "rules or sets changed while the API server was away");
+    let written = self::writes(test)? - writes;
     ensure!(written == 0.0, "the kernels were written to {written} times while the API server was away");
 
-    stage.control_plane.start_server()?;
-    let back = stage.control_plane.wait_until_ready()?;
-    stage.tell(&after)?;
+    test.control_plane.start_server()?;
+    let back = test.control_plane.wait_until_ready()?;
+    test.apply(&after)?;
     let told = back.elapsed();
-    let enforced = stage.settle(&changed, PROMISED)?.duration_since(back);
+    let enforced = test.settle(&changed, PROMISED)?.duration_since(back);
     let asked = guard.end()?;
-    stage.settle(&stage.town.questions(), PROMISED)?;
-    let lists: Vec<_> = stage.daemons.iter().map(|daemon| daemon.lists()).collect::<Result<_>>()?;
+    test.settle(&test.cluster.questions(), PROMISED)?;
+    let lists: Vec<_> = test.agents.iter().map(|agent| agent.lists()).collect::<Result<_>>()?;
     for lists in &lists {
         ensure!(lists.iter().all(|count| *count <= 2.0), "more than one new list of a resource: {lists:?}");
     }
-    stage.note(&format!(
+    test.note(&format!(
         "killed for {} s: back, and {} ms later changes were told, and {} ms later enforced; {asked} answers were right \
          meanwhile; lists of namespaces, policies, pods: {lists:?}",
         away.as_secs(),
@@ -51,7 +51,7 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         enforced.as_millis(),
     ))?;
     ensure!(enforced <= PROMISED, "enforced only {enforced:?} after the API server was ready");
-    stage.is_as_the_server_says()
+    test.is_as_the_server_says()
 }
 
 /// How long it is away.
@@ -61,6 +61,6 @@ fn away() -> Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-fn writes(stage: &Stage) -> Result<f64> {
-    stage.daemons.iter().map(|daemon| daemon.writes()).sum()
+fn writes(test: &OutageTest) -> Result<f64> {
+    test.agents.iter().map(|agent| agent.writes()).sum()
 }

@@ -1,11 +1,11 @@
-//! What is shown on the stage. Each begins with daemons of its own, and leaves the town as its change made it.
+//! What is shown on the test. Each begins with agents of its own, and leaves the cluster as its change made it.
 
 pub(crate) mod cut;
+pub(crate) mod events;
 pub(crate) mod killed;
 pub(crate) mod no_text;
 pub(crate) mod noticed;
-pub(crate) mod parted;
-pub(crate) mod told;
+pub(crate) mod partition;
 
 use std::time::Duration;
 

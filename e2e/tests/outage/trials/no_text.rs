@@ -1,8 +1,8 @@
 //! A pod whose object has bytes that are no text, written in protocol buffers as only such a client can.
 
 use super::PROMISED;
-use crate::stage::Stage;
-use crate::town::Town;
+use crate::cluster::OutageCluster;
+use crate::test::OutageTest;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -13,47 +13,47 @@ const PODS: &str = "bridgewarden_pods";
 /// Bytes that are not UTF-8: the API server takes them in the value of an annotation, and JSON cannot hold them.
 const NOT_TEXT: &[u8] = &[0xff, 0xfe, b'x'];
 
-pub(crate) fn show(stage: &mut Stage) -> Result<()> {
-    stage.watch(PORT)?;
-    let pods = stage.daemons[0].metric(PODS)? + 1.0;
-    stage.control_plane.objects()?.create_encoded_pod("shop", NAME, object("v1", "Pod", &pod()))?;
-    is_known(stage, pods)?;
+pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
+    test.watch(PORT)?;
+    let pods = test.agents[0].metric(PODS)? + 1.0;
+    test.control_plane.objects()?.create_encoded_pod("shop", NAME, object("v1", "Pod", &pod()))?;
+    is_known(test, pods)?;
     // The watch of pods goes on, and so does everything else.
     let relabelled = |app: &str| {
-        let mut after = stage.town.clone();
+        let mut after = test.cluster.clone();
         after.relabel("shop/far", app);
         after
     };
-    let changes = |after: &Town| !after.compare(&stage.town).1.is_empty();
+    let changes = |after: &OutageCluster| !after.compare(&test.cluster).1.is_empty();
     let after = ["stranger", "client"].map(relabelled).into_iter().find(changes);
     let after = after.context("no label of shop/far changes who reaches whom")?;
-    stage.tell(&after)?;
+    test.apply(&after)?;
     let told = Instant::now();
-    let enforced = stage.settle(&stage.town.questions(), PROMISED)?.duration_since(told);
+    let enforced = test.settle(&test.cluster.questions(), PROMISED)?.duration_since(told);
     // So does an agent that finds the pod in its first list.
-    stage.watch(PORT)?;
-    is_known(stage, pods)?;
-    let lists: Vec<_> = stage.daemons.iter().map(|daemon| daemon.lists()).collect::<Result<_>>()?;
+    test.watch(PORT)?;
+    is_known(test, pods)?;
+    let lists: Vec<_> = test.agents.iter().map(|agent| agent.lists()).collect::<Result<_>>()?;
     ensure!(lists.iter().flatten().all(|count| *count <= 1.0), "resources were listed again: {lists:?}");
     let gone = json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": NAME}});
-    stage.control_plane.objects()?.delete(&[gone])?;
-    stage.note(&format!(
+    test.control_plane.objects()?.delete(&[gone])?;
+    test.note(&format!(
         "beside a pod with bytes that are no text, a change was enforced {} ms after it was written",
         enforced.as_millis()
     ))
 }
 
 /// Waits until every agent knows so many pods, and all of them are readable.
-fn is_known(stage: &Stage, pods: f64) -> Result<()> {
+fn is_known(test: &OutageTest, pods: f64) -> Result<()> {
     let begun = Instant::now();
-    for daemon in &stage.daemons {
-        while daemon.metric(PODS)? != pods {
-            ensure!(begun.elapsed() < PROMISED, "{} pods are known and not {pods}", daemon.metric(PODS)?);
+    for agent in &test.agents {
+        while agent.metric(PODS)? != pods {
+            ensure!(begun.elapsed() < PROMISED, "{} pods are known and not {pods}", agent.metric(PODS)?);
             std::thread::sleep(Duration::from_millis(20));
         }
-        let unreadable = daemon.metric("bridgewarden_unreadable_objects{resource=\"pods\"}")?;
+        let unreadable = agent.metric("bridgewarden_unreadable_objects{resource=\"pods\"}")?;
         ensure!(unreadable == 0.0, "what is not needed of it was read");
-        let page = daemon.readiness().context("readiness")?;
+        let page = agent.readiness().context("readiness")?;
         ensure!(page.status == 200, "not ready: {}", page.body);
     }
     Ok(())

@@ -14,8 +14,8 @@ use support::topology::Node;
 use support::worlds::Random;
 
 /// How many pods the crowd has.
-pub(crate) const CROWD: usize = 10_000;
-const CROWDED_NAMESPACES: usize = 20;
+pub(crate) const BACKGROUND_PODS: usize = 10_000;
+const BACKGROUND_NAMESPACES: usize = 20;
 /// How many policies each crowded namespace has.
 const POLICIES: usize = 10;
 /// The kubelet's default bound.
@@ -39,15 +39,15 @@ const PODS: [(&str, u8, &str, &str); 12] = [
 
 /// The part of the cluster that is there.
 #[derive(Clone, Debug)]
-pub(crate) struct Town {
+pub(crate) struct OutageCluster {
     namespaces: Vec<Value>,
     pub(crate) pods: BTreeMap<Key, Value>,
     pub(crate) policies: BTreeMap<Key, Value>,
 }
 
-/// How one town becomes another.
+/// How one cluster becomes another.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Moves {
+pub(crate) struct ClusterDiff {
     pub(crate) gone: Vec<Value>,
     pub(crate) relabelled: Vec<(Value, Value)>,
     pub(crate) new: Vec<Value>,
@@ -55,7 +55,7 @@ pub(crate) struct Moves {
 
 /// Whether one pod reaches another, by the oracle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Question {
+pub(crate) struct PairCheck {
     pub(crate) from: Key,
     pub(crate) to: Key,
     pub(crate) source: IpAddr,
@@ -63,19 +63,19 @@ pub(crate) struct Question {
     pub(crate) open: bool,
 }
 
-impl Town {
-    pub(crate) fn new() -> Town {
+impl OutageCluster {
+    pub(crate) fn new() -> OutageCluster {
         let pods = PODS.map(|(node, host, key, app)| (read(key), pod(key, node, host, app)));
         let peers = |app: &str| json!({"podSelector": {"matchLabels": {"app": app}}});
-        let crowd = |team: &str| {
-            json!({"namespaceSelector": {"matchLabels": {"crowd": "true", "team": team}},
+        let background_clients = |team: &str| {
+            json!({"namespaceSelector": {"matchLabels": {"background": "true", "team": team}},
                    "podSelector": {"matchLabels": {"role": "client"}}})
         };
         let subject = |app: &str| json!({"matchLabels": {"app": app}});
         let policies = [
             policy(
                 "shop/web",
-                json!({"podSelector": subject("web"), "ingress": [{"from": [peers("client"), crowd("red")]}]}),
+                json!({"podSelector": subject("web"), "ingress": [{"from": [peers("client"), background_clients("red")]}]}),
             ),
             policy(
                 "shop/db",
@@ -92,14 +92,14 @@ impl Town {
             ),
             policy(
                 "bank/clerk",
-                json!({"podSelector": subject("clerk"), "ingress": [{"from": [peers("till"), crowd("blue")]}]}),
+                json!({"podSelector": subject("clerk"), "ingress": [{"from": [peers("till"), background_clients("blue")]}]}),
             ),
             policy(
                 "bank/guest",
                 json!({"podSelector": subject("guest"), "policyTypes": ["Egress"], "egress": [{"to": [peers("clerk")]}]}),
             ),
         ];
-        Town {
+        OutageCluster {
             namespaces: ["shop", "bank"].map(|name| namespace(name, &json!({}))).into(),
             pods: pods.into(),
             policies: policies.map(|policy| (key(&policy), policy)).into(),
@@ -137,7 +137,7 @@ impl Town {
     }
 
     /// Who reaches whom, over both families, by the API's text.
-    pub(crate) fn questions(&self) -> Vec<Question> {
+    pub(crate) fn questions(&self) -> Vec<PairCheck> {
         let world = World {
             namespaces: self.namespaces.iter().map(shape::<Namespace>).collect(),
             pods: self.pods.values().map(shape::<Pod>).collect(),
@@ -150,7 +150,7 @@ impl Town {
                     let (source, destination) = (End::Pod(source), End::Pod(destination));
                     let flow = Flow { source, destination, protocol: Protocol::Tcp, port: 80, family };
                     let verdict = decide(&world, &flow).expect("these pods have both families");
-                    questions.push(Question {
+                    questions.push(PairCheck {
                         from: from.clone(),
                         to: to.clone(),
                         source: address(&self.pods[from], family),
@@ -169,35 +169,35 @@ impl Town {
     }
 
     /// What has to be told to whoever knows it as it was before.
-    pub(crate) fn moves_from(&self, before: &Town) -> Moves {
-        let mut moves = Moves::default();
+    pub(crate) fn diff(&self, before: &OutageCluster) -> ClusterDiff {
+        let mut diff = ClusterDiff::default();
         let pairs = [(&before.pods, &self.pods), (&before.policies, &self.policies)];
         for (before, after) in pairs {
-            moves.gone.extend(
+            diff.gone.extend(
                 before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(_, gone)| gone.clone()),
             );
             for (key, object) in after {
                 match before.get(key) {
-                    None => moves.new.push(object.clone()),
+                    None => diff.new.push(object.clone()),
                     Some(known) if known != object => {
                         let labels = object["metadata"]["labels"].clone();
-                        moves.relabelled.push((object.clone(), json!({"metadata": {"labels": labels}})));
+                        diff.relabelled.push((object.clone(), json!({"metadata": {"labels": labels}})));
                     }
                     Some(_) => {}
                 }
             }
         }
-        moves
+        diff
     }
 
     /// The questions of both with the same answer in both, and those of this one that are new or differ.
-    pub(crate) fn compare(&self, before: &Town) -> (Vec<Question>, Vec<Question>) {
+    pub(crate) fn compare(&self, before: &OutageCluster) -> (Vec<PairCheck>, Vec<PairCheck>) {
         let before = before.questions();
         self.questions().into_iter().partition(|question| before.contains(question))
     }
 }
 
-impl Question {
+impl PairCheck {
     /// How it is asked.
     pub(crate) fn probe(&self) -> Probe {
         let from = Endpoint::pod(&self.from.namespace, &self.from.name);
@@ -228,13 +228,13 @@ pub(crate) fn place(key: &Key, pod: &Value) -> PodPlacement {
 }
 
 /// A crowd: namespaces with their policies, and pods on nodes that nobody has made. The same seed is the same crowd.
-pub(crate) fn crowd(seed: u64) -> Vec<Value> {
+pub(crate) fn background_objects(seed: u64) -> Vec<Value> {
     let mut random = Random::new(seed);
     let mut objects = Vec::new();
-    for number in 0..CROWDED_NAMESPACES {
-        let name = format!("crowd-{number:02}");
+    for number in 0..BACKGROUND_NAMESPACES {
+        let name = format!("background-{number:02}");
         let team = if number % 2 == 0 { "red" } else { "blue" };
-        objects.push(namespace(&name, &json!({"crowd": "true", "team": team})));
+        objects.push(namespace(&name, &json!({"background": "true", "team": team})));
         for policy_number in 0..POLICIES {
             let (app, peer) = (random.below(25), random.below(25));
             objects.push(policy(
@@ -244,19 +244,19 @@ pub(crate) fn crowd(seed: u64) -> Vec<Value> {
             ));
         }
     }
-    objects.extend((0..CROWD).map(|index| crowd_pod(&mut random, index)));
+    objects.extend((0..BACKGROUND_PODS).map(|index| background_pod(&mut random, index)));
     objects
 }
 
 /// One pod of a crowd.
-pub(crate) fn crowd_pod(random: &mut Random, index: usize) -> Value {
+pub(crate) fn background_pod(random: &mut Random, index: usize) -> Value {
     let role = if random.chance(50) { "client" } else { "server" };
-    let low = u32::try_from(index).expect("a crowd is small") + 1;
+    let low = u32::try_from(index).expect("few pods") + 1;
     let v4 = Ipv4Addr::from(0x0a40_0000 + low);
     let v6 = Ipv6Addr::from(0xfd00_0064_0000_0000_0000_0000_0000_0000 + u128::from(low));
     let labels = json!({"app": format!("app-{}", random.below(25)), "role": role});
     object_of_pod(
-        &Key::new(&format!("crowd-{:02}", index % CROWDED_NAMESPACES), &format!("pod-{index}")),
+        &Key::new(&format!("background-{:02}", index % BACKGROUND_NAMESPACES), &format!("pod-{index}")),
         &format!("far-{:03}", index / PODS_PER_NODE),
         [v4.into(), v6.into()],
         &labels,

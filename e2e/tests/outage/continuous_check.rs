@@ -1,6 +1,6 @@
 //! What must hold all through: connections tried again and again while something else happens.
 
-use crate::town::Question;
+use crate::cluster::PairCheck;
 use anyhow::{Result, bail};
 use bridgewarden::testbed::{Outcome, Prober, ResolvedProbe, Testbed};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Questions that are asked all the time, on a thread of their own.
-pub(crate) struct Guard {
+pub(crate) struct ContinuousCheck {
     stop: Arc<AtomicBool>,
     looking: JoinHandle<Result<u64>>,
 }
 
-impl Guard {
+impl ContinuousCheck {
     /// Begins to ask. Until it ends, nobody may remove the pods that it asks about.
-    pub(crate) fn over(testbed: &Testbed, questions: Vec<Question>) -> Result<Guard> {
+    pub(crate) fn over(testbed: &Testbed, questions: Vec<PairCheck>) -> Result<ContinuousCheck> {
         let prober = Prober::start()?;
         let probes: Vec<ResolvedProbe> = questions.iter().map(|question| question.resolve(testbed)).collect();
         let stop = Arc::new(AtomicBool::new(false));
@@ -41,7 +41,7 @@ impl Guard {
             }
             Ok(asked)
         };
-        Ok(Guard { stop, looking: std::thread::spawn(look) })
+        Ok(ContinuousCheck { stop, looking: std::thread::spawn(look) })
     }
 
     /// Whether it has seen enough: something was wrong.
@@ -60,7 +60,7 @@ impl Guard {
 }
 
 /// What is wrong about an outcome. Slow is not wrong.
-fn breach(question: &Question, outcome: &Outcome) -> Option<String> {
+fn breach(question: &PairCheck, outcome: &Outcome) -> Option<String> {
     let wrong = match outcome {
         Outcome::Open => !question.open,
         Outcome::Refused => question.open,
@@ -71,8 +71,8 @@ fn breach(question: &Question, outcome: &Outcome) -> Option<String> {
 }
 
 /// A question whose answer is another than it should be, as a line.
-pub(crate) fn told(question: &Question, outcome: &Outcome) -> String {
+pub(crate) fn told(question: &PairCheck, outcome: &Outcome) -> String {
     let wanted = if question.open { "open" } else { "refused" };
-    let Question { from, to, source, destination, .. } = question;
+    let PairCheck { from, to, source, destination, .. } = question;
     format!("{from} ({source}) -> {to} ({destination}) should be {wanted} and is {outcome}")
 }

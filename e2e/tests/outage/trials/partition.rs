@@ -1,9 +1,9 @@
 //! Nodes and control plane do not hear each other while much changes, the API server is killed and etcd forgets.
 
 use super::PROMISED;
-use crate::guard::Guard;
-use crate::stage::Stage;
-use crate::town::{CROWD, crowd_pod, place};
+use crate::cluster::{BACKGROUND_PODS, background_pod, place};
+use crate::continuous_check::ContinuousCheck;
+use crate::test::OutageTest;
 use anyhow::{Result, ensure};
 use bridgewarden::model::PodKey;
 use serde_json::{Value, json};
@@ -12,13 +12,13 @@ use support::control_plane::PORT;
 use support::worlds::Random;
 
 /// The shortest partition.
-const PARTED: Duration = Duration::from_secs(15);
+const PARTITIONED: Duration = Duration::from_secs(15);
 /// How many pods of the crowd go, how many come, and how many get another role.
 const MOVED: usize = 300;
 
-pub(crate) fn show(stage: &mut Stage) -> Result<()> {
-    stage.watch(PORT)?;
-    let before = stage.town.clone();
+pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
+    test.watch(PORT)?;
+    let before = test.cluster.clone();
     let mut after = before.clone();
     after.relabel("bank/clerk", "visitor");
     after.relabel("bank/till", "clerk");
@@ -33,35 +33,35 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"]}),
     );
     let (steady, changed) = after.compare(&before);
-    let guard = Guard::over(&stage.testbed, steady)?;
-    let memory = memory(stage)?;
+    let guard = ContinuousCheck::over(&test.testbed, steady)?;
+    let memory = memory(test)?;
 
-    let parted = stage.part()?;
+    let partition = test.partition()?;
     let begun = Instant::now();
     for gone in ["shop/cache", "shop/near"] {
         let (namespace, name) = gone.split_once('/').unwrap_or_default();
-        stage.testbed.remove_pod(&PodKey::new(namespace, name))?;
+        test.testbed.remove_pod(&PodKey::new(namespace, name))?;
     }
-    stage.tell(&after)?;
+    test.apply(&after)?;
     let come = after.pods.iter().filter(|(key, _)| !before.pods.contains_key(*key));
     let come: Vec<_> = come.map(|(key, pod)| place(key, pod)).collect();
-    stage.testbed.add_pods(&come)?;
-    move_the_crowd(stage)?;
-    stage.control_plane.kill_server();
-    stage.control_plane.compact()?;
-    stage.control_plane.start_server()?;
-    stage.control_plane.wait_until_ready()?;
-    std::thread::sleep(PARTED.saturating_sub(begun.elapsed()));
+    test.testbed.add_pods(&come)?;
+    change_background_pods(test)?;
+    test.control_plane.kill_server();
+    test.control_plane.compact()?;
+    test.control_plane.start_server()?;
+    test.control_plane.wait_until_ready()?;
+    std::thread::sleep(PARTITIONED.saturating_sub(begun.elapsed()));
     let length = begun.elapsed();
 
-    let joined = parted.join();
-    let right = stage.settle(&changed, 4 * PROMISED)?.duration_since(joined);
-    let listed = stage.listed([2.0; 3], 4 * PROMISED)?.duration_since(joined);
-    let right_after_lists = stage.settle(&stage.town.questions(), PROMISED)?.duration_since(joined);
+    let joined = partition.join();
+    let right = test.settle(&changed, 4 * PROMISED)?.duration_since(joined);
+    let listed = test.listed([2.0; 3], 4 * PROMISED)?.duration_since(joined);
+    let right_after_lists = test.settle(&test.cluster.questions(), PROMISED)?.duration_since(joined);
     let asked = guard.end()?;
-    let now = self::memory(stage)?;
-    stage.note(&format!(
-        "parted for {:.1} s: joined, and {} ms later enforced, {} ms later listed, {} ms later everything right; {asked} \
+    let now = self::memory(test)?;
+    test.note(&format!(
+        "partition for {:.1} s: joined, and {} ms later enforced, {} ms later listed, {} ms later everything right; {asked} \
          answers were right meanwhile; MiB of memory before {memory:.0?} and after {now:.0?}",
         length.as_secs_f64(),
         right.as_millis(),
@@ -72,23 +72,23 @@ pub(crate) fn show(stage: &mut Stage) -> Result<()> {
         listed <= PROMISED && right <= PROMISED,
         "enforced only {right:?} after the partition ended, listed {listed:?}"
     );
-    stage.is_as_the_server_says()
+    test.is_as_the_server_says()
 }
 
-fn move_the_crowd(stage: &Stage) -> Result<()> {
+fn change_background_pods(test: &OutageTest) -> Result<()> {
     let mut random = Random::new(2);
     let mut pods = |from: usize| -> Vec<Value> {
-        (from..from + MOVED).map(|index| crowd_pod(&mut random, index)).collect()
+        (from..from + MOVED).map(|index| background_pod(&mut random, index)).collect()
     };
-    let (gone, other, come) = (pods(0), pods(MOVED), pods(CROWD));
+    let (gone, other, come) = (pods(0), pods(MOVED), pods(BACKGROUND_PODS));
     let role = json!({"metadata": {"labels": {"role": "client"}}});
     let other: Vec<(Value, Value)> = other.into_iter().map(|pod| (pod, role.clone())).collect();
-    let objects = stage.control_plane.objects()?;
+    let objects = test.control_plane.objects()?;
     objects.delete(&gone)?;
     objects.patch(&other)?;
     objects.create(&come)
 }
 
-fn memory(stage: &Stage) -> Result<Vec<f64>> {
-    stage.daemons.iter().map(|daemon| daemon.memory()).collect()
+fn memory(test: &OutageTest) -> Result<Vec<f64>> {
+    test.agents.iter().map(|agent| agent.memory()).collect()
 }

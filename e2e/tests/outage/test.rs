@@ -1,8 +1,8 @@
-//! The stage: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
+//! The test: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
 
-use crate::daemon::{Daemon, Held, NODES};
-use crate::guard::told;
-use crate::town::{CROWD, Question, Town, crowd};
+use crate::agent::{KernelState, NODES, NodeAgent};
+use crate::cluster::{BACKGROUND_PODS, OutageCluster, PairCheck, background_objects};
+use crate::continuous_check::told;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::{Layout, Namespace, Outcome, Probe, Testbed};
 use std::fs::{self, File};
@@ -24,8 +24,8 @@ const CALM: Duration = Duration::from_secs(20);
 const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where it comes from.
-pub(crate) struct Settings {
-    /// The daemon.
+pub(crate) struct OutageSettings {
+    /// The agent.
     pub(crate) program: PathBuf,
     /// The directory of `etcd` and `kube-apiserver`.
     pub(crate) programs: PathBuf,
@@ -33,93 +33,89 @@ pub(crate) struct Settings {
     pub(crate) directory: PathBuf,
 }
 
-/// The stage. What is named first is ended first.
-pub(crate) struct Stage {
-    pub(crate) daemons: Vec<Daemon>,
+/// The test. What is named first is ended first.
+pub(crate) struct OutageTest {
+    pub(crate) agents: Vec<NodeAgent>,
     pub(crate) relay: Relay,
     pub(crate) control_plane: ControlPlane,
     pub(crate) testbed: Testbed,
-    pub(crate) town: Town,
-    settings: Settings,
+    pub(crate) cluster: OutageCluster,
+    settings: OutageSettings,
     figures: File,
 }
 
-impl Stage {
-    /// Builds everything but the daemons.
-    pub(crate) fn raise(settings: Settings) -> Result<Stage> {
+impl OutageTest {
+    /// Builds everything but the agents.
+    pub(crate) fn start(settings: OutageSettings) -> Result<OutageTest> {
         let _ = fs::remove_dir_all(&settings.directory);
         fs::create_dir_all(&settings.directory).context("cannot make the directory of figures")?;
         let figures = File::create(settings.directory.join("figures")).context("cannot write figures")?;
-        let town = Town::new();
+        let cluster = OutageCluster::new();
         Testbed::sweep(ID)?;
         let nodes =
             NODES.map(|node| node.name).into_iter().chain([CONTROL_PLANE]).map(str::to_owned).collect();
-        let testbed = Testbed::build(ID, &Layout::new(nodes, town.places()))?;
+        let testbed = Testbed::build(ID, &Layout::new(nodes, cluster.places()))?;
         let namespace = testbed.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
         let address = testbed.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
         let address = address.context("the control plane has no address")?;
         let own = settings.directory.join(CONTROL_PLANE);
         let control_plane = ControlPlane::start(namespace, address, &settings.programs, &own)?;
         let relay = Relay::start(namespace, SocketAddr::new(address, RELAY), control_plane.address(), SEED)?;
-        let mut stage = Stage { daemons: Vec::new(), relay, control_plane, testbed, town, settings, figures };
+        let mut test =
+            OutageTest { agents: Vec::new(), relay, control_plane, testbed, cluster, settings, figures };
         let begun = Instant::now();
-        stage.control_plane.objects()?.create(&crowd(SEED))?;
-        stage.control_plane.objects()?.create(&stage.town.objects())?;
-        stage.note(&format!("{:.1} s to load {CROWD} pods", begun.elapsed().as_secs_f64()))?;
-        Ok(stage)
+        test.control_plane.objects()?.create(&background_objects(SEED))?;
+        test.control_plane.objects()?.create(&test.cluster.objects())?;
+        test.note(&format!("{:.1} s to load {BACKGROUND_PODS} pods", begun.elapsed().as_secs_f64()))?;
+        Ok(test)
     }
 
-    /// Starts daemons anew, which reach the API server at this port, and waits until they enforce what it says.
+    /// Starts agents anew, which reach the API server at this port, and waits until they enforce what it says.
     pub(crate) fn watch(&mut self, port: u16) -> Result<()> {
-        self.daemons.clear();
+        self.agents.clear();
         let kubeconfig = self.control_plane.kubeconfig(Who::Daemon, port)?;
         for node in NODES {
             let namespace = self.testbed.node_namespace(node.name).context("there is no such node")?;
             let log = self.settings.directory.join(format!("{}.log", node.name));
-            let daemon = Daemon::start(node, namespace, &self.settings.program, &kubeconfig, log)?;
-            self.daemons.push(daemon);
+            let agent = NodeAgent::start(node, namespace, &self.settings.program, &kubeconfig, log)?;
+            self.agents.push(agent);
         }
-        for daemon in &self.daemons {
-            daemon.is_ready()?;
+        for agent in &self.agents {
+            agent.is_ready()?;
         }
-        self.settle(&self.town.questions(), CALM).map(drop)
+        self.settle(&self.cluster.questions(), CALM).map(drop)
     }
 
     /// Daemons that are started anew leave rules and sets as they are: what the kernels hold is what the API server says.
     pub(crate) fn is_as_the_server_says(&mut self) -> Result<()> {
-        for daemon in &self.daemons {
-            daemon.rests()?;
+        for agent in &self.agents {
+            agent.rests()?;
         }
         let before = self.held()?;
         self.watch(PORT)?;
-        for (before, daemon) in before.iter().zip(&self.daemons) {
-            daemon.rests()?;
-            let moved = before.moved_to(&daemon.held()?);
-            ensure!(
-                moved.is_empty(),
-                "a new daemon of {} changed\n{moved}\n{}",
-                daemon.node.name,
-                daemon.log()
-            );
+        for (before, agent) in before.iter().zip(&self.agents) {
+            agent.rests()?;
+            let moved = before.moved_to(&agent.held()?);
+            ensure!(moved.is_empty(), "a new agent of {} changed\n{moved}\n{}", agent.node.name, agent.log());
         }
         Ok(())
     }
 
     /// What the kernels of the nodes hold.
-    pub(crate) fn held(&self) -> Result<Vec<Held>> {
-        self.daemons.iter().map(Daemon::held).collect()
+    pub(crate) fn held(&self) -> Result<Vec<KernelState>> {
+        self.agents.iter().map(NodeAgent::held).collect()
     }
 
     /// Asks until every answer is right; tells when that was.
-    pub(crate) fn settle(&self, questions: &[Question], deadline: Duration) -> Result<Instant> {
+    pub(crate) fn settle(&self, questions: &[PairCheck], deadline: Duration) -> Result<Instant> {
         let begun = Instant::now();
-        let mut left: Vec<&Question> = questions.iter().collect();
+        let mut left: Vec<&PairCheck> = questions.iter().collect();
         loop {
             let probes: Vec<Probe> = left.iter().map(|question| question.probe()).collect();
             let outcomes = self.testbed.probe_all(&probes);
             let now = Instant::now();
             let wrong =
-                |(question, outcome): &(&Question, Outcome)| (*outcome == Outcome::Open) != question.open;
+                |(question, outcome): &(&PairCheck, Outcome)| (*outcome == Outcome::Open) != question.open;
             let differing: Vec<_> = left.into_iter().zip(outcomes).filter(wrong).collect();
             if differing.is_empty() {
                 return Ok(now);
@@ -127,7 +123,7 @@ impl Stage {
             if begun.elapsed() > deadline {
                 let lines = differing.iter().map(|(question, outcome)| told(question, outcome));
                 let lines = lines.collect::<Vec<_>>().join("\n");
-                let logs: String = self.daemons.iter().map(Daemon::log).collect();
+                let logs: String = self.agents.iter().map(NodeAgent::log).collect();
                 anyhow::bail!("not within {deadline:?}:\n{lines}\n{logs}");
             }
             left = differing.into_iter().map(|(question, _)| question).collect();
@@ -135,54 +131,54 @@ impl Stage {
     }
 
     /// Lets nothing pass between the control plane and the nodes, and tells nobody.
-    pub(crate) fn part(&self) -> Result<Parted> {
+    pub(crate) fn partition(&self) -> Result<Partition> {
         let address = self.control_plane.address().ip().to_string();
-        let parted = Parted { router: self.testbed.router_namespace().clone(), address };
-        parted.rule("-I").map(|()| parted)
+        let partition = Partition { router: self.testbed.router_namespace().clone(), address };
+        partition.rule("-I").map(|()| partition)
     }
 
-    /// Waits until every daemon has said, of each resource, that it has not heard of it for so long. Ready it must
+    /// Waits until every agent has said, of each resource, that it has not heard of it for so long. Ready it must
     /// stay for two minutes.
-    pub(crate) fn unheard_for(&self, duration: Duration) -> Result<()> {
+    pub(crate) fn wait_through_outage(&self, duration: Duration) -> Result<()> {
         let begun = Instant::now();
-        for daemon in &self.daemons {
-            while said_age(&daemon.readiness()?.body) < Some(duration) {
-                let page = daemon.readiness()?;
+        for agent in &self.agents {
+            while said_age(&agent.readiness()?.body) < Some(duration) {
+                let page = agent.readiness()?;
                 let fails_early = page.status != 200 && begun.elapsed() < OUTAGE_LIMIT;
-                ensure!(!fails_early, "{} is not ready any more: {}", daemon.node.name, page.body);
+                ensure!(!fails_early, "{} is not ready any more: {}", agent.node.name, page.body);
                 let late = begun.elapsed() > duration + CALM;
-                ensure!(!late, "{} says nothing of the outage: {}", daemon.node.name, page.body);
+                ensure!(!late, "{} says nothing of the outage: {}", agent.node.name, page.body);
                 std::thread::sleep(Duration::from_millis(200));
             }
         }
         Ok(())
     }
 
-    /// Waits until every daemon was given so many lists of each resource; tells when that was.
+    /// Waits until every agent was given so many lists of each resource; tells when that was.
     pub(crate) fn listed(&self, lists: [f64; 3], deadline: Duration) -> Result<Instant> {
         let begun = Instant::now();
-        for daemon in &self.daemons {
-            while daemon.lists()? != lists {
-                let told = daemon.lists()?;
-                ensure!(begun.elapsed() < deadline, "{:?} lists and not {lists:?}:\n{}", told, daemon.log());
+        for agent in &self.agents {
+            while agent.lists()? != lists {
+                let told = agent.lists()?;
+                ensure!(begun.elapsed() < deadline, "{:?} lists and not {lists:?}:\n{}", told, agent.log());
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
         Ok(Instant::now())
     }
 
-    /// Tells the API server what the town is to be.
-    pub(crate) fn tell(&mut self, after: &Town) -> Result<()> {
-        let moves = after.moves_from(&self.town);
+    /// Tells the API server what the cluster is to be.
+    pub(crate) fn apply(&mut self, after: &OutageCluster) -> Result<()> {
+        let diff = after.diff(&self.cluster);
         let objects = self.control_plane.objects()?;
-        objects.delete(&moves.gone)?;
-        objects.patch(&moves.relabelled)?;
-        objects.create(&moves.new)?;
-        self.town = after.clone();
+        objects.delete(&diff.gone)?;
+        objects.patch(&diff.relabelled)?;
+        objects.create(&diff.new)?;
+        self.cluster = after.clone();
         Ok(())
     }
 
-    /// The daemon's program.
+    /// The agent's program.
     pub(crate) fn program(&self) -> &Path {
         &self.settings.program
     }
@@ -202,12 +198,12 @@ fn said_age(page: &str) -> Option<Duration> {
 }
 
 /// Two sides that do not hear each other until this is dropped.
-pub(crate) struct Parted {
+pub(crate) struct Partition {
     router: Namespace,
     address: String,
 }
 
-impl Parted {
+impl Partition {
     fn rule(&self, act: &str) -> Result<()> {
         for side in ["-s", "-d"] {
             output(&self.router, &["iptables-nft", act, "FORWARD", side, &self.address, "-j", "DROP"])?;
@@ -222,7 +218,7 @@ impl Parted {
     }
 }
 
-impl Drop for Parted {
+impl Drop for Partition {
     fn drop(&mut self) {
         self.rule("-D").expect("rules that were made can be removed");
     }

@@ -17,27 +17,27 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to know the cluster and enforce it.
 const START: Duration = Duration::from_secs(60);
-/// How long a daemon that has nothing more to do leaves the kernel alone.
+/// How long a agent that has nothing more to do leaves the kernel alone.
 const REST: Duration = Duration::from_millis(500);
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node {
+pub(crate) struct NodeSetup {
     pub(crate) name: &'static str,
     pub(crate) backend: &'static str,
     pub(crate) watch_list: &'static str,
 }
 
 /// The nodes: between them, both variants of iptables and both ways to list.
-pub(crate) const NODES: [Node; 2] = [
-    Node { name: "node-a", backend: "nft", watch_list: "on" },
-    Node { name: "node-b", backend: "legacy", watch_list: "off" },
+pub(crate) const NODES: [NodeSetup; 2] = [
+    NodeSetup { name: "node-a", backend: "nft", watch_list: "on" },
+    NodeSetup { name: "node-b", backend: "legacy", watch_list: "off" },
 ];
 
-/// A daemon that runs, or did.
+/// A agent that runs, or did.
 #[derive(Debug)]
-pub(crate) struct Daemon {
-    pub(crate) node: Node,
+pub(crate) struct NodeAgent {
+    pub(crate) node: NodeSetup,
     namespace: Namespace,
     log: PathBuf,
     _leash: Leash,
@@ -45,20 +45,20 @@ pub(crate) struct Daemon {
 
 /// What a kernel holds, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct KernelState {
     rules: String,
     sets: String,
 }
 
-impl Daemon {
+impl NodeAgent {
     /// Starts it.
     pub(crate) fn start(
-        node: Node,
+        node: NodeSetup,
         namespace: &Namespace,
         program: &Path,
         kubeconfig: &Path,
         log: PathBuf,
-    ) -> Result<Daemon> {
+    ) -> Result<NodeAgent> {
         let _ = fs::remove_file(&log);
         let backend = format!("iptables-{}", node.backend);
         let kubeconfig = kubeconfig.display().to_string();
@@ -77,7 +77,7 @@ impl Daemon {
         let arguments: Vec<String> =
             ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
         let leash = Leash::start(namespace, program, &arguments, &log)?;
-        Ok(Daemon { node, namespace: namespace.clone(), log, _leash: leash })
+        Ok(NodeAgent { node, namespace: namespace.clone(), log, _leash: leash })
     }
 
     /// Waits until it says that it enforces; tells how long that took.
@@ -139,7 +139,7 @@ impl Daemon {
     }
 
     /// The rules and sets of its node, without counters.
-    pub(crate) fn held(&self) -> Result<Held> {
+    pub(crate) fn held(&self) -> Result<KernelState> {
         let backend = self.node.backend;
         let saves = ["iptables", "ip6tables"].map(|family| format!("{family}-{backend}-save"));
         let mut rules = String::new();
@@ -153,7 +153,7 @@ impl Daemon {
         let text = output(&self.namespace, &["ipset", "save"])?;
         let mut sets: Vec<&str> = text.lines().collect();
         sets.sort_unstable();
-        Ok(Held { rules, sets: sets.join("\n") })
+        Ok(KernelState { rules, sets: sets.join("\n") })
     }
 
     pub(crate) fn log(&self) -> String {
@@ -165,10 +165,10 @@ impl Daemon {
     }
 }
 
-impl Held {
+impl KernelState {
     /// What is in one and not in the other, a line each.
-    pub(crate) fn moved_to(&self, after: &Held) -> String {
-        let lines = |held: &Held| {
+    pub(crate) fn moved_to(&self, after: &KernelState) -> String {
+        let lines = |held: &KernelState| {
             held.rules.lines().chain(held.sets.lines()).map(str::to_owned).collect::<BTreeSet<_>>()
         };
         let (before, after) = (lines(self), lines(after));
