@@ -11,13 +11,13 @@ use support::control_plane::Leash;
 use support::http::{self, Answer};
 use support::program::output;
 
-/// Where it serves its pages.
+/// The address of its pages.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
-/// How long one of its pages may take.
+/// The timeout of a page.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take to know the cluster and enforce it.
+/// The deadline for a new agent to become ready.
 const START: Duration = Duration::from_secs(60);
-/// How long a agent that has nothing more to do leaves the kernel alone.
+/// An agent that has not written for this long has nothing left to do.
 const REST: Duration = Duration::from_millis(500);
 
 /// How a node is set up.
@@ -34,7 +34,7 @@ pub(crate) const NODES: [NodeSetup; 2] = [
     NodeSetup { name: "node-b", backend: "legacy", watch_list: "off" },
 ];
 
-/// A agent that runs, or did.
+/// An agent's process.
 #[derive(Debug)]
 pub(crate) struct NodeAgent {
     pub(crate) node: NodeSetup,
@@ -43,7 +43,7 @@ pub(crate) struct NodeAgent {
     _leash: Leash,
 }
 
-/// What a kernel holds, in words.
+/// A kernel's rules and sets, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KernelState {
     rules: String,
@@ -69,7 +69,7 @@ impl NodeAgent {
             ["--backend", &backend],
             ["--watch-list", node.watch_list],
             ["--http-addr", &address],
-            // This machine's own pods are none of ours.
+            // Ignores the pods of the machine that the test runs on.
             ["--cni-results-dir", ""],
             ["--flows-socket", ""],
             ["--log-format", "text"],
@@ -80,7 +80,7 @@ impl NodeAgent {
         Ok(NodeAgent { node, namespace: namespace.clone(), log, _leash: leash })
     }
 
-    /// Waits until it says that it enforces; tells how long that took.
+    /// Waits until it is ready, and returns how long that took.
     pub(crate) fn is_ready(&self) -> Result<Duration> {
         let start = Instant::now();
         while !self.page("/readyz").is_ok_and(|page| page.status == 200) {
@@ -91,7 +91,7 @@ impl NodeAgent {
         Ok(start.elapsed())
     }
 
-    /// What `/readyz` says.
+    /// The answer of `/readyz`.
     pub(crate) fn readiness(&self) -> Result<Answer> {
         self.page("/readyz")
     }
@@ -103,7 +103,7 @@ impl NodeAgent {
         value.map_or(Ok(0.0), |value| value.parse().with_context(|| format!("{series} is {value}")))
     }
 
-    /// How often the kernel was asked to change something.
+    /// The number of kernel writes.
     pub(crate) fn writes(&self) -> Result<f64> {
         let kinds = ["rules", "set"];
         let each =
@@ -111,7 +111,7 @@ impl NodeAgent {
         each.into_iter().sum()
     }
 
-    /// Waits until it has left the kernel alone for a while.
+    /// Waits until it has not written to the kernel for a while.
     pub(crate) fn rests(&self) -> Result<()> {
         let (start, mut writes) = (Instant::now(), self.writes()?);
         loop {
@@ -121,11 +121,11 @@ impl NodeAgent {
                 return Ok(());
             }
             writes = now;
-            ensure!(start.elapsed() < START, "{} does not come to rest", self.node.name);
+            ensure!(start.elapsed() < START, "{} keeps writing to the kernel", self.node.name);
         }
     }
 
-    /// How many complete lists of each resource it was given.
+    /// The number of complete lists of each resource it has read.
     pub(crate) fn lists(&self) -> Result<[f64; 3]> {
         let [namespaces, policies, pods] = ["namespaces", "networkpolicies", "pods"].map(|resource| {
             self.metric(&format!("bridgewarden_watch_lists_total{{resource=\"{resource}\"}}"))
@@ -166,7 +166,7 @@ impl NodeAgent {
 }
 
 impl KernelState {
-    /// What is in one and not in the other, a line each.
+    /// The differences, one a line.
     pub(crate) fn moved_to(&self, after: &KernelState) -> String {
         let lines = |held: &KernelState| {
             held.rules.lines().chain(held.sets.lines()).map(str::to_owned).collect::<BTreeSet<_>>()
@@ -177,7 +177,7 @@ impl KernelState {
         gone.chain(come).collect::<Vec<_>>().join("\n")
     }
 
-    /// How many lines of sets there are.
+    /// The number of lines that describe sets.
     pub(crate) fn elements(&self) -> usize {
         self.sets.lines().count()
     }

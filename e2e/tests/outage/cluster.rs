@@ -1,4 +1,4 @@
-//! The cluster of these tests: a dozen pods that are really there, and a crowd that only the API knows.
+//! The cluster of these tests: a dozen pods that run, and background pods that only the API server knows.
 
 use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
@@ -13,15 +13,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use support::topology::Node;
 use support::worlds::Random;
 
-/// How many pods the crowd has.
+/// The number of background pods.
 pub(crate) const BACKGROUND_PODS: usize = 10_000;
 const BACKGROUND_NAMESPACES: usize = 20;
-/// How many policies each crowded namespace has.
+/// The number of policies in each background namespace.
 const POLICIES: usize = 10;
 /// The kubelet's default bound.
 const PODS_PER_NODE: usize = 110;
 
-/// The pods that are there: node, last number of the addresses, namespace/name, value of the label `app`.
+/// The pods that run: node, last number of the addresses, namespace/name, value of the label `app`.
 const PODS: [(&str, u8, &str, &str); 12] = [
     ("node-a", 10, "shop/web", "web"),
     ("node-a", 11, "shop/near", "client"),
@@ -37,7 +37,7 @@ const PODS: [(&str, u8, &str, &str); 12] = [
     ("node-b", 15, "bank/teller", "clerk"),
 ];
 
-/// The part of the cluster that is there.
+/// The part of the cluster that runs.
 #[derive(Clone, Debug)]
 pub(crate) struct OutageCluster {
     namespaces: Vec<Value>,
@@ -45,7 +45,7 @@ pub(crate) struct OutageCluster {
     pub(crate) policies: BTreeMap<Key, Value>,
 }
 
-/// How one cluster becomes another.
+/// The changes from one state of the cluster to another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClusterDiff {
     pub(crate) gone: Vec<Value>,
@@ -53,7 +53,7 @@ pub(crate) struct ClusterDiff {
     pub(crate) new: Vec<Value>,
 }
 
-/// Whether one pod reaches another, by the oracle.
+/// Whether one pod may reach another, according to the oracle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PairCheck {
     pub(crate) from: Key,
@@ -106,19 +106,19 @@ impl OutageCluster {
         }
     }
 
-    /// Everything, as the API holds it.
+    /// All its objects.
     pub(crate) fn objects(&self) -> Vec<Value> {
         self.namespaces.iter().chain(self.pods.values()).chain(self.policies.values()).cloned().collect()
     }
 
-    /// Gives a pod another label `app`.
+    /// Sets the label `app` of a pod.
     pub(crate) fn relabel(&mut self, key: &str, app: &str) {
         if let Some(pod) = self.pods.get_mut(&read(key)) {
             pod["metadata"]["labels"]["app"] = json!(app);
         }
     }
 
-    /// Adds a pod, or puts another in its place.
+    /// Adds or replaces a pod.
     pub(crate) fn add_pod(&mut self, key: &str, node: &str, host: u8, app: &str) {
         self.pods.insert(read(key), pod(key, node, host, app));
     }
@@ -127,7 +127,7 @@ impl OutageCluster {
         self.pods.remove(&read(key));
     }
 
-    /// Adds a policy, or puts another in its place.
+    /// Adds or replaces a policy.
     pub(crate) fn add_policy(&mut self, key: &str, spec: Value) {
         self.policies.insert(read(key), policy(key, spec));
     }
@@ -136,7 +136,7 @@ impl OutageCluster {
         self.policies.remove(&read(key));
     }
 
-    /// Who reaches whom, over both families, by the API's text.
+    /// Every pair of pods in both families, with what the oracle says.
     pub(crate) fn questions(&self) -> Vec<PairCheck> {
         let world = World {
             namespaces: self.namespaces.iter().map(shape::<Namespace>).collect(),
@@ -168,7 +168,7 @@ impl OutageCluster {
         self.pods.iter().map(|(key, pod)| place(key, pod)).collect()
     }
 
-    /// What has to be told to whoever knows it as it was before.
+    /// What has to be changed in a cluster that is as `before`.
     pub(crate) fn diff(&self, before: &OutageCluster) -> ClusterDiff {
         let mut diff = ClusterDiff::default();
         let pairs = [(&before.pods, &self.pods), (&before.policies, &self.policies)];
@@ -190,7 +190,7 @@ impl OutageCluster {
         diff
     }
 
-    /// The questions of both with the same answer in both, and those of this one that are new or differ.
+    /// Splits the pairs of this state: those with the same verdict in `before`, and those that are new or differ.
     pub(crate) fn compare(&self, before: &OutageCluster) -> (Vec<PairCheck>, Vec<PairCheck>) {
         let before = before.questions();
         self.questions().into_iter().partition(|question| before.contains(question))
@@ -198,13 +198,13 @@ impl OutageCluster {
 }
 
 impl PairCheck {
-    /// How it is asked.
+    /// The probe of this pair.
     pub(crate) fn probe(&self) -> Probe {
         let from = Endpoint::pod(&self.from.namespace, &self.from.name);
         Probe::new(from, self.destination, Protocol::Tcp, 80).from_address(self.source)
     }
 
-    /// How it is asked without the testbed, which may change meanwhile.
+    /// The resolved probe, which stays valid while the testbed changes.
     pub(crate) fn resolve(&self, testbed: &Testbed) -> bridgewarden::testbed::ResolvedProbe {
         let key = PodKey::new(&self.from.namespace, &self.from.name);
         bridgewarden::testbed::ResolvedProbe {
@@ -227,7 +227,7 @@ pub(crate) fn place(key: &Key, pod: &Value) -> PodPlacement {
     }
 }
 
-/// A crowd: namespaces with their policies, and pods on nodes that nobody has made. The same seed is the same crowd.
+/// Background objects: namespaces with their policies, and pods on nodes that do not exist. The same seed gives the same objects.
 pub(crate) fn background_objects(seed: u64) -> Vec<Value> {
     let mut random = Random::new(seed);
     let mut objects = Vec::new();
@@ -248,7 +248,7 @@ pub(crate) fn background_objects(seed: u64) -> Vec<Value> {
     objects
 }
 
-/// One pod of a crowd.
+/// One background pod.
 pub(crate) fn background_pod(random: &mut Random, index: usize) -> Value {
     let role = if random.chance(50) { "client" } else { "server" };
     let low = u32::try_from(index).expect("few pods") + 1;

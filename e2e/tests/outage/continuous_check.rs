@@ -1,4 +1,4 @@
-//! What must hold all through: connections tried again and again while something else happens.
+//! What must hold throughout a trial: connections that are probed continuously.
 
 use crate::cluster::PairCheck;
 use anyhow::{Result, bail};
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks, so that looking leaves the processors to those who work.
+/// The pause between two rounds, which leaves the processors to the agents.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Questions that are asked all the time, on a thread of their own.
+/// A thread that probes pairs of pods until it is stopped.
 pub(crate) struct ContinuousCheck {
     stop: Arc<AtomicBool>,
     looking: JoinHandle<Result<u64>>,
 }
 
 impl ContinuousCheck {
-    /// Begins to ask. Until it ends, nobody may remove the pods that it asks about.
+    /// Starts probing. The pods it probes must not be removed until it ends.
     pub(crate) fn over(testbed: &Testbed, questions: Vec<PairCheck>) -> Result<ContinuousCheck> {
         let prober = Prober::start()?;
         let probes: Vec<ResolvedProbe> = questions.iter().map(|question| question.resolve(testbed)).collect();
@@ -44,22 +44,22 @@ impl ContinuousCheck {
         Ok(ContinuousCheck { stop, looking: std::thread::spawn(look) })
     }
 
-    /// Whether it has seen enough: something was wrong.
+    /// Whether it has stopped because an outcome was wrong.
     pub(crate) fn has_ended(&self) -> bool {
         self.looking.is_finished()
     }
 
-    /// Ends, and tells how many answers were right.
+    /// Stops, and returns the number of correct outcomes.
     ///
     /// # Errors
-    /// What was open and had to be refused, or was refused and had to be open.
+    /// The pairs that were open and had to be denied, or the reverse.
     pub(crate) fn end(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-/// What is wrong about an outcome. Slow is not wrong.
+/// What is wrong about an outcome, if anything. A timeout is not wrong.
 fn breach(question: &PairCheck, outcome: &Outcome) -> Option<String> {
     let wrong = match outcome {
         Outcome::Open => !question.open,
@@ -67,11 +67,11 @@ fn breach(question: &PairCheck, outcome: &Outcome) -> Option<String> {
         Outcome::Timeout => false,
         Outcome::Failed(_) | Outcome::AnsweredBy(_) => true,
     };
-    wrong.then(|| told(question, outcome))
+    wrong.then(|| report(question, outcome))
 }
 
-/// A question whose answer is another than it should be, as a line.
-pub(crate) fn told(question: &PairCheck, outcome: &Outcome) -> String {
+/// Describes a wrong outcome in one line.
+pub(crate) fn report(question: &PairCheck, outcome: &Outcome) -> String {
     let wanted = if question.open { "open" } else { "refused" };
     let PairCheck { from, to, source, destination, .. } = question;
     format!("{from} ({source}) -> {to} ({destination}) should be {wanted} and is {outcome}")

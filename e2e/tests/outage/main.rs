@@ -1,5 +1,5 @@
-//! A real etcd and a real API server with ten thousand pods, which are killed, cut off, made to forget and cut in
-//! mid-stream, while real packets are asked what is enforced. Listed as ignored unless BRIDGEWARDEN_E2E_PROGRAMS names the
+//! A real etcd and a real API server with ten thousand pods, which are killed, partitioned, compacted and cut in
+//! mid-stream, while real packets show what is enforced. Listed as ignored unless BRIDGEWARDEN_E2E_PROGRAMS names the
 //! directory of both programs, as `e2e/outage` does.
 
 mod agent;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use test::{OutageSettings, OutageTest};
 
-/// A promise, and what shows that it is kept.
+/// A trial.
 type Show = fn(&mut OutageTest) -> Result<()>;
 
 const TRIALS: [(&str, Show); 6] = [
@@ -25,15 +25,15 @@ const TRIALS: [(&str, Show); 6] = [
         "cluster_that_changed_behind_a_partition_is_relisted_once_and_enforced_at_once",
         trials::partition::show,
     ),
-    ("watch_cut_in_mid_stream_again_and_again_loses_nothing_and_lists_nothing_anew", trials::cut::show),
-    ("what_is_denied_and_what_cannot_be_enforced_is_told_by_one_event_each", trials::events::show),
+    ("watch_cut_in_mid_stream_again_and_again_loses_nothing_and_lists_nothing_again", trials::cut::show),
+    ("what_is_denied_and_what_cannot_be_enforced_is_reported_by_one_event_each", trials::events::show),
     ("pod_with_bytes_that_are_no_text_is_known_and_stops_nothing_else", trials::no_text::show),
     ("what_opens_closes_or_changes_meanwhile_is_noticed", trials::noticed::show),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // There is one test.
+    // There is one cluster.
     arguments.test_threads = Some(1);
     run(&arguments).exit_code()
 }
@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Conclusion {
     libtest_mimic::run(arguments, trials.into())
 }
 
-/// Shows one thing on the test, which is raised for the first. After a failure it is raised anew.
+/// Runs one trial. The first one starts the cluster; after a failure it is started again.
 fn play(test: &mut Option<OutageTest>, programs: &Path, show: Show) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E e2e/outage");
     let mut own = match test.take() {

@@ -1,8 +1,8 @@
-//! The test: two nodes with a dozen pods, a control plane with ten thousand, and the means to come between them.
+//! Two nodes with a dozen pods, a control plane that knows ten thousand, and the means to partition them.
 
 use crate::agent::{KernelState, NODES, NodeAgent};
 use crate::cluster::{BACKGROUND_PODS, OutageCluster, PairCheck, background_objects};
-use crate::continuous_check::told;
+use crate::continuous_check::report;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::{Layout, Namespace, Outcome, Probe, Testbed};
 use std::fs::{self, File};
@@ -16,16 +16,16 @@ use support::program::output;
 const ID: &str = "outage";
 const CONTROL_PLANE: &str = "control-plane";
 const SEED: u64 = 1;
-/// Where the relay listens, on the control plane's address.
+/// The relay's port, on the control plane's address.
 pub(crate) const RELAY: u16 = 6444;
-/// How long a cluster that is not disturbed may take to be as it should.
+/// The deadline for enforcement without an outage.
 const CALM: Duration = Duration::from_secs(20);
-/// For how long an outage leaves readiness alone.
+/// How long an outage may last before agents become unready.
 const OUTAGE_LIMIT: Duration = Duration::from_secs(120);
 
-/// Where it comes from.
+/// The programs to use, and where to write.
 pub(crate) struct OutageSettings {
-    /// The agent.
+    /// The agent's program.
     pub(crate) program: PathBuf,
     /// The directory of `etcd` and `kube-apiserver`.
     pub(crate) programs: PathBuf,
@@ -33,7 +33,7 @@ pub(crate) struct OutageSettings {
     pub(crate) directory: PathBuf,
 }
 
-/// The test. What is named first is ended first.
+/// The cluster under test. Fields are dropped in order: the agents end first.
 pub(crate) struct OutageTest {
     pub(crate) agents: Vec<NodeAgent>,
     pub(crate) relay: Relay,
@@ -70,7 +70,7 @@ impl OutageTest {
         Ok(test)
     }
 
-    /// Starts agents anew, which reach the API server at this port, and waits until they enforce what it says.
+    /// Restarts the agents, connected to the API server at this port, and waits until they enforce its state.
     pub(crate) fn watch(&mut self, port: u16) -> Result<()> {
         self.agents.clear();
         let kubeconfig = self.control_plane.kubeconfig(Who::Daemon, port)?;
@@ -86,7 +86,7 @@ impl OutageTest {
         self.settle(&self.cluster.questions(), CALM).map(drop)
     }
 
-    /// Daemons that are started anew leave rules and sets as they are: what the kernels hold is what the API server says.
+    /// Restarts the agents and checks that they change nothing: the kernels match the API server's state.
     pub(crate) fn is_as_the_server_says(&mut self) -> Result<()> {
         for agent in &self.agents {
             agent.rests()?;
@@ -101,12 +101,12 @@ impl OutageTest {
         Ok(())
     }
 
-    /// What the kernels of the nodes hold.
+    /// The state of each node's kernel.
     pub(crate) fn held(&self) -> Result<Vec<KernelState>> {
         self.agents.iter().map(NodeAgent::held).collect()
     }
 
-    /// Asks until every answer is right; tells when that was.
+    /// Probes until every outcome is right, and returns when that was.
     pub(crate) fn settle(&self, questions: &[PairCheck], deadline: Duration) -> Result<Instant> {
         let begun = Instant::now();
         let mut left: Vec<&PairCheck> = questions.iter().collect();
@@ -121,7 +121,7 @@ impl OutageTest {
                 return Ok(now);
             }
             if begun.elapsed() > deadline {
-                let lines = differing.iter().map(|(question, outcome)| told(question, outcome));
+                let lines = differing.iter().map(|(question, outcome)| report(question, outcome));
                 let lines = lines.collect::<Vec<_>>().join("\n");
                 let logs: String = self.agents.iter().map(NodeAgent::log).collect();
                 anyhow::bail!("not within {deadline:?}:\n{lines}\n{logs}");
@@ -130,15 +130,15 @@ impl OutageTest {
         }
     }
 
-    /// Lets nothing pass between the control plane and the nodes, and tells nobody.
+    /// Drops all packets between the control plane and the nodes.
     pub(crate) fn partition(&self) -> Result<Partition> {
         let address = self.control_plane.address().ip().to_string();
         let partition = Partition { router: self.testbed.router_namespace().clone(), address };
         partition.rule("-I").map(|()| partition)
     }
 
-    /// Waits until every agent has said, of each resource, that it has not heard of it for so long. Ready it must
-    /// stay for two minutes.
+    /// Waits until every agent's `/readyz` reports that its last update of each resource is this old. It must stay ready for
+    /// two minutes.
     pub(crate) fn wait_through_outage(&self, duration: Duration) -> Result<()> {
         let begun = Instant::now();
         for agent in &self.agents {
@@ -154,20 +154,20 @@ impl OutageTest {
         Ok(())
     }
 
-    /// Waits until every agent was given so many lists of each resource; tells when that was.
+    /// Waits until every agent has read this many lists of each resource, and returns when that was.
     pub(crate) fn listed(&self, lists: [f64; 3], deadline: Duration) -> Result<Instant> {
         let begun = Instant::now();
         for agent in &self.agents {
             while agent.lists()? != lists {
-                let told = agent.lists()?;
-                ensure!(begun.elapsed() < deadline, "{:?} lists and not {lists:?}:\n{}", told, agent.log());
+                let read = agent.lists()?;
+                ensure!(begun.elapsed() < deadline, "{:?} lists and not {lists:?}:\n{}", read, agent.log());
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
         Ok(Instant::now())
     }
 
-    /// Tells the API server what the cluster is to be.
+    /// Changes the API server's objects to this state.
     pub(crate) fn apply(&mut self, after: &OutageCluster) -> Result<()> {
         let diff = after.diff(&self.cluster);
         let objects = self.control_plane.objects()?;
@@ -183,21 +183,21 @@ impl OutageTest {
         &self.settings.program
     }
 
-    /// Notes a figure.
+    /// Records a figure.
     pub(crate) fn note(&mut self, figure: &str) -> Result<()> {
         writeln!(self.figures, "{figure}").context("cannot write figures")?;
-        writeln!(std::io::stderr(), "    {figure}").context("cannot speak")
+        writeln!(std::io::stderr(), "    {figure}").context("cannot write to stderr")
     }
 }
 
-/// The youngest age that a page tells, once it tells three.
+/// The smallest age on a page, once it has all three.
 fn said_age(page: &str) -> Option<Duration> {
     let ages = page.split(": last update ").skip(1).map(|rest| rest.split(' ').next()?.parse().ok());
     let ages: Vec<u64> = ages.collect::<Option<_>>()?;
     ages.iter().min().filter(|_| ages.len() == 3).copied().map(Duration::from_secs)
 }
 
-/// Two sides that do not hear each other until this is dropped.
+/// A network partition, which ends when this is dropped.
 pub(crate) struct Partition {
     router: Namespace,
     address: String,
@@ -211,7 +211,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Lets them hear each other again; tells since when.
+    /// Ends the partition, and returns when.
     pub(crate) fn join(self) -> Instant {
         drop(self);
         Instant::now()

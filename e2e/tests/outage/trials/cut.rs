@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use support::worlds::Random;
 
-/// For how long things change.
+/// How long objects change.
 const DURATION: Duration = Duration::from_secs(15);
 /// How many pods are relabelled at a time, and how often.
 const AT_ONCE: usize = 20;
@@ -37,7 +37,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
             .map(|_| background_pod(&mut Random::new(0), MOVING + random.below(BACKGROUND_PODS - MOVING)));
         let changed: Vec<(Value, Value)> = pods.map(|pod| (pod, change.clone())).collect();
         test.control_plane.objects()?.patch(&changed)?;
-        // Those who are there change to and fro, too.
+        // Pods that run change back and forth, too.
         turns += 1;
         test.apply(&turned(&before, turns % 2 == 1))?;
         changes += AT_ONCE + 2;
@@ -45,7 +45,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     }
     let length = begun.elapsed();
     let asked = guard.end()?;
-    // A watch tells in order: once these are enforced on both nodes, whatever was changed before has been learnt.
+    // A watch delivers in order: once these changes are enforced on both nodes, all earlier ones have been read.
     let last = Instant::now();
     let mut marked = turned(&before, false);
     marked.relabel("shop/db", "client");
@@ -56,20 +56,24 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     test.relay.spare();
     let cuts = test.relay.cuts() - cut_before;
     ensure!(cuts >= 10, "connections were cut only {cuts} times");
-    ensure!(lists == self::lists(test)?, "something was listed anew: {lists:?} and {:?}", self::lists(test)?);
+    ensure!(
+        lists == self::lists(test)?,
+        "a resource was listed again: {lists:?} and {:?}",
+        self::lists(test)?
+    );
     test.note(&format!(
         "cut {cuts} times during {changes} changes in {:.1} s: all of it enforced {} ms after the last; {asked} answers were \
-         right meanwhile; nothing was listed anew",
+         right meanwhile; nothing was listed again",
         length.as_secs_f64(),
         right.as_millis(),
     ))?;
     test.is_as_the_server_says()
 }
 
-/// Pods below this number may be gone.
+/// Pods below this number may have been deleted.
 const MOVING: usize = 1_000;
 
-/// The cluster with two of its pods turned into others, or not.
+/// The cluster, with two of its pods relabelled or not.
 fn turned(cluster: &OutageCluster, turned: bool) -> OutageCluster {
     let mut cluster = cluster.clone();
     if turned {

@@ -1,4 +1,4 @@
-//! What is denied, and what of a policy cannot be enforced, is told to the API server by one Event each.
+//! Each denial, and each part of a policy that cannot be enforced, is reported to the API server by one Event.
 
 use crate::test::OutageTest;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use support::control_plane::PORT;
 
-/// Who dials whom in vain. The first is refused on node-a by whom it dials, the second on node-b by its own policy.
+/// Connections that are denied: the first on node-a by the destination's policy, the second on node-b by the source's.
 const DENIED: [(&str, &str); 2] = [("bank/vault", "shop/web"), ("shop/other", "shop/db")];
-/// An Event that must come.
+/// An Event that must be written.
 struct ExpectedEvent {
     reason: &'static str,
     kind: &'static str,
     namespace: &'static str,
     name: &'static str,
-    /// What its note says, among other things.
+    /// Words that its note contains.
     words: &'static [&'static str],
-    /// The node that tells, where only one can.
+    /// The node that reports it, if only one can.
     node: Option<&'static str>,
 }
 
@@ -49,18 +49,18 @@ const EXPECTED_EVENTS: [ExpectedEvent; 3] = [
     },
 ];
 
-/// How long an Event may take: half a minute must have passed before a policy is spoken of.
+/// The deadline for an Event: policies are reported after half a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// For how long it goes on after that without another: more than two of the looks after which Events are written.
+/// How long no further Event may follow: more than two of the intervals at which Events are written.
 const MORE: Duration = Duration::from_secs(25);
 
 pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     test.agents.clear();
     let before: BTreeSet<String> = events(test)?.iter().map(name).collect();
-    // While it is waited until they enforce, everybody dials everybody.
+    // Until the agents enforce, every pod probes every other.
     test.watch(PORT)?;
     let mut after = test.cluster.clone();
-    // Both nodes have pods in bank, and one of them is to speak. It allows nothing, and all is closed there anyway.
+    // Both nodes have pods in bank, and only one may report. The policy allows nothing, and all pods there are isolated anyway.
     after.add_policy(
         "bank/nameless",
         json!({"podSelector": {}, "ingress": [{"ports": [{"port": "nowhere"}]}]}),
@@ -70,10 +70,13 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let new = |test: &OutageTest| -> Result<Vec<Value>> {
         Ok(events(test)?.into_iter().filter(|event| !before.contains(&name(event))).collect())
     };
-    while EXPECTED_EVENTS.iter().any(|told| new(test).is_ok_and(|events| of(&events, told).is_empty())) {
+    while EXPECTED_EVENTS
+        .iter()
+        .any(|expected| new(test).is_ok_and(|events| of(&events, expected).is_empty()))
+    {
         dial(test)?;
-        let told = new(test)?;
-        ensure!(begun.elapsed() < PATIENCE, "within {PATIENCE:?} no more was told than {told:#?}");
+        let written = new(test)?;
+        ensure!(begun.elapsed() < PATIENCE, "only these Events within {PATIENCE:?}: {written:#?}");
     }
     let all_told = begun.elapsed();
     let then = Instant::now();
@@ -82,28 +85,30 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     }
 
     let events = new(test)?;
-    for told in &EXPECTED_EVENTS {
-        let [event] = of(&events, told)[..] else {
-            bail!("{} of {} should be told once: {events:#?}", told.reason, told.name)
+    for expected in &EXPECTED_EVENTS {
+        let [event] = of(&events, expected)[..] else {
+            bail!("{} of {} should be reported once: {events:#?}", expected.reason, expected.name)
         };
-        assert_tells(test, event, told)?;
+        assert_reports(test, event, expected)?;
     }
     let objects: BTreeSet<String> = events.iter().map(|event| event["regarding"].to_string()).collect();
-    ensure!(objects.len() == events.len(), "something was told twice: {events:#?}");
+    ensure!(objects.len() == events.len(), "an object was reported twice: {events:#?}");
     let kinds: BTreeSet<String> = events.iter().map(|event| event["regarding"]["kind"].to_string()).collect();
-    ensure!(kinds.len() == 2, "pods and one policy are spoken of, and nothing else: {kinds:?}");
+    ensure!(kinds.len() == 2, "only pods and one policy should be reported: {kinds:?}");
     test.note(&format!(
-        "told by {} Events, those that were waited for within {:.0} s, and none twice",
+        "{} Events, the expected ones within {:.0} s, and none twice",
         events.len(),
         all_told.as_secs_f64(),
     ))
 }
 
-/// The Events about an object, for a reason.
-fn of<'a>(events: &'a [Value], told: &ExpectedEvent) -> Vec<&'a Value> {
+/// The Events about an object with a reason.
+fn of<'a>(events: &'a [Value], expected: &ExpectedEvent) -> Vec<&'a Value> {
     let is_about = |event: &&Value| {
         let regarding = &event["regarding"];
-        event["reason"] == told.reason && regarding["kind"] == told.kind && regarding["name"] == told.name
+        event["reason"] == expected.reason
+            && regarding["kind"] == expected.kind
+            && regarding["name"] == expected.name
     };
     events.iter().filter(is_about).collect()
 }
@@ -141,21 +146,22 @@ fn name(event: &Value) -> String {
     format!("{}/{}", event["metadata"]["namespace"], event["metadata"]["name"])
 }
 
-/// Fails unless an Event tells this, of the object that is there.
-fn assert_tells(test: &OutageTest, event: &Value, told: &ExpectedEvent) -> Result<()> {
-    let resource = match told.kind {
+/// Checks that an Event reports this, about the existing object.
+fn assert_reports(test: &OutageTest, event: &Value, expected: &ExpectedEvent) -> Result<()> {
+    let resource = match expected.kind {
         "Pod" => "api/v1/namespaces/NAMESPACE/pods",
         _ => "apis/networking.k8s.io/v1/namespaces/NAMESPACE/networkpolicies",
     };
-    let object = get(test, &format!("/{}/{}", resource.replace("NAMESPACE", told.namespace), told.name))?;
+    let object =
+        get(test, &format!("/{}/{}", resource.replace("NAMESPACE", expected.namespace), expected.name))?;
     let regarding = &event["regarding"];
-    ensure!(regarding["namespace"] == told.namespace, "it is about another namespace's: {event:#}");
+    ensure!(regarding["namespace"] == expected.namespace, "wrong namespace: {event:#}");
     ensure!(regarding["uid"] == object["metadata"]["uid"], "`kubectl describe` would not find {event:#}");
-    ensure!(event["type"] == "Warning", "it is no warning: {event:#}");
-    ensure!(event["reportingController"] == "bridgewarden", "somebody else tells {event:#}");
+    ensure!(event["type"] == "Warning", "not a warning: {event:#}");
+    ensure!(event["reportingController"] == "bridgewarden", "another controller reported {event:#}");
     let node = event["reportingInstance"].as_str();
-    ensure!(told.node.is_none_or(|own| node == Some(own)), "{node:?} tells it: {event:#}");
+    ensure!(expected.node.is_none_or(|own| node == Some(own)), "{node:?} reported it: {event:#}");
     let note = event["note"].as_str().unwrap_or_default();
-    ensure!(told.words.iter().all(|word| note.contains(word)), "{:?} is not in {note:?}", told.words);
+    ensure!(expected.words.iter().all(|word| note.contains(word)), "{:?} is not in {note:?}", expected.words);
     Ok(())
 }

@@ -12,8 +12,8 @@ use support::control_plane::PORT;
 pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     test.watch(PORT)?;
     let mut after = test.cluster.clone();
-    // One pod loses what it was allowed, and another is allowed what it was not. In whatever order these are learnt, the
-    // answers to the other questions stay.
+    // One pod loses an allowed connection, and another gains one. Whatever the order in which the agents read these changes,
+    // the verdicts of all other pairs stay.
     after.relabel("shop/far", "stranger");
     after.relabel("bank/audit", "clerk");
     after.add_policy(
@@ -35,7 +35,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     test.control_plane.start_server()?;
     let back = test.control_plane.wait_until_ready()?;
     test.apply(&after)?;
-    let told = back.elapsed();
+    let written_after = back.elapsed();
     let enforced = test.settle(&changed, PROMISED)?.duration_since(back);
     let asked = guard.end()?;
     test.settle(&test.cluster.questions(), PROMISED)?;
@@ -44,17 +44,17 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
         ensure!(lists.iter().all(|count| *count <= 2.0), "more than one new list of a resource: {lists:?}");
     }
     test.note(&format!(
-        "killed for {} s: back, and {} ms later changes were told, and {} ms later enforced; {asked} answers were right \
+        "killed for {} s: back, {} ms later changes were written, and {} ms later enforced; {asked} answers were right \
          meanwhile; lists of namespaces, policies, pods: {lists:?}",
         away.as_secs(),
-        told.as_millis(),
+        written_after.as_millis(),
         enforced.as_millis(),
     ))?;
     ensure!(enforced <= PROMISED, "enforced only {enforced:?} after the API server was ready");
     test.is_as_the_server_says()
 }
 
-/// How long it is away.
+/// How long the API server is down.
 fn away() -> Result<Duration> {
     let seconds = env::var("BRIDGEWARDEN_E2E_OUTAGE_SECONDS").unwrap_or_else(|_| "20".to_owned());
     let seconds = seconds.parse().with_context(|| format!("BRIDGEWARDEN_E2E_OUTAGE_SECONDS={seconds}"))?;

@@ -1,4 +1,4 @@
-//! What is shown on the test. Each begins with agents of its own, and leaves the cluster as its change made it.
+//! The trials. Each starts its own agents, and leaves the cluster in its last state.
 
 pub(crate) mod cut;
 pub(crate) mod events;
@@ -9,5 +9,5 @@ pub(crate) mod partition;
 
 use std::time::Duration;
 
-/// How long it may take until a change is enforced, once the API server can be heard again.
+/// The deadline for enforcing changes once the API server can be reached again.
 pub(crate) const PROMISED: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! A pod whose object has bytes that are no text, written in protocol buffers as only such a client can.
+//! A pod whose object has bytes that are not UTF-8, written in protocol buffers, because JSON cannot hold them.
 
 use super::PROMISED;
 use crate::cluster::OutageCluster;
@@ -18,7 +18,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let pods = test.agents[0].metric(PODS)? + 1.0;
     test.control_plane.objects()?.create_encoded_pod("shop", NAME, object("v1", "Pod", &pod()))?;
     is_known(test, pods)?;
-    // The watch of pods goes on, and so does everything else.
+    // The watch of pods and everything else continues.
     let relabelled = |app: &str| {
         let mut after = test.cluster.clone();
         after.relabel("shop/far", app);
@@ -28,8 +28,8 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let after = ["stranger", "client"].map(relabelled).into_iter().find(changes);
     let after = after.context("no label of shop/far changes who reaches whom")?;
     test.apply(&after)?;
-    let told = Instant::now();
-    let enforced = test.settle(&test.cluster.questions(), PROMISED)?.duration_since(told);
+    let written = Instant::now();
+    let enforced = test.settle(&test.cluster.questions(), PROMISED)?.duration_since(written);
     // So does an agent that finds the pod in its first list.
     test.watch(PORT)?;
     is_known(test, pods)?;
@@ -43,7 +43,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     ))
 }
 
-/// Waits until every agent knows so many pods, and all of them are readable.
+/// Waits until every agent knows this many pods, and all of them are readable.
 fn is_known(test: &OutageTest, pods: f64) -> Result<()> {
     let begun = Instant::now();
     for agent in &test.agents {
@@ -52,7 +52,7 @@ fn is_known(test: &OutageTest, pods: f64) -> Result<()> {
             std::thread::sleep(Duration::from_millis(20));
         }
         let unreadable = agent.metric("bridgewarden_unreadable_objects{resource=\"pods\"}")?;
-        ensure!(unreadable == 0.0, "what is not needed of it was read");
+        ensure!(unreadable == 0.0, "the agent read fields that it does not need");
         let page = agent.readiness().context("readiness")?;
         ensure!(page.status == 200, "not ready: {}", page.body);
     }

@@ -1,4 +1,4 @@
-//! What the other trials rely on to notice, notices.
+//! The checks that the other trials rely on detect failures.
 
 use super::PROMISED;
 use crate::continuous_check::ContinuousCheck;
@@ -16,7 +16,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let lists = test.agents[0].lists()?;
     ensure!(lists == [1.0; 3], "a new agent counts {lists:?} lists");
 
-    // Enforcement is taken away under the guard's eyes.
+    // Enforcement is removed during the check.
     let guard = ContinuousCheck::over(&test.testbed, right.clone())?;
     test.agents.clear();
     let program = test.program().display().to_string();
@@ -24,15 +24,18 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     output(node, &[&program, "cleanup"])?;
     let open = test.settle(&right, Duration::from_millis(500)).map(drop).map_err(|error| error.to_string());
     ensure!(
-        open.is_err_and(|told| told.contains("should be refused and is open")),
-        "what opened was not seen"
+        open.is_err_and(|error| error.contains("should be refused and is open")),
+        "settle did not detect the open connections"
     );
     let seen = guard.end().map_err(|error| error.to_string());
-    ensure!(seen.is_err_and(|told| told.contains("should be refused and is open")), "the guard saw nothing");
+    ensure!(
+        seen.is_err_and(|error| error.contains("should be refused and is open")),
+        "the continuous check detected nothing"
+    );
 
-    // It comes back: a new agent has something to do, and the kernel holds what it held.
+    // A new agent restores the kernel's state.
     test.watch(PORT)?;
-    ensure!(test.agents[0].writes()? > 0.0, "a agent that had everything to do wrote nothing");
+    ensure!(test.agents[0].writes()? > 0.0, "an agent that had everything to do wrote nothing");
     ensure!(test.agents[0].held()? == held, "rules and sets are not what they were");
     let mut other = test.cluster.clone();
     other.relabel("shop/far", "somebody");
@@ -41,7 +44,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     test.settle(&test.cluster.questions(), PROMISED)?;
     ensure!(test.agents[0].held()? != held, "rules and sets that changed look alike");
 
-    // Somebody refuses what is allowed.
+    // A foreign rule denies what is allowed.
     let guard = ContinuousCheck::over(&test.testbed, test.cluster.questions())?;
     let node = test.testbed.node_namespace("node-b").context("there is no node-b")?;
     let refuse = ["FORWARD", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"];
@@ -52,8 +55,8 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     output(node, &[["iptables-legacy", "-D"].as_slice(), &refuse].concat())?;
     let seen = guard.end().map_err(|error| error.to_string());
     ensure!(
-        seen.is_err_and(|told| told.contains("should be open and is refused")),
-        "the guard saw no refusal"
+        seen.is_err_and(|error| error.contains("should be open and is refused")),
+        "the continuous check did not detect the denial"
     );
     Ok(())
 }

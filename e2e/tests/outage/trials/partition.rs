@@ -1,4 +1,4 @@
-//! Nodes and control plane do not hear each other while much changes, the API server is killed and etcd forgets.
+//! A partition between nodes and control plane, during which much changes, the API server is killed and etcd compacted.
 
 use super::PROMISED;
 use crate::cluster::{BACKGROUND_PODS, background_pod, place};
@@ -13,7 +13,7 @@ use support::worlds::Random;
 
 /// The shortest partition.
 const PARTITIONED: Duration = Duration::from_secs(15);
-/// How many pods of the crowd go, how many come, and how many get another role.
+/// How many background pods are deleted, how many created, and how many relabelled.
 const MOVED: usize = 300;
 
 pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     after.relabel("bank/till", "clerk");
     after.remove_pod("shop/cache");
     after.add_pod("shop/late", "node-a", 40, "client");
-    // The address of one passes on to another, who is nobody's client.
+    // Another pod takes over an address, without the label that policies allow.
     after.remove_pod("shop/near");
     after.add_pod("bank/heir", "node-a", 11, "heir");
     after.remove_policy("bank/guest");
@@ -61,7 +61,7 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let asked = guard.end()?;
     let now = self::memory(test)?;
     test.note(&format!(
-        "partition for {:.1} s: joined, and {} ms later enforced, {} ms later listed, {} ms later everything right; {asked} \
+        "partitioned for {:.1} s: restored, and {} ms later enforced, {} ms later listed, {} ms later everything right; {asked} \
          answers were right meanwhile; MiB of memory before {memory:.0?} and after {now:.0?}",
         length.as_secs_f64(),
         right.as_millis(),
