@@ -6,7 +6,7 @@ use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{Change, PodKey};
 use bridgewarden::render::Options;
 use bridgewarden::source::convert;
-use bridgewarden_bench::cluster::{Cluster, LOCAL_NODE, Pod, Size};
+use bridgewarden_bench::cluster::{GeneratedCluster, GeneratedPod, LOCAL_NODE, Size};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
 use std::hint::black_box;
@@ -14,9 +14,9 @@ use std::hint::black_box;
 const SIZES: [(&str, usize, usize, usize); 3] =
     [("1k", 1_000, 100, 10), ("10k", 10_000, 1_000, 50), ("100k", 100_000, 1_000, 50)];
 
-fn cluster((_, pods, policies, namespaces): (&str, usize, usize, usize)) -> Cluster {
+fn cluster((_, pods, policies, namespaces): (&str, usize, usize, usize)) -> GeneratedCluster {
     let size = Size { pods, policies, local_pods: 100, namespaces, seed: 1 };
-    Cluster::new(&size).expect("a cluster that fits")
+    GeneratedCluster::new(&size).expect("a cluster that fits")
 }
 
 fn change(object: &Value) -> Change {
@@ -30,7 +30,7 @@ fn change(object: &Value) -> Change {
     }
 }
 
-fn changes(cluster: &Cluster) -> Vec<Change> {
+fn changes(cluster: &GeneratedCluster) -> Vec<Change> {
     cluster.objects().expect("a cluster that is well written").iter().map(change).collect()
 }
 
@@ -67,7 +67,7 @@ fn index(criterion: &mut Criterion) {
         let gone: Vec<Change> = cluster
             .newcomers(100)
             .iter()
-            .map(|Pod { namespace, name, .. }| Change::PodGone(PodKey::new(namespace, name)))
+            .map(|GeneratedPod { namespace, name, .. }| Change::PodGone(PodKey::new(namespace, name)))
             .collect();
         group.throughput(Throughput::Elements(200));
         group.bench_function(format!("100 pods come and go/{}", size.0), |bencher| {

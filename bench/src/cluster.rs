@@ -3,7 +3,7 @@
 mod policy;
 mod workload;
 
-pub use workload::Pod;
+pub use workload::GeneratedPod;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -40,13 +40,13 @@ struct Namespace {
     team: &'static str,
     env: &'static str,
     workloads: Vec<Workload>,
-    pods: Vec<Pod>,
+    pods: Vec<GeneratedPod>,
     policies: Vec<String>,
 }
 
 /// A made-up cluster.
 #[derive(Clone, Debug)]
-pub struct Cluster {
+pub struct GeneratedCluster {
     size: Size,
     namespaces: Vec<Namespace>,
 }
@@ -57,12 +57,12 @@ const TEAMS: [&str; 10] = [
 ];
 const ENVS: [&str; 3] = ["prod", "staging", "dev"];
 
-impl Cluster {
+impl GeneratedCluster {
     /// Makes one up.
     ///
     /// # Errors
     /// When it is larger than addresses allow.
-    pub fn new(size: &Size) -> Result<Cluster> {
+    pub fn new(size: &Size) -> Result<GeneratedCluster> {
         ensure!((1..=5_000).contains(&size.namespaces), "a cluster has 1 to 5,000 namespaces");
         ensure!(size.local_pods <= 250 && size.local_pods <= size.pods, "a node has up to 250 pods");
         ensure!(size.pods <= 200_000, "a cluster has up to 200,000 pods");
@@ -82,7 +82,7 @@ impl Cluster {
             let count = share(size.policies, index);
             namespace.policies = policy::policies(&mut random, &all, index, count);
         }
-        Ok(Cluster { size: size.clone(), namespaces })
+        Ok(GeneratedCluster { size: size.clone(), namespaces })
     }
 
     /// Every object of it, as the API server keeps it.
@@ -91,7 +91,7 @@ impl Cluster {
     /// When a policy is written wrong.
     pub fn objects(&self) -> Result<Vec<Value>> {
         let mut objects = self.namespaces_and_policies()?;
-        objects.extend(self.pods().map(Pod::object));
+        objects.extend(self.pods().map(GeneratedPod::object));
         Ok(objects)
     }
 
@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     /// The pods.
-    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+    pub fn pods(&self) -> impl Iterator<Item = &GeneratedPod> {
         self.namespaces.iter().flat_map(|namespace| &namespace.pods)
     }
 
@@ -123,7 +123,7 @@ impl Cluster {
     }
 
     /// Pods on another node that are not in the manifests, each of one of the workloads, as it would be scaled up.
-    pub fn newcomers(&self, count: usize) -> Vec<Pod> {
+    pub fn newcomers(&self, count: usize) -> Vec<GeneratedPod> {
         let mut random = Random::new(self.size.seed ^ 0x006e_6577);
         let populated: Vec<&Namespace> =
             self.namespaces.iter().filter(|namespace| !namespace.workloads.is_empty()).collect();

@@ -1,6 +1,6 @@
 //! A controller that is measured, as a process: ours, or another's command.
 
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, AgentMetrics};
 use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ControllerKind {
     /// Bridgewarden, which tells its numbers.
     Own,
     /// Another program, which is only looked at from outside.
@@ -31,8 +31,8 @@ pub(crate) enum Kind {
 
 /// How a controller is started, and where the pods are that show what it does.
 #[derive(Clone, Debug)]
-pub(crate) struct Subject {
-    pub(crate) kind: Kind,
+pub(crate) struct ControllerUnderTest {
+    pub(crate) kind: ControllerKind,
     /// What it is called in figures.
     pub(crate) name: String,
     /// Its node.
@@ -43,33 +43,33 @@ pub(crate) struct Subject {
     /// Where it finds the results of CNI, if it looks for them.
     pub(crate) results: PathBuf,
     /// What CNI said of the pod that is yet to start.
-    pub(crate) newborn_result: Value,
+    pub(crate) starting_result: Value,
     /// The block of its own pods.
     pub(crate) block: Ipv4Addr,
 }
 
 /// A controller that runs.
-pub(crate) struct Controller {
-    pub(crate) subject: Subject,
+pub(crate) struct ControllerProcess {
+    pub(crate) subject: ControllerUnderTest,
     leash: Leash,
     process: u32,
     pub(crate) started: Instant,
 }
 
-impl Subject {
+impl ControllerUnderTest {
     /// Starts it.
-    pub(crate) fn start(&self) -> Result<Controller> {
+    pub(crate) fn start(&self) -> Result<ControllerProcess> {
         let started = Instant::now();
         let leash = Leash::start(&self.namespace, &self.program, &self.arguments, &self.log)?;
         let process = leash.process()?;
-        Ok(Controller { subject: self.clone(), leash, process, started })
+        Ok(ControllerProcess { subject: self.clone(), leash, process, started })
     }
 
     /// How long it is waited for.
     pub(crate) fn patience(&self) -> Duration {
         match self.kind {
-            Kind::Own => PATIENCE,
-            Kind::Peer => PEERS_PATIENCE,
+            ControllerKind::Own => PATIENCE,
+            ControllerKind::Peer => PEERS_PATIENCE,
         }
     }
 
@@ -80,9 +80,9 @@ impl Subject {
     }
 }
 
-impl Controller {
+impl ControllerProcess {
     /// Waits until a line of /readyz reads so; tells how long after the start that was. Only ours has that page.
-    pub(crate) fn says(&mut self, line: &str) -> Result<Duration> {
+    pub(crate) fn wait_for_line(&mut self, line: &str) -> Result<Duration> {
         loop {
             let page = metrics::page(&self.subject.namespace, "/readyz").unwrap_or_default();
             let after = self.started.elapsed();
@@ -96,12 +96,12 @@ impl Controller {
     }
 
     /// Its numbers. Only ours tells any.
-    pub(crate) fn metrics(&self) -> Result<Metrics> {
-        Metrics::of(&self.subject.namespace)
+    pub(crate) fn metrics(&self) -> Result<AgentMetrics> {
+        AgentMetrics::of(&self.subject.namespace)
     }
 
     /// Waits until its numbers are as wanted.
-    pub(crate) fn tells(&self, wanted: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
+    pub(crate) fn wait_for_metrics(&self, wanted: impl Fn(&AgentMetrics) -> bool) -> Result<AgentMetrics> {
         let begun = Instant::now();
         loop {
             let metrics = self.metrics()?;
@@ -114,7 +114,7 @@ impl Controller {
     }
 
     /// Waits until it has nothing more to do.
-    pub(crate) fn rests(&mut self) -> Result<()> {
+    pub(crate) fn wait_until_idle(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut quiet = 0;
         while quiet < 2 {

@@ -1,7 +1,6 @@
 //! Measures Bridgewarden, and any other controller beside it: a made-up cluster on a real API server, a node in a network
 //! namespace, real packets, and figures of how soon what is written holds and what that costs.
 
-mod beam;
 mod controller;
 mod figure;
 mod metrics;
@@ -9,20 +8,21 @@ mod plot;
 mod process;
 mod promise;
 mod report;
+mod setup;
 mod size;
-mod stage;
 mod trial;
+mod udp_probe_stream;
 
 use anyhow::{Context, Result};
-use bridgewarden_bench::cluster::{Cluster, Pod};
+use bridgewarden_bench::cluster::{GeneratedCluster, GeneratedPod};
 use clap::{Parser, ValueEnum};
-use controller::Controller;
+use controller::ControllerProcess;
 use figure::Figures;
-use stage::{Settings, Stage};
+use setup::{BenchSettings, BenchSetup};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trial::{connections, costly, crowd, life, load, lock, newborn, packet, policy, reach, remote, wire};
+use trial::{connections, costly, crowd, life, load, lock, packet, pod_start, policy, reach, remote, wire};
 
 /// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
@@ -45,7 +45,7 @@ struct Bench {
     out: PathBuf,
     /// Only these trials, not all
     #[arg(long, value_enum, value_name = "TRIAL", value_delimiter = ',')]
-    only: Vec<Trial>,
+    only: Vec<Benchmark>,
     /// How many events of each kind are timed of ours
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     events: usize,
@@ -56,7 +56,7 @@ struct Bench {
 
 /// What is measured after the start on an empty kernel, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Trial {
+enum Benchmark {
     /// How soon changes hold, of ours and of another's
     Events,
     /// Processor time for an event
@@ -105,97 +105,97 @@ impl Bench {
     fn run(&self) -> Result<()> {
         let beside = || Ok(std::env::current_exe()?.with_file_name("bridgewarden"));
         let bridgewarden = self.bridgewarden.clone().map_or_else(beside, anyhow::Ok)?;
-        stage::require(&bridgewarden, "build it with make build")?;
-        stage::require(&self.programs.join("kube-apiserver"), "run bench/run, which builds it")?;
+        setup::require(&bridgewarden, "build it with make build")?;
+        setup::require(&self.programs.join("kube-apiserver"), "run bench/run, which builds it")?;
         let out = std::path::absolute(&self.out).context("cannot find where figures go")?;
-        let settings = Settings {
+        let settings = BenchSettings {
             bridgewarden,
             programs: self.programs.clone(),
             peer: self.peer.clone().filter(|command| !command.is_empty()),
             directory: out.join("run"),
         };
-        let cluster = Cluster::new(&size::of(&self.size)?)?;
+        let cluster = GeneratedCluster::new(&size::of(&self.size)?)?;
         let described = cluster.describe();
         say(&described);
-        let stage = Stage::raise(&settings, cluster)?;
-        let controllers = [Some(&stage.own), stage.peer.as_ref()].into_iter().flatten();
+        let setup = BenchSetup::build(&settings, cluster)?;
+        let controllers = [Some(&setup.own), setup.peer.as_ref()].into_iter().flatten();
         let mut figures = Figures::of(controllers.map(|subject| subject.name.clone()).collect());
-        let measured = self.measure(&stage, &mut figures);
+        let measured = self.measure(&setup, &mut figures);
         report::write(&out, &self.size, &described, &figures)?;
         measured?;
-        stage.clear()
+        setup.remove()
     }
 
-    fn measure(&self, stage: &Stage, figures: &mut Figures) -> Result<()> {
-        let mut peer = stage.peer.as_ref().map(|peer| life::first_start(stage, peer, figures)).transpose()?;
-        peer.as_ref().map(Controller::hold).transpose()?;
-        let mut own = life::first_start(stage, &stage.own, figures)?;
-        if self.wants(Trial::Events) {
-            self.time_in_turns(stage, &mut own, peer.as_mut(), figures)?;
+    fn measure(&self, setup: &BenchSetup, figures: &mut Figures) -> Result<()> {
+        let mut peer = setup.peer.as_ref().map(|peer| life::first_start(setup, peer, figures)).transpose()?;
+        peer.as_ref().map(ControllerProcess::hold).transpose()?;
+        let mut own = life::first_start(setup, &setup.own, figures)?;
+        if self.wants(Benchmark::Events) {
+            self.time_in_turns(setup, &mut own, peer.as_mut(), figures)?;
         }
         if let Some(peer) = peer {
             life::memory(&peer, "in the end", figures)?;
             peer.release()?;
             peer.stop()?;
         }
-        if self.wants(Trial::Cost) {
-            remote::cost(stage, &mut own, &stage.cluster.newcomers(500), figures)?;
+        if self.wants(Benchmark::Cost) {
+            remote::cost(setup, &mut own, &setup.cluster.newcomers(500), figures)?;
         }
-        if self.wants(Trial::Irrelevant) {
-            load::irrelevant(stage, &mut own, figures)?;
+        if self.wants(Benchmark::Irrelevant) {
+            load::irrelevant(setup, &mut own, figures)?;
         }
-        if self.wants(Trial::Churn) {
-            load::churn(stage, &mut own, &stage.cluster.newcomers(1_000), figures)?;
+        if self.wants(Benchmark::Churn) {
+            load::churn(setup, &mut own, &setup.cluster.newcomers(1_000), figures)?;
         }
         life::memory(&own, "in the end", figures)?;
-        if self.wants(Trial::Costly) {
-            costly::measure(stage, &mut own, figures)?;
+        if self.wants(Benchmark::Costly) {
+            costly::measure(setup, &mut own, figures)?;
         }
-        if self.wants(Trial::Restart) {
-            own = life::restart(stage, own, 5, figures)?;
+        if self.wants(Benchmark::Restart) {
+            own = life::restart(setup, own, 5, figures)?;
         }
-        if self.wants(Trial::Lock) {
-            lock::measure(stage, &mut own, figures)?;
+        if self.wants(Benchmark::Lock) {
+            lock::measure(setup, &mut own, figures)?;
         }
-        if self.wants(Trial::Crowd) {
-            crowd::measure(stage, &mut own, figures)?;
+        if self.wants(Benchmark::Crowd) {
+            crowd::measure(setup, &mut own, figures)?;
         }
-        if self.wants(Trial::Connections) {
-            own = connections::measure(stage, own, figures)?;
+        if self.wants(Benchmark::Connections) {
+            own = connections::measure(setup, own, figures)?;
         }
-        if self.wants(Trial::Packet) {
-            own = packet::measure(stage, own, figures)?;
+        if self.wants(Benchmark::Packet) {
+            own = packet::measure(setup, own, figures)?;
         }
         own.stop()?;
-        if self.wants(Trial::Wire) {
-            wire::measure(stage, &stage.cluster.newcomers(300), figures)?;
+        if self.wants(Benchmark::Wire) {
+            wire::measure(setup, &setup.cluster.newcomers(300), figures)?;
         }
-        if self.wants(Trial::Reach) {
-            reach::work_out(&stage.own.name, figures)?;
+        if self.wants(Benchmark::Reach) {
+            reach::work_out(&setup.own.name, figures)?;
         }
         Ok(())
     }
 
-    fn wants(&self, trial: Trial) -> bool {
+    fn wants(&self, trial: Benchmark) -> bool {
         self.only.is_empty() || self.only.contains(&trial)
     }
 
     /// Times all kinds of events of ours and of another's in turns; whoever is not timed is held.
     fn time_in_turns(
         &self,
-        stage: &Stage,
-        own: &mut Controller,
-        mut peer: Option<&mut Controller>,
+        setup: &BenchSetup,
+        own: &mut ControllerProcess,
+        mut peer: Option<&mut ControllerProcess>,
         figures: &mut Figures,
     ) -> Result<()> {
-        let pods = stage.cluster.newcomers(self.events + self.peer_events);
+        let pods = setup.cluster.newcomers(self.events + self.peer_events);
         let (of_own, of_peer) = pods.split_at(self.events);
         for turn in 0..TURNS {
-            self.time(stage, own, part(of_own, turn), figures)?;
+            self.time(setup, own, part(of_own, turn), figures)?;
             if let Some(peer) = &mut peer {
                 own.hold()?;
                 peer.release()?;
-                self.time(stage, peer, part(of_peer, turn), figures)?;
+                self.time(setup, peer, part(of_peer, turn), figures)?;
                 peer.hold()?;
                 own.release()?;
             }
@@ -206,14 +206,14 @@ impl Bench {
     /// One turn of everything that is timed of one controller after the other.
     fn time(
         &self,
-        stage: &Stage,
-        controller: &mut Controller,
-        pods: &[Pod],
+        setup: &BenchSetup,
+        controller: &mut ControllerProcess,
+        pods: &[GeneratedPod],
         figures: &mut Figures,
     ) -> Result<()> {
-        remote::time(stage, controller, pods, figures)?;
-        policy::time(stage, controller, pods.len().min(self.events / 4), figures)?;
-        newborn::time(stage, controller, pods.len().min(self.events / 4), figures)
+        remote::time(setup, controller, pods, figures)?;
+        policy::time(setup, controller, pods.len().min(self.events / 4), figures)?;
+        pod_start::time(setup, controller, pods.len().min(self.events / 4), figures)
     }
 }
 

@@ -19,16 +19,16 @@ pub(crate) fn page(from: &Namespace, path: &str) -> Result<String> {
 
 /// Its numbers at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics(BTreeMap<String, f64>);
+pub(crate) struct AgentMetrics(BTreeMap<String, f64>);
 
-impl Metrics {
-    pub(crate) fn of(from: &Namespace) -> Result<Metrics> {
+impl AgentMetrics {
+    pub(crate) fn of(from: &Namespace) -> Result<AgentMetrics> {
         let page = page(from, "/metrics").context("cannot read the daemon's metrics")?;
         let series = page.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("bridgewarden_")?.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
         });
-        Ok(Metrics(series.collect()))
+        Ok(AgentMetrics(series.collect()))
     }
 
     /// The value of a series, by its name without the prefix; 0 for one that is not there.
@@ -37,7 +37,7 @@ impl Metrics {
     }
 
     /// By how much a series grew since `before`.
-    pub(crate) fn growth(&self, before: &Metrics, series: &str) -> f64 {
+    pub(crate) fn growth(&self, before: &AgentMetrics, series: &str) -> f64 {
         self.get(series) - before.get(series)
     }
 
@@ -47,7 +47,7 @@ impl Metrics {
     }
 
     /// How often the kernel was asked to change something since `before`.
-    pub(crate) fn writes(&self, before: &Metrics) -> f64 {
+    pub(crate) fn writes(&self, before: &AgentMetrics) -> f64 {
         let written = |kind| self.growth(before, &format!("kernel_writes_total{{kind=\"{kind}\"}}"));
         ["set", "rules"].into_iter().map(written).sum()
     }

@@ -15,13 +15,13 @@ const LEAST: f64 = 0.1;
 
 /// A line: what it shows, and its points, each a count of pods and milliseconds.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct PlotLine {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// The picture of these lines as SVG.
-pub(crate) fn picture(title: &str, lines: &[Line]) -> String {
+pub(crate) fn picture(title: &str, lines: &[PlotLine]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let pods = decades(points().map(|(pods, _)| *pods), 1e3);
     let times = decades(points().map(|(_, time)| time.max(LEAST)), 1.0);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn ten_times_as_much_is_as_far_everywhere() {
-        let line = Line { name: "a < b".to_owned(), points: vec![(1e3, 1.0), (1e4, 10.0), (1e5, 100.0)] };
+        let line = PlotLine { name: "a < b".to_owned(), points: vec![(1e3, 1.0), (1e4, 10.0), (1e5, 100.0)] };
         let svg = picture("latency", &[line]);
         assert!(svg.contains("a &lt; b") && svg.contains("100,000 pods"), "{svg}");
         assert!(svg.contains(r#"d="M70.0 375.0L270.0 207.5L470.0 40.0""#), "{svg}");
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_below_the_networks_own_time_is_at_the_edge() {
-        let line = Line { name: "fast".to_owned(), points: vec![(1e3, -0.2)] };
+        let line = PlotLine { name: "fast".to_owned(), points: vec![(1e3, -0.2)] };
         assert!(picture("latency", &[line]).contains("M70.0 375.0"));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// Which of a figure's samples is held to the promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum Statistic {
     Middle,
     P99,
     Greatest,
@@ -14,34 +14,44 @@ enum Part {
 /// A figure, and what it must reach.
 struct Promise {
     figure: &'static str,
-    part: Part,
+    part: Statistic,
     must: &'static str,
     aim: &'static str,
 }
 
-const fn promise(figure: &'static str, part: Part, must: &'static str, aim: &'static str) -> Promise {
+const fn promise(figure: &'static str, part: Statistic, must: &'static str, aim: &'static str) -> Promise {
     Promise { figure, part, must, aim }
 }
 
 /// For a cluster of 10,000 pods and 1,000 policies, and a hundred pods on the node.
 const PROMISES: [Promise; 17] = [
-    promise("remote pod's event: bytes read → last netlink ACK", Part::Middle, "≤ 0.3 ms", "0.1"),
-    promise("remote pod's event: bytes read → last netlink ACK", Part::P99, "≤ 2 ms", "1"),
-    promise("remote pod up → first packet passes", Part::Middle, "≤ 4 ms", "1"),
-    promise("remote pod up → first packet passes", Part::P99, "≤ 15 ms", "5"),
-    promise("remote pod relabelled → last packet passed", Part::Middle, "≤ 4 ms", "1"),
-    promise("policy created → last packet passed", Part::Middle, "≤ 60 ms", "30"),
-    promise("policy created → last packet passed", Part::Greatest, "≤ 120 ms", "60"),
-    promise("local pod starts → last packet passed", Part::Middle, "≤ 60 ms", "30"),
-    promise("CPU for a remote pod's event", Part::Middle, "≤ 1 ms", "0.15"),
-    promise("resident memory in the end, highest", Part::Greatest, "≤ 32 MiB", "16"),
-    promise("start on an empty kernel → last packet passed", Part::Middle, "≤ 2 s", "1"),
-    promise("start on a correct kernel → enforced", Part::Middle, "≤ 1 s", "0.3"),
-    promise("start on a correct kernel: kernel writes", Part::Greatest, "0", "0"),
-    promise("backlog of events taken in, by a second of its own time", Part::Middle, "≥ 2,000 /s", "10,000"),
-    promise("1,000 irrelevant updates/s: of a core", Part::Middle, "≤ 5 %", "2"),
-    promise("connections: a guarded pod, against one that no policy selects", Part::Middle, "≥ 0.95", "0.98"),
-    promise("ten policies a second: xtables lock not to be had", Part::Middle, "< 5 %", "1"),
+    promise("remote pod's event: bytes read → last netlink ACK", Statistic::Middle, "≤ 0.3 ms", "0.1"),
+    promise("remote pod's event: bytes read → last netlink ACK", Statistic::P99, "≤ 2 ms", "1"),
+    promise("remote pod up → first packet passes", Statistic::Middle, "≤ 4 ms", "1"),
+    promise("remote pod up → first packet passes", Statistic::P99, "≤ 15 ms", "5"),
+    promise("remote pod relabelled → last packet passed", Statistic::Middle, "≤ 4 ms", "1"),
+    promise("policy created → last packet passed", Statistic::Middle, "≤ 60 ms", "30"),
+    promise("policy created → last packet passed", Statistic::Greatest, "≤ 120 ms", "60"),
+    promise("local pod starts → last packet passed", Statistic::Middle, "≤ 60 ms", "30"),
+    promise("CPU for a remote pod's event", Statistic::Middle, "≤ 1 ms", "0.15"),
+    promise("resident memory in the end, highest", Statistic::Greatest, "≤ 32 MiB", "16"),
+    promise("start on an empty kernel → last packet passed", Statistic::Middle, "≤ 2 s", "1"),
+    promise("start on a correct kernel → enforced", Statistic::Middle, "≤ 1 s", "0.3"),
+    promise("start on a correct kernel: kernel writes", Statistic::Greatest, "0", "0"),
+    promise(
+        "backlog of events taken in, by a second of its own time",
+        Statistic::Middle,
+        "≥ 2,000 /s",
+        "10,000",
+    ),
+    promise("1,000 irrelevant updates/s: of a core", Statistic::Middle, "≤ 5 %", "2"),
+    promise(
+        "connections: a guarded pod, against one that no policy selects",
+        Statistic::Middle,
+        "≥ 0.95",
+        "0.98",
+    ),
+    promise("ten policies a second: xtables lock not to be had", Statistic::Middle, "< 5 %", "1"),
 ];
 
 /// The table. Each of `measured` is what was written of a size.
@@ -65,9 +75,9 @@ pub(crate) fn table(measured: &[Value]) -> String {
     let _ = writeln!(text, "\n|:--|--:|--:|{}", "--:|".repeat(columns.len()));
     for Promise { figure, part, must, aim } in &PROMISES {
         let (key, word) = match part {
-            Part::Middle => ("p50", ""),
-            Part::P99 => ("p99", ", p99"),
-            Part::Greatest => ("max", ", at most"),
+            Statistic::Middle => ("p50", ""),
+            Statistic::P99 => ("p99", ", p99"),
+            Statistic::Greatest => ("max", ", at most"),
         };
         let _ = write!(text, "| {figure}{word} | {must} | {aim} |");
         for (controller, size) in &columns {

@@ -1,7 +1,7 @@
 //! How much of a cluster a node would hear of that watched pods only in those namespaces that matter to it: those of its own
 //! pods, and those in which the policies that select its pods look for peers.
 
-use crate::cluster::{Cluster, Pod};
+use crate::cluster::{GeneratedCluster, GeneratedPod};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::api;
 use bridgewarden::model::{Direction, Labels, NamespaceName, NamespaceScope, Peer, Peers, Policy, Selector};
@@ -28,8 +28,8 @@ struct Asking {
 ///
 /// # Errors
 /// When the cluster has fewer pods, or a policy is written wrong.
-pub fn reach(cluster: &Cluster, pods_per_node: usize, nodes: usize) -> Result<Reach> {
-    let pods: Vec<&Pod> = cluster.pods().collect();
+pub fn reach(cluster: &GeneratedCluster, pods_per_node: usize, nodes: usize) -> Result<Reach> {
+    let pods: Vec<&GeneratedPod> = cluster.pods().collect();
     ensure!(!pods.is_empty() && nodes > 0, "no pod or no node is asked about");
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     pods.iter().for_each(|pod| *count.entry(&pod.namespace).or_default() += 1);
@@ -55,7 +55,7 @@ pub fn reach(cluster: &Cluster, pods_per_node: usize, nodes: usize) -> Result<Re
 }
 
 /// The policies by namespace.
-fn asking(cluster: &Cluster) -> Result<BTreeMap<NamespaceName, Vec<Asking>>> {
+fn asking(cluster: &GeneratedCluster) -> Result<BTreeMap<NamespaceName, Vec<Asking>>> {
     let (mut namespaces, mut policies) = (BTreeMap::new(), Vec::new());
     for object in cluster.namespaces_and_policies()? {
         if object["kind"] == "Namespace" {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn node_with_a_pod_of_every_namespace_hears_of_all_and_one_with_none_of_nothing() {
         let size = Size { pods: 400, policies: 40, local_pods: 10, namespaces: 4, seed: 1 };
-        let cluster = Cluster::new(&size).unwrap();
+        let cluster = GeneratedCluster::new(&size).unwrap();
         assert_eq!(reach(&cluster, 400, 3).unwrap(), Reach { namespaces: 4.0, pods: 1.0 });
         assert_eq!(reach(&cluster, 0, 3).unwrap(), Reach::default());
     }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn without_policies_a_node_hears_of_its_own_namespaces_alone() {
         let size = Size { pods: 400, policies: 0, local_pods: 10, namespaces: 4, seed: 1 };
-        let one = reach(&Cluster::new(&size).unwrap(), 1, 5).unwrap();
+        let one = reach(&GeneratedCluster::new(&size).unwrap(), 1, 5).unwrap();
         assert_eq!((one.namespaces, one.pods), (1.0, 0.25));
     }
 }

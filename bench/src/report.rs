@@ -1,7 +1,7 @@
 //! What is left of a run: figures as JSON and as a table, and a picture of all sizes that have been measured.
 
 use crate::figure::Figures;
-use crate::plot::{Line, picture};
+use crate::plot::{PlotLine, picture};
 use crate::promise;
 use crate::size;
 use crate::trial::{policy, remote};
@@ -44,8 +44,8 @@ fn measured(out: &Path) -> Vec<Value> {
 }
 
 /// A line for each controller and each thing that is drawn.
-fn lines(measured: &[Value]) -> Vec<Line> {
-    let mut lines = Vec::<Line>::new();
+fn lines(measured: &[Value]) -> Vec<PlotLine> {
+    let mut lines = Vec::<PlotLine>::new();
     for size in measured {
         for figure in size["figures"].as_array().into_iter().flatten() {
             let drawn = DRAWN.iter().find(|(name, _)| figure["figure"] == *name);
@@ -57,7 +57,7 @@ fn lines(measured: &[Value]) -> Vec<Line> {
             let name = format!("{}: {word}", figure["controller"].as_str().unwrap_or_default());
             match lines.iter_mut().find(|line| line.name == name) {
                 Some(line) => line.points.push((pods, middle)),
-                None => lines.push(Line { name, points: vec![(pods, middle)] }),
+                None => lines.push(PlotLine { name, points: vec![(pods, middle)] }),
             }
         }
     }
@@ -87,7 +87,7 @@ mod tests {
             ]})
         };
         let points = vec![(1e3, 0.5), (1e4, 0.75)];
-        let line = Line { name: "own: remote pod up".to_owned(), points };
+        let line = PlotLine { name: "own: remote pod up".to_owned(), points };
         assert_eq!(lines(&[size(1_000, 0.5), size(10_000, 0.75)]), [line]);
     }
 }

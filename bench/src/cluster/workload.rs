@@ -31,7 +31,7 @@ pub(crate) struct Workload {
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
+pub struct GeneratedPod {
     /// metadata.namespace.
     pub namespace: String,
     /// metadata.name.
@@ -84,7 +84,13 @@ impl Workload {
     }
 
     /// One of its pods.
-    pub(super) fn pod(&self, random: &mut Random, index: usize, node: String, address: Ipv4Addr) -> Pod {
+    pub(super) fn pod(
+        &self,
+        random: &mut Random,
+        index: usize,
+        node: String,
+        address: Ipv4Addr,
+    ) -> GeneratedPod {
         let mut labels = self.labels.clone();
         let (name, owner) = if self.stateful {
             let name = format!("{}-{index}", self.app);
@@ -95,14 +101,14 @@ impl Workload {
             (format!("{set}-{}", hash(random, 5)), ("ReplicaSet", set))
         };
         let namespace = self.namespace.clone();
-        Pod { namespace, name, labels, owner, annotation: "1".to_owned(), node, address }
+        GeneratedPod { namespace, name, labels, owner, annotation: "1".to_owned(), node, address }
     }
 }
 
-impl Pod {
+impl GeneratedPod {
     /// As the API server keeps it, with all that a kubelet and a controller write.
     pub fn object(&self) -> Value {
-        let Pod { namespace, name, labels, owner: (owner_kind, owner), annotation, node, .. } = self;
+        let GeneratedPod { namespace, name, labels, owner: (owner_kind, owner), annotation, node, .. } = self;
         let labels: Map<String, Value> =
             labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         let path = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -180,7 +186,7 @@ impl Pod {
     }
 
     /// The same pod with one more label, or another value of it.
-    pub fn labelled(mut self, key: &str, value: &str) -> Pod {
+    pub fn labelled(mut self, key: &str, value: &str) -> GeneratedPod {
         self.labels.retain(|(own, _)| own != key);
         self.labels.push((key.to_owned(), value.to_owned()));
         self

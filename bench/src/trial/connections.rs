@@ -1,9 +1,9 @@
 //! How many connections a second get through the node to a guarded pod, against a node that guards nobody.
 
 use super::worked;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::stage::{CONNECT_PORT, FIRST, LAST, OPEN, Stage};
+use crate::setup::{BenchSetup, CONNECT_PORT, FIRST, LAST, OPEN};
 use anyhow::{Context, Result};
 use bridgewarden::testbed::{Endpoint, Namespace};
 use nix::sys::socket::sockopt::Linger;
@@ -24,30 +24,30 @@ const TURNS: usize = 4;
 /// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with one that no policy
 /// selects, and with a node without rules, which does not track connections either.
 pub(crate) fn measure(
-    stage: &Stage,
-    mut controller: Controller,
+    setup: &BenchSetup,
+    mut controller: ControllerProcess,
     figures: &mut Figures,
-) -> Result<Controller> {
+) -> Result<ControllerProcess> {
     let subject = controller.subject.clone();
     let pods = [FIRST, LAST, OPEN];
     let (mut ruled, mut bare) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     let spell = |rates: &mut [Vec<f64>; 3]| -> Result<()> {
         for _ in 0..SPELLS {
             for (pod, rates) in pods.iter().zip(&mut *rates) {
-                rates.push(rate(stage, stage.pod(&subject, *pod)?, subject.address(pod.host))?);
+                rates.push(rate(setup, setup.pod(&subject, *pod)?, subject.address(pod.host))?);
             }
         }
         Ok(())
     };
     for _ in 0..TURNS {
-        controller.rests()?;
+        controller.wait_until_idle()?;
         spell(&mut ruled)?;
         controller.stop()?;
         let program = subject.program.display().to_string();
         output(&subject.namespace, &[&program, "cleanup"])?;
         spell(&mut bare)?;
         controller = subject.start()?;
-        controller.says("[+]sync ok")?;
+        controller.wait_for_line("[+]sync ok")?;
     }
     let [first, last, open] = ruled;
     for (what, part) in [
@@ -75,8 +75,8 @@ fn middle(mut values: Vec<f64>) -> f64 {
 /// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
 /// The kernel does the node's part in it, too, and the pod's: nobody accepts them, so nobody is woken for them. Others who work
 /// on this machine hardly change it.
-fn rate(stage: &Stage, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
-    let outside = stage.testbed.namespace(&Endpoint::Outside).context("there is no outside")?;
+fn rate(setup: &BenchSetup, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
+    let outside = setup.testbed.namespace(&Endpoint::Outside).context("there is no outside")?;
     let listener =
         pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;
     // Room for all of a spell: a packet that finds none is dropped, and the next try is a second later.

@@ -1,12 +1,12 @@
 //! One policy that costs as much as an object can hold, and another tenant's that comes beside it.
 
 use super::{PACE, milliseconds};
-use crate::beam::Beam;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::stage::{GUARDED, OPEN, SCENE, STRANGER, Stage, scene_policy};
+use crate::setup::{BenchSetup, GUARDED, OPEN, SCENE, UNKNOWN_SENDER, scene_policy};
+use crate::udp_probe_stream::UdpProbeStream;
 use anyhow::Result;
-use bridgewarden_bench::cluster::Pod;
+use bridgewarden_bench::cluster::GeneratedPod;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -16,37 +16,42 @@ const PODS: usize = 3_000;
 const PEERS: [usize; 2] = [2_000, 12_000];
 
 /// Writes policies whose every peer selects nearly everybody, and measures what they cost and how soon another's is in force.
-pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    figures: &mut Figures,
+) -> Result<()> {
     let subject = controller.subject.clone();
-    let (objects, into) = (stage.objects()?, stage.pod(&subject, OPEN)?);
-    let pods = stage.cluster.newcomers(PODS).into_iter().enumerate();
+    let (objects, into) = (setup.objects()?, setup.pod(&subject, OPEN)?);
+    let pods = setup.cluster.newcomers(PODS).into_iter().enumerate();
     let pods: Vec<Value> =
-        pods.map(|(index, pod)| Pod::object(&pod.labelled("own", &format!("v{index}")))).collect();
+        pods.map(|(index, pod)| GeneratedPod::object(&pod.labelled("own", &format!("v{index}")))).collect();
     objects.create(&pods)?;
-    stage.settle(controller)?;
+    setup.settle(controller)?;
     for peers in PEERS {
         let costly = [costly(peers)];
         let name = &subject.name;
-        controller.rests()?;
+        controller.wait_until_idle()?;
         let worked = controller.cpu()?;
-        let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.host), PACE)?;
-        beam.first(subject.patience())?;
+        let stream =
+            UdpProbeStream::start(setup.elsewhere(), UNKNOWN_SENDER, into, subject.address(OPEN.host), PACE)?;
+        stream.first(subject.patience())?;
         objects.create(&costly)?;
         let beside = [super::policy::shut("beside")];
         objects.create(&beside)?;
         let answered = Instant::now();
-        let took = milliseconds(answered, beam.last(subject.patience())?);
+        let took = milliseconds(answered, stream.last(subject.patience())?);
         figures.add(name, &format!("{peers} peers: policy beside → last packet"), Unit::Milliseconds, took);
-        controller.rests()?;
+        controller.wait_until_idle()?;
         let cpu = (controller.cpu()? - worked).as_secs_f64() * 1e3;
         figures.add(name, &format!("{peers} peers: CPU until in force"), Unit::Milliseconds, cpu);
         super::life::memory(controller, &format!("with {peers} peers"), figures)?;
         objects.delete(&costly)?;
         objects.delete(&beside)?;
-        controller.rests()?;
+        controller.wait_until_idle()?;
     }
     objects.delete(&pods)?;
-    stage.settle(controller)
+    setup.settle(controller)
 }
 
 fn costly(peers: usize) -> Value {

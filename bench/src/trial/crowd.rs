@@ -1,10 +1,10 @@
 //! Whether those who ask for numbers, or connect and say nothing, delay what the daemon is for.
 
 use super::policy::shut;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::metrics::{self, Metrics};
-use crate::stage::Stage;
+use crate::metrics::{self, AgentMetrics};
+use crate::setup::BenchSetup;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -32,17 +32,21 @@ const REST: Duration = Duration::from_millis(150);
 const MORE_FILES: u64 = 100;
 
 /// Compares how long a policy takes from seen to enforced, alone and in a crowd.
-pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    figures: &mut Figures,
+) -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = IDLERS as u64 + MORE_FILES;
     ensure!(most >= wanted, "{IDLERS} connections need {wanted} file descriptors; raise `ulimit -Hn {most}`");
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let (mut alone, mut crowded, mut scraped) = (Vec::new(), Vec::new(), Vec::new());
-    controller.rests()?;
+    controller.wait_until_idle()?;
     for round in 0..ROUNDS {
-        syncs(stage, controller, &format!("alone-{round}"), &mut alone)?;
-        let crowd = Crowd::gather(&controller.subject.namespace)?;
-        syncs(stage, controller, &format!("crowd-{round}"), &mut crowded)?;
+        syncs(setup, controller, &format!("alone-{round}"), &mut alone)?;
+        let crowd = ClientLoad::gather(&controller.subject.namespace)?;
+        syncs(setup, controller, &format!("crowd-{round}"), &mut crowded)?;
         scraped.push(crowd.leave()?);
     }
     let name = &controller.subject.name;
@@ -58,9 +62,14 @@ pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut 
 }
 
 /// Policies come and go. The daemon is asked for its numbers only before and after each.
-fn syncs(stage: &Stage, controller: &Controller, name: &str, samples: &mut Vec<f64>) -> Result<()> {
+fn syncs(
+    setup: &BenchSetup,
+    controller: &ControllerProcess,
+    name: &str,
+    samples: &mut Vec<f64>,
+) -> Result<()> {
     const SUM: &str = "seen_to_enforced_seconds_sum";
-    let objects = stage.objects()?;
+    let objects = setup.objects()?;
     for index in 0..SYNCS {
         let policy = [shut(&format!("{name}-{}", index / 2))];
         let before = controller.metrics()?;
@@ -70,24 +79,24 @@ fn syncs(stage: &Stage, controller: &Controller, name: &str, samples: &mut Vec<f
             objects.delete(&policy)?
         }
         sleep(REST);
-        let is_told = |now: &Metrics| now.enforced() > before.enforced();
-        let after = controller.tells(is_told)?;
+        let is_told = |now: &AgentMetrics| now.enforced() > before.enforced();
+        let after = controller.wait_for_metrics(is_told)?;
         samples.push(after.growth(&before, SUM) / (after.enforced() - before.enforced()) * 1e3);
     }
     Ok(())
 }
 
 /// Those who scrape, and those who idle.
-struct Crowd {
+struct ClientLoad {
     over: Arc<AtomicBool>,
     begun: Instant,
     scrapes: JoinHandle<Result<usize>>,
     idlers: JoinHandle<Result<()>>,
 }
 
-impl Crowd {
+impl ClientLoad {
     /// Begins, and waits until all are connected.
-    fn gather(at: &Namespace) -> Result<Crowd> {
+    fn gather(at: &Namespace) -> Result<ClientLoad> {
         let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let idlers = {
             let (at, over, connected) = (at.clone(), Arc::clone(&over), Arc::clone(&connected));
@@ -100,7 +109,7 @@ impl Crowd {
             let (at, over) = (at.clone(), Arc::clone(&over));
             std::thread::spawn(move || scrape(&at, &over))
         };
-        Ok(Crowd { over, begun: Instant::now(), scrapes, idlers })
+        Ok(ClientLoad { over, begun: Instant::now(), scrapes, idlers })
     }
 
     /// Ends it; tells how many scrapes a second it made.

@@ -1,10 +1,10 @@
 //! A controller's beginning, on an empty kernel and on one that is right already, and what it holds in the end.
 
 use super::milliseconds;
-use crate::beam::Beam;
-use crate::controller::{Controller, Kind, Subject};
+use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
 use crate::figure::{Figures, Unit};
-use crate::stage::{GUARDED, STRANGER, Stage};
+use crate::setup::{BenchSetup, GUARDED, UNKNOWN_SENDER};
+use crate::udp_probe_stream::UdpProbeStream;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -12,18 +12,23 @@ use std::time::Duration;
 const SLOW: Duration = Duration::from_millis(2);
 
 /// Starts a controller on a kernel that holds nothing; it has begun when a stranger is refused.
-pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figures) -> Result<Controller> {
-    let into = stage.pod(subject, GUARDED)?;
-    let beam = Beam::on(stage.elsewhere(), STRANGER, into, subject.address(GUARDED.host), SLOW)?;
-    beam.first(subject.patience())?;
+pub(crate) fn first_start(
+    setup: &BenchSetup,
+    subject: &ControllerUnderTest,
+    figures: &mut Figures,
+) -> Result<ControllerProcess> {
+    let into = setup.pod(subject, GUARDED)?;
+    let stream =
+        UdpProbeStream::start(setup.elsewhere(), UNKNOWN_SENDER, into, subject.address(GUARDED.host), SLOW)?;
+    stream.first(subject.patience())?;
     let mut controller = subject.start()?;
-    let last = beam.last(subject.patience())?;
+    let last = stream.last(subject.patience())?;
     let seconds = milliseconds(controller.started, last) / 1e3;
     figures.add(&subject.name, "start on an empty kernel → last packet passed", Unit::Seconds, seconds);
-    drop(beam);
-    if subject.kind == Kind::Own {
-        controller.says("[+]sync ok")?;
-        stage.settle(&controller)?;
+    drop(stream);
+    if subject.kind == ControllerKind::Own {
+        controller.wait_for_line("[+]sync ok")?;
+        setup.settle(&controller)?;
         let metrics = controller.metrics()?;
         for phase in ["compile", "render", "apply"] {
             let seconds = metrics.get(&format!("sync_duration_seconds_sum{{phase=\"{phase}\"}}"));
@@ -38,7 +43,7 @@ pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figure
             figures.add(&subject.name, what, Unit::Count, metrics.get(series));
         }
     }
-    controller.rests()?;
+    controller.wait_until_idle()?;
     let worked = controller.cpu()?.as_secs_f64();
     figures.add(&subject.name, "start on an empty kernel: CPU", Unit::Seconds, worked);
     memory(&controller, "after its start", figures)?;
@@ -47,19 +52,19 @@ pub(crate) fn first_start(stage: &Stage, subject: &Subject, figures: &mut Figure
 
 /// Starts our daemon on a kernel that is right, several times.
 pub(crate) fn restart(
-    stage: &Stage,
-    mut controller: Controller,
+    setup: &BenchSetup,
+    mut controller: ControllerProcess,
     times: usize,
     figures: &mut Figures,
-) -> Result<Controller> {
+) -> Result<ControllerProcess> {
     let name = controller.subject.name.clone();
     for _ in 0..times {
         let subject = controller.subject.clone();
         controller.stop()?;
         controller = subject.start()?;
-        let enforced = controller.says("[+]sync ok")?.as_secs_f64();
+        let enforced = controller.wait_for_line("[+]sync ok")?.as_secs_f64();
         figures.add(&name, "start on a correct kernel → enforced", Unit::Seconds, enforced);
-        stage.settle(&controller)?;
+        setup.settle(&controller)?;
         let metrics = controller.metrics()?;
         let written = |kind| metrics.get(&format!("kernel_writes_total{{kind=\"{kind}\"}}"));
         let writes = written("set") + written("rules");
@@ -71,7 +76,7 @@ pub(crate) fn restart(
 }
 
 /// Tells how much memory a controller has.
-pub(crate) fn memory(controller: &Controller, when: &str, figures: &mut Figures) -> Result<()> {
+pub(crate) fn memory(controller: &ControllerProcess, when: &str, figures: &mut Figures) -> Result<()> {
     let (memory, name) = (controller.memory()?, &controller.subject.name);
     figures.add(name, &format!("resident memory {when}"), Unit::Mebibytes, memory.resident);
     figures.add(name, &format!("resident memory {when}, highest"), Unit::Mebibytes, memory.highest);

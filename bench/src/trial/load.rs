@@ -1,12 +1,12 @@
 //! Many events at a time: those that ask nothing of the node, and those that do.
 
 use super::remote::{CLIENT, OTHER, labels};
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::metrics::Metrics;
-use crate::stage::Stage;
+use crate::metrics::AgentMetrics;
+use crate::setup::BenchSetup;
 use anyhow::{Result, ensure};
-use bridgewarden_bench::cluster::{LOCAL_NODE, Pod};
+use bridgewarden_bench::cluster::{GeneratedPod, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -25,14 +25,14 @@ const BEHIND: Duration = Duration::from_millis(250);
 /// Writes changes of pods at a rate, one change of one pod after the other from the `first` on; tells how many there were and
 /// how long it took.
 fn write(
-    stage: &Stage,
+    setup: &BenchSetup,
     pods: &[Value],
     first: usize,
     rate: usize,
     time: Duration,
     change: impl Fn(usize) -> Value,
 ) -> Result<(usize, Duration)> {
-    let objects = stage.objects()?;
+    let objects = setup.objects()?;
     let (begun, mut written) = (Instant::now(), 0);
     while begun.elapsed() < time {
         let due = (begun.elapsed().as_secs_f64() * rate as f64) as usize;
@@ -51,20 +51,29 @@ fn write(
 }
 
 /// Updates of pods elsewhere that no policy asks for.
-pub(crate) fn irrelevant(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
-    let pods: Vec<Value> =
-        stage.cluster.pods().filter(|pod| pod.node != LOCAL_NODE).take(500).map(Pod::object).collect();
-    controller.rests()?;
+pub(crate) fn irrelevant(
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    figures: &mut Figures,
+) -> Result<()> {
+    let pods: Vec<Value> = setup
+        .cluster
+        .pods()
+        .filter(|pod| pod.node != LOCAL_NODE)
+        .take(500)
+        .map(GeneratedPod::object)
+        .collect();
+    controller.wait_until_idle()?;
     let before = (controller.metrics()?, controller.cpu()?);
     let (updates, took) = write(
-        stage,
+        setup,
         &pods,
         0,
         UPDATES,
         IRRELEVANT,
         |index| json!({"metadata": {"annotations": {"example.org/restarted-at": format!("update {index}")}}}),
     )?;
-    controller.rests()?;
+    controller.wait_until_idle()?;
     let after = (controller.metrics()?, controller.cpu()?);
     let name = &controller.subject.name;
     let rate = updates as f64 / took.as_secs_f64();
@@ -79,14 +88,14 @@ pub(crate) fn irrelevant(stage: &Stage, controller: &mut Controller, figures: &m
 
 /// Pods that change their labels at growing rates, until the daemon or the API server falls behind.
 pub(crate) fn churn(
-    stage: &Stage,
-    controller: &mut Controller,
-    pods: &[Pod],
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    pods: &[GeneratedPod],
     figures: &mut Figures,
 ) -> Result<()> {
     let pods: Vec<Value> = pods.iter().map(|pod| pod.clone().labelled(OTHER.0, OTHER.1).object()).collect();
-    stage.objects()?.create(&pods)?;
-    stage.settle(controller)?;
+    setup.objects()?.create(&pods)?;
+    setup.settle(controller)?;
     let relabelled =
         |index: usize| labels(if (index / pods.len()).is_multiple_of(2) { CLIENT } else { OTHER });
     let name = controller.subject.name.clone();
@@ -94,13 +103,14 @@ pub(crate) fn churn(
     let (mut sustained, mut fell_behind, mut first) = (0.0, false, 0);
     for rate in RATES {
         let before = (controller.metrics()?, controller.cpu()?);
-        let (events, took) = write(stage, &pods, first, rate, CHURN, relabelled)?;
+        let (events, took) = write(setup, &pods, first, rate, CHURN, relabelled)?;
         first += events;
         let written = Instant::now();
-        let after = controller.tells(|metrics| metrics.growth(&before.0, told) >= events as f64)?;
+        let after =
+            controller.wait_for_metrics(|metrics| metrics.growth(&before.0, told) >= events as f64)?;
         let behind = written.elapsed();
         ensure!(after.growth(&before.0, told) == events as f64, "more changes came in than were written");
-        controller.rests()?;
+        controller.wait_until_idle()?;
         let worked = (controller.cpu()? - before.1).as_secs_f64();
         let reached = events as f64 / took.as_secs_f64();
         crate::say(&format!(
@@ -119,30 +129,35 @@ pub(crate) fn churn(
     }
     let what = if fell_behind { "sustained churn" } else { "sustained churn, all that the API server wrote" };
     figures.add(&name, what, Unit::PerSecond, sustained);
-    backlog(stage, controller, &pods, figures)?;
-    stage.objects()?.delete(&pods)?;
-    stage.settle(controller)
+    backlog(setup, controller, &pods, figures)?;
+    setup.objects()?.delete(&pods)?;
+    setup.settle(controller)
 }
 
 /// As many events as wait while the daemon is held: how fast it takes them in when nobody else holds it up.
-fn backlog(stage: &Stage, controller: &mut Controller, pods: &[Value], figures: &mut Figures) -> Result<()> {
+fn backlog(
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    pods: &[Value],
+    figures: &mut Figures,
+) -> Result<()> {
     let told = "changes_total{kind=\"pod\"}";
     let all = |label| pods.iter().map(|pod| (pod.clone(), labels(label))).collect::<Vec<_>>();
-    stage.objects()?.patch(&all(OTHER))?;
-    controller.rests()?;
+    setup.objects()?.patch(&all(OTHER))?;
+    controller.wait_until_idle()?;
     let before = (controller.metrics()?, controller.cpu()?);
     controller.hold()?;
     // Each pod once, so that none is passed over for a later one should the watch have to begin anew.
-    stage.objects()?.patch(&all(CLIENT))?;
+    setup.objects()?.patch(&all(CLIENT))?;
     let events = pods.len();
     controller.release()?;
     let released = Instant::now();
-    let is_done = |metrics: &Metrics| {
+    let is_done = |metrics: &AgentMetrics| {
         metrics.growth(&before.0, told) >= events as f64 && metrics.get("pending_changes") == 0.0
     };
-    controller.tells(is_done)?;
+    controller.wait_for_metrics(is_done)?;
     let took = released.elapsed().as_secs_f64();
-    controller.rests()?;
+    controller.wait_until_idle()?;
     let worked = (controller.cpu()? - before.1).as_secs_f64();
     let name = &controller.subject.name;
     figures.add(name, "backlog of events taken in", Unit::PerSecond, events as f64 / took);

@@ -1,9 +1,9 @@
 //! Whether other programs that write rules are kept waiting.
 
 use super::policy::shut;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::stage::Stage;
+use crate::setup::BenchSetup;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +18,18 @@ const EVERY: Duration = Duration::from_millis(100);
 const CHANGES: usize = 50;
 
 /// The part of the time in which somebody else could not have the lock while ten policies a second come or go.
-pub(crate) fn measure(stage: &Stage, controller: &mut Controller, figures: &mut Figures) -> Result<()> {
-    let objects = stage.objects()?;
+pub(crate) fn measure(
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    figures: &mut Figures,
+) -> Result<()> {
+    let objects = setup.objects()?;
     let lock = File::options()
         .create(true)
         .append(true)
         .open(LOCK)
         .with_context(|| format!("cannot open {LOCK}"))?;
-    controller.rests()?;
+    controller.wait_until_idle()?;
     let before = controller.metrics()?;
     let stop = AtomicBool::new(false);
     let contend = || {

@@ -1,6 +1,6 @@
 //! What is measured, one thing at a time.
 //!
-//! Comes in: a stage, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
+//! Comes in: a setup, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
 
 pub(crate) mod connections;
 pub(crate) mod costly;
@@ -8,8 +8,8 @@ pub(crate) mod crowd;
 pub(crate) mod life;
 pub(crate) mod load;
 pub(crate) mod lock;
-pub(crate) mod newborn;
 pub(crate) mod packet;
+pub(crate) mod pod_start;
 pub(crate) mod policy;
 pub(crate) mod reach;
 pub(crate) mod remote;
@@ -18,7 +18,7 @@ pub(crate) mod wire;
 use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// Between two datagrams of a beam that times something.
+/// Between two datagrams of a stream that times something.
 pub(crate) const PACE: Duration = Duration::from_micros(200);
 
 /// The processor time of this thread so far, the kernel's on its behalf included.

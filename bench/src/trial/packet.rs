@@ -1,9 +1,9 @@
 //! What an established packet between two pods of the node costs, with pods bound to their ports and without.
 
 use super::worked;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::stage::{FIRST, OPEN, Stage};
+use crate::setup::{BenchSetup, FIRST, OPEN};
 use anyhow::{Context, Result};
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -21,10 +21,10 @@ const DATAGRAM: [u8; 36] = [0; 36];
 /// Sends from a pod that a policy isolates to one of the same node that nothing isolates, by processor time of the thread that
 /// sends: the kernel does all of the way in it.
 pub(crate) fn measure(
-    stage: &Stage,
-    mut controller: Controller,
+    setup: &BenchSetup,
+    mut controller: ControllerProcess,
     figures: &mut Figures,
-) -> Result<Controller> {
+) -> Result<ControllerProcess> {
     let subject = controller.subject.clone();
     let mut unbound = subject.clone();
     unbound.arguments.extend(["--bind-addresses", "off"].map(str::to_owned));
@@ -34,9 +34,9 @@ pub(crate) fn measure(
         for (subject, costs) in [(&unbound, &mut without), (&subject, &mut with)] {
             controller.stop()?;
             controller = subject.start()?;
-            controller.says("[+]sync ok")?;
-            controller.rests()?;
-            costs.extend(sent(stage, &controller)?);
+            controller.wait_for_line("[+]sync ok")?;
+            controller.wait_until_idle()?;
+            costs.extend(sent(setup, &controller)?);
         }
     }
     let what = "an established datagram between two pods of the node";
@@ -46,12 +46,12 @@ pub(crate) fn measure(
 }
 
 /// What a datagram costs, in microseconds, each time that some are sent.
-fn sent(stage: &Stage, controller: &Controller) -> Result<Vec<f64>> {
+fn sent(setup: &BenchSetup, controller: &ControllerProcess) -> Result<Vec<f64>> {
     let subject = &controller.subject;
     let (from, to) = (subject.address(FIRST.host), subject.address(OPEN.host));
-    let receiver = stage.pod(subject, OPEN)?.enter(|| UdpSocket::bind((to, PORT)))?;
+    let receiver = setup.pod(subject, OPEN)?.enter(|| UdpSocket::bind((to, PORT)))?;
     let receiver = receiver.context("cannot listen in a pod")?;
-    let sender = stage.pod(subject, FIRST)?.enter(|| UdpSocket::bind((from, PORT)))?;
+    let sender = setup.pod(subject, FIRST)?.enter(|| UdpSocket::bind((from, PORT)))?;
     let sender = sender.context("cannot send from a pod")?;
     sender.connect((to, PORT)).context("cannot send to a pod")?;
     receiver.connect((from, PORT)).context("cannot answer a pod")?;

@@ -1,10 +1,10 @@
 //! A policy comes for a pod that was open.
 
 use super::{PACE, milliseconds};
-use crate::beam::Beam;
-use crate::controller::Controller;
+use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
-use crate::stage::{OPEN, SCENE, STRANGER, Stage, scene_policy};
+use crate::setup::{BenchSetup, OPEN, SCENE, UNKNOWN_SENDER, scene_policy};
+use crate::udp_probe_stream::UdpProbeStream;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -14,28 +14,30 @@ pub(crate) const CREATED: &str = "policy created → last packet passed";
 
 /// Times policies that come and go, one by one: from the API's answer until the last packet passed.
 pub(crate) fn time(
-    stage: &Stage,
-    controller: &mut Controller,
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
     count: usize,
     figures: &mut Figures,
 ) -> Result<()> {
     let subject = controller.subject.clone();
-    let (objects, into) = (stage.objects()?, stage.pod(&subject, OPEN)?);
+    let (objects, into) = (setup.objects()?, setup.pod(&subject, OPEN)?);
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
-    controller.rests()?;
+    controller.wait_until_idle()?;
     for index in 0..count {
         let policy = [shut(&format!("shut-{index}"))];
-        let beam = || Beam::on(stage.elsewhere(), STRANGER, into, subject.address(OPEN.host), PACE);
-        let shining = beam()?;
-        shining.first(subject.patience())?;
+        let probe = || {
+            UdpProbeStream::start(setup.elsewhere(), UNKNOWN_SENDER, into, subject.address(OPEN.host), PACE)
+        };
+        let stream = probe()?;
+        stream.first(subject.patience())?;
         objects.create(&policy)?;
         let answered = Instant::now();
-        created.push(milliseconds(answered, shining.last(subject.patience())?));
-        drop(shining);
-        let shining = beam()?;
+        created.push(milliseconds(answered, stream.last(subject.patience())?));
+        drop(stream);
+        let stream = probe()?;
         objects.delete(&policy)?;
         let answered = Instant::now();
-        deleted.push(milliseconds(answered, shining.first(subject.patience())?));
+        deleted.push(milliseconds(answered, stream.first(subject.patience())?));
     }
     figures.add_samples(&subject.name, CREATED, Unit::Milliseconds, created);
     figures.add_samples(&subject.name, "policy deleted → first packet passes", Unit::Milliseconds, deleted);

@@ -2,7 +2,7 @@
 
 use crate::figure::{Figures, Unit};
 use anyhow::Result;
-use bridgewarden_bench::cluster::{Cluster, Size};
+use bridgewarden_bench::cluster::{GeneratedCluster, Size};
 use bridgewarden_bench::reach::reach;
 
 /// As large as Kubernetes is meant to be: 5,000 nodes with 30 pods each.
@@ -17,7 +17,7 @@ const ASKED: usize = 200;
 pub(crate) fn work_out(name: &str, figures: &mut Figures) -> Result<()> {
     for (namespaces, policies) in SIZES {
         let pods = NODES * PODS_PER_NODE;
-        let cluster = Cluster::new(&Size { pods, policies, local_pods: 100, namespaces, seed: 1 })?;
+        let cluster = GeneratedCluster::new(&Size { pods, policies, local_pods: 100, namespaces, seed: 1 })?;
         let reach = reach(&cluster, PODS_PER_NODE, ASKED)?;
         let of = format!("{NODES} nodes, {namespaces} namespaces, {policies} policies: a node");
         figures.add(name, &format!("{of} would watch of the namespaces"), Unit::Count, reach.namespaces);

@@ -1,13 +1,13 @@
 //! A pod of another node comes up, and gets other labels.
 
 use super::{PACE, milliseconds};
-use crate::beam::Beam;
-use crate::controller::{Controller, Kind};
+use crate::controller::{ControllerKind, ControllerProcess};
 use crate::figure::{Figures, Unit};
-use crate::metrics::Metrics;
-use crate::stage::{GUARDED, Stage};
+use crate::metrics::AgentMetrics;
+use crate::setup::{BenchSetup, GUARDED};
+use crate::udp_probe_stream::UdpProbeStream;
 use anyhow::{Result, ensure};
-use bridgewarden_bench::cluster::Pod;
+use bridgewarden_bench::cluster::GeneratedPod;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -27,47 +27,48 @@ const EVERY: Duration = Duration::from_millis(20);
 
 /// Times events of these pods one by one: from the API's answer until datagrams of the pod pass, or none does any more.
 pub(crate) fn time(
-    stage: &Stage,
-    controller: &mut Controller,
-    pods: &[Pod],
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    pods: &[GeneratedPod],
     figures: &mut Figures,
 ) -> Result<()> {
     let (mut up, mut down, mut inside) = (Vec::new(), Vec::new(), Vec::new());
     let subject = controller.subject.clone();
-    let (objects, into) = (stage.objects()?, stage.pod(&subject, GUARDED)?);
-    controller.rests()?;
+    let (objects, into) = (setup.objects()?, setup.pod(&subject, GUARDED)?);
+    controller.wait_until_idle()?;
     let worked = controller.cpu()?;
     for pod in pods {
         let pod = pod.clone().labelled(CLIENT.0, CLIENT.1);
         let object = pod.object();
         objects.create(&[pod.pending()])?;
-        let beam = Beam::on(stage.elsewhere(), pod.address, into, subject.address(GUARDED.host), PACE)?;
+        let stream =
+            UdpProbeStream::start(setup.elsewhere(), pod.address, into, subject.address(GUARDED.host), PACE)?;
         std::thread::sleep(PAUSE);
-        ensure!(!beam.has_passed(), "{} passed before it came up", pod.name);
+        ensure!(!stream.has_passed(), "{} passed before it came up", pod.name);
         let before = counted(controller)?;
         objects.patch_status(&[(object.clone(), json!({"status": pod.status()}))])?;
         let answered = Instant::now();
-        up.push(milliseconds(answered, beam.first(subject.patience())?));
+        up.push(milliseconds(answered, stream.first(subject.patience())?));
         inside.extend(took(controller, before)?);
         let before = counted(controller)?;
         objects.patch(&[(object.clone(), labels(OTHER))])?;
         let answered = Instant::now();
-        down.push(milliseconds(answered, beam.last(subject.patience())?));
+        down.push(milliseconds(answered, stream.last(subject.patience())?));
         inside.extend(took(controller, before)?);
-        drop(beam);
+        drop(stream);
         objects.delete(&[object])?;
     }
     let name = subject.name.clone();
     figures.add_samples(&name, UP, Unit::Milliseconds, up);
     figures.add_samples(&name, RELABELLED, Unit::Milliseconds, down);
     match subject.kind {
-        Kind::Own => {
+        ControllerKind::Own => {
             let what = "remote pod's event: bytes read → last netlink ACK";
             figures.add_samples(&name, what, Unit::Milliseconds, inside);
         }
         // Three events each: it comes up, gets other labels, and goes.
-        Kind::Peer => {
-            controller.rests()?;
+        ControllerKind::Peer => {
+            controller.wait_until_idle()?;
             let worked = (controller.cpu()? - worked).as_secs_f64() * 1e3 / (3 * pods.len()) as f64;
             figures.add(&name, CPU, Unit::Milliseconds, worked);
         }
@@ -76,33 +77,33 @@ pub(crate) fn time(
 }
 
 /// What our daemon has counted so far.
-fn counted(controller: &Controller) -> Result<Option<Metrics>> {
+fn counted(controller: &ControllerProcess) -> Result<Option<AgentMetrics>> {
     match controller.subject.kind {
-        Kind::Own => controller.metrics().map(Some),
-        Kind::Peer => Ok(None),
+        ControllerKind::Own => controller.metrics().map(Some),
+        ControllerKind::Peer => Ok(None),
     }
 }
 
 /// By its own count, how many milliseconds an event took from the reading of its bytes until the kernel had the last of it.
-fn took(controller: &Controller, before: Option<Metrics>) -> Result<Option<f64>> {
+fn took(controller: &ControllerProcess, before: Option<AgentMetrics>) -> Result<Option<f64>> {
     let Some(before) = before else { return Ok(None) };
-    let after = controller.tells(|metrics| metrics.enforced() > before.enforced())?;
+    let after = controller.wait_for_metrics(|metrics| metrics.enforced() > before.enforced())?;
     let seconds = after.growth(&before, "seen_to_enforced_seconds_sum");
     Ok(Some(seconds / (after.enforced() - before.enforced()) * 1e3))
 }
 
 /// What events cost our daemon while nobody looks: four pods every 20 ms come up, and later get other labels.
 pub(crate) fn cost(
-    stage: &Stage,
-    controller: &mut Controller,
-    pods: &[Pod],
+    setup: &BenchSetup,
+    controller: &mut ControllerProcess,
+    pods: &[GeneratedPod],
     figures: &mut Figures,
 ) -> Result<()> {
-    let objects = stage.objects()?;
-    let pods: Vec<Pod> = pods.iter().map(|pod| pod.clone().labelled(CLIENT.0, CLIENT.1)).collect();
-    let known: Vec<Value> = pods.iter().map(Pod::pending).collect();
+    let objects = setup.objects()?;
+    let pods: Vec<GeneratedPod> = pods.iter().map(|pod| pod.clone().labelled(CLIENT.0, CLIENT.1)).collect();
+    let known: Vec<Value> = pods.iter().map(GeneratedPod::pending).collect();
     objects.create(&known)?;
-    stage.settle(controller)?;
+    setup.settle(controller)?;
     let before = (controller.metrics()?, controller.cpu()?);
     let mut up = pods.iter().map(|pod| (pod.object(), json!({"status": pod.status()}))).collect::<Vec<_>>();
     for some in up.chunks(AT_A_TIME) {
@@ -116,7 +117,7 @@ pub(crate) fn cost(
         objects.patch(some)?;
         std::thread::sleep(EVERY.saturating_sub(begun.elapsed()));
     }
-    stage.settle(controller)?;
+    setup.settle(controller)?;
     let after = (controller.metrics()?, controller.cpu()?);
     let events = (2 * pods.len()) as f64;
     let changes = after.0.growth(&before.0, "changes_total{kind=\"pod\"}");
@@ -133,7 +134,7 @@ pub(crate) fn cost(
     let writes = after.0.writes(&before.0) / events;
     figures.add(name, "kernel writes for a remote pod's event", Unit::Count, writes);
     objects.delete(&known)?;
-    stage.settle(controller)
+    setup.settle(controller)
 }
 
 pub(super) fn labels((key, value): (&str, &str)) -> Value {

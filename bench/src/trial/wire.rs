@@ -2,9 +2,9 @@
 
 use crate::figure::{Figures, Unit};
 use crate::process;
-use crate::stage::Stage;
+use crate::setup::BenchSetup;
 use anyhow::{Context, Result};
-use bridgewarden_bench::cluster::Pod;
+use bridgewarden_bench::cluster::GeneratedPod;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use support::control_plane::{PORT, Watchers, Who};
@@ -19,10 +19,10 @@ const EVENTS: usize = 300;
 const QUIET: Duration = Duration::from_millis(400);
 
 /// Tells how many bytes one watcher is sent for an event of a pod, and how long the API server works for that.
-pub(crate) fn measure(stage: &Stage, pods: &[Pod], figures: &mut Figures) -> Result<()> {
-    let server = stage.control_plane.server_process()?;
-    let pods: Vec<Value> = pods.iter().map(Pod::object).collect();
-    stage.objects()?.create(&pods)?;
+pub(crate) fn measure(setup: &BenchSetup, pods: &[GeneratedPod], figures: &mut Figures) -> Result<()> {
+    let server = setup.control_plane.server_process()?;
+    let pods: Vec<Value> = pods.iter().map(GeneratedPod::object).collect();
+    setup.objects()?.create(&pods)?;
     let mut turn = 0;
     let mut write = || -> Result<Duration> {
         let before = process::cpu(server)?;
@@ -30,36 +30,36 @@ pub(crate) fn measure(stage: &Stage, pods: &[Pod], figures: &mut Figures) -> Res
             turn += 1;
             let change =
                 json!({"metadata": {"annotations": {"example.org/restarted-at": format!("turn {turn}")}}});
-            stage.objects()?.patch(&[(pods[index % pods.len()].clone(), change)])?;
+            setup.objects()?.patch(&[(pods[index % pods.len()].clone(), change)])?;
         }
         std::thread::sleep(QUIET);
         Ok(process::cpu(server)? - before)
     };
     let unwatched = write()?;
-    let kubeconfig = stage.control_plane.kubeconfig(Who::Admin, PORT)?;
+    let kubeconfig = setup.control_plane.kubeconfig(Who::Admin, PORT)?;
     for (word, accept) in FORMS {
-        let list: Value = serde_json::from_str(&stage.objects()?.page("/api/v1/pods?limit=1")?)?;
+        let list: Value = serde_json::from_str(&setup.objects()?.page("/api/v1/pods?limit=1")?)?;
         let version = list["metadata"]["resourceVersion"].as_str().context("a list has no version")?;
         let path = format!("/api/v1/pods?watch=1&resourceVersion={version}&timeoutSeconds=600");
-        let from = stage.control_plane.namespace();
+        let from = setup.control_plane.namespace();
         let watchers = Watchers::begin(from, &kubeconfig, &path, accept, WATCHERS)?;
-        rests(&watchers);
+        wait_until_idle(&watchers);
         let before = watchers.received();
         let watched = write()?;
-        rests(&watchers);
+        wait_until_idle(&watchers);
         let told = (WATCHERS * EVENTS) as f64;
         let bytes = (watchers.received() - before) as f64 / told;
-        let name = &stage.own.name;
+        let name = &setup.own.name;
         figures.add(name, &format!("a pod's event to one watcher, {word}"), Unit::Bytes, bytes);
         let cpu = watched.saturating_sub(unwatched).as_secs_f64() * 1e6 / told;
         let what = format!("the API server's CPU for a pod's event to one watcher, {word}");
         figures.add(name, &what, Unit::Microseconds, cpu);
     }
-    stage.objects()?.delete(&pods)
+    setup.objects()?.delete(&pods)
 }
 
 /// Waits until nothing more comes.
-fn rests(watchers: &Watchers) {
+fn wait_until_idle(watchers: &Watchers) {
     let (mut received, mut since) = (watchers.received(), Instant::now());
     while since.elapsed() < QUIET {
         std::thread::sleep(QUIET / 10);

@@ -8,37 +8,37 @@ mod costly;
 mod node;
 mod world;
 
-use node::{Cost, Node};
-use world::{Event, TIMES, World};
+use node::{Cost, CostNode};
+use world::{CostClusters, EventKind, TIMES};
 
 /// What one event of a kind may cost on average: requests, programs, transactions of rules, allocations.
-struct Bound {
-    event: Event,
+struct CostBound {
+    event: EventKind,
     requests: u64,
     programs: u64,
     transactions: u64,
     allocations: u64,
 }
 
-const BOUNDS: [Bound; 7] = [
-    bound(Event::RemoteUp, [3, 0, 0, 130]),
-    bound(Event::RemoteRelabelled, [3, 0, 0, 150]),
-    bound(Event::RemoteGone, [3, 0, 0, 60]),
-    bound(Event::Irrelevant, [0, 0, 0, 150]),
-    bound(Event::PolicyCreated, [1, 1, 1, 400]),
-    bound(Event::PolicyDeleted, [1, 1, 1, 250]),
-    bound(Event::LocalUp, [5, 1, 1, 2_800]),
+const BOUNDS: [CostBound; 7] = [
+    bound(EventKind::RemoteUp, [3, 0, 0, 130]),
+    bound(EventKind::RemoteRelabelled, [3, 0, 0, 150]),
+    bound(EventKind::RemoteGone, [3, 0, 0, 60]),
+    bound(EventKind::Irrelevant, [0, 0, 0, 150]),
+    bound(EventKind::PolicyCreated, [1, 1, 1, 400]),
+    bound(EventKind::PolicyDeleted, [1, 1, 1, 250]),
+    bound(EventKind::LocalUp, [5, 1, 1, 2_800]),
 ];
 
-const fn bound(event: Event, [requests, programs, transactions, allocations]: [u64; 4]) -> Bound {
-    Bound { event, requests, programs, transactions, allocations }
+const fn bound(event: EventKind, [requests, programs, transactions, allocations]: [u64; 4]) -> CostBound {
+    CostBound { event, requests, programs, transactions, allocations }
 }
 
 #[test]
 fn event_costs_what_it_changes_and_the_same_in_a_cluster_ten_times_as_large() {
     assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
-    let small = Node::run(&World::new(0), &BOUNDS.each_ref().map(|bound| bound.event));
-    let large = Node::run(&World::new(9), &BOUNDS.each_ref().map(|bound| bound.event));
+    let small = CostNode::run(&CostClusters::new(0), &BOUNDS.each_ref().map(|bound| bound.event));
+    let large = CostNode::run(&CostClusters::new(9), &BOUNDS.each_ref().map(|bound| bound.event));
     let mut problems = Vec::new();
     for ((bound, small), large) in BOUNDS.iter().zip(&small).zip(&large) {
         eprintln!("{:?}: {small:?}\n    ten times as large: {large:?}", bound.event);
@@ -47,7 +47,7 @@ fn event_costs_what_it_changes_and_the_same_in_a_cluster_ten_times_as_large() {
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
 
-impl Bound {
+impl CostBound {
     fn problems(&self, small: &Cost, large: &Cost) -> Vec<String> {
         let mut problems = Vec::new();
         let kernel =
@@ -79,7 +79,7 @@ impl Bound {
 
 #[test]
 fn cost_that_grows_with_the_cluster_or_beyond_its_bound_is_noticed() {
-    let (bound, times) = (bound(Event::RemoteUp, [2, 0, 0, 100]), TIMES as u64);
+    let (bound, times) = (bound(EventKind::RemoteUp, [2, 0, 0, 100]), TIMES as u64);
     let cost = Cost {
         requests: 2 * times,
         programs: 0,

@@ -1,6 +1,7 @@
 //! A node with a real kernel in a network namespace, and what its kernel is asked for.
 
-use crate::world::{Event, Told, World, read};
+use crate::world::{CostClusters, EventKind, WatchEvent, read};
+use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::apply::{Actual, PacketFilter, Step};
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::kernel::{Host, Variant};
@@ -26,27 +27,27 @@ pub(crate) struct Cost {
 }
 
 /// An enforcer and its kernel.
-pub(crate) struct Node {
+pub(crate) struct CostNode {
     enforcer: Enforcer,
     kernel: Host,
 }
 
-impl Node {
+impl CostNode {
     /// Lets events of these kinds happen in a cluster, and tells what those of each kind cost.
-    pub(crate) fn run(world: &World, events: &[Event]) -> Vec<Cost> {
+    pub(crate) fn run(world: &CostClusters, events: &[EventKind]) -> Vec<Cost> {
         in_namespace("cost", || {
-            let mut node = Node::enforcing(world);
+            let mut node = CostNode::enforcing(world);
             events.iter().map(|event| node.cost(&world.events(*event))).collect()
         })
     }
 
-    fn enforcing(world: &World) -> Node {
+    fn enforcing(world: &CostClusters) -> CostNode {
         let mut kernel = Host::new(Variant::Nft).expect("the kernel can be spoken to");
         let mut enforcer = Enforcer::new(LOCAL_NODE, Options::default());
         world.objects.iter().for_each(|text| enforcer.apply(read(text)));
         let actual = Actual::read(&mut kernel).expect("the kernel can be read");
         let flush = enforcer.adopt(&actual);
-        let mut node = Node { enforcer, kernel };
+        let mut node = CostNode { enforcer, kernel };
         node.commit(&flush);
         node
     }
@@ -57,11 +58,11 @@ impl Node {
         }
     }
 
-    fn cost(&mut self, events: &[(Vec<Told>, Told)]) -> Cost {
+    fn cost(&mut self, events: &[(Vec<WatchEvent>, WatchEvent)]) -> Cost {
         let mut sum = Cost::default();
         for (before, event) in events {
-            for told in before {
-                self.enforcer.apply(told.change());
+            for event in before {
+                self.enforcer.apply(event.change());
                 let flush = self.enforcer.flush();
                 self.commit(&flush);
             }

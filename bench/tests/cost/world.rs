@@ -3,7 +3,7 @@
 use bridgewarden::api;
 use bridgewarden::model::{Change, PodKey, PolicyKey};
 use bridgewarden::source::convert;
-use bridgewarden_bench::cluster::{Cluster, LOCAL_NODE, Pod, Size};
+use bridgewarden_bench::cluster::{GeneratedCluster, GeneratedPod, LOCAL_NODE, Size};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ pub(crate) const TIMES: usize = 25;
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum EventKind {
     /// A pod of another node gets its address.
     RemoteUp,
     /// It gets a label that policies ask for.
@@ -32,73 +32,77 @@ pub(crate) enum Event {
 
 /// What the API tells: an object that is there and is so, or one that is gone.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum WatchEvent {
     Is(Vec<u8>),
     Gone(Change),
 }
 
 /// A cluster.
-pub(crate) struct World {
-    cluster: Cluster,
+pub(crate) struct CostClusters {
+    cluster: GeneratedCluster,
     pub(crate) objects: Vec<Vec<u8>>,
 }
 
-impl World {
+impl CostClusters {
     /// A thousand pods, and so many copies of all of them elsewhere.
-    pub(crate) fn new(copies: u32) -> World {
+    pub(crate) fn new(copies: u32) -> CostClusters {
         let size = Size { pods: 1_000, policies: 100, local_pods: 100, namespaces: 10, seed: 1 };
-        let cluster = Cluster::new(&size).expect("a cluster that fits");
+        let cluster = GeneratedCluster::new(&size).expect("a cluster that fits");
         let objects = cluster.objects().expect("a cluster that is well written");
         let copies = (1..=copies).flat_map(|copy| objects.iter().map(move |object| elsewhere(object, copy)));
         let objects = objects.iter().cloned().chain(copies).map(|object| object.to_string().into_bytes());
-        World { objects: objects.collect(), cluster }
+        CostClusters { objects: objects.collect(), cluster }
     }
 
     /// An event as it happens again and again: what goes before it each time, and it.
-    pub(crate) fn events(&self, event: Event) -> Vec<(Vec<Told>, Told)> {
+    pub(crate) fn events(&self, event: EventKind) -> Vec<(Vec<WatchEvent>, WatchEvent)> {
         let pods = self.cluster.newcomers(TIMES);
         pods.into_iter().enumerate().map(|(index, pod)| self.one(event, index, &pod)).collect()
     }
 
-    fn one(&self, event: Event, index: usize, pod: &Pod) -> (Vec<Told>, Told) {
-        let gone = Told::Gone(Change::PodGone(PodKey::new(&pod.namespace, &pod.name)));
-        let up = Told::is(&pod.object());
+    fn one(&self, event: EventKind, index: usize, pod: &GeneratedPod) -> (Vec<WatchEvent>, WatchEvent) {
+        let gone = WatchEvent::Gone(Change::PodGone(PodKey::new(&pod.namespace, &pod.name)));
+        let up = WatchEvent::is(&pod.object());
         // Of a template of which the node has a pod already, with a label that no other pod has.
         let like = self.cluster.pods().filter(|pod| pod.node == LOCAL_NODE).nth(index);
         let like = like.expect("the node has as many pods").clone();
-        let local = Pod { name: format!("local-{index}"), address: pod.address, ..like };
+        let local = GeneratedPod { name: format!("local-{index}"), address: pod.address, ..like };
         let local = local.labelled("only", &format!("local-{index}"));
         let (policy, policy_gone) = policy_for(&local, &format!("extra-{index}"));
         match event {
-            Event::RemoteUp => (vec![Told::is(&pod.pending())], up),
-            Event::RemoteRelabelled => {
+            EventKind::RemoteUp => (vec![WatchEvent::is(&pod.pending())], up),
+            EventKind::RemoteRelabelled => {
                 let is_another =
-                    |other: &&Pod| other.namespace == pod.namespace && other.labels != pod.labels;
+                    |other: &&GeneratedPod| other.namespace == pod.namespace && other.labels != pod.labels;
                 let other = self.cluster.pods().filter(is_another).nth(3 * index).expect("there are many");
-                (vec![up], Told::is(&Pod { labels: other.labels.clone(), ..pod.clone() }.object()))
+                (
+                    vec![up],
+                    WatchEvent::is(&GeneratedPod { labels: other.labels.clone(), ..pod.clone() }.object()),
+                )
             }
-            Event::RemoteGone => (vec![up], gone),
-            Event::Irrelevant => {
-                let changed = Pod { annotation: "2".to_owned(), ..pod.clone() }.labelled("unasked", "yes");
-                (vec![up], Told::is(&changed.object()))
+            EventKind::RemoteGone => (vec![up], gone),
+            EventKind::Irrelevant => {
+                let changed =
+                    GeneratedPod { annotation: "2".to_owned(), ..pod.clone() }.labelled("unasked", "yes");
+                (vec![up], WatchEvent::is(&changed.object()))
             }
-            Event::PolicyCreated => (vec![Told::is(&local.object())], policy),
-            Event::PolicyDeleted => (vec![Told::is(&local.object()), policy], policy_gone),
-            Event::LocalUp => (vec![Told::is(&local.pending())], Told::is(&local.object())),
+            EventKind::PolicyCreated => (vec![WatchEvent::is(&local.object())], policy),
+            EventKind::PolicyDeleted => (vec![WatchEvent::is(&local.object()), policy], policy_gone),
+            EventKind::LocalUp => (vec![WatchEvent::is(&local.pending())], WatchEvent::is(&local.object())),
         }
     }
 }
 
-impl Told {
-    fn is(object: &Value) -> Told {
-        Told::Is(object.to_string().into_bytes())
+impl WatchEvent {
+    fn is(object: &Value) -> WatchEvent {
+        WatchEvent::Is(object.to_string().into_bytes())
     }
 
     /// The fact, from its text on.
     pub(crate) fn change(&self) -> Change {
         match self {
-            Told::Is(text) => read(text),
-            Told::Gone(change) => change.clone(),
+            WatchEvent::Is(text) => read(text),
+            WatchEvent::Gone(change) => change.clone(),
         }
     }
 }
@@ -144,7 +148,7 @@ fn elsewhere(object: &Value, copy: u32) -> Value {
 }
 
 /// A policy that selects one pod by the label that only it has, as it comes and as it goes.
-fn policy_for(pod: &Pod, name: &str) -> (Told, Told) {
+fn policy_for(pod: &GeneratedPod, name: &str) -> (WatchEvent, WatchEvent) {
     let only = pod.labels.iter().find(|(key, _)| key == "only").map(|(_, value)| value);
     let comes = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -154,5 +158,5 @@ fn policy_for(pod: &Pod, name: &str) -> (Told, Told) {
             "ingress": [{"from": [{"podSelector": {"matchLabels": {"tier": "front"}}}], "ports": [{"port": 8443}]}],
         },
     });
-    (Told::is(&comes), Told::Gone(Change::PolicyGone(PolicyKey::new(&pod.namespace, name))))
+    (WatchEvent::is(&comes), WatchEvent::Gone(Change::PolicyGone(PolicyKey::new(&pod.namespace, name))))
 }

@@ -1,4 +1,4 @@
-//! A beam of datagrams into a pod, by which it is seen when somebody begins or ceases to let them through.
+//! A stream of datagrams into a pod, by which it is seen when somebody begins or ceases to let them through.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
@@ -17,27 +17,27 @@ pub(crate) const PORT: u16 = 7_000;
 /// How long the receiver waits before it looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
 /// Nothing came for so long: nothing passes.
-const DARK: Duration = Duration::from_millis(100);
-/// Each beam has a source port of its own, so that none meets the connections of another.
+const QUIET: Duration = Duration::from_millis(100);
+/// Each stream has a source port of its own, so that none meets the connections of another.
 static SOURCE_PORT: AtomicU16 = AtomicU16::new(20_000);
 
 /// Datagrams from one address to one pod, one after the other. Nobody answers, so that each is judged like the first of its
 /// connection.
-pub(crate) struct Beam {
+pub(crate) struct UdpProbeStream {
     stop: Arc<AtomicBool>,
     arrived: Arc<Mutex<Vec<Instant>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Beam {
+impl UdpProbeStream {
     /// Turns it on. The source need not be anybody's: the datagrams enter the network in the namespace `from`.
-    pub(crate) fn on(
+    pub(crate) fn start(
         from: &Namespace,
         source: Ipv4Addr,
         into: &Namespace,
         to: Ipv4Addr,
         pace: Duration,
-    ) -> Result<Beam> {
+    ) -> Result<UdpProbeStream> {
         let raw = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
         let raw = from.enter(raw)?.context("cannot open a raw socket")?;
         let receiver = into.enter(|| UdpSocket::bind((to, PORT)))?.context("cannot listen in a pod")?;
@@ -54,7 +54,7 @@ impl Beam {
                 }
             }
         });
-        Ok(Beam { stop, arrived, threads: vec![sending, receiving] })
+        Ok(UdpProbeStream { stop, arrived, threads: vec![sending, receiving] })
     }
 
     /// Waits for the first datagram that passes; tells when it arrived.
@@ -74,7 +74,7 @@ impl Beam {
         let begun = Instant::now();
         loop {
             let last = self.look(|arrived| arrived.last().copied()).context("nothing ever passed")?;
-            if last.elapsed() > DARK {
+            if last.elapsed() > QUIET {
                 return Ok(last);
             }
             ensure!(begun.elapsed() < patience, "datagrams still pass after {patience:?}");
@@ -92,7 +92,7 @@ impl Beam {
     }
 }
 
-impl Drop for Beam {
+impl Drop for UdpProbeStream {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

@@ -1,11 +1,11 @@
-//! The stage: a node for each controller with a few pods that are really there, and a control plane that knows all the others.
+//! The setup: a node for each controller with a few pods that are really there, and a control plane that knows all the others.
 
-use crate::controller::{Controller, Kind, Subject};
+use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
 use crate::metrics;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::model::PodKey;
 use bridgewarden::testbed::{Layout, Namespace, PodPlacement, Testbed};
-use bridgewarden_bench::cluster::{Cluster, LOCAL_ADDRESS, LOCAL_NODE};
+use bridgewarden_bench::cluster::{GeneratedCluster, LOCAL_ADDRESS, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,21 +21,21 @@ const CONTROL_PLANE: &str = "control-plane";
 /// The namespace of the pods that are really there.
 pub(crate) const SCENE: &str = "scene";
 /// From where a stranger sends, whom no policy knows.
-pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
+pub(crate) const UNKNOWN_SENDER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 /// Where the first and the last pod listen.
 pub(crate) const CONNECT_PORT: u16 = 9_000;
 /// The pods that are really there.
-pub(crate) const GUARDED: Real = Real { namespace: SCENE, app: "guarded", host: 10 };
-pub(crate) const OPEN: Real = Real { namespace: SCENE, app: "open", host: 11 };
-pub(crate) const NEWBORN: Real = Real { namespace: SCENE, app: "newborn", host: 12 };
+pub(crate) const GUARDED: BenchPod = BenchPod { namespace: SCENE, app: "guarded", host: 10 };
+pub(crate) const OPEN: BenchPod = BenchPod { namespace: SCENE, app: "open", host: 11 };
+pub(crate) const STARTING: BenchPod = BenchPod { namespace: SCENE, app: "starting", host: 12 };
 /// The first and the last in the order of namespaces, in which the rules of our daemon ask for pods.
-pub(crate) const FIRST: Real = Real { namespace: "a-first", app: "server", host: 13 };
-pub(crate) const LAST: Real = Real { namespace: "z-last", app: "server", host: 14 };
-const REAL: [Real; 5] = [GUARDED, OPEN, NEWBORN, FIRST, LAST];
+pub(crate) const FIRST: BenchPod = BenchPod { namespace: "a-first", app: "server", host: 13 };
+pub(crate) const LAST: BenchPod = BenchPod { namespace: "z-last", app: "server", host: 14 };
+const BENCH_PODS: [BenchPod; 5] = [GUARDED, OPEN, STARTING, FIRST, LAST];
 
 /// A pod that is really there, on each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Real {
+pub(crate) struct BenchPod {
     pub(crate) namespace: &'static str,
     /// The value of its label `app`.
     pub(crate) app: &'static str,
@@ -44,7 +44,7 @@ pub(crate) struct Real {
 }
 
 /// Where everything comes from.
-pub(crate) struct Settings {
+pub(crate) struct BenchSettings {
     /// Our program.
     pub(crate) bridgewarden: PathBuf,
     /// The directory of `etcd` and `kube-apiserver`.
@@ -55,18 +55,18 @@ pub(crate) struct Settings {
     pub(crate) directory: PathBuf,
 }
 
-/// The stage. What is named first is ended first.
-pub(crate) struct Stage {
-    pub(crate) own: Subject,
-    pub(crate) peer: Option<Subject>,
+/// The setup. What is named first is ended first.
+pub(crate) struct BenchSetup {
+    pub(crate) own: ControllerUnderTest,
+    pub(crate) peer: Option<ControllerUnderTest>,
     pub(crate) control_plane: ControlPlane,
     pub(crate) testbed: Testbed,
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: GeneratedCluster,
 }
 
-impl Stage {
+impl BenchSetup {
     /// Builds everything, loads the cluster, and starts nobody.
-    pub(crate) fn raise(settings: &Settings, cluster: Cluster) -> Result<Stage> {
+    pub(crate) fn build(settings: &BenchSettings, cluster: GeneratedCluster) -> Result<BenchSetup> {
         let directory = &settings.directory;
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -74,7 +74,7 @@ impl Stage {
         let blocks = [(OWN, Ipv4Addr::new(10, 32, 0, 0)), (PEER, Ipv4Addr::new(10, 33, 0, 0))];
         let blocks = &blocks[..if settings.peer.is_some() { 2 } else { 1 }];
         let nodes = blocks.iter().map(|(node, _)| *node).chain([CONTROL_PLANE]).map(str::to_owned).collect();
-        let places = blocks.iter().flat_map(|(node, block)| REAL.map(|real| real.place(node, *block)));
+        let places = blocks.iter().flat_map(|(node, block)| BENCH_PODS.map(|real| real.place(node, *block)));
         let testbed = Testbed::build(ID, &Layout::new(nodes, places.collect()))?;
         let namespace = testbed.node_namespace(CONTROL_PLANE).context("there is no control plane")?;
         let address = testbed.node_addresses(CONTROL_PLANE).into_iter().find(IpAddr::is_ipv4);
@@ -85,9 +85,9 @@ impl Stage {
             |(node, block): &(&str, Ipv4Addr)| subject(node, *block, settings, &testbed, &control_plane);
         let mut subjects = blocks.iter().map(subject).collect::<Result<Vec<_>>>()?.into_iter();
         let own = subjects.next().context("there is no node")?;
-        let stage = Stage { own, peer: subjects.next(), control_plane, testbed, cluster };
-        stage.load(blocks)?;
-        Ok(stage)
+        let setup = BenchSetup { own, peer: subjects.next(), control_plane, testbed, cluster };
+        setup.load(blocks)?;
+        Ok(setup)
     }
 
     fn load(&self, blocks: &[(&str, Ipv4Addr)]) -> Result<()> {
@@ -109,10 +109,10 @@ impl Stage {
     }
 
     /// The namespace of one of a controller's own pods.
-    pub(crate) fn pod(&self, subject: &Subject, real: Real) -> Result<&Namespace> {
+    pub(crate) fn pod(&self, subject: &ControllerUnderTest, real: BenchPod) -> Result<&Namespace> {
         let node = match subject.kind {
-            Kind::Own => OWN,
-            Kind::Peer => PEER,
+            ControllerKind::Own => OWN,
+            ControllerKind::Peer => PEER,
         };
         let key = real.key(node);
         self.testbed.pod_namespace(&key).with_context(|| format!("{key} is not there"))
@@ -124,7 +124,7 @@ impl Stage {
     }
 
     /// Waits until the API server has told a daemon of everything that was written.
-    pub(crate) fn settle(&self, controller: &Controller) -> Result<()> {
+    pub(crate) fn settle(&self, controller: &ControllerProcess) -> Result<()> {
         let mut before = controller.metrics()?;
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_millis(300) {
@@ -139,8 +139,8 @@ impl Stage {
     }
 
     /// Removes everything.
-    pub(crate) fn clear(self) -> Result<()> {
-        let Stage { control_plane, testbed, .. } = self;
+    pub(crate) fn remove(self) -> Result<()> {
+        let BenchSetup { control_plane, testbed, .. } = self;
         drop(control_plane);
         Ok(testbed.remove()?)
     }
@@ -149,27 +149,27 @@ impl Stage {
 fn subject(
     node: &str,
     block: Ipv4Addr,
-    settings: &Settings,
+    settings: &BenchSettings,
     testbed: &Testbed,
     control_plane: &ControlPlane,
-) -> Result<Subject> {
+) -> Result<ControllerUnderTest> {
     let namespace = testbed.node_namespace(node).context("there is no such node")?.clone();
     let results = settings.directory.join(format!("{node}-results"));
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let given = testbed.cni_results_dir(node);
-    let newborn = json!(["K8S_POD_NAME", NEWBORN.key(node).name.to_string()]);
-    let mut newborn_result = None;
+    let starting = json!(["K8S_POD_NAME", STARTING.key(node).name.to_string()]);
+    let mut starting_result = None;
     for file in fs::read_dir(&given).with_context(|| format!("cannot list {}", given.display()))? {
         let file = file?;
         let text = fs::read_to_string(file.path())?;
         let result: Value = serde_json::from_str(&text).context("a CNI result is JSON")?;
         // That of the pod that is yet to start comes with it.
-        match result["cniArgs"].as_array().is_some_and(|arguments| arguments.contains(&newborn)) {
-            true => newborn_result = Some(result),
+        match result["cniArgs"].as_array().is_some_and(|arguments| arguments.contains(&starting)) {
+            true => starting_result = Some(result),
             false => fs::write(results.join(file.file_name()), text).context("cannot write a CNI result")?,
         }
     }
-    let newborn_result = newborn_result.context("the pod that is yet to start has no CNI result")?;
+    let starting_result = starting_result.context("the pod that is yet to start has no CNI result")?;
     let log = settings.directory.join(format!("{node}.log"));
     Ok(match settings.peer.as_ref().filter(|_| node == PEER) {
         None => {
@@ -193,8 +193,18 @@ fn subject(
                 ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
             let program = settings.bridgewarden.clone();
             let name = "bridgewarden".to_owned();
-            let kind = Kind::Own;
-            Subject { kind, name, namespace, program, arguments, log, results, newborn_result, block }
+            let kind = ControllerKind::Own;
+            ControllerUnderTest {
+                kind,
+                name,
+                namespace,
+                program,
+                arguments,
+                log,
+                results,
+                starting_result,
+                block,
+            }
         }
         Some(command) => {
             let kubeconfig = control_plane.kubeconfig(Who::Admin, PORT)?.display().to_string();
@@ -203,22 +213,22 @@ fn subject(
                 Path::new(command.split_whitespace().next().context("the peer's command is empty")?);
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let arguments = vec!["-c".to_owned(), format!("exec {command}")];
-            Subject {
-                kind: Kind::Peer,
+            ControllerUnderTest {
+                kind: ControllerKind::Peer,
                 name,
                 namespace,
                 program: "sh".into(),
                 arguments,
                 log,
                 results,
-                newborn_result,
+                starting_result,
                 block,
             }
         }
     })
 }
 
-impl Real {
+impl BenchPod {
     fn key(self, node: &str) -> PodKey {
         PodKey::new(self.namespace, &format!("{}-{node}", self.app))
     }
@@ -278,7 +288,7 @@ pub(crate) fn scene_policy(namespace: &str, name: &str, spec: Value) -> Value {
 fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let clients = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"bench": "client"}}});
-    let guard = |real: Real, name: &str, ingress: Value| {
+    let guard = |real: BenchPod, name: &str, ingress: Value| {
         let subject = json!({"matchLabels": {"app": real.app}});
         let spec = json!({"podSelector": subject, "policyTypes": ["Ingress"], "ingress": ingress});
         scene_policy(real.namespace, name, spec)
@@ -290,12 +300,12 @@ fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
         namespace(FIRST.namespace),
         namespace(LAST.namespace),
         guard(GUARDED, "clients", json!([{"from": [clients]}])),
-        guard(NEWBORN, "nobody", json!([])),
+        guard(STARTING, "nobody", json!([])),
         guard(FIRST, "outside", outside.clone()),
         guard(LAST, "outside", outside),
     ];
     for (node, block) in blocks {
-        for real in REAL.into_iter().filter(|real| *real != NEWBORN) {
+        for real in BENCH_PODS.into_iter().filter(|real| *real != STARTING) {
             let PodKey { namespace, name } = real.key(node);
             objects.push(scene_pod(&namespace.to_string(), &name, real.app, Some(real.address(*block))));
         }
