@@ -1,4 +1,4 @@
-//! A made-up cluster; the same seed is always the same cluster.
+//! A generated cluster; the same seed always gives the same cluster.
 
 mod policy;
 mod workload;
@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use support::worlds::Random;
 use workload::Workload;
 
-/// The node on which the daemon runs.
+/// The node on which the agent runs.
 pub const LOCAL_NODE: &str = "node-0";
 /// The address of that node (status.hostIP of its pods).
 pub const LOCAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 31, 2, 2);
@@ -44,7 +44,7 @@ struct Namespace {
     policies: Vec<String>,
 }
 
-/// A made-up cluster.
+/// A generated cluster.
 #[derive(Clone, Debug)]
 pub struct GeneratedCluster {
     size: Size,
@@ -102,7 +102,7 @@ impl GeneratedCluster {
     pub fn namespaces_and_policies(&self) -> Result<Vec<Value>> {
         let mut objects: Vec<Value> = self.namespaces.iter().map(Namespace::object).collect();
         for policy in self.namespaces.iter().flat_map(|namespace| &namespace.policies) {
-            objects.push(serde_yaml_ng::from_str(policy).context("a made-up policy is no YAML")?);
+            objects.push(serde_yaml_ng::from_str(policy).context("a generated policy is not YAML")?);
         }
         Ok(objects)
     }

@@ -17,15 +17,15 @@ use support::control_plane::Leash;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long it may be until another's process has done its work.
 const PEERS_PATIENCE: Duration = Duration::from_secs(900);
-/// Over which time a process that rests does nothing to speak of.
+/// A process that uses almost no processor time for this long is idle.
 const REST: Duration = Duration::from_millis(500);
 
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ControllerKind {
-    /// Bridgewarden, which tells its numbers.
+    /// Bridgewarden, which serves metrics.
     Own,
-    /// Another program, which is only looked at from outside.
+    /// Another program, which is only measured from outside.
     Peer,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct ControllerUnderTest {
     pub(crate) log: PathBuf,
     /// Where it finds the results of CNI, if it looks for them.
     pub(crate) results: PathBuf,
-    /// What CNI said of the pod that is yet to start.
+    /// The CNI result of the pod that is started during the measurement.
     pub(crate) starting_result: Value,
     /// The block of its own pods.
     pub(crate) block: Ipv4Addr,
@@ -65,7 +65,7 @@ impl ControllerUnderTest {
         Ok(ControllerProcess { subject: self.clone(), leash, process, started })
     }
 
-    /// How long it is waited for.
+    /// The timeout for its work.
     pub(crate) fn patience(&self) -> Duration {
         match self.kind {
             ControllerKind::Own => PATIENCE,
@@ -81,7 +81,7 @@ impl ControllerUnderTest {
 }
 
 impl ControllerProcess {
-    /// Waits until a line of /readyz reads so; tells how long after the start that was. Only ours has that page.
+    /// Waits until /readyz has this line, and returns how long after the start that was. Only Bridgewarden serves it.
     pub(crate) fn wait_for_line(&mut self, line: &str) -> Result<Duration> {
         loop {
             let page = metrics::page(&self.subject.namespace, "/readyz").unwrap_or_default();
@@ -90,17 +90,17 @@ impl ControllerProcess {
                 return Ok(after);
             }
             self.runs()?;
-            ensure!(after < PATIENCE, "the daemon does not say `{line}` but\n{page}\n{}", self.log());
+            ensure!(after < PATIENCE, "/readyz does not have `{line}` but\n{page}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Its numbers. Only ours tells any.
+    /// Its metrics. Only Bridgewarden serves them.
     pub(crate) fn metrics(&self) -> Result<AgentMetrics> {
         AgentMetrics::of(&self.subject.namespace)
     }
 
-    /// Waits until its numbers are as wanted.
+    /// Waits until its metrics satisfy a condition.
     pub(crate) fn wait_for_metrics(&self, wanted: impl Fn(&AgentMetrics) -> bool) -> Result<AgentMetrics> {
         let begun = Instant::now();
         loop {
@@ -108,12 +108,16 @@ impl ControllerProcess {
             if wanted(&metrics) {
                 return Ok(metrics);
             }
-            ensure!(begun.elapsed() < PATIENCE, "the daemon does not get there:\n{}", self.log());
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "the metrics do not reach the expected state:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Waits until it has nothing more to do.
+    /// Waits until it is idle.
     pub(crate) fn wait_until_idle(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut quiet = 0;
@@ -127,7 +131,7 @@ impl ControllerProcess {
         Ok(())
     }
 
-    /// How long it has worked, with the programs that it started.
+    /// Its processor time, including the programs that it started.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         process::cpu(self.process)
     }
@@ -137,17 +141,17 @@ impl ControllerProcess {
         process::memory(self.process)
     }
 
-    /// Holds it where it is, so that another can be measured alone.
+    /// Stops it (SIGSTOP), so that another can be measured alone.
     pub(crate) fn hold(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it go on.
+    /// Continues it (SIGCONT).
     pub(crate) fn release(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Ends it as its operator would, and waits for it.
+    /// Ends it (SIGTERM), and waits for it.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         let begun = Instant::now();

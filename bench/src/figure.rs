@@ -73,7 +73,7 @@ impl Figures {
         let figure = &mut self.figures[at];
         figure.samples.extend(samples);
         figure.samples.sort_by(f64::total_cmp);
-        crate::say(&format!("{controller}: {name}: {}", figure.told()));
+        crate::say(&format!("{controller}: {name}: {}", figure.text()));
     }
 
     /// A table with a column for each controller.
@@ -89,7 +89,7 @@ impl Figures {
         for name in names {
             let cell = |controller: &String| {
                 let is_it = |figure: &&Figure| figure.name == name && figure.controller == *controller;
-                self.figures.iter().find(is_it).map(Figure::told).unwrap_or_default()
+                self.figures.iter().find(is_it).map(Figure::text).unwrap_or_default()
             };
             let cells: Vec<String> = self.controllers.iter().map(cell).collect();
             let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
@@ -123,14 +123,14 @@ impl Figure {
     }
 
     /// The median, and the p99 of a hundred samples or more, or the greatest of fewer.
-    fn told(&self) -> String {
+    fn text(&self) -> String {
         let middle = number(self.quantile(0.5));
-        let told = match self.samples.len() {
+        let text = match self.samples.len() {
             0 | 1 => middle,
             2..100 => format!("{middle} (at most {})", number(self.quantile(1.0))),
             _ => format!("{middle} (p99 {})", number(self.quantile(0.99))),
         };
-        format!("{told} {}", self.unit.word()).trim_end().to_owned()
+        format!("{text} {}", self.unit.word()).trim_end().to_owned()
     }
 }
 

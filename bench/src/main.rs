@@ -1,4 +1,4 @@
-//! Measures Bridgewarden, and any other controller beside it: a made-up cluster on a real API server, a node in a network
+//! Measures Bridgewarden, and optionally another controller: a generated cluster on a real API server, a node in a network
 //! namespace, real packets, and figures of how soon what is written holds and what that costs.
 
 mod controller;
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trial::{connections, costly, crowd, life, load, lock, packet, pod_start, policy, reach, remote, wire};
 
-/// Measures Bridgewarden in a made-up cluster. Needs root; touches only network namespaces of its own.
+/// Measures Bridgewarden in a generated cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
 #[command(name = "bridgewarden-bench", version)]
 struct Bench {
@@ -46,10 +46,10 @@ struct Bench {
     /// Only these trials, not all
     #[arg(long, value_enum, value_name = "TRIAL", value_delimiter = ',')]
     only: Vec<Benchmark>,
-    /// How many events of each kind are timed of ours
+    /// How many events of each kind are timed with Bridgewarden
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     events: usize,
-    /// How many events of each kind are timed of another's
+    /// How many events of each kind are timed with the other controller
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     peer_events: usize,
 }
@@ -57,17 +57,17 @@ struct Bench {
 /// What is measured after the start on an empty kernel, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
-    /// How soon changes hold, of ours and of another's
+    /// How soon changes are enforced, by both controllers
     Events,
     /// Processor time for an event
     Cost,
-    /// Updates that ask nothing of the node
+    /// Updates that change nothing on the node
     Irrelevant,
     /// Many changes a second, and many at once
     Churn,
     /// A policy of thousands of peers, and another beside it
     Costly,
-    /// Starts on a kernel that is right
+    /// Starts on a kernel that is already correct
     Restart,
     /// The xtables lock
     Lock,
@@ -79,7 +79,7 @@ enum Benchmark {
     Packet,
     /// What watchers cost the API server
     Wire,
-    /// How much of a cluster of 5,000 nodes each would watch, if it watched no more than it must
+    /// What share of a cluster of 5,000 nodes each node would watch, if it watched only what it needs
     Reach,
 }
 
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells whoever waits how it goes.
+/// Writes progress to stderr.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -180,7 +180,7 @@ impl Bench {
         self.only.is_empty() || self.only.contains(&trial)
     }
 
-    /// Times all kinds of events of ours and of another's in turns; whoever is not timed is held.
+    /// Times all kinds of events with both controllers in turns; the one that is not timed is stopped.
     fn time_in_turns(
         &self,
         setup: &BenchSetup,

@@ -1,4 +1,4 @@
-//! What our daemon tells of itself.
+//! The agent's metrics and pages.
 
 use anyhow::{Context, Result};
 use bridgewarden::testbed::Namespace;
@@ -23,7 +23,7 @@ pub(crate) struct AgentMetrics(BTreeMap<String, f64>);
 
 impl AgentMetrics {
     pub(crate) fn of(from: &Namespace) -> Result<AgentMetrics> {
-        let page = page(from, "/metrics").context("cannot read the daemon's metrics")?;
+        let page = page(from, "/metrics").context("cannot read the agent's metrics")?;
         let series = page.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("bridgewarden_")?.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -41,7 +41,7 @@ impl AgentMetrics {
         self.get(series) - before.get(series)
     }
 
-    /// How many changes were told to be in force.
+    /// How many changes the agent has reported as enforced.
     pub(crate) fn enforced(&self) -> f64 {
         self.get("seen_to_enforced_seconds_count")
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells of a process.
+//! What /proc reports about a process.
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{SysconfVar, sysconf};
@@ -17,7 +17,7 @@ pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let stat = read(process, "stat")?;
     let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default().split(' ');
     let ticks: Vec<u64> = fields.skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
-    ensure!(ticks.len() == 4, "the kernel does not tell a process's processor time");
+    ensure!(ticks.len() == 4, "/proc does not report a process's processor time");
     let per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
     Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / per_second))
 }
@@ -29,7 +29,7 @@ pub(crate) fn memory(process: u32) -> Result<Memory> {
         let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kibibytes| kibibytes / 1024.0)
     };
-    let unknown = "the kernel does not tell a process's memory";
+    let unknown = "/proc does not report a process's memory";
     Ok(Memory {
         resident: mebibytes("VmRSS").context(unknown)?,
         highest: mebibytes("VmHWM").context(unknown)?,

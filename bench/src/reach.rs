@@ -1,4 +1,4 @@
-//! How much of a cluster a node would hear of that watched pods only in those namespaces that matter to it: those of its own
+//! What share of a cluster a node would receive if it watched pods only in the namespaces that matter to it: those of its own
 //! pods, and those in which the policies that select its pods look for peers.
 
 use crate::cluster::{GeneratedCluster, GeneratedPod};
@@ -24,7 +24,7 @@ struct Asking {
     namespaces: BTreeSet<NamespaceName>,
 }
 
-/// The mean over so many nodes that each carry so many pods, drawn from all.
+/// The mean over `nodes` nodes, each with `pods_per_node` pods drawn from the whole cluster.
 ///
 /// # Errors
 /// When the cluster has fewer pods, or a policy is written wrong.
@@ -47,9 +47,9 @@ pub fn reach(cluster: &GeneratedCluster, pods_per_node: usize, nodes: usize) -> 
             watched.extend(selecting.flat_map(|policy| policy.namespaces.iter().cloned()));
             watched.insert(own);
         }
-        let heard: usize = watched.iter().filter_map(|name| count.get(name.as_str())).sum();
+        let received: usize = watched.iter().filter_map(|name| count.get(name.as_str())).sum();
         sum.namespaces += watched.len() as f64;
-        sum.pods += heard as f64 / pods.len() as f64;
+        sum.pods += received as f64 / pods.len() as f64;
     }
     Ok(Reach { namespaces: sum.namespaces / nodes as f64, pods: sum.pods / nodes as f64 })
 }
@@ -103,7 +103,7 @@ mod tests {
     use crate::cluster::Size;
 
     #[test]
-    fn node_with_a_pod_of_every_namespace_hears_of_all_and_one_with_none_of_nothing() {
+    fn node_with_a_pod_of_every_namespace_watches_all_and_one_with_none_watches_nothing() {
         let size = Size { pods: 400, policies: 40, local_pods: 10, namespaces: 4, seed: 1 };
         let cluster = GeneratedCluster::new(&size).unwrap();
         assert_eq!(reach(&cluster, 400, 3).unwrap(), Reach { namespaces: 4.0, pods: 1.0 });
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_policies_a_node_hears_of_its_own_namespaces_alone() {
+    fn without_policies_a_node_watches_only_its_own_namespaces() {
         let size = Size { pods: 400, policies: 0, local_pods: 10, namespaces: 4, seed: 1 };
         let one = reach(&GeneratedCluster::new(&size).unwrap(), 1, 5).unwrap();
         assert_eq!((one.namespaces, one.pods), (1.0, 0.25));

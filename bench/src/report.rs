@@ -18,7 +18,7 @@ const DRAWN: [(&str, &str); 3] = [
     (policy::CREATED, "policy created"),
 ];
 
-/// Writes the figures of a size into `out`, and tells the table.
+/// Writes the figures of a size into `out`, and prints the table.
 pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) -> Result<()> {
     let table = format!("{described}; {}\n\n{}", machine(), figures.markdown());
     let pods = size::of(size)?.pods;
@@ -34,7 +34,7 @@ pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) 
     let path = out.join("performance.md");
     fs::write(&path, promise::table(&measured(out)))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    write!(std::io::stdout(), "{table}").context("cannot tell the figures")
+    write!(std::io::stdout(), "{table}").context("cannot print the figures")
 }
 
 /// What is known of every size.

@@ -1,4 +1,4 @@
-//! The setup: a node for each controller with a few pods that are really there, and a control plane that knows all the others.
+//! The setup: a node for each controller with a few pods that run, and a control plane that knows all the others.
 
 use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
 use crate::metrics;
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant};
 use support::control_plane::{ControlPlane, Objects, PORT, Who};
 
 const ID: &str = "bench";
-/// The nodes of ours and of another controller.
+/// The nodes of Bridgewarden and of the other controller.
 const OWN: &str = "own";
 const PEER: &str = "peer";
 const CONTROL_PLANE: &str = "control-plane";
-/// The namespace of the pods that are really there.
+/// The namespace of the pods that run.
 pub(crate) const SCENE: &str = "scene";
-/// From where a stranger sends, whom no policy knows.
+/// An address that no policy allows.
 pub(crate) const UNKNOWN_SENDER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 /// Where the first and the last pod listen.
 pub(crate) const CONNECT_PORT: u16 = 9_000;
-/// The pods that are really there.
+/// The pods that run.
 pub(crate) const GUARDED: BenchPod = BenchPod { namespace: SCENE, app: "guarded", host: 10 };
 pub(crate) const OPEN: BenchPod = BenchPod { namespace: SCENE, app: "open", host: 11 };
 pub(crate) const STARTING: BenchPod = BenchPod { namespace: SCENE, app: "starting", host: 12 };
-/// The first and the last in the order of namespaces, in which the rules of our daemon ask for pods.
+/// The first and the last pod in the order of namespaces, which is the order of the agent's rules.
 pub(crate) const FIRST: BenchPod = BenchPod { namespace: "a-first", app: "server", host: 13 };
 pub(crate) const LAST: BenchPod = BenchPod { namespace: "z-last", app: "server", host: 14 };
 const BENCH_PODS: [BenchPod; 5] = [GUARDED, OPEN, STARTING, FIRST, LAST];
 
-/// A pod that is really there, on each node.
+/// A pod that runs on each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BenchPod {
     pub(crate) namespace: &'static str,
@@ -65,7 +65,7 @@ pub(crate) struct BenchSetup {
 }
 
 impl BenchSetup {
-    /// Builds everything, loads the cluster, and starts nobody.
+    /// Builds everything and loads the cluster, without starting a controller.
     pub(crate) fn build(settings: &BenchSettings, cluster: GeneratedCluster) -> Result<BenchSetup> {
         let directory = &settings.directory;
         let _ = fs::remove_dir_all(directory);
@@ -103,7 +103,7 @@ impl BenchSetup {
         Ok(())
     }
 
-    /// The hands of an administrator.
+    /// Writes objects as an administrator.
     pub(crate) fn objects(&self) -> Result<&Objects> {
         self.control_plane.objects()
     }
@@ -123,15 +123,15 @@ impl BenchSetup {
         self.testbed.router_namespace()
     }
 
-    /// Waits until the API server has told a daemon of everything that was written.
+    /// Waits until the agent has read everything that was written.
     pub(crate) fn settle(&self, controller: &ControllerProcess) -> Result<()> {
         let mut before = controller.metrics()?;
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_millis(300) {
             std::thread::sleep(Duration::from_millis(20));
             let now = controller.metrics()?;
-            let told = |kind| now.growth(&before, &format!("changes_total{{kind=\"{kind}\"}}"));
-            if told("pod") + told("policy") + now.get("pending_changes") > 0.0 {
+            let changes = |kind| now.growth(&before, &format!("changes_total{{kind=\"{kind}\"}}"));
+            if changes("pod") + changes("policy") + now.get("pending_changes") > 0.0 {
                 (before, since) = (now, Instant::now());
             }
         }
@@ -183,7 +183,7 @@ fn subject(
                 ["--http-addr", &address],
                 ["--cni-results-dir", &results_flag],
                 ["--flows-socket", ""],
-                // What starts is asked for at an address that nobody has before, and which has to answer then.
+                // A pod that starts is probed at an address that no pod has before, and that must be open until then.
                 ["--unknown-pods", "allow"],
                 ["--log-format", "text"],
                 // So rarely that none comes while something else is measured.
@@ -249,7 +249,7 @@ impl BenchPod {
     }
 }
 
-/// The Node that all controllers are told to be on.
+/// The Node object of all controllers.
 fn node() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Node",
@@ -258,7 +258,7 @@ fn node() -> Value {
     })
 }
 
-/// The object of a pod that is really there.
+/// The object of a pod that runs.
 pub(crate) fn scene_pod(namespace: &str, name: &str, app: &str, address: Option<Ipv4Addr>) -> Value {
     let status = match address {
         Some(address) => running(address),
@@ -284,7 +284,7 @@ pub(crate) fn scene_policy(namespace: &str, name: &str, spec: Value) -> Value {
            "metadata": {"namespace": namespace, "name": name}, "spec": spec})
 }
 
-/// What is always in the scene: pods that are really there, most of them guarded, and a guard for one that is to come.
+/// The permanent objects: pods that run, policies that isolate most of them, and one for the pod that is started later.
 fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let clients = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"bench": "client"}}});
@@ -313,7 +313,7 @@ fn scene(blocks: &[(&str, Ipv4Addr)]) -> Vec<Value> {
     objects
 }
 
-/// Refuses to measure what is not there.
+/// Checks that a program exists.
 pub(crate) fn require(program: &Path, cure: &str) -> Result<()> {
     ensure!(program.exists(), "{} is not there: {cure}", program.display());
     Ok(())

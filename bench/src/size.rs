@@ -6,7 +6,7 @@ use bridgewarden_bench::cluster::Size;
 /// The clusters by name.
 pub(crate) const NAMES: [&str; 3] = ["1k", "10k", "100k"];
 
-/// The cluster of this name: so many pods, policies and namespaces, and a hundred of the pods on this node.
+/// The size of this name, with a hundred of the pods on this node.
 pub(crate) fn of(name: &str) -> Result<Size> {
     let (pods, policies, namespaces) = match name {
         "1k" => (1_000, 100, 10),

@@ -1,4 +1,4 @@
-//! A stream of datagrams into a pod, by which it is seen when somebody begins or ceases to let them through.
+//! A stream of datagrams to a pod, which shows when they begin or cease to pass.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
@@ -12,17 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Where it shines.
+/// The destination port.
 pub(crate) const PORT: u16 = 7_000;
 /// How long the receiver waits before it looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
-/// Nothing came for so long: nothing passes.
+/// Without a datagram for this long, nothing passes.
 const QUIET: Duration = Duration::from_millis(100);
-/// Each stream has a source port of its own, so that none meets the connections of another.
+/// Each stream has its own source port, so that conntrack entries of streams differ.
 static SOURCE_PORT: AtomicU16 = AtomicU16::new(20_000);
 
-/// Datagrams from one address to one pod, one after the other. Nobody answers, so that each is judged like the first of its
-/// connection.
+/// Datagrams from one address to one pod. None is answered, so that each is evaluated like the first of its connection.
 pub(crate) struct UdpProbeStream {
     stop: Arc<AtomicBool>,
     arrived: Arc<Mutex<Vec<Instant>>>,
@@ -30,7 +29,7 @@ pub(crate) struct UdpProbeStream {
 }
 
 impl UdpProbeStream {
-    /// Turns it on. The source need not be anybody's: the datagrams enter the network in the namespace `from`.
+    /// Starts sending from the namespace `from`. The source address need not belong to a pod.
     pub(crate) fn start(
         from: &Namespace,
         source: Ipv4Addr,
@@ -57,7 +56,7 @@ impl UdpProbeStream {
         Ok(UdpProbeStream { stop, arrived, threads: vec![sending, receiving] })
     }
 
-    /// Waits for the first datagram that passes; tells when it arrived.
+    /// Waits for the first datagram that passes, and returns when it arrived.
     pub(crate) fn first(&self, patience: Duration) -> Result<Instant> {
         let begun = Instant::now();
         loop {
@@ -69,7 +68,7 @@ impl UdpProbeStream {
         }
     }
 
-    /// Waits until nothing passes any more; tells when the last datagram arrived.
+    /// Waits until nothing passes any more, and returns when the last datagram arrived.
     pub(crate) fn last(&self, patience: Duration) -> Result<Instant> {
         let begun = Instant::now();
         loop {

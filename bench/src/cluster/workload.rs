@@ -158,7 +158,7 @@ impl GeneratedPod {
         })
     }
 
-    /// What its kubelet tells once it runs.
+    /// The status that its kubelet reports once it runs.
     pub fn status(&self) -> Value {
         let since = "2026-01-01T00:00:00Z";
         let host = if self.node == LOCAL_NODE { LOCAL_ADDRESS } else { ELSEWHERE };
@@ -178,7 +178,7 @@ impl GeneratedPod {
         })
     }
 
-    /// Another pod of the same template, on the API server only until its kubelet tells more.
+    /// Another pod of the same template, before its kubelet has reported a status.
     pub fn pending(&self) -> Value {
         let mut object = self.object();
         object["status"] = json!({"phase": "Pending"});

@@ -1,4 +1,4 @@
-//! How many connections a second get through the node to a guarded pod, against a node that guards nobody.
+//! Connections per second through the node to an isolated pod, compared with a node without rules.
 
 use super::worked;
 use crate::controller::ControllerProcess;
@@ -18,7 +18,7 @@ const SPELL: Duration = Duration::from_millis(50);
 const ROOM: u32 = 4_000;
 /// How often one pod after the other is connected to at a time.
 const SPELLS: usize = 40;
-/// How often the daemon is ended and started anew in between.
+/// How often the agent is restarted in between.
 const TURNS: usize = 4;
 
 /// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with one that no policy

@@ -15,7 +15,7 @@ const PODS: usize = 3_000;
 /// How many peers the policies have: many, and as many as fit into an object.
 const PEERS: [usize; 2] = [2_000, 12_000];
 
-/// Writes policies whose every peer selects nearly everybody, and measures what they cost and how soon another's is in force.
+/// Writes policies whose every peer selects nearly all pods, and measures what they cost and how soon another one is enforced.
 pub(crate) fn measure(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

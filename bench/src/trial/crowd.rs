@@ -1,4 +1,4 @@
-//! Whether those who ask for numbers, or connect and say nothing, delay what the daemon is for.
+//! Whether scrapes and idle connections delay enforcement.
 
 use super::policy::shut;
 use crate::controller::ControllerProcess;
@@ -15,23 +15,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-/// How often the numbers are asked for while there is a crowd.
+/// The interval of scrapes under load.
 const SCRAPE_EVERY: Duration = Duration::from_millis(10);
-/// How many say nothing, and after how long each connects anew: when the daemon has closed the connection.
+/// The number of idle connections, and the time after which each reconnects: when the agent has closed it.
 const IDLERS: usize = 10_000;
 const ANEW: Duration = Duration::from_secs(5);
 /// How many come at once, and how far apart: one that a listener has no room for tries again only after a second.
 const TOGETHER: usize = 50;
 const APART: Duration = Duration::from_millis(5);
-/// Syncs are measured in rounds, without a crowd and with one by turns, so that other work on the machine is the same.
+/// Syncs are measured in rounds, with and without load by turns, so that other work on the machine is the same.
 const ROUNDS: usize = 6;
 const SYNCS: usize = 10;
-/// How long the daemon is left alone after a change.
+/// How long the agent is left alone after a change.
 const REST: Duration = Duration::from_millis(150);
 /// File descriptors besides those of idlers.
 const MORE_FILES: u64 = 100;
 
-/// Compares how long a policy takes from seen to enforced, alone and in a crowd.
+/// Compares how long a policy takes from seen to enforced, with and without load.
 pub(crate) fn measure(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -61,7 +61,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Policies come and go. The daemon is asked for its numbers only before and after each.
+/// Creates and deletes policies. The metrics are read only before and after each.
 fn syncs(
     setup: &BenchSetup,
     controller: &ControllerProcess,
@@ -79,14 +79,14 @@ fn syncs(
             objects.delete(&policy)?
         }
         sleep(REST);
-        let is_told = |now: &AgentMetrics| now.enforced() > before.enforced();
-        let after = controller.wait_for_metrics(is_told)?;
+        let is_enforced = |now: &AgentMetrics| now.enforced() > before.enforced();
+        let after = controller.wait_for_metrics(is_enforced)?;
         samples.push(after.growth(&before, SUM) / (after.enforced() - before.enforced()) * 1e3);
     }
     Ok(())
 }
 
-/// Those who scrape, and those who idle.
+/// Threads that scrape, and threads that hold idle connections.
 struct ClientLoad {
     over: Arc<AtomicBool>,
     begun: Instant,
@@ -95,7 +95,7 @@ struct ClientLoad {
 }
 
 impl ClientLoad {
-    /// Begins, and waits until all are connected.
+    /// Starts the load, and waits until all are connected.
     fn gather(at: &Namespace) -> Result<ClientLoad> {
         let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let idlers = {
@@ -112,7 +112,7 @@ impl ClientLoad {
         Ok(ClientLoad { over, begun: Instant::now(), scrapes, idlers })
     }
 
-    /// Ends it; tells how many scrapes a second it made.
+    /// Ends the load, and returns its scrapes per second.
     fn leave(self) -> Result<f64> {
         let lasted = self.begun.elapsed();
         self.over.store(true, Ordering::Relaxed);
@@ -126,7 +126,7 @@ fn scrape(at: &Namespace, over: &AtomicBool) -> Result<usize> {
     let mut count = 0;
     let mut next = Instant::now();
     while !over.load(Ordering::Relaxed) {
-        metrics::page(at, "/metrics").context("in a crowd, the numbers are not told")?;
+        metrics::page(at, "/metrics").context("cannot read the metrics under load")?;
         count += 1;
         next += SCRAPE_EVERY;
         sleep(next.saturating_duration_since(Instant::now()));

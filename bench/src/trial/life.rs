@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Between two datagrams while a controller starts, so that they do not keep it from its work.
 const SLOW: Duration = Duration::from_millis(2);
 
-/// Starts a controller on a kernel that holds nothing; it has begun when a stranger is refused.
+/// Starts a controller on an empty kernel; it enforces once datagrams from an unknown address are denied.
 pub(crate) fn first_start(
     setup: &BenchSetup,
     subject: &ControllerUnderTest,
@@ -50,7 +50,7 @@ pub(crate) fn first_start(
     Ok(controller)
 }
 
-/// Starts our daemon on a kernel that is right, several times.
+/// Starts the agent on a kernel that is already correct, several times.
 pub(crate) fn restart(
     setup: &BenchSetup,
     mut controller: ControllerProcess,
@@ -75,7 +75,7 @@ pub(crate) fn restart(
     Ok(controller)
 }
 
-/// Tells how much memory a controller has.
+/// Records how much memory a controller uses.
 pub(crate) fn memory(controller: &ControllerProcess, when: &str, figures: &mut Figures) -> Result<()> {
     let (memory, name) = (controller.memory()?, &controller.subject.name);
     figures.add(name, &format!("resident memory {when}"), Unit::Mebibytes, memory.resident);

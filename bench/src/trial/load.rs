@@ -19,10 +19,10 @@ const UPDATES: usize = 1_000;
 /// How many relabelled pods a second are tried, one after the other, for how long.
 const RATES: [usize; 5] = [250, 500, 1_000, 2_000, 4_000];
 const CHURN: Duration = Duration::from_secs(3);
-/// The longest that a daemon that keeps up may be behind.
+/// The longest delay of an agent that keeps up.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// Writes changes of pods at a rate, one change of one pod after the other from the `first` on; tells how many there were and
+/// Writes changes of pods at a rate, one change of one pod after the other from the `first` on; returns how many there were and
 /// how long it took.
 fn write(
     setup: &BenchSetup,
@@ -86,7 +86,7 @@ pub(crate) fn irrelevant(
     Ok(())
 }
 
-/// Pods that change their labels at growing rates, until the daemon or the API server falls behind.
+/// Pods are relabelled at growing rates, until the agent or the API server falls behind.
 pub(crate) fn churn(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -99,7 +99,7 @@ pub(crate) fn churn(
     let relabelled =
         |index: usize| labels(if (index / pods.len()).is_multiple_of(2) { CLIENT } else { OTHER });
     let name = controller.subject.name.clone();
-    let told = "changes_total{kind=\"pod\"}";
+    let series = "changes_total{kind=\"pod\"}";
     let (mut sustained, mut fell_behind, mut first) = (0.0, false, 0);
     for rate in RATES {
         let before = (controller.metrics()?, controller.cpu()?);
@@ -107,9 +107,9 @@ pub(crate) fn churn(
         first += events;
         let written = Instant::now();
         let after =
-            controller.wait_for_metrics(|metrics| metrics.growth(&before.0, told) >= events as f64)?;
+            controller.wait_for_metrics(|metrics| metrics.growth(&before.0, series) >= events as f64)?;
         let behind = written.elapsed();
-        ensure!(after.growth(&before.0, told) == events as f64, "more changes came in than were written");
+        ensure!(after.growth(&before.0, series) == events as f64, "more changes came in than were written");
         controller.wait_until_idle()?;
         let worked = (controller.cpu()? - before.1).as_secs_f64();
         let reached = events as f64 / took.as_secs_f64();
@@ -134,26 +134,26 @@ pub(crate) fn churn(
     setup.settle(controller)
 }
 
-/// As many events as wait while the daemon is held: how fast it takes them in when nobody else holds it up.
+/// Events that accumulate while the agent is stopped: how fast it reads them when nothing else limits it.
 fn backlog(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
     pods: &[Value],
     figures: &mut Figures,
 ) -> Result<()> {
-    let told = "changes_total{kind=\"pod\"}";
+    let series = "changes_total{kind=\"pod\"}";
     let all = |label| pods.iter().map(|pod| (pod.clone(), labels(label))).collect::<Vec<_>>();
     setup.objects()?.patch(&all(OTHER))?;
     controller.wait_until_idle()?;
     let before = (controller.metrics()?, controller.cpu()?);
     controller.hold()?;
-    // Each pod once, so that none is passed over for a later one should the watch have to begin anew.
+    // Each pod once, so that none is passed over for a later one if the watch has to start again.
     setup.objects()?.patch(&all(CLIENT))?;
     let events = pods.len();
     controller.release()?;
     let released = Instant::now();
     let is_done = |metrics: &AgentMetrics| {
-        metrics.growth(&before.0, told) >= events as f64 && metrics.get("pending_changes") == 0.0
+        metrics.growth(&before.0, series) >= events as f64 && metrics.get("pending_changes") == 0.0
     };
     controller.wait_for_metrics(is_done)?;
     let took = released.elapsed().as_secs_f64();

@@ -17,7 +17,7 @@ const TRY: Duration = Duration::from_millis(1);
 const EVERY: Duration = Duration::from_millis(100);
 const CHANGES: usize = 50;
 
-/// The part of the time in which somebody else could not have the lock while ten policies a second come or go.
+/// The share of the time in which another program could not take the lock while ten policies a second change.
 pub(crate) fn measure(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

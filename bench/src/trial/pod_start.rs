@@ -1,4 +1,4 @@
-//! A pod starts on the node, under a policy that refuses it everything.
+//! A pod starts on the node, under a policy that denies it everything.
 
 use super::{PACE, milliseconds};
 use crate::controller::ControllerProcess;
@@ -11,7 +11,7 @@ use std::fs;
 use std::time::Instant;
 
 /// Times pods that start, one by one: from the result of CNI, which the API's status follows at once, until the last packet
-/// passed. Its address answers before and after, as nobody is known to have it.
+/// passed. Its address is open before and after, because no known pod has it.
 pub(crate) fn time(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

@@ -1,4 +1,4 @@
-//! How much of a large cluster each node would hear of, if it watched only the namespaces that matter to it.
+//! What share of a large cluster each node would receive, if it watched only the namespaces that matter to it.
 
 use crate::figure::{Figures, Unit};
 use anyhow::Result;

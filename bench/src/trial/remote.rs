@@ -76,7 +76,7 @@ pub(crate) fn time(
     Ok(())
 }
 
-/// What our daemon has counted so far.
+/// The agent's metrics so far.
 fn counted(controller: &ControllerProcess) -> Result<Option<AgentMetrics>> {
     match controller.subject.kind {
         ControllerKind::Own => controller.metrics().map(Some),
@@ -92,7 +92,7 @@ fn took(controller: &ControllerProcess, before: Option<AgentMetrics>) -> Result<
     Ok(Some(seconds / (after.enforced() - before.enforced()) * 1e3))
 }
 
-/// What events cost our daemon while nobody looks: four pods every 20 ms come up, and later get other labels.
+/// What events cost the agent without probe traffic: four pods come up every 20 ms, and are relabelled later.
 pub(crate) fn cost(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

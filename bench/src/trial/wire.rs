@@ -12,13 +12,13 @@ use support::control_plane::{PORT, Watchers, Who};
 /// The forms in which objects are sent.
 const FORMS: [(&str, &str); 2] =
     [("JSON", "application/json"), ("protobuf", "application/vnd.kubernetes.protobuf;stream=watch")];
-/// How many watch at a time, and how many events they are told of.
+/// The number of concurrent watches, and of events.
 const WATCHERS: usize = 100;
 const EVENTS: usize = 300;
-/// No more comes for so long: all has come.
+/// Once nothing has arrived for this long, everything has.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// Tells how many bytes one watcher is sent for an event of a pod, and how long the API server works for that.
+/// Measures the bytes that one watcher is sent for a pod's event, and the API server's processor time for it.
 pub(crate) fn measure(setup: &BenchSetup, pods: &[GeneratedPod], figures: &mut Figures) -> Result<()> {
     let server = setup.control_plane.server_process()?;
     let pods: Vec<Value> = pods.iter().map(GeneratedPod::object).collect();
@@ -47,11 +47,11 @@ pub(crate) fn measure(setup: &BenchSetup, pods: &[GeneratedPod], figures: &mut F
         let before = watchers.received();
         let watched = write()?;
         wait_until_idle(&watchers);
-        let told = (WATCHERS * EVENTS) as f64;
-        let bytes = (watchers.received() - before) as f64 / told;
+        let sent = (WATCHERS * EVENTS) as f64;
+        let bytes = (watchers.received() - before) as f64 / sent;
         let name = &setup.own.name;
         figures.add(name, &format!("a pod's event to one watcher, {word}"), Unit::Bytes, bytes);
-        let cpu = watched.saturating_sub(unwatched).as_secs_f64() * 1e6 / told;
+        let cpu = watched.saturating_sub(unwatched).as_secs_f64() * 1e6 / sent;
         let what = format!("the API server's CPU for a pod's event to one watcher, {word}");
         figures.add(name, &what, Unit::Microseconds, cpu);
     }

@@ -33,7 +33,7 @@ pub(crate) struct CostNode {
 }
 
 impl CostNode {
-    /// Lets events of these kinds happen in a cluster, and tells what those of each kind cost.
+    /// Applies events of these kinds in a cluster, and returns the cost of each kind.
     pub(crate) fn run(world: &CostClusters, events: &[EventKind]) -> Vec<Cost> {
         in_namespace("cost", || {
             let mut node = CostNode::enforcing(world);
@@ -42,7 +42,7 @@ impl CostNode {
     }
 
     fn enforcing(world: &CostClusters) -> CostNode {
-        let mut kernel = Host::new(Variant::Nft).expect("the kernel can be spoken to");
+        let mut kernel = Host::new(Variant::Nft).expect("sockets to the kernel");
         let mut enforcer = Enforcer::new(LOCAL_NODE, Options::default());
         world.objects.iter().for_each(|text| enforcer.apply(read(text)));
         let actual = Actual::read(&mut kernel).expect("the kernel can be read");

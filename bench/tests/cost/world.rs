@@ -30,7 +30,7 @@ pub(crate) enum EventKind {
     LocalUp,
 }
 
-/// What the API tells: an object that is there and is so, or one that is gone.
+/// What a watch reports: an object's state, or that it is gone.
 #[derive(Clone, Debug)]
 pub(crate) enum WatchEvent {
     Is(Vec<u8>),
@@ -44,7 +44,7 @@ pub(crate) struct CostClusters {
 }
 
 impl CostClusters {
-    /// A thousand pods, and so many copies of all of them elsewhere.
+    /// A thousand pods, and this many copies of all of them on other nodes.
     pub(crate) fn new(copies: u32) -> CostClusters {
         let size = Size { pods: 1_000, policies: 100, local_pods: 100, namespaces: 10, seed: 1 };
         let cluster = GeneratedCluster::new(&size).expect("a cluster that fits");
