@@ -73,7 +73,7 @@ impl NodeNets {
     }
 }
 
-/// What a pod brought along that its node did not have.
+/// What a pod adds to its node's addresses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeAdditions {
     /// Pod CIDRs.
@@ -82,7 +82,7 @@ pub(super) struct NodeAdditions {
     pub(super) host: Vec<IpAddr>,
 }
 
-/// Every address of a testbed and who has it.
+/// Every address of a testbed and its owner.
 #[derive(Clone, Debug)]
 pub(super) struct Addressing {
     nodes: BTreeMap<String, NodeNets>,
@@ -127,7 +127,7 @@ impl Addressing {
         self.nodes.get(name)
     }
 
-    /// Who may answer on an address; nobody when it is none of the testbed's.
+    /// The endpoints that may answer on an address; none for an address outside the testbed.
     pub(super) fn answerers(&self, address: IpAddr) -> BTreeSet<Endpoint> {
         let Some(owner) = self.owners.get(&address) else { return BTreeSet::new() };
         let mut answerers = BTreeSet::from([owner.clone()]);
@@ -139,7 +139,7 @@ impl Addressing {
         answerers
     }
 
-    /// Takes a pod in, whole or not at all.
+    /// Assigns all of a pod's addresses, or none.
     pub(super) fn admit(&mut self, place: &PodPlacement) -> Result<NodeAdditions, TestbedError> {
         let mut after = self.clone();
         let mut additions = NodeAdditions::default();
@@ -158,7 +158,7 @@ impl Addressing {
         Ok(additions)
     }
 
-    /// Forgets a pod. Its node keeps the CIDRs and host addresses that it brought.
+    /// Releases a pod's addresses. Its node keeps the CIDRs and host addresses that the pod added.
     pub(super) fn dismiss(&mut self, pod: &PodKey) {
         let gone = Endpoint::Pod(pod.clone());
         self.owners.retain(|_, owner| *owner != gone);
@@ -255,7 +255,7 @@ fn taken(place: &PodPlacement, address: IpAddr, owner: &Endpoint) -> TestbedErro
     layout(place, format!("{address} belongs to {owner} already"), "Give each pod an address of its own")
 }
 
-/// Refuses addresses of the testbed's own networks, and those no pod can have.
+/// Rejects addresses of the testbed's own networks, and those no pod can have.
 fn refuse_reserved(place: &PodPlacement, address: IpAddr) -> Result<(), TestbedError> {
     let own = [
         prefix(IpAddr::V4(Ipv4Addr::new(172, 31, 0, 0)), 16),

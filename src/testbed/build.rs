@@ -1,4 +1,4 @@
-//! Making a testbed, and removing it.
+//! Building a testbed, and removing it.
 
 use super::addressing::Addressing;
 use super::cni::CniResults;
@@ -11,7 +11,7 @@ impl Testbed {
     /// Makes the namespaces, links, addresses, routes and listeners of a layout.
     ///
     /// `id` is 1 to 12 lower-case letters and digits, and begins the name of every namespace: `bw-ID-router`,
-    /// `bw-ID-node-NODE`, `bw-ID-pod-NAMESPACE-POD`, `bw-ID-outside`. Needs root. What fails half-way is removed.
+    /// `bw-ID-node-NODE`, `bw-ID-pod-NAMESPACE-POD`, `bw-ID-outside`. Needs root. After a failure, everything built is removed.
     pub fn build(id: &str, layout: &Layout) -> Result<Testbed, TestbedError> {
         check_id(id)?;
         let addressing = Addressing::new(&layout.nodes)?;
@@ -28,7 +28,7 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// Removes the namespaces that a testbed of this id left behind when its process was killed, and says which.
+    /// Removes the namespaces that a killed process left of a testbed with this id, and returns their names.
     pub fn sweep(id: &str) -> Result<Vec<String>, TestbedError> {
         check_id(id)?;
         namespace::sweep(&format!("bw-{id}-"))

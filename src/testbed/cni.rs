@@ -1,4 +1,4 @@
-//! Results of CNI for the pods of a testbed, in files as libcni keeps them: what a container runtime would have left.
+//! CNI results of a testbed's pods, in files as libcni writes them: what a container runtime would leave.
 
 use super::{PodPlacement, TestbedError};
 use crate::net::Family;

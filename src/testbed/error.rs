@@ -1,14 +1,14 @@
-//! Why the testbed could not do what was asked.
+//! Errors of the testbed.
 
 use super::Endpoint;
 use crate::net::Protocol;
 use std::io;
 use std::net::SocketAddr;
 
-/// Why the testbed could not do what was asked.
+/// An error of the testbed.
 #[derive(Debug, thiserror::Error)]
 pub enum TestbedError {
-    /// The layout asks for something this network cannot be.
+    /// The layout cannot be built.
     #[error("{object}: {problem}. {cure}")]
     Layout {
         /// The pod, node or id at fault.
@@ -18,26 +18,26 @@ pub enum TestbedError {
         /// What to do.
         cure: &'static str,
     },
-    /// The system refused a file, mount, thread or namespace.
+    /// The system rejected a file, mount, thread or namespace.
     #[error("cannot {act} {object}: {source}. {cure}")]
     System {
         /// What was attempted.
         act: &'static str,
         /// On what.
         object: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
         /// What to do.
         cure: &'static str,
     },
-    /// The kernel refused a link, an address or a route.
+    /// The kernel rejected a link, an address or a route.
     #[error("cannot {act} in network namespace {namespace}: {source}")]
     Link {
         /// What was attempted, and on which object.
         act: String,
         /// In which namespace.
         namespace: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A port could not be served.
@@ -61,12 +61,12 @@ pub enum TestbedError {
         act: &'static str,
         /// Who should have sent it.
         from: Endpoint,
-        /// To whom.
+        /// The receiver.
         to: SocketAddr,
         /// Why not.
         reason: String,
     },
-    /// Something was asked of a pod or node that is not there.
+    /// There is no such pod or node.
     #[error("there is no {0} in the testbed: name one of its layout")]
     Unknown(Endpoint),
     /// Not everything could be removed; the rest is gone.

@@ -1,11 +1,11 @@
-//! What a testbed is to contain, and who can send or answer in it.
+//! What a testbed contains, and the endpoints that can send or answer in it.
 
 use crate::model::PodKey;
 use crate::net::Protocol;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A port that somebody listens on.
+/// A port to listen on.
 pub type Port = (Protocol, u16);
 
 /// The addresses of the host outside the cluster, two of each family.
@@ -18,7 +18,7 @@ pub const OUTSIDE: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x77)),
 ];
 
-/// What a testbed is to contain.
+/// What a testbed contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The nodes' names, each once.
@@ -58,7 +58,7 @@ pub struct PodPlacement {
     pub host_network: bool,
 }
 
-/// Who sends, or answers.
+/// A sender or receiver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Endpoint {
     /// A pod.

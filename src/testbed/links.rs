@@ -1,4 +1,4 @@
-//! Links, addresses and routes of one namespace, over one netlink connection.
+//! Links, addresses and routes of one namespace, over one rtnetlink connection.
 
 use super::{Namespace, TestbedError};
 use crate::net::{Family, IpNet};
@@ -20,15 +20,15 @@ use tokio::time::{sleep, timeout};
 const LOOPBACK: u32 = 1;
 /// How long to wait for something to work.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long to wait between two looks at it.
+/// The polling interval.
 const ONE_LOOK: Duration = Duration::from_millis(1);
 
-/// One end of a veth pair that is to be made.
+/// A link to create: a bridge, or one end of a veth pair.
 #[derive(Clone, Debug)]
 pub(super) struct LinkSpec {
     /// Its name.
     pub(super) name: String,
-    /// Its index, chosen so that nobody has to ask for it afterwards.
+    /// Its index, chosen in advance so that it need not be queried.
     pub(super) index: u32,
     /// Its hardware address, if the kernel is not to choose one.
     pub(super) hardware: Option<[u8; 6]>,
@@ -41,7 +41,7 @@ pub(super) enum WaitFor {
     /// carrier; since Linux 6.8 asking for the link makes it notice.
     Link(u32),
     /// Every address of the namespace answers. An IPv6 address cannot be bound, nor be found by its neighbours, until
-    /// a worker of the kernel has joined its solicited-node group; so long it is tentative, even without duplicate
+    /// a worker of the kernel has joined its solicited-node group; until then it is tentative, even without duplicate
     /// address detection.
     Addresses,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for WaitFor {
     }
 }
 
-/// A netlink connection into one namespace.
+/// An rtnetlink connection into one namespace.
 #[derive(Clone, Debug)]
 pub(super) struct NetnsLinks {
     handle: Handle,
@@ -106,7 +106,7 @@ impl NetnsLinks {
         self.check(self.handle.link().change(up).execute().await, || format!("bring link {link} up"))
     }
 
-    /// Waits until something works that was asked for.
+    /// Waits until a link or the addresses work.
     pub(super) async fn wait(&self, work: WaitFor) -> Result<(), TestbedError> {
         let act = || format!("see {work} working");
         let working = async {
@@ -202,7 +202,7 @@ impl NetnsLinks {
         self.check(add.execute().await, || format!("add address {address}"))
     }
 
-    /// Tells who has an address on a link; an entry told is never forgotten, nor counted among those learned.
+    /// Adds a permanent neighbour entry, which the kernel neither removes nor counts as learned.
     pub(super) async fn neighbour(
         &self,
         link: u32,

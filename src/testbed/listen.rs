@@ -1,4 +1,4 @@
-//! What answers: every listener says who it is, receives streams, and notes who sent it datagrams.
+//! Listeners: each answers with its name, receives streams, and counts datagrams by sender.
 
 use super::received::{Received, StreamCounter};
 use super::{Endpoint, Namespace, Port, TestbedError};
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
-/// What a client says first.
+/// The first byte that a client sends.
 pub(super) mod word {
     /// Asks for the listener's name.
     pub(in super::super) const WHO: u8 = b'?';
@@ -24,9 +24,9 @@ pub(super) mod word {
     pub(in super::super) const END: u8 = b'\n';
 }
 
-/// How often a stream's message is sent.
+/// The interval of a stream's messages.
 const BEAT: Duration = Duration::from_millis(5);
-/// How long a silent client is kept.
+/// The timeout of an idle client.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A port that is served; dropping it closes its sockets and the connections they accepted.
@@ -42,7 +42,7 @@ impl Listener {
 
 /// Serves a port of an address. Must run on the testbed's thread, which it leaves in the namespace.
 ///
-/// Each address has a socket of its own, so that answers come from the address that was asked.
+/// Each address has its own socket, so that answers come from the address that was probed.
 pub(super) fn listen(
     namespace: &Namespace,
     who: &Endpoint,
@@ -173,7 +173,7 @@ async fn serve_udp(socket: UdpSocket, who: Endpoint, received: Arc<Received>) {
     loop {
         tokio::select! {
             arrived = socket.recv_from(&mut buffer) => {
-                // An error is an answer of ours that was refused.
+                // An error means that an earlier answer was denied.
                 let Ok((length, from)) = arrived else { continue };
                 received.count_datagram(&who, from.ip());
                 match (buffer.first(), stream_id(&buffer[..length])) {
@@ -205,7 +205,7 @@ async fn give_datagrams(socket: Arc<UdpSocket>, to: SocketAddr, id: u64, receive
     let mut beat = beat();
     while received.stream(id).is_some() {
         beat.tick().await;
-        // A refusal shows at the receiver, which counts nothing.
+        // A denial shows at the receiver, which counts nothing.
         socket.send_to(b".", to).await.ok();
     }
 }

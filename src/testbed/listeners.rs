@@ -1,4 +1,4 @@
-//! Who listens on what: opens and closes listeners until that is what was asked for.
+//! Opens and closes the listeners of endpoints.
 
 use super::listen::{Listener, listen};
 use super::{Endpoint, Namespace, OUTSIDE, Port, Prober, Testbed, TestbedError};
@@ -13,8 +13,8 @@ pub(super) struct Listeners {
 }
 
 impl Prober {
-    /// Makes an endpoint listen on these ports of these addresses of a namespace, and no others. Those it keeps go on
-    /// undisturbed.
+    /// Makes an endpoint listen on these ports of these addresses of a namespace, and no others. Listeners that stay are
+    /// not interrupted.
     pub fn serve(
         &mut self,
         who: &Endpoint,

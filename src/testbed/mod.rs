@@ -150,7 +150,7 @@ impl Testbed {
 
     /// Opens a long-lived connection along a probe, over which one side sends a message every 5 ms.
     ///
-    /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
+    /// Over TCP the connection must be established; over UDP the first datagram may be lost unnoticed.
     pub fn stream(&self, along: &Probe, push: Push) -> Result<Stream, TestbedError> {
         let probe = self.resolve(along).ok_or_else(|| TestbedError::Unknown(along.from.clone()))?;
         self.prober.stream(&along.from, probe, push)

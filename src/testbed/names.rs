@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// The longest readable part of a namespace's name.
 const LONGEST_NAME: usize = 100;
 
-/// Refuses an id that would not make unambiguous names.
+/// Rejects an id that would make ambiguous names.
 pub(super) fn check_id(id: &str) -> Result<(), TestbedError> {
     let fits = (1..=12).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -21,8 +21,7 @@ pub(super) fn check_id(id: &str) -> Result<(), TestbedError> {
     })
 }
 
-/// Chooses a file name that says `wanted`, and takes it. Where that is no file name, too long or taken, a
-/// fingerprint makes the difference.
+/// Reserves the file name `wanted`. If that is no file name, too long or taken, a fingerprint makes it unique.
 pub(super) fn claim(names: &mut BTreeSet<String>, wanted: &str) -> String {
     let legal = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);
     let mut name: String =

@@ -62,8 +62,8 @@ impl Namespace {
         Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
-    /// A namespace that somebody else has made, by any file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. Its name is only
-    /// for messages, and it is never removed from here.
+    /// Opens an existing namespace by a file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. The name is only
+    /// for messages, and the namespace is never removed from here.
     pub fn open(name: &str, path: &Path) -> Result<Namespace, TestbedError> {
         let file = File::open(path).map_err(|source| {
             system("open", path, source, "Run as root, while the process that holds it still runs")
@@ -106,7 +106,7 @@ impl Namespace {
 
     /// Starts a process inside. It sees the host's file system, /sys included.
     ///
-    /// Whoever starts it ends it: while it runs, the kernel keeps the namespace even without a name.
+    /// The caller must end it: while it runs, the kernel keeps the namespace even without a name.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, TestbedError> {
         let program = command.get_program().to_owned();
         self.enter(|| command.spawn())?.map_err(|source| {

@@ -1,4 +1,4 @@
-//! Pods come, change their ports, and go.
+//! Adding, changing and removing pods.
 
 use super::addressing::{NodeAdditions, NodeNets};
 use super::links::{NetnsLinks, WaitFor};
@@ -8,10 +8,10 @@ use super::{Endpoint, PodNetns, PodPlacement, Port, TestPod, Testbed, TestbedErr
 use crate::model::PodKey;
 use std::collections::BTreeMap;
 
-/// From how many entries on neighbours are told instead of left to find each other.
+/// From this many entries on, neighbour entries are added instead of left to be learned.
 ///
-/// A kernel remembers 1024 learned neighbours of a family over all namespaces together (gc_thresh3, a setting of the
-/// host's); in a full mesh each pod learns every other on its bridge. Half is left to others.
+/// A kernel keeps 1024 learned neighbours of a family over all namespaces together (gc_thresh3, a setting of the host);
+/// in a full mesh each pod learns every other on its bridge. Half is left to other programs.
 const MOST_LEARNED: usize = 512;
 
 impl Testbed {
@@ -133,7 +133,7 @@ impl Testbed {
         Ok(links)
     }
 
-    /// Tells the pods of each node each other's hardware addresses, if they are more than the kernel would remember.
+    /// Adds the pods of each node to each other's neighbour tables, if the kernel could not keep all as learned entries.
     fn add_neighbours(&self) -> Result<(), TestbedError> {
         let mut bridges = BTreeMap::<&str, Vec<&TestPod>>::new();
         for pod in self.pods.values().filter(|pod| pod.own.is_some()) {

@@ -1,4 +1,4 @@
-//! One question, asked over a real socket: does this connection come about, and who answers?
+//! Probes: does a connection over a real socket succeed, and which endpoint answers?
 
 use super::listen::{tcp_socket, word};
 use super::{Endpoint, Namespace};
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// A connection to try.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
-    /// Who connects.
+    /// The sender.
     pub from: Endpoint,
     /// The address to connect from, if the kernel is not to choose one of the sender's.
     pub source: Option<IpAddr>,
@@ -40,16 +40,16 @@ impl Probe {
     }
 }
 
-/// What became of a probe.
+/// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// The owner of the address answered; on an address that nobody in the testbed has, anybody did.
+    /// The owner of the address answered; for an address outside the testbed, any endpoint did.
     Open,
-    /// The connection was refused or reset, by a packet filter or because nobody listens.
+    /// The connection was refused or reset, by a packet filter or because no socket listens.
     Refused,
     /// Nothing came back.
     Timeout,
-    /// Somebody answered who does not have that address. Here is who.
+    /// Another endpoint than the owner of the address answered.
     AnsweredBy(String),
     /// Something else went wrong, in the system's words.
     Failed(String),
@@ -97,7 +97,7 @@ pub struct ResolvedProbe {
     pub to: SocketAddr,
     /// Over which protocol; SCTP cannot be probed.
     pub protocol: Protocol,
-    /// Who may answer; anybody if empty.
+    /// The endpoints that may answer; any if empty.
     pub owners: BTreeSet<Endpoint>,
 }
 
@@ -192,7 +192,7 @@ impl ResolvedProbe {
     }
 }
 
-/// What an error says about the connection.
+/// The outcome that an error stands for.
 pub(super) fn outcome(error: &io::Error) -> Outcome {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
     let kind = error.kind();

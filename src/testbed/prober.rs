@@ -1,4 +1,4 @@
-//! Who tries connections, in namespaces of any origin: listeners that say who they are, probes, and streams.
+//! Probes, streams and listeners in namespaces of any origin.
 
 use super::listeners::Listeners;
 use super::probe::{self, ResolvedProbe};
@@ -43,7 +43,7 @@ impl Prober {
 
     /// Opens a long-lived connection, over which one side sends a message every 5 ms.
     ///
-    /// Over TCP the connection must come about; over UDP nothing tells whether the first datagram arrived.
+    /// Over TCP the connection must be established; over UDP the first datagram may be lost unnoticed.
     pub fn stream(&self, from: &Endpoint, probe: ResolvedProbe, push: Push) -> Result<Stream, TestbedError> {
         let to = probe.to;
         self.worker

@@ -1,4 +1,4 @@
-//! What arrived: counts shared between the thread that serves and the threads that ask.
+//! Counts of what was received, shared between the listening thread and the callers.
 
 use super::Endpoint;
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ impl StreamCounter {
     }
 }
 
-/// Everything that listeners saw.
+/// Everything that listeners received.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     streams: Mutex<BTreeMap<u64, Arc<StreamCounter>>>,
@@ -72,7 +72,7 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Opens a counter under a number of its own.
+    /// Creates a counter with a new number.
     pub(super) fn open(&self) -> (u64, Arc<StreamCounter>) {
         let mut streams = lock(&self.streams);
         let id = streams.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -86,7 +86,7 @@ impl Received {
         lock(&self.streams).get(&id).cloned()
     }
 
-    /// Forgets a counter.
+    /// Removes a counter.
     pub(super) fn close(&self, id: u64) {
         lock(&self.streams).remove(&id);
     }
@@ -101,7 +101,7 @@ impl Received {
         lock(&self.sources).get(&(listener.clone(), source)).copied().unwrap_or_default()
     }
 
-    /// Forgets what a listener saw.
+    /// Removes the counts of a listener.
     pub(super) fn forget(&self, listener: &Endpoint) {
         lock(&self.sources).retain(|(other, _), _| other != listener);
     }

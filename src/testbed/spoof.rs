@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
-/// The source port of a spoofed packet: dynamic range, and nobody listens there.
+/// The source port of a spoofed packet: in the dynamic range, without a listener.
 const SOURCE_PORT: u16 = 54_321;
 const UDP: u8 = 17;
 const TIME_TO_LIVE: u8 = 64;

@@ -1,4 +1,4 @@
-//! Long-lived connections, by which the revocation of an allowance is seen.
+//! Long-lived connections, which show when an allowance is revoked.
 
 use super::listen::{beat, give, take, word};
 use super::probe::{ProbeTimeouts, ResolvedProbe, outcome};

@@ -1,4 +1,4 @@
-//! How the namespaces are joined: a router, nodes with a bridge each, pods on the bridges, and the outside.
+//! How the namespaces are linked: a router, nodes with a bridge each, pods on the bridges, and the outside.
 
 use super::addressing::{NodeAdditions, NodeNets, gateway, outside_nets, router_end};
 use super::links::{LinkSpec, NetnsLinks, WaitFor};
@@ -20,7 +20,7 @@ pub(super) const FIRST_POD_LINK: u32 = 200;
 ///
 /// IPv6 addresses serve without duplicate address detection, and link-local ones are given like all others, so that
 /// they can be waited for; no source is dropped by routing alone, so that only the packet filter decides; and ICMP
-/// errors are not rate-limited, so that every refusal is seen.
+/// errors are not rate-limited, so that every denial is seen.
 const EVERYWHERE: [Sysctl; 9] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
@@ -105,7 +105,7 @@ pub(super) async fn attach_outside(router: &NetnsHandle, outside: &NetnsHandle) 
     router.links.wait(WaitFor::Addresses).await
 }
 
-/// Joins something to the router with a link that works.
+/// Links a namespace to the router, and waits until the link works.
 async fn join(
     router: &NetnsHandle,
     near: &LinkSpec,
@@ -143,7 +143,7 @@ pub(super) async fn attach_node(
     router.links.wait(WaitFor::Addresses).await
 }
 
-/// Gives a node what a pod brought along: pod CIDRs with their gateway, and addresses of its own.
+/// Adds what a pod brought to its node: pod CIDRs with their gateway, and host addresses.
 pub(super) async fn extend_node(
     router: &NetnsHandle,
     node: &NetnsHandle,
@@ -198,7 +198,7 @@ pub(super) async fn attach_pod(
     Ok(())
 }
 
-/// Tells a pod the hardware addresses of others on its bridge.
+/// Adds the hardware addresses of other pods on its bridge to a pod's neighbour table.
 pub(super) async fn add_neighbours(pod: &NetnsLinks, others: &[&PodPlacement]) -> Result<(), TestbedError> {
     for other in others {
         for &address in &other.addresses {
@@ -230,8 +230,8 @@ pub(super) fn device(place: &PodPlacement) -> String {
     format!("veth{}", fingerprint(&place.pod.to_string()))
 }
 
-/// A hardware address that goes with the pod's first address, so that neighbours who remember the last pod that had
-/// it reach this one.
+/// A hardware address derived from the pod's first address, so that neighbours that learned it from an earlier pod
+/// reach this one.
 pub(super) fn hardware(place: &PodPlacement) -> [u8; 6] {
     let identity = place.addresses.first().map_or_else(|| place.pod.to_string(), IpAddr::to_string);
     let digest = Sha256::digest(identity);

@@ -1,4 +1,4 @@
-//! The one thread of a testbed. It wanders between namespaces, so every socket it makes is made right after a hop.
+//! The thread of a testbed. It enters one namespace after another, so each socket is opened right after entering one.
 
 use super::TestbedError;
 use std::io;

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 /// Where every agent serves its pages, in its own namespace.
 pub(super) const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
-/// How long a agent may take until it enforces.
+/// The deadline for an agent to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks at whether it does.
+/// The polling interval of its readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a agent may take to end.
+/// How long an agent may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// How much of a log is shown.
 const TAIL_LINES: usize = 15;
@@ -35,7 +35,7 @@ pub(super) struct AgentProcess {
 }
 
 impl AgentProcess {
-    /// Starts a agent in a node's namespace.
+    /// Starts an agent in a node's namespace.
     pub(super) fn start(
         node: &str,
         namespace: &Namespace,
@@ -51,7 +51,7 @@ impl AgentProcess {
         command.args(["--backend", backend, "--http-addr", &HTTP.to_string(), "--log-format", "text"]);
         command.arg("--flows-socket").arg(log.with_extension("flows"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // The terminal's Ctrl-C is for us alone; we end it in our own time.
+        // The terminal's Ctrl-C must reach only this process, which then ends the agent.
         command.process_group(0);
         let child = namespace.spawn(&mut command)?;
         Ok(AgentProcess { node: node.to_owned(), namespace: namespace.clone(), child, log })
@@ -60,7 +60,7 @@ impl AgentProcess {
     /// Waits until it enforces.
     ///
     /// # Errors
-    /// It ended, or does not in time; what it says of itself is in the error.
+    /// It ended, or is not ready in time; the error has the end of its log.
     pub(super) fn wait_until_ready(&mut self, stop: &Stop) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -100,7 +100,7 @@ impl AgentProcess {
         format!("The end of its log:\n{}", indented(tail(&log)))
     }
 
-    /// Ends agents together: asks first, and does not wait for ever.
+    /// Ends agents together: SIGTERM first, then SIGKILL.
     pub(super) fn end_all(agents: &mut Vec<AgentProcess>) {
         for agent in agents.iter() {
             agent.ask_to_end();
@@ -109,7 +109,7 @@ impl AgentProcess {
     }
 
     fn ask_to_end(&self) {
-        // It is ours until it is waited for, so the number cannot be another process's.
+        // Until this process has waited for it, its id cannot be reused.
         if let Ok(pid) = i32::try_from(self.child.id()) {
             kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
         }
@@ -134,7 +134,7 @@ impl Drop for AgentProcess {
     }
 }
 
-/// Asks for a page over HTTP; the answer's status and body.
+/// Requests a page over HTTP; returns status and body.
 fn get(server: SocketAddr, page: &str) -> io::Result<(u16, String)> {
     let patience = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&server, patience)?;

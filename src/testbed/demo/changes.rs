@@ -1,4 +1,4 @@
-//! What an edit changes: in the cluster, and in what was measured. Pure.
+//! What an edit changes: in the pods, and in the measured outcomes. Pure.
 
 use super::question::{Finding, ProbedConnection, short};
 use crate::model::PodKey;
@@ -6,19 +6,19 @@ use crate::net::{Family, Protocol};
 use crate::testbed::{Endpoint, Outcome, PodPlacement, Port};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What must be done to the testbed, in this order.
+/// Changes to make in the testbed, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PodChanges {
-    /// Pods that go.
+    /// Pods to remove.
     pub(super) leaving: Vec<PodKey>,
-    /// Pods that come, or come back different.
+    /// Pods to add, or to add again with changes.
     pub(super) arriving: Vec<PodPlacement>,
-    /// Pods that listen on other ports.
+    /// Pods that listen on different ports.
     pub(super) listening: Vec<(PodKey, Vec<Port>)>,
 }
 
 impl PodChanges {
-    /// What turns one cluster into another.
+    /// The changes from one set of pods to another.
     pub(super) fn between(old: &[PodPlacement], new: &[PodPlacement]) -> PodChanges {
         let by_pod = |places: &[PodPlacement]| -> BTreeMap<PodKey, PodPlacement> {
             places.iter().map(|place| (place.pod.clone(), place.clone())).collect()
@@ -45,7 +45,7 @@ impl PodChanges {
     }
 }
 
-/// The places in `new` whose connection must do something else than what was measured in `old`, or is not in it.
+/// The indices in `new` of connections whose expected outcome differs from what was measured in `old`, or that are new.
 pub(super) fn awaited(old: &[Finding], new: &[super::question::ExpectedOutcome]) -> Vec<usize> {
     let old: BTreeMap<&ProbedConnection, &Finding> =
         old.iter().map(|finding| (&finding.question.connection, finding)).collect();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn edit_of_a_policy_changes_no_cast_and_is_told_by_port() {
+    fn edit_of_a_policy_changes_no_pod_and_is_reported_by_port() {
         let (before, after) = (findings(TWO), findings(&opened()));
         assert_eq!(differences(&before, &after), ["shop/db:5432/TCP  refused → open  from outside"]);
         assert_eq!(differences(&after, &after), [""; 0]);

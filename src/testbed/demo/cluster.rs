@@ -1,4 +1,4 @@
-//! Manifests as a cluster: the world that the oracle judges, and the pods that appear in the testbed. Pure.
+//! Manifests as a cluster: the objects for the oracle, and the pods that run in the testbed. Pure.
 
 use crate::api;
 use crate::explain::oracle::World;
@@ -9,14 +9,14 @@ use crate::testbed::{PodPlacement, Port};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Who takes part.
+/// The cluster of a demo.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct DemoCluster {
-    /// All that the API would know.
+    /// The objects that the API server would have.
     pub(super) world: World,
-    /// The pods that can be given a network, in the order of their names.
+    /// The pods that run in the testbed, in the order of their names.
     pub(super) places: Vec<PodPlacement>,
-    /// The pods that cannot, and why.
+    /// The pods that cannot run there, and why.
     pub(super) absent: Vec<(PodKey, &'static str)>,
     /// How many declared SCTP ports there are; they are not served.
     pub(super) sctp_ports: usize,
@@ -55,7 +55,7 @@ fn world(manifests: &Manifests) -> World {
     let pods = manifests.pods.iter().map(|pod| &pod.lowered.key.namespace);
     let spoken_of = pods.chain(manifests.policies.iter().map(|policy| &policy.lowered.key.namespace));
     let spoken_of: BTreeSet<_> = spoken_of.map(|name| name.as_str().to_owned()).collect();
-    // A namespace that is only spoken of exists all the same.
+    // A namespace that is only referred to exists too.
     for name in spoken_of.difference(&written) {
         let metadata = api::ObjectMeta { name: name.clone(), ..api::ObjectMeta::default() };
         namespaces.push(api::Namespace { metadata, ..api::Namespace::default() });
@@ -149,19 +149,19 @@ status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00:10:244:1::10'}]}
     }
 
     #[test]
-    fn pod_without_node_address_or_running_container_is_absent_and_told() {
-        let told = |change: fn(String) -> String| {
+    fn pod_without_node_address_or_running_container_is_absent_and_reported() {
+        let reasons = |change: fn(String) -> String| {
             let cluster = cluster(&change(WEB.to_owned()));
             assert_eq!(cluster.places, []);
             cluster.absent.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>()
         };
-        assert_eq!(told(|text| text.replace("nodeName: a", "nodeName: ''")), {
+        assert_eq!(reasons(|text| text.replace("nodeName: a", "nodeName: ''")), {
             ["it is on no node (spec.nodeName)"]
         });
-        assert_eq!(told(|text| text.replace("podIPs: [", "podIPs: []} # ")), {
+        assert_eq!(reasons(|text| text.replace("podIPs: [", "podIPs: []} # ")), {
             ["it has no address (status.podIPs)"]
         });
-        assert_eq!(told(|text| text.replace("{podIPs", "{phase: Failed, podIPs")), ["it has finished"]);
+        assert_eq!(reasons(|text| text.replace("{podIPs", "{phase: Failed, podIPs")), ["it has finished"]);
     }
 
     #[test]

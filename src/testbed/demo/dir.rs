@@ -34,7 +34,7 @@ impl DemoDir {
         let prefix = prefix(id);
         let left = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
         for entry in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
-            // A name proves nothing where everybody may write.
+            // In a world-writable directory a name proves nothing.
             let ours = |metadata: fs::Metadata| metadata.uid() == nix::unistd::geteuid().as_raw();
             if entry.metadata().is_ok_and(ours) {
                 drop(DemoDir { root: entry.path() });
@@ -42,7 +42,7 @@ impl DemoDir {
         }
     }
 
-    /// Writes the example down, to be edited, and tells where.
+    /// Writes the example's files, which may be edited, and returns their directory.
     pub(super) fn lay_out_shop(&self) -> Result<PathBuf> {
         let shop = self.root.join("shop");
         fs::create_dir(&shop).with_context(|| format!("cannot make {}", shop.display()))?;
@@ -58,7 +58,7 @@ impl DemoDir {
         self.root.join("in-force")
     }
 
-    /// The log of a node's agent; `number` tells nodes apart whose names are no file names.
+    /// The log of a node's agent; by number, because a node's name may be no file name.
     pub(super) fn log(&self, number: usize) -> PathBuf {
         self.root.join(format!("agent-{number}.log"))
     }

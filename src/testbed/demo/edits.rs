@@ -1,4 +1,4 @@
-//! Staying: every edit of the directory is enforced, measured and told, until somebody asks for the end.
+//! Follows edits of the directory: each is enforced, measured and reported, until the demo is stopped.
 
 use super::changes::{awaited, differences};
 use super::cluster::DemoCluster;
@@ -28,7 +28,7 @@ pub(super) struct LastGood {
 /// Follows the directory.
 ///
 /// # Errors
-/// `Stopped` when the end was asked for; or something can no longer be done.
+/// `Stopped` after a signal; or a later step failed.
 pub(super) fn watch_edits<W: Write>(
     network: &mut DemoNetwork,
     directory: &Path,
@@ -38,7 +38,7 @@ pub(super) fn watch_edits<W: Write>(
 ) -> Result<()> {
     let mut watch = stop.watch(directory)?;
     loop {
-        // First a look: the directory may have changed before it was watched.
+        // The directory may have changed before it was watched.
         follow(network, directory, &mut known, output, stop)?;
         stop.wait_for_edit(&mut watch)?;
     }

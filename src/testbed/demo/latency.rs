@@ -1,4 +1,4 @@
-//! How long an edit takes: from the moment a policy's file is there until a real connection is refused.
+//! The latency of an edit: from the moment a policy's file exists until a real connection is denied.
 
 use super::cluster::DemoCluster;
 use super::dir::DemoDir;
@@ -124,7 +124,7 @@ impl LatencyTest {
 /// A policy that isolates a pod for ingress, and the world in which it holds.
 fn isolate(world: &World, pod: &Endpoint) -> Option<(String, World)> {
     let Endpoint::Pod(key) = pod else { return None };
-    // Where a namespace is on its way out, a policy that goes leaves its pods guarded.
+    // In a terminating namespace, pods stay isolated after their policy is deleted.
     if world.namespaces.iter().any(|other| other.metadata.name == key.namespace.as_str() && terminates(other))
     {
         return None;

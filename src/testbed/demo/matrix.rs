@@ -1,4 +1,4 @@
-//! Findings as a table: who reaches whom at a glance. Pure.
+//! Findings as a table. Pure.
 
 use super::question::{Finding, short};
 use crate::explain::oracle::Verdict;

@@ -1,18 +1,18 @@
-//! Asking the network: what becomes of each connection, given the time to settle.
+//! Measures each connection, with time to settle.
 
 use super::question::{ExpectedOutcome, Finding};
 use super::stop::{Stop, Stopped};
 use crate::testbed::{Outcome, Probe, Testbed};
 use std::time::{Duration, Instant};
 
-/// How long a connection may do something else than it should before that counts.
+/// How long a connection may have an unexpected outcome before it counts as a mismatch.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
-/// Between two tries at what has not settled.
+/// The pause before unsettled connections are measured again.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The most connections between two looks at whether to stop.
+/// The most connections between two checks for a signal.
 const AT_ONCE: usize = 5000;
 
-/// Measures every question; those not answered as expected are asked again until they are, or have had their time.
+/// Measures every connection; one with an unexpected outcome is measured again until its outcome is right or time is up.
 ///
 /// # Errors
 /// [`Stopped`] on the way.

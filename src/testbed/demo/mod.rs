@@ -1,4 +1,4 @@
-//! The demo: the real agents in a testbed of its own, and every connection measured against what the policies say.
+//! The demo: real agents in a testbed, and every connection measured and compared with what the policies say.
 //!
 //! Comes in: the settings of `bridgewarden demo`, and manifests. Goes out: a report in words, and whether everything
 //! that was measured is as expected. It knows neither command lines nor exit codes.
@@ -38,7 +38,7 @@ use std::path::Path;
 use std::time::Instant;
 use stop::{Stop, Stopped};
 
-/// What a demo is to do.
+/// Settings of a demo.
 pub(crate) struct Settings<'a> {
     /// The directory of manifests; without it, the sample shop.
     pub(crate) manifests: Option<&'a Path>,
@@ -52,7 +52,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) variant: &'a (dyn Fn() -> Variant + Sync),
 }
 
-/// What was found out before anybody was asked to look around.
+/// The results of the first measurement.
 struct FirstRun {
     variant: Variant,
     findings: Vec<Finding>,
@@ -98,7 +98,7 @@ impl Settings<'_> {
         let done = self.perform(&mut network, &directory, files, &cluster, &mut output, &stop);
         let removed = network.remove();
         if removed.is_ok() {
-            // Nobody may be listening any more.
+            // Stdout may be closed by now.
             output.report("removed", "all controllers, namespaces and files of this demo").ok();
         }
         removed?;

@@ -37,7 +37,7 @@ impl DemoNetwork {
         &self.nodes
     }
 
-    /// Starts a agent on every node, and waits until all enforce.
+    /// Starts an agent on every node, and waits until all enforce.
     pub(super) fn start_agents(&mut self, backend: &str, stop: &Stop) -> Result<()> {
         for (node, number) in self.nodes.iter().zip(1..) {
             let Some(namespace) = self.testbed.node_namespace(node) else { continue };
@@ -48,19 +48,19 @@ impl DemoNetwork {
         self.agents.iter_mut().try_for_each(|agent| agent.wait_until_ready(stop))
     }
 
-    /// Makes sure that the agents run.
+    /// Checks that the agents run.
     pub(super) fn check_agents(&mut self) -> Result<()> {
         self.agents.iter_mut().try_for_each(AgentProcess::check)
     }
 
-    /// The questions that can be asked of the pods that are there.
+    /// All connections between the pods, with their expected outcomes.
     pub(super) fn questions(&self, world: &World) -> Result<Vec<ExpectedOutcome>> {
         let places: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
         questions(world, connections(&places, &self.outside_listens))
-            .context("the policies say nothing of a connection")
+            .context("the oracle cannot decide a connection")
     }
 
-    /// Asks the network.
+    /// Measures connections.
     pub(super) fn measure(&self, questions: &[ExpectedOutcome], stop: &Stop) -> Result<Vec<Finding>> {
         Ok(measure(&self.testbed, questions, stop)?)
     }
@@ -69,21 +69,21 @@ impl DemoNetwork {
     pub(super) fn change_pods(&mut self, cluster: &DemoCluster) -> Vec<String> {
         let there: Vec<PodPlacement> = self.testbed.pods().cloned().collect();
         let changes = PodChanges::between(&there, &cluster.places);
-        let mut told = Vec::new();
-        let mut tell = |done: Result<(), _>, what: String| match done {
-            Ok(()) => told.push(what),
-            Err(error) => told.push(format!("{what}: failed: {error}")),
+        let mut lines = Vec::new();
+        let mut report = |done: Result<(), _>, what: String| match done {
+            Ok(()) => lines.push(what),
+            Err(error) => lines.push(format!("{what}: failed: {error}")),
         };
         for pod in &changes.leaving {
-            tell(self.testbed.remove_pod(pod), format!("pod {pod} has gone"));
+            report(self.testbed.remove_pod(pod), format!("pod {pod} has gone"));
         }
         for place in &changes.arriving {
-            tell(self.testbed.add_pod(place), format!("pod {} has come to {}", place.pod, place.node));
+            report(self.testbed.add_pod(place), format!("pod {} has come to {}", place.pod, place.node));
         }
         for (pod, ports) in &changes.listening {
-            tell(self.testbed.set_listens(pod, ports), format!("pod {pod} listens on other ports"));
+            report(self.testbed.set_listens(pod, ports), format!("pod {pod} listens on other ports"));
         }
-        told
+        lines
     }
 
     /// Removes everything.

@@ -1,4 +1,4 @@
-//! How the demo speaks.
+//! What the demo prints.
 
 use super::matrix::{LEGEND, Matrix, Paint};
 use super::question::Finding;
@@ -11,19 +11,19 @@ use std::path::Path;
 /// The widest a table may be where a screen's width is not known.
 const WIDTH: usize = 120;
 
-/// Where the demo speaks, and whether in colour.
+/// The destination of the report, and whether it is coloured.
 pub(super) struct Output<'a, W: Write> {
     out: &'a mut W,
     paint: Paint,
 }
 
 impl<'a, W: Write> Output<'a, W> {
-    /// Speaks to `out`.
+    /// Writes to `out`.
     pub(super) fn new(out: &'a mut W, paint: Paint) -> Output<'a, W> {
         Output { out, paint }
     }
 
-    /// A line, or several, under a word.
+    /// Prints one or more lines under a heading word.
     pub(super) fn report(&mut self, word: &str, text: &str) -> io::Result<()> {
         for (place, line) in text.lines().enumerate() {
             let word = if place == 0 { word } else { "" };
@@ -45,7 +45,7 @@ impl<'a, W: Write> Output<'a, W> {
         self.report("result", &totals(findings))
     }
 
-    /// The commands by which to look around.
+    /// Prints commands to inspect the demo with.
     pub(super) fn look_around(&mut self, commands: &[String]) -> io::Result<()> {
         writeln!(self.out, "\nlook around")?;
         for command in commands {
@@ -69,7 +69,7 @@ pub(super) fn totals(findings: &[Finding]) -> String {
     format!("{all} connections measured, {right} as expected, {wrong} not")
 }
 
-/// What to look at, and with which of the programs that are there.
+/// What the suggested commands refer to.
 pub(super) struct InspectCommands<'a> {
     /// The network.
     pub(super) testbed: &'a Testbed,
@@ -108,7 +108,7 @@ impl InspectCommands<'_> {
         commands
     }
 
-    /// A connection that is open and one that is refused, between the same kind of ends.
+    /// Commands that try an open connection and a denied one, both between pods.
     fn connections(&self) -> Vec<String> {
         let verdicts = [
             |verdict: &Verdict| *verdict == Verdict::Allowed,

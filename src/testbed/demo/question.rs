@@ -1,4 +1,4 @@
-//! Which connections are measured, and what the policies say of each. Pure.
+//! Which connections are measured, and the expected outcome of each. Pure.
 
 use crate::explain::oracle::{End, Flow, Impossible, Verdict, World, decide};
 use crate::model::{Direction, PodKey};
@@ -7,12 +7,12 @@ use crate::testbed::{Endpoint, OUTSIDE, Outcome, PodPlacement, Port, Probe};
 use std::fmt;
 use std::net::IpAddr;
 
-/// A connection that somebody may open.
+/// A connection to measure.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProbedConnection {
-    /// Who opens it.
+    /// The sender.
     pub(super) from: Endpoint,
-    /// To whom.
+    /// The receiver.
     pub(super) to: Endpoint,
     /// Over which protocol.
     pub(super) protocol: Protocol,
@@ -32,7 +32,7 @@ impl ProbedConnection {
         Probe::new(self.from.clone(), self.address, self.protocol, self.port).from_address(self.source)
     }
 
-    /// What the policies say of it.
+    /// The verdict of the policies.
     ///
     /// # Errors
     /// An end is not in the world, or cannot take part.
@@ -110,16 +110,16 @@ fn first(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
     addresses.iter().copied().find(|address| Family::of(*address) == family)
 }
 
-/// A connection and what the policies say of it.
+/// A connection and its expected outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ExpectedOutcome {
     /// The connection.
     pub(super) connection: ProbedConnection,
-    /// What must become of it.
+    /// The verdict of the policies.
     pub(super) expected: Verdict,
 }
 
-/// Asks what the policies say of every connection.
+/// Determines the expected outcome of every connection.
 ///
 /// # Errors
 /// One of them cannot exist in this world.
@@ -136,14 +136,14 @@ pub(super) fn questions(
 /// A question and its measured answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// What was asked.
+    /// The expected outcome.
     pub(super) question: ExpectedOutcome,
-    /// What became of the connection.
+    /// The measured outcome.
     pub(super) measured: Outcome,
 }
 
 impl Finding {
-    /// Whether the connection does what the policies say. Refused means told so, not left waiting.
+    /// Whether the outcome is as expected. A denied connection must be refused, not time out.
     pub(super) fn is_as_expected(&self) -> bool {
         self.measured
             == match self.question.expected {
@@ -223,7 +223,7 @@ spec:
 
     #[test]
     fn every_pair_and_port_is_asked_in_the_families_that_both_ends_have() {
-        let told: Vec<String> =
+        let connections: Vec<String> =
             findings(TWO).iter().map(|finding| finding.question.connection.to_string()).collect();
         let expected = [
             "outside → shop/db:5432/TCP over IPv4",
@@ -237,7 +237,7 @@ spec:
             "shop/db → outside:443/TCP over IPv6",
             "shop/web → outside:443/TCP over IPv4",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(connections, expected);
     }
 
     #[test]

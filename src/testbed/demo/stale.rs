@@ -1,5 +1,5 @@
-//! What a demo leaves behind that was killed: agents that still run, namespaces, and files. One demo at a time has
-//! an id.
+//! Removes what a killed demo left behind: agents that still run, namespaces, and files. An id is used by one demo at a
+//! time.
 
 use super::dir::DemoDir;
 use crate::testbed::Testbed;
@@ -15,7 +15,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a agent that was left may take to end.
+/// How long a leftover agent may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// The right to an id, which ends with this process at the latest.
@@ -25,7 +25,7 @@ pub(super) struct IdLock {
 }
 
 impl IdLock {
-    /// Takes an id, unless another demo runs under it.
+    /// Takes an id, unless another demo uses it.
     pub(super) fn take(id: &str) -> Result<IdLock> {
         // A name in the abstract namespace: no file, so nothing of it can be left.
         let name = SocketAddr::from_abstract_name(format!("bridgewarden-demo-{id}"))?;
@@ -57,7 +57,7 @@ pub(super) fn cleanup_stale(id: &str) -> Result<usize> {
     Ok(Testbed::sweep(id)?.len())
 }
 
-/// By what the kernel tells the namespaces of an earlier demo's nodes from others.
+/// The device and inode numbers of the namespaces of an earlier demo's nodes.
 fn node_namespaces(id: &str) -> BTreeSet<(u64, u64)> {
     let prefix = format!("bw-{id}-node-");
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
@@ -86,7 +86,7 @@ fn agents_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
     ours.map(|(pid, _)| Pid::from_raw(pid)).collect()
 }
 
-/// Whether a command line, as /proc tells it, is that of a agent.
+/// Whether a command line from /proc is that of an agent.
 fn is_agent(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0);
     let program = words.next().and_then(|path| path.rsplit(|byte| *byte == b'/').next());

@@ -1,4 +1,4 @@
-//! Being told to stop, and waiting for either that or an edit.
+//! Stopping by signals, and waiting for a signal or an edit.
 
 use crate::source::DirectoryWatch;
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Somebody asked for the end (SIGINT, SIGTERM or SIGHUP).
+/// A signal was received (SIGINT, SIGTERM or SIGHUP).
 #[derive(Debug)]
 pub(super) struct Stopped(&'static str);
 
@@ -24,7 +24,7 @@ impl Error for Stopped {}
 /// Listens for signals from the moment it is made.
 pub(super) struct Stop {
     runtime: Runtime,
-    told: watch::Receiver<Option<&'static str>>,
+    signalled: watch::Receiver<Option<&'static str>>,
 }
 
 impl Stop {
@@ -35,7 +35,7 @@ impl Stop {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let (tell, told) = watch::channel(None);
+        let (notify, signalled) = watch::channel(None);
         let guard = runtime.enter();
         for (kind, name) in [
             (SignalKind::interrupt(), "SIGINT"),
@@ -43,15 +43,15 @@ impl Stop {
             (SignalKind::hangup(), "SIGHUP"),
         ] {
             let mut signals = signal(kind).with_context(|| format!("cannot listen for {name}"))?;
-            let tell = tell.clone();
+            let notify = notify.clone();
             runtime.spawn(async move {
                 while signals.recv().await.is_some() {
-                    tell.send_replace(Some(name));
+                    notify.send_replace(Some(name));
                 }
             });
         }
         drop(guard);
-        Ok(Stop { runtime, told })
+        Ok(Stop { runtime, signalled })
     }
 
     /// Whether to go on.
@@ -59,7 +59,7 @@ impl Stop {
     /// # Errors
     /// [`Stopped`] once a signal has come.
     pub(super) fn check(&self) -> Result<(), Stopped> {
-        self.told.borrow().map_or(Ok(()), |name| Err(Stopped(name)))
+        self.signalled.borrow().map_or(Ok(()), |name| Err(Stopped(name)))
     }
 
     /// Sleeps, for a moment only.
@@ -86,11 +86,11 @@ impl Stop {
     /// # Errors
     /// [`Stopped`] once a signal has come; or the watch has ended.
     pub(super) fn wait_for_edit(&self, watch: &mut DirectoryWatch) -> Result<()> {
-        let mut told = self.told.clone();
+        let mut signalled = self.signalled.clone();
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                _ = told.wait_for(Option::is_some) => {}
+                _ = signalled.wait_for(Option::is_some) => {}
                 changed = watch.changed() => {
                     changed.context("cannot watch the directory any longer")?;
                 }
