@@ -14,27 +14,27 @@ use support::http;
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
 /// Where it learns what is true.
-pub(crate) enum Origin {
+pub(crate) enum ObjectSource {
     Manifests { directory: PathBuf, results: PathBuf },
     Cluster { kubeconfig: PathBuf },
 }
 
 /// A program that runs until this is dropped.
-pub(crate) struct Agent {
+pub(crate) struct ScrapedAgent {
     child: Child,
     namespace: Namespace,
     log: PathBuf,
 }
 
-impl Agent {
+impl ScrapedAgent {
     /// Starts it. While there is a file `broken`, its iptables fails.
     pub(crate) fn start(
         namespace: &Namespace,
         directory: &Path,
         node: &str,
-        origin: &Origin,
+        origin: &ObjectSource,
         broken: Option<&Path>,
-    ) -> Result<Agent, String> {
+    ) -> Result<ScrapedAgent, String> {
         let log = directory.join(format!("{node}.log"));
         let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
@@ -43,10 +43,10 @@ impl Agent {
         // So that promtool sees these names too, and panels of policies have data.
         command.args(["--metrics-compat=kube-router", "--metrics-per-policy=on"]);
         match origin {
-            Origin::Manifests { directory, results } => {
+            ObjectSource::Manifests { directory, results } => {
                 command.arg("--manifests").arg(directory).arg("--cni-results-dir").arg(results)
             }
-            Origin::Cluster { kubeconfig } => {
+            ObjectSource::Cluster { kubeconfig } => {
                 command.arg("--kubeconfig").arg(kubeconfig).args(["--cni-results-dir=", "--events=off"])
             }
         };
@@ -58,7 +58,7 @@ impl Agent {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = namespace.spawn(&mut command).map_err(|error| error.to_string())?;
-        Ok(Agent { child, namespace: namespace.clone(), log })
+        Ok(ScrapedAgent { child, namespace: namespace.clone(), log })
     }
 
     /// What it logged.
@@ -73,7 +73,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for ScrapedAgent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -21,12 +21,12 @@ type Key = (&'static str, String, String);
 /// The server. Its threads end with the process.
 #[derive(Clone)]
 pub(crate) struct Api {
-    state: Arc<(Mutex<State>, Condvar)>,
+    state: Arc<(Mutex<ApiState>, Condvar)>,
     pub(crate) kubeconfig: PathBuf,
 }
 
 #[derive(Default)]
-struct State {
+struct ApiState {
     objects: BTreeMap<Key, Value>,
     /// Every event with its version, which is its place counted from 1.
     log: Vec<(&'static str, Value)>,
@@ -111,7 +111,7 @@ impl Api {
         self.state.1.notify_all();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ApiState> {
         self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -55,9 +55,9 @@ pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) description: String,
     datasource: DataSource,
-    pub(crate) grid_pos: Place,
+    pub(crate) grid_pos: GridPosition,
     field_config: FieldConfig,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<PanelQuery>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -67,7 +67,7 @@ struct DataSource {
 
 /// Where it is, in Grafana's grid of 24 columns.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-pub(crate) struct Place {
+pub(crate) struct GridPosition {
     pub(crate) x: u32,
     pub(crate) y: u32,
     pub(crate) w: u32,
@@ -87,7 +87,7 @@ struct Defaults {
 /// One question.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Target {
+pub(crate) struct PanelQuery {
     datasource: DataSource,
     pub(crate) expr: String,
     pub(crate) legend_format: String,
@@ -178,7 +178,7 @@ impl Panel {
     }
 }
 
-impl Target {
+impl PanelQuery {
     /// The question for a Prometheus that scrapes every second, over so many seconds.
     pub(crate) fn question(&self, seconds: u64) -> String {
         let words = [("$job", ".+"), ("$instance", ".+"), ("$__rate_interval", "5s")];
@@ -228,7 +228,7 @@ fn is_sentence(text: &str) -> bool {
     text.ends_with('.')
 }
 
-fn overlap(one: Place, other: Place) -> bool {
+fn overlap(one: GridPosition, other: GridPosition) -> bool {
     let apart = |start: u32, length: u32, other: u32, other_length: u32| {
         start + length <= other || other + other_length <= start
     };

@@ -1,7 +1,7 @@
 //! Pictures of dashboards: what their panels ask, answered, as SVG.
 
 use crate::board::{Board, Panel};
-use crate::prometheus::Line;
+use crate::prometheus::TimeSeries;
 use crate::unit::{Scale, shown};
 use std::fmt::{self, Write};
 
@@ -17,7 +17,7 @@ const COLOURS: [&str; 10] = [
 ];
 
 /// A panel's series, each with its legend.
-pub(crate) type Answers = Vec<(String, Line)>;
+pub(crate) type Answers = Vec<(String, TimeSeries)>;
 
 /// The picture of a dashboard over a range of time. `answers` are of its panels, in their order.
 pub(crate) fn picture(board: &Board, answers: &[Answers], from: f64, to: f64) -> Result<String, fmt::Error> {
@@ -32,7 +32,7 @@ pub(crate) fn picture(board: &Board, answers: &[Answers], from: f64, to: f64) ->
     writeln!(svg, r##"<rect width="100%" height="100%" fill="#f4f5f5"/>"##)?;
     writeln!(svg, r#"<text x="8" y="22" font-size="16">{}</text>"#, escaped(&board.title))?;
     for (panel, answers) in board.panels.iter().zip(answers) {
-        let frame = Frame {
+        let frame = PlotFrame {
             x: f64::from(panel.grid_pos.x) * COLUMN + GAP,
             y: f64::from(panel.grid_pos.y) * ROW + GAP + 30.0,
             w: f64::from(panel.grid_pos.w) * COLUMN - 2.0 * GAP,
@@ -61,22 +61,22 @@ pub(crate) fn picture(board: &Board, answers: &[Answers], from: f64, to: f64) ->
 }
 
 #[derive(Clone, Copy)]
-struct Frame {
+struct PlotFrame {
     x: f64,
     y: f64,
     w: f64,
     h: f64,
 }
 
-impl Frame {
+impl PlotFrame {
     /// What is left for a plot: without the title, the labels of both axes, and so many lines of legend.
-    fn plot(self, legend: usize) -> Frame {
+    fn plot(self, legend: usize) -> PlotFrame {
         let below = 20.0 + 15.0 * legend as f64;
-        Frame { x: self.x + 62.0, y: self.y + 30.0, w: self.w - 62.0 - PADDING, h: self.h - 30.0 - below }
+        PlotFrame { x: self.x + 62.0, y: self.y + 30.0, w: self.w - 62.0 - PADDING, h: self.h - 30.0 - below }
     }
 }
 
-fn stat(svg: &mut String, panel: &Panel, answers: &Answers, frame: Frame) -> fmt::Result {
+fn stat(svg: &mut String, panel: &Panel, answers: &Answers, frame: PlotFrame) -> fmt::Result {
     let value = answers.first().and_then(|(_, line)| line.points.last()).map(|(_, value)| *value);
     let text = value.map(|value| shown(value, panel.unit())).unwrap_or_default();
     let (x, y) = (frame.x + frame.w / 2.0, frame.y + frame.h / 2.0 + 22.0);
@@ -86,7 +86,7 @@ fn stat(svg: &mut String, panel: &Panel, answers: &Answers, frame: Frame) -> fmt
     )
 }
 
-fn table(svg: &mut String, panel: &Panel, answers: &Answers, frame: Frame) -> fmt::Result {
+fn table(svg: &mut String, panel: &Panel, answers: &Answers, frame: PlotFrame) -> fmt::Result {
     let Some((_, first)) = answers.first() else { return Ok(()) };
     let names: Vec<&String> = first.labels.keys().collect();
     let width = (frame.w - 2.0 * PADDING) / (names.len() + 1) as f64;
@@ -112,7 +112,7 @@ fn series(
     svg: &mut String,
     panel: &Panel,
     answers: &Answers,
-    frame: Frame,
+    frame: PlotFrame,
     from: f64,
     to: f64,
 ) -> fmt::Result {
@@ -161,7 +161,7 @@ fn series(
 }
 
 /// Where each legend is: how far right, and in which line.
-fn legend(answers: &Answers, frame: Frame) -> Vec<(f64, usize, String)> {
+fn legend(answers: &Answers, frame: PlotFrame) -> Vec<(f64, usize, String)> {
     let (mut x, mut row) = (frame.x + PADDING, 0);
     answers
         .iter()
@@ -177,10 +177,11 @@ fn legend(answers: &Answers, frame: Frame) -> Vec<(f64, usize, String)> {
         .collect()
 }
 
-fn heatmap(svg: &mut String, answers: &Answers, frame: Frame, from: f64, to: f64) -> fmt::Result {
+fn heatmap(svg: &mut String, answers: &Answers, frame: PlotFrame, from: f64, to: f64) -> fmt::Result {
     let plot = frame.plot(0);
-    let bound = |line: &Line| line.labels.get("le").and_then(|le| le.trim_start_matches('+').parse().ok());
-    let mut buckets: Vec<(f64, &Line)> =
+    let bound =
+        |line: &TimeSeries| line.labels.get("le").and_then(|le| le.trim_start_matches('+').parse().ok());
+    let mut buckets: Vec<(f64, &TimeSeries)> =
         answers.iter().filter_map(|(_, line)| Some((bound(line)?, line))).collect();
     buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     // Buckets are cumulative; what is shown is what each adds.
@@ -216,7 +217,7 @@ fn heatmap(svg: &mut String, answers: &Answers, frame: Frame, from: f64, to: f64
 }
 
 /// The axis of time: minutes and seconds since the run began.
-fn clock(svg: &mut String, plot: Frame, from: f64, to: f64) -> fmt::Result {
+fn clock(svg: &mut String, plot: PlotFrame, from: f64, to: f64) -> fmt::Result {
     let step = if to - from > 180.0 { 30 } else { 15 };
     let y = plot.y + plot.h + 15.0;
     let mut seconds = 0;

@@ -1,10 +1,10 @@
 //! What a real Prometheus answers to every panel and every rule.
 
-use crate::board::{self, Board, Panel, Target};
+use crate::board::{self, Board, Panel, PanelQuery};
 use crate::draw::{self, Answers};
-use crate::prometheus::{Line, promtool};
-use crate::rules::{self, Rule};
-use crate::scene::Scene;
+use crate::prometheus::{TimeSeries, promtool};
+use crate::rules::{self, AlertRule};
+use crate::scene::RecordedRun;
 use crate::{complaints, test};
 use libtest_mimic::Trial;
 use std::path::Path;
@@ -31,14 +31,14 @@ const NOUGHT: [&str; 4] = [
 
 /// The run, played when it is first needed.
 #[derive(Default)]
-pub(crate) struct Stage(Mutex<Option<Result<Scene, String>>>);
+pub(crate) struct SharedRun(Mutex<Option<Result<RecordedRun, String>>>);
 
-impl Stage {
-    fn with<T>(&self, ask: impl FnOnce(&Scene) -> Result<T, String>) -> Result<T, String> {
+impl SharedRun {
+    fn with<T>(&self, ask: impl FnOnce(&RecordedRun) -> Result<T, String>) -> Result<T, String> {
         let mut played = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards");
         let scene = played.get_or_insert_with(|| match nix::unistd::geteuid().is_root() {
-            true => Scene::play(&directory),
+            true => RecordedRun::play(&directory),
             false => Err("network namespaces need root; run: sudo -E make test".to_owned()),
         });
         ask(scene.as_ref().map_err(Clone::clone)?)
@@ -50,39 +50,40 @@ impl Stage {
     }
 }
 
-pub(crate) fn tests(stage: &Arc<Stage>) -> Result<Vec<Trial>, String> {
+pub(crate) fn tests(shared: &Arc<SharedRun>) -> Result<Vec<Trial>, String> {
     let mut trials = Vec::new();
     for board in board::all()? {
         for panel in &board.panels {
-            let (stage, panel) = (Arc::clone(stage), panel.clone());
+            let (shared, panel) = (Arc::clone(shared), panel.clone());
             let name =
                 format!("{}::{}_{}", board.name, panel.id, panel.title.to_lowercase().replace(' ', "_"));
-            trials.push(complaints(&name, move || stage.with(|scene| Ok(silent(&panel, scene)))));
+            trials.push(complaints(&name, move || shared.with(|scene| Ok(silent(&panel, scene)))));
         }
-        let stage = Arc::clone(stage);
+        let shared = Arc::clone(shared);
         trials.push(test(&format!("{}::picture", board.name), move || {
-            stage.with(|scene| picture(&board, scene))
+            shared.with(|scene| picture(&board, scene))
         }));
     }
     for rule in rules::all()? {
-        let stage = Arc::clone(stage);
+        let shared = Arc::clone(shared);
         match rule.alert.clone() {
             Some(alert) if !BY_SERIES_ALONE.iter().any(|(name, _)| *name == alert) => {
                 trials.push(test(&format!("{alert}::fires_when_it_should_and_not_before"), move || {
-                    stage.with(|scene| fires(&rule, scene))
+                    shared.with(|scene| fires(&rule, scene))
                 }));
             }
             alert => {
                 let name = alert.unwrap_or_else(|| "recording_rule".to_owned());
                 trials.push(test(&format!("{name}::can_be_asked"), move || {
-                    stage.with(|scene| scene.prometheus.range(&rule.expr, scene.before, scene.over).map(drop))
+                    shared
+                        .with(|scene| scene.prometheus.range(&rule.expr, scene.before, scene.over).map(drop))
                 }));
             }
         }
     }
-    let stage = Arc::clone(stage);
+    let shared = Arc::clone(shared);
     trials.push(test("promtool_finds_nothing_to_complain_of", move || {
-        stage.with(|scene| match promtool(&["check", "metrics"], &scene.page)? {
+        shared.with(|scene| match promtool(&["check", "metrics"], &scene.page)? {
             said if said.trim().is_empty() => Ok(()),
             said => Err(said),
         })
@@ -90,7 +91,7 @@ pub(crate) fn tests(stage: &Arc<Stage>) -> Result<Vec<Trial>, String> {
     Ok(trials)
 }
 
-fn answers(target: &Target, scene: &Scene) -> Result<Vec<Line>, String> {
+fn answers(target: &PanelQuery, scene: &RecordedRun) -> Result<Vec<TimeSeries>, String> {
     let question = target.question((scene.end - scene.before).ceil() as u64);
     match target.instant {
         true => scene.prometheus.at(&question, scene.end),
@@ -99,8 +100,8 @@ fn answers(target: &Target, scene: &Scene) -> Result<Vec<Line>, String> {
 }
 
 /// The questions of a panel to which there is no answer, or only nought.
-fn silent(panel: &Panel, scene: &Scene) -> Vec<String> {
-    let complaint = |target: &Target| {
+fn silent(panel: &Panel, scene: &RecordedRun) -> Vec<String> {
+    let complaint = |target: &PanelQuery| {
         let question = &target.expr;
         let lines = match answers(target, scene) {
             Ok(lines) => lines,
@@ -119,7 +120,7 @@ fn silent(panel: &Panel, scene: &Scene) -> Vec<String> {
     panel.targets.iter().filter_map(complaint).collect()
 }
 
-fn picture(board: &Board, scene: &Scene) -> Result<(), String> {
+fn picture(board: &Board, scene: &RecordedRun) -> Result<(), String> {
     let of = |panel: &Panel| -> Result<Answers, String> {
         let mut all = Vec::new();
         for target in &panel.targets {
@@ -136,7 +137,7 @@ fn picture(board: &Board, scene: &Scene) -> Result<(), String> {
     Ok(())
 }
 
-fn fires(rule: &Rule, scene: &Scene) -> Result<(), String> {
+fn fires(rule: &AlertRule, scene: &RecordedRun) -> Result<(), String> {
     let question = &rule.expr;
     let early = scene.prometheus.at(question, scene.well)?;
     if !early.is_empty() {

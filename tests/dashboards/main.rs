@@ -23,14 +23,14 @@ use std::sync::Arc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let stage = Arc::new(live::Stage::default());
+    let shared = Arc::new(live::SharedRun::default());
     let mut trials = form::tests();
     trials.extend(coverage::tests());
-    trials.extend(live::tests(&stage).unwrap_or_else(|problem| {
+    trials.extend(live::tests(&shared).unwrap_or_else(|problem| {
         vec![test("dashboards_and_rules_can_be_read", move || Err(problem.clone()))]
     }));
     let conclusion = libtest_mimic::run(&arguments, trials);
-    stage.clear();
+    shared.clear();
     conclusion.exit_code()
 }
 

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use support::manifest;
 
 /// A directory with a file for each object.
-pub(crate) struct Objects {
+pub(crate) struct TestObjects {
     directory: PathBuf,
     objects: BTreeMap<String, Value>,
 }
 
-impl Objects {
+impl TestObjects {
     /// Those of `examples/shop`.
-    pub(crate) fn shop(directory: &Path) -> Result<(World, Objects), String> {
+    pub(crate) fn shop(directory: &Path) -> Result<(World, TestObjects), String> {
         let mut texts = Vec::new();
         let shop = crate::project("examples/shop");
         for entry in std::fs::read_dir(&shop).map_err(|error| format!("{}: {error}", shop.display()))? {
@@ -28,7 +28,7 @@ impl Objects {
             texts.iter().flat_map(|text| text.split("---\n")).filter(|text| text.contains("kind:"));
         let world = manifest::parse(&documents.collect::<Vec<_>>().join("---\n"))?;
         std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let mut objects = Objects { directory: directory.into(), objects: BTreeMap::new() };
+        let mut objects = TestObjects { directory: directory.into(), objects: BTreeMap::new() };
         for text in manifest::write(&world).split("---\n").filter(|text| !text.is_empty()) {
             let object: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
             objects.tell(&object)?;

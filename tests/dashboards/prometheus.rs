@@ -44,7 +44,7 @@ pub(crate) fn promtool(arguments: &[&str], input: &str) -> Result<String, String
 
 /// A series over time.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct TimeSeries {
     pub(crate) labels: BTreeMap<String, String>,
     /// Seconds since the Unix epoch, and the value then.
     pub(crate) points: Vec<(f64, f64)>,
@@ -52,18 +52,18 @@ pub(crate) struct Line {
 
 /// A server that runs until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct PrometheusServer {
     child: Child,
     namespace: Namespace,
 }
 
-impl Server {
+impl PrometheusServer {
     /// Starts one that scrapes these agents every second and evaluates the chart's rules as often.
     pub(crate) fn start(
         namespace: &Namespace,
         directory: &Path,
         agents: &[(&str, IpAddr)],
-    ) -> Result<Server, String> {
+    ) -> Result<PrometheusServer, String> {
         let target = |(name, address): &(&str, IpAddr)| {
             let at = SocketAddr::new(*address, AGENTS_PORT).to_string();
             json!({"targets": [at], "labels": {"instance": name}})
@@ -90,18 +90,18 @@ impl Server {
             .stderr(log);
         let child =
             namespace.spawn(&mut command).map_err(|error| format!("{error}; make setup installs it"))?;
-        Ok(Server { child, namespace: namespace.clone() })
+        Ok(PrometheusServer { child, namespace: namespace.clone() })
     }
 
     /// What an expression gives at every second of a range.
-    pub(crate) fn range(&self, expression: &str, from: f64, to: f64) -> Result<Vec<Line>, String> {
+    pub(crate) fn range(&self, expression: &str, from: f64, to: f64) -> Result<Vec<TimeSeries>, String> {
         let query = encoded(expression);
         let path = format!("/api/v1/query_range?query={query}&start={from}&end={to}&step=1");
         lines(&self.ask(&path)?, "values").ok_or_else(|| format!("{expression}: an answer of another shape"))
     }
 
     /// What an expression gives at one time.
-    pub(crate) fn at(&self, expression: &str, time: f64) -> Result<Vec<Line>, String> {
+    pub(crate) fn at(&self, expression: &str, time: f64) -> Result<Vec<TimeSeries>, String> {
         let path = format!("/api/v1/query?query={}&time={time}", encoded(expression));
         lines(&self.ask(&path)?, "value").ok_or_else(|| format!("{expression}: an answer of another shape"))
     }
@@ -117,7 +117,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for PrometheusServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -125,7 +125,7 @@ impl Drop for Server {
 }
 
 /// The series of an answer, whose points are below `key`: a list of pairs, or one pair.
-fn lines(result: &Value, key: &str) -> Option<Vec<Line>> {
+fn lines(result: &Value, key: &str) -> Option<Vec<TimeSeries>> {
     let line = |series: &Value| {
         let labels = series["metric"].as_object()?.iter();
         let labels = labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
@@ -134,7 +134,7 @@ fn lines(result: &Value, key: &str) -> Option<Vec<Line>> {
             _ => vec![series[key].clone()],
         };
         let points = pairs.iter().map(|pair| Some((pair[0].as_f64()?, number(pair[1].as_str()?)?)));
-        Some(Line { labels: labels.collect(), points: points.collect::<Option<_>>()? })
+        Some(TimeSeries { labels: labels.collect(), points: points.collect::<Option<_>>()? })
     };
     result.as_array()?.iter().map(line).collect()
 }

@@ -9,18 +9,18 @@ pub(crate) const FILE: &str = "charts/bridgewarden/alerts.yaml";
 pub(crate) const TESTS: &str = "charts/tests/alerts.yaml";
 
 #[derive(Deserialize)]
-struct File {
-    groups: Vec<Group>,
+struct RuleFile {
+    groups: Vec<RuleGroup>,
 }
 
 #[derive(Deserialize)]
-struct Group {
-    rules: Vec<Rule>,
+struct RuleGroup {
+    rules: Vec<AlertRule>,
 }
 
 /// A rule.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Rule {
+pub(crate) struct AlertRule {
     /// The alert's name; a recording rule has none.
     pub(crate) alert: Option<String>,
     /// What a recording rule is asked for by.
@@ -36,19 +36,19 @@ struct Tests {
 #[derive(Deserialize)]
 struct Case {
     #[serde(default)]
-    alert_rule_test: Vec<Expectation>,
+    alert_rule_test: Vec<AlertExpectation>,
 }
 
 #[derive(Deserialize)]
-struct Expectation {
+struct AlertExpectation {
     alertname: String,
     #[serde(default)]
     exp_alerts: Vec<serde_json::Value>,
 }
 
 /// Every rule.
-pub(crate) fn all() -> Result<Vec<Rule>, String> {
-    let file: File = read(FILE)?;
+pub(crate) fn all() -> Result<Vec<AlertRule>, String> {
+    let file: RuleFile = read(FILE)?;
     Ok(file.groups.into_iter().flat_map(|group| group.rules).collect())
 }
 

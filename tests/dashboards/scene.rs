@@ -3,10 +3,10 @@
 //! node-a reads manifests and the results of CNI, node-b watches an API server. First all is well; then, one after the
 //! other, something goes wrong that an alert is for, until Prometheus has seen it.
 
-use crate::agent::{Agent, Origin};
+use crate::agent::{ObjectSource, ScrapedAgent};
 use crate::api::Api;
-use crate::objects::Objects;
-use crate::prometheus::Server;
+use crate::objects::TestObjects;
+use crate::prometheus::PrometheusServer;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Probe, Push, Stream};
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ const ALLOWED: (&str, &str, u16) = ("client", FRONTEND, 8080);
 const FRONTEND: &str = "10.244.1.10";
 
 /// What is left of the run: a Prometheus that has seen it, and when what was, in seconds since the Unix epoch.
-pub(crate) struct Scene {
-    pub(crate) prometheus: Server,
+pub(crate) struct RecordedRun {
+    pub(crate) prometheus: PrometheusServer,
     /// Before the first agent.
     pub(crate) before: f64,
     /// All is well until here.
@@ -52,22 +52,22 @@ pub(crate) struct Scene {
     _field: Field,
 }
 
-struct Run {
+struct MonitoringRun {
     field: Field,
-    objects: Objects,
+    objects: TestObjects,
     api: Api,
-    agents: Vec<Agent>,
-    prometheus: Server,
+    agents: Vec<ScrapedAgent>,
+    prometheus: PrometheusServer,
     results: PathBuf,
     broken: PathBuf,
     rounds: u32,
 }
 
-impl Scene {
+impl RecordedRun {
     /// Plays it all, in a directory of its own.
-    pub(crate) fn play(directory: &Path) -> Result<Scene, String> {
+    pub(crate) fn play(directory: &Path) -> Result<RecordedRun, String> {
         let before = now();
-        let mut run = Run::begin(directory)?;
+        let mut run = MonitoringRun::begin(directory)?;
         run.until("both agents enforce", "count(bridgewarden_ready == 1) == 2")?;
         for _ in 0..ROUNDS {
             run.stir(&[("client", "10.244.1.20", 8080)])?;
@@ -88,31 +88,32 @@ impl Scene {
         run.until("an agent is down", "count_over_time((up == 0)[10s:1s]) > 2")?;
         let over = now();
         run.agents.clear();
-        let Run { prometheus, field, .. } = run;
-        Ok(Scene { prometheus, before, well, end, over, page, _field: field })
+        let MonitoringRun { prometheus, field, .. } = run;
+        Ok(RecordedRun { prometheus, before, well, end, over, page, _field: field })
     }
 }
 
-impl Run {
-    fn begin(directory: &Path) -> Result<Run, String> {
+impl MonitoringRun {
+    fn begin(directory: &Path) -> Result<MonitoringRun, String> {
         let _ = std::fs::remove_dir_all(directory);
         let results = directory.join("results");
         std::fs::create_dir_all(&results).map_err(|error| format!("{}: {error}", results.display()))?;
         let broken = directory.join("broken");
-        let (world, objects) = Objects::shop(&directory.join("manifests"))?;
+        let (world, objects) = TestObjects::shop(&directory.join("manifests"))?;
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build("see", &world, program, directory)?;
         let node = |name: &str| field.testbed.node_namespace(name).ok_or("a node is missing");
         let api = Api::start(node("node-b")?, directory, &objects.all())?;
         let addresses = NODES.map(|node| (node.name, node.address(bridgewarden::net::Family::V4)));
-        let prometheus = Server::start(field.testbed.router_namespace(), directory, &addresses)?;
-        let manifests = Origin::Manifests { directory: objects.directory().into(), results: results.clone() };
-        let cluster = Origin::Cluster { kubeconfig: api.kubeconfig.clone() };
+        let prometheus = PrometheusServer::start(field.testbed.router_namespace(), directory, &addresses)?;
+        let manifests =
+            ObjectSource::Manifests { directory: objects.directory().into(), results: results.clone() };
+        let cluster = ObjectSource::Cluster { kubeconfig: api.kubeconfig.clone() };
         let agents = vec![
-            Agent::start(node("node-a")?, directory, "node-a", &manifests, Some(&broken))?,
-            Agent::start(node("node-b")?, directory, "node-b", &cluster, None)?,
+            ScrapedAgent::start(node("node-a")?, directory, "node-a", &manifests, Some(&broken))?,
+            ScrapedAgent::start(node("node-b")?, directory, "node-b", &cluster, None)?,
         ];
-        Ok(Run { field, objects, api, agents, prometheus, results, broken, rounds: 0 })
+        Ok(MonitoringRun { field, objects, api, agents, prometheus, results, broken, rounds: 0 })
     }
 
     /// Waits until Prometheus has seen something.
@@ -123,7 +124,7 @@ impl Run {
             match self.prometheus.at(expression, now()) {
                 Ok(lines) if !lines.is_empty() => return Ok(()),
                 answer if begun.elapsed() > PATIENCE => {
-                    let logs: Vec<String> = self.agents.iter().map(Agent::log).collect();
+                    let logs: Vec<String> = self.agents.iter().map(ScrapedAgent::log).collect();
                     return Err(format!("{what}: not within {PATIENCE:?}: {answer:?}\n{}", logs.join("\n")));
                 }
                 _ => std::thread::sleep(Duration::from_millis(100)),

@@ -1,6 +1,6 @@
 //! Beside others who write to the same tables: policies hold, and what is theirs is left alone.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::Outcome;
 use std::time::{Duration, Instant};
@@ -10,22 +10,22 @@ const READS: &str = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
 const REPAIRS: &str = "bridgewarden_drift_repairs_total";
 
 /// Starts a daemon that is told by the kernel what others do, or, where no kernel tells, looks every second.
-fn start(stage: &mut Stage, backend: &str) {
+fn start(test: &mut NodeTest, backend: &str) {
     let seconds = if backend == "iptables-nft" { "3600" } else { "1" };
-    stage.start(&["--audit-interval-seconds", seconds]);
-    stage.enforces();
+    test.start(&["--audit-interval-seconds", seconds]);
+    test.wait_until_enforced();
 }
 
 /// Runs a script on node-a, in which `$T` and `$T6` are the two programs of the variant.
-fn run(stage: &Stage, backend: &str, script: &str) {
+fn run(test: &NodeTest, backend: &str, script: &str) {
     let six = backend.replace("iptables", "ip6tables");
-    stage.on_node_a(&["sh", "-ec", &format!("T={backend} T6={six}\n{script}")]);
+    test.on_node_a(&["sh", "-ec", &format!("T={backend} T6={six}\n{script}")]);
 }
 
 /// All rules of both families that are not ours, without counters.
-fn theirs(stage: &Stage, backend: &str) -> Vec<String> {
+fn theirs(test: &NodeTest, backend: &str) -> Vec<String> {
     let six = backend.replace("iptables", "ip6tables");
-    let text = [backend, &six].map(|program| stage.on_node_a(&[&format!("{program}-save")])).concat();
+    let text = [backend, &six].map(|program| test.on_node_a(&[&format!("{program}-save")])).concat();
     let bare = |line: &str| match line.split_once(" [") {
         Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
         Some(_) | None => line.to_owned(),
@@ -35,21 +35,21 @@ fn theirs(stage: &Stage, backend: &str) -> Vec<String> {
 }
 
 /// Whether our hook is the first rule of FORWARD, and there once.
-fn is_first(stage: &Stage, program: &str) -> bool {
-    let saved = stage.on_node_a(&[&format!("{program}-save"), "-t", "filter"]);
+fn is_first(test: &NodeTest, program: &str) -> bool {
+    let saved = test.on_node_a(&[&format!("{program}-save"), "-t", "filter"]);
     let forward: Vec<_> = saved.lines().filter(|line| line.starts_with("-A FORWARD ")).collect();
     let hook = "-A FORWARD -j KUBE-NWPLCY-FORWARD";
     forward.first() == Some(&hook) && forward.iter().filter(|line| **line == hook).count() == 1
 }
 
 /// Waits until web refuses near again and the hooks are first; tells how long that took.
-fn in_force_again(stage: &Stage, backend: &str, what: &str) -> Duration {
+fn in_force_again(test: &NodeTest, backend: &str, what: &str) -> Duration {
     let start = Instant::now();
     for to in WEB {
-        stage.waits_for(what, || stage.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
     }
     for program in [backend, &backend.replace("iptables", "ip6tables")] {
-        stage.waits_for(what, || is_first(stage, program));
+        test.wait_for(what, || is_first(test, program));
     }
     start.elapsed()
 }
@@ -96,29 +96,29 @@ fn managers(backend: &str, files: &str) -> Vec<(&'static str, String)> {
 #[test]
 fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("manager{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        let files = stage.manifests.with_file_name("files");
+        let mut test = NodeTest::build(&format!("manager{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let files = test.manifests.with_file_name("files");
         std::fs::create_dir_all(&files).expect("a directory of our own");
         std::fs::write(files.join("their.rules"), THEIR_TABLE).expect("it is written");
         std::fs::write(files.join("their.nft"), THEIR_RULESET).expect("it is written");
         for (what, script) in managers(backend, &files.to_string_lossy()) {
             // Each comes after a calm time: what follows soon after another is looked after a little later.
-            stage.field.stop(false);
-            start(&mut stage, backend);
-            assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "before {what}");
-            let repairs = stage.metric("node-a", REPAIRS);
-            run(&stage, backend, &script);
-            let took = in_force_again(&stage, backend, what);
+            test.field.stop(false);
+            start(&mut test, backend);
+            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "before {what}");
+            let repairs = test.metric("node-a", REPAIRS);
+            run(&test, backend, &script);
+            let took = in_force_again(&test, backend, what);
             println!("{backend}: {what}: in force again {:.0} ms after its end", took.as_secs_f64() * 1e3);
-            assert!(stage.metric("node-a", REPAIRS) > repairs, "{what}");
-            assert!(stage.field.log().contains("another program changed"), "{}", stage.field.log());
+            assert!(test.metric("node-a", REPAIRS) > repairs, "{what}");
+            assert!(test.field.log().contains("another program changed"), "{}", test.field.log());
             if what.starts_with("nft") {
                 assert!(
-                    stage.on_node_a(&["nft", "list", "table", "inet", "theirs"]).contains("0x00000077 drop")
+                    test.on_node_a(&["nft", "list", "table", "inet", "theirs"]).contains("0x00000077 drop")
                 );
                 continue;
             }
-            let left = theirs(&stage, backend);
+            let left = theirs(&test, backend);
             let rules = left.iter().filter(|rule| rule.contains("-m mark --mark 0x77 -j DROP")).count();
             assert_eq!(rules, 2, "{what}: one of each family in {left:#?}");
         }
@@ -128,26 +128,26 @@ fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
 #[test]
 fn sets_that_others_empty_or_destroy_are_filled_again() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("ipset{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        stage.write("more.yaml", NEAR_REACHES_NOBODY);
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
-        let sets = |stage: &Stage| {
-            let text = stage.on_node_a(&["ipset", "save"]);
+        let mut test = NodeTest::build(&format!("ipset{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        test.write("more.yaml", NEAR_REACHES_NOBODY);
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
+        let sets = |test: &NodeTest| {
+            let text = test.on_node_a(&["ipset", "save"]);
             let mut lines: Vec<_> =
                 text.lines().filter(|line| line.starts_with("add")).map(str::to_owned).collect();
             lines.sort();
             lines
         };
-        let before = sets(&stage);
+        let before = sets(&test);
         assert!(!before.is_empty());
         for script in ["ipset flush", "for t in $T $T6; do $t -F; $t -X; done; ipset destroy || true"] {
-            let repairs = stage.metric("node-a", REPAIRS);
-            run(&stage, backend, script);
-            stage.waits_for(script, || sets(&stage) == before);
-            in_force_again(&stage, backend, script);
-            stage.waits_for("counted", || stage.metric("node-a", REPAIRS) > repairs);
-            assert_eq!(stage.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "by its own egress");
+            let repairs = test.metric("node-a", REPAIRS);
+            run(&test, backend, script);
+            test.wait_for(script, || sets(&test) == before);
+            in_force_again(&test, backend, script);
+            test.wait_for("counted", || test.metric("node-a", REPAIRS) > repairs);
+            assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "by its own egress");
         }
     });
 }
@@ -155,31 +155,31 @@ fn sets_that_others_empty_or_destroy_are_filled_again() {
 #[test]
 fn own_changes_and_those_of_other_tables_cause_no_audit() {
     let backend = BACKENDS[0];
-    let mut stage = Stage::set("news", backend, Some(WEB_ALLOWS_NOBODY));
-    start(&mut stage, backend);
-    let before = stage.metric("node-a", READS);
+    let mut test = NodeTest::build("news", backend, Some(WEB_ALLOWS_NOBODY));
+    start(&mut test, backend);
+    let before = test.metric("node-a", READS);
     let writes = "bridgewarden_kernel_writes_total{kind=\"rules\"}";
-    let written = stage.metric("node-a", writes);
+    let written = test.metric("node-a", writes);
     for round in 0..100 {
-        stage.write("policy.yaml", if round % 2 == 0 { WEB_ALLOWS_CLIENTS } else { WEB_ALLOWS_NOBODY });
+        test.write("policy.yaml", if round % 2 == 0 { WEB_ALLOWS_CLIENTS } else { WEB_ALLOWS_NOBODY });
         let due = written + f64::from(2 * (round + 1));
-        stage.waits_for("written", || stage.metric("node-a", writes) >= due);
+        test.wait_for("written", || test.metric("node-a", writes) >= due);
     }
-    assert_eq!(stage.metric("node-a", READS), before, "audits after 100 changes of our own");
+    assert_eq!(test.metric("node-a", READS), before, "audits after 100 changes of our own");
 
     let table = |table: &str, chain: &str| {
         let rules: String = (0..500).map(|n| format!("-A {chain} -m mark --mark {n} -j RETURN\n")).collect();
         format!("*{table}\n:{chain} - [0:0]\n{rules}COMMIT\n")
     };
-    let file = stage.manifests.with_file_name("proxy.rules");
+    let file = test.manifests.with_file_name("proxy.rules");
     let text = [table("nat", "KUBE-SVC"), table("filter", "KUBE-SERVICES")].concat();
     std::fs::write(&file, text).expect("it is written");
-    run(&stage, backend, &format!("for i in $(seq 100); do $T-restore --noflush {}; done", file.display()));
-    assert_eq!(stage.metric("node-a", READS), before, "audits after 100 changes of kube-proxy's");
+    run(&test, backend, &format!("for i in $(seq 100); do $T-restore --noflush {}; done", file.display()));
+    assert_eq!(test.metric("node-a", READS), before, "audits after 100 changes of kube-proxy's");
 
-    run(&stage, backend, "$T -D FORWARD -j KUBE-NWPLCY-FORWARD");
-    in_force_again(&stage, backend, "unhooked");
-    assert_eq!(stage.metric("node-a", READS), before + 1.0, "the one that was needed");
+    run(&test, backend, "$T -D FORWARD -j KUBE-NWPLCY-FORWARD");
+    in_force_again(&test, backend, "unhooked");
+    assert_eq!(test.metric("node-a", READS), before + 1.0, "the one that was needed");
 }
 
 /// What flanneld writes when it starts: forwarding behind everybody in FORWARD, masquerading in nat.
@@ -235,10 +235,10 @@ done
 ";
 
 /// web is open to far over both families, and closed to near.
-fn judges(stage: &Stage, what: &str) {
+fn judges(test: &NodeTest, what: &str) {
     for to in WEB {
-        stage.waits_for(what, || stage.probe("near", to, Protocol::Tcp) == Outcome::Refused);
-        assert_eq!(stage.probe("far", to, Protocol::Tcp), Outcome::Open, "{what}: {to}");
+        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+        assert_eq!(test.probe("far", to, Protocol::Tcp), Outcome::Open, "{what}: {to}");
     }
 }
 
@@ -256,29 +256,29 @@ fn rules_of_flannel_kube_proxy_and_docker_stay_byte_for_byte_and_policies_come_f
     on_both(|backend, short| {
         let orders: [[&str; 3]; 2] = [[FLANNEL, KUBE_PROXY, DOCKER], [KUBE_PROXY, FLANNEL, DOCKER]];
         for (order, [early, late, last]) in orders.into_iter().enumerate() {
-            let mut stage = Stage::set(&format!("others{short}{order}"), backend, Some(WEB_ALLOWS_FAR));
-            run(&stage, backend, early);
-            let before = theirs(&stage, backend);
-            start(&mut stage, backend);
-            judges(&stage, "after the first");
-            assert_eq!(theirs(&stage, backend), before, "of those who were there before us");
+            let mut test = NodeTest::build(&format!("others{short}{order}"), backend, Some(WEB_ALLOWS_FAR));
+            run(&test, backend, early);
+            let before = theirs(&test, backend);
+            start(&mut test, backend);
+            judges(&test, "after the first");
+            assert_eq!(theirs(&test, backend), before, "of those who were there before us");
             for (what, script) in [
                 ("the second", late),
                 ("the third", last),
                 ("flanneld again", FLANNEL_AGAIN),
                 ("one who accepts", USURPER),
             ] {
-                run(&stage, backend, script);
-                let wrote = theirs(&stage, backend);
-                let took = in_force_again(&stage, backend, what);
+                run(&test, backend, script);
+                let wrote = theirs(&test, backend);
+                let took = in_force_again(&test, backend, what);
                 println!("{backend}: {what}: first again within {:.0} ms", took.as_secs_f64() * 1e3);
-                judges(&stage, what);
-                assert_eq!(theirs(&stage, backend), wrote, "{what}");
+                judges(&test, what);
+                assert_eq!(theirs(&test, backend), wrote, "{what}");
             }
-            stage.field.stop(false);
-            let left = theirs(&stage, backend);
-            stage.field.clean_up().expect("cleanup works");
-            assert_eq!(theirs(&stage, backend), left, "cleanup");
+            test.field.stop(false);
+            let left = theirs(&test, backend);
+            test.field.clean_up().expect("cleanup works");
+            assert_eq!(theirs(&test, backend), left, "cleanup");
         }
     });
 }

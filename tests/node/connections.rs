@@ -1,6 +1,6 @@
 //! Live connections when what allowed them goes.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Probe, Push};
 use std::time::Duration;
@@ -9,99 +9,99 @@ use support::field::{BACKENDS, DEADLINE};
 #[test]
 fn stream_of_either_side_is_cut_when_its_allowance_goes() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("cut{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        stage.start(&[]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("cut{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        test.start(&[]);
+        test.wait_until_enforced();
         let mut streams = Vec::new();
         for from in ["near", "far"] {
             for to in WEB {
                 for push in [Push::Client, Push::Server] {
                     let probe =
                         Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), Protocol::Tcp, 80);
-                    let stream = stage.field.testbed.stream(&probe, push).expect("an allowed stream opens");
+                    let stream = test.field.testbed.stream(&probe, push).expect("an allowed stream opens");
                     assert!(stream.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
                     streams.push((format!("{from} -> {to}, {push:?} pushes"), stream));
                 }
             }
         }
-        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
         for (what, stream) in &streams {
             assert!(
                 stream.falls_silent(Duration::from_millis(300), DEADLINE),
                 "{what} lives on after its allowance went\n{}",
-                stage.field.log()
+                test.field.log()
             );
         }
-        assert!(stage.metric("node-a", "bridgewarden_connections_cut_total") >= 8.0);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert!(test.metric("node-a", "bridgewarden_connections_cut_total") >= 8.0);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
     });
 }
 
 #[test]
 fn stream_is_cut_when_its_client_may_no_longer_reach_anybody() {
-    let mut stage = Stage::set("cute", BACKENDS[0], None);
-    stage.start(&[]);
-    stage.enforces();
+    let mut test = NodeTest::build("cute", BACKENDS[0], None);
+    test.start(&[]);
+    test.wait_until_enforced();
     for push in [Push::Client, Push::Server] {
         let probe = Probe::new(Endpoint::pod("shop", "near"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-        let stream = stage.field.testbed.stream(&probe, push).expect("an open stream");
+        let stream = test.field.testbed.stream(&probe, push).expect("an open stream");
         assert!(stream.moves_within(Duration::from_secs(2)));
-        stage.write("policy.yaml", NEAR_REACHES_NOBODY);
-        assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{push:?}\n{}", stage.field.log());
-        std::fs::remove_file(stage.manifests.join("policy.yaml")).expect("the policy is there");
-        stage.waits_for("open", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+        test.write("policy.yaml", NEAR_REACHES_NOBODY);
+        assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{push:?}\n{}", test.field.log());
+        std::fs::remove_file(test.manifests.join("policy.yaml")).expect("the policy is there");
+        test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
     }
 }
 
 #[test]
 fn udp_flow_is_cut_when_its_allowance_goes() {
-    let mut stage = Stage::set("cutu", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
-    stage.start(&[]);
-    stage.enforces();
+    let mut test = NodeTest::build("cutu", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    test.start(&[]);
+    test.wait_until_enforced();
     let probe = Probe::new(Endpoint::pod("shop", "far"), WEB[0].parse().unwrap(), Protocol::Udp, 80);
-    let stream = stage.field.testbed.stream(&probe, Push::Client).expect("an allowed flow opens");
+    let stream = test.field.testbed.stream(&probe, Push::Client).expect("an allowed flow opens");
     assert!(stream.moves_within(Duration::from_secs(2)));
-    stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
-    assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{}", stage.field.log());
+    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{}", test.field.log());
 }
 
 #[test]
 fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
-    let mut stage = Stage::set("keep", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
-    stage.start(&["--on-revoke", "keep"]);
-    stage.enforces();
+    let mut test = NodeTest::build("keep", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    test.start(&["--on-revoke", "keep"]);
+    test.wait_until_enforced();
     let from =
         |name: &str| Probe::new(Endpoint::pod("shop", name), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-    let kept = stage.field.testbed.stream(&from("near"), Push::Server).expect("an allowed stream opens");
-    stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
-    stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+    let kept = test.field.testbed.stream(&from("near"), Push::Server).expect("an allowed stream opens");
+    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
     assert!(kept.moves_within(Duration::from_secs(2)));
-    stage.field.stop(false);
-    stage.write("policy.yaml", WEB_ALLOWS_CLIENTS);
-    stage.start(&[]);
-    stage.enforces();
-    stage.waits_for("open", || stage.probe("far", WEB[0], Protocol::Tcp) == Outcome::Open);
-    let other = stage.field.testbed.stream(&from("far"), Push::Client).expect("an allowed stream opens");
+    test.field.stop(false);
+    test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
+    test.start(&[]);
+    test.wait_until_enforced();
+    test.wait_for("open", || test.probe("far", WEB[0], Protocol::Tcp) == Outcome::Open);
+    let other = test.field.testbed.stream(&from("far"), Push::Client).expect("an allowed stream opens");
     let only_far = WEB_ALLOWS_CLIENTS
         .replace("{podSelector: {matchLabels: {app: client}}}", "{ipBlock: {cidr: 10.244.2.0/24}}");
-    stage.write("policy.yaml", &only_far);
+    test.write("policy.yaml", &only_far);
     assert!(kept.falls_silent(Duration::from_millis(300), DEADLINE), "near's leave is gone");
     assert!(
         other.moves_within(Duration::from_secs(2)),
         "far's stream is still allowed\n{}",
-        stage.field.log()
+        test.field.log()
     );
 }
 
 #[test]
 fn node_reaches_its_pods_and_its_own_connections_are_never_cut() {
-    let mut stage = Stage::set("node", BACKENDS[0], None);
-    stage.start(&[]);
-    stage.enforces();
+    let mut test = NodeTest::build("node", BACKENDS[0], None);
+    test.start(&[]);
+    test.wait_until_enforced();
     let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-    let stream = stage.field.testbed.stream(&probe, Push::Client).expect("the node's stream opens");
-    stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
-    stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
-    assert_eq!(stage.field.testbed.probe(&probe), Outcome::Open);
+    let stream = test.field.testbed.stream(&probe, Push::Client).expect("the node's stream opens");
+    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+    assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
     assert!(stream.moves_within(Duration::from_secs(2)));
 }

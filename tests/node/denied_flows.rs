@@ -1,6 +1,6 @@
 //! What was refused is told once, with who, by whom, and which rule came nearest.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::flow::{End, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
@@ -39,26 +39,26 @@ fn flows(field: &Field, node: usize, more: &[&str]) -> String {
 }
 
 /// The flows that the controllers of all nodes tell of.
-pub(crate) fn told(stage: &Stage) -> Vec<Record> {
-    let all = [0, 1].map(|node| flows(&stage.field, node, &["-o", "json"])).concat();
+pub(crate) fn told(test: &NodeTest) -> Vec<Record> {
+    let all = [0, 1].map(|node| flows(&test.field, node, &["-o", "json"])).concat();
     all.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
 /// Waits until a flow is told, and tells it; no other may be told beside it.
-fn the_one(stage: &Stage) -> Record {
-    stage.waits_for("told", || !told(stage).is_empty());
-    let mut all = told(stage);
+fn the_one(test: &NodeTest) -> Record {
+    test.wait_for("told", || !told(test).is_empty());
+    let mut all = told(test);
     assert_eq!(all.len(), 1, "{all:#?}");
     all.remove(0)
 }
 
-/// Sets a stage where `web` has one rule, tries one connection, and tells the flow that was denied.
+/// Sets a test where `web` has one rule, tries one connection, and tells the flow that was denied.
 fn denied(id: &str, policy: &str, from: &str, to: &str, protocol: Protocol) -> Record {
-    let mut stage = Stage::set(id, BACKENDS[0], Some(policy));
-    stage.start(&[]);
-    stage.enforces();
-    assert_ne!(stage.probe(from, to, protocol), Outcome::Open);
-    the_one(&stage)
+    let mut test = NodeTest::build(id, BACKENDS[0], Some(policy));
+    test.start(&[]);
+    test.wait_until_enforced();
+    assert_ne!(test.probe(from, to, protocol), Outcome::Open);
+    the_one(&test)
 }
 
 fn rule(rule: &str) -> String {
@@ -86,14 +86,14 @@ fn assert_tells(
 #[test]
 fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("flows{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        stage.start(&["--log-denied", "on"]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("flows{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        test.start(&["--log-denied", "on"]);
+        test.wait_until_enforced();
         for _ in 0..3 {
-            assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-            assert_eq!(stage.probe("web", "10.244.1.11", Protocol::Tcp), Outcome::Open);
+            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("web", "10.244.1.11", Protocol::Tcp), Outcome::Open);
         }
-        let record = the_one(&stage);
+        let record = the_one(&test);
         assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert_eq!((record.account.port, record.account.protocol.as_str()), (Some(80), "TCP"));
         assert_eq!(record.node, "node-a");
@@ -101,17 +101,17 @@ fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
         let owners = [&record.account.source, &record.account.destination].map(owner);
         assert_eq!(owners, [None, Some("ReplicaSet/web-5d9c".to_owned())]);
         let counted = "bridgewarden_denied_packets_total{direction=\"ingress\",pod_namespace=\"shop\"}";
-        assert!(stage.metric("node-a", counted) >= 1.0);
-        assert_eq!(stage.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
-        let text = flows(&stage.field, 0, &["-n", "shop"]);
+        assert!(test.metric("node-a", counted) >= 1.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
+        let text = flows(&test.field, 0, &["-n", "shop"]);
         assert!(text.contains("shop/near -> shop/web 80/TCP  denied by ingress of shop/web"), "{text}");
-        assert_eq!(flows(&stage.field, 0, &["-n", "other"]), "");
-        let log = stage.field.log();
+        assert_eq!(flows(&test.field, 0, &["-n", "other"]), "");
+        let log = test.field.log();
         assert_eq!(log.matches("\"message\":\"denied\"").count(), 1, "{log}");
         assert!(log.contains("\"destination_owner\":\"ReplicaSet/web-5d9c\""), "{log}");
-        assert_eq!(stage.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
-        stage.waits_for("IPv6 is told", || told(&stage).len() == 2);
-        let record = told(&stage).remove(1);
+        assert_eq!(test.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
+        test.wait_for("IPv6 is told", || told(&test).len() == 2);
+        let record = told(&test).remove(1);
         assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert!(record.account.source.address.is_ipv6());
     });
@@ -154,15 +154,15 @@ fn wrong_port_protocol_label_and_address_are_told_as_the_nearest_rule() {
             ("address", "would allow it except for the address: 192.0.2.0/24 does not hold 10.244.2.20"),
         ),
     ];
-    let mut stage = Stage::set("flowsn", BACKENDS[0], None);
+    let mut test = NodeTest::build("flowsn", BACKENDS[0], None);
     for (allowed, nearest) in cases {
-        stage.write("policy.yaml", &rule(allowed));
-        stage.start(&[]);
-        stage.enforces();
-        assert_eq!(stage.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "{allowed}");
-        let record = the_one(&stage);
+        test.write("policy.yaml", &rule(allowed));
+        test.start(&[]);
+        test.wait_until_enforced();
+        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "{allowed}");
+        let record = the_one(&test);
         assert_tells(&record, ["shop/far", "shop/web"], Direction::Ingress, "shop/web", Some(nearest));
-        stage.field.stop(false);
+        test.field.stop(false);
     }
 }
 
@@ -180,12 +180,12 @@ fn egress_is_told_by_the_node_of_the_sender() {
 
 #[test]
 fn unknown_pod_is_told_as_such() {
-    let mut stage = Stage::set("flowsx", BACKENDS[0], None);
-    stage.write("cluster.yaml", &crate::first_instant::without_near());
-    crate::first_instant::keep_near(&stage);
-    crate::first_instant::start(&mut stage, &[]);
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-    let record = the_one(&stage);
+    let mut test = NodeTest::build("flowsx", BACKENDS[0], None);
+    test.write("cluster.yaml", &crate::first_instant::without_near());
+    crate::first_instant::keep_near(&test);
+    crate::first_instant::start(&mut test, &[]);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    let record = the_one(&test);
     let ends = [&record.account.source, &record.account.destination].map(ToString::to_string);
     assert_eq!(ends, ["shop/near", "shop/web"]);
     assert_eq!(
@@ -197,11 +197,11 @@ fn unknown_pod_is_told_as_such() {
 
 #[test]
 fn own_node_that_is_out_of_reach_is_told_as_such() {
-    let mut stage = Stage::set("flowso", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
-    stage.start(&["--pod-to-node", "drop"]);
-    stage.enforces();
-    assert_eq!(stage.probe("near", "10.244.1.1", Protocol::Tcp), Outcome::Refused);
-    let record = the_one(&stage);
+    let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    test.start(&["--pod-to-node", "drop"]);
+    test.wait_until_enforced();
+    assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), Outcome::Refused);
+    let record = the_one(&test);
     assert_eq!(
         (record.account.reason, record.account.policies.as_slice()),
         (Reason::OwnNode, &["shop/near".to_owned()][..])
@@ -210,19 +210,19 @@ fn own_node_that_is_out_of_reach_is_told_as_such() {
 
 #[test]
 fn group_with_another_reader_stops_the_telling_and_nothing_else() {
-    let mut stage = Stage::set("flowsb", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    let node = stage.field.testbed.node_namespace("node-a").expect("a node").clone();
+    let mut test = NodeTest::build("flowsb", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
     let other = node
         .enter(|| bridgewarden::kernel::PacketLog::open(101, 128))
         .expect("the namespace is entered");
     let _other = other.expect("the group is free");
-    stage.start(&[]);
-    stage.enforces();
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-    stage.waits_for("remarked", || {
-        stage.get("node-a", "/readyz").contains("[+]denied-flows ok: cannot read the packets that were refused: NFLOG group 101 has another reader")
+    test.start(&[]);
+    test.wait_until_enforced();
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    test.wait_for("remarked", || {
+        test.get("node-a", "/readyz").contains("[+]denied-flows ok: cannot read the packets that were refused: NFLOG group 101 has another reader")
     });
-    assert_eq!(told(&stage), []);
+    assert_eq!(told(&test), []);
 }
 
 /// Sends datagrams without a pause, from a namespace to an address, until it is ended, and no fewer than so many.
@@ -271,8 +271,8 @@ impl Drop for Flood {
 }
 
 /// The CPU time that node-a's controller has used, in seconds, to the hundredth.
-fn cpu(stage: &Stage) -> f64 {
-    let socket = stage.field.flows_socket(NODES[0]).display().to_string();
+fn cpu(test: &NodeTest) -> f64 {
+    let socket = test.field.flows_socket(NODES[0]).display().to_string();
     let processes = std::fs::read_dir("/proc").expect("there is /proc").flatten().map(|entry| entry.path());
     let read = |path: PathBuf| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let mut own = processes.filter(|process| {
@@ -285,8 +285,8 @@ fn cpu(stage: &Stage) -> f64 {
 }
 
 /// All denied packets that a node's controller has counted.
-fn counted(stage: &Stage) -> f64 {
-    let page = stage.get("node-a", "/metrics");
+fn counted(test: &NodeTest) -> f64 {
+    let page = test.get("node-a", "/metrics");
     let lines = page.lines().filter(|line| line.starts_with("bridgewarden_denied_packets_total{"));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
@@ -294,71 +294,71 @@ fn counted(stage: &Stage) -> f64 {
 #[test]
 fn flood_of_refused_packets_delays_no_change_and_the_kernel_bounds_what_is_told() {
     const PACKETS: u64 = 100_000;
-    let mut stage = Stage::set("flowsf", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
-    let near = stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
-    let (begun, before) = (Instant::now(), cpu(&stage));
+    let mut test = NodeTest::build("flowsf", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
+    let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let (begun, before) = (Instant::now(), cpu(&test));
     let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
-    stage.waits_for("told", || !told(&stage).is_empty());
-    stage.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
-    stage.waits_for("the change is enforced", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
-    assert_ne!(stage.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still refused");
+    test.wait_for("told", || !told(&test).is_empty());
+    test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
+    test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still refused");
     let (sent, seconds) = (flood.end(), begun.elapsed().as_secs_f64());
-    let share = 100.0 * (cpu(&stage) - before) / seconds;
+    let share = 100.0 * (cpu(&test) - before) / seconds;
     println!(
         "{:.0} refused packets a second, {share:.1} % of a core, a change included",
         sent as f64 / seconds
     );
-    assert_eq!(stage.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
+    assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
     // Ten a second and a burst of five, of one chain.
-    assert!(counted(&stage) <= 15.0 + 10.0 * seconds, "{} of {sent}", counted(&stage));
-    let to_web = told(&stage).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
+    assert!(counted(&test) <= 15.0 + 10.0 * seconds, "{} of {sent}", counted(&test));
+    let to_web = told(&test).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
     assert!(to_web >= 1 && to_web as f64 <= 1.0 + seconds / 10.0, "{to_web} flows in {seconds} s");
 }
 
 #[test]
 fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
     const PACKETS: u64 = 100_000;
-    let mut stage = Stage::set("flowsk", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
+    let mut test = NodeTest::build("flowsk", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
     // As if thousands of pods refused packets: each one is copied, and each looks like another flow.
     let copied = ["iptables-nft", "-I", "OUTPUT", "-p", "udp", "-d", "127.0.0.1", "-j", "NFLOG"];
-    stage.on_node_a(&[&copied[..], &["--nflog-prefix", "denied-egress", "--nflog-group", "101"]].concat());
-    let node = stage.field.testbed.node_namespace("node-a").expect("a node").clone();
+    test.on_node_a(&[&copied[..], &["--nflog-prefix", "denied-egress", "--nflog-group", "101"]].concat());
+    let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
     let flood = Flood::begin(&node, "127.0.0.1", 1..60_000, PACKETS);
-    let untold = || stage.metric("node-a", "bridgewarden_denied_flows_untold_total");
-    stage.waits_for("more than are looked at", || untold() > 0.0);
-    stage.write("policy.yaml", WEB_ALLOWS_CLIENTS);
-    stage.waits_for("the change is enforced", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+    let untold = || test.metric("node-a", "bridgewarden_denied_flows_untold_total");
+    test.wait_for("more than are looked at", || untold() > 0.0);
+    test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
+    test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
     let sent = flood.end();
     assert!(
-        counted(&stage) + stage.metric("node-a", "bridgewarden_denied_packets_lost_total")
+        counted(&test) + test.metric("node-a", "bridgewarden_denied_packets_lost_total")
             <= sent as f64 + 10.0
     );
-    assert!(told(&stage).len() <= 1000, "{}", told(&stage).len());
-    stage.enforces();
+    assert!(told(&test).len() <= 1000, "{}", told(&test).len());
+    test.wait_until_enforced();
 }
 
 #[test]
 fn denied_flow_is_told_to_who_follows_as_it_happens() {
-    let mut stage = Stage::set("flowsw", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
-    assert_eq!(stage.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
-    the_one(&stage);
+    let mut test = NodeTest::build("flowsw", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
+    assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
+    the_one(&test);
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
     command
         .args(["flows", "--follow", "--socket"])
-        .arg(stage.field.flows_socket(NODES[0]))
+        .arg(test.field.flows_socket(NODES[0]))
         .stdout(Stdio::piped());
     let mut follower = command.spawn().expect("the program runs");
     let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     let kept = lines.next().expect("what is kept");
     assert!(kept.contains("shop/far -> shop/web 80/TCP"), "{kept}");
     lines.next().expect("its second line");
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
     let news = lines.find(|line| !line.starts_with(' ') && !line.contains("shop/far")).expect("what is new");
     assert!(news.contains("shop/near -> shop/web 80/TCP"), "{news}");
     follower.kill().expect("it runs until it is ended");
@@ -367,16 +367,16 @@ fn denied_flow_is_told_to_who_follows_as_it_happens() {
 
 #[test]
 fn flows_are_for_root_alone_and_a_second_daemon_leaves_the_first_its_socket() {
-    let mut stage = Stage::set("flowss", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
-    let socket = stage.field.flows_socket(NODES[0]);
+    let mut test = NodeTest::build("flowss", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
+    let socket = test.field.flows_socket(NODES[0]);
     assert_eq!(std::fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let refused = runtime.block_on(async { bridgewarden::observe::listen_at(&socket).map(drop) });
     assert_eq!(refused.expect_err("it is answered").kind(), ErrorKind::AddrInUse);
-    stage.field.stop(true);
-    stage.start(&[]);
-    stage.enforces();
-    assert_eq!(flows(&stage.field, 0, &[]), "", "the socket of one that was killed is replaced");
+    test.field.stop(true);
+    test.start(&[]);
+    test.wait_until_enforced();
+    assert_eq!(flows(&test.field, 0, &[]), "", "the socket of one that was killed is replaced");
 }

@@ -1,6 +1,6 @@
 //! A pod is guarded from the result of CNI on, before the API tells its addresses.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Probe};
 use std::net::{IpAddr, SocketAddr};
@@ -17,8 +17,8 @@ enum Runtime {
 }
 
 /// Where the results of a node are. It is not there before the first one.
-fn results(stage: &Stage, node: &str) -> PathBuf {
-    stage.manifests.with_file_name(format!("results-{node}"))
+fn results(test: &NodeTest, node: &str) -> PathBuf {
+    test.manifests.with_file_name(format!("results-{node}"))
 }
 
 fn result_name(runtime: Runtime, pod: &str) -> String {
@@ -49,20 +49,20 @@ fn result(runtime: Runtime, pod: &str, addresses: [&str; 2]) -> String {
 }
 
 /// Writes a result on node-a as libcni does, in place.
-fn keep(stage: &Stage, runtime: Runtime, pod: &str, addresses: [&str; 2]) {
-    let directory = results(stage, "node-a");
+fn keep(test: &NodeTest, runtime: Runtime, pod: &str, addresses: [&str; 2]) {
+    let directory = results(test, "node-a");
     std::fs::create_dir_all(&directory).expect("a directory of our own");
     std::fs::write(directory.join(result_name(runtime, pod)), result(runtime, pod, addresses))
         .expect("the result is written");
 }
 
 /// Writes the result of near.
-pub(crate) fn keep_near(stage: &Stage) {
-    keep(stage, Runtime::Containerd, "near", NEAR);
+pub(crate) fn keep_near(test: &NodeTest) {
+    keep(test, Runtime::Containerd, "near", NEAR);
 }
 
-fn remove(stage: &Stage, runtime: Runtime, pod: &str) {
-    std::fs::remove_file(results(stage, "node-a").join(result_name(runtime, pod)))
+fn remove(test: &NodeTest, runtime: Runtime, pod: &str) {
+    std::fs::remove_file(results(test, "node-a").join(result_name(runtime, pod)))
         .expect("the result is there");
 }
 
@@ -80,50 +80,50 @@ pub(crate) fn without_near() -> String {
     documents.collect::<Vec<_>>().join("---")
 }
 
-pub(crate) fn start(stage: &mut Stage, more: &[&str]) {
-    let directory = stage.manifests.with_file_name("results-{node}");
+pub(crate) fn start(test: &mut NodeTest, more: &[&str]) {
+    let directory = test.manifests.with_file_name("results-{node}");
     let directory = directory.to_string_lossy().into_owned();
-    stage.start(&[&["--cni-results-dir", &directory, "--audit-interval-seconds", "3600"], more].concat());
-    stage.enforces();
+    test.start(&[&["--cni-results-dir", &directory, "--audit-interval-seconds", "3600"], more].concat());
+    test.wait_until_enforced();
 }
 
 /// Waits until so many sandboxes are known and so many unknown, and nothing heard is yet to be enforced.
-fn waits_for_sandboxes(stage: &Stage, known: usize, unknown: usize) {
+fn waits_for_sandboxes(test: &NodeTest, known: usize, unknown: usize) {
     let lines = [
         format!("bridgewarden_sandboxes{{state=\"known\"}} {known}\n"),
         format!("bridgewarden_sandboxes{{state=\"unknown\"}} {unknown}\n"),
         "bridgewarden_pending_changes 0\n".to_owned(),
     ];
-    stage.waits_for("sandboxes", || {
-        let page = stage.get("node-a", "/metrics");
+    test.wait_for("sandboxes", || {
+        let page = test.get("node-a", "/metrics");
         lines.iter().all(|line| page.contains(line))
     });
 }
 
 /// Transactions of rules and elements of sets; not what cuts connections, which takes its own time.
-fn writes(stage: &Stage) -> [f64; 2] {
+fn writes(test: &NodeTest) -> [f64; 2] {
     ["bridgewarden_kernel_writes_total{kind=\"rules\"}", "bridgewarden_set_elements_written_total"]
-        .map(|series| stage.metric("node-a", series))
+        .map(|series| test.metric("node-a", series))
 }
 
-fn rules(stage: &Stage, backend: &str) -> String {
-    stage.on_node_a(&[&format!("{backend}-save"), "-t", "filter"])
+fn rules(test: &NodeTest, backend: &str) -> String {
+    test.on_node_a(&[&format!("{backend}-save"), "-t", "filter"])
 }
 
 /// Sends datagrams from near to web from its first instant on; tells how many arrived.
-fn arrived_of_a_burst(stage: &Stage) -> u64 {
+fn arrived_of_a_burst(test: &NodeTest) -> u64 {
     let web = Endpoint::pod("shop", "web");
     let mut arrived = 0;
     for (own, to) in NEAR.into_iter().zip(WEB) {
         let (own, to): (IpAddr, IpAddr) = (own.parse().expect("an address"), to.parse().expect("an address"));
-        let before = stage.field.testbed.received_from(&web, own);
+        let before = test.field.testbed.received_from(&web, own);
         for _ in 0..100 {
             let from = Endpoint::pod("shop", "near");
-            stage.field.testbed.spoof(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
+            test.field.testbed.spoof(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
         }
         let node = Probe::new(Endpoint::node("node-a"), to, Protocol::Udp, 80);
-        assert_eq!(stage.field.testbed.probe(&node), Outcome::Open);
-        arrived += stage.field.testbed.received_from(&web, own) - before;
+        assert_eq!(test.field.testbed.probe(&node), Outcome::Open);
+        arrived += test.field.testbed.received_from(&web, own) - before;
     }
     arrived
 }
@@ -132,132 +132,132 @@ fn arrived_of_a_burst(stage: &Stage) -> u64 {
 fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
     on_both(|backend, short| {
         let runtime = if backend == BACKENDS[0] { Runtime::Containerd } else { Runtime::Crio };
-        let mut stage = Stage::set(&format!("first{short}"), backend, Some(NEAR_REACHES_NOBODY));
-        stage.write("cluster.yaml", &near_is_pending());
-        start(&mut stage, &[]);
+        let mut test = NodeTest::build(&format!("first{short}"), backend, Some(NEAR_REACHES_NOBODY));
+        test.write("cluster.yaml", &near_is_pending());
+        start(&mut test, &[]);
         for to in WEB {
             assert_eq!(
-                stage.probe("near", to, Protocol::Udp),
+                test.probe("near", to, Protocol::Udp),
                 Outcome::Timeout,
                 "no pod is known to be there"
             );
         }
-        keep(&stage, runtime, "near", NEAR);
-        waits_for_sandboxes(&stage, 1, 0);
-        assert_eq!(arrived_of_a_burst(&stage), 0);
+        keep(&test, runtime, "near", NEAR);
+        waits_for_sandboxes(&test, 1, 0);
+        assert_eq!(arrived_of_a_burst(&test), 0);
         for to in WEB {
-            assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused);
         }
-        let before = writes(&stage);
-        let told = stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
-        stage.write(
+        let before = writes(&test);
+        let told = test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+        test.write(
             "cluster.yaml",
             &near_is_pending()
                 .replace("{phase: Pending}", "{podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}"),
         );
-        let confirmed = || stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}") > told;
-        stage.waits_for("confirmed", confirmed);
-        waits_for_sandboxes(&stage, 1, 0);
-        assert_eq!(writes(&stage), before, "what the API confirms is written already");
-        remove(&stage, runtime, "near");
-        waits_for_sandboxes(&stage, 0, 0);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "the API's word stays");
-        assert!(rules(&stage, backend).contains("egress of pod shop/near"));
-        stage.write("cluster.yaml", &without_near());
-        stage.waits_for("gone", || !rules(&stage, backend).contains("pod shop/near"));
+        let confirmed = || test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}") > told;
+        test.wait_for("confirmed", confirmed);
+        waits_for_sandboxes(&test, 1, 0);
+        assert_eq!(writes(&test), before, "what the API confirms is written already");
+        remove(&test, runtime, "near");
+        waits_for_sandboxes(&test, 0, 0);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "the API's word stays");
+        assert!(rules(&test, backend).contains("egress of pod shop/near"));
+        test.write("cluster.yaml", &without_near());
+        test.wait_for("gone", || !rules(&test, backend).contains("pod shop/near"));
     });
 }
 
 #[test]
 fn peer_is_let_in_from_its_result_on() {
-    let mut stage = Stage::set("firstp", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
-    stage.write("cluster.yaml", &near_is_pending());
-    start(&mut stage, &[]);
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout, "no pod is known to be there");
-    keep(&stage, Runtime::Containerd, "near", NEAR);
-    waits_for_sandboxes(&stage, 1, 0);
+    let mut test = NodeTest::build("firstp", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    test.write("cluster.yaml", &near_is_pending());
+    start(&mut test, &[]);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout, "no pod is known to be there");
+    keep(&test, Runtime::Containerd, "near", NEAR);
+    waits_for_sandboxes(&test, 1, 0);
     for to in WEB {
-        assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Open);
     }
 }
 
 #[test]
 fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("firstu{short}"), backend, None);
-        stage.write("cluster.yaml", &without_near());
-        let directory = results(&stage, "node-a");
+        let mut test = NodeTest::build(&format!("firstu{short}"), backend, None);
+        test.write("cluster.yaml", &without_near());
+        let directory = results(&test, "node-a");
         std::fs::create_dir_all(&directory).expect("a directory of our own");
         let whole = result(Runtime::Crio, "near", NEAR);
         let file = directory.join(result_name(Runtime::Crio, "near"));
         std::fs::write(&file, &whole[..whole.len() / 2]).expect("a part is written");
-        start(&mut stage, &[]);
-        assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 1.0);
+        start(&mut test, &[]);
+        assert_eq!(test.metric("node-a", "bridgewarden_cni_result_errors"), 1.0);
         assert_eq!(
-            stage.probe("near", WEB[0], Protocol::Tcp),
+            test.probe("near", WEB[0], Protocol::Tcp),
             Outcome::Timeout,
             "no pod is known to be there"
         );
         std::fs::write(&file, &whole).expect("the whole is written");
-        waits_for_sandboxes(&stage, 0, 1);
-        assert_eq!(stage.metric("node-a", "bridgewarden_cni_result_errors"), 0.0);
-        assert_eq!(arrived_of_a_burst(&stage), 0);
+        waits_for_sandboxes(&test, 0, 1);
+        assert_eq!(test.metric("node-a", "bridgewarden_cni_result_errors"), 0.0);
+        assert_eq!(arrived_of_a_burst(&test), 0);
         for (near, web) in NEAR.into_iter().zip(WEB) {
-            assert_eq!(stage.probe("near", web, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(stage.probe("web", near, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(stage.probe("far", near, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(stage.probe("far", web, Protocol::Tcp), Outcome::Open, "others are not concerned");
+            assert_eq!(test.probe("near", web, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("web", near, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("far", near, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("far", web, Protocol::Tcp), Outcome::Open, "others are not concerned");
             let node = Probe::new(Endpoint::node("node-a"), near.parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(stage.field.testbed.probe(&node), Outcome::Open, "the node reaches its pods");
+            assert_eq!(test.field.testbed.probe(&node), Outcome::Open, "the node reaches its pods");
         }
-        assert!(rules(&stage, backend).contains("ingress of unknown pod shop/near"));
-        stage.write("cluster.yaml", &near_is_pending());
-        waits_for_sandboxes(&stage, 1, 0);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open, "no policy isolates it");
-        assert!(!rules(&stage, backend).contains("unknown pod"));
-        stage.write("cluster.yaml", &without_near());
-        waits_for_sandboxes(&stage, 0, 1);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-        stage.field.stop(false);
-        start(&mut stage, &["--unknown-pods", "allow"]);
-        waits_for_sandboxes(&stage, 0, 1);
-        assert_eq!(arrived_of_a_burst(&stage), 200);
+        assert!(rules(&test, backend).contains("ingress of unknown pod shop/near"));
+        test.write("cluster.yaml", &near_is_pending());
+        waits_for_sandboxes(&test, 1, 0);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open, "no policy isolates it");
+        assert!(!rules(&test, backend).contains("unknown pod"));
+        test.write("cluster.yaml", &without_near());
+        waits_for_sandboxes(&test, 0, 1);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        test.field.stop(false);
+        start(&mut test, &["--unknown-pods", "allow"]);
+        waits_for_sandboxes(&test, 0, 1);
+        assert_eq!(arrived_of_a_burst(&test), 200);
     });
 }
 
 #[test]
 fn result_that_nobody_removed_refuses_nobody() {
-    let mut stage = Stage::set("stale", BACKENDS[0], None);
-    keep(&stage, Runtime::Containerd, "ghost", NEAR);
-    keep(&stage, Runtime::Containerd, "other", ["10.244.1.99", "fd00:10:244:1::99"]);
-    start(&mut stage, &[]);
-    waits_for_sandboxes(&stage, 0, 2);
-    assert!(rules(&stage, BACKENDS[0]).contains("unknown pod shop/other"));
-    let open = |stage: &Stage| {
+    let mut test = NodeTest::build("stale", BACKENDS[0], None);
+    keep(&test, Runtime::Containerd, "ghost", NEAR);
+    keep(&test, Runtime::Containerd, "other", ["10.244.1.99", "fd00:10:244:1::99"]);
+    start(&mut test, &[]);
+    waits_for_sandboxes(&test, 0, 2);
+    assert!(rules(&test, BACKENDS[0]).contains("unknown pod shop/other"));
+    let open = |test: &NodeTest| {
         for (near, web) in NEAR.into_iter().zip(WEB) {
-            assert_eq!(stage.probe("near", web, Protocol::Tcp), Outcome::Open);
-            assert_eq!(stage.probe("web", near, Protocol::Tcp), Outcome::Open);
+            assert_eq!(test.probe("near", web, Protocol::Tcp), Outcome::Open);
+            assert_eq!(test.probe("web", near, Protocol::Tcp), Outcome::Open);
         }
-        assert!(!rules(stage, BACKENDS[0]).contains("unknown pod shop/ghost"));
+        assert!(!rules(test, BACKENDS[0]).contains("unknown pod shop/ghost"));
     };
-    open(&stage);
-    keep(&stage, Runtime::Containerd, "near", NEAR);
-    stage.write("cluster.yaml", &near_is_pending());
-    waits_for_sandboxes(&stage, 1, 2);
-    open(&stage);
+    open(&test);
+    keep(&test, Runtime::Containerd, "near", NEAR);
+    test.write("cluster.yaml", &near_is_pending());
+    waits_for_sandboxes(&test, 1, 2);
+    open(&test);
 }
 
 #[test]
 fn restart_keeps_guarding_whom_only_results_tell_of_and_writes_nothing() {
-    let mut stage = Stage::set("firstr", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
-    stage.write("cluster.yaml", &near_is_pending());
-    keep(&stage, Runtime::Containerd, "near", NEAR);
-    keep(&stage, Runtime::Containerd, "ghost", ["10.244.1.99", "fd00:10:244:1::99"]);
-    start(&mut stage, &[]);
-    stage.field.stop(true);
-    assert_eq!(arrived_of_a_burst(&stage), 0);
-    start(&mut stage, &[]);
-    waits_for_sandboxes(&stage, 1, 1);
-    assert_eq!(writes(&stage), [0.0, 0.0]);
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    let mut test = NodeTest::build("firstr", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    test.write("cluster.yaml", &near_is_pending());
+    keep(&test, Runtime::Containerd, "near", NEAR);
+    keep(&test, Runtime::Containerd, "ghost", ["10.244.1.99", "fd00:10:244:1::99"]);
+    start(&mut test, &[]);
+    test.field.stop(true);
+    assert_eq!(arrived_of_a_burst(&test), 0);
+    start(&mut test, &[]);
+    waits_for_sandboxes(&test, 1, 1);
+    assert_eq!(writes(&test), [0.0, 0.0]);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
 }

@@ -1,6 +1,6 @@
 //! What a daemon lives through: edits, kills, strangers, broken manifests, cleanup.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::Outcome;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use support::field::BACKENDS;
 
 #[test]
 fn remote_pod_costs_one_element_and_no_process() {
-    let mut stage = Stage::set("count", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
-    stage.start(&["--audit-interval-seconds", "3600"]);
-    stage.enforces();
-    let figures = |stage: &Stage| {
+    let mut test = NodeTest::build("count", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    test.start(&["--audit-interval-seconds", "3600"]);
+    test.wait_until_enforced();
+    let figures = |test: &NodeTest| {
         [
             "bridgewarden_processes_started_total",
             "bridgewarden_kernel_writes_total{kind=\"rules\"}",
             "bridgewarden_kernel_writes_total{kind=\"set\"}",
             "bridgewarden_set_elements_written_total",
         ]
-        .map(|series| stage.metric("node-a", series))
+        .map(|series| test.metric("node-a", series))
     };
     let pod = |labels: &str| {
         format!(
@@ -26,63 +26,63 @@ fn remote_pod_costs_one_element_and_no_process() {
              spec: {{nodeName: node-b}}\nstatus: {{podIPs: [{{ip: 10.244.2.30}}]}}\n"
         )
     };
-    let changes = |stage: &Stage| stage.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
-    let idle = |stage: &Stage, told: f64| {
-        stage.waits_for("told", || changes(stage) == told);
-        stage.waits_for("idle", || stage.metric("node-a", "bridgewarden_pending_changes") == 0.0);
+    let changes = |test: &NodeTest| test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+    let idle = |test: &NodeTest, told: f64| {
+        test.wait_for("told", || changes(test) == told);
+        test.wait_for("idle", || test.metric("node-a", "bridgewarden_pending_changes") == 0.0);
     };
-    let (before, told) = (figures(&stage), changes(&stage));
-    stage.write("new.yaml", &pod("app: client"));
-    idle(&stage, told + 1.0);
-    let added = figures(&stage);
+    let (before, told) = (figures(&test), changes(&test));
+    test.write("new.yaml", &pod("app: client"));
+    idle(&test, told + 1.0);
+    let added = figures(&test);
     assert_eq!(added, [before[0], before[1], before[2] + 1.0, before[3] + 1.0]);
-    stage.write("new.yaml", &pod("app: client, color: red"));
-    idle(&stage, told + 2.0);
-    assert_eq!(figures(&stage), added, "a label that no policy asks for");
-    std::fs::remove_file(stage.manifests.join("new.yaml")).expect("the manifest is there");
-    idle(&stage, told + 3.0);
-    let removed = figures(&stage);
+    test.write("new.yaml", &pod("app: client, color: red"));
+    idle(&test, told + 2.0);
+    assert_eq!(figures(&test), added, "a label that no policy asks for");
+    std::fs::remove_file(test.manifests.join("new.yaml")).expect("the manifest is there");
+    idle(&test, told + 3.0);
+    let removed = figures(&test);
     assert_eq!(removed, [added[0], added[1], added[2] + 1.0, added[3] + 1.0]);
 }
 
 #[test]
 fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("kill{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        stage.start(&[]);
-        stage.enforces();
-        stage.field.stop(true);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        let mut test = NodeTest::build(&format!("kill{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        test.start(&[]);
+        test.wait_until_enforced();
+        test.field.stop(true);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
         let save = format!("{backend}-save");
-        let rules = |stage: &Stage| stage.on_node_a(&[&save, "-c"]);
+        let rules = |test: &NodeTest| test.on_node_a(&[&save, "-c"]);
         let count = |text: &str| text.lines().filter(|line| line.contains("ingress of pod shop/web")).count();
-        let before = rules(&stage);
+        let before = rules(&test);
         assert_eq!(count(&before), 1);
-        stage.start(&[]);
-        stage.enforces();
-        assert_eq!(stage.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
-        assert_eq!(stage.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
-        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+        test.start(&[]);
+        test.wait_until_enforced();
+        assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
     });
 }
 
 /// What `render` prints is what `run` would write: a controller that finds it in the kernel has nothing to do.
 #[test]
 fn rendered_text_loads_and_is_what_a_controller_wants() {
-    let mut stage = Stage::set("render", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
+    let mut test = NodeTest::build("render", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
     let program = env!("CARGO_BIN_EXE_bridgewarden");
     for node in ["node-a", "node-b"] {
-        let render = format!("{program} render {} --node-name {node} | sh -e", stage.manifests.display());
-        stage.field.run(node, &["sh", "-c", &render]).expect("the text loads");
+        let render = format!("{program} render {} --node-name {node} | sh -e", test.manifests.display());
+        test.field.run(node, &["sh", "-c", &render]).expect("the text loads");
     }
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
-    assert_eq!(stage.probe("web", WEB[0], Protocol::Tcp), Outcome::Open);
-    stage.start(&[]);
-    stage.enforces();
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(test.probe("web", WEB[0], Protocol::Tcp), Outcome::Open);
+    test.start(&[]);
+    test.wait_until_enforced();
     for node in ["node-a", "node-b"] {
-        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
-        assert_eq!(stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
-        let tables = stage.metric(node, "bridgewarden_kernel_writes_total{kind=\"table\"}");
+        assert_eq!(test.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
+        assert_eq!(test.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+        let tables = test.metric(node, "bridgewarden_kernel_writes_total{kind=\"table\"}");
         assert_eq!(tables, 1.0, "which port is whose, only the node knows");
     }
 }
@@ -90,21 +90,21 @@ fn rendered_text_loads_and_is_what_a_controller_wants() {
 #[test]
 fn cleanup_leaves_the_host_as_it_was_found() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("clean{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        let mut test = NodeTest::build(&format!("clean{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let save = format!("{backend}-save");
         let save6 = save.replace("iptables", "ip6tables");
         let restore = format!("{backend}-restore");
         let theirs = "*filter\n:THEIRS - [0:0]\n-A FORWARD -j THEIRS\n-A THEIRS -s 198.51.100.0/24 -j DROP\nCOMMIT\n\
                       *nat\n-A POSTROUTING -s 198.51.100.0/24 -j MASQUERADE\nCOMMIT\n";
-        let file = stage.manifests.parent().expect("a directory of our own").join("theirs");
+        let file = test.manifests.parent().expect("a directory of our own").join("theirs");
         std::fs::write(&file, theirs).expect("their rules are written");
         let file = file.to_string_lossy().into_owned();
-        stage.on_node_a(&["sh", "-c", &format!("{restore} < {file}")]);
-        stage.on_node_a(&[&backend.replace("iptables", "ip6tables"), "-P", "FORWARD", "ACCEPT"]);
-        stage.on_node_a(&["sh", "-c", "ipset create theirs hash:ip && ipset add theirs 198.51.100.7"]);
-        let held = |stage: &Stage| {
+        test.on_node_a(&["sh", "-c", &format!("{restore} < {file}")]);
+        test.on_node_a(&[&backend.replace("iptables", "ip6tables"), "-P", "FORWARD", "ACCEPT"]);
+        test.on_node_a(&["sh", "-c", "ipset create theirs hash:ip && ipset add theirs 198.51.100.7"]);
+        let held = |test: &NodeTest| {
             let text =
-                [stage.on_node_a(&[&save]), stage.on_node_a(&[&save6]), stage.on_node_a(&["ipset", "save"])]
+                [test.on_node_a(&[&save]), test.on_node_a(&[&save6]), test.on_node_a(&["ipset", "save"])]
                     .concat();
             let bare = |line: &str| match line.split_once(" [") {
                 Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
@@ -116,75 +116,75 @@ fn cleanup_leaves_the_host_as_it_was_found() {
                 ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", "COMMIT"].join("\n");
             lines.join("\n").replace(&empty, "").lines().map(str::to_owned).collect::<Vec<_>>()
         };
-        let before = held(&stage);
-        stage.start(&[]);
-        stage.enforces();
-        assert_ne!(held(&stage), before);
-        stage.field.stop(false);
-        stage.field.clean_up().expect("cleanup works");
+        let before = held(&test);
+        test.start(&[]);
+        test.wait_until_enforced();
+        assert_ne!(held(&test), before);
+        test.field.stop(false);
+        test.field.clean_up().expect("cleanup works");
         let filled =
             |lines: Vec<String>| lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();
-        assert_eq!(filled(held(&stage)), filled(before));
+        assert_eq!(filled(held(&test)), filled(before));
     });
 }
 
 #[test]
 fn agent_ends_when_asked_to_at_any_moment_of_its_start() {
-    let mut stage = Stage::set("asked", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("asked", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
     for wait in (0..100).step_by(4).map(Duration::from_millis) {
-        stage.start(&[]);
+        test.start(&[]);
         std::thread::sleep(wait);
-        stage.field.stop(false);
+        test.field.stop(false);
     }
 }
 
 #[test]
 fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("drift{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
-        stage.on_node_a(&[backend, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
-        stage.on_node_a(&[backend, "-F", "KUBE-NWPLCY-INGRESS"]);
-        stage.waits_for("put right", || stage.metric("node-a", "bridgewarden_drift_repairs_total") >= 1.0);
-        stage.waits_for("refused", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
-        let saved = stage.on_node_a(&[&format!("{backend}-save"), "-t", "filter"]);
+        let mut test = NodeTest::build(&format!("drift{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
+        test.on_node_a(&[backend, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+        test.on_node_a(&[backend, "-F", "KUBE-NWPLCY-INGRESS"]);
+        test.wait_for("put right", || test.metric("node-a", "bridgewarden_drift_repairs_total") >= 1.0);
+        test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        let saved = test.on_node_a(&[&format!("{backend}-save"), "-t", "filter"]);
         assert!(saved.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{saved}");
     });
 }
 
 #[test]
 fn broken_manifest_keeps_the_last_good_state_and_says_where() {
-    let mut stage = Stage::set("broken", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
-    stage.write("policy.yaml", &WEB_ALLOWS_NOBODY.replace("podSelector", "podselector"));
-    stage.waits_for("not ready", || is_unready(&stage));
-    let page = stage.get("node-a", "/readyz");
+    let mut test = NodeTest::build("broken", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
+    test.write("policy.yaml", &WEB_ALLOWS_NOBODY.replace("podSelector", "podselector"));
+    test.wait_for("not ready", || is_unready(&test));
+    let page = test.get("node-a", "/readyz");
     assert!(page.contains("policy.yaml:5:") && page.contains("podSelector"), "{page}");
-    assert!(stage.field.page("node-a", "/livez").is_ok_and(|page| page.status == 200));
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-    stage.write("policy.yaml", WEB_ALLOWS_CLIENTS);
-    stage.enforces();
-    stage.waits_for("open", || stage.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+    assert!(test.field.page("node-a", "/livez").is_ok_and(|page| page.status == 200));
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
+    test.wait_until_enforced();
+    test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
 }
 
 #[test]
 fn node_without_bridge_filtering_is_not_ready_and_says_the_cure() {
-    let mut stage = Stage::set("blind", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
-    stage.start(&[]);
-    stage.enforces();
-    stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]);
-    stage.waits_for("not ready", || is_unready(&stage));
-    let page = stage.get("node-a", "/readyz");
+    let mut test = NodeTest::build("blind", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    test.start(&[]);
+    test.wait_until_enforced();
+    test.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]);
+    test.wait_for("not ready", || is_unready(&test));
+    let page = test.get("node-a", "/readyz");
     assert!(page.contains("bridge-nf-call-iptables") && page.contains("sysctl -w"), "{page}");
     let check = "bridgewarden_preflight_ok{check=\"bridge-nf-call-iptables\"}";
-    assert_eq!(stage.metric("node-a", check), 0.0);
-    stage.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]);
-    stage.enforces();
+    assert_eq!(test.metric("node-a", check), 0.0);
+    test.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]);
+    test.wait_until_enforced();
 }
 
 /// Whether the controller of node-a answers that it is not ready.
-fn is_unready(stage: &Stage) -> bool {
-    stage.field.page("node-a", "/readyz").is_ok_and(|page| page.status == 503)
+fn is_unready(test: &NodeTest) -> bool {
+    test.field.page("node-a", "/readyz").is_ok_and(|page| page.status == 503)
 }

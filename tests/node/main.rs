@@ -13,5 +13,5 @@ mod other_controllers;
 mod packets;
 mod policy_counts;
 mod port_drops;
-mod stage;
+mod setup;
 mod switch;

@@ -1,6 +1,6 @@
 //! A pod with a service mesh's sidecar: its redirects happen inside the pod, so policies apply to the pod's real ports.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Namespace, Outcome, Probe};
@@ -68,7 +68,7 @@ impl Drop for Proxy {
 }
 
 struct Mesh {
-    stage: Stage,
+    test: NodeTest,
     _proxies: Vec<Proxy>,
 }
 
@@ -76,10 +76,10 @@ struct Mesh {
 fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
     let cluster = CLUSTER
         .replace("[{containerPort: 80}, {containerPort: 80, protocol: UDP}]", "[{containerPort: 8080}]");
-    let stage = Stage::set_with(id, backend, &cluster, Some(policy));
+    let test = NodeTest::build_with(id, backend, &cluster, Some(policy));
     let mut proxies = Vec::new();
     for pod in ["web", "near"] {
-        let namespace = stage.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
+        let namespace = test.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
         for (port, name) in
             [(OUTBOUND, "outbound"), (INBOUND, "inbound"), (HBONE, "hbone"), (PROBES, "probes")]
         {
@@ -92,18 +92,18 @@ fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
             assert!(status.success(), "{program}");
         }
     }
-    Mesh { stage, _proxies: proxies }
+    Mesh { test, _proxies: proxies }
 }
 
 impl Mesh {
     fn ask(&self, from: Endpoint, to: &str, port: u16) -> Outcome {
         let probe = Probe::new(from, to.parse().expect("an address"), Protocol::Tcp, port);
-        self.stage.field.testbed.probe(&probe)
+        self.test.field.testbed.probe(&probe)
     }
 
     /// What the sidecar of near hears when it dials somebody itself, for the application.
     fn sidecar_asks(&self, to: &str, port: u16) -> String {
-        let near = self.stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod");
+        let near = self.test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod");
         let script =
             format!("exec 3<>/dev/tcp/{to}/{port} && printf '?' >&3 && read -r line <&3 && echo \"$line\"");
         let mut command = Command::new("bash");
@@ -131,8 +131,8 @@ fn web_allows(port: u16) -> String {
 fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
     on_both(|backend, short| {
         let mut mesh = mesh(&format!("mesh{short}"), backend, &web_allows(8080));
-        mesh.stage.start(&[]);
-        mesh.stage.enforces();
+        mesh.test.start(&[]);
+        mesh.test.wait_until_enforced();
         let far = || Endpoint::pod("shop", "far");
         for to in WEB {
             assert_eq!(
@@ -152,12 +152,12 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
             let program = backend.replace("iptables", program);
             let snat =
                 ["-t", "nat", "-A", "POSTROUTING", "-d", to, "-p", "tcp", "-j", "SNAT", "--to-source", from];
-            mesh.stage.on_node_a(&[&[program.as_str()], &snat[..]].concat());
+            mesh.test.on_node_a(&[&[program.as_str()], &snat[..]].concat());
             assert_eq!(mesh.ask(Endpoint::node("node-a"), to, 8080), answered_by("inbound"), "{from}");
         }
-        mesh.stage.write("policy.yaml", &web_allows(HBONE));
+        mesh.test.write("policy.yaml", &web_allows(HBONE));
         for to in WEB {
-            mesh.stage.waits_for("refused", || mesh.ask(far(), to, 8080) == Outcome::Refused);
+            mesh.test.wait_for("refused", || mesh.ask(far(), to, 8080) == Outcome::Refused);
             assert_eq!(mesh.ask(far(), to, HBONE), answered_by("hbone"));
         }
     });
@@ -167,8 +167,8 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
 fn egress_is_judged_by_the_address_that_the_sidecar_dials_for_its_application() {
     let nobody = format!("{NEAR_REACHES_NOBODY}---{}", web_allows(8080));
     let mut mesh = mesh("meshout", BACKENDS[0], &nobody);
-    mesh.stage.start(&[]);
-    mesh.stage.enforces();
+    mesh.test.start(&[]);
+    mesh.test.wait_until_enforced();
     for to in WEB {
         let near = Endpoint::pod("shop", "near");
         assert_eq!(mesh.ask(near, to, 8080), answered_by("outbound"), "the application never leaves the pod");
@@ -179,9 +179,9 @@ fn egress_is_judged_by_the_address_that_the_sidecar_dials_for_its_application() 
         "policyTypes: [Egress]",
         "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}]",
     );
-    mesh.stage.write("policy.yaml", &format!("{web}---{}", web_allows(8080)));
+    mesh.test.write("policy.yaml", &format!("{web}---{}", web_allows(8080)));
     for to in WEB {
-        mesh.stage.waits_for("let out", || mesh.sidecar_asks(to, 8080) == "inbound");
+        mesh.test.wait_for("let out", || mesh.sidecar_asks(to, 8080) == "inbound");
         assert!(mesh.sidecar_asks(to, HBONE).contains("Connection refused"), "another port");
     }
 }

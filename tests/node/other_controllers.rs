@@ -4,8 +4,8 @@
 //! and nobody else, as [`WEB_ALLOWS_FAR`] does.
 
 use crate::coexistence::WEB_ALLOWS_FAR;
-use crate::stage::*;
-use crate::switch::Watch;
+use crate::setup::*;
+use crate::switch::ConnectionProbe;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::Outcome;
 use std::io::ErrorKind;
@@ -69,8 +69,8 @@ fn kube_router(web: &str, length: u8, icmp: &str, sets: &str) -> String {
 }
 
 /// What loads all of it into node-a, as `sh` reads it.
-fn loading(stage: &Stage, backend: &str) -> String {
-    let files = stage.manifests.with_file_name("theirs");
+fn loading(test: &NodeTest, backend: &str) -> String {
+    let files = test.manifests.with_file_name("theirs");
     std::fs::create_dir_all(&files).expect("a directory of our own");
     let write = |name: &str, text: String| {
         let file = files.join(name);
@@ -96,19 +96,19 @@ fn loading(stage: &Stage, backend: &str) -> String {
     )
 }
 
-fn run(stage: &Stage, script: &str) {
-    stage.on_node_a(&["sh", "-ec", script]);
+fn run(test: &NodeTest, script: &str) {
+    test.on_node_a(&["sh", "-ec", script]);
 }
 
 /// All rules, sets and tables, without counters.
-fn everything(stage: &Stage) -> String {
+fn everything(test: &NodeTest) -> String {
     let script = "for p in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do $p-save -t filter; done | \
                   sed -e 's/ \\[[0-9:]*\\]$//' -e '/^#/d'; ipset save; nft list tables";
-    stage.on_node_a(&["sh", "-c", script])
+    test.on_node_a(&["sh", "-c", script])
 }
 
-fn ready(stage: &Stage) -> String {
-    stage.get("node-a", "/readyz")
+fn ready(test: &NodeTest) -> String {
+    test.get("node-a", "/readyz")
 }
 
 fn of_kube_router(text: &str) -> Vec<&str> {
@@ -128,34 +128,34 @@ fn of_kube_router(text: &str) -> Vec<&str> {
 #[test]
 fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_without_a_gap() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("router{short}"), backend, Some(WEB_ALLOWS_FAR));
-        run(&stage, &loading(&stage, backend));
-        everything(&stage);
-        let before = everything(&stage);
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "kube-router's rules judge");
-        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Open, "kube-router's rules judge");
+        let mut test = NodeTest::build(&format!("router{short}"), backend, Some(WEB_ALLOWS_FAR));
+        run(&test, &loading(&test, backend));
+        everything(&test);
+        let before = everything(&test);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "kube-router's rules judge");
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Open, "kube-router's rules judge");
 
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.waits_for("it waits", || {
-            ready(&stage).contains("nothing is written while another NetworkPolicy controller")
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_for("it waits", || {
+            ready(&test).contains("nothing is written while another NetworkPolicy controller")
         });
-        stage.waits_for("it looked", || {
-            ready(&stage).contains("[-]preflight failed: other-controller: kube-router filters")
+        test.wait_for("it looked", || {
+            ready(&test).contains("[-]preflight failed: other-controller: kube-router filters")
         });
-        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
-        stage.waits_for("it looked again", || stage.metric("node-a", reads) >= 2.0);
-        assert_eq!(everything(&stage), before);
-        stage.field.stop(false);
-        stage.write("policy.yaml", WEB_ALLOWS_FAR);
-        assert_eq!(everything(&stage), before);
+        test.wait_for("it looked again", || test.metric("node-a", reads) >= 2.0);
+        assert_eq!(everything(&test), before);
+        test.field.stop(false);
+        test.write("policy.yaml", WEB_ALLOWS_FAR);
+        assert_eq!(everything(&test), before);
 
         // kube-router refuses by ICMP, which the kernel limits: an attempt may take a second.
-        let refused: Vec<Watch> = (0..8).map(|_| Watch::from(&stage, "near")).collect();
-        let allowed = Watch::from(&stage, "far");
-        stage.start(&["--audit-interval-seconds", "1", "--takeover"]);
-        stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
-        stage.enforces();
+        let refused: Vec<ConnectionProbe> = (0..8).map(|_| ConnectionProbe::from(&test, "near")).collect();
+        let allowed = ConnectionProbe::from(&test, "far");
+        test.start(&["--audit-interval-seconds", "1", "--takeover"]);
+        test.wait_for("taken over", || of_kube_router(&everything(&test)).is_empty());
+        test.wait_until_enforced();
         let (mut let_in, mut kept_out) = (0, 0);
         for watch in refused {
             let (open, closed) = watch.end();
@@ -165,87 +165,87 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         }
         let (passed, lost) = allowed.end();
         println!("{backend}: {kept_out} refused and {let_in} open; {passed} open and {} not", lost.len());
-        assert!(let_in == 0 && kept_out > 10, "{let_in} of {kept_out} got in\n{}", stage.field.log());
-        assert!(lost.is_empty() && passed > 20, "{} lost beside {passed}\n{}", lost.len(), stage.field.log());
-        assert_eq!(stage.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
+        assert!(let_in == 0 && kept_out > 10, "{let_in} of {kept_out} got in\n{}", test.field.log());
+        assert!(lost.is_empty() && passed > 20, "{} lost beside {passed}\n{}", lost.len(), test.field.log());
+        assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
 
         // It runs after all.
-        run(&stage, &loading(&stage, backend));
-        let written = everything(&stage);
-        stage.waits_for("said", || stage.field.log().contains("has restored its removed rules"));
-        stage.waits_for("looked", || stage.metric("node-a", reads) >= 5.0);
-        let now = everything(&stage);
+        run(&test, &loading(&test, backend));
+        let written = everything(&test);
+        test.wait_for("said", || test.field.log().contains("has restored its removed rules"));
+        test.wait_for("looked", || test.metric("node-a", reads) >= 5.0);
+        let now = everything(&test);
         assert_eq!(of_kube_router(&now), of_kube_router(&written));
-        assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Open);
-        stage.field.stop(false);
-        stage.field.clean_up().expect("cleanup works");
-        assert_eq!(of_kube_router(&everything(&stage)), of_kube_router(&written), "cleanup");
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Open);
+        test.field.stop(false);
+        test.field.clean_up().expect("cleanup works");
+        assert_eq!(of_kube_router(&everything(&test)), of_kube_router(&written), "cleanup");
     });
 }
 
 #[test]
 fn leftovers_in_the_other_variant_are_taken_over_as_well() {
-    let mut stage = Stage::set("leftover", "iptables-nft", Some(WEB_ALLOWS_FAR));
-    run(&stage, &loading(&stage, "iptables-legacy"));
-    stage.start(&[]);
-    stage.waits_for("it waits", || ready(&stage).contains("nothing is written while"));
-    assert!(!everything(&stage).contains("KUBE-NWPLCY-FORWARD"));
-    stage.field.stop(false);
-    stage.start(&["--takeover"]);
-    stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
-    stage.enforces();
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    let mut test = NodeTest::build("leftover", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&test, &loading(&test, "iptables-legacy"));
+    test.start(&[]);
+    test.wait_for("it waits", || ready(&test).contains("nothing is written while"));
+    assert!(!everything(&test).contains("KUBE-NWPLCY-FORWARD"));
+    test.field.stop(false);
+    test.start(&["--takeover"]);
+    test.wait_for("taken over", || of_kube_router(&everything(&test)).is_empty());
+    test.wait_until_enforced();
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
 }
 
 #[test]
 fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("comes{short}"), backend, Some(WEB_ALLOWS_FAR));
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
-        run(&stage, &loading(&stage, backend));
-        let theirs = everything(&stage);
-        stage.waits_for("said", || {
-            stage.field.log().contains("another NetworkPolicy controller filters packets, too")
+        let mut test = NodeTest::build(&format!("comes{short}"), backend, Some(WEB_ALLOWS_FAR));
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
+        run(&test, &loading(&test, backend));
+        let theirs = everything(&test);
+        test.wait_for("said", || {
+            test.field.log().contains("another NetworkPolicy controller filters packets, too")
         });
-        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
-        stage.waits_for("enforced", || stage.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);
-        assert_eq!(of_kube_router(&everything(&stage)), of_kube_router(&theirs));
+        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.wait_for("enforced", || test.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        assert_eq!(of_kube_router(&everything(&test)), of_kube_router(&theirs));
     });
 }
 
 #[test]
 fn takeover_waits_for_a_controller_whose_process_runs() {
-    let mut stage = Stage::set("routerruns", "iptables-nft", Some(WEB_ALLOWS_FAR));
-    run(&stage, &loading(&stage, "iptables-nft"));
-    let before = everything(&stage);
-    let copy = stage.manifests.with_file_name("kube-router");
+    let mut test = NodeTest::build("routerruns", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&test, &loading(&test, "iptables-nft"));
+    let before = everything(&test);
+    let copy = test.manifests.with_file_name("kube-router");
     std::fs::copy("/bin/sleep", &copy).expect("a copy");
-    let node = stage.field.testbed.node_namespace("node-a").expect("a node");
+    let node = test.field.testbed.node_namespace("node-a").expect("a node");
     let mut command = Command::new(&copy);
     let mut theirs = node.spawn(command.arg("600").stdin(Stdio::null())).expect("it starts");
-    stage.start(&["--takeover"]);
-    stage.waits_for("it waits", || {
-        ready(&stage).contains("nothing is written while another NetworkPolicy controller")
+    test.start(&["--takeover"]);
+    test.wait_for("it waits", || {
+        ready(&test).contains("nothing is written while another NetworkPolicy controller")
     });
-    assert_eq!(everything(&stage), before);
+    assert_eq!(everything(&test), before);
     theirs.kill().expect("it is ours");
     theirs.wait().expect("it ends");
-    stage.waits_for("taken over", || of_kube_router(&everything(&stage)).is_empty());
-    assert_eq!(stage.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    test.wait_for("taken over", || of_kube_router(&everything(&test)).is_empty());
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
 }
 
 #[test]
 fn table_of_kube_network_policies_is_waited_for_and_taken_over() {
-    let mut stage = Stage::set("knp", "iptables-nft", Some(WEB_ALLOWS_FAR));
-    run(&stage, "nft add table inet kube-network-policies; nft add table inet theirs");
-    stage.start(&[]);
-    stage.waits_for("it waits", || ready(&stage).contains("kube-network-policies"));
-    assert!(!everything(&stage).contains("KUBE-"));
-    stage.field.stop(false);
-    stage.start(&["--takeover"]);
-    stage.waits_for("taken over", || !everything(&stage).contains("kube-network-policies"));
-    stage.enforces();
-    assert!(everything(&stage).contains("table inet theirs"));
+    let mut test = NodeTest::build("knp", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&test, "nft add table inet kube-network-policies; nft add table inet theirs");
+    test.start(&[]);
+    test.wait_for("it waits", || ready(&test).contains("kube-network-policies"));
+    assert!(!everything(&test).contains("KUBE-"));
+    test.field.stop(false);
+    test.start(&["--takeover"]);
+    test.wait_for("taken over", || !everything(&test).contains("kube-network-policies"));
+    test.wait_until_enforced();
+    assert!(everything(&test).contains("table inet theirs"));
 }

@@ -1,6 +1,6 @@
 //! Packets that rules could take for something else: forged, hairpinned, translated, neighbours'.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Probe, ProbeTimeouts};
@@ -11,32 +11,32 @@ use support::field::BACKENDS;
 #[test]
 fn forged_address_of_the_node_is_refused_like_any_other() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("forge{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        let sends = |stage: &Stage, source: &str, count: usize| {
+        let mut test = NodeTest::build(&format!("forge{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let sends = |test: &NodeTest, source: &str, count: usize| {
             let source: IpAddr = source.parse().expect("an address");
             for _ in 0..count {
                 let to = SocketAddr::new(WEB[usize::from(source.is_ipv6())].parse().unwrap(), 80);
                 let from = Endpoint::pod("shop", "near");
-                stage.field.testbed.spoof(&from, source, to, b"forged").expect("the packet is sent");
+                test.field.testbed.spoof(&from, source, to, b"forged").expect("the packet is sent");
             }
         };
-        let seen = |stage: &Stage, source: &str| {
+        let seen = |test: &NodeTest, source: &str| {
             let web = Endpoint::pod("shop", "web");
-            stage.field.testbed.received_from(&web, source.parse().expect("an address"))
+            test.field.testbed.received_from(&web, source.parse().expect("an address"))
         };
         let forged = ["10.244.1.1", "192.168.100.1", "fd00:10:244:1::1", "127.0.0.1"];
         for source in &forged[..3] {
-            sends(&stage, source, 20);
-            stage.waits_for("open before", || seen(&stage, source) == 20);
+            sends(&test, source, 20);
+            test.wait_for("open before", || seen(&test, source) == 20);
         }
-        stage.start(&[]);
-        stage.enforces();
+        test.start(&[]);
+        test.wait_until_enforced();
         for source in forged {
-            let before = seen(&stage, source);
-            sends(&stage, source, 50);
+            let before = seen(&test, source);
+            sends(&test, source, 50);
             let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(stage.field.testbed.probe(&probe), Outcome::Open);
-            assert_eq!(seen(&stage, source) - before, 0, "forged packets of {source} arrived");
+            assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
+            assert_eq!(seen(&test, source) - before, 0, "forged packets of {source} arrived");
         }
     });
 }
@@ -46,28 +46,28 @@ const SERVICE: [&str; 2] = ["10.96.0.80", "fd00:96::80"];
 const FAR: [&str; 2] = ["10.244.2.20", "fd00:10:244:2::20"];
 
 /// What kube-proxy does on node-a for a Service of one pod.
-fn serve(stage: &Stage, pod: [&str; 2]) {
+fn serve(test: &NodeTest, pod: [&str; 2]) {
     for (tables, service, pod) in
         [("iptables-nft", SERVICE[0], pod[0]), ("ip6tables-nft", SERVICE[1], pod[1])]
     {
         let to = if pod.contains(':') { format!("[{pod}]:80") } else { format!("{pod}:80") };
         let nat = [tables, "-t", "nat", "-A"];
-        stage.on_node_a(
+        test.on_node_a(
             &[&nat[..], &["PREROUTING", "-d", service, "-p", "tcp", "-j", "DNAT", "--to", &to]].concat(),
         );
-        stage.on_node_a(&[&nat[..], &["POSTROUTING", "-s", pod, "-d", pod, "-j", "MASQUERADE"]].concat());
+        test.on_node_a(&[&nat[..], &["POSTROUTING", "-s", pod, "-d", pod, "-j", "MASQUERADE"]].concat());
     }
 }
 
 #[test]
 fn pod_reaches_itself_directly_and_through_a_service() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("hairpin{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        serve(&stage, WEB);
-        stage.start(&[]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("hairpin{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        serve(&test, WEB);
+        test.start(&[]);
+        test.wait_until_enforced();
         for to in SERVICE.into_iter().chain(WEB) {
-            assert_eq!(stage.probe("web", to, Protocol::Tcp), Outcome::Open, "{to}");
+            assert_eq!(test.probe("web", to, Protocol::Tcp), Outcome::Open, "{to}");
         }
     });
 }
@@ -75,21 +75,21 @@ fn pod_reaches_itself_directly_and_through_a_service() {
 #[test]
 fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_once() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        let mut test = NodeTest::build(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
-        stage.field.testbed.set_timeouts(patience);
-        serve(&stage, WEB);
-        stage.start(&[]);
-        stage.enforces();
+        test.field.testbed.set_timeouts(patience);
+        serve(&test, WEB);
+        test.start(&[]);
+        test.wait_until_enforced();
         for service in SERVICE {
-            assert_eq!(stage.probe("near", service, Protocol::Tcp), Outcome::Open, "{service}");
+            assert_eq!(test.probe("near", service, Protocol::Tcp), Outcome::Open, "{service}");
         }
-        stage.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
         for to in WEB {
-            stage.waits_for("refused", || stage.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+            test.wait_for("refused", || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
         }
         for service in SERVICE {
-            assert_eq!(stage.probe("near", service, Protocol::Tcp), Outcome::Refused, "{service}");
+            assert_eq!(test.probe("near", service, Protocol::Tcp), Outcome::Refused, "{service}");
         }
     });
 }
@@ -97,14 +97,14 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
 #[test]
 fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_once() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
+        let mut test = NodeTest::build(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
         let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
-        stage.field.testbed.set_timeouts(patience);
-        serve(&stage, FAR);
-        stage.start(&[]);
-        stage.enforces();
+        test.field.testbed.set_timeouts(patience);
+        serve(&test, FAR);
+        test.start(&[]);
+        test.wait_until_enforced();
         for to in SERVICE.into_iter().chain(FAR) {
-            assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused, "{to}");
+            assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused, "{to}");
         }
     });
 }
@@ -112,10 +112,10 @@ fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_onc
 #[test]
 fn neighbours_are_found_however_little_a_pod_may_reach() {
     let both = format!("{WEB_ALLOWS_NOBODY}---{NEAR_REACHES_NOBODY}");
-    let mut stage = Stage::set("ndp", BACKENDS[0], Some(&both));
-    stage.start(&[]);
-    stage.enforces();
-    let near = stage.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+    let mut test = NodeTest::build("ndp", BACKENDS[0], Some(&both));
+    test.start(&[]);
+    test.wait_until_enforced();
+    let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
     let ip = |words: &[&str]| {
         let mut command = std::process::Command::new("ip");
         command.args(words).stdout(std::process::Stdio::piped());
@@ -124,7 +124,7 @@ fn neighbours_are_found_however_little_a_pod_may_reach() {
     };
     ip(&["neigh", "flush", "dev", "eth0"]);
     for to in WEB {
-        assert_eq!(stage.probe("near", to, Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused);
         let found = ip(&["neigh", "show", to]);
         assert!(found.contains("lladdr"), "{to}: {found:?}");
     }
@@ -133,16 +133,16 @@ fn neighbours_are_found_however_little_a_pod_may_reach() {
 #[test]
 fn bridged_packet_passes_a_pod_chain_once() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("once{short}"), backend, Some(WEB_ALLOWS_NOBODY));
-        stage.start(&[]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("once{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        test.start(&[]);
+        test.wait_until_enforced();
         for (from, expected) in [("near", 7), ("far", 11)] {
             for _ in 0..expected {
-                assert_eq!(stage.probe(from, WEB[0], Protocol::Tcp), Outcome::Refused);
+                assert_eq!(test.probe(from, WEB[0], Protocol::Tcp), Outcome::Refused);
             }
         }
         let save = format!("{backend}-save");
-        let saved = stage.on_node_a(&[&save, "-c", "-t", "filter"]);
+        let saved = test.on_node_a(&[&save, "-c", "-t", "filter"]);
         let named = saved.lines().find(|line| line.contains("ingress of pod shop/web"));
         let chain = named.and_then(|line| line.split_whitespace().nth(2)).expect("the pod's chain is named");
         let first = saved.lines().find(|line| line.contains(&format!("-A {chain} ")));

@@ -1,7 +1,7 @@
 //! What is dropped at a port of the bridge is reported with the pod behind the port, and why.
 
 use crate::denied_flows::told;
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::flow::Reason;
 use bridgewarden::model::Direction;
 use bridgewarden::testbed::Endpoint;
@@ -10,16 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 #[test]
 fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
     on_both(|backend, short| {
-        let mut stage = Stage::set(&format!("flowsp{short}"), backend, None);
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("flowsp{short}"), backend, None);
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
         for (source, to) in [("10.244.2.20", WEB[0]), ("fd00:10:244:2::20", WEB[1])] {
             let (source, to): (IpAddr, IpAddr) = (source.parse().unwrap(), to.parse().unwrap());
             let from = Endpoint::pod("shop", "near");
-            stage.field.testbed.spoof(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
+            test.field.testbed.spoof(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
         }
-        stage.waits_for("reported", || told(&stage).len() == 2);
-        for record in told(&stage) {
+        test.wait_for("reported", || told(&test).len() == 2);
+        for record in told(&test) {
             let account = &record.account;
             let ends = [&account.source, &account.destination].map(ToString::to_string);
             assert_eq!(
@@ -32,9 +32,9 @@ fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
             assert!(record.to_string().contains("spoofed source: "), "{record}");
         }
         let counted = "bridgewarden_dropped_frames_total{reason=\"spoofed\"}";
-        stage.waits_for("counted", || stage.metric("node-a", counted) == 2.0);
-        assert_eq!(stage.metric("node-a", "bridgewarden_bound_ports"), 2.0);
-        assert_eq!(stage.metric("node-a", "bridgewarden_unbound_pods"), 0.0);
-        assert_eq!(stage.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
+        test.wait_for("counted", || test.metric("node-a", counted) == 2.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_bound_ports"), 2.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_unbound_pods"), 0.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
     });
 }

@@ -1,6 +1,6 @@
 //! A daemon that is started with the other variant of iptables takes over from its predecessor's rules.
 
-use crate::stage::*;
+use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::Outcome;
@@ -14,14 +14,14 @@ use std::thread::JoinHandle;
 use support::field::{BACKENDS, DEADLINE};
 
 /// Dials web from a pod without a pause.
-pub(crate) struct Watch {
+pub(crate) struct ConnectionProbe {
     stop: Arc<AtomicBool>,
     dialling: JoinHandle<(usize, Vec<ErrorKind>)>,
 }
 
-impl Watch {
-    pub(crate) fn from(stage: &Stage, pod: &str) -> Watch {
-        let namespace = stage.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
+impl ConnectionProbe {
+    pub(crate) fn from(test: &NodeTest, pod: &str) -> ConnectionProbe {
+        let namespace = test.field.testbed.pod_namespace(&PodKey::new("shop", pod)).expect("a pod").clone();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let dial = move || {
@@ -38,7 +38,7 @@ impl Watch {
             (open, closed)
         };
         let dialling = std::thread::spawn(move || namespace.enter(dial).expect("the namespace is entered"));
-        Watch { stop, dialling }
+        ConnectionProbe { stop, dialling }
     }
 
     /// How many were let in, and how those ended that were not.
@@ -77,33 +77,33 @@ spec:
   ingress: [{from: [{ipBlock: {cidr: 10.244.1.11/32}}, {ipBlock: {cidr: 'fd00:10:244:1::11/128'}}]}]
 ";
 
-fn tables(stage: &Stage, variant: &str) -> [String; 2] {
+fn tables(test: &NodeTest, variant: &str) -> [String; 2] {
     ["iptables", "ip6tables"]
-        .map(|tables| stage.on_node_a(&[&variant.replace("iptables", tables), "-t", "filter"]))
+        .map(|tables| test.on_node_a(&[&variant.replace("iptables", tables), "-t", "filter"]))
 }
 
 #[test]
 fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
     for [old, new] in [BACKENDS, [BACKENDS[1], BACKENDS[0]]] {
         let id = format!("switch{}", &new["iptables-".len()..][..1]);
-        let mut stage = Stage::set(&id, old, Some(WEB_ALLOWS_ITS_NODE));
-        stage.start(&[]);
-        stage.enforces();
-        stage.on_node_a(&[old, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
-        assert_eq!(stage.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
-        let (refused, allowed) = (Watch::from(&stage, "far"), Watch::from(&stage, "near"));
+        let mut test = NodeTest::build(&id, old, Some(WEB_ALLOWS_ITS_NODE));
+        test.start(&[]);
+        test.wait_until_enforced();
+        test.on_node_a(&[old, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
+        let (refused, allowed) = (ConnectionProbe::from(&test, "far"), ConnectionProbe::from(&test, "near"));
 
-        stage.field.stop(false);
+        test.field.stop(false);
         // Sets that only the old rules know must go after them.
-        stage.write("policy.yaml", WEB_ALLOWS_NEAR);
-        stage.backend = new;
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
-        stage.waits_for("the old rules go", || {
-            !tables(&stage, &format!("{old}-save")).concat().contains("KUBE-NWPLCY")
+        test.write("policy.yaml", WEB_ALLOWS_NEAR);
+        test.backend = new;
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
+        test.wait_for("the old rules go", || {
+            !tables(&test, &format!("{old}-save")).concat().contains("KUBE-NWPLCY")
         });
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
-        stage.waits_for("an audit", || stage.metric("node-a", reads) >= 2.0);
+        test.wait_for("an audit", || test.metric("node-a", reads) >= 2.0);
 
         let ((let_in, kept_out), (passed, lost)) = (refused.end(), allowed.end());
         println!(
@@ -111,32 +111,32 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
             kept_out.len()
         );
         let refused = kept_out.iter().all(|kind| *kind == ErrorKind::ConnectionRefused);
-        assert!(let_in == 0 && kept_out.len() > 100 && refused, "{let_in} got in\n{}", stage.field.log());
-        assert!(lost.is_empty() && passed > 100, "{lost:?} beside {passed}\n{}", stage.field.log());
-        for table in tables(&stage, &format!("{old}-save")) {
+        assert!(let_in == 0 && kept_out.len() > 100 && refused, "{let_in} got in\n{}", test.field.log());
+        assert!(lost.is_empty() && passed > 100, "{lost:?} beside {passed}\n{}", test.field.log());
+        for table in tables(&test, &format!("{old}-save")) {
             assert!(!table.contains("KUBE-"), "{table}");
         }
-        let theirs = tables(&stage, &format!("{old}-save")).concat();
+        let theirs = tables(&test, &format!("{old}-save")).concat();
         assert!(theirs.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{theirs}");
-        assert_eq!(stage.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
-        assert_eq!(stage.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
     }
 }
 
 #[test]
 fn looking_for_the_other_variant_makes_no_table_of_it() {
     for backend in BACKENDS {
-        let mut stage = Stage::set(&format!("look{}", &backend["iptables-".len()..][..1]), backend, None);
-        stage.start(&["--audit-interval-seconds", "1"]);
-        stage.enforces();
+        let mut test = NodeTest::build(&format!("look{}", &backend["iptables-".len()..][..1]), backend, None);
+        test.start(&["--audit-interval-seconds", "1"]);
+        test.wait_until_enforced();
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
-        stage.waits_for("an audit", || stage.metric("node-a", reads) >= 2.0);
+        test.wait_for("an audit", || test.metric("node-a", reads) >= 2.0);
         if backend == "iptables-nft" {
             for names in ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] {
-                assert_eq!(stage.on_node_a(&["cat", names]), "", "{names}");
+                assert_eq!(test.on_node_a(&["cat", names]), "", "{names}");
             }
         } else {
-            assert_eq!(stage.on_node_a(&["nft", "list", "tables"]), "table bridge bridgewarden\n");
+            assert_eq!(test.on_node_a(&["nft", "list", "tables"]), "table bridge bridgewarden\n");
         }
     }
 }

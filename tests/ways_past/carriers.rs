@@ -1,7 +1,7 @@
 //! What a link needs, as a carrier of something else.
 
 use crate::discovery::fragments;
-use crate::way::Who::NetRaw;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,7 @@ const TYPES: [u8; 16] = [1, 2, 3, 4, 100, 127, 130, 131, 132, 133, 134, 135, 136
 /// What finds neighbours, and may carry some octets between any two pods of a bridge: no link is without it.
 const FINDS_NEIGHBOURS: [u8; 2] = [135, 136];
 
-/// Who seems to send, and to whom.
+/// Privilege seems to send, and to whom.
 type Ends = fn(&Shot) -> [Ipv6Addr; 2];
 
 const ENDS: [(&str, Ends); 6] = [

@@ -1,9 +1,9 @@
 //! While things change: the agent dies and comes back, ports are renamed, moved and re-used, and one that belongs to nobody.
 
-use crate::cast::Host;
+use crate::hosts::FrameHost;
+use crate::setup::{BypassTest, Mode};
 use crate::sources;
-use crate::stage::{Mode, Stage};
-use crate::way::Who::NetRaw;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::testbed::PodPlacement;
@@ -12,21 +12,21 @@ use support::field::{BACKENDS, DEADLINE};
 use support::frame::*;
 
 /// The port of a pod.
-fn port_of(stage: &Stage, pod: &str) -> String {
-    let mac = stage.cast.get(pod).mac.map(|octet| format!("{octet:02x}")).join(":");
-    let table = stage.shell("node-a", "bridge fdb show br cni0");
+fn port_of(test: &BypassTest, pod: &str) -> String {
+    let mac = test.hosts.get(pod).mac.map(|octet| format!("{octet:02x}")).join(":");
+    let table = test.shell("node-a", "bridge fdb show br cni0");
     let line =
         table.lines().find(|line| line.starts_with(&mac)).unwrap_or_else(|| panic!("no {mac} in {table}"));
     line.split_whitespace().nth(2).expect("a device").to_owned()
 }
 
-fn closed(stage: &mut Stage, when: &str) {
-    let differing = stage.differing(&sources::ways());
+fn closed(test: &mut BypassTest, when: &str) {
+    let differing = test.differing(&sources::ways());
     assert!(differing.is_empty(), "{when}:\n{}", differing.join("\n"));
 }
 
 /// A change of a port is seen by the agent a moment later than by the kernel: waits for that.
-fn closes(stage: &mut Stage, when: &str) {
+fn closes(test: &mut BypassTest, when: &str) {
     let forged = [by_ip(NetRaw, "UDP from an allowed pod", |shot| {
         shot.frame(&shot.udp(shot.of("friend"), shot.theirs()))
     })
@@ -34,58 +34,58 @@ fn closes(stage: &mut Stage, when: &str) {
     let honest = [by_ip(NetRaw, "UDP", |shot| shot.frame(&shot.datagram())).sent("mallory", "free", "+++")];
     let start = Instant::now();
     loop {
-        let differing = [stage.differing(&forged), stage.differing(&honest)].concat();
+        let differing = [test.differing(&forged), test.differing(&honest)].concat();
         if differing.is_empty() {
             break;
         }
-        assert!(start.elapsed() < DEADLINE, "{when}: {differing:?}\n{}", stage.field.log());
+        assert!(start.elapsed() < DEADLINE, "{when}: {differing:?}\n{}", test.field.log());
     }
-    closed(stage, when);
+    closed(test, when);
 }
 
 fn nothing_opens(backend: &'static str) {
-    let mut stage = Stage::set("change", backend, Mode::Ports, &[]);
-    closed(&mut stage, "at first");
-    stage.field.stop(true);
-    closed(&mut stage, "while no agent runs");
-    stage.launch();
-    while !["node-a", "node-b"].iter().all(|node| stage.field.is_ready(node)) {
-        closed(&mut stage, "while the agent starts");
+    let mut test = BypassTest::build("change", backend, Mode::Ports, &[]);
+    closed(&mut test, "at first");
+    test.field.stop(true);
+    closed(&mut test, "while no agent runs");
+    test.launch();
+    while !["node-a", "node-b"].iter().all(|node| test.field.is_ready(node)) {
+        closed(&mut test, "while the agent starts");
     }
-    closed(&mut stage, "with the agent back");
+    closed(&mut test, "with the agent back");
 
-    let port = port_of(&stage, "mallory");
-    stage.shell(
+    let port = port_of(&test, "mallory");
+    test.shell(
         "node-a",
         &format!("ip link set {port} down; ip link set {port} name other0; ip link set other0 up"),
     );
-    closes(&mut stage, "with a port renamed");
-    stage.shell(
+    closes(&mut test, "with a port renamed");
+    test.shell(
         "node-a",
         &format!("ip link set other0 down; ip link set other0 name {port}; ip link set {port} up"),
     );
-    closes(&mut stage, "with its name back");
-    stage.shell("node-a", &format!("ip link set {port} nomaster; ip link set {port} master cni0"));
-    closes(&mut stage, "with a port off the bridge and back");
+    closes(&mut test, "with its name back");
+    test.shell("node-a", &format!("ip link set {port} nomaster; ip link set {port} master cni0"));
+    closes(&mut test, "with a port off the bridge and back");
 
-    stray(&mut stage);
-    again(&mut stage);
+    stray(&mut test);
+    again(&mut test);
 }
 
 /// A port that no CNI result tells of.
-fn stray(stage: &mut Stage) {
-    let namespace = stage.cast.get("mallory").namespace.clone();
-    stage.shell(
+fn stray(test: &mut BypassTest) {
+    let namespace = test.hosts.get("mallory").namespace.clone();
+    test.shell(
         "node-a",
         &format!("ip link add stray0 master cni0 up type veth peer name eth1 netns {}", namespace.name()),
     );
-    stage.shell("mallory", "ip link set eth1 up; ip addr add fe80::77/64 dev eth1");
-    let mallory = stage.cast.get("mallory");
+    test.shell("mallory", "ip link set eth1 up; ip addr add fe80::77/64 dev eth1");
+    let mallory = test.hosts.get("mallory");
     let unassigned =
         ["10.244.1.98".parse().expect("an address"), "fd00:10:244:1::98".parse().expect("an address")];
     let node = mallory.node;
-    let stray = Host::open("stray", node, &namespace, "eth1", unassigned);
-    stage.cast.join(stray);
+    let stray = FrameHost::open("stray", node, &namespace, "eth1", unassigned);
+    test.hosts.join(stray);
     let from = |name: &'static str| {
         by_ip(NetRaw, format!("UDP from a stray port under the name of {name}"), move |shot| {
             shot.frame(&shot.udp(shot.of(name), shot.theirs()))
@@ -106,7 +106,7 @@ fn stray(stage: &mut Stage) {
     }
     ways.push(
         by_ipv4(NetRaw, "ARP from a stray port: an allowed pod is here", |shot| {
-            let claim = arp(2, (shot.from.mac, shot.cast.get("friend").v4), (shot.to.mac, shot.to.v4));
+            let claim = arp(2, (shot.from.mac, shot.hosts.get("friend").v4), (shot.to.mac, shot.to.v4));
             ethernet(shot.to.mac, shot.from.mac, ARP, &claim)
         })
         .sent("stray", "in", "---")
@@ -114,30 +114,30 @@ fn stray(stage: &mut Stage) {
     );
     let start = Instant::now();
     loop {
-        let differing = stage.differing(&ways);
+        let differing = test.differing(&ways);
         if differing.is_empty() {
             break;
         }
         assert!(start.elapsed() < DEADLINE, "a stray port:\n{}", differing.join("\n"));
     }
-    stage.cast.leave("stray");
-    stage.shell("node-a", "ip link del stray0");
+    test.hosts.leave("stray");
+    test.shell("node-a", "ip link del stray0");
 }
 
 /// A pod made again under its name, behind another port.
-fn again(stage: &mut Stage) {
+fn again(test: &mut BypassTest) {
     let key = PodKey::new("shop", "mallory");
     let place: PodPlacement =
-        stage.field.testbed.pods().find(|place| place.pod == key).expect("a pod").clone();
-    stage.cast.leave("mallory");
-    stage.field.testbed.remove_pod(&key).expect("the pod goes");
-    stage.field.testbed.add_pod(&place).expect("the pod comes back");
-    let namespace = stage.field.testbed.pod_namespace(&key).expect("a pod").clone();
+        test.field.testbed.pods().find(|place| place.pod == key).expect("a pod").clone();
+    test.hosts.leave("mallory");
+    test.field.testbed.remove_pod(&key).expect("the pod goes");
+    test.field.testbed.add_pod(&place).expect("the pod comes back");
+    let namespace = test.field.testbed.pod_namespace(&key).expect("a pod").clone();
     let addresses = [place.addresses[0], place.addresses[1]];
-    let mallory = Host::open("mallory", "node-a", &namespace, "eth0", addresses);
-    stage.cast.join(mallory);
-    stage.introduce();
-    closes(stage, "with a pod made again");
+    let mallory = FrameHost::open("mallory", "node-a", &namespace, "eth0", addresses);
+    test.hosts.join(mallory);
+    test.introduce();
+    closes(test, "with a pod made again");
 }
 
 #[test]

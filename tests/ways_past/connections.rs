@@ -1,8 +1,8 @@
 //! Packets that would belong to a connection of others, and errors about one.
 
 use crate::discovery::fragments;
-use crate::stage::Stage;
-use crate::way::Who::NetRaw;
+use crate::setup::BypassTest;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::io::Write;
@@ -13,48 +13,48 @@ use support::frame::*;
 
 /// A live connection, as someone who saw its packets knows it.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct TrackedState {
     ports: [u16; 2],
     sequence: u32,
     acknowledged: u32,
 }
 
 /// A connection between two pods, open as long as this lives.
-pub(crate) struct Connection {
-    known: Known,
+pub(crate) struct OpenConnection {
+    known: TrackedState,
     _ends: [TcpStream; 2],
 }
 
 /// Connects one pod to another.
-fn connect(stage: &mut Stage, from: &str, to: &str, family: Family) -> Connection {
-    let address = SocketAddr::new(stage.cast.get(to).address(family), 8080);
+fn connect(test: &mut BypassTest, from: &str, to: &str, family: Family) -> OpenConnection {
+    let address = SocketAddr::new(test.hosts.get(to).address(family), 8080);
     let listen = || TcpListener::bind(address).expect("the port is free");
-    let listener = stage.cast.get(to).namespace.enter(listen).expect("the namespace is entered");
+    let listener = test.hosts.get(to).namespace.enter(listen).expect("the namespace is entered");
     let dial = || TcpStream::connect_timeout(&address, DEADLINE).expect("an allowed connection");
-    let mut client = stage.cast.get(from).namespace.enter(dial).expect("the namespace is entered");
+    let mut client = test.hosts.get(from).namespace.enter(dial).expect("the namespace is entered");
     let (server, _) = listener.accept().expect("the connection is there");
-    stage.drain(to);
+    test.drain(to);
     client.write_all(b"overheard").expect("the connection takes data");
     let port = client.local_addr().expect("a bound socket").port();
     let header = 14 + if family == Family::V4 { 20 } else { 40 };
     let start = Instant::now();
     let known = loop {
         assert!(start.elapsed() < DEADLINE, "{from} sends nothing to {to}");
-        let Some(frame) = stage.cast.get_mut(to).tap.next() else { continue };
+        let Some(frame) = test.hosts.get_mut(to).socket.next() else { continue };
         if !frame.ends_with(b"overheard") {
             continue;
         }
         let word = |at: usize| {
             u32::from_be_bytes(frame[header + at..header + at + 4].try_into().expect("four octets"))
         };
-        break Known { ports: [port, 8080], sequence: word(4) + 9, acknowledged: word(8) };
+        break TrackedState { ports: [port, 8080], sequence: word(4) + 9, acknowledged: word(8) };
     };
-    Connection { known, _ends: [client, server] }
+    OpenConnection { known, _ends: [client, server] }
 }
 
 /// A connection of each family from a trusted client to a pod that is isolated for ingress.
-pub(crate) fn open(stage: &mut Stage) -> [Connection; 2] {
-    Family::BOTH.map(|family| connect(stage, "friend", "in", family))
+pub(crate) fn open(test: &mut BypassTest) -> [OpenConnection; 2] {
+    Family::BOTH.map(|family| connect(test, "friend", "in", family))
 }
 
 /// Errors of a family: type and code.
@@ -85,7 +85,7 @@ fn protocol(family: Family) -> u8 {
     }
 }
 
-pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
+pub(crate) fn ways(connections: &[OpenConnection; 2]) -> Vec<Way> {
     let mut ways = Vec::new();
     let known = [connections[0].known, connections[1].known];
     let of = move |shot: &Shot| known[usize::from(shot.family == Family::V6)];
@@ -97,7 +97,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
     );
     ways.push(
         by_ip(NetRaw, "data for a connection of others, as its server", move |shot| {
-            let Known { ports: [client, server], sequence, acknowledged } = of(shot);
+            let TrackedState { ports: [client, server], sequence, acknowledged } = of(shot);
             let (source, to) = (shot.of("in"), shot.theirs());
             let segment = tcp(source, to, [server, client], [acknowledged, sequence], PUSH_ACK, &shot.token);
             shot.frame(&ip(source, to, TCP, &segment))
@@ -107,7 +107,7 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
     for (name, flags) in [("data", PUSH_ACK), ("a reset", RST), ("an end", 0x11)] {
         ways.push(
             by_ip(NetRaw, format!("{name} with the numbers of a connection of others"), move |shot| {
-                let Known { ports, sequence, acknowledged } = of(shot);
+                let TrackedState { ports, sequence, acknowledged } = of(shot);
                 let segment =
                     tcp(shot.own(), shot.theirs(), ports, [sequence, acknowledged], flags, &shot.token);
                 shot.frame(&ip(shot.own(), shot.theirs(), TCP, &segment))
@@ -221,14 +221,14 @@ pub(crate) fn ways(connections: &[Connection; 2]) -> Vec<Way> {
         by_ip(NetRaw, "a reset for a connection of others, as its client", move |shot| {
             let known = of(shot);
             let sequence = known.sequence + u32::try_from(shot.token.len()).expect("a length");
-            as_client(shot, Known { sequence, ..known }, RST)
+            as_client(shot, TrackedState { sequence, ..known }, RST)
         })
         .sent("mallory", "in", "-!!"),
     );
     ways
 }
 
-fn as_client(shot: &Shot, Known { ports, sequence, acknowledged }: Known, flags: u8) -> Bytes {
+fn as_client(shot: &Shot, TrackedState { ports, sequence, acknowledged }: TrackedState, flags: u8) -> Bytes {
     let (source, to) = (shot.of("friend"), shot.theirs());
     let segment = tcp(source, to, ports, [sequence, acknowledged], flags, &shot.token);
     shot.frame(&ip(source, to, TCP, &segment))

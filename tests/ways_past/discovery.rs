@@ -1,6 +1,6 @@
 //! Claims to be another on the link: ARP, neighbour discovery, routers.
 
-use crate::way::Who::NetRaw;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,13 +13,13 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 type Claimed = (&'static str, fn(&Shot) -> Ipv4Addr, fn(&Shot) -> Ipv6Addr, Fates);
 
 const CLAIMED: [Claimed; 4] = [
-    ("an allowed pod", |shot| shot.cast.get("friend").v4, |shot| shot.cast.get("friend").v6, "-!!"),
+    ("an allowed pod", |shot| shot.hosts.get("friend").v4, |shot| shot.hosts.get("friend").v6, "-!!"),
     ("the gateway", |shot| shot.node().v4, |shot| shot.node().v6, "-!!"),
     ("the receiver", |shot| shot.to.v4, |shot| shot.to.v6, "-!!"),
     (
         "a pod of another node",
-        |shot| shot.cast.get("far-friend").v4,
-        |shot| shot.cast.get("far-friend").v6,
+        |shot| shot.hosts.get("far-friend").v4,
+        |shot| shot.hosts.get("far-friend").v6,
         "-!!",
     ),
 ];
@@ -33,7 +33,7 @@ fn arp_claims(ways: &mut Vec<Way>) {
             ("reply to the receiver", |shot, own| arp(2, (shot.from.mac, own), (shot.to.mac, shot.to.v4))),
             ("request to the receiver", |shot, own| arp(1, (shot.from.mac, own), (NO_MAC, shot.to.v4))),
             ("reply of another's Ethernet address", |shot, own| {
-                arp(2, (shot.cast.get("free").mac, own), (shot.to.mac, shot.to.v4))
+                arp(2, (shot.hosts.get("free").mac, own), (shot.to.mac, shot.to.v4))
             }),
         ];
         for (form, message) in forms {
@@ -191,7 +191,7 @@ fn routers(ways: &mut Vec<Way>) {
         ways.push(
             by_ipv6(NetRaw, format!("redirect from {source_name} link-local address"), move |shot| {
                 let source = if own { shot.from.link_local } else { shot.node().link_local };
-                let to = shot.cast.get("far-free").v6;
+                let to = shot.hosts.get("far-free").v6;
                 let body = [&[0; 4][..], &shot.from.link_local.octets(), &to.octets()].concat();
                 shot.icmpv6([source, shot.to.v6], 137, 255, &body)
             })
@@ -222,7 +222,7 @@ fn routers(ways: &mut Vec<Way>) {
     );
     ways.push(
         by_ipv4(NetRaw, "ICMP redirect", |shot| {
-            let quoted = shot.udp(shot.to.v4.into(), shot.cast.get("outside").v4.into());
+            let quoted = shot.udp(shot.to.v4.into(), shot.hosts.get("outside").v4.into());
             let body = [&shot.from.v4.octets()[..], &quoted].concat();
             shot.frame(&ip(shot.own(), shot.theirs(), ICMP, &icmp([5, 1], &body)))
         })

@@ -1,6 +1,6 @@
 //! What is for many, or for the link alone: broadcast, multicast, link-local addresses. No privilege is needed.
 
-use crate::way::Who::Unprivileged;
+use crate::way::Privilege::Unprivileged;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr};
@@ -132,7 +132,7 @@ fn link_local(ways: &mut Vec<Way>) {
     {
         let source: Ipv6Addr = source.parse().expect("an address");
         ways.push(
-            by_ipv6(Who::NetRaw, format!("UDP from {name}"), move |shot| {
+            by_ipv6(Privilege::NetRaw, format!("UDP from {name}"), move |shot| {
                 shot.frame(&shot.udp(source.into(), shot.to.v6.into()))
             })
             .past_isolation("---")

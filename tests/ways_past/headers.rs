@@ -1,7 +1,7 @@
 //! Packets that a filter could read otherwise than their receiver: options, fragments, extension headers, protocols.
 
 use crate::discovery::fragments;
-use crate::way::Who::NetRaw;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,7 +34,7 @@ fn options(ways: &mut Vec<Way>) {
         for via in ["target", "node-a"] {
             ways.push(
                 by_ipv4(NetRaw, format!("UDP with a {name} source route by {via}"), move |shot| {
-                    let through = shot.cast.get(via);
+                    let through = shot.hosts.get(via);
                     let options = [&[kind, 7, 4][..], &shot.to.v4.octets(), &[0]].concat();
                     let header = Ipv4 { options, ..Ipv4::new(shot.from.v4, through.v4, UDP) };
                     let segment = udp(shot.from.v4.into(), through.v4.into(), PORTS, &shot.token);
@@ -158,7 +158,7 @@ fn ipv6_extensions(ways: &mut Vec<Way>) {
                 NetRaw,
                 format!("UDP with a routing header of type {kind} by an allowed pod"),
                 move |shot| {
-                    let through = shot.cast.get("target");
+                    let through = shot.hosts.get("target");
                     let segment = udp(shot.own(), shot.theirs(), PORTS, &shot.token);
                     let head = match kind {
                         4 => vec![UDP, 2, 4, 1, 0, 0, 0, 0],
@@ -234,8 +234,8 @@ fn protocols(ways: &mut Vec<Way>) {
         ways.push(
             by_ip(NetRaw, format!("protocol {protocol}"), move |shot| {
                 let inner = match protocol {
-                    4 => shot.udp(shot.cast.get("friend").v4.into(), shot.to.v4.into()),
-                    41 => shot.udp(shot.cast.get("friend").v6.into(), shot.to.v6.into()),
+                    4 => shot.udp(shot.hosts.get("friend").v4.into(), shot.to.v4.into()),
+                    41 => shot.udp(shot.hosts.get("friend").v6.into(), shot.to.v6.into()),
                     _ => [&[0, 80, 0, 80][..], &[0; 12], &shot.token].concat(),
                 };
                 shot.frame(&ip(shot.own(), shot.theirs(), protocol, &inner))

@@ -1,9 +1,9 @@
 //! What must go on, whoever is isolated: frames as rows, and conversations over real sockets.
 
-use crate::cast::namespace_of;
 use crate::discovery::fragments;
-use crate::stage::Stage;
-use crate::way::Who::{NetRaw, Unprivileged};
+use crate::hosts::namespace_of;
+use crate::setup::BypassTest;
+use crate::way::Privilege::{NetRaw, Unprivileged};
 use crate::way::*;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{Endpoint, Probe};
@@ -14,7 +14,7 @@ use support::frame::*;
 
 const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 
-/// Who may talk to whom.
+/// Privilege may talk to whom.
 const ALLOWED: [(&str, &str); 9] = [
     ("friend", "in"),
     ("friend", "shut"),
@@ -134,12 +134,12 @@ pub(crate) fn ways() -> Vec<Way> {
 }
 
 /// What kube-proxy does on node-a for a Service of one pod.
-fn serve(stage: &Stage, service: [&str; 2], pod: &str) {
+fn serve(test: &BypassTest, service: [&str; 2], pod: &str) {
     for (family, service) in Family::BOTH.into_iter().zip(service) {
-        let pod = stage.cast.get(pod).address(family);
+        let pod = test.hosts.get(pod).address(family);
         let program = if family == Family::V4 { "iptables-nft" } else { "ip6tables-nft" };
         let to = SocketAddr::new(pod, 80);
-        stage.shell(
+        test.shell(
             "node-a",
             &format!(
                 "{program} -t nat -A PREROUTING -d {service} -p tcp -j DNAT --to {to}
@@ -158,16 +158,16 @@ fn asked(from: &str, to: IpAddr, protocol: Protocol, open: bool) -> Asked {
 }
 
 /// Connections over real sockets, to pods and to Services, after everybody forgot who is where.
-pub(crate) fn conversations(stage: &mut Stage) -> Result<(), String> {
-    serve(stage, IN_SERVICE, "in");
-    serve(stage, FREE_SERVICE, "free");
+pub(crate) fn conversations(test: &mut BypassTest) -> Result<(), String> {
+    serve(test, IN_SERVICE, "in");
+    serve(test, FREE_SERVICE, "free");
     for host in ["in", "out", "shut", "mallory", "free", "friend", "target", "exempt", "node-a"] {
         let device = if host == "node-a" { "cni0" } else { "eth0" };
-        stage.shell(host, &format!("ip neigh flush dev {device} nud all"));
+        test.shell(host, &format!("ip neigh flush dev {device} nud all"));
     }
     let mut all = Vec::new();
     for family in Family::BOTH {
-        let address = |name: &str| stage.cast.get(name).address(family);
+        let address = |name: &str| test.hosts.get(name).address(family);
         let mut ask = |from: &str, to: IpAddr, open| {
             all.extend([Protocol::Tcp, Protocol::Udp].map(|protocol| asked(from, to, protocol, open)));
         };
@@ -191,19 +191,19 @@ pub(crate) fn conversations(stage: &mut Stage) -> Result<(), String> {
             all.push(asked(from, service(to), Protocol::Tcp, open));
         }
     }
-    let held = stage.field.hold(&all);
-    stage.introduce();
+    let held = test.field.hold(&all);
+    test.introduce();
     held
 }
 
 /// A large datagram and a long stream between allowed pods, the latter over a path that is narrower than they know.
-pub(crate) fn large(stage: &mut Stage) -> Result<(), String> {
+pub(crate) fn large(test: &mut BypassTest) -> Result<(), String> {
     for family in Family::BOTH {
         for (from, to) in [("friend", "in"), ("far-friend", "in"), ("out", "target"), ("out", "far-target")] {
-            let own = |host: &str| SocketAddr::new(stage.cast.get(host).address(family), 0);
+            let own = |host: &str| SocketAddr::new(test.hosts.get(host).address(family), 0);
             let enter = |host: &str, local| {
                 let bind = move || UdpSocket::bind(local).expect("the port is free");
-                stage.cast.get(host).namespace.enter(bind).expect("the namespace is entered")
+                test.hosts.get(host).namespace.enter(bind).expect("the namespace is entered")
             };
             let (receiver, sender) = (enter(to, own(to)), enter(from, own(from)));
             let address = receiver.local_addr().map_err(|error| error.to_string())?;
@@ -215,12 +215,12 @@ pub(crate) fn large(stage: &mut Stage) -> Result<(), String> {
             }
         }
     }
-    let router = stage.field.testbed.router_namespace().clone();
+    let router = test.field.testbed.router_namespace().clone();
     for device in ["node1", "node2"] {
         support::program::output(&router, &["ip", "link", "set", device, "mtu", "1300"])
             .map_err(|e| e.to_string())?;
     }
-    let streamed = Family::BOTH.into_iter().try_for_each(|family| stream(stage, family));
+    let streamed = Family::BOTH.into_iter().try_for_each(|family| stream(test, family));
     for device in ["node1", "node2"] {
         support::program::output(&router, &["ip", "link", "set", device, "mtu", "1500"])
             .map_err(|e| e.to_string())?;
@@ -228,14 +228,14 @@ pub(crate) fn large(stage: &mut Stage) -> Result<(), String> {
     streamed
 }
 
-fn stream(stage: &Stage, family: Family) -> Result<(), String> {
+fn stream(test: &BypassTest, family: Family) -> Result<(), String> {
     const LENGTH: usize = 300_000;
     for (from, to) in [("far-friend", "in"), ("out", "far-target")] {
-        let address = SocketAddr::new(stage.cast.get(to).address(family), 9001);
+        let address = SocketAddr::new(test.hosts.get(to).address(family), 9001);
         let listen = || TcpListener::bind(address).expect("the port is free");
-        let listener = stage.cast.get(to).namespace.enter(listen).expect("the namespace is entered");
+        let listener = test.hosts.get(to).namespace.enter(listen).expect("the namespace is entered");
         let dial = || TcpStream::connect_timeout(&address, DEADLINE).expect("an allowed connection");
-        let mut client = stage.cast.get(from).namespace.enter(dial).expect("the namespace is entered");
+        let mut client = test.hosts.get(from).namespace.enter(dial).expect("the namespace is entered");
         let (mut server, _) = listener.accept().expect("the connection is there");
         client.set_write_timeout(Some(DEADLINE)).expect("a timeout");
         server.set_read_timeout(Some(DEADLINE)).expect("a timeout");

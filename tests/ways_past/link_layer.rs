@@ -1,6 +1,6 @@
 //! Frames that the rules of iptables do not see, or not for whom they are: tags, other protocols, other Ethernet addresses.
 
-use crate::way::Who::{NetRaw, Unprivileged};
+use crate::way::Privilege::{NetRaw, Unprivileged};
 use crate::way::*;
 use bridgewarden::net::Family;
 use support::frame::*;
@@ -62,7 +62,7 @@ fn tags(ways: &mut Vec<Way>) {
         );
         ways.push(
             by_ipv4(NetRaw, format!("ARP reply for an allowed pod with a tag {name}"), move |shot| {
-                let claim = arp(2, (shot.from.mac, shot.cast.get("friend").v4), (shot.to.mac, shot.to.v4));
+                let claim = arp(2, (shot.from.mac, shot.hosts.get("friend").v4), (shot.to.mac, shot.to.v4));
                 wrap(ethernet(shot.to.mac, shot.from.mac, ARP, &[&claim[..], &shot.token].concat()))
             })
             .past_isolation("--!")

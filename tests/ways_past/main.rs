@@ -3,20 +3,20 @@
 //! stands in the same tables. Needs root; everything happens in namespaces of its own.
 
 mod carriers;
-mod cast;
 mod changes;
 mod connections;
 mod discovery;
 mod groups;
 mod headers;
 mod honest;
+mod hosts;
 mod link_layer;
+mod setup;
 mod sources;
-mod stage;
 mod to_node;
 mod way;
 
-use stage::{Mode, Stage};
+use setup::{BypassTest, Mode};
 use support::field::BACKENDS;
 
 fn table() -> Vec<way::Way> {
@@ -33,13 +33,13 @@ fn table() -> Vec<way::Way> {
 }
 
 fn no_way_past(backend: &'static str, mode: Mode) {
-    let mut stage = Stage::set("ways", backend, mode, &[]);
-    let live = connections::open(&mut stage);
-    let mut differing = stage.differing(&connections::ways(&live));
-    differing.extend(stage.differing(&table()));
-    differing.extend(honest::conversations(&mut stage).err());
-    differing.extend(honest::large(&mut stage).err());
-    let attempts = stage.attempts;
+    let mut test = BypassTest::build("ways", backend, mode, &[]);
+    let live = connections::open(&mut test);
+    let mut differing = test.differing(&connections::ways(&live));
+    differing.extend(test.differing(&table()));
+    differing.extend(honest::conversations(&mut test).err());
+    differing.extend(honest::large(&mut test).err());
+    let attempts = test.attempts;
     assert!(differing.is_empty(), "{} of {attempts} attempts:\n{}", differing.len(), differing.join("\n"));
 }
 

@@ -1,6 +1,6 @@
 //! Packets under another's name.
 
-use crate::way::Who::NetRaw;
+use crate::way::Privilege::NetRaw;
 use crate::way::*;
 use bridgewarden::net::Family;
 use std::net::IpAddr;
@@ -161,7 +161,7 @@ pub(crate) fn ways() -> Vec<Way> {
     ways.push(
         by_ip(NetRaw, "UDP that is refused, from a pod that the refusal reaches", |shot| {
             let packet = shot.udp(shot.theirs(), shot.of(if shot.to.name == "in" { "shut" } else { "in" }));
-            ethernet(shot.cast.get("in").mac, shot.from.mac, type_of(&packet), &packet)
+            ethernet(shot.hosts.get("in").mac, shot.from.mac, type_of(&packet), &packet)
         })
         .past_isolation("-!!"),
     );
@@ -225,7 +225,7 @@ pub(crate) fn ways() -> Vec<Way> {
     for (whose, name) in [("a neighbour", "friend"), ("the node", "node-a")] {
         let poison = move |shot: &Shot| {
             let announcement = arp(1, (shot.from.mac, shot.from.v4), ([0; 6], shot.from.v4));
-            vec![ethernet(BROADCAST, shot.cast.get(name).mac, ARP, &announcement)]
+            vec![ethernet(BROADCAST, shot.hosts.get(name).mac, ARP, &announcement)]
         };
         let fates = if name == "friend" { "-!!" } else { "---" };
         ways.push(
@@ -236,7 +236,7 @@ pub(crate) fn ways() -> Vec<Way> {
                 poison,
             )
             .then(move |shot| {
-                let (from, to) = (shot.cast.get("target"), shot.cast.get(name));
+                let (from, to) = (shot.hosts.get("target"), shot.hosts.get(name));
                 let packet = shot.udp(from.v4.into(), to.v4.into());
                 ("target", ethernet(to.mac, from.mac, IPV4, &packet))
             })

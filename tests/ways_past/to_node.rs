@@ -1,6 +1,6 @@
 //! From pods to their node with `--pod-to-node=drop`, over every address that it has on the bridge.
 
-use crate::stage::{Mode, Stage};
+use crate::setup::{BypassTest, Mode};
 use crate::way::Shot;
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
@@ -35,7 +35,7 @@ fn datagrams(shot: &Shot, forged: bool, to_whom: To) -> Vec<Bytes> {
     if forged {
         ends.extend([
             [shot.of("mallory"), node.v4.into()],
-            [shot.cast.get("mallory").link_local.into(), node.link_local.into()],
+            [shot.hosts.get("mallory").link_local.into(), node.link_local.into()],
             [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad).into(), node.link_local.into()],
             [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad).into(), node.v6.into()],
             ["10.244.1.99".parse().expect("an address"), node.v4.into()],
@@ -59,27 +59,27 @@ fn datagrams(shot: &Shot, forged: bool, to_whom: To) -> Vec<Bytes> {
 }
 
 /// Which of a pod's datagrams a program on the node received, over both families.
-fn received(stage: &mut Stage, from: &str, forged: bool, to_whom: To) -> Vec<String> {
+fn received(test: &mut BypassTest, from: &str, forged: bool, to_whom: To) -> Vec<String> {
     let bind = || {
         let socket = UdpSocket::bind(("::", PORT)).expect("the port is free");
         socket.join_multicast_v6(&Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 100).ok();
         socket
     };
-    let socket = stage.cast.get("node-a").namespace.enter(bind).expect("the namespace is entered");
+    let socket = test.hosts.get("node-a").namespace.enter(bind).expect("the namespace is entered");
     socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     let frames = {
-        let (from, to) = (stage.cast.get(from), stage.cast.get("node-a"));
-        let shot = Shot { cast: &stage.cast, from, to, family: Family::V4, token: *b"to-node!" };
+        let (from, to) = (test.hosts.get(from), test.hosts.get("node-a"));
+        let shot = Shot { hosts: &test.hosts, from, to, family: Family::V4, token: *b"to-node!" };
         datagrams(&shot, forged, to_whom)
     };
     for frame in frames {
-        stage.cast.get_mut(from).tap.send(&frame);
+        test.hosts.get_mut(from).socket.send(&frame);
     }
-    let (friend, to) = (stage.cast.get("friend"), stage.cast.get("node-a"));
-    let shot = Shot { cast: &stage.cast, from: friend, to, family: Family::V4, token: *b"the-end!" };
+    let (friend, to) = (test.hosts.get("friend"), test.hosts.get("node-a"));
+    let shot = Shot { hosts: &test.hosts, from: friend, to, family: Family::V4, token: *b"the-end!" };
     let end = udp(shot.own(), shot.theirs(), [40_000, PORT], &shot.token);
     let end = shot.frame(&ip(shot.own(), shot.theirs(), UDP, &end));
-    stage.cast.get_mut("friend").tap.send(&end);
+    test.hosts.get_mut("friend").socket.send(&end);
     let mut buffer = [0; 100];
     let mut received = Vec::new();
     loop {
@@ -92,16 +92,16 @@ fn received(stage: &mut Stage, from: &str, forged: bool, to_whom: To) -> Vec<Str
 }
 
 fn node_is_closed(backend: &'static str, mode: Mode) {
-    let mut stage = Stage::set("node", backend, mode, &["--pod-to-node=drop"]);
+    let mut test = BypassTest::build("node", backend, mode, &["--pod-to-node=drop"]);
     // One that nothing isolates reaches its node by all of its addresses; without the table, not by link-local ones.
-    let free = received(&mut stage, "mallory", false, To::Node);
+    let free = received(&mut test, "mallory", false, To::Node);
     let wanted = if mode == Mode::Addresses { 5 } else { 8 };
     assert_eq!(free.len(), wanted, "a free pod reached its node so: {free:#?}");
     let forges = mode == Mode::Ports;
     for pod in ["out", "shut"] {
-        let isolated = received(&mut stage, pod, forges, To::Node);
+        let isolated = received(&mut test, pod, forges, To::Node);
         assert!(isolated.is_empty(), "{pod} reached its node: {isolated:#?}");
-        let by_bridge = received(&mut stage, pod, forges, To::Bridge(3));
+        let by_bridge = received(&mut test, pod, forges, To::Bridge(3));
         match mode {
             Mode::Ports => assert!(by_bridge.is_empty(), "{pod} reached its node: {by_bridge:#?}"),
             // A known limit: such frames come by the port itself, of which these rules know nothing.
@@ -109,25 +109,25 @@ fn node_is_closed(backend: &'static str, mode: Mode) {
         }
         // A known limit: the kernel hands what is for LLDP to the node past every hook of a bridge. Rules of iptables refuse
         // what comes from an isolated address; what comes from another is at least never routed.
-        let by_lldp = received(&mut stage, pod, forges, To::Bridge(0x0e));
+        let by_lldp = received(&mut test, pod, forges, To::Bridge(0x0e));
         let own = |line: &String| {
-            let host = stage.cast.get(pod);
+            let host = test.hosts.get(pod);
             line.contains(&format!("{} ->", host.v4)) || line.contains(&format!("{} ->", host.v6))
         };
         assert!(!by_lldp.iter().any(own), "{pod} reached its node under its own address: {by_lldp:#?}");
         assert_eq!(by_lldp.len(), if forges { 5 } else { 2 }, "{by_lldp:#?}");
     }
     // What comes by a socket of its own, as any program may send it.
-    let link_local = stage.cast.get("node-a").link_local;
+    let link_local = test.hosts.get("node-a").link_local;
     let send = || {
         let socket = UdpSocket::bind("[::]:0")?;
         socket.send_to(b"to-node!", SocketAddrV6::new(link_local, PORT, 0, 100))
     };
-    let sent = stage.cast.get("out").namespace.enter(send).expect("the namespace is entered");
+    let sent = test.hosts.get("out").namespace.enter(send).expect("the namespace is entered");
     assert!(sent.is_ok(), "{sent:?}");
-    let late = received(&mut stage, "out", false, To::Node);
+    let late = received(&mut test, "out", false, To::Node);
     assert!(late.is_empty(), "out reached its node from a socket: {late:#?}");
-    assert!(stage.fence_arrives("node-a", "out", Duration::from_secs(3)), "the node doesn't reach out");
+    assert!(test.fence_arrives("node-a", "out", Duration::from_secs(3)), "the node doesn't reach out");
 }
 
 #[test]

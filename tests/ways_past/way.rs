@@ -1,7 +1,7 @@
 //! A way past a policy: who sends which frames, who must not receive them; and honest traffic in the same words.
 
-use crate::cast::{Cast, Host};
-use crate::stage::{Mode, Stage};
+use crate::hosts::{FrameHost, Hosts};
+use crate::setup::{BypassTest, Mode};
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use support::frame::*;
 
 /// The least privilege that a process needs to send these frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Privilege {
     /// User 65534 without capabilities.
     Unprivileged,
     /// CAP_NET_RAW alone, which container runtimes give by default.
@@ -29,7 +29,7 @@ type Then = Box<dyn Fn(&Shot) -> (&'static str, Bytes)>;
 
 /// A row of the table.
 pub(crate) struct Way {
-    who: Who,
+    who: Privilege,
     how: String,
     families: &'static [Family],
     frames: Frames,
@@ -38,23 +38,35 @@ pub(crate) struct Way {
 }
 
 /// A way by each family of IP; the frames are built for [`Shot::family`].
-pub(crate) fn by_ip(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+pub(crate) fn by_ip(
+    who: Privilege,
+    how: impl Into<String>,
+    frames: impl Fn(&Shot) -> Bytes + 'static,
+) -> Way {
     Way::new(who, how.into(), &Family::BOTH, Box::new(move |shot| vec![frames(shot)]))
 }
 
 /// A way by IPv4 or ARP.
-pub(crate) fn by_ipv4(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+pub(crate) fn by_ipv4(
+    who: Privilege,
+    how: impl Into<String>,
+    frames: impl Fn(&Shot) -> Bytes + 'static,
+) -> Way {
     Way::new(who, how.into(), &[Family::V4], Box::new(move |shot| vec![frames(shot)]))
 }
 
 /// A way by IPv6.
-pub(crate) fn by_ipv6(who: Who, how: impl Into<String>, frames: impl Fn(&Shot) -> Bytes + 'static) -> Way {
+pub(crate) fn by_ipv6(
+    who: Privilege,
+    how: impl Into<String>,
+    frames: impl Fn(&Shot) -> Bytes + 'static,
+) -> Way {
     Way::new(who, how.into(), &[Family::V6], Box::new(move |shot| vec![frames(shot)]))
 }
 
 /// A way by several frames.
 pub(crate) fn by_frames(
-    who: Who,
+    who: Privilege,
     how: impl Into<String>,
     families: &'static [Family],
     frames: impl Fn(&Shot) -> Vec<Bytes> + 'static,
@@ -63,7 +75,7 @@ pub(crate) fn by_frames(
 }
 
 impl Way {
-    fn new(who: Who, how: String, families: &'static [Family], frames: Frames) -> Way {
+    fn new(who: Privilege, how: String, families: &'static [Family], frames: Frames) -> Way {
         Way { who, how, families, frames, then: None, tries: Vec::new() }
     }
 
@@ -109,9 +121,9 @@ impl Way {
 
 /// One attempt.
 pub(crate) struct Shot<'a> {
-    pub(crate) cast: &'a Cast,
-    pub(crate) from: &'a Host,
-    pub(crate) to: &'a Host,
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) from: &'a FrameHost,
+    pub(crate) to: &'a FrameHost,
     pub(crate) family: Family,
     /// Eight octets that no other attempt has.
     pub(crate) token: [u8; 8],
@@ -122,8 +134,8 @@ pub(crate) const PORTS: [u16; 2] = [40_000, 7777];
 
 impl Shot<'_> {
     /// The node of the sender.
-    pub(crate) fn node(&self) -> &Host {
-        self.cast.get(self.from.node)
+    pub(crate) fn node(&self) -> &FrameHost {
+        self.hosts.get(self.from.node)
     }
 
     /// The Ethernet address that the sender's kernel would send to.
@@ -140,7 +152,7 @@ impl Shot<'_> {
     }
 
     pub(crate) fn of(&self, name: &str) -> IpAddr {
-        self.cast.get(name).address(self.family)
+        self.hosts.get(name).address(self.family)
     }
 
     /// A packet in a frame as the sender's kernel would send it.
@@ -179,7 +191,7 @@ impl Shot<'_> {
     }
 }
 
-impl Stage {
+impl BypassTest {
     /// Tries every way; returns what became of it otherwise than wanted, one a line.
     pub(crate) fn differing(&mut self, ways: &[Way]) -> Vec<String> {
         let mut differing = Vec::new();
@@ -211,18 +223,18 @@ impl Stage {
     fn attempt(&mut self, way: &Way, from: &str, to: &str, family: Family) -> Result<bool, &'static str> {
         let token = self.token();
         let (frames, then) = {
-            let (from, to) = (self.cast.get(from), self.cast.get(to));
-            let shot = Shot { cast: &self.cast, from, to, family, token };
+            let (from, to) = (self.hosts.get(from), self.hosts.get(to));
+            let shot = Shot { hosts: &self.hosts, from, to, family, token };
             ((way.frames)(&shot), way.then.as_ref().map(|then| then(&shot)))
         };
         self.drain(to);
         for frame in &frames {
-            self.cast.get_mut(from).tap.send(frame);
+            self.hosts.get_mut(from).socket.send(frame);
         }
         if let Some((host, frame)) = then {
-            self.cast.get_mut(host).tap.send(&frame);
+            self.hosts.get_mut(host).socket.send(&frame);
         }
-        let own = self.cast.get(to).mac;
+        let own = self.hosts.get(to).mac;
         let forges_receiver = from != to && frames.iter().any(|frame| frame[6..12] == own);
         let arrived = |frame: &[u8]| {
             // What the receiver sends itself is seen as well: it may quote what was refused elsewhere.
@@ -230,7 +242,7 @@ impl Stage {
             let same = from != to && frames.iter().any(|sent| frame.starts_with(sent));
             comes && (same || contains(frame, &token))
         };
-        let node = self.cast.get(from).node;
+        let node = self.hosts.get(from).node;
         let friend = match (node, to) {
             ("node-b", "far-friend") => "far-free",
             ("node-a", "friend") => "target",
@@ -248,8 +260,8 @@ impl Stage {
     }
 
     pub(crate) fn drain(&mut self, host: &str) {
-        let tap = &mut self.cast.get_mut(host).tap;
-        while tap.next().is_some() {}
+        let socket = &mut self.hosts.get_mut(host).socket;
+        while socket.next().is_some() {}
     }
 
     /// Sends an honest datagram after what was sent, and reads until that arrives. True if a frame was what is looked for;
@@ -263,16 +275,16 @@ impl Stage {
     ) -> Option<bool> {
         let token = self.token();
         let frame = {
-            let (from, to) = (self.cast.get(from), self.cast.get(to));
-            let shot = Shot { cast: &self.cast, from, to, family: Family::V4, token };
+            let (from, to) = (self.hosts.get(from), self.hosts.get(to));
+            let shot = Shot { hosts: &self.hosts, from, to, family: Family::V4, token };
             shot.frame(&shot.datagram())
         };
-        self.cast.get_mut(from).tap.send(&frame);
-        let tap = &mut self.cast.get_mut(to).tap;
+        self.hosts.get_mut(from).socket.send(&frame);
+        let socket = &mut self.hosts.get_mut(to).socket;
         let start = Instant::now();
         let mut found = false;
         while start.elapsed() < patience {
-            let Some(frame) = tap.next() else { continue };
+            let Some(frame) = socket.next() else { continue };
             found |= wanted(frame);
             if contains(frame, &token) {
                 return Some(found);
@@ -287,12 +299,12 @@ impl Stage {
 
     /// Everybody on a node announces himself, so that the bridge knows again where each Ethernet address is.
     fn announce(&mut self, node: &str) {
-        let names: Vec<_> = self.cast.on(node).map(|host| host.name).filter(|name| *name != node).collect();
+        let names: Vec<_> = self.hosts.on(node).map(|host| host.name).filter(|name| *name != node).collect();
         for name in names {
-            let host = self.cast.get_mut(name);
+            let host = self.hosts.get_mut(name);
             let announcement = arp(1, (host.mac, host.v4), ([0; 6], host.v4));
             let frame = ethernet(BROADCAST, host.mac, ARP, &announcement);
-            host.tap.send(&frame);
+            host.socket.send(&frame);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The stage of these tests: three pods on two nodes, and manifests that a test edits.
+//! The test of these tests: three pods on two nodes, and manifests that a test edits.
 
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Probe};
@@ -9,7 +9,7 @@ use support::field::{BACKENDS, DEADLINE, Field};
 use support::manifest;
 
 /// A directory of manifests that a test edits, and the cluster it describes.
-pub(crate) struct Stage {
+pub(crate) struct NodeTest {
     pub(crate) field: Field,
     pub(crate) manifests: PathBuf,
     pub(crate) backend: &'static str,
@@ -68,13 +68,18 @@ spec: {podSelector: {matchLabels: {app: client}}, policyTypes: [Egress]}
 
 pub(crate) const WEB: [&str; 2] = ["10.244.1.10", "fd00:10:244:1::10"];
 
-impl Stage {
-    pub(crate) fn set(id: &str, backend: &'static str, policy: Option<&str>) -> Stage {
-        Stage::set_with(id, backend, CLUSTER, policy)
+impl NodeTest {
+    pub(crate) fn build(id: &str, backend: &'static str, policy: Option<&str>) -> NodeTest {
+        NodeTest::build_with(id, backend, CLUSTER, policy)
     }
 
     /// The same with another cluster.
-    pub(crate) fn set_with(id: &str, backend: &'static str, cluster: &str, policy: Option<&str>) -> Stage {
+    pub(crate) fn build_with(
+        id: &str,
+        backend: &'static str,
+        cluster: &str,
+        policy: Option<&str>,
+    ) -> NodeTest {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
         let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{id}"));
         let manifests = here.join("manifests");
@@ -83,12 +88,12 @@ impl Stage {
         let world = manifest::parse(cluster).expect("the cluster reads");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build(id, &world, program, &here).expect("the network stands");
-        let stage = Stage { field, manifests, backend };
-        stage.write("cluster.yaml", cluster);
+        let test = NodeTest { field, manifests, backend };
+        test.write("cluster.yaml", cluster);
         if let Some(policy) = policy {
-            stage.write("policy.yaml", policy);
+            test.write("policy.yaml", policy);
         }
-        stage
+        test
     }
 
     pub(crate) fn start(&mut self, more: &[&str]) {
@@ -107,7 +112,7 @@ impl Stage {
         self.field.testbed.probe(&Probe::new(Endpoint::pod("shop", from), to, protocol, 80))
     }
 
-    pub(crate) fn waits_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
             if start.elapsed() > DEADLINE {
@@ -117,7 +122,7 @@ impl Stage {
         }
     }
 
-    pub(crate) fn enforces(&self) {
+    pub(crate) fn wait_until_enforced(&self) {
         self.field.await_ready().expect("enforced");
     }
 
@@ -138,8 +143,8 @@ impl Stage {
     }
 }
 
-pub(crate) fn on_both(test: impl Fn(&'static str, &str)) {
+pub(crate) fn on_both(run: impl Fn(&'static str, &str)) {
     for backend in BACKENDS {
-        test(backend, &backend["iptables-".len()..][..1]);
+        run(backend, &backend["iptables-".len()..][..1]);
     }
 }

@@ -1,6 +1,6 @@
-//! The stage: a cluster with pods of every kind of isolation, and agents that enforce it.
+//! The test: a cluster with pods of every kind of isolation, and agents that enforce it.
 
-use crate::cast::{Cast, PODS, namespace_of};
+use crate::hosts::{Hosts, PODS, namespace_of};
 use bridgewarden::net::Family;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt::Write;
@@ -97,9 +97,9 @@ fn cluster() -> String {
 }
 
 /// A cluster with agents, and everybody in it.
-pub(crate) struct Stage {
+pub(crate) struct BypassTest {
     pub(crate) field: Field,
-    pub(crate) cast: Cast,
+    pub(crate) hosts: Hosts,
     pub(crate) mode: Mode,
     backend: &'static str,
     manifests: PathBuf,
@@ -108,8 +108,8 @@ pub(crate) struct Stage {
     processors: CpuSet,
 }
 
-impl Stage {
-    pub(crate) fn set(name: &str, backend: &'static str, mode: Mode, more: &[&'static str]) -> Stage {
+impl BypassTest {
+    pub(crate) fn build(name: &str, backend: &'static str, mode: Mode, more: &[&'static str]) -> BypassTest {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
         let id = format!("{name}{}{}", &backend["iptables-".len()..][..1], mode.letter());
         let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ways-{id}"));
@@ -121,16 +121,16 @@ impl Stage {
         let world = manifest::parse(&cluster).expect("the cluster reads");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let field = Field::build(&id, &world, program, &here).expect("the network stands");
-        let cast = Cast::of(&field.testbed);
+        let hosts = Hosts::of(&field.testbed);
         let more = [mode.flags(), more].concat();
         let processors = sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("the processors are known");
-        let mut stage = Stage { field, cast, mode, backend, manifests, more, attempts: 0, processors };
-        stage.introduce();
-        stage.start();
+        let mut test = BypassTest { field, hosts, mode, backend, manifests, more, attempts: 0, processors };
+        test.introduce();
+        test.start();
         // What one thread sends from one processor arrives in order, through any number of veths and bridges.
         pin();
-        stage.warm_up();
-        stage
+        test.warm_up();
+        test
     }
 
     /// Starts the agents.
@@ -151,10 +151,10 @@ impl Stage {
     /// Everybody knows everybody's Ethernet address, as after a long time together, so that no way waits for an answer.
     pub(crate) fn introduce(&self) {
         for node in ["node-a", "node-b"] {
-            for host in self.cast.on(node) {
+            for host in self.hosts.on(node) {
                 let device = if host.name == node { "cni0" } else { "eth0" };
                 let mut script = String::new();
-                for other in self.cast.on(node).filter(|other| other.name != host.name) {
+                for other in self.hosts.on(node).filter(|other| other.name != host.name) {
                     let mac = other.mac.map(|octet| format!("{octet:02x}")).join(":");
                     for address in [other.v4.to_string(), other.v6.to_string(), other.link_local.to_string()]
                     {
@@ -172,11 +172,11 @@ impl Stage {
 
     /// Sends on every path until it arrives: then the routers know each other.
     fn warm_up(&mut self) {
-        for to in self.cast.names() {
+        for to in self.hosts.names() {
             for from in ["friend", "far-friend"] {
                 // What comes to a node from another one doesn't pass its bridge.
                 let is_node = to.starts_with("node-");
-                if to == from || is_node && self.cast.get(from).node != to {
+                if to == from || is_node && self.hosts.get(from).node != to {
                     continue;
                 }
                 let start = Instant::now();
@@ -189,7 +189,7 @@ impl Stage {
 
     /// Runs a shell's commands in the namespace of a host.
     pub(crate) fn shell(&self, host: &str, script: &str) -> String {
-        output(&self.cast.get(host).namespace, &["sh", "-ec", script]).expect("the commands succeed")
+        output(&self.hosts.get(host).namespace, &["sh", "-ec", script]).expect("the commands succeed")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who takes part: pods of every kind of isolation on two nodes, the nodes and the outside, each with a socket that sees and
+//! Privilege takes part: pods of every kind of isolation on two nodes, the nodes and the outside, each with a socket that sees and
 //! sends whole frames.
 
 use bridgewarden::model::PodKey;
@@ -33,12 +33,12 @@ pub(crate) fn namespace_of(pod: &str) -> &'static str {
 }
 
 /// A network interface, by which frames are sent and seen.
-pub(crate) struct Tap {
+pub(crate) struct PacketSocket {
     sender: Box<dyn DataLinkSender>,
     receiver: Box<dyn DataLinkReceiver>,
 }
 
-impl Tap {
+impl PacketSocket {
     pub(crate) fn send(&mut self, frame: &[u8]) {
         let sent = self.sender.send_to(frame, None).expect("the interface takes frames");
         sent.unwrap_or_else(|error| panic!("cannot send a frame of {} bytes: {error}", frame.len()));
@@ -57,7 +57,7 @@ impl Tap {
 }
 
 /// Somebody with an interface.
-pub(crate) struct Host {
+pub(crate) struct FrameHost {
     pub(crate) name: &'static str,
     pub(crate) node: &'static str,
     pub(crate) namespace: Namespace,
@@ -65,17 +65,17 @@ pub(crate) struct Host {
     pub(crate) v4: Ipv4Addr,
     pub(crate) v6: Ipv6Addr,
     pub(crate) link_local: Ipv6Addr,
-    pub(crate) tap: Tap,
+    pub(crate) socket: PacketSocket,
 }
 
-impl Host {
+impl FrameHost {
     pub(crate) fn open(
         name: &'static str,
         node: &'static str,
         namespace: &Namespace,
         device: &str,
         addresses: [IpAddr; 2],
-    ) -> Host {
+    ) -> FrameHost {
         let opened = namespace.enter(|| {
             let interface = interfaces().into_iter().find(|interface| interface.name == device);
             let interface = interface.unwrap_or_else(|| panic!("{name} has no {device}"));
@@ -89,9 +89,9 @@ impl Host {
             else {
                 panic!("{device} is no Ethernet interface")
             };
-            (interface, Tap { sender, receiver })
+            (interface, PacketSocket { sender, receiver })
         });
-        let (interface, tap) = opened.expect("the namespace is entered");
+        let (interface, socket) = opened.expect("the namespace is entered");
         let link_local = interface.ips.iter().find_map(|net| match net.ip() {
             IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
             IpAddr::V4(_) | IpAddr::V6(_) => None,
@@ -99,7 +99,7 @@ impl Host {
         let [IpAddr::V4(v4), IpAddr::V6(v6)] = addresses else {
             panic!("{name} has one address of a family")
         };
-        Host {
+        FrameHost {
             name,
             node,
             namespace: namespace.clone(),
@@ -107,7 +107,7 @@ impl Host {
             v4,
             v6,
             link_local: link_local.expect("a link-local address"),
-            tap,
+            socket,
         }
     }
 
@@ -120,45 +120,45 @@ impl Host {
 }
 
 /// Everybody.
-pub(crate) struct Cast {
-    hosts: Vec<Host>,
+pub(crate) struct Hosts {
+    hosts: Vec<FrameHost>,
 }
 
-impl Cast {
-    pub(crate) fn of(testbed: &Testbed) -> Cast {
+impl Hosts {
+    pub(crate) fn of(testbed: &Testbed) -> Hosts {
         let mut hosts = Vec::new();
         for (name, node, number) in PODS {
             let key = PodKey::new(namespace_of(name), name);
             let namespace = testbed.pod_namespace(&key).expect("a pod");
             let addresses = Family::BOTH.map(|family| node_of(node).pod_address(family, number));
-            hosts.push(Host::open(name, node, namespace, "eth0", addresses));
+            hosts.push(FrameHost::open(name, node, namespace, "eth0", addresses));
         }
         for node in ["node-a", "node-b"] {
             let namespace = testbed.node_namespace(node).expect("a node");
             let addresses = Family::BOTH.map(|family| node_of(node).pod_address(family, 1));
-            hosts.push(Host::open(node, node, namespace, "cni0", addresses));
+            hosts.push(FrameHost::open(node, node, namespace, "cni0", addresses));
         }
         let outside = testbed.namespace(&Endpoint::Outside).expect("an outside");
         let addresses = Family::BOTH.map(support::topology::outside);
-        hosts.push(Host::open("outside", "", outside, "eth0", addresses));
-        Cast { hosts }
+        hosts.push(FrameHost::open("outside", "", outside, "eth0", addresses));
+        Hosts { hosts }
     }
 
-    pub(crate) fn get(&self, name: &str) -> &Host {
+    pub(crate) fn get(&self, name: &str) -> &FrameHost {
         self.hosts.iter().find(|host| host.name == name).unwrap_or_else(|| panic!("nobody is called {name}"))
     }
 
-    pub(crate) fn get_mut(&mut self, name: &str) -> &mut Host {
+    pub(crate) fn get_mut(&mut self, name: &str) -> &mut FrameHost {
         let found = self.hosts.iter_mut().find(|host| host.name == name);
         found.unwrap_or_else(|| panic!("nobody is called {name}"))
     }
 
     /// Those on the bridge of a node, and the node itself.
-    pub(crate) fn on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Host> {
+    pub(crate) fn on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a FrameHost> {
         self.hosts.iter().filter(move |host| host.node == node)
     }
 
-    pub(crate) fn join(&mut self, host: Host) {
+    pub(crate) fn join(&mut self, host: FrameHost) {
         self.hosts.push(host);
     }
 
