@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::verb::Verb;
 use anyhow::Result;
 use bridgewarden::testbed::Namespace;
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -70,4 +71,26 @@ pub trait World: Send {
     /// # Errors
     /// A sentence.
     fn clear(&mut self) -> Result<()>;
+}
+
+/// Writes a node's rules and sets to files `NODE.COMMAND`; `run` runs a command on the node.
+///
+/// # Errors
+/// When a file cannot be written. If a command fails, its file has the error.
+pub(crate) fn dump_kernel(
+    directory: &Path,
+    node: &str,
+    run: impl Fn(&[&str]) -> Result<String>,
+) -> Result<()> {
+    for words in [
+        &["iptables-nft-save"][..],
+        &["ip6tables-nft-save"],
+        &["iptables-legacy-save"],
+        &["ip6tables-legacy-save"],
+        &["ipset", "list"],
+    ] {
+        let text = run(words).unwrap_or_else(|error| format!("{error:#}\n"));
+        fs::write(directory.join(format!("{node}.{}", words.join("-"))), text)?;
+    }
+    Ok(())
 }

@@ -306,7 +306,7 @@ impl World for OnKind {
     fn dump(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
         for (name, node) in &self.nodes {
-            node.dump(&self.client, &directory.join(name.as_str()))?;
+            node.dump(&self.client, directory, name.as_str())?;
         }
         agents::dump(&self.client, directory)?;
         let all = "pods,services,networkpolicies,namespaces";

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::waits_for;
 use crate::key::Key;
+use crate::world::dump_kernel;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
 use serde_json::Value;
@@ -95,18 +96,8 @@ impl Node {
         client.docker(&[&["exec", &self.name][..], words].concat())
     }
 
-    /// Writes its rules and sets to files that begin so.
-    pub(super) fn dump(&self, client: &Client, path: &Path) -> Result<()> {
-        for words in [
-            &["iptables-nft-save"][..],
-            &["ip6tables-nft-save"],
-            &["iptables-legacy-save"],
-            &["ip6tables-legacy-save"],
-            &["ipset", "list"],
-        ] {
-            let said = self.run(client, words).unwrap_or_else(|error| format!("{error:#}\n"));
-            fs::write(path.with_extension(words.join("-")), said)?;
-        }
-        Ok(())
+    /// Writes its rules and sets to files of a directory.
+    pub(super) fn dump(&self, client: &Client, directory: &Path, name: &str) -> Result<()> {
+        dump_kernel(directory, name, |words| self.run(client, words))
     }
 }

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, NodeName, Pod};
 use crate::key::Key;
 use crate::object;
 use crate::verb::{AgentAct, Target, Verb};
-use crate::world::{Whereabouts, World};
+use crate::world::{Whereabouts, World, dump_kernel};
 use agent::Agent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
@@ -309,16 +309,7 @@ impl World for InNamespaces {
             if log.exists() {
                 fs::copy(log, directory.join(format!("{name}.log")))?;
             }
-            for words in [
-                &["iptables-nft-save"][..],
-                &["ip6tables-nft-save"],
-                &["iptables-legacy-save"],
-                &["ip6tables-legacy-save"],
-                &["ipset", "list"],
-            ] {
-                let said = output(namespace, words).unwrap_or_else(|error| format!("{error:#}\n"));
-                fs::write(directory.join(format!("{name}.{}", words.join("-"))), said)?;
-            }
+            dump_kernel(directory, name, |words| output(namespace, words))?;
         }
         Ok(())
     }
