@@ -1,7 +1,7 @@
 //! What is in the cluster at some moment of a scenario: namespaces, pods and Services, as scenarios describe them.
 
-use crate::key::Key;
-use crate::verb::{Target, Verb};
+use crate::key::ObjectKey;
+use crate::verb::{RelabelTarget, Verb};
 use anyhow::{Context, Error, Result, bail, ensure};
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::Port;
@@ -15,7 +15,7 @@ pub type Labels = BTreeMap<String, String>;
 /// A pod, as a scenario describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Pod {
+pub struct ScenarioPod {
     /// Its node.
     pub node: NodeName,
     /// Its labels.
@@ -91,16 +91,16 @@ pub struct Service {
 
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cluster {
+pub struct ScenarioCluster {
     /// Namespaces and their labels.
     pub namespaces: BTreeMap<String, Labels>,
     /// Pods that run.
-    pub pods: BTreeMap<Key, Pod>,
+    pub pods: BTreeMap<ObjectKey, ScenarioPod>,
     /// Services.
-    pub services: BTreeMap<Key, Service>,
+    pub services: BTreeMap<ObjectKey, Service>,
 }
 
-impl Cluster {
+impl ScenarioCluster {
     /// Makes it what it is after a change.
     ///
     /// # Errors
@@ -139,9 +139,9 @@ impl Cluster {
             port.is_none_or(|port| ports.iter().any(|own| (own.protocol, own.number) == port))
         };
         let listens = match name {
-            Name::Pod { namespace, name } => declares(&self.pod(&Key::new(namespace, name))?.ports),
+            Name::Pod { namespace, name } => declares(&self.pod(&ObjectKey::new(namespace, name))?.ports),
             Name::Service { namespace, name } => {
-                let key = Key::new(namespace, name);
+                let key = ObjectKey::new(namespace, name);
                 declares(
                     &self.services.get(&key).with_context(|| format!("there is no Service {key}"))?.ports,
                 )
@@ -154,16 +154,17 @@ impl Cluster {
     }
 
     /// The pods behind a Service.
-    pub fn behind(&self, service: &Key) -> BTreeSet<&Key> {
+    pub fn behind(&self, service: &ObjectKey) -> BTreeSet<&ObjectKey> {
         let Some(selector) = self.services.get(service).map(|service| &service.selector) else {
             return BTreeSet::new();
         };
-        let selected = |pod: &Pod| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        let selected =
+            |pod: &ScenarioPod| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
         let pods = self.pods.iter().filter(|(key, pod)| key.namespace == service.namespace && selected(pod));
         pods.map(|(key, _)| key).collect()
     }
 
-    fn create(&mut self, key: &Key, pod: &Pod) -> Result<()> {
+    fn create(&mut self, key: &ObjectKey, pod: &ScenarioPod) -> Result<()> {
         self.known(&key.namespace)?;
         ensure!(self.pods.insert(key.clone(), pod.clone()).is_none(), "there is a pod {key} already");
         Ok(())
@@ -174,17 +175,17 @@ impl Cluster {
         Ok(())
     }
 
-    fn pod(&self, key: &Key) -> Result<&Pod> {
+    fn pod(&self, key: &ObjectKey) -> Result<&ScenarioPod> {
         self.pods.get(key).with_context(|| format!("there is no pod {key}"))
     }
 
-    fn labels(&mut self, target: &Target) -> Result<&mut Labels> {
+    fn labels(&mut self, target: &RelabelTarget) -> Result<&mut Labels> {
         match target {
-            Target::Namespace(name) => match self.namespaces.get_mut(name) {
+            RelabelTarget::Namespace(name) => match self.namespaces.get_mut(name) {
                 Some(labels) => Ok(labels),
                 None => bail!("there is no namespace {name}"),
             },
-            Target::Pod(key) => match self.pods.get_mut(key) {
+            RelabelTarget::Pod(key) => match self.pods.get_mut(key) {
                 Some(pod) => Ok(&mut pod.labels),
                 None => bail!("there is no pod {key}"),
             },

@@ -1,7 +1,7 @@
 //! Tables become connections to try, each with what should become of it.
 
-use crate::cluster::Cluster;
-use crate::key::Key;
+use crate::cluster::ScenarioCluster;
+use crate::key::ObjectKey;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::{Family, Protocol};
@@ -13,7 +13,7 @@ use support::reach::{Cell, Name, Table};
 
 /// A question, the same before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Question {
+pub(crate) struct ProbeExpectation {
     /// Who connects.
     pub(crate) source: Name,
     /// To whom.
@@ -30,7 +30,7 @@ pub(crate) struct Question {
 #[derive(Clone, Debug)]
 pub(crate) struct Expectation {
     /// What is asked.
-    pub(crate) question: Question,
+    pub(crate) question: ProbeExpectation,
     /// Whether the connection should come about.
     pub(crate) open: bool,
     /// The connection.
@@ -50,9 +50,9 @@ impl Expectation {
     }
 }
 
-impl fmt::Display for Question {
+impl fmt::Display for ProbeExpectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Question { source, destination, protocol, port, family } = self;
+        let ProbeExpectation { source, destination, protocol, port, family } = self;
         write!(f, "{source} -> {destination} {port}/{protocol} over {family}")
     }
 }
@@ -60,7 +60,7 @@ impl fmt::Display for Question {
 /// All questions of tables, asked in a world.
 pub(crate) fn expectations(
     world: &dyn World,
-    cluster: &Cluster,
+    cluster: &ScenarioCluster,
     tables: &[Table],
 ) -> Result<Vec<Expectation>> {
     let mut expectations = Vec::new();
@@ -76,7 +76,7 @@ pub(crate) fn expectations(
                     let source_has_it = source.addresses.iter().any(|own| Family::of(*own) == family);
                     let (Some(open), true) = (promised(*cell, family), source_has_it) else { continue };
                     expectations.push(Expectation {
-                        question: Question {
+                        question: ProbeExpectation {
                             source: row.source.clone(),
                             destination: destination.clone(),
                             protocol: table.protocol,
@@ -107,11 +107,11 @@ pub(crate) fn expectations(
 }
 
 /// Who may answer for a destination.
-fn owners(cluster: &Cluster, destination: &Name) -> BTreeSet<Endpoint> {
+fn owners(cluster: &ScenarioCluster, destination: &Name) -> BTreeSet<Endpoint> {
     match destination {
         Name::Pod { namespace, name } => [Endpoint::pod(namespace, name)].into(),
         Name::Service { namespace, name } => {
-            cluster.behind(&Key::new(namespace, name)).into_iter().map(Key::endpoint).collect()
+            cluster.behind(&ObjectKey::new(namespace, name)).into_iter().map(ObjectKey::endpoint).collect()
         }
         Name::Node(node) => [Endpoint::node(node)].into(),
         Name::Outside | Name::Stranger(_) => [Endpoint::Outside].into(),

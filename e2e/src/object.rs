@@ -1,7 +1,7 @@
 //! Kubernetes objects, as JSON: what both worlds say of a namespace, a pod and a policy.
 
-use crate::cluster::{DeclaredPort, Labels, Pod, Service};
-use crate::key::Key;
+use crate::cluster::{DeclaredPort, Labels, ScenarioPod, Service};
+use crate::key::ObjectKey;
 use serde_json::{Value, json};
 
 /// A v1 Namespace, with the label that the API gives each.
@@ -12,7 +12,7 @@ pub(crate) fn namespace(name: &str, labels: &Labels) -> Value {
 }
 
 /// A v1 Pod of one container, on a node.
-pub(crate) fn pod(key: &Key, pod: &Pod, node: &str) -> Value {
+pub(crate) fn pod(key: &ObjectKey, pod: &ScenarioPod, node: &str) -> Value {
     let port = |port: &DeclaredPort| {
         let mut object = json!({"containerPort": port.number, "protocol": port.protocol.to_string()});
         if let Some(name) = &port.name {
@@ -34,7 +34,7 @@ pub(crate) fn pod(key: &Key, pod: &Pod, node: &str) -> Value {
 }
 
 /// A v1 Pod whose only program of its own waits for ever: others run theirs in it, or in its network.
-pub(crate) fn idle_pod(key: &Key, node: &str, labels: &Value, image: &str) -> Value {
+pub(crate) fn idle_pod(key: &ObjectKey, node: &str, labels: &Value, image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"namespace": key.namespace, "name": key.name, "labels": labels},
@@ -48,7 +48,7 @@ pub(crate) fn idle_pod(key: &Key, node: &str, labels: &Value, image: &str) -> Va
 }
 
 /// A NetworkPolicy.
-pub(crate) fn policy(key: &Key, spec: &Value) -> Value {
+pub(crate) fn policy(key: &ObjectKey, spec: &Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -58,7 +58,7 @@ pub(crate) fn policy(key: &Key, spec: &Value) -> Value {
 }
 
 /// A v1 Service, whose ports are its pods'.
-pub(crate) fn service(key: &Key, service: &Service) -> Value {
+pub(crate) fn service(key: &ObjectKey, service: &Service) -> Value {
     let port = |port: &DeclaredPort| {
         let name = format!("p{}-{}", port.number, port.protocol.to_string().to_lowercase());
         json!({"name": name, "port": port.number, "protocol": port.protocol.to_string()})

@@ -1,12 +1,12 @@
 //! How a scenario is played: before it everything is open, after each step what its table says, and in the end, when
 //! enforcement is ended, everything is open again.
 
-use crate::cluster::{Cluster, outside_listens};
+use crate::cluster::{ScenarioCluster, outside_listens};
 use crate::dns;
-use crate::expectation::{Expectation, Question, expectations};
+use crate::expectation::{Expectation, ProbeExpectation, expectations};
 use crate::guarded::Guarded;
-use crate::key::Key;
-use crate::scenario::{Connection, Scenario, Step};
+use crate::key::ObjectKey;
+use crate::scenario::{Scenario, ScenarioConnection, ScenarioStep};
 use crate::verb::Verb;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long after a change the matrix was right for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Latency {
+pub struct StepLatency {
     /// The step.
     pub when: String,
     /// How long.
@@ -37,7 +37,7 @@ pub struct Latency {
 ///
 /// # Errors
 /// The first step that does not keep its promise, and every pair that differs.
-pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Result<Vec<Latency>> {
+pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Result<Vec<StepLatency>> {
     let played = Play::begin(scenario, world).and_then(|mut play| play.through(scenario));
     let explained = played.map_err(|error| {
         let dumped = match world.dump(records) {
@@ -54,9 +54,9 @@ pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Resul
 struct Play<'w> {
     world: &'w mut dyn World,
     prober: Prober,
-    cluster: Cluster,
-    streams: BTreeMap<Connection, Vec<Stream>>,
-    promised: BTreeMap<Question, Expectation>,
+    cluster: ScenarioCluster,
+    streams: BTreeMap<ScenarioConnection, Vec<Stream>>,
+    promised: BTreeMap<ProbeExpectation, Expectation>,
 }
 
 impl Play<'_> {
@@ -81,7 +81,7 @@ impl Play<'_> {
         Ok(play)
     }
 
-    fn through(&mut self, scenario: &Scenario) -> Result<Vec<Latency>> {
+    fn through(&mut self, scenario: &Scenario) -> Result<Vec<StepLatency>> {
         let tables: Vec<Table> = scenario.steps.iter().flat_map(|step| step.tables.clone()).collect();
         self.is_open(&tables).context("before")?;
         self.world.enforce()?;
@@ -90,7 +90,7 @@ impl Play<'_> {
         for step in &scenario.steps {
             let told = || format!("step {:?}", step.when);
             if let Some(after) = self.take(step).with_context(told)? {
-                latencies.push(Latency { when: step.when.clone(), after });
+                latencies.push(StepLatency { when: step.when.clone(), after });
             }
         }
         self.streams.clear();
@@ -109,7 +109,7 @@ impl Play<'_> {
         self.settle(&open, &Guarded::default()).map(drop)
     }
 
-    fn take(&mut self, step: &Step) -> Result<Option<Duration>> {
+    fn take(&mut self, step: &ScenarioStep) -> Result<Option<Duration>> {
         if let Some(verb) = &step.verb {
             self.change(verb, step)?;
         }
@@ -131,11 +131,11 @@ impl Play<'_> {
     }
 
     /// Makes a change, and watches meanwhile what it must not touch.
-    fn change(&mut self, verb: &Verb, step: &Step) -> Result<()> {
-        let pods: Vec<Key> = self.cluster.pods.keys().cloned().collect();
+    fn change(&mut self, verb: &Verb, step: &ScenarioStep) -> Result<()> {
+        let pods: Vec<ObjectKey> = self.cluster.pods.keys().cloned().collect();
         for pod in pods.iter().filter(|pod| verb.ends(pod)) {
             self.prober.stop_listening(&pod.endpoint());
-            let goes = |name: &Name| matches!(name, Name::Pod { namespace, name } if Key::new(namespace, name) == *pod);
+            let goes = |name: &Name| matches!(name, Name::Pod { namespace, name } if ObjectKey::new(namespace, name) == *pod);
             self.promised.retain(|question, _| !goes(&question.source) && !goes(&question.destination));
         }
         if step.tables.is_empty() && !verb.leaves_others_alone() {
@@ -165,7 +165,7 @@ impl Play<'_> {
     }
 
     /// What is promised now and was promised before the step.
-    fn guarded(&self, step: &Step, wanted: &[Expectation]) -> Guarded {
+    fn guarded(&self, step: &ScenarioStep, wanted: &[Expectation]) -> Guarded {
         let same = |one: &&Expectation| {
             self.promised.get(&one.question).is_some_and(|before| before.open == one.open)
         };
@@ -174,7 +174,7 @@ impl Play<'_> {
     }
 
     /// Opens listeners of pods.
-    fn serve<'k>(&mut self, pods: impl IntoIterator<Item = &'k Key>) -> Result<()> {
+    fn serve<'k>(&mut self, pods: impl IntoIterator<Item = &'k ObjectKey>) -> Result<()> {
         for key in pods {
             let name = Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
             let place = self.world.find(&name)?;
@@ -219,7 +219,7 @@ impl Play<'_> {
         pairs.filter(|(one, outcome)| !one.is_met_by(outcome)).collect()
     }
 
-    fn resolve(&self, wanted: &BTreeMap<Key, bool>) -> Result<()> {
+    fn resolve(&self, wanted: &BTreeMap<ObjectKey, bool>) -> Result<()> {
         for (key, wanted) in wanted {
             let server = self.world.resolver()?.context("this world has no DNS")?;
             let name = Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
@@ -233,7 +233,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn follow_connections(&mut self, step: &Step) -> Result<()> {
+    fn follow_connections(&mut self, step: &ScenarioStep) -> Result<()> {
         for connection in &step.cut {
             let deadline = self.world.deadline();
             for stream in
@@ -259,8 +259,8 @@ impl Play<'_> {
 
     /// Over TCP two connections: one over which the client sends, and one over which the server does. What a server sends
     /// over UDP is a flow of its own, once the client's is forgotten.
-    fn streams(&self, connection: &Connection) -> Result<Vec<Stream>> {
-        let name = |key: &Key| Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
+    fn streams(&self, connection: &ScenarioConnection) -> Result<Vec<Stream>> {
+        let name = |key: &ObjectKey| Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
         let table = Table {
             line: 0,
             port: connection.port,
@@ -283,7 +283,7 @@ impl Play<'_> {
 }
 
 /// Whether tables promise what was promised; no tables promise nothing else.
-fn steady_cell(tables: &[Table], question: &Question, open: bool) -> bool {
+fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> bool {
     let asked = |table: &&Table| (table.protocol, table.port) == (question.protocol, question.port);
     let cells = tables.iter().filter(asked).flat_map(|table| {
         let rows = table.rows.iter().filter(|row| row.source == question.source);
@@ -299,7 +299,7 @@ fn steady_cell(tables: &[Table], question: &Question, open: bool) -> bool {
 }
 
 /// The tables without those who are not there, and with every cell that is asked allowed.
-fn opened(cluster: &Cluster, tables: &[Table]) -> Vec<Table> {
+fn opened(cluster: &ScenarioCluster, tables: &[Table]) -> Vec<Table> {
     let mut opened = Vec::new();
     for table in tables {
         let port = Some((table.protocol, table.port));

@@ -1,8 +1,8 @@
 //! A scenario's file: a cluster, steps that change it, and who reaches whom after each.
 
-use crate::cluster::{Cluster, Labels, Pod, Service};
-use crate::key::Key;
-use crate::verb::{AgentAct, Target, Verb};
+use crate::cluster::{Labels, ScenarioCluster, ScenarioPod, Service};
+use crate::key::ObjectKey;
+use crate::verb::{AgentAct, RelabelTarget, Verb};
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::Protocol;
 use serde::Deserialize;
@@ -23,9 +23,9 @@ pub struct Scenario {
     /// The one world it is for, if not both, and why.
     pub only: Option<Only>,
     /// The cluster before the first step.
-    pub cluster: Cluster,
+    pub cluster: ScenarioCluster,
     /// What happens.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScenarioStep>,
 }
 
 /// Why a scenario is not for every world.
@@ -50,7 +50,7 @@ pub enum WorldName {
 
 /// A change, and what holds after it.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct ScenarioStep {
     /// What happens, in words.
     pub when: String,
     /// What happens; nothing, if it is only asked who reaches whom.
@@ -58,38 +58,38 @@ pub struct Step {
     /// Who reaches whom afterwards.
     pub tables: Vec<Table>,
     /// Which pods can ask the cluster's DNS afterwards.
-    pub resolves: BTreeMap<Key, bool>,
+    pub resolves: BTreeMap<ObjectKey, bool>,
     /// Connections that are opened afterwards, and stay open.
-    pub open: Vec<Connection>,
+    pub open: Vec<ScenarioConnection>,
     /// Connections opened before that still live.
-    pub live: Vec<Connection>,
+    pub live: Vec<ScenarioConnection>,
     /// Connections opened before that are cut.
-    pub cut: Vec<Connection>,
+    pub cut: Vec<ScenarioConnection>,
 }
 
 /// `shop/client -> shop/web 80/TCP`: a connection that stays open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Connection {
+pub struct ScenarioConnection {
     /// Who opened it.
-    pub from: Key,
+    pub from: ObjectKey,
     /// To whom.
-    pub to: Key,
+    pub to: ObjectKey,
     /// Over what.
     pub protocol: Protocol,
     /// To which port.
     pub port: u16,
 }
 
-impl TryFrom<String> for Connection {
+impl TryFrom<String> for ScenarioConnection {
     type Error = anyhow::Error;
 
-    fn try_from(text: String) -> Result<Connection> {
+    fn try_from(text: String) -> Result<ScenarioConnection> {
         let form = || format!("`{text}` is no connection: write shop/client -> shop/web 80/TCP");
         let words: Vec<&str> = text.split_whitespace().collect();
         let [from, "->", to, port] = words[..] else { return Err(anyhow::anyhow!(form())) };
         let (port, protocol) = port.split_once('/').with_context(form)?;
-        Ok(Connection {
+        Ok(ScenarioConnection {
             from: from.parse()?,
             to: to.parse()?,
             protocol: Protocol::parse(protocol).with_context(form)?,
@@ -98,7 +98,7 @@ impl TryFrom<String> for Connection {
     }
 }
 
-impl fmt::Display for Connection {
+impl fmt::Display for ScenarioConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {} {}/{}", self.from, self.to, self.port, self.protocol)
     }
@@ -106,13 +106,13 @@ impl fmt::Display for Connection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ScenarioFile {
     promise: String,
     only: Option<Only>,
     namespaces: BTreeMap<String, Labels>,
-    pods: BTreeMap<Key, Pod>,
+    pods: BTreeMap<ObjectKey, ScenarioPod>,
     #[serde(default)]
-    services: BTreeMap<Key, Service>,
+    services: BTreeMap<ObjectKey, Service>,
     steps: Vec<FileStep>,
 }
 
@@ -120,25 +120,25 @@ struct File {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct FileStep {
     when: String,
-    apply: Option<BTreeMap<Key, Value>>,
-    delete: Option<Vec<Key>>,
-    create: Option<BTreeMap<Key, Pod>>,
-    remove: Option<Vec<Key>>,
-    terminate: Option<Vec<Key>>,
-    finish: Option<Vec<Key>>,
-    relabel: Option<BTreeMap<Target, Labels>>,
+    apply: Option<BTreeMap<ObjectKey, Value>>,
+    delete: Option<Vec<ObjectKey>>,
+    create: Option<BTreeMap<ObjectKey, ScenarioPod>>,
+    remove: Option<Vec<ObjectKey>>,
+    terminate: Option<Vec<ObjectKey>>,
+    finish: Option<Vec<ObjectKey>>,
+    relabel: Option<BTreeMap<RelabelTarget, Labels>>,
     terminate_namespaces: Option<Vec<String>>,
     remove_namespaces: Option<Vec<String>>,
     agents: Option<AgentAct>,
     reach: Option<String>,
     #[serde(default)]
-    resolves: BTreeMap<Key, bool>,
+    resolves: BTreeMap<ObjectKey, bool>,
     #[serde(default)]
-    open: Vec<Connection>,
+    open: Vec<ScenarioConnection>,
     #[serde(default)]
-    live: Vec<Connection>,
+    live: Vec<ScenarioConnection>,
     #[serde(default)]
-    cut: Vec<Connection>,
+    cut: Vec<ScenarioConnection>,
 }
 
 /// The files of all scenarios, by name.
@@ -172,9 +172,9 @@ impl Scenario {
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         // Read twice: a map of the API's takes a key that is there twice, this value doesn't.
         serde_yaml_ng::from_str::<serde_yaml_ng::Value>(text)?;
-        let file: File = serde_yaml_ng::from_str(text)?;
+        let file: ScenarioFile = serde_yaml_ng::from_str(text)?;
         let mut cluster =
-            Cluster { namespaces: file.namespaces, pods: BTreeMap::new(), services: file.services };
+            ScenarioCluster { namespaces: file.namespaces, pods: BTreeMap::new(), services: file.services };
         cluster.follow(&Verb::Create(file.pods))?;
         let (mut paper, mut steps) = (cluster.clone(), Vec::new());
         for step in file.steps {
@@ -192,7 +192,7 @@ impl Scenario {
 }
 
 impl FileStep {
-    fn read(self, paper: &mut Cluster) -> Result<Step> {
+    fn read(self, paper: &mut ScenarioCluster) -> Result<ScenarioStep> {
         let verbs = [
             self.apply.map(Verb::Apply),
             self.delete.map(Verb::Delete),
@@ -223,7 +223,7 @@ impl FileStep {
                 Name::Pod { namespace: connection.to.namespace.clone(), name: connection.to.name.clone() };
             paper.check(&to, Some((connection.protocol, connection.port)))?;
         }
-        Ok(Step {
+        Ok(ScenarioStep {
             when: self.when,
             verb,
             tables,
@@ -235,7 +235,7 @@ impl FileStep {
     }
 }
 
-fn check(paper: &Cluster, table: &Table) -> Result<()> {
+fn check(paper: &ScenarioCluster, table: &Table) -> Result<()> {
     for name in &table.destinations {
         let asked = table.rows.iter().flat_map(|row| table.destinations.iter().zip(&row.cells));
         let is_asked = asked.into_iter().any(|(own, cell)| own == name && *cell != Cell::Unasked);

@@ -11,15 +11,15 @@ use std::process::ExitCode;
 
 /// The cluster that trials are played on.
 #[derive(Debug)]
-pub struct Place {
+pub struct TestCluster {
     /// The file that says how to reach it, as `e2e/cluster/up` printed it.
-    pub cluster: PathBuf,
+    pub environment: PathBuf,
     /// The image of the pods that are watched.
     pub image: String,
 }
 
 /// A promise's name, and what holds it.
-pub type Promise = (&'static str, fn(&Place) -> Result<()>);
+pub type Promise = (&'static str, fn(&TestCluster) -> Result<()>);
 
 /// Plays them one after the other; `why` says why they need a cluster.
 pub fn play(promises: &[Promise], why: &str) -> ExitCode {
@@ -30,7 +30,9 @@ pub fn play(promises: &[Promise], why: &str) -> ExitCode {
     let trials = promises.iter().map(|&(name, promise)| {
         if here {
             Trial::test(format!("{name}::kind"), move || {
-                place().and_then(|place| promise(&place)).map_err(|error| Failed::from(format!("{error:#}")))
+                cluster()
+                    .and_then(|cluster| promise(&cluster))
+                    .map_err(|error| Failed::from(format!("{error:#}")))
             })
         } else {
             Trial::test(format!("{name} (not here: {why})"), || Ok(())).with_ignored_flag(true)
@@ -39,11 +41,11 @@ pub fn play(promises: &[Promise], why: &str) -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn place() -> Result<Place> {
-    let cluster =
+fn cluster() -> Result<TestCluster> {
+    let environment =
         named("BRIDGEWARDEN_E2E_CLUSTER", "the file that e2e/cluster/up printed").map(PathBuf::from)?;
     let image = named("BRIDGEWARDEN_E2E_POD_IMAGE", "the image that e2e/probe-pods/image printed")?;
-    Ok(Place { cluster, image: image.to_string_lossy().into_owned() })
+    Ok(TestCluster { environment, image: image.to_string_lossy().into_owned() })
 }
 
 fn named(variable: &str, what: &str) -> Result<OsString> {

@@ -1,7 +1,7 @@
 //! What a step does to the cluster.
 
-use crate::cluster::{Labels, Pod};
-use crate::key::Key;
+use crate::cluster::{Labels, ScenarioPod};
+use crate::key::ObjectKey;
 use anyhow::Error;
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verb {
     /// Makes policies, or changes them: the API's NetworkPolicySpec by name.
-    Apply(BTreeMap<Key, Value>),
+    Apply(BTreeMap<ObjectKey, Value>),
     /// Deletes policies.
-    Delete(Vec<Key>),
+    Delete(Vec<ObjectKey>),
     /// Makes pods, and waits until they run.
-    Create(BTreeMap<Key, Pod>),
+    Create(BTreeMap<ObjectKey, ScenarioPod>),
     /// Deletes pods, and waits until they are gone.
-    Remove(Vec<Key>),
+    Remove(Vec<ObjectKey>),
     /// Begins to delete pods, which go on running for as long as they may.
-    Terminate(Vec<Key>),
+    Terminate(Vec<ObjectKey>),
     /// Lets pods' programs end well. The pods stay in the API, and their addresses are free.
-    Finish(Vec<Key>),
+    Finish(Vec<ObjectKey>),
     /// Gives pods or namespaces these labels, and takes the others.
-    Relabel(BTreeMap<Target, Labels>),
+    Relabel(BTreeMap<RelabelTarget, Labels>),
     /// Begins to delete namespaces; their pods go on running for as long as they may.
     TerminateNamespaces(Vec<String>),
     /// Waits until namespaces that terminate are gone, without the patience their pods ask for.
@@ -51,24 +51,28 @@ pub enum AgentAct {
 /// Whose labels change: `namespace/pod`, or a namespace's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Target {
+pub enum RelabelTarget {
     /// A namespace.
     Namespace(String),
     /// A pod.
-    Pod(Key),
+    Pod(ObjectKey),
 }
 
-impl TryFrom<String> for Target {
+impl TryFrom<String> for RelabelTarget {
     type Error = Error;
 
-    fn try_from(text: String) -> Result<Target, Error> {
-        Ok(if text.contains('/') { Target::Pod(text.parse()?) } else { Target::Namespace(text) })
+    fn try_from(text: String) -> Result<RelabelTarget, Error> {
+        Ok(if text.contains('/') {
+            RelabelTarget::Pod(text.parse()?)
+        } else {
+            RelabelTarget::Namespace(text)
+        })
     }
 }
 
 impl Verb {
     /// Whether a pod's network goes with the change.
-    pub fn ends(&self, pod: &Key) -> bool {
+    pub fn ends(&self, pod: &ObjectKey) -> bool {
         match self {
             Verb::Remove(pods) | Verb::Finish(pods) => pods.contains(pod),
             Verb::RemoveNamespaces(names) => names.contains(&pod.namespace),

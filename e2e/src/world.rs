@@ -1,6 +1,6 @@
 //! What the two worlds have in common: a cluster is made in them, changed, asked about, and taken down again.
 
-use crate::cluster::Cluster;
+use crate::cluster::ScenarioCluster;
 use crate::verb::Verb;
 use anyhow::Result;
 use bridgewarden::testbed::Namespace;
@@ -28,7 +28,7 @@ pub trait World: Send {
     ///
     /// # Errors
     /// A sentence.
-    fn raise(&mut self, cluster: &Cluster) -> Result<()>;
+    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()>;
 
     /// Makes sure that agents run on both nodes and are ready.
     ///

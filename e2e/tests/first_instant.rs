@@ -7,28 +7,28 @@
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
 use bridgewarden_e2e::kind::{PolicyUnderTest, StartedPod, StartupTest};
-use bridgewarden_e2e::trials::{self, Place, Promise, number};
+use bridgewarden_e2e::trials::{self, Promise, TestCluster, number};
 use std::path::Path;
 use std::process::ExitCode;
 
 const PROMISES: [Promise; 3] = [
-    ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", |place| {
-        keep(place, nothing_passes)
+    ("denied_pod_sends_and_receives_nothing_from_its_first_instruction_on", |cluster| {
+        keep(cluster, nothing_passes)
     }),
-    ("allowed_pod_and_its_peers_wait_for_nothing_but_its_address", |place| keep(place, nobody_waits)),
-    ("what_passes_without_the_guard_is_noticed", |place| keep(place, noticed_without_the_guard)),
+    ("allowed_pod_and_its_peers_wait_for_nothing_but_its_address", |cluster| keep(cluster, nobody_waits)),
+    ("what_passes_without_the_guard_is_noticed", |cluster| keep(cluster, noticed_without_the_guard)),
 ];
 
 fn main() -> ExitCode {
     trials::play(&PROMISES, "kubelets start pods on kind only")
 }
 
-fn keep(place: &Place, promise: fn(&mut StartupTest, Starts) -> Result<()>) -> Result<()> {
+fn keep(cluster: &TestCluster, promise: fn(&mut StartupTest, Starts) -> Result<()>) -> Result<()> {
     let starts = Starts {
         number: number("BRIDGEWARDEN_E2E_STARTS", 20)?,
         wave: number("BRIDGEWARDEN_E2E_WAVE", 20)?.max(1),
     };
-    let mut test = StartupTest::open(&place.cluster, &place.image)?;
+    let mut test = StartupTest::open(&cluster.environment, &cluster.image)?;
     promise(&mut test, starts)?;
     test.close()
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use bridgewarden::flow::Record;
 use bridgewarden_e2e::intrusion::Attempt;
 use bridgewarden_e2e::kind::IntrusionTrial;
-use bridgewarden_e2e::trials::{Place, Promise, note, play};
+use bridgewarden_e2e::trials::{Promise, TestCluster, note, play};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,8 +26,8 @@ fn main() -> ExitCode {
     play(&PROMISES, "real nodes are on kind only")
 }
 
-fn nothing_passes(place: &Place) -> Result<()> {
-    let trial = IntrusionTrial::open(&place.cluster, &place.image)?;
+fn nothing_passes(cluster: &TestCluster) -> Result<()> {
+    let trial = IntrusionTrial::open(&cluster.environment, &cluster.image)?;
     let before = trial.dropped()?;
     let mut differing = Vec::new();
     let (from, to) = FREE;
@@ -66,8 +66,8 @@ fn nothing_passes(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn noticed_unbound(place: &Place) -> Result<()> {
-    let trial = IntrusionTrial::open(&place.cluster, &place.image)?;
+fn noticed_unbound(cluster: &TestCluster) -> Result<()> {
+    let trial = IntrusionTrial::open(&cluster.environment, &cluster.image)?;
     trial.bind(false)?;
     let outcomes: Result<Vec<_>> = ISOLATED.iter().map(|(from, to)| trial.attempt(from, to)).collect();
     trial.bind(true)?;

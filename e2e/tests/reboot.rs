@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use bridgewarden_e2e::first_instant::Micros;
 use bridgewarden_e2e::kind::{Network, PodTraffic, Reboot, RebootTrial};
-use bridgewarden_e2e::trials::{Place, Promise, note, number, play};
+use bridgewarden_e2e::trials::{Promise, TestCluster, note, number, play};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     play(&[if unguarded { UNGUARDED } else { GUARDED }], "a node reboots on kind only")
 }
 
-fn open(place: &Place) -> Result<RebootTrial> {
-    RebootTrial::open(&place.cluster, &place.image, number("BRIDGEWARDEN_E2E_PODS", 20)?, ALLOWED)
+fn open(cluster: &TestCluster) -> Result<RebootTrial> {
+    RebootTrial::open(&cluster.environment, &cluster.image, number("BRIDGEWARDEN_E2E_PODS", 20)?, ALLOWED)
 }
 
 fn network() -> Network {
@@ -35,8 +35,8 @@ fn network() -> Network {
     }
 }
 
-fn nothing_passes(place: &Place) -> Result<()> {
-    let mut trial = open(place)?;
+fn nothing_passes(cluster: &TestCluster) -> Result<()> {
+    let mut trial = open(cluster)?;
     let mut differing = Vec::new();
     for count in 1..=number("BRIDGEWARDEN_E2E_REBOOTS", 1)? {
         let reboot = trial.reboot(network())?;
@@ -55,8 +55,8 @@ fn nothing_passes(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn noticed_unguarded(place: &Place) -> Result<()> {
-    let mut trial = open(place)?;
+fn noticed_unguarded(cluster: &TestCluster) -> Result<()> {
+    let mut trial = open(cluster)?;
     trial.guard(false)?;
     let reboot = trial.reboot(network());
     trial.guard(true)?;

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, bail};
 use bridgewarden_e2e::kind::OnKind;
-use bridgewarden_e2e::namespaces::{InNamespaces, Settings};
-use bridgewarden_e2e::play::{Latency, play};
+use bridgewarden_e2e::namespaces::{InNamespaces, NamespacesSettings};
+use bridgewarden_e2e::play::{StepLatency, play};
 use bridgewarden_e2e::scenario::{Scenario, WorldName, files};
 use bridgewarden_e2e::world::World;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -102,7 +102,7 @@ fn small_world(
 ) -> Result<(InNamespaces, PathBuf)> {
     let directory = directory("namespaces").join(format!("{}.{backend}", scenario.name));
     let program = PathBuf::from(env!("CARGO_BIN_EXE_bridgewarden-e2e-agent"));
-    let settings = Settings { id, program, backend, directory: directory.clone(), deadline };
+    let settings = NamespacesSettings { id, program, backend, directory: directory.clone(), deadline };
     Ok((InNamespaces::new(settings)?, directory))
 }
 
@@ -184,9 +184,9 @@ fn told(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
 
-fn table(latencies: &[Latency]) -> String {
+fn table(latencies: &[StepLatency]) -> String {
     let mut table = String::new();
-    for Latency { when, after } in latencies {
+    for StepLatency { when, after } in latencies {
         writeln!(table, "{:>8.1} ms  {when}", after.as_secs_f64() * 1e3).expect("a String takes any text");
     }
     table

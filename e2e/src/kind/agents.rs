@@ -1,7 +1,7 @@
 //! Bridgewarden in the cluster, as its chart installed it.
 
 use super::client::Client;
-use super::node::Node;
+use super::node::KindNode;
 use super::{PATIENCE, PAUSE, items, waits_for};
 use crate::first_instant::Micros;
 use crate::verb::AgentAct;
@@ -41,7 +41,7 @@ pub(super) fn are_ready(client: &Client) -> Result<()> {
 /// Does something to them, and waits until it is done.
 pub(super) fn act<'n>(
     client: &Client,
-    nodes: impl IntoIterator<Item = &'n Node>,
+    nodes: impl IntoIterator<Item = &'n KindNode>,
     act: AgentAct,
 ) -> Result<()> {
     match act {
@@ -85,7 +85,7 @@ pub(super) fn dump(client: &Client, directory: &Path) -> Result<()> {
 }
 
 /// Kills them on all nodes at once; the kubelets start new ones.
-fn kill<'n>(client: &Client, nodes: impl IntoIterator<Item = &'n Node>) -> Result<()> {
+fn kill<'n>(client: &Client, nodes: impl IntoIterator<Item = &'n KindNode>) -> Result<()> {
     let before = restarts(client)?;
     for node in nodes {
         node.run(client, &["pkill", "-KILL", "-f", PROCESS]).context("no agent to kill")?;
@@ -110,7 +110,7 @@ fn pods(client: &Client) -> Result<Value> {
 }
 
 /// The name of a node's agent's pod.
-fn pod_on(client: &Client, node: &Node) -> Result<String> {
+fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
     let place = format!("--field-selector=spec.nodeName={}", node.name);
     let listed = client.get(&["-n", NAMESPACE, "pods", "-l", LABEL, &place])?;
     let name = items(&listed).find_map(|pod| pod["metadata"]["name"].as_str());
@@ -118,7 +118,7 @@ fn pod_on(client: &Client, node: &Node) -> Result<String> {
 }
 
 /// When a node's agent first said, after that, that policies are in force.
-pub(super) fn first_enforced(client: &Client, node: &Node, after: Micros) -> Result<Micros> {
+pub(super) fn first_enforced(client: &Client, node: &KindNode, after: Micros) -> Result<Micros> {
     let pod = pod_on(client, node)?;
     let mut first = None;
     // Its kubelet, which hands its log over, may be about to come up.
@@ -162,7 +162,7 @@ pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
 }
 
 /// How many frames a node's agent has counted as dropped at ports of the bridge, by reason.
-pub(super) fn dropped_frames(node: &Node) -> Result<BTreeMap<String, f64>> {
+pub(super) fn dropped_frames(node: &KindNode) -> Result<BTreeMap<String, f64>> {
     let answer = http::get(&node.namespace, METRICS, "/metrics", PATIENCE)?;
     ensure!(
         answer.status == 200,
@@ -178,7 +178,7 @@ pub(super) fn dropped_frames(node: &Node) -> Result<BTreeMap<String, f64>> {
 }
 
 /// What a node's agent tells of refused flows.
-pub(super) fn flows(client: &Client, node: &Node) -> Result<Vec<Record>> {
+pub(super) fn flows(client: &Client, node: &KindNode) -> Result<Vec<Record>> {
     let pod = pod_on(client, node)?;
     let words = ["-n", NAMESPACE, "exec", &pod, "--", "bridgewarden", "flows", "-o", "json"];
     let said = client.kubectl(&words)?;

@@ -2,10 +2,10 @@
 
 use super::agents;
 use super::client::Client;
-use super::node::Node;
+use super::node::KindNode;
 use super::waits_for;
 use crate::intrusion::{Attempt, Link, Neighbour};
-use crate::key::Key;
+use crate::key::ObjectKey;
 use crate::link::packet_socket;
 use crate::object;
 use anyhow::{Context, Result};
@@ -32,7 +32,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// What became of the attempts of one pod at another.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct AttemptOutcome {
     /// What arrived.
     pub arrived: BTreeSet<Attempt>,
     /// Where the receiver thought the claimed address to be, before and after.
@@ -43,7 +43,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct IntrusionTrial {
     client: Client,
-    worker: Node,
+    worker: KindNode,
     pods: BTreeMap<&'static str, (Namespace, Neighbour)>,
 }
 
@@ -58,18 +58,18 @@ impl IntrusionTrial {
     pub fn open(environment: &Path, image: &str) -> Result<IntrusionTrial> {
         let client = Client::new(environment)?;
         agents::are_ready(&client)?;
-        let worker = Node::find(&client, "WORKER")?;
+        let worker = KindNode::find(&client, "WORKER")?;
         client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
         client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
         let mut objects: Vec<Value> =
-            policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec)).into();
+            policies().map(|(name, spec)| object::policy(&ObjectKey::new(NAMESPACE, name), &spec)).into();
         objects.extend(PODS.map(|name| {
-            object::idle_pod(&Key::new(NAMESPACE, name), &worker.name, &json!({"role": name}), image)
+            object::idle_pod(&ObjectKey::new(NAMESPACE, name), &worker.name, &json!({"role": name}), image)
         }));
         client.apply(&objects)?;
         let mut pods = BTreeMap::new();
         for name in PODS {
-            let (namespace, _) = worker.running(&client, &Key::new(NAMESPACE, name))?;
+            let (namespace, _) = worker.running(&client, &ObjectKey::new(NAMESPACE, name))?;
             let neighbour = namespace.enter(Neighbour::here)?;
             pods.insert(name, (namespace, neighbour.with_context(|| format!("pod {NAMESPACE}/{name}"))?));
         }
@@ -97,7 +97,7 @@ impl IntrusionTrial {
     ///
     /// # Errors
     /// When the attempts cannot be made or watched.
-    pub fn attempt(&self, from: &str, to: &str) -> Result<Outcome> {
+    pub fn attempt(&self, from: &str, to: &str) -> Result<AttemptOutcome> {
         let (_, own) = *self.pod(from)?;
         let (namespace, receiver) = self.pod(to)?;
         let (_, claimed) = *self.pod(CLAIMED)?;
@@ -116,7 +116,7 @@ impl IntrusionTrial {
         self.client.kubectl(&words)?;
         let arrived = arrived(&mut *frames, &link)?;
         let after = place_of(namespace, claimed.v4)?;
-        Ok(Outcome { arrived, neighbour: [before, after] })
+        Ok(AttemptOutcome { arrived, neighbour: [before, after] })
     }
 
     /// How many frames the node's agent has counted as dropped, by reason.

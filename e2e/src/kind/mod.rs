@@ -12,16 +12,16 @@ mod reboot;
 mod startup_test;
 mod uplink;
 
-use crate::cluster::{Cluster, NodeName, Pod};
-use crate::key::Key;
+use crate::cluster::{NodeName, ScenarioCluster, ScenarioPod};
+use crate::key::ObjectKey;
 use crate::object;
-use crate::verb::{Target, Verb};
+use crate::verb::{RelabelTarget, Verb};
 use crate::world::{Whereabouts, World};
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::testbed::OUTSIDE;
 use client::Client;
-pub use intrusion::{IntrusionTrial, Outcome};
-use node::Node;
+pub use intrusion::{AttemptOutcome, IntrusionTrial};
+use node::KindNode;
 use outside::Outside;
 pub use reboot::{Network, PodTraffic, Reboot, RebootTrial};
 use serde_json::{Value, json};
@@ -44,11 +44,11 @@ const LINGERS: u32 = 120;
 #[derive(Debug)]
 pub struct OnKind {
     client: Client,
-    nodes: BTreeMap<NodeName, Node>,
+    nodes: BTreeMap<NodeName, KindNode>,
     outside: Outside,
     image: String,
-    cluster: Cluster,
-    pods: BTreeMap<Key, Whereabouts>,
+    cluster: ScenarioCluster,
+    pods: BTreeMap<ObjectKey, Whereabouts>,
 }
 
 impl OnKind {
@@ -59,22 +59,29 @@ impl OnKind {
     pub fn new(environment: &Path) -> Result<OnKind> {
         let client = Client::new(environment)?;
         let nodes = [(NodeName::NodeA, "WORKER"), (NodeName::NodeB, "CONTROL_PLANE")];
-        let nodes = nodes.into_iter().map(|(name, key)| Ok((name, Node::find(&client, key)?)));
+        let nodes = nodes.into_iter().map(|(name, key)| Ok((name, KindNode::find(&client, key)?)));
         let nodes = nodes.collect::<Result<BTreeMap<_, _>>>()?;
         let outside = Outside::attach(nodes.values())?;
         let image = client.pod_image()?;
-        Ok(OnKind { client, nodes, outside, image, cluster: Cluster::default(), pods: BTreeMap::new() })
+        Ok(OnKind {
+            client,
+            nodes,
+            outside,
+            image,
+            cluster: ScenarioCluster::default(),
+            pods: BTreeMap::new(),
+        })
     }
 
-    fn node(&self, name: NodeName) -> Result<&Node> {
+    fn node(&self, name: NodeName) -> Result<&KindNode> {
         self.nodes.get(&name).with_context(|| format!("there is no {}", name.as_str()))
     }
 
-    fn create(&mut self, pods: &BTreeMap<Key, Pod>) -> Result<()> {
+    fn create(&mut self, pods: &BTreeMap<ObjectKey, ScenarioPod>) -> Result<()> {
         let objects = pods.iter().map(|(key, pod)| self.object(key, pod)).collect::<Result<Vec<_>>>()?;
         self.client.apply(&objects)?;
         let start = Instant::now();
-        let mut waiting: Vec<(&Key, &Pod)> = pods.iter().collect();
+        let mut waiting: Vec<(&ObjectKey, &ScenarioPod)> = pods.iter().collect();
         while !waiting.is_empty() {
             ensure!(
                 start.elapsed() < PATIENCE,
@@ -96,7 +103,7 @@ impl OnKind {
         Ok(())
     }
 
-    fn object(&self, key: &Key, pod: &Pod) -> Result<Value> {
+    fn object(&self, key: &ObjectKey, pod: &ScenarioPod) -> Result<Value> {
         let mut object = object::pod(key, pod, &self.node(pod.node)?.name);
         let spec = &mut object["spec"];
         spec["terminationGracePeriodSeconds"] = json!(LINGERS);
@@ -111,7 +118,7 @@ impl OnKind {
         Ok(object)
     }
 
-    fn whereabouts(&self, key: &Key, pod: &Pod, object: &Value) -> Result<Whereabouts> {
+    fn whereabouts(&self, key: &ObjectKey, pod: &ScenarioPod, object: &Value) -> Result<Whereabouts> {
         let node = self.node(pod.node)?;
         let ips = object["status"]["podIPs"].as_array().into_iter().flatten();
         let addresses = ips.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect();
@@ -124,7 +131,7 @@ impl OnKind {
         Ok(Whereabouts { namespace: Some(namespace), addresses })
     }
 
-    fn delete(&self, kind: &str, keys: &[Key], options: &[&str]) -> Result<()> {
+    fn delete(&self, kind: &str, keys: &[ObjectKey], options: &[&str]) -> Result<()> {
         for namespace in self.cluster.namespaces.keys() {
             let own = keys.iter().filter(|key| key.namespace == *namespace).map(|key| key.name.as_str());
             let own: Vec<&str> = own.collect();
@@ -136,7 +143,7 @@ impl OnKind {
         Ok(())
     }
 
-    fn finish(&mut self, pods: &[Key]) -> Result<()> {
+    fn finish(&mut self, pods: &[ObjectKey]) -> Result<()> {
         for key in pods {
             self.let_end(key)?;
         }
@@ -148,13 +155,13 @@ impl OnKind {
         })
     }
 
-    fn relabel(&self, after: &Cluster, target: &Target) -> Result<()> {
+    fn relabel(&self, after: &ScenarioCluster, target: &RelabelTarget) -> Result<()> {
         let object = match target {
-            Target::Pod(key) => {
+            RelabelTarget::Pod(key) => {
                 let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
                 self.object(key, pod)?
             }
-            Target::Namespace(name) => {
+            RelabelTarget::Namespace(name) => {
                 let labels =
                     after.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
                 object::namespace(name, labels)
@@ -179,9 +186,9 @@ impl OnKind {
 
     /// Deletes pods and waits until they are gone. A kubelet that has begun to wait for a pod's end does not wait for less,
     /// so those that were asked before are made to end.
-    fn remove(&self, pods: &[Key]) -> Result<()> {
+    fn remove(&self, pods: &[ObjectKey]) -> Result<()> {
         let listed = self.client.get(&["pods", "-A"])?;
-        let asked = |key: &&Key| {
+        let asked = |key: &&ObjectKey| {
             find(&listed, key).is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_string())
         };
         self.delete("pods", pods, &["--grace-period=1", "--wait=false"])?;
@@ -192,7 +199,7 @@ impl OnKind {
         })
     }
 
-    fn let_end(&self, Key { namespace, name }: &Key) -> Result<()> {
+    fn let_end(&self, ObjectKey { namespace, name }: &ObjectKey) -> Result<()> {
         let words = ["-n", namespace, "exec", name, "--", "sh", "-c", "echo > /tmp/end"];
         self.client.kubectl(&words).map(drop)
     }
@@ -211,7 +218,7 @@ impl OnKind {
     }
 
     /// Nobody of an earlier scenario that failed may be on their way out.
-    fn waits_for_namespaces(&self, cluster: &Cluster) -> Result<()> {
+    fn waits_for_namespaces(&self, cluster: &ScenarioCluster) -> Result<()> {
         waits_for("namespaces of an earlier scenario are gone", || {
             let listed = self.client.get(&["namespaces"])?;
             let own = |item: &&Value| {
@@ -227,7 +234,7 @@ impl World for OnKind {
         Duration::from_secs(20)
     }
 
-    fn raise(&mut self, cluster: &Cluster) -> Result<()> {
+    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()> {
         self.waits_for_namespaces(cluster)?;
         self.cluster = cluster.clone();
         let namespaces = cluster.namespaces.iter().map(|(name, labels)| object::namespace(name, labels));
@@ -266,7 +273,7 @@ impl World for OnKind {
     fn find(&self, who: &Name) -> Result<Whereabouts> {
         match who {
             Name::Pod { namespace, name } => {
-                let place = self.pods.get(&Key::new(namespace, name));
+                let place = self.pods.get(&ObjectKey::new(namespace, name));
                 place.cloned().with_context(|| format!("{who} does not run"))
             }
             Name::Service { namespace, name } => {
@@ -339,7 +346,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
 
-fn find<'a>(list: &'a Value, key: &Key) -> Option<&'a Value> {
+fn find<'a>(list: &'a Value, key: &ObjectKey) -> Option<&'a Value> {
     let is_it = |item: &&Value| {
         item["metadata"]["namespace"] == json!(key.namespace) && item["metadata"]["name"] == json!(key.name)
     };
@@ -347,7 +354,7 @@ fn find<'a>(list: &'a Value, key: &Key) -> Option<&'a Value> {
 }
 
 /// The pod, if it runs and is not on its way out.
-fn running<'a>(list: &'a Value, key: &Key) -> Option<&'a Value> {
+fn running<'a>(list: &'a Value, key: &ObjectKey) -> Option<&'a Value> {
     find(list, key).filter(|pod| {
         pod["status"]["phase"] == "Running"
             && pod["status"]["podIPs"].is_array()

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::waits_for;
-use crate::key::Key;
+use crate::key::ObjectKey;
 use crate::world::dump_kernel;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// A node.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct KindNode {
     /// Its name, which is its container's too.
     pub(super) name: String,
     /// Its network.
@@ -25,9 +25,9 @@ pub(super) struct Node {
     root: PathBuf,
 }
 
-impl Node {
+impl KindNode {
     /// The node whose container a setting names.
-    pub(super) fn find(client: &Client, setting: &str) -> Result<Node> {
+    pub(super) fn find(client: &Client, setting: &str) -> Result<KindNode> {
         let name = client.setting(setting)?.to_owned();
         let pid = client.docker(&["inspect", "-f", "{{.State.Pid}}", &name])?;
         let process = client.engine_root().join("proc").join(pid.trim());
@@ -44,7 +44,7 @@ impl Node {
         let mut own = addresses.filter(|address| address["type"] == "InternalIP");
         let address = own.next().and_then(|address| address["address"].as_str()?.parse().ok());
         let pod_cidr = object["spec"]["podCIDR"].as_str().map(str::to_owned);
-        Ok(Node {
+        Ok(KindNode {
             namespace,
             address: address.with_context(|| format!("node {name} has no address"))?,
             pod_cidr: pod_cidr.with_context(|| format!("node {name} has no pod CIDR"))?,
@@ -59,7 +59,7 @@ impl Node {
     }
 
     /// The network of a pod, as the CNI plugins noted it.
-    pub(super) fn pod_namespace(&self, key: &Key, uid: &str) -> Result<Namespace> {
+    pub(super) fn pod_namespace(&self, key: &ObjectKey, uid: &str) -> Result<Namespace> {
         let results = self.root.join("var/lib/cni/results");
         let listed = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
         let texts = listed.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// Waits until a pod of this node runs; its network and its address.
-    pub(super) fn running(&self, client: &Client, key: &Key) -> Result<(Namespace, IpAddr)> {
+    pub(super) fn running(&self, client: &Client, key: &ObjectKey) -> Result<(Namespace, IpAddr)> {
         let mut running = None;
         waits_for(&format!("pod {key} runs"), || {
             let pod = client.get(&["-n", &key.namespace, "pod", &key.name])?;

@@ -1,7 +1,7 @@
 //! Somebody outside the cluster: a network namespace with a wire to each node, and the addresses that the outside has in
 //! every world.
 
-use super::node::Node;
+use super::node::KindNode;
 use crate::world::Whereabouts;
 use anyhow::{Context, Result};
 use bridgewarden::testbed::{Namespace, OUTSIDE};
@@ -24,7 +24,7 @@ pub(super) struct Outside {
 
 impl Outside {
     /// Makes it. It goes with this process, however that ends, and the wires go with it.
-    pub(super) fn attach<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Result<Outside> {
+    pub(super) fn attach<'n>(nodes: impl IntoIterator<Item = &'n KindNode>) -> Result<Outside> {
         // cat ends when nobody can write to it any more.
         let mut command = Command::new("unshare");
         command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());

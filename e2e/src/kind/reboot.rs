@@ -3,10 +3,10 @@
 use super::PAUSE;
 use super::agents;
 use super::client::Client;
-use super::node::Node;
+use super::node::KindNode;
 use super::uplink::Uplink;
 use crate::first_instant::{Micros, Observed, Observer, PodEvents, SenderRun, now};
-use crate::key::Key;
+use crate::key::ObjectKey;
 use crate::object;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ pub struct Reboot {
 #[derive(Debug)]
 pub struct RebootTrial {
     client: Client,
-    worker: Node,
+    worker: KindNode,
     pod_events: PodEvents,
     observer: Observer,
     /// Whether each pod is allowed to talk with the observer.
@@ -113,14 +113,14 @@ impl RebootTrial {
     ) -> Result<RebootTrial> {
         let client = Client::new(environment)?;
         agents::are_ready(&client)?;
-        let (worker, far) = (Node::find(&client, "WORKER")?, Node::find(&client, "CONTROL_PLANE")?);
+        let (worker, far) = (KindNode::find(&client, "WORKER")?, KindNode::find(&client, "CONTROL_PLANE")?);
         client.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"])?;
         let pod_events = PodEvents::new(NAMESPACE);
         pod_events.follow_results(&worker.path("var/lib/cni/results"))?;
         let _ = fs::remove_dir_all(worker.path(REPORTS));
         client.apply(&[object::namespace(NAMESPACE, &BTreeMap::new())])?;
-        let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
-        let observer = Key::new(NAMESPACE, OBSERVER);
+        let policies = policies().map(|(name, spec)| object::policy(&ObjectKey::new(NAMESPACE, name), &spec));
+        let observer = ObjectKey::new(NAMESPACE, OBSERVER);
         let pod = object::idle_pod(&observer, &far.name, &json!({"app": "observer"}), &client.pod_image()?);
         client.apply(&[&policies[..], &[pod]].concat())?;
         let (namespace, address) = far.running(&client, &observer)?;
@@ -152,7 +152,7 @@ impl RebootTrial {
         // Addresses are given anew.
         let names: Vec<String> = self.pods.keys().cloned().collect();
         self.pod_events.forget(&names);
-        self.worker = Node::find(&self.client, "WORKER")?;
+        self.worker = KindNode::find(&self.client, "WORKER")?;
         let uplink = Uplink::watch(&self.worker.namespace)?;
         if network == Network::AtOnce {
             let path = self.worker.path(SUBNET);

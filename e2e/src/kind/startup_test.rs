@@ -2,10 +2,10 @@
 
 use super::agents;
 use super::client::Client;
-use super::node::Node;
+use super::node::KindNode;
 use super::waits_for;
 use crate::first_instant::{Micros, Observed, Observer, PodEvents, Report};
-use crate::key::Key;
+use crate::key::ObjectKey;
 use crate::object;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub struct StartedPod {
 #[derive(Debug)]
 pub struct StartupTest {
     client: Client,
-    nodes: [Node; 2],
+    nodes: [KindNode; 2],
     image: String,
     pod_events: PodEvents,
     observers: BTreeMap<&'static str, Observer>,
@@ -86,7 +86,7 @@ impl StartupTest {
     pub fn open(environment: &Path, image: &str) -> Result<StartupTest> {
         let client = Client::new(environment)?;
         agents::are_ready(&client)?;
-        let nodes = [Node::find(&client, "WORKER")?, Node::find(&client, "CONTROL_PLANE")?];
+        let nodes = [KindNode::find(&client, "WORKER")?, KindNode::find(&client, "CONTROL_PLANE")?];
         let mut test = StartupTest {
             client,
             nodes,
@@ -105,7 +105,7 @@ impl StartupTest {
         let image = self.client.pod_image()?;
         let names = PolicyUnderTest::Allowed.observers();
         let pods = names.iter().map(|name| self.observer(name, &image)).collect::<Vec<_>>();
-        let policies = policies().map(|(name, spec)| object::policy(&Key::new(NAMESPACE, name), &spec));
+        let policies = policies().map(|(name, spec)| object::policy(&ObjectKey::new(NAMESPACE, name), &spec));
         self.client.apply(&[&policies[..], &pods].concat())?;
         for node in &self.nodes {
             self.pod_events.follow_results(&node.path("var/lib/cni/results"))?;
@@ -114,21 +114,22 @@ impl StartupTest {
         let kubeconfig = PathBuf::from(self.client.setting("KUBECONFIG")?);
         self.pod_events.follow_api(&kubeconfig, self.client.network())?;
         for name in names {
-            let (namespace, address) = self.home(name).running(&self.client, &Key::new(NAMESPACE, name))?;
+            let (namespace, address) =
+                self.home(name).running(&self.client, &ObjectKey::new(NAMESPACE, name))?;
             let observer = Observer::begin(name, &namespace, address, &self.pod_events, PACE)?;
             self.observers.insert(name, observer);
         }
         Ok(())
     }
 
-    fn home(&self, observer: &str) -> &Node {
+    fn home(&self, observer: &str) -> &KindNode {
         &self.nodes[usize::from(observer.ends_with("far"))]
     }
 
     fn observer(&self, name: &str, image: &str) -> Value {
         let strict = if name.starts_with("strict") { "yes" } else { "no" };
         let labels = json!({"app": "observer", "strict": strict});
-        object::idle_pod(&Key::new(NAMESPACE, name), &self.home(name).name, &labels, image)
+        object::idle_pod(&ObjectKey::new(NAMESPACE, name), &self.home(name).name, &labels, image)
     }
 
     fn starting_pod(&self, name: &str, node: usize, policy: PolicyUnderTest) -> Value {

@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A program that runs.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(super) struct ScenarioAgent {
     child: Child,
     namespace: Namespace,
     log: PathBuf,
 }
 
-impl Agent {
+impl ScenarioAgent {
     /// Starts it. It adds to its log.
     pub(super) fn start(
         namespace: &Namespace,
@@ -34,7 +34,7 @@ impl Agent {
         backend: &str,
         [manifests, results]: [&Path; 2],
         log: PathBuf,
-    ) -> Result<Agent> {
+    ) -> Result<ScenarioAgent> {
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(program);
@@ -49,7 +49,7 @@ impl Agent {
             "--flows-socket=",
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        Ok(Agent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })
+        Ok(ScenarioAgent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })
     }
 
     /// Waits until it says that it enforces.
@@ -75,7 +75,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for ScenarioAgent {
     /// So that none outlives a scenario that failed.
     fn drop(&mut self) {
         let _ = self.child.kill();

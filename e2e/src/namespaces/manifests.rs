@@ -1,6 +1,6 @@
 //! A directory of manifests, one file an object, each replaced in one instant.
 
-use crate::key::Key;
+use crate::key::ObjectKey;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 /// The directory.
 #[derive(Debug)]
-pub(super) struct Manifests {
+pub(super) struct ManifestDir {
     directory: PathBuf,
 }
 
-impl Manifests {
+impl ManifestDir {
     /// Makes the directory.
-    pub(super) fn new(directory: PathBuf) -> Result<Manifests> {
+    pub(super) fn new(directory: PathBuf) -> Result<ManifestDir> {
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        Ok(Manifests { directory })
+        Ok(ManifestDir { directory })
     }
 
     /// Where it is.
@@ -28,11 +28,11 @@ impl Manifests {
         self.write(&format!("{name}.namespace.json"), object)
     }
 
-    pub(super) fn tell_pod(&self, key: &Key, object: &Value) -> Result<()> {
+    pub(super) fn tell_pod(&self, key: &ObjectKey, object: &Value) -> Result<()> {
         self.write(&file(key, "pod"), object)
     }
 
-    pub(super) fn tell_policy(&self, key: &Key, object: &Value) -> Result<()> {
+    pub(super) fn tell_policy(&self, key: &ObjectKey, object: &Value) -> Result<()> {
         self.write(&file(key, "policy"), object)
     }
 
@@ -40,11 +40,11 @@ impl Manifests {
         self.remove(&format!("{name}.namespace.json"))
     }
 
-    pub(super) fn forget_pod(&self, key: &Key) -> Result<()> {
+    pub(super) fn forget_pod(&self, key: &ObjectKey) -> Result<()> {
         self.remove(&file(key, "pod"))
     }
 
-    pub(super) fn forget_policy(&self, key: &Key) -> Result<()> {
+    pub(super) fn forget_policy(&self, key: &ObjectKey) -> Result<()> {
         self.remove(&file(key, "policy"))
     }
 
@@ -70,6 +70,6 @@ impl Manifests {
     }
 }
 
-fn file(key: &Key, kind: &str) -> String {
+fn file(key: &ObjectKey, kind: &str) -> String {
     format!("{}.{}.{kind}.json", key.namespace, key.name)
 }

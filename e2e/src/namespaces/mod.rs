@@ -6,17 +6,17 @@
 mod agent;
 mod manifests;
 
-use crate::cluster::{Cluster, NodeName, Pod};
-use crate::key::Key;
+use crate::cluster::{NodeName, ScenarioCluster, ScenarioPod};
+use crate::key::ObjectKey;
 use crate::object;
-use crate::verb::{AgentAct, Target, Verb};
+use crate::verb::{AgentAct, RelabelTarget, Verb};
 use crate::world::{Whereabouts, World, dump_kernel};
-use agent::Agent;
+use agent::ScenarioAgent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
 use bridgewarden::testbed::{Endpoint, Layout, Namespace, OUTSIDE, PodPlacement, Testbed};
-use manifests::Manifests;
+use manifests::ManifestDir;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,7 +36,7 @@ const START: Duration = Duration::from_secs(10);
 
 /// What a world in namespaces is made with.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct NamespacesSettings {
     /// Begins the names of its namespaces: 1 to 12 lower-case letters and digits.
     pub id: String,
     /// The program.
@@ -52,11 +52,11 @@ pub struct Settings {
 /// A world in namespaces.
 #[derive(Debug)]
 pub struct InNamespaces {
-    settings: Settings,
-    manifests: Manifests,
-    cluster: Cluster,
-    addresses: BTreeMap<Key, Vec<IpAddr>>,
-    agents: BTreeMap<NodeName, Agent>,
+    settings: NamespacesSettings,
+    manifests: ManifestDir,
+    cluster: ScenarioCluster,
+    addresses: BTreeMap<ObjectKey, Vec<IpAddr>>,
+    agents: BTreeMap<NodeName, ScenarioAgent>,
     network: Option<Testbed>,
 }
 
@@ -65,13 +65,13 @@ impl InNamespaces {
     ///
     /// # Errors
     /// When its directory can't be made.
-    pub fn new(settings: Settings) -> Result<InNamespaces> {
+    pub fn new(settings: NamespacesSettings) -> Result<InNamespaces> {
         let _ = fs::remove_dir_all(&settings.directory);
-        let manifests = Manifests::new(settings.directory.join("manifests"))?;
+        let manifests = ManifestDir::new(settings.directory.join("manifests"))?;
         Ok(InNamespaces {
             settings,
             manifests,
-            cluster: Cluster::default(),
+            cluster: ScenarioCluster::default(),
             addresses: BTreeMap::new(),
             agents: BTreeMap::new(),
             network: None,
@@ -89,7 +89,7 @@ impl InNamespaces {
     }
 
     /// As kubelet does it: the pod has its network before the API tells its address.
-    fn create(&mut self, pods: &BTreeMap<Key, Pod>) -> Result<()> {
+    fn create(&mut self, pods: &BTreeMap<ObjectKey, ScenarioPod>) -> Result<()> {
         let mut places = Vec::new();
         for (key, pod) in pods {
             let addresses = self.lease(pod)?;
@@ -107,14 +107,14 @@ impl InNamespaces {
     }
 
     /// Ends a pod's network: its address is free.
-    fn unplug(&mut self, key: &Key) -> Result<()> {
+    fn unplug(&mut self, key: &ObjectKey) -> Result<()> {
         self.addresses.remove(key);
         let pod = PodKey::new(&key.namespace, &key.name);
         Ok(self.network.as_mut().context("there is no network yet")?.remove_pod(&pod)?)
     }
 
     /// As a CNI plugin could do it: the lowest addresses that are free.
-    fn lease(&self, pod: &Pod) -> Result<Vec<IpAddr>> {
+    fn lease(&self, pod: &ScenarioPod) -> Result<Vec<IpAddr>> {
         let node = topology(pod.node);
         if pod.host_network {
             return Ok(Family::BOTH.map(|family| node.address(family)).into());
@@ -125,7 +125,7 @@ impl InNamespaces {
         free.map(Vec::from).with_context(|| format!("{} has no address left", node.name))
     }
 
-    fn tell_pod(&self, key: &Key, pod: &Pod, phase: &str, terminating: bool) -> Result<()> {
+    fn tell_pod(&self, key: &ObjectKey, pod: &ScenarioPod, phase: &str, terminating: bool) -> Result<()> {
         let mut object = object::pod(key, pod, pod.node.as_str());
         if terminating {
             object["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
@@ -144,13 +144,13 @@ impl InNamespaces {
         self.manifests.tell_namespace(name, &object)
     }
 
-    fn relabel(&self, after: &Cluster, target: &Target) -> Result<()> {
+    fn relabel(&self, after: &ScenarioCluster, target: &RelabelTarget) -> Result<()> {
         match target {
-            Target::Pod(key) => {
+            RelabelTarget::Pod(key) => {
                 let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
                 self.tell_pod(key, pod, "Running", false)
             }
-            Target::Namespace(name) => self.tell_namespace(name, "Active"),
+            RelabelTarget::Namespace(name) => self.tell_namespace(name, "Active"),
         }
     }
 
@@ -162,7 +162,7 @@ impl InNamespaces {
         pods.into_iter().try_for_each(|(key, pod)| self.tell_pod(key, pod, "Running", true))
     }
 
-    fn remove_pods(&mut self, pods: impl IntoIterator<Item = Key>) -> Result<()> {
+    fn remove_pods(&mut self, pods: impl IntoIterator<Item = ObjectKey>) -> Result<()> {
         for key in pods {
             self.unplug(&key)?;
             self.manifests.forget_pod(&key)?;
@@ -188,10 +188,10 @@ impl InNamespaces {
 
     fn start(&mut self, node: NodeName) -> Result<()> {
         let log = self.settings.directory.join(format!("{}.log", node.as_str()));
-        let Settings { program, backend, .. } = &self.settings;
+        let NamespacesSettings { program, backend, .. } = &self.settings;
         let results = self.network()?.cni_results_dir(node.as_str());
         let directories = [self.manifests.directory(), &results];
-        let agent = Agent::start(self.node(node)?, program, node, backend, directories, log)?;
+        let agent = ScenarioAgent::start(self.node(node)?, program, node, backend, directories, log)?;
         agent.is_ready(START)?;
         self.agents.insert(node, agent);
         Ok(())
@@ -207,7 +207,7 @@ impl World for InNamespaces {
         self.settings.deadline
     }
 
-    fn raise(&mut self, cluster: &Cluster) -> Result<()> {
+    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()> {
         Testbed::sweep(&self.settings.id)?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
         let mut layout = Layout::new(nodes, NODES.map(hosts).into());
@@ -269,7 +269,7 @@ impl World for InNamespaces {
         let network = self.network()?;
         let (endpoint, addresses) = match who {
             Name::Pod { namespace, name } => {
-                let addresses = self.addresses.get(&Key::new(namespace, name));
+                let addresses = self.addresses.get(&ObjectKey::new(namespace, name));
                 (
                     Endpoint::pod(namespace, name),
                     addresses.with_context(|| format!("{who} does not run"))?.clone(),

@@ -5,7 +5,7 @@ use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{Endpoint, PodPlacement, Probe, Testbed};
-use bridgewarden_e2e::key::Key;
+use bridgewarden_e2e::key::ObjectKey;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,8 +41,8 @@ const PODS: [(&str, u8, &str, &str); 12] = [
 #[derive(Clone, Debug)]
 pub(crate) struct OutageCluster {
     namespaces: Vec<Value>,
-    pub(crate) pods: BTreeMap<Key, Value>,
-    pub(crate) policies: BTreeMap<Key, Value>,
+    pub(crate) pods: BTreeMap<ObjectKey, Value>,
+    pub(crate) policies: BTreeMap<ObjectKey, Value>,
 }
 
 /// The changes from one state of the cluster to another.
@@ -56,8 +56,8 @@ pub(crate) struct ClusterDiff {
 /// Whether one pod may reach another, according to the oracle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PairCheck {
-    pub(crate) from: Key,
-    pub(crate) to: Key,
+    pub(crate) from: ObjectKey,
+    pub(crate) to: ObjectKey,
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
     pub(crate) open: bool,
@@ -217,7 +217,7 @@ impl PairCheck {
     }
 }
 
-pub(crate) fn place(key: &Key, pod: &Value) -> PodPlacement {
+pub(crate) fn place(key: &ObjectKey, pod: &Value) -> PodPlacement {
     PodPlacement {
         pod: PodKey::new(&key.namespace, &key.name),
         node: pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned(),
@@ -256,7 +256,7 @@ pub(crate) fn background_pod(random: &mut Random, index: usize) -> Value {
     let v6 = Ipv6Addr::from(0xfd00_0064_0000_0000_0000_0000_0000_0000 + u128::from(low));
     let labels = json!({"app": format!("app-{}", random.below(25)), "role": role});
     object_of_pod(
-        &Key::new(&format!("background-{:02}", index % BACKGROUND_NAMESPACES), &format!("pod-{index}")),
+        &ObjectKey::new(&format!("background-{:02}", index % BACKGROUND_NAMESPACES), &format!("pod-{index}")),
         &format!("far-{:03}", index / PODS_PER_NODE),
         [v4.into(), v6.into()],
         &labels,
@@ -273,7 +273,7 @@ fn pod(name: &str, node: &str, host: u8, app: &str) -> Value {
     )
 }
 
-fn object_of_pod(key: &Key, node: &str, addresses: [IpAddr; 2], labels: &Value) -> Value {
+fn object_of_pod(key: &ObjectKey, node: &str, addresses: [IpAddr; 2], labels: &Value) -> Value {
     let [v4, v6] = addresses.map(|address| address.to_string());
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -308,11 +308,11 @@ fn shape<T: DeserializeOwned>(object: &Value) -> T {
     serde_json::from_value(object.clone()).expect("an object of the API's shape")
 }
 
-fn key(object: &Value) -> Key {
+fn key(object: &Value) -> ObjectKey {
     let word = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Key::new(&word("namespace"), &word("name"))
+    ObjectKey::new(&word("namespace"), &word("name"))
 }
 
-fn read(key: &str) -> Key {
+fn read(key: &str) -> ObjectKey {
     key.parse().expect("namespace/name")
 }
