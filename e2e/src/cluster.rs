@@ -104,7 +104,7 @@ impl ScenarioCluster {
     /// Makes it what it is after a change.
     ///
     /// # Errors
-    /// When the change speaks of something that is not there, or makes something that is.
+    /// When the change refers to an object that does not exist, or creates one that does.
     pub fn follow(&mut self, verb: &Verb) -> Result<()> {
         match verb {
             Verb::Apply(policies) => policies.keys().try_for_each(|key| self.known(&key.namespace)),
@@ -130,7 +130,7 @@ impl ScenarioCluster {
         }
     }
 
-    /// Whether somebody of a table is there, and listens on a port if one is given.
+    /// Checks that an endpoint of a table exists, and listens on a port if one is given.
     ///
     /// # Errors
     /// A sentence that says what is missing.

@@ -1,4 +1,4 @@
-//! One question to the cluster's DNS, as RFC 1035 writes it.
+//! One query to the cluster's DNS (RFC 1035).
 
 use anyhow::Result;
 use bridgewarden::testbed::Namespace;
@@ -10,7 +10,7 @@ use std::time::Duration;
 const NAME: &str = "kubernetes.default.svc.cluster.local";
 const ID: [u8; 2] = [0xb4, 0x1d];
 
-/// Whether whoever is in a namespace gets an address for that name.
+/// Whether a DNS query from a network namespace is answered with an address.
 pub(crate) fn resolves(namespace: &Namespace, server: IpAddr) -> Result<bool> {
     Ok(namespace.enter(|| ask(server)).map(|answer| answer.is_ok_and(|answer| has_address(&answer)))?)
 }

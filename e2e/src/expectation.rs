@@ -44,7 +44,7 @@ impl Expectation {
     }
 
     /// What differs, as a line.
-    pub(crate) fn told(&self, outcome: &Outcome) -> String {
+    pub(crate) fn mismatch(&self, outcome: &Outcome) -> String {
         let wanted = if self.open { "open" } else { "refused" };
         format!("{} should be {wanted} and is {outcome}", self.question)
     }
@@ -57,7 +57,7 @@ impl fmt::Display for ProbeExpectation {
     }
 }
 
-/// All questions of tables, asked in a world.
+/// All connections of tables, located in a world.
 pub(crate) fn expectations(
     world: &dyn World,
     cluster: &ScenarioCluster,

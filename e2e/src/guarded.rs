@@ -1,4 +1,4 @@
-//! What must not change while a change is made: pairs that are refused before and after are refused all the time.
+//! What must hold during a change: pairs that are denied before and after are never open.
 
 use crate::expectation::Expectation;
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Watches those that are refused; `open_too` also watches that nobody refuses the others.
+    /// Watches pairs that are denied; with `open_too`, also that the others are never denied.
     pub(crate) fn new(steady: impl IntoIterator<Item = Expectation>, open_too: bool) -> Guarded {
         let watched = |it: &Expectation| it.question.protocol == Protocol::Tcp && (open_too || !it.open);
         Guarded { watched: steady.into_iter().filter(watched).collect(), open_too }
@@ -34,7 +34,7 @@ impl Guarded {
             Outcome::AnsweredBy(_) => true,
         };
         let breaches: Vec<String> = (self.watched.iter().zip(outcomes).filter(breach))
-            .map(|(watched, outcome)| watched.told(&outcome))
+            .map(|(watched, outcome)| watched.mismatch(&outcome))
             .collect();
         if !breaches.is_empty() {
             bail!("meanwhile:\n{}", breaches.join("\n"));

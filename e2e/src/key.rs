@@ -1,4 +1,4 @@
-//! Who an object is: `namespace/name`, as scenarios write it.
+//! The key of an object, `namespace/name`.
 
 use anyhow::{Error, Result, bail};
 use bridgewarden::testbed::Endpoint;

@@ -1,4 +1,4 @@
-//! Kubernetes objects, as JSON: what both worlds say of a namespace, a pod and a policy.
+//! Kubernetes objects as JSON, for both worlds: namespaces, pods and policies.
 
 use crate::cluster::{DeclaredPort, Labels, ScenarioPod, Service};
 use crate::key::ObjectKey;

@@ -1,4 +1,4 @@
-//! How a scenario is played: before it everything is open, after each step what its table says, and in the end, when
+//! Runs a scenario: before it everything is open, after each step what its table says, and in the end, when
 //! enforcement is ended, everything is open again.
 
 use crate::cluster::{ScenarioCluster, outside_listens};
@@ -33,10 +33,10 @@ pub struct StepLatency {
     pub after: Duration,
 }
 
-/// Plays a scenario in a world, and clears it away. What helps to understand a failure goes below `records`.
+/// Runs a scenario in a world, and removes it. After a failure, logs, rules and sets are written below `records`.
 ///
 /// # Errors
-/// The first step that does not keep its promise, and every pair that differs.
+/// The first step whose expectations do not hold, and every pair that differs.
 pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Result<Vec<StepLatency>> {
     let played = Play::begin(scenario, world).and_then(|mut play| play.through(scenario));
     let explained = played.map_err(|error| {
@@ -61,7 +61,7 @@ struct Play<'w> {
 
 impl Play<'_> {
     fn begin<'w>(scenario: &Scenario, world: &'w mut dyn World) -> Result<Play<'w>> {
-        world.raise(&scenario.cluster).context("the cluster could not be made")?;
+        world.set_up(&scenario.cluster).context("the cluster could not be made")?;
         let mut play = Play {
             world,
             prober: Prober::start()?,
@@ -88,18 +88,18 @@ impl Play<'_> {
         self.is_open(&tables).context("before the first policy")?;
         let mut latencies = Vec::new();
         for step in &scenario.steps {
-            let told = || format!("step {:?}", step.when);
-            if let Some(after) = self.take(step).with_context(told)? {
+            let reported = || format!("step {:?}", step.when);
+            if let Some(after) = self.take(step).with_context(reported)? {
                 latencies.push(StepLatency { when: step.when.clone(), after });
             }
         }
         self.streams.clear();
-        self.world.relent().context("enforcement could not be ended")?;
+        self.world.remove_enforcement().context("enforcement could not be ended")?;
         self.is_open(&tables).context("after enforcement was ended")?;
         Ok(latencies)
     }
 
-    /// Waits until everybody who is there reaches everybody whom any table asks about.
+    /// Waits until all connections of all tables are open.
     fn is_open(&self, tables: &[Table]) -> Result<()> {
         let mut open = BTreeMap::new();
         for one in expectations(&*self.world, &self.cluster, &opened(&self.cluster, tables))? {
@@ -186,7 +186,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Tries what differs until nothing does; tells how long that took.
+    /// Probes pairs that differ until none does, and returns how long that took.
     fn settle(&self, wanted: &[Expectation], guarded: &Guarded) -> Result<Duration> {
         let start = Instant::now();
         let mut left: Vec<&Expectation> = wanted.iter().collect();
@@ -197,7 +197,7 @@ impl Play<'_> {
             }
             guarded.look(&self.prober)?;
             if start.elapsed() > self.world.deadline() {
-                bail!("after {:?}:\n{}", self.world.deadline(), told(&self.differing(&left)));
+                bail!("after {:?}:\n{}", self.world.deadline(), reported(&self.differing(&left)));
             }
             std::thread::sleep(PAUSE);
         }
@@ -209,7 +209,7 @@ impl Play<'_> {
         if differing.iter().all(|(one, _)| one.question.protocol == Protocol::Udp || one.open) {
             differing = self.differing(&differing.into_iter().map(|(one, _)| one).collect::<Vec<_>>());
         }
-        ensure!(differing.is_empty(), "it was right and did not stay so:\n{}", told(&differing));
+        ensure!(differing.is_empty(), "it was right and did not stay so:\n{}", reported(&differing));
         Ok(())
     }
 
@@ -282,7 +282,7 @@ impl Play<'_> {
     }
 }
 
-/// Whether tables promise what was promised; no tables promise nothing else.
+/// Whether tables expect the same as before; no tables expect no change.
 fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> bool {
     let asked = |table: &&Table| (table.protocol, table.port) == (question.protocol, question.port);
     let cells = tables.iter().filter(asked).flat_map(|table| {
@@ -321,6 +321,6 @@ fn opened(cluster: &ScenarioCluster, tables: &[Table]) -> Vec<Table> {
     opened
 }
 
-fn told(differing: &[(&Expectation, Outcome)]) -> String {
-    differing.iter().map(|(one, outcome)| one.told(outcome)).collect::<Vec<_>>().join("\n")
+fn reported(differing: &[(&Expectation, Outcome)]) -> String {
+    differing.iter().map(|(one, outcome)| one.mismatch(outcome)).collect::<Vec<_>>().join("\n")
 }

@@ -44,7 +44,7 @@ pub struct Only {
 pub enum WorldName {
     /// A small network in network namespaces, with manifests in a directory.
     Namespaces,
-    /// A real cluster made by kind.
+    /// A kind cluster.
     Kind,
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Writes to an observer from its first instruction on, and keeps a report of what reached it.
+/// Sends to an observer from its first instruction on, and keeps a report of what it received.
 #[derive(Parser)]
 struct Cli {
     /// Its pod's name.

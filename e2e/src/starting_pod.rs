@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Writes to observers from its first instruction on.
+/// Sends to observers from its first instruction on.
 #[derive(Parser)]
 struct Cli {
     /// Its pod's name.

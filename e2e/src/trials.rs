@@ -1,4 +1,4 @@
-//! Trials that need a cluster made by kind: played if `e2e/…` named one in the environment, else listed as ignored.
+//! Trials that need a kind cluster: run if the environment names one (see `e2e/…`), else listed as ignored.
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -9,19 +9,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The cluster that trials are played on.
+/// The cluster that trials run on.
 #[derive(Debug)]
 pub struct TestCluster {
     /// The file that says how to reach it, as `e2e/cluster/up` printed it.
     pub environment: PathBuf,
-    /// The image of the pods that are watched.
+    /// The image of the trials' own pods.
     pub image: String,
 }
 
-/// A promise's name, and what holds it.
+/// A trial's name and body.
 pub type Promise = (&'static str, fn(&TestCluster) -> Result<()>);
 
-/// Plays them one after the other; `why` says why they need a cluster.
+/// Runs trials one after the other; `why` is the reason why they need a cluster.
 pub fn play(promises: &[Promise], why: &str) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // There is one cluster.

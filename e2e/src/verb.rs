@@ -71,7 +71,7 @@ impl TryFrom<String> for RelabelTarget {
 }
 
 impl Verb {
-    /// Whether a pod's network goes with the change.
+    /// Whether the change removes a pod's network.
     pub fn ends(&self, pod: &ObjectKey) -> bool {
         match self {
             Verb::Remove(pods) | Verb::Finish(pods) => pods.contains(pod),
@@ -86,7 +86,7 @@ impl Verb {
         }
     }
 
-    /// Whether everybody it does not name is reached as before.
+    /// Whether pods that it does not name stay reachable as before.
     pub fn leaves_others_alone(&self) -> bool {
         match self {
             Verb::Create(_)

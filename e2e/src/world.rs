@@ -1,4 +1,4 @@
-//! What the two worlds have in common: a cluster is made in them, changed, asked about, and taken down again.
+//! The interface of both worlds: they create a cluster, change it, locate its endpoints, and remove it.
 
 use crate::cluster::ScenarioCluster;
 use crate::verb::Verb;
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 use support::reach::Name;
 
-/// Where somebody is: who sends from there has this network, and who is asked there these addresses.
+/// Where an endpoint is: the network namespace it sends from, and the addresses it is reached at.
 #[derive(Clone, Debug)]
 pub struct Whereabouts {
-    /// The network namespace; none for a Service, which is nowhere.
+    /// The network namespace; none for a Service.
     pub namespace: Option<Namespace>,
     /// The addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
@@ -28,7 +28,7 @@ pub trait World: Send {
     ///
     /// # Errors
     /// A sentence.
-    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()>;
+    fn set_up(&mut self, cluster: &ScenarioCluster) -> Result<()>;
 
     /// Makes sure that agents run on both nodes and are ready.
     ///
@@ -36,13 +36,13 @@ pub trait World: Send {
     /// A sentence.
     fn enforce(&mut self) -> Result<()>;
 
-    /// Makes a change. It returns when the change is made, and not when it is enforced.
+    /// Makes a change. Returns once the change is made, not once it is enforced.
     ///
     /// # Errors
     /// A sentence.
     fn act(&mut self, verb: &Verb) -> Result<()>;
 
-    /// Where somebody is.
+    /// Locates an endpoint.
     ///
     /// # Errors
     /// When it can't be found out.
@@ -58,9 +58,9 @@ pub trait World: Send {
     ///
     /// # Errors
     /// A sentence.
-    fn relent(&mut self) -> Result<()>;
+    fn remove_enforcement(&mut self) -> Result<()>;
 
-    /// Writes what helps to understand a failure into a directory: agents' logs, rules and sets of both nodes.
+    /// Writes agents' logs, and rules and sets of both nodes, into a directory.
     ///
     /// # Errors
     /// When it can't be had, or not be written.

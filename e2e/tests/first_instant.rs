@@ -53,7 +53,7 @@ fn passed(pods: &[StartedPod]) -> Result<Vec<LeakedPackets>> {
     pods.iter()
         .map(|pod| {
             let report = &pod.report;
-            ensure!(!report.sent.is_empty(), "{} wrote nothing", pod.name);
+            ensure!(!report.sent.is_empty(), "{} sent nothing", pod.name);
             let probes = pod.observed.values().flat_map(|observed| &observed.probes);
             let tried = probes.filter(|probe| (report.began..report.ended).contains(&probe.sent)).count();
             ensure!(tried > 100, "{} was probed {tried} times only", pod.name);
@@ -72,7 +72,7 @@ fn note(figures: &str) -> Result<()> {
     trials::note(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-instant"), figures)
 }
 
-fn tell(what: &str, passed: &[LeakedPackets]) -> Result<usize> {
+fn record(what: &str, passed: &[LeakedPackets]) -> Result<usize> {
     let through = passed.iter().filter(|one| one.out + one.into > 0);
     let (out, into) = passed.iter().fold((0, 0), |(out, into), one| (out + one.out, into + one.into));
     let mut last: Vec<Micros> = through.map(|one| one.last).collect();
@@ -87,7 +87,7 @@ fn tell(what: &str, passed: &[LeakedPackets]) -> Result<usize> {
 
 fn nothing_passes(test: &mut StartupTest, starts: Starts) -> Result<()> {
     let passed = passed(&test.run(starts.number, starts.wave, PolicyUnderTest::Denied)?)?;
-    ensure!(tell("with the guard", &passed)? == 0, "packets passed beyond policy");
+    ensure!(record("with the guard", &passed)? == 0, "packets passed beyond policy");
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn noticed_without_the_guard(test: &mut StartupTest, starts: Starts) -> Result<(
     let pods = test.run(starts.number, starts.wave, PolicyUnderTest::Denied);
     test.guard(true)?;
     ensure!(
-        tell("without the guard", &passed(&pods?)?)? > 0,
+        record("without the guard", &passed(&pods?)?)? > 0,
         "nothing passed: can this test notice anything?"
     );
     Ok(())
@@ -147,7 +147,7 @@ fn nobody_waits(test: &mut StartupTest, starts: Starts) -> Result<()> {
     ))
 }
 
-/// Of both ends of refusals: for so long at least, and for so long at most.
+/// The shortest and the longest possible duration of denials.
 fn spreads(refused: &[(Micros, Micros)]) -> String {
     let (mut least, mut most): (Vec<Micros>, Vec<Micros>) = refused.iter().copied().unzip();
     let any = most.iter().filter(|most| **most > 0).count();

@@ -45,13 +45,16 @@ fn nothing_passes(cluster: &TestCluster) -> Result<()> {
             differing.push(format!("{from} -> {to}: its ARP table moved: {:?}", outcome.neighbour));
         }
         let flows = trial.flows()?;
-        let untold =
-            Attempt::ALL.into_iter().filter(|attempt| !flows.iter().any(|flow| tells(flow, from, *attempt)));
-        let untold: Vec<Attempt> = untold.collect();
-        if !untold.is_empty() {
-            let told: Vec<String> = flows.iter().map(ToString::to_string).collect();
-            differing
-                .push(format!("{from} -> {to}: no flow tells of {untold:?}; told:\n{}", told.join("\n")));
+        let unreported = Attempt::ALL
+            .into_iter()
+            .filter(|attempt| !flows.iter().any(|flow| reports(flow, from, *attempt)));
+        let unreported: Vec<Attempt> = unreported.collect();
+        if !unreported.is_empty() {
+            let reported: Vec<String> = flows.iter().map(ToString::to_string).collect();
+            differing.push(format!(
+                "{from} -> {to}: no flow reports {unreported:?}; reported:\n{}",
+                reported.join("\n")
+            ));
         }
     }
     let (grown, took) = counted(&trial, &before)?;
@@ -89,8 +92,8 @@ fn noticed_unbound(cluster: &TestCluster) -> Result<()> {
     trial.close()
 }
 
-/// Whether a flow tells of an attempt, and of the pod that made it.
-fn tells(flow: &Record, from: &str, attempt: Attempt) -> bool {
+/// Whether a flow reports an attempt, and the pod that made it.
+fn reports(flow: &Record, from: &str, attempt: Attempt) -> bool {
     let (reason, protocol, _) = attempt.report();
     let account = &flow.account;
     account.source.pod.as_deref() == Some(from) && account.reason == reason && account.protocol == protocol

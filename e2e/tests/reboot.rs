@@ -40,11 +40,11 @@ fn nothing_passes(cluster: &TestCluster) -> Result<()> {
     let mut differing = Vec::new();
     for count in 1..=number("BRIDGEWARDEN_E2E_REBOOTS", 1)? {
         let reboot = trial.reboot(network())?;
-        tell(&format!("reboot {count}"), &reboot)?;
+        record(&format!("reboot {count}"), &reboot)?;
         differing.extend(opened(&reboot).map(|pod| format!("reboot {count}: packets passed: {pod:#?}")));
         for pod in reboot.pods.iter().filter(|pod| pod.allowed) {
             let waited = waited(&reboot, pod)?;
-            // Without flannel nobody reaches the other node, whatever policies say.
+            // Without flannel no pod reaches the other node, whatever policies say.
             if network() == Network::AfterFlannel && waited > PROMPT {
                 differing.push(format!("reboot {count}: {} waited {}: {pod:#?}", pod.name, ms(waited)));
             }
@@ -61,7 +61,7 @@ fn noticed_unguarded(cluster: &TestCluster) -> Result<()> {
     let reboot = trial.reboot(network());
     trial.guard(true)?;
     let reboot = reboot?;
-    tell("without the guard", &reboot)?;
+    record("without the guard", &reboot)?;
     trial.close()?;
     ensure!(opened(&reboot).next().is_some(), "nothing passed: can this test notice anything?");
     Ok(())
@@ -85,7 +85,7 @@ fn waited(reboot: &Reboot, pod: &PodTraffic) -> Result<Micros> {
     Ok(worked.saturating_sub(began.max(reboot.enforced)))
 }
 
-fn tell(what: &str, reboot: &Reboot) -> Result<()> {
+fn record(what: &str, reboot: &Reboot) -> Result<()> {
     let began = |pod: &PodTraffic| pod.runs.first().map_or(0, |run| run.began);
     let since_up = |at: Micros| ms(at.saturating_sub(reboot.up));
     let (first, last) = (reboot.pods.iter().map(began).min(), reboot.pods.iter().map(began).max());

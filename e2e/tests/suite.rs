@@ -70,20 +70,21 @@ fn in_namespaces() -> Result<Vec<Trial>> {
             let name = format!("{}::namespaces::{backend}", scenario.name);
             let id = format!("e{number}{}", &backend["iptables-".len()..][..1]);
             trials.push(Trial::test(name, move || {
-                let (mut world, directory) = small_world(&scenario, id, backend, DEADLINE).map_err(told)?;
+                let (mut world, directory) =
+                    small_world(&scenario, id, backend, DEADLINE).map_err(reported)?;
                 put(&scenario, &mut world, &directory)
             }));
         }
     }
     for (number, (name, text, said)) in BROKEN.into_iter().enumerate() {
         trials.push(Trial::test(name, move || {
-            let scenario = Scenario::parse(name, &format!("{CLUSTER}{text}")).map_err(told)?;
+            let scenario = Scenario::parse(name, &format!("{CLUSTER}{text}")).map_err(reported)?;
             let short = Duration::from_millis(500);
             let (mut world, directory) =
-                small_world(&scenario, format!("x{number}"), BACKENDS[0], short).map_err(told)?;
+                small_world(&scenario, format!("x{number}"), BACKENDS[0], short).map_err(reported)?;
             match put(&scenario, &mut world, &directory) {
                 Ok(()) => Err(Failed::from("it was not noticed")),
-                Err(problem) if problem.message().is_some_and(|told| told.contains(said)) => Ok(()),
+                Err(problem) if problem.message().is_some_and(|reported| reported.contains(said)) => Ok(()),
                 Err(problem) => Err(problem),
             }
         }));
@@ -106,7 +107,7 @@ fn small_world(
     Ok((InNamespaces::new(settings)?, directory))
 }
 
-/// Promises that are not kept, so that the suite has to notice: its name, the steps, and what is said.
+/// Scenarios that fail, which the suite must detect: name, steps, and a part of the error.
 const BROKEN: [(&str, &str, &str); 4] = [
     (
         "pair_that_is_open_and_should_not_be_is_noticed",
@@ -164,23 +165,23 @@ fn on_kind() -> Result<Vec<Trial>> {
     Ok(trials)
 }
 
-/// Where a world's records go.
+/// The directory of a world's records.
 fn directory(world: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(world)
 }
 
 /// Plays a scenario, and notes how long its changes took to be enforced.
 fn put(scenario: &Scenario, world: &mut dyn World, directory: &Path) -> Result<(), Failed> {
-    let latencies = play(scenario, world, &directory.join("failure")).map_err(told)?;
+    let latencies = play(scenario, world, &directory.join("failure")).map_err(reported)?;
     Ok(fs::write(directory.join("latency"), table(&latencies))?)
 }
 
-/// A scenario that this world can't play is listed as ignored, with the reason.
+/// A scenario that is not for this world is listed as ignored, with the reason.
 fn not_here(name: &str, reason: &str) -> Trial {
     Trial::test(format!("{name} (not here: {})", reason.trim()), || Ok(())).with_ignored_flag(true)
 }
 
-fn told(error: anyhow::Error) -> Failed {
+fn reported(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
 

@@ -1,4 +1,4 @@
-//! Pods that were there before, and tell what they received.
+//! Observers: pods that exist before the starting pods, and record what they receive.
 
 use super::arrival::arrives;
 use super::{Micros, PORT, PodEvents, ProbeDatagram, now};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What an observer knows of a starting pod.
+/// What an observer recorded about a starting pod.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// How many of its datagrams arrived.
@@ -24,12 +24,12 @@ pub struct Observed {
     pub probes: Vec<SentProbe>,
 }
 
-/// A datagram that an observer sent to a pod without having observed of it.
+/// A datagram that an observer sent to a pod on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentProbe {
     /// When it was sent.
     pub sent: Micros,
-    /// Where to: the pod's address, as its node's last CNI result told it.
+    /// Where to: the pod's address in its node's last CNI result.
     pub to: IpAddr,
 }
 
@@ -48,7 +48,7 @@ impl Observer {
     /// Begins in a pod's network, at its address. Between two probes at a pod lies `pace`.
     ///
     /// # Errors
-    /// When the network cannot be entered, or somebody listens there already.
+    /// When the network cannot be entered, or the port is in use.
     pub fn begin(
         name: &str,
         namespace: &Namespace,
@@ -79,7 +79,7 @@ impl Observer {
         self.address
     }
 
-    /// What it knows of a starting pod.
+    /// What it recorded about a starting pod.
     pub fn observed(&self, starting_pod: &str) -> Observed {
         self.notes
             .lock()
@@ -92,7 +92,7 @@ impl Observer {
     /// Ends.
     ///
     /// # Errors
-    /// When it ended before, and why.
+    /// When it ended early, and why.
     pub fn end(mut self) -> Result<()> {
         self.over.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
@@ -112,7 +112,7 @@ impl Drop for Observer {
 struct Rounds {
     name: String,
     socket: UdpSocket,
-    /// Probes come from another port, so that to no connection tracker a starting pod's datagrams are answers to them.
+    /// Probes come from another port, so that conntrack does not treat a starting pod's datagrams as answers to them.
     probe_socket: UdpSocket,
     pace: Duration,
     pod_events: PodEvents,
@@ -127,7 +127,7 @@ impl Rounds {
         while !self.over.load(Ordering::Relaxed) {
             for (starting_pod, address) in self.pod_events.addresses() {
                 let probe = ProbeDatagram { from: self.name.clone(), number, sent: now() };
-                // A refusal of an earlier one may be told here; it was sent all the same.
+                // A send may return the ICMP error of an earlier datagram; this one was sent anyway.
                 let _ = self.probe_socket.send_to(probe.write().as_bytes(), (address, PORT));
                 let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
                 notes
@@ -143,7 +143,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// Notes and answers what comes until then.
+    /// Records and answers datagrams until then.
     fn listen(&self, until: Instant) -> Result<()> {
         let mut bytes = [0; 256];
         while arrives(&self.socket, until)? {

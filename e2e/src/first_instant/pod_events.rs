@@ -1,4 +1,4 @@
-//! When each starting pod's address was known: to its node, by its CNI result, and to everyone, by the API.
+//! When each starting pod's address was known: on its node, by its CNI result, and elsewhere, by the API.
 
 use super::{Micros, now};
 use anyhow::{Context, Result};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 struct KnownPods {
     addresses: BTreeMap<String, IpAddr>,
     reported: BTreeMap<String, Micros>,
-    /// What the watch of the API last had trouble with.
+    /// The last error of the watch of the API.
     trouble: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub struct PodEvents {
 }
 
 impl PodEvents {
-    /// Nothing is known yet.
+    /// Without any pod.
     pub fn new(namespace: &str) -> PodEvents {
         PodEvents { namespace: namespace.into(), known: Arc::default() }
     }
@@ -40,12 +40,12 @@ impl PodEvents {
         self.lock().addresses.iter().map(|(name, address)| (name.clone(), *address)).collect()
     }
 
-    /// When a watch of the API brought the starting pod's address.
+    /// When a watch of the API reported the starting pod's address.
     pub fn reported(&self, name: &str) -> Option<Micros> {
         self.lock().reported.get(name).copied()
     }
 
-    /// What the watch of the API last had trouble with.
+    /// The last error of the watch of the API.
     pub fn trouble(&self) -> Option<String> {
         self.lock().trouble.clone()
     }
@@ -132,7 +132,7 @@ impl PodEvents {
         }
     }
 
-    /// Their time is over; their addresses may be given to others.
+    /// Removes pods that have ended; their addresses may be reused.
     pub fn forget(&self, names: &[String]) {
         self.lock().addresses.retain(|name, _| !names.contains(name));
     }

@@ -1,4 +1,4 @@
-//! What starting pods and observers write to each other.
+//! The datagrams that starting pods and observers send to each other.
 
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Microseconds since the Unix epoch. All pods of a test run on one machine, so they share its clock.
 pub type Micros = u64;
 
-/// What the clock says.
+/// The current time.
 pub fn now() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_micros()).unwrap_or(Micros::MAX)
@@ -15,9 +15,9 @@ pub fn now() -> Micros {
 /// One datagram: `NAME NUMBER SENT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeDatagram {
-    /// Who wrote first: a starting pod's name, or an observer's. An answer is the datagram itself.
+    /// The name of the starting pod or observer that sent it first. An answer is the same datagram.
     pub from: String,
-    /// The how manieth it is, from 0.
+    /// Its number, from 0.
     pub number: u32,
     /// When it was sent.
     pub sent: Micros,
@@ -29,7 +29,7 @@ impl ProbeDatagram {
         format!("{} {} {}", self.from, self.number, self.sent)
     }
 
-    /// From a datagram; `None` if it is none of ours.
+    /// Parses a datagram; `None` if it has another form.
     pub fn read(bytes: &[u8]) -> Option<ProbeDatagram> {
         let mut words = std::str::from_utf8(bytes).ok()?.split(' ');
         let datagram = ProbeDatagram {

@@ -1,4 +1,4 @@
-//! The only program of a pod that goes on until its node reboots, and begins anew after that.
+//! The only program of a pod that runs until its node reboots, and starts again after that.
 
 use super::arrival::arrives;
 use super::starting_pod::leave;
@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Between two writings of the report: whoever reads it does not wait longer.
+/// The interval at which the report is written.
 const REPORTED_EVERY: Duration = Duration::from_secs(1);
 
-/// What it is to do.
+/// Its settings.
 #[derive(Debug)]
 pub struct Sender {
     /// Its pod's name.
@@ -37,7 +37,7 @@ pub struct SenderRun {
     pub address: IpAddr,
     /// When its first instruction ran.
     pub began: Micros,
-    /// Until when this report tells.
+    /// The end of the time that this report covers.
     pub until: Micros,
     /// How many datagrams it has sent.
     pub sent: u32,
@@ -52,10 +52,10 @@ pub struct SenderRun {
 }
 
 impl Sender {
-    /// Writes, listens and reports until it is killed.
+    /// Sends, listens and reports until it is killed.
     ///
     /// # Errors
-    /// When it cannot listen, or cannot write the report. That a datagram cannot be sent is no error.
+    /// When it cannot listen or write the report. A datagram that cannot be sent is no error.
     pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))
@@ -75,7 +75,7 @@ impl Sender {
         let mut reported = start;
         for number in 0.. {
             let datagram = ProbeDatagram { from: self.name.clone(), number, sent: now() };
-            // A refusal of an earlier one may be told here; it was sent all the same.
+            // A send may return the ICMP error of an earlier datagram; this one was sent anyway.
             let _ = socket.send_to(datagram.write().as_bytes(), (self.observer, PORT));
             run.sent += 1;
             self.listen(&socket, start + self.pace * (number + 1), &mut run)?;
@@ -107,11 +107,11 @@ impl Sender {
     }
 }
 
-/// How many datagrams came to this network for ports at which nobody listened (`NoPorts` of `Udp`, RFC 4113).
+/// How many datagrams this network received for ports without a listener (`NoPorts` of `Udp`, RFC 4113).
 fn refused_datagrams() -> Result<u64> {
     const FILE: &str = "/proc/net/snmp";
     let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-    parse_refused(&text).with_context(|| format!("{FILE} does not tell NoPorts of Udp"))
+    parse_refused(&text).with_context(|| format!("{FILE} has no NoPorts of Udp"))
 }
 
 fn parse_refused(text: &str) -> Option<u64> {

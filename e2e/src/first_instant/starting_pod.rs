@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Between two datagrams to an observer.
 const PACE: Duration = Duration::from_millis(2);
 
-/// What it is to do.
+/// Its settings.
 #[derive(Debug)]
 pub struct StartingPod {
     /// Its pod's name.
@@ -35,19 +35,19 @@ pub struct Report {
     pub began: Micros,
     /// When it stopped.
     pub ended: Micros,
-    /// When it wrote each datagram; every observer got the same.
+    /// When it sent each datagram; every observer was sent the same.
     pub sent: Vec<Micros>,
     /// Datagrams that were answered, the first one of each observer.
     pub answered: BTreeMap<IpAddr, ProbeDatagram>,
-    /// Datagrams that others wrote and that reached it.
+    /// The number of received datagrams that observers sent on their own.
     pub probes: u32,
 }
 
 impl StartingPod {
-    /// Writes and listens until its time is over, and leaves a report.
+    /// Sends and listens until its time is over, and writes a report.
     ///
     /// # Errors
-    /// When it cannot listen, or cannot leave the report. That a datagram cannot be sent is no error.
+    /// When it cannot listen or write the report. A datagram that cannot be sent is no error.
     pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen")?;
@@ -59,7 +59,7 @@ impl StartingPod {
             }
             let datagram = ProbeDatagram { from: self.name.clone(), number, sent: now() };
             for observer in &self.observers {
-                // A refusal of an earlier one may be told here; it was sent all the same.
+                // A send may return the ICMP error of an earlier datagram; this one was sent anyway.
                 let _ = socket.send_to(datagram.write().as_bytes(), (*observer, PORT));
             }
             report.sent.push(datagram.sent);
@@ -93,7 +93,7 @@ impl StartingPod {
     }
 }
 
-/// Under its name only when it is whole.
+/// Writes a report under its name only once it is complete.
 pub(super) fn leave(directory: &Path, name: &str, report: &impl Serialize) -> Result<()> {
     let (begun, whole) = (directory.join(format!(".{name}")), directory.join(name));
     let text = serde_json::to_string(report).context("cannot write the report")?;

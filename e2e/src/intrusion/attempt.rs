@@ -88,7 +88,7 @@ impl Attempt {
                 (Reason::SpoofedSource, "UDP", Some("spoofed"))
             }
             Attempt::TaggedPriority | Attempt::TaggedVlan => {
-                // What the tag hides is told.
+                // The frame inside the tag is reported.
                 (Reason::ProtocolUnderIsolation, "UDP", Some("protocol"))
             }
         }

@@ -8,7 +8,7 @@ use nix::net::if_::if_nametoindex;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// Between two attempts: the agent is told of at most ten dropped frames a second of each pod.
+/// Between two attempts: the kernel reports at most ten dropped frames a second of each pod to the agent.
 const PAUSE: Duration = Duration::from_millis(150);
 /// How long an answer to a connection is waited for.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -38,7 +38,7 @@ impl Intruder {
         let (mut frames, _) = packet_socket(&self.device, None).context("has the pod CAP_NET_RAW?")?;
         for _ in 0..self.rounds {
             for attempt in Attempt::ALL {
-                // Refusals of what ordinary sockets send may be told to them; it was sent all the same.
+                // A send may return the ICMP error of an earlier datagram; this one was sent anyway.
                 match (attempt, attempt.frame(&self.link)) {
                     (_, Some(frame)) => {
                         let sent = frames.send_to(&frame, None).context("the interface takes no frames")?;

@@ -21,7 +21,7 @@ const RELEASE: &str = "bridgewarden";
 const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
-/// What an agent logs once after its start, when the kernel holds what the policies say.
+/// What an agent logs once after its start, when the kernel holds the rules of all policies.
 const ENFORCES: &str = "enforcing: the kernel holds the rules of all policies";
 /// Where its metrics are, for those on its node.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
@@ -71,7 +71,7 @@ pub(super) fn act<'n>(
     }
 }
 
-/// Writes what they logged.
+/// Writes their logs.
 pub(super) fn dump(client: &Client, directory: &Path) -> Result<()> {
     for pod in items(&pods(client)?) {
         let name = pod["metadata"]["name"].as_str().context("a pod has a name")?;
@@ -117,7 +117,7 @@ fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
     name.map(str::to_owned).with_context(|| format!("node {} has no agent", node.name))
 }
 
-/// When a node's agent first said, after that, that policies are in force.
+/// When a node's agent first logged after `after` that policies are enforced.
 pub(super) fn first_enforced(client: &Client, node: &KindNode, after: Micros) -> Result<Micros> {
     let pod = pod_on(client, node)?;
     let mut first = None;
@@ -130,7 +130,7 @@ pub(super) fn first_enforced(client: &Client, node: &KindNode, after: Micros) ->
     first.with_context(|| format!("agent {pod} on {} has not logged {ENFORCES:?}", node.name))
 }
 
-/// When a log line was written, if it says that policies are in force.
+/// The time of a log line, if it reports that policies are enforced.
 fn enforced_at(line: &str) -> Option<Micros> {
     let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["message"] == ENFORCES)?;
     let at: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
@@ -145,7 +145,7 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
 
 /// Installs them with or without all that closes a pod before the API reports it.
 pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
-    // Without results, what an unknown pod may do is said at its port of the bridge.
+    // Without CNI results, the rules of unknown pods are those of their ports of the bridge.
     let values = if guarded {
         "cniResultsDir=/var/lib/cni/results,unknownPods=reject"
     } else {
@@ -177,18 +177,19 @@ pub(super) fn dropped_frames(node: &KindNode) -> Result<BTreeMap<String, f64>> {
     Ok(counts.collect())
 }
 
-/// What a node's agent tells of refused flows.
+/// The denied flows that a node's agent reports.
 pub(super) fn flows(client: &Client, node: &KindNode) -> Result<Vec<Record>> {
     let pod = pod_on(client, node)?;
     let words = ["-n", NAMESPACE, "exec", &pod, "--", "bridgewarden", "flows", "-o", "json"];
     let said = client.kubectl(&words)?;
     let records = said.lines().map(|line| {
-        serde_json::from_str(line).with_context(|| format!("agent {pod} tells of a flow by {line:?}"))
+        serde_json::from_str(line)
+            .with_context(|| format!("agent {pod} reported an unreadable flow {line:?}"))
     });
     records.collect()
 }
 
-/// Installs them anew with a value that differs.
+/// Reinstalls them with a changed value.
 fn upgrade(client: &Client, value: &str) -> Result<()> {
     let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", value];
     client.run(client.setting("HELM")?, &words, "").map(drop)

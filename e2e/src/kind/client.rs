@@ -1,4 +1,4 @@
-//! The programs that speak to a cluster and its engine, run where those can be reached.
+//! Runs kubectl and docker where the cluster and its engine can be reached.
 
 use super::{PATIENCE, PAUSE};
 use anyhow::{Context, Result, ensure};
@@ -70,13 +70,13 @@ impl Client {
         self.run(self.setting("KUBECTL")?, words, "")
     }
 
-    /// What `kubectl get` says.
+    /// The output of `kubectl get`.
     pub(super) fn get(&self, words: &[&str]) -> Result<Value> {
         let text = self.kubectl(&[&["get"], words, &["-o", "json"]].concat())?;
         serde_json::from_str(&text).with_context(|| format!("kubectl get {}", words.join(" ")))
     }
 
-    /// Makes objects what these say; what earlier ones said and these do not goes. A new namespace has no service account
+    /// Applies objects; fields that only earlier versions had are removed. A new namespace has no service account
     /// for a moment, and takes no pods until then.
     pub(super) fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
@@ -105,6 +105,6 @@ impl Client {
         let listed =
             self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}"])?;
         let image = listed.split_whitespace().find(|name| name.contains("/agnhost:"));
-        image.map(str::to_owned).context("the nodes have no agnhost image: bring the cluster up anew")
+        image.map(str::to_owned).context("the nodes have no agnhost image: recreate the cluster")
     }
 }

@@ -84,7 +84,7 @@ impl IntrusionTrial {
         self.pods.get(name).with_context(|| format!("there is no pod {NAMESPACE}/{name}"))
     }
 
-    /// Nothing is sent from a link-local address before it is known that nobody else has it.
+    /// Waits for duplicate address detection: until then nothing is sent from a link-local address.
     fn has_link_local(&self, name: &str) -> Result<()> {
         let (namespace, neighbour) = self.pod(name)?;
         waits_for(&format!("pod {NAMESPACE}/{name} may use {}", neighbour.link_local), || {
@@ -127,7 +127,7 @@ impl IntrusionTrial {
         agents::dropped_frames(&self.worker)
     }
 
-    /// What the node's agent tells of refused flows.
+    /// The denied flows that the node's agent reports.
     ///
     /// # Errors
     /// When it does not answer.
@@ -135,7 +135,7 @@ impl IntrusionTrial {
         agents::flows(&self.client, &self.worker)
     }
 
-    /// Installs the agents anew, with pods bound to their ports or not.
+    /// Reinstalls the agents, with pods bound to their ports or not.
     ///
     /// # Errors
     /// When that does not succeed.
@@ -152,7 +152,7 @@ impl IntrusionTrial {
     }
 }
 
-/// Where those in a network think an address to be; they are made to ask for it first.
+/// The Ethernet address that a network's neighbour table has for an address, after a query for it.
 fn place_of(namespace: &Namespace, address: Ipv4Addr) -> Result<String> {
     let mut place = String::new();
     let address = address.to_string();

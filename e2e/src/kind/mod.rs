@@ -1,4 +1,4 @@
-//! A cluster that kind made: real pods by the API, real kubelets, kube-proxy and flannel, and Bridgewarden by its chart.
+//! A kind cluster: real pods by the API, real kubelets, kube-proxy and flannel, and Bridgewarden by its chart.
 //!
 //! The nodes are containers of an engine on this machine, so the prober enters the pods' own network namespaces: what is
 //! measured are packets of the pods, without a process to start for each.
@@ -37,7 +37,7 @@ use support::reach::Name;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions to the API server.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a pod that is asked to end goes on, in seconds. A scenario that waits for its end does not wait so long.
+/// The termination grace period of pods, in seconds. No scenario waits that long.
 const LINGERS: u32 = 120;
 
 /// A world on a cluster.
@@ -52,7 +52,7 @@ pub struct OnKind {
 }
 
 impl OnKind {
-    /// The cluster that a file of KEY=VALUE lines tells how to reach, as `e2e/cluster/up` writes it.
+    /// The cluster that a file of KEY=VALUE lines describes, as `e2e/cluster/up` writes it.
     ///
     /// # Errors
     /// When it can't be reached, or its nodes don't run on this machine.
@@ -111,7 +111,7 @@ impl OnKind {
         spec["enableServiceLinks"] = json!(false);
         spec["restartPolicy"] = json!("Never");
         spec["tolerations"] = json!([{"operator": "Exists"}]);
-        // The first process of a container doesn't hear a SIGTERM that it doesn't handle: it ends when it is written to.
+        // The first process of a container ignores a SIGTERM that it doesn't handle: it ends when it is written to.
         spec["containers"][0]["command"] = json!(["sh", "-c", "mkfifo /tmp/end && exec cat /tmp/end"]);
         spec["containers"][0]["image"] = json!(self.image);
         spec["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
@@ -217,7 +217,7 @@ impl OnKind {
         Ok(())
     }
 
-    /// Nobody of an earlier scenario that failed may be on their way out.
+    /// Waits until no namespace of an earlier, failed scenario is terminating.
     fn waits_for_namespaces(&self, cluster: &ScenarioCluster) -> Result<()> {
         waits_for("namespaces of an earlier scenario are gone", || {
             let listed = self.client.get(&["namespaces"])?;
@@ -234,7 +234,7 @@ impl World for OnKind {
         Duration::from_secs(20)
     }
 
-    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()> {
+    fn set_up(&mut self, cluster: &ScenarioCluster) -> Result<()> {
         self.waits_for_namespaces(cluster)?;
         self.cluster = cluster.clone();
         let namespaces = cluster.namespaces.iter().map(|(name, labels)| object::namespace(name, labels));
@@ -303,7 +303,7 @@ impl World for OnKind {
     }
 
     /// Its policies go; the agents stay for the next scenario. There is one in which they go.
-    fn relent(&mut self) -> Result<()> {
+    fn remove_enforcement(&mut self) -> Result<()> {
         for namespace in self.cluster.namespaces.keys() {
             self.client.kubectl(&["-n", namespace, "delete", "networkpolicies", "--all"])?;
         }

@@ -1,4 +1,4 @@
-//! Somebody outside the cluster: a network namespace with a wire to each node, and the addresses that the outside has in
+//! The host outside the cluster: a network namespace with a link to each node, and the addresses that the outside has in
 //! every world.
 
 use super::node::KindNode;
@@ -12,7 +12,7 @@ use support::program::output;
 
 /// Its addresses: the cluster has only IPv4.
 pub(super) const ADDRESSES: [IpAddr; 2] = [OUTSIDE[0], OUTSIDE[1]];
-/// What a node calls its end of the wire.
+/// The node's end of the link.
 const WIRE: &str = "outside0";
 
 /// The namespace, and the process that keeps it.
@@ -23,9 +23,9 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// Makes it. It goes with this process, however that ends, and the wires go with it.
+    /// Creates it. It and its links are removed when this process ends in any way.
     pub(super) fn attach<'n>(nodes: impl IntoIterator<Item = &'n KindNode>) -> Result<Outside> {
-        // cat ends when nobody can write to it any more.
+        // cat ends once its standard input is closed.
         let mut command = Command::new("unshare");
         command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let keeper = command.spawn().context("cannot start unshare (util-linux)")?;

@@ -19,11 +19,11 @@ const NAMESPACE: &str = "reboot";
 const OBSERVER: &str = "observer";
 /// Where pods keep their reports on their node: a directory that a reboot leaves as it is.
 const REPORTS: &str = "var/lib/bridgewarden-reboot";
-/// What flannel tells the CNI plugin, in a directory that is empty after a reboot.
+/// Flannel's settings for the CNI plugin, in a directory that is empty after a reboot.
 const SUBNET: &str = "run/flannel/subnet.env";
 /// Between two datagrams of a pod, and between two of the observer to each.
 const PACE: Duration = Duration::from_millis(50);
-/// How many datagrams must have gone each way, before it is said that nothing passed.
+/// How many datagrams must have been sent each way for the result to count.
 const ENOUGH: usize = 40;
 /// How long all pods may take to run: two processors start two of them in a second.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(420);
 pub struct PodTraffic {
     /// Its name.
     pub name: String,
-    /// Whether a policy allows it to talk with the observer; no other pod may talk with anybody.
+    /// Whether a policy allows its traffic with the observer; the other pods are denied everything.
     pub allowed: bool,
     /// What it saw, in each of its runs.
     pub runs: Vec<SenderRun>,
@@ -59,8 +59,8 @@ impl PodTraffic {
         Some(first(|run| run.first_answer)?.max(first(|run| run.first_probe)?))
     }
 
-    /// Whether so much was tried that something would have been noticed.
-    fn is_told(&self) -> bool {
+    /// Whether enough was sent for a leak to be detected.
+    fn is_conclusive(&self) -> bool {
         let sent: usize = self.runs.iter().map(|run| run.sent as usize).sum();
         sent >= ENOUGH && self.probes >= ENOUGH && (!self.allowed || self.worked().is_some())
     }
@@ -69,7 +69,7 @@ impl PodTraffic {
 /// When the node's network lets pods start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// Once flannel runs as a pod of the node, and has told the CNI plugin of its subnet.
+    /// Once flannel runs as a pod of the node, and has written its subnet for the CNI plugin.
     AfterFlannel,
     /// From the node's first moment, as where flannel is a part of what starts pods: the agent and the pods start side by side.
     AtOnce,
@@ -82,7 +82,7 @@ pub struct Reboot {
     pub asked: Micros,
     /// When the node's first process ran again.
     pub up: Micros,
-    /// When the node's agent first said that the kernel holds what the policies say.
+    /// When the node's agent first logged that the kernel holds the rules of all policies.
     pub enforced: Micros,
     /// Its pods.
     pub pods: Vec<PodTraffic>,
@@ -149,7 +149,7 @@ impl RebootTrial {
         let asked = now();
         self.client.docker(&["restart", &self.worker.name])?;
         let up = now();
-        // Addresses are given anew.
+        // Pods get new addresses.
         let names: Vec<String> = self.pods.keys().cloned().collect();
         self.pod_events.forget(&names);
         self.worker = KindNode::find(&self.client, "WORKER")?;
@@ -177,7 +177,7 @@ impl RebootTrial {
         let start = Instant::now();
         loop {
             let passed = self.passed(after, before)?;
-            let waiting: Vec<&PodTraffic> = passed.iter().filter(|pod| !pod.is_told()).collect();
+            let waiting: Vec<&PodTraffic> = passed.iter().filter(|pod| !pod.is_conclusive()).collect();
             if waiting.is_empty() {
                 return Ok(passed);
             }
@@ -243,7 +243,7 @@ impl RebootTrial {
         Ok(runs)
     }
 
-    /// Installs the agents anew with or without the guard that CNI's results give.
+    /// Reinstalls the agents with or without the protection that CNI results give.
     ///
     /// # Errors
     /// When that does not succeed.

@@ -79,7 +79,7 @@ pub struct StartupTest {
 }
 
 impl StartupTest {
-    /// Makes it on the cluster that a file of `e2e/cluster/up` tells of. Starting pods are of that image.
+    /// Creates the namespace on the cluster that a file of `e2e/cluster/up` describes. Starting pods run `image`.
     ///
     /// # Errors
     /// When the cluster cannot be reached, or its observers don't run.

@@ -52,7 +52,7 @@ impl ScenarioAgent {
         Ok(ScenarioAgent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })
     }
 
-    /// Waits until it says that it enforces.
+    /// Waits until it is ready.
     pub(super) fn is_ready(&self, deadline: Duration) -> Result<()> {
         let start = Instant::now();
         let readiness = || http::get(&self.namespace, ADDRESS, "/readyz", PATIENCE);

@@ -24,32 +24,32 @@ impl ManifestDir {
         &self.directory
     }
 
-    pub(super) fn tell_namespace(&self, name: &str, object: &Value) -> Result<()> {
+    pub(super) fn write_namespace(&self, name: &str, object: &Value) -> Result<()> {
         self.write(&format!("{name}.namespace.json"), object)
     }
 
-    pub(super) fn tell_pod(&self, key: &ObjectKey, object: &Value) -> Result<()> {
+    pub(super) fn write_pod(&self, key: &ObjectKey, object: &Value) -> Result<()> {
         self.write(&file(key, "pod"), object)
     }
 
-    pub(super) fn tell_policy(&self, key: &ObjectKey, object: &Value) -> Result<()> {
+    pub(super) fn write_policy(&self, key: &ObjectKey, object: &Value) -> Result<()> {
         self.write(&file(key, "policy"), object)
     }
 
-    pub(super) fn forget_namespace(&self, name: &str) -> Result<()> {
+    pub(super) fn remove_namespace(&self, name: &str) -> Result<()> {
         self.remove(&format!("{name}.namespace.json"))
     }
 
-    pub(super) fn forget_pod(&self, key: &ObjectKey) -> Result<()> {
+    pub(super) fn remove_pod(&self, key: &ObjectKey) -> Result<()> {
         self.remove(&file(key, "pod"))
     }
 
-    pub(super) fn forget_policy(&self, key: &ObjectKey) -> Result<()> {
+    pub(super) fn remove_policy(&self, key: &ObjectKey) -> Result<()> {
         self.remove(&file(key, "policy"))
     }
 
     /// Forgets all policies of a namespace.
-    pub(super) fn forget_policies(&self, namespace: &str) -> Result<()> {
+    pub(super) fn remove_policies(&self, namespace: &str) -> Result<()> {
         let listed = fs::read_dir(&self.directory).context("cannot list the manifests")?;
         let names =
             listed.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -34,7 +34,7 @@ const HOSTS: std::ops::Range<u8> = 10..100;
 /// How long an agent may take to be ready.
 const START: Duration = Duration::from_secs(10);
 
-/// What a world in namespaces is made with.
+/// Settings of a world in namespaces.
 #[derive(Clone, Debug)]
 pub struct NamespacesSettings {
     /// Begins the names of its namespaces: 1 to 12 lower-case letters and digits.
@@ -61,7 +61,7 @@ pub struct InNamespaces {
 }
 
 impl InNamespaces {
-    /// A world that is still empty.
+    /// An empty world.
     ///
     /// # Errors
     /// When its directory can't be made.
@@ -88,7 +88,7 @@ impl InNamespaces {
             .with_context(|| format!("there is no {}", node.as_str()))
     }
 
-    /// As kubelet does it: the pod has its network before the API tells its address.
+    /// As a kubelet does it: the pod has its network before the API reports its address.
     fn create(&mut self, pods: &BTreeMap<ObjectKey, ScenarioPod>) -> Result<()> {
         let mut places = Vec::new();
         for (key, pod) in pods {
@@ -103,7 +103,7 @@ impl InNamespaces {
             });
         }
         self.network.as_mut().context("there is no network yet")?.add_pods(&places)?;
-        pods.iter().try_for_each(|(key, pod)| self.tell_pod(key, pod, "Running", false))
+        pods.iter().try_for_each(|(key, pod)| self.write_pod(key, pod, "Running", false))
     }
 
     /// Ends a pod's network: its address is free.
@@ -125,7 +125,7 @@ impl InNamespaces {
         free.map(Vec::from).with_context(|| format!("{} has no address left", node.name))
     }
 
-    fn tell_pod(&self, key: &ObjectKey, pod: &ScenarioPod, phase: &str, terminating: bool) -> Result<()> {
+    fn write_pod(&self, key: &ObjectKey, pod: &ScenarioPod, phase: &str, terminating: bool) -> Result<()> {
         let mut object = object::pod(key, pod, pod.node.as_str());
         if terminating {
             object["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
@@ -133,39 +133,39 @@ impl InNamespaces {
         let addresses = self.addresses.get(key).cloned().unwrap_or_default();
         let ips: Vec<_> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
         object["status"] = json!({"phase": phase, "podIPs": ips});
-        self.manifests.tell_pod(key, &object)
+        self.manifests.write_pod(key, &object)
     }
 
-    fn tell_namespace(&self, name: &str, phase: &str) -> Result<()> {
+    fn write_namespace(&self, name: &str, phase: &str) -> Result<()> {
         let labels =
             self.cluster.namespaces.get(name).with_context(|| format!("there is no namespace {name}"))?;
         let mut object = object::namespace(name, labels);
         object["status"] = json!({"phase": phase});
-        self.manifests.tell_namespace(name, &object)
+        self.manifests.write_namespace(name, &object)
     }
 
     fn relabel(&self, after: &ScenarioCluster, target: &RelabelTarget) -> Result<()> {
         match target {
             RelabelTarget::Pod(key) => {
                 let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
-                self.tell_pod(key, pod, "Running", false)
+                self.write_pod(key, pod, "Running", false)
             }
-            RelabelTarget::Namespace(name) => self.tell_namespace(name, "Active"),
+            RelabelTarget::Namespace(name) => self.write_namespace(name, "Active"),
         }
     }
 
     /// As the API does it: the namespace is marked, its policies go, and its pods are asked to end.
     fn terminate_namespace(&self, name: &str) -> Result<()> {
-        self.tell_namespace(name, "Terminating")?;
-        self.manifests.forget_policies(name)?;
+        self.write_namespace(name, "Terminating")?;
+        self.manifests.remove_policies(name)?;
         let pods = self.cluster.pods.iter().filter(|(key, _)| key.namespace == *name);
-        pods.into_iter().try_for_each(|(key, pod)| self.tell_pod(key, pod, "Running", true))
+        pods.into_iter().try_for_each(|(key, pod)| self.write_pod(key, pod, "Running", true))
     }
 
     fn remove_pods(&mut self, pods: impl IntoIterator<Item = ObjectKey>) -> Result<()> {
         for key in pods {
             self.unplug(&key)?;
-            self.manifests.forget_pod(&key)?;
+            self.manifests.remove_pod(&key)?;
         }
         Ok(())
     }
@@ -182,7 +182,7 @@ impl InNamespaces {
             }
             AgentAct::Stop => NodeName::BOTH.into_iter().try_for_each(|node| self.end(node, false)),
             AgentAct::Start => self.enforce(),
-            AgentAct::Cleanup => self.relent(),
+            AgentAct::Cleanup => self.remove_enforcement(),
         }
     }
 
@@ -207,14 +207,14 @@ impl World for InNamespaces {
         self.settings.deadline
     }
 
-    fn raise(&mut self, cluster: &ScenarioCluster) -> Result<()> {
+    fn set_up(&mut self, cluster: &ScenarioCluster) -> Result<()> {
         Testbed::sweep(&self.settings.id)?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
         let mut layout = Layout::new(nodes, NODES.map(hosts).into());
         layout.outside_listens.clear();
         self.network = Some(Testbed::build(&self.settings.id, &layout)?);
         self.cluster = cluster.clone();
-        cluster.namespaces.keys().try_for_each(|name| self.tell_namespace(name, "Active"))?;
+        cluster.namespaces.keys().try_for_each(|name| self.write_namespace(name, "Active"))?;
         self.create(&cluster.pods)
     }
 
@@ -230,20 +230,20 @@ impl World for InNamespaces {
         match verb {
             Verb::Apply(policies) => policies
                 .iter()
-                .try_for_each(|(key, spec)| self.manifests.tell_policy(key, &object::policy(key, spec)))?,
+                .try_for_each(|(key, spec)| self.manifests.write_policy(key, &object::policy(key, spec)))?,
             Verb::Delete(policies) => {
-                policies.iter().try_for_each(|key| self.manifests.forget_policy(key))?
+                policies.iter().try_for_each(|key| self.manifests.remove_policy(key))?
             }
             Verb::Create(pods) => self.create(pods)?,
             Verb::Terminate(pods) => pods.iter().try_for_each(|key| {
                 let pod = after.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
-                self.tell_pod(key, pod, "Running", true)
+                self.write_pod(key, pod, "Running", true)
             })?,
             Verb::Remove(pods) => self.remove_pods(pods.iter().cloned())?,
             Verb::Finish(pods) => {
                 for key in pods {
                     let pod = self.cluster.pods.get(key).with_context(|| format!("there is no pod {key}"))?;
-                    self.tell_pod(key, pod, "Succeeded", false)?;
+                    self.write_pod(key, pod, "Succeeded", false)?;
                     self.unplug(key)?;
                 }
             }
@@ -257,7 +257,7 @@ impl World for InNamespaces {
             Verb::RemoveNamespaces(names) => {
                 let pods = self.cluster.pods.keys().filter(|key| names.contains(&key.namespace));
                 self.remove_pods(pods.cloned().collect::<Vec<_>>())?;
-                names.iter().try_for_each(|name| self.manifests.forget_namespace(name))?;
+                names.iter().try_for_each(|name| self.manifests.remove_namespace(name))?;
             }
             Verb::Agents(act) => self.agents(*act)?,
         }
@@ -291,7 +291,7 @@ impl World for InNamespaces {
         Ok(None)
     }
 
-    fn relent(&mut self) -> Result<()> {
+    fn remove_enforcement(&mut self) -> Result<()> {
         for node in NodeName::BOTH {
             self.end(node, false)?;
             let program = self.settings.program.to_string_lossy();
