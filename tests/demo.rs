@@ -1,4 +1,4 @@
-//! The demo keeps its promises on this host: it measures, it says so in its exit code, and it leaves nothing behind.
+//! The demo on this host: it measures, its exit code has the result, and it leaves nothing behind.
 //! Needs root, and fails without.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The latency that the demo tells is that of a host with some time to spare: one demo at a time.
+/// The latency that the demo reports needs a host with spare processor time: one demo at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -65,17 +65,17 @@ fn controllers(directory: &Path) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(directory)).count()
 }
 
-/// The directory that a demo says may be edited.
-fn directory(told: &str) -> PathBuf {
-    let line = told.lines().find_map(|line| line.strip_prefix("manifests    ")).expect("a directory");
+/// The directory of manifests that a demo prints.
+fn directory(report: &str) -> PathBuf {
+    let line = report.lines().find_map(|line| line.strip_prefix("manifests    ")).expect("a directory");
     PathBuf::from(line.split(' ').next().unwrap_or(line))
 }
 
-/// A demo that stays, and what it says line by line.
+/// A demo that keeps running, and its report line by line.
 struct Staying {
     child: Child,
     lines: mpsc::Receiver<String>,
-    told: String,
+    report: String,
 }
 
 impl Staying {
@@ -88,15 +88,15 @@ impl Staying {
                 send.send(line.expect("text")).ok();
             }
         });
-        Staying { child, lines, told: String::new() }
+        Staying { child, lines, report: String::new() }
     }
 
     /// Waits for a line that begins like this, and returns it.
     fn wait_for(&mut self, beginning: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(SOON);
-            let line = line.unwrap_or_else(|_| panic!("no line begins with {beginning:?}:\n{}", self.told));
-            self.told.push_str(&format!("{line}\n"));
+            let line = line.unwrap_or_else(|_| panic!("no line begins with {beginning:?}:\n{}", self.report));
+            self.report.push_str(&format!("{line}\n"));
             if line.starts_with(beginning) {
                 return line;
             }
@@ -122,17 +122,20 @@ impl Drop for Staying {
 fn assert_measured(backend: &str) {
     let _alone = alone();
     let (id, before) = (id(), host());
-    let (code, told, complaints) = output(demo(&id).args(["--once", "--backend", backend]));
-    assert_eq!(code, Some(0), "{told}{complaints}");
-    let result: Vec<&str> = told.lines().filter(|line| line.starts_with("result")).collect();
-    assert_eq!(result, ["result       648 connections measured, 648 as expected, 0 not"], "{told}");
-    assert!(told.contains("policy edit → first refused connection: "), "{told}");
-    assert!(told.contains(&format!("--backend {backend}")), "{told}");
-    assert!(told.ends_with("removed      all controllers, namespaces and files of this demo\n"), "{told}");
-    assert!(told.lines().all(|line| line.chars().count() <= 120), "{told}");
+    let (code, report, complaints) = output(demo(&id).args(["--once", "--backend", backend]));
+    assert_eq!(code, Some(0), "{report}{complaints}");
+    let result: Vec<&str> = report.lines().filter(|line| line.starts_with("result")).collect();
+    assert_eq!(result, ["result       648 connections measured, 648 as expected, 0 not"], "{report}");
+    assert!(report.contains("policy edit → first refused connection: "), "{report}");
+    assert!(report.contains(&format!("--backend {backend}")), "{report}");
+    assert!(
+        report.ends_with("removed      all controllers, namespaces and files of this demo\n"),
+        "{report}"
+    );
+    assert!(report.lines().all(|line| line.chars().count() <= 120), "{report}");
     assert_eq!((namespaces(&id), complaints), (BTreeSet::new(), String::new()));
-    assert_eq!(controllers(directory(&told).parent().expect("a parent")), 0);
-    assert!(!directory(&told).exists());
+    assert_eq!(controllers(directory(&report).parent().expect("a parent")), 0);
+    assert!(!directory(&report).exists());
     assert_eq!(host(), before);
 }
 
@@ -147,21 +150,21 @@ fn shop_is_enforced_as_its_policies_say_with_x_tables() {
 }
 
 #[test]
-fn manifest_that_cannot_be_read_is_told_and_nothing_is_made() {
+fn manifest_that_cannot_be_read_is_reported_and_nothing_is_created() {
     let (id, before) = (id(), host());
     let root = std::env::temp_dir().join(format!("bridgewarden-test-{id}"));
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {nodename: a}\n")
         .unwrap();
-    let (code, told, complaints) = output(demo(&id).arg("--once").arg(&root));
+    let (code, report, complaints) = output(demo(&id).arg("--once").arg(&root));
     fs::remove_dir_all(&root).unwrap();
-    assert_eq!((code, told.as_str()), (Some(2), ""), "{complaints}");
+    assert_eq!((code, report.as_str()), (Some(2), ""), "{complaints}");
     assert!(complaints.contains("a.yaml:4:8: spec.nodename: unknown field"), "{complaints}");
     assert_eq!((namespaces(&id), host()), (BTreeSet::new(), before));
 }
 
 #[test]
-fn layout_that_no_network_can_have_is_told_and_everything_removed() {
+fn layout_that_no_network_can_have_is_reported_and_everything_removed() {
     let (id, before) = (id(), host());
     let root = std::env::temp_dir().join(format!("bridgewarden-test-{id}"));
     fs::create_dir(&root).unwrap();
@@ -179,12 +182,12 @@ fn layout_that_no_network_can_have_is_told_and_everything_removed() {
 }
 
 #[test]
-fn edit_is_enforced_and_measured_until_the_demo_is_told_to_stop() {
+fn edit_is_enforced_and_measured_until_the_demo_is_stopped() {
     let _alone = alone();
     let (id, before) = (id(), host());
     let mut demo = Staying::start(&id);
     demo.wait_for("staying");
-    let shop = directory(&demo.told);
+    let shop = directory(&demo.report);
     assert_eq!((namespaces(&id).len(), controllers(shop.parent().unwrap())), (16, 2));
 
     // The data guards itself no more.
@@ -194,7 +197,7 @@ fn edit_is_enforced_and_measured_until_the_demo_is_told_to_stop() {
     assert!(edit.contains("in force at 132 connections after "), "{edit}");
     let result = demo.wait_for("result");
     assert!(result.ends_with("648 connections measured, 648 as expected, 0 not"), "{result}");
-    assert!(demo.told.contains("shop-data/redis-0:6379/TCP  refused → open  from "), "{}", demo.told);
+    assert!(demo.report.contains("shop-data/redis-0:6379/TCP  refused → open  from "), "{}", demo.report);
 
     // What cannot be read changes nothing.
     fs::write(shop.join("broken.yaml"), "[").unwrap();
@@ -226,7 +229,7 @@ fn demo_that_was_killed_is_swept_by_the_next_of_its_id() {
     let id = id();
     let mut killed = Staying::start(&id);
     killed.wait_for("staying");
-    let left = directory(&killed.told).parent().unwrap().to_owned();
+    let left = directory(&killed.report).parent().unwrap().to_owned();
     let (code, _, complaints) = output(demo(&id).arg("--once"));
     assert_eq!(code, Some(2), "two demos of one id");
     assert!(complaints.contains("take another name with --id"), "{complaints}");
@@ -234,9 +237,9 @@ fn demo_that_was_killed_is_swept_by_the_next_of_its_id() {
     killed.child.wait().unwrap();
     assert_eq!((namespaces(&id).len(), controllers(&left)), (16, 2));
 
-    let (code, told, complaints) = output(demo(&id).arg("--once"));
-    assert_eq!(code, Some(0), "{told}{complaints}");
-    assert!(told.starts_with("swept        16 namespaces"), "{told}");
+    let (code, report, complaints) = output(demo(&id).arg("--once"));
+    assert_eq!(code, Some(0), "{report}{complaints}");
+    assert!(report.starts_with("swept        16 namespaces"), "{report}");
     assert_eq!((namespaces(&id), controllers(&left)), (BTreeSet::new(), 0));
     assert!(!left.exists());
 }

@@ -1,4 +1,4 @@
-//! The testbed is a real network: what is promised of it is measured here. Needs root, and fails without.
+//! The testbed is a real network: these tests measure what it guarantees. Needs root, and fails without.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails right there")]
 
 use bridgewarden::model::PodKey;
@@ -167,7 +167,7 @@ fn nodes_and_the_outside_reach_pods_and_are_reached() {
 }
 
 #[test]
-fn port_that_nobody_listens_on_is_refused() {
+fn port_without_a_listener_is_refused() {
     let testbed = testbed(1);
     let probes: Vec<Probe> =
         every_pair(&testbed).into_iter().map(|probe| Probe { port: 4321, ..probe }).collect();
@@ -259,7 +259,7 @@ fn what_is_dropped_or_fails_half_way_leaves_nothing() {
 }
 
 #[test]
-fn second_testbed_of_an_id_is_refused_and_leftovers_are_swept() {
+fn second_testbed_of_an_id_is_rejected_and_leftovers_are_swept() {
     let id = id();
     let first = Testbed::build(&id, &layout(1)).unwrap();
     let error = Testbed::build(&id, &layout(1)).unwrap_err().to_string();
@@ -310,8 +310,8 @@ fn host_network_pods_answer_on_their_node() {
     assert_all(&testbed, &probes, &Outcome::Open);
     let remote = place(1, 0);
     assert!(proxy.addresses.iter().all(|&own| {
-        let heard = testbed.received_from(&endpoint(&remote), own);
-        heard == 1
+        let count = testbed.received_from(&endpoint(&remote), own);
+        count == 1
     }));
 }
 
@@ -354,7 +354,7 @@ fn stream_that_is_not_let_through_cannot_be_opened() {
 }
 
 #[test]
-fn forged_datagrams_arrive_with_the_forged_source_unless_filtered() {
+fn spoofed_datagrams_arrive_with_their_source_unless_filtered() {
     let testbed = testbed(2);
     let [spoofer, target] = [place(0, 0), place(0, 1)];
     for (address, source) in target.addresses.iter().zip(["10.244.1.77", "fd00:10:244:1::77"]) {

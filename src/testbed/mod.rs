@@ -1,4 +1,4 @@
-//! A small real network in network namespaces, in which controllers run for real and traffic is measured.
+//! A small real network in network namespaces, in which agents run and traffic is measured.
 //!
 //! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
 //! packets: probes, streams, spoofed datagrams. It knows neither policies nor rules, and never touches the network
@@ -86,7 +86,7 @@ struct PodNetns {
 }
 
 impl Testbed {
-    /// The namespace of a node: where its controller runs.
+    /// The namespace of a node, where its agent runs.
     pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
         self.nodes.get(node).map(|node| &node.handle.namespace)
     }

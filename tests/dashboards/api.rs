@@ -30,9 +30,9 @@ struct ApiState {
     objects: BTreeMap<Key, Value>,
     /// Every event with its version, which is its place counted from 1.
     log: Vec<(&'static str, Value)>,
-    /// Watches from before this version have to list anew.
+    /// Watches from before this version have to list again.
     oldest: usize,
-    /// Whether nobody is answered.
+    /// Whether it answers no request.
     down: bool,
 }
 
@@ -60,7 +60,7 @@ impl Api {
         });
         std::fs::write(&kubeconfig, config.to_string()).map_err(|error| wrong(&error))?;
         let api = Api { state: Arc::default(), kubeconfig };
-        objects.iter().for_each(|object| api.tell(object));
+        objects.iter().for_each(|object| api.apply(object));
         let server = api.clone();
         thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
@@ -72,21 +72,21 @@ impl Api {
     }
 
     /// Adds an object, or changes it.
-    pub(crate) fn tell(&self, object: &Value) {
+    pub(crate) fn apply(&self, object: &Value) {
         self.record("MODIFIED", object, |objects, key| objects.insert(key, object.clone()));
     }
 
     /// Deletes an object.
-    pub(crate) fn forget(&self, object: &Value) {
+    pub(crate) fn delete(&self, object: &Value) {
         self.record("DELETED", object, |objects, key| objects.remove(&key));
     }
 
-    /// Stops answering, or begins again. Whoever watched must then list anew.
+    /// Stops answering, or starts again. Watchers must then list again.
     pub(crate) fn set_down(&self, down: bool) {
         let mut state = self.state();
         state.down = down;
         state.oldest = state.log.len() + 1;
-        // A later version, so that an old one can be told.
+        // A later version, so that an old one is recognised.
         state.log.push(("", Value::Null));
         drop(state);
         self.state.1.notify_all();

@@ -16,12 +16,12 @@ const BY_SERIES_ALONE: [(&str, &str); 8] = [
     ("BridgewardenCniResultsMissing", "pods would have to run for half a minute without a result"),
     ("BridgewardenUnboundPods", "no pod of this run has a port of its own"),
     ("BridgewardenSpoofedSource", "no pod of this run forges its address"),
-    ("BridgewardenAgentMissing", "kube-state-metrics tells of DaemonSets"),
+    ("BridgewardenAgentMissing", "kube-state-metrics reports DaemonSets"),
     ("BridgewardenWatchStale", "the API server would have to be silent for five minutes"),
     ("BridgewardenSyncStale", "no sync would have to end well for five minutes"),
     ("BridgewardenFallingBehind", "changes would have to take five seconds"),
 ];
-/// Questions whose answer is nought in this run.
+/// Queries whose result is zero in this run.
 const NOUGHT: [&str; 4] = [
     "bridgewarden_denied_packets_lost_total",
     "bridgewarden_denied_flows_untold_total",
@@ -29,7 +29,7 @@ const NOUGHT: [&str; 4] = [
     "bridgewarden_bound_ports",
 ];
 
-/// The run, played when it is first needed.
+/// The run, made when it is first needed.
 #[derive(Default)]
 pub(crate) struct SharedRun(Mutex<Option<Result<RecordedRun, String>>>);
 
@@ -99,7 +99,7 @@ fn answers(target: &PanelQuery, scene: &RecordedRun) -> Result<Vec<TimeSeries>, 
     }
 }
 
-/// The questions of a panel to which there is no answer, or only nought.
+/// The queries of a panel without a result, or with only zeros.
 fn silent(panel: &Panel, scene: &RecordedRun) -> Vec<String> {
     let complaint = |target: &PanelQuery| {
         let question = &target.expr;
@@ -111,7 +111,7 @@ fn silent(panel: &Panel, scene: &RecordedRun) -> Vec<String> {
         if !values().any(f64::is_finite) {
             return Some(format!("no data: {question}"));
         }
-        // What is well at the end is nought there. What goes on over time moves at some time.
+        // What is healthy at the end is zero there. A counter grows at some time.
         let moves = panel.kind == "stat" || values().any(|value| value.is_finite() && value != 0.0);
         let excused = NOUGHT.iter().any(|metric| question.contains(metric));
         (moves == excused && panel.kind != "stat")

@@ -1,7 +1,7 @@
 //! Dashboards and alerts, put to a real Prometheus that scrapes real agents.
 //!
 //! The agents run once, with load and with faults (`scene.rs`); then every panel and every alert is asked. With `DRAW=1`
-//! the pictures in docs/dashboards are drawn anew from that run. Needs root; everything happens in namespaces of its own.
+//! the pictures in docs/dashboards are redrawn from that run. Needs root; everything happens in namespaces of its own.
 
 mod agent;
 mod api;

@@ -31,7 +31,7 @@ impl TestObjects {
         let mut objects = TestObjects { directory: directory.into(), objects: BTreeMap::new() };
         for text in manifest::write(&world).split("---\n").filter(|text| !text.is_empty()) {
             let object: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            objects.tell(&object)?;
+            objects.apply(&object)?;
         }
         Ok((world, objects))
     }
@@ -54,7 +54,7 @@ impl TestObjects {
     }
 
     /// Writes one in an instant.
-    pub(crate) fn tell(&mut self, object: &Value) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, object: &Value) -> Result<(), String> {
         let name = file(object);
         let draft = self.directory.join(format!(".{name}.draft"));
         std::fs::write(&draft, object.to_string())
@@ -65,7 +65,7 @@ impl TestObjects {
     }
 
     /// Removes one.
-    pub(crate) fn forget(&mut self, object: &Value) -> Result<(), String> {
+    pub(crate) fn delete(&mut self, object: &Value) -> Result<(), String> {
         let name = file(object);
         self.objects.remove(&name);
         std::fs::remove_file(self.directory.join(&name))

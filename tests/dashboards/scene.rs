@@ -132,18 +132,18 @@ impl MonitoringRun {
         }
     }
 
-    /// A round of load: a pod comes and goes, now and then a policy too, and somebody tries what is refused.
+    /// A round of load: a pod is created and deleted, now and then a policy too, and denied connections are tried.
     fn stir(&mut self, refused: &[(&str, &str, u16)]) -> Result<(), String> {
         let begun = Instant::now();
         let guest = guest(self.rounds / 2 % 5);
         let policy = welcome();
         match self.rounds % 2 {
-            0 => self.tell(&guest)?,
-            _ => self.forget(&guest)?,
+            0 => self.apply(&guest)?,
+            _ => self.delete(&guest)?,
         }
         match self.rounds % 20 {
-            5 => self.tell(&policy)?,
-            15 => self.forget(&policy)?,
+            5 => self.apply(&policy)?,
+            15 => self.delete(&policy)?,
             _ => {}
         }
         let probe = |(from, to, port): &(&str, &str, u16)| {
@@ -156,17 +156,17 @@ impl MonitoringRun {
         Ok(())
     }
 
-    fn tell(&mut self, object: &Value) -> Result<(), String> {
-        self.api.tell(object);
-        self.objects.tell(object)
+    fn apply(&mut self, object: &Value) -> Result<(), String> {
+        self.api.apply(object);
+        self.objects.apply(object)
     }
 
-    fn forget(&mut self, object: &Value) -> Result<(), String> {
-        self.api.forget(object);
-        self.objects.forget(object)
+    fn delete(&mut self, object: &Value) -> Result<(), String> {
+        self.api.delete(object);
+        self.objects.delete(object)
     }
 
-    /// Somebody flushes our chain, again and again.
+    /// Flushes the agent's chain again and again.
     fn drift(&mut self) -> Result<(), String> {
         for times in 1..=4 {
             self.field.run("node-a", &["iptables-nft", "-F", "KUBE-NWPLCY-INGRESS"])?;
@@ -181,10 +181,10 @@ impl MonitoringRun {
         let frontend = self.objects.find("NetworkPolicy", "frontend")?;
         let mut closed = frontend.clone();
         closed["spec"]["ingress"] = json!([]);
-        self.tell(&closed)?;
+        self.apply(&closed)?;
         self.until("a connection is cut", "bridgewarden_connections_cut_total > 0")?;
         drop(stream);
-        self.tell(&frontend)
+        self.apply(&frontend)
     }
 
     fn connection(&self) -> Result<Stream, String> {
@@ -197,15 +197,15 @@ impl MonitoringRun {
     /// iptables refuses for a while, and changes wait.
     fn kernel_that_refuses(&mut self) -> Result<(), String> {
         std::fs::write(&self.broken, "").map_err(|error| error.to_string())?;
-        self.tell(&welcome())?;
+        self.apply(&welcome())?;
         self.until("syncs fail", "increase(bridgewarden_syncs_total{result!=\"ok\"}[10m]) > 3")?;
         self.until("a change waits", "bridgewarden_pending_changes > 0")?;
         std::fs::remove_file(&self.broken).map_err(|error| error.to_string())?;
         self.until("nothing waits", "bridgewarden_pending_changes{instance=\"node-a\"} == 0")?;
-        self.forget(&welcome())
+        self.delete(&welcome())
     }
 
-    /// Somebody turns bridged packets' way through iptables off.
+    /// Turns off bridge-nf-call-iptables.
     fn unfit_node(&mut self) -> Result<(), String> {
         let switch = |value: &str| format!("net.bridge.bridge-nf-call-iptables={value}");
         self.field.run("node-b", &["sysctl", "-qw", &switch("0")])?;
@@ -215,13 +215,13 @@ impl MonitoringRun {
         self.until("both agents enforce", "count(bridgewarden_ready == 1) == 2")
     }
 
-    /// A policy with a part that is not understood, a manifest and a CNI result that are none, and a sandbox of nobody.
+    /// A policy with an invalid part, a broken manifest and CNI result, and a sandbox of no known pod.
     fn what_cannot_be_read(&mut self) -> Result<(), String> {
         let wrong = |error: std::io::Error| error.to_string();
         let mut odd = welcome();
         odd["metadata"]["name"] = "odd".into();
         odd["spec"]["ingress"][0]["from"][0] = json!({"ipBlock": {"cidr": "10.0.0.0/99"}});
-        self.tell(&odd)?;
+        self.apply(&odd)?;
         self.until("a part is refused", "bridgewarden_refused_parts > 0")?;
         let manifest = self.objects.directory().join("broken.yaml");
         std::fs::write(&manifest, "kind: [").map_err(wrong)?;
@@ -231,10 +231,10 @@ impl MonitoringRun {
         self.until("a CNI result cannot be read", "bridgewarden_cni_result_errors > 0")?;
         std::fs::write(self.results.join("cbr0-c0ffee-eth0"), sandbox().to_string()).map_err(wrong)?;
         self.until("a sandbox is unknown", "bridgewarden_sandboxes{state=\"unknown\"} > 0")?;
-        self.forget(&odd)
+        self.delete(&odd)
     }
 
-    /// The API server does not answer for a while, and has forgotten what it said when it does again.
+    /// The API server does not answer for a while, and has lost its watch history when it does again.
     fn outage(&mut self) -> Result<(), String> {
         self.api.set_down(true);
         let errors = "sum by (reason) (bridgewarden_watch_errors_total{reason=\"unreachable\"}) > 5";
@@ -249,7 +249,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// A pod of node-b that the policies speak of.
+/// A pod of node-b that policies select.
 fn guest(number: u32) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",

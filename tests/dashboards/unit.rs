@@ -49,7 +49,7 @@ fn short(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// An axis from nought.
+/// An axis from zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
     /// Where it ends.
@@ -70,7 +70,7 @@ impl Scale {
         Scale { top: step * (most / step - 1e-6).ceil(), step }
     }
 
-    /// Its marks, from nought on.
+    /// Its marks, from zero on.
     pub(crate) fn marks(self) -> impl Iterator<Item = f64> {
         let count = (self.top / self.step).round() as u32;
         (0..=count).map(move |mark| f64::from(mark) * self.step)

@@ -64,9 +64,9 @@ fn clean_up_of_a_bare_host_and_a_preflight_leave_it_bare() {
     );
     assert_eq!(everything(&test), bare);
     for backend in ["auto", "iptables-nft", "iptables-legacy"] {
-        let (told, _) = tried(&test, &format!("{PROGRAM} preflight --backend {backend}"));
-        assert!(told.contains("[ok]   matches"), "{told}");
-        assert_eq!(everything(&test), bare, "{backend}: {told}");
+        let (reported, _) = tried(&test, &format!("{PROGRAM} preflight --backend {backend}"));
+        assert!(reported.contains("[ok]   matches"), "{reported}");
+        assert_eq!(everything(&test), bare, "{backend}: {reported}");
     }
 }
 
@@ -77,17 +77,17 @@ fn clean_up_that_cannot_look_says_so_and_fails() {
         test.start(&[]);
         test.wait_until_enforced();
         test.field.stop(false);
-        let (told, code) = tried(&test, &format!("PATH=/nowhere {PROGRAM} cleanup"));
-        assert_eq!(code, 1, "{told}");
+        let (reported, code) = tried(&test, &format!("PATH=/nowhere {PROGRAM} cleanup"));
+        assert_eq!(code, 1, "{reported}");
         for said in [
             &format!("left: what may be in the filter table of {backend} (IPv4): cannot start"),
             "left: set KUBE-NWPLCY-ISOLATED-INGRESS-4: cannot destroy set",
         ] {
-            assert!(told.contains(said), "{told}");
+            assert!(reported.contains(said), "{reported}");
         }
         assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-        let (told, code) = tried(&test, &format!("{PROGRAM} cleanup"));
-        assert_eq!(code, 0, "{told}");
+        let (reported, code) = tried(&test, &format!("{PROGRAM} cleanup"));
+        assert_eq!(code, 0, "{reported}");
         assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
     });
 }
@@ -101,10 +101,13 @@ fn clean_up_takes_both_variants_and_leaves_what_others_lead_to_and_says_so() {
     let theirs = "iptables-nft -N KUBE-NWPLCY-FORWARD; iptables-nft -A FORWARD -j KUBE-NWPLCY-FORWARD; \
                   iptables-legacy -A FORWARD -s 198.51.100.9 -j KUBE-NWPLCY-FORWARD; ipset create KUBE-NWPLCY-MINE hash:ip";
     test.on_node_a(&["sh", "-ec", theirs]);
-    let (told, code) = tried(&test, &format!("{PROGRAM} cleanup"));
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("left: chain KUBE-NWPLCY-FORWARD of iptables-legacy (IPv4), empty"), "{told}");
-    assert_eq!(told.matches("left: ").count(), 1, "{told}");
+    let (reported, code) = tried(&test, &format!("{PROGRAM} cleanup"));
+    assert_eq!(code, 1, "{reported}");
+    assert!(
+        reported.contains("left: chain KUBE-NWPLCY-FORWARD of iptables-legacy (IPv4), empty"),
+        "{reported}"
+    );
+    assert_eq!(reported.matches("left: ").count(), 1, "{reported}");
     assert_eq!(test.on_node_a(&["nft", "list", "tables"]), "");
     assert_eq!(test.on_node_a(&["ipset", "list", "-n"]), "KUBE-NWPLCY-MINE\n");
     let saved = test.on_node_a(&["iptables-legacy-save", "-t", "filter"]);
@@ -136,8 +139,8 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
     test.wait_for("it says why", || {
         ready(&test).contains("[-]only-agent failed: another Bridgewarden agent")
     });
-    let (told, code) = tried(&test, &format!("{PROGRAM} cleanup"));
-    assert!(code != 0 && told.contains("is running in this network namespace"), "{told}");
+    let (reported, code) = tried(&test, &format!("{PROGRAM} cleanup"));
+    assert!(code != 0 && reported.contains("is running in this network namespace"), "{reported}");
     assert_eq!(everything(&test), before);
     assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
     test.field.stop(true);

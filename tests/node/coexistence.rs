@@ -9,7 +9,7 @@ use support::field::BACKENDS;
 const READS: &str = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
 const REPAIRS: &str = "bridgewarden_drift_repairs_total";
 
-/// Starts a daemon that is told by the kernel what others do, or, where no kernel tells, looks every second.
+/// Starts an agent that reads the kernel's notifications of other programs' changes or, without them, polls every second.
 fn start(test: &mut NodeTest, backend: &str) {
     let seconds = if backend == "iptables-nft" { "3600" } else { "1" };
     test.start(&["--audit-interval-seconds", seconds]);
@@ -42,7 +42,7 @@ fn is_first(test: &NodeTest, program: &str) -> bool {
     forward.first() == Some(&hook) && forward.iter().filter(|line| **line == hook).count() == 1
 }
 
-/// Waits until web refuses near again and the hooks are first; tells how long that took.
+/// Waits until near is denied at web again and the hooks are first, and returns how long that took.
 fn in_force_again(test: &NodeTest, backend: &str, what: &str) -> Duration {
     let start = Instant::now();
     for to in WEB {
@@ -182,7 +182,7 @@ fn own_changes_and_those_of_other_tables_cause_no_audit() {
     assert_eq!(test.metric("node-a", READS), before + 1.0, "the one that was needed");
 }
 
-/// What flanneld writes when it starts: forwarding behind everybody in FORWARD, masquerading in nat.
+/// The rules that flanneld writes when it starts: forwarding at the end of FORWARD, masquerading in nat.
 const FLANNEL: &str = "
 for n in '$T 10.244.0.0/16 10.244.1.0/24 224.0.0.0/4' '$T6 fd00:10:244::/48 fd00:10:244:1::/64 ff00::/8'; do
   set -- $(eval echo $n)
@@ -226,7 +226,7 @@ done
 /// One who goes first and accepts what policies refuse.
 const USURPER: &str = "for t in $T $T6; do $t -I FORWARD 1 -i cni0 -j ACCEPT; done";
 
-/// What flanneld does to its rules when it is started anew.
+/// What flanneld does to its rules when it restarts.
 const FLANNEL_AGAIN: &str = "
 for t in $T $T6; do
   $t -D FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD

@@ -1,4 +1,4 @@
-//! What was refused is told once, with who, by whom, and which rule came nearest.
+//! Each denied flow is reported once, with both ends, the policies, and the nearest rule.
 
 use crate::setup::*;
 use bridgewarden::flow::{End, Reason, Record};
@@ -18,7 +18,7 @@ use std::time::Instant;
 use support::field::{BACKENDS, Field};
 use support::topology::NODES;
 
-/// Web takes clients on ports 80 and 81 over TCP, pods with a label that nobody has, and a block without far.
+/// Web allows clients on ports 80 and 81 over TCP, pods with a label that no pod has, and a block without far.
 const WEB_IS_CHOOSY: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -38,21 +38,21 @@ fn flows(field: &Field, node: usize, more: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("it prints text")
 }
 
-/// The flows that the controllers of all nodes tell of.
-pub(crate) fn told(test: &NodeTest) -> Vec<Record> {
+/// The flows that the agents of all nodes report.
+pub(crate) fn reported(test: &NodeTest) -> Vec<Record> {
     let all = [0, 1].map(|node| flows(&test.field, node, &["-o", "json"])).concat();
     all.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
-/// Waits until a flow is told, and tells it; no other may be told beside it.
+/// Waits until a flow is reported, and returns it; no other may be reported.
 fn the_one(test: &NodeTest) -> Record {
-    test.wait_for("told", || !told(test).is_empty());
-    let mut all = told(test);
+    test.wait_for("reported", || !reported(test).is_empty());
+    let mut all = reported(test);
     assert_eq!(all.len(), 1, "{all:#?}");
     all.remove(0)
 }
 
-/// Sets a test where `web` has one rule, tries one connection, and tells the flow that was denied.
+/// Builds a cluster where `web` has one rule, tries one connection, and returns the denied flow.
 fn denied(id: &str, policy: &str, from: &str, to: &str, protocol: Protocol) -> Record {
     let mut test = NodeTest::build(id, BACKENDS[0], Some(policy));
     test.start(&[]);
@@ -84,7 +84,7 @@ fn assert_tells(
 }
 
 #[test]
-fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
+fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("flows{short}"), backend, Some(WEB_ALLOWS_NOBODY));
         test.start(&["--log-denied", "on"]);
@@ -110,15 +110,15 @@ fn default_deny_is_told_once_and_what_is_allowed_not_at_all() {
         assert_eq!(log.matches("\"message\":\"denied\"").count(), 1, "{log}");
         assert!(log.contains("\"destination_owner\":\"ReplicaSet/web-5d9c\""), "{log}");
         assert_eq!(test.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
-        test.wait_for("IPv6 is told", || told(&test).len() == 2);
-        let record = told(&test).remove(1);
+        test.wait_for("IPv6 is reported", || reported(&test).len() == 2);
+        let record = reported(&test).remove(1);
         assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert!(record.account.source.address.is_ipv6());
     });
 }
 
 #[test]
-fn wrong_port_protocol_label_and_address_are_told_as_the_nearest_rule() {
+fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
     let cases = [
         (
             "{from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: 443}, {port: 8000, endPort: 8080}]}",
@@ -167,7 +167,7 @@ fn wrong_port_protocol_label_and_address_are_told_as_the_nearest_rule() {
 }
 
 #[test]
-fn egress_is_told_by_the_node_of_the_sender() {
+fn egress_is_reported_by_the_node_of_the_sender() {
     for (id, protocol) in [("flowse", Protocol::Tcp), ("flowsu", Protocol::Udp)] {
         let record = denied(id, NEAR_REACHES_NOBODY, "far", WEB[1], protocol);
         assert_tells(&record, ["shop/far", "shop/web"], Direction::Egress, "shop/near", None);
@@ -179,7 +179,7 @@ fn egress_is_told_by_the_node_of_the_sender() {
 }
 
 #[test]
-fn unknown_pod_is_told_as_such() {
+fn unknown_pod_is_reported_as_such() {
     let mut test = NodeTest::build("flowsx", BACKENDS[0], None);
     test.write("cluster.yaml", &crate::first_instant::without_near());
     crate::first_instant::keep_near(&test);
@@ -196,7 +196,7 @@ fn unknown_pod_is_told_as_such() {
 }
 
 #[test]
-fn own_node_that_is_out_of_reach_is_told_as_such() {
+fn own_node_that_is_out_of_reach_is_reported_as_such() {
     let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
     test.start(&["--pod-to-node", "drop"]);
     test.wait_until_enforced();
@@ -222,7 +222,7 @@ fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     test.wait_for("remarked", || {
         test.get("node-a", "/readyz").contains("[+]denied-flows ok: cannot read the packets that were refused: NFLOG group 101 has another reader")
     });
-    assert_eq!(told(&test), []);
+    assert_eq!(reported(&test), []);
 }
 
 /// Sends datagrams without a pause, from a namespace to an address, until it is ended, and no fewer than so many.
@@ -250,7 +250,7 @@ impl Flood {
         Flood { sent, over, thread: Some(thread) }
     }
 
-    /// Ends it, and tells how many were sent.
+    /// Stops, and returns how many were sent.
     fn end(mut self) -> u64 {
         self.stop();
         self.sent.load(Ordering::Relaxed)
@@ -292,7 +292,7 @@ fn counted(test: &NodeTest) -> f64 {
 }
 
 #[test]
-fn flood_of_refused_packets_delays_no_change_and_the_kernel_bounds_what_is_told() {
+fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_reported() {
     const PACKETS: u64 = 100_000;
     let mut test = NodeTest::build("flowsf", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
     test.start(&[]);
@@ -300,7 +300,7 @@ fn flood_of_refused_packets_delays_no_change_and_the_kernel_bounds_what_is_told(
     let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
     let (begun, before) = (Instant::now(), cpu(&test));
     let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
-    test.wait_for("told", || !told(&test).is_empty());
+    test.wait_for("reported", || !reported(&test).is_empty());
     test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
     test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
     assert_ne!(test.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still refused");
@@ -313,7 +313,7 @@ fn flood_of_refused_packets_delays_no_change_and_the_kernel_bounds_what_is_told(
     assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
     // Ten a second and a burst of five, of one chain.
     assert!(counted(&test) <= 15.0 + 10.0 * seconds, "{} of {sent}", counted(&test));
-    let to_web = told(&test).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
+    let to_web = reported(&test).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
     assert!(to_web >= 1 && to_web as f64 <= 1.0 + seconds / 10.0, "{to_web} flows in {seconds} s");
 }
 
@@ -337,12 +337,12 @@ fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
         counted(&test) + test.metric("node-a", "bridgewarden_denied_packets_lost_total")
             <= sent as f64 + 10.0
     );
-    assert!(told(&test).len() <= 1000, "{}", told(&test).len());
+    assert!(reported(&test).len() <= 1000, "{}", reported(&test).len());
     test.wait_until_enforced();
 }
 
 #[test]
-fn denied_flow_is_told_to_who_follows_as_it_happens() {
+fn denied_flow_is_sent_to_followers_as_it_happens() {
     let mut test = NodeTest::build("flowsw", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
     test.start(&[]);
     test.wait_until_enforced();

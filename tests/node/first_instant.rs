@@ -1,4 +1,4 @@
-//! A pod is guarded from the result of CNI on, before the API tells its addresses.
+//! A pod is protected from its CNI result on, before the API reports its addresses.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -69,12 +69,12 @@ fn remove(test: &NodeTest, runtime: Runtime, pod: &str) {
 /// The cluster as the API shows it while near has no addresses yet.
 fn near_is_pending() -> String {
     let pod = "name: near, labels";
-    let told = "status: {podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}";
-    assert!(CLUSTER.contains(pod) && CLUSTER.contains(told));
-    CLUSTER.replace(pod, "name: near, uid: uid-of-near, labels").replace(told, "status: {phase: Pending}")
+    let reported = "status: {podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}";
+    assert!(CLUSTER.contains(pod) && CLUSTER.contains(reported));
+    CLUSTER.replace(pod, "name: near, uid: uid-of-near, labels").replace(reported, "status: {phase: Pending}")
 }
 
-/// The cluster before the API has told of near.
+/// The cluster before the API has reported near.
 pub(crate) fn without_near() -> String {
     let documents = CLUSTER.split("---").filter(|document| !document.contains("name: near"));
     documents.collect::<Vec<_>>().join("---")
@@ -87,7 +87,7 @@ pub(crate) fn start(test: &mut NodeTest, more: &[&str]) {
     test.wait_until_enforced();
 }
 
-/// Waits until so many sandboxes are known and so many unknown, and nothing heard is yet to be enforced.
+/// Waits until this many sandboxes are known and this many unknown, and no change is pending.
 fn waits_for_sandboxes(test: &NodeTest, known: usize, unknown: usize) {
     let lines = [
         format!("bridgewarden_sandboxes{{state=\"known\"}} {known}\n"),
@@ -110,7 +110,7 @@ fn rules(test: &NodeTest, backend: &str) -> String {
     test.on_node_a(&[&format!("{backend}-save"), "-t", "filter"])
 }
 
-/// Sends datagrams from near to web from its first instant on; tells how many arrived.
+/// Sends datagrams from near to web from its first instant on, and returns how many arrived.
 fn arrived_of_a_burst(test: &NodeTest) -> u64 {
     let web = Endpoint::pod("shop", "web");
     let mut arrived = 0;
@@ -149,13 +149,13 @@ fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
             assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused);
         }
         let before = writes(&test);
-        let told = test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+        let reported = test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
         test.write(
             "cluster.yaml",
             &near_is_pending()
                 .replace("{phase: Pending}", "{podIPs: [{ip: 10.244.1.11}, {ip: 'fd00:10:244:1::11'}]}"),
         );
-        let confirmed = || test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}") > told;
+        let confirmed = || test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}") > reported;
         test.wait_for("confirmed", confirmed);
         waits_for_sandboxes(&test, 1, 0);
         assert_eq!(writes(&test), before, "what the API confirms is written already");
@@ -226,7 +226,7 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
 }
 
 #[test]
-fn result_that_nobody_removed_refuses_nobody() {
+fn stale_cni_result_denies_no_pod() {
     let mut test = NodeTest::build("stale", BACKENDS[0], None);
     keep(&test, Runtime::Containerd, "ghost", NEAR);
     keep(&test, Runtime::Containerd, "other", ["10.244.1.99", "fd00:10:244:1::99"]);

@@ -1,4 +1,4 @@
-//! What a daemon lives through: edits, kills, strangers, broken manifests, cleanup.
+//! An agent over time: edits, kills, foreign rules, broken manifests, cleanup.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -27,20 +27,20 @@ fn remote_pod_costs_one_element_and_no_process() {
         )
     };
     let changes = |test: &NodeTest| test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
-    let idle = |test: &NodeTest, told: f64| {
-        test.wait_for("told", || changes(test) == told);
+    let idle = |test: &NodeTest, reported: f64| {
+        test.wait_for("reported", || changes(test) == reported);
         test.wait_for("idle", || test.metric("node-a", "bridgewarden_pending_changes") == 0.0);
     };
-    let (before, told) = (figures(&test), changes(&test));
+    let (before, reported) = (figures(&test), changes(&test));
     test.write("new.yaml", &pod("app: client"));
-    idle(&test, told + 1.0);
+    idle(&test, reported + 1.0);
     let added = figures(&test);
     assert_eq!(added, [before[0], before[1], before[2] + 1.0, before[3] + 1.0]);
     test.write("new.yaml", &pod("app: client, color: red"));
-    idle(&test, told + 2.0);
+    idle(&test, reported + 2.0);
     assert_eq!(figures(&test), added, "a label that no policy asks for");
     std::fs::remove_file(test.manifests.join("new.yaml")).expect("the manifest is there");
-    idle(&test, told + 3.0);
+    idle(&test, reported + 3.0);
     let removed = figures(&test);
     assert_eq!(removed, [added[0], added[1], added[2] + 1.0, added[3] + 1.0]);
 }

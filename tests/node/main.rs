@@ -1,5 +1,5 @@
-//! What a node does over time, on the real kernel: connections cut, edits, restarts, strangers, cleanup, refusals to
-//! be fooled. Needs root; everything happens in namespaces of its own.
+//! What a node does over time, on the real kernel: connections cut, edits, restarts, foreign rules, cleanup,
+//! spoofed packets. Needs root; everything happens in namespaces of its own.
 
 mod choices;
 mod cleanup;

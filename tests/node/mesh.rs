@@ -37,7 +37,7 @@ $T -t nat -A MESH_OUTPUT -o lo -j RETURN
 $T -t nat -A MESH_OUTPUT -p tcp -j REDIRECT --to-ports 15001
 ";
 
-/// A port of a sidecar: it tells who it is, as the testbed's own listeners do.
+/// A port of a sidecar, which answers with its name like the testbed's own listeners.
 struct Proxy {
     listener: Arc<TcpListener>,
     serving: Option<JoinHandle<()>>,
@@ -101,7 +101,7 @@ impl Mesh {
         self.test.field.testbed.probe(&probe)
     }
 
-    /// What the sidecar of near hears when it dials somebody itself, for the application.
+    /// The answer that near's sidecar receives when it opens a connection for the application.
     fn sidecar_asks(&self, to: &str, port: u16) -> String {
         let near = self.test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod");
         let script =

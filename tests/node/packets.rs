@@ -1,4 +1,4 @@
-//! Packets that rules could take for something else: forged, hairpinned, translated, neighbours'.
+//! Packets that rules could mistake for others: spoofed, hairpinned, translated, from neighbours.
 
 use crate::setup::*;
 use bridgewarden::model::PodKey;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::field::BACKENDS;
 
 #[test]
-fn forged_address_of_the_node_is_refused_like_any_other() {
+fn spoofed_address_of_the_node_is_denied_like_any_other() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("forge{short}"), backend, Some(WEB_ALLOWS_NOBODY));
         let sends = |test: &NodeTest, source: &str, count: usize| {
@@ -36,7 +36,7 @@ fn forged_address_of_the_node_is_refused_like_any_other() {
             sends(&test, source, 50);
             let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
             assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
-            assert_eq!(seen(&test, source) - before, 0, "forged packets of {source} arrived");
+            assert_eq!(seen(&test, source) - before, 0, "spoofed packets from {source} arrived");
         }
     });
 }
@@ -73,7 +73,7 @@ fn pod_reaches_itself_directly_and_through_a_service() {
 }
 
 #[test]
-fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_once() {
+fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered_at_once() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
@@ -95,7 +95,7 @@ fn neighbour_that_dials_a_service_is_judged_by_the_pod_behind_it_and_told_at_onc
 }
 
 #[test]
-fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_told_at_once() {
+fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at_once() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
         let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };

@@ -1,4 +1,4 @@
-//! What policies have allowed is counted by the kernel and told by policy, whatever is written anew meanwhile.
+//! The kernel counts what policies have allowed; the counts are reported by policy, and survive rewrites of chains.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -43,10 +43,10 @@ fn connections_that_a_policy_allows_are_counted_and_no_rewriting_takes_from_the_
         assert!((5 * 40..5 * 100).contains(&bytes), "{bytes}");
         test.write("more.yaml", WEB_ALLOWS_CLIENTS_TWICE);
         test.wait_for("the other is in force", || packets(&test, "web-too").is_some());
-        assert_eq!(packets(&test, "web"), Some(5), "the pod's chain was written anew");
+        assert_eq!(packets(&test, "web"), Some(5), "the pod's chain was rewritten");
         connect(&test, "near", WEB[0], 2);
         test.wait_for("two more are counted", || packets(&test, "web") == Some(7));
-        assert_eq!(packets(&test, "web-too"), Some(0), "nobody has asked it");
+        assert_eq!(packets(&test, "web-too"), Some(0), "no packet has matched it");
         test.write("policy.yaml", WEB_ALLOWS_NOBODY);
         test.wait_for("the other is asked", || {
             connect(&test, "near", WEB[0], 1);
@@ -56,12 +56,12 @@ fn connections_that_a_policy_allows_are_counted_and_no_rewriting_takes_from_the_
         test.start(&["--metrics-per-policy", "on"]);
         test.wait_until_enforced();
         test.wait_for("a first reading", || packets(&test, "web").is_some());
-        assert_eq!(packets(&test, "web"), Some(0), "what was counted before is not told again");
+        assert_eq!(packets(&test, "web"), Some(0), "earlier counts are not reported again");
     });
 }
 
 #[test]
-fn without_the_flag_nothing_is_told_by_policy() {
+fn without_the_flag_nothing_is_reported_by_policy() {
     let mut test = NodeTest::build("countso", support::field::BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
     test.start(&[]);
     test.wait_until_enforced();

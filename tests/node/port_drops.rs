@@ -1,6 +1,6 @@
 //! What is dropped at a port of the bridge is reported with the pod behind the port, and why.
 
-use crate::denied_flows::told;
+use crate::denied_flows::reported;
 use crate::setup::*;
 use bridgewarden::flow::Reason;
 use bridgewarden::model::Direction;
@@ -18,8 +18,8 @@ fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
             let from = Endpoint::pod("shop", "near");
             test.field.testbed.spoof(&from, source, SocketAddr::new(to, 80), b"forged").expect("it is sent");
         }
-        test.wait_for("reported", || told(&test).len() == 2);
-        for record in told(&test) {
+        test.wait_for("reported", || reported(&test).len() == 2);
+        for record in reported(&test) {
             let account = &record.account;
             let ends = [&account.source, &account.destination].map(ToString::to_string);
             assert_eq!(

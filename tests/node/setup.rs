@@ -1,4 +1,4 @@
-//! The test of these tests: three pods on two nodes, and manifests that a test edits.
+//! The setup of these tests: three pods on two nodes, and manifests that a test edits.
 
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Probe};
@@ -126,7 +126,7 @@ impl NodeTest {
         self.field.await_ready().expect("enforced");
     }
 
-    /// A page of a node's controller; empty when nobody answers.
+    /// A page of a node's agent; empty if it does not answer.
     pub(crate) fn get(&self, node: &str, path: &str) -> String {
         self.field.page(node, path).map(|page| page.body).unwrap_or_default()
     }

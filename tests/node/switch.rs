@@ -1,4 +1,4 @@
-//! A daemon that is started with the other variant of iptables takes over from its predecessor's rules.
+//! An agent that is started with the other variant of iptables takes over its predecessor's rules.
 
 use crate::setup::*;
 use bridgewarden::model::PodKey;
@@ -48,7 +48,7 @@ impl ConnectionProbe {
     }
 }
 
-/// Asks a listener who it is and waits for the answer, so that nobody is dialled faster than it answers.
+/// Requests a listener's name and waits for the answer, so that connections are not opened faster than answered.
 fn ask(to: SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&to, DEADLINE)?;
     // A reset leaves neither side in TIME_WAIT.

@@ -12,12 +12,12 @@ const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 const DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const ALL: Ipv4Addr = Ipv4Addr::BROADCAST;
 
-/// ICMPv6 types that a link needs or a router sends, some that carry data, and some that nobody knows.
+/// ICMPv6 types that a link needs or a router sends, some that carry data, and some that are unassigned.
 const TYPES: [u8; 16] = [1, 2, 3, 4, 100, 127, 130, 131, 132, 133, 134, 135, 136, 137, 143, 200];
 /// What finds neighbours, and may carry some octets between any two pods of a bridge: no link is without it.
 const FINDS_NEIGHBOURS: [u8; 2] = [135, 136];
 
-/// Privilege seems to send, and to whom.
+/// The apparent sender and receiver.
 type Ends = fn(&Shot) -> [Ipv6Addr; 2];
 
 const ENDS: [(&str, Ends); 6] = [

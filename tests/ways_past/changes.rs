@@ -1,4 +1,4 @@
-//! While things change: the agent dies and comes back, ports are renamed, moved and re-used, and one that belongs to nobody.
+//! During changes: the agent dies and restarts, ports are renamed, moved and reused, and one belongs to no pod.
 
 use crate::hosts::FrameHost;
 use crate::setup::{BypassTest, Mode};
@@ -72,7 +72,7 @@ fn nothing_opens(backend: &'static str) {
     again(&mut test);
 }
 
-/// A port that no CNI result tells of.
+/// A port that no CNI result names.
 fn stray(test: &mut BypassTest) {
     let namespace = test.hosts.get("mallory").namespace.clone();
     test.shell(

@@ -11,7 +11,7 @@ use std::time::Instant;
 use support::field::DEADLINE;
 use support::frame::*;
 
-/// A live connection, as someone who saw its packets knows it.
+/// The state of a live connection, as a sniffer knows it.
 #[derive(Clone, Copy, Debug)]
 struct TrackedState {
     ports: [u16; 2],
@@ -216,7 +216,7 @@ pub(crate) fn ways(connections: &[OpenConnection; 2]) -> Vec<Way> {
         )
         .sent("node-a", "in", "+++"),
     );
-    // Where it gets past, the forged data did before it, and nothing gets past after it.
+    // Where it passes, the spoofed data passed before it, and nothing passes after it.
     ways.push(
         by_ip(NetRaw, "a reset for a connection of others, as its client", move |shot| {
             let known = of(shot);

@@ -112,7 +112,7 @@ fn neighbour_claims(ways: &mut Vec<Way>) {
                         let mac = if to_all { group_mac(to.into()) } else { shot.to.mac };
                         ethernet(mac, shot.from.mac, IPV6, &packet)
                     });
-                    // The node's own neighbours, and frames from an address that nobody has, are known for what they are.
+                    // The node's own neighbours, and frames from an unused address, are recognised.
                     let forged = source_name == "the claimed address";
                     let fates = match whose {
                         // A port's new pod may announce an address before it is known.

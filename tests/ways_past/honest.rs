@@ -1,4 +1,4 @@
-//! What must go on, whoever is isolated: frames as rows, and conversations over real sockets.
+//! Legitimate traffic, which must pass whichever pods are isolated: frames as rows, and connections over real sockets.
 
 use crate::discovery::fragments;
 use crate::hosts::namespace_of;
@@ -14,7 +14,7 @@ use support::frame::*;
 
 const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 
-/// Privilege may talk to whom.
+/// The allowed pairs of sender and receiver.
 const ALLOWED: [(&str, &str); 9] = [
     ("friend", "in"),
     ("friend", "shut"),
@@ -157,7 +157,7 @@ fn asked(from: &str, to: IpAddr, protocol: Protocol, open: bool) -> Asked {
     Asked { place: format!("{from} -> {to}"), probe, open }
 }
 
-/// Connections over real sockets, to pods and to Services, after everybody forgot who is where.
+/// Connections over real sockets, to pods and to Services, with empty neighbour tables.
 pub(crate) fn conversations(test: &mut BypassTest) -> Result<(), String> {
     serve(test, IN_SERVICE, "in");
     serve(test, FREE_SERVICE, "free");

@@ -1,5 +1,5 @@
-//! Privilege takes part: pods of every kind of isolation on two nodes, the nodes and the outside, each with a socket that sees and
-//! sends whole frames.
+//! The hosts: pods of every kind of isolation on two nodes, the nodes and the outside, each with a packet socket that
+//! receives and sends whole frames.
 
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
@@ -32,7 +32,7 @@ pub(crate) fn namespace_of(pod: &str) -> &'static str {
     if pod == "exempt" { "virtual" } else { "shop" }
 }
 
-/// A network interface, by which frames are sent and seen.
+/// A packet socket on an interface.
 pub(crate) struct PacketSocket {
     sender: Box<dyn DataLinkSender>,
     receiver: Box<dyn DataLinkReceiver>,
@@ -56,7 +56,7 @@ impl PacketSocket {
     }
 }
 
-/// Somebody with an interface.
+/// A pod, a node or the outside, with a packet socket on its interface.
 pub(crate) struct FrameHost {
     pub(crate) name: &'static str,
     pub(crate) node: &'static str,
@@ -119,7 +119,7 @@ impl FrameHost {
     }
 }
 
-/// Everybody.
+/// All hosts.
 pub(crate) struct Hosts {
     hosts: Vec<FrameHost>,
 }
@@ -153,7 +153,7 @@ impl Hosts {
         found.unwrap_or_else(|| panic!("nobody is called {name}"))
     }
 
-    /// Those on the bridge of a node, and the node itself.
+    /// The pods on a node's bridge, and the node itself.
     pub(crate) fn on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a FrameHost> {
         self.hosts.iter().filter(move |host| host.node == node)
     }

@@ -153,7 +153,7 @@ fn types(ways: &mut Vec<Way>) {
     }
 }
 
-/// Ethernet addresses that no single station has, or nobody.
+/// Ethernet addresses that several stations have, or none.
 const ELSEWHERE: [(&str, Mac); 3] = [
     ("all", BROADCAST),
     ("an unknown station", [2, 0, 0, 0, 0, 0x77]),
@@ -177,7 +177,7 @@ fn destinations(ways: &mut Vec<Way>) {
             .past_isolation("---")
             .among_free("+++"),
         );
-        // Where no port is known, a flood goes to whoever is there, but for what iptables refuses.
+        // Where no port is known, a flooded frame reaches every port, except what iptables denies.
         let one = name == "an unknown station";
         ways.push(
             by_ipv4(

@@ -1,6 +1,6 @@
 //! Ways past a policy, as rows of tables: who sends which frames from which pod, and what must become of them, with real
-//! packets, on both variants of iptables, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Honest traffic
-//! stands in the same tables. Needs root; everything happens in namespaces of its own.
+//! packets, on both variants of iptables, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Legitimate
+//! traffic stands in the same tables. Needs root; everything happens in namespaces of its own.
 
 mod carriers;
 mod changes;

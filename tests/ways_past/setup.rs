@@ -1,4 +1,4 @@
-//! The test: a cluster with pods of every kind of isolation, and agents that enforce it.
+//! The setup: a cluster with pods of every kind of isolation, and agents that enforce it.
 
 use crate::hosts::{Hosts, PODS, namespace_of};
 use bridgewarden::net::Family;
@@ -96,7 +96,7 @@ fn cluster() -> String {
     format!("{NAMESPACES}{}---{POLICIES}", pods.concat())
 }
 
-/// A cluster with agents, and everybody in it.
+/// A cluster with agents, and a packet socket in each host.
 pub(crate) struct BypassTest {
     pub(crate) field: Field,
     pub(crate) hosts: Hosts,
@@ -148,7 +148,7 @@ impl BypassTest {
         self.field.await_ready().expect("the agents enforce");
     }
 
-    /// Everybody knows everybody's Ethernet address, as after a long time together, so that no way waits for an answer.
+    /// Fills all neighbour tables, so that no row waits for neighbour discovery.
     pub(crate) fn introduce(&self) {
         for node in ["node-a", "node-b"] {
             for host in self.hosts.on(node) {

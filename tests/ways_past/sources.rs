@@ -6,7 +6,7 @@ use bridgewarden::net::Family;
 use std::net::IpAddr;
 use support::frame::*;
 
-/// An address of the node's block that nobody has.
+/// An unused address of the node's block.
 fn unassigned(family: Family) -> IpAddr {
     support::topology::NODES[0].pod_address(family, 99)
 }
@@ -141,7 +141,7 @@ pub(crate) fn ways() -> Vec<Way> {
         );
         ways.push(by_ip(NetRaw, format!("TCP from {name}"), syn).past_isolation(isolated).among_free(free));
     }
-    // Where it isn't known whose the port is, the refusal of a forged packet goes to who it names, and quotes it.
+    // Where the port's pod is unknown, the ICMP error for a spoofed packet goes to its source address, and quotes it.
     ways.push(
         by_ip(NetRaw, "UDP from the receiver itself", |shot| {
             shot.frame(&shot.udp(shot.theirs(), shot.theirs()))

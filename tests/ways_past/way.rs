@@ -1,4 +1,4 @@
-//! A way past a policy: who sends which frames, who must not receive them; and honest traffic in the same words.
+//! A row: which pod sends which frames, and which must not receive them; legitimate traffic has the same form.
 
 use crate::hosts::{FrameHost, Hosts};
 use crate::setup::{BypassTest, Mode};
@@ -129,7 +129,7 @@ pub(crate) struct Shot<'a> {
     pub(crate) token: [u8; 8],
 }
 
-/// Where the ways send to: nobody listens, which changes nothing about what arrives.
+/// The destination port: without a listener, which does not change what arrives.
 pub(crate) const PORTS: [u16; 2] = [40_000, 7777];
 
 impl Shot<'_> {
@@ -170,7 +170,7 @@ impl Shot<'_> {
         ip(source, destination, TCP, &tcp(source, destination, PORTS, [1, 0], SYN, &self.token))
     }
 
-    /// An honest datagram.
+    /// A legitimate datagram.
     pub(crate) fn datagram(&self) -> Bytes {
         self.udp(self.own(), self.theirs())
     }
@@ -264,7 +264,7 @@ impl BypassTest {
         while socket.next().is_some() {}
     }
 
-    /// Sends an honest datagram after what was sent, and reads until that arrives. True if a frame was what is looked for;
+    /// Sends a legitimate datagram after what was sent, and reads until it arrives. True if a frame was what is looked for;
     /// nothing if the datagram didn't arrive.
     pub(crate) fn fence(
         &mut self,
@@ -297,7 +297,7 @@ impl BypassTest {
         self.fence(from, to, patience, |_| false).is_some()
     }
 
-    /// Everybody on a node announces himself, so that the bridge knows again where each Ethernet address is.
+    /// Every host on a node announces itself, so that the bridge learns again where each Ethernet address is.
     fn announce(&mut self, node: &str) {
         let names: Vec<_> = self.hosts.on(node).map(|host| host.name).filter(|name| *name != node).collect();
         for name in names {
