@@ -35,7 +35,7 @@ pub struct Size {
 }
 
 #[derive(Clone, Debug)]
-struct Namespace {
+struct GeneratedNamespace {
     name: String,
     team: &'static str,
     env: &'static str,
@@ -48,7 +48,7 @@ struct Namespace {
 #[derive(Clone, Debug)]
 pub struct GeneratedCluster {
     size: Size,
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<GeneratedNamespace>,
 }
 
 const TEAMS: [&str; 10] = [
@@ -67,12 +67,12 @@ impl GeneratedCluster {
         ensure!(size.local_pods <= 250 && size.local_pods <= size.pods, "a node has up to 250 pods");
         ensure!(size.pods <= 200_000, "a cluster has up to 200,000 pods");
         let mut random = Random::new(size.seed);
-        let mut namespaces: Vec<Namespace> = (0..size.namespaces).map(namespace).collect();
+        let mut namespaces: Vec<GeneratedNamespace> = (0..size.namespaces).map(namespace).collect();
         let share = |total: usize, index: usize| {
             (index + 1) * total / size.namespaces - index * total / size.namespaces
         };
         let mut addresses =
-            Addresses { remote_nodes: size.pods.div_ceil(PODS_PER_NODE).max(1), given: 0, local: 0 };
+            AddressAllocator { remote_nodes: size.pods.div_ceil(PODS_PER_NODE).max(1), given: 0, local: 0 };
         for (index, namespace) in namespaces.iter_mut().enumerate() {
             let local = share(size.local_pods, index);
             namespace.populate(&mut random, share(size.pods, index), local, &mut addresses);
@@ -100,7 +100,7 @@ impl GeneratedCluster {
     /// # Errors
     /// When a policy is written wrong.
     pub fn namespaces_and_policies(&self) -> Result<Vec<Value>> {
-        let mut objects: Vec<Value> = self.namespaces.iter().map(Namespace::object).collect();
+        let mut objects: Vec<Value> = self.namespaces.iter().map(GeneratedNamespace::object).collect();
         for policy in self.namespaces.iter().flat_map(|namespace| &namespace.policies) {
             objects.push(serde_yaml_ng::from_str(policy).context("a generated policy is not YAML")?);
         }
@@ -125,7 +125,7 @@ impl GeneratedCluster {
     /// Pods on another node that are not in the manifests, each of one of the workloads, as it would be scaled up.
     pub fn newcomers(&self, count: usize) -> Vec<GeneratedPod> {
         let mut random = Random::new(self.size.seed ^ 0x006e_6577);
-        let populated: Vec<&Namespace> =
+        let populated: Vec<&GeneratedNamespace> =
             self.namespaces.iter().filter(|namespace| !namespace.workloads.is_empty()).collect();
         let newcomer = |index: usize| {
             let namespace = *random.pick(&populated);
@@ -138,24 +138,24 @@ impl GeneratedCluster {
     }
 }
 
-fn namespace(index: usize) -> Namespace {
+fn namespace(index: usize) -> GeneratedNamespace {
     let (team, env) = (TEAMS[index % TEAMS.len()], ENVS[index / TEAMS.len() % ENVS.len()]);
     let name = match index {
         0 => "kube-system".to_owned(),
         1..30 => format!("{team}-{env}"),
         _ => format!("{team}-{env}-{}", index / 30),
     };
-    Namespace { name, team, env, workloads: Vec::new(), pods: Vec::new(), policies: Vec::new() }
+    GeneratedNamespace { name, team, env, workloads: Vec::new(), pods: Vec::new(), policies: Vec::new() }
 }
 
 /// Gives out addresses: each node has a /24 of 10.0.0.0/9 from 10.64 on.
-struct Addresses {
+struct AddressAllocator {
     remote_nodes: usize,
     given: usize,
     local: usize,
 }
 
-impl Addresses {
+impl AddressAllocator {
     fn next(&mut self, local: bool) -> (String, Ipv4Addr) {
         let (node, host) = if local {
             self.local += 1;
@@ -170,8 +170,8 @@ impl Addresses {
     }
 }
 
-impl Namespace {
-    fn populate(&mut self, random: &mut Random, pods: usize, local: usize, addresses: &mut Addresses) {
+impl GeneratedNamespace {
+    fn populate(&mut self, random: &mut Random, pods: usize, local: usize, addresses: &mut AddressAllocator) {
         let mut left = pods;
         while left > 0 {
             let index = self.workloads.len();
@@ -195,7 +195,7 @@ impl Namespace {
     }
 
     fn object(&self) -> Value {
-        let Namespace { name, team, env, .. } = self;
+        let GeneratedNamespace { name, team, env, .. } = self;
         let labels = json!({"kubernetes.io/metadata.name": name, "team": team, "env": env});
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     }

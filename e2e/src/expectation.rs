@@ -2,7 +2,7 @@
 
 use crate::cluster::ScenarioCluster;
 use crate::key::ObjectKey;
-use crate::world::World;
+use crate::world::ScenarioWorld;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{Endpoint, Outcome, ResolvedProbe};
@@ -59,7 +59,7 @@ impl fmt::Display for ProbeExpectation {
 
 /// All connections of tables, located in a world.
 pub(crate) fn expectations(
-    world: &dyn World,
+    world: &dyn ScenarioWorld,
     cluster: &ScenarioCluster,
     tables: &[Table],
 ) -> Result<Vec<Expectation>> {

@@ -8,7 +8,7 @@ use crate::guarded::Guarded;
 use crate::key::ObjectKey;
 use crate::scenario::{Scenario, ScenarioConnection, ScenarioStep};
 use crate::verb::Verb;
-use crate::world::World;
+use crate::world::ScenarioWorld;
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Outcome, Prober, Push, Stream};
@@ -37,7 +37,7 @@ pub struct StepLatency {
 ///
 /// # Errors
 /// The first step whose expectations do not hold, and every pair that differs.
-pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Result<Vec<StepLatency>> {
+pub fn play(scenario: &Scenario, world: &mut dyn ScenarioWorld, records: &Path) -> Result<Vec<StepLatency>> {
     let played = Play::begin(scenario, world).and_then(|mut play| play.through(scenario));
     let explained = played.map_err(|error| {
         let dumped = match world.dump(records) {
@@ -52,7 +52,7 @@ pub fn play(scenario: &Scenario, world: &mut dyn World, records: &Path) -> Resul
 }
 
 struct Play<'w> {
-    world: &'w mut dyn World,
+    world: &'w mut dyn ScenarioWorld,
     prober: Prober,
     cluster: ScenarioCluster,
     streams: BTreeMap<ScenarioConnection, Vec<Stream>>,
@@ -60,7 +60,7 @@ struct Play<'w> {
 }
 
 impl Play<'_> {
-    fn begin<'w>(scenario: &Scenario, world: &'w mut dyn World) -> Result<Play<'w>> {
+    fn begin<'w>(scenario: &Scenario, world: &'w mut dyn ScenarioWorld) -> Result<Play<'w>> {
         world.set_up(&scenario.cluster).context("the cluster could not be made")?;
         let mut play = Play {
             world,

@@ -20,7 +20,7 @@ pub struct Whereabouts {
 }
 
 /// A place where scenarios are played.
-pub trait World: Send {
+pub trait ScenarioWorld: Send {
     /// How long a change may take to be enforced here before the scenario fails.
     fn deadline(&self) -> Duration;
 

@@ -6,7 +6,7 @@ use bridgewarden_e2e::kind::OnKind;
 use bridgewarden_e2e::namespaces::{InNamespaces, NamespacesSettings};
 use bridgewarden_e2e::play::{StepLatency, play};
 use bridgewarden_e2e::scenario::{Scenario, WorldName, files};
-use bridgewarden_e2e::world::World;
+use bridgewarden_e2e::world::ScenarioWorld;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ fn directory(world: &str) -> PathBuf {
 }
 
 /// Plays a scenario, and notes how long its changes took to be enforced.
-fn put(scenario: &Scenario, world: &mut dyn World, directory: &Path) -> Result<(), Failed> {
+fn put(scenario: &Scenario, world: &mut dyn ScenarioWorld, directory: &Path) -> Result<(), Failed> {
     let latencies = play(scenario, world, &directory.join("failure")).map_err(reported)?;
     Ok(fs::write(directory.join("latency"), table(&latencies))?)
 }

@@ -1,7 +1,7 @@
 //! Building a testbed, and removing it.
 
 use super::addressing::Addressing;
-use super::cni::CniResults;
+use super::cni::CniResultFiles;
 use super::names::{check_id, claim};
 use super::{Endpoint, Layout, Port, Prober, TestNode, Testbed, TestbedError, namespace, topology};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ impl Testbed {
     }
 
     fn create_core(id: &str, addressing: Addressing) -> Result<Testbed, TestbedError> {
-        let results = CniResults::create(id)?;
+        let results = CniResultFiles::create(id)?;
         let prober = Prober::start()?;
         let mut names = BTreeSet::new();
         let router_name = claim(&mut names, &format!("bw-{id}-router"));

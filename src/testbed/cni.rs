@@ -12,16 +12,16 @@ const NETWORK: &str = "cbr0";
 
 /// A directory with one directory of results for each node.
 #[derive(Debug)]
-pub(super) struct CniResults {
+pub(super) struct CniResultFiles {
     directory: PathBuf,
 }
 
-impl CniResults {
+impl CniResultFiles {
     /// An empty directory of this testbed's own.
-    pub(super) fn create(id: &str) -> Result<CniResults, TestbedError> {
+    pub(super) fn create(id: &str) -> Result<CniResultFiles, TestbedError> {
         let directory = std::env::temp_dir().join(format!("bw-{id}-cni-{}", std::process::id()));
         fs::create_dir_all(&directory).map_err(|source| failed("make", &directory, source))?;
-        Ok(CniResults { directory })
+        Ok(CniResultFiles { directory })
     }
 
     /// Where the results of a node's pods are.
@@ -61,7 +61,7 @@ impl CniResults {
     }
 }
 
-impl Drop for CniResults {
+impl Drop for CniResultFiles {
     fn drop(&mut self) {
         // What is left lies among the temporary files.
         fs::remove_dir_all(&self.directory).ok();

@@ -46,7 +46,7 @@ pub use stream::{Push, Stream};
 
 use crate::model::PodKey;
 use addressing::Addressing;
-use cni::CniResults;
+use cni::CniResultFiles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ pub struct Testbed {
     outside: NetnsHandle,
     nodes: BTreeMap<String, TestNode>,
     pods: BTreeMap<PodKey, TestPod>,
-    results: CniResults,
+    results: CniResultFiles,
 }
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Policies as teams write them: refuse all, then allow by app, by namespace, by prefix.
 
-use super::Namespace;
+use super::GeneratedNamespace;
 use support::worlds::Random;
 
 /// In how many of 100 cases a policy for an app is for one that has a pod on this node; with the two for all pods, a
@@ -8,7 +8,12 @@ use support::worlds::Random;
 const LOCAL: usize = 26;
 
 /// The policies of a namespace.
-pub(super) fn policies(random: &mut Random, all: &[Namespace], own: usize, count: usize) -> Vec<String> {
+pub(super) fn policies(
+    random: &mut Random,
+    all: &[GeneratedNamespace],
+    own: usize,
+    count: usize,
+) -> Vec<String> {
     let Some(namespace) = all.get(own) else { return Vec::new() };
     let policy = |index: usize| match index {
         0 => manifest(&namespace.name, "default-deny", "{}", "  policyTypes: [Ingress]\n"),
@@ -34,7 +39,12 @@ fn selector(app: &str) -> String {
     format!("{{matchLabels: {{app: {app}}}}}")
 }
 
-fn for_app(random: &mut Random, all: &[Namespace], own: &Namespace, index: usize) -> String {
+fn for_app(
+    random: &mut Random,
+    all: &[GeneratedNamespace],
+    own: &GeneratedNamespace,
+    index: usize,
+) -> String {
     let local: Vec<&str> = own.local_apps().collect();
     let others: Vec<&str> = own
         .workloads
@@ -60,11 +70,11 @@ fn ports(random: &mut Random, ports: &[&str]) -> String {
 }
 
 /// One to three peers.
-fn peers(random: &mut Random, all: &[Namespace], own: &Namespace) -> String {
+fn peers(random: &mut Random, all: &[GeneratedNamespace], own: &GeneratedNamespace) -> String {
     let mut text = String::new();
     for _ in 0..=random.below(3) {
         let other = random.pick(all);
-        let app = |random: &mut Random, namespace: &Namespace| match namespace.workloads.len() {
+        let app = |random: &mut Random, namespace: &GeneratedNamespace| match namespace.workloads.len() {
             0 => "none".to_owned(),
             count => namespace.workloads[random.below(count)].app.clone(),
         };

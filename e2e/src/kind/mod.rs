@@ -16,7 +16,7 @@ use crate::cluster::{NodeName, ScenarioCluster, ScenarioPod};
 use crate::key::ObjectKey;
 use crate::object;
 use crate::verb::{RelabelTarget, Verb};
-use crate::world::{Whereabouts, World};
+use crate::world::{ScenarioWorld, Whereabouts};
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::testbed::OUTSIDE;
 use client::Client;
@@ -229,7 +229,7 @@ impl OnKind {
     }
 }
 
-impl World for OnKind {
+impl ScenarioWorld for OnKind {
     fn deadline(&self) -> Duration {
         Duration::from_secs(20)
     }

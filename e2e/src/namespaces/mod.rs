@@ -10,7 +10,7 @@ use crate::cluster::{NodeName, ScenarioCluster, ScenarioPod};
 use crate::key::ObjectKey;
 use crate::object;
 use crate::verb::{AgentAct, RelabelTarget, Verb};
-use crate::world::{Whereabouts, World, dump_kernel};
+use crate::world::{ScenarioWorld, Whereabouts, dump_kernel};
 use agent::ScenarioAgent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
@@ -202,7 +202,7 @@ impl InNamespaces {
     }
 }
 
-impl World for InNamespaces {
+impl ScenarioWorld for InNamespaces {
     fn deadline(&self) -> Duration {
         self.settings.deadline
     }
