@@ -212,9 +212,8 @@ fn own_node_that_is_out_of_reach_is_reported_as_such() {
 fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     let mut test = NodeTest::build("flowsb", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
     let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
-    let other = node
-        .enter(|| bridgewarden::kernel::PacketLog::open(101, 128))
-        .expect("the namespace is entered");
+    let other =
+        node.enter(|| bridgewarden::kernel::PacketLog::open(101, 128)).expect("the namespace is entered");
     let _other = other.expect("the group is free");
     test.start(&[]);
     test.wait_until_enforced();

@@ -1,7 +1,6 @@
 //! A node with a real kernel in a network namespace, and what its kernel is asked for.
 
 use crate::world::{CostClusters, EventKind, WatchEvent, read};
-use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::apply::{Actual, PacketFilter, Step};
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::kernel::{Host, Variant};
