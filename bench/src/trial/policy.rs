@@ -22,8 +22,9 @@ pub(crate) fn time(
     let subject = controller.subject.clone();
     let (objects, into) = (setup.objects()?, setup.pod(&subject, OPEN)?);
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
-    controller.wait_until_idle()?;
     for index in 0..count {
+        // While the kernel frees what the removal of the previous policy replaced, the next change of rules waits.
+        controller.wait_until_idle()?;
         let policy = [shut(&format!("shut-{index}"))];
         let probe = || {
             UdpProbeStream::start(setup.elsewhere(), UNKNOWN_SENDER, into, subject.address(OPEN.host), PACE)

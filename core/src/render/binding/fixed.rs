@@ -4,7 +4,7 @@ use super::Choices;
 use super::fields::{ETHER_DESTINATION, FROM, TO};
 use super::{from, to};
 use crate::netfilter::nftables::{
-    Chain, Hook, HookPoint, KeyPart, Rule, SetKind, SetPurpose, Statement, Verdict,
+    Chain, Field, Hook, HookPoint, KeyPart, Rule, SetKind, SetPurpose, Statement, Verdict,
 };
 use crate::ownership::{
     DENIED_DISCOVERY, DENIED_GROUP, DENIED_LINK_LOCAL, DENIED_PROTOCOL, DENIED_SPOOFED, DENIED_UNASSIGNED,
@@ -34,6 +34,11 @@ pub const DROP_REASONS: [&str; 6] = [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL,
 /// What the copy of a frame says that ends in each of them.
 const DROP_PREFIXES: [&str; 6] =
     [DENIED_SPOOFED, DENIED_DISCOVERY, DENIED_UNASSIGNED, DENIED_LINK_LOCAL, DENIED_GROUP, DENIED_PROTOCOL];
+
+const FROM_CHANGING: &str = "from-changing";
+const TO_CHANGING: &str = "to-changing";
+/// The maps that a frame is looked up in before `from` and `to`: ports whose binding changes while iptables rules do.
+pub(super) const CHANGING: [&str; 2] = [FROM_CHANGING, TO_CHANGING];
 
 /// The sets in which to be refuses, rather than allows.
 pub(super) const REFUSES: [&str; 2] = ["taken4", "taken6"];
@@ -71,6 +76,8 @@ pub(super) fn sets() -> Vec<(Box<str>, SetKind)> {
     let mut sets = vec![
         map("from"),
         map("to"),
+        map(FROM_CHANGING),
+        map(TO_CHANGING),
         set("egress", &[KeyPart::Interface], PORTS),
         set("bound4", &[KeyPart::Interface, KeyPart::Ipv4], ADDRESSES),
         set("bound6", &[KeyPart::Interface, KeyPart::Ipv6], ADDRESSES),
@@ -90,16 +97,18 @@ pub(super) fn sets() -> Vec<(Box<str>, SetKind)> {
 /// The chains.
 pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     let mut chains = BTreeMap::new();
-    let mut base = |name: &str, point, rule| {
+    let mut base = |name: &str, point, frames: Rule, field: Field, maps: [&str; 2]| {
         let base = Some(Hook { point, priority: PRIORITY });
-        chains.insert(name.into(), Chain { base, rules: vec![rule] });
+        let rules = maps.map(|map| frames.clone().and(verdict_of(field, map))).into();
+        chains.insert(name.into(), Chain { base, rules });
     };
-    base("prerouting", HookPoint::Prerouting, Rule::when().and(verdict_of(FROM, "from")));
-    base("forward", HookPoint::Forward, Rule::when().and(verdict_of(TO, "to")));
+    let (from, to) = ([FROM_CHANGING, "from"], [TO_CHANGING, "to"]);
+    base("prerouting", HookPoint::Prerouting, Rule::when(), FROM, from);
+    base("forward", HookPoint::Forward, Rule::when(), TO, to);
     // Frames to 01:80:c2:00:00:0x are for bridges themselves and come here without being routed before (br_handle_frame).
     let reserved = ([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0], [0x01, 0x80, 0xc2, 0, 0, 0]);
     let to_bridges = Rule::when().masked(ETHER_DESTINATION, &reserved.0, &reserved.1);
-    base("input", HookPoint::Input, to_bridges.and(verdict_of(FROM, "from")));
+    base("input", HookPoint::Input, to_bridges, FROM, from);
     let shared = [
         (FROM_FREE, from::from_free()),
         (FROM_ISOLATED, from::from_isolated()),
@@ -128,7 +137,7 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     chains
 }
 
-fn verdict_of(field: crate::netfilter::nftables::Field, map: &str) -> Statement {
+fn verdict_of(field: Field, map: &str) -> Statement {
     Statement::VerdictOf { fields: vec![field], map: map.into() }
 }
 

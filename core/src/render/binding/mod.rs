@@ -94,26 +94,27 @@ pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes 
     let was_unbound = |address: IpAddr| delta.places.get(&address).is_some_and(|old| old.unbound);
     for (&index, old) in &delta.ports {
         let new = plan.ports().get(&index);
+        let rules = |binding: Option<&PortBinding>| {
+            binding.map(|binding| PortRules::of(index, binding)).unwrap_or_default()
+        };
+        let bound = |bound| rules(Some(&PortBinding::Bound(bound)));
         let between = match (old, new) {
             // A port without rules carries anything.
-            (None, new) => new.cloned(),
+            (None, new) => rules(new),
             (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) if old.differs_in_sources(new) => {
-                Some(PortBinding::Bound(old.both(new)))
+                bound(old.both(new))
             }
             // An unbound port carries every address that has no port, and not only what its pod sent.
             (Some(PortBinding::Bound(old)), Some(PortBinding::Unbound)) => {
-                Some(PortBinding::Bound(old.closed(|address| plan.placement(address).unbound)))
+                bound(old.closed(|address| plan.placement(address).unbound))
             }
             // The same the other way round. If every pod has its port, an unbound port carries no address.
             (Some(PortBinding::Unbound), Some(PortBinding::Bound(new))) if carries_unbound(plan, delta) => {
-                Some(PortBinding::Bound(new.closed(was_unbound)))
+                rules(old.as_ref()).while_it_gets_a_pod(index, &new.closed(was_unbound))
             }
-            (old, _) => old.clone(),
+            (old, _) => rules(old.as_ref()),
         };
-        let rules = |binding: &Option<PortBinding>| {
-            binding.as_ref().map(|binding| PortRules::of(index, binding)).unwrap_or_default()
-        };
-        let (old, between, new) = (rules(old), rules(&between), rules(&new.cloned()));
+        let (old, new) = (rules(old.as_ref()), rules(new));
         between.change(&old, &mut changes.before);
         new.change(&between, &mut changes.after);
     }

@@ -47,6 +47,24 @@ impl PortRules {
         }
     }
 
+    /// What a port without a known pod carries while it gets one and the iptables rules change: consulted before its binding. To
+    /// put it there only adds to the table. If it replaced anything, `iptables-nft-restore` would wait until the kernel has
+    /// freed that.
+    pub(super) fn while_it_gets_a_pod(self, index: u32, bound: &Bound) -> PortRules {
+        let key: Box<[u8]> = index.to_ne_bytes().as_slice().into();
+        let [from, to] = fixed::CHANGING.map(|map| format!("{map}-{index}"));
+        let PortRules { mut chains, mut elements } = self;
+        elements.extend(
+            fixed::CHANGING
+                .into_iter()
+                .zip([&from, &to])
+                .map(|(map, chain)| (map, key.clone(), Some(goto(chain)))),
+        );
+        elements.extend(bound.addresses.iter().map(|address| bound_element(&key, *address)));
+        chains.extend([(from.into(), from_port(bound)), (to.into(), to_port(bound))]);
+        PortRules { chains, elements }
+    }
+
     /// The changes that make these rules of those.
     pub(super) fn change(&self, old: &PortRules, changes: &mut Vec<Change>) {
         if self == old {
