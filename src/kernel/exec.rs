@@ -1,6 +1,6 @@
 //! The one place that starts processes: a text goes in, what the program said comes out, and it ends in time.
 
-use super::monitor::Monitor;
+use super::monitor::{Monitor, OwnChanges};
 use crate::apply::KernelError;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a program may run.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a killed program may take to leave.
-const FAREWELL: Duration = Duration::from_secs(1);
+const KILL_GRACE: Duration = Duration::from_secs(1);
 /// How long to wait before asking again whether a program that closed its output has ended.
 const PAUSE: Duration = Duration::from_micros(200);
 /// The most a program may print, in bytes: a hundred times a large rule set.
@@ -24,9 +24,18 @@ const COMPLAINT_MAX: usize = 16 * 1024;
 pub(super) struct Runner {
     /// Programs started.
     pub(super) started: u64,
-    /// Who must know which programs are ours.
+    /// What must know which programs are ours.
     pub(super) monitor: Option<Monitor>,
     deadline: Duration,
+}
+
+/// A program that waits for its input. If it gets none, it is killed.
+pub(super) struct Started {
+    child: Child,
+    command_line: String,
+    deadline: Duration,
+    has_ended: bool,
+    _own_changes: Option<OwnChanges>,
 }
 
 /// How a program ended.
@@ -55,7 +64,17 @@ impl Runner {
         arguments: &[&str],
         input: &str,
     ) -> Result<Finished, KernelError> {
-        let mut child = Command::new(program)
+        self.start(program, package, arguments)?.finish(input)
+    }
+
+    /// Starts a program, which loads while its input is not there yet.
+    pub(super) fn start(
+        &mut self,
+        program: &str,
+        package: &'static str,
+        arguments: &[&str],
+    ) -> Result<Started, KernelError> {
+        let child = Command::new(program)
             .args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
@@ -64,23 +83,42 @@ impl Runner {
             .spawn()
             .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?;
         self.started += 1;
-        // It waits for its input, so it has changed nothing yet.
-        let _excuse = self.monitor.as_ref().map(|monitor| monitor.excuse(child.id()));
+        Ok(Started {
+            // It waits for its input, so it has changed nothing yet.
+            _own_changes: self.monitor.as_ref().map(|monitor| monitor.own_changes_of(child.id())),
+            child,
+            command_line: command_line(program, arguments),
+            deadline: self.deadline,
+            has_ended: false,
+        })
+    }
+}
+
+impl Started {
+    /// Gives it its input and waits for its end. That it ends with an error status is no error here.
+    pub(super) fn finish(mut self, input: &str) -> Result<Finished, KernelError> {
         let until = Instant::now() + self.deadline;
-        let told = converse(&mut child, input.as_bytes(), until);
-        let status = told.and_then(|told| Ok((wait(&mut child, until)?, told)));
-        match status {
-            Ok((status, (output, complaint))) => Ok(Finished { status, output, complaint }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = wait(&mut child, Instant::now() + FAREWELL);
-                Err(KernelError::Program {
-                    program: command_line(program, arguments),
-                    status: "killed".to_owned(),
-                    stderr: error.to_string(),
-                    line: None,
-                })
+        let printed = converse(&mut self.child, input.as_bytes(), until);
+        match printed.and_then(|printed| Ok((wait(&mut self.child, until)?, printed))) {
+            Ok((status, (output, complaint))) => {
+                self.has_ended = true;
+                Ok(Finished { status, output, complaint })
             }
+            Err(error) => Err(KernelError::Program {
+                program: self.command_line.clone(),
+                status: "killed".to_owned(),
+                stderr: error.to_string(),
+                line: None,
+            }),
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let _ = self.child.kill();
+            let _ = wait(&mut self.child, Instant::now() + KILL_GRACE);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `iptables-save` and `iptables-restore`: which binaries, with which arguments, and what they say.
 
-use super::exec::{Finished, Runner, command_line};
+use super::exec::{Finished, Runner, Started, command_line};
 use super::nft_tables;
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
@@ -153,16 +153,25 @@ fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<
     })
 }
 
-/// Commits one text to a family, leaving alone what it does not name.
-pub(super) fn restore(
+const RESTORE_ARGUMENTS: [&str; 3] = ["--noflush", "-w", LOCK_WAIT];
+
+/// Starts the program that commits a text to a family.
+pub(super) fn start_restore(
     runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+) -> Result<Started, KernelError> {
+    runner.start(variant.restore(family), PACKAGE, &RESTORE_ARGUMENTS)
+}
+
+/// Commits one text to a family by a program that was started for it, leaving alone what the text does not name.
+pub(super) fn restore(
+    program: Started,
     variant: Variant,
     family: Family,
     text: &str,
 ) -> Result<(), KernelError> {
-    let program = variant.restore(family);
-    let arguments = ["--noflush", "-w", LOCK_WAIT];
-    let Finished { status, complaint, .. } = runner.run(program, PACKAGE, &arguments, text)?;
+    let Finished { status, complaint, .. } = program.finish(text)?;
     if status.success() {
         return Ok(());
     }
@@ -170,7 +179,7 @@ pub(super) fn restore(
         .and_then(|number| text.lines().nth(number.checked_sub(1)?))
         .map(str::to_owned);
     Err(KernelError::Program {
-        program: command_line(program, &arguments),
+        program: command_line(variant.restore(family), &RESTORE_ARGUMENTS),
         status: status.to_string(),
         stderr: complaint,
         line,

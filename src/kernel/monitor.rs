@@ -36,9 +36,9 @@ const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 ///
 /// The kernel says from which port a change came, and gives a program's first netlink socket the program's process id
 /// as its port. Should another have that port already, ours gets a different one, and is taken for a stranger once.
-pub(super) struct Monitor(Arc<Ears>);
+pub(super) struct Monitor(Arc<MonitorInner>);
 
-struct Ears {
+struct MonitorInner {
     multicast: Multicast,
     /// One thread at a time listens; whoever does knows whose port is ours.
     listening: Mutex<Listening>,
@@ -53,8 +53,8 @@ struct Listening {
     socket: u32,
 }
 
-/// A program of ours is running; what it changes is no news.
-pub(super) struct Excuse<'a>(&'a Ears);
+/// While this lives, what one of our programs changes is no external change.
+pub(super) struct OwnChanges(Arc<MonitorInner>);
 
 impl Monitor {
     /// Listens from now on, on a thread that lives as long as the process, and calls `tell` when somebody else has
@@ -67,7 +67,7 @@ impl Monitor {
     ) -> Result<Monitor, KernelError> {
         let multicast = Multicast::join(GROUP).map_err(failed)?;
         let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
-        let ears = Arc::new(Ears { multicast, listening, tell: Box::new(tell) });
+        let ears = Arc::new(MonitorInner { multicast, listening, tell: Box::new(tell) });
         let on_thread = ears.clone();
         std::thread::Builder::new()
             .name("nft-monitor".to_owned())
@@ -79,15 +79,15 @@ impl Monitor {
         Ok(Monitor(ears))
     }
 
-    /// Takes what this process changes for our own, until the excuse is dropped. To be called before it can have
+    /// Takes what this process changes for our own, until the guard is dropped. To be called before it can have
     /// changed anything, and dropped after it has ended.
-    pub(super) fn excuse(&self, process: u32) -> Excuse<'_> {
+    pub(super) fn own_changes_of(&self, process: u32) -> OwnChanges {
         self.0.lock().own = Some(process);
-        Excuse(&self.0)
+        OwnChanges(self.0.clone())
     }
 }
 
-impl Drop for Excuse<'_> {
+impl Drop for OwnChanges {
     /// Hears the end of it first: its process id may be somebody else's soon.
     fn drop(&mut self) {
         let mut listening = self.0.lock();
@@ -97,7 +97,7 @@ impl Drop for Excuse<'_> {
     }
 }
 
-impl Ears {
+impl MonitorInner {
     fn lock(&self) -> MutexGuard<'_, Listening> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
