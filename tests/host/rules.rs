@@ -1,10 +1,14 @@
 //! Rules: both variants, both families.
 
-use super::{in_namespace, many, name, refusal};
-use bridgewarden::apply::{KernelError, PacketFilter, RestoreText, Step};
+use super::{in_namespace, many, name, refusal, run};
+use bridgewarden::apply::{Actual, ActualTable, KernelError, PacketFilter, RestoreText, Step, removal};
+use bridgewarden::controller::Enforcer;
 use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::Family;
-use std::collections::BTreeSet;
+use bridgewarden::render::Options;
+use std::collections::{BTreeMap, BTreeSet};
+use support::packets::facts;
+use support::worlds;
 
 fn restore(family: Family, lines: &str) -> Step {
     Step::Restore(
@@ -76,6 +80,62 @@ fn transaction_with_a_bad_line_changes_nothing_and_names_it() {
                 assert!(!host.read_table(family).expect("read").chains.contains_key("KUBE-NWPLCY-A"));
                 assert_eq!(host.tally().restores, 0);
             }
+        }
+    });
+}
+
+/// The rules as the crate `iptables` reads them: chain by chain, without `-A CHAIN`.
+fn read_by_another(variant: Variant, family: Family) -> BTreeMap<String, Vec<String>> {
+    let mut reader = iptables::new(family == Family::V6).expect("iptables is there");
+    reader.cmd = match (variant, family) {
+        (Variant::Nft, Family::V4) => "iptables-nft",
+        (Variant::Nft, Family::V6) => "ip6tables-nft",
+        (Variant::Legacy, Family::V4) => "iptables-legacy",
+        (Variant::Legacy, Family::V6) => "ip6tables-legacy",
+    };
+    let chains = reader.list_chains("filter").expect("chains are listed");
+    let rules = |chain: &str| -> Vec<String> {
+        let lines = reader.list("filter", chain).expect("rules are listed");
+        let begin = format!("-A {chain} ");
+        lines.iter().filter_map(|line| line.strip_prefix(&begin)).map(str::to_owned).collect()
+    };
+    chains.iter().map(|chain| (chain.clone(), rules(chain))).collect()
+}
+
+#[test]
+fn another_reader_sees_the_rules_that_were_written_and_none_of_ours_after_their_removal() {
+    in_namespace(|| {
+        for variant in Variant::BOTH {
+            let mut rules = 0;
+            for seed in 0..3 {
+                let mut host = Host::new(variant).expect("a host");
+                let mut enforcer = Enforcer::new("node-a", Options::default());
+                facts(&worlds::world(seed)).into_iter().for_each(|fact| enforcer.apply(fact));
+                let before = Actual::read(&mut host).expect("read");
+                host.commit_all(&enforcer.adopt(&before).steps).expect("written");
+                for family in Family::BOTH {
+                    let table = host.read_table(family).expect("read");
+                    assert_eq!(
+                        read_by_another(variant, family),
+                        table.chains,
+                        "{variant:?}, {family}, world {seed}"
+                    );
+                    rules += table.chains.values().map(Vec::len).sum::<usize>();
+                }
+                for family in Family::BOTH {
+                    let table = ActualTable::of(&host.read_table(family).expect("read"));
+                    let step = removal(family, &table, &[]).expect("there is something to remove");
+                    host.commit(&step).expect("removed");
+                    let left = read_by_another(variant, family);
+                    let built_in = ["FORWARD", "INPUT", "OUTPUT"].map(|chain| (chain.to_owned(), Vec::new()));
+                    assert_eq!(left, built_in.into(), "{variant:?}, {family}, world {seed}");
+                }
+                for set in host.read_sets("").expect("read").into_keys() {
+                    host.commit(&Step::DestroySet(set)).expect("no rule refers to it");
+                }
+                assert_eq!(run("ipset list -n"), "");
+            }
+            assert!(rules > 200, "only {rules} rules were compared");
         }
     });
 }

@@ -1,6 +1,7 @@
 //! How a watch handles the responses of a server: lists of both kinds, broken connections, errors and dropped versions.
 
 mod protobuf;
+mod second_reader;
 mod server;
 mod unreadable;
 
