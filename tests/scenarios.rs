@@ -82,11 +82,11 @@ impl Judge for Trace {
         "trace"
     }
 
-    fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String> {
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
         let rules = NODES.map(|node| Rendered(enforcer(&scenario.world, node.name).ruleset()));
         let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
         let outcome = |allowed| if allowed { Outcome::Arrives } else { Outcome::Refused };
-        Ok(flows(scenario)?.iter().map(|flow| Some(outcome(judge.allows(flow)))).collect())
+        Ok(flows(scenario)?.iter().map(|flow| outcome(judge.allows(flow))).collect())
     }
 }
 
@@ -98,14 +98,14 @@ impl Judge for Oracle {
         "oracle"
     }
 
-    fn answer(&self, scenario: &Scenario) -> Result<Vec<Option<Outcome>>, String> {
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
         let mut answers = Vec::new();
         for flow in flows(scenario)? {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
-            answers.push(Some(match verdict {
+            answers.push(match verdict {
                 Verdict::Allowed => Outcome::Arrives,
                 Verdict::Refused { .. } => Outcome::Refused,
-            }));
+            });
         }
         Ok(answers)
     }

@@ -218,7 +218,7 @@ impl Field {
         let probes: Vec<_> = asked.iter().map(|asked| asked.probe.clone()).collect();
         let outcomes = self.testbed.probe_all(&probes);
         let pairs = asked.iter().copied().zip(outcomes);
-        pairs.filter(|(asked, outcome)| (*outcome == testbed::Outcome::Open) != asked.open).collect()
+        pairs.filter(|(asked, outcome)| !asked.is_met_by(outcome)).collect()
     }
 
     fn told(&self, differing: &[(&Asked, testbed::Outcome)]) -> String {
@@ -253,6 +253,20 @@ pub struct Asked {
     pub probe: testbed::Probe,
     /// Whether it should get through.
     pub open: bool,
+}
+
+impl Asked {
+    /// Whether this outcome is the right one. A denied TCP connection must be refused at once; that a datagram was denied need not
+    /// be reported, because the kernel limits ICMP errors.
+    fn is_met_by(&self, outcome: &testbed::Outcome) -> bool {
+        match (self.open, self.probe.protocol) {
+            (true, _) => *outcome == testbed::Outcome::Open,
+            (false, Protocol::Tcp) => *outcome == testbed::Outcome::Refused,
+            (false, Protocol::Udp | Protocol::Sctp) => {
+                matches!(outcome, testbed::Outcome::Refused | testbed::Outcome::Timeout)
+            }
+        }
+    }
 }
 
 /// A scenario's questions that a real kernel can be asked: all but SCTP, which testbeds do not speak.
