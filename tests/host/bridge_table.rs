@@ -29,17 +29,7 @@ fn pod(number: u8) -> Vec<Change> {
         hardware: Some([2, 0, 0, 0, 0, number]),
     };
     let labels = Labels::new(&[("name".to_owned(), key.name.to_string())].into());
-    let pod = Pod {
-        key,
-        uid: None,
-        node: Some(NODE.into()),
-        owner: None,
-        labels,
-        ports: Vec::new(),
-        networked: true,
-        finished: false,
-        addresses,
-    };
+    let pod = Pod { node: Some(NODE.into()), labels, addresses, ..Pod::new(key) };
     let index = u32::from(number) + 200;
     let port = BridgePort { index, name: format!("veth{number}").into(), is_veth: true };
     vec![Change::Pod(pod), Change::Sandbox(sandbox), Change::Link(LinkChange::Port(port))]

@@ -13,9 +13,7 @@ const EVENTS: usize = 14;
 #[test]
 fn flush_beside_another_never_opens_what_all_states_refuse() {
     let (mut beside_rules, mut checked) = (0, 0);
-    for (seed, story) in
-        (0..worlds::how_many("BRIDGEWARDEN_STORIES", 60)).map(|seed| (seed, worlds::story(seed, EVENTS)))
-    {
+    for (seed, story) in worlds::story_seeds(60).map(|seed| (seed, worlds::story(seed, EVENTS))) {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -32,8 +30,8 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
                 let (mut node, mut world) = (node.clone(), world.clone());
                 next.apply(&mut world);
                 node.hear(next);
-                let lane = first.lane.as_ref().expect("a kernel that was read has a lane");
-                if let Some(second) = node.enforcer.flush_beside(lane) {
+                let concurrent = first.concurrent.as_ref().expect("a kernel that was read has a concurrent");
+                if let Some(second) = node.enforcer.flush_concurrently(concurrent) {
                     beside_rules += 1;
                     let flows = sample(&mut random, &world);
                     checked +=

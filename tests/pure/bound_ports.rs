@@ -25,17 +25,7 @@ fn address(host: u8) -> IpAddr {
 }
 
 fn pod(name: &str) -> Change {
-    Change::Pod(Pod {
-        key: PodKey::new("shop", name),
-        uid: None,
-        node: Some(NODE.into()),
-        owner: None,
-        labels: Labels::default(),
-        ports: Vec::new(),
-        networked: true,
-        finished: false,
-        addresses: Vec::new(),
-    })
+    Change::Pod(Pod { node: Some(NODE.into()), ..Pod::new(PodKey::new("shop", name)) })
 }
 
 /// A pod's sandbox behind a port, whether or not that port is known.

@@ -10,17 +10,17 @@ use bridgewarden::source::convert;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Story};
+use support::worlds::{self, Change, Random, Story, check_stories};
 
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    (0..worlds::how_many("BRIDGEWARDEN_STORIES", 150)).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::story_seeds(150).map(|seed| (seed, worlds::story(seed, EVENTS)))
 }
 
 #[test]
 fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         for name in NODES.map(|node| node.name) {
             let mut world = story.start.clone();
             let mut node = StoryNode::start(name, &world, Order::Usual);
@@ -38,14 +38,14 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
                 );
             }
         }
-    }
+    });
 }
 
 /// What the stories above are worth: how often a sandbox decides.
 #[test]
 fn stories_are_full_of_sandboxes_that_decide() {
     let (mut closed, mut known_early, mut taken) = (0, 0, 0);
-    for (_, story) in stories() {
+    check_stories(stories(), |_, story| {
         let mut scene = story.start.clone();
         let mut node = StoryNode::start("node-a", &scene, Order::Usual);
         for change in &story.changes {
@@ -71,7 +71,7 @@ fn stories_are_full_of_sandboxes_that_decide() {
                 })
                 .count();
         }
-    }
+    });
     assert!(
         closed > 300 && known_early > 300 && taken > 100,
         "{closed} unknown and closed, {known_early} known by sandbox, {taken} unknown at others' addresses"
@@ -80,15 +80,15 @@ fn stories_are_full_of_sandboxes_that_decide() {
 
 #[test]
 fn order_of_the_first_lists_does_not_matter() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let node = StoryNode::start("node-a", &story.start, Order::Reversed);
         assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
-    }
+    });
 }
 
 #[test]
 fn changes_gathered_into_one_flush_end_where_single_ones_do() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -101,14 +101,14 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
                 assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
             }
         }
-    }
+    });
 }
 
 /// A pod's address may pass to another pod before the first one is known to be gone: for that moment both hold it.
 #[test]
 fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_one() {
     let mut taken_over = 0;
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -132,7 +132,7 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
         }
-    }
+    });
     assert!(taken_over > 50, "only {taken_over} addresses passed to a pod with other labels");
 }
 
@@ -143,7 +143,7 @@ fn holds_addresses(pod: &Pod) -> bool {
 
 #[test]
 fn fact_told_twice_writes_nothing_the_second_time() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
         for change in &story.changes {
             node.hear(change);
@@ -152,12 +152,12 @@ fn fact_told_twice_writes_nothing_the_second_time() {
             node.hear(change);
             assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn restart_on_a_correct_kernel_writes_nothing() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
@@ -167,12 +167,12 @@ fn restart_on_a_correct_kernel_writes_nothing() {
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
         }
         assert_eq!(node.restart(&world).steps, [], "story {seed}");
-    }
+    });
 }
 
 #[test]
 fn restart_after_missed_changes_converges() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
@@ -180,12 +180,12 @@ fn restart_after_missed_changes_converges() {
         }
         node.restart(&world);
         assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
-    }
+    });
 }
 
 #[test]
 fn failed_step_is_made_good_by_the_next_sync() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -201,12 +201,12 @@ fn failed_step_is_made_good_by_the_next_sync() {
             }
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
         }
-    }
+    });
 }
 
 #[test]
 fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
-    for (seed, story) in stories().take(30) {
+    check_stories(stories().take(30), |seed, story| {
         let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
         let table = node.kernel.table(Family::V4);
         table.insert("THEIRS".into(), vec!["-s 10.0.0.1/32 -j ACCEPT".into()]);
@@ -215,7 +215,7 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
         for rules in table.values_mut() {
             rules.retain(|rule| !rule.contains("REJECT"));
         }
-        node.enforcer.distrust();
+        node.enforcer.invalidate();
         node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
         let table = node.kernel.table(Family::V4);
         assert_eq!(table.remove("THEIRS"), Some(vec!["-s 10.0.0.1/32 -j ACCEPT".into()]));
@@ -223,14 +223,14 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
         assert_eq!(*forward, ["-j KUBE-NWPLCY-FORWARD", "-j THEIRS"]);
         forward.pop();
         assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
-    }
+    });
 }
 
 /// Wherever an apply stops, it allows nothing that both the old rules and the new ones refuse.
 #[test]
 fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
     let mut checked = 0_u64;
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -267,7 +267,7 @@ fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
                 }
             }
         }
-    }
+    });
     assert!(checked > 50_000, "only {checked} looks");
 }
 
@@ -326,7 +326,7 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
 /// A chain whose content stays keeps its counters: it is not written.
 #[test]
 fn only_chains_that_change_are_written() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
         for change in &story.changes {
             node.hear(change);
@@ -348,5 +348,5 @@ fn only_chains_that_change_are_written() {
                 }
             }
         }
-    }
+    });
 }

@@ -17,15 +17,10 @@ const PODS: usize = 3000;
 fn pod(namespace: &str, number: usize, node: &str) -> Change {
     let labels = [("app".to_owned(), format!("a{number}")), ("team".to_owned(), "x".to_owned())];
     Change::Pod(Pod {
-        key: PodKey::new(namespace, &format!("pod-{number}")),
         node: Some(node.into()),
-        uid: None,
-        owner: None,
-        networked: true,
-        finished: false,
         labels: Labels::new(&labels.into()),
-        ports: Vec::new(),
         addresses: vec![IpAddr::from([10, 244, (number / 250) as u8, (number % 250) as u8])],
+        ..Pod::new(PodKey::new(namespace, &format!("pod-{number}")))
     })
 }
 

@@ -17,13 +17,12 @@ use support::packets::Judge;
 use support::ports::{Behind, Crossing, Ports, crosses, differing};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Scene, Story};
+use support::worlds::{self, Change, Random, Scene, Story, check_stories};
 
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    (0..worlds::how_many("BRIDGEWARDEN_STORIES", 100))
-        .map(|seed| (seed, worlds::story_with_ports(seed, EVENTS)))
+    worlds::story_seeds(100).map(|seed| (seed, worlds::story_with_ports(seed, EVENTS)))
 }
 
 fn follow(node: &mut StoryNode, world: &mut Scene, change: &Change) {
@@ -48,7 +47,7 @@ fn name_of(behind: Option<&Behind>) -> &'static str {
 #[test]
 fn after_every_change_a_frame_is_treated_by_who_is_behind_its_port() {
     let mut seen: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         for place in NODES {
             let mut world = story.start.clone();
@@ -70,7 +69,7 @@ fn after_every_change_a_frame_is_treated_by_who_is_behind_its_port() {
                 }
             }
         }
-    }
+    });
     let told = stories().count();
     for behind in ["isolated", "free", "nobody"] {
         for passes in [true, false] {
@@ -91,7 +90,7 @@ fn after_every_change_a_frame_is_treated_by_who_is_behind_its_port() {
 #[test]
 fn frames_find_a_port_that_is_treated_as_another_is() {
     let mut found = 0;
-    for (seed, story) in stories().take(20) {
+    check_stories(stories().take(20), |seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
         let mut node = StoryNode::start(place.name, &story.start, Order::Usual);
@@ -103,7 +102,7 @@ fn frames_find_a_port_that_is_treated_as_another_is() {
         let first = from.values().next().cloned().expect("a port");
         from.values_mut().for_each(|verdict| *verdict = first.clone());
         found += usize::from(!differing(&mut node.kernel, &ports, &crossings).is_empty());
-    }
+    });
     assert_eq!(found, 20);
 }
 
@@ -154,7 +153,7 @@ fn look(node: &mut StoryNode, crossings: &[Crossing], judged: &[bool]) -> Vec<[b
 #[test]
 fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
     let (mut checked, mut held_up) = (0_u64, 0_u64);
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
@@ -205,7 +204,7 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
             }
             old_ports = new_ports;
         }
-    }
+    });
     let told = stories().count() as u64;
     assert!(checked > 1000 * told, "only {checked} looks");
     assert!(held_up * 500 < checked, "{held_up} of {checked} frames are held up");
@@ -213,7 +212,7 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
 
 #[test]
 fn restart_after_missed_moves_of_ports_ends_where_one_that_saw_them_does_and_writes_nothing_there() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         for place in NODES {
             let mut world = story.start.clone();
             let mut missed = StoryNode::start(place.name, &world, Order::Usual);
@@ -223,7 +222,7 @@ fn restart_after_missed_moves_of_ports_ends_where_one_that_saw_them_does_and_wri
             assert_eq!(content(&missed.kernel), content(&node.kernel), "story {seed}");
             assert_eq!(node.restart(&world).steps, [], "story {seed}");
         }
-    }
+    });
 }
 
 /// A name is only how a result and a port find each other.
@@ -231,7 +230,7 @@ fn restart_after_missed_moves_of_ports_ends_where_one_that_saw_them_does_and_wri
 fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_port_is_gone() {
     const OTHER: u32 = 30;
     let mut renamed = 0;
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
@@ -245,7 +244,7 @@ fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_p
         let bound: Vec<BridgePort> =
             world.ports_of(place.name).filter(|port| port.is_veth && results(port) == 1).cloned().collect();
         if bound.is_empty() {
-            continue;
+            return;
         }
         renamed += 1;
         let old = random.pick(&bound).clone();
@@ -260,7 +259,7 @@ fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_p
         assert!(found.is_empty(), "story {seed}: {found:#?}");
         follow(&mut node, &mut world, &link(LinkChange::PortGone(old.index)));
         assert_as_from_scratch(&node, place.name, &world, &format!("story {seed}: {old:?}"));
-    }
+    });
     assert!(renamed * 10 > stories().count() * 8, "only {renamed} ports are renamed");
 }
 

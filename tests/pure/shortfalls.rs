@@ -1,7 +1,7 @@
 //! What of policies cannot be enforced as written is told, once in a cluster, with what to do.
 
 use bridgewarden::compile::{Plan, shortfalls};
-use bridgewarden::model::{Change, Cluster, Labels, NamedPort, Pod, PodKey};
+use bridgewarden::model::{Change, Cluster, NamedPort, Pod, PodKey};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::convert;
 use serde_json::{Value, json};
@@ -15,18 +15,13 @@ fn policy(spec: Value) -> Change {
 
 fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
     Change::Pod(Pod {
-        key: PodKey::new("shop", name),
-        uid: None,
-        owner: None,
-        networked: true,
-        finished: false,
         node: Some(node.into()),
-        labels: Labels::default(),
         ports: port
             .map(|name| NamedPort { name: name.into(), protocol: Protocol::Tcp, port: 80 })
             .into_iter()
             .collect(),
         addresses: vec![address.parse().expect("an address")],
+        ..Pod::new(PodKey::new("shop", name))
     })
 }
 

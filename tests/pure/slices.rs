@@ -4,13 +4,13 @@ use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::compile::Limits;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
-use support::worlds::{self, Random, Story};
+use support::worlds::{self, Random, Story, check_stories};
 
 const STORIES: u64 = 150;
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    (0..STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::story_seeds(STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
 }
 
 /// Every rule's peers in one set, and no more than one new set in a flush.
@@ -33,7 +33,7 @@ fn settle(node: &mut StoryNode, context: &str) -> Vec<(Fake, Step)> {
 #[test]
 fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
     let mut sliced = 0;
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
@@ -47,7 +47,7 @@ fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
                 // What comes next comes while sets are being made.
                 0 => continue,
                 1 => {
-                    node.enforcer.distrust();
+                    node.enforcer.invalidate();
                     node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
                 }
                 _ => {}
@@ -55,14 +55,14 @@ fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
             settle(&mut node, &format!("story {seed}"));
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
         }
-    }
+    });
     assert!(sliced > 80, "only {sliced} policies waited for their sets");
 }
 
 #[test]
 fn nothing_opens_between_the_slices_of_a_change() {
     let mut checked = 0_u64;
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
@@ -81,6 +81,6 @@ fn nothing_opens_between_the_slices_of_a_change() {
                 }
             }
         }
-    }
+    });
     assert!(checked > 50_000, "only {checked} looks");
 }

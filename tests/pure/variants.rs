@@ -40,7 +40,7 @@ fn new_variant_is_in_force_before_the_old_one_goes_and_shared_sets_outlive_it() 
         let mut restarted = StoryNode::start("node-a", &world, Order::Usual);
         let scratch = restarted.kernel.clone();
         let after = allowed(&world, &scratch, &flows);
-        restarted.enforcer.distrust();
+        restarted.enforcer.invalidate();
         let actual = Actual::read(&mut node.kernel).expect("it is read");
         let mut is_retired = false;
         for step in restarted.enforcer.adopt(&actual).steps {

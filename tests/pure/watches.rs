@@ -14,12 +14,12 @@ use support::outcome::assert_as_from_scratch;
 use support::packets::Judge;
 use support::story_node::{Order, StoryNode, fact};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Scene, Story};
+use support::worlds::{self, Change, Random, Scene, Story, check_stories};
 
 const EVENTS: usize = 14;
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    (0..worlds::how_many("BRIDGEWARDEN_STORIES", 150)).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::story_seeds(150).map(|seed| (seed, worlds::story(seed, EVENTS)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +182,7 @@ fn initial_changes(scene: &Scene) -> Vec<Change> {
 #[test]
 fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
     let (mut evaluated_flows, mut unknown, mut kept) = (0_u64, 0_u64, 0_u64);
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let from_nothing = random.chance(50);
         let start = if from_nothing { Scene::default() } else { story.start.clone() };
@@ -222,7 +222,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
                 assert!(open || !(by_reported && by_kept), "denied: {}", context());
             }
         }
-    }
+    });
     let stories = stories().count() as u64;
     assert!(
         evaluated_flows > 300 * stories && unknown > 2 * stories && kept * 3 > stories,
@@ -232,7 +232,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
 
 #[test]
 fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         for name in NODES.map(|node| node.name) {
             let mut end = story.start.clone();
@@ -247,7 +247,7 @@ fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
             flush(&mut node);
             assert_as_from_scratch(&node, name, &end, &format!("story {seed}, {name}"));
         }
-    }
+    });
 }
 
 /// A node that delays a policy's deletion, as its namespace may be about to be deleted.
@@ -288,7 +288,7 @@ fn end_of_a_namespace(scene: &Scene, name: &str) -> Vec<Change> {
 #[test]
 fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reported() {
     let (mut evaluated_flows, mut denied, mut late) = (0_u64, 0_u64, 0_u64);
-    for (seed, story) in stories() {
+    check_stories(stories(), |seed, story| {
         let mut random = Random::new(seed);
         let start = Scene::from(story.start.world.clone());
         let name = random.pick(&start.namespaces).metadata.name.clone();
@@ -361,7 +361,7 @@ fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reporte
             let name = NamespaceName::new(&name);
             assert!(!delaying.node.enforcer.cluster().namespaces().any(|own| *own == name));
         }
-    }
+    });
     let stories = stories().count() as u64;
     assert!(
         evaluated_flows > 200 * stories && denied > 20 * stories && late * 2 > stories,

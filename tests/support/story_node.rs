@@ -115,7 +115,7 @@ impl StoryNode {
         steps.iter().try_for_each(|step| {
             let done = self.kernel.commit(step);
             if done.is_err() {
-                self.enforcer.distrust();
+                self.enforcer.invalidate();
             }
             done
         })

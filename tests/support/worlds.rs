@@ -11,14 +11,16 @@ mod number;
 mod policy;
 mod random;
 mod scene;
+mod shrink;
 mod story;
 
 pub use change::Change;
 pub use doubt::{doubtful_world, flows_with_nobody, without_rules, without_rules_of_ports};
 pub use links::attach_pods;
-pub use number::how_many;
+pub use number::{how_many, story_seeds};
 pub use random::Random;
 pub use scene::Scene;
+pub use shrink::check_stories;
 pub use story::{Story, story, story_with_ports};
 
 use crate::topology::{NODES, outside_host};

@@ -1,7 +1,7 @@
 //! What becomes of live connections when policies no longer allow them, and when they do again.
 
+use super::kernel::Shared;
 use super::{NODE, Running, address, closed, is_member, labelled, namespace, pod, shop, web_takes};
-use crate::kernel::Shared;
 use bridgewarden::apply::{Connection, PacketFilter};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;

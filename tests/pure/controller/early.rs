@@ -1,7 +1,7 @@
 //! Before the first lists are complete: who is closed, and what stays as it is.
 
-use crate::kernel::Shared;
-use crate::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
+use super::kernel::Shared;
+use super::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
 use bridgewarden::apply::{PacketFilter, Tally};
 use bridgewarden::compile::UnknownPods;
 use bridgewarden::controller::{Enforcer, NamespaceWatch};

@@ -50,7 +50,7 @@ impl Running {
             Duration::from_secs(3600),
         );
         let strangers = Arc::new(Notify::new());
-        controller.heed(strangers.clone());
+        controller.watch_external_changes(strangers.clone());
         namespaces.into_iter().for_each(|watch| controller.await_namespaces(watch));
         let (outbox, inbox) = mpsc::channel(8);
         Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
@@ -92,15 +92,9 @@ fn address(host: u8) -> IpAddr {
 
 fn pod(name: &str, host: u8) -> Change {
     Change::Pod(Pod {
-        key: PodKey::new("shop", name),
         node: Some(NODE.into()),
-        uid: None,
-        owner: None,
-        networked: true,
-        finished: false,
-        labels: Labels::default(),
-        ports: Vec::new(),
         addresses: vec![address(host)],
+        ..Pod::new(PodKey::new("shop", name))
     })
 }
 
@@ -202,15 +196,10 @@ fn web_takes(ports: &[u16]) -> Change {
 
 fn labelled(name: &str, app: &str, node: &str, host: u8) -> Change {
     Change::Pod(Pod {
-        key: PodKey::new("shop", name),
         node: Some(node.into()),
-        uid: None,
-        owner: None,
-        networked: true,
-        finished: false,
         labels: Labels::new(&[("app".to_owned(), app.to_owned())].into()),
-        ports: Vec::new(),
         addresses: vec![address(host)],
+        ..Pod::new(PodKey::new("shop", name))
     })
 }
 
