@@ -131,7 +131,7 @@ fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> End {
 mod tests {
     use super::*;
     use crate::flow::Packet;
-    use crate::model::{Change, Labels, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
+    use crate::model::{Change, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
     use crate::net::Protocol;
     use std::sync::Arc;
     use std::time::Duration;
@@ -152,15 +152,11 @@ mod tests {
     fn known() -> Known {
         let mut known = Known(Cluster::new("node-a"), Plan::default());
         known.apply(Change::Pod(Pod {
-            key: PodKey::new("shop", "web"),
             uid: Some("uid-of-web".into()),
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
             owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() })),
-            networked: true,
-            finished: false,
             addresses: vec![WEB.into()],
+            ..Pod::new(PodKey::new("shop", "web"))
         }));
         let key = SandboxKey::new(PodKey::new("shop", "new"), "a");
         let made = Duration::from_secs(1);

@@ -34,7 +34,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Decides, and remembers what was removed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Beside {
+pub(super) struct Coexistence {
     takeover: Takeover,
     attempts: u32,
     /// Whether nothing was left after an attempt.
@@ -42,9 +42,9 @@ pub(super) struct Beside {
     standing: Standing,
 }
 
-impl Beside {
-    pub(super) fn new(takeover: Takeover) -> Beside {
-        Beside { takeover, ..Beside::default() }
+impl Coexistence {
+    pub(super) fn new(takeover: Takeover) -> Coexistence {
+        Coexistence { takeover, ..Coexistence::default() }
     }
 
     /// Takes in what was read of the kernel.
@@ -108,28 +108,31 @@ mod tests {
 
     #[test]
     fn start_waits_for_another_controller_and_an_agent_whose_rules_hold_keeps_them() {
-        let mut beside = Beside::new(Takeover::Off);
-        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
-        assert_eq!(*beside.look(&actual(&[HOOK])), Standing::Waits(set(&ROUTER)));
-        assert_eq!(*beside.look(&actual(&["-j KUBE-NWPLCY-FORWARD", HOOK])), Standing::Keeps(set(&ROUTER)));
-        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
+        let mut coexistence = Coexistence::new(Takeover::Off);
+        assert_eq!(*coexistence.look(&actual(&[])), Standing::Alone);
+        assert_eq!(*coexistence.look(&actual(&[HOOK])), Standing::Waits(set(&ROUTER)));
+        assert_eq!(
+            *coexistence.look(&actual(&["-j KUBE-NWPLCY-FORWARD", HOOK])),
+            Standing::Keeps(set(&ROUTER))
+        );
+        assert_eq!(*coexistence.look(&actual(&[])), Standing::Alone);
     }
 
     #[test]
     fn what_is_written_again_is_removed_once_and_not_again() {
-        let mut beside = Beside::new(Takeover::On);
-        assert_eq!(*beside.look(&actual(&[HOOK])), Standing::Removes(set(&ROUTER)));
-        assert_eq!(*beside.look(&actual(&[])), Standing::Alone);
+        let mut coexistence = Coexistence::new(Takeover::On);
+        assert_eq!(*coexistence.look(&actual(&[HOOK])), Standing::Removes(set(&ROUTER)));
+        assert_eq!(*coexistence.look(&actual(&[])), Standing::Alone);
         for _ in 0..5 {
-            assert_eq!(*beside.look(&actual(&[HOOK])), Standing::WrittenAgain(set(&ROUTER)));
+            assert_eq!(*coexistence.look(&actual(&[HOOK])), Standing::WrittenAgain(set(&ROUTER)));
         }
     }
 
     #[test]
     fn removal_that_never_works_is_given_up() {
-        let mut beside = Beside::new(Takeover::On);
+        let mut coexistence = Coexistence::new(Takeover::On);
         let removals =
-            (0..9).filter(|_| matches!(beside.look(&actual(&[HOOK])), Standing::Removes(_))).count();
+            (0..9).filter(|_| matches!(coexistence.look(&actual(&[HOOK])), Standing::Removes(_))).count();
         assert_eq!(removals, 3);
     }
 
@@ -137,9 +140,9 @@ mod tests {
     fn controller_that_runs_or_that_nobody_knows_to_remove_is_waited_for() {
         let mut running = actual(&[HOOK]);
         running.controllers.running = set(&ROUTER);
-        assert_eq!(*Beside::new(Takeover::On).look(&running), Standing::Waits(set(&ROUTER)));
+        assert_eq!(*Coexistence::new(Takeover::On).look(&running), Standing::Waits(set(&ROUTER)));
         let both = actual(&[HOOK, "-j cali-FORWARD"]);
         let wanted = set(&[OtherController::KubeRouter, OtherController::Calico]);
-        assert_eq!(*Beside::new(Takeover::On).look(&both), Standing::Waits(wanted));
+        assert_eq!(*Coexistence::new(Takeover::On).look(&both), Standing::Waits(wanted));
     }
 }

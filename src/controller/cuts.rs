@@ -33,9 +33,9 @@ fn first_packet(connection: &Connection) -> Flow {
 
 /// Connections that are to be cut, or pardoned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sentences {
+pub(super) struct MarkChanges {
     pub(super) cut: Vec<Connection>,
-    pub(super) pardon: Vec<Connection>,
+    pub(super) unmark: Vec<Connection>,
 }
 
 /// Connections that could not be cut or pardoned, with what the kernel said.
@@ -55,9 +55,9 @@ pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
 /// Remembers what is to become of connections.
 #[derive(Debug, Default)]
 pub(super) struct Cuts {
-    next: Sentences,
+    next: MarkChanges,
     /// The ends of those that carry our bit, as far as is known: only these can be pardoned.
-    condemned: BTreeSet<IpAddr>,
+    marked: BTreeSet<IpAddr>,
     /// The ends of those that could not be cut, and when they are looked at again.
     failed: BTreeSet<IpAddr>,
     pace: Pace,
@@ -72,19 +72,19 @@ impl Cuts {
         mark: u32,
         verdict: impl Fn(&Connection) -> Option<Verdict>,
     ) {
-        self.condemned.retain(|address| !looked_at.contains(address));
+        self.marked.retain(|address| !looked_at.contains(address));
         for connection in connections {
-            let is_condemned = connection.mark & mark != 0;
+            let is_marked = connection.mark & mark != 0;
             match verdict(&connection) {
-                Some(Verdict::Allowed) if is_condemned => self.next.pardon.push(connection),
+                Some(Verdict::Allowed) if is_marked => self.next.unmark.push(connection),
                 Some(Verdict::Denied) => {
-                    self.condemned.extend([connection.source, connection.destination]);
-                    if !is_condemned {
+                    self.marked.extend([connection.source, connection.destination]);
+                    if !is_marked {
                         self.next.cut.push(connection);
                     }
                 }
-                None if is_condemned => {
-                    self.condemned.extend([connection.source, connection.destination]);
+                None if is_marked => {
+                    self.marked.extend([connection.source, connection.destination]);
                 }
                 Some(Verdict::Allowed) | None => {}
             }
@@ -92,8 +92,8 @@ impl Cuts {
     }
 
     /// What is to be done next, if anything is.
-    pub(super) fn take(&mut self) -> Option<Sentences> {
-        Some(std::mem::take(&mut self.next)).filter(|next| *next != Sentences::default())
+    pub(super) fn take(&mut self) -> Option<MarkChanges> {
+        Some(std::mem::take(&mut self.next)).filter(|next| *next != MarkChanges::default())
     }
 
     /// It was done, but for these. Their ends are looked at again, later each time.
@@ -119,7 +119,7 @@ impl Cuts {
 
     /// The ends of connections that may be allowed again once these steps are done.
     pub(super) fn may_return(&self, steps: &[Step]) -> BTreeSet<IpAddr> {
-        if self.condemned.is_empty() {
+        if self.marked.is_empty() {
             return BTreeSet::new();
         }
         let granted = steps.iter().filter_map(|step| match step {
@@ -139,7 +139,7 @@ impl Cuts {
             Element::Address(address) | Element::AddressPort(address, ..) => Some(*address),
             Element::Net { .. } => None,
         });
-        addresses.filter(|address| self.condemned.contains(address)).collect()
+        addresses.filter(|address| self.marked.contains(address)).collect()
     }
 }
 
@@ -149,8 +149,8 @@ mod tests {
     use crate::apply::Actual;
     use crate::compile::Limits;
     use crate::model::{
-        Change, Demand, Labels, NamespaceScope, Peer, Peers, Pod, PodKey, Policy, PolicyKey, Ports,
-        Requirement, Rule, Selector,
+        Change, Demand, NamespaceScope, Peer, Peers, Pod, PodKey, Policy, PolicyKey, Ports, Requirement,
+        Rule, Selector,
     };
     use crate::net::Family;
     use crate::netfilter::SetName;
@@ -182,8 +182,8 @@ mod tests {
     fn sentence(mark: u32, verdict: Option<Verdict>) -> (usize, usize) {
         let mut cuts = Cuts::default();
         cuts.decide(&BTreeSet::new(), vec![connection(2, mark)], MARK, |_| verdict);
-        let Sentences { cut, pardon } = cuts.take().unwrap_or_default();
-        (cut.len(), pardon.len())
+        let MarkChanges { cut, unmark } = cuts.take().unwrap_or_default();
+        (cut.len(), unmark.len())
     }
 
     #[test]
@@ -204,15 +204,9 @@ mod tests {
         let limits = Limits { slice: 1, ..Limits::default() };
         let mut enforcer = Enforcer::new("node-a", Options::default()).with_limits(limits);
         enforcer.apply(Change::Pod(Pod {
-            key: PodKey::new("shop", "web"),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![address(1)],
+            ..Pod::new(PodKey::new("shop", "web"))
         }));
         enforcer.adopt(&Actual::default());
         assert_eq!(verdict(&enforcer, &connection(2, 0)), Some(Verdict::Allowed));

@@ -196,15 +196,9 @@ mod tests {
 
     fn pod(name: &str) -> Change {
         Change::Pod(Pod {
-            key: PodKey::new("shop", name),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![[10, 244, 1, 10].into()],
+            ..Pod::new(PodKey::new("shop", name))
         })
     }
 

@@ -2,7 +2,7 @@
 //! rules of an earlier run are in force. After a reboot the kernel holds nothing, and pods may run long before the API answers.
 
 use super::Controller;
-use super::underway::{Job, Stage, Underway};
+use super::in_flight::{InFlight, Job, Stage};
 use super::work::Work;
 use crate::apply::{Actual, Step};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 impl Controller {
     /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds rules of ours.
-    pub(super) fn begin_early(&mut self) -> Option<Underway> {
+    pub(super) fn begin_early(&mut self) -> Option<InFlight> {
         let early = self.early.as_mut()?;
         if early.must_read() {
             let any = early.cluster().sandbox_count() > 0;
@@ -24,12 +24,12 @@ impl Controller {
     }
 
     /// Compares what the kernel was read to hold with what must hold by now.
-    pub(super) fn adopt_read(&mut self, actual: &Actual) -> Option<Underway> {
+    pub(super) fn adopt_read(&mut self, actual: &Actual) -> Option<InFlight> {
         if self.complete { self.adopt(actual) } else { self.adopt_early(actual) }
     }
 
     /// Compares what the kernel was read to hold with what closes this node's sandboxes.
-    fn adopt_early(&mut self, actual: &Actual) -> Option<Underway> {
+    fn adopt_early(&mut self, actual: &Actual) -> Option<InFlight> {
         if actual.is_in_force() {
             tracing::info!(
                 "the rules of an earlier run stay in force unchanged until the first lists are complete"
@@ -56,7 +56,7 @@ impl Controller {
     }
 
     /// Brings no facts into force, and cuts no connections.
-    fn commit_early(&mut self, steps: Vec<Step>) -> Underway {
+    fn commit_early(&mut self, steps: Vec<Step>) -> InFlight {
         let job = Job { steps: steps.len(), ..Job::new(Stage::Early, BTreeSet::new()) };
         self.start(Work::Commit { steps }, job)
     }

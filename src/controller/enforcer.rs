@@ -1,8 +1,8 @@
 //! The whole pure way, from one fact to the steps that the kernel needs for it.
 
-use super::beside::{Beside, Standing, Takeover};
+use super::coexistence::{Coexistence, Standing, Takeover};
 use super::inventory::Elements;
-use crate::apply::{Actual, Applier, Lane, Step};
+use crate::apply::{Actual, Applier, ConcurrentEdits, Step};
 use crate::compile::{Decision, Limits, Plan, UnknownPods};
 use crate::model::{Change, Cluster, Direction, PolicyKey, Refusal};
 use crate::net::Flow;
@@ -22,7 +22,7 @@ pub struct Enforcer {
     /// Whether it is to be read to see that it does.
     audits: bool,
     elements: Elements,
-    beside: Beside,
+    coexistence: Coexistence,
 }
 
 /// Steps for the kernel, and whose connections to look at once they are done.
@@ -33,7 +33,7 @@ pub struct Flush {
     /// Addresses some of whose connections may have lost what allowed them.
     pub revoked: BTreeSet<IpAddr>,
     /// What may be carried out while these steps are; `None` for nothing.
-    pub lane: Option<Lane>,
+    pub concurrent: Option<ConcurrentEdits>,
 }
 
 impl Enforcer {
@@ -46,7 +46,7 @@ impl Enforcer {
             applier: None,
             audits: false,
             elements: Elements::default(),
-            beside: Beside::default(),
+            coexistence: Coexistence::default(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Enforcer {
 
     /// The same, with this choice about what other controllers have left.
     pub fn with_takeover(self, takeover: Takeover) -> Enforcer {
-        Enforcer { beside: Beside::new(takeover), ..self }
+        Enforcer { coexistence: Coexistence::new(takeover), ..self }
     }
 
     /// An enforcer like this one for what its node's sandboxes alone tell: it closes each, and leaves alone what other
@@ -79,7 +79,7 @@ impl Enforcer {
 
     /// How it stood to other controllers when the kernel was read last.
     pub fn standing(&self) -> &Standing {
-        self.beside.standing()
+        self.coexistence.standing()
     }
 
     /// Whether the steps given out last remove what another controller has left.
@@ -106,11 +106,11 @@ impl Enforcer {
     }
 
     /// Forgets what the kernel holds, because a step failed.
-    pub fn distrust(&mut self) {
+    pub fn invalidate(&mut self) {
         self.applier = None;
     }
 
-    /// Asks for the kernel to be read, because a stranger may have changed it.
+    /// Asks for the kernel to be read, because another program may have changed it.
     pub fn audit(&mut self) {
         self.audits = true;
     }
@@ -118,7 +118,7 @@ impl Enforcer {
     /// Compares all that must hold with what the kernel was read to hold. Beside another controller nothing is begun: then there
     /// are no steps, and the kernel must be read again.
     pub fn adopt(&mut self, actual: &Actual) -> Flush {
-        let removal = match self.beside.look(actual) {
+        let removal = match self.coexistence.look(actual) {
             Standing::Waits(_) => {
                 self.applier = None;
                 return Flush::default();
@@ -139,7 +139,7 @@ impl Enforcer {
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
-        Flush { steps, revoked, lane: None }
+        Flush { steps, revoked, concurrent: None }
     }
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
@@ -148,20 +148,21 @@ impl Enforcer {
         self.plan.advance(&self.cluster);
         let delta = self.plan.take(&self.cluster);
         let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
-        let (steps, lane) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
+        let (steps, concurrent) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
         steps.iter().for_each(|step| self.elements.follow(step));
-        Flush { steps, revoked: delta.revoked, lane }
+        Flush { steps, revoked: delta.revoked, concurrent }
     }
 
-    /// The same while another flush is under way, if nothing changed but who is in sets, and the lane beside that flush
-    /// lets it pass. Else nothing, and what changed waits for the next flush.
-    pub fn flush_beside(&mut self, lane: &Lane) -> Option<Flush> {
+    /// The same while another flush is in flight, if only members of sets changed and that flush permits it. Otherwise `None`, and
+    /// what changed waits for the next flush.
+    pub fn flush_concurrently(&mut self, concurrent: &ConcurrentEdits) -> Option<Flush> {
         let applier = self.applier.as_mut()?;
         let edit = self.renderer.edit(&self.cluster, &self.plan, self.plan.pending_members()?);
-        let steps = applier.edit_beside(lane, edit, &|address| is_isolated(&self.plan, address))?;
+        let steps =
+            applier.edit_concurrently(concurrent, edit, &|address| is_isolated(&self.plan, address))?;
         let delta = self.plan.take_members()?;
         steps.iter().for_each(|step| self.elements.follow(step));
-        Some(Flush { steps, revoked: delta.revoked, lane: None })
+        Some(Flush { steps, revoked: delta.revoked, concurrent: None })
     }
 
     /// All that must be in the kernel, from nothing.

@@ -1,15 +1,15 @@
-//! Pieces of work on the kernel, and one that the kernel's thread is at.
+//! Work on the kernel, and the piece of it that the kernel's thread does at the moment.
 
 use super::backlog::Changes;
-use super::work::Returned;
-use crate::apply::Lane;
+use super::work::WorkResult;
+use crate::apply::ConcurrentEdits;
 use crate::observe::Phase;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// A piece of work that was begun.
+/// A piece of work that has begun.
 pub(super) struct Job {
     pub(super) what: Stage,
     /// The changes that it brings into force, and in how many steps.
@@ -17,7 +17,7 @@ pub(super) struct Job {
     pub(super) steps: usize,
     /// Whether it changes policies or rules.
     pub(super) structure: bool,
-    /// Addresses that it revokes, or whose connections it looks at or cuts; they are owed another look if it fails.
+    /// Addresses that it revokes, or whose connections it looks at or cuts; they are checked again if it fails.
     pub(super) revoked: BTreeSet<IpAddr>,
     pub(super) started: Instant,
 }
@@ -30,18 +30,18 @@ impl Job {
     }
 }
 
-/// A job that the kernel's thread is at.
-pub(super) struct Underway {
-    pub(super) answer: oneshot::Receiver<Returned>,
+/// A job that the kernel's thread does at the moment.
+pub(super) struct InFlight {
+    pub(super) answer: oneshot::Receiver<WorkResult>,
     pub(super) job: Job,
     /// What may be carried out meanwhile; `None` for nothing.
-    pub(super) lane: Option<Lane>,
+    pub(super) concurrent: Option<ConcurrentEdits>,
 }
 
-impl Underway {
+impl InFlight {
     /// A job that others need not wait for.
-    pub(super) fn new(answer: oneshot::Receiver<Returned>, job: Job) -> Underway {
-        Underway { answer, job, lane: Some(Lane::default()) }
+    pub(super) fn new(answer: oneshot::Receiver<WorkResult>, job: Job) -> InFlight {
+        InFlight { answer, job, concurrent: Some(ConcurrentEdits::default()) }
     }
 }
 
@@ -52,8 +52,8 @@ pub(super) enum Stage {
     Commit,
     /// A commit of what closes sandboxes before the first lists are complete: not yet what policies say.
     Early,
-    /// A commit beside what the kernel's thread is at.
-    Beside,
+    /// A commit while the kernel's thread does something else.
+    Concurrent,
     List,
     Cut,
 }
@@ -63,21 +63,21 @@ impl Stage {
     pub(super) fn phase(self) -> Phase {
         match self {
             Stage::Read => Phase::Read,
-            Stage::Commit | Stage::Early | Stage::Beside => Phase::Apply,
+            Stage::Commit | Stage::Early | Stage::Concurrent => Phase::Apply,
             Stage::List | Stage::Cut => Phase::Revoke,
         }
     }
 }
 
-/// Waits for its end; for ever, if nothing is under way.
-pub(super) async fn ended(underway: &mut Option<Underway>) -> Returned {
-    match underway {
-        Some(underway) => (&mut underway.answer).await.expect("the kernel's thread does not panic"),
+/// Waits for its end; forever, if nothing is in flight.
+pub(super) async fn ended(in_flight: &mut Option<InFlight>) -> WorkResult {
+    match in_flight {
+        Some(in_flight) => (&mut in_flight.answer).await.expect("the kernel's thread does not panic"),
         None => std::future::pending().await,
     }
 }
 
-/// Waits until then; for ever, if that is never.
+/// Waits until then; forever for `None`.
 pub(super) async fn until(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then.into()).await,

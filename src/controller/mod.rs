@@ -1,17 +1,18 @@
 //! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
 //!
 //! Flushes at once when idle, and gathers while the kernel works. What takes long is a thread's; members of sets are written
-//! here, in some microseconds, and those that need not wait for the rules under way go beside them. What is written before
+//! here, in some microseconds, concurrently with a change of rules where that permits it. What is written before
 //! every source has delivered its first complete list, `early` decides.
 
 mod audit;
 mod backlog;
-mod beside;
+mod coexistence;
 mod cuts;
 mod deletions;
 mod delivery;
 mod early;
 mod enforcer;
+mod in_flight;
 mod intake;
 mod inventory;
 mod pace;
@@ -19,10 +20,9 @@ mod query;
 mod revoked;
 mod shortfalls;
 mod sync_log;
-mod underway;
 mod work;
 
-pub use beside::{Standing, Takeover};
+pub use coexistence::{Standing, Takeover};
 pub use deletions::*;
 pub use delivery::*;
 pub use enforcer::*;
@@ -37,6 +37,7 @@ use crate::render::OnRevoke;
 use audit::Audit;
 use backlog::Backlog;
 use cuts::{Cuts, Failures, verdict};
+use in_flight::{InFlight, Job, Stage, ended, until};
 use revoked::Revoked;
 use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
@@ -45,22 +46,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
-use underway::{Job, Stage, Underway, ended, until};
-use work::{Done, Hands, Returned, Work};
+use work::{Done, KernelThread, Work, WorkResult};
 
 /// How often the loop shows that it is alive, at least.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Keeps a kernel equal to what the sources say.
 pub struct Controller {
     enforcer: Enforcer,
     metrics: Metrics,
     health: Health,
-    /// The kernel's thread, and what it has done.
-    hands: Hands,
+    /// The thread for what takes long in the kernel, and what it has done.
+    kernel_thread: KernelThread,
     tally: Tally,
-    /// Another conversation with the same kernel, for members of sets.
-    near: Box<dyn PacketFilter + Send>,
+    /// Writes members of sets in the same kernel.
+    set_writer: Box<dyn PacketFilter + Send>,
     complete: bool,
     /// What closes this node's sandboxes until the first lists are complete; `None` if nothing is to, or no longer.
     early: Option<Enforcer>,
@@ -71,8 +71,8 @@ pub struct Controller {
     audit: Audit,
     log: SyncLog,
     auditing: bool,
-    /// Told when somebody else may have changed the kernel.
-    strangers: Arc<Notify>,
+    /// Notified when another program may have changed the kernel.
+    external_changes: Arc<Notify>,
     /// Addresses some of whose connections may have lost what allowed them.
     revoked: Revoked,
     /// Connections that have, or have it again.
@@ -86,12 +86,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that has heard nothing yet, with two conversations with the same kernel: `kernel` is for what takes
-    /// long, `near` for members of sets.
+    /// A controller without any state yet. `kernel` is for what takes long, `set_writer`, of the same kernel, for members of sets.
     pub fn new(
         enforcer: Enforcer,
         kernel: Box<dyn Kernel + Send>,
-        near: Box<dyn PacketFilter + Send>,
+        set_writer: Box<dyn PacketFilter + Send>,
         metrics: Metrics,
         health: Health,
         audit_every: Duration,
@@ -103,16 +102,16 @@ impl Controller {
             backlog: Backlog::new(metrics.clone()),
             metrics,
             health,
-            hands: Hands::new(kernel),
+            kernel_thread: KernelThread::new(kernel),
             tally: Tally::default(),
-            near,
+            set_writer,
             complete: false,
             pace: Pace::default(),
             sync: 0,
             audit: Audit::every(audit_every, Instant::now()),
             log: SyncLog::default(),
             auditing: false,
-            strangers: Arc::default(),
+            external_changes: Arc::default(),
             revoked: Revoked::default(),
             cuts: Cuts::default(),
             structure_changed: true,
@@ -127,29 +126,29 @@ impl Controller {
         self.queries = Some(queries);
     }
 
-    /// Also tells `listener` what of policies cannot be enforced on a node that has these families.
-    pub fn tell_shortfalls(&mut self, families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) {
+    /// Also reports to `listener` which parts of policies cannot be enforced on a node that has these families.
+    pub fn report_shortfalls(&mut self, families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) {
         self.shortfalls = Shortfalls::new(families, listener);
     }
 
-    /// Also audits soon after it is notified by `strangers`: somebody else may have changed the kernel.
-    pub fn heed(&mut self, strangers: Arc<Notify>) {
-        self.strangers = strangers;
+    /// Also audits soon after a notification: another program may have changed the kernel.
+    pub fn watch_external_changes(&mut self, external_changes: Arc<Notify>) {
+        self.external_changes = external_changes;
     }
 
-    /// Runs until the sources have gone, and returns once what they said last is enforced or was tried.
+    /// Runs until the sources have ended, and returns once their last changes are enforced or were tried.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Delivery>) {
-        let mut underway: Option<Underway> = None;
-        let mut beat = tokio::time::interval(BEAT);
+        let mut in_flight: Option<InFlight> = None;
+        let mut beat = tokio::time::interval(HEARTBEAT);
         let mut open = true;
-        let strangers = self.strangers.clone();
+        let external_changes = self.external_changes.clone();
         loop {
-            match &mut underway {
-                None => underway = self.begin(),
-                Some(underway) => self.write_beside(underway),
+            match &mut in_flight {
+                None => in_flight = self.begin(),
+                Some(in_flight) => self.write_concurrently(in_flight),
             }
-            let rests = underway.is_none();
-            if !open && rests && !self.has_a_look_ahead() {
+            let rests = in_flight.is_none();
+            if !open && rests && !self.has_check_ahead() {
                 return;
             }
             let retry = self.next_try().filter(|_| rests);
@@ -157,7 +156,7 @@ impl Controller {
             let settles = self.deletions.due();
             tokio::select! {
                 biased;
-                returned = ended(&mut underway) => self.end(returned, &mut underway),
+                returned = ended(&mut in_flight) => self.end(returned, &mut in_flight),
                 delivery = inbox.recv(), if open => match delivery {
                     Some(delivery) => {
                         self.take_in(delivery);
@@ -170,7 +169,7 @@ impl Controller {
                         self.close_no_more();
                     }
                 },
-                () = strangers.notified(), if self.complete => self.audit.heard(Instant::now()),
+                () = external_changes.notified(), if self.complete => self.audit.heard(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
                 () = until(settles), if settles.is_some() => self.settle(Instant::now()),
                 query = query::next(&mut self.queries), if self.complete => query.answer(&self.enforcer),
@@ -188,7 +187,7 @@ impl Controller {
     }
 
     /// Starts the next piece of work, if there is any and its time has come.
-    fn begin(&mut self) -> Option<Underway> {
+    fn begin(&mut self) -> Option<InFlight> {
         let now = Instant::now();
         if !self.pace.may_try(now) {
             return None;
@@ -196,12 +195,12 @@ impl Controller {
         if !self.complete {
             return self.begin_early();
         }
-        if let Some(sentences) = self.cuts.take() {
+        if let Some(changes) = self.cuts.take() {
             let mark = self.enforcer.options().mark;
-            return Some(self.start(Work::Cut { sentences, mark }, Job::new(Stage::Cut, BTreeSet::new())));
+            return Some(self.start(Work::Cut { changes, mark }, Job::new(Stage::Cut, BTreeSet::new())));
         }
         let again = self.cuts.again(now);
-        self.owe(again, now);
+        self.schedule_check(again, now);
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
             self.auditing = true;
@@ -231,31 +230,32 @@ impl Controller {
         self.begin()
     }
 
-    /// Writes what may be carried out beside work that is under way, if there is any.
-    fn write_beside(&mut self, underway: &mut Underway) {
+    /// Writes what may be written concurrently with the work in flight, if there is any.
+    fn write_concurrently(&mut self, in_flight: &mut InFlight) {
         if !self.enforcer.plan().has_changed() {
             return;
         }
         let start = Instant::now();
-        let flush = underway.lane.as_ref().and_then(|lane| self.enforcer.flush_beside(lane));
+        let flush =
+            in_flight.concurrent.as_ref().and_then(|concurrent| self.enforcer.flush_concurrently(concurrent));
         let Some(flush) = flush else {
             // What follows waits, too: it is never in force before what it came after.
-            underway.lane = None;
+            in_flight.concurrent = None;
             return;
         };
         self.metrics.phase(Phase::Render, start.elapsed());
-        if underway.job.what == Stage::Read {
+        if in_flight.job.what == Stage::Read {
             // What is read may lack what is written now: a difference would be no drift.
             self.auditing = false;
         }
-        self.write(flush, Stage::Beside);
+        self.write(flush, Stage::Concurrent);
     }
 
     /// Writes members of sets, here and now.
     fn write(&mut self, flush: Flush, what: Stage) {
         let job = self.job(what, flush.revoked, &flush.steps);
-        let done = self.near.commit_all(&flush.steps);
-        self.told(job.started.elapsed(), what.phase());
+        let done = self.set_writer.commit_all(&flush.steps);
+        self.record_kernel_time(job.started.elapsed(), what.phase());
         match done {
             Ok(()) => self.committed(job),
             Err(error) => self.failed(&error, job),
@@ -263,10 +263,10 @@ impl Controller {
     }
 
     /// Has the kernel's thread carry out what takes longer.
-    fn commit(&mut self, flush: Flush) -> Underway {
+    fn commit(&mut self, flush: Flush) -> InFlight {
         self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
         let job = self.job(Stage::Commit, flush.revoked, &flush.steps);
-        Underway { lane: flush.lane, ..self.start(Work::Commit { steps: flush.steps }, job) }
+        InFlight { concurrent: flush.concurrent, ..self.start(Work::Commit { steps: flush.steps }, job) }
     }
 
     /// A commit of these steps, which brings all that waits into force.
@@ -277,8 +277,8 @@ impl Controller {
         Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
     }
 
-    fn start(&mut self, work: Work, job: Job) -> Underway {
-        Underway::new(self.hands.start(work), job)
+    fn start(&mut self, work: Work, job: Job) -> InFlight {
+        InFlight::new(self.kernel_thread.start(work), job)
     }
 
     /// The addresses whose connections are to be looked at.
@@ -290,7 +290,7 @@ impl Controller {
     }
 
     /// Whether connections will be looked at soon, if nothing fails.
-    fn has_a_look_ahead(&self) -> bool {
+    fn has_check_ahead(&self) -> bool {
         self.pace.not_before().is_none() && self.revoked.pressing().is_some()
     }
 
@@ -303,11 +303,11 @@ impl Controller {
     }
 
     /// A piece of work has ended; `place` is where it was under way.
-    fn end(&mut self, returned: Returned, place: &mut Option<Underway>) {
-        let Some(Underway { job, .. }) = place.take() else { return };
+    fn end(&mut self, returned: WorkResult, place: &mut Option<InFlight>) {
+        let Some(InFlight { job, .. }) = place.take() else { return };
         self.health.work();
         self.tally = returned.tally;
-        self.told(returned.took, job.what.phase());
+        self.record_kernel_time(returned.took, job.what.phase());
         match returned.done {
             Ok(Done::Read(actual)) => *place = self.adopt_read(&actual),
             Ok(Done::Committed) => self.committed(job),
@@ -322,12 +322,12 @@ impl Controller {
     }
 
     /// The kernel was spoken to for so long.
-    fn told(&self, took: Duration, phase: Phase) {
-        self.metrics.tally(self.tally + self.near.tally());
+    fn record_kernel_time(&self, took: Duration, phase: Phase) {
+        self.metrics.tally(self.tally + self.set_writer.tally());
         self.metrics.phase(phase, took);
     }
 
-    fn adopt(&mut self, actual: &Actual) -> Option<Underway> {
+    fn adopt(&mut self, actual: &Actual) -> Option<InFlight> {
         let start = Instant::now();
         self.metrics.dropped_frames(&inventory::dropped_frames(actual));
         sync_log::other_variant(actual);
@@ -349,7 +349,7 @@ impl Controller {
 
     fn committed(&mut self, Job { what, carries, steps, structure, revoked, started }: Job) {
         let now = Instant::now();
-        self.owe(revoked, now);
+        self.schedule_check(revoked, now);
         if matches!(what, Stage::Commit | Stage::Early) {
             self.pace.succeeded();
         }
@@ -371,7 +371,7 @@ impl Controller {
     }
 
     /// The connections of these addresses are to be looked at.
-    fn owe(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
+    fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
         self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
     }
 
@@ -387,11 +387,11 @@ impl Controller {
 
     fn failed(&mut self, error: &KernelError, failed: Job) {
         let now = Instant::now();
-        self.owe(failed.revoked, now);
+        self.schedule_check(failed.revoked, now);
         self.structure_changed |= failed.structure;
         self.pace.failed(now);
-        self.enforcer.distrust();
-        self.early.iter_mut().for_each(Enforcer::distrust);
+        self.enforcer.invalidate();
+        self.early.iter_mut().for_each(Enforcer::invalidate);
         self.backlog.give_back(failed.carries);
         self.metrics.sync_ended(SystemTime::now(), Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));

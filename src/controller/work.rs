@@ -1,6 +1,6 @@
 //! What the loop hands to the kernel's thread, and what comes back.
 
-use super::cuts::{Failures, Sentences};
+use super::cuts::{Failures, MarkChanges};
 use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
 use crate::net::Protocol;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(super) enum Work {
     /// List the live connections of these addresses.
     List { addresses: BTreeSet<IpAddr> },
     /// Cut and pardon connections; this is our bit of their marks.
-    Cut { sentences: Sentences, mark: u32 },
+    Cut { changes: MarkChanges, mark: u32 },
 }
 
 /// What came of it.
@@ -33,27 +33,27 @@ pub(super) enum Done {
 }
 
 /// How a piece of work ended.
-pub(super) struct Returned {
+pub(super) struct WorkResult {
     pub(super) done: Result<Done, KernelError>,
     pub(super) took: Duration,
     pub(super) tally: Tally,
 }
 
 /// How long the end may wait for work that is under way.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// The thread that the kernel is spoken to from. Always the same one: what is read comes and goes in large pieces, and
 /// the allocator keeps for each thread what it once had.
-pub(super) struct Hands {
-    errands: Option<mpsc::Sender<(Work, oneshot::Sender<Returned>)>>,
+pub(super) struct KernelThread {
+    requests: Option<mpsc::Sender<(Work, oneshot::Sender<WorkResult>)>>,
     /// Tells nothing, and that at the thread's end.
     end: mpsc::Receiver<()>,
 }
 
-impl Hands {
+impl KernelThread {
     /// Starts the thread.
-    pub(super) fn new(mut kernel: Box<dyn Kernel + Send>) -> Hands {
-        let (errands, inbox) = mpsc::channel::<(Work, oneshot::Sender<Returned>)>();
+    pub(super) fn new(mut kernel: Box<dyn Kernel + Send>) -> KernelThread {
+        let (requests, inbox) = mpsc::channel::<(Work, oneshot::Sender<WorkResult>)>();
         let (ending, end) = mpsc::channel();
         std::thread::spawn(move || {
             let _ending = ending;
@@ -62,33 +62,33 @@ impl Hands {
                 answer.send(perform(kernel.as_mut(), work)).ok();
             }
         });
-        Hands { errands: Some(errands), end }
+        KernelThread { requests: Some(requests), end }
     }
 
     /// Hands over a piece of work.
-    pub(super) fn start(&self, work: Work) -> oneshot::Receiver<Returned> {
+    pub(super) fn start(&self, work: Work) -> oneshot::Receiver<WorkResult> {
         let (answer, answered) = oneshot::channel();
-        if let Some(errands) = &self.errands {
+        if let Some(requests) = &self.requests {
             // An error shows in the answer, too.
-            errands.send((work, answer)).ok();
+            requests.send((work, answer)).ok();
         }
         answered
     }
 }
 
-impl Drop for Hands {
+impl Drop for KernelThread {
     /// Lets work that is under way end well: the process may be about to.
     fn drop(&mut self) {
-        self.errands = None;
-        self.end.recv_timeout(FAREWELL).ok();
+        self.requests = None;
+        self.end.recv_timeout(SHUTDOWN_GRACE).ok();
     }
 }
 
 /// Does a piece of work. Blocks.
-fn perform(kernel: &mut dyn Kernel, work: Work) -> Returned {
+fn perform(kernel: &mut dyn Kernel, work: Work) -> WorkResult {
     let start = Instant::now();
     let done = attempt(kernel, work);
-    Returned { done, took: start.elapsed(), tally: kernel.tally() }
+    WorkResult { done, took: start.elapsed(), tally: kernel.tally() }
 }
 
 fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
@@ -99,12 +99,12 @@ fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
             Ok(Done::Committed)
         }
         Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),
-        Work::Cut { sentences, mark } => Ok(Done::Cut(cut(kernel, sentences, mark))),
+        Work::Cut { changes, mark } => Ok(Done::Cut(cut(kernel, changes, mark))),
     }
 }
 
 /// Cuts and pardons connections. One that fails keeps none of the others waiting.
-fn cut(kernel: &mut dyn Kernel, Sentences { cut, pardon }: Sentences, mark: u32) -> Failures {
+fn cut(kernel: &mut dyn Kernel, MarkChanges { cut, unmark }: MarkChanges, mark: u32) -> Failures {
     let mut failures = Failures::new();
     for connection in cut {
         let done = if connection.protocol == Protocol::Tcp.number() {
@@ -114,7 +114,7 @@ fn cut(kernel: &mut dyn Kernel, Sentences { cut, pardon }: Sentences, mark: u32)
         };
         failures.extend(done.err().map(|error| (connection, error)));
     }
-    for connection in pardon {
+    for connection in unmark {
         failures.extend(kernel.clear_mark(&connection, mark).err().map(|error| (connection, error)));
     }
     failures

@@ -84,7 +84,7 @@ impl Settings {
             health.clone(),
             audit_interval,
         );
-        controller.heed(changed_by_others);
+        controller.watch_external_changes(changed_by_others);
 
         let (outbox, inbox) = mpsc::channel(64);
         let preflight = tokio::spawn(node_check::keep_checking(
@@ -128,7 +128,7 @@ impl Settings {
             .then(|| tokio::spawn(policy_counts::watch(variant, metrics.clone(), sender)));
         let shortfalls = self.source.wants_events().then(|| {
             let (send, shortfalls) = watch::channel(Vec::new());
-            controller.tell_shortfalls(events::families(), send);
+            controller.report_shortfalls(events::families(), send);
             shortfalls
         });
         let namespaces = NamespaceWatch::default();

@@ -109,7 +109,7 @@ impl CounterHistory {
 mod tests {
     use super::*;
     use crate::controller::Enforcer;
-    use crate::model::{Change, Labels, Pod, PodKey, Policy, Selector};
+    use crate::model::{Change, Pod, PodKey, Policy, Selector};
     use crate::netfilter::iptables::{Match, Rule, Target};
     use crate::render::Options;
 
@@ -168,15 +168,9 @@ mod tests {
     fn every_counter_of_a_policy_is_found_in_the_rendered_rules() {
         let mut enforcer = Enforcer::new("node-a", Options::default());
         enforcer.apply(Change::Pod(Pod {
-            key: PodKey::new("shop", "web"),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![[10, 244, 1, 10].into()],
+            ..Pod::new(PodKey::new("shop", "web"))
         }));
         for name in ["one", "two", "three"] {
             enforcer.apply(Change::Policy(Policy {

@@ -16,7 +16,7 @@ pub(super) fn watch(kernel: &mut Host, notify: Arc<Notify>, audit_interval: Dura
         read.unwrap_or_else(log_failure);
         notify.notify_one();
     };
-    match kernel.tell_of_strangers(on_change) {
+    match kernel.report_external_changes(on_change) {
         Ok(true) => {}
         Ok(false) => tracing::info!(
             audit_interval_seconds,

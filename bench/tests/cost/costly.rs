@@ -17,15 +17,10 @@ const PODS: usize = 3_000;
 fn pod(number: usize) -> Change {
     let labels = [("own".to_owned(), format!("v{number}"))];
     Change::Pod(Pod {
-        key: PodKey::new("crowd", &format!("pod-{number}")),
         node: Some(if number < 10 { LOCAL_NODE } else { "node-elsewhere" }.into()),
-        uid: None,
-        owner: None,
-        networked: true,
-        finished: false,
         labels: Labels::new(&labels.into()),
-        ports: Vec::new(),
         addresses: vec![IpAddr::from([10, 250, (number / 250) as u8, (number % 250) as u8])],
+        ..Pod::new(PodKey::new("crowd", &format!("pod-{number}")))
     })
 }
 

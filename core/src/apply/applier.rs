@@ -1,7 +1,7 @@
 //! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
 
 use super::transaction::TransactionBuilder;
-use super::{Actual, ActualTable, Lane, Step, TableRead};
+use super::{Actual, ActualTable, ConcurrentEdits, Step, TableRead};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::Chains;
@@ -52,9 +52,14 @@ impl Applier {
     /// Tells the steps that carry out an edit, and what may be carried out beside them; nothing beside an edit of members
     /// alone, which is done before anything could be. If one of them fails, the kernel must be read and adopted anew.
     /// `is_isolated` knows who is once the edit is in force.
-    pub fn edit(&mut self, edit: Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> (Vec<Step>, Option<Lane>) {
-        let lane = (!edit.is_of_members()).then(|| Lane::beside(&self.tables, &edit, is_isolated));
-        let before_rules = lane.as_ref().filter(|_| !edit.chains.is_empty());
+    pub fn edit(
+        &mut self,
+        edit: Edit,
+        is_isolated: &dyn Fn(IpAddr) -> bool,
+    ) -> (Vec<Step>, Option<ConcurrentEdits>) {
+        let concurrent =
+            (!edit.is_of_members()).then(|| ConcurrentEdits::beside(&self.tables, &edit, is_isolated));
+        let before_rules = concurrent.as_ref().filter(|_| !edit.chains.is_empty());
         let mut builder = TransactionBuilder::default();
         for ((family, name), rules) in edit.chains {
             let chains = self.tables.entry(family).or_default();
@@ -84,8 +89,9 @@ impl Applier {
                     for (element, comes) in elements {
                         let early = comes
                             && role == Role::Allows
-                            && before_rules
-                                .is_some_and(|lane| lane.lets_join_early(&name, &element, is_isolated));
+                            && before_rules.is_some_and(|concurrent| {
+                                concurrent.lets_join_early(&name, &element, is_isolated)
+                            });
                         if early {
                             builder.join_early(&name, kind, element);
                         } else {
@@ -103,18 +109,18 @@ impl Applier {
         let [before, after] = edit.bridge;
         before.into_iter().for_each(|batch| builder.narrow_bridge(batch));
         after.into_iter().for_each(|batch| builder.change_bridge(batch));
-        (builder.steps(), lane)
+        (builder.steps(), concurrent)
     }
 
-    /// Tells the steps that carry out an edit while another is under way, or nothing if the lane beside that one does not
+    /// The steps that carry out an edit while another one is in flight, or nothing if that one does not
     /// let it pass.
-    pub fn edit_beside(
+    pub fn edit_concurrently(
         &mut self,
-        lane: &Lane,
+        concurrent: &ConcurrentEdits,
         edit: Edit,
         is_isolated: &dyn Fn(IpAddr) -> bool,
     ) -> Option<Vec<Step>> {
-        lane.lets_pass(&edit, is_isolated).then(|| self.edit(edit, is_isolated).0)
+        concurrent.lets_pass(&edit, is_isolated).then(|| self.edit(edit, is_isolated).0)
     }
 
     /// The chains of a family.

@@ -8,7 +8,7 @@ use crate::netfilter::{Edit, Role, SetEdit, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The lane beside an edit: which elements need not wait until its rules are in force.
+/// Which elements of sets need not wait until the rules of an edit are in force.
 ///
 /// Until then the old rules judge, with the sets as they are. What leaves a set that allows can only refuse more. An
 /// address that joins one is let in by every rule that asks the set. That must be what the new rules will do, so the
@@ -18,9 +18,9 @@ use std::net::IpAddr;
 /// - the address itself is isolated, before the edit or after it: the other direction's rules may change, too;
 /// - what else these rules ask is on its way out, as an address's named port may be.
 ///
-/// The lane of no edit is open.
+/// Without an edit, all may be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lane {
+pub struct ConcurrentEdits {
     /// Sets that the edit makes, replaces or destroys: nobody else may write them meanwhile.
     whole: BTreeSet<SetName>,
     /// Elements that the edit changes in other sets, likewise. Those that have an address are independent of each other.
@@ -37,34 +37,38 @@ pub struct Lane {
     port_leaves: bool,
 }
 
-impl Lane {
-    /// The lane beside an edit of these tables. `is_isolated` knows who is once the edit is in force.
-    pub(super) fn beside(tables: &Tables, edit: &Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> Lane {
-        let mut lane = Lane::default();
+impl ConcurrentEdits {
+    /// Of an edit of these tables. `is_isolated` knows who is once the edit is in force.
+    pub(super) fn beside(
+        tables: &Tables,
+        edit: &Edit,
+        is_isolated: &dyn Fn(IpAddr) -> bool,
+    ) -> ConcurrentEdits {
+        let mut concurrent = ConcurrentEdits::default();
         for ((family, name), new) in &edit.chains {
             let Some(chains) = tables.get(family) else { continue };
             // A chain that goes has no way to it but by rules that go.
             if let (Some(old), Some(new)) = (chains.get(name), new) {
-                lane.refuses |= new.iter().any(|rule| refuses(rule) && !old.contains(rule));
-                gone(old, new).into_iter().for_each(|rule| ask(chains, rule, &mut lane.asked));
+                concurrent.refuses |= new.iter().any(|rule| refuses(rule) && !old.contains(rule));
+                gone(old, new).into_iter().for_each(|rule| ask(chains, rule, &mut concurrent.asked));
             }
         }
         for (set, change) in &edit.sets {
             let SetEdit::Elements { kind, role, elements } = change else {
-                lane.whole.insert(set.clone());
+                concurrent.whole.insert(set.clone());
                 continue;
             };
-            lane.changed.insert(set.clone(), elements.keys().copied().collect());
+            concurrent.changed.insert(set.clone(), elements.keys().copied().collect());
             let leaving = elements.iter().filter(|(_, comes)| !**comes);
             for address in leaving.filter_map(|(element, _)| address(element)) {
                 match role {
-                    Role::Isolates => lane.freed.insert(address),
-                    Role::Allows | Role::Opens => lane.leaving.insert(address),
+                    Role::Isolates => concurrent.freed.insert(address),
+                    Role::Allows | Role::Opens => concurrent.leaving.insert(address),
                 };
-                lane.port_leaves |= kind.of == Type::HashIpPort && is_isolated(address);
+                concurrent.port_leaves |= kind.of == Type::HashIpPort && is_isolated(address);
             }
         }
-        lane
+        concurrent
     }
 
     /// Whether an element of the edit itself may join a set that allows once what leaves has left, but before the rules.
@@ -240,9 +244,9 @@ mod tests {
 
     /// Which of the sets a peer may join beside an edit.
     fn open_beside(edit: &Edit) -> Vec<&'static str> {
-        let lane = Lane::beside(&tables(), edit, &nobody);
+        let concurrent = ConcurrentEdits::beside(&tables(), edit, &nobody);
         let sets = ["ones", "more", "twos"].into_iter();
-        sets.filter(|name| lane.lets_pass(&joins(name), &nobody)).collect()
+        sets.filter(|name| concurrent.lets_pass(&joins(name), &nobody)).collect()
     }
 
     #[test]
@@ -280,8 +284,8 @@ mod tests {
         chains.insert(chain("DISPATCH"), vec![go("BUCKET", "10.0.0.0/29".parse().expect("a prefix"))]);
         chains.insert(chain("BUCKET"), vec![go("WEB", host(WEB.into()))]);
         let beside = |changes: &[(&str, Option<Vec<Rule>>)]| {
-            let lane = Lane::beside(&tables, &rules(changes), &nobody);
-            ["ones", "twos"].map(|name| lane.lets_pass(&joins(name), &nobody))
+            let concurrent = ConcurrentEdits::beside(&tables, &rules(changes), &nobody);
+            ["ones", "twos"].map(|name| concurrent.lets_pass(&joins(name), &nobody))
         };
         let two_judges = vec![to(WEB, "WEB"), go("HEIR", host(WEB.into()))];
         let heir = ("HEIR", Some(vec![Rule::new(Target::Drop)]));
@@ -300,35 +304,37 @@ mod tests {
 
     #[test]
     fn nobody_else_writes_a_set_or_an_element_that_the_edit_writes() {
-        let lane = Lane::beside(&tables(), &leaves("ones"), &nobody);
-        assert!(!lane.lets_pass(&leaves("ones"), &nobody));
-        assert!(lane.lets_pass(&leaves("twos"), &nobody), "that can only refuse more");
+        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nobody);
+        assert!(!concurrent.lets_pass(&leaves("ones"), &nobody));
+        assert!(concurrent.lets_pass(&leaves("twos"), &nobody), "that can only refuse more");
         let another = elements(Type::HashIp, Role::Allows, "ones", Element::Address(WEB.into()), true);
-        assert!(lane.lets_pass(&another, &nobody), "it is another element");
+        assert!(concurrent.lets_pass(&another, &nobody), "it is another element");
         let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
-        let lane = Lane::beside(&tables(), &removes, &nobody);
-        assert!(!lane.lets_pass(&joins("ones"), &nobody) && lane.lets_pass(&joins("twos"), &nobody));
+        let concurrent = ConcurrentEdits::beside(&tables(), &removes, &nobody);
+        assert!(
+            !concurrent.lets_pass(&joins("ones"), &nobody) && concurrent.lets_pass(&joins("twos"), &nobody)
+        );
     }
 
     #[test]
     fn isolated_address_waits_as_does_one_that_no_longer_is() {
         let peer = |address| address == IpAddr::from(PEER);
-        assert!(!Lane::default().lets_pass(&joins("ones"), &peer));
-        assert!(Lane::default().lets_pass(&leaves("ones"), &peer), "that can only refuse more");
+        assert!(!ConcurrentEdits::default().lets_pass(&joins("ones"), &peer));
+        assert!(ConcurrentEdits::default().lets_pass(&leaves("ones"), &peer), "that can only refuse more");
         let freed = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(PEER.into()), false);
-        assert!(!Lane::beside(&tables(), &freed, &nobody).lets_pass(&joins("ones"), &nobody));
+        assert!(!ConcurrentEdits::beside(&tables(), &freed, &nobody).lets_pass(&joins("ones"), &nobody));
     }
 
     /// A rule may ask two sets: who the peer is, and whether the port has a name.
     #[test]
     fn join_waits_for_what_the_same_rule_asks_and_is_on_its_way_out() {
-        let lane = Lane::beside(&tables(), &leaves("ones"), &nobody);
-        assert!(!lane.lets_pass(&joins("twos"), &nobody), "the address itself");
+        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nobody);
+        assert!(!concurrent.lets_pass(&joins("twos"), &nobody), "the address itself");
         let port = Element::AddressPort(WEB.into(), Protocol::Tcp, 80);
         let port_leaves = elements(Type::HashIpPort, Role::Allows, "http", port, false);
         let web = |address| address == IpAddr::from(WEB);
-        assert!(!Lane::beside(&tables(), &port_leaves, &web).lets_pass(&joins("ones"), &web));
-        assert!(Lane::beside(&tables(), &port_leaves, &nobody).lets_pass(&joins("ones"), &nobody));
+        assert!(!ConcurrentEdits::beside(&tables(), &port_leaves, &web).lets_pass(&joins("ones"), &web));
+        assert!(ConcurrentEdits::beside(&tables(), &port_leaves, &nobody).lets_pass(&joins("ones"), &nobody));
     }
 
     #[test]
@@ -336,7 +342,7 @@ mod tests {
         let isolates = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(WEB.into()), true);
         let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
         for edit in [isolates, removes, rules(&[("ONE", None)])] {
-            assert!(!Lane::default().lets_pass(&edit, &nobody), "{edit:?}");
+            assert!(!ConcurrentEdits::default().lets_pass(&edit, &nobody), "{edit:?}");
         }
     }
 }

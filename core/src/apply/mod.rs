@@ -5,10 +5,10 @@
 
 mod actual;
 mod applier;
+mod concurrent_edits;
 mod conntrack;
 mod error;
 mod fake;
-mod lane;
 mod other_controller;
 mod packet_filter;
 mod recognise;
@@ -17,10 +17,10 @@ mod transaction;
 
 pub use actual::*;
 pub use applier::*;
+pub use concurrent_edits::*;
 pub use conntrack::*;
 pub use error::*;
 pub use fake::*;
-pub use lane::*;
 pub use other_controller::*;
 pub use packet_filter::*;
 pub use recognise::own_chains;

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::compile::UnknownPods;
     use crate::model::{
-        Change, Labels, Peers, Pod, PodKey, Policy, PortMatch, Ports, Rule, Sandbox, SandboxKey, Selector,
+        Change, Peers, Pod, PodKey, Policy, PortMatch, Ports, Rule, Sandbox, SandboxKey, Selector,
     };
     use crate::net::{PortRange, Protocol};
     use std::time::Duration;
@@ -167,15 +167,9 @@ mod tests {
 
     fn pod(namespace: &str, address: [u8; 4]) -> Change {
         Change::Pod(Pod {
-            key: PodKey::new(namespace, "web"),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![address.into()],
+            ..Pod::new(PodKey::new(namespace, "web"))
         })
     }
 

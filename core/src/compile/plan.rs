@@ -405,15 +405,9 @@ mod tests {
     fn pod(name: &str, app: &str) -> Change {
         let labels = [("app", app), ("name", name)].map(|(key, value)| (key.to_owned(), value.to_owned()));
         Change::Pod(Pod {
-            key: PodKey::new("shop", name),
-            uid: None,
             node: Some("node-a".into()),
             labels: Labels::new(&labels.into()),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
-            addresses: Vec::new(),
+            ..Pod::new(PodKey::new("shop", name))
         })
     }
 

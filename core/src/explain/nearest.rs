@@ -156,15 +156,11 @@ mod tests {
         let mut cluster = Cluster::new("node-a");
         let pod = |key: PodKey, address: [u8; 4], app: &str, port: u16| {
             Change::Pod(Pod {
-                key,
-                uid: None,
                 node: Some("node-a".into()),
                 labels: labels(&[("app", app)]),
                 ports: vec![NamedPort { name: "http".into(), protocol: Protocol::Tcp, port }],
-                owner: None,
-                networked: true,
-                finished: false,
                 addresses: vec![address.into()],
+                ..Pod::new(key)
             })
         };
         let rule = |(index, (peers, ports))| Rule { index, peers, ports };

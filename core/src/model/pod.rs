@@ -30,6 +30,23 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
 }
 
+impl Pod {
+    /// A pod of the pod network of which nothing else is known.
+    pub fn new(key: PodKey) -> Pod {
+        Pod {
+            key,
+            uid: None,
+            node: None,
+            owner: None,
+            labels: Labels::default(),
+            ports: Vec::new(),
+            networked: true,
+            finished: false,
+            addresses: Vec::new(),
+        }
+    }
+}
+
 /// A pod whose object cannot be understood: which policies apply to it is not known, so it is nobody's peer, and on its
 /// own node it is an unknown pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -126,15 +126,9 @@ mod tests {
 
     fn pod(address: [u8; 4]) -> Change {
         Change::Pod(Pod {
-            key: PodKey::new("shop", &format!("{address:?}")),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![address.into()],
+            ..Pod::new(PodKey::new("shop", &format!("{address:?}")))
         })
     }
 

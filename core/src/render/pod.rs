@@ -105,20 +105,14 @@ pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
 mod tests {
     use super::*;
     use crate::compile::Plan;
-    use crate::model::{Change, Cluster, Labels, Pod, PodKey, Policy, PolicyKey, Selector};
+    use crate::model::{Change, Cluster, Pod, PodKey, Policy, PolicyKey, Selector};
     use crate::render::Renderer;
 
     fn pod(number: u8) -> Change {
         Change::Pod(Pod {
-            key: PodKey::new("shop", &format!("web-{number}")),
-            uid: None,
             node: Some("node-a".into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: vec![[10, 244, 1, number].into()],
+            ..Pod::new(PodKey::new("shop", &format!("web-{number}")))
         })
     }
 

@@ -43,17 +43,7 @@ mod tests {
         let labels = Labels::new(&BTreeMap::from([("app".to_owned(), app.to_owned())]));
         let key = PodKey::new("shop", name);
         let (node, uid, ports, addresses) = (None, None, Vec::new(), Vec::new());
-        Change::Pod(Pod {
-            key,
-            uid,
-            node,
-            labels,
-            ports,
-            owner: None,
-            networked: true,
-            finished: false,
-            addresses,
-        })
+        Change::Pod(Pod { uid, node, labels, ports, addresses, ..Pod::new(key) })
     }
 
     #[test]

@@ -161,17 +161,7 @@ mod tests {
 
     #[test]
     fn namespace_name_is_kept_once_and_no_longer_than_its_objects() {
-        let pod = |name: &str| Pod {
-            key: PodKey::new("shop", name),
-            uid: None,
-            node: None,
-            owner: None,
-            labels: Labels::default(),
-            ports: Vec::new(),
-            networked: true,
-            finished: false,
-            addresses: Vec::new(),
-        };
+        let pod = |name: &str| Pod::new(PodKey::new("shop", name));
         let (mut known, mut changes) = (KnownObjects::default(), Vec::new());
         for (name, kept) in [("a", 1), ("b", 1), ("a", 1)] {
             known.apply(WatchEvent::Applied(Box::new(Change::Pod(pod(name)))), &mut changes);

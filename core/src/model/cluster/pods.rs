@@ -151,15 +151,11 @@ impl Pods {
         let told = remote.filter_map(|pod| {
             let group = self.groups.get(pod.place.group)?;
             Some(Pod {
-                key: pod.key.clone(),
-                uid: None,
-                node: None,
                 owner: pod.owner.clone(),
                 labels: group.labels.clone(),
                 ports: group.ports.to_vec(),
-                networked: true,
-                finished: false,
                 addresses: pod.addresses().to_vec(),
+                ..Pod::new(pod.key.clone())
             })
         });
         told.collect()
@@ -323,15 +319,10 @@ mod tests {
         for node in ["node-a", "node-b"] {
             let pod = |owner: Option<Arc<Owner>>| {
                 Change::Pod(Pod {
-                    key: key.clone(),
-                    uid: None,
                     node: Some(node.into()),
                     owner,
-                    labels: Labels::default(),
-                    ports: Vec::new(),
-                    networked: true,
-                    finished: false,
                     addresses: vec![[10, 244, 1, 10].into()],
+                    ..Pod::new(key.clone())
                 })
             };
             cluster.apply(pod(None));

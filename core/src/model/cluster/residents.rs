@@ -378,7 +378,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, Labels, Policy, PolicyKey, Selector};
+    use crate::model::{Change, Policy, PolicyKey, Selector};
     use std::time::Duration;
 
     const NODE: &str = "node-a";
@@ -397,15 +397,10 @@ mod tests {
 
     fn pod(name: &str, uid: &str, hosts: &[u8]) -> Pod {
         Pod {
-            key: key(name),
             uid: Some(uid.into()),
             node: Some(NODE.into()),
-            labels: Labels::default(),
-            ports: Vec::new(),
-            owner: None,
-            networked: true,
-            finished: false,
             addresses: addresses(hosts),
+            ..Pod::new(key(name))
         }
     }
 

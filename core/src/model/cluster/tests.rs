@@ -22,15 +22,9 @@ fn labelled(env: &str) -> Change {
 
 fn pod(pod: &str, host: u8) -> Change {
     Change::Pod(Pod {
-        key: PodKey::new("team", pod),
-        uid: None,
         node: Some("node-b".into()),
-        labels: Labels::default(),
-        ports: Vec::new(),
-        owner: None,
-        networked: true,
-        finished: false,
         addresses: vec![[10, 244, 2, host].into()],
+        ..Pod::new(PodKey::new("team", pod))
     })
 }
 
