@@ -25,7 +25,7 @@ pub const BACKENDS: [&str; 2] = ["iptables-nft", "iptables-legacy"];
 /// How long a change may take to be enforced before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where a controller answers.
+/// Where a controller serves HTTP.
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
 /// A cluster in namespaces and the controllers on its nodes.
@@ -51,14 +51,14 @@ impl Field {
         Ok(Field { testbed, program: program.into(), logs: logs.into(), controllers: Vec::new() })
     }
 
-    /// Makes the outside answer on the addresses of a scenario's strangers too.
+    /// Makes the outside host answer on the scenario's other external addresses too.
     ///
     /// # Errors
     /// What a program said, if it failed.
-    pub fn invite_strangers(&self, scenario: &Scenario) -> Result<(), String> {
-        let stranger = |probe: &&Probe| matches!(probe.destination, Name::Stranger(_));
+    pub fn add_outside_addresses(&self, scenario: &Scenario) -> Result<(), String> {
+        let is_other = |probe: &&Probe| matches!(probe.destination, Name::Stranger(_));
         let addresses: BTreeSet<IpAddr> =
-            scenario.probes.iter().filter(stranger).map(|probe| probe.destination_address).collect();
+            scenario.probes.iter().filter(is_other).map(|probe| probe.destination_address).collect();
         let outside = self.testbed.namespace(&Endpoint::Outside).ok_or("there is no outside")?;
         for address in addresses {
             let (program, host) = match address {
@@ -125,13 +125,13 @@ impl Field {
     /// A page of a node's controller.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// When nothing answers.
     pub fn page(&self, node: &str, path: &str) -> anyhow::Result<http::Answer> {
         let namespace = self.testbed.node_namespace(node).context("there is no such node")?;
         http::get(namespace, HTTP, path, Duration::from_secs(5))
     }
 
-    /// Where the controller of a node tells of denied flows.
+    /// The socket on which a node's controller serves denied flows.
     pub fn flows_socket(&self, node: Node) -> PathBuf {
         self.logs.join(format!("{}.flows", node.name))
     }
@@ -200,12 +200,12 @@ impl Field {
                 return Ok(start.elapsed());
             }
             if start.elapsed() > DEADLINE {
-                return Err(format!("{}\n{}", self.told(&self.differing(&left)), self.log()));
+                return Err(format!("{}\n{}", self.report(&self.differing(&left)), self.log()));
             }
         }
     }
 
-    /// Tries all connections again. A datagram that happens to have the ports of a flow from before goes its way until
+    /// Tries all connections again. A datagram that happens to have the ports of an earlier flow passes until
     /// that flow is cut, so what differs is tried until the deadline.
     ///
     /// # Errors
@@ -221,9 +221,9 @@ impl Field {
         pairs.filter(|(asked, outcome)| !asked.is_met_by(outcome)).collect()
     }
 
-    fn told(&self, differing: &[(&Asked, testbed::Outcome)]) -> String {
+    fn report(&self, differing: &[(&Asked, testbed::Outcome)]) -> String {
         let line = |(asked, outcome): &(&Asked, testbed::Outcome)| {
-            let wanted = if asked.open { "open" } else { "refused" };
+            let wanted = if asked.open { "open" } else { "denied" };
             format!("{}: {:?} should be {wanted} and is {outcome:?}", asked.place, asked.probe)
         };
         differing.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -253,6 +253,8 @@ pub struct Asked {
     pub probe: testbed::Probe,
     /// Whether it should get through.
     pub open: bool,
+    /// Whether it is to a Service's address. Then a denial is an ICMP error, which ends a connect over IPv6 only after a second.
+    pub to_service: bool,
 }
 
 impl Asked {
@@ -261,8 +263,8 @@ impl Asked {
     fn is_met_by(&self, outcome: &testbed::Outcome) -> bool {
         match (self.open, self.probe.protocol) {
             (true, _) => *outcome == testbed::Outcome::Open,
-            (false, Protocol::Tcp) => *outcome == testbed::Outcome::Refused,
-            (false, Protocol::Udp | Protocol::Sctp) => {
+            (false, Protocol::Tcp) if !self.to_service => *outcome == testbed::Outcome::Refused,
+            (false, Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => {
                 matches!(outcome, testbed::Outcome::Refused | testbed::Outcome::Timeout)
             }
         }
@@ -280,6 +282,7 @@ pub fn asked(scenario: &Scenario) -> Vec<Asked> {
                 place: format!("{}/reach.txt:{}", scenario.name, probe.line),
                 probe: real.from_address(probe.source_address),
                 open: probe.expected == Outcome::Arrives,
+                to_service: false,
             })
         })
         .collect()

@@ -154,7 +154,8 @@ const FREE_SERVICE: [&str; 2] = ["10.96.0.14", "fd00:96::14"];
 
 fn asked(from: &str, to: IpAddr, protocol: Protocol, open: bool) -> Asked {
     let probe = Probe::new(Endpoint::pod(namespace_of(from), from), to, protocol, 80);
-    Asked { place: format!("{from} -> {to}"), probe, open }
+    let to_service = IN_SERVICE.iter().chain(&FREE_SERVICE).any(|service| *service == to.to_string());
+    Asked { place: format!("{from} -> {to}"), probe, open, to_service }
 }
 
 /// Connections over real sockets, to pods and to Services, with empty neighbour tables.
