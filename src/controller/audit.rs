@@ -12,7 +12,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// How long our own work may go first, when it comes without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// When to look at the kernel: every so often, and soon after somebody else has changed it.
+/// When to look at the kernel: every so often, and soon after another program has changed it.
 ///
 /// The first look after news comes at once. A firewall manager that flushes and loads in several steps is looked after
 /// between them, too, and one that never ends costs a look a second.
@@ -34,12 +34,12 @@ impl Audit {
         Audit { every, last: now, news: None, last_news: None, looks: 0 }
     }
 
-    /// Somebody else changed the kernel.
-    pub(super) fn heard(&mut self, now: Instant) {
+    /// Another program changed the kernel.
+    pub(super) fn changed(&mut self, now: Instant) {
         self.news = self.news.or(Some(now));
     }
 
-    /// When to look at what was heard of; `None` for nothing.
+    /// When to look after a reported change; `None` without one.
     pub(super) fn due(&self) -> Option<Instant> {
         let news = self.news?;
         let pause = SHORTEST.saturating_mul(1 << self.looks.min(16)).min(LONGEST);
@@ -49,8 +49,8 @@ impl Audit {
     /// Whether to look now, given whether there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
         let overdue = self.news.is_some_and(|news| news + PATIENCE <= now);
-        let heard = (idle || overdue) && self.due().is_some_and(|due| due <= now);
-        heard || idle && now.duration_since(self.last) >= self.every
+        let after_a_change = (idle || overdue) && self.due().is_some_and(|due| due <= now);
+        after_a_change || idle && now.duration_since(self.last) >= self.every
     }
 
     /// The kernel is read.
@@ -84,8 +84,8 @@ mod tests {
     fn first_look_comes_at_once_and_serves_all_that_was_heard() {
         let now = Instant::now();
         let mut audit = Audit::every(HOUR, now);
-        audit.heard(now);
-        audit.heard(now);
+        audit.changed(now);
+        audit.changed(now);
         assert!(audit.is_due(now, true));
         audit.looks(now);
         assert_eq!((audit.due(), audit.is_due(now, true)), (None, false));
@@ -95,7 +95,7 @@ mod tests {
     fn own_changes_go_first_but_not_for_ever() {
         let now = Instant::now();
         let mut audit = Audit::every(HOUR, now);
-        audit.heard(now);
+        audit.changed(now);
         assert!(!audit.is_due(now + PATIENCE / 2, false));
         assert!(audit.is_due(now + PATIENCE, false));
     }
@@ -107,7 +107,7 @@ mod tests {
         let mut looks = Vec::new();
         for millisecond in 0..60_000 {
             let now = start + Duration::from_millis(millisecond);
-            audit.heard(now);
+            audit.changed(now);
             if audit.is_due(now, true) {
                 audit.looks(now);
                 looks.push(now);
@@ -123,17 +123,17 @@ mod tests {
         let start = Instant::now();
         let mut audit = Audit::every(Duration::from_secs(1), start);
         for second in 0..5 {
-            audit.heard(start);
+            audit.changed(start);
             audit.looks(start + Duration::from_secs(second));
         }
         let later = start + Duration::from_secs(4) + CALM;
         for second in 5..14 {
             audit.looks(start + Duration::from_secs(second));
         }
-        audit.heard(later);
+        audit.changed(later);
         assert!(audit.is_due(later, true));
         audit.looks(later);
-        audit.heard(later);
+        audit.changed(later);
         assert_eq!(audit.due(), Some(later + SHORTEST));
     }
 }

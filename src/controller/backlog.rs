@@ -1,4 +1,4 @@
-//! Changes that are not in force yet, and what the metrics are told of them.
+//! Changes that are not in force yet, and their metrics.
 
 use crate::observe::Metrics;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl Backlog {
     pub(super) fn add(&mut self, seen: Instant, count: usize) {
         self.waiting.seen = self.waiting.seen.or(Some(seen).filter(|_| count > 0));
         self.waiting.count += count;
-        self.tell();
+        self.report();
     }
 
     /// All that wait are on their way.
@@ -42,7 +42,7 @@ impl Backlog {
         if let Some(seen) = carried.seen {
             self.metrics.enforced(now.duration_since(seen));
         }
-        self.tell();
+        self.report();
     }
 
     /// Those that were on their way did not come into force, and wait again.
@@ -50,7 +50,7 @@ impl Backlog {
         self.carried -= carried.count;
         self.waiting.seen = carried.seen.or(self.waiting.seen);
         self.waiting.count += carried.count;
-        self.tell();
+        self.report();
     }
 
     /// All that wait need nothing from the kernel.
@@ -61,7 +61,7 @@ impl Backlog {
         }
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         self.metrics.pending_changes(self.waiting.count + self.carried);
     }
 }

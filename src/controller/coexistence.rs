@@ -21,7 +21,7 @@ pub enum Standing {
     Alone,
     /// Nothing is written, as these are at work.
     Waits(BTreeSet<OtherController>),
-    /// Rules of ours were in force already and are kept right beside these: to leave them would open pods that come.
+    /// Our rules were in force already and are kept up to date beside these: without that, new pods would be open.
     Keeps(BTreeSet<OtherController>),
     /// What these left is being removed.
     Removes(BTreeSet<OtherController>),
@@ -29,7 +29,7 @@ pub enum Standing {
     WrittenAgain(BTreeSet<OtherController>),
 }
 
-/// How often the removal is tried: one attempt may fail for another reason than that somebody writes it again.
+/// How often the removal is tried: an attempt may fail although no other program writes the rules again.
 const ATTEMPTS: u32 = 3;
 
 /// Decides, and remembers what was removed.

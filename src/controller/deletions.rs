@@ -2,7 +2,7 @@
 //!
 //! While a namespace is deleted, its policies go before its pods may have ended. The API's watches do not wait for each
 //! other, so a policy's deletion may arrive before the word that its namespace is being deleted, and to believe it at once
-//! would open pods that nobody meant to open. So it waits a moment for that word, and is taken back if the word comes later.
+//! would open pods that should stay isolated. So it waits a moment for that report, and is undone if the report comes later.
 
 use crate::model::{Change, Cluster, Direction, Labels, NamespaceName, Policy, PolicyKey};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long it waits at most, while that watch is cut off.
 const LONGEST: Duration = Duration::from_secs(30);
 /// For how long after it was believed it can be taken back: a watch over which nothing comes for 100 s is given up and taken
-/// up again, and then tells what it missed.
+/// up again, and then reports what it missed.
 const REMEMBERED: Duration = Duration::from_secs(120);
 /// How many are remembered; of more, the oldest are forgotten.
 const MOST: usize = 1000;
@@ -53,19 +53,19 @@ impl Waiting {
 /// Deletions that wait, and those that may be taken back.
 #[derive(Clone, Debug, Default)]
 pub struct Deletions {
-    /// `None` where one source tells everything in order: then nothing waits.
+    /// `None` if one source reports everything in order: then nothing waits.
     watch: Option<NamespaceWatch>,
     waiting: BTreeMap<PolicyKey, Waiting>,
     believed: BTreeMap<PolicyKey, (Policy, Instant)>,
 }
 
 impl Deletions {
-    /// Deletions that wait for what the watch of namespaces tells.
+    /// Deletions that wait for what the watch of namespaces reports.
     pub fn that_wait_for(watch: NamespaceWatch) -> Deletions {
         Deletions { watch: Some(watch), ..Deletions::default() }
     }
 
-    /// Takes in a change that was seen at `seen`; tells what is to be believed now, in order. `cluster` is as it is before.
+    /// Takes in a change that was seen at `seen`; returns the changes that apply now, in order. `cluster` is the state before.
     pub fn take_in(&mut self, change: Change, cluster: &Cluster, seen: Instant) -> Vec<Change> {
         if self.watch.is_none() {
             return vec![change];
@@ -281,10 +281,10 @@ mod tests {
         let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
         believer.take_in(of("allows", None));
         believer.take_in(Change::PolicyGone(named("allows")));
-        assert!(believer.cluster.policy(&named("allows")).is_none(), "it opens nobody");
+        assert!(believer.cluster.policy(&named("allows")).is_none(), "it opens no pod");
         believer.take_in(of("both", Some(Vec::new())));
         believer.take_in(Change::PolicyGone(named("both")));
-        assert!(believer.cluster.policy(&named("both")).is_some(), "nobody else isolates for egress");
+        assert!(believer.cluster.policy(&named("both")).is_some(), "no other policy isolates for egress");
         believer.take_in(of("allows", None));
         believer.take_in(gone());
         assert!(!believer.guards(), "the one that does not wait is left");
@@ -354,7 +354,7 @@ mod tests {
         believer.after(5_000);
         watch.set_cut_off(false);
         believer.after(900);
-        assert!(believer.guards(), "it may still tell what it missed");
+        assert!(believer.guards(), "it may still report what it missed");
         believer.after(100);
         assert!(!believer.guards());
     }

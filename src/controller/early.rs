@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 impl Controller {
-    /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds rules of ours.
+    /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds our rules.
     pub(super) fn begin_early(&mut self) -> Option<InFlight> {
         let early = self.early.as_mut()?;
         if early.must_read() {

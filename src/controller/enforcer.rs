@@ -11,7 +11,7 @@ use crate::render::{Options, Renderer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// What is true, what must hold and what the kernel was last told, in one hand.
+/// What is known, what must be enforced, and what the kernel holds.
 #[derive(Clone, Debug)]
 pub struct Enforcer {
     cluster: Cluster,
@@ -50,7 +50,7 @@ impl Enforcer {
         }
     }
 
-    /// The same, with this choice about pods that the API has not told of. To be made before the first fact.
+    /// The same, with this choice about pods that the API has not reported. To be made before the first change.
     pub fn with_unknown_pods(self, unknown_pods: UnknownPods) -> Enforcer {
         let plan = Plan::new(unknown_pods).with_limits(*self.plan.limits());
         let refuse_unassigned = unknown_pods == UnknownPods::Reject;
@@ -68,7 +68,7 @@ impl Enforcer {
         Enforcer { coexistence: Coexistence::new(takeover), ..self }
     }
 
-    /// An enforcer like this one for what its node's sandboxes alone tell: it closes each, and leaves alone what other
+    /// An enforcer like this one that knows only the node's sandboxes: it isolates each, and leaves alone what other
     /// controllers have left. `None` if unknown pods are open.
     pub fn of_sandboxes_alone(&self) -> Option<Enforcer> {
         match self.plan.unknown_pods() {
@@ -132,7 +132,7 @@ impl Enforcer {
         let desired = self.ruleset();
         self.elements = Elements::of(&desired);
         let (applier, mut steps) = Applier::adopt(desired, actual);
-        // Behind all of ours. Whether it stays removed is to be seen at once.
+        // After all our steps. Whether it stays removed is checked at once.
         self.audits = !removal.is_empty();
         steps.extend(removal);
         self.applier = Some(applier);
@@ -220,7 +220,7 @@ impl Enforcer {
     }
 }
 
-/// Whether somebody at an address is isolated in any direction.
+/// Whether a pod at an address is isolated in any direction.
 fn is_isolated(plan: &Plan, address: IpAddr) -> bool {
     Direction::BOTH.into_iter().any(|direction| plan.is_isolated(direction, address))
 }

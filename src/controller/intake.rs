@@ -6,7 +6,7 @@ use crate::observe::{ChangeKind, Phase};
 use std::time::Instant;
 
 impl Controller {
-    /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch tells of.
+    /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch reports.
     pub fn await_namespaces(&mut self, watch: NamespaceWatch) {
         self.deletions = Deletions::that_wait_for(watch);
     }

@@ -72,7 +72,7 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let pods = || plan.guards().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
     let isolated = |direction| pods().filter(|(_, guard)| guard.is_isolated(direction)).count();
     let unknown_sandboxes = enforcer.cluster().unknown_sandboxes().count();
-    // Until it was read, and again after a step failed, nobody knows what it holds.
+    // Until it was read, and again after a step failed, its contents are unknown.
     let kernel = enforcer.applier().map(|applier| {
         Family::BOTH.map(|family| {
             let chains = applier.chains(family);
@@ -158,7 +158,7 @@ impl Controller {
 /// How many parts of one policy are named at once.
 const NAMED: usize = 8;
 
-/// What a change is about, and the policy that it tells.
+/// What a change is about, and its policy.
 pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {
     match change {
         Change::Namespace(_) | Change::NamespaceUnreadable(_) | Change::NamespaceGone(_) => {

@@ -169,7 +169,7 @@ impl Controller {
                         self.close_no_more();
                     }
                 },
-                () = external_changes.notified(), if self.complete => self.audit.heard(Instant::now()),
+                () = external_changes.notified(), if self.complete => self.audit.changed(Instant::now()),
                 () = until(retry), if retry.is_some() => {}
                 () = until(settles), if settles.is_some() => self.settle(Instant::now()),
                 query = query::next(&mut self.queries), if self.complete => query.answer(&self.enforcer),

@@ -22,7 +22,7 @@ impl Pace {
         self.not_before = Some(now + wait);
     }
 
-    /// Nothing may be written until somebody else has changed the kernel: there is nothing to do until then.
+    /// Nothing may be written until another program has changed the kernel: there is nothing to do until then.
     pub fn waits<T>(&mut self, now: Instant) -> Option<T> {
         self.not_before = Some(now + LOOK_AGAIN);
         None

@@ -3,7 +3,7 @@
 use super::Enforcer;
 use tokio::sync::{mpsc, oneshot};
 
-/// Reads something from the enforcer and sends it to whoever waits. The controller runs one at a time, when it has nothing else to
+/// Reads something from the enforcer and sends it to the waiting receiver. The controller runs one at a time, when it has nothing else to
 /// do, so a query must be short.
 pub struct Query(Box<dyn FnOnce(&Enforcer) + Send>);
 

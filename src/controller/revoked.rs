@@ -14,7 +14,7 @@ const REST: u32 = 20;
 /// How long changes may go first, when they come without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long addresses wait that nobody has any more: as a rule, their connections have ended with the pod.
+/// How long addresses wait that no pod has any more: as a rule, their connections have ended with the pod.
 const GONE: Duration = Duration::from_secs(5);
 
 /// Addresses some of whose connections may have lost what allowed them.
@@ -23,7 +23,7 @@ const GONE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Revoked {
     addresses: BTreeSet<IpAddr>,
-    /// When the first of them came that somebody has, and the first that nobody has.
+    /// When the first of them came that a pod has, and the first that no pod has.
     since: Option<Instant>,
     gone_since: Option<Instant>,
     /// When their connections were last looked at, and how long to rest after it.
@@ -46,7 +46,7 @@ impl Revoked {
         }
     }
 
-    /// When connections may be looked at of an address that somebody has; `None` when there is none.
+    /// When connections may be looked at of an address that a pod has; `None` when there is none.
     pub(super) fn pressing(&self) -> Option<Instant> {
         self.since.map(|since| self.rested().map_or(since, |rested| since.max(rested)))
     }

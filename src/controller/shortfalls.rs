@@ -1,4 +1,4 @@
-//! When to look for what of policies cannot be enforced, and whom to tell.
+//! When to look for parts of policies that cannot be enforced, and where to report them.
 
 use super::Enforcer;
 use crate::compile::{Shortfall, shortfalls};
@@ -38,9 +38,9 @@ impl Shortfalls {
         }
         (self.changed, self.last) = (false, Some(now));
         let found = shortfalls(enforcer.cluster(), enforcer.plan(), &self.families);
-        listener.send_if_modified(|told| {
-            let differs = *told != found;
-            *told = found;
+        listener.send_if_modified(|reported| {
+            let differs = *reported != found;
+            *reported = found;
             differs
         });
     }

@@ -1,4 +1,4 @@
-//! What the log tells of syncs: a line for each that changed policies or rules, and no more than one a second.
+//! What the log says about syncs: a line for each that changed policies or rules, and no more than one a second.
 
 use super::Standing;
 use crate::apply::{Actual, KernelError, OtherController};
@@ -11,7 +11,7 @@ fn log_standing(now: &Standing) {
         Standing::Alone => tracing::info!("no other NetworkPolicy controller filters packets any more"),
         Standing::Waits(others) => tracing::error!("{}", waits(others)),
         Standing::Keeps(others) => {
-            let (others, cures) = told(others);
+            let (others, cures) = names_and_fixes(others);
             tracing::error!(
                 others,
                 cures,
@@ -21,12 +21,12 @@ fn log_standing(now: &Standing) {
         }
         Standing::Removes(others) => {
             tracing::warn!(
-                others = told(others).0,
+                others = names_and_fixes(others).0,
                 "removing the leftovers of another NetworkPolicy controller"
             );
         }
         Standing::WrittenAgain(others) => {
-            let (others, cures) = told(others);
+            let (others, cures) = names_and_fixes(others);
             tracing::error!(
                 others,
                 cures,
@@ -39,20 +39,20 @@ fn log_standing(now: &Standing) {
 
 /// Why nothing is written, and what to do.
 fn waits(others: &BTreeSet<OtherController>) -> String {
-    let (others, cures) = told(others);
+    let (others, cures) = names_and_fixes(others);
     format!(
         "nothing is written while another NetworkPolicy controller filters packets: {others}. Stop it: {cures}. If it no longer \
          runs, these are leftovers: --takeover removes those of kube-router, k3s and kube-network-policies once policies are in force"
     )
 }
 
-fn told(others: &BTreeSet<OtherController>) -> (String, String) {
+fn names_and_fixes(others: &BTreeSet<OtherController>) -> (String, String) {
     let names: Vec<_> = others.iter().map(|other| other.name()).collect();
     let cures: Vec<_> = others.iter().map(|other| other.cure(false)).collect();
     (names.join(", "), cures.join(" and "))
 }
 
-/// How often a line is written at most. Syncs that end meanwhile are told together.
+/// How often a line is written at most. Syncs that end meanwhile are logged together.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// A sync that ended well.
@@ -70,21 +70,21 @@ pub(super) struct Ended {
     pub(super) at: SystemTime,
 }
 
-/// Syncs that are told in one line.
+/// Syncs that are logged in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
+struct UnloggedSyncs {
     /// The last of them, with the sums of all, and how long the longest took.
     last: Ended,
     syncs: u64,
 }
 
-/// Remembers when the log was written and what it was not told.
+/// Remembers when the log was written and what was not logged.
 #[derive(Debug, Default)]
 pub(super) struct SyncLog {
     /// Whether a sync has ended well.
     enforces: bool,
     written: Option<Instant>,
-    untold: Option<Told>,
+    unlogged: Option<UnloggedSyncs>,
     /// What was last said of other controllers.
     standing: Standing,
 }
@@ -117,10 +117,10 @@ impl SyncLog {
     }
 
     fn add(&mut self, ended: Ended) {
-        let untold = self.untold.take();
-        self.untold = Some(match untold {
-            None => Told { last: ended, syncs: 1 },
-            Some(Told { last, syncs }) => Told {
+        let unlogged = self.unlogged.take();
+        self.unlogged = Some(match unlogged {
+            None => UnloggedSyncs { last: ended, syncs: 1 },
+            Some(UnloggedSyncs { last, syncs }) => UnloggedSyncs {
                 last: Ended {
                     id: ended.id,
                     changes: last.changes + ended.changes,
@@ -133,20 +133,20 @@ impl SyncLog {
         });
     }
 
-    /// Tells what was not told, if it is time.
+    /// What was not logged, if it is time.
     pub(super) fn write(&mut self, now: Instant) {
-        if let Some(Told { last: Ended { id, changes, steps, took, at }, syncs }) = self.due(now) {
+        if let Some(UnloggedSyncs { last: Ended { id, changes, steps, took, at }, syncs }) = self.due(now) {
             // The line may be written a second later than what it reports.
             let (duration_ms, since) = (milliseconds(took), timestamp(at));
             tracing::info!(sync_id = id, syncs, changes, steps, duration_ms, since, "in force");
         }
     }
 
-    fn due(&mut self, now: Instant) -> Option<Told> {
+    fn due(&mut self, now: Instant) -> Option<UnloggedSyncs> {
         let waits = self.written.is_some_and(|written| now.saturating_duration_since(written) < EVERY);
-        let told = self.untold.take_if(|_| !waits)?;
+        let unlogged = self.unlogged.take_if(|_| !waits)?;
         self.written = Some(now);
-        Some(told)
+        Some(unlogged)
     }
 }
 
@@ -202,18 +202,18 @@ mod tests {
         lines.extend(log.due(start + Duration::from_secs(2)));
         assert_eq!(lines.len(), 3);
         assert_eq!(lines.iter().map(|line| line.syncs).sum::<u64>(), 20_000);
-        assert_eq!(log.due(start + Duration::from_secs(9)), None, "there is nothing left to tell");
+        assert_eq!(log.due(start + Duration::from_secs(9)), None, "there is nothing left to log");
     }
 
     #[test]
     fn lone_sync_is_told_at_once_and_others_are_added_up() {
         let (mut log, start) = (SyncLog::default(), Instant::now());
         log.info(ended(1, 5), start);
-        assert_eq!(log.untold, None);
+        assert_eq!(log.unlogged, None);
         log.info(ended(2, 9), start);
         log.info(ended(3, 7), start);
         let last = Ended { id: 3, changes: 4, steps: 2, took: Duration::from_millis(9), at: at(3) };
         assert_eq!(log.due(start + EVERY / 2), None);
-        assert_eq!(log.due(start + EVERY), Some(Told { last, syncs: 2 }));
+        assert_eq!(log.due(start + EVERY), Some(UnloggedSyncs { last, syncs: 2 }));
     }
 }

@@ -1,4 +1,4 @@
-//! What rules have counted, read beside all else: it needs no lock, and whoever writes does not wait for it.
+//! What rules have counted. It is read concurrently with everything else: reading needs no lock, and no writer waits for it.
 
 use super::exec::Runner;
 use super::{Variant, iptables};

@@ -177,7 +177,7 @@ fn remaining(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Writes what the pipe takes. False when there is no more to write, or nobody left to read it.
+/// Writes what the pipe takes. False when there is no more to write, or no reader is left.
 fn write_some(pipe: &mut impl Write, input: &mut &[u8]) -> bool {
     while !input.is_empty() {
         match pipe.write(input) {

@@ -1,4 +1,4 @@
-//! One program of ours at a time in a network namespace.
+//! One agent at a time in a network namespace.
 //!
 //! The lock is an abstract Unix socket: its name belongs to the network namespace, as rules do, leaves no file, and is free again
 //! when its process ends, however that ends.

@@ -49,7 +49,7 @@ pub struct Host {
     conntrack: ConntrackSocket,
     nftables: Nftables,
     restores: u64,
-    /// The families of the other variant of iptables in which nothing of ours is left, or that cannot be read.
+    /// The families of the other variant of iptables that hold none of our rules any more, or that cannot be read.
     done_with_other: BTreeSet<Family>,
 }
 
@@ -61,14 +61,14 @@ impl Host {
         Ok(Host { variant, runner, ipset, conntrack, nftables, restores: 0, done_with_other })
     }
 
-    /// Also calls `tell` at once whenever somebody else has changed a chain of ours or a built-in chain of the filter
-    /// table, or our table of family bridge, or may have; an error is told last. False when it tells nobody of chains: of x_tables,
+    /// Also calls `report` at once whenever another program has changed one of our chains, a built-in chain of the filter table or
+    /// our table of family bridge, or may have; an error is reported last. False if changes of chains are not reported: of x_tables,
     /// and of sets, it never does.
     pub fn report_external_changes(
         &mut self,
-        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+        report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<bool, KernelError> {
-        self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, tell)?);
+        self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, report)?);
         Ok(self.variant == Variant::Nft)
     }
 }
@@ -85,7 +85,7 @@ impl Host {
     /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
     ///
     /// # Errors
-    /// Why it could not be read: whether something of ours is in it is then unknown.
+    /// Why it could not be read: whether it holds something of ours is then unknown.
     pub fn look(&mut self, family: Family) -> Result<Option<TableText>, KernelError> {
         iptables::look(&mut self.runner, self.variant, family)
     }

@@ -1,6 +1,6 @@
 //! Hears from the kernel when somebody else changes rules that matter to ours, so that nobody has to wait for an audit.
 //!
-//! Only nf_tables tells (NFNLGRP_NFTABLES). x_tables and ipset tell nobody anything.
+//! Only nf_tables reports changes (NFNLGRP_NFTABLES); x_tables and ipset do not.
 
 use super::iptables::TABLE;
 use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, find, text, wait};
@@ -35,19 +35,19 @@ const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 /// Listens to the kernel, and knows which changes are of our own making.
 ///
 /// The kernel says from which port a change came, and gives a program's first netlink socket the program's process id
-/// as its port. Should another have that port already, ours gets a different one, and is taken for a stranger once.
+/// as its port. Should another have that port already, ours gets a different one, and is taken for another program once.
 pub(super) struct Monitor(Arc<MonitorInner>);
 
 struct MonitorInner {
     multicast: Multicast,
-    /// One thread at a time listens; whoever does knows whose port is ours.
+    /// One thread at a time listens; it knows which ports are ours.
     listening: Mutex<Listening>,
-    tell: Box<dyn Fn(Result<(), KernelError>) + Send + Sync>,
+    report: Box<dyn Fn(Result<(), KernelError>) + Send + Sync>,
 }
 
 struct Listening {
     buffer: Vec<u8>,
-    /// The port of the program of ours that is running.
+    /// The port of our program that is running.
     own: Option<u32>,
     /// The port of our own socket.
     socket: u32,
@@ -57,26 +57,26 @@ struct Listening {
 pub(super) struct OwnChanges(Arc<MonitorInner>);
 
 impl Monitor {
-    /// Listens from now on, on a thread that lives as long as the process, and calls `tell` when somebody else has
-    /// changed a chain of ours or a built-in chain of the filter table, or may have. An error is told last.
+    /// Listens from now on, on a thread that lives as long as the process, and calls `report` when another program has
+    /// changed one of our chains or a built-in chain of the filter table, or may have. An error is reported last.
     ///
     /// `socket` is the port of the socket by which this process changes tables itself.
     pub(super) fn begin(
         socket: u32,
-        tell: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
+        report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<Monitor, KernelError> {
         let multicast = Multicast::join(GROUP).map_err(failed)?;
         let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
-        let ears = Arc::new(MonitorInner { multicast, listening, tell: Box::new(tell) });
-        let on_thread = ears.clone();
+        let inner = Arc::new(MonitorInner { multicast, listening, report: Box::new(report) });
+        let on_thread = inner.clone();
         std::thread::Builder::new()
             .name("nft-monitor".to_owned())
             .spawn(move || {
                 let source = on_thread.listen_on();
-                (on_thread.tell)(Err(failed(source)));
+                (on_thread.report)(Err(failed(source)));
             })
             .map_err(failed)?;
-        Ok(Monitor(ears))
+        Ok(Monitor(inner))
     }
 
     /// Takes what this process changes for our own, until the guard is dropped. To be called before it can have
@@ -92,7 +92,7 @@ impl Drop for OwnChanges {
     fn drop(&mut self) {
         let mut listening = self.0.lock();
         // An error shows on the thread, too.
-        self.0.hear(&mut listening).ok();
+        self.0.receive(&mut listening).ok();
         listening.own = None;
     }
 }
@@ -105,13 +105,13 @@ impl MonitorInner {
     /// Listens until that fails; returns why.
     fn listen_on(&self) -> io::Error {
         loop {
-            if let Err(error) = wait(&self.multicast).and_then(|()| self.hear(&mut self.lock())) {
+            if let Err(error) = wait(&self.multicast).and_then(|()| self.receive(&mut self.lock())) {
                 return error;
             }
         }
     }
 
-    fn hear(&self, listening: &mut Listening) -> io::Result<()> {
+    fn receive(&self, listening: &mut Listening) -> io::Result<()> {
         let Listening { buffer, own, socket } = listening;
         let mut strange = false;
         let lost = self.multicast.drain(buffer, |frame| {
@@ -119,13 +119,13 @@ impl MonitorInner {
             strange = strange || (!is_own && matters(frame));
         })?;
         if strange || lost {
-            (self.tell)(Ok(()));
+            (self.report)(Ok(()));
         }
         Ok(())
     }
 }
 
-/// Whether a change is one that can take something from us: of a rule of ours, a chain of ours, beside a hook, or of our table of
+/// Whether a change can affect our rules: one of our rules or chains, a chain with a hook, or our table of
 /// family bridge.
 fn matters(frame: &Frame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
@@ -163,7 +163,7 @@ fn matters(frame: &Frame<'_>) -> bool {
 }
 
 fn failed(source: io::Error) -> KernelError {
-    KernelError::Netlink { act: "hear who changes nf_tables", source }
+    KernelError::Netlink { act: "receive changes of nf_tables", source }
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::kernel::netlink::{Message, frames};
 
-    fn told(subsystem: u8, command: u8, family: u8, table: &str, name: (u16, &str)) -> bool {
+    fn matters_to_us(subsystem: u8, command: u8, family: u8, table: &str, name: (u16, &str)) -> bool {
         let mut message = Message::new(subsystem, command, 0, family);
         message.put_text(OF_TABLE, table);
         message.put(20, b"more");
@@ -182,14 +182,14 @@ mod tests {
 
     #[test]
     fn only_what_can_take_from_us_matters() {
-        let rule = |command, table, chain| told(SUBSYSTEM, command, 2, table, (RULE_CHAIN, chain));
+        let rule = |command, table, chain| matters_to_us(SUBSYSTEM, command, 2, table, (RULE_CHAIN, chain));
         for chain in ["KUBE-NWPLCY-INGRESS", "KUBE-POD-SPECIFIC-FW-0AAAAAA", "FORWARD", "OUTPUT", "INPUT"] {
             for command in [NEW_RULE, DELETE_RULE, DESTROY_RULE] {
                 assert!(rule(command, "filter", chain), "{chain}");
                 assert!(!rule(command, "nat", chain), "{chain} of nat");
             }
             for command in [DELETE_CHAIN, DESTROY_CHAIN] {
-                assert!(told(SUBSYSTEM, command, 10, "filter", (CHAIN_NAME, chain)), "{chain}");
+                assert!(matters_to_us(SUBSYSTEM, command, 10, "filter", (CHAIN_NAME, chain)), "{chain}");
             }
         }
         for chain in
@@ -198,15 +198,16 @@ mod tests {
             assert!(!rule(NEW_RULE, "filter", chain), "{chain}");
         }
         let chain = (RULE_CHAIN, "FORWARD");
-        assert!(!told(SUBSYSTEM, NEW_RULE, 1, "filter", chain), "inet");
-        assert!(!told(SUBSYSTEM, 3, 2, "filter", (CHAIN_NAME, "FORWARD")), "a chain that comes");
-        assert!(!told(SUBSYSTEM, 15, 2, "filter", chain), "a generation");
-        assert!(!told(1, NEW_RULE, 2, "filter", chain), "conntrack");
+        assert!(!matters_to_us(SUBSYSTEM, NEW_RULE, 1, "filter", chain), "inet");
+        assert!(!matters_to_us(SUBSYSTEM, 3, 2, "filter", (CHAIN_NAME, "FORWARD")), "a chain that comes");
+        assert!(!matters_to_us(SUBSYSTEM, 15, 2, "filter", chain), "a generation");
+        assert!(!matters_to_us(1, NEW_RULE, 2, "filter", chain), "conntrack");
     }
 
     #[test]
     fn whatever_changes_in_our_table_of_family_bridge_matters_and_no_other_table_of_it() {
-        let changed = |command, table| told(SUBSYSTEM, command, BRIDGE, table, (RULE_CHAIN, "prerouting"));
+        let changed =
+            |command, table| matters_to_us(SUBSYSTEM, command, BRIDGE, table, (RULE_CHAIN, "prerouting"));
         for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14] {
             assert!(changed(command, BRIDGE_TABLE), "{command}");
             assert!(!changed(command, "filter"), "{command} of another table");

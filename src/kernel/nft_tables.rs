@@ -90,7 +90,7 @@ pub(super) fn remove_empty_filter(family: Family) -> Result<(), KernelError> {
     }
     requests.push(request(DELETE_TABLE, ACKNOWLEDGE));
     match transact(&mut netlink, requests) {
-        // It is in use again, or somebody else was faster.
+        // It is in use again, or another program was faster.
         Ok(()) | Err(Failure::Refused { code: libc::EBUSY | libc::ENOENT, .. }) => Ok(()),
         Err(failure) => Err(failed("remove an empty table of nf_tables", failure)),
     }

@@ -57,7 +57,7 @@ impl PacketLog {
     pub fn open(group: u16, bytes: u32) -> Result<PacketLog, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
         let mut netlink = Netlink::open().map_err(failed)?;
-        // The family is nobody's: a group holds packets of both.
+        // No family: a group holds packets of both.
         let mut request = Message::new(SUBSYSTEM, CONFIGURE, ACKNOWLEDGE, 0).about(group);
         request.put(COMMAND, &[BIND]);
         let [a, b, c, d] = bytes.to_be_bytes();
@@ -74,14 +74,14 @@ impl PacketLog {
     /// Blocks.
     ///
     /// # Errors
-    /// The socket failed; it is to be opened anew.
+    /// The socket failed; it must be opened again.
     pub fn read(&mut self, mut each: impl FnMut(Logged<'_>)) -> Result<u64, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
         wait(&self.netlink).map_err(failed)?;
         let mut lost = 0;
         for _ in 0..AT_ONCE {
             let next = &mut self.next;
-            let told = self.netlink.hear(|message| {
+            let received = self.netlink.receive_each(|message| {
                 let copy = Copied::of(message);
                 lost += copy.sequence.map_or(0, |sequence| next.lost_before(sequence));
                 if let (Some(prefix), Some(bytes)) = (copy.prefix, copy.payload) {
@@ -89,7 +89,7 @@ impl PacketLog {
                     each(Logged { prefix, kind, from_port, to_port, bytes });
                 }
             });
-            match told {
+            match received {
                 // What was lost shows as a gap before the next message.
                 Ok(true) | Err(Failure::Overrun) => {}
                 Ok(false) => break,
@@ -102,7 +102,7 @@ impl PacketLog {
 
 fn refused(group: u16, failure: Failure) -> io::Error {
     match failure {
-        // The kernel says EPERM to whoever asks for a group that is another socket's (nfulnl_recv_config).
+        // The kernel returns EPERM if the group is another socket's (nfulnl_recv_config).
         Failure::Refused { code: libc::EPERM | libc::EBUSY, .. } => io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!(
@@ -203,12 +203,12 @@ mod tests {
 
     #[test]
     fn group_of_another_reader_is_told_with_the_way_out() {
-        let told = |code| refused(101, Failure::Refused { code, request: Vec::new() }).to_string();
+        let received = |code| refused(101, Failure::Refused { code, request: Vec::new() }).to_string();
         assert!(
-            told(libc::EPERM).contains("NFLOG group 101 has another reader")
-                && told(libc::EBUSY).contains("--nflog-group")
+            received(libc::EPERM).contains("NFLOG group 101 has another reader")
+                && received(libc::EBUSY).contains("--nflog-group")
         );
-        assert!(told(libc::EINVAL).contains("modprobe nfnetlink_log"));
+        assert!(received(libc::EINVAL).contains("modprobe nfnetlink_log"));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use super::preflight::read;
 use std::path::Path;
 
-/// Whether a process of one of these names runs in our network namespace, or in one that cannot be told.
+/// Whether a process of one of these names runs in our network namespace, or in one that cannot be determined.
 pub(super) fn is_running(names: &[&str]) -> bool {
     let Ok(listed) = std::fs::read_dir("/proc") else { return false };
     let own = std::fs::read_link("/proc/thread-self/ns/net").ok();

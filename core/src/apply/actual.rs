@@ -1,4 +1,4 @@
-//! What the kernel holds of ours, as last read.
+//! Our rules and sets in the kernel, as last read.
 
 use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, own_chains};
 use crate::net::Family;
@@ -8,12 +8,12 @@ use crate::netfilter::{ChainName, Hook, SetName};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, POLICY_PREFIX, owns_set};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the kernel holds of ours, as last read.
+/// Our rules and sets in the kernel, as last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actual {
     /// The filter table of each family.
     pub tables: BTreeMap<Family, ActualTable>,
-    /// What is still ours in the filter tables of the other variant of iptables; no table that holds nothing of ours.
+    /// Our rules that are left in the filter tables of the other variant of iptables; no table without any.
     pub others: BTreeMap<Family, ActualTable>,
     /// Why tables of the other variant could not be read.
     pub unread: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Actual {
     pub controllers: OtherControllers,
 }
 
-/// What a filter table holds of ours.
+/// Our chains and hooks in a filter table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActualTable {
     /// Our chains; `None` for one that holds a rule we never write.
@@ -68,7 +68,7 @@ impl Actual {
         Ok(actual)
     }
 
-    /// Whether rules of ours are in force, in any table.
+    /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
         self.tables.values().chain(self.others.values()).any(|table| !table.jumps.is_empty())
     }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 /// Our chains, by family.
 pub(super) type Tables = BTreeMap<Family, Chains>;
 
-/// What the kernel holds of ours, once every step given out so far is done.
+/// Our rules and sets in the kernel, once every step returned so far is done.
 #[derive(Clone, Debug, Default)]
 pub struct Applier {
     tables: Tables,
@@ -22,7 +22,7 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Starts from what the kernel was read to hold, and tells the steps that make it equal to `desired`.
+    /// Starts from what was read from the kernel, and returns the steps that make it equal to `desired`.
     ///
     /// No steps at all mean that the kernel was right.
     pub fn adopt(desired: Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
@@ -50,7 +50,7 @@ impl Applier {
     }
 
     /// Tells the steps that carry out an edit, and what may be carried out beside them; nothing beside an edit of members
-    /// alone, which is done before anything could be. If one of them fails, the kernel must be read and adopted anew.
+    /// alone, which is done before anything could be. If one of them fails, the kernel must be read and adopted again.
     /// `is_isolated` knows who is once the edit is in force.
     pub fn edit(
         &mut self,

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 /// Without an edit, all may be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConcurrentEdits {
-    /// Sets that the edit makes, replaces or destroys: nobody else may write them meanwhile.
+    /// Sets that the edit makes, replaces or destroys: no other edit may write them meanwhile.
     whole: BTreeSet<SetName>,
     /// Elements that the edit changes in other sets, likewise. Those that have an address are independent of each other.
     changed: BTreeMap<SetName, BTreeSet<Element>>,
@@ -118,7 +118,7 @@ fn address(element: &Element) -> Option<IpAddr> {
 /// The old rules whose effect a chain's new content may lack.
 ///
 /// Rules about addresses of their own are a dispatch: all of them are asked, and each can refuse. So their list counts
-/// as a whole, but for addresses that nobody is asked about any more, as these are open then. Of others, each can allow.
+/// as a whole, except addresses that no rule is about any more, as these are open then. Of others, each can allow.
 fn gone<'a>(old: &'a [Rule], new: &[Rule]) -> Vec<&'a Rule> {
     let new = by_address(new);
     let mut gone = Vec::new();
@@ -238,15 +238,15 @@ mod tests {
         elements(Type::HashIp, Role::Allows, name, Element::Address(PEER.into()), false)
     }
 
-    fn nobody(_: IpAddr) -> bool {
+    fn nowhere(_: IpAddr) -> bool {
         false
     }
 
     /// Which of the sets a peer may join beside an edit.
     fn open_beside(edit: &Edit) -> Vec<&'static str> {
-        let concurrent = ConcurrentEdits::beside(&tables(), edit, &nobody);
+        let concurrent = ConcurrentEdits::beside(&tables(), edit, &nowhere);
         let sets = ["ones", "more", "twos"].into_iter();
-        sets.filter(|name| concurrent.lets_pass(&joins(name), &nobody)).collect()
+        sets.filter(|name| concurrent.lets_pass(&joins(name), &nowhere)).collect()
     }
 
     #[test]
@@ -284,8 +284,8 @@ mod tests {
         chains.insert(chain("DISPATCH"), vec![go("BUCKET", "10.0.0.0/29".parse().expect("a prefix"))]);
         chains.insert(chain("BUCKET"), vec![go("WEB", host(WEB.into()))]);
         let beside = |changes: &[(&str, Option<Vec<Rule>>)]| {
-            let concurrent = ConcurrentEdits::beside(&tables, &rules(changes), &nobody);
-            ["ones", "twos"].map(|name| concurrent.lets_pass(&joins(name), &nobody))
+            let concurrent = ConcurrentEdits::beside(&tables, &rules(changes), &nowhere);
+            ["ones", "twos"].map(|name| concurrent.lets_pass(&joins(name), &nowhere))
         };
         let two_judges = vec![to(WEB, "WEB"), go("HEIR", host(WEB.into()))];
         let heir = ("HEIR", Some(vec![Rule::new(Target::Drop)]));
@@ -304,15 +304,15 @@ mod tests {
 
     #[test]
     fn nobody_else_writes_a_set_or_an_element_that_the_edit_writes() {
-        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nobody);
-        assert!(!concurrent.lets_pass(&leaves("ones"), &nobody));
-        assert!(concurrent.lets_pass(&leaves("twos"), &nobody), "that can only refuse more");
+        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nowhere);
+        assert!(!concurrent.lets_pass(&leaves("ones"), &nowhere));
+        assert!(concurrent.lets_pass(&leaves("twos"), &nowhere), "that can only refuse more");
         let another = elements(Type::HashIp, Role::Allows, "ones", Element::Address(WEB.into()), true);
-        assert!(concurrent.lets_pass(&another, &nobody), "it is another element");
+        assert!(concurrent.lets_pass(&another, &nowhere), "it is another element");
         let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
-        let concurrent = ConcurrentEdits::beside(&tables(), &removes, &nobody);
+        let concurrent = ConcurrentEdits::beside(&tables(), &removes, &nowhere);
         assert!(
-            !concurrent.lets_pass(&joins("ones"), &nobody) && concurrent.lets_pass(&joins("twos"), &nobody)
+            !concurrent.lets_pass(&joins("ones"), &nowhere) && concurrent.lets_pass(&joins("twos"), &nowhere)
         );
     }
 
@@ -322,19 +322,21 @@ mod tests {
         assert!(!ConcurrentEdits::default().lets_pass(&joins("ones"), &peer));
         assert!(ConcurrentEdits::default().lets_pass(&leaves("ones"), &peer), "that can only refuse more");
         let freed = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(PEER.into()), false);
-        assert!(!ConcurrentEdits::beside(&tables(), &freed, &nobody).lets_pass(&joins("ones"), &nobody));
+        assert!(!ConcurrentEdits::beside(&tables(), &freed, &nowhere).lets_pass(&joins("ones"), &nowhere));
     }
 
     /// A rule may ask two sets: who the peer is, and whether the port has a name.
     #[test]
     fn join_waits_for_what_the_same_rule_asks_and_is_on_its_way_out() {
-        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nobody);
-        assert!(!concurrent.lets_pass(&joins("twos"), &nobody), "the address itself");
+        let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nowhere);
+        assert!(!concurrent.lets_pass(&joins("twos"), &nowhere), "the address itself");
         let port = Element::AddressPort(WEB.into(), Protocol::Tcp, 80);
         let port_leaves = elements(Type::HashIpPort, Role::Allows, "http", port, false);
         let web = |address| address == IpAddr::from(WEB);
         assert!(!ConcurrentEdits::beside(&tables(), &port_leaves, &web).lets_pass(&joins("ones"), &web));
-        assert!(ConcurrentEdits::beside(&tables(), &port_leaves, &nobody).lets_pass(&joins("ones"), &nobody));
+        assert!(
+            ConcurrentEdits::beside(&tables(), &port_leaves, &nowhere).lets_pass(&joins("ones"), &nowhere)
+        );
     }
 
     #[test]
@@ -342,7 +344,7 @@ mod tests {
         let isolates = elements(Type::HashIp, Role::Isolates, "isolated", Element::Address(WEB.into()), true);
         let removes = Edit { sets: BTreeMap::from([(set("ones"), SetEdit::Remove)]), ..Edit::default() };
         for edit in [isolates, removes, rules(&[("ONE", None)])] {
-            assert!(!ConcurrentEdits::default().lets_pass(&edit, &nobody), "{edit:?}");
+            assert!(!ConcurrentEdits::default().lets_pass(&edit, &nowhere), "{edit:?}");
         }
     }
 }

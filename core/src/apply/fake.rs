@@ -53,7 +53,7 @@ impl Fake {
         self.room = room;
     }
 
-    /// The rules of a family's table, to look at or, as a stranger would, to change.
+    /// The rules of a family's table, to look at or, as another program would, to change.
     pub fn table(&mut self, family: Family) -> &mut BTreeMap<String, Vec<String>> {
         self.tables.entry(family).or_default()
     }
@@ -63,7 +63,7 @@ impl Fake {
         std::mem::swap(&mut self.tables, &mut self.others);
     }
 
-    /// The sets, to look at or, as a stranger would, to change.
+    /// The sets, to look at or, as another program would, to change.
     pub fn sets(&mut self) -> &mut BTreeMap<SetName, Set> {
         &mut self.sets
     }
@@ -277,7 +277,7 @@ fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
     }
 }
 
-/// ENOMEM, as the program or the kernel tells it.
+/// ENOMEM, as the program or the kernel reports it.
 fn out_of_memory(step: &Step) -> KernelError {
     let reason = "the kernel is out of memory";
     match step {

@@ -137,7 +137,7 @@ pub struct OtherControllers {
     pub at_work: BTreeSet<OtherController>,
     /// Those whose process was seen. That of k3s is not looked for: it is also the kubelet.
     pub running: BTreeSet<OtherController>,
-    /// Steps that take out what they left, if nobody writes it again.
+    /// Steps that remove what they left, if no program writes it again.
     removal: Vec<Step>,
     sets: BTreeSet<SetName>,
 }

@@ -13,7 +13,7 @@ pub trait PacketFilter {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError>;
 
     /// Reads the filter table of the variant of iptables that is not written to, for what was once left in it. Makes no
-    /// table. Empty once nothing of ours was found there, or when it could not be read.
+    /// table. Empty once none of our rules was found there, or when it could not be read.
     fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError>;
 
     /// Reads every set whose name begins with `prefix`.

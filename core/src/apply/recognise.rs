@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The names of our chains.
 ///
-/// Chains of 0.1.0 look like those of kube-router, but a chain of ours leads to them, they lead to one, or they ask a set of ours.
+/// Chains of 0.1.0 look like those of kube-router, but one of our chains leads to them, they lead to one, or they refer to one of our sets.
 /// kube-router's never do.
 pub fn own_chains(table: &TableText) -> BTreeSet<&str> {
     let names = || table.chains.keys().map(String::as_str);

@@ -18,7 +18,7 @@ use std::fmt::Write;
 /// 4. addresses join those sets that allow whose rules all stay: they need not wait for the rules that change;
 /// 5. the rules change, a family at a time, each in one transaction of the kernel;
 /// 6. addresses join the other sets that allow: the rules that ask them are in force;
-/// 7. rules of ours leave the other variant of iptables: what is in force no longer needs them;
+/// 7. our rules leave the other variant of iptables: what is in force no longer needs them;
 /// 8. addresses leave the sets that isolate: their dispatch rules are gone;
 /// 9. sets that no rule knows any more are destroyed.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ pub struct Delta {
     pub guards: BTreeSet<Subject>,
     /// Profiles that came into use or went out of use, in any family.
     pub profiles: BTreeSet<Profile>,
-    /// Addresses at which somebody became isolated, or is no longer.
+    /// Addresses at which a pod became isolated, or is no longer.
     pub judged: BTreeSet<(Direction, IpAddr)>,
     /// Addresses that became isolated (`true`) or open (`false`).
     pub isolated: BTreeMap<(Direction, IpAddr), bool>,

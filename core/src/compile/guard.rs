@@ -1,4 +1,4 @@
-//! Which policies isolate a pod of this node, and what becomes of one that nobody knows.
+//! Which policies isolate a pod of this node, and what happens to an unknown one.
 
 use super::Judgement;
 use crate::model::{Cluster, Direction, Group, GroupId, PodKey, PolicyKey, SandboxKey};

@@ -1,4 +1,4 @@
-//! How much of one policy a node takes on: an object's cost has a bound, whoever wrote it.
+//! How much of one policy a node takes on, so that no object can cost more than that.
 
 use crate::model::Direction;
 use std::fmt;

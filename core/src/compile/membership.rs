@@ -229,7 +229,7 @@ impl Membership {
                 } else {
                     self.stop_feeding(id, *set);
                 }
-                // Each once, whoever else of the group has it.
+                // Each once, even if several pods of the group have it.
                 for address in cluster.addresses(group).collect::<BTreeSet<_>>() {
                     for member in definition.members(group, address) {
                         let others = cluster.holders(address).filter(|&other| other != id);
@@ -263,7 +263,7 @@ impl Membership {
         }
     }
 
-    /// Whether somebody is at the member's address, and all who are there bring it into a set.
+    /// Whether pods are at the member's address, and all of them bring it into a set.
     pub(super) fn contains(&self, cluster: &Cluster, set: SetId, member: Member) -> bool {
         let mut holders = cluster.holders(member.address()).peekable();
         holders.peek().is_some() && self.held(cluster, holders, set, member)

@@ -1,7 +1,7 @@
 //! What must hold on this node, in no backend's words.
 //!
 //! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
-//! what a policy means and has never heard of a chain.
+//! what a policy means, and no chains.
 
 mod binding;
 mod decision;

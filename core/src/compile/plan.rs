@@ -115,7 +115,7 @@ impl Plan {
         Some(&self.pending).filter(|pending| pending.is_of_members())
     }
 
-    /// Takes what [`Plan::pending_members`] tells. Sets that nothing refers to stay until the next [`Plan::take`].
+    /// Takes what [`Plan::pending_members`] returns. Sets that nothing refers to stay until the next [`Plan::take`].
     pub fn take_members(&mut self) -> Option<Delta> {
         self.pending.is_of_members().then(|| std::mem::take(&mut self.pending))
     }
@@ -220,7 +220,7 @@ impl Plan {
         }
     }
 
-    /// Runs the reconciler of every policy that a change may affect; tells whose guards that may change.
+    /// Runs the reconciler of every policy that a change may affect; returns the pods whose guards that may change.
     fn reconcile_policies(&mut self, cluster: &Cluster, touched: &Touched) -> BTreeSet<PodKey> {
         let mut keys = touched.policies.clone();
         let mut pods = touched.local_pods.clone();
@@ -376,7 +376,7 @@ impl Plan {
         }
     }
 
-    /// Whether somebody at an address is isolated in a direction.
+    /// Whether a pod at an address is isolated in a direction.
     pub fn is_isolated(&self, direction: Direction, address: IpAddr) -> bool {
         self.isolated_at(direction, address).next().is_some()
     }
@@ -462,20 +462,20 @@ mod tests {
         };
         let mut cluster = Cluster::new("node-a");
         let mut plan = Plan::default();
-        let mut tell = |plan: &mut Plan, change: Change| {
+        let mut apply = |plan: &mut Plan, change: Change| {
             let touched = cluster.apply(change);
             plan.update(&cluster, &touched);
             cluster.clone()
         };
         let web = Change::Sandbox(sandbox("web", 1, 10));
         for change in [pod("web", "web"), web, from_others(), namespace("other")] {
-            tell(&mut plan, change);
+            apply(&mut plan, change);
         }
-        tell(&mut plan, alike("one"));
-        let now = tell(&mut plan, alike("two"));
+        apply(&mut plan, alike("one"));
+        let now = apply(&mut plan, alike("two"));
         plan.take(&now);
-        tell(&mut plan, namespace("none"));
-        let now = tell(&mut plan, namespace("other"));
+        apply(&mut plan, namespace("none"));
+        let now = apply(&mut plan, namespace("other"));
         assert_eq!(plan.take(&now).sets, BTreeMap::new());
     }
 
@@ -525,23 +525,23 @@ mod tests {
     fn address_that_passes_from_peer_to_peer_and_goes_before_the_flush_is_taken_out() {
         let mut cluster = Cluster::new("node-a");
         let mut plan = Plan::default();
-        let mut tell = |plan: &mut Plan, change: Change| {
+        let mut apply = |plan: &mut Plan, change: Change| {
             let touched = cluster.apply(change);
             plan.update(&cluster, &touched);
             plan.clone().take(&cluster)
         };
         let (old, new) = (sandbox("one", 1, 20), sandbox("two", 2, 20));
         for change in [pod("web", "web"), pod("one", "client"), pod("two", "client"), web_allows_clients()] {
-            tell(&mut plan, change);
+            apply(&mut plan, change);
         }
-        tell(&mut plan, Change::Sandbox(sandbox("web", 1, 10)));
-        let first = tell(&mut plan, Change::Sandbox(old.clone()));
+        apply(&mut plan, Change::Sandbox(sandbox("web", 1, 10)));
+        let first = apply(&mut plan, Change::Sandbox(old.clone()));
         assert_eq!(first.sets.values().collect::<Vec<_>>(), [&SetDelta::Fresh]);
         plan.pending = Delta::default();
-        let passed = tell(&mut plan, Change::Sandbox(new.clone()));
+        let passed = apply(&mut plan, Change::Sandbox(new.clone()));
         assert_eq!(passed.sets, BTreeMap::new(), "it stays in the set");
-        tell(&mut plan, Change::SandboxGone(old.key));
-        let gone = tell(&mut plan, Change::SandboxGone(new.key));
+        apply(&mut plan, Change::SandboxGone(old.key));
+        let gone = apply(&mut plan, Change::SandboxGone(new.key));
         let out = BTreeMap::from([(Member::Address(IpAddr::from([10, 244, 1, 20])), false)]);
         assert_eq!(gone.sets.values().collect::<Vec<_>>(), [&SetDelta::Members(out)]);
     }

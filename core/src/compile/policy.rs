@@ -16,7 +16,7 @@ pub struct PolicyBlock {
     pub key: PolicyKey,
     /// Its subjects on this node.
     pub subjects: BTreeSet<PodKey>,
-    /// The families in which any of them has an address; in another, nobody would ask this policy.
+    /// The families in which any of them has an address; in another, no rule would refer to this policy.
     pub families: BTreeSet<Family>,
     /// What may reach its subjects; `None` when it does not isolate for ingress.
     pub ingress: Option<Vec<Allow>>,

@@ -46,7 +46,7 @@ impl Staged {
         self.waiting.is_empty()
     }
 
-    /// Acquires sets until all are there or the slice is used up; tells those that had to be made.
+    /// Acquires sets until all are there or the slice is used up; returns those that had to be made.
     pub(super) fn advance(
         &mut self,
         cluster: &Cluster,

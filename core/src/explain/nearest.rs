@@ -269,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(nearest_of(vec![(peers.clone(), ports)], CLIENT), None, "{peers:?}");
         }
-        assert_eq!(nearest_of(vec![(pods(anywhere(), &[]), Ports::All)], STRANGER), None, "nobody's address");
+        assert_eq!(nearest_of(vec![(pods(anywhere(), &[]), Ports::All)], STRANGER), None, "no pod's address");
         assert_eq!(nearest_of(Vec::new(), CLIENT), None);
     }
 
@@ -278,9 +278,9 @@ mod tests {
         let by_address = (block("10.0.0.0/16", &[]), Ports::All);
         let by_label = (pods(anywhere(), &[("app", "web")]), Ports::All);
         let by_port = (Peers::Anywhere, Ports::Listed(vec![tcp(80)]));
-        let told = |rules| nearest_of(rules, CLIENT).map(|(rule, differs, _)| (rule, differs));
+        let found = |rules| nearest_of(rules, CLIENT).map(|(rule, differs, _)| (rule, differs));
         let two = vec![by_address.clone(), by_label.clone()];
-        assert_eq!(told(two), Some((1, Differs::PodLabel)));
-        assert_eq!(told(vec![by_address, by_label, by_port.clone(), by_port]), Some((2, Differs::Port)));
+        assert_eq!(found(two), Some((1, Differs::PodLabel)));
+        assert_eq!(found(vec![by_address, by_label, by_port.clone(), by_port]), Some((2, Differs::Port)));
     }
 }

@@ -42,7 +42,7 @@ pub enum End {
     },
 }
 
-/// A connection that somebody opens.
+/// A connection to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Who opens it.
@@ -110,7 +110,7 @@ pub enum Impossible {
 struct Party<'w> {
     /// Its address.
     address: IpAddr,
-    /// The pods that have this address; none for a node or a stranger, two for the moment in which one takes over
+    /// The pods that have this address; none for a node or an address outside, two for the moment in which one takes over
     /// the address of another.
     pods: Vec<&'w Pod>,
     /// The node, if this is a node itself.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// For how long the same packet, seen again, is the same flow.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// How many flows are told apart at a time.
+/// How many flows are tracked at a time.
 pub const OPEN_FLOWS: usize = 4096;
 
 /// Where a packet was refused.
@@ -22,7 +22,7 @@ pub enum Place {
     Port(PortDrop),
 }
 
-/// A frame that was dropped at a port of the bridge, or a packet that would have gone to the bridge for nobody.
+/// A frame that was dropped at a port of the bridge, or a packet to an address on the bridge that no pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortDrop {
     /// Why.
@@ -79,7 +79,7 @@ pub enum Noted {
     First(u64),
     /// It was counted.
     Again,
-    /// Too many flows are told apart already, of all parties or of its own.
+    /// Too many flows are tracked already, of all parties or of its own.
     TooMany,
 }
 

@@ -1,7 +1,7 @@
 //! Denied flows: packets that were refused, gathered so that people can read them.
 //!
 //! Comes in: the first bytes of refused packets, and the time, as it passes. Goes out: `Flow`, each once in a while with a
-//! count, and `Record`, what people are told of one. This room knows neither policies nor the kernel, and nothing that is
+//! count, and `Record`, the report of one. This room knows neither policies nor the kernel, and nothing that is
 //! sent through the network can make it grow beyond its bounds.
 
 mod aggregate;

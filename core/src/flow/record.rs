@@ -1,4 +1,4 @@
-//! What people are told of a denied flow.
+//! The report of a denied flow.
 
 use crate::model::Direction;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ impl fmt::Display for End {
 pub enum Reason {
     /// Policies isolate the pod, and no rule of theirs allows it.
     NoRuleAllows,
-    /// The API has not told of the pod yet (`--unknown-pods=reject`).
+    /// The API has not reported the pod yet (`--unknown-pods=reject`).
     PodNotYetKnown,
     /// The pod is isolated for egress, and may not reach its own node (`--pod-to-node=drop`).
     OwnNode,

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The group of nobody known: it is at an address that a sandbox which no known pod explains claims as well, and feeds no set.
+/// The group of unknown pods: it is at an address that a sandbox which no known pod explains claims as well, and feeds no set.
 const NOBODY: GroupId = GroupId::MAX;
 
 #[derive(Clone, Debug, Default)]
@@ -63,7 +63,7 @@ impl Cluster {
         }
     }
 
-    /// Takes in one fact and tells what it may have affected.
+    /// Takes in one change and returns what it may have affected.
     pub fn apply(&mut self, change: Change) -> Touched {
         self.pods.forget_groups();
         let mut touched = Touched::default();

@@ -149,7 +149,7 @@ pub(super) fn listed_name(message: &[u8]) -> Option<&str> {
     find(message, NAME).and_then(text)
 }
 
-/// The kind in one message of a list: the first message of a set carries it. Nothing if it is none of ours.
+/// The kind in one message of a list: the first message of a set carries it. Nothing if it is another type.
 pub(super) fn listed_kind(message: &[u8]) -> Option<Kind> {
     let of = Type::parse(find(message, TYPE_NAME).and_then(text)?)?;
     let [number] = find(message, FAMILY).and_then(exact)?;

@@ -177,12 +177,9 @@ impl Ipset {
         let act = if command == Command::Add { "add to" } else { "remove from" };
         let mut requests = Requests::default();
         for own in members {
-            if let Some(stranger) = own.elements.iter().find(|element| !codec::fits(element, own.kind)) {
-                let reason = format!(
-                    "{stranger} is no element of a {} set of {}",
-                    own.kind.of.name(),
-                    own.kind.family
-                );
+            if let Some(unfit) = own.elements.iter().find(|element| !codec::fits(element, own.kind)) {
+                let reason =
+                    format!("{unfit} is no element of a {} set of {}", own.kind.of.name(), own.kind.family);
                 return Err(KernelError::Set { act, set: own.set.to_string(), reason, code: libc::EINVAL });
             }
             let mut rest = own.elements.iter().peekable();
@@ -247,10 +244,10 @@ impl Ipset {
     }
 }
 
-/// Sets in the order in which a dump tells them, each in one message or several.
+/// Sets in the order of a dump, each in one message or several.
 #[derive(Default)]
 struct Listed {
-    told: Vec<(SetName, Kind, Vec<Element>)>,
+    listed_sets: Vec<(SetName, Kind, Vec<Element>)>,
 }
 
 impl Listed {
@@ -260,10 +257,10 @@ impl Listed {
         if let Some(kind) = codec::listed_kind(message)
             && let Some(name) = SetName::new(name)
         {
-            self.told.push((name, kind, Vec::new()));
+            self.listed_sets.push((name, kind, Vec::new()));
         }
-        if let Some((told, kind, elements)) = self.told.last_mut()
-            && told.as_str() == name
+        if let Some((listed_sets, kind, elements)) = self.listed_sets.last_mut()
+            && listed_sets.as_str() == name
         {
             elements.extend(codec::listed_elements(message, *kind));
         }
@@ -273,7 +270,7 @@ impl Listed {
         let set = |(name, kind, elements): (_, _, Vec<Element>)| {
             (name, Set { kind, elements: elements.into_iter().collect() })
         };
-        self.told.into_iter().map(set).collect()
+        self.listed_sets.into_iter().map(set).collect()
     }
 }
 
@@ -319,10 +316,11 @@ mod tests {
         ] {
             listed.take(&message(name, kind, elements), "BW-");
         }
-        let told: Vec<_> = listed.sets().into_iter().map(|(name, set)| (name.to_string(), set)).collect();
+        let listed_sets: Vec<_> =
+            listed.sets().into_iter().map(|(name, set)| (name.to_string(), set)).collect();
         let one = Set { kind, elements: elements[..2].iter().copied().collect() };
         let empty = Set { kind, elements: BTreeSet::new() };
-        assert_eq!(told, [("BW-empty".to_owned(), empty), ("BW-one".to_owned(), one)]);
+        assert_eq!(listed_sets, [("BW-empty".to_owned(), empty), ("BW-one".to_owned(), one)]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub(in crate::kernel) struct Frame<'a> {
     pub(in crate::kernel) kind: u16,
     /// nlmsg_seq: the request it answers.
     pub(super) sequence: u32,
-    /// nlmsg_pid: the port of the socket that asked for what is told.
+    /// nlmsg_pid: the port of the socket whose request is answered.
     pub(in crate::kernel) port: u32,
     /// What follows the header.
     pub(in crate::kernel) payload: &'a [u8],

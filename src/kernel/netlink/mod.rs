@@ -1,5 +1,5 @@
 //! Netfilter netlink (linux/netfilter/nfnetlink.h): requests and answers as bytes, one socket to exchange
-//! them, and one to hear what the kernel tells everybody.
+//! them, and one for what the kernel sends to a multicast group.
 //!
 //! It knows headers, attributes and acknowledgements; what the attributes mean is the business of its callers.
 

@@ -155,7 +155,7 @@ impl Netlink {
 
     /// Reads one datagram of what the kernel sends unasked, if there is one; `each` is handed the attributes of every
     /// message in it. Tells whether there was one.
-    pub(in crate::kernel) fn hear(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
+    pub(in crate::kernel) fn receive_each(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
         let length = match self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
             Ok(length) => length.min(self.buffer.len()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

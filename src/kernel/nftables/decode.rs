@@ -1,4 +1,4 @@
-//! What the kernel tells of a table, read back as the statements that this program writes; anything else is `None`.
+//! The kernel's messages about a table, read back as the statements that this program writes; anything else is `None`.
 
 use super::encode::{base_number, comparison_number, hook_number, key_type, meta_number};
 use super::wire::*;
@@ -250,7 +250,7 @@ pub(super) fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
     same.then_some((name, kind))
 }
 
-/// Adds the elements that a message tells. `None` if one of them cannot be read.
+/// Adds the elements of a message. `None` if one of them cannot be read.
 pub(super) fn elements(message: &[u8], into: &mut Elements) -> Option<()> {
     for element in attributes(find(message, ELEMENTS)?) {
         let (key, verdict) = one_element(&element)?;

@@ -9,7 +9,7 @@ use nix::libc;
 use std::collections::BTreeMap;
 use std::io;
 
-/// How often a table is read again because somebody changed rules meanwhile, before what was read is taken as it is.
+/// How often a table is read again because rules changed meanwhile, before what was read is taken as it is.
 const READ_ATTEMPTS: usize = 5;
 /// The bytes that one transaction may have: a thousand ports' chains and more.
 const SEND_BUFFER: usize = 16 * 1024 * 1024;

@@ -95,7 +95,7 @@ impl Facts {
         facts
     }
 
-    /// Gathers those that files tell at once.
+    /// Gathers those that can be read from files.
     pub fn gather_sysctls(wanted: &Wanted) -> Facts {
         let names = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6];
         let values = names.into_iter().filter_map(|name| {

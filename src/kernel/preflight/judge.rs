@@ -51,7 +51,7 @@ fn port_binding(facts: &Facts) -> String {
     }
 }
 
-/// Judges what somebody may undo while the daemon runs.
+/// Judges what may be undone while the agent runs.
 pub fn judge_sysctls(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     vec![
         Check { name: "br-netfilter", result: bridge_netfilter(facts) },
@@ -264,8 +264,8 @@ mod tests {
             check.expect("it is among them").result.expect("enforcement goes on")
         };
         assert!(said(Some(Ok(()))).contains("can be bound to their ports"));
-        let told = said(Some(Err("Operation not supported".to_owned())));
-        assert!(told.contains("by address alone") && told.ends_with("Operation not supported"), "{told}");
+        let text = said(Some(Err("Operation not supported".to_owned())));
+        assert!(text.contains("by address alone") && text.ends_with("Operation not supported"), "{text}");
         assert!(said(None).contains("not tried"));
         assert_eq!(check(&healthy(), &Wanted { try_bridge_table: false, ..wanted() }), None);
     }
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn log_group_that_is_read_already_is_told_with_a_free_one_and_is_no_miss() {
         let facts = Facts { log_readers: [(101, "7".to_owned())].into(), ..healthy() };
-        let told = log_group(&facts, &wanted()).expect("enforcement can do without");
-        assert!(told.contains("netlink port 7") && told.contains("--nflog-group 102"), "{told}");
+        let text = log_group(&facts, &wanted()).expect("enforcement can do without");
+        assert!(text.contains("netlink port 7") && text.contains("--nflog-group 102"), "{text}");
         assert!(judge(&facts, &wanted()).iter().all(|check| check.result.is_ok()));
     }
 

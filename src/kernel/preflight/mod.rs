@@ -63,7 +63,7 @@ pub fn check(wanted: &Wanted) -> Vec<Check> {
     judge(&Facts::gather(wanted), wanted)
 }
 
-/// The few checks that somebody may undo while the daemon runs. They only read files.
+/// The few checks whose subject may be undone while the agent runs. They only read files.
 pub fn check_sysctls(wanted: &Wanted) -> Vec<Check> {
     judge_sysctls(&Facts::gather_sysctls(wanted), wanted)
 }

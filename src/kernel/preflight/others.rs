@@ -76,7 +76,7 @@ pub(super) fn controller(facts: &Facts) -> Verdict {
     )
 }
 
-/// Whether chains of ours are still in use in the variant that is not.
+/// Whether our chains are still in use in the other variant.
 pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
     let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(owns_chain);
     let stale: Vec<_> = facts
@@ -162,11 +162,11 @@ mod tests {
             ("CILIUM_FORWARD", "Cilium", "enable-policy"),
             ("ANTREA-FORWARD", "Antrea", "antrea-agent"),
         ] {
-            let (names, problem, told) =
+            let (names, problem, advice) =
                 failing(&with_rule(Variant::Nft, "filter", "FORWARD", &format!("-j {target}")));
             assert!(
-                names == ["other-controller"] && problem.contains(name) && told.contains(cure),
-                "{problem} {told}"
+                names == ["other-controller"] && problem.contains(name) && advice.contains(cure),
+                "{problem} {advice}"
             );
         }
         let facts = Facts {

@@ -32,7 +32,7 @@ pub(super) struct SavedRule<'a> {
 }
 
 impl Saved {
-    /// Reads them. The legacy tables are only read if somebody uses them: reading makes the kernel load them.
+    /// Reads them. The legacy tables are only read if they are in use: reading makes the kernel load them.
     pub(in crate::kernel) fn gather(runner: &mut Runner) -> Saved {
         let mut saved = Saved::default();
         for variant in Variant::BOTH.into_iter().filter(|variant| usable(*variant)) {

@@ -48,7 +48,7 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
 const NAME: &str = "kubernetes.io/metadata.name";
 
 /// Whether the selector selects the pod's namespace. One that the world does not have is selected only by its name: which
-/// labels it has, or lacks, nobody can say.
+/// labels it has, or lacks, is not known.
 fn selects_namespace(world: &World, selector: &LabelSelector, pod: &Pod) -> bool {
     let name = pod::namespace(&pod.metadata);
     let known = world.namespaces.iter().find(|namespace| namespace.metadata.name == name);

@@ -31,7 +31,7 @@ pub(super) fn shares_node_network(pod: &Pod) -> bool {
     pod.spec.host_network == Some(true)
 }
 
-/// The addresses that the status gives, whoever they belong to.
+/// The addresses that the status gives, even if they are its node's.
 pub(super) fn stated_addresses(pod: &Pod) -> Vec<IpAddr> {
     let all = pod.status.pod_ip.iter().chain(pod.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip));
     all.filter_map(|text| text.parse().ok()).collect()

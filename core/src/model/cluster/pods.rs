@@ -1,4 +1,4 @@
-//! The pods that have an address: in groups that no policy can tell apart, and by their addresses.
+//! The pods that have an address: in groups that no policy can distinguish, and by their addresses.
 
 use crate::model::{
     Finder, Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Pool, Slab, Touched,
@@ -13,7 +13,7 @@ pub type GroupId = u32;
 /// The number of a pod: the same as long as the pod has an address.
 type PodId = u32;
 
-/// Pods of one namespace that no policy can tell apart: the same labels, the same named ports, and all of them peers or
+/// Pods of one namespace that no policy can distinguish: the same labels, the same named ports, and all of them peers or
 /// none.
 ///
 /// Thousands of pods share a few groups, so selectors are asked about groups and never about pods.
@@ -31,7 +31,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// All that tells it from other groups.
+    /// All that distinguishes it from other groups.
     fn content(&self) -> (&NamespaceName, &Labels, &[NamedPort], bool) {
         (&self.namespace, &self.labels, &self.ports, self.peers)
     }
@@ -144,11 +144,11 @@ impl Pods {
         self.shared.contains(&address)
     }
 
-    /// The pods of other nodes that hold an address, as they were told.
+    /// The pods of other nodes that hold an address, as they were reported.
     pub(super) fn remote_at(&self, address: IpAddr) -> Vec<Pod> {
         let holders = self.by_address.candidates(&address).filter(|(own, _)| *own == address);
         let remote = holders.filter_map(|(_, id)| self.pods.get(*id)).filter(|pod| !pod.is_local());
-        let told = remote.filter_map(|pod| {
+        let found = remote.filter_map(|pod| {
             let group = self.groups.get(pod.place.group)?;
             Some(Pod {
                 owner: pod.owner.clone(),
@@ -158,7 +158,7 @@ impl Pods {
                 ..Pod::new(pod.key.clone())
             })
         });
-        told.collect()
+        found.collect()
     }
 
     /// The pods that hold an address, with their groups.
@@ -239,7 +239,7 @@ impl Pods {
         PodState { key: key.clone(), place, owner }
     }
 
-    /// Keeps a pod, or keeps it no longer; tells its number and what was kept. Nothing if there is nothing to do.
+    /// Keeps a pod, or keeps it no longer; returns its number and what was kept. Nothing if there is nothing to do.
     fn put(&mut self, key: &PodKey, new: Option<PodState>) -> Option<(PodId, Option<PodState>)> {
         match (self.id(key), new) {
             (Some(id), Some(new)) => Some((id, self.pods.get_mut(id).map(|pod| std::mem::replace(pod, new)))),
@@ -256,7 +256,7 @@ impl Pods {
         }
     }
 
-    /// Passes a pod's addresses from where it stood to where it stands; tells the group that it was the last of.
+    /// Passes a pod's addresses from where it stood to where it stands; returns the group that it was the last of.
     fn move_pod(
         &mut self,
         id: PodId,
@@ -332,8 +332,8 @@ mod tests {
                         .apply(pod(Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: name.into() }))))
                         .is_empty()
                 );
-                let told = cluster.owner_of(&key).map(ToString::to_string);
-                assert_eq!(told, Some(format!("ReplicaSet/{name}")));
+                let found = cluster.owner_of(&key).map(ToString::to_string);
+                assert_eq!(found, Some(format!("ReplicaSet/{name}")));
                 assert_eq!(cluster.pods.owners.len(), 1);
             }
             cluster.apply(Change::PodGone(key.clone()));

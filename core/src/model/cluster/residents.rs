@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The sandbox of a pod whose object cannot be understood; no result of CNI has this name.
 const BY_ITS_OBJECT: &str = "unreadable object";
 
-/// What was told of this node alone, and what the API says of the same addresses.
+/// What is known of this node alone, and what the API says of the same addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Residents {
     /// Its pods as their objects say, with addresses or without.
@@ -107,7 +107,7 @@ impl Residents {
 
     /// Where an unknown sandbox is; `None` for one that is known, or gone.
     ///
-    /// Files that nobody removed refuse nobody's traffic for ever: a pod of this node that has an address by its object's
+    /// Files that were never removed must not deny traffic forever: a pod of this node that has an address by its object's
     /// word alone keeps its own guard there. But whether it is still there is not known, so it is no peer there.
     fn look_for(&self, key: &SandboxKey) -> Option<Unknown> {
         let sandbox = self.sandboxes.get(key).filter(|sandbox| self.owner(sandbox).is_none())?;
@@ -141,7 +141,7 @@ impl Residents {
         pods.insert(key.clone(), pod);
     }
 
-    /// Keeps a pod no longer; tells what was kept, and whether it was one of this node's.
+    /// Keeps a pod no longer; returns what was kept, and whether it was one of this node's.
     fn discard(&mut self, key: &PodKey) -> (Option<Pod>, bool) {
         let of_this_node = self.pods.remove(key);
         let was_of_this_node = of_this_node.is_some();
@@ -281,7 +281,7 @@ impl Cluster {
         }
     }
 
-    /// Works out anew where a pod is, its sandboxes, and all others at their addresses and these.
+    /// Computes again where a pod is, its sandboxes, and all others at their addresses and these.
     fn rejoin(&mut self, key: PodKey, mut addresses: BTreeSet<IpAddr>, touched: &mut Touched) {
         let mut sandboxes = BTreeSet::new();
         for sandbox in self.residents.of_pod(&key) {
@@ -325,7 +325,7 @@ impl Cluster {
         self.join(pods, BTreeSet::from([key.clone()]), addresses, touched);
     }
 
-    /// Works out anew where pods and sandboxes are, and all others at these addresses.
+    /// Computes again where pods and sandboxes are, and all others at these addresses.
     fn join(
         &mut self,
         mut pods: BTreeSet<PodKey>,
@@ -415,11 +415,11 @@ mod tests {
         }
     }
 
-    struct Told(Cluster);
+    struct KnownNode(Cluster);
 
-    impl Told {
-        fn nothing() -> Told {
-            Told(Cluster::new(NODE))
+    impl KnownNode {
+        fn nothing() -> KnownNode {
+            KnownNode(Cluster::new(NODE))
         }
 
         fn pod(&mut self, pod: Pod) -> Touched {
@@ -447,160 +447,160 @@ mod tests {
     fn pod_without_addresses_is_where_its_sandbox_is() {
         let web = sandbox("web", "a", 1, &[10]);
         for pod_first in [true, false] {
-            let mut told = Told::nothing();
+            let mut known = KnownNode::nothing();
             if pod_first {
-                told.pod(pod("web", "a", &[]));
-                assert!(!told.0.is_local(&key("web")));
+                known.pod(pod("web", "a", &[]));
+                assert!(!known.0.is_local(&key("web")));
             }
-            told.sandbox(&web);
+            known.sandbox(&web);
             if !pod_first {
-                assert_eq!(told.of_unknown(), addresses(&[10]));
-                told.pod(pod("web", "a", &[]));
+                assert_eq!(known.of_unknown(), addresses(&[10]));
+                known.pod(pod("web", "a", &[]));
             }
-            assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
-            assert!(told.0.is_local(&key("web")));
-            assert_eq!(told.0.holders(address(10)).count(), 1, "a peer like any other");
-            told.gone(&web);
-            assert_eq!(told.of("web"), addresses(&[]));
+            assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), vec![]));
+            assert!(known.0.is_local(&key("web")));
+            assert_eq!(known.0.holders(address(10)).count(), 1, "a peer like any other");
+            known.gone(&web);
+            assert_eq!(known.of("web"), addresses(&[]));
         }
     }
 
     #[test]
     fn address_that_the_api_confirms_touches_nothing_nor_does_the_end_of_its_sandbox() {
-        let mut told = Told::nothing();
-        told.pod(pod("web", "a", &[]));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("web", "a", &[]));
         let web = sandbox("web", "a", 1, &[10]);
-        told.sandbox(&web);
-        assert!(told.pod(pod("web", "a", &[10])).is_empty());
-        assert!(told.0.apply(Change::SandboxGone(web.key)).is_empty());
-        assert_eq!(told.of("web"), addresses(&[10]));
+        known.sandbox(&web);
+        assert!(known.pod(pod("web", "a", &[10])).is_empty());
+        assert!(known.0.apply(Change::SandboxGone(web.key)).is_empty());
+        assert_eq!(known.of("web"), addresses(&[10]));
     }
 
     #[test]
     fn sandbox_of_a_pod_made_anew_under_its_name_is_unknown() {
-        let mut told = Told::nothing();
-        told.pod(pod("db-0", "new", &[]));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("db-0", "new", &[]));
         let old = sandbox("db-0", "old", 1, &[10]);
-        told.sandbox(&old);
-        assert_eq!((told.of("db-0"), told.of_unknown()), (vec![], addresses(&[10])));
-        told.sandbox(&sandbox("db-0", "new", 2, &[11]));
-        assert_eq!((told.of("db-0"), told.of_unknown()), (addresses(&[11]), addresses(&[10])));
-        told.gone(&old);
-        assert_eq!(told.of_unknown(), addresses(&[]));
+        known.sandbox(&old);
+        assert_eq!((known.of("db-0"), known.of_unknown()), (vec![], addresses(&[10])));
+        known.sandbox(&sandbox("db-0", "new", 2, &[11]));
+        assert_eq!((known.of("db-0"), known.of_unknown()), (addresses(&[11]), addresses(&[10])));
+        known.gone(&old);
+        assert_eq!(known.of_unknown(), addresses(&[]));
     }
 
     #[test]
     fn without_a_uid_the_name_is_all_there_is_to_go_by() {
         for (of_pod, of_sandbox) in [(Some("a"), None), (None, Some("a")), (None, None)] {
-            let mut told = Told::nothing();
-            told.pod(Pod { uid: of_pod.map(Into::into), ..pod("web", "", &[]) });
-            told.sandbox(&Sandbox { uid: of_sandbox.map(Into::into), ..sandbox("web", "", 1, &[10]) });
-            assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
+            let mut known = KnownNode::nothing();
+            known.pod(Pod { uid: of_pod.map(Into::into), ..pod("web", "", &[]) });
+            known.sandbox(&Sandbox { uid: of_sandbox.map(Into::into), ..sandbox("web", "", 1, &[10]) });
+            assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), vec![]));
         }
     }
 
     #[test]
     fn stale_sandbox_is_never_where_a_known_pod_of_this_node_is() {
         let stale = sandbox("lost", "x", 5, &[10, 11]);
-        let by_its_own_sandbox = |told: &mut Told| {
-            told.pod(pod("web", "a", &[]));
-            told.sandbox(&sandbox("web", "a", 6, &[10]));
+        let by_its_own_sandbox = |known: &mut KnownNode| {
+            known.pod(pod("web", "a", &[]));
+            known.sandbox(&sandbox("web", "a", 6, &[10]));
         };
-        let by_the_apis_word = |told: &mut Told| {
-            told.pod(pod("web", "a", &[10]));
+        let by_the_apis_word = |known: &mut KnownNode| {
+            known.pod(pod("web", "a", &[10]));
         };
-        let ways: [&dyn Fn(&mut Told); 2] = [&by_its_own_sandbox, &by_the_apis_word];
+        let ways: [&dyn Fn(&mut KnownNode); 2] = [&by_its_own_sandbox, &by_the_apis_word];
         for (way, contested) in ways.into_iter().zip([false, true]) {
-            let mut before = Told::nothing();
+            let mut before = KnownNode::nothing();
             before.sandbox(&stale);
             way(&mut before);
-            let mut after = Told::nothing();
+            let mut after = KnownNode::nothing();
             way(&mut after);
             after.sandbox(&stale);
-            for mut told in [before, after] {
-                assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
-                assert_eq!(told.0.is_contested(address(10)), contested);
-                told.0.apply(Change::PodGone(key("web")));
-                assert!(told.of_unknown().contains(&address(10)), "nobody else is known to be there");
+            for mut known in [before, after] {
+                assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), addresses(&[11])));
+                assert_eq!(known.0.is_contested(address(10)), contested);
+                known.0.apply(Change::PodGone(key("web")));
+                assert!(known.of_unknown().contains(&address(10)), "no other pod is known to be there");
             }
         }
     }
 
     #[test]
     fn unknown_sandbox_made_after_that_of_the_pod_which_had_its_address_is_there() {
-        let mut told = Told::nothing();
-        told.pod(pod("web", "a", &[10]));
-        told.sandbox(&sandbox("web", "a", 1, &[10]));
-        told.sandbox(&sandbox("new", "b", 2, &[10]));
-        assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), addresses(&[10])));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("web", "a", &[10]));
+        known.sandbox(&sandbox("web", "a", 1, &[10]));
+        known.sandbox(&sandbox("new", "b", 2, &[10]));
+        assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), addresses(&[10])));
     }
 
     #[test]
     fn unknown_sandbox_is_not_where_a_known_pod_has_one_of_the_same_age() {
-        let mut told = Told::nothing();
-        told.pod(pod("web", "a", &[]));
-        told.sandbox(&sandbox("web", "a", 2, &[10]));
-        told.sandbox(&sandbox("lost", "x", 2, &[10, 11]));
-        assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("web", "a", &[]));
+        known.sandbox(&sandbox("web", "a", 2, &[10]));
+        known.sandbox(&sandbox("lost", "x", 2, &[10, 11]));
+        assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), addresses(&[11])));
     }
 
     #[test]
     fn address_passes_to_the_known_pod_whose_sandbox_is_later() {
         let (old, new) = (sandbox("web", "a", 1, &[10, 11]), sandbox("api", "b", 2, &[10]));
         for order in [[&old, &new], [&new, &old]] {
-            let mut told = Told::nothing();
-            told.pod(pod("web", "a", &[]));
-            told.pod(pod("api", "b", &[]));
-            order.into_iter().for_each(|sandbox| drop(told.sandbox(sandbox)));
-            assert_eq!((told.of("web"), told.of("api")), (addresses(&[11]), addresses(&[10])));
-            told.gone(&new);
-            assert_eq!((told.of("web"), told.of("api")), (addresses(&[10, 11]), vec![]));
+            let mut known = KnownNode::nothing();
+            known.pod(pod("web", "a", &[]));
+            known.pod(pod("api", "b", &[]));
+            order.into_iter().for_each(|sandbox| drop(known.sandbox(sandbox)));
+            assert_eq!((known.of("web"), known.of("api")), (addresses(&[11]), addresses(&[10])));
+            known.gone(&new);
+            assert_eq!((known.of("web"), known.of("api")), (addresses(&[10, 11]), vec![]));
         }
     }
 
     #[test]
     fn pod_with_two_sandboxes_is_at_both_until_the_old_one_goes() {
-        let mut told = Told::nothing();
-        told.pod(pod("web", "a", &[]));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("web", "a", &[]));
         let (old, new) = (sandbox("web", "a", 1, &[10]), sandbox("web", "a", 2, &[11]));
-        told.sandbox(&old);
-        told.sandbox(&new);
-        assert_eq!(told.of("web"), addresses(&[10, 11]));
-        told.gone(&old);
-        assert_eq!(told.of("web"), addresses(&[11]));
+        known.sandbox(&old);
+        known.sandbox(&new);
+        assert_eq!(known.of("web"), addresses(&[10, 11]));
+        known.gone(&old);
+        assert_eq!(known.of("web"), addresses(&[11]));
     }
 
     #[test]
     fn address_of_a_sandbox_is_no_others_whatever_the_api_says_and_theirs_again_when_it_goes() {
-        let elsewhere = |told: &mut Told| {
-            told.pod(Pod { node: Some("node-b".into()), ..pod("stale", "x", &[10, 12]) });
+        let elsewhere = |known: &mut KnownNode| {
+            known.pod(Pod { node: Some("node-b".into()), ..pod("stale", "x", &[10, 12]) });
         };
-        let here = |told: &mut Told| {
-            told.pod(pod("stale", "x", &[10, 12]));
+        let here = |known: &mut KnownNode| {
+            known.pod(pod("stale", "x", &[10, 12]));
         };
-        let ways: [&dyn Fn(&mut Told); 2] = [&elsewhere, &here];
+        let ways: [&dyn Fn(&mut KnownNode); 2] = [&elsewhere, &here];
         let web = sandbox("web", "a", 1, &[10]);
         for (way, stale_first) in ways.into_iter().flat_map(|way| [(way, true), (way, false)]) {
-            let mut told = Told::nothing();
-            told.pod(pod("web", "a", &[]));
+            let mut known = KnownNode::nothing();
+            known.pod(pod("web", "a", &[]));
             if stale_first {
-                way(&mut told);
-                assert_eq!(told.of("stale"), addresses(&[10, 12]));
+                way(&mut known);
+                assert_eq!(known.of("stale"), addresses(&[10, 12]));
             }
-            told.sandbox(&web);
+            known.sandbox(&web);
             if !stale_first {
-                way(&mut told);
+                way(&mut known);
             }
-            assert_eq!((told.of("stale"), told.of("web")), (addresses(&[12]), addresses(&[10])));
-            assert!(!told.0.is_contested(address(10)));
-            told.gone(&web);
-            assert_eq!((told.of("stale"), told.of("web")), (addresses(&[10, 12]), vec![]));
-            told.sandbox(&web);
-            told.0.apply(Change::PodGone(key("stale")));
-            told.gone(&web);
-            assert_eq!(told.of("stale"), addresses(&[]));
+            assert_eq!((known.of("stale"), known.of("web")), (addresses(&[12]), addresses(&[10])));
+            assert!(!known.0.is_contested(address(10)));
+            known.gone(&web);
+            assert_eq!((known.of("stale"), known.of("web")), (addresses(&[10, 12]), vec![]));
+            known.sandbox(&web);
+            known.0.apply(Change::PodGone(key("stale")));
+            known.gone(&web);
+            assert_eq!(known.of("stale"), addresses(&[]));
             assert_eq!(
-                told.0.residents.stated.len() + told.0.residents.rivals.len(),
+                known.0.residents.stated.len() + known.0.residents.rivals.len(),
                 0,
                 "nothing is left behind"
             );
@@ -610,66 +610,66 @@ mod tests {
     #[test]
     fn unknown_sandbox_is_where_a_pod_of_another_node_is_said_to_be() {
         for sandbox_first in [true, false] {
-            let mut told = Told::nothing();
+            let mut known = KnownNode::nothing();
             let new = sandbox("new", "x", 1, &[10]);
             if sandbox_first {
-                told.sandbox(&new);
+                known.sandbox(&new);
             }
-            told.pod(Pod { node: Some("node-b".into()), ..pod("dead", "a", &[10]) });
-            told.sandbox(&new);
-            assert_eq!((told.of("dead"), told.of_unknown()), (addresses(&[10]), addresses(&[10])));
-            assert!(told.0.is_contested(address(10)));
-            assert_eq!(told.0.holders(address(10)).count(), 2);
-            told.gone(&new);
-            assert!(!told.0.is_contested(address(10)));
+            known.pod(Pod { node: Some("node-b".into()), ..pod("dead", "a", &[10]) });
+            known.sandbox(&new);
+            assert_eq!((known.of("dead"), known.of_unknown()), (addresses(&[10]), addresses(&[10])));
+            assert!(known.0.is_contested(address(10)));
+            assert_eq!(known.0.holders(address(10)).count(), 2);
+            known.gone(&new);
+            assert!(!known.0.is_contested(address(10)));
         }
     }
 
     #[test]
     fn pod_that_shares_its_nodes_network_has_no_sandbox_so_one_of_its_name_is_unknown() {
-        let mut told = Told::nothing();
-        told.sandbox(&sandbox("agent", "a", 1, &[10]));
-        told.pod(Pod { networked: false, ..pod("agent", "a", &[11]) });
-        assert_eq!((told.of("agent"), told.of_unknown()), (vec![], addresses(&[10])));
-        assert!(!told.0.is_held(address(11)), "the address is its node's");
+        let mut known = KnownNode::nothing();
+        known.sandbox(&sandbox("agent", "a", 1, &[10]));
+        known.pod(Pod { networked: false, ..pod("agent", "a", &[11]) });
+        assert_eq!((known.of("agent"), known.of_unknown()), (vec![], addresses(&[10])));
+        assert!(!known.0.is_held(address(11)), "the address is its node's");
     }
 
     #[test]
     fn pod_that_has_finished_is_where_its_sandbox_stands_and_is_no_peer() {
         for sandbox_first in [true, false] {
-            let mut told = Told::nothing();
+            let mut known = KnownNode::nothing();
             let job = sandbox("job", "a", 1, &[10]);
             if sandbox_first {
-                told.sandbox(&job);
+                known.sandbox(&job);
             }
-            told.pod(Pod { finished: true, ..pod("job", "a", &[11]) });
-            told.sandbox(&job);
-            assert_eq!((told.of("job"), told.of_unknown()), (addresses(&[10]), vec![]));
-            assert!(told.0.is_local(&key("job")), "its policies go on guarding it");
-            assert!(told.0.pod(&key("job")).is_some_and(|(_, group)| !group.peers));
-            told.gone(&job);
-            assert_eq!((told.of("job"), told.0.is_held(address(11))), (vec![], false));
+            known.pod(Pod { finished: true, ..pod("job", "a", &[11]) });
+            known.sandbox(&job);
+            assert_eq!((known.of("job"), known.of_unknown()), (addresses(&[10]), vec![]));
+            assert!(known.0.is_local(&key("job")), "its policies go on guarding it");
+            assert!(known.0.pod(&key("job")).is_some_and(|(_, group)| !group.peers));
+            known.gone(&job);
+            assert_eq!((known.of("job"), known.0.is_held(address(11))), (vec![], false));
         }
     }
 
     #[test]
     fn sandbox_of_a_pod_that_the_api_places_elsewhere_is_unknown() {
         for node in [None, Some("node-b")] {
-            let mut told = Told::nothing();
-            told.pod(Pod { node: node.map(Into::into), ..pod("web", "a", &[]) });
-            told.sandbox(&sandbox("web", "a", 1, &[10]));
-            assert_eq!(told.of_unknown(), addresses(&[10]));
-            told.pod(pod("web", "a", &[]));
-            assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
+            let mut known = KnownNode::nothing();
+            known.pod(Pod { node: node.map(Into::into), ..pod("web", "a", &[]) });
+            known.sandbox(&sandbox("web", "a", 1, &[10]));
+            assert_eq!(known.of_unknown(), addresses(&[10]));
+            known.pod(pod("web", "a", &[]));
+            assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), vec![]));
         }
     }
 
     #[test]
     fn policy_deleted_ahead_of_a_pod_that_has_no_address_yet_waits_for_its_end() {
-        let mut told = Told::nothing();
+        let mut known = KnownNode::nothing();
         let policy = PolicyKey::new("shop", "closed");
         let subject = Selector::everything();
-        told.0.apply(Change::Policy(Policy {
+        known.0.apply(Change::Policy(Policy {
             key: policy.clone(),
             subject,
             ingress: Some(Vec::new()),
@@ -677,12 +677,12 @@ mod tests {
             refusals: Vec::new(),
             uid: None,
         }));
-        told.pod(pod("web", "a", &[]));
-        told.0.apply(Change::PolicyGone(policy.clone()));
-        assert!(told.0.policy(&policy).is_some(), "the pod may start any moment");
-        let touched = told.0.apply(Change::PodGone(key("web")));
-        assert_eq!((told.0.policy(&policy), touched.policies.len()), (None, 1));
-        assert_eq!(told.0.namespaces().count(), 0);
+        known.pod(pod("web", "a", &[]));
+        known.0.apply(Change::PolicyGone(policy.clone()));
+        assert!(known.0.policy(&policy).is_some(), "the pod may start any moment");
+        let touched = known.0.apply(Change::PodGone(key("web")));
+        assert_eq!((known.0.policy(&policy), touched.policies.len()), (None, 1));
+        assert_eq!(known.0.namespaces().count(), 0);
     }
 
     #[test]
@@ -692,33 +692,33 @@ mod tests {
             Change::PodUnreadable(UnreadablePod { key: key("web"), node, addresses: addresses(hosts) })
         };
         for node in [Some(NODE), None] {
-            let mut told = Told::nothing();
-            told.pod(pod("web", "a", &[10]));
-            told.0.apply(unreadable(node, &[10]));
-            assert_eq!((told.of("web"), told.of_unknown()), (vec![], addresses(&[10])));
-            assert_eq!((told.0.is_held(address(10)), told.0.sandbox_count()), (false, 0));
-            told.0.apply(unreadable(node, &[11]));
-            assert_eq!(told.of_unknown(), addresses(&[11]));
-            told.pod(pod("web", "a", &[10]));
-            assert_eq!((told.of("web"), told.of_unknown()), (addresses(&[10]), vec![]));
-            told.0.apply(unreadable(node, &[10]));
-            told.0.apply(Change::PodGone(key("web")));
-            assert!(told.of_unknown().is_empty());
+            let mut known = KnownNode::nothing();
+            known.pod(pod("web", "a", &[10]));
+            known.0.apply(unreadable(node, &[10]));
+            assert_eq!((known.of("web"), known.of_unknown()), (vec![], addresses(&[10])));
+            assert_eq!((known.0.is_held(address(10)), known.0.sandbox_count()), (false, 0));
+            known.0.apply(unreadable(node, &[11]));
+            assert_eq!(known.of_unknown(), addresses(&[11]));
+            known.pod(pod("web", "a", &[10]));
+            assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), vec![]));
+            known.0.apply(unreadable(node, &[10]));
+            known.0.apply(Change::PodGone(key("web")));
+            assert!(known.of_unknown().is_empty());
         }
-        let mut told = Told::nothing();
-        told.pod(Pod { node: Some("node-b".into()), ..pod("web", "a", &[10]) });
-        told.0.apply(unreadable(Some("node-b"), &[10]));
-        assert_eq!((told.0.is_held(address(10)), told.of_unknown()), (false, vec![]));
+        let mut known = KnownNode::nothing();
+        known.pod(Pod { node: Some("node-b".into()), ..pod("web", "a", &[10]) });
+        known.0.apply(unreadable(Some("node-b"), &[10]));
+        assert_eq!((known.0.is_held(address(10)), known.of_unknown()), (false, vec![]));
     }
 
     #[test]
     fn unreadable_pod_takes_no_address_from_a_known_one_and_its_own_sandbox_is_unknown() {
-        let mut told = Told::nothing();
-        told.pod(pod("db", "b", &[10]));
+        let mut known = KnownNode::nothing();
+        known.pod(pod("db", "b", &[10]));
         let web = UnreadablePod { key: key("web"), node: Some(NODE.into()), addresses: addresses(&[10, 11]) };
-        told.0.apply(Change::PodUnreadable(web));
-        assert_eq!((told.of("db"), told.of_unknown()), (addresses(&[10]), addresses(&[11])));
-        told.sandbox(&sandbox("web", "a", 1, &[12]));
-        assert_eq!(told.of_unknown(), addresses(&[12, 11]));
+        known.0.apply(Change::PodUnreadable(web));
+        assert_eq!((known.of("db"), known.of_unknown()), (addresses(&[10]), addresses(&[11])));
+        known.sandbox(&sandbox("web", "a", 1, &[12]));
+        assert_eq!(known.of_unknown(), addresses(&[12, 11]));
     }
 }
