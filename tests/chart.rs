@@ -16,7 +16,7 @@ const NOT_IN_THE_CHART: [(&str, &str); 5] = [
     ("manifests", "in a cluster, the API server is asked"),
     ("kubeconfig", "in a cluster, the account of the pod is used"),
     ("node-name", "the variable NODE_NAME says it"),
-    ("help", "nobody reads it there"),
+    ("help", "it is not read there"),
     ("version", "the image says it"),
 ];
 /// Flags whose default in a cluster is not the program's, and why.
@@ -93,7 +93,7 @@ fn rendered() -> Vec<PathBuf> {
     golden.chain([project("install.yaml"), project("cleanup.yaml")]).collect()
 }
 
-/// What the agent is told if the operator says nothing.
+/// The agent's container if the operator sets no value.
 fn defaults() -> Container {
     let mut containers = containers(&project("charts/tests/golden/defaults.yaml"));
     assert_eq!(containers.len(), 1, "one container runs the program");
@@ -126,12 +126,12 @@ fn every_argument_that_the_chart_gives_is_one_that_the_program_takes() {
 
 #[test]
 fn argument_that_the_program_does_not_take_is_noticed() {
-    let refused = |more: &str| {
+    let rejection = |more: &str| {
         let mut container = defaults();
         container.arguments.push(more.to_owned());
         container.parse().expect_err("it is no flag of the program")
     };
-    assert!(refused("--on-revocation=cut").contains("--on-revocation"));
+    assert!(rejection("--on-revocation=cut").contains("--on-revocation"));
     let mut container = defaults();
     container.arguments.retain(|argument| !argument.starts_with("--deny="));
     container.arguments.push("--deny=reset".to_owned());

@@ -18,7 +18,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A fresh id, so that this can run beside other runs of itself.
+/// A fresh id, so that several runs can happen at the same time.
 fn id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     assert!(

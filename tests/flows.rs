@@ -1,4 +1,4 @@
-//! `bridgewarden flows` against a socket that a test answers: how it ends, and what it says then.
+//! `bridgewarden flows` against a socket that a test answers: how it ends, and what it prints.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for a slow machine; nothing waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A daemon that says what a test lets it say.
+/// A daemon whose answers the test writes.
 struct Daemon {
     path: PathBuf,
     listener: UnixListener,
@@ -47,7 +47,7 @@ fn end(mut child: Child) -> (bool, String) {
         if let Some(status) = child.try_wait().expect("it is ours") {
             break status;
         }
-        assert!(start.elapsed() < PATIENCE, "it does not end");
+        assert!(start.elapsed() < TIMEOUT, "it does not end");
         std::thread::sleep(Duration::from_millis(2));
     };
     let mut said = String::new();
@@ -69,7 +69,7 @@ fn follower_whose_output_nobody_reads_ends_though_nothing_is_denied() {
     drop(child.stdout.take());
     assert_eq!(end(child), (true, String::new()));
     // The daemon notices, too, and its place is free.
-    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a limit");
     assert_eq!((&stream).read(&mut [0]).expect("it is closed"), 0);
 }
 
@@ -81,7 +81,7 @@ fn follower_ends_with_the_input_that_was_held_open_for_it() {
     let threads = format!("/proc/{}/task", child.id());
     let start = Instant::now();
     while std::fs::read_dir(&threads).map_or(0, Iterator::count) < 2 {
-        assert!(start.elapsed() < PATIENCE, "it does not watch");
+        assert!(start.elapsed() < TIMEOUT, "it does not watch");
     }
     std::thread::sleep(Duration::from_millis(50));
     drop(child.stdin.take());
@@ -101,7 +101,7 @@ fn listener_too_many_fails_with_the_reason() {
 }
 
 #[test]
-fn daemon_that_ends_before_all_is_told_is_a_failure_and_not_silence() {
+fn daemon_that_ends_before_all_is_sent_is_a_failure_and_not_silence() {
     let daemon = Daemon::new("gone");
     for (more, words) in [(&[][..], ""), (&["--follow"][..], "\n")] {
         let (child, stream) = daemon.ask(more, words);

@@ -56,7 +56,7 @@ fn judge(directory: &Path, backend: &str, id: &str) -> Result<(), String> {
     let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join(id);
     let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
     let mut field = Field::build(id, &scenario.world, program, &logs)?;
-    field.invite_strangers(&scenario)?;
+    field.add_outside_addresses(&scenario)?;
     field.hold(&open).map_err(|error| format!("before: {error}"))?;
     field.start(&manifests, backend, &[])?;
     field.await_ready()?;

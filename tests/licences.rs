@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-/// Licences that ask for no more than a notice. Whoever adds one has read it.
+/// Licences that ask for no more than a notice. Read a licence before adding it.
 const ALLOWED: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
@@ -19,7 +19,7 @@ const ALLOWED: [&str; 11] = [
     "Unlicense",
     "Zlib",
 ];
-/// Exceptions that only give more leave than the licence they belong to.
+/// Exceptions that only add permissions to the licence that they belong to.
 const ALLOWED_EXCEPTIONS: [&str; 1] = ["LLVM-exception"];
 
 /// An SPDX licence expression (SPDX specification, annex D), and `/` in its old sense of `OR`.
@@ -138,7 +138,7 @@ fn shipped(metadata: &Value) -> BTreeSet<&str> {
 }
 
 /// The shipped packages whose licences may not be kept, or cannot be read.
-fn refused(metadata: &Value) -> Vec<String> {
+fn unacceptable(metadata: &Value) -> Vec<String> {
     let shipped = shipped(metadata);
     let packages = list_of(metadata, "packages").filter(|package| shipped.contains(word(package, "id")));
     let judged = packages.filter_map(|package| {
@@ -156,9 +156,9 @@ fn refused(metadata: &Value) -> Vec<String> {
 #[test]
 fn every_dependency_may_be_passed_on() {
     let metadata = metadata();
-    assert!(shipped(&metadata).len() > 20, "cargo told of hardly any dependency");
-    let refused = refused(&metadata);
-    assert!(refused.is_empty(), "\n{}\n", refused.join("\n"));
+    assert!(shipped(&metadata).len() > 20, "cargo reported hardly any dependency");
+    let unacceptable = unacceptable(&metadata);
+    assert!(unacceptable.is_empty(), "\n{}\n", unacceptable.join("\n"));
 }
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused() {
+    fn what_is_no_expression_is_rejected() {
         for text in ["", "MIT OR", "(MIT", "MIT)", "MIT Apache-2.0", "AND", "MIT WITH"] {
             assert!(Licence::parse(text).is_err(), "{text}");
         }
@@ -230,7 +230,7 @@ mod tests {
             ]},
         });
         assert_eq!(
-            refused(&metadata),
+            unacceptable(&metadata),
             [
                 "deep 1: GPL-2.0-only leaves no licence that is on the list",
                 "silent 1: its Cargo.toml names no licence",

@@ -85,7 +85,7 @@ impl Judge for Trace {
     fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
         let rules = NODES.map(|node| Rendered(enforcer(&scenario.world, node.name).ruleset()));
         let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
-        let outcome = |allowed| if allowed { Outcome::Arrives } else { Outcome::Refused };
+        let outcome = |allowed| if allowed { Outcome::Arrives } else { Outcome::Denied };
         Ok(flows(scenario)?.iter().map(|flow| outcome(judge.allows(flow))).collect())
     }
 }
@@ -104,7 +104,7 @@ impl Judge for Oracle {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
             answers.push(match verdict {
                 Verdict::Allowed => Outcome::Arrives,
-                Verdict::Refused { .. } => Outcome::Refused,
+                Verdict::Refused { .. } => Outcome::Denied,
             });
         }
         Ok(answers)

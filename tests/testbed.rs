@@ -139,10 +139,10 @@ fn more_pods_than_the_kernel_remembers_neighbours_reach_each_other() {
 fn nodes_and_the_outside_reach_pods_and_are_reached() {
     let testbed = testbed(1);
     let mut probes = Vec::new();
-    let strangers = [Endpoint::node("a"), Endpoint::node("b"), Endpoint::Outside];
+    let others = [Endpoint::node("a"), Endpoint::node("b"), Endpoint::Outside];
     for place in testbed.pods() {
         for &address in &place.addresses {
-            probes.extend(strangers.iter().map(|from| Probe::new(from.clone(), address, Protocol::Tcp, 80)));
+            probes.extend(others.iter().map(|from| Probe::new(from.clone(), address, Protocol::Tcp, 80)));
         }
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             probes.extend(OUTSIDE.map(|address| Probe::new(endpoint(place), address, protocol, 5353)));
@@ -177,12 +177,12 @@ fn port_without_a_listener_is_refused() {
 #[test]
 fn dropped_packets_time_out() {
     let mut testbed = testbed(1);
-    let patience = Duration::from_millis(200);
-    testbed.set_timeouts(ProbeTimeouts { tcp: patience, udp: patience, ..ProbeTimeouts::default() });
+    let timeout = Duration::from_millis(200);
+    testbed.set_timeouts(ProbeTimeouts { tcp: timeout, udp: timeout, ..ProbeTimeouts::default() });
     forward(&testbed, "a", "-I", &[], DROP);
     let start = Instant::now();
     assert_all(&testbed, &every_pair(&testbed), &Outcome::Timeout);
-    assert!(start.elapsed() >= patience);
+    assert!(start.elapsed() >= timeout);
 }
 
 #[test]

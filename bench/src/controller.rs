@@ -11,7 +11,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::control_plane::Leash;
+use support::control_plane::KillOnDrop;
 
 /// The longest that ours may take for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,7 +51,7 @@ pub(crate) struct ControllerUnderTest {
 /// A controller that runs.
 pub(crate) struct ControllerProcess {
     pub(crate) subject: ControllerUnderTest,
-    leash: Leash,
+    child: KillOnDrop,
     process: u32,
     pub(crate) started: Instant,
 }
@@ -60,9 +60,9 @@ impl ControllerUnderTest {
     /// Starts it.
     pub(crate) fn start(&self) -> Result<ControllerProcess> {
         let started = Instant::now();
-        let leash = Leash::start(&self.namespace, &self.program, &self.arguments, &self.log)?;
-        let process = leash.process()?;
-        Ok(ControllerProcess { subject: self.clone(), leash, process, started })
+        let child = KillOnDrop::start(&self.namespace, &self.program, &self.arguments, &self.log)?;
+        let process = child.process()?;
+        Ok(ControllerProcess { subject: self.clone(), child, process, started })
     }
 
     /// The timeout for its work.
@@ -155,7 +155,7 @@ impl ControllerProcess {
     pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         let begun = Instant::now();
-        while self.leash.ended()?.is_none() {
+        while self.child.ended()?.is_none() {
             ensure!(begun.elapsed() < PATIENCE, "{} does not end", self.subject.name);
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -168,7 +168,7 @@ impl ControllerProcess {
     }
 
     fn runs(&mut self) -> Result<()> {
-        let ended = self.leash.ended()?;
+        let ended = self.child.ended()?;
         ensure!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.subject.name, self.log());
         Ok(())
     }

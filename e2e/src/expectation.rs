@@ -121,7 +121,7 @@ fn owners(cluster: &ScenarioCluster, destination: &Name) -> BTreeSet<Endpoint> {
 fn promised(cell: Cell, family: Family) -> Option<bool> {
     match cell {
         Cell::Allowed => Some(true),
-        Cell::Refused => Some(false),
+        Cell::Denied => Some(false),
         Cell::Only(only) => Some(only == family),
         Cell::Unasked => None,
     }

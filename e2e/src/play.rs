@@ -291,7 +291,7 @@ fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> boo
     });
     let mut cells = cells.filter(|(name, _)| **name == question.destination).map(|(_, cell)| match cell {
         Cell::Allowed => open,
-        Cell::Refused => !open,
+        Cell::Denied => !open,
         Cell::Only(family) => (*family == question.family) == open,
         Cell::Unasked => false,
     });

@@ -277,7 +277,7 @@ steps:
     fn scenario_is_read_as_it_looks() {
         let scenario = Scenario::parse("case", TEXT).unwrap();
         assert_eq!(scenario.cluster.pods.len(), 2);
-        assert_eq!(scenario.steps[0].tables[0].rows[0].cells, [Cell::Refused]);
+        assert_eq!(scenario.steps[0].tables[0].rows[0].cells, [Cell::Denied]);
         assert_eq!(scenario.reason_against(WorldName::Kind), None);
         let only = "only: {world: namespaces, because: reasons}\npromise";
         let scenario = Scenario::parse("case", &TEXT.replacen("promise", only, 1)).unwrap();

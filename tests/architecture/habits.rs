@@ -94,8 +94,8 @@ fn words<'a>(text: &'a str, wanted: &'a [&'a str]) -> impl Iterator<Item = (usiz
         let here = wanted.iter().filter(move |word| {
             line.match_indices(**word).any(|(at, _)| {
                 let (before, after) = (&line[..at], &line[at + word.len()..]);
-                let goes_on = word.ends_with(part) && after.starts_with(part);
-                !before.ends_with(part) && !goes_on
+                let continues = word.ends_with(part) && after.starts_with(part);
+                !before.ends_with(part) && !continues
             })
         });
         here.map(move |word| (number, *word))

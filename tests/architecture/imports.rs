@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn table_that_is_missing_broken_or_speaks_of_strangers_is_refused() {
+    fn table_that_is_missing_broken_or_names_unknown_rooms_is_rejected() {
         assert!(table("# A").is_err());
         assert!(table("## Who may import whom\n").is_err());
         assert!(table(&DOCUMENT.replace("| `net` | – | `ipnet` |", "| `net` | – |")).is_err());

@@ -1,4 +1,4 @@
-//! The shape of the sources, as ARCHITECTURE.md tells it: who imports whom, and what no file may hold.
+//! The shape of the sources, as ARCHITECTURE.md describes it: who imports whom, and what no file may hold.
 //!
 //! Comes in: the repository's text. Goes out: a line for everything that is not as it should be. It builds nothing, and
 //! each check has tests of its own which show that it notices.

@@ -18,7 +18,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Every source under a directory, but for what builds leave behind and what is hidden.
+    /// Every source under a directory, except build output and hidden files.
     pub(crate) fn read(root: &Path) -> Tree {
         let mut tree = Tree::default();
         let mut directories = vec![root.to_path_buf()];

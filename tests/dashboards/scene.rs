@@ -16,13 +16,13 @@ use support::field::Field;
 use support::topology::NODES;
 
 /// How long anything waited for may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How many rounds of load there are while all is well, and how long each takes at least.
 const ROUNDS: u32 = 100;
-/// How many there are in the end, with more that is refused.
+/// How many there are in the end, with more that is denied.
 const LAST_ROUNDS: u32 = 160;
 const ROUND: Duration = Duration::from_millis(100);
-/// What is refused then: who dials, whom, and at which port.
+/// What is denied then: who dials, whom, and at which port.
 const SPIKE: [(&str, &str, u16); 5] = [
     ("client", "10.244.1.20", 8080),
     ("frontend-1", "10.244.2.30", 6379),
@@ -75,7 +75,7 @@ impl RecordedRun {
         let well = now();
         run.drift()?;
         run.connections_cut()?;
-        run.kernel_that_refuses()?;
+        run.kernel_that_rejects()?;
         run.unfit_node()?;
         run.what_cannot_be_read()?;
         run.outage()?;
@@ -123,9 +123,9 @@ impl MonitoringRun {
             // Until it listens, it does not answer.
             match self.prometheus.at(expression, now()) {
                 Ok(lines) if !lines.is_empty() => return Ok(()),
-                answer if begun.elapsed() > PATIENCE => {
+                answer if begun.elapsed() > TIMEOUT => {
                     let logs: Vec<String> = self.agents.iter().map(ScrapedAgent::log).collect();
-                    return Err(format!("{what}: not within {PATIENCE:?}: {answer:?}\n{}", logs.join("\n")));
+                    return Err(format!("{what}: not within {TIMEOUT:?}: {answer:?}\n{}", logs.join("\n")));
                 }
                 _ => std::thread::sleep(Duration::from_millis(100)),
             }
@@ -133,7 +133,7 @@ impl MonitoringRun {
     }
 
     /// A round of load: a pod is created and deleted, now and then a policy too, and denied connections are tried.
-    fn stir(&mut self, refused: &[(&str, &str, u16)]) -> Result<(), String> {
+    fn stir(&mut self, denied: &[(&str, &str, u16)]) -> Result<(), String> {
         let begun = Instant::now();
         let guest = guest(self.rounds / 2 % 5);
         let policy = welcome();
@@ -150,7 +150,7 @@ impl MonitoringRun {
             let to = to.parse().expect("an address");
             Probe::new(Endpoint::pod("shop-web", from), to, Protocol::Tcp, *port)
         };
-        self.field.testbed.probe_all(&refused.iter().chain([&ALLOWED]).map(probe).collect::<Vec<_>>());
+        self.field.testbed.probe_all(&denied.iter().chain([&ALLOWED]).map(probe).collect::<Vec<_>>());
         self.rounds += 1;
         std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
         Ok(())
@@ -191,11 +191,11 @@ impl MonitoringRun {
         let to = FRONTEND.parse().map_err(|error| format!("{FRONTEND}: {error}"))?;
         let along = Probe::new(Endpoint::pod("shop-web", "client"), to, Protocol::Tcp, 8080);
         let stream = self.field.testbed.stream(&along, Push::Client).map_err(|error| error.to_string())?;
-        if stream.moves_within(PATIENCE) { Ok(stream) } else { Err("a connection does not move".to_owned()) }
+        if stream.moves_within(TIMEOUT) { Ok(stream) } else { Err("a connection does not move".to_owned()) }
     }
 
-    /// iptables refuses for a while, and changes wait.
-    fn kernel_that_refuses(&mut self) -> Result<(), String> {
+    /// iptables fails for a while, and changes wait.
+    fn kernel_that_rejects(&mut self) -> Result<(), String> {
         std::fs::write(&self.broken, "").map_err(|error| error.to_string())?;
         self.apply(&welcome())?;
         self.until("syncs fail", "increase(bridgewarden_syncs_total{result!=\"ok\"}[10m]) > 3")?;
@@ -222,7 +222,7 @@ impl MonitoringRun {
         odd["metadata"]["name"] = "odd".into();
         odd["spec"]["ingress"][0]["from"][0] = json!({"ipBlock": {"cidr": "10.0.0.0/99"}});
         self.apply(&odd)?;
-        self.until("a part is refused", "bridgewarden_refused_parts > 0")?;
+        self.until("a part is invalid", "bridgewarden_refused_parts > 0")?;
         let manifest = self.objects.directory().join("broken.yaml");
         std::fs::write(&manifest, "kind: [").map_err(wrong)?;
         self.until("a manifest cannot be read", "bridgewarden_manifest_errors > 0")?;
@@ -240,7 +240,7 @@ impl MonitoringRun {
         let errors = "sum by (reason) (bridgewarden_watch_errors_total{reason=\"unreachable\"}) > 5";
         self.until("watches fail", errors)?;
         self.api.set_down(false);
-        self.until("resources are listed anew", "bridgewarden_watch_lists_total{resource=\"pods\"} > 1")
+        self.until("resources are listed again", "bridgewarden_watch_lists_total{resource=\"pods\"} > 1")
     }
 }
 

@@ -169,7 +169,7 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
 }
 
 #[test]
-fn table_that_somebody_edited_is_not_taken_for_ours() {
+fn table_that_another_program_edited_is_not_taken_for_ours() {
     in_namespace(|| {
         let mut host = Host::new(Variant::Nft).expect("a host");
         let mut enforcer = Enforcer::new(NODE, Options::default());

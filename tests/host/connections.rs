@@ -62,7 +62,7 @@ fn connection_of_either_family_is_listed_and_forgotten_alone() {
 
 /// Our bit and no other, and the connection is the same one all the while.
 #[test]
-fn connection_is_marked_and_pardoned_and_keeps_what_others_marked() {
+fn connection_is_marked_and_unmarked_and_keeps_the_marks_of_others() {
     in_namespace(|| {
         watch_connections();
         run("iptables-nft -t mangle -A OUTPUT -p tcp --dport 8080 -j CONNMARK --set-xmark 0x4001/0xffff");
@@ -142,7 +142,7 @@ fn twenty_thousand_connections_are_listed() {
         watch_connections();
         let socket = UdpSocket::bind("10.0.0.1:0").expect("a socket");
         for port in 1..=20_000 {
-            // An ICMP answer to an earlier datagram is told to a later one.
+            // An ICMP answer to an earlier datagram is reported to a later one.
             while socket.send_to(b"x", ("10.0.0.1", port)).is_err() {}
         }
         let mut host = Host::new(Variant::Nft).expect("a host");

@@ -32,7 +32,7 @@ fn preflight_finds_a_ready_host_ready_and_leaves_it_as_it_was() {
 }
 
 #[test]
-fn preflight_tells_what_is_wrong_in_this_namespace() {
+fn preflight_reports_what_is_wrong_in_this_namespace() {
     in_namespace(|| {
         run("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
              ip link add cni0 type bridge
@@ -54,7 +54,7 @@ fn preflight_tells_what_is_wrong_in_this_namespace() {
             }
         }
         let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["mark"], "the cures cure");
+        assert_eq!(names, ["mark"], "the fixes work");
         let sysctls = preflight::check_sysctls(&wanted(Variant::Nft));
         assert!(sysctls.iter().all(|check| check.result.is_ok()), "{sysctls:?}");
     });

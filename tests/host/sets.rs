@@ -138,15 +138,15 @@ fn what_cannot_be_is_refused_in_words_and_leaves_nothing_behind() {
             ))),
             "cannot add to set BW-none: there is no set of that name"
         );
-        let strangers = BTreeSet::from([Element::Address(address(Family::V6, 1))]);
+        let foreign = BTreeSet::from([Element::Address(address(Family::V6, 1))]);
         assert_eq!(
-            refusal(host.commit(&Step::AddElements(one.clone(), set.kind, Role::Allows, strangers.clone()))),
+            refusal(host.commit(&Step::AddElements(one.clone(), set.kind, Role::Allows, foreign.clone()))),
             "cannot add to set BW-one: 2001:db8::1 is no element of a hash:ip set of IPv4"
         );
 
         for bad in [
             Step::ReplaceSet(name("BW-none"), set.clone()),
-            Step::ReplaceSet(one.clone(), Set { kind: set.kind, elements: strangers }),
+            Step::ReplaceSet(one.clone(), Set { kind: set.kind, elements: foreign }),
             Step::ReplaceSet(one.clone(), many(Family::V6, 3)),
         ] {
             refusal(host.commit(&bad));
@@ -191,11 +191,11 @@ fn members_of_many_sets_go_together_and_one_set_that_refuses_is_named_and_stops_
             refusal(host.commit_all(&[add(&names[0], 2), add(&name("BW-full"), 70), add(&names[1], 5)]));
         assert!(refused.starts_with("cannot add to set BW-full: 10."), "an element is named: {refused}");
         run("ipset destroy BW-full");
-        assert_eq!(held(&mut host), [3, 5, 5000], "ipset tells of an element in a way of its own");
+        assert_eq!(held(&mut host), [3, 5, 5000], "ipset names a failed element in its own way");
 
         let isolate = Step::AddElements(none.clone(), set(0).kind, Role::Isolates, set(1).elements);
         refusal(host.commit_all(&[isolate, add(&names[0], 4)]));
-        assert_eq!(held(&mut host), [3, 5, 5000], "nobody is let in when somebody cannot be isolated");
+        assert_eq!(held(&mut host), [3, 5, 5000], "nothing is added when something cannot be isolated");
 
         let refused = host.commit_all(&[remove(&none, 1), add(&names[0], 4)]);
         assert_eq!(refusal(refused), "cannot remove from set BW-none: there is no set of that name");
@@ -244,7 +244,7 @@ fn seventy_thousand_elements_fit() {
 }
 
 #[test]
-fn kernel_is_fast_enough_to_be_told_every_change() {
+fn kernel_is_fast_enough_for_every_change() {
     in_namespace(|| {
         let mut host = Host::new(Variant::Nft).expect("a host");
         let one = name("BW-one");

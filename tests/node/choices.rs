@@ -1,4 +1,4 @@
-//! What an operator may choose.
+//! Options that an operator may choose.
 
 use crate::setup::*;
 use bridgewarden::model::PodKey;
@@ -9,7 +9,7 @@ use support::field::BACKENDS;
 
 #[test]
 fn deny_drop_is_silent_and_pod_to_node_can_be_governed() {
-    let mut test = NodeTest::build("choices", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    let mut test = NodeTest::build("choices", BACKENDS[0], Some(NEAR_DENIES_EGRESS));
     let listener = || std::net::TcpListener::bind("10.244.1.1:8080");
     let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
     let _listening = node.enter(listener).expect("the namespace is entered").expect("a port of the node");

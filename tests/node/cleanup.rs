@@ -1,4 +1,4 @@
-//! One agent in a network namespace, and a clean-up that says what it did and what it did not.
+//! One agent in a network namespace, and a cleanup that reports what it removed and what it could not.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bridgewarden");
 
-/// Runs a shell's words on node-a; returns what they printed, both ways, and their exit status.
+/// Runs a shell command on node-a; returns what they printed, both ways, and their exit status.
 fn tried(test: &NodeTest, script: &str) -> (String, i32) {
     let text = test.on_node_a(&["sh", "-c", &format!("({script}) 2>&1; echo \"exit $?\"")]);
     let (printed, code) = text.trim_end().rsplit_once("exit ").expect("the shell says how it ended");
@@ -73,7 +73,7 @@ fn clean_up_of_a_bare_host_and_a_preflight_leave_it_bare() {
 #[test]
 fn clean_up_that_cannot_look_says_so_and_fails() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("blind{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("blind{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();
         test.field.stop(false);
@@ -94,7 +94,7 @@ fn clean_up_that_cannot_look_says_so_and_fails() {
 
 #[test]
 fn clean_up_takes_both_variants_and_leaves_what_others_lead_to_and_says_so() {
-    let mut test = NodeTest::build("held", "iptables-legacy", Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("held", "iptables-legacy", Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     test.field.stop(false);
@@ -117,7 +117,7 @@ fn clean_up_takes_both_variants_and_leaves_what_others_lead_to_and_says_so() {
 
 #[test]
 fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
-    let mut test = NodeTest::build("second", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("second", "iptables-nft", Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     let open = test.manifests.with_file_name("open");

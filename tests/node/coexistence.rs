@@ -1,4 +1,4 @@
-//! Beside others who write to the same tables: policies hold, and what is theirs is left alone.
+//! Other programs write to the same tables: policies stay in force, and the other programs' rules are left alone.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -22,7 +22,7 @@ fn run(test: &NodeTest, backend: &str, script: &str) {
     test.on_node_a(&["sh", "-ec", &format!("T={backend} T6={six}\n{script}")]);
 }
 
-/// All rules of both families that are not ours, without counters.
+/// All rules of both families that the agent did not write, without counters.
 fn theirs(test: &NodeTest, backend: &str) -> Vec<String> {
     let six = backend.replace("iptables", "ip6tables");
     let text = [backend, &six].map(|program| test.on_node_a(&[&format!("{program}-save")])).concat();
@@ -76,7 +76,7 @@ table inet theirs {
 }
 ";
 
-/// What firewall managers do to the tables, and what of theirs is to stay.
+/// What firewall managers do to the tables, and which of their rules must stay.
 fn managers(backend: &str, files: &str) -> Vec<(&'static str, String)> {
     let load = "-A FORWARD -m mark --mark 0x77 -j DROP";
     let mut managers = vec![
@@ -96,13 +96,13 @@ fn managers(backend: &str, files: &str) -> Vec<(&'static str, String)> {
 #[test]
 fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("manager{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("manager{short}"), backend, Some(WEB_DENIES_INGRESS));
         let files = test.manifests.with_file_name("files");
         std::fs::create_dir_all(&files).expect("a directory of our own");
         std::fs::write(files.join("their.rules"), THEIR_TABLE).expect("it is written");
         std::fs::write(files.join("their.nft"), THEIR_RULESET).expect("it is written");
         for (what, script) in managers(backend, &files.to_string_lossy()) {
-            // Each comes after a calm time: what follows soon after another is looked after a little later.
+            // Each comes after a quiet time: a change soon after another one is repaired a little later.
             test.field.stop(false);
             start(&mut test, backend);
             assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "before {what}");
@@ -129,7 +129,7 @@ fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
 fn sets_that_others_empty_or_destroy_are_filled_again() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("ipset{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        test.write("more.yaml", NEAR_REACHES_NOBODY);
+        test.write("more.yaml", NEAR_DENIES_EGRESS);
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();
         let sets = |test: &NodeTest| {
@@ -155,13 +155,13 @@ fn sets_that_others_empty_or_destroy_are_filled_again() {
 #[test]
 fn own_changes_and_those_of_other_tables_cause_no_audit() {
     let backend = BACKENDS[0];
-    let mut test = NodeTest::build("news", backend, Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("news", backend, Some(WEB_DENIES_INGRESS));
     start(&mut test, backend);
     let before = test.metric("node-a", READS);
     let writes = "bridgewarden_kernel_writes_total{kind=\"rules\"}";
     let written = test.metric("node-a", writes);
     for round in 0..100 {
-        test.write("policy.yaml", if round % 2 == 0 { WEB_ALLOWS_CLIENTS } else { WEB_ALLOWS_NOBODY });
+        test.write("policy.yaml", if round % 2 == 0 { WEB_ALLOWS_CLIENTS } else { WEB_DENIES_INGRESS });
         let due = written + f64::from(2 * (round + 1));
         test.wait_for("written", || test.metric("node-a", writes) >= due);
     }
@@ -223,8 +223,8 @@ for t in $T $T6; do
 done
 ";
 
-/// One who goes first and accepts what policies refuse.
-const USURPER: &str = "for t in $T $T6; do $t -I FORWARD 1 -i cni0 -j ACCEPT; done";
+/// Puts a rule first that accepts what policies deny.
+const ACCEPT_FIRST: &str = "for t in $T $T6; do $t -I FORWARD 1 -i cni0 -j ACCEPT; done";
 
 /// What flanneld does to its rules when it restarts.
 const FLANNEL_AGAIN: &str = "
@@ -235,7 +235,7 @@ done
 ";
 
 /// web is open to far over both families, and closed to near.
-fn judges(test: &NodeTest, what: &str) {
+fn enforces(test: &NodeTest, what: &str) {
     for to in WEB {
         test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
         assert_eq!(test.probe("far", to, Protocol::Tcp), Outcome::Open, "{what}: {to}");
@@ -260,19 +260,19 @@ fn rules_of_flannel_kube_proxy_and_docker_stay_byte_for_byte_and_policies_come_f
             run(&test, backend, early);
             let before = theirs(&test, backend);
             start(&mut test, backend);
-            judges(&test, "after the first");
-            assert_eq!(theirs(&test, backend), before, "of those who were there before us");
+            enforces(&test, "after the first");
+            assert_eq!(theirs(&test, backend), before, "rules that were there before");
             for (what, script) in [
                 ("the second", late),
                 ("the third", last),
                 ("flanneld again", FLANNEL_AGAIN),
-                ("one who accepts", USURPER),
+                ("a rule that accepts first", ACCEPT_FIRST),
             ] {
                 run(&test, backend, script);
                 let wrote = theirs(&test, backend);
                 let took = in_force_again(&test, backend, what);
                 println!("{backend}: {what}: first again within {:.0} ms", took.as_secs_f64() * 1e3);
-                judges(&test, what);
+                enforces(&test, what);
                 assert_eq!(theirs(&test, backend), wrote, "{what}");
             }
             test.field.stop(false);

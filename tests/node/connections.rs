@@ -1,4 +1,4 @@
-//! Live connections when what allowed them goes.
+//! Live connections when policies no longer allow them.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
@@ -24,7 +24,7 @@ fn stream_of_either_side_is_cut_when_its_allowance_goes() {
                 }
             }
         }
-        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_DENIES_INGRESS);
         for (what, stream) in &streams {
             assert!(
                 stream.falls_silent(Duration::from_millis(300), DEADLINE),
@@ -46,7 +46,7 @@ fn stream_is_cut_when_its_client_may_no_longer_reach_anybody() {
         let probe = Probe::new(Endpoint::pod("shop", "near"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
         let stream = test.field.testbed.stream(&probe, push).expect("an open stream");
         assert!(stream.moves_within(Duration::from_secs(2)));
-        test.write("policy.yaml", NEAR_REACHES_NOBODY);
+        test.write("policy.yaml", NEAR_DENIES_EGRESS);
         assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{push:?}\n{}", test.field.log());
         std::fs::remove_file(test.manifests.join("policy.yaml")).expect("the policy is there");
         test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
@@ -61,7 +61,7 @@ fn udp_flow_is_cut_when_its_allowance_goes() {
     let probe = Probe::new(Endpoint::pod("shop", "far"), WEB[0].parse().unwrap(), Protocol::Udp, 80);
     let stream = test.field.testbed.stream(&probe, Push::Client).expect("an allowed flow opens");
     assert!(stream.moves_within(Duration::from_secs(2)));
-    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    test.write("policy.yaml", WEB_DENIES_INGRESS);
     assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{}", test.field.log());
 }
 
@@ -73,7 +73,7 @@ fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
     let from =
         |name: &str| Probe::new(Endpoint::pod("shop", name), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
     let kept = test.field.testbed.stream(&from("near"), Push::Server).expect("an allowed stream opens");
-    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    test.write("policy.yaml", WEB_DENIES_INGRESS);
     test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
     assert!(kept.moves_within(Duration::from_secs(2)));
     test.field.stop(false);
@@ -85,7 +85,7 @@ fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
     let only_far = WEB_ALLOWS_CLIENTS
         .replace("{podSelector: {matchLabels: {app: client}}}", "{ipBlock: {cidr: 10.244.2.0/24}}");
     test.write("policy.yaml", &only_far);
-    assert!(kept.falls_silent(Duration::from_millis(300), DEADLINE), "near's leave is gone");
+    assert!(kept.falls_silent(Duration::from_millis(300), DEADLINE), "near is no longer allowed");
     assert!(
         other.moves_within(Duration::from_secs(2)),
         "far's stream is still allowed\n{}",
@@ -100,7 +100,7 @@ fn node_reaches_its_pods_and_its_own_connections_are_never_cut() {
     test.wait_until_enforced();
     let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
     let stream = test.field.testbed.stream(&probe, Push::Client).expect("the node's stream opens");
-    test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+    test.write("policy.yaml", WEB_DENIES_INGRESS);
     test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
     assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
     assert!(stream.moves_within(Duration::from_secs(2)));

@@ -65,7 +65,7 @@ fn rule(rule: &str) -> String {
     WEB_IS_CHOOSY.replace("RULE", rule)
 }
 
-fn assert_tells(
+fn assert_record(
     record: &Record,
     ends: [&str; 2],
     direction: Direction,
@@ -86,7 +86,7 @@ fn assert_tells(
 #[test]
 fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("flows{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("flows{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&["--log-denied", "on"]);
         test.wait_until_enforced();
         for _ in 0..3 {
@@ -94,7 +94,7 @@ fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
             assert_eq!(test.probe("web", "10.244.1.11", Protocol::Tcp), Outcome::Open);
         }
         let record = the_one(&test);
-        assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
+        assert_record(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert_eq!((record.account.port, record.account.protocol.as_str()), (Some(80), "TCP"));
         assert_eq!(record.node, "node-a");
         let owner = |end: &End| end.owner.as_ref().map(ToString::to_string);
@@ -112,7 +112,7 @@ fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
         assert_eq!(test.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
         test.wait_for("IPv6 is reported", || reported(&test).len() == 2);
         let record = reported(&test).remove(1);
-        assert_tells(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
+        assert_record(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert!(record.account.source.address.is_ipv6());
     });
 }
@@ -161,7 +161,7 @@ fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
         test.wait_until_enforced();
         assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "{allowed}");
         let record = the_one(&test);
-        assert_tells(&record, ["shop/far", "shop/web"], Direction::Ingress, "shop/web", Some(nearest));
+        assert_record(&record, ["shop/far", "shop/web"], Direction::Ingress, "shop/web", Some(nearest));
         test.field.stop(false);
     }
 }
@@ -169,8 +169,8 @@ fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
 #[test]
 fn egress_is_reported_by_the_node_of_the_sender() {
     for (id, protocol) in [("flowse", Protocol::Tcp), ("flowsu", Protocol::Udp)] {
-        let record = denied(id, NEAR_REACHES_NOBODY, "far", WEB[1], protocol);
-        assert_tells(&record, ["shop/far", "shop/web"], Direction::Egress, "shop/near", None);
+        let record = denied(id, NEAR_DENIES_EGRESS, "far", WEB[1], protocol);
+        assert_record(&record, ["shop/far", "shop/web"], Direction::Egress, "shop/near", None);
         assert_eq!(
             (record.node.as_str(), record.account.protocol.as_str()),
             ("node-b", protocol.to_string().as_str())
@@ -197,7 +197,7 @@ fn unknown_pod_is_reported_as_such() {
 
 #[test]
 fn own_node_that_is_out_of_reach_is_reported_as_such() {
-    let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_DENIES_EGRESS));
     test.start(&["--pod-to-node", "drop"]);
     test.wait_until_enforced();
     assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), Outcome::Refused);
@@ -210,7 +210,7 @@ fn own_node_that_is_out_of_reach_is_reported_as_such() {
 
 #[test]
 fn group_with_another_reader_stops_the_telling_and_nothing_else() {
-    let mut test = NodeTest::build("flowsb", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("flowsb", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
     let other =
         node.enter(|| bridgewarden::kernel::PacketLog::open(101, 128)).expect("the namespace is entered");
@@ -224,7 +224,7 @@ fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     assert_eq!(reported(&test), []);
 }
 
-/// Sends datagrams without a pause, from a namespace to an address, until it is ended, and no fewer than so many.
+/// Sends datagrams without a pause, from a namespace to an address, until it is stopped, and at least so many.
 struct Flood {
     sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
@@ -238,9 +238,9 @@ impl Flood {
         let flood = move || {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
             let to: IpAddr = to.parse().expect("an address");
-            let goes_on = || !until.load(Ordering::Relaxed) || counter.load(Ordering::Relaxed) < at_least;
-            for port in ports.cycle().take_while(|_| goes_on()) {
-                // A refusal of the last datagram may come back as an error of this one.
+            let continues = || !until.load(Ordering::Relaxed) || counter.load(Ordering::Relaxed) < at_least;
+            for port in ports.cycle().take_while(|_| continues()) {
+                // A rejection of the last datagram may come back as an error of this one.
                 socket.send_to(b"flood", (to, port)).ok();
                 counter.fetch_add(1, Ordering::Relaxed);
             }
@@ -293,7 +293,7 @@ fn counted(test: &NodeTest) -> f64 {
 #[test]
 fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_reported() {
     const PACKETS: u64 = 100_000;
-    let mut test = NodeTest::build("flowsf", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("flowsf", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
@@ -302,11 +302,11 @@ fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_report
     test.wait_for("reported", || !reported(&test).is_empty());
     test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
     test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
-    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still refused");
+    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still denied");
     let (sent, seconds) = (flood.end(), begun.elapsed().as_secs_f64());
     let share = 100.0 * (cpu(&test) - before) / seconds;
     println!(
-        "{:.0} refused packets a second, {share:.1} % of a core, a change included",
+        "{:.0} denied packets a second, {share:.1} % of a core, a change included",
         sent as f64 / seconds
     );
     assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
@@ -319,16 +319,16 @@ fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_report
 #[test]
 fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
     const PACKETS: u64 = 100_000;
-    let mut test = NodeTest::build("flowsk", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("flowsk", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
-    // As if thousands of pods refused packets: each one is copied, and each looks like another flow.
+    // As if thousands of pods' packets were denied: each one is copied, and each looks like another flow.
     let copied = ["iptables-nft", "-I", "OUTPUT", "-p", "udp", "-d", "127.0.0.1", "-j", "NFLOG"];
     test.on_node_a(&[&copied[..], &["--nflog-prefix", "denied-egress", "--nflog-group", "101"]].concat());
     let node = test.field.testbed.node_namespace("node-a").expect("a node").clone();
     let flood = Flood::begin(&node, "127.0.0.1", 1..60_000, PACKETS);
-    let untold = || test.metric("node-a", "bridgewarden_denied_flows_untold_total");
-    test.wait_for("more than are looked at", || untold() > 0.0);
+    let skipped = || test.metric("node-a", "bridgewarden_denied_flows_untold_total");
+    test.wait_for("more than are looked at", || skipped() > 0.0);
     test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
     test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
     let sent = flood.end();
@@ -342,7 +342,7 @@ fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
 
 #[test]
 fn denied_flow_is_sent_to_followers_as_it_happens() {
-    let mut test = NodeTest::build("flowsw", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("flowsw", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
@@ -366,7 +366,7 @@ fn denied_flow_is_sent_to_followers_as_it_happens() {
 
 #[test]
 fn flows_are_for_root_alone_and_a_second_daemon_leaves_the_first_its_socket() {
-    let mut test = NodeTest::build("flowss", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("flowss", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     let socket = test.field.flows_socket(NODES[0]);

@@ -9,7 +9,7 @@ use support::field::BACKENDS;
 
 const NEAR: [&str; 2] = ["10.244.1.11", "fd00:10:244:1::11"];
 
-/// Who keeps a result: what each leaves out or adds is in the unit tests.
+/// The runtime that writes a result; unit tests cover what each of them omits or adds.
 #[derive(Clone, Copy)]
 enum Runtime {
     Containerd,
@@ -132,7 +132,7 @@ fn arrived_of_a_burst(test: &NodeTest) -> u64 {
 fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
     on_both(|backend, short| {
         let runtime = if backend == BACKENDS[0] { Runtime::Containerd } else { Runtime::Crio };
-        let mut test = NodeTest::build(&format!("first{short}"), backend, Some(NEAR_REACHES_NOBODY));
+        let mut test = NodeTest::build(&format!("first{short}"), backend, Some(NEAR_DENIES_EGRESS));
         test.write("cluster.yaml", &near_is_pending());
         start(&mut test, &[]);
         for to in WEB {
@@ -249,7 +249,7 @@ fn stale_cni_result_denies_no_pod() {
 
 #[test]
 fn restart_keeps_guarding_whom_only_results_tell_of_and_writes_nothing() {
-    let mut test = NodeTest::build("firstr", BACKENDS[0], Some(NEAR_REACHES_NOBODY));
+    let mut test = NodeTest::build("firstr", BACKENDS[0], Some(NEAR_DENIES_EGRESS));
     test.write("cluster.yaml", &near_is_pending());
     keep(&test, Runtime::Containerd, "near", NEAR);
     keep(&test, Runtime::Containerd, "ghost", ["10.244.1.99", "fd00:10:244:1::99"]);

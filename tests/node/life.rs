@@ -48,7 +48,7 @@ fn remote_pod_costs_one_element_and_no_process() {
 #[test]
 fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("kill{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("kill{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();
         test.field.stop(true);
@@ -111,7 +111,7 @@ fn cleanup_leaves_the_host_as_it_was_found() {
                 Some(_) | None => line.to_owned(),
             };
             let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(bare).collect();
-            // To look at a table of iptables makes it; one without chains and rules is as good as none.
+            // Listing a table of iptables creates it; a table without chains and rules counts as none.
             let empty =
                 ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", "COMMIT"].join("\n");
             lines.join("\n").replace(&empty, "").lines().map(str::to_owned).collect::<Vec<_>>()
@@ -130,7 +130,7 @@ fn cleanup_leaves_the_host_as_it_was_found() {
 
 #[test]
 fn agent_ends_when_asked_to_at_any_moment_of_its_start() {
-    let mut test = NodeTest::build("asked", "iptables-nft", Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("asked", "iptables-nft", Some(WEB_DENIES_INGRESS));
     for wait in (0..100).step_by(4).map(Duration::from_millis) {
         test.start(&[]);
         std::thread::sleep(wait);
@@ -141,7 +141,7 @@ fn agent_ends_when_asked_to_at_any_moment_of_its_start() {
 #[test]
 fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("drift{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("drift{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();
         test.on_node_a(&[backend, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
@@ -155,10 +155,10 @@ fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
 
 #[test]
 fn broken_manifest_keeps_the_last_good_state_and_says_where() {
-    let mut test = NodeTest::build("broken", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+    let mut test = NodeTest::build("broken", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
-    test.write("policy.yaml", &WEB_ALLOWS_NOBODY.replace("podSelector", "podselector"));
+    test.write("policy.yaml", &WEB_DENIES_INGRESS.replace("podSelector", "podselector"));
     test.wait_for("not ready", || is_unready(&test));
     let page = test.get("node-a", "/readyz");
     assert!(page.contains("policy.yaml:5:") && page.contains("podSelector"), "{page}");
@@ -170,8 +170,8 @@ fn broken_manifest_keeps_the_last_good_state_and_says_where() {
 }
 
 #[test]
-fn node_without_bridge_filtering_is_not_ready_and_says_the_cure() {
-    let mut test = NodeTest::build("blind", BACKENDS[0], Some(WEB_ALLOWS_NOBODY));
+fn node_without_bridge_filtering_is_not_ready_and_reports_the_fix() {
+    let mut test = NodeTest::build("blind", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
     test.on_node_a(&["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"]);

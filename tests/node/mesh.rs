@@ -165,8 +165,8 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
 
 #[test]
 fn egress_is_judged_by_the_address_that_the_sidecar_dials_for_its_application() {
-    let nobody = format!("{NEAR_REACHES_NOBODY}---{}", web_allows(8080));
-    let mut mesh = mesh("meshout", BACKENDS[0], &nobody);
+    let denied = format!("{NEAR_DENIES_EGRESS}---{}", web_allows(8080));
+    let mut mesh = mesh("meshout", BACKENDS[0], &denied);
     mesh.test.start(&[]);
     mesh.test.wait_until_enforced();
     for to in WEB {
@@ -175,7 +175,7 @@ fn egress_is_judged_by_the_address_that_the_sidecar_dials_for_its_application() 
         let said = mesh.sidecar_asks(to, 8080);
         assert!(said.contains("Connection refused"), "{said}");
     }
-    let web = NEAR_REACHES_NOBODY.replace(
+    let web = NEAR_DENIES_EGRESS.replace(
         "policyTypes: [Egress]",
         "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}]",
     );

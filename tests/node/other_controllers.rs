@@ -1,7 +1,7 @@
-//! Beside another NetworkPolicy controller: nothing is begun, and what one has left is taken over without a gap.
+//! Another NetworkPolicy controller on the node: the agent writes nothing, and takes over what the other left without a gap.
 //!
-//! The rules are kube-router's in their form: hooks, chain for each pod, policy chain, marks and sets. They let far into web
-//! and nobody else, as [`WEB_ALLOWS_FAR`] does.
+//! The rules are kube-router's in their form: hooks, chain for each pod, policy chain, marks and sets. They let only far into web,
+//! as [`WEB_ALLOWS_FAR`] does.
 
 use crate::coexistence::WEB_ALLOWS_FAR;
 use crate::setup::*;
@@ -142,7 +142,7 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         test.wait_for("it looked", || {
             ready(&test).contains("[-]preflight failed: other-controller: kube-router filters")
         });
-        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_DENIES_INGRESS);
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
         test.wait_for("it looked again", || test.metric("node-a", reads) >= 2.0);
         assert_eq!(everything(&test), before);
@@ -169,7 +169,7 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         assert!(lost.is_empty() && passed > 20, "{} lost beside {passed}\n{}", lost.len(), test.field.log());
         assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
 
-        // It runs after all.
+        // It still runs.
         run(&test, &loading(&test, backend));
         let written = everything(&test);
         test.wait_for("said", || test.field.log().contains("has restored its removed rules"));
@@ -209,7 +209,7 @@ fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
         test.wait_for("said", || {
             test.field.log().contains("another NetworkPolicy controller filters packets, too")
         });
-        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_DENIES_INGRESS);
         test.wait_for("enforced", || test.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);
         assert_eq!(of_kube_router(&everything(&test)), of_kube_router(&theirs));
     });

@@ -11,7 +11,7 @@ use support::field::BACKENDS;
 #[test]
 fn spoofed_address_of_the_node_is_denied_like_any_other() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("forge{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("forge{short}"), backend, Some(WEB_DENIES_INGRESS));
         let sends = |test: &NodeTest, source: &str, count: usize| {
             let source: IpAddr = source.parse().expect("an address");
             for _ in 0..count {
@@ -62,7 +62,7 @@ fn serve(test: &NodeTest, pod: [&str; 2]) {
 #[test]
 fn pod_reaches_itself_directly_and_through_a_service() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("hairpin{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("hairpin{short}"), backend, Some(WEB_DENIES_INGRESS));
         serve(&test, WEB);
         test.start(&[]);
         test.wait_until_enforced();
@@ -76,15 +76,15 @@ fn pod_reaches_itself_directly_and_through_a_service() {
 fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered_at_once() {
     on_both(|backend, short| {
         let mut test = NodeTest::build(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
-        test.field.testbed.set_timeouts(patience);
+        let timeouts = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
+        test.field.testbed.set_timeouts(timeouts);
         serve(&test, WEB);
         test.start(&[]);
         test.wait_until_enforced();
         for service in SERVICE {
             assert_eq!(test.probe("near", service, Protocol::Tcp), Outcome::Open, "{service}");
         }
-        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_DENIES_INGRESS);
         for to in WEB {
             test.wait_for("refused", || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
         }
@@ -97,9 +97,9 @@ fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered
 #[test]
 fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at_once() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("away{short}"), backend, Some(NEAR_REACHES_NOBODY));
-        let patience = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
-        test.field.testbed.set_timeouts(patience);
+        let mut test = NodeTest::build(&format!("away{short}"), backend, Some(NEAR_DENIES_EGRESS));
+        let timeouts = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
+        test.field.testbed.set_timeouts(timeouts);
         serve(&test, FAR);
         test.start(&[]);
         test.wait_until_enforced();
@@ -111,7 +111,7 @@ fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at
 
 #[test]
 fn neighbours_are_found_however_little_a_pod_may_reach() {
-    let both = format!("{WEB_ALLOWS_NOBODY}---{NEAR_REACHES_NOBODY}");
+    let both = format!("{WEB_DENIES_INGRESS}---{NEAR_DENIES_EGRESS}");
     let mut test = NodeTest::build("ndp", BACKENDS[0], Some(&both));
     test.start(&[]);
     test.wait_until_enforced();
@@ -133,7 +133,7 @@ fn neighbours_are_found_however_little_a_pod_may_reach() {
 #[test]
 fn bridged_packet_passes_a_pod_chain_once() {
     on_both(|backend, short| {
-        let mut test = NodeTest::build(&format!("once{short}"), backend, Some(WEB_ALLOWS_NOBODY));
+        let mut test = NodeTest::build(&format!("once{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();
         for (from, expected) in [("near", 7), ("far", 11)] {

@@ -47,7 +47,7 @@ fn connections_that_a_policy_allows_are_counted_and_no_rewriting_takes_from_the_
         connect(&test, "near", WEB[0], 2);
         test.wait_for("two more are counted", || packets(&test, "web") == Some(7));
         assert_eq!(packets(&test, "web-too"), Some(0), "no packet has matched it");
-        test.write("policy.yaml", WEB_ALLOWS_NOBODY);
+        test.write("policy.yaml", WEB_DENIES_INGRESS);
         test.wait_for("the other is asked", || {
             connect(&test, "near", WEB[0], 1);
             packets(&test, "web-too") > Some(0)

@@ -52,14 +52,14 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
 ";
 
-pub(crate) const WEB_ALLOWS_NOBODY: &str = "
+pub(crate) const WEB_DENIES_INGRESS: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {namespace: shop, name: web}
 spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
 ";
 
-pub(crate) const NEAR_REACHES_NOBODY: &str = "
+pub(crate) const NEAR_DENIES_EGRESS: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {namespace: shop, name: near}

@@ -41,7 +41,7 @@ impl ConnectionProbe {
         ConnectionProbe { stop, dialling }
     }
 
-    /// How many were let in, and how those ended that were not.
+    /// How many connections succeeded, and how the others ended.
     pub(crate) fn end(self) -> (usize, Vec<ErrorKind>) {
         self.stop.store(true, Ordering::Relaxed);
         self.dialling.join().expect("it dials")

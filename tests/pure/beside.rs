@@ -1,4 +1,4 @@
-//! What is carried out beside a flush that is under way opens nothing, wherever the two have come.
+//! A concurrent flush opens nothing, at whatever step it and the first flush are.
 
 use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::explain::oracle::{Flow, World};
@@ -8,8 +8,8 @@ use support::worlds::{self, Random};
 
 const EVENTS: usize = 14;
 
-/// However far a flush has come when another goes beside it, nothing is open that was refused before the one, between them
-/// and after the other.
+/// At whatever step of a flush a concurrent one runs, nothing is open that was denied before the first, between the two
+/// and after the second.
 #[test]
 fn flush_beside_another_never_opens_what_all_states_refuse() {
     let (mut beside_rules, mut checked) = (0, 0);
@@ -19,7 +19,7 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for (at, change) in story.changes.iter().enumerate() {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             if random.chance(30) {
                 continue;
             }
@@ -29,7 +29,7 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
             for next in beside {
                 let (mut node, mut world) = (node.clone(), world.clone());
                 next.apply(&mut world);
-                node.hear(next);
+                node.apply(next);
                 let concurrent = first.concurrent.as_ref().expect("a kernel that was read has a concurrent");
                 if let Some(second) = node.enforcer.flush_concurrently(concurrent) {
                     beside_rules += 1;
@@ -55,7 +55,7 @@ fn committed<'a>(mut kernel: Fake, steps: impl IntoIterator<Item = &'a Step>) ->
     kernel
 }
 
-/// Carries `beside` out at every point of `steps`; tells how often was looked.
+/// Carries `beside` out at every point of `steps`; returns the number of comparisons.
 fn assert_opens_nothing(
     world: &World,
     flows: &[Flow],

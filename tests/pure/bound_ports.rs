@@ -1,5 +1,5 @@
-//! What ports of the bridge carry, frame by frame, on a kernel in memory: while a binding changes, and where it is not known who is
-//! behind a port. `tests/ways_past` tries the table of ports with real packets.
+//! What ports of the bridge carry, frame by frame, on a kernel in memory: while a binding changes, and where the pod behind a port
+//! is not known. `tests/ways_past` tries the table of ports with real packets.
 
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;
@@ -78,7 +78,7 @@ struct Node {
 }
 
 impl Node {
-    fn told(facts: impl IntoIterator<Item = Change>) -> Node {
+    fn with(facts: impl IntoIterator<Item = Change>) -> Node {
         let mut enforcer = Enforcer::new(NODE, Options::default());
         [namespace()].into_iter().chain(facts).for_each(|fact| enforcer.apply(fact));
         let mut kernel = Fake::default();
@@ -123,7 +123,7 @@ fn while_rules_change_a_port_carries_what_both_bindings_do_and_isolation_follows
         ([10, 12], [true, true]),
     ] {
         let facts = |at: usize| [sandbox("web", hosts[at], 1, 7), isolates(isolated[at])];
-        let mut node = Node::told([pod("web"), port(7)].into_iter().chain(facts(0)));
+        let mut node = Node::with([pod("web"), port(7)].into_iter().chain(facts(0)));
         let frames = [10, 12].map(|host| [GATEWAY, GROUP].map(|to| datagram(host, to))).concat();
         let look = |node: &mut Node| -> Vec<bool> {
             frames.iter().map(|frame| node.lets_in(7, frame.clone())).collect()
@@ -150,7 +150,7 @@ fn while_rules_change_a_port_whose_ethernet_address_changes_carries_nothing_unde
         Change::Sandbox(Sandbox { hardware: Some(mac), ..web })
     };
     let macs: [Mac; 2] = [[2, 0, 0, 0, 0, 10], [2, 0, 0, 0, 0, 11]];
-    let mut node = Node::told([pod("web"), web(macs[0]), port(7)]);
+    let mut node = Node::with([pod("web"), web(macs[0]), port(7)]);
     [web(macs[1]), isolates(true)].into_iter().for_each(|fact| node.enforcer.apply(fact));
     let frames = macs.map(|from| [&datagram(10, GATEWAY)[..6], &from, &datagram(10, GATEWAY)[12..]].concat());
     assert_eq!(frames.clone().map(|frame| node.lets_in(7, frame)), [true, false]);
@@ -164,7 +164,7 @@ fn while_rules_change_a_port_whose_ethernet_address_changes_carries_nothing_unde
 #[test]
 fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
     let ghost = [sandbox("ghost", 10, 1, 7), port(7)];
-    let mut node = Node::told(ghost.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8)]));
+    let mut node = Node::with(ghost.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8)]));
     let frame = ethernet(GROUP, [2, 0, 0, 0, 0, 10], EXPERIMENT, b"letter");
     assert!(!node.lets_in(7, frame.clone()) && !node.lets_in(7, datagram(10, GROUP)));
     assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
@@ -174,29 +174,29 @@ fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
 #[test]
 fn port_of_a_known_pod_whose_address_is_a_later_ones_stays_closed() {
     let old = [pod("old"), sandbox("old", 10, 1, 7), port(7)];
-    let mut node = Node::told(old.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8), isolates(true)]));
+    let mut node = Node::with(old.into_iter().chain([pod("web"), sandbox("web", 10, 2, 8), isolates(true)]));
     let frame = ethernet(GROUP, [2, 0, 0, 0, 0, 10], EXPERIMENT, b"letter");
     assert!(!node.lets_in(7, frame.clone()) && !node.lets_in(7, datagram(10, GROUP)));
     assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
 }
 
 #[test]
-fn port_that_is_nobodys_carries_no_address_whose_port_is_known() {
+fn port_without_a_known_pod_carries_no_address_whose_port_is_known() {
     let web = [pod("web"), sandbox("web", 10, 1, 7), port(7)];
     let client = [pod("client"), sandbox("client", 11, 1, 8)];
-    let mut node = Node::told(web.into_iter().chain(client).chain([port(9)]));
+    let mut node = Node::with(web.into_iter().chain(client).chain([port(9)]));
     assert!(node.lets_in(7, datagram(10, GATEWAY)));
     assert!(!node.lets_in(9, datagram(10, GATEWAY)), "it is behind another port");
     assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
 }
 
-/// CNI announces an address before its result tells of it, so a port that is nobody's may claim one that is nobody's.
+/// CNI announces an address before its result names it, so a port without a known pod may claim an address that no pod has.
 #[test]
-fn while_rules_change_a_port_that_is_nobodys_claims_no_address_that_is_or_was_anothers() {
+fn while_rules_change_a_port_without_a_known_pod_claims_no_address_that_is_or_was_anothers() {
     let comes = vec![sandbox("web", 10, 1, 7), port(7)];
     let key = SandboxKey::new(PodKey::new("shop", "web"), "sandbox");
     let goes = vec![Change::Link(LinkChange::PortGone(7)), Change::SandboxGone(key)];
-    let mut node = Node::told([pod("web"), isolates(true), port(9)]);
+    let mut node = Node::with([pod("web"), isolates(true), port(9)]);
     let own = Ipv4Addr::new(10, 244, 1, 10);
     let claim =
         ethernet(GATEWAY, [2, 0, 0, 0, 0, 9], ARP, &arp(2, ([2, 0, 0, 0, 0, 9], own), (GATEWAY, own)));
@@ -210,7 +210,7 @@ fn while_rules_change_a_port_that_is_nobodys_claims_no_address_that_is_or_was_an
     }
 }
 
-/// The new rules may allow an address that only the new port's rules refuse to others.
+/// The new rules may allow an address that only the new port's rules deny to others.
 #[test]
 fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses_after() {
     let key = SandboxKey::new(PodKey::new("shop", "web"), "sandbox");
@@ -224,7 +224,7 @@ fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses
     ];
     for (before, mut changes, host) in ways {
         let was_there = before.contains(&port(7));
-        let mut node = Node::told(before);
+        let mut node = Node::with(before);
         assert_eq!(node.lets_in(7, datagram(host, GATEWAY)), !was_there);
         changes.push(isolates(true));
         changes.into_iter().for_each(|fact| node.enforcer.apply(fact));
@@ -237,12 +237,12 @@ fn port_that_is_new_or_loses_its_pod_refuses_before_rules_change_what_it_refuses
 
 /// The new rules may allow the address, and then only to the pod behind its port.
 #[test]
-fn address_that_gets_a_port_is_refused_to_ports_that_are_nobodys_before_rules_change() {
+fn address_that_gets_a_port_is_denied_to_ports_without_a_known_pod_before_rules_change() {
     let client = [pod("client"), sandbox("client", 11, 1, 8), isolates(true), port(9)];
     let web = [pod("web"), sandbox("web", 10, 1, 7), port(7)];
     let ways = [(port(8), 8), (sandbox("web", 11, 2, 7), 7), (sandbox("client", 11, 2, 10), 10)];
     for (gives, owner) in ways {
-        let mut node = Node::told(client.clone().into_iter().chain(web.clone()).chain([port(10)]));
+        let mut node = Node::with(client.clone().into_iter().chain(web.clone()).chain([port(10)]));
         assert!(node.lets_in(9, datagram(11, GATEWAY)), "it may be behind this one");
         [gives, isolates(false)].into_iter().for_each(|fact| node.enforcer.apply(fact));
         node.flush_and_look(|node| {
@@ -256,6 +256,6 @@ fn address_that_gets_a_port_is_refused_to_ports_that_are_nobodys_before_rules_ch
 #[test]
 fn port_that_leads_to_no_pod_carries_any_address() {
     let uplink = BridgePort { index: 9, name: "eth1".into(), is_veth: false };
-    let mut node = Node::told([isolates(true), Change::Link(LinkChange::Port(uplink))]);
+    let mut node = Node::with([isolates(true), Change::Link(LinkChange::Port(uplink))]);
     assert!(node.lets_in(9, datagram(200, GATEWAY)) && node.lets_in(9, datagram(200, GROUP)));
 }

@@ -1,4 +1,4 @@
-//! What becomes of chains whose names would be the same.
+//! Chains whose names would be the same.
 
 use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use support::packets::{Judge, Rendered, enforcer};
 use support::topology::NODES;
 
-/// Names of chains are short hashes, and what has the same as another must not be judged by the other's policies.
+/// Names of chains are short hashes: a pod whose hash equals another's must not get the other's policies.
 #[test]
 fn pods_whose_chains_would_have_one_name_are_judged_each_by_its_own_policies() {
     let direction = Direction::Ingress;

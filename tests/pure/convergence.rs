@@ -26,7 +26,7 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
             let mut node = StoryNode::start(name, &world, Order::Usual);
             for (at, change) in story.changes.iter().enumerate() {
                 change.apply(&mut world);
-                node.hear(change);
+                node.apply(change);
                 let flush = node.enforcer.flush();
                 node.commit(&flush.steps)
                     .unwrap_or_else(|error| panic!("story {seed}, change {at}: {error}"));
@@ -41,7 +41,7 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
     });
 }
 
-/// What the stories above are worth: how often a sandbox decides.
+/// Checks that the stories above are worth it: how often a sandbox decides.
 #[test]
 fn stories_are_full_of_sandboxes_that_decide() {
     let (mut closed, mut known_early, mut taken) = (0, 0, 0);
@@ -50,7 +50,7 @@ fn stories_are_full_of_sandboxes_that_decide() {
         let mut node = StoryNode::start("node-a", &scene, Order::Usual);
         for change in &story.changes {
             change.apply(&mut scene);
-            node.hear(change);
+            node.apply(change);
             let cluster = node.enforcer.cluster();
             let subjects = node.enforcer.plan().guards().keys();
             closed += subjects.filter(|subject| matches!(subject, Subject::Unknown(_))).count();
@@ -94,7 +94,7 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             if random.chance(25) {
                 let flush = node.enforcer.flush();
                 node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
@@ -127,7 +127,7 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
         ];
         for change in story {
             change.apply(&mut world);
-            node.hear(&change);
+            node.apply(&change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
@@ -146,10 +146,10 @@ fn fact_told_twice_writes_nothing_the_second_time() {
     check_stories(stories(), |seed, story| {
         let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
         for change in &story.changes {
-            node.hear(change);
+            node.apply(change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
-            node.hear(change);
+            node.apply(change);
             assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
         }
     });
@@ -162,7 +162,7 @@ fn restart_on_a_correct_kernel_writes_nothing() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
         }
@@ -191,7 +191,7 @@ fn failed_step_is_made_good_by_the_next_sync() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             let flush = node.enforcer.flush();
             node.kernel.fail_after(random.below(5));
             let failed = node.commit(&flush.steps).is_err();
@@ -226,7 +226,7 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
     });
 }
 
-/// Wherever an apply stops, it allows nothing that both the old rules and the new ones refuse.
+/// Wherever an apply stops, it allows nothing that both the old rules and the new ones deny.
 #[test]
 fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
     let mut checked = 0_u64;
@@ -236,7 +236,7 @@ fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             if random.chance(40) {
                 continue;
             }
@@ -297,7 +297,7 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
     let old = policy(rule("one", 80), rule("two", 81));
     let new = policy(rule("two", 81), rule("one", 80));
     let mut node = StoryNode::start("node-a", &old.into(), Order::Usual);
-    node.hear(&Change::Policy(new.policies[0].clone()));
+    node.apply(&Change::Policy(new.policies[0].clone()));
     let steps = node.enforcer.flush().steps;
     assert!(!steps.is_empty());
     let leak = |app: usize, port: u16| Flow {
@@ -329,7 +329,7 @@ fn only_chains_that_change_are_written() {
     check_stories(stories(), |seed, story| {
         let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
         for change in &story.changes {
-            node.hear(change);
+            node.apply(change);
             for step in node.enforcer.flush().steps {
                 let Step::Restore(family, restore) = &step else {
                     node.commit(&[step]).expect("the kernel takes the step");

@@ -74,7 +74,7 @@ impl Node {
         found.into_iter().map(|found| found.note).collect()
     }
 
-    /// Flushes until nothing is left to do; how many elements each flush wrote.
+    /// Flushes until nothing is left to do; returns how many elements each flush wrote.
     fn settle(&mut self) -> Vec<usize> {
         let mut slices = Vec::new();
         while self.enforcer.is_behind() {
@@ -231,7 +231,7 @@ fn reports_stay_short_however_much_is_beyond_the_limits() {
     let notes = node.notes();
     assert!(notes.len() == 1 && notes[0].len() < 1000, "{notes:?}");
     assert!(notes[0].contains("976 peers or ports") && notes[0].contains("768 peers or ports"), "{notes:?}");
-    let port = |number: usize| json!({"ports": [{"port": format!("nobody-{number}")}]});
+    let port = |number: usize| json!({"ports": [{"port": format!("absent-{number}")}]});
     let rules: Vec<Value> = (0..100).map(port).collect();
     node.enforcer.apply(policy("crowd", "costly", json!({"podSelector": {}, "ingress": rules})));
     assert!(node.notes()[0].ends_with("; and 92 more"), "{:?}", node.notes());
@@ -300,7 +300,7 @@ fn other_tenants_policies_come_into_force_between_the_slices_of_a_costly_one() {
     assert!(!node.enforcer.is_undecided(isolated[0]));
 }
 
-/// What a program before this one allowed is not refused while sets are made.
+/// What a program before this one allowed is not denied while sets are made.
 #[test]
 fn first_flush_of_a_program_makes_everything_at_once() {
     let limits = Limits { slice: 1, ..Limits::default() };

@@ -105,23 +105,23 @@ impl ClaimedOnBothNodes {
 
     /// Whether policies are asked about an end of a flow that is such an address.
     fn decide(&self, flow: &Flow) -> bool {
-        let stranger = || End::Address(outside_host(flow.family, 200));
+        let other = || End::Address(outside_host(flow.family, 200));
         let is_isolated = |source: End, destination: End| {
             !oracle_allows(&self.without_rules, &Flow { source, destination, ..flow.clone() })
         };
         let is_one = |end: &End| self.addresses.contains(&address(&self.without_rules, end, flow.family));
-        is_one(&flow.source) && is_isolated(flow.source.clone(), stranger())
-            || is_one(&flow.destination) && is_isolated(stranger(), flow.destination.clone())
+        is_one(&flow.source) && is_isolated(flow.source.clone(), other())
+            || is_one(&flow.destination) && is_isolated(other(), flow.destination.clone())
     }
 }
 
 #[test]
-fn rendered_rules_do_what_the_api_says_of_addresses_that_nobody_has() {
+fn rendered_rules_do_what_the_api_says_of_addresses_that_no_pod_has() {
     for seed in 0..worlds() {
         let world = worlds::world(seed);
         let rules = rules_of_both(&world);
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
-        for flow in worlds::flows_with_nobody(&world) {
+        for flow in worlds::flows_with_unassigned(&world) {
             assert_eq!(judge.allows(&flow), oracle_allows(&world, &flow), "world {seed}, {flow:?}");
         }
     }
@@ -129,13 +129,13 @@ fn rendered_rules_do_what_the_api_says_of_addresses_that_nobody_has() {
 
 /// One flow for each pair of ends.
 fn pairs(world: &World) -> impl Iterator<Item = Flow> {
-    let flows = worlds::flows(world).into_iter().chain(worlds::flows_with_nobody(world));
+    let flows = worlds::flows(world).into_iter().chain(worlds::flows_with_unassigned(world));
     flows.filter(|flow| (flow.protocol, flow.port) == (Protocol::Tcp, 80))
 }
 
 #[test]
 fn protocol_without_ports_is_allowed_by_rules_without_ports_alone() {
-    let (mut allowed, mut refused) = (0_u64, 0_u64);
+    let (mut allowed, mut denied) = (0_u64, 0_u64);
     for seed in 0..worlds() / 5 {
         let world = worlds::world(seed);
         let reduced = worlds::without_rules_of_ports(&world);
@@ -152,14 +152,14 @@ fn protocol_without_ports_is_allowed_by_rules_without_ports_alone() {
                     .collect(),
             };
             let expected = oracle_allows(&reduced, &flow);
-            *(if expected { &mut allowed } else { &mut refused }) += 1;
+            *(if expected { &mut allowed } else { &mut denied }) += 1;
             for payload in payloads {
                 let passes = judge.passes(&flow, |packet| packet.payload = payload);
                 assert_eq!(passes, expected, "world {seed}, {payload:?} from {flow:?}");
             }
         }
     }
-    assert!(allowed > refused / 10 && refused > allowed / 10, "{allowed} allowed, {refused} refused");
+    assert!(allowed > denied / 10 && denied > allowed / 10, "{allowed} allowed, {denied} denied");
 }
 
 /// A packet of a connection that exists passes, one that belongs to none goes where no policy isolates, and one of a
@@ -198,7 +198,7 @@ fn packets_of_every_state_are_judged_as_their_state_demands() {
                     expected,
                     "world {seed}, invalid {payload:?} from {flow:?}"
                 );
-                // What goes to a node itself passes no chain of ours.
+                // What goes to a node itself passes no chain of the agent.
                 if on_bridge(&world, &flow.destination) {
                     for state in [State::New, State::Established, State::Related, State::Invalid] {
                         assert!(
@@ -224,12 +224,12 @@ fn plan_answers_for_a_connection_as_the_api_does() {
                 destination: address(&flow.destination),
                 port: Some((flow.protocol, flow.port)),
             };
-            let admitted = enforcers.iter().all(|enforcer| enforcer.decide(&connection).is_allowed());
-            // The plan knows no more of the ends than their addresses.
+            let allowed = enforcers.iter().all(|enforcer| enforcer.decide(&connection).is_allowed());
+            // The plan knows only the addresses of the ends.
             let [source, destination] =
                 [&flow.source, &flow.destination].map(|end| End::Address(address(end)));
             let asked = Flow { source, destination, ..flow.clone() };
-            assert_eq!(admitted, oracle_allows(&world, &asked), "world {seed}, {flow:?}");
+            assert_eq!(allowed, oracle_allows(&world, &asked), "world {seed}, {flow:?}");
         }
     }
 }
@@ -272,16 +272,16 @@ fn pod_whose_addresses_only_its_sandbox_tells_is_judged_as_if_the_api_told_them(
                 }
             }
             assert!(!sandboxes.is_empty(), "world {seed} has pods on {node}");
-            let told = rules(&lagging, node, &sandboxes, UnknownPods::Reject);
-            assert_eq!(told.0, rules(&world, node, &[], UnknownPods::Reject).0, "world {seed}, {node}");
+            let by_sandbox = rules(&lagging, node, &sandboxes, UnknownPods::Reject);
+            assert_eq!(by_sandbox.0, rules(&world, node, &[], UnknownPods::Reject).0, "world {seed}, {node}");
         }
     }
 }
 
-/// Its Pod object is not known: it reaches itself and its node, and nobody else, nor the other way round.
+/// Its Pod object is not known: it exchanges traffic only with itself and its node.
 #[test]
 fn unknown_pod_is_closed_in_both_directions_or_open_as_if_it_had_no_sandbox() {
-    let (mut refused, mut allowed) = (0_u64, 0_u64);
+    let (mut denied, mut allowed) = (0_u64, 0_u64);
     for seed in 0..worlds() / 5 {
         let world = worlds::world(seed);
         let here = |pod: &Pod| sandbox(pod, NODES[0].name);
@@ -316,13 +316,13 @@ fn unknown_pod_is_closed_in_both_directions_or_open_as_if_it_had_no_sandbox() {
             };
             let expected = *other == unknown || is_its_node(other);
             assert_eq!(judge.allows(&flow), expected, "world {seed}, {flow:?}");
-            *(if expected { &mut allowed } else { &mut refused }) += 1;
+            *(if expected { &mut allowed } else { &mut denied }) += 1;
         }
     }
-    assert!(allowed > 1_000 && refused > 10_000, "{allowed} allowed, {refused} refused");
+    assert!(allowed > 1_000 && denied > 10_000, "{allowed} allowed, {denied} denied");
 }
 
-/// Its phase is `Succeeded` or `Failed` and its sandbox still stands: it is guarded as before, and no peer of anybody.
+/// Its phase is `Succeeded` or `Failed` and its sandbox still stands: it is guarded as before, and is no rule's peer.
 #[test]
 fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer() {
     let (mut guarded, mut lost) = (0_u64, 0_u64);
@@ -337,17 +337,17 @@ fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer()
         let elsewhere = rules(&World::default(), NODES[1].name, &[], UnknownPods::Allow);
         let judge = Judge::new(&world, [&after, &elsewhere]);
         let it = End::Pod(index);
-        for flow in worlds::flows(&world).into_iter().chain(worlds::flows_with_nobody(&world)) {
-            let is_nobody = |end: &End| matches!(end, End::Address(_));
-            if flow.source == it && is_nobody(&flow.destination)
-                || is_nobody(&flow.source) && flow.destination == it
+        for flow in worlds::flows(&world).into_iter().chain(worlds::flows_with_unassigned(&world)) {
+            let is_no_pod = |end: &End| matches!(end, End::Address(_));
+            if flow.source == it && is_no_pod(&flow.destination)
+                || is_no_pod(&flow.source) && flow.destination == it
             {
-                // Its named ports are nobody's any more, so what they allowed may be refused.
+                // Its named ports are no longer declared, so what they allowed may be denied.
                 let allowed = oracle_allows(&world, &flow);
                 guarded += u64::from(!allowed);
                 assert!(allowed || !judge.allows(&flow), "world {seed}, {flow:?} is open");
             }
-            // Who was let in to it, or it to whom, for what it was, is so no longer.
+            // Rules that selected it as a peer no longer do.
             let is_local = |end: &End| match end {
                 End::Pod(other) => here(&world.pods[*other]).is_some() && *other != index,
                 End::Address(_) | End::Node { .. } => false,
@@ -359,9 +359,9 @@ fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer()
                 || is_local(&flow.source) && flow.destination == it
             {
                 let (source, destination) = (by_address(&flow.source), by_address(&flow.destination));
-                let of_nobody = oracle_allows(&finished, &Flow { source, destination, ..flow.clone() });
-                lost += u64::from(oracle_allows(&world, &flow) && !of_nobody);
-                assert!(of_nobody || !judge.allows(&flow), "world {seed}, {flow:?} is open");
+                let without_it = oracle_allows(&finished, &Flow { source, destination, ..flow.clone() });
+                lost += u64::from(oracle_allows(&world, &flow) && !without_it);
+                assert!(without_it || !judge.allows(&flow), "world {seed}, {flow:?} is open");
             }
         }
     }

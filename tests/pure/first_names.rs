@@ -1,4 +1,4 @@
-//! The rules of version 0.1.0, whose names look like kube-router's, pass to this version without a gap, and kube-router's stay.
+//! This version takes over the rules of 0.1.0, whose names look like kube-router's, without a gap; kube-router's stay.
 
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;

@@ -1,4 +1,4 @@
-//! Packets that FORWARD is to refuse by itself, whatever the table of ports has kept from it before.
+//! Packets that FORWARD must deny by itself, whatever the table of ports has kept from it before.
 
 use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
 use support::packets::{Judge, rules_of_both};
@@ -9,14 +9,14 @@ fn is_from_bridge(world: &World, flow: &Flow) -> bool {
     matches!(flow.source, End::Pod(index) if world.pods[index].spec.host_network != Some(true))
 }
 
-/// Whoever answers for such an address on the link would get what policies let nobody have.
+/// A host that answers for such an address on the link would receive packets that no policy allows.
 #[test]
-fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_refused() {
+fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_denied() {
     for seed in 0..50 {
         let world = worlds::world(seed);
         let rules = rules_of_both(&world);
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
-        for flow in worlds::flows_with_nobody(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
+        for flow in worlds::flows_with_unassigned(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
             let passes = judge.passes(flow, |packet| packet.out_interface = "cni0".into());
             assert!(!passes, "world {seed}, {flow:?}");
         }

@@ -1,5 +1,5 @@
-//! Ports of the bridge come, go, change their names and hands, as in random stories, and every frame is treated by who is
-//! behind the port that it came by. The kernel is in memory; `tests/ways_past` sends real frames.
+//! Ports of the bridge are added, removed, renamed and reused in random stories, and every frame is treated by the pod
+//! behind its ingress port. The kernel is in memory; `tests/ways_past` sends real frames.
 
 use bridgewarden::apply::{Fake, Step};
 use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
@@ -27,7 +27,7 @@ fn stories() -> impl Iterator<Item = (u64, Story)> {
 
 fn follow(node: &mut StoryNode, world: &mut Scene, change: &Change) {
     change.apply(world);
-    node.hear(change);
+    node.apply(change);
     let steps = node.enforcer.flush().steps;
     node.commit(&steps).unwrap_or_else(|error| panic!("{change:?}: {error}"));
 }
@@ -37,7 +37,7 @@ fn name_of(behind: Option<&Behind>) -> &'static str {
         None => "gone",
         Some(Behind::Network) => "network",
         Some(Behind::Exempt) => "exempt",
-        Some(Behind::Nobody) => "nobody",
+        Some(Behind::NoPod) => "no pod",
         Some(Behind::Pod(pod)) if pod.addresses.is_empty() => "pod whose addresses are others'",
         Some(Behind::Pod(pod)) if pod.egress => "isolated",
         Some(Behind::Pod(_)) => "free",
@@ -70,23 +70,23 @@ fn after_every_change_a_frame_is_treated_by_who_is_behind_its_port() {
             }
         }
     });
-    let told = stories().count();
-    for behind in ["isolated", "free", "nobody"] {
+    let total = stories().count();
+    for behind in ["isolated", "free", "no pod"] {
         for passes in [true, false] {
             let count = seen.get(&(behind, passes)).copied().unwrap_or_default();
-            assert!(count > 50 * told, "{behind}, passes: {passes}: {count}: {seen:?}");
+            assert!(count > 50 * total, "{behind}, passes: {passes}: {count}: {seen:?}");
         }
     }
     for behind in ["gone", "network", "exempt"] {
-        assert!(seen.get(&(behind, true)).is_some_and(|count| *count > 10 * told), "{behind}: {seen:?}");
+        assert!(seen.get(&(behind, true)).is_some_and(|count| *count > 10 * total), "{behind}: {seen:?}");
     }
     assert!(
-        seen.get(&("pod whose addresses are others'", false)).is_some_and(|count| *count > told),
+        seen.get(&("pod whose addresses are others'", false)).is_some_and(|count| *count > total),
         "{seen:?}"
     );
 }
 
-/// What the frames above are worth: a kernel that holds the chain of one port for another's is found out.
+/// The frames above notice a kernel that holds the chain of one port in place of another's.
 #[test]
 fn frames_find_a_port_that_is_treated_as_another_is() {
     let mut found = 0;
@@ -126,7 +126,7 @@ enum Difference {
     Nothing,
     /// Its pod is isolated, or is no longer.
     Isolation,
-    /// Somebody else is behind it, or has other addresses.
+    /// Another pod is behind it, or its pod has other addresses.
     Pod,
 }
 
@@ -148,7 +148,7 @@ fn look(node: &mut StoryNode, crossings: &[Crossing], judged: &[bool]) -> Vec<[b
     crosses.zip(judged).map(|(crosses, judged)| [crosses, crosses && *judged]).collect()
 }
 
-/// A port whose pod changes may hold up for a moment what that pod goes on sending. Isolation follows the rules, so what it stops
+/// A port whose pod changes may hold up for a moment what that pod keeps sending. Isolation follows the rules, so what it stops
 /// and rules may allow, frames to groups or to an address that the receiver does not have, passes for a moment.
 #[test]
 fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
@@ -161,7 +161,7 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
         let mut old_ports = Ports::of(&world, place.name);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             if random.chance(40) {
                 continue;
             }
@@ -205,8 +205,8 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
             old_ports = new_ports;
         }
     });
-    let told = stories().count() as u64;
-    assert!(checked > 1000 * told, "only {checked} looks");
+    let total = stories().count() as u64;
+    assert!(checked > 1000 * total, "only {checked} looks");
     assert!(held_up * 500 < checked, "{held_up} of {checked} frames are held up");
 }
 
@@ -235,8 +235,8 @@ fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_p
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start(place.name, &world, Order::Usual);
-        let told = random.below(story.changes.len() + 1);
-        story.changes[..told].iter().for_each(|change| follow(&mut node, &mut world, change));
+        let known = random.below(story.changes.len() + 1);
+        story.changes[..known].iter().for_each(|change| follow(&mut node, &mut world, change));
         let mut ports = Ports::of(&world, place.name);
         let results = |port: &BridgePort| {
             world.sandboxes_of(place.name).filter(|sandbox| sandbox.devices.contains(&port.name)).count()
@@ -249,11 +249,11 @@ fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_p
         renamed += 1;
         let old = random.pick(&bound).clone();
         let link = |change| Change::Link(place.name, change);
-        node.hear(&link(LinkChange::Port(BridgePort { name: "renamed".into(), ..old.clone() })));
+        node.apply(&link(LinkChange::Port(BridgePort { name: "renamed".into(), ..old.clone() })));
         assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {old:?}");
         let heir = link(LinkChange::Port(BridgePort { index: OTHER, ..old.clone() }));
         follow(&mut node, &mut world, &heir);
-        ports.behind.insert(OTHER, Behind::Nobody);
+        ports.behind.insert(OTHER, Behind::NoPod);
         let crossings: Vec<_> = (0..200).map(|_| Crossing::random(&mut random, &ports, place)).collect();
         let found = differing(&mut node.kernel, &ports, &crossings);
         assert!(found.is_empty(), "story {seed}: {found:#?}");
@@ -276,7 +276,7 @@ fn frame_of(flow: &Flow, [source, destination]: [IpAddr; 2]) -> Vec<u8> {
 
 #[test]
 fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
-    let (mut allowed, mut refused) = (0, 0);
+    let (mut allowed, mut denied) = (0, 0);
     for seed in 0..worlds::how_many("BRIDGEWARDEN_WORLDS", 300) {
         let mut random = Random::new(seed);
         let mut scene = Scene::from(worlds::world(seed));
@@ -306,10 +306,10 @@ fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
                 must_be,
                 "world {seed}: {flow:?}: crosses {crosses}, rules {by_rules}"
             );
-            if must_be { allowed += 1 } else { refused += 1 }
+            if must_be { allowed += 1 } else { denied += 1 }
         }
     }
-    assert!(allowed > 1000 && refused > 1000, "{allowed} allowed, {refused} refused");
+    assert!(allowed > 1000 && denied > 1000, "{allowed} allowed, {denied} denied");
 }
 
 /// A pod behind a port.

@@ -55,21 +55,21 @@ fn allows(world: &World, source: End, destination: End) -> bool {
 }
 
 #[test]
-fn refusal_names_the_direction_and_the_policies_that_isolate() {
+fn denial_names_the_direction_and_the_policies_that_isolate() {
     let deny_web = policy("deny-web", "{podSelector: {matchLabels: {app: web}}}");
     let deny_all = policy("deny-all", "{podSelector: {}}");
     let unrelated = policy("unrelated", "{podSelector: {matchLabels: {app: other}}}");
     let world = world(&[deny_web, deny_all, unrelated].join("---\n"));
     let isolated_by = vec!["shop/deny-web".to_string(), "shop/deny-all".to_string()];
-    let refused = Verdict::Refused { by: Direction::Ingress, isolated_by };
-    assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(refused));
+    let denied = Verdict::Refused { by: Direction::Ingress, isolated_by };
+    assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(denied));
 }
 
 #[test]
 fn egress_of_the_source_is_asked_before_ingress_of_the_destination() {
     let world = world(&policy("deny", "{podSelector: {}, policyTypes: [Ingress, Egress]}"));
-    let refused = Verdict::Refused { by: Direction::Egress, isolated_by: vec!["shop/deny".to_string()] };
-    assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(refused));
+    let denied = Verdict::Refused { by: Direction::Egress, isolated_by: vec!["shop/deny".to_string()] };
+    assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(denied));
 }
 
 #[test]
@@ -212,9 +212,9 @@ fn flow_that_cannot_exist_gets_no_verdict() {
     let client = "shop/client".to_string();
     assert_eq!(decide(&world, &v6), Err(Impossible::NoAddress { pod: client.clone(), family: Family::V6 }));
     assert_eq!(decide(&world, &flow(End::Pod(2), WEB)), Err(Impossible::NoSuchPod { index: 2, pods: 2 }));
-    let stranger = "2001:db8::1".parse().unwrap();
-    let mixed = Impossible::WrongFamily { address: stranger, family: Family::V4 };
-    assert_eq!(decide(&world, &flow(End::Address(stranger), WEB)), Err(mixed));
+    let outside = "2001:db8::1".parse().unwrap();
+    let mixed = Impossible::WrongFamily { address: outside, family: Family::V4 };
+    assert_eq!(decide(&world, &flow(End::Address(outside), WEB)), Err(mixed));
     world.pods[1].status.phase = Some("Failed".to_string());
     assert_eq!(decide(&world, &flow(CLIENT, WEB)), Err(Impossible::Finished { pod: client }));
 }
@@ -268,7 +268,7 @@ mod over_random_worlds {
         }
 
         #[test]
-        fn policy_that_selects_nobody_changes_nothing(random in any_world()) {
+        fn policy_that_selects_no_pod_changes_nothing(random in any_world()) {
             let mut more = random.world.clone();
             let shut = "{podSelector: {matchLabels: {app: nobody}}, policyTypes: [Ingress, Egress]}";
             more.policies.extend(world(&policy("shut", shut)).policies);

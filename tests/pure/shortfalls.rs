@@ -1,4 +1,4 @@
-//! What of policies cannot be enforced as written is told, once in a cluster, with what to do.
+//! Parts of policies that cannot be enforced as written are reported, once in a cluster, with what to do.
 
 use bridgewarden::compile::{Plan, shortfalls};
 use bridgewarden::model::{Change, Cluster, NamedPort, Pod, PodKey};
@@ -25,8 +25,8 @@ fn pod(name: &str, node: &str, port: Option<&str>, address: &str) -> Change {
     })
 }
 
-/// What node `a` has to say, as `reason: note`.
-fn told(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<String> {
+/// What node `a` reports, as `reason: note`.
+fn notes(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<String> {
     let mut cluster = Cluster::new("a");
     let mut plan = Plan::default();
     for change in changes {
@@ -42,10 +42,10 @@ fn named() -> Change {
 }
 
 #[test]
-fn port_name_that_no_selected_pod_declares_is_told() {
-    let told = told([pod("web", "a", Some("https"), "10.0.0.1"), named()], &BOTH);
+fn port_name_that_no_selected_pod_declares_is_reported() {
+    let notes = notes([pod("web", "a", Some("https"), "10.0.0.1"), named()], &BOTH);
     assert_eq!(
-        told,
+        notes,
         [
             "NamedPortUnresolved: spec.ingress[0]: no pod that the policy selects declares a TCP port named `http`, so \
           that port allows nothing: name a port of its containers, or write its number"
@@ -56,14 +56,14 @@ fn port_name_that_no_selected_pod_declares_is_told() {
 #[test]
 fn port_name_that_one_selected_pod_declares_is_not() {
     let pods = [pod("api", "a", None, "10.0.0.1"), pod("web", "b", Some("http"), "10.0.0.2")];
-    assert_eq!(told(pods.into_iter().chain([named()]), &BOTH), Vec::<String>::new());
+    assert_eq!(notes(pods.into_iter().chain([named()]), &BOTH), Vec::<String>::new());
 }
 
 #[test]
 fn port_name_of_egress_is_looked_for_at_the_peers() {
     let spec = |peers: Value| json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": peers, "ports": [{"port": "http"}]}]});
     let pods = || [pod("web", "a", Some("http"), "10.0.0.1")];
-    let unresolved = |peers: Value| !told(pods().into_iter().chain([policy(spec(peers))]), &BOTH).is_empty();
+    let unresolved = |peers: Value| !notes(pods().into_iter().chain([policy(spec(peers))]), &BOTH).is_empty();
     assert!(!unresolved(json!([])));
     assert!(!unresolved(json!([{"podSelector": {}}])));
     assert!(!unresolved(json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}])));
@@ -76,31 +76,31 @@ fn port_name_of_egress_is_looked_for_at_the_peers() {
 fn only_the_node_of_the_first_selected_pod_speaks() {
     let bad = || policy(json!({"podSelector": {}, "policyTypes": ["Sideways"]}));
     assert_eq!(
-        told([pod("one", "a", None, "10.0.0.1"), pod("two", "b", None, "10.0.0.2"), bad()], &BOTH).len(),
+        notes([pod("one", "a", None, "10.0.0.1"), pod("two", "b", None, "10.0.0.2"), bad()], &BOTH).len(),
         1
     );
     let other = [pod("one", "b", None, "10.0.0.1"), pod("two", "a", None, "10.0.0.2"), bad()];
-    assert_eq!(told(other, &BOTH), Vec::<String>::new());
+    assert_eq!(notes(other, &BOTH), Vec::<String>::new());
 }
 
 #[test]
-fn block_of_a_family_that_the_node_lacks_is_told() {
+fn block_of_a_family_that_the_node_lacks_is_reported() {
     let blocks = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "fd00::/8"}}]);
     let changes = || {
         [pod("web", "a", None, "10.0.0.1"), policy(json!({"podSelector": {}, "ingress": [{"from": blocks}]}))]
     };
-    assert_eq!(told(changes(), &BOTH), Vec::<String>::new());
-    let told = told(changes(), &[Family::V4]);
-    assert_eq!(told, ["FamilyDisabled: spec.ingress[0]: fd00::/8 is of IPv6, which the node does not have"]);
+    assert_eq!(notes(changes(), &BOTH), Vec::<String>::new());
+    let notes = notes(changes(), &[Family::V4]);
+    assert_eq!(notes, ["FamilyDisabled: spec.ingress[0]: fd00::/8 is of IPv6, which the node does not have"]);
 }
 
 #[test]
-fn all_parts_of_one_reason_are_told_together() {
+fn all_parts_of_one_reason_are_reported_together() {
     let spec = json!({"podSelector": {}, "ingress": [{"from": [{}, {"ipBlock": {"cidr": "10.0.0.0"}}]}]});
-    let told = told([pod("web", "a", None, "10.0.0.1"), policy(spec)], &BOTH);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let notes = notes([pod("web", "a", None, "10.0.0.1"), policy(spec)], &BOTH);
+    assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(
-        told[0].contains("spec.ingress[0].from[0]") && told[0].contains("spec.ingress[0].from[1]"),
-        "{told:?}"
+        notes[0].contains("spec.ingress[0].from[0]") && notes[0].contains("spec.ingress[0].from[1]"),
+        "{notes:?}"
     );
 }

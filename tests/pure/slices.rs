@@ -39,7 +39,7 @@ fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
         let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             sliced += usize::from(node.enforcer.plan().is_staging());
             let flush = node.enforcer.flush();
             node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
@@ -68,7 +68,7 @@ fn nothing_opens_between_the_slices_of_a_change() {
         let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
         for change in &story.changes {
             change.apply(&mut world);
-            node.hear(change);
+            node.apply(change);
             let flows = sample(&mut random, &world);
             let before = allowed(&world, &node.kernel, &flows);
             let states = settle(&mut node, &format!("story {seed}"));

@@ -195,7 +195,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
         for (at, change) in as_reported(&mut random, changes).iter().enumerate() {
             reported.apply(change);
             for node in &mut nodes {
-                node.hear(change);
+                node.apply(change);
                 flush(node);
             }
             let world = &reported.scene.world;
@@ -239,7 +239,7 @@ fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
             story.changes.iter().for_each(|change| change.apply(&mut end));
             let mut node = StoryNode::start(name, &story.start, Order::Usual);
             for change in as_reported(&mut random, story.changes.iter().cloned()) {
-                node.hear(&change);
+                node.apply(&change);
                 if random.chance(40) {
                     flush(&mut node);
                 }

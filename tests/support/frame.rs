@@ -7,7 +7,7 @@ pub type Mac = [u8; 6];
 /// What is sent.
 pub type Bytes = Vec<u8>;
 
-/// Everybody on the link.
+/// The broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
 /// The Ethernet type of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -66,16 +66,16 @@ pub fn octets(address: IpAddr) -> Bytes {
     }
 }
 
-/// An IPv4 header's fields that ways differ in.
+/// The fields of an IPv4 header that test cases vary.
 #[derive(Clone, Debug)]
 pub struct Ipv4 {
-    /// Where it says that it comes from.
+    /// The source address.
     pub source: Ipv4Addr,
-    /// Where it is to go.
+    /// The destination address.
     pub destination: Ipv4Addr,
     /// What it carries.
     pub protocol: u8,
-    /// How many routers it may pass.
+    /// The TTL.
     pub ttl: u8,
     /// Flags and offset.
     pub fragment: u16,

@@ -1,4 +1,4 @@
-//! Golden rules: what a scenario puts on a node beyond what an empty cluster does.
+//! Golden rules: what a scenario adds on a node to the rules of an empty cluster.
 
 use crate::packets::enforcer;
 use crate::scenario::Scenario;

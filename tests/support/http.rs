@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long the answer to a post may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,28 +21,28 @@ pub struct Answer {
 /// Asks for a page. An answer may take that long.
 ///
 /// # Errors
-/// When nobody answers, or not in HTTP.
-pub fn get(from: &Namespace, at: SocketAddr, path: &str, patience: Duration) -> Result<Answer> {
-    exchange(from, at, patience, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
+/// When nothing answers, or the answer is not HTTP.
+pub fn get(from: &Namespace, at: SocketAddr, path: &str, timeout: Duration) -> Result<Answer> {
+    exchange(from, at, timeout, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
         .with_context(|| format!("cannot get {path} of {at}"))
 }
 
 /// Posts JSON.
 ///
 /// # Errors
-/// When nobody answers, or not in HTTP.
+/// When nothing answers, or the answer is not HTTP.
 pub fn post(from: &Namespace, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json");
-    exchange(from, at, PATIENCE, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    exchange(from, at, TIMEOUT, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
         .with_context(|| format!("cannot post to {path} of {at}"))
 }
 
 /// HTTP/1.0, so that an answer ends with its connection.
-fn exchange(from: &Namespace, at: SocketAddr, patience: Duration, request: &str) -> Result<Answer> {
+fn exchange(from: &Namespace, at: SocketAddr, timeout: Duration, request: &str) -> Result<Answer> {
     let speak = || {
-        let mut stream = TcpStream::connect_timeout(&at, patience)?;
-        stream.set_read_timeout(Some(patience))?;
+        let mut stream = TcpStream::connect_timeout(&at, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

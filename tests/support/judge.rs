@@ -1,9 +1,9 @@
-//! What can tell whether a connection passes: the oracle, and a tracer over rendered rules.
+//! What can decide whether a connection passes: the oracle, and a tracer over rendered rules.
 
 use crate::scenario::{Outcome, Scenario};
 use std::fmt::Write;
 
-/// One who answers a scenario's questions.
+/// Answers a scenario's questions.
 pub trait Judge: Sync {
     /// A word for test names.
     fn name(&self) -> &'static str;
@@ -36,11 +36,11 @@ pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
         }
         let word = match answer {
             Outcome::Arrives => "arrives",
-            Outcome::Refused => "is refused",
+            Outcome::Denied => "is denied",
         };
         let promised = match probe.expected {
             Outcome::Arrives => "allowed",
-            Outcome::Refused => "refused",
+            Outcome::Denied => "denied",
         };
         writeln!(
             differences,
@@ -86,9 +86,9 @@ mod tests {
         assert_eq!(
             differences,
             "case/reach.txt:2: outside -> shop/web 80/TCP over IPv6 (2001:db8:ffff::10 -> fd00:10:244:1::10): \
-             promised refused, but by always it arrives\n"
+             promised denied, but by always it arrives\n"
         );
-        let differences = compare(&Always(Outcome::Refused), &scenario(TABLE)).unwrap_err();
-        assert!(differences.contains("promised allowed, but by always it is refused"), "{differences}");
+        let differences = compare(&Always(Outcome::Denied), &scenario(TABLE)).unwrap_err();
+        assert!(differences.contains("promised allowed, but by always it is denied"), "{differences}");
     }
 }

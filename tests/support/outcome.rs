@@ -1,4 +1,4 @@
-//! What becomes of a story's kernel: how it compares with one that began where the story ends, and what it lets through.
+//! The outcome of a story: how its kernel compares with one that started where the story ends, and what it lets through.
 
 use crate::packets::Judge;
 use crate::story_node::{Order, StoryNode, open_kernel};

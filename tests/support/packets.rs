@@ -69,8 +69,8 @@ pub struct Judge<'a> {
     nodes: Vec<(Node, [Chains; 2], &'a dyn Membership)>,
 }
 
-/// Which node an end is on, and how it sits there.
-struct Seat {
+/// The node that an end is on, and how it is attached to it.
+struct Endpoint {
     address: IpAddr,
     node: Option<&'static str>,
     /// Behind the node's bridge, and not the node itself.
@@ -80,10 +80,10 @@ struct Seat {
 impl<'a> Judge<'a> {
     /// A judge of a world whose nodes hold these rules, in the order of [`NODES`].
     pub fn new(world: &'a World, rules: [&'a dyn Rules; 2]) -> Judge<'a> {
-        let seat = |(node, rules): (Node, &'a dyn Rules)| {
+        let node_rules = |(node, rules): (Node, &'a dyn Rules)| {
             (node, Family::BOTH.map(|family| rules.chains(family)), rules as &dyn Membership)
         };
-        Judge { world, nodes: NODES.into_iter().zip(rules).map(seat).collect() }
+        Judge { world, nodes: NODES.into_iter().zip(rules).map(node_rules).collect() }
     }
 
     /// Whether the rules of every node on the way let the first packet of a flow pass.
@@ -93,8 +93,8 @@ impl<'a> Judge<'a> {
 
     /// The same of another packet between these ends.
     pub fn passes(&self, flow: &Flow, other: impl Fn(&mut Packet)) -> bool {
-        let source = self.seat(&flow.source, flow.family);
-        let destination = self.seat(&flow.destination, flow.family);
+        let source = self.endpoint(&flow.source, flow.family);
+        let destination = self.endpoint(&flow.destination, flow.family);
         self.nodes.iter().all(|(node, chains, sets)| {
             let sends = source.node == Some(node.name);
             let receives = destination.node == Some(node.name);
@@ -133,29 +133,30 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn seat(&self, end: &End, family: Family) -> Seat {
+    fn endpoint(&self, end: &End, family: Family) -> Endpoint {
         match end {
-            End::Pod(index) => seat_of_pod(&self.world.pods[*index], family),
+            End::Pod(index) => endpoint_of_pod(&self.world.pods[*index], family),
             End::Address(address) => {
                 let holder = self.world.pods.iter().find(|pod| {
                     let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
                     !finished && pod.status.pod_ips.iter().any(|ip| ip.ip.parse() == Ok(*address))
                 });
-                holder.map_or(Seat { address: *address, node: None, on_bridge: false }, |pod| {
-                    seat_of_pod(pod, family)
+                holder.map_or(Endpoint { address: *address, node: None, on_bridge: false }, |pod| {
+                    endpoint_of_pod(pod, family)
                 })
             }
             End::Node { name, address } => {
-                Seat { address: *address, node: Node::named(name).map(|node| node.name), on_bridge: false }
+                let node = Node::named(name).map(|node| node.name);
+                Endpoint { address: *address, node, on_bridge: false }
             }
         }
     }
 }
 
-fn seat_of_pod(pod: &Pod, family: Family) -> Seat {
+fn endpoint_of_pod(pod: &Pod, family: Family) -> Endpoint {
     let mut addresses = pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
     let address = addresses.find(|address| Family::of(*address) == family);
     let node = pod.spec.node_name.as_deref().and_then(Node::named);
     let on_bridge = pod.spec.host_network != Some(true);
-    Seat { address: address.expect("an end of this family"), node: node.map(|node| node.name), on_bridge }
+    Endpoint { address: address.expect("an end of this family"), node: node.map(|node| node.name), on_bridge }
 }

@@ -8,8 +8,8 @@
 //! node-a        .         -
 //! ```
 //! A block per port, blank lines between blocks. Its first line names the port and, as columns, the destinations;
-//! each further line is a source. A cell is `.` allowed, `X` refused, `4` or `6` allowed over that family and refused
-//! over the other, `-` not asked. Where the two ends have only one family in common, `.` and `X` speak of that one.
+//! each further line is a source. A cell is `.` allowed, `X` denied, `4` or `6` allowed over that family and denied
+//! over the other, `-` not asked. Where the two ends have only one family in common, `.` and `X` mean that one.
 //! `#` begins a comment.
 
 use crate::topology::Node;
@@ -38,13 +38,13 @@ pub struct Table {
 pub struct Row {
     /// The line, from 1.
     pub line: usize,
-    /// Who speaks.
+    /// The source.
     pub source: Name,
     /// One cell a destination.
     pub cells: Vec<Cell>,
 }
 
-/// Somebody in a table.
+/// An endpoint in a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
     /// `namespace/pod`.
@@ -65,7 +65,7 @@ pub enum Name {
     Node(&'static str),
     /// `outside`: neither pod nor node.
     Outside,
-    /// `64:ff9b::7`: somebody else outside, with this address.
+    /// `64:ff9b::7`: another host outside, with this address.
     Stranger(IpAddr),
 }
 
@@ -74,9 +74,9 @@ pub enum Name {
 pub enum Cell {
     /// `.`: the connection is allowed over every family that both ends have.
     Allowed,
-    /// `X`: it is refused over every family.
-    Refused,
-    /// `4` or `6`: allowed over this family, refused over the other.
+    /// `X`: it is denied over every family.
+    Denied,
+    /// `4` or `6`: allowed over this family, denied over the other.
     Only(Family),
     /// `-`: the table says nothing.
     Unasked,
@@ -185,7 +185,7 @@ impl Name {
                 Ok(if is_service { Name::Service { namespace, name } } else { Name::Pod { namespace, name } })
             }
             _ => Err(format!(
-                "`{text}` is nobody: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
+                "`{text}` is no endpoint: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
             )),
         }
     }
@@ -207,7 +207,7 @@ impl Cell {
     fn parse(text: &str) -> Result<Cell, String> {
         match text {
             "." => Ok(Cell::Allowed),
-            "X" => Ok(Cell::Refused),
+            "X" => Ok(Cell::Denied),
             "4" => Ok(Cell::Only(Family::V4)),
             "6" => Ok(Cell::Only(Family::V6)),
             "-" => Ok(Cell::Unasked),
@@ -232,7 +232,7 @@ mod tests {
         .unwrap();
         let pod = |name: &str| Name::Pod { namespace: "team".to_string(), name: name.to_string() };
         let rows = vec![
-            Row { line: 5, source: pod("db"), cells: vec![Cell::Allowed, Cell::Refused] },
+            Row { line: 5, source: pod("db"), cells: vec![Cell::Allowed, Cell::Denied] },
             Row { line: 6, source: Name::Node("node-a"), cells: vec![Cell::Only(Family::V4), Cell::Unasked] },
         ];
         let destinations = vec![pod("web"), Name::Outside];
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(problem("80/TCP a/b\na/c X\na/c X\n"), "line 3: a/c has a row already, in line 2");
         assert_eq!(
             problem("80/TCP a/b\nnode-c .\n"),
-            "line 2: `node-c` is nobody: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
+            "line 2: `node-c` is no endpoint: write namespace/pod, svc:namespace/service, node-a, node-b, outside or an address"
         );
     }
 }

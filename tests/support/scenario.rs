@@ -33,7 +33,7 @@ pub struct Probe {
     pub source: Name,
     /// The address it comes from.
     pub source_address: IpAddr,
-    /// Whom it is for; somebody who listens there.
+    /// The destination, which listens on the port.
     pub destination: Name,
     /// The address it goes to.
     pub destination_address: IpAddr,
@@ -45,13 +45,13 @@ pub struct Probe {
     pub expected: Outcome,
 }
 
-/// What becomes of a connection.
+/// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is established.
     Arrives,
-    /// It isn't.
-    Refused,
+    /// It is not established.
+    Denied,
 }
 
 impl Probe {
@@ -187,19 +187,19 @@ fn cell_probes(
     }
     let source = &row.source;
     match (cell, probes.len()) {
-        (Cell::Allowed | Cell::Refused, 0) => {
+        (Cell::Allowed | Cell::Denied, 0) => {
             Err(format!("{source} and {destination} share no family: write -"))
         }
         (Cell::Only(_), 0 | 1) => Err(format!("{source} and {destination} share one family: write . or X")),
-        (Cell::Allowed | Cell::Refused | Cell::Only(_) | Cell::Unasked, _) => Ok(probes),
+        (Cell::Allowed | Cell::Denied | Cell::Only(_) | Cell::Unasked, _) => Ok(probes),
     }
 }
 
 fn expected(cell: Cell, family: Family) -> Option<Outcome> {
     match cell {
         Cell::Allowed => Some(Outcome::Arrives),
-        Cell::Refused => Some(Outcome::Refused),
-        Cell::Only(only) => Some(if only == family { Outcome::Arrives } else { Outcome::Refused }),
+        Cell::Denied => Some(Outcome::Denied),
+        Cell::Only(only) => Some(if only == family { Outcome::Arrives } else { Outcome::Denied }),
         Cell::Unasked => None,
     }
 }
@@ -301,7 +301,7 @@ status: {phase: Succeeded, podIPs: [{ip: 10.244.2.20}]}
     }
 
     #[test]
-    fn table_that_asks_what_nobody_can_answer_is_refused() {
+    fn table_that_asks_what_cannot_be_answered_is_rejected() {
         for (table, problem) in [
             ("80/TCP shop/db\nnode-a .\n", "line 1: there is no pod shop/db"),
             ("443/TCP shop/web\nnode-a .\n", "line 1: nothing of shop/web listens on 443/TCP"),
@@ -327,7 +327,7 @@ status: {phase: Succeeded, podIPs: [{ip: 10.244.2.20}]}
     }
 
     #[test]
-    fn cluster_that_the_topology_cannot_carry_is_refused() {
+    fn cluster_that_the_topology_cannot_carry_is_rejected() {
         for (right, wrong, problem) in [
             ("node-b", "node-c", "pod four is on neither node-a nor node-b"),
             (

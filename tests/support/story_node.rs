@@ -1,7 +1,7 @@
-//! One node that lives through a story on a kernel in memory.
+//! One node that goes through a story on a kernel in memory.
 
 use crate::packets::facts;
-use crate::worlds::{Change as Told, Scene};
+use crate::worlds::{Change as StoryChange, Scene};
 use bridgewarden::apply::{Actual, Fake, KernelError, PacketFilter, Step};
 use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
@@ -9,23 +9,27 @@ use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
 use bridgewarden::render::{Binding, Options};
 use bridgewarden::source::convert;
 
-/// A told change as the model's fact, for a node; nothing for what only another node knows.
-pub fn fact(told: &Told, node: &str) -> Option<Change> {
-    Some(match told {
-        Told::Namespace(namespace) => Change::Namespace(convert::namespace(namespace)),
-        Told::NamespaceGone(name) => Change::NamespaceGone(NamespaceName::new(name)),
-        Told::Pod(pod) => Change::Pod(convert::pod(pod).0),
-        Told::PodGone { namespace, name } => Change::PodGone(PodKey::new(namespace, name)),
-        Told::Policy(policy) => Change::Policy(convert::policy(policy)),
-        Told::PolicyGone { namespace, name } => Change::PolicyGone(PolicyKey::new(namespace, name)),
-        Told::Sandbox(of, _) | Told::SandboxGone(of, _) | Told::Link(of, _) if *of != node => return None,
-        Told::Sandbox(_, sandbox) => Change::Sandbox(sandbox.clone()),
-        Told::SandboxGone(_, key) => Change::SandboxGone(key.clone()),
-        Told::Link(_, change) => Change::Link(change.clone()),
+/// A change of a story as the model's change, for a node; nothing for what only another node knows.
+pub fn fact(change: &StoryChange, node: &str) -> Option<Change> {
+    Some(match change {
+        StoryChange::Namespace(namespace) => Change::Namespace(convert::namespace(namespace)),
+        StoryChange::NamespaceGone(name) => Change::NamespaceGone(NamespaceName::new(name)),
+        StoryChange::Pod(pod) => Change::Pod(convert::pod(pod).0),
+        StoryChange::PodGone { namespace, name } => Change::PodGone(PodKey::new(namespace, name)),
+        StoryChange::Policy(policy) => Change::Policy(convert::policy(policy)),
+        StoryChange::PolicyGone { namespace, name } => Change::PolicyGone(PolicyKey::new(namespace, name)),
+        StoryChange::Sandbox(of, _) | StoryChange::SandboxGone(of, _) | StoryChange::Link(of, _)
+            if *of != node =>
+        {
+            return None;
+        }
+        StoryChange::Sandbox(_, sandbox) => Change::Sandbox(sandbox.clone()),
+        StoryChange::SandboxGone(_, key) => Change::SandboxGone(key.clone()),
+        StoryChange::Link(_, change) => Change::Link(change.clone()),
     })
 }
 
-/// An enforcer of a node that knows a whole scene, told in this order.
+/// An enforcer of a node that knows a whole scene, applied in this order.
 fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
     let mut enforcer = Enforcer::new(name, Options::default()).with_limits(limits);
     let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
@@ -40,10 +44,10 @@ fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer
     enforcer
 }
 
-/// The kernel of a node that refuses nothing.
+/// The kernel of a node that denies nothing.
 ///
 /// # Panics
-/// When the kernel in memory refuses what is written to it.
+/// When the kernel in memory rejects what is written to it.
 pub fn open_kernel() -> Fake {
     let mut enforcer = Enforcer::new("node-b", Options { binding: Binding::Off, ..Options::default() });
     let mut kernel = Fake::default();
@@ -69,7 +73,7 @@ pub struct StoryNode {
     name: String,
     /// What one policy may cost it.
     pub limits: Limits,
-    /// What it believes.
+    /// Its view of the cluster and the rules.
     pub enforcer: Enforcer,
     /// What its kernel holds.
     pub kernel: Fake,
@@ -89,14 +93,14 @@ impl StoryNode {
         node
     }
 
-    /// Takes in a change, if it is one that this node is told.
-    pub fn hear(&mut self, told: &Told) {
-        if let Some(fact) = fact(told, &self.name) {
+    /// Applies a change, if it is one that this node receives.
+    pub fn apply(&mut self, change: &StoryChange) {
+        if let Some(fact) = fact(change, &self.name) {
             self.enforcer.apply(fact);
         }
     }
 
-    /// Reads the kernel and makes it right.
+    /// Reads the kernel and writes what differs.
     pub fn adopt(&mut self) -> Result<Flush, KernelError> {
         let actual = Actual::read(&mut self.kernel)?;
         let flush = self.enforcer.adopt(&actual);
@@ -104,7 +108,7 @@ impl StoryNode {
         Ok(flush)
     }
 
-    /// Forgets everything but the kernel and starts again with a scene.
+    /// Forgets everything except the kernel and starts again with a scene.
     pub fn restart(&mut self, scene: &Scene) -> Flush {
         self.enforcer = enforcer(&self.name, scene, Order::Usual, self.limits);
         self.adopt().expect("a kernel takes what it held")

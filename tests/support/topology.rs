@@ -1,4 +1,4 @@
-//! The one cluster that scenarios and random worlds live in: two nodes, their pod ranges, and a stranger outside.
+//! The one cluster that scenarios and random worlds live in: two nodes, their pod ranges, and hosts outside.
 //!
 //! Pods of one node sit on one bridge; everything else is routed. The addresses are fixed, so that a judge with a
 //! real kernel can build the same cluster out of network namespaces.
@@ -43,12 +43,12 @@ impl Node {
     }
 }
 
-/// Somebody who is neither pod nor node: 203.0.113.10, 2001:db8:ffff::10.
+/// A host that is neither pod nor node: 203.0.113.10, 2001:db8:ffff::10.
 pub fn outside(family: Family) -> IpAddr {
     outside_host(family, 10)
 }
 
-/// Another stranger of the same two networks, 203.0.113.0/24 and 2001:db8:ffff::/64.
+/// Another host of the same two networks, 203.0.113.0/24 and 2001:db8:ffff::/64.
 pub fn outside_host(family: Family, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(203, 0, 113, host).into(),
@@ -56,7 +56,7 @@ pub fn outside_host(family: Family, host: u8) -> IpAddr {
     }
 }
 
-/// The TCP and UDP ports on which the stranger listens.
+/// The TCP and UDP ports on which the outside host listens.
 pub const OUTSIDE_PORTS: [u16; 3] = [80, 443, 5353];
 
 /// The 16 bits that an IPv6 address shows as these decimal digits, so that `.10` and `::10` are one host.

@@ -1,7 +1,7 @@
 //! Random clusters, and random stories of how they change; the same seed is always the same cluster.
 //!
 //! Small alphabets on purpose: labels, names, ports and prefixes meet often. Odd and invalid parts are common,
-//! because what a policy means must not depend on the good behaviour of whoever wrote it.
+//! because what a policy means must not depend on the good behaviour of its author.
 
 mod change;
 mod cluster;
@@ -15,7 +15,7 @@ mod shrink;
 mod story;
 
 pub use change::Change;
-pub use doubt::{doubtful_world, flows_with_nobody, without_rules, without_rules_of_ports};
+pub use doubt::{doubtful_world, flows_with_unassigned, without_rules, without_rules_of_ports};
 pub use links::attach_pods;
 pub use number::{how_many, story_seeds};
 pub use random::Random;
@@ -91,20 +91,20 @@ pub const PORTS: [(Protocol, u16); 14] = [
     (Protocol::Sctp, 3869),
 ];
 
-/// The ends worth probing from: every pod, both nodes, and two strangers whom prefixes tell apart.
+/// The ends worth probing from: every pod, both nodes, and two outside hosts that prefixes distinguish.
 pub fn sources(world: &World, family: Family) -> Vec<End> {
     let nodes = NODES.map(|node| End::Node { name: node.name.to_string(), address: node.address(family) });
     destinations(world, family).into_iter().chain(nodes).collect()
 }
 
-/// The ends worth probing toward: every pod and the strangers. A pod without an address of this family, or one that
+/// The ends worth probing toward: every pod and the outside hosts. A pod without an address of this family, or one that
 /// has finished, is none.
 pub fn destinations(world: &World, family: Family) -> Vec<End> {
-    let strangers = [10, 200].map(|host| End::Address(outside_host(family, host)));
+    let outside = [10, 200].map(|host| End::Address(outside_host(family, host)));
     let pods = world.pods.iter().enumerate().filter(|(_, pod)| {
         !cluster::has_finished(pod) && cluster::addresses(pod).any(|address| Family::of(address) == family)
     });
-    pods.map(|(index, _)| End::Pod(index)).chain(strangers).collect()
+    pods.map(|(index, _)| End::Pod(index)).chain(outside).collect()
 }
 
 /// Every flow worth probing, some thousands.
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn worlds_allow_and_refuse_in_both_directions() {
+    fn worlds_allow_and_deny_in_both_directions() {
         let (mut allowed, mut egress, mut ingress) = (0, 0, 0);
         for seed in 0..50 {
             let world = world(seed);
@@ -166,7 +166,7 @@ mod tests {
         }
         let all = allowed + egress + ingress;
         for (what, count) in
-            [("allowed", allowed), ("refused by egress", egress), ("refused by ingress", ingress)]
+            [("allowed", allowed), ("denied by egress", egress), ("denied by ingress", ingress)]
         {
             assert!(count * 10 > all, "{what}: only {count} of {all}");
         }

@@ -100,7 +100,7 @@ fn word(change: &Change) -> String {
 }
 
 #[tokio::test]
-async fn streamed_list_completes_with_its_bookmark_and_the_watch_goes_on() {
+async fn streamed_list_completes_with_its_bookmark_and_the_watch_continues() {
     let events = vec![
         added("a", "1"),
         added("b", "2"),

@@ -157,7 +157,7 @@ async fn pods_that_another_program_encodes_mean_what_they_mean_as_json() {
     let mut session = session("second-reader", Resource::Pods, WatchList::Auto, replies).await;
     let mut received = Vec::new();
     while received.len() < wanted.len() {
-        let WatchUpdate { changes, .. } = session.watch.next().await.expect("the watch goes on");
+        let WatchUpdate { changes, .. } = session.watch.next().await.expect("the watch continues");
         received.extend(changes);
     }
     for (received, wanted) in received.iter().zip(&wanted) {

@@ -54,8 +54,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let router = Router::new().fallback(answer).with_state(Arc::clone(&script));
-        let task =
-            tokio::spawn(async move { axum::serve(listener, router).await.expect("the server goes on") });
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("the server runs") });
         let kubeconfig =
             std::env::temp_dir().join(format!("bridgewarden-watch-{}-{name}", std::process::id()));
         let config = json!({
@@ -75,7 +74,7 @@ impl Server {
 
     /// The requests: `list` or `watch`, and the parameters that matter.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.script.asked.lock().expect("nobody panics while asking").clone()
+        self.script.asked.lock().expect("no request handler panics").clone()
     }
 
     /// Stops responding for good.
@@ -98,8 +97,8 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap)
     let accepts = headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let form = if accepts.contains("protobuf") { " in protobuf" } else { "" };
     let asked = asked(uri.query().unwrap_or_default()) + form;
-    script.asked.lock().expect("nobody panics while asking").push(asked);
-    let reply = script.replies.lock().expect("nobody panics while asking").pop_front();
+    script.asked.lock().expect("no request handler panics").push(asked);
+    let reply = script.replies.lock().expect("no request handler panics").pop_front();
     match reply {
         Some(Reply::Page(items, version, token)) => {
             let metadata = json!({"resourceVersion": version, "continue": token.unwrap_or_default()});

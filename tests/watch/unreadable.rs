@@ -61,7 +61,7 @@ async fn until(session: &mut Session, last: &str) -> (Vec<String>, Vec<Unreadabl
         let WatchUpdate { changes, listed, unreadable: odd, .. } =
             tokio::time::timeout(Duration::from_secs(20), session.watch.next())
                 .await
-                .expect("the watch goes on")
+                .expect("the watch continues")
                 .expect("one object does not fail the watch");
         words.extend(changes.iter().map(super::word));
         words.extend(listed.then(|| "listed".to_owned()));

@@ -1,4 +1,4 @@
-//! What a link needs, as a carrier of something else.
+//! Protocols that a link needs, misused to carry other data.
 
 use crate::discovery::fragments;
 use crate::way::Privilege::NetRaw;

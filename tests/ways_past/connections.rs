@@ -1,4 +1,4 @@
-//! Packets that would belong to a connection of others, and errors about one.
+//! Packets that pretend to belong to another pod's connection, and ICMP errors about one.
 
 use crate::discovery::fragments;
 use crate::setup::BypassTest;
@@ -117,7 +117,7 @@ pub(crate) fn ways(connections: &[OpenConnection; 2]) -> Vec<Way> {
         );
     }
     ways.push(
-        by_ip(NetRaw, "the answer to a connection that nobody opened", |shot| {
+        by_ip(NetRaw, "the answer to a connection that was never opened", |shot| {
             let segment = tcp(shot.own(), shot.theirs(), [80, 40_001], [1, 2], SYN_ACK, &shot.token);
             shot.frame(&ip(shot.own(), shot.theirs(), TCP, &segment))
         })

@@ -1,4 +1,4 @@
-//! Claims to be another on the link: ARP, neighbour discovery, routers.
+//! Spoofed ARP, neighbour discovery and router advertisements.
 
 use crate::way::Privilege::NetRaw;
 use crate::way::*;

@@ -1,4 +1,4 @@
-//! What is for many, or for the link alone: broadcast, multicast, link-local addresses. No privilege is needed.
+//! Broadcast, multicast and link-local traffic. It needs no privilege.
 
 use crate::way::Privilege::Unprivileged;
 use crate::way::*;

@@ -262,11 +262,9 @@ fn protocols(ways: &mut Vec<Way>) {
         };
         shot.frame(&packet)
     };
-    for (name, kinds) in [
-        ("ping", [8, 128]),
-        ("a ping's answer that nobody asked for", [0, 129]),
-        ("timestamp or node query", [13, 139]),
-    ] {
+    for (name, kinds) in
+        [("ping", [8, 128]), ("an unsolicited echo reply", [0, 129]), ("timestamp or node query", [13, 139])]
+    {
         ways.push(by_ip(NetRaw, name, move |shot| echo(shot, kinds)).past_isolation("---").routed("---"));
     }
     for address in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "240.0.0.1"] {

@@ -49,7 +49,7 @@ impl PacketSocket {
         match self.receiver.next() {
             Ok(frame) => Some(frame),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => None,
-            // The interface went down; the socket goes on once it is up.
+            // The interface went down; the socket works again once it is up.
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENETDOWN as i32) => None,
             Err(error) => panic!("cannot read frames: {error}"),
         }
@@ -145,12 +145,12 @@ impl Hosts {
     }
 
     pub(crate) fn get(&self, name: &str) -> &FrameHost {
-        self.hosts.iter().find(|host| host.name == name).unwrap_or_else(|| panic!("nobody is called {name}"))
+        self.hosts.iter().find(|host| host.name == name).unwrap_or_else(|| panic!("no host is called {name}"))
     }
 
     pub(crate) fn get_mut(&mut self, name: &str) -> &mut FrameHost {
         let found = self.hosts.iter_mut().find(|host| host.name == name);
-        found.unwrap_or_else(|| panic!("nobody is called {name}"))
+        found.unwrap_or_else(|| panic!("no host is called {name}"))
     }
 
     /// The pods on a node's bridge, and the node itself.

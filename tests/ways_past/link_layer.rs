@@ -1,4 +1,4 @@
-//! Frames that the rules of iptables do not see, or not for whom they are: tags, other protocols, other Ethernet addresses.
+//! Frames that the rules of iptables do not see, or not with their real receiver: tags, other protocols, other Ethernet addresses.
 
 use crate::way::Privilege::{NetRaw, Unprivileged};
 use crate::way::*;

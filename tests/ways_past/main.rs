@@ -1,4 +1,4 @@
-//! Ways past a policy, as rows of tables: who sends which frames from which pod, and what must become of them, with real
+//! Ways past a policy, as rows of tables: which pod sends which frames, and what must become of them, with real
 //! packets, on both variants of iptables, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Legitimate
 //! traffic stands in the same tables. Needs root; everything happens in namespaces of its own.
 

@@ -11,7 +11,7 @@ use support::manifest;
 use support::program::output;
 use support::topology::Node;
 
-/// What keeps pods from sending under another's name.
+/// How pods are kept from spoofing addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Each pod is bound to its port of the bridge.

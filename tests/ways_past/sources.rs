@@ -1,4 +1,4 @@
-//! Packets under another's name.
+//! Packets with spoofed source addresses.
 
 use crate::way::Privilege::NetRaw;
 use crate::way::*;
@@ -31,7 +31,7 @@ struct Source {
 
 const SOURCES: [Source; 13] = [
     Source {
-        name: "an address that nobody has",
+        name: "an address that no host has",
         address: |shot| unassigned(shot.family),
         isolated: "---",
         free: "---",
@@ -159,7 +159,7 @@ pub(crate) fn ways() -> Vec<Way> {
         .routed("---"),
     );
     ways.push(
-        by_ip(NetRaw, "UDP that is refused, from a pod that the refusal reaches", |shot| {
+        by_ip(NetRaw, "UDP that is rejected, from a pod that the ICMP error reaches", |shot| {
             let packet = shot.udp(shot.theirs(), shot.of(if shot.to.name == "in" { "shut" } else { "in" }));
             ethernet(shot.hosts.get("in").mac, shot.from.mac, type_of(&packet), &packet)
         })
@@ -183,15 +183,17 @@ pub(crate) fn ways() -> Vec<Way> {
         .sent("exempt", "in", "---"),
     );
     ways.push(
-        by_ip(NetRaw, "UDP to an address that nobody has, in a frame to a pod that answers for it", |shot| {
-            shot.frame(&shot.udp(shot.own(), unassigned(shot.family)))
-        })
+        by_ip(
+            NetRaw,
+            "UDP to an address that no host has, in a frame to a pod that answers for it",
+            |shot| shot.frame(&shot.udp(shot.own(), unassigned(shot.family))),
+        )
         .past_isolation("---")
         .sent("exempt", "in", "---")
         .among_free("+xx"),
     );
     ways.push(
-        by_ip(NetRaw, "UDP through the node to an address that nobody has", |shot| {
+        by_ip(NetRaw, "UDP through the node to an address that no host has", |shot| {
             let packet = shot.udp(shot.own(), unassigned(shot.family));
             ethernet(shot.node().mac, shot.from.mac, type_of(&packet), &packet)
         })

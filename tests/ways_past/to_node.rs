@@ -10,7 +10,7 @@ use support::frame::*;
 
 const PORT: u16 = 7777;
 
-/// To whom the frames are.
+/// The receiver of the frames.
 #[derive(Clone, Copy, Debug)]
 enum To {
     /// The node.
@@ -20,7 +20,7 @@ enum To {
 }
 
 /// Datagrams that a pod sends to its node, by any address and from any.
-fn datagrams(shot: &Shot, forged: bool, to_whom: To) -> Vec<Bytes> {
+fn datagrams(shot: &Shot, forged: bool, target: To) -> Vec<Bytes> {
     let node = shot.node();
     let mut ends: Vec<[IpAddr; 2]> = vec![
         [shot.from.v4.into(), node.v4.into()],
@@ -48,7 +48,7 @@ fn datagrams(shot: &Shot, forged: bool, to_whom: To) -> Vec<Bytes> {
             (IpAddr::V6(source), IpAddr::V6(to)) => ipv6(source, to, UDP, 64, &segment),
             _ => ip(source, to, UDP, &segment),
         };
-        let mac = match to_whom {
+        let mac = match target {
             To::Node if to.is_multicast() => group_mac(to),
             To::Node => node.mac,
             To::Bridge(last) => [1, 0x80, 0xc2, 0, 0, last],
@@ -59,7 +59,7 @@ fn datagrams(shot: &Shot, forged: bool, to_whom: To) -> Vec<Bytes> {
 }
 
 /// Which of a pod's datagrams a program on the node received, over both families.
-fn received(test: &mut BypassTest, from: &str, forged: bool, to_whom: To) -> Vec<String> {
+fn received(test: &mut BypassTest, from: &str, forged: bool, target: To) -> Vec<String> {
     let bind = || {
         let socket = UdpSocket::bind(("::", PORT)).expect("the port is free");
         socket.join_multicast_v6(&Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 100).ok();
@@ -70,7 +70,7 @@ fn received(test: &mut BypassTest, from: &str, forged: bool, to_whom: To) -> Vec
     let frames = {
         let (from, to) = (test.hosts.get(from), test.hosts.get("node-a"));
         let shot = Shot { hosts: &test.hosts, from, to, family: Family::V4, token: *b"to-node!" };
-        datagrams(&shot, forged, to_whom)
+        datagrams(&shot, forged, target)
     };
     for frame in frames {
         test.hosts.get_mut(from).socket.send(&frame);
@@ -107,7 +107,7 @@ fn node_is_closed(backend: &'static str, mode: Mode) {
             // A known limit: such frames come by the port itself, of which these rules know nothing.
             Mode::Unbound | Mode::Addresses => assert_eq!(by_bridge.len(), 2, "{by_bridge:#?}"),
         }
-        // A known limit: the kernel hands what is for LLDP to the node past every hook of a bridge. Rules of iptables refuse
+        // A known limit: the kernel hands what is for LLDP to the node past every hook of a bridge. Rules of iptables deny
         // what comes from an isolated address; what comes from another is at least never routed.
         let by_lldp = received(&mut test, pod, forges, To::Bridge(0x0e));
         let own = |line: &String| {

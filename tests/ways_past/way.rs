@@ -237,7 +237,7 @@ impl BypassTest {
         let own = self.hosts.get(to).mac;
         let forges_receiver = from != to && frames.iter().any(|frame| frame[6..12] == own);
         let arrived = |frame: &[u8]| {
-            // What the receiver sends itself is seen as well: it may quote what was refused elsewhere.
+            // What the receiver sends itself is seen as well: it may quote what was denied elsewhere.
             let comes = frame.get(6..12) != Some(&own) || forges_receiver;
             let same = from != to && frames.iter().any(|sent| frame.starts_with(sent));
             comes && (same || contains(frame, &token))
@@ -270,7 +270,7 @@ impl BypassTest {
         &mut self,
         from: &str,
         to: &str,
-        patience: Duration,
+        timeout: Duration,
         mut wanted: impl FnMut(&[u8]) -> bool,
     ) -> Option<bool> {
         let token = self.token();
@@ -283,7 +283,7 @@ impl BypassTest {
         let socket = &mut self.hosts.get_mut(to).socket;
         let start = Instant::now();
         let mut found = false;
-        while start.elapsed() < patience {
+        while start.elapsed() < timeout {
             let Some(frame) = socket.next() else { continue };
             found |= wanted(frame);
             if contains(frame, &token) {
@@ -293,8 +293,8 @@ impl BypassTest {
         None
     }
 
-    pub(crate) fn fence_arrives(&mut self, from: &str, to: &str, patience: Duration) -> bool {
-        self.fence(from, to, patience, |_| false).is_some()
+    pub(crate) fn fence_arrives(&mut self, from: &str, to: &str, timeout: Duration) -> bool {
+        self.fence(from, to, timeout, |_| false).is_some()
     }
 
     /// Every host on a node announces itself, so that the bridge learns again where each Ethernet address is.

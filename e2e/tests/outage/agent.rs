@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::control_plane::Leash;
+use support::control_plane::KillOnDrop;
 use support::http::{self, Answer};
 use support::program::output;
 
@@ -40,7 +40,7 @@ pub(crate) struct NodeAgent {
     pub(crate) node: NodeSetup,
     namespace: Namespace,
     log: PathBuf,
-    _leash: Leash,
+    _child: KillOnDrop,
 }
 
 /// A kernel's rules and sets, as text.
@@ -76,8 +76,8 @@ impl NodeAgent {
         ];
         let arguments: Vec<String> =
             ["run"].into_iter().chain(flags.into_iter().flatten()).map(str::to_owned).collect();
-        let leash = Leash::start(namespace, program, &arguments, &log)?;
-        Ok(NodeAgent { node, namespace: namespace.clone(), log, _leash: leash })
+        let child = KillOnDrop::start(namespace, program, &arguments, &log)?;
+        Ok(NodeAgent { node, namespace: namespace.clone(), log, _child: child })
     }
 
     /// Waits until it is ready, and returns how long that took.

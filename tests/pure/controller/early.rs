@@ -1,4 +1,4 @@
-//! Before the first lists are complete: who is closed, and what stays as it is.
+//! Before the first lists are complete: which pods are closed, and what stays unchanged.
 
 use super::kernel::Shared;
 use super::{NODE, Running, address, closed, has_rules, namespace, pod, shop};
@@ -37,31 +37,31 @@ fn is_open(kernel: &Shared, host: u8) -> bool {
 #[tokio::test]
 async fn kernel_without_rules_closes_sandboxes_until_the_first_lists_are_complete() {
     let running = Running::start(Shared::default());
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
     running
-        .tell(vec![namespace(false), pod("web", 10), pod("client", 11), sandbox("client", 11)], false)
+        .send(vec![namespace(false), pod("web", 10), pod("client", 11), sandbox("client", 11)], false)
         .await;
     running.until("client is closed", |running| is_closed(&running.kernel, 11)).await;
     assert!(is_closed(&running.kernel, 10), "its pod is known, and its policies may not be");
     assert!(running.health.ready().is_err(), "nothing that a policy says is in force");
     running
-        .tell(vec![Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "client"), "sandbox"))], false)
+        .send(vec![Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "client"), "sandbox"))], false)
         .await;
     running.until("client has gone", |running| is_open(&running.kernel, 11)).await;
-    running.tell(Vec::new(), true).await;
+    running.send(Vec::new(), true).await;
     running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
     assert!(is_open(&running.kernel, 10), "no policy isolates it");
 }
 
-/// Or a pod would get past what closes it under an address of its own choice.
+/// Otherwise a pod could escape its isolation with a spoofed address.
 #[tokio::test]
 async fn port_of_a_closed_sandbox_is_bound_before_the_first_lists() {
-    let Change::Sandbox(web) = sandbox("web", 10) else { unreachable!("a sandbox is told") };
+    let Change::Sandbox(web) = sandbox("web", 10) else { unreachable!("a sandbox is sent") };
     let web = Change::Sandbox(Sandbox { devices: vec!["veth7".into()], ..web });
     let port = BridgePort { index: 7, name: "veth7".into(), is_veth: true };
     let running = Running::start(Shared::default());
-    running.tell(vec![web, Change::Link(LinkChange::Port(port))], false).await;
+    running.send(vec![web, Change::Link(LinkChange::Port(port))], false).await;
     let is_bound = |running: &Running| {
         let mut state = running.kernel.state();
         state.fake.bridges().get(BRIDGE_TABLE).is_some_and(|table| table.chains.contains_key("from-7"))
@@ -72,9 +72,9 @@ async fn port_of_a_closed_sandbox_is_bound_before_the_first_lists() {
 #[tokio::test]
 async fn pod_closed_before_the_first_lists_is_judged_by_its_policies_with_them() {
     let running = Running::start(Shared::default());
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
     assert!(!is_closed(&running.kernel, 10) && !is_open(&running.kernel, 10), "isolated for ingress alone");
 }
@@ -82,25 +82,25 @@ async fn pod_closed_before_the_first_lists_is_judged_by_its_policies_with_them()
 #[tokio::test]
 async fn failure_before_the_first_lists_is_tried_again() {
     let kernel = Shared::default();
-    kernel.state().is_stubborn = true;
+    kernel.state().rejects_steps = true;
     let running = Running::start(kernel);
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     running
         .until("the report", |running| {
             running
                 .health
                 .ready()
-                .is_err_and(|reasons| reasons.iter().any(|(_, why)| why.contains("told to fail")))
+                .is_err_and(|reasons| reasons.iter().any(|(_, why)| why.contains("meant to fail")))
         })
         .await;
-    running.kernel.state().is_stubborn = false;
+    running.kernel.state().rejects_steps = false;
     running.until("web is closed", |running| is_closed(&running.kernel, 10)).await;
 }
 
 #[tokio::test]
 async fn rules_of_an_earlier_run_stay_as_they_are_until_the_first_lists_are_complete() {
     let first = Running::start(Shared::default());
-    first.tell(shop(), true).await;
+    first.send(shop(), true).await;
     let kernel = first.end().await;
     assert!(has_rules(&kernel));
     let held = |kernel: &Shared| {
@@ -109,24 +109,24 @@ async fn rules_of_an_earlier_run_stay_as_they_are_until_the_first_lists_are_comp
     };
     let (before, looks) = (held(&kernel), kernel.tally().processes);
     let second = Running::start(kernel);
-    second.tell(vec![sandbox("client", 11), sandbox("new", 12)], false).await;
-    second.tell(vec![namespace(false), pod("web", 10)], false).await;
+    second.send(vec![sandbox("client", 11), sandbox("new", 12)], false).await;
+    second.send(vec![namespace(false), pod("web", 10)], false).await;
     second.until("it looked at both families", |running| running.kernel.tally().processes == looks + 2).await;
-    // What it saw is dealt with before what it is told later.
-    for (name, host, heard) in [("third", 13, 3), ("fourth", 14, 4)] {
-        second.tell(vec![sandbox(name, host)], false).await;
-        let heard = format!("changes_total{{kind=\"sandbox\"}} {heard}\n");
-        second.until("it heard more", |running| running.metrics.text().contains(&heard)).await;
+    // What it saw is handled before what it receives later.
+    for (name, host, received) in [("third", 13, 3), ("fourth", 14, 4)] {
+        second.send(vec![sandbox(name, host)], false).await;
+        let received = format!("changes_total{{kind=\"sandbox\"}} {received}\n");
+        second.until("it received more", |running| running.metrics.text().contains(&received)).await;
     }
     let kernel = second.end().await;
-    assert!(held(&kernel) == before, "whoever was open is open still, and whoever was guarded is guarded");
+    assert!(held(&kernel) == before, "open pods are still open, and guarded ones still guarded");
 }
 
 #[tokio::test]
 async fn with_unknown_pods_open_nothing_is_closed_before_the_first_lists() {
     let enforcer = Enforcer::new(NODE, Options::default()).with_unknown_pods(UnknownPods::Allow);
     let running = Running::of(Shared::default(), enforcer, None);
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     assert_eq!(running.end().await.tally(), Tally::default());
 }
 
@@ -138,11 +138,11 @@ fn policy_gone() -> Change {
 async fn policy_whose_deletion_overtakes_its_namespaces_end_opens_nobody() {
     let enforcer = Enforcer::new(NODE, Options::default());
     let running = Running::of(Shared::default(), enforcer, Some(NamespaceWatch::default()));
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     let before = running.kernel.tally();
-    running.tell(vec![policy_gone()], false).await;
-    running.tell(vec![namespace(true)], false).await;
+    running.send(vec![policy_gone()], false).await;
+    running.send(vec![namespace(true)], false).await;
     let kernel = running.end().await;
     assert!(has_rules(&kernel));
     assert_eq!(kernel.tally(), before, "nothing was written");
@@ -152,23 +152,23 @@ async fn policy_whose_deletion_overtakes_its_namespaces_end_opens_nobody() {
 async fn policy_deleted_in_a_living_namespace_is_out_of_force_soon_without_any_further_word() {
     let enforcer = Enforcer::new(NODE, Options::default());
     let running = Running::of(Shared::default(), enforcer, Some(NamespaceWatch::default()));
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforcement", |running| has_rules(&running.kernel)).await;
-    running.tell(vec![policy_gone()], false).await;
+    running.send(vec![policy_gone()], false).await;
     running.until("the end of the wait", |running| !has_rules(&running.kernel)).await;
-    running.tell(vec![closed()], false).await;
+    running.send(vec![closed()], false).await;
     running.until("enforcement", |running| has_rules(&running.kernel)).await;
-    running.tell(vec![policy_gone()], false).await;
+    running.send(vec![policy_gone()], false).await;
     running.until("the end of the wait", |running| !has_rules(&running.kernel)).await;
-    running.tell(vec![namespace(true)], false).await;
+    running.send(vec![namespace(true)], false).await;
     running.until("the word that came late", |running| has_rules(&running.kernel)).await;
 }
 
-/// Nobody would open it again for as long as no agent runs.
+/// It would stay closed for as long as no agent runs.
 #[tokio::test]
 async fn agent_that_is_asked_to_end_before_it_has_closed_anything_closes_nothing() {
     let running = Running::start(Shared::default());
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     let kernel = running.end().await;
     assert!(!has_rules(&kernel), "{:?}", kernel.state().fake.sets());
 }
@@ -177,9 +177,9 @@ async fn agent_that_is_asked_to_end_before_it_has_closed_anything_closes_nothing
 async fn node_is_not_ready_when_it_has_closed_sandboxes_but_when_its_policies_hold() {
     let running = Running::start(Shared::default());
     running.kernel.state().is_slow = true;
-    running.tell(vec![sandbox("web", 10)], false).await;
+    running.send(vec![sandbox("web", 10)], false).await;
     running.until("rules that close it are under way", |running| is_closed(&running.kernel, 10)).await;
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running
         .until("the lists are complete", |running| {
             running.metrics.text().contains("changes_total{kind=\"policy\"} 1")

@@ -1,4 +1,4 @@
-//! A kernel in memory that a test keeps its hands on while the controller has it.
+//! A kernel in memory that a test can inspect and change while the controller uses it.
 
 use bridgewarden::apply::{
     Connection, Conntrack, Fake, KernelError, PacketFilter, Step, TableRead, TableText, Tally,
@@ -11,39 +11,39 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// A kernel that a test keeps its hands on while the controller has it.
+/// A kernel that a test can inspect and change while the controller uses it.
 #[derive(Clone, Default)]
 pub(crate) struct Shared(Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) fake: Fake,
-    /// Refuses every step.
-    pub(crate) is_stubborn: bool,
-    /// Keeps whoever changes rules waiting.
+    /// Rejects every step.
+    pub(crate) rejects_steps: bool,
+    /// Keeps callers that change rules waiting.
     pub(crate) is_slow: bool,
-    /// Keeps whoever reads rules waiting.
+    /// Keeps callers that read rules waiting.
     pub(crate) is_slow_to_read: bool,
     /// Has no program for the other variant of iptables.
     pub(crate) lacks_other_variant: bool,
-    /// How many more lists of connections, and then how many more cuts, are refused.
+    /// How many more lists of connections, and then how many more cuts, are rejected.
     pub(crate) hides_connections: usize,
-    pub(crate) refuses_cuts: usize,
+    pub(crate) rejects_cuts: usize,
     pub(crate) live: Vec<Connection>,
-    pub(crate) condemned: Vec<Connection>,
-    pub(crate) pardoned: Vec<Connection>,
+    pub(crate) marked: Vec<Connection>,
+    pub(crate) unmarked: Vec<Connection>,
     /// Connections that this address opened are never cut.
     pub(crate) uncuttable: Option<IpAddr>,
 }
 
 impl Shared {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics with the kernel in its hands")
+        self.0.lock().expect("no test panics while it holds the lock")
     }
 }
 
-fn refused() -> KernelError {
-    KernelError::Netlink { act: "do anything", source: std::io::Error::other("told to fail") }
+fn rejected() -> KernelError {
+    KernelError::Netlink { act: "do anything", source: std::io::Error::other("meant to fail") }
 }
 
 impl PacketFilter for Shared {
@@ -56,7 +56,7 @@ impl PacketFilter for Shared {
 
     fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         let mut state = self.state();
-        if state.lacks_other_variant { Err(refused()) } else { state.fake.read_other_table(family) }
+        if state.lacks_other_variant { Err(rejected()) } else { state.fake.read_other_table(family) }
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
@@ -72,7 +72,7 @@ impl PacketFilter for Shared {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut state = self.state();
-        if state.is_stubborn { Err(refused()) } else { state.fake.commit(step) }
+        if state.rejects_steps { Err(rejected()) } else { state.fake.commit(step) }
     }
 
     fn tally(&self) -> Tally {
@@ -85,7 +85,7 @@ impl Conntrack for Shared {
         let mut state = self.state();
         if let Some(left) = state.hides_connections.checked_sub(1) {
             state.hides_connections = left;
-            return Err(refused());
+            return Err(rejected());
         }
         let own = state.live.iter().filter(|connection| {
             addresses.contains(&connection.source) || addresses.contains(&connection.destination)
@@ -99,14 +99,14 @@ impl Conntrack for Shared {
 
     fn set_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
-        if let Some(left) = state.refuses_cuts.checked_sub(1) {
-            state.refuses_cuts = left;
-            return Err(refused());
+        if let Some(left) = state.rejects_cuts.checked_sub(1) {
+            state.rejects_cuts = left;
+            return Err(rejected());
         }
         if state.uncuttable == Some(connection.source) {
-            return Err(refused());
+            return Err(rejected());
         }
-        state.condemned.push(connection.clone());
+        state.marked.push(connection.clone());
         for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
             live.mark |= mark;
         }
@@ -115,7 +115,7 @@ impl Conntrack for Shared {
 
     fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
-        state.pardoned.push(connection.clone());
+        state.unmarked.push(connection.clone());
         for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
             live.mark &= !mark;
         }

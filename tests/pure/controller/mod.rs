@@ -1,4 +1,4 @@
-//! The controller's loop on a kernel in memory: when it writes, what it does about failure, whom it keeps guarding.
+//! The controller's loop on a kernel in memory: when it writes, what it does about failure, which pods it keeps guarding.
 
 mod connections;
 mod early;
@@ -21,12 +21,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 const NODE: &str = "node-a";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Running {
     kernel: Shared,
     health: Health,
-    strangers: Arc<Notify>,
+    external_changes: Arc<Notify>,
     metrics: Metrics,
     outbox: mpsc::Sender<Delivery>,
     task: JoinHandle<()>,
@@ -39,24 +39,25 @@ impl Running {
 
     fn of(kernel: Shared, enforcer: Enforcer, namespaces: Option<NamespaceWatch>) -> Running {
         let health = Health::new(&["sync"]);
-        let [hands, near] = [0, 1].map(|_| Box::new(kernel.clone()));
+        let [kernel_thread, set_writer] = [0, 1].map(|_| Box::new(kernel.clone()));
         let metrics = Metrics::new("", None);
         let mut controller = Controller::new(
             enforcer,
-            hands,
-            near,
+            kernel_thread,
+            set_writer,
             metrics.clone(),
             health.clone(),
             Duration::from_secs(3600),
         );
-        let strangers = Arc::new(Notify::new());
-        controller.watch_external_changes(strangers.clone());
+        let external_changes = Arc::new(Notify::new());
+        controller.watch_external_changes(external_changes.clone());
         namespaces.into_iter().for_each(|watch| controller.await_namespaces(watch));
         let (outbox, inbox) = mpsc::channel(8);
-        Running { kernel, health, strangers, metrics, outbox, task: tokio::spawn(controller.run(inbox)) }
+        let task = tokio::spawn(controller.run(inbox));
+        Running { kernel, health, external_changes, metrics, outbox, task }
     }
 
-    async fn tell(&self, changes: Vec<Change>, complete: bool) {
+    async fn send(&self, changes: Vec<Change>, complete: bool) {
         let delivery = Delivery { changes, seen: Instant::now(), complete };
         self.outbox.send(delivery).await.expect("the controller listens");
     }
@@ -64,7 +65,7 @@ impl Running {
     async fn until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
         let start = Instant::now();
         while !holds(self) {
-            assert!(start.elapsed() < PATIENCE, "{what} did not come true");
+            assert!(start.elapsed() < TIMEOUT, "{what} did not come true");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -78,7 +79,7 @@ impl Running {
         lines.map(str::to_owned).collect()
     }
 
-    /// Lets the sources go and waits for the controller to be done.
+    /// Closes the channel of changes and waits until the controller has ended.
     async fn end(self) -> Shared {
         drop(self.outbox);
         self.task.await.expect("the controller ends well");
@@ -130,7 +131,7 @@ fn has_rules(kernel: &Shared) -> bool {
 #[tokio::test]
 async fn nothing_is_written_before_the_first_complete_list() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), false).await;
+    running.send(shop(), false).await;
     let kernel = running.end().await;
     assert_eq!(kernel.tally(), Tally::default(), "the kernel was not even read");
 }
@@ -138,8 +139,8 @@ async fn nothing_is_written_before_the_first_complete_list() {
 #[tokio::test]
 async fn what_came_before_the_list_was_complete_is_enforced_with_it() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), false).await;
-    running.tell(Vec::new(), true).await;
+    running.send(shop(), false).await;
+    running.send(Vec::new(), true).await;
     let health = running.health.clone();
     let kernel = running.end().await;
     assert!(has_rules(&kernel));
@@ -149,23 +150,23 @@ async fn what_came_before_the_list_was_complete_is_enforced_with_it() {
 #[tokio::test]
 async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     let table = running.kernel.state().fake.table(Family::V4).clone();
     let held = running.held();
     assert!(held.iter().all(|line| !line.ends_with(" 0")), "{held:?}");
-    running.kernel.state().is_stubborn = true;
-    running.tell(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
+    running.kernel.state().rejects_steps = true;
+    running.send(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
     running.until("the report", |running| running.health.ready().is_err()).await;
-    let told = running.health.ready().expect_err("a failed apply is no readiness");
-    assert!(told[0].1.contains("told to fail"), "{told:?}");
+    let reasons = running.health.ready().expect_err("a failed apply is no readiness");
+    assert!(reasons[0].1.contains("meant to fail"), "{reasons:?}");
     assert_eq!(*running.kernel.state().fake.table(Family::V4), table);
-    // What is counted with the next beat is what was known last.
-    running.tell(vec![pod("another", 12)], false).await;
+    // The next heartbeat still reports the last known counts.
+    running.send(vec![pod("another", 12)], false).await;
     let counted = |running: &Running| running.metrics.text().contains("\nbridgewarden_pods 3\n");
     running.until("the count", counted).await;
     assert_eq!(running.held(), held);
-    running.kernel.state().is_stubborn = false;
+    running.kernel.state().rejects_steps = false;
     running.until("the next try", |running| running.health.ready().is_ok()).await;
     assert!(!has_rules(&running.kernel));
 }
@@ -213,14 +214,14 @@ fn is_member(kernel: &Shared, host: u8) -> bool {
 async fn members_of_sets_do_not_wait_for_rules_that_take_long() {
     let running = Running::start(Shared::default());
     let web = labelled("web", "web", NODE, 10);
-    running.tell(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
+    running.send(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     running.kernel.state().is_slow = true;
-    running.tell(vec![labelled("second", "web", NODE, 11)], true).await;
+    running.send(vec![labelled("second", "web", NODE, 11)], true).await;
     running.until("rules are under way", |running| is_member(&running.kernel, 11)).await;
-    running.tell(vec![labelled("client", "client", "node-b", 20)], true).await;
+    running.send(vec![labelled("client", "client", "node-b", 20)], true).await;
     running.until("the client is let in", |running| is_member(&running.kernel, 20)).await;
-    running.tell(vec![Change::PodGone(PodKey::new("shop", "client"))], true).await;
+    running.send(vec![Change::PodGone(PodKey::new("shop", "client"))], true).await;
     running.until("it is gone", |running| !is_member(&running.kernel, 20)).await;
     running.kernel.state().is_slow = false;
     let health = running.health.clone();
@@ -232,13 +233,13 @@ async fn members_of_sets_do_not_wait_for_rules_that_take_long() {
 async fn member_waits_for_rules_that_no_longer_let_it_in() {
     let running = Running::start(Shared::default());
     let web = labelled("web", "web", NODE, 10);
-    running.tell(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
+    running.send(vec![namespace(false), web, web_takes(&[80, 443])], true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     running.kernel.state().is_slow = true;
-    running.tell(vec![web_takes(&[443]), labelled("second", "web", NODE, 11)], true).await;
+    running.send(vec![web_takes(&[443]), labelled("second", "web", NODE, 11)], true).await;
     running.until("rules are under way", |running| is_member(&running.kernel, 11)).await;
-    running.tell(vec![labelled("client", "client", "node-b", 20)], true).await;
-    running.until("it was heard of", |running| running.metrics.text().contains("pending_changes 3\n")).await;
+    running.send(vec![labelled("client", "client", "node-b", 20)], true).await;
+    running.until("it was received", |running| running.metrics.text().contains("pending_changes 3\n")).await;
     assert!(!is_member(&running.kernel, 20));
     running.kernel.state().is_slow = false;
     running.until("the client is let in", |running| is_member(&running.kernel, 20)).await;
@@ -247,24 +248,24 @@ async fn member_waits_for_rules_that_no_longer_let_it_in() {
 #[tokio::test]
 async fn owner_of_a_pod_that_changes_costs_the_kernel_nothing() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforced", |running| running.health.ready().is_ok()).await;
     let before = running.kernel.tally();
-    let Change::Pod(web) = pod("web", 10) else { unreachable!("a pod is told") };
+    let Change::Pod(web) = pod("web", 10) else { unreachable!("a pod is sent") };
     let owner = Owner { kind: "ReplicaSet".into(), name: "web-5d9c".into() };
-    running.tell(vec![Change::Pod(Pod { owner: Some(Arc::new(owner)), ..web })], false).await;
+    running.send(vec![Change::Pod(Pod { owner: Some(Arc::new(owner)), ..web })], false).await;
     assert_eq!(running.end().await.tally(), before);
 }
 
 #[tokio::test]
-async fn news_of_a_stranger_brings_an_audit_at_once() {
+async fn external_change_causes_an_audit_at_once() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforced", |running| running.health.ready().is_ok()).await;
     let forward = |running: &Running| running.kernel.state().fake.table(Family::V4)["FORWARD"].clone();
     let before = forward(&running);
     running.kernel.state().fake.table(Family::V4).insert("FORWARD".into(), Vec::new());
-    running.strangers.notify_one();
+    running.external_changes.notify_one();
     running.until("hooked again", |running| forward(running) == before).await;
     running.end().await;
 }
@@ -274,7 +275,7 @@ async fn other_variant_that_cannot_be_read_stops_nothing() {
     let kernel = Shared::default();
     kernel.state().lacks_other_variant = true;
     let running = Running::start(kernel);
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     let health = running.health.clone();
     assert!(has_rules(&running.end().await));
     assert_eq!(health.ready(), Ok(()));
@@ -283,7 +284,7 @@ async fn other_variant_that_cannot_be_read_stops_nothing() {
 #[tokio::test]
 async fn changes_that_could_not_be_brought_into_force_wait_and_are_counted_with_those_that_come() {
     let running = Running::start(Shared::default());
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;
     let waits = |count: usize| {
         move |running: &Running| {
@@ -291,17 +292,17 @@ async fn changes_that_could_not_be_brought_into_force_wait_and_are_counted_with_
         }
     };
     running.until("nothing waits", waits(0)).await;
-    running.kernel.state().is_stubborn = true;
-    running.tell(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
+    running.kernel.state().rejects_steps = true;
+    running.send(vec![Change::PolicyGone(PolicyKey::new("shop", "closed"))], true).await;
     running.until("the report", |running| running.health.ready().is_err()).await;
     running.until("one waits", waits(1)).await;
-    running.tell(vec![pod("late", 9)], true).await;
+    running.send(vec![pod("late", 9)], true).await;
     running.until("two wait", waits(2)).await;
-    running.kernel.state().is_stubborn = false;
+    running.kernel.state().rejects_steps = false;
     running.until("nothing waits", waits(0)).await;
 }
 
-/// To say that it is ready would be to say that policies hold.
+/// Ready would mean that policies are enforced.
 #[tokio::test]
 async fn node_beside_another_controller_writes_nothing_and_is_not_ready() {
     let kernel = Shared::default();
@@ -311,7 +312,7 @@ async fn node_beside_another_controller_writes_nothing_and_is_not_ready() {
     theirs.insert("FORWARD".into(), vec!["-j KUBE-ROUTER-FORWARD".into()]);
     *kernel.state().fake.table(Family::V4) = theirs.clone();
     let running = Running::start(kernel);
-    running.tell(shop(), true).await;
+    running.send(shop(), true).await;
     let says_why = |running: &Running| {
         let ready = running.health.ready();
         ready.is_err_and(|reasons| {
@@ -336,7 +337,7 @@ fn policy_deleted_ahead_of_its_pods_guards_them_until_they_are_gone() {
     assert!(!enforcer.decide(&flow).is_allowed(), "its namespace terminates and it is still there");
     enforcer.apply(Change::PodGone(PodKey::new("shop", "web")));
     enforcer.apply(Change::PodGone(PodKey::new("shop", "client")));
-    assert_eq!(enforcer.cluster().policies().count(), 0, "nobody is left to guard");
+    assert_eq!(enforcer.cluster().policies().count(), 0, "no pod is left to guard");
 }
 
 #[test]

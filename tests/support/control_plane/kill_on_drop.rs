@@ -1,4 +1,4 @@
-//! Processes that never outlive whoever started them.
+//! Processes that never outlive the process that started them.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Namespace;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long a shell may take to start its program.
 const START: Duration = Duration::from_secs(5);
 
-/// Runs a program until it ends, or until the shell's input does, as it does when whoever holds the other end is gone, by
+/// Runs a program until it ends, or until the shell's input does, as it does when the holder of the other end is gone, by
 /// whatever signal. Then the program is killed (SIGKILL), by its own id.
 const SHELL: &str = r#"exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -19,24 +19,29 @@ program=$!
 exec 3<&-
 wait "$program""#;
 
-/// A process on a leash: it ends when this is dropped, and when the process that holds this ends in any way.
+/// A process that is killed when this is dropped, and when the process that holds this ends in any way.
 #[derive(Debug)]
-pub struct Leash {
+pub struct KillOnDrop {
     shell: Child,
 }
 
-impl Leash {
+impl KillOnDrop {
     /// Starts a program in a namespace. What it says is added to `log`.
     ///
     /// # Errors
     /// When the log cannot be written, or no shell be started.
-    pub fn start(namespace: &Namespace, program: &Path, arguments: &[String], log: &Path) -> Result<Leash> {
+    pub fn start(
+        namespace: &Namespace,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+    ) -> Result<KillOnDrop> {
         let failed = || format!("cannot write {}", log.display());
         let output = File::options().create(true).append(true).open(log).with_context(failed)?;
         let mut command = Command::new("sh");
         command.args(["-c", SHELL, "sh"]).arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(output.try_clone().with_context(failed)?).stderr(output);
-        Ok(Leash { shell: namespace.spawn(&mut command)? })
+        Ok(KillOnDrop { shell: namespace.spawn(&mut command)? })
     }
 
     /// The id of the program's process.
@@ -65,13 +70,13 @@ impl Leash {
     /// How the program ended, if it did.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.shell.try_wait().context("cannot ask whether a process runs")
     }
 }
 
-impl Drop for Leash {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();
@@ -82,11 +87,11 @@ impl Drop for Leash {
 mod tests {
     use super::*;
 
-    fn start(name: &str, script: &str) -> (Leash, std::path::PathBuf) {
-        let log = std::env::temp_dir().join(format!("bridgewarden-leash-{}-{name}", std::process::id()));
+    fn start(name: &str, script: &str) -> (KillOnDrop, std::path::PathBuf) {
+        let log = std::env::temp_dir().join(format!("bridgewarden-child-{}-{name}", std::process::id()));
         let own = Namespace::open("own", Path::new("/proc/self/ns/net")).unwrap();
         let words = ["-c", script].map(str::to_owned);
-        (Leash::start(&own, Path::new("sh"), &words, &log).unwrap(), log)
+        (KillOnDrop::start(&own, Path::new("sh"), &words, &log).unwrap(), log)
     }
 
     fn said(log: &Path) -> String {
@@ -100,25 +105,25 @@ mod tests {
     }
 
     #[test]
-    fn process_ends_with_its_leash() {
+    fn process_ends_when_it_is_dropped() {
         assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
-        let (leash, log) = start("ends", "echo $$; exec sleep 600");
-        let told = said(&log);
-        assert_eq!(leash.process().unwrap().to_string(), told);
-        let process = Path::new("/proc").join(told);
+        let (child, log) = start("ends", "echo $$; exec sleep 600");
+        let id = said(&log);
+        assert_eq!(child.process().unwrap().to_string(), id);
+        let process = Path::new("/proc").join(id);
         assert!(process.exists());
-        drop(leash);
+        drop(child);
         assert!(!process.exists());
         fs::remove_file(log).unwrap();
     }
 
     #[test]
-    fn end_of_a_process_is_told() {
+    fn end_of_a_process_is_reported() {
         assert!(nix::unistd::geteuid().is_root(), "entering a namespace needs root; run: sudo -E make test");
-        let (mut leash, log) = start("told", "exit 7");
+        let (mut child, log) = start("reported", "exit 7");
         let start = Instant::now();
         let status = loop {
-            match leash.ended().unwrap() {
+            match child.ended().unwrap() {
                 None if start.elapsed() < Duration::from_secs(10) => {}
                 other => break other,
             }

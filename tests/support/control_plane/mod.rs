@@ -1,17 +1,17 @@
 //! A real control plane: etcd and kube-apiserver as processes in a network namespace.
 //!
 //! Comes in: their programs and a namespace, such as that of a testbed's node. Goes out: an API server that daemons
-//! reach over the network, an administrator's hands, and the means to kill it, make it forget and cut its connections.
+//! reach over the network, an administrator's client, and the means to kill it, compact its history and cut its connections.
 //! Nothing here knows who watches it, or what a policy means.
 //!
-//! It has no controllers, and no kubelets: whoever writes a Pod says where it runs and which addresses it has.
+//! It has no controllers, and no kubelets: the client that writes a Pod says where it runs and which addresses it has.
 
-mod leash;
+mod kill_on_drop;
 mod objects;
 mod relay;
 mod watchers;
 
-pub use leash::Leash;
+pub use kill_on_drop::KillOnDrop;
 pub use objects::Objects;
 pub use relay::Relay;
 pub use watchers::Watchers;
@@ -31,7 +31,7 @@ pub const PORT: u16 = 6443;
 /// Where etcd listens, on loopback.
 const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 /// The longest that a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two questions whether it has.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -44,7 +44,7 @@ daemon-token,system:serviceaccount:kube-system:bridgewarden,daemon,\"system:serv
 /// Who speaks to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Somebody who may do everything.
+    /// A user that may do everything.
     Admin,
     /// Bridgewarden, with the rights that `install.yaml` gives it.
     Daemon,
@@ -67,13 +67,13 @@ pub struct ControlPlane {
     programs: PathBuf,
     directory: PathBuf,
     objects: Option<Objects>,
-    server: Option<Leash>,
-    _etcd: Leash,
+    server: Option<KillOnDrop>,
+    _etcd: KillOnDrop,
 }
 
 impl ControlPlane {
     /// Starts both with nothing in them, and waits until they are ready. `programs` is a directory that holds `etcd` and
-    /// `kube-apiserver`; what they keep goes into `directory`, which is made anew; `address` is one of the namespace's.
+    /// `kube-apiserver`; what they keep goes into `directory`, which is emptied first; `address` is one of the namespace's.
     ///
     /// # Errors
     /// When one of them does not start.
@@ -134,7 +134,7 @@ impl ControlPlane {
         self.objects.as_ref().context("the API server has never been ready")
     }
 
-    /// Writes the kubeconfig of somebody who reaches it at a port of its address, and says where.
+    /// Writes the kubeconfig of a user that reaches it at a port of its address, and returns its path.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -152,7 +152,7 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Kills the API server (SIGKILL). etcd goes on.
+    /// Kills the API server (SIGKILL). etcd keeps running.
     pub fn kill_server(&mut self) {
         if let Some(server) = self.server.take() {
             server.kill();
@@ -184,11 +184,11 @@ impl ControlPlane {
         ];
         let program = self.programs.join("kube-apiserver");
         let log = self.directory.join("kube-apiserver.log");
-        self.server = Some(Leash::start(&self.namespace, &program, &arguments, &log)?);
+        self.server = Some(KillOnDrop::start(&self.namespace, &program, &arguments, &log)?);
         Ok(())
     }
 
-    /// Waits until the API server says that it is ready; tells when it first did.
+    /// Waits until the API server says that it is ready; returns when it first did.
     ///
     /// # Errors
     /// When it ends, or takes too long.
@@ -200,14 +200,15 @@ impl ControlPlane {
         Ok(Instant::now())
     }
 
-    /// Makes etcd forget every version but the present one.
+    /// Makes etcd discard every revision except the current one.
     ///
     /// # Errors
-    /// What etcd says against it.
+    /// The error that etcd returns.
     pub fn compact(&self) -> Result<()> {
         let answer = http::post(&self.namespace, ETCD, "/v3/kv/range", r#"{"key": "AA=="}"#)?;
-        let told: Value = serde_json::from_str(&answer.body).context("etcd does not tell its revision")?;
-        let revision = &told["header"]["revision"];
+        let answer: Value =
+            serde_json::from_str(&answer.body).context("etcd does not report its revision")?;
+        let revision = &answer["header"]["revision"];
         let order = json!({"revision": revision, "physical": true});
         let answer = http::post(&self.namespace, ETCD, "/v3/kv/compaction", &order.to_string())?;
         ensure!(answer.status == 200, "etcd does not compact to {revision}: {}", answer.body);
@@ -216,15 +217,15 @@ impl ControlPlane {
 
     fn may_take(&mut self, begun: Instant) -> Result<()> {
         let log = || fs::read_to_string(self.directory.join("kube-apiserver.log")).unwrap_or_default();
-        let ended = self.server.as_mut().map(Leash::ended).transpose()?.flatten();
+        let ended = self.server.as_mut().map(KillOnDrop::ended).transpose()?.flatten();
         ensure!(ended.is_none(), "the API server ended ({ended:?}):\n{}", log());
-        ensure!(begun.elapsed() < PATIENCE, "the API server is not ready after {PATIENCE:?}:\n{}", log());
+        ensure!(begun.elapsed() < TIMEOUT, "the API server is not ready after {TIMEOUT:?}:\n{}", log());
         std::thread::sleep(PAUSE);
         Ok(())
     }
 }
 
-fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Result<Leash> {
+fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Result<KillOnDrop> {
     let (client, peer) = (format!("http://{ETCD}"), "http://127.0.0.1:2380");
     let arguments = [
         format!("--data-dir={}", directory.join("etcd").display()),
@@ -239,7 +240,7 @@ fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Resul
         format!("--quota-backend-bytes={}", 8_u64 << 30),
         "--log-level=warn".to_owned(),
     ];
-    Leash::start(namespace, &programs.join("etcd"), &arguments, &directory.join("etcd.log"))
+    KillOnDrop::start(namespace, &programs.join("etcd"), &arguments, &directory.join("etcd.log"))
 }
 
 /// What `install.yaml` lets the daemon do.

@@ -49,7 +49,7 @@ impl Objects {
     /// Creates objects: first the Namespaces, then the others in any order. Pods get their status, too.
     ///
     /// # Errors
-    /// The first object that the server refused, and why.
+    /// The first object that the server rejected, and why.
     pub fn create(&self, objects: &[Value]) -> Result<()> {
         let (first, then): (Vec<&Value>, Vec<&Value>) =
             objects.iter().partition(|object| object["kind"] == "Namespace");
@@ -62,7 +62,7 @@ impl Objects {
     /// Changes objects: of each pair, the object to change and a JSON merge patch (RFC 7386).
     ///
     /// # Errors
-    /// The first object that the server refused to change, and why.
+    /// The first object that the server would not change, and why.
     pub fn patch(&self, changes: &[(Value, Value)]) -> Result<()> {
         self.patch_at("", changes)
     }
@@ -70,7 +70,7 @@ impl Objects {
     /// Changes the status of objects, as `patch` changes the rest of them.
     ///
     /// # Errors
-    /// The first object whose status the server refused to change, and why.
+    /// The first object whose status the server would not change, and why.
     pub fn patch_status(&self, changes: &[(Value, Value)]) -> Result<()> {
         self.patch_at("/status", changes)
     }
@@ -86,7 +86,7 @@ impl Objects {
     /// Deletes objects, at once and for good.
     ///
     /// # Errors
-    /// The first object that the server refused to delete, and why.
+    /// The first object that the server would not delete, and why.
     pub fn delete(&self, objects: &[Value]) -> Result<()> {
         let write = |object: &Value| {
             let body = json!({"gracePeriodSeconds": 0});
@@ -98,7 +98,7 @@ impl Objects {
     /// Creates a Pod that is given in protocol buffers, and then writes what it says of its status.
     ///
     /// # Errors
-    /// When the server refuses it, and why.
+    /// When the server rejects it, and why.
     pub fn create_encoded_pod(&self, namespace: &str, name: &str, pod: Vec<u8>) -> Result<()> {
         let pods = format!("/api/v1/namespaces/{namespace}/pods");
         let status = format!("{pods}/{name}/status");
@@ -118,7 +118,7 @@ impl Objects {
     /// What the server says on one of its own pages, such as `/readyz`.
     ///
     /// # Errors
-    /// When it cannot be reached, or refuses.
+    /// When it cannot be reached, or rejects it.
     pub fn page(&self, path: &str) -> Result<String> {
         let (client, path) = (self.client.clone(), path.to_owned());
         run(&self.runtime, async move {
@@ -154,11 +154,11 @@ impl fmt::Debug for Objects {
 impl Write {
     async fn send(self, client: &Client) -> Result<()> {
         let Write { method, path, body } = self;
-        let told = format!("{method} {path}");
+        let what = format!("{method} {path}");
         let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
         let request = request.body(body.to_string().into_bytes()).context("cannot make a request")?;
-        client.request_text(request).await.with_context(|| format!("cannot {told}"))?;
+        client.request_text(request).await.with_context(|| format!("cannot {what}"))?;
         Ok(())
     }
 }
@@ -177,7 +177,7 @@ fn creation(object: &Value) -> Result<Vec<Write>> {
     let own = path(object)?;
     let collection = own.rsplit_once('/').map(|(collection, _)| collection.to_owned()).unwrap_or_default();
     let mut writes = vec![Write { method: Method::POST, path: collection, body: object.clone() }];
-    // The server takes a new pod's status from nobody, and no container without an image.
+    // The server ignores the status of a new pod, and rejects a container without an image.
     if object["kind"] == "Pod" {
         for container in writes[0].body["spec"]["containers"].as_array_mut().into_iter().flatten() {
             if container.get("image").is_none() {

@@ -15,15 +15,15 @@ use tokio::sync::oneshot;
 /// Passes connections on to a server until it is dropped.
 #[derive(Debug)]
 pub struct Relay {
-    knife: Arc<Mutex<Knife>>,
+    schedule: Arc<Mutex<CutSchedule>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 /// When to cut.
 #[derive(Debug)]
-struct Knife {
+struct CutSchedule {
     random: Random,
-    /// After how many bytes of the server's, counted from when cutting begins; never if there is no range.
+    /// After how many bytes from the server, counted from when cutting begins; never if there is no range.
     after: Option<Range<usize>>,
     cuts: u64,
 }
@@ -34,13 +34,13 @@ impl Relay {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn start(namespace: &Namespace, listen: SocketAddr, server: SocketAddr, seed: u64) -> Result<Relay> {
-        let knife = Arc::new(Mutex::new(Knife { random: Random::new(seed), after: None, cuts: 0 }));
+        let schedule = Arc::new(Mutex::new(CutSchedule { random: Random::new(seed), after: None, cuts: 0 }));
         let listener = namespace
             .enter(|| std::net::TcpListener::bind(listen))?
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .with_context(|| format!("cannot listen on {listen}"))?;
         let (stop, stopped) = oneshot::channel();
-        let (namespace, own) = (namespace.clone(), Arc::clone(&knife));
+        let (namespace, own) = (namespace.clone(), Arc::clone(&schedule));
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -56,22 +56,22 @@ impl Relay {
             let served = namespace.enter(serve);
             assert!(matches!(served, Ok(Ok(()))), "the relay ended: {served:?}");
         });
-        Ok(Relay { knife, running: Some((stop, thread)) })
+        Ok(Relay { schedule, running: Some((stop, thread)) })
     }
 
-    /// Cuts every connection, each after so many more bytes of the server's, and the ones that follow likewise.
+    /// Cuts every connection, each after so many more bytes from the server, and later connections likewise.
     pub fn cut_after(&self, bytes: Range<usize>) {
-        lock(&self.knife).after = Some(bytes);
+        lock(&self.schedule).after = Some(bytes);
     }
 
     /// Lets connections live.
     pub fn spare(&self) {
-        lock(&self.knife).after = None;
+        lock(&self.schedule).after = None;
     }
 
     /// How many connections were cut.
     pub fn cuts(&self) -> u64 {
-        lock(&self.knife).cuts
+        lock(&self.schedule).cuts
     }
 }
 
@@ -84,29 +84,33 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, knife: Arc<Mutex<Knife>>) -> io::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    schedule: Arc<Mutex<CutSchedule>>,
+) -> io::Result<()> {
     loop {
         let (client, _) = listener.accept().await?;
-        tokio::spawn(pass(client, server, Arc::clone(&knife)));
+        tokio::spawn(pass(client, server, Arc::clone(&schedule)));
     }
 }
 
-/// Passes one connection on. Whatever ends it, and be it the knife, is a reset to both sides.
-async fn pass(mut client: TcpStream, server: SocketAddr, knife: Arc<Mutex<Knife>>) {
+/// Passes one connection on. However it ends, cut or not, both sides get a reset.
+async fn pass(mut client: TcpStream, server: SocketAddr, schedule: Arc<Mutex<CutSchedule>>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = client.set_zero_linger().and_then(|()| server.set_zero_linger());
-    let (mut asks, mut hears) = client.split();
-    let (mut answers, mut is_asked) = server.split();
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
     let _ = tokio::select! {
-        asked = tokio::io::copy(&mut asks, &mut is_asked) => asked.map(drop),
-        answered = answer(&mut answers, &mut hears, &knife) => answered,
+        done = tokio::io::copy(&mut from_client, &mut to_server) => done.map(drop),
+        done = answer(&mut from_server, &mut to_client, &schedule) => done,
     };
 }
 
 async fn answer(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
-    knife: &Mutex<Knife>,
+    schedule: &Mutex<CutSchedule>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     let mut left = None;
@@ -115,11 +119,11 @@ async fn answer(
         if length == 0 {
             return Ok(());
         }
-        left = lock(knife).left(left);
+        left = lock(schedule).left(left);
         match left {
             Some(bytes) if bytes <= length => {
                 to.write_all(&buffer[..bytes]).await?;
-                lock(knife).cuts += 1;
+                lock(schedule).cuts += 1;
                 return Ok(());
             }
             Some(bytes) => left = Some(bytes - length),
@@ -129,7 +133,7 @@ async fn answer(
     }
 }
 
-impl Knife {
+impl CutSchedule {
     /// How many bytes a connection has left; the range is drawn from when it is first asked for.
     fn left(&mut self, left: Option<usize>) -> Option<usize> {
         let after = self.after.clone()?;
@@ -137,6 +141,6 @@ impl Knife {
     }
 }
 
-fn lock(knife: &Mutex<Knife>) -> MutexGuard<'_, Knife> {
-    knife.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(schedule: &Mutex<CutSchedule>) -> MutexGuard<'_, CutSchedule> {
+    schedule.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Watchers who understand nothing of what they are sent, and count its bytes.
+//! Watchers that count the bytes that they receive, and decode nothing.
 
 use anyhow::{Context, Result};
 use bridgewarden::testbed::Namespace;
@@ -22,7 +22,7 @@ impl Watchers {
     /// `accept` the form of what is sent (the header Accept).
     ///
     /// # Errors
-    /// When a watch is refused.
+    /// When a watch is rejected.
     pub fn begin(
         from: &Namespace,
         kubeconfig: &Path,

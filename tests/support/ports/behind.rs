@@ -1,4 +1,4 @@
-//! Who is behind each port of a bridge.
+//! What is behind each port of a bridge.
 
 use crate::frame::Mac;
 use crate::topology::outside;
@@ -12,15 +12,15 @@ use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Who is behind a port.
+/// What is behind a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// A network: the port is no veth.
     Network,
     /// A pod that its namespace exempts.
     Exempt,
-    /// A pod that is not known.
-    Nobody,
+    /// A veth that no CNI result names, so its pod is not known.
+    NoPod,
     /// This pod, known or without a known object.
     Pod(Protected),
 }
@@ -52,7 +52,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports of a node that was told a scene and never missed the name of a port.
+    /// The ports of a node that received a whole scene and never missed the name of a port.
     pub fn of(scene: &Scene, node: &str) -> Ports {
         let mut behind: BTreeMap<u32, (Behind, Option<&Sandbox>)> = BTreeMap::new();
         for port in scene.ports_of(node) {
@@ -60,7 +60,7 @@ impl Ports {
             // "If two results name one port, the later result wins."
             let sandbox =
                 scene.sandboxes_of(node).filter(names).max_by_key(|sandbox| (sandbox.made, &sandbox.key));
-            behind.insert(port.index, (Behind::Nobody, sandbox));
+            behind.insert(port.index, (Behind::NoPod, sandbox));
             if !port.is_veth {
                 behind.insert(port.index, (Behind::Network, None));
             }
@@ -80,7 +80,7 @@ impl Ports {
             .values()
             .flat_map(|behind| match behind {
                 Behind::Pod(pod) => pod.addresses.clone(),
-                Behind::Network | Behind::Exempt | Behind::Nobody => BTreeSet::new(),
+                Behind::Network | Behind::Exempt | Behind::NoPod => BTreeSet::new(),
             })
             .collect();
         let portless = addresses_of_pods(scene, node).difference(&taken).copied().collect();
@@ -144,7 +144,7 @@ fn has_address(scene: &Scene, node: &str, pod: &Pod) -> bool {
     stated.chain(by_sandbox).any(|address| latest(address).is_none_or(|sandbox| sandbox.key.pod == key))
 }
 
-/// Whether a policy isolates a pod: it may talk to nobody if rules take nobody.
+/// Whether a policy isolates a pod: it can exchange no traffic if rules select no peers.
 fn is_isolated(scene: &Scene, pod: &Pod, direction: Direction) -> bool {
     let mut alone = World { pods: vec![pod.clone()], ..without_rules(&scene.world) };
     let own: IpAddr = [10, 244, 1, 250].into();

@@ -23,16 +23,16 @@ pub struct Sent {
 pub enum Carried {
     /// ARP.
     Arp {
-        /// Who says that they are here.
+        /// The sender address.
         sender: Ipv4Addr,
-        /// Whether more stands behind it than fills the least frame.
+        /// Whether it is longer than the shortest frame.
         is_long: bool,
     },
     /// A packet.
     Ip {
-        /// Where it says that it is from.
+        /// The source address.
         source: IpAddr,
-        /// Where it is for.
+        /// The destination address.
         destination: IpAddr,
         /// Its TTL or hop limit.
         hops: u8,
@@ -60,15 +60,15 @@ pub enum Message {
     Igmp,
     /// An echo request of ICMPv6.
     Echo,
-    /// ICMPv6 of this type that says which groups somebody listens to.
+    /// ICMPv6 of this type that reports which multicast groups a host listens to.
     Listener(u8),
     /// Neighbour discovery of this type about this address.
     Discovery {
         /// The ICMPv6 type.
         kind: u8,
-        /// Whom it is about.
+        /// The target address.
         target: Ipv6Addr,
-        /// Whether more stands behind it than options that it usually has.
+        /// Whether more follows than the usual options.
         is_long: bool,
     },
 }
@@ -130,7 +130,7 @@ fn packet(source: IpAddr, destination: IpAddr, hops: u8, message: Message, from:
     }
 }
 
-/// Addresses by who has them, from the view of a port.
+/// Addresses by owner, from the view of a port.
 struct Cast<'a> {
     ports: &'a Ports,
     port: u32,
@@ -141,7 +141,7 @@ impl Cast<'_> {
     fn of(&self, port: u32) -> Vec<IpAddr> {
         match self.ports.behind.get(&port) {
             Some(Behind::Pod(pod)) => pod.addresses.iter().copied().collect(),
-            Some(Behind::Network | Behind::Exempt | Behind::Nobody) | None => Vec::new(),
+            Some(Behind::Network | Behind::Exempt | Behind::NoPod) | None => Vec::new(),
         }
     }
 
@@ -152,10 +152,10 @@ impl Cast<'_> {
         }
         let all = self.ports.taken.iter().chain(&self.ports.portless);
         let known: Vec<_> = all.copied().filter(|address| Family::of(*address) == family).collect();
-        let nobodys = [self.node.pod_address(family, 199), outside(family)];
+        let unassigned = [self.node.pod_address(family, 199), outside(family)];
         match (random.below(6), known.is_empty(), family) {
             (0..=2, false, _) => *random.pick(&known),
-            (3, ..) => *random.pick(&nobodys),
+            (3, ..) => *random.pick(&unassigned),
             (4, _, Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
             (4, _, Family::V6) => Ipv6Addr::UNSPECIFIED.into(),
             (_, _, Family::V4) => Ipv4Addr::new(169, 254, 7, 7).into(),
@@ -206,7 +206,7 @@ pub fn random_frame(random: &mut Random, ports: &Ports, node: Node, port: u32, t
     let own = cast.of(port);
     let hardware = |port: u32| match ports.behind.get(&port) {
         Some(Behind::Pod(pod)) => pod.hardware,
-        Some(Behind::Network | Behind::Exempt | Behind::Nobody) | None => None,
+        Some(Behind::Network | Behind::Exempt | Behind::NoPod) | None => None,
     };
     let from = hardware(port).filter(|_| random.chance(85)).unwrap_or([2, 0, 0, 0, 0, port as u8]);
     let single = ports.bridge.hardware.filter(|_| random.chance(30)).or_else(|| hardware(to));

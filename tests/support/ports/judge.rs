@@ -49,7 +49,7 @@ impl Ports {
     pub fn lets_in(&self, port: u32, sent: &Sent) -> bool {
         match self.behind.get(&port) {
             None | Some(Behind::Network | Behind::Exempt) => true,
-            Some(Behind::Nobody) => self.may_be_of_somebody(sent),
+            Some(Behind::NoPod) => self.may_be_of_unknown_pod(sent),
             Some(Behind::Pod(pod)) => {
                 pod.hardware.is_none_or(|own| own == sent.from) && self.may_be_of(pod, sent)
             }
@@ -60,14 +60,14 @@ impl Ports {
     pub fn lets_out(&self, from: u32, to: u32, sent: &Sent) -> bool {
         match self.behind.get(&to) {
             None | Some(Behind::Network | Behind::Exempt) => true,
-            Some(Behind::Nobody) => is_for_isolated(&self.portless, sent),
+            Some(Behind::NoPod) => is_for_isolated(&self.portless, sent),
             Some(Behind::Pod(pod)) if pod.ingress => is_for_isolated(&pod.addresses, sent),
             Some(Behind::Pod(pod)) => {
                 let is_to_it = matches!(&sent.carries, Carried::Ip { destination, .. }
                     if pod.addresses.contains(destination));
                 let is_open = match self.behind.get(&from) {
                     Some(Behind::Pod(pod)) => !pod.egress,
-                    Some(Behind::Nobody) => false,
+                    Some(Behind::NoPod) => false,
                     Some(Behind::Network | Behind::Exempt) | None => true,
                 };
                 // "An isolated pod exchanges only ARP, neighbour discovery and what policies allow with its neighbours".
@@ -83,7 +83,7 @@ impl Ports {
         matches!(address, IpAddr::V6(address) if self.bridge.link_local.contains(&address))
     }
 
-    /// Whether what a packet says of neighbours is for a pod to say. `claims` tells of which address it may say that it is here.
+    /// Whether what a packet says of neighbours is for a pod to say. `claims` returns whether the pod may announce an address.
     fn may_say(&self, carries: &Carried, claims: impl Fn(Ipv6Addr) -> bool) -> bool {
         let Carried::Ip { hops, message: Message::Discovery { kind, target, .. }, .. } = carries else {
             return true;
@@ -152,9 +152,9 @@ impl Ports {
         }
     }
 
-    /// From a port of which it is not known whose it is: "source is an address of a local pod without a port". CNI announces an
-    /// address before its result tells of it, so announcements need only not be of an address whose port is known.
-    fn may_be_of_somebody(&self, sent: &Sent) -> bool {
+    /// From a port whose pod is not known: "source is an address of a local pod without a port". CNI announces an
+    /// address before its result names it, so announcements need only not be of an address whose port is known.
+    fn may_be_of_unknown_pod(&self, sent: &Sent) -> bool {
         let portless = |address: &IpAddr| self.portless.contains(address);
         match &sent.carries {
             Carried::Arp { sender, is_long } => !is_long && !self.taken.contains(&(*sender).into()),
@@ -229,7 +229,7 @@ mod tests {
                 ingress: isolated,
             };
             let ports = Ports {
-                behind: BTreeMap::from([(1, Behind::Pod(pod)), (2, Behind::Nobody), (3, Behind::Network)]),
+                behind: BTreeMap::from([(1, Behind::Pod(pod)), (2, Behind::NoPod), (3, Behind::Network)]),
                 taken: addresses,
                 portless: BTreeSet::from([OTHER]),
                 bridge: Bridge::default(),

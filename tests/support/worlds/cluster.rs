@@ -8,7 +8,7 @@ use bridgewarden::net::Family;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Names of which one begins another: whoever joins names without a separator confuses them.
+/// Names of which one begins another: code that joins names without a separator confuses them.
 pub(super) const NAMESPACES: [&str; 3] = ["te", "tea", "team"];
 
 /// The labels of pods: key and values.

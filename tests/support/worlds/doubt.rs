@@ -27,8 +27,8 @@ pub fn doubtful_world(seed: u64) -> World {
     world
 }
 
-/// Addresses that no pod and no node has: of pod ranges, of a link, of groups, of everybody, and from outside.
-fn addresses_of_nobody(family: Family) -> Vec<IpAddr> {
+/// Addresses that no pod and no node has: of pod ranges, of a link, multicast, broadcast, and from outside.
+fn unassigned_addresses(family: Family) -> Vec<IpAddr> {
     let unassigned = NODES.map(|node| node.pod_address(family, 199));
     let others: &[&str] = match family {
         Family::V4 => {
@@ -42,15 +42,15 @@ fn addresses_of_nobody(family: Family) -> Vec<IpAddr> {
     unassigned.into_iter().chain(others).chain([outside_host(family, 200)]).collect()
 }
 
-/// Flows between pods and nobody's addresses, both ways.
-pub fn flows_with_nobody(world: &World) -> Vec<Flow> {
+/// Flows between pods and addresses that no pod and no node has, both ways.
+pub fn flows_with_unassigned(world: &World) -> Vec<Flow> {
     let mut flows = Vec::new();
     for family in Family::BOTH {
         let pods = super::destinations(world, family).into_iter().filter(|end| matches!(end, End::Pod(_)));
         for pod in pods {
-            for nobody in addresses_of_nobody(family).into_iter().map(End::Address) {
+            for other in unassigned_addresses(family).into_iter().map(End::Address) {
                 for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53), (Protocol::Sctp, 3868)] {
-                    for (source, destination) in [(&pod, &nobody), (&nobody, &pod)] {
+                    for (source, destination) in [(&pod, &other), (&other, &pod)] {
                         let (source, destination) = (source.clone(), destination.clone());
                         flows.push(Flow { source, destination, protocol, port, family });
                     }
@@ -61,33 +61,33 @@ pub fn flows_with_nobody(world: &World) -> Vec<Flow> {
     flows
 }
 
-/// A peer that takes nobody.
-fn nobody() -> Option<Vec<NetworkPolicyPeer>> {
+/// A peer that selects nothing.
+fn no_peer() -> Option<Vec<NetworkPolicyPeer>> {
     Some(vec![NetworkPolicyPeer::default()])
 }
 
-/// The same world, but that rules with ports take nobody: what it allows is what it allows to a protocol without ports.
+/// The same world, but rules with ports select no peer: what it allows is what it allows to a protocol without ports.
 pub fn without_rules_of_ports(world: &World) -> World {
     let mut world = world.clone();
     for policy in &mut world.policies {
         let ingress = policy.spec.ingress.iter_mut().flatten();
         for rule in ingress.filter(|rule| rule.ports.as_ref().is_some_and(|ports| !ports.is_empty())) {
-            rule.from = nobody();
+            rule.from = no_peer();
         }
         let egress = policy.spec.egress.iter_mut().flatten();
         for rule in egress.filter(|rule| rule.ports.as_ref().is_some_and(|ports| !ports.is_empty())) {
-            rule.to = nobody();
+            rule.to = no_peer();
         }
     }
     world
 }
 
-/// The same world, but that no rule takes anybody: what it allows is what no policy isolates.
+/// The same world, but no rule selects any peer: what it allows is what no policy isolates.
 pub fn without_rules(world: &World) -> World {
     let mut world = world.clone();
     for policy in &mut world.policies {
-        policy.spec.ingress.iter_mut().flatten().for_each(|rule| rule.from = nobody());
-        policy.spec.egress.iter_mut().flatten().for_each(|rule| rule.to = nobody());
+        policy.spec.ingress.iter_mut().flatten().for_each(|rule| rule.from = no_peer());
+        policy.spec.egress.iter_mut().flatten().for_each(|rule| rule.to = no_peer());
     }
     world
 }

@@ -1,6 +1,6 @@
 //! What happens to links: ports of the bridge come, go and change names, and results of CNI name them.
 
-use super::story::Teller;
+use super::story::StoryGenerator;
 use super::{Change, Random, Scene, cluster};
 use crate::topology::{NODES, Node};
 use bridgewarden::compile::BIND_ADDRESSES_LABEL;
@@ -58,7 +58,7 @@ fn hardware(node: Node, number: usize) -> Hardware {
     [2, 1, node.number, 0, (number >> 8) as u8, number as u8]
 }
 
-impl Teller {
+impl StoryGenerator {
     /// Every other time something happens to a link, too.
     pub(super) fn link_event(&mut self) {
         let node = *self.links.pick(&NODES);
@@ -74,14 +74,14 @@ impl Teller {
             14 => self.exempt_namespace(),
             15 => {
                 let has_link_local = self.links.chance(70);
-                self.tell(Change::Link(node.name, LinkChange::Bridge(bridge(node, has_link_local))));
+                self.emit(Change::Link(node.name, LinkChange::Bridge(bridge(node, has_link_local))));
             }
             _ => {}
         }
     }
 
-    /// Tells of a sandbox whose result names a device, and perhaps of that device just before or after.
-    pub(super) fn tell_of_sandbox_and_port(&mut self, node: &'static str, mut sandbox: Sandbox) {
+    /// Emits a sandbox whose result names a device, and perhaps of that device just before or after.
+    pub(super) fn emit_sandbox_and_port(&mut self, node: &'static str, mut sandbox: Sandbox) {
         let old = self.world.sandboxes_of(node).find(|old| old.key == sandbox.key).cloned();
         let number = self.links.below(1 << 10);
         let hardware = hardware(Node::named(node).expect("a node"), number);
@@ -96,7 +96,7 @@ impl Teller {
         if let (Some(port), 0) = (&port, order) {
             self.plug(node, port);
         }
-        self.tell(Change::Sandbox(node, sandbox));
+        self.emit(Change::Sandbox(node, sandbox));
         if let (Some(port), 1) = (&port, order) {
             self.plug(node, port);
         }
@@ -135,7 +135,7 @@ impl Teller {
     fn plug_at(&mut self, node: &'static str, index: u32, name: &str) {
         if self.world.ports_of(node).all(|port| *port.name != *name) {
             let port = BridgePort { index, name: name.into(), is_veth: true };
-            self.tell(Change::Link(node, LinkChange::Port(port)));
+            self.emit(Change::Link(node, LinkChange::Port(port)));
         }
     }
 
@@ -161,13 +161,13 @@ impl Teller {
         let port = BridgePort { index, name: "eth1".into(), is_veth: false };
         let is_there = self.world.ports_of(node).any(|port| port.index == index);
         let change = if is_there { LinkChange::PortGone(index) } else { LinkChange::Port(port) };
-        self.tell(Change::Link(node, change));
+        self.emit(Change::Link(node, change));
     }
 
     fn unplug(&mut self, node: &'static str) -> Option<u32> {
         let ports = self.ports(node);
         let index = (!ports.is_empty()).then(|| self.links.pick(&ports).index)?;
-        self.tell(Change::Link(node, LinkChange::PortGone(index)));
+        self.emit(Change::Link(node, LinkChange::PortGone(index)));
         Some(index)
     }
 
@@ -196,7 +196,7 @@ impl Teller {
             Some(_) | None => self.device_to_name(node),
         };
         sandbox.devices = vec!["cni0".into(), name];
-        self.tell(Change::Sandbox(node, sandbox));
+        self.emit(Change::Sandbox(node, sandbox));
     }
 
     /// A result is written again: its address or hardware address changes, or it says that it is later.
@@ -214,7 +214,7 @@ impl Teller {
                 sandbox.addresses = cluster::pod_ips(node, host, cluster::Stack::random(&mut self.links));
             }
         }
-        self.tell(Change::Sandbox(node, sandbox));
+        self.emit(Change::Sandbox(node, sandbox));
     }
 
     fn any_sandbox(&mut self, node: &'static str) -> Option<Sandbox> {
@@ -230,6 +230,6 @@ impl Teller {
         let mut namespace = self.links.pick(&self.world.world.namespaces).clone();
         let labels = namespace.metadata.labels.get_or_insert_default();
         labels.insert(BIND_ADDRESSES_LABEL.to_owned(), "off".to_owned());
-        self.tell(Change::Namespace(namespace));
+        self.emit(Change::Namespace(namespace));
     }
 }

@@ -16,7 +16,7 @@ const INVALID: usize = 4;
 /// Together with the namespaces' names, these collide when joined without a separator: `team` + `a-p`, `tea` + `ma-p`.
 const NAMES: [&str; 6] = ["a-p", "ma-p", "ama-p", "p", "q", "r"];
 
-/// Prefixes over pods, nodes and strangers, of which many overlap.
+/// Prefixes over pods, nodes and outside hosts, of which many overlap.
 const CIDRS: [&str; 24] = [
     "0.0.0.0/0",
     "128.0.0.0/1",

@@ -24,15 +24,15 @@ pub struct Story {
 
 /// The story of a seed, of `length` events, that begins with bridges without ports.
 pub fn story(seed: u64, length: usize) -> Story {
-    told_from(seed, length, |_, _| {})
+    generate(seed, length, |_, _| {})
 }
 
 /// The same, that begins with most pods behind ports of their nodes' bridges.
 pub fn story_with_ports(seed: u64, length: usize) -> Story {
-    told_from(seed, length, links::attach_pods)
+    generate(seed, length, links::attach_pods)
 }
 
-fn told_from(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)) -> Story {
+fn generate(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)) -> Story {
     let mut random = Random::new(seed);
     // Of its own, so that what happens to links changes nothing of what else happens.
     let mut links = Random::new(!seed);
@@ -42,16 +42,17 @@ fn told_from(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)
     }
     prepare(&mut start, &mut links);
     let sandboxes = start.sandboxes.values().map(BTreeMap::len).sum();
-    let mut teller = Teller { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes, links };
+    let mut generator =
+        StoryGenerator { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes, links };
     for _ in 0..length {
-        teller.event(&mut random);
-        teller.link_event();
+        generator.event(&mut random);
+        generator.link_event();
     }
-    Story { length, start, changes: teller.changes }
+    Story { length, start, changes: generator.changes }
 }
 
-/// The cluster as far as the story has been told.
-pub(super) struct Teller {
+/// Generates a story: the cluster so far, and the changes that led there.
+pub(super) struct StoryGenerator {
     pub(super) world: Scene,
     changes: Vec<Change>,
     pods: usize,
@@ -59,8 +60,8 @@ pub(super) struct Teller {
     pub(super) links: Random,
 }
 
-impl Teller {
-    pub(super) fn tell(&mut self, change: Change) {
+impl StoryGenerator {
+    pub(super) fn emit(&mut self, change: Change) {
         change.apply(&mut self.world);
         self.changes.push(change);
     }
@@ -93,17 +94,17 @@ impl Teller {
     fn relabel_pod(&mut self, random: &mut Random) {
         let Some(mut pod) = self.any_pod(random) else { return };
         pod.metadata.labels = cluster::labels(random, &cluster::POD_LABELS);
-        self.tell(Change::Pod(pod));
+        self.emit(Change::Pod(pod));
     }
 
     fn delete_pod(&mut self, random: &mut Random) {
         if let Some(pod) = self.any_pod(random) {
-            self.tell(gone(&pod));
+            self.emit(gone(&pod));
         }
     }
 
     /// A pod appears as it does in life: scheduled first, then with a sandbox on its node, and with addresses some time
-    /// later. Its node may know before the API tells.
+    /// later. Its node may know before the API reports it.
     fn add_pod(&mut self, random: &mut Random) {
         if self.world.pods.len() >= 12 || self.world.namespaces.is_empty() {
             return;
@@ -121,20 +122,20 @@ impl Teller {
             self.make_sandbox(node, &pod, addresses.clone());
         }
         if random.chance(50) {
-            self.tell(Change::Pod(pod.clone()));
+            self.emit(Change::Pod(pod.clone()));
         }
         if random.chance(40) {
             self.make_sandbox(node, &pod, addresses.clone());
         }
         if let ([first, _], true) = (addresses.as_slice(), random.chance(20)) {
             cluster::set_addresses(&mut pod, &[*first]);
-            self.tell(Change::Pod(pod.clone()));
+            self.emit(Change::Pod(pod.clone()));
         }
         cluster::set_addresses(&mut pod, &addresses);
-        self.tell(Change::Pod(pod));
+        self.emit(Change::Pod(pod));
     }
 
-    /// A pod ends, and another gets its address at once; the finished one may go on showing it.
+    /// A pod ends, and another gets its address at once; the finished one may still show it.
     fn move_address(&mut self, random: &mut Random) {
         let Some(mut old) = self.any_pod(random) else { return };
         let node = old.spec.node_name.as_deref().and_then(Node::named);
@@ -143,9 +144,9 @@ impl Teller {
         let namespace = random.pick(&self.world.namespaces).metadata.name.clone();
         if random.chance(50) {
             old.status.phase = Some("Succeeded".to_string());
-            self.tell(Change::Pod(old));
+            self.emit(Change::Pod(old));
         } else {
-            self.tell(gone(&old));
+            self.emit(gone(&old));
         }
         self.pods += 1;
         let mut heir = cluster::pod(random, &namespace, &format!("heir-{}", self.pods), node, &addresses);
@@ -153,21 +154,21 @@ impl Teller {
         if random.chance(30) {
             self.make_sandbox(node, &heir, addresses);
         }
-        self.tell(Change::Pod(heir));
+        self.emit(Change::Pod(heir));
     }
 
     fn finish_pod(&mut self, random: &mut Random) {
         let Some(mut pod) = self.any_pod(random) else { return };
         pod.status.phase = Some(random.pick(&["Succeeded", "Failed"]).to_string());
-        self.tell(Change::Pod(pod));
+        self.emit(Change::Pod(pod));
     }
 
     fn terminate_pod(&mut self, random: &mut Random) {
         let Some(mut pod) = self.any_pod(random) else { return };
         pod.metadata.deletion_timestamp = Some("2020-01-01T00:00:00Z".to_string());
-        self.tell(Change::Pod(pod.clone()));
+        self.emit(Change::Pod(pod.clone()));
         if random.chance(50) {
-            self.tell(gone(&pod));
+            self.emit(gone(&pod));
         }
     }
 
@@ -180,20 +181,20 @@ impl Teller {
         let namespace = old.metadata.namespace.clone().unwrap_or_default();
         let addresses = cluster::pod_ips(node, host, Stack::random(random));
         if random.chance(50) {
-            self.tell(gone(&old));
+            self.emit(gone(&old));
         }
         let mut pod = cluster::pod(random, &namespace, &old.metadata.name, node, &addresses);
         self.pods += 1;
         pod.metadata.uid = self.uid(random);
-        self.tell(Change::Pod(pod));
+        self.emit(Change::Pod(pod));
     }
 
-    /// Another uid for each pod, and none where nobody says any.
+    /// Another uid for each pod, and none in one of five.
     fn uid(&self, random: &mut Random) -> Option<String> {
         random.chance(80).then(|| format!("uid-{}", self.pods))
     }
 
-    /// A pod's sandbox is made, or made anew at another address before the API tells.
+    /// A pod's sandbox is made, or made again at another address before the API reports it.
     fn make_sandbox_of_a_pod(&mut self, random: &mut Random) {
         let Some(pod) = self.any_pod(random) else { return };
         let Some(node) = pod.spec.node_name.as_deref().and_then(Node::named) else { return };
@@ -207,7 +208,7 @@ impl Teller {
     }
 
     /// Whatever a node may find in its files: the sandbox of a pod that was, or that is not known yet, of any age, at
-    /// an address that may be somebody else's by now.
+    /// an address that may be another pod's by now.
     fn make_any_sandbox(&mut self, random: &mut Random) {
         let Some(mut pod) = self.any_pod(random) else { return };
         let node = *random.pick(&NODES);
@@ -222,14 +223,14 @@ impl Teller {
             Some(_) | None => cluster::pod_ips(node, 100 + random.below(4) as u8, Stack::random(random)),
         };
         let made = random.below(self.sandboxes + 2);
-        self.tell_of_sandbox(node, &pod, addresses, made);
+        self.emit_sandbox(node, &pod, addresses, made);
     }
 
     fn make_sandbox(&mut self, node: Node, pod: &Pod, addresses: Vec<IpAddr>) {
-        self.tell_of_sandbox(node, pod, addresses, self.sandboxes + 1);
+        self.emit_sandbox(node, pod, addresses, self.sandboxes + 1);
     }
 
-    fn tell_of_sandbox(&mut self, node: Node, pod: &Pod, addresses: Vec<IpAddr>, made: usize) {
+    fn emit_sandbox(&mut self, node: Node, pod: &Pod, addresses: Vec<IpAddr>, made: usize) {
         self.sandboxes += 1;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let key = PodKey::new(namespace, &pod.metadata.name);
@@ -238,7 +239,7 @@ impl Teller {
         let uid = pod.metadata.uid.as_deref().map(Into::into);
         let made = Duration::from_secs(made as u64);
         let sandbox = Sandbox { key, uid, addresses, made, devices: Vec::new(), hardware: None };
-        self.tell_of_sandbox_and_port(node.name, sandbox);
+        self.emit_sandbox_and_port(node.name, sandbox);
     }
 
     fn remove_sandbox(&mut self, random: &mut Random) {
@@ -246,7 +247,7 @@ impl Teller {
         let keys: Vec<SandboxKey> =
             self.world.sandboxes_of(node).map(|sandbox| sandbox.key.clone()).collect();
         if !keys.is_empty() {
-            self.tell(Change::SandboxGone(node, random.pick(&keys).clone()));
+            self.emit(Change::SandboxGone(node, random.pick(&keys).clone()));
         }
     }
 
@@ -256,7 +257,7 @@ impl Teller {
         }
         let name = random.pick(&self.world.namespaces).metadata.name.clone();
         let namespace = cluster::namespace(random, &name);
-        self.tell(Change::Namespace(namespace));
+        self.emit(Change::Namespace(namespace));
     }
 
     /// The namespace terminates; its pods go, its policies, and then itself.
@@ -268,14 +269,14 @@ impl Teller {
         let name = namespace.metadata.name.clone();
         namespace.metadata.deletion_timestamp = Some("2020-01-01T00:00:00Z".to_string());
         namespace.status.phase = Some("Terminating".to_string());
-        self.tell(Change::Namespace(namespace));
+        self.emit(Change::Namespace(namespace));
         let inside = |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(&name);
         let pods = self.world.pods.iter().filter(|pod| inside(&pod.metadata)).map(gone);
         let policies = self.world.policies.iter().filter(|policy| inside(&policy.metadata)).map(policy_gone);
         for change in pods.chain(policies).collect::<Vec<_>>() {
-            self.tell(change);
+            self.emit(change);
         }
-        self.tell(Change::NamespaceGone(name));
+        self.emit(Change::NamespaceGone(name));
     }
 
     fn create_namespace(&mut self, random: &mut Random) {
@@ -283,14 +284,14 @@ impl Teller {
             |name: &str| self.world.namespaces.iter().any(|namespace| namespace.metadata.name == name);
         if let Some(name) = cluster::NAMESPACES.into_iter().find(|name| !exists(name)) {
             let namespace = cluster::namespace(random, name);
-            self.tell(Change::Namespace(namespace));
+            self.emit(Change::Namespace(namespace));
         }
     }
 
     fn add_policy(&mut self, random: &mut Random) {
         if self.world.policies.len() < 8 && !self.world.namespaces.is_empty() {
             let policy = policy::policy(random, &self.world);
-            self.tell(Change::Policy(policy));
+            self.emit(Change::Policy(policy));
         }
     }
 
@@ -311,13 +312,13 @@ impl Teller {
         if let (Some(rules), true) = (&mut edited.spec.ingress, random.chance(20)) {
             rules.reverse();
         }
-        self.tell(Change::Policy(edited));
+        self.emit(Change::Policy(edited));
     }
 
     fn delete_policy(&mut self, random: &mut Random) {
         if !self.world.policies.is_empty() {
             let change = policy_gone(random.pick(&self.world.policies));
-            self.tell(change);
+            self.emit(change);
         }
     }
 
