@@ -1,9 +1,12 @@
 //! What the documents say about the sources: tests and paths that must be there.
 
-use crate::tree::Tree;
+use crate::tree::{Tree, room};
 
 /// How many invariants there are.
 const INVARIANTS: usize = 10;
+
+/// Above the table of key types.
+const KEY_TYPES: &str = "## Key types";
 
 /// With what the name of a metric begins.
 const METRIC: &str = "bridgewarden_";
@@ -39,6 +42,45 @@ pub(crate) fn absent_paths(name: &str, document: &str, exists: impl Fn(&str) -> 
     absent.map(|path| format!("{name}: there is no {path}")).collect()
 }
 
+/// Names in the table of key types that their module does not define, such as `` | `net` | `Family` | … | ``. A row without a module
+/// belongs to the module above it.
+pub(crate) fn absent_key_types(document: &str, tree: &Tree) -> Vec<String> {
+    let section =
+        document.split_once(KEY_TYPES).map_or("", |(_, rest)| rest.split("\n## ").next().unwrap_or_default());
+    let mut module = String::new();
+    let mut absent = Vec::new();
+    for row in section.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [own, names, _] = cells.as_slice() else { continue };
+        if let Some(own) = own.strip_prefix('`').and_then(|own| own.strip_suffix('`')) {
+            module = own.to_owned();
+        }
+        for name in quoted(names) {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let is_defined = tree.library().any(|(path, text)| {
+                let kinds = ["struct", "enum", "trait", "type", "fn", "mod"];
+                let names_it = |kind: &str| defines(&text.code, &format!("pub {kind} {last}"));
+                // A macro is given the name on a line of its own.
+                let is_defined = kinds.iter().any(|kind| names_it(kind))
+                    || text.code.lines().any(|line| line.trim() == last);
+                is_defined && room(path).is_some_and(|room| room == module)
+            });
+            if !is_defined {
+                absent.push(format!("ARCHITECTURE.md: `{module}` defines no {name}"));
+            }
+        }
+    }
+    absent
+}
+
+/// Whether a definition stands in the code, and not one whose name only begins so.
+fn defines(code: &str, definition: &str) -> bool {
+    let behind = |(at, _): (usize, &str)| code[at + definition.len()..].chars().next();
+    code.match_indices(definition)
+        .map(behind)
+        .any(|next| !next.is_some_and(|next| next.is_alphanumeric() || next == '_'))
+}
+
 /// Invariants whose row names no test.
 pub(crate) fn unheld_invariants(document: &str) -> Vec<String> {
     let row = |number: usize| document.lines().find(|line| line.starts_with(&format!("| I{number} |")));
@@ -65,6 +107,14 @@ mod tests {
         let absent = |document: &str| absent_paths("A.md", document, |path| path == "src/net.rs");
         assert_eq!(absent("See `src/net.rs`, `tests/scenarios/<case>/reach.txt`."), Vec::<String>::new());
         assert_eq!(absent("See `src/not.rs`."), ["A.md: there is no src/not.rs"]);
+    }
+
+    #[test]
+    fn key_type_that_its_module_does_not_define_is_noticed() {
+        let mut tree = Tree::default();
+        tree.add("core/src/net.rs", "pub enum Family {}\npub struct FlowLabel;\n");
+        let document = "## Key types\n\n| Module | Type | Meaning |\n|---|---|---|\n| `net` | `Family` | one |\n| | `Flow` | two |\n";
+        assert_eq!(absent_key_types(document, &tree), ["ARCHITECTURE.md: `net` defines no Flow"]);
     }
 
     #[test]

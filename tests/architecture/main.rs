@@ -134,6 +134,11 @@ fn tests_that_the_documents_name_are_there() {
 }
 
 #[test]
+fn key_types_of_the_table_are_defined_in_their_modules() {
+    holds(document::absent_key_types(&read("ARCHITECTURE.md"), &Tree::read(root())));
+}
+
+#[test]
 fn every_invariant_names_a_test() {
     let document = read("ARCHITECTURE.md");
     holds(document::unheld_invariants(&document));
