@@ -1,6 +1,6 @@
 //! The one place that starts processes: a text goes in, what the program said comes out, and it ends in time.
 
-use super::monitor::{Monitor, OwnChanges};
+use super::monitor::Monitor;
 use crate::apply::KernelError;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,15 +29,6 @@ pub(super) struct Runner {
     deadline: Duration,
 }
 
-/// A program that waits for its input. If it gets none, it is killed.
-pub(super) struct Started {
-    child: Child,
-    command_line: String,
-    deadline: Duration,
-    has_ended: bool,
-    _own_changes: Option<OwnChanges>,
-}
-
 /// How a program ended.
 #[derive(Debug)]
 pub(super) struct Finished {
@@ -64,17 +55,7 @@ impl Runner {
         arguments: &[&str],
         input: &str,
     ) -> Result<Finished, KernelError> {
-        self.start(program, package, arguments)?.finish(input)
-    }
-
-    /// Starts a program, which loads while its input is not there yet.
-    pub(super) fn start(
-        &mut self,
-        program: &str,
-        package: &'static str,
-        arguments: &[&str],
-    ) -> Result<Started, KernelError> {
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
@@ -83,42 +64,23 @@ impl Runner {
             .spawn()
             .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?;
         self.started += 1;
-        Ok(Started {
-            // It waits for its input, so it has changed nothing yet.
-            _own_changes: self.monitor.as_ref().map(|monitor| monitor.own_changes_of(child.id())),
-            child,
-            command_line: command_line(program, arguments),
-            deadline: self.deadline,
-            has_ended: false,
-        })
-    }
-}
-
-impl Started {
-    /// Gives it its input and waits for its end. That it ends with an error status is no error here.
-    pub(super) fn finish(mut self, input: &str) -> Result<Finished, KernelError> {
+        // It waits for its input, so it has changed nothing yet.
+        let _own_changes = self.monitor.as_ref().map(|monitor| monitor.own_changes_of(child.id()));
         let until = Instant::now() + self.deadline;
-        let printed = converse(&mut self.child, input.as_bytes(), until);
-        match printed.and_then(|printed| Ok((wait(&mut self.child, until)?, printed))) {
-            Ok((status, (output, complaint))) => {
-                self.has_ended = true;
-                Ok(Finished { status, output, complaint })
+        let printed = converse(&mut child, input.as_bytes(), until);
+        let status = printed.and_then(|printed| Ok((wait(&mut child, until)?, printed)));
+        match status {
+            Ok((status, (output, complaint))) => Ok(Finished { status, output, complaint }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = wait(&mut child, Instant::now() + KILL_GRACE);
+                Err(KernelError::Program {
+                    program: command_line(program, arguments),
+                    status: "killed".to_owned(),
+                    stderr: error.to_string(),
+                    line: None,
+                })
             }
-            Err(error) => Err(KernelError::Program {
-                program: self.command_line.clone(),
-                status: "killed".to_owned(),
-                stderr: error.to_string(),
-                line: None,
-            }),
-        }
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            let _ = self.child.kill();
-            let _ = wait(&mut self.child, Instant::now() + KILL_GRACE);
         }
     }
 }

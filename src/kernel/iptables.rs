@@ -1,6 +1,6 @@
 //! `iptables-save` and `iptables-restore`: which binaries, with which arguments, and what they say.
 
-use super::exec::{Finished, Runner, Started, command_line};
+use super::exec::{Finished, Runner, command_line};
 use super::nft_tables;
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
@@ -153,25 +153,16 @@ fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<
     })
 }
 
-const RESTORE_ARGUMENTS: [&str; 3] = ["--noflush", "-w", LOCK_WAIT];
-
-/// Starts the program that commits a text to a family.
-pub(super) fn start_restore(
-    runner: &mut Runner,
-    variant: Variant,
-    family: Family,
-) -> Result<Started, KernelError> {
-    runner.start(variant.restore(family), PACKAGE, &RESTORE_ARGUMENTS)
-}
-
-/// Commits one text to a family by a program that was started for it, leaving alone what the text does not name.
+/// Commits one text to a family, leaving alone what it does not name.
 pub(super) fn restore(
-    program: Started,
+    runner: &mut Runner,
     variant: Variant,
     family: Family,
     text: &str,
 ) -> Result<(), KernelError> {
-    let Finished { status, complaint, .. } = program.finish(text)?;
+    let program = variant.restore(family);
+    let arguments = ["--noflush", "-w", LOCK_WAIT];
+    let Finished { status, complaint, .. } = runner.run(program, PACKAGE, &arguments, text)?;
     if status.success() {
         return Ok(());
     }
@@ -179,7 +170,7 @@ pub(super) fn restore(
         .and_then(|number| text.lines().nth(number.checked_sub(1)?))
         .map(str::to_owned);
     Err(KernelError::Program {
-        program: command_line(variant.restore(family), &RESTORE_ARGUMENTS),
+        program: command_line(program, &arguments),
         status: status.to_string(),
         stderr: complaint,
         line,

@@ -34,7 +34,7 @@ use crate::netfilter::iptables::target;
 use crate::netfilter::nftables::TableFamily;
 use crate::ownership::owns_chain;
 use conntrack::ConntrackSocket;
-use exec::{Runner, Started};
+use exec::Runner;
 use ipset::{Ipset, Members};
 use monitor::Monitor;
 use nftables::Nftables;
@@ -103,38 +103,6 @@ impl Host {
     }
 }
 
-impl Host {
-    /// Starts the program for the first rules if other steps come before them, so that it loads meanwhile.
-    fn start_early(&mut self, steps: &[Step]) -> Result<Option<Started>, KernelError> {
-        let first = steps.iter().find_map(|step| match step {
-            Step::Restore(family, _) => Some(*family),
-            Step::CreateSet(..)
-            | Step::ReplaceSet(..)
-            | Step::AddElements(..)
-            | Step::RemoveElements(..)
-            | Step::RestoreOther(..)
-            | Step::DestroySet(_)
-            | Step::Transact(_)
-            | Step::RemoveNftTable(_) => None,
-        });
-        let is_first = matches!(steps.first(), Some(Step::Restore(..)));
-        let family = first.filter(|_| !is_first);
-        family.map(|family| iptables::start_restore(&mut self.runner, self.variant, family)).transpose()
-    }
-
-    fn restore(
-        &mut self,
-        program: Started,
-        variant: Variant,
-        family: Family,
-        text: &str,
-    ) -> Result<(), KernelError> {
-        iptables::restore(program, variant, family, text)?;
-        self.restores += 1;
-        Ok(())
-    }
-}
-
 impl PacketFilter for Host {
     fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         iptables::save(&mut self.runner, self.variant, family)
@@ -183,27 +151,22 @@ impl PacketFilter for Host {
             Step::Transact(batch) => self.nftables.commit(batch),
             Step::RemoveNftTable(table) => nft_tables::remove(table),
             Step::Restore(family, restore) => {
-                let program = iptables::start_restore(&mut self.runner, self.variant, *family)?;
-                self.restore(program, self.variant, *family, &restore.text)
+                iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
             }
             Step::RestoreOther(family, restore) => {
-                let variant = self.variant.other();
-                let program = iptables::start_restore(&mut self.runner, variant, *family)?;
-                self.restore(program, variant, *family, &restore.text)
+                iptables::restore(&mut self.runner, self.variant.other(), *family, &restore.text)?;
+                self.restores += 1;
+                Ok(())
             }
         }
     }
 
     fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
-        let mut early = self.start_early(steps)?;
         for together in steps.chunk_by(Step::goes_with) {
             let members: Vec<Members<'_>> = together.iter().filter_map(members).collect();
             match together {
-                [Step::Restore(family, restore)] if early.is_some() => {
-                    if let Some(program) = early.take() {
-                        self.restore(program, self.variant, *family, &restore.text)?;
-                    }
-                }
                 [Step::AddElements(..), ..] => self.ipset.add(&members)?,
                 [Step::RemoveElements(..), ..] => self.ipset.remove(&members)?,
                 others => others.iter().try_for_each(|step| self.commit(step))?,

@@ -54,7 +54,7 @@ struct Listening {
 }
 
 /// While this lives, what one of our programs changes is no external change.
-pub(super) struct OwnChanges(Arc<MonitorInner>);
+pub(super) struct OwnChanges<'a>(&'a MonitorInner);
 
 impl Monitor {
     /// Listens from now on, on a thread that lives as long as the process, and calls `report` when another program has
@@ -81,13 +81,13 @@ impl Monitor {
 
     /// Takes what this process changes for our own, until the guard is dropped. To be called before it can have
     /// changed anything, and dropped after it has ended.
-    pub(super) fn own_changes_of(&self, process: u32) -> OwnChanges {
+    pub(super) fn own_changes_of(&self, process: u32) -> OwnChanges<'_> {
         self.0.lock().own = Some(process);
-        OwnChanges(self.0.clone())
+        OwnChanges(&self.0)
     }
 }
 
-impl Drop for OwnChanges {
+impl Drop for OwnChanges<'_> {
     /// Hears the end of it first: its process id may be somebody else's soon.
     fn drop(&mut self) {
         let mut listening = self.0.lock();

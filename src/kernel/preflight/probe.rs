@@ -110,10 +110,7 @@ fn with_scratch_set<T>(ipset: &mut Ipset, kind: Kind, during: impl FnOnce() -> T
 /// All rules at once; one by one only if that fails, to learn which.
 fn try_rules(runner: &mut Runner, variant: Variant, family: Family) -> Vec<RefusedRule> {
     let probes = probes(family);
-    let mut attempt = |probes: &[Probe]| {
-        let program = iptables::start_restore(runner, variant, family)?;
-        iptables::restore(program, variant, family, &scratch_text(probes))
-    };
+    let mut attempt = |probes: &[Probe]| iptables::restore(runner, variant, family, &scratch_text(probes));
     let Err(overall) = attempt(&probes) else { return Vec::new() };
     let refused: Vec<RefusedRule> = probes
         .iter()
