@@ -1,6 +1,6 @@
 //! Which policies isolate a pod of this node, and what happens to an unknown one.
 
-use super::Judgement;
+use super::{Judgement, Profile};
 use crate::model::{Cluster, Direction, Group, GroupId, PodKey, PolicyKey, SandboxKey};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,16 @@ impl Guard {
         }
     }
 
+    /// Its judgements, each with its direction.
+    pub fn profiles(&self) -> impl Iterator<Item = Profile> {
+        Direction::BOTH.into_iter().filter_map(|direction| self.profile(direction))
+    }
+
+    /// What evaluates its traffic in a direction, with that direction; `None` when it is not isolated there.
+    pub fn profile(&self, direction: Direction) -> Option<Profile> {
+        self.judgement(direction).map(|judgement| Profile { direction, judgement: judgement.clone() })
+    }
+
     /// Puts a judgement that others share in the place of an equal one.
     pub(super) fn share(&mut self, direction: Direction, judgement: Arc<Judgement>) {
         match direction {
@@ -84,6 +94,11 @@ impl Guard {
     pub fn is_isolated(&self, direction: Direction) -> bool {
         self.judgement(direction).is_some()
     }
+}
+
+/// The families of some addresses.
+pub(super) fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
+    addresses.iter().map(|address| Family::of(*address)).collect()
 }
 
 /// What judges the pods of a group, for ingress and for egress.

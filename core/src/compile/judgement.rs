@@ -1,6 +1,7 @@
 //! What evaluates a pod's traffic in one direction. Pods that the same policies isolate share it.
 
 use super::Guard;
+use super::guard::families;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,48 +43,26 @@ pub struct Profile {
     pub judgement: Arc<Judgement>,
 }
 
-/// How many subjects each profile has.
+/// How many subjects with an address of each family each profile has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Profiles(BTreeMap<Profile, Users>);
-
-/// The number of subjects, and of those with an address of each family.
-#[derive(Clone, Copy, Debug, Default)]
-struct Users {
-    all: usize,
-    v4: usize,
-    v6: usize,
-}
-
-impl Users {
-    fn families(self) -> [bool; 2] {
-        [self.v4 > 0, self.v6 > 0]
-    }
-}
+pub(super) struct Profiles(BTreeMap<Profile, BTreeMap<Family, usize>>);
 
 impl Profiles {
     /// A subject's guard changes. Makes the new one share its judgements with those in use. Returns the profiles that came into
     /// use or went out of use in any family.
     pub(super) fn change(&mut self, old: Option<&Guard>, new: &mut Option<Guard>) -> Vec<Profile> {
-        let mut before = BTreeMap::new();
-        let mut note = |profiles: &Profiles, profile: &Profile| {
-            before.entry(profile.clone()).or_insert_with(|| profiles.families(profile));
-        };
+        let concerned = old.into_iter().chain(new.as_ref()).flat_map(Guard::profiles);
+        let before: BTreeMap<Profile, BTreeSet<Family>> =
+            concerned.map(|profile| (profile.clone(), self.families(&profile))).collect();
         if let Some(new) = new {
-            for direction in Direction::BOTH {
-                let Some(judgement) = new.judgement(direction) else { continue };
-                let profile = Profile { direction, judgement: judgement.clone() };
-                note(self, &profile);
+            for profile in new.profiles().collect::<Vec<_>>() {
+                let direction = profile.direction;
                 let shared = self.add(profile, new);
                 new.share(direction, shared);
             }
         }
         if let Some(old) = old {
-            for direction in Direction::BOTH {
-                let Some(judgement) = old.judgement(direction) else { continue };
-                let profile = Profile { direction, judgement: judgement.clone() };
-                note(self, &profile);
-                self.remove(&profile, old);
-            }
+            old.profiles().for_each(|profile| self.remove(&profile, old));
         }
         before.into_iter().filter(|(own, was)| self.families(own) != *was).map(|(own, _)| own).collect()
     }
@@ -92,34 +71,33 @@ impl Profiles {
     fn add(&mut self, profile: Profile, guard: &Guard) -> Arc<Judgement> {
         let shared = self.0.get_key_value(&profile).map(|(shared, _)| shared.judgement.clone());
         let shared = shared.unwrap_or_else(|| profile.judgement.clone());
-        let users = self.0.entry(profile).or_default();
-        users.all += 1;
-        users.v4 += usize::from(guard.has_family(Family::V4));
-        users.v6 += usize::from(guard.has_family(Family::V6));
+        let subjects = self.0.entry(profile).or_default();
+        for family in families(&guard.addresses) {
+            *subjects.entry(family).or_default() += 1;
+        }
         shared
     }
 
     fn remove(&mut self, profile: &Profile, guard: &Guard) {
-        let Some(users) = self.0.get_mut(profile) else { return };
-        users.all -= 1;
-        users.v4 -= usize::from(guard.has_family(Family::V4));
-        users.v6 -= usize::from(guard.has_family(Family::V6));
-        if users.all == 0 {
+        let Some(subjects) = self.0.get_mut(profile) else { return };
+        for family in families(&guard.addresses) {
+            if let Some(count) = subjects.get_mut(&family) {
+                *count -= 1;
+            }
+        }
+        subjects.retain(|_, count| *count > 0);
+        if subjects.is_empty() {
             self.0.remove(profile);
         }
     }
 
-    fn families(&self, profile: &Profile) -> [bool; 2] {
-        self.0.get(profile).map_or([false; 2], |users| users.families())
+    fn families(&self, profile: &Profile) -> BTreeSet<Family> {
+        self.0.get(profile).into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     /// Whether a subject of a profile has an address of a family.
     pub(super) fn has_family(&self, profile: &Profile, family: Family) -> bool {
-        let [v4, v6] = self.families(profile);
-        match family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
+        self.0.get(profile).is_some_and(|subjects| subjects.contains_key(&family))
     }
 
     /// The profiles that are in use.

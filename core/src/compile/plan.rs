@@ -1,6 +1,6 @@
 //! The plan of one node, kept equal to the cluster by work in proportion to what changed.
 
-use super::guard::Guards;
+use super::guard::{self, Guards};
 use super::judgement::Profiles;
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
@@ -227,9 +227,9 @@ impl Plan {
         for pod in &touched.local_pods {
             let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
             let labels = here.map(|(_, group)| &group.labels);
-            let families = here.map(|(addresses, _)| families(addresses)).unwrap_or_default();
+            let families = here.map(|(addresses, _)| guard::families(addresses)).unwrap_or_default();
             let guard = self.guards.get(&Subject::Pod(pod.clone()));
-            let others = guard.is_some_and(|guard| self::families(&guard.addresses) != families);
+            let others = guard.is_some_and(|guard| guard::families(&guard.addresses) != families);
             for policy in cluster.policies_in(&pod.namespace) {
                 let was = self.policies.get(&policy.key).is_some_and(|block| block.subjects.contains(pod));
                 let is = labels.is_some_and(|labels| policy.subject.matches(labels));
@@ -387,10 +387,6 @@ impl Plan {
         let here = self.isolated.range(least..);
         here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
     }
-}
-
-fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
-    addresses.iter().map(|address| Family::of(*address)).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::policy::return_if_marked;
 use super::{Deny, Names, Options};
-use crate::compile::{Guard, Judgement, Profile, Subject};
+use crate::compile::{Guard, Profile, Subject};
 use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
@@ -28,14 +28,13 @@ pub(super) fn chain(
         rules.push(to_itself.comment(&format!("{direction} of {subject}")));
     }
     rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
-    if let Some(judgement) = guard.judgement(direction) {
-        let profile = Profile { direction, judgement: judgement.clone() };
-        if has_chain(&profile) {
+    match guard.profile(direction) {
+        Some(profile) if has_chain(&profile) => {
             rules.push(Rule::new(Target::Jump(names.profile(&profile))));
             rules.push(return_if_marked(options));
-        } else {
-            rules.extend(evaluation(names, options, direction, judgement));
         }
+        Some(profile) => rules.extend(evaluation(names, options, &profile)),
+        None => {}
     }
     let prefix = match direction {
         Direction::Ingress => DENIED_INGRESS,
@@ -55,14 +54,9 @@ pub(super) fn has_chain(profile: &Profile) -> bool {
 }
 
 /// The rules that evaluate a packet: the mark is set afterwards if any policy allows it.
-pub(super) fn evaluation(
-    names: &mut Names,
-    options: &Options,
-    direction: Direction,
-    judgement: &Judgement,
-) -> Vec<Rule> {
-    let jumps = judgement.policies().flat_map(|policy| {
-        let jump = Rule::new(Target::Jump(names.policy(policy, direction)));
+pub(super) fn evaluation(names: &mut Names, options: &Options, profile: &Profile) -> Vec<Rule> {
+    let jumps = profile.judgement.policies().flat_map(|policy| {
+        let jump = Rule::new(Target::Jump(names.policy(policy, profile.direction)));
         [jump.comment(&format!("policy {policy}")), return_if_marked(options)]
     });
     jumps.collect()

@@ -6,7 +6,7 @@ use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 type NamedChain = (ChainName, Vec<Rule>);
 type FamilyChain = (Family, Option<NamedChain>);
@@ -127,9 +127,10 @@ impl Renderer {
                 }
             }
         }
-        let in_use: BTreeSet<&Profile> = plan.profiles().collect();
-        for profile in delta.profiles.iter().filter(|profile| !in_use.contains(profile)) {
-            self.names.forget_profile(profile);
+        for profile in &delta.profiles {
+            if !Family::BOTH.into_iter().any(|family| plan.profile_has_family(profile, family)) {
+                self.names.forget_profile(profile);
+            }
         }
         for (definition, change) in &delta.sets {
             if *change == SetDelta::Retired {
@@ -188,7 +189,7 @@ impl Renderer {
         if !pod::has_chain(profile) || !plan.profile_has_family(profile, family) {
             return None;
         }
-        let rules = pod::evaluation(&mut self.names, &self.options, profile.direction, &profile.judgement);
+        let rules = pod::evaluation(&mut self.names, &self.options, profile);
         Some((self.names.profile(profile), rules))
     }
 
