@@ -60,20 +60,19 @@ fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
     let packet = flow.packet;
     let port = packet.payload.port();
     let denied = net::Flow { source: packet.source, destination: packet.destination, port };
-    let decision = plan.decide_in(cluster, direction, &denied);
-    let (reason, subject, judgement) = match (flow.place, decision.because) {
+    let isolated = plan.isolated_at(direction, direction.own_end(&denied)).next();
+    let (reason, subject, judgement) = match (flow.place, plan.decide_in(cluster, direction, &denied).because)
+    {
         (Place::ToNode, _) => {
-            let subject = plan.isolated_at(direction, direction.own_end(&denied)).next();
-            let judgement = subject.and_then(|subject| plan.guards().get(subject)?.judgement(direction));
-            (Reason::OwnNode, subject, judgement.map(|judgement| &**judgement))
+            let judgement = isolated.and_then(|subject| plan.guards().get(subject)?.judgement(direction));
+            (Reason::OwnNode, isolated, judgement.map(|judgement| &**judgement))
         }
-        (_, Cause::Isolated { subject, judgement, .. }) => match subject {
-            Subject::Unknown(_) => (Reason::PodNotYetKnown, None, None),
-            Subject::Pod(_) => (Reason::NoRuleAllows, Some(subject), Some(judgement)),
-        },
+        (_, Cause::Isolated { subject: Subject::Unknown(_), .. }) => (Reason::PodNotYetKnown, None, None),
+        (_, Cause::Isolated { subject, judgement, .. }) => {
+            (Reason::NoRuleAllows, Some(subject), Some(judgement))
+        }
         (_, Cause::SameAddress | Cause::NotIsolated | Cause::Rule { .. }) => {
-            let subject = plan.isolated_at(direction, direction.own_end(&denied)).next();
-            (Reason::AllowedByNow, subject, None)
+            (Reason::AllowedByNow, isolated, None)
         }
     };
     let policies: Vec<PolicyKey> = judgement.into_iter().flat_map(Judgement::policies).cloned().collect();
