@@ -4,16 +4,14 @@ use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::explain::oracle::{Flow, World};
 use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};
-use support::worlds::{self, Random};
-
-const EVENTS: usize = 14;
+use support::worlds::{self, Random, check_stories};
 
 /// At whatever step of a flush a concurrent one runs, nothing is open that was denied before the first, between the two
 /// and after the second.
 #[test]
 fn flush_beside_another_never_opens_what_all_states_refuse() {
     let (mut beside_rules, mut checked) = (0, 0);
-    for (seed, story) in worlds::story_seeds(60).map(|seed| (seed, worlds::story(seed, EVENTS))) {
+    check_stories(worlds::stories(60), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
         let mut node = StoryNode::start("node-a", &world, Order::Usual);
@@ -30,7 +28,8 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
                 let (mut node, mut world) = (node.clone(), world.clone());
                 next.apply(&mut world);
                 node.apply(next);
-                let concurrent = first.concurrent.as_ref().expect("a kernel that was read has a concurrent");
+                let concurrent =
+                    first.concurrent.as_ref().expect("the flush says what may be written concurrently");
                 if let Some(second) = node.enforcer.flush_concurrently(concurrent) {
                     beside_rules += 1;
                     let flows = sample(&mut random, &world);
@@ -42,7 +41,7 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
             }
             node.commit(&first.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
         }
-    }
+    });
     assert!(beside_rules > 80 && checked > 200_000, "{beside_rules} beside rules, {checked} looks");
 }
 

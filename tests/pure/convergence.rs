@@ -12,10 +12,8 @@ use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
 use support::worlds::{self, Change, Random, Story, check_stories};
 
-const EVENTS: usize = 14;
-
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    worlds::story_seeds(150).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::stories(150)
 }
 
 #[test]
@@ -27,9 +25,7 @@ fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
             for (at, change) in story.changes.iter().enumerate() {
                 change.apply(&mut world);
                 node.apply(change);
-                let flush = node.enforcer.flush();
-                node.commit(&flush.steps)
-                    .unwrap_or_else(|error| panic!("story {seed}, change {at}: {error}"));
+                node.flush();
                 assert_as_from_scratch(
                     &node,
                     name,
@@ -96,8 +92,7 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
             change.apply(&mut world);
             node.apply(change);
             if random.chance(25) {
-                let flush = node.enforcer.flush();
-                node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+                node.flush();
                 assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}"));
             }
         }
@@ -128,8 +123,7 @@ fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_on
         for change in story {
             change.apply(&mut world);
             node.apply(&change);
-            let flush = node.enforcer.flush();
-            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            node.flush();
             assert_as_from_scratch(&node, "node-a", &world, &format!("story {seed}: {change:?}"));
         }
     });
@@ -147,8 +141,7 @@ fn fact_told_twice_writes_nothing_the_second_time() {
         let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
         for change in &story.changes {
             node.apply(change);
-            let flush = node.enforcer.flush();
-            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            node.flush();
             node.apply(change);
             assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
         }
@@ -163,8 +156,7 @@ fn restart_on_a_correct_kernel_writes_nothing() {
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);
-            let flush = node.enforcer.flush();
-            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            node.flush();
         }
         assert_eq!(node.restart(&world).steps, [], "story {seed}");
     });

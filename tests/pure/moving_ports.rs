@@ -19,17 +19,14 @@ use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
 use support::worlds::{self, Change, Random, Scene, Story, check_stories};
 
-const EVENTS: usize = 14;
-
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    worlds::story_seeds(100).map(|seed| (seed, worlds::story_with_ports(seed, EVENTS)))
+    worlds::stories_with_ports(100)
 }
 
 fn follow(node: &mut StoryNode, world: &mut Scene, change: &Change) {
     change.apply(world);
     node.apply(change);
-    let steps = node.enforcer.flush().steps;
-    node.commit(&steps).unwrap_or_else(|error| panic!("{change:?}: {error}"));
+    node.flush();
 }
 
 fn name_of(behind: Option<&Behind>) -> &'static str {

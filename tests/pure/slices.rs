@@ -6,11 +6,8 @@ use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
 use support::worlds::{self, Random, Story, check_stories};
 
-const STORIES: u64 = 150;
-const EVENTS: usize = 14;
-
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    worlds::story_seeds(STORIES).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::stories(150)
 }
 
 /// Every rule's peers in one set, and no more than one new set in a flush.
@@ -41,8 +38,7 @@ fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
             change.apply(&mut world);
             node.apply(change);
             sliced += usize::from(node.enforcer.plan().is_staging());
-            let flush = node.enforcer.flush();
-            node.commit(&flush.steps).unwrap_or_else(|error| panic!("story {seed}: {error}"));
+            node.flush();
             match random.below(4) {
                 // What comes next comes while sets are being made.
                 0 => continue,

@@ -16,10 +16,8 @@ use support::story_node::{Order, StoryNode, fact};
 use support::topology::NODES;
 use support::worlds::{self, Change, Random, Scene, Story, check_stories};
 
-const EVENTS: usize = 14;
-
 fn stories() -> impl Iterator<Item = (u64, Story)> {
-    worlds::story_seeds(150).map(|seed| (seed, worlds::story(seed, EVENTS)))
+    worlds::stories(150)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,11 +164,6 @@ fn evaluated(world: &World, nodes: &[StoryNode; 2], flows: &[Flow]) -> Vec<bool>
     flows.iter().map(|flow| judge.allows(flow)).collect()
 }
 
-fn flush(node: &mut StoryNode) {
-    let steps = node.enforcer.flush().steps;
-    node.commit(&steps).expect("the kernel accepts the steps");
-}
-
 /// All objects at the start of a story, as changes.
 fn initial_changes(scene: &Scene) -> Vec<Change> {
     let World { namespaces, pods, policies } = &scene.world;
@@ -196,7 +189,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
             reported.apply(change);
             for node in &mut nodes {
                 node.apply(change);
-                flush(node);
+                node.flush();
             }
             let world = &reported.scene.world;
             let with_kept = reported.with_kept(&nodes);
@@ -241,10 +234,10 @@ fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
             for change in as_reported(&mut random, story.changes.iter().cloned()) {
                 node.apply(&change);
                 if random.chance(40) {
-                    flush(&mut node);
+                    node.flush();
                 }
             }
-            flush(&mut node);
+            node.flush();
             assert_as_from_scratch(&node, name, &end, &format!("story {seed}, {name}"));
         }
     });
@@ -259,7 +252,7 @@ struct DelayingNode {
 impl DelayingNode {
     fn enforce(&mut self, facts: Vec<Fact>) {
         facts.into_iter().for_each(|fact| self.node.enforcer.apply(fact));
-        flush(&mut self.node);
+        self.node.flush();
     }
 }
 

@@ -114,6 +114,16 @@ impl StoryNode {
         self.adopt().expect("a kernel takes what it held")
     }
 
+    /// Brings into force what the node has received.
+    ///
+    /// # Panics
+    /// When the kernel rejects a step.
+    #[track_caller]
+    pub fn flush(&mut self) {
+        let steps = self.enforcer.flush().steps;
+        self.commit(&steps).unwrap_or_else(|error| panic!("{steps:?}: {error}"));
+    }
+
     /// Carries out steps until one fails.
     pub fn commit(&mut self, steps: &[Step]) -> Result<(), KernelError> {
         steps.iter().try_for_each(|step| {

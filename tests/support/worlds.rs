@@ -17,11 +17,12 @@ mod story;
 pub use change::Change;
 pub use doubt::{doubtful_world, flows_with_unassigned, without_rules, without_rules_of_ports};
 pub use links::attach_pods;
-pub use number::{how_many, story_seeds};
+pub use number::how_many;
+use number::story_seeds;
 pub use random::Random;
 pub use scene::Scene;
 pub use shrink::check_stories;
-pub use story::{Story, story, story_with_ports};
+pub use story::{Story, stories, stories_with_ports, story};
 
 use crate::topology::{NODES, outside_host};
 use bridgewarden::explain::oracle::{End, Flow, World};

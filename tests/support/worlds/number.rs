@@ -18,7 +18,7 @@ const REGRESSIONS: &str = include_str!("regressions.txt");
 ///
 /// # Panics
 /// When the variable is set to something that is no number, or a line of the list does not begin with one.
-pub fn story_seeds(usual: u64) -> impl Iterator<Item = u64> {
+pub(super) fn story_seeds(usual: u64) -> impl Iterator<Item = u64> {
     let count = how_many("BRIDGEWARDEN_STORIES", usual);
     let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
     let seeds = lines.map(|line| {

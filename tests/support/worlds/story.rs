@@ -1,7 +1,7 @@
 //! Random stories: what may happen to a cluster, one fact after the other.
 
 use super::cluster::{self, Stack};
-use super::{Change, Random, Scene, links, policy};
+use super::{Change, Random, Scene, links, policy, story_seeds};
 use crate::topology::{NODES, Node};
 use bridgewarden::api::{NetworkPolicy, ObjectMeta, Pod};
 use bridgewarden::model::{PodKey, Sandbox, SandboxKey};
@@ -22,14 +22,23 @@ pub struct Story {
     pub changes: Vec<Change>,
 }
 
+/// How many events the stories of tests have.
+const EVENTS: usize = 14;
+
+/// The stories that a test checks, each with its seed: `usual` of them unless `BRIDGEWARDEN_STORIES` says otherwise, and those that
+/// once failed. They begin with bridges without ports.
+pub fn stories(usual: u64) -> impl Iterator<Item = (u64, Story)> {
+    story_seeds(usual).map(|seed| (seed, story(seed, EVENTS)))
+}
+
+/// The same, that begin with most pods behind ports of their nodes' bridges.
+pub fn stories_with_ports(usual: u64) -> impl Iterator<Item = (u64, Story)> {
+    story_seeds(usual).map(|seed| (seed, generate(seed, EVENTS, links::attach_pods)))
+}
+
 /// The story of a seed, of `length` events, that begins with bridges without ports.
 pub fn story(seed: u64, length: usize) -> Story {
     generate(seed, length, |_, _| {})
-}
-
-/// The same, that begins with most pods behind ports of their nodes' bridges.
-pub fn story_with_ports(seed: u64, length: usize) -> Story {
-    generate(seed, length, links::attach_pods)
 }
 
 fn generate(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)) -> Story {
