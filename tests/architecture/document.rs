@@ -1,5 +1,6 @@
 //! What the documents say about the sources: tests and paths that must be there.
 
+use crate::habits::words;
 use crate::tree::{Tree, room};
 
 /// How many invariants there are.
@@ -57,28 +58,21 @@ pub(crate) fn absent_key_types(document: &str, tree: &Tree) -> Vec<String> {
         }
         for name in quoted(names) {
             let last = name.rsplit("::").next().unwrap_or(name);
-            let is_defined = tree.library().any(|(path, text)| {
-                let kinds = ["struct", "enum", "trait", "type", "fn", "mod"];
-                let names_it = |kind: &str| defines(&text.code, &format!("pub {kind} {last}"));
-                // A macro is given the name on a line of its own.
-                let is_defined = kinds.iter().any(|kind| names_it(kind))
-                    || text.code.lines().any(|line| line.trim() == last);
-                is_defined && room(path).is_some_and(|room| room == module)
-            });
+            let definitions =
+                ["struct", "enum", "trait", "type", "fn", "mod"].map(|kind| format!("pub {kind} {last}"));
+            let definitions: Vec<&str> = definitions.iter().map(String::as_str).collect();
+            let is_defined =
+                tree.library().filter(|(path, _)| room(path).as_ref() == Some(&module)).any(|(_, text)| {
+                    // A macro is given the name on a line of its own.
+                    words(&text.code, &definitions).next().is_some()
+                        || text.code.lines().any(|line| line.trim() == last)
+                });
             if !is_defined {
                 absent.push(format!("ARCHITECTURE.md: `{module}` defines no {name}"));
             }
         }
     }
     absent
-}
-
-/// Whether a definition stands in the code, and not one whose name only begins so.
-fn defines(code: &str, definition: &str) -> bool {
-    let behind = |(at, _): (usize, &str)| code[at + definition.len()..].chars().next();
-    code.match_indices(definition)
-        .map(behind)
-        .any(|next| !next.is_some_and(|next| next.is_alphanumeric() || next == '_'))
 }
 
 /// Invariants whose row names no test.

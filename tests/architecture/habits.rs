@@ -88,7 +88,7 @@ pub(crate) fn long_files(tree: &Tree, limit: usize, exceptions: &BTreeMap<&str, 
 }
 
 /// Where whole words stand, line by line.
-fn words<'a>(text: &'a str, wanted: &'a [&'a str]) -> impl Iterator<Item = (usize, &'a str)> {
+pub(crate) fn words<'a>(text: &'a str, wanted: &'a [&'a str]) -> impl Iterator<Item = (usize, &'a str)> {
     let part = |character: char| character.is_alphanumeric() || character == '_';
     (1..).zip(text.lines()).flat_map(move |(number, line)| {
         let here = wanted.iter().filter(move |word| {

@@ -107,9 +107,9 @@ impl PodEvents {
     }
 
     async fn watch(&self, kubeconfig: &Path) -> Result<()> {
-        let heard = Liveness::new(Instant::now());
-        let client = connect(Some(kubeconfig), heard.clone()).await?;
-        let mut watch = Watch::new(&client, Resource::Pods, WatchList::Auto, heard);
+        let liveness = Liveness::new(Instant::now());
+        let client = connect(Some(kubeconfig), liveness.clone()).await?;
+        let mut watch = Watch::new(&client, Resource::Pods, WatchList::Auto, liveness);
         loop {
             match watch.next().await {
                 Ok(news) => {
