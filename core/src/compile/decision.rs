@@ -1,6 +1,6 @@
 //! What this node's policies decide about one connection, and why.
 
-use super::{Allow, AllowPeers, AllowPort, AllowPorts, Definition, Judgement, Member, Plan, Subject};
+use super::{Allow, AllowPeers, AllowPort, AllowPorts, Judgement, Member, Plan, SetDefinition, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::{Flow, Verdict};
 use std::net::IpAddr;
@@ -125,12 +125,12 @@ impl Plan {
         peers && ports
     }
 
-    fn holds_peer(&self, cluster: &Cluster, set: &Definition, peer: IpAddr) -> bool {
+    fn holds_peer(&self, cluster: &Cluster, set: &SetDefinition, peer: IpAddr) -> bool {
         match set {
-            Definition::Blocks(blocks) => blocks.iter().any(|block| {
+            SetDefinition::Blocks(blocks) => blocks.iter().any(|block| {
                 block.cidr.contains(&peer) && !block.except.iter().any(|except| except.contains(&peer))
             }),
-            Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => {
+            SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => {
                 self.contains(cluster, set, Member::Address(peer))
             }
         }

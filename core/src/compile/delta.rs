@@ -1,6 +1,6 @@
 //! What changed in the plan since it was last taken.
 
-use super::{Definition, Member, PortBinding, Profile, Subject};
+use super::{Member, PortBinding, Profile, SetDefinition, Subject};
 use crate::model::{Direction, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     /// Sets that came into use, changed or went out of use.
-    pub sets: BTreeMap<Arc<Definition>, SetDelta>,
+    pub sets: BTreeMap<Arc<SetDefinition>, SetDelta>,
     /// Policies whose block came, changed or went.
     pub policies: BTreeSet<PolicyKey>,
     /// Those whose guard came, changed or went.

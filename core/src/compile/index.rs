@@ -3,7 +3,7 @@
 //! Each set is filed under one thing that its members must have: a label with a value, a label, or a named port. A union is
 //! filed under one such thing for each of its peers.
 
-use super::{Definition, Scope, SetId};
+use super::{Scope, SetDefinition, SetId};
 use crate::model::{Demand, Group, NamespaceName, Selector};
 use crate::net::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,36 +105,36 @@ fn forget(by_name: &mut BTreeMap<Box<str>, BTreeSet<PeerOf>>, name: &str, id: Pe
 
 impl Index {
     /// The peers of one union, whatever its number.
-    pub(super) fn of(definition: &Definition) -> Index {
+    pub(super) fn of(definition: &SetDefinition) -> Index {
         let mut index = Index::default();
         index.insert(definition, 0);
         index
     }
 
-    pub(super) fn insert(&mut self, definition: &Definition, id: SetId) {
+    pub(super) fn insert(&mut self, definition: &SetDefinition, id: SetId) {
         match definition {
-            Definition::Pods { namespaces, pods } => self.insert_peer(namespaces, pods, (id, 0)),
-            Definition::AnyOf(union) => {
+            SetDefinition::Pods { namespaces, pods } => self.insert_peer(namespaces, pods, (id, 0)),
+            SetDefinition::AnyOf(union) => {
                 for (place, peer) in union.peers().iter().enumerate() {
                     self.insert_peer(&peer.namespaces, &peer.pods, (id, place));
                 }
             }
-            Definition::NamedPort { name, protocol } => {
+            SetDefinition::NamedPort { name, protocol } => {
                 self.by_port.entry(name.clone()).or_default().insert(*protocol, id);
             }
-            Definition::Blocks(_) => {}
+            SetDefinition::Blocks(_) => {}
         }
     }
 
-    pub(super) fn remove(&mut self, definition: &Definition, id: SetId) {
+    pub(super) fn remove(&mut self, definition: &SetDefinition, id: SetId) {
         match definition {
-            Definition::Pods { namespaces, pods } => self.remove_peer(namespaces, pods, (id, 0)),
-            Definition::AnyOf(union) => {
+            SetDefinition::Pods { namespaces, pods } => self.remove_peer(namespaces, pods, (id, 0)),
+            SetDefinition::AnyOf(union) => {
                 for (place, peer) in union.peers().iter().enumerate() {
                     self.remove_peer(&peer.namespaces, &peer.pods, (id, place));
                 }
             }
-            Definition::NamedPort { name, protocol } => {
+            SetDefinition::NamedPort { name, protocol } => {
                 if let Some(by_protocol) = self.by_port.get_mut(name) {
                     by_protocol.remove(protocol);
                     if by_protocol.is_empty() {
@@ -142,7 +142,7 @@ impl Index {
                     }
                 }
             }
-            Definition::Blocks(_) => {}
+            SetDefinition::Blocks(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which groups feed which sets, and what a moved address changes.
 
 use super::index::Index;
-use super::{Definition, Member, Scope, SetId, Union};
+use super::{Member, Scope, SetDefinition, SetId, Union};
 use crate::model::{Cluster, Group, GroupId, Moved, NamedPort, NamespaceName, Selector, Slab};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A registered set.
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
-    pub(super) definition: Arc<Definition>,
+    pub(super) definition: Arc<SetDefinition>,
     /// How many policy blocks refer to it.
     pub(super) references: usize,
     /// About how many members it has.
@@ -30,7 +30,7 @@ pub(super) struct Acquired {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Membership {
     sets: Slab<Registered>,
-    ids: BTreeMap<Arc<Definition>, SetId>,
+    ids: BTreeMap<Arc<SetDefinition>, SetId>,
     index: Index,
     /// Sets that lost their last reference since the last burial.
     unreferenced: BTreeSet<SetId>,
@@ -42,15 +42,15 @@ pub(super) struct Membership {
 pub(super) type MemberChange = (SetId, Member, bool);
 
 impl Membership {
-    pub(super) fn id(&self, definition: &Definition) -> Option<SetId> {
+    pub(super) fn id(&self, definition: &SetDefinition) -> Option<SetId> {
         self.ids.get(definition).copied()
     }
 
-    pub(super) fn definition(&self, id: SetId) -> Option<&Arc<Definition>> {
+    pub(super) fn definition(&self, id: SetId) -> Option<&Arc<SetDefinition>> {
         self.sets.get(id).map(|set| &set.definition)
     }
 
-    pub(super) fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
+    pub(super) fn definitions(&self) -> impl Iterator<Item = &Arc<SetDefinition>> {
         self.ids.keys()
     }
 
@@ -58,7 +58,7 @@ impl Membership {
     pub(super) fn acquire(
         &mut self,
         cluster: &Cluster,
-        definition: &Arc<Definition>,
+        definition: &Arc<SetDefinition>,
         most: usize,
     ) -> Option<Acquired> {
         if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
@@ -83,7 +83,7 @@ impl Membership {
     }
 
     /// Counts one more reference of a set that is there.
-    pub(super) fn refer(&mut self, definition: &Definition) {
+    pub(super) fn refer(&mut self, definition: &SetDefinition) {
         if let Some(set) = self.id(definition).and_then(|id| self.sets.get_mut(id)) {
             set.references += 1;
         }
@@ -97,12 +97,12 @@ impl Membership {
     }
 
     /// About how many members a set has.
-    pub(super) fn size(&self, definition: &Definition) -> usize {
+    pub(super) fn size(&self, definition: &SetDefinition) -> usize {
         self.id(definition).and_then(|id| self.sets.get(id)).map_or(0, |set| set.members)
     }
 
     /// Counts one reference less. A set without references stays, and stays right, until `bury`.
-    pub(super) fn release(&mut self, definition: &Definition) {
+    pub(super) fn release(&mut self, definition: &SetDefinition) {
         if let Some(id) = self.id(definition)
             && let Some(set) = self.sets.get_mut(id)
         {
@@ -114,15 +114,15 @@ impl Membership {
     }
 
     /// Frees the sets that nothing refers to.
-    pub(super) fn bury(&mut self, cluster: &Cluster) -> Vec<Arc<Definition>> {
+    pub(super) fn bury(&mut self, cluster: &Cluster) -> Vec<Arc<SetDefinition>> {
         let mut buried = Vec::new();
         for id in std::mem::take(&mut self.unreferenced) {
             let Some(set) = self.sets.get(id).filter(|set| set.references == 0) else { continue };
             let definition = set.definition.clone();
             match *definition {
                 // To ask the peers of a union costs more than to look at every group.
-                Definition::AnyOf(_) => self.feeds.iter_mut().for_each(|fed| stop_feeding(fed, id)),
-                Definition::Pods { .. } | Definition::NamedPort { .. } | Definition::Blocks(_) => {
+                SetDefinition::AnyOf(_) => self.feeds.iter_mut().for_each(|fed| stop_feeding(fed, id)),
+                SetDefinition::Pods { .. } | SetDefinition::NamedPort { .. } | SetDefinition::Blocks(_) => {
                     for group in groups_for(cluster, &definition) {
                         self.stop_feeding(group, id);
                     }
@@ -149,7 +149,7 @@ impl Membership {
         let Some(group) = cluster.group(id) else { return };
         let mut fed = BTreeSet::new();
         for (set, peer) in self.index.candidates(group) {
-            let takes = |definition: &Arc<Definition>| takes_by_peer(cluster, definition, peer, group);
+            let takes = |definition: &Arc<SetDefinition>| takes_by_peer(cluster, definition, peer, group);
             if !fed.contains(&set) && self.definition(set).is_some_and(takes) {
                 fed.insert(set);
             }
@@ -212,7 +212,7 @@ impl Membership {
         namespace: &NamespaceName,
         out: &mut Vec<MemberChange>,
     ) {
-        let scoped: Vec<(SetId, Arc<Definition>)> = self
+        let scoped: Vec<(SetId, Arc<SetDefinition>)> = self
             .sets
             .iter()
             .filter(|(_, set)| asks_namespaces(&set.definition))
@@ -243,7 +243,7 @@ impl Membership {
     }
 
     /// Everything a set of pods or named ports holds.
-    pub(super) fn members(&self, cluster: &Cluster, definition: &Definition) -> BTreeSet<Member> {
+    pub(super) fn members(&self, cluster: &Cluster, definition: &SetDefinition) -> BTreeSet<Member> {
         let Some(set) = self.id(definition) else { return BTreeSet::new() };
         let fed = |(id, _): &(GroupId, &Group)| self.feeds(*id, set);
         let members =
@@ -251,13 +251,13 @@ impl Membership {
         let is_there =
             |member: &Member| !cluster.is_contested(member.address()) || self.contains(cluster, set, *member);
         match definition {
-            Definition::Pods { namespaces: Scope::One(name), .. } => {
+            SetDefinition::Pods { namespaces: Scope::One(name), .. } => {
                 cluster.groups_in(name).filter(fed).flat_map(members).filter(is_there).collect()
             }
-            Definition::Pods { namespaces: Scope::Matching(_), .. }
-            | Definition::AnyOf(_)
-            | Definition::NamedPort { .. }
-            | Definition::Blocks(_) => {
+            SetDefinition::Pods { namespaces: Scope::Matching(_), .. }
+            | SetDefinition::AnyOf(_)
+            | SetDefinition::NamedPort { .. }
+            | SetDefinition::Blocks(_) => {
                 cluster.groups().filter(fed).flat_map(members).filter(is_there).collect()
             }
         }
@@ -317,43 +317,43 @@ fn stop_feeding(fed: &mut Vec<SetId>, set: SetId) {
     }
 }
 
-fn blocks_in(definition: &Definition) -> usize {
+fn blocks_in(definition: &SetDefinition) -> usize {
     match definition {
-        Definition::Blocks(blocks) => blocks.iter().map(|block| 1 + block.except.len()).sum(),
-        Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => 0,
+        SetDefinition::Blocks(blocks) => blocks.iter().map(|block| 1 + block.except.len()).sum(),
+        SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => 0,
     }
 }
 
 /// Whether the labels of namespaces decide who is in a set.
-fn asks_namespaces(definition: &Definition) -> bool {
+fn asks_namespaces(definition: &SetDefinition) -> bool {
     let asks = |scope: &Scope| matches!(scope, Scope::Matching(_));
     match definition {
-        Definition::Pods { namespaces, .. } => asks(namespaces),
-        Definition::AnyOf(union) => union.peers().iter().any(|peer| asks(&peer.namespaces)),
-        Definition::NamedPort { .. } | Definition::Blocks(_) => false,
+        SetDefinition::Pods { namespaces, .. } => asks(namespaces),
+        SetDefinition::AnyOf(union) => union.peers().iter().any(|peer| asks(&peer.namespaces)),
+        SetDefinition::NamedPort { .. } | SetDefinition::Blocks(_) => false,
     }
 }
 
 /// Whether a set takes in the pods of a group.
-fn takes_from(cluster: &Cluster, definition: &Definition, group: &Group) -> bool {
+fn takes_from(cluster: &Cluster, definition: &SetDefinition, group: &Group) -> bool {
     match definition {
-        Definition::Pods { namespaces, pods } => selects(cluster, namespaces, pods, group),
-        Definition::AnyOf(union) => {
+        SetDefinition::Pods { namespaces, pods } => selects(cluster, namespaces, pods, group),
+        SetDefinition::AnyOf(union) => {
             (0..union.peers().len()).any(|peer| is_selected(cluster, union, peer, group))
         }
-        Definition::NamedPort { name, protocol } => {
+        SetDefinition::NamedPort { name, protocol } => {
             let declares = |port: &NamedPort| port.name == *name && port.protocol == *protocol;
             group.peers && group.ports.iter().any(declares)
         }
-        Definition::Blocks(_) => false,
+        SetDefinition::Blocks(_) => false,
     }
 }
 
 /// The same, of one peer of a union alone.
-fn takes_by_peer(cluster: &Cluster, definition: &Definition, peer: usize, group: &Group) -> bool {
+fn takes_by_peer(cluster: &Cluster, definition: &SetDefinition, peer: usize, group: &Group) -> bool {
     match definition {
-        Definition::AnyOf(union) => is_selected(cluster, union, peer, group),
-        Definition::Pods { .. } | Definition::NamedPort { .. } | Definition::Blocks(_) => {
+        SetDefinition::AnyOf(union) => is_selected(cluster, union, peer, group),
+        SetDefinition::Pods { .. } | SetDefinition::NamedPort { .. } | SetDefinition::Blocks(_) => {
             takes_from(cluster, definition, group)
         }
     }
@@ -373,25 +373,25 @@ fn selects(cluster: &Cluster, namespaces: &Scope, pods: &Selector, group: &Group
 }
 
 /// The groups that a set takes from, found by asking those in its scope.
-fn groups_for(cluster: &Cluster, definition: &Definition) -> Vec<GroupId> {
+fn groups_for(cluster: &Cluster, definition: &SetDefinition) -> Vec<GroupId> {
     let taken = |(_, group): &(GroupId, &Group)| takes_from(cluster, definition, group);
     match definition {
-        Definition::Pods { namespaces: Scope::One(name), .. } => {
+        SetDefinition::Pods { namespaces: Scope::One(name), .. } => {
             cluster.groups_in(name).filter(taken).map(|(id, _)| id).collect()
         }
-        Definition::Pods { namespaces: Scope::Matching(selector), .. } => {
+        SetDefinition::Pods { namespaces: Scope::Matching(selector), .. } => {
             let in_scope = |name: &&NamespaceName| cluster.selects_namespace(selector, name);
             let groups = cluster.namespaces().filter(in_scope).flat_map(|name| cluster.groups_in(name));
             groups.filter(taken).map(|(id, _)| id).collect()
         }
-        Definition::AnyOf(union) => {
+        SetDefinition::AnyOf(union) => {
             let index = Index::of(definition);
             let taken = |(_, group): &(GroupId, &Group)| {
                 index.candidates(group).any(|(_, peer)| is_selected(cluster, union, peer, group))
             };
             cluster.groups().filter(taken).map(|(id, _)| id).collect()
         }
-        Definition::NamedPort { .. } => cluster.groups().filter(taken).map(|(id, _)| id).collect(),
-        Definition::Blocks(_) => Vec::new(),
+        SetDefinition::NamedPort { .. } => cluster.groups().filter(taken).map(|(id, _)| id).collect(),
+        SetDefinition::Blocks(_) => Vec::new(),
     }
 }

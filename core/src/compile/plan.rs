@@ -6,7 +6,7 @@ use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
 use super::staging::Staging;
 use super::{
-    Definition, Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDelta,
+    Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
     Subject, UnknownPods, port_binding,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
@@ -182,17 +182,17 @@ impl Plan {
     }
 
     /// The sets in use.
-    pub fn sets(&self) -> impl Iterator<Item = &Arc<Definition>> {
+    pub fn sets(&self) -> impl Iterator<Item = &Arc<SetDefinition>> {
         self.membership.definitions()
     }
 
     /// Everything a set of pods or named ports holds.
-    pub fn members(&self, cluster: &Cluster, set: &Definition) -> BTreeSet<Member> {
+    pub fn members(&self, cluster: &Cluster, set: &SetDefinition) -> BTreeSet<Member> {
         self.membership.members(cluster, set)
     }
 
     /// Whether a set of pods or named ports holds a member.
-    pub fn contains(&self, cluster: &Cluster, set: &Definition, member: Member) -> bool {
+    pub fn contains(&self, cluster: &Cluster, set: &SetDefinition, member: Member) -> bool {
         self.membership.id(set).is_some_and(|id| self.membership.contains(cluster, id, member))
     }
 

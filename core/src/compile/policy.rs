@@ -1,7 +1,7 @@
 //! The reconciler of one policy: what it allows here, or nothing when it has no pod on this node.
 
 use super::limits::Left;
-use super::{Definition, Limits, PodPeer, Resource, Scope, Surplus, Union};
+use super::{Limits, PodPeer, Resource, Scope, SetDefinition, Surplus, Union};
 use crate::model::{
     Cluster, Direction, NamespaceName, NamespaceScope, Peer, Peers, PodKey, PolicyKey, PortMatch, Ports, Rule,
 };
@@ -36,13 +36,13 @@ impl PolicyBlock {
     }
 
     /// Every set that its alternatives refer to.
-    pub fn sets(&self) -> BTreeSet<Arc<Definition>> {
+    pub fn sets(&self) -> BTreeSet<Arc<SetDefinition>> {
         let allows = self.ingress.iter().chain(&self.egress).flatten();
         allows.flat_map(|allow| allow.sets()).cloned().collect()
     }
 
     /// The same without what these sets would allow, as they have more members than a policy may have.
-    pub(super) fn without(self, beyond: &BTreeSet<Arc<Definition>>) -> PolicyBlock {
+    pub(super) fn without(self, beyond: &BTreeSet<Arc<SetDefinition>>) -> PolicyBlock {
         let PolicyBlock { key, subjects, families, ingress, egress, mut surplus } = self;
         let mut of = |direction, allows: Option<Vec<Allow>>| {
             let (allows, own) = allows_without(direction, allows?, beyond);
@@ -57,12 +57,12 @@ impl PolicyBlock {
 fn allows_without(
     direction: Direction,
     mut allows: Vec<Allow>,
-    beyond: &BTreeSet<Arc<Definition>>,
+    beyond: &BTreeSet<Arc<SetDefinition>>,
 ) -> (Vec<Allow>, Option<Surplus>) {
     let mut surplus: Option<Surplus> = None;
     allows.retain_mut(|Allow { rule, peers, ports }| {
         let mut parts = 0;
-        let mut keeps = |set: &Arc<Definition>| {
+        let mut keeps = |set: &Arc<SetDefinition>| {
             let is_beyond = beyond.contains(set);
             parts += usize::from(is_beyond);
             !is_beyond
@@ -94,7 +94,7 @@ pub struct Allow {
 }
 
 impl Allow {
-    fn sets(&self) -> impl Iterator<Item = &Arc<Definition>> {
+    fn sets(&self) -> impl Iterator<Item = &Arc<SetDefinition>> {
         let peers = match &self.peers {
             AllowPeers::Anywhere => &[],
             AllowPeers::In(sets) => sets.as_slice(),
@@ -113,7 +113,7 @@ pub enum AllowPeers {
     /// Every address.
     Anywhere,
     /// An address in any of these sets; never empty.
-    In(Vec<Arc<Definition>>),
+    In(Vec<Arc<SetDefinition>>),
 }
 
 impl AllowPeers {
@@ -164,12 +164,12 @@ pub enum AllowPort {
     /// These ports of a protocol: in order, apart from each other, never empty.
     Numbered(Protocol, Vec<PortRange>),
     /// The ports in a set of named ports.
-    Named(Protocol, Arc<Definition>),
+    Named(Protocol, Arc<SetDefinition>),
 }
 
 impl AllowPort {
     /// The set that it refers to.
-    fn set(&self) -> Option<&Arc<Definition>> {
+    fn set(&self) -> Option<&Arc<SetDefinition>> {
         match self {
             AllowPort::Protocol(_) | AllowPort::Numbered(..) => None,
             AllowPort::Named(_, set) => Some(set),
@@ -220,7 +220,7 @@ struct Kept<'a> {
 fn allows(
     limits: &Limits,
     left: &mut Left,
-    sets: &mut BTreeSet<Arc<Definition>>,
+    sets: &mut BTreeSet<Arc<SetDefinition>>,
     namespace: &NamespaceName,
     direction: Direction,
     rules: &[Rule],
@@ -230,7 +230,7 @@ fn allows(
     let kept = if together { join(kept) } else { kept };
     let mut allows = Vec::new();
     for Kept { rule, peers, mut ports } in kept {
-        let mut is_new = |set: &Arc<Definition>| usize::from(sets.insert(set.clone()));
+        let mut is_new = |set: &Arc<SetDefinition>| usize::from(sets.insert(set.clone()));
         let peers = match peers {
             None => AllowPeers::Anywhere,
             Some(peers) => {
@@ -310,7 +310,7 @@ fn join(kept: Vec<Kept<'_>>) -> Vec<Kept<'_>> {
 }
 
 /// The sets of a rule's peers; with all that select pods in one, if they go together.
-fn peer_sets(own: &NamespaceName, peers: &[&Peer], together: bool) -> Vec<Arc<Definition>> {
+fn peer_sets(own: &NamespaceName, peers: &[&Peer], together: bool) -> Vec<Arc<SetDefinition>> {
     let mut sets = BTreeSet::new();
     let mut pods_of = BTreeSet::new();
     let mut plain = BTreeSet::new();
@@ -327,19 +327,19 @@ fn peer_sets(own: &NamespaceName, peers: &[&Peer], together: bool) -> Vec<Arc<De
                 plain.insert((*block).clone());
             }
             Peer::Block(block) => {
-                sets.insert(Definition::Blocks(vec![block.clone()]));
+                sets.insert(SetDefinition::Blocks(vec![block.clone()]));
             }
         }
     }
     if together && pods_of.len() > 1 {
-        sets.insert(Definition::AnyOf(Union::new(pods_of)));
+        sets.insert(SetDefinition::AnyOf(Union::new(pods_of)));
     } else {
         sets.extend(
-            pods_of.into_iter().map(|PodPeer { namespaces, pods }| Definition::Pods { namespaces, pods }),
+            pods_of.into_iter().map(|PodPeer { namespaces, pods }| SetDefinition::Pods { namespaces, pods }),
         );
     }
     if !plain.is_empty() {
-        sets.insert(Definition::Blocks(plain.into_iter().collect()));
+        sets.insert(SetDefinition::Blocks(plain.into_iter().collect()));
     }
     sets.into_iter().map(Arc::new).collect()
 }
@@ -364,7 +364,7 @@ fn allow_ports(ports: &[&PortMatch]) -> Vec<AllowPort> {
     numbered.retain(|protocol, _| !whole.contains(protocol));
     named.retain(|(protocol, _)| !whole.contains(protocol));
     let named = named.into_iter().map(|(protocol, name)| {
-        AllowPort::Named(protocol, Arc::new(Definition::NamedPort { name, protocol }))
+        AllowPort::Named(protocol, Arc::new(SetDefinition::NamedPort { name, protocol }))
     });
     let numbered =
         numbered.into_iter().map(|(protocol, ranges)| AllowPort::Numbered(protocol, apart(ranges)));

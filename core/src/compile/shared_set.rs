@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What a shared set is. Two rules that ask the same share one set; a set's definition never changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Definition {
+pub enum SetDefinition {
     /// The addresses of the pods that a peer selects.
     Pods {
         /// In which namespaces.
@@ -104,25 +104,25 @@ impl Hash for Union {
     }
 }
 
-impl Definition {
+impl SetDefinition {
     /// Whether the set could ever hold an address of this family.
     pub fn has_family(&self, family: Family) -> bool {
         match self {
-            Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => true,
-            Definition::Blocks(blocks) => blocks.iter().any(|block| Family::of_net(block.cidr) == family),
+            SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => true,
+            SetDefinition::Blocks(blocks) => blocks.iter().any(|block| Family::of_net(block.cidr) == family),
         }
     }
 
     /// What a pod of `group` at `address` brings into the set, once the set takes from the group.
     pub fn members(&self, group: &Group, address: IpAddr) -> Vec<Member> {
         match self {
-            Definition::Pods { .. } | Definition::AnyOf(_) => vec![Member::Address(address)],
-            Definition::NamedPort { name, protocol } => {
+            SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) => vec![Member::Address(address)],
+            SetDefinition::NamedPort { name, protocol } => {
                 let ports =
                     group.ports.iter().filter(|port| port.name == *name && port.protocol == *protocol);
                 ports.map(|port| Member::Port(address, *protocol, port.port)).collect()
             }
-            Definition::Blocks(_) => Vec::new(),
+            SetDefinition::Blocks(_) => Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the old policy and the new one refuse, however long it takes, and other events are enforced between two slices.
 
 use super::membership::Membership;
-use super::{Definition, PolicyBlock};
+use super::{PolicyBlock, SetDefinition};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ pub(super) struct Staged {
     /// What is to be in force once they are made.
     pub(super) target: PolicyBlock,
     /// The sets that it refers to already, and those that it does not yet.
-    pub(super) acquired: BTreeSet<Arc<Definition>>,
-    waiting: BTreeSet<Arc<Definition>>,
+    pub(super) acquired: BTreeSet<Arc<SetDefinition>>,
+    waiting: BTreeSet<Arc<SetDefinition>>,
     /// Those that have more members than the policy may still have.
-    beyond: BTreeSet<Arc<Definition>>,
+    beyond: BTreeSet<Arc<SetDefinition>>,
     /// How many members the policy may still have.
     members_left: usize,
 }
@@ -29,10 +29,10 @@ impl Staged {
     /// have at most so many members.
     pub(super) fn new(
         target: PolicyBlock,
-        acquired: BTreeSet<Arc<Definition>>,
+        acquired: BTreeSet<Arc<SetDefinition>>,
         membership: &Membership,
         members: usize,
-    ) -> (Staged, Vec<Arc<Definition>>) {
+    ) -> (Staged, Vec<Arc<SetDefinition>>) {
         let sets = target.sets();
         let unneeded = acquired.difference(&sets).cloned().collect();
         let acquired: BTreeSet<_> = acquired.intersection(&sets).cloned().collect();
@@ -52,7 +52,7 @@ impl Staged {
         cluster: &Cluster,
         membership: &mut Membership,
         slice: &mut usize,
-    ) -> Vec<Arc<Definition>> {
+    ) -> Vec<Arc<SetDefinition>> {
         let mut fresh = Vec::new();
         while *slice > 0
             && let Some(set) = self.waiting.pop_first()
@@ -72,7 +72,7 @@ impl Staged {
     }
 
     /// What comes into force, and the sets that it was waiting for.
-    pub(super) fn into_block(self) -> (PolicyBlock, BTreeSet<Arc<Definition>>) {
+    pub(super) fn into_block(self) -> (PolicyBlock, BTreeSet<Arc<SetDefinition>>) {
         let block = if self.beyond.is_empty() { self.target } else { self.target.without(&self.beyond) };
         (block, self.acquired)
     }

@@ -1,6 +1,6 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
-use crate::compile::{Definition, Profile, Scope, Subject, Tier};
+use crate::compile::{Profile, Scope, SetDefinition, Subject, Tier};
 use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
 use crate::net::Family;
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
@@ -66,15 +66,15 @@ impl Identity {
         })
     }
 
-    fn definition(self, definition: &Definition) -> Identity {
+    fn definition(self, definition: &SetDefinition) -> Identity {
         match definition {
-            Definition::Pods { namespaces: Scope::One(name), pods } => {
+            SetDefinition::Pods { namespaces: Scope::One(name), pods } => {
                 self.part("one").part(name.as_str()).selector(pods)
             }
-            Definition::Pods { namespaces: Scope::Matching(namespaces), pods } => {
+            SetDefinition::Pods { namespaces: Scope::Matching(namespaces), pods } => {
                 self.part("matching").selector(namespaces).selector(pods)
             }
-            Definition::AnyOf(union) => {
+            SetDefinition::AnyOf(union) => {
                 let peers = union.peers();
                 let identity = self.part("any-of").number(peers.len() as u64);
                 peers.iter().fold(identity, |identity, peer| match &peer.namespaces {
@@ -84,10 +84,10 @@ impl Identity {
                     }
                 })
             }
-            Definition::NamedPort { name, protocol } => {
+            SetDefinition::NamedPort { name, protocol } => {
                 self.part("port").part(name).part(protocol.lowercase())
             }
-            Definition::Blocks(blocks) => {
+            SetDefinition::Blocks(blocks) => {
                 blocks.iter().fold(self.part("blocks").number(blocks.len() as u64), |identity, block| {
                     let identity = identity.part(&block.cidr.to_string()).number(block.except.len() as u64);
                     block.except.iter().fold(identity, |identity, except| identity.part(&except.to_string()))
@@ -112,7 +112,7 @@ pub struct Names {
     pods: Register<(Subject, Direction), ChainName>,
     policies: Register<(PolicyKey, Direction), ChainName>,
     profiles: Register<Profile, ChainName>,
-    sets: Register<(Arc<Definition>, Family), SetName>,
+    sets: Register<(Arc<SetDefinition>, Family), SetName>,
 }
 
 #[derive(Clone, Debug)]
@@ -187,11 +187,11 @@ impl Names {
     }
 
     /// A shared set, in one family.
-    pub fn set(&mut self, definition: &Arc<Definition>, family: Family) -> SetName {
+    pub fn set(&mut self, definition: &Arc<SetDefinition>, family: Family) -> SetName {
         let letter = match **definition {
-            Definition::Pods { .. } | Definition::AnyOf(_) => 'P',
-            Definition::NamedPort { .. } => 'N',
-            Definition::Blocks(_) => 'B',
+            SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) => 'P',
+            SetDefinition::NamedPort { .. } => 'N',
+            SetDefinition::Blocks(_) => 'B',
         };
         self.sets.name((definition.clone(), family), |salt| {
             let prefix = format!("{POLICY_PREFIX}{letter}{}-", family.digit());
@@ -216,7 +216,7 @@ impl Names {
     }
 
     /// Frees a set's name; tells it if there was one.
-    pub fn forget_set(&mut self, definition: &Arc<Definition>, family: Family) -> Option<SetName> {
+    pub fn forget_set(&mut self, definition: &Arc<SetDefinition>, family: Family) -> Option<SetName> {
         self.sets.forget(&(definition.clone(), family))
     }
 }
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!((pod.as_str().len(), &pod.as_str()[..21]), (28, "KUBE-POD-SPECIFIC-FW-"));
         let policy = names.policy(&PolicyKey::new("shop", "web"), Direction::Egress);
         assert_eq!((policy.as_str().len(), &policy.as_str()[..12]), (28, "KUBE-NWPLCY-"));
-        let everyone = Arc::new(Definition::Pods {
+        let everyone = Arc::new(SetDefinition::Pods {
             namespaces: Scope::Matching(Selector::everything()),
             pods: Selector::everything(),
         });
@@ -313,7 +313,7 @@ mod tests {
         let pod = Subject::Pod(PodKey::new("shop", "web"));
         assert_ne!(names.pod(&pod, Direction::Ingress), names.pod(&pod, Direction::Egress));
         let port =
-            Arc::new(Definition::NamedPort { name: "http".into(), protocol: crate::net::Protocol::Tcp });
+            Arc::new(SetDefinition::NamedPort { name: "http".into(), protocol: crate::net::Protocol::Tcp });
         assert_ne!(names.set(&port, Family::V4), names.set(&port, Family::V6));
     }
 

@@ -1,18 +1,18 @@
 //! Shared sets as ipsets.
 
 use super::{isolated_set, local_set};
-use crate::compile::{Definition, Member, Plan};
+use crate::compile::{Member, Plan, SetDefinition};
 use crate::model::{Block, Cluster, Direction};
 use crate::net::{Family, IpNet};
 use crate::netfilter::ipset::{Element, Kind, Set, Type};
 use crate::netfilter::{DesiredSet, Role, SetName};
 use std::collections::BTreeSet;
 
-pub(super) fn kind(definition: &Definition, family: Family) -> Kind {
+pub(super) fn kind(definition: &SetDefinition, family: Family) -> Kind {
     let of = match definition {
-        Definition::Pods { .. } | Definition::AnyOf(_) => Type::HashIp,
-        Definition::NamedPort { .. } => Type::HashIpPort,
-        Definition::Blocks(_) => Type::HashNet,
+        SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) => Type::HashIp,
+        SetDefinition::NamedPort { .. } => Type::HashIpPort,
+        SetDefinition::Blocks(_) => Type::HashNet,
     };
     Kind { of, family }
 }
@@ -25,13 +25,18 @@ pub(super) fn element(member: Member) -> Element {
 }
 
 /// A shared set, whole, in one family.
-pub(super) fn whole(cluster: &Cluster, plan: &Plan, definition: &Definition, family: Family) -> DesiredSet {
+pub(super) fn whole(
+    cluster: &Cluster,
+    plan: &Plan,
+    definition: &SetDefinition,
+    family: Family,
+) -> DesiredSet {
     let elements = match definition {
-        Definition::Pods { .. } | Definition::AnyOf(_) | Definition::NamedPort { .. } => {
+        SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => {
             let members = plan.members(cluster, definition).into_iter();
             members.filter(|member| Family::of(member.address()) == family).map(element).collect()
         }
-        Definition::Blocks(blocks) => {
+        SetDefinition::Blocks(blocks) => {
             let blocks = blocks.iter().filter(|block| Family::of_net(block.cidr) == family);
             blocks.flat_map(block_elements).collect()
         }
