@@ -64,7 +64,7 @@ fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
     let (reason, subject, judgement) = match (flow.place, plan.decide_in(cluster, direction, &denied).because)
     {
         (Place::ToNode, _) => {
-            let judgement = isolated.and_then(|subject| plan.guards().get(subject)?.judgement(direction));
+            let judgement = isolated.and_then(|subject| plan.isolations().get(subject)?.judgement(direction));
             (Reason::OwnNode, isolated, judgement.map(|judgement| &**judgement))
         }
         (_, Cause::Isolated { subject: Subject::Unknown(_), .. }) => (Reason::PodNotYetKnown, None, None),

@@ -216,7 +216,7 @@ impl Enforcer {
     }
 
     fn every_isolated_address(&self) -> BTreeSet<IpAddr> {
-        self.plan.guards().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
+        self.plan.isolations().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
     }
 }
 

@@ -69,7 +69,7 @@ impl Elements {
 /// Counts everything.
 pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let plan = enforcer.plan();
-    let pods = || plan.guards().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
+    let pods = || plan.isolations().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
     let isolated = |direction| pods().filter(|(_, guard)| guard.is_isolated(direction)).count();
     let unknown_sandboxes = enforcer.cluster().unknown_sandboxes().count();
     // Until it was read, and again after a step failed, its contents are unknown.

@@ -170,7 +170,7 @@ fn port_of_an_unknown_pod_that_has_no_address_left_stays_closed() {
     assert!(!node.passes(HookPoint::Forward, Frame { bytes: frame, input: 9, output: 7, mark: 0 }));
 }
 
-/// It is in no guard, since its address is the later pod's, but its process may still be there.
+/// It is not isolated, since its address is the later pod's, but its process may still be there.
 #[test]
 fn port_of_a_known_pod_whose_address_is_a_later_ones_stays_closed() {
     let old = [pod("old"), sandbox("old", 10, 1, 7), port(7)];

@@ -48,7 +48,7 @@ fn stories_are_full_of_sandboxes_that_decide() {
             change.apply(&mut scene);
             node.apply(change);
             let cluster = node.enforcer.cluster();
-            let subjects = node.enforcer.plan().guards().keys();
+            let subjects = node.enforcer.plan().isolations().keys();
             closed += subjects.filter(|subject| matches!(subject, Subject::Unknown(_))).count();
             taken += scene
                 .sandboxes_of("node-a")

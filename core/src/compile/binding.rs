@@ -1,6 +1,6 @@
 //! Which port of the bridge is whose, and what may come and go by it.
 
-use super::{Guard, Subject, UnknownPods};
+use super::{Isolation, Subject, UnknownPods};
 use crate::model::{Cluster, Direction, Hardware, Labels, NamespaceName};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -69,12 +69,12 @@ impl Bound {
 }
 
 /// Works out the binding of a port; `None` for a port that is gone, that leads to no pod, or whose pod is exempt.
-/// `guard_of` gives the guard of a subject, if anything isolates it.
+/// `isolation_of` gives what isolates a subject, if anything does.
 pub fn port_binding<'a>(
     cluster: &Cluster,
     port: u32,
     unknown_pods: UnknownPods,
-    guard_of: impl Fn(&Subject) -> Option<&'a Guard>,
+    isolation_of: impl Fn(&Subject) -> Option<&'a Isolation>,
 ) -> Option<PortBinding> {
     cluster.port(port).filter(|port| port.is_veth)?;
     let Some(sandbox) = cluster.sandbox_at(port) else { return Some(PortBinding::Unbound) };
@@ -85,13 +85,13 @@ pub fn port_binding<'a>(
         Some(pod) => Subject::Pod(pod.clone()),
         None => Subject::Unknown(sandbox.key.clone()),
     };
-    // A pod that lost all its addresses to later sandboxes has no guard, but its process may still be there.
+    // A pod that lost all its addresses to later sandboxes is not isolated, but its process may still be there.
     let closed = match &subject {
         Subject::Pod(pod) => cluster.pod(pod).is_none(),
         Subject::Unknown(_) => unknown_pods == UnknownPods::Reject,
     };
-    let guard = guard_of(&subject);
-    let isolated = |direction| closed || guard.is_some_and(|guard| guard.is_isolated(direction));
+    let isolation = isolation_of(&subject);
+    let isolated = |direction| closed || isolation.is_some_and(|isolation| isolation.is_isolated(direction));
     Some(PortBinding::Bound(Bound {
         addresses: cluster.addresses_at(port).into_iter().collect(),
         hardware: sandbox.hardware,

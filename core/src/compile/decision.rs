@@ -98,7 +98,7 @@ impl Plan {
         flow: &Flow,
     ) -> Decision<'p> {
         static EMPTY: Judgement = Judgement { tiers: Vec::new() };
-        let judgement = self.guards().get(subject).and_then(|guard| guard.judgement(direction));
+        let judgement = self.isolations().get(subject).and_then(|isolation| isolation.judgement(direction));
         let judgement = judgement.map_or(&EMPTY, |judgement| &**judgement);
         let blocks = judgement.policies().filter_map(|key| self.policies().get(key));
         let mut allows = blocks.flat_map(|block| {

@@ -13,8 +13,8 @@ pub struct Delta {
     pub sets: BTreeMap<Arc<SetDefinition>, SetDelta>,
     /// Policies whose block came, changed or went.
     pub policies: BTreeSet<PolicyKey>,
-    /// Those whose guard came, changed or went.
-    pub guards: BTreeSet<Subject>,
+    /// Subjects whose isolation came, changed or went.
+    pub isolations: BTreeSet<Subject>,
     /// Profiles that came into use or went out of use, in any family.
     pub profiles: BTreeSet<Profile>,
     /// Addresses at which a pod became isolated, or is no longer.
@@ -51,11 +51,11 @@ impl Delta {
     /// Whether something changed, and nothing but who is in sets.
     pub fn is_of_members(&self) -> bool {
         let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
-        let rest = self.policies.is_empty() && self.guards.is_empty() && self.profiles.is_empty();
-        let isolation = self.judged.is_empty() && self.isolated.is_empty();
+        let rest = self.policies.is_empty() && self.isolations.is_empty() && self.profiles.is_empty();
+        let isolated = self.judged.is_empty() && self.isolated.is_empty();
         let binding = self.ports.is_empty() && self.places.is_empty() && !self.bridge;
         let members = !self.sets.is_empty() || !self.local.is_empty();
-        rest && isolation && binding && members && self.sets.values().all(of_members)
+        rest && isolated && binding && members && self.sets.values().all(of_members)
     }
 }
 

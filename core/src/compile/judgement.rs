@@ -1,7 +1,7 @@
 //! What evaluates a pod's traffic in one direction. Pods that the same policies isolate share it.
 
-use super::Guard;
-use super::guard::families;
+use super::Isolation;
+use super::isolation::families;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,10 +48,10 @@ pub struct Profile {
 pub(super) struct Profiles(BTreeMap<Profile, BTreeMap<Family, usize>>);
 
 impl Profiles {
-    /// A subject's guard changes. Makes the new one share its judgements with those in use. Returns the profiles that came into
+    /// A subject's isolation changes. Makes the new one share its judgements with those in use. Returns the profiles that came into
     /// use or went out of use in any family.
-    pub(super) fn change(&mut self, old: Option<&Guard>, new: &mut Option<Guard>) -> Vec<Profile> {
-        let concerned = old.into_iter().chain(new.as_ref()).flat_map(Guard::profiles);
+    pub(super) fn change(&mut self, old: Option<&Isolation>, new: &mut Option<Isolation>) -> Vec<Profile> {
+        let concerned = old.into_iter().chain(new.as_ref()).flat_map(Isolation::profiles);
         let before: BTreeMap<Profile, BTreeSet<Family>> =
             concerned.map(|profile| (profile.clone(), self.families(&profile))).collect();
         if let Some(new) = new {
@@ -68,19 +68,19 @@ impl Profiles {
     }
 
     /// Counts a subject of a profile. Returns the judgement that all its subjects share.
-    fn add(&mut self, profile: Profile, guard: &Guard) -> Arc<Judgement> {
+    fn add(&mut self, profile: Profile, isolation: &Isolation) -> Arc<Judgement> {
         let shared = self.0.get_key_value(&profile).map(|(shared, _)| shared.judgement.clone());
         let shared = shared.unwrap_or_else(|| profile.judgement.clone());
         let subjects = self.0.entry(profile).or_default();
-        for family in families(&guard.addresses) {
+        for family in families(&isolation.addresses) {
             *subjects.entry(family).or_default() += 1;
         }
         shared
     }
 
-    fn remove(&mut self, profile: &Profile, guard: &Guard) {
+    fn remove(&mut self, profile: &Profile, isolation: &Isolation) {
         let Some(subjects) = self.0.get_mut(profile) else { return };
-        for family in families(&guard.addresses) {
+        for family in families(&isolation.addresses) {
             if let Some(count) = subjects.get_mut(&family) {
                 *count -= 1;
             }

@@ -6,8 +6,8 @@
 mod binding;
 mod decision;
 mod delta;
-mod guard;
 mod index;
+mod isolation;
 mod judgement;
 mod limits;
 mod locals;
@@ -21,7 +21,7 @@ mod staging;
 pub use binding::*;
 pub use decision::*;
 pub use delta::*;
-pub use guard::*;
+pub use isolation::*;
 pub use judgement::*;
 pub use limits::{Limits, Resource, Surplus};
 pub use plan::*;

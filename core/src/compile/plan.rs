@@ -1,12 +1,12 @@
 //! The plan of one node, kept equal to the cluster by work in proportion to what changed.
 
-use super::guard::{self, Guards};
+use super::isolation::{self, Isolations};
 use super::judgement::Profiles;
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
 use super::staging::Staging;
 use super::{
-    Delta, Guard, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
+    Delta, Isolation, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
     Subject, UnknownPods, port_binding,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
@@ -26,7 +26,7 @@ pub type SetId = u32;
 pub struct Plan {
     membership: Membership,
     policies: BTreeMap<PolicyKey, PolicyBlock>,
-    guards: BTreeMap<Subject, Guard>,
+    isolations: BTreeMap<Subject, Isolation>,
     profiles: Profiles,
     isolated: BTreeSet<(Direction, IpAddr, Subject)>,
     locals: Locals,
@@ -86,9 +86,9 @@ impl Plan {
         let pods = self.reconcile_policies(cluster, touched);
         let unknown = touched.sandboxes.iter().cloned().map(Subject::Unknown);
         let mut ports = touched.ports.clone();
-        let mut guards = Guards::new(cluster, self.unknown_pods);
+        let mut isolations = Isolations::new(cluster, self.unknown_pods);
         for subject in pods.into_iter().map(Subject::Pod).chain(unknown) {
-            self.reconcile_guard(&mut guards, &subject);
+            self.reconcile_isolation(&mut isolations, &subject);
             self.reconcile_addresses(cluster, &subject);
             ports.extend(cluster.ports_of(subject.pod()));
         }
@@ -131,8 +131,8 @@ impl Plan {
     }
 
     /// Those here that something isolates.
-    pub fn guards(&self) -> &BTreeMap<Subject, Guard> {
-        &self.guards
+    pub fn isolations(&self) -> &BTreeMap<Subject, Isolation> {
+        &self.isolations
     }
 
     /// What evaluates the traffic of those whom something isolates; each applies to one subject or several.
@@ -220,16 +220,17 @@ impl Plan {
         }
     }
 
-    /// Runs the reconciler of every policy that a change may affect; returns the pods whose guards that may change.
+    /// Runs the reconciler of every policy that a change may affect; returns the pods whose isolation may change with it.
     fn reconcile_policies(&mut self, cluster: &Cluster, touched: &Touched) -> BTreeSet<PodKey> {
         let mut keys = touched.policies.clone();
         let mut pods = touched.local_pods.clone();
         for pod in &touched.local_pods {
             let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
             let labels = here.map(|(_, group)| &group.labels);
-            let families = here.map(|(addresses, _)| guard::families(addresses)).unwrap_or_default();
-            let guard = self.guards.get(&Subject::Pod(pod.clone()));
-            let others = guard.is_some_and(|guard| guard::families(&guard.addresses) != families);
+            let families = here.map(|(addresses, _)| isolation::families(addresses)).unwrap_or_default();
+            let isolation = self.isolations.get(&Subject::Pod(pod.clone()));
+            let others =
+                isolation.is_some_and(|isolation| isolation::families(&isolation.addresses) != families);
             for policy in cluster.policies_in(&pod.namespace) {
                 let was = self.policies.get(&policy.key).is_some_and(|block| block.subjects.contains(pod));
                 let is = labels.is_some_and(|labels| policy.subject.matches(labels));
@@ -249,22 +250,22 @@ impl Plan {
         pods
     }
 
-    fn reconcile_guard(&mut self, guards: &mut Guards<'_>, subject: &Subject) {
-        let mut new = guards.guard(subject);
-        let old = self.guards.remove(subject);
+    fn reconcile_isolation(&mut self, isolations: &mut Isolations<'_>, subject: &Subject) {
+        let mut new = isolations.isolation(subject);
+        let old = self.isolations.remove(subject);
         if old == new {
             new = old;
         } else {
             let profiles = self.profiles.change(old.as_ref(), &mut new);
             self.pending.profiles.extend(profiles);
             for direction in Direction::BOTH {
-                self.reconcile_isolation(subject, direction, old.as_ref(), new.as_ref());
+                self.reconcile_isolated_addresses(subject, direction, old.as_ref(), new.as_ref());
             }
-            self.pending.guards.insert(subject.clone());
-            self.pending.revoked.extend(new.iter().flat_map(|guard| &guard.addresses));
+            self.pending.isolations.insert(subject.clone());
+            self.pending.revoked.extend(new.iter().flat_map(|isolation| &isolation.addresses));
         }
         if let Some(new) = new {
-            self.guards.insert(subject.clone(), new);
+            self.isolations.insert(subject.clone(), new);
         }
     }
 
@@ -315,7 +316,7 @@ impl Plan {
     }
 
     fn reconcile_port(&mut self, cluster: &Cluster, port: u32) {
-        let new = port_binding(cluster, port, self.unknown_pods, |subject| self.guards.get(subject));
+        let new = port_binding(cluster, port, self.unknown_pods, |subject| self.isolations.get(subject));
         let old = self.ports.get(&port).cloned();
         if old == new {
             return;
@@ -337,16 +338,16 @@ impl Plan {
         }
     }
 
-    fn reconcile_isolation(
+    fn reconcile_isolated_addresses(
         &mut self,
         subject: &Subject,
         direction: Direction,
-        old: Option<&Guard>,
-        new: Option<&Guard>,
+        old: Option<&Isolation>,
+        new: Option<&Isolation>,
     ) {
-        let addresses = |guard: Option<&Guard>| -> BTreeSet<IpAddr> {
-            let isolated = guard.filter(|guard| guard.is_isolated(direction));
-            isolated.into_iter().flat_map(|guard| guard.addresses.iter().copied()).collect()
+        let addresses = |isolation: Option<&Isolation>| -> BTreeSet<IpAddr> {
+            let isolated = isolation.filter(|isolation| isolation.is_isolated(direction));
+            isolated.into_iter().flat_map(|isolation| isolation.addresses.iter().copied()).collect()
         };
         let (old, new) = (addresses(old), addresses(new));
         for &address in old.symmetric_difference(&new) {

@@ -2,7 +2,7 @@
 
 use super::policy::return_if_marked;
 use super::{Deny, Names, Options};
-use crate::compile::{Guard, Profile, Subject};
+use crate::compile::{Isolation, Profile, Subject};
 use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
@@ -17,7 +17,7 @@ pub(super) fn chain(
     family: Family,
     subject: &Subject,
     direction: Direction,
-    guard: &Guard,
+    guard: &Isolation,
 ) -> Vec<Rule> {
     let mut rules = vec![clear_mark(options)];
     for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {

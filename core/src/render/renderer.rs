@@ -68,7 +68,7 @@ impl Renderer {
         for profile in delta.profiles.iter().filter(|profile| pod::has_chain(profile)) {
             self.edit_profile(plan, profile, &mut edit);
         }
-        for subject in &delta.guards {
+        for subject in &delta.isolations {
             for direction in Direction::BOTH {
                 self.edit_pod(plan, subject, direction, &mut edit);
             }
@@ -121,8 +121,8 @@ impl Renderer {
                     self.names.forget_policy(key, direction);
                 }
             }
-            for subject in &delta.guards {
-                if plan.guards().get(subject).is_none_or(|guard| !guard.is_isolated(direction)) {
+            for subject in &delta.isolations {
+                if plan.isolations().get(subject).is_none_or(|guard| !guard.is_isolated(direction)) {
                     self.names.forget_pod(subject, direction);
                 }
             }
@@ -145,7 +145,7 @@ impl Renderer {
         let mut chains: Chains = hook::fixed_chains(&self.options, family);
         for direction in Direction::BOTH {
             chains.extend(dispatch::chains(&mut self.names, plan, direction, family));
-            let guarded = plan.guards().keys();
+            let guarded = plan.isolations().keys();
             chains.extend(guarded.filter_map(|subject| self.pod_chain(plan, subject, direction, family)));
             chains.extend(
                 plan.policies().keys().filter_map(|key| self.policy_chain(plan, key, direction, family)),
@@ -164,7 +164,7 @@ impl Renderer {
         direction: Direction,
         family: Family,
     ) -> Option<NamedChain> {
-        let guard = plan.guards().get(subject).filter(|guard| guard.is_isolated(direction))?;
+        let guard = plan.isolations().get(subject).filter(|guard| guard.is_isolated(direction))?;
         if !guard.has_family(family) {
             return None;
         }

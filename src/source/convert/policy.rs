@@ -14,12 +14,12 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     let path = FieldPath::Root.field("spec");
     let subject = selector::selector(&from.spec.pod_selector, &path.field("podSelector"), &mut invalid);
     let known = !invalid.add_unknown_fields(&path, &from.spec);
-    let isolation = match Isolation::of(&from.spec, &path, &mut invalid) {
-        isolation if known => isolation,
+    let types = match PolicyTypes::of(&from.spec, &path, &mut invalid) {
+        types if known => types,
         // An unknown field may concern either direction, and may restrict what a rule allows.
-        _ => Isolation { ingress: DirectionMode::Isolated, egress: DirectionMode::Isolated },
+        _ => PolicyTypes { ingress: DirectionMode::Isolated, egress: DirectionMode::Isolated },
     };
-    let mut rules = |direction| match isolation.mode(direction) {
+    let mut rules = |direction| match types.mode(direction) {
         DirectionMode::Unaffected => None,
         DirectionMode::Isolated => {
             let rules = rules(&from.spec, direction, &path, &mut invalid);
@@ -64,13 +64,14 @@ enum DirectionMode {
     Isolated,
 }
 
-struct Isolation {
+/// The directions in which a policy isolates its pods (spec.policyTypes).
+struct PolicyTypes {
     ingress: DirectionMode,
     egress: DirectionMode,
 }
 
-impl Isolation {
-    fn of(spec: &api::NetworkPolicySpec, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Isolation {
+impl PolicyTypes {
+    fn of(spec: &api::NetworkPolicySpec, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> PolicyTypes {
         let types = spec.policy_types.as_deref().unwrap_or_default();
         if types.is_empty() {
             // NetworkPolicySpec.policyTypes: "If this field is not specified, it will default based on the existence
@@ -81,7 +82,7 @@ impl Isolation {
             } else {
                 DirectionMode::Unaffected
             };
-            return Isolation { ingress: DirectionMode::Isolated, egress };
+            return PolicyTypes { ingress: DirectionMode::Isolated, egress };
         }
         let path = path.field("policyTypes");
         let mut unlisted = DirectionMode::Unaffected;
@@ -103,7 +104,7 @@ impl Isolation {
             true => DirectionMode::Isolated,
             false => unlisted,
         };
-        Isolation { ingress: mode(Direction::Ingress), egress: mode(Direction::Egress) }
+        PolicyTypes { ingress: mode(Direction::Ingress), egress: mode(Direction::Egress) }
     }
 
     fn mode(&self, direction: Direction) -> DirectionMode {

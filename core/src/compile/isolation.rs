@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Whom a guard is for.
+/// What is isolated: a pod of this node, known or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A pod of this node.
@@ -47,9 +47,9 @@ pub enum UnknownPods {
     Allow,
 }
 
-/// The addresses of a subject, and what evaluates its traffic in each direction.
+/// What isolates a subject: its addresses, and what evaluates its traffic in each direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guard {
+pub struct Isolation {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// What evaluates what reaches it; `None` when it is not isolated for ingress.
@@ -58,7 +58,7 @@ pub struct Guard {
     pub egress: Option<Arc<Judgement>>,
 }
 
-impl Guard {
+impl Isolation {
     /// What evaluates its traffic in a direction; `None` when it is not isolated there.
     pub fn judgement(&self, direction: Direction) -> Option<&Arc<Judgement>> {
         match direction {
@@ -104,39 +104,43 @@ pub(super) fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
 /// What judges the pods of a group, for ingress and for egress.
 type OfGroup = (Option<Arc<Judgement>>, Option<Arc<Judgement>>);
 
-/// Works out guards from one state of the cluster. The pods of a group share their judgements, so each group is evaluated once,
+/// Works out the isolation of subjects from one state of the cluster. The pods of a group share their judgements, so each group is evaluated once,
 /// however many pods it has.
-pub(super) struct Guards<'c> {
+pub(super) struct Isolations<'c> {
     cluster: &'c Cluster,
     unknown_pods: UnknownPods,
     groups: BTreeMap<GroupId, OfGroup>,
 }
 
-impl Guards<'_> {
-    pub(super) fn new(cluster: &Cluster, unknown_pods: UnknownPods) -> Guards<'_> {
-        Guards { cluster, unknown_pods, groups: BTreeMap::new() }
+impl Isolations<'_> {
+    pub(super) fn new(cluster: &Cluster, unknown_pods: UnknownPods) -> Isolations<'_> {
+        Isolations { cluster, unknown_pods, groups: BTreeMap::new() }
     }
 
-    /// The guard of a subject; `None` if it is not on this node, has no address, or nothing isolates it.
-    pub(super) fn guard(&mut self, subject: &Subject) -> Option<Guard> {
+    /// The isolation of a subject; `None` if it is not on this node, has no address, or nothing isolates it.
+    pub(super) fn isolation(&mut self, subject: &Subject) -> Option<Isolation> {
         match (subject, self.unknown_pods) {
-            (Subject::Pod(key), _) => self.guard_of_pod(key),
+            (Subject::Pod(key), _) => self.isolation_of_pod(key),
             (Subject::Unknown(key), UnknownPods::Reject) => {
                 let addresses = self.cluster.addresses_of_unknown(key).to_vec();
                 let closed = Some(Arc::new(Judgement::of_policies(BTreeSet::new())));
-                (!addresses.is_empty()).then(|| Guard { addresses, ingress: closed.clone(), egress: closed })
+                (!addresses.is_empty()).then(|| Isolation {
+                    addresses,
+                    ingress: closed.clone(),
+                    egress: closed,
+                })
             }
             (Subject::Unknown(_), UnknownPods::Allow) => None,
         }
     }
 
-    fn guard_of_pod(&mut self, key: &PodKey) -> Option<Guard> {
+    fn isolation_of_pod(&mut self, key: &PodKey) -> Option<Isolation> {
         let cluster = self.cluster;
         let (addresses, group) = cluster.pod(key).filter(|_| cluster.is_local(key))?;
         let judgements = self.groups.entry(cluster.group_id_of(key)?);
         let (ingress, egress) = judgements.or_insert_with(|| of_group(cluster, group)).clone();
         let is_isolated = ingress.is_some() || egress.is_some();
-        is_isolated.then(|| Guard { addresses: addresses.to_vec(), ingress, egress })
+        is_isolated.then(|| Isolation { addresses: addresses.to_vec(), ingress, egress })
     }
 }
 
