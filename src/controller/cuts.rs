@@ -221,7 +221,7 @@ mod tests {
             subject: Selector::everything(),
             ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers.into()), ports: Ports::All }]),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         }));
         assert_eq!(verdict(&enforcer, &connection(2, 0)), None);
         while enforcer.is_behind() {

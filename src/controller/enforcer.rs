@@ -4,7 +4,7 @@ use super::coexistence::{Coexistence, Standing, Takeover};
 use super::inventory::Elements;
 use crate::apply::{Actual, Applier, ConcurrentEdits, Step};
 use crate::compile::{Decision, Limits, Plan, UnknownPods};
-use crate::model::{Change, Cluster, Direction, PolicyKey, Refusal};
+use crate::model::{Change, Cluster, Direction, InvalidPart, PolicyKey};
 use crate::net::Flow;
 use crate::netfilter::{ChainName, Ruleset};
 use crate::render::{Options, Renderer};
@@ -211,8 +211,8 @@ impl Enforcer {
     }
 
     /// The parts of policies that could not be understood.
-    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.cluster.policies().flat_map(|policy| &policy.refusals)
+    pub fn refusals(&self) -> impl Iterator<Item = &InvalidPart> {
+        self.cluster.policies().flat_map(|policy| &policy.invalid_parts)
     }
 
     fn every_isolated_address(&self) -> BTreeSet<IpAddr> {

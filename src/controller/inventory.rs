@@ -138,7 +138,7 @@ fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
     let limits = enforcer.plan().limits();
     let block = enforcer.plan().policies().get(key);
     let surplus = block.into_iter().flat_map(|block| &block.surplus).map(|own| own.note(limits));
-    let refusals = enforcer.cluster().policy(key).into_iter().flat_map(|policy| &policy.refusals);
+    let refusals = enforcer.cluster().policy(key).into_iter().flat_map(|policy| &policy.invalid_parts);
     let all = surplus.chain(refusals.map(ToString::to_string));
     all.take(NAMED).collect()
 }

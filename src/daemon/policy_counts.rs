@@ -179,7 +179,7 @@ mod tests {
                 subject: Selector::everything(),
                 ingress: Some(Vec::new()),
                 egress: Some(Vec::new()),
-                refusals: Vec::new(),
+                invalid_parts: Vec::new(),
             }));
         }
         let table = enforcer.ruleset().tables.remove(&Family::V4).unwrap();

@@ -42,7 +42,7 @@ fn closes_all(name: &str) -> Change {
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
-        refusals: Vec::new(),
+        invalid_parts: Vec::new(),
     })
 }
 

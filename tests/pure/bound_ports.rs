@@ -57,7 +57,7 @@ fn isolates(is_there: bool) -> Change {
         subject: Selector::everything(),
         ingress: None,
         egress: Some(Vec::new()),
-        refusals: Vec::new(),
+        invalid_parts: Vec::new(),
     })
 }
 

@@ -234,6 +234,6 @@ async fn policy_without_the_shape_of_one_isolates_its_namespace_and_affects_no_o
             && odd.ingress == Some(vec![])
             && odd.egress == Some(vec![])
     );
-    assert_eq!(odd.refusals.iter().map(|refusal| refusal.reason).collect::<Vec<_>>(), ["unreadable"]);
-    assert_eq!((good.refusals.len(), good.egress.clone()), (0, None));
+    assert_eq!(odd.invalid_parts.iter().map(|part| part.reason).collect::<Vec<_>>(), ["unreadable"]);
+    assert_eq!((good.invalid_parts.len(), good.egress.clone()), (0, None));
 }

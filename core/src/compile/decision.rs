@@ -184,7 +184,7 @@ mod tests {
             subject: Selector::everything(),
             ingress: Some(rules),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         };
         let sandbox = Sandbox {
             key: SandboxKey::new(PodKey::new("shop", "new"), "a"),

@@ -435,7 +435,7 @@ mod tests {
             subject: selector("web"),
             ingress: Some(vec![rule]),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         })
     }
 

@@ -60,8 +60,8 @@ pub fn shortfalls(cluster: &Cluster, plan: &Plan, families: &[Family]) -> Vec<Sh
         plan.policies().iter().filter_map(|(key, block)| Some((cluster.policy(key)?, block)))
     {
         let mut notes = Notes::default();
-        for refusal in &policy.refusals {
-            notes.add(ShortfallReason::PolicyNotUnderstood, || format!("{refusal}"));
+        for part in &policy.invalid_parts {
+            notes.add(ShortfallReason::PolicyNotUnderstood, || format!("{part}"));
         }
         for surplus in &block.surplus {
             notes.add(ShortfallReason::PolicyLimitExceeded, || surplus.note(plan.limits()));

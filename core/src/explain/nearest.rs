@@ -170,7 +170,7 @@ mod tests {
             subject: Selector::everything(),
             ingress: Some(rules.into_iter().enumerate().map(rule).collect()),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         };
         let name = NamespaceName::new("other");
         let team = labels(&[("team", "b")]);

@@ -57,8 +57,8 @@ pub struct Policy {
     pub ingress: Option<Vec<Rule>>,
     /// What they may reach; `None` when the policy says nothing about egress.
     pub egress: Option<Vec<Rule>>,
-    /// The parts that could not be understood. Each allows nothing.
-    pub refusals: Vec<Refusal>,
+    /// Its invalid parts. Each allows nothing.
+    pub invalid_parts: Vec<InvalidPart>,
 }
 
 impl Policy {
@@ -143,9 +143,9 @@ pub enum PortMatch {
     Named(Protocol, Box<str>),
 }
 
-/// A part of a policy that could not be understood, and so allows nothing.
+/// An invalid part of a policy, which allows nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Refusal {
+pub struct InvalidPart {
     /// Where, as a path from the policy: `spec.ingress[0].ports[1].port`.
     pub path: String,
     /// A short, fixed word for metrics, such as `bad_cidr`.
@@ -154,7 +154,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InvalidPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)
     }

@@ -148,7 +148,7 @@ mod tests {
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         });
         let mut before = chains(&mut names, &plan, DIRECTION, Family::V4);
         let mut lengths = Vec::new();
@@ -195,7 +195,7 @@ mod tests {
                 subject: Selector::new([Requirement { key: "app".into(), demand }]),
                 ingress: Some(ingress),
                 egress: None,
-                refusals: Vec::new(),
+                invalid_parts: Vec::new(),
             })
         };
         let everybody = || vec![Allow { index: 0, peers: Peers::Anywhere, ports: Ports::All }];

@@ -117,7 +117,7 @@ mod tests {
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
         })
     }
 

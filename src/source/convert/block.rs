@@ -162,9 +162,9 @@ mod tests {
             "example.org/8",
             "10.0.0.1",
         ] {
-            let refusals = read(text, &[]).unwrap_err();
-            assert_eq!(refusals.len(), 1, "{text}");
-            assert!(refusals.iter().all(|refusal| refusal.starts_with("ipBlock.cidr: ")), "{refusals:?}");
+            let messages = read(text, &[]).unwrap_err();
+            assert_eq!(messages.len(), 1, "{text}");
+            assert!(messages.iter().all(|message| message.starts_with("ipBlock.cidr: ")), "{messages:?}");
         }
     }
 
@@ -187,11 +187,11 @@ mod tests {
     #[test]
     fn bad_exception_makes_the_whole_block_invalid() {
         for except in ["11.0.0.0/16", "10.0.0.0/8", "10.0.0.0/7", "fd00::/64", "nonsense", ""] {
-            let refusals = read("10.0.0.0/8", &["10.1.0.0/16", except]).unwrap_err();
-            assert_eq!(refusals.len(), 1, "{except}");
+            let messages = read("10.0.0.0/8", &["10.1.0.0/16", except]).unwrap_err();
+            assert_eq!(messages.len(), 1, "{except}");
             assert!(
-                refusals.iter().all(|refusal| refusal.starts_with("ipBlock.except[1]: ")),
-                "{refusals:?}"
+                messages.iter().all(|message| message.starts_with("ipBlock.except[1]: ")),
+                "{messages:?}"
             );
         }
         assert_eq!(

@@ -1,7 +1,7 @@
 //! From API objects to the model: the only code that knows the API's defaults and validation.
 //!
 //! Comes in: `api` objects as their authors wrote them. Goes out: `model` objects with every default filled in, and a
-//! `Refusal` for each part that the API server would have rejected. An invalid part allows nothing; it never widens what the
+//! `InvalidPart` for each part that the API server would have rejected. An invalid part allows nothing; it never widens what the
 //! rest allows, and the rest stays in force. Pure: it reads no file, clock or cluster.
 
 mod block;
@@ -22,7 +22,7 @@ pub use pod::{implied_namespace, namespace, pod};
 pub use policy::{policy, unreadable_policy};
 
 use crate::api::{ObjectMeta, Part};
-use crate::model::Refusal;
+use crate::model::InvalidPart;
 use field_path::FieldPath;
 
 /// The namespace of a namespaced object without one.
@@ -38,11 +38,11 @@ pub(in crate::source) fn namespace_of(metadata: &ObjectMeta) -> &str {
 
 /// The invalid parts found so far.
 #[derive(Default)]
-struct InvalidParts(Vec<Refusal>);
+struct InvalidParts(Vec<InvalidPart>);
 
 impl InvalidParts {
     fn add(&mut self, path: &FieldPath<'_>, reason: &'static str, message: String) {
-        self.0.push(Refusal { path: path.to_string(), reason, message });
+        self.0.push(InvalidPart { path: path.to_string(), reason, message });
     }
 
     /// Adds each field of the part at `path` that this version of the API does not have; returns whether there was any.

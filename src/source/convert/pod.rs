@@ -2,7 +2,7 @@
 
 use super::{FieldPath, InvalidParts, NAMESPACE_NAME_LABEL, namespace_of, port, reason};
 use crate::api;
-use crate::model::{Labels, NamedPort, Namespace, NamespaceName, Owner, Pod, PodKey, Refusal};
+use crate::model::{InvalidPart, Labels, NamedPort, Namespace, NamespaceName, Owner, Pod, PodKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub fn implied_namespace(name: &NamespaceName) -> Namespace {
 /// Converts a pod, and lists its invalid addresses and ports, which are left out.
 ///
 /// A pod on its node's network, or one that has finished, has no addresses of its own.
-pub fn pod(from: &api::Pod) -> (Pod, Vec<Refusal>) {
+pub fn pod(from: &api::Pod) -> (Pod, Vec<InvalidPart>) {
     let mut invalid = InvalidParts::default();
     let labels = from.metadata.labels.as_ref().map(Labels::new).unwrap_or_default();
     let pod = Pod {
@@ -145,7 +145,7 @@ mod tests {
     use crate::net::Protocol;
     use serde_json::{Value, json};
 
-    fn converted(object: Value) -> (Pod, Vec<Refusal>) {
+    fn converted(object: Value) -> (Pod, Vec<InvalidPart>) {
         pod(&serde_json::from_value(object).unwrap())
     }
 
@@ -305,7 +305,7 @@ mod tests {
             json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "ports": ports}]}}),
         );
         assert_eq!(pod.ports, vec![]);
-        let paths: Vec<_> = invalid.iter().map(|refusal| refusal.path.as_str()).collect();
+        let paths: Vec<_> = invalid.iter().map(|part| part.path.as_str()).collect();
         assert_eq!(paths, {
             [
                 "spec.containers[0].ports[0].containerPort",

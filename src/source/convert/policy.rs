@@ -33,7 +33,7 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
         subject: subject.unwrap_or_else(Selector::everything),
         ingress,
         egress,
-        refusals: invalid.0,
+        invalid_parts: invalid.0,
     }
 }
 
@@ -51,7 +51,7 @@ pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
-        refusals: invalid.0,
+        invalid_parts: invalid.0,
     }
 }
 
@@ -137,12 +137,12 @@ mod tests {
 
     fn sound(spec: Value) -> Policy {
         let policy = converted(spec);
-        assert_eq!(policy.refusals, vec![]);
+        assert_eq!(policy.invalid_parts, vec![]);
         policy
     }
 
-    fn refusals(policy: &Policy) -> Vec<(&str, &str)> {
-        policy.refusals.iter().map(|refusal| (refusal.path.as_str(), refusal.reason)).collect()
+    fn invalid_parts(policy: &Policy) -> Vec<(&str, &str)> {
+        policy.invalid_parts.iter().map(|part| (part.path.as_str(), part.reason)).collect()
     }
 
     fn app(value: &str) -> Selector {
@@ -220,7 +220,7 @@ mod tests {
             spec.pointer_mut(&pointer).unwrap()["fromTheFuture"] = json!({"a": [1]});
             let policy = converted(spec);
             assert_eq!(
-                refusals(&policy),
+                invalid_parts(&policy),
                 [(format!("{path}.fromTheFuture").as_str(), reason::UNKNOWN_FIELD)]
             );
             assert!(allowed(&policy) < allowed(&sound), "{path}");
@@ -236,7 +236,7 @@ mod tests {
     fn unknown_field_of_a_spec_isolates_in_both_directions_whatever_its_types_are() {
         let policy = converted(json!({"policyTypes": ["Ingress"], "ingress": [{}], "action": "Deny"}));
         assert_eq!((policy.ingress.clone(), policy.egress.clone()), (Some(vec![]), Some(vec![])));
-        assert_eq!(refusals(&policy), [("spec.action", reason::UNKNOWN_FIELD)]);
+        assert_eq!(invalid_parts(&policy), [("spec.action", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]
@@ -287,19 +287,19 @@ mod tests {
             converted(json!({"policyTypes": ["Ingress", "egress"], "ingress": [{}], "egress": [{}]}));
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
         assert_eq!(policy.egress.as_ref().map(Vec::len), Some(1));
-        assert_eq!(refusals(&policy), [("spec.policyTypes[1]", reason::BAD_POLICY_TYPE)]);
+        assert_eq!(invalid_parts(&policy), [("spec.policyTypes[1]", reason::BAD_POLICY_TYPE)]);
         let policy = converted(json!({"policyTypes": ["Ingres"], "ingress": [{}]}));
         assert_eq!(policy.ingress.as_ref().map(Vec::len), Some(1));
         assert_eq!(policy.egress, Some(vec![]));
         let message = "spec.policyTypes[0]: unknown policy type `Ingres`: write `Ingress` or `Egress`; \
                        until then the policy isolates its pods in both directions, except for what its rules allow";
-        assert_eq!(policy.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
+        assert_eq!(policy.invalid_parts.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
     }
 
     #[test]
     fn more_than_two_policy_types_are_reported() {
         let policy = converted(json!({"policyTypes": ["Ingress", "Ingress", "Ingress"], "ingress": [{}]}));
-        assert_eq!(refusals(&policy), [("spec.policyTypes", reason::BAD_POLICY_TYPE)]);
+        assert_eq!(invalid_parts(&policy), [("spec.policyTypes", reason::BAD_POLICY_TYPE)]);
         assert_eq!((policy.ingress.map(|rules| rules.len()), policy.egress), (Some(1), None));
     }
 
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(rules, Some(vec![Rule { index: 0, peers, ports: Ports::All }]));
         let policy = converted(json!({"egress": [{"from": []}]}));
         assert_eq!(policy.egress, Some(vec![]));
-        assert_eq!(refusals(&policy), [("spec.egress[0].from", reason::UNKNOWN_FIELD)]);
+        assert_eq!(invalid_parts(&policy), [("spec.egress[0].from", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
             {"namespaceSelector": {}},
             {"namespaceSelector": {"matchLabels": {"app": "a"}}, "podSelector": {"matchLabels": {"app": "b"}}},
         ]));
-        assert_eq!(policy.refusals, vec![]);
+        assert_eq!(policy.invalid_parts, vec![]);
         let matching =
             |namespaces, pods| Peer::Pods { namespaces: NamespaceScope::Matching(namespaces), pods };
         assert_eq!(
@@ -405,7 +405,7 @@ mod tests {
         ] {
             let (peers, policy) = ingress_peers(json!([peer]));
             assert_eq!(peers, Peers::Listed(vec![]), "{path}");
-            assert_eq!(refusals(&policy), [(path, reason)]);
+            assert_eq!(invalid_parts(&policy), [(path, reason)]);
         }
     }
 
@@ -413,7 +413,7 @@ mod tests {
     fn invalid_peer_leaves_the_others_in_force() {
         let (peers, policy) = ingress_peers(json!([{}, {"podSelector": {"matchLabels": {"app": "web"}}}]));
         assert_eq!(peers, Peers::Listed(vec![own(app("web"))]));
-        assert_eq!(policy.refusals.len(), 1);
+        assert_eq!(policy.invalid_parts.len(), 1);
     }
 
     #[test]
@@ -424,7 +424,7 @@ mod tests {
         let http = PortMatch::Numbered(Protocol::Tcp, PortRange::single(80).unwrap());
         assert_eq!(ports, [Ports::Listed(vec![]), Ports::Listed(vec![http])]);
         assert_eq!(
-            refusals(&policy),
+            invalid_parts(&policy),
             [
                 ("spec.ingress[0].ports[0].port", reason::BAD_PORT),
                 ("spec.ingress[1].ports[0].port", reason::BAD_PORT)
@@ -437,7 +437,7 @@ mod tests {
         let policy = converted(json!({"ingress": [{"form": []}, {}]}));
         let rule = Rule { index: 1, peers: Peers::Anywhere, ports: Ports::All };
         assert_eq!(policy.ingress, Some(vec![rule]));
-        assert_eq!(refusals(&policy), [("spec.ingress[0].form", reason::UNKNOWN_FIELD)]);
+        assert_eq!(invalid_parts(&policy), [("spec.ingress[0].form", reason::UNKNOWN_FIELD)]);
     }
 
     #[test]
@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(policy.subject, Selector::everything());
         assert_eq!((&policy.ingress, &policy.egress), (&Some(vec![]), &None));
         assert_eq!(
-            refusals(&policy),
+            invalid_parts(&policy),
             [("spec.podSelector.matchExpressions[0].operator", reason::UNKNOWN_OPERATOR)]
         );
     }

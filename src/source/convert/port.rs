@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn impossible_name_is_refused() {
         for name in ["", "HTTP", "-a", "a-", "a--b", "a_b", "1-2", "abcdefghijklmnop", "é"] {
-            let refusals = read(json!({"port": name})).unwrap_err();
-            assert!(refusals.iter().all(|text| text.starts_with("ports[0].port: `")), "{refusals:?}");
+            let messages = read(json!({"port": name})).unwrap_err();
+            assert!(messages.iter().all(|text| text.starts_with("ports[0].port: `")), "{messages:?}");
         }
         let expected = "ports[0].port: `80` cannot be a port's name: a name needs a letter; write a number without quotes";
         assert_eq!(read(json!({"port": "80"})), Err(vec![expected.to_owned()]));

@@ -190,8 +190,8 @@ mod tests {
             "matchLabels": {"app/web/x": "web", "app": "not a label"},
             "matchExpressions": [{"key": "", "operator": "Exists"}, {"key": "a", "operator": "In", "values": ["b", "-"]}],
         });
-        let refusals = read(from).unwrap_err();
-        let paths: Vec<_> = refusals.iter().filter_map(|refusal| refusal.split(": ").next()).collect();
+        let messages = read(from).unwrap_err();
+        let paths: Vec<_> = messages.iter().filter_map(|message| message.split(": ").next()).collect();
         assert_eq!(paths, {
             [
                 "podSelector.matchLabels[app]",

@@ -210,13 +210,13 @@ impl ManifestReader<'_> {
             }
             ObjectKind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
-                let (lowered, refusals) = convert::pod(&written);
+                let (lowered, invalid_parts) = convert::pod(&written);
                 self.note(ObjectKey::Pod(lowered.key.clone()), &origin);
                 // A pod of which not all addresses are known would not be isolated completely.
-                if !refusals.is_empty() {
+                if !invalid_parts.is_empty() {
                     self.unreadable(node, Some(kind), "");
-                    for refusal in refusals {
-                        self.complain(node.position_of(&refusal.path), &refusal.path, refusal.message);
+                    for part in invalid_parts {
+                        self.complain(node.position_of(&part.path), &part.path, part.message);
                     }
                     return;
                 }
@@ -225,9 +225,9 @@ impl ManifestReader<'_> {
             ObjectKind::NetworkPolicy => {
                 let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
                 let lowered = convert::policy(&written);
-                for refusal in &lowered.refusals {
-                    let at = node.position_of(&refusal.path);
-                    let (path, message) = (refusal.path.clone(), refusal.message.clone());
+                for part in &lowered.invalid_parts {
+                    let at = node.position_of(&part.path);
+                    let (path, message) = (part.path.clone(), part.message.clone());
                     self.refused.push(Complaint { at, path, message });
                 }
                 self.note(ObjectKey::Policy(lowered.key.clone()), &origin);

@@ -58,8 +58,8 @@ impl WatchedKind for api::Pod {
     }
 
     fn change(&self) -> (Change, Option<String>) {
-        let (pod, refusals) = convert::pod(self);
-        let mut faults = refusals.iter();
+        let (pod, invalid_parts) = convert::pod(self);
+        let mut faults = invalid_parts.iter();
         // Where such a pod is remains unknown, and so which packets are its own.
         if let Some(fault) = faults.find(|fault| fault.reason == reason::BAD_ADDRESS) {
             let unreadable = UnreadablePod { key: pod.key, node: pod.node, addresses: pod.addresses };

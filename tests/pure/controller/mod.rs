@@ -114,7 +114,7 @@ fn closed() -> Change {
         subject,
         ingress: Some(Vec::new()),
         egress: None,
-        refusals: Vec::new(),
+        invalid_parts: Vec::new(),
     })
 }
 
@@ -191,7 +191,7 @@ fn web_takes(ports: &[u16]) -> Change {
         subject: labelled("web"),
         ingress: Some(ports.iter().enumerate().map(rule).collect()),
         egress: None,
-        refusals: Vec::new(),
+        invalid_parts: Vec::new(),
     })
 }
 

@@ -674,7 +674,7 @@ mod tests {
             subject,
             ingress: Some(Vec::new()),
             egress: None,
-            refusals: Vec::new(),
+            invalid_parts: Vec::new(),
             uid: None,
         }));
         known.pod(pod("web", "a", &[]));
