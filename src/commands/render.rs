@@ -47,8 +47,8 @@ impl Render {
         if let Some(error) = loaded.error {
             bail!("cannot read {}:\n{error}", self.manifests.display());
         }
-        for refused in &loaded.refused {
-            let _ = writeln!(std::io::stderr(), "warning: {refused}");
+        for invalid in &loaded.invalid {
+            let _ = writeln!(std::io::stderr(), "warning: {invalid}");
         }
         let mut enforcer =
             Enforcer::new(&self.node_name, self.flags.options()).with_limits(self.flags.policy_limits);

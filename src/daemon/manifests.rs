@@ -83,7 +83,7 @@ impl ManifestsReporter {
         }
         // Invalid parts of policies are reported by the controller.
         let duplicates: Vec<Problem> =
-            loaded.refused.iter().filter(|problem| problem.path.is_empty()).cloned().collect();
+            loaded.invalid.iter().filter(|problem| problem.path.is_empty()).cloned().collect();
         for problem in duplicates.iter().filter(|problem| !self.duplicates.contains(problem)) {
             tracing::warn!(%problem, "two manifests define the same object");
         }

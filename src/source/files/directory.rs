@@ -40,7 +40,7 @@ pub struct Loaded {
     /// Everything that is wrong; the files concerned keep their last readable objects.
     pub error: Option<ManifestError>,
     /// The invalid parts of policies, which allow nothing.
-    pub refused: Vec<Problem>,
+    pub invalid: Vec<Problem>,
     /// How many objects of other kinds were skipped, by kind.
     pub skipped: BTreeMap<String, usize>,
     /// How many files were read; the others are unchanged.
@@ -101,7 +101,7 @@ impl Directory {
             changes,
             complete: self.complete,
             error: ManifestError::of(problems),
-            refused: remarks().flat_map(|remarks| remarks.refused.iter().cloned()).collect(),
+            invalid: remarks().flat_map(|remarks| remarks.invalid.iter().cloned()).collect(),
             skipped,
             files_read,
         }
@@ -490,7 +490,7 @@ mod tests {
         let loaded = Directory::new(scratch.path()).load();
         assert_eq!(changes(&loaded), ["+Namespace shop", "+Policy shop/deny"]);
         assert_eq!(
-            loaded.refused.iter().map(|problem| (problem.line, problem.path.as_str())).collect::<Vec<_>>(),
+            loaded.invalid.iter().map(|problem| (problem.line, problem.path.as_str())).collect::<Vec<_>>(),
             { [(5, "spec.ingress[0].from[0]")] }
         );
     }
@@ -543,9 +543,9 @@ mod tests {
     fn shop_of_the_examples_is_read_completely() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop");
         let shop = read_manifests(&root).unwrap();
-        assert_eq!((&shop.refused, &shop.skipped), (&vec![], &BTreeMap::new()));
+        assert_eq!((&shop.invalid, &shop.skipped), (&vec![], &BTreeMap::new()));
         assert_eq!((shop.namespaces.len(), shop.pods.len(), shop.policies.len()), (4, 12, 8));
-        for pod in shop.pods.iter().map(|pod| &pod.lowered) {
+        for pod in shop.pods.iter().map(|pod| &pod.converted) {
             let nets: [IpNet; 2] = match pod.node.as_deref() {
                 Some("node-a") => ["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
                 _ => ["10.244.2.0/24".parse().unwrap(), "fd00:10:244:2::/64".parse().unwrap()],
@@ -558,11 +558,11 @@ mod tests {
             );
         }
         let named: BTreeSet<_> =
-            shop.pods.iter().flat_map(|pod| &pod.lowered.ports).map(|port| &*port.name).collect();
+            shop.pods.iter().flat_map(|pod| &pod.converted.ports).map(|port| &*port.name).collect();
         let rules = shop
             .policies
             .iter()
-            .flat_map(|policy| policy.lowered.ingress.iter().chain(&policy.lowered.egress).flatten());
+            .flat_map(|policy| policy.converted.ingress.iter().chain(&policy.converted.egress).flatten());
         for rule in rules {
             let Ports::Listed(ports) = &rule.ports else { panic!("a rule of the shop allows every port") };
             for port in ports {

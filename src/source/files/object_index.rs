@@ -32,15 +32,15 @@ impl FileObjects {
 
 impl Collect for FileObjects {
     fn namespace(&mut self, object: Object<api::Namespace, Namespace>) {
-        self.add(Change::Namespace(object.lowered), &object.origin);
+        self.add(Change::Namespace(object.converted), &object.origin);
     }
 
     fn pod(&mut self, object: Object<api::Pod, Pod>) {
-        self.add(Change::Pod(object.lowered), &object.origin);
+        self.add(Change::Pod(object.converted), &object.origin);
     }
 
     fn policy(&mut self, object: Object<api::NetworkPolicy, Policy>) {
-        self.add(Change::Policy(object.lowered), &object.origin);
+        self.add(Change::Policy(object.converted), &object.origin);
     }
 
     fn unreadable(&mut self, stand_in: Change, origin: &Origin) {

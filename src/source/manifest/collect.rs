@@ -33,8 +33,8 @@ impl Collect for Manifests {
     fn unreadable(&mut self, _: model::Change, _: &Origin) {}
 
     fn replace(&mut self, key: &ObjectKey) {
-        self.namespaces.retain(|object| ObjectKey::Namespace(object.lowered.name.clone()) != *key);
-        self.pods.retain(|object| ObjectKey::Pod(object.lowered.key.clone()) != *key);
-        self.policies.retain(|object| ObjectKey::Policy(object.lowered.key.clone()) != *key);
+        self.namespaces.retain(|object| ObjectKey::Namespace(object.converted.name.clone()) != *key);
+        self.pods.retain(|object| ObjectKey::Pod(object.converted.key.clone()) != *key);
+        self.policies.retain(|object| ObjectKey::Policy(object.converted.key.clone()) != *key);
     }
 }

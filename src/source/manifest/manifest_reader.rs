@@ -37,7 +37,7 @@ pub(in crate::source) fn parse_into(
     manifests: &mut Manifests,
 ) -> Result<(), ManifestError> {
     let mut remarks = collect(file, text, manifests)?;
-    manifests.refused.append(&mut remarks.refused);
+    manifests.invalid.append(&mut remarks.invalid);
     for (kind, count) in remarks.skipped {
         *manifests.skipped.entry(kind).or_default() += count;
     }
@@ -61,7 +61,7 @@ pub(in crate::source) fn collect(
         positions: BTreeMap::new(),
         skipped: BTreeMap::new(),
         problems: Vec::new(),
-        refused: Vec::new(),
+        invalid: Vec::new(),
     };
     let text = &*separate(text);
     let joined = join_surrogates(text);
@@ -75,9 +75,9 @@ pub(in crate::source) fn collect(
             }
         }
     }
-    let ManifestReader { file, skipped, problems, refused, .. } = reader;
-    if problems.is_empty() && refused.is_empty() {
-        return Ok(Remarks { refused: Vec::new(), skipped });
+    let ManifestReader { file, skipped, problems, invalid, .. } = reader;
+    if problems.is_empty() && invalid.is_empty() {
+        return Ok(Remarks { invalid: Vec::new(), skipped });
     }
     let lines: Vec<&str> = text.lines().collect();
     let place = |complaint: Complaint| {
@@ -85,7 +85,7 @@ pub(in crate::source) fn collect(
         let source = line.checked_sub(1).and_then(|index| lines.get(index)).copied();
         Problem { file: Arc::clone(&file), line, column, path, message, source: None }.show(source)
     };
-    let remarks = Remarks { refused: refused.into_iter().map(place).collect(), skipped };
+    let remarks = Remarks { invalid: invalid.into_iter().map(place).collect(), skipped };
     ManifestError::of(problems.into_iter().map(place).collect()).map_or(Ok(remarks), Err)
 }
 
@@ -105,7 +105,7 @@ struct ManifestReader<'a> {
     positions: BTreeMap<ObjectKey, Position>,
     skipped: BTreeMap<String, usize>,
     problems: Vec<Complaint>,
-    refused: Vec<Complaint>,
+    invalid: Vec<Complaint>,
 }
 
 impl ManifestReader<'_> {
@@ -204,14 +204,14 @@ impl ManifestReader<'_> {
         match kind {
             ObjectKind::Namespace => {
                 let Some(written) = self.decode::<api::Namespace>(node) else { return };
-                let lowered = convert::namespace(&written);
-                self.note(ObjectKey::Namespace(lowered.name.clone()), &origin);
-                self.objects.namespace(Object { written, lowered, origin });
+                let converted = convert::namespace(&written);
+                self.note(ObjectKey::Namespace(converted.name.clone()), &origin);
+                self.objects.namespace(Object { written, converted, origin });
             }
             ObjectKind::Pod => {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
-                let (lowered, invalid_parts) = convert::pod(&written);
-                self.note(ObjectKey::Pod(lowered.key.clone()), &origin);
+                let (converted, invalid_parts) = convert::pod(&written);
+                self.note(ObjectKey::Pod(converted.key.clone()), &origin);
                 // A pod of which not all addresses are known would not be isolated completely.
                 if !invalid_parts.is_empty() {
                     self.unreadable(node, Some(kind), "");
@@ -220,18 +220,18 @@ impl ManifestReader<'_> {
                     }
                     return;
                 }
-                self.objects.pod(Object { written, lowered, origin });
+                self.objects.pod(Object { written, converted, origin });
             }
             ObjectKind::NetworkPolicy => {
                 let Some(written) = self.decode::<api::NetworkPolicy>(node) else { return };
-                let lowered = convert::policy(&written);
-                for part in &lowered.invalid_parts {
+                let converted = convert::policy(&written);
+                for part in &converted.invalid_parts {
                     let at = node.position_of(&part.path);
                     let (path, message) = (part.path.clone(), part.message.clone());
-                    self.refused.push(Complaint { at, path, message });
+                    self.invalid.push(Complaint { at, path, message });
                 }
-                self.note(ObjectKey::Policy(lowered.key.clone()), &origin);
-                self.objects.policy(Object { written, lowered, origin });
+                self.note(ObjectKey::Policy(converted.key.clone()), &origin);
+                self.objects.policy(Object { written, converted, origin });
             }
         }
     }
@@ -357,7 +357,7 @@ impl ManifestReader<'_> {
                 let first = Origin { file: Arc::clone(&origin.file), line, column };
                 let message = format!("{}; this one counts", duplicate(place.key(), &first));
                 self.objects.replace(place.key());
-                self.refused.push(Complaint { at, path: String::new(), message });
+                self.invalid.push(Complaint { at, path: String::new(), message });
                 place.insert(at);
             }
         }
@@ -403,7 +403,8 @@ mod tests {
         );
         assert_eq!(manifests.pods.iter().map(|object| &object.origin).collect::<Vec<_>>(), [&origin(6)]);
         assert_eq!(manifests.policies.iter().map(|object| &object.origin).collect::<Vec<_>>(), [&origin(11)]);
-        let written = manifests.pods.first().map(|pod| (&pod.written.metadata.namespace, &pod.lowered.node));
+        let written =
+            manifests.pods.first().map(|pod| (&pod.written.metadata.namespace, &pod.converted.node));
         assert_eq!(written, Some((&Some("shop".to_owned()), &Some("a".into()))));
         let skipped = BTreeMap::from([("Deployment".to_owned(), 2), ("Service".to_owned(), 1)]);
         assert_eq!(manifests.skipped, skipped);
@@ -455,10 +456,10 @@ mod tests {
     #[test]
     fn last_definition_of_an_object_counts_and_both_places_are_reported() {
         let manifests = sound(&format!("{POD}---\n{POD}spec: {{nodeName: b}}\n"));
-        let nodes: Vec<_> = manifests.pods.iter().map(|pod| pod.lowered.node.as_deref()).collect();
+        let nodes: Vec<_> = manifests.pods.iter().map(|pod| pod.converted.node.as_deref()).collect();
         assert_eq!(nodes, [Some("b")]);
         assert_eq!(
-            manifests.refused[0].to_string(),
+            manifests.invalid[0].to_string(),
             "shop.yaml:5:1: duplicate object: Pod default/web already stands at shop.yaml:1: keep one of them; \
              this one counts\n  5 | apiVersion: v1\n    | ^"
         );
@@ -471,8 +472,8 @@ mod tests {
                 "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a}}\nspec:\n{spec}"
             );
             let manifests = sound(&text);
-            assert_eq!(manifests.refused, vec![], "{spec}");
-            manifests.policies.into_iter().next().unwrap().lowered
+            assert_eq!(manifests.invalid, vec![], "{spec}");
+            manifests.policies.into_iter().next().unwrap().converted
         };
         let same = |one: &str, other: &str| assert_eq!(policy(one), policy(other), "{one}");
         // A blank item is an empty value to Go: a rule that allows all, a port that is every TCP port.
@@ -485,15 +486,15 @@ mod tests {
         };
         same(&values("b, ~"), &values("b, ''"));
         let labels = sound(&format!("{POD}  \n").replace("name: web", "name: web, labels: {app: null}"));
-        assert_eq!(labels.pods[0].lowered.labels.get("app"), Some(""));
+        assert_eq!(labels.pods[0].converted.labels.get("app"), Some(""));
     }
 
     #[test]
     fn blank_peer_is_invalid_as_the_api_server_rejects_it() {
         let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {ingress: [{from: [~]}]}\n";
         let manifests = sound(text);
-        assert_eq!(manifests.refused.len(), 1);
-        let rules = manifests.policies[0].lowered.ingress.clone().unwrap();
+        assert_eq!(manifests.invalid.len(), 1);
+        let rules = manifests.policies[0].converted.ingress.clone().unwrap();
         assert_eq!(rules[0].peers, crate::model::Peers::Listed(vec![]));
     }
 
@@ -591,8 +592,8 @@ mod tests {
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  \
              - ports:\n    - port: 70000\n",
         );
-        let refused: Vec<_> = manifests.refused.iter().map(ToString::to_string).collect();
-        assert_eq!(refused, {
+        let invalid: Vec<_> = manifests.invalid.iter().map(ToString::to_string).collect();
+        assert_eq!(invalid, {
             [
                 "shop.yaml:7:13: spec.ingress[0].ports[0].port: 70000 is not a port: write a number from 1 to 65535\n  \
               7 |     - port: 70000\n    |             ^",

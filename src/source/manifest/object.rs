@@ -13,7 +13,7 @@ pub struct Object<A, M> {
     /// The API's fields as written, without defaults.
     pub written: A,
     /// The same converted to the model.
-    pub lowered: M,
+    pub converted: M,
     /// Where it begins.
     pub origin: Origin,
 }
@@ -28,7 +28,7 @@ pub struct Manifests {
     /// The policies.
     pub policies: Vec<Object<api::NetworkPolicy, model::Policy>>,
     /// Invalid parts of policies, and objects that are defined twice, with their places.
-    pub refused: Vec<Problem>,
+    pub invalid: Vec<Problem>,
     /// How many objects of other kinds were skipped, by kind.
     pub skipped: BTreeMap<String, usize>,
 }
@@ -36,9 +36,9 @@ pub struct Manifests {
 impl Manifests {
     /// These objects as changes: namespaces, also those that are only named by other objects, before pods before policies.
     pub fn changes(&self) -> Vec<Change> {
-        let namespaces = self.namespaces.iter().map(|object| Change::Namespace(object.lowered.clone()));
-        let pods = self.pods.iter().map(|object| Change::Pod(object.lowered.clone()));
-        let policies = self.policies.iter().map(|object| Change::Policy(object.lowered.clone()));
+        let namespaces = self.namespaces.iter().map(|object| Change::Namespace(object.converted.clone()));
+        let pods = self.pods.iter().map(|object| Change::Pod(object.converted.clone()));
+        let policies = self.policies.iter().map(|object| Change::Policy(object.converted.clone()));
         let changes = namespaces.chain(pods).chain(policies);
         let mut changes: BTreeMap<ObjectKey, Change> =
             changes.map(|change| (ObjectKey::of(&change), change)).collect();
@@ -55,7 +55,7 @@ impl Manifests {
 #[derive(Clone, Debug, Default)]
 pub(in crate::source) struct Remarks {
     /// Invalid parts of policies, and objects that are defined twice, with their places.
-    pub(in crate::source) refused: Vec<Problem>,
+    pub(in crate::source) invalid: Vec<Problem>,
     /// How many objects of other kinds were skipped, by kind.
     pub(in crate::source) skipped: BTreeMap<String, usize>,
 }

@@ -34,7 +34,7 @@ impl DemoCluster {
                     cluster.sctp_ports += declared - place.listens.len();
                     cluster.places.push(place);
                 }
-                Err(reason) => cluster.absent.push((pod.lowered.key.clone(), reason)),
+                Err(reason) => cluster.absent.push((pod.converted.key.clone(), reason)),
             }
         }
         cluster.places.sort_by(|one, other| one.pod.cmp(&other.pod));
@@ -52,8 +52,8 @@ fn world(manifests: &Manifests) -> World {
     let mut namespaces: Vec<_> =
         manifests.namespaces.iter().map(|namespace| namespace.written.clone()).collect();
     let written: BTreeSet<_> = namespaces.iter().map(|namespace| namespace.metadata.name.clone()).collect();
-    let pods = manifests.pods.iter().map(|pod| &pod.lowered.key.namespace);
-    let spoken_of = pods.chain(manifests.policies.iter().map(|policy| &policy.lowered.key.namespace));
+    let pods = manifests.pods.iter().map(|pod| &pod.converted.key.namespace);
+    let spoken_of = pods.chain(manifests.policies.iter().map(|policy| &policy.converted.key.namespace));
     let spoken_of: BTreeSet<_> = spoken_of.map(|name| name.as_str().to_owned()).collect();
     // A namespace that is only referred to exists too.
     for name in spoken_of.difference(&written) {
@@ -72,15 +72,15 @@ fn place(pod: &Object<api::Pod, Pod>) -> Result<PodPlacement, &'static str> {
     if matches!(written.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Err("it has finished");
     }
-    let node = pod.lowered.node.as_deref().ok_or("it is on no node (spec.nodeName)")?.to_owned();
+    let node = pod.converted.node.as_deref().ok_or("it is on no node (spec.nodeName)")?.to_owned();
     let host_network = written.spec.host_network == Some(true);
     let addresses =
-        if host_network { node_addresses(&written.status) } else { pod.lowered.addresses.clone() };
+        if host_network { node_addresses(&written.status) } else { pod.converted.addresses.clone() };
     if addresses.is_empty() {
         return Err("it has no address (status.podIPs)");
     }
     let listens = listens(&written.spec);
-    Ok(PodPlacement { pod: pod.lowered.key.clone(), node, addresses, listens, host_network })
+    Ok(PodPlacement { pod: pod.converted.key.clone(), node, addresses, listens, host_network })
 }
 
 /// The addresses of the node, as a pod that shares its network states them.

@@ -67,8 +67,8 @@ fn follow<W: Write>(
         output.report("edit", "the manifests can be read again; nothing is different")?;
         return Ok(());
     }
-    for refused in &manifests.refused {
-        output.report("warning", &refused.to_string())?;
+    for invalid in &manifests.invalid {
+        output.report("warning", &invalid.to_string())?;
     }
     let cluster = DemoCluster::of(&manifests);
     for line in network.change_pods(&cluster) {

@@ -227,8 +227,8 @@ fn introduce<W: Write>(
 ) -> std::io::Result<()> {
     let (pods, policies) = (manifests.pods.len(), manifests.policies.len());
     output.report("manifests", &format!("{} ({pods} pods, {policies} policies)", directory.display()))?;
-    for refused in &manifests.refused {
-        output.report("warning", &refused.to_string())?;
+    for invalid in &manifests.invalid {
+        output.report("warning", &invalid.to_string())?;
     }
     for (kind, count) in &manifests.skipped {
         output.report("left out", &format!("{count} of kind {kind}"))?;
