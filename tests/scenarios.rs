@@ -2,7 +2,7 @@
 //!
 //! To add a judge, implement [`Judge`] and list it in `judges`.
 
-use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::net::IpAddr;
 use std::path::Path;
@@ -46,24 +46,24 @@ fn main() -> ExitCode {
 }
 
 /// The end that a name stands for.
-fn end(scenario: &Scenario, name: &Name, address: IpAddr) -> Result<End, String> {
+fn end(scenario: &Scenario, name: &Name, address: IpAddr) -> Result<QueryEnd, String> {
     match name {
         Name::Pod { namespace, name } => {
             let is_it = |metadata: &bridgewarden::api::ObjectMeta| {
                 metadata.namespace.as_ref() == Some(namespace) && metadata.name == *name
             };
             let index = scenario.world.pods.iter().position(|pod| is_it(&pod.metadata));
-            index.map(End::Pod).ok_or_else(|| format!("there is no pod {namespace}/{name}"))
+            index.map(QueryEnd::Pod).ok_or_else(|| format!("there is no pod {namespace}/{name}"))
         }
         Name::Service { .. } => Err(format!("{name} is no end of a connection")),
-        Name::Node(node) => Ok(End::Node { name: node.to_string(), address }),
-        Name::Outside | Name::Stranger(_) => Ok(End::Address(address)),
+        Name::Node(node) => Ok(QueryEnd::Node { name: node.to_string(), address }),
+        Name::Outside | Name::Stranger(_) => Ok(QueryEnd::Address(address)),
     }
 }
 
-fn flows(scenario: &Scenario) -> Result<Vec<Flow>, String> {
+fn flows(scenario: &Scenario) -> Result<Vec<FlowQuery>, String> {
     let flow = |probe: &Probe| {
-        Ok(Flow {
+        Ok(FlowQuery {
             source: end(scenario, &probe.source, probe.source_address)?,
             destination: end(scenario, &probe.destination, probe.destination_address)?,
             protocol: probe.protocol,
@@ -103,8 +103,8 @@ impl Judge for Oracle {
         for flow in flows(scenario)? {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
             answers.push(match verdict {
-                Verdict::Allowed => Outcome::Arrives,
-                Verdict::Refused { .. } => Outcome::Denied,
+                Ruling::Allowed => Outcome::Arrives,
+                Ruling::Denied { .. } => Outcome::Denied,
             });
         }
         Ok(answers)

@@ -1,6 +1,6 @@
 //! A sample of the random worlds, measured with real packets: real controllers, real kernel, real TCP and UDP.
 
-use bridgewarden::explain::oracle::{End, Verdict, World, decide};
+use bridgewarden::explain::oracle::{QueryEnd, Ruling, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Probe};
@@ -44,7 +44,7 @@ fn asked(seed: u64, world: &World) -> Vec<Asked> {
     let flows = worlds::flows(world).into_iter().filter(|flow| flow.protocol != Protocol::Sctp);
     let mut asked = Vec::new();
     for flow in flows {
-        let End::Pod(to) = flow.destination else { continue };
+        let QueryEnd::Pod(to) = flow.destination else { continue };
         let pod = &world.pods[to];
         let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
         let declares = containers.flat_map(|container| &container.ports).any(|port| {
@@ -52,14 +52,14 @@ fn asked(seed: u64, world: &World) -> Vec<Asked> {
                 && port.protocol.as_deref().unwrap_or("TCP") == flow.protocol.to_string()
         });
         let from = match &flow.source {
-            End::Pod(from) => pod_endpoint(world, *from),
-            End::Node { name, .. } => Endpoint::node(name),
-            End::Address(address) if address.to_string().ends_with("10") => Endpoint::Outside,
-            End::Address(_) => continue,
+            QueryEnd::Pod(from) => pod_endpoint(world, *from),
+            QueryEnd::Node { name, .. } => Endpoint::node(name),
+            QueryEnd::Address(address) if address.to_string().ends_with("10") => Endpoint::Outside,
+            QueryEnd::Address(_) => continue,
         };
         let Some(address) = address(world, to, &flow) else { continue };
         if declares {
-            let open = decide(world, &flow).expect("flows worth probing are possible") == Verdict::Allowed;
+            let open = decide(world, &flow).expect("flows worth probing are possible") == Ruling::Allowed;
             let probe = Probe::new(from, address, flow.protocol, flow.port);
             asked.push(Asked { place: format!("world {seed}"), probe, open, to_service: false });
         }
@@ -76,7 +76,7 @@ fn pod_endpoint(world: &World, index: usize) -> Endpoint {
 fn address(
     world: &World,
     index: usize,
-    flow: &bridgewarden::explain::oracle::Flow,
+    flow: &bridgewarden::explain::oracle::FlowQuery,
 ) -> Option<std::net::IpAddr> {
     let mut addresses = world.pods[index].status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
     addresses.find(|address| bridgewarden::net::Family::of(*address) == flow.family)

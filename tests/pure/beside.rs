@@ -1,7 +1,7 @@
 //! A concurrent flush opens nothing, at whatever step it and the first flush are.
 
 use bridgewarden::apply::{Fake, PacketFilter, Step};
-use bridgewarden::explain::oracle::{Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, World};
 use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};
 use support::worlds::{self, Random, check_stories};
@@ -57,7 +57,7 @@ fn committed<'a>(mut kernel: Fake, steps: impl IntoIterator<Item = &'a Step>) ->
 /// Carries `beside` out at every point of `steps`; returns the number of comparisons.
 fn assert_opens_nothing(
     world: &World,
-    flows: &[Flow],
+    flows: &[FlowQuery],
     before: Fake,
     steps: &[Step],
     beside: &[Step],

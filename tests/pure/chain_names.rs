@@ -1,7 +1,7 @@
 //! Chains whose names would be the same.
 
 use bridgewarden::compile::Subject;
-use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Names;
@@ -38,13 +38,13 @@ fn pods_whose_chains_would_have_one_name_are_judged_each_by_its_own_policies() {
     let world = support::manifest::parse(&[pods, policies].concat().concat()).expect("it reads");
     let rules = NODES.map(|node| Rendered(enforcer(&world, node.name).ruleset()));
     let judge = Judge::new(&world, [&rules[0], &rules[1]]);
-    let end = |host: u16| End::Pod(usize::from(host - 10));
+    let end = |host: u16| QueryEnd::Pod(usize::from(host - 10));
     for (to, port) in [(10, 10), (10, 11), (11, 10), (11, 11)] {
         let (source, destination) = (end(21 - to), end(to));
-        let flow = Flow { source, destination, protocol: Protocol::Tcp, port, family: Family::V4 };
+        let flow = FlowQuery { source, destination, protocol: Protocol::Tcp, port, family: Family::V4 };
         assert_eq!(judge.allows(&flow), to == port, "{flow:?}");
         assert_eq!(
-            decide(&world, &flow).is_ok_and(|verdict| verdict == Verdict::Allowed),
+            decide(&world, &flow).is_ok_and(|verdict| verdict == Ruling::Allowed),
             to == port,
             "{flow:?}"
         );

@@ -4,7 +4,7 @@
 use bridgewarden::api::Pod;
 use bridgewarden::apply::{PacketFilter, Step};
 use bridgewarden::compile::Subject;
-use bridgewarden::explain::oracle::{End, Flow};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::convert;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
@@ -292,9 +292,9 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
     node.apply(&Change::Policy(new.policies[0].clone()));
     let steps = node.enforcer.flush().steps;
     assert!(!steps.is_empty());
-    let leak = |app: usize, port: u16| Flow {
-        source: End::Pod(app),
-        destination: End::Pod(0),
+    let leak = |app: usize, port: u16| FlowQuery {
+        source: QueryEnd::Pod(app),
+        destination: QueryEnd::Pod(0),
         protocol: Protocol::Tcp,
         port,
         family: Family::V4,

@@ -3,7 +3,7 @@
 use bridgewarden::api::Pod;
 use bridgewarden::compile::{Limits, UnknownPods};
 use bridgewarden::controller::Enforcer;
-use bridgewarden::explain::oracle::{self, End, Flow, Verdict, World};
+use bridgewarden::explain::oracle::{self, FlowQuery, QueryEnd, Ruling, World};
 use bridgewarden::model::{Change, Sandbox, SandboxKey};
 use bridgewarden::net::{self, Family, Protocol};
 use bridgewarden::netfilter::iptables::{Payload, State};
@@ -21,8 +21,8 @@ fn worlds() -> u64 {
     worlds::how_many("BRIDGEWARDEN_WORLDS", 1_000)
 }
 
-fn oracle_allows(world: &World, flow: &Flow) -> bool {
-    oracle::decide(world, flow).expect("flows worth probing are possible") == Verdict::Allowed
+fn oracle_allows(world: &World, flow: &FlowQuery) -> bool {
+    oracle::decide(world, flow).expect("flows worth probing are possible") == Ruling::Allowed
 }
 
 #[test]
@@ -104,12 +104,13 @@ impl ClaimedOnBothNodes {
     }
 
     /// Whether policies are asked about an end of a flow that is such an address.
-    fn decide(&self, flow: &Flow) -> bool {
-        let other = || End::Address(outside_host(flow.family, 200));
-        let is_isolated = |source: End, destination: End| {
-            !oracle_allows(&self.without_rules, &Flow { source, destination, ..flow.clone() })
+    fn decide(&self, flow: &FlowQuery) -> bool {
+        let other = || QueryEnd::Address(outside_host(flow.family, 200));
+        let is_isolated = |source: QueryEnd, destination: QueryEnd| {
+            !oracle_allows(&self.without_rules, &FlowQuery { source, destination, ..flow.clone() })
         };
-        let is_one = |end: &End| self.addresses.contains(&address(&self.without_rules, end, flow.family));
+        let is_one =
+            |end: &QueryEnd| self.addresses.contains(&address(&self.without_rules, end, flow.family));
         is_one(&flow.source) && is_isolated(flow.source.clone(), other())
             || is_one(&flow.destination) && is_isolated(other(), flow.destination.clone())
     }
@@ -128,7 +129,7 @@ fn rendered_rules_do_what_the_api_says_of_addresses_that_no_pod_has() {
 }
 
 /// One flow for each pair of ends.
-fn pairs(world: &World) -> impl Iterator<Item = Flow> {
+fn pairs(world: &World) -> impl Iterator<Item = FlowQuery> {
     let flows = worlds::flows(world).into_iter().chain(worlds::flows_with_unassigned(world));
     flows.filter(|flow| (flow.protocol, flow.port) == (Protocol::Tcp, 80))
 }
@@ -167,9 +168,9 @@ fn protocol_without_ports_is_allowed_by_rules_without_ports_alone() {
 #[test]
 fn packets_of_every_state_are_judged_as_their_state_demands() {
     let mark = Options::default().mark;
-    let on_bridge = |world: &World, end: &End| match end {
-        End::Pod(index) => world.pods[*index].spec.host_network != Some(true),
-        End::Address(_) | End::Node { .. } => false,
+    let on_bridge = |world: &World, end: &QueryEnd| match end {
+        QueryEnd::Pod(index) => world.pods[*index].spec.host_network != Some(true),
+        QueryEnd::Address(_) | QueryEnd::Node { .. } => false,
     };
     for seed in 0..worlds() / 5 {
         let world = worlds::world(seed);
@@ -218,7 +219,7 @@ fn plan_answers_for_a_connection_as_the_api_does() {
         let world = if seed % 2 == 0 { worlds::world(seed) } else { worlds::doubtful_world(seed) };
         let enforcers = NODES.map(|node| enforcer(&world, node.name));
         for flow in worlds::flows(&world).into_iter().filter(|flow| is_between_pods(&world, flow)) {
-            let address = |end: &End| address(&world, end, flow.family);
+            let address = |end: &QueryEnd| address(&world, end, flow.family);
             let connection = net::Flow {
                 source: address(&flow.source),
                 destination: address(&flow.destination),
@@ -227,8 +228,8 @@ fn plan_answers_for_a_connection_as_the_api_does() {
             let allowed = enforcers.iter().all(|enforcer| enforcer.decide(&connection).is_allowed());
             // The plan knows only the addresses of the ends.
             let [source, destination] =
-                [&flow.source, &flow.destination].map(|end| End::Address(address(end)));
-            let asked = Flow { source, destination, ..flow.clone() };
+                [&flow.source, &flow.destination].map(|end| QueryEnd::Address(address(end)));
+            let asked = FlowQuery { source, destination, ..flow.clone() };
             assert_eq!(allowed, oracle_allows(&world, &asked), "world {seed}, {flow:?}");
         }
     }
@@ -299,15 +300,15 @@ fn unknown_pod_is_closed_in_both_directions_or_open_as_if_it_had_no_sandbox() {
         let closed = rules(&lagging, NODES[0].name, &[sandbox], UnknownPods::Reject);
         let elsewhere = rules(&World::default(), NODES[1].name, &[], UnknownPods::Allow);
         let judge = Judge::new(&world, [&closed, &elsewhere]);
-        let is_its_node = |end: &End| match end {
-            End::Pod(other) => {
+        let is_its_node = |end: &QueryEnd| match end {
+            QueryEnd::Pod(other) => {
                 let pod = &world.pods[*other];
                 pod.spec.host_network == Some(true) && pod.spec.node_name.as_deref() == Some(NODES[0].name)
             }
-            End::Node { name, .. } => name == NODES[0].name,
-            End::Address(_) => false,
+            QueryEnd::Node { name, .. } => name == NODES[0].name,
+            QueryEnd::Address(_) => false,
         };
-        let unknown = End::Pod(index);
+        let unknown = QueryEnd::Pod(index);
         for flow in worlds::flows(&world) {
             let other = match (flow.source == unknown, flow.destination == unknown) {
                 (true, _) => &flow.destination,
@@ -336,9 +337,9 @@ fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer()
         let after = rules(&finished, NODES[0].name, &[sandbox], UnknownPods::Reject);
         let elsewhere = rules(&World::default(), NODES[1].name, &[], UnknownPods::Allow);
         let judge = Judge::new(&world, [&after, &elsewhere]);
-        let it = End::Pod(index);
+        let it = QueryEnd::Pod(index);
         for flow in worlds::flows(&world).into_iter().chain(worlds::flows_with_unassigned(&world)) {
-            let is_no_pod = |end: &End| matches!(end, End::Address(_));
+            let is_no_pod = |end: &QueryEnd| matches!(end, QueryEnd::Address(_));
             if flow.source == it && is_no_pod(&flow.destination)
                 || is_no_pod(&flow.source) && flow.destination == it
             {
@@ -348,18 +349,18 @@ fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer()
                 assert!(allowed || !judge.allows(&flow), "world {seed}, {flow:?} is open");
             }
             // Rules that selected it as a peer no longer do.
-            let is_local = |end: &End| match end {
-                End::Pod(other) => here(&world.pods[*other]).is_some() && *other != index,
-                End::Address(_) | End::Node { .. } => false,
+            let is_local = |end: &QueryEnd| match end {
+                QueryEnd::Pod(other) => here(&world.pods[*other]).is_some() && *other != index,
+                QueryEnd::Address(_) | QueryEnd::Node { .. } => false,
             };
-            let by_address = |end: &End| {
-                if *end == it { End::Address(address(&world, end, flow.family)) } else { end.clone() }
+            let by_address = |end: &QueryEnd| {
+                if *end == it { QueryEnd::Address(address(&world, end, flow.family)) } else { end.clone() }
             };
             if flow.source == it && is_local(&flow.destination)
                 || is_local(&flow.source) && flow.destination == it
             {
                 let (source, destination) = (by_address(&flow.source), by_address(&flow.destination));
-                let without_it = oracle_allows(&finished, &Flow { source, destination, ..flow.clone() });
+                let without_it = oracle_allows(&finished, &FlowQuery { source, destination, ..flow.clone() });
                 lost += u64::from(oracle_allows(&world, &flow) && !without_it);
                 assert!(without_it || !judge.allows(&flow), "world {seed}, {flow:?} is open");
             }
@@ -369,20 +370,20 @@ fn pod_that_has_finished_stays_guarded_while_its_sandbox_stands_and_is_no_peer()
 }
 
 /// Flows of nodes and of pods that share their node's network never come to the plan's question.
-fn is_between_pods(world: &World, flow: &Flow) -> bool {
+fn is_between_pods(world: &World, flow: &FlowQuery) -> bool {
     [&flow.source, &flow.destination].into_iter().all(|end| match end {
-        End::Pod(index) => world.pods[*index].spec.host_network != Some(true),
-        End::Address(_) => true,
-        End::Node { .. } => false,
+        QueryEnd::Pod(index) => world.pods[*index].spec.host_network != Some(true),
+        QueryEnd::Address(_) => true,
+        QueryEnd::Node { .. } => false,
     })
 }
 
-fn address(world: &World, end: &End, family: Family) -> IpAddr {
+fn address(world: &World, end: &QueryEnd, family: Family) -> IpAddr {
     match end {
-        End::Pod(index) => {
+        QueryEnd::Pod(index) => {
             let mut addresses = world.pods[*index].status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
             addresses.find(|address| Family::of(*address) == family).expect("an end of this family")
         }
-        End::Address(address) | End::Node { address, .. } => *address,
+        QueryEnd::Address(address) | QueryEnd::Node { address, .. } => *address,
     }
 }

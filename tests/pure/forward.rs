@@ -1,12 +1,12 @@
 //! Packets that FORWARD must deny by itself, whatever the table of ports has kept from it before.
 
-use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, World, decide};
 use support::packets::{Judge, rules_of_both};
 use support::worlds;
 
 /// Whether what opens a flow comes from a pod by the bridge.
-fn is_from_bridge(world: &World, flow: &Flow) -> bool {
-    matches!(flow.source, End::Pod(index) if world.pods[index].spec.host_network != Some(true))
+fn is_from_bridge(world: &World, flow: &FlowQuery) -> bool {
+    matches!(flow.source, QueryEnd::Pod(index) if world.pods[index].spec.host_network != Some(true))
 }
 
 /// A host that answers for such an address on the link would receive packets that no policy allows.
@@ -33,7 +33,7 @@ fn packet_in_forward_is_excused_by_no_address_of_the_node() {
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
         for flow in worlds::flows(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
             let passes = judge.passes(flow, |packet| packet.source_is_local = true);
-            let wanted = decide(&world, flow).is_ok_and(|verdict| verdict == Verdict::Allowed);
+            let wanted = decide(&world, flow).is_ok_and(|verdict| verdict == Ruling::Allowed);
             assert_eq!(passes, wanted, "world {seed}, {flow:?}");
         }
     }

@@ -2,7 +2,7 @@
 //! behind its ingress port. The kernel is in memory; `tests/ways_past` sends real frames.
 
 use bridgewarden::apply::{Fake, Step};
-use bridgewarden::explain::oracle::{End, Flow, Verdict, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use bridgewarden::model::{BridgePort, LinkChange};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{self, Packet};
@@ -261,7 +261,7 @@ fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_p
 }
 
 /// The packet of a flow in a frame from one pod to the other.
-fn frame_of(flow: &Flow, [source, destination]: [IpAddr; 2]) -> Vec<u8> {
+fn frame_of(flow: &FlowQuery, [source, destination]: [IpAddr; 2]) -> Vec<u8> {
     let ports = [40_000, flow.port];
     let (protocol, payload) = match flow.protocol {
         Protocol::Tcp => (frame::TCP, frame::tcp(source, destination, ports, [1, 0], frame::SYN, &[])),
@@ -279,10 +279,11 @@ fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
         let mut scene = Scene::from(worlds::world(seed));
         worlds::attach_pods(&mut scene, &mut random);
         let mut nodes = NODES.map(|node| StoryNode::start(node.name, &scene, Order::Usual));
-        let flows: Vec<Flow> = worlds::flows(&scene);
+        let flows: Vec<FlowQuery> = worlds::flows(&scene);
         for _ in 0..400 {
             let flow = random.pick(&flows);
-            let (End::Pod(source), End::Pod(destination)) = (&flow.source, &flow.destination) else {
+            let (QueryEnd::Pod(source), QueryEnd::Pod(destination)) = (&flow.source, &flow.destination)
+            else {
                 continue;
             };
             let [source, destination] = [source, destination].map(|pod| attached(&scene, *pod, flow.family));
@@ -297,7 +298,7 @@ fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
                 frame::ethernet(destination.hardware, source.hardware, frame::type_of(&packet), &packet);
             let at = NODES.iter().position(|node| node.name == source.node).expect("a node");
             let crosses = crosses(&mut nodes[at].kernel, [source.port, destination.port], &bytes);
-            let must_be = decide(&scene, flow).expect("the flow can exist") == Verdict::Allowed;
+            let must_be = decide(&scene, flow).expect("the flow can exist") == Ruling::Allowed;
             assert_eq!(
                 crosses && by_rules,
                 must_be,

@@ -1,6 +1,6 @@
 //! The oracle's finer points, one sentence each; the scenarios hold the rest.
 
-use bridgewarden::explain::oracle::{End, Flow, Impossible, Verdict, World, decide};
+use bridgewarden::explain::oracle::{FlowQuery, Impossible, QueryEnd, Ruling, World, decide};
 use bridgewarden::model::Direction;
 use bridgewarden::net::{Family, Protocol};
 use support::manifest;
@@ -23,8 +23,8 @@ spec: {nodeName: node-b, containers: [{name: main}]}
 status: {phase: Running, podIPs: [{ip: 10.244.2.20}]}
 ";
 
-const WEB: End = End::Pod(0);
-const CLIENT: End = End::Pod(1);
+const WEB: QueryEnd = QueryEnd::Pod(0);
+const CLIENT: QueryEnd = QueryEnd::Pod(1);
 
 /// The two pods, and what else is given.
 fn world(more: &str) -> World {
@@ -38,20 +38,20 @@ fn policy(name: &str, spec: &str) -> String {
     format!("{{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {metadata}, spec: {spec}}}\n")
 }
 
-fn address(text: &str) -> End {
-    End::Address(text.parse().expect("the test names an address"))
+fn address(text: &str) -> QueryEnd {
+    QueryEnd::Address(text.parse().expect("the test names an address"))
 }
 
-fn node(name: &str, address: &str) -> End {
-    End::Node { name: name.to_string(), address: address.parse().expect("the test names an address") }
+fn node(name: &str, address: &str) -> QueryEnd {
+    QueryEnd::Node { name: name.to_string(), address: address.parse().expect("the test names an address") }
 }
 
-fn flow(source: End, destination: End) -> Flow {
-    Flow { source, destination, protocol: Protocol::Tcp, port: 80, family: Family::V4 }
+fn flow(source: QueryEnd, destination: QueryEnd) -> FlowQuery {
+    FlowQuery { source, destination, protocol: Protocol::Tcp, port: 80, family: Family::V4 }
 }
 
-fn allows(world: &World, source: End, destination: End) -> bool {
-    decide(world, &flow(source, destination)).expect("the flow can exist") == Verdict::Allowed
+fn allows(world: &World, source: QueryEnd, destination: QueryEnd) -> bool {
+    decide(world, &flow(source, destination)).expect("the flow can exist") == Ruling::Allowed
 }
 
 #[test]
@@ -61,14 +61,14 @@ fn denial_names_the_direction_and_the_policies_that_isolate() {
     let unrelated = policy("unrelated", "{podSelector: {matchLabels: {app: other}}}");
     let world = world(&[deny_web, deny_all, unrelated].join("---\n"));
     let isolated_by = vec!["shop/deny-web".to_string(), "shop/deny-all".to_string()];
-    let denied = Verdict::Refused { by: Direction::Ingress, isolated_by };
+    let denied = Ruling::Denied { by: Direction::Ingress, isolated_by };
     assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(denied));
 }
 
 #[test]
 fn egress_of_the_source_is_asked_before_ingress_of_the_destination() {
     let world = world(&policy("deny", "{podSelector: {}, policyTypes: [Ingress, Egress]}"));
-    let denied = Verdict::Refused { by: Direction::Egress, isolated_by: vec!["shop/deny".to_string()] };
+    let denied = Ruling::Denied { by: Direction::Egress, isolated_by: vec!["shop/deny".to_string()] };
     assert_eq!(decide(&world, &flow(CLIENT, WEB)), Ok(denied));
 }
 
@@ -208,13 +208,16 @@ status: {phase: Running, podIPs: [{ip: 10.244.2.30}]}
 #[test]
 fn flow_that_cannot_exist_gets_no_verdict() {
     let mut world = world("");
-    let v6 = Flow { family: Family::V6, ..flow(CLIENT, WEB) };
+    let v6 = FlowQuery { family: Family::V6, ..flow(CLIENT, WEB) };
     let client = "shop/client".to_string();
     assert_eq!(decide(&world, &v6), Err(Impossible::NoAddress { pod: client.clone(), family: Family::V6 }));
-    assert_eq!(decide(&world, &flow(End::Pod(2), WEB)), Err(Impossible::NoSuchPod { index: 2, pods: 2 }));
+    assert_eq!(
+        decide(&world, &flow(QueryEnd::Pod(2), WEB)),
+        Err(Impossible::NoSuchPod { index: 2, pods: 2 })
+    );
     let outside = "2001:db8::1".parse().unwrap();
     let mixed = Impossible::WrongFamily { address: outside, family: Family::V4 };
-    assert_eq!(decide(&world, &flow(End::Address(outside), WEB)), Err(mixed));
+    assert_eq!(decide(&world, &flow(QueryEnd::Address(outside), WEB)), Err(mixed));
     world.pods[1].status.phase = Some("Failed".to_string());
     assert_eq!(decide(&world, &flow(CLIENT, WEB)), Err(Impossible::Finished { pod: client }));
 }
@@ -226,7 +229,7 @@ mod over_random_worlds {
 
     fn allowed(world: &World) -> Vec<bool> {
         let verdict = |flow| decide(world, flow).expect("flows() makes flows that can exist");
-        flows(world).iter().map(|flow| verdict(flow) == Verdict::Allowed).collect()
+        flows(world).iter().map(|flow| verdict(flow) == Ruling::Allowed).collect()
     }
 
     proptest! {

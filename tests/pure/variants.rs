@@ -1,14 +1,14 @@
 //! From one variant of iptables to the other: the new rules come before the old ones go, and nothing opens on the way.
 
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
-use bridgewarden::explain::oracle::{Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, World};
 use bridgewarden::net::Family;
 use support::packets::Judge;
 use support::story_node::{Order, StoryNode, open_kernel};
 use support::worlds::{self, Random};
 
 /// Which flows the rules of both variants let pass, on the kernel of node-a.
-fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
+fn allowed(world: &World, kernel: &Fake, flows: &[FlowQuery]) -> Vec<bool> {
     let open = open_kernel();
     let mut other = kernel.clone();
     other.switch_variant();
@@ -34,7 +34,7 @@ fn new_variant_is_in_force_before_the_old_one_goes_and_shared_sets_outlive_it() 
         node.kernel.switch_variant();
         let mut random = Random::new(seed);
         let all = worlds::flows(&world);
-        let flows: Vec<Flow> = (0..60).map(|_| random.pick(&all).clone()).collect();
+        let flows: Vec<FlowQuery> = (0..60).map(|_| random.pick(&all).clone()).collect();
         let before = allowed(&world, &node.kernel, &flows);
 
         let mut restarted = StoryNode::start("node-a", &world, Order::Usual);

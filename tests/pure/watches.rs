@@ -3,7 +3,7 @@
 
 use bridgewarden::api::{NetworkPolicy, ObjectMeta};
 use bridgewarden::controller::{Deletions, NamespaceWatch};
-use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, World, decide};
 use bridgewarden::model::{Change as Fact, NamespaceName, PodKey};
 use bridgewarden::net::Family;
 use bridgewarden::source::convert;
@@ -138,28 +138,28 @@ impl ReportedWorld {
     }
 }
 
-fn allows(world: &World, flow: &Flow) -> bool {
-    decide(world, flow).expect("the flow can exist") == Verdict::Allowed
+fn allows(world: &World, flow: &FlowQuery) -> bool {
+    decide(world, flow).expect("the flow can exist") == Ruling::Allowed
 }
 
-fn address(world: &World, end: &End, family: Family) -> IpAddr {
+fn address(world: &World, end: &QueryEnd, family: Family) -> IpAddr {
     match end {
-        End::Pod(index) => {
+        QueryEnd::Pod(index) => {
             let addresses = world.pods[*index].status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok());
             let mut own = addresses.filter(|address| Family::of(*address) == family);
             own.next().expect("an end of this family")
         }
-        End::Address(address) | End::Node { address, .. } => *address,
+        QueryEnd::Address(address) | QueryEnd::Node { address, .. } => *address,
     }
 }
 
 /// How many pod objects have the address of an end.
-fn claims(world: &World, end: &End, family: Family) -> usize {
+fn claims(world: &World, end: &QueryEnd, family: Family) -> usize {
     let address = address(world, end, family);
     world.pods.iter().filter(|pod| convert::pod(pod).0.addresses.contains(&address)).count()
 }
 
-fn evaluated(world: &World, nodes: &[StoryNode; 2], flows: &[Flow]) -> Vec<bool> {
+fn evaluated(world: &World, nodes: &[StoryNode; 2], flows: &[FlowQuery]) -> Vec<bool> {
     let judge = Judge::new(world, [&nodes[0].kernel, &nodes[1].kernel]);
     flows.iter().map(|flow| judge.allows(flow)).collect()
 }
@@ -200,7 +200,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
             };
             unknown += u64::from(!world.pods.iter().all(|pod| known(&pod)));
             let all = worlds::flows(world);
-            let flows: Vec<Flow> = (0..40)
+            let flows: Vec<FlowQuery> = (0..40)
                 .map(|_| random.pick(&all).clone())
                 // A packet need not pass both nodes whose pods have an address.
                 .filter(|flow| {
@@ -324,19 +324,19 @@ fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reporte
                 continue;
             }
             late += u64::from(waited);
-            let is_there = |end: &End| match end {
-                End::Pod(index) => there.contains(&convert::pod(&start.pods[*index]).0.key),
-                End::Address(_) | End::Node { .. } => true,
+            let is_there = |end: &QueryEnd| match end {
+                QueryEnd::Pod(index) => there.contains(&convert::pod(&start.pods[*index]).0.key),
+                QueryEnd::Address(_) | QueryEnd::Node { .. } => true,
             };
-            let is_inside = |end: &End| match end {
-                End::Pod(index) => start.pods[*index].metadata.namespace.as_deref() == Some(&*name),
-                End::Address(_) | End::Node { .. } => false,
+            let is_inside = |end: &QueryEnd| match end {
+                QueryEnd::Pod(index) => start.pods[*index].metadata.namespace.as_deref() == Some(&*name),
+                QueryEnd::Address(_) | QueryEnd::Node { .. } => false,
             };
-            let all: Vec<Flow> = worlds::flows(&start)
+            let all: Vec<FlowQuery> = worlds::flows(&start)
                 .into_iter()
                 .filter(|flow| is_there(&flow.source) && is_there(&flow.destination))
                 .collect();
-            let flows: Vec<Flow> = (0..60).map(|_| random.pick(&all).clone()).collect();
+            let flows: Vec<FlowQuery> = (0..60).map(|_| random.pick(&all).clone()).collect();
             let nodes = delaying_nodes.each_ref().map(|delaying| delaying.node.clone());
             for (flow, open) in flows.iter().zip(evaluated(&start, &nodes, &flows)) {
                 let concerns = is_inside(&flow.source) || is_inside(&flow.destination);
@@ -363,15 +363,15 @@ fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reporte
 }
 
 /// Whether a flow between ends of `start` is allowed in another world, where a pod may have another number.
-fn allows_by_address(start: &World, world: &World, flow: &Flow) -> bool {
-    let find = |end: &End| match end {
-        End::Pod(index) => {
+fn allows_by_address(start: &World, world: &World, flow: &FlowQuery) -> bool {
+    let find = |end: &QueryEnd| match end {
+        QueryEnd::Pod(index) => {
             let metadata = &start.pods[*index].metadata;
             let found = world.pods.iter().position(|pod| key(&pod.metadata) == key(metadata));
-            End::Pod(found.expect("a pod of another namespace stays"))
+            QueryEnd::Pod(found.expect("a pod of another namespace stays"))
         }
-        End::Address(_) | End::Node { .. } => end.clone(),
+        QueryEnd::Address(_) | QueryEnd::Node { .. } => end.clone(),
     };
-    let flow = Flow { source: find(&flow.source), destination: find(&flow.destination), ..flow.clone() };
+    let flow = FlowQuery { source: find(&flow.source), destination: find(&flow.destination), ..flow.clone() };
     allows(world, &flow)
 }

@@ -4,7 +4,7 @@ use crate::packets::Judge;
 use crate::story_node::{Order, StoryNode, open_kernel};
 use crate::worlds::{self, Random, Scene};
 use bridgewarden::apply::Fake;
-use bridgewarden::explain::oracle::{Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, World};
 use bridgewarden::net::Family;
 
 /// What a kernel holds, apart from what was done to it.
@@ -30,13 +30,13 @@ pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, conte
 }
 
 /// Some of the flows that may be asked about a world.
-pub fn sample(random: &mut Random, world: &World) -> Vec<Flow> {
+pub fn sample(random: &mut Random, world: &World) -> Vec<FlowQuery> {
     let flows = worlds::flows(world);
     (0..60).map(|_| random.pick(&flows).clone()).collect()
 }
 
 /// Which of the flows pass, if this is the kernel of node-a and nothing is isolated on node-b.
-pub fn allowed(world: &World, kernel: &Fake, flows: &[Flow]) -> Vec<bool> {
+pub fn allowed(world: &World, kernel: &Fake, flows: &[FlowQuery]) -> Vec<bool> {
     let open = open_kernel();
     let judge = Judge::new(world, [kernel, &open]);
     flows.iter().map(|flow| judge.allows(flow)).collect()

@@ -3,7 +3,7 @@
 use crate::topology::{NODES, Node};
 use bridgewarden::api::Pod;
 use bridgewarden::controller::Enforcer;
-use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::model::Change;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{Chains, Membership, Packet, Payload, State, trace};
@@ -87,12 +87,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether the rules of every node on the way let the first packet of a flow pass.
-    pub fn allows(&self, flow: &Flow) -> bool {
+    pub fn allows(&self, flow: &FlowQuery) -> bool {
         self.passes(flow, |_| {})
     }
 
     /// The same of another packet between these ends.
-    pub fn passes(&self, flow: &Flow, other: impl Fn(&mut Packet)) -> bool {
+    pub fn passes(&self, flow: &FlowQuery, other: impl Fn(&mut Packet)) -> bool {
         let source = self.endpoint(&flow.source, flow.family);
         let destination = self.endpoint(&flow.destination, flow.family);
         self.nodes.iter().all(|(node, chains, sets)| {
@@ -133,10 +133,10 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn endpoint(&self, end: &End, family: Family) -> Endpoint {
+    fn endpoint(&self, end: &QueryEnd, family: Family) -> Endpoint {
         match end {
-            End::Pod(index) => endpoint_of_pod(&self.world.pods[*index], family),
-            End::Address(address) => {
+            QueryEnd::Pod(index) => endpoint_of_pod(&self.world.pods[*index], family),
+            QueryEnd::Address(address) => {
                 let holder = self.world.pods.iter().find(|pod| {
                     let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
                     !finished && pod.status.pod_ips.iter().any(|ip| ip.ip.parse() == Ok(*address))
@@ -145,7 +145,7 @@ impl<'a> Judge<'a> {
                     endpoint_of_pod(pod, family)
                 })
             }
-            End::Node { name, address } => {
+            QueryEnd::Node { name, address } => {
                 let node = Node::named(name).map(|node| node.name);
                 Endpoint { address: *address, node, on_bridge: false }
             }

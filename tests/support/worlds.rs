@@ -25,7 +25,7 @@ pub use shrink::check_stories;
 pub use story::{Story, stories, stories_with_ports, story};
 
 use crate::topology::{NODES, outside_host};
-use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::net::{Family, Protocol};
 use proptest::prelude::{Strategy, any};
 use std::fmt;
@@ -93,29 +93,30 @@ pub const PORTS: [(Protocol, u16); 14] = [
 ];
 
 /// The ends worth probing from: every pod, both nodes, and two outside hosts that prefixes distinguish.
-pub fn sources(world: &World, family: Family) -> Vec<End> {
-    let nodes = NODES.map(|node| End::Node { name: node.name.to_string(), address: node.address(family) });
+pub fn sources(world: &World, family: Family) -> Vec<QueryEnd> {
+    let nodes =
+        NODES.map(|node| QueryEnd::Node { name: node.name.to_string(), address: node.address(family) });
     destinations(world, family).into_iter().chain(nodes).collect()
 }
 
 /// The ends worth probing toward: every pod and the outside hosts. A pod without an address of this family, or one that
 /// has finished, is none.
-pub fn destinations(world: &World, family: Family) -> Vec<End> {
-    let outside = [10, 200].map(|host| End::Address(outside_host(family, host)));
+pub fn destinations(world: &World, family: Family) -> Vec<QueryEnd> {
+    let outside = [10, 200].map(|host| QueryEnd::Address(outside_host(family, host)));
     let pods = world.pods.iter().enumerate().filter(|(_, pod)| {
         !cluster::has_finished(pod) && cluster::addresses(pod).any(|address| Family::of(address) == family)
     });
-    pods.map(|(index, _)| End::Pod(index)).chain(outside).collect()
+    pods.map(|(index, _)| QueryEnd::Pod(index)).chain(outside).collect()
 }
 
 /// Every flow worth probing, some thousands.
-pub fn flows(world: &World) -> Vec<Flow> {
+pub fn flows(world: &World) -> Vec<FlowQuery> {
     let mut flows = Vec::new();
     for family in Family::BOTH {
         let destinations = destinations(world, family);
         for source in sources(world, family) {
             for destination in &destinations {
-                flows.extend(PORTS.map(|(protocol, port)| Flow {
+                flows.extend(PORTS.map(|(protocol, port)| FlowQuery {
                     source: source.clone(),
                     destination: destination.clone(),
                     protocol,
@@ -131,7 +132,7 @@ pub fn flows(world: &World) -> Vec<Flow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bridgewarden::explain::oracle::{Verdict, decide};
+    use bridgewarden::explain::oracle::{Ruling, decide};
     use bridgewarden::model::Direction;
 
     #[test]
@@ -159,9 +160,9 @@ mod tests {
             let world = world(seed);
             for flow in flows(&world) {
                 match decide(&world, &flow).unwrap() {
-                    Verdict::Allowed => allowed += 1,
-                    Verdict::Refused { by: Direction::Egress, .. } => egress += 1,
-                    Verdict::Refused { by: Direction::Ingress, .. } => ingress += 1,
+                    Ruling::Allowed => allowed += 1,
+                    Ruling::Denied { by: Direction::Egress, .. } => egress += 1,
+                    Ruling::Denied { by: Direction::Ingress, .. } => ingress += 1,
                 }
             }
         }

@@ -20,7 +20,7 @@ use thiserror::Error;
 pub struct World {
     /// The namespaces, in any order.
     pub namespaces: Vec<Namespace>,
-    /// The pods; [`End::Pod`] counts in this list.
+    /// The pods; [`QueryEnd::Pod`] counts in this list.
     pub pods: Vec<Pod>,
     /// The policies, in any order.
     pub policies: Vec<NetworkPolicy>,
@@ -28,7 +28,7 @@ pub struct World {
 
 /// One end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum QueryEnd {
     /// The pod at this index of [`World::pods`].
     Pod(usize),
     /// Whoever has this address; a pod, if one has it.
@@ -42,13 +42,13 @@ pub enum End {
     },
 }
 
-/// A connection to be opened.
+/// A connection of which the oracle is asked whether it is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flow {
+pub struct FlowQuery {
     /// Who opens it.
-    pub source: End,
+    pub source: QueryEnd,
     /// Whom it is for, after any Service address was translated.
-    pub destination: End,
+    pub destination: QueryEnd,
     /// Its protocol.
     pub protocol: Protocol,
     /// The destination's port.
@@ -57,21 +57,21 @@ pub struct Flow {
     pub family: Family,
 }
 
-/// What the policies say of a flow.
+/// Whether the policies allow a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Ruling {
     /// It may pass.
     Allowed,
     /// It may not.
-    Refused {
-        /// The direction that refuses: the source's egress is asked first.
+    Denied {
+        /// The direction that denies it: the source's egress is checked first.
         by: Direction,
         /// The policies that isolate the pod in that direction (`namespace/name`); none of them allows the flow.
         isolated_by: Vec<String>,
     },
 }
 
-/// Why a flow cannot exist, so that no verdict applies.
+/// Why a flow cannot exist, so that there is no ruling on it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Impossible {
     /// The index points past the list.
@@ -107,7 +107,7 @@ pub enum Impossible {
 }
 
 /// One end of a flow, found in the world.
-struct Party<'w> {
+struct ResolvedEnd<'w> {
     /// Its address.
     address: IpAddr,
     /// The pods that have this address; none for a node or an address outside, two for the moment in which one takes over
@@ -117,7 +117,7 @@ struct Party<'w> {
     node: Option<&'w str>,
 }
 
-impl Party<'_> {
+impl ResolvedEnd<'_> {
     /// Whether it is such a pod, whichever of the pods that have its address it is.
     fn is(&self, such: impl Fn(&Pod) -> bool) -> bool {
         !self.pods.is_empty() && self.pods.iter().all(|pod| such(pod))
@@ -128,14 +128,14 @@ impl Party<'_> {
 ///
 /// # Errors
 /// [`Impossible`] when one of the ends cannot take part in such a flow.
-pub fn decide(world: &World, flow: &Flow) -> Result<Verdict, Impossible> {
+pub fn decide(world: &World, flow: &FlowQuery) -> Result<Ruling, Impossible> {
     let source = world.find(&flow.source, flow.family)?;
     let destination = world.find(&flow.destination, flow.family)?;
     // "a pod cannot block access to itself" (Network Policies, the concept page).
     if source.address == destination.address {
-        return Ok(Verdict::Allowed);
+        return Ok(Ruling::Allowed);
     }
-    let connection = Connection {
+    let query = ResolvedQuery {
         world,
         source: &source,
         destination: &destination,
@@ -145,25 +145,25 @@ pub fn decide(world: &World, flow: &Flow) -> Result<Verdict, Impossible> {
     // "For a connection from a source pod to a destination pod to be allowed, both the egress policy on the source
     // pod and the ingress policy on the destination pod need to allow the connection."
     for direction in [Direction::Egress, Direction::Ingress] {
-        if let Some(isolated_by) = connection.refusal(direction) {
-            return Ok(Verdict::Refused { by: direction, isolated_by });
+        if let Some(isolated_by) = query.denied_by(direction) {
+            return Ok(Ruling::Denied { by: direction, isolated_by });
         }
     }
-    Ok(Verdict::Allowed)
+    Ok(Ruling::Allowed)
 }
 
-/// A flow whose ends were found.
-struct Connection<'w> {
+/// A query whose ends were found.
+struct ResolvedQuery<'w> {
     world: &'w World,
-    source: &'w Party<'w>,
-    destination: &'w Party<'w>,
+    source: &'w ResolvedEnd<'w>,
+    destination: &'w ResolvedEnd<'w>,
     protocol: Protocol,
     port: u16,
 }
 
-impl Connection<'_> {
-    /// The policies that refuse the connection in this direction, or nothing when they let it pass.
-    fn refusal(&self, direction: Direction) -> Option<Vec<String>> {
+impl ResolvedQuery<'_> {
+    /// The policies that deny the connection in this direction, or nothing when they let it pass.
+    fn denied_by(&self, direction: Direction) -> Option<Vec<String>> {
         let (subject, other) = match direction {
             Direction::Egress => (self.source, self.destination),
             Direction::Ingress => (self.destination, self.source),
@@ -238,9 +238,9 @@ fn speaks_of(policy: &NetworkPolicy, direction: Direction) -> bool {
 }
 
 impl World {
-    fn find<'w>(&'w self, end: &'w End, family: Family) -> Result<Party<'w>, Impossible> {
+    fn find<'w>(&'w self, end: &'w QueryEnd, family: Family) -> Result<ResolvedEnd<'w>, Impossible> {
         match end {
-            End::Pod(index) => {
+            QueryEnd::Pod(index) => {
                 let pods = self.pods.len();
                 let pod = self.pods.get(*index).ok_or(Impossible::NoSuchPod { index: *index, pods })?;
                 if pod::has_finished(pod) {
@@ -251,15 +251,15 @@ impl World {
                 let address = address.ok_or_else(|| Impossible::NoAddress { pod: pod::key(pod), family })?;
                 // A host-network pod speaks as its node does.
                 let node = if pod::shares_node_network(pod) { pod.spec.node_name.as_deref() } else { None };
-                Ok(Party { address, pods: self.holders(address), node })
+                Ok(ResolvedEnd { address, pods: self.holders(address), node })
             }
-            End::Address(address) if Family::of(*address) == family => {
-                Ok(Party { address: *address, pods: self.holders(*address), node: None })
+            QueryEnd::Address(address) if Family::of(*address) == family => {
+                Ok(ResolvedEnd { address: *address, pods: self.holders(*address), node: None })
             }
-            End::Node { name, address } if Family::of(*address) == family => {
-                Ok(Party { address: *address, pods: Vec::new(), node: Some(name) })
+            QueryEnd::Node { name, address } if Family::of(*address) == family => {
+                Ok(ResolvedEnd { address: *address, pods: Vec::new(), node: Some(name) })
             }
-            End::Address(address) | End::Node { address, .. } => {
+            QueryEnd::Address(address) | QueryEnd::Node { address, .. } => {
                 Err(Impossible::WrongFamily { address: *address, family })
             }
         }

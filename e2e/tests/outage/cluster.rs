@@ -1,7 +1,7 @@
 //! The cluster of these tests: a dozen pods that run, and background pods that only the API server knows.
 
 use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
-use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, World, decide};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{Endpoint, PodPlacement, Probe, Testbed};
@@ -147,15 +147,15 @@ impl OutageCluster {
         for (source, from) in self.pods.keys().enumerate() {
             for (destination, to) in self.pods.keys().enumerate().filter(|(place, _)| *place != source) {
                 for family in Family::BOTH {
-                    let (source, destination) = (End::Pod(source), End::Pod(destination));
-                    let flow = Flow { source, destination, protocol: Protocol::Tcp, port: 80, family };
+                    let (source, destination) = (QueryEnd::Pod(source), QueryEnd::Pod(destination));
+                    let flow = FlowQuery { source, destination, protocol: Protocol::Tcp, port: 80, family };
                     let verdict = decide(&world, &flow).expect("these pods have both families");
                     questions.push(PairCheck {
                         from: from.clone(),
                         to: to.clone(),
                         source: address(&self.pods[from], family),
                         destination: address(&self.pods[to], family),
-                        open: verdict == Verdict::Allowed,
+                        open: verdict == Ruling::Allowed,
                     });
                 }
             }

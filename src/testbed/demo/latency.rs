@@ -5,7 +5,7 @@ use super::dir::DemoDir;
 use super::question::{Finding, ProbedConnection, short};
 use super::stop::Stop;
 use crate::api::Namespace;
-use crate::explain::oracle::{Verdict, World};
+use crate::explain::oracle::{Ruling, World};
 use crate::net::Protocol;
 use crate::source::parse_manifests;
 use crate::testbed::{Endpoint, Outcome, Testbed};
@@ -52,7 +52,7 @@ impl LatencyTest {
             let connection = &finding.question.connection;
             let (from, to) = (node_of(&connection.from), node_of(&connection.to));
             let is_candidate = connection.protocol == Protocol::Tcp
-                && finding.question.expected == Verdict::Allowed
+                && finding.question.expected == Ruling::Allowed
                 && from.is_some()
                 && to.is_some();
             let node = from.filter(|_| from == to).cloned();
@@ -62,7 +62,7 @@ impl LatencyTest {
             let isolated =
                 worlds.entry(&connection.to).or_insert_with(|| isolate(&cluster.world, &connection.to));
             let Some((policy, world)) = isolated else { continue };
-            if let Ok(Verdict::Refused { .. }) = connection.verdict(world) {
+            if let Ok(Ruling::Denied { .. }) = connection.verdict(world) {
                 let is_local = node.is_some();
                 best = Some(LatencyTest { connection: connection.clone(), node, policy: policy.clone() });
                 if is_local {

@@ -1,7 +1,7 @@
 //! Findings as a table. Pure.
 
 use super::question::{Finding, short};
-use crate::explain::oracle::Verdict;
+use crate::explain::oracle::Ruling;
 use crate::net::{Family, Protocol};
 use crate::testbed::{Endpoint, Port};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ impl MatrixCell {
         if !findings.values().all(|finding| finding.is_as_expected()) {
             return MatrixCell::Mismatch;
         }
-        let open = |finding: &Finding| finding.question.expected == Verdict::Allowed;
+        let open = |finding: &Finding| finding.question.expected == Ruling::Allowed;
         let mut families = findings.iter().filter(|(_, finding)| open(finding)).map(|(family, _)| *family);
         match (families.next(), families.next()) {
             (None, _) => MatrixCell::Refused,
@@ -325,7 +325,7 @@ outside         X     .   .
                 && finding.question.connection.family == Family::V6
         }) {
             finding.question.expected =
-                Verdict::Refused { by: crate::model::Direction::Egress, isolated_by: Vec::new() };
+                Ruling::Denied { by: crate::model::Direction::Egress, isolated_by: Vec::new() };
             finding.measured = Outcome::Refused;
         }
         let text = Matrix::of(&findings).text(120, Paint::Plain);

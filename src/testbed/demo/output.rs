@@ -2,7 +2,7 @@
 
 use super::matrix::{LEGEND, Matrix, Paint};
 use super::question::Finding;
-use crate::explain::oracle::Verdict;
+use crate::explain::oracle::Ruling;
 use crate::net::{Family, Protocol};
 use crate::testbed::{Endpoint, Outcome, Testbed};
 use std::io::{self, Write};
@@ -110,10 +110,8 @@ impl InspectCommands<'_> {
 
     /// Commands that try an open connection and a denied one, both between pods.
     fn connections(&self) -> Vec<String> {
-        let verdicts = [
-            |verdict: &Verdict| *verdict == Verdict::Allowed,
-            |verdict: &Verdict| *verdict != Verdict::Allowed,
-        ];
+        let verdicts =
+            [|verdict: &Ruling| *verdict == Ruling::Allowed, |verdict: &Ruling| *verdict != Ruling::Allowed];
         let commands = verdicts.into_iter().filter_map(|is_it| {
             let mut findings = self.findings.iter();
             let finding = findings.find(|finding| {

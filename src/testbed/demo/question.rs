@@ -1,6 +1,6 @@
 //! Which connections are measured, and the expected outcome of each. Pure.
 
-use crate::explain::oracle::{End, Flow, Impossible, Verdict, World, decide};
+use crate::explain::oracle::{FlowQuery, Impossible, QueryEnd, Ruling, World, decide};
 use crate::model::{Direction, PodKey};
 use crate::net::{Family, Protocol};
 use crate::testbed::{Endpoint, OUTSIDE, Outcome, PodPlacement, Port, Probe};
@@ -36,8 +36,8 @@ impl ProbedConnection {
     ///
     /// # Errors
     /// An end is not in the world, or cannot take part.
-    pub(super) fn verdict(&self, world: &World) -> Result<Verdict, Impossible> {
-        let flow = Flow {
+    pub(super) fn verdict(&self, world: &World) -> Result<Ruling, Impossible> {
+        let flow = FlowQuery {
             source: end(world, &self.from, self.source),
             destination: end(world, &self.to, self.address),
             protocol: self.protocol,
@@ -65,11 +65,11 @@ pub(super) fn short(endpoint: &Endpoint) -> String {
     }
 }
 
-fn end(world: &World, endpoint: &Endpoint, address: IpAddr) -> End {
+fn end(world: &World, endpoint: &Endpoint, address: IpAddr) -> QueryEnd {
     match endpoint {
-        Endpoint::Pod(pod) => End::Pod(index(world, pod)),
-        Endpoint::Node(name) => End::Node { name: name.clone(), address },
-        Endpoint::Outside => End::Address(address),
+        Endpoint::Pod(pod) => QueryEnd::Pod(index(world, pod)),
+        Endpoint::Node(name) => QueryEnd::Node { name: name.clone(), address },
+        Endpoint::Outside => QueryEnd::Address(address),
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) struct ExpectedOutcome {
     /// The connection.
     pub(super) connection: ProbedConnection,
     /// The verdict of the policies.
-    pub(super) expected: Verdict,
+    pub(super) expected: Ruling,
 }
 
 /// Determines the expected outcome of every connection.
@@ -147,8 +147,8 @@ impl Finding {
     pub(super) fn is_as_expected(&self) -> bool {
         self.measured
             == match self.question.expected {
-                Verdict::Allowed => Outcome::Open,
-                Verdict::Refused { .. } => Outcome::Refused,
+                Ruling::Allowed => Outcome::Open,
+                Ruling::Denied { .. } => Outcome::Refused,
             }
     }
 }
@@ -159,8 +159,8 @@ impl fmt::Display for Finding {
         let Finding { question: ExpectedOutcome { connection, expected }, measured } = self;
         write!(f, "{connection}: expected ")?;
         match expected {
-            Verdict::Allowed => f.write_str("open (nothing refuses it)")?,
-            Verdict::Refused { by, isolated_by } => {
+            Ruling::Allowed => f.write_str("open (nothing refuses it)")?,
+            Ruling::Denied { by, isolated_by } => {
                 let (direction, guarded) = match by {
                     Direction::Ingress => ("ingress", &connection.to),
                     Direction::Egress => ("egress", &connection.from),
@@ -213,8 +213,8 @@ spec:
         let questions = questions(&cluster.world, connections(&cluster.places, outside)).unwrap();
         let right = |question: ExpectedOutcome| {
             let measured = match question.expected {
-                Verdict::Allowed => Outcome::Open,
-                Verdict::Refused { .. } => Outcome::Refused,
+                Ruling::Allowed => Outcome::Open,
+                Ruling::Denied { .. } => Outcome::Refused,
             };
             Finding { question, measured }
         };

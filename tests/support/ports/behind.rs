@@ -5,7 +5,7 @@ use crate::topology::outside;
 use crate::worlds::{Scene, without_rules};
 use bridgewarden::api::{Namespace, Pod};
 use bridgewarden::compile::BIND_ADDRESSES_LABEL;
-use bridgewarden::explain::oracle::{End, Flow, Verdict, World, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, World, decide};
 use bridgewarden::model::{Bridge, Direction, Sandbox};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::convert;
@@ -151,13 +151,13 @@ fn is_isolated(scene: &Scene, pod: &Pod, direction: Direction) -> bool {
     alone.pods[0].status.phase = None;
     alone.pods[0].status.pod_ip = Some(own.to_string());
     alone.pods[0].status.pod_ips = vec![bridgewarden::api::PodIp { ip: own.to_string() }];
-    let other = End::Address(outside(Family::V4));
+    let other = QueryEnd::Address(outside(Family::V4));
     let (source, destination) = match direction {
-        Direction::Egress => (End::Pod(0), other),
-        Direction::Ingress => (other, End::Pod(0)),
+        Direction::Egress => (QueryEnd::Pod(0), other),
+        Direction::Ingress => (other, QueryEnd::Pod(0)),
     };
-    let flow = Flow { source, destination, protocol: Protocol::Tcp, port: 80, family: Family::V4 };
-    decide(&alone, &flow).expect("the flow can exist") != Verdict::Allowed
+    let flow = FlowQuery { source, destination, protocol: Protocol::Tcp, port: 80, family: Family::V4 };
+    decide(&alone, &flow).expect("the flow can exist") != Ruling::Allowed
 }
 
 /// "The agent places a pod of this node at the addresses that its object gives and at those of its sandboxes"; a sandbox that

@@ -3,7 +3,7 @@
 use super::{Random, cluster, world};
 use crate::topology::{NODES, outside_host};
 use bridgewarden::api::NetworkPolicyPeer;
-use bridgewarden::explain::oracle::{End, Flow, World};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::net::{Family, Protocol};
 use std::net::IpAddr;
 
@@ -43,16 +43,17 @@ fn unassigned_addresses(family: Family) -> Vec<IpAddr> {
 }
 
 /// Flows between pods and addresses that no pod and no node has, both ways.
-pub fn flows_with_unassigned(world: &World) -> Vec<Flow> {
+pub fn flows_with_unassigned(world: &World) -> Vec<FlowQuery> {
     let mut flows = Vec::new();
     for family in Family::BOTH {
-        let pods = super::destinations(world, family).into_iter().filter(|end| matches!(end, End::Pod(_)));
+        let pods =
+            super::destinations(world, family).into_iter().filter(|end| matches!(end, QueryEnd::Pod(_)));
         for pod in pods {
-            for other in unassigned_addresses(family).into_iter().map(End::Address) {
+            for other in unassigned_addresses(family).into_iter().map(QueryEnd::Address) {
                 for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53), (Protocol::Sctp, 3868)] {
                     for (source, destination) in [(&pod, &other), (&other, &pod)] {
                         let (source, destination) = (source.clone(), destination.clone());
-                        flows.push(Flow { source, destination, protocol, port, family });
+                        flows.push(FlowQuery { source, destination, protocol, port, family });
                     }
                 }
             }

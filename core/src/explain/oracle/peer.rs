@@ -1,6 +1,6 @@
 //! NetworkPolicyPeer and IPBlock.
 
-use super::{Party, World, label, pod};
+use super::{ResolvedEnd, World, label, pod};
 use crate::api::{IpBlock, LabelSelector, NetworkPolicy, NetworkPolicyPeer, Pod};
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ pub(super) fn any(
     world: &World,
     policy: &NetworkPolicy,
     peers: Option<&[NetworkPolicyPeer]>,
-    other: &Party<'_>,
+    other: &ResolvedEnd<'_>,
 ) -> bool {
     match peers {
         // NetworkPolicyIngressRule.from: "If this field is empty or missing, this rule matches all sources".
@@ -20,7 +20,7 @@ pub(super) fn any(
     }
 }
 
-fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, other: &Party<'_>) -> bool {
+fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, other: &ResolvedEnd<'_>) -> bool {
     if peer.unknown.first().is_some() {
         return false;
     }

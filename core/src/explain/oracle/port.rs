@@ -1,11 +1,11 @@
 //! NetworkPolicyPort.
 
-use super::Connection;
+use super::ResolvedQuery;
 use crate::api::{Container, IntOrString, NetworkPolicyPort, Pod};
 use crate::net::Protocol;
 
 /// Whether a rule that lists these ports accepts the connection.
-pub(super) fn any(ports: Option<&[NetworkPolicyPort]>, connection: &Connection<'_>) -> bool {
+pub(super) fn any(ports: Option<&[NetworkPolicyPort]>, connection: &ResolvedQuery<'_>) -> bool {
     match ports {
         // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
         None | Some([]) => true,
@@ -14,7 +14,7 @@ pub(super) fn any(ports: Option<&[NetworkPolicyPort]>, connection: &Connection<'
     }
 }
 
-fn matches(port: &NetworkPolicyPort, connection: &Connection<'_>) -> bool {
+fn matches(port: &NetworkPolicyPort, connection: &ResolvedQuery<'_>) -> bool {
     if port.unknown.first().is_some() || protocol(port.protocol.as_deref()) != Some(connection.protocol) {
         return false;
     }
