@@ -3,14 +3,14 @@
 //! Comes in: a cluster, a plan and a flow that the kernel has denied. Goes out: an `Account` for people.
 
 use crate::compile::{Cause, Judgement, Plan, Subject};
-use crate::explain::{Nearest, nearest};
-use crate::flow::{self, Account, End, Flow, Payload, Place, PortDrop, PortReason, Reason};
+use crate::explain::{NearestRule, nearest};
+use crate::flow::{self, Account, DeniedFlow, DeniedPayload, FlowEnd, Place, PortDrop, PortReason, Reason};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use crate::net;
 use std::net::IpAddr;
 
 /// What is known of a flow that was denied a moment ago. The cluster may have changed since.
-pub fn account(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
+pub fn account(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Account {
     match flow.place {
         Place::Port(drop) => account_at_port(cluster, flow, drop),
         Place::Pod(_) | Place::ToNode => account_of_policies(cluster, plan, flow),
@@ -18,7 +18,7 @@ pub fn account(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
 }
 
 /// What is known of a frame that was dropped at a port. The cluster knows which pod is behind the port; the addresses may be forged.
-fn account_at_port(cluster: &Cluster, flow: &Flow, drop: PortDrop) -> Account {
+fn account_at_port(cluster: &Cluster, flow: &DeniedFlow, drop: PortDrop) -> Account {
     let packet = flow.packet;
     let port = drop.to.or(drop.from);
     let at = |port: Option<u32>, address| match port.and_then(|port| cluster.sandbox_at(port)) {
@@ -48,14 +48,17 @@ fn account_at_port(cluster: &Cluster, flow: &Flow, drop: PortDrop) -> Account {
     }
 }
 
-fn protocol(payload: Payload) -> String {
+fn protocol(payload: DeniedPayload) -> String {
     match payload {
-        Payload::Transport(protocol, _) => protocol.to_string(),
-        Payload::Icmp(..) | Payload::Other(_) | Payload::Arp | Payload::Ethernet(_) => payload.to_string(),
+        DeniedPayload::Transport(protocol, _) => protocol.to_string(),
+        DeniedPayload::Icmp(..)
+        | DeniedPayload::Other(_)
+        | DeniedPayload::Arp
+        | DeniedPayload::Ethernet(_) => payload.to_string(),
     }
 }
 
-fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
+fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Account {
     let direction = flow.place.direction();
     let packet = flow.packet;
     let port = packet.payload.port();
@@ -97,8 +100,8 @@ fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &Flow) -> Account {
     }
 }
 
-fn nearest_record(nearest: Nearest, direction: Direction) -> flow::Nearest {
-    flow::Nearest {
+fn nearest_record(nearest: NearestRule, direction: Direction) -> flow::NearestRecord {
+    flow::NearestRecord {
         policy: nearest.policy.to_string(),
         rule: format!("spec.{direction}[{}]", nearest.rule),
         differs: nearest.differs.word().to_owned(),
@@ -106,7 +109,7 @@ fn nearest_record(nearest: Nearest, direction: Direction) -> flow::Nearest {
     }
 }
 
-fn end(cluster: &Cluster, address: IpAddr) -> End {
+fn end(cluster: &Cluster, address: IpAddr) -> FlowEnd {
     let unknown = || {
         let mut there = cluster.unknown_sandboxes().filter(|(_, addresses)| addresses.contains(&address));
         there.next().map(|(sandbox, _)| &sandbox.pod)
@@ -115,21 +118,21 @@ fn end(cluster: &Cluster, address: IpAddr) -> End {
     end_of(cluster, pod, address)
 }
 
-fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> End {
-    End {
+fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> FlowEnd {
+    FlowEnd {
         address,
         namespace: pod.map(|pod| pod.namespace.to_string()),
         pod: pod.map(|pod| pod.name.to_string()),
         owner: pod
             .and_then(|pod| cluster.owner_of(pod))
-            .map(|owner| flow::Owner { kind: owner.kind.to_string(), name: owner.name.to_string() }),
+            .map(|owner| flow::OwnerRecord { kind: owner.kind.to_string(), name: owner.name.to_string() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Packet;
+    use crate::flow::DeniedPacket;
     use crate::model::{Change, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
     use crate::net::Protocol;
     use std::sync::Arc;
@@ -179,9 +182,9 @@ mod tests {
     }
 
     fn denied(known: &Known, place: Place, source: [u8; 4], destination: [u8; 4]) -> Account {
-        let payload = Payload::Transport(Protocol::Udp, 53);
-        let packet = Packet { source: source.into(), destination: destination.into(), payload };
-        account(&known.0, &known.1, &Flow { place, packet })
+        let payload = DeniedPayload::Transport(Protocol::Udp, 53);
+        let packet = DeniedPacket { source: source.into(), destination: destination.into(), payload };
+        account(&known.0, &known.1, &DeniedFlow { place, packet })
     }
 
     #[test]

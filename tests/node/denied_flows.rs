@@ -1,7 +1,7 @@
 //! Each denied flow is reported once, with both ends, the policies, and the nearest rule.
 
 use crate::setup::*;
-use bridgewarden::flow::{End, Reason, Record};
+use bridgewarden::flow::{FlowEnd, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Namespace, Outcome};
@@ -97,7 +97,7 @@ fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
         assert_record(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
         assert_eq!((record.account.port, record.account.protocol.as_str()), (Some(80), "TCP"));
         assert_eq!(record.node, "node-a");
-        let owner = |end: &End| end.owner.as_ref().map(ToString::to_string);
+        let owner = |end: &FlowEnd| end.owner.as_ref().map(ToString::to_string);
         let owners = [&record.account.source, &record.account.destination].map(owner);
         assert_eq!(owners, [None, Some("ReplicaSet/web-5d9c".to_owned())]);
         let counted = "bridgewarden_denied_packets_total{direction=\"ingress\",pod_namespace=\"shop\"}";

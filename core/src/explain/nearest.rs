@@ -45,7 +45,7 @@ impl Differs {
 
 /// A rule that would have allowed a connection but for one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nearest {
+pub struct NearestRule {
     /// Its policy.
     pub policy: PolicyKey,
     /// Its place in the policy's list, from 0.
@@ -76,7 +76,7 @@ pub fn nearest(
     policies: &[PolicyKey],
     direction: Direction,
     denied: &Flow,
-) -> Option<Nearest> {
+) -> Option<NearestRule> {
     let policies = policies.iter().filter_map(|key| cluster.policy(key));
     let rules = policies
         .flat_map(|policy| policy.rules(direction).into_iter().flatten().map(move |rule| (policy, rule)));
@@ -90,7 +90,7 @@ fn miss(
     rule: &Rule,
     direction: Direction,
     denied: &Flow,
-) -> Option<Nearest> {
+) -> Option<NearestRule> {
     let peer = direction.peer_end(denied);
     let miss = match (peer::fit(cluster, policy, &rule.peers, peer), port::fit(cluster, &rule.ports, denied))
     {
@@ -100,7 +100,7 @@ fn miss(
         | (Fit::IsFar, Fit::Takes | Fit::Misses(_) | Fit::IsFar) => return None,
     };
     let note = format!("would allow it except for {}", miss.note);
-    Some(Nearest { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
+    Some(NearestRule { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
 }
 
 /// The first few of some words, for a sentence.

@@ -1,7 +1,7 @@
 //! Makes one flow of many packets: the time is passed in, and what is remembered has a bound.
 
 use super::party::has_room;
-use super::{Packet, Party};
+use super::{DeniedPacket, Party};
 use crate::model::Direction;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -65,11 +65,11 @@ impl Place {
 
 /// Packets that look the same to policies, refused at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Flow {
+pub struct DeniedFlow {
     /// Where they were refused.
     pub place: Place,
     /// What they look like.
-    pub packet: Packet,
+    pub packet: DeniedPacket,
 }
 
 /// What became of a packet that was noted.
@@ -87,7 +87,7 @@ pub enum Noted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The flow.
-    pub flow: Flow,
+    pub flow: DeniedFlow,
     /// Its number.
     pub number: u64,
     /// How many packets it had.
@@ -99,9 +99,9 @@ pub struct Closed {
 /// The flows of the last while.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
-    open: BTreeMap<Flow, Closed>,
+    open: BTreeMap<DeniedFlow, Closed>,
     /// The same in the order in which they began.
-    order: VecDeque<(Duration, Flow)>,
+    order: VecDeque<(Duration, DeniedFlow)>,
     /// How many of them each party has.
     parties: BTreeMap<Party, usize>,
     next: u64,
@@ -109,7 +109,7 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// Notes a packet of a flow. `now` is the time since any fixed moment, and never goes back.
-    pub fn note(&mut self, flow: Flow, now: Duration) -> Noted {
+    pub fn note(&mut self, flow: DeniedFlow, now: Duration) -> Noted {
         if let Some(open) = self.open.get_mut(&flow) {
             open.count += 1;
             open.last = now;
@@ -150,15 +150,16 @@ impl Aggregate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Payload;
+    use crate::flow::DeniedPayload;
     use crate::net::Protocol;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn flow(port: u16) -> Flow {
-        let payload = Payload::Transport(Protocol::Tcp, port);
-        let packet = Packet { source: [10, 0, 0, 1].into(), destination: [10, 0, 0, 2].into(), payload };
-        Flow { place: Place::Pod(Direction::Ingress), packet }
+    fn flow(port: u16) -> DeniedFlow {
+        let payload = DeniedPayload::Transport(Protocol::Tcp, port);
+        let packet =
+            DeniedPacket { source: [10, 0, 0, 1].into(), destination: [10, 0, 0, 2].into(), payload };
+        DeniedFlow { place: Place::Pod(Direction::Ingress), packet }
     }
 
     #[test]
@@ -181,9 +182,9 @@ mod tests {
         let mut flows = Aggregate::default();
         flows.note(flow(80), SECOND);
         assert_eq!(flows.note(flow(81), SECOND), Noted::First(1));
-        let egress = Flow { place: Place::Pod(Direction::Egress), ..flow(80) };
+        let egress = DeniedFlow { place: Place::Pod(Direction::Egress), ..flow(80) };
         assert_eq!(flows.note(egress, SECOND), Noted::First(2));
-        assert_eq!(flows.note(Flow { place: Place::ToNode, ..flow(80) }, SECOND), Noted::First(3));
+        assert_eq!(flows.note(DeniedFlow { place: Place::ToNode, ..flow(80) }, SECOND), Noted::First(3));
     }
 
     #[test]
@@ -193,7 +194,7 @@ mod tests {
         assert!(ports.clone().all(|port| flows.note(flow(port), SECOND) != Noted::TooMany));
         assert_eq!(flows.note(flow(60_000), SECOND), Noted::TooMany);
         assert_eq!(flows.note(flow(7), SECOND), Noted::Again, "known ones are still counted");
-        let others = |port| Flow { place: Place::Pod(Direction::Egress), ..flow(port) };
+        let others = |port| DeniedFlow { place: Place::Pod(Direction::Egress), ..flow(port) };
         assert_eq!(flows.note(others(80), SECOND), Noted::First(u64::from(ports.end)), "of another pod");
         assert_eq!(flows.close(SECOND + WINDOW).len(), OPEN_FLOWS / 2 + 1);
         assert_eq!(flows.note(flow(60_000), SECOND + WINDOW), Noted::First(u64::from(ports.end) + 1));

@@ -1,6 +1,6 @@
 //! Denied flows: packets that were refused, gathered so that people can read them.
 //!
-//! Comes in: the first bytes of refused packets, and the time, as it passes. Goes out: `Flow`, each once in a while with a
+//! Comes in: the first bytes of refused packets, and the time, as it passes. Goes out: `DeniedFlow`, each once in a while with a
 //! count, and `Record`, the report of one. This room knows neither policies nor the kernel, and nothing that is
 //! sent through the network can make it grow beyond its bounds.
 

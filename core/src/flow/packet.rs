@@ -19,18 +19,18 @@ const ICMPV6: u8 = 58;
 
 /// What policies look at in a packet, as it passed FORWARD: after destination NAT, before source NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Packet {
+pub struct DeniedPacket {
     /// Who sent it.
     pub source: IpAddr,
     /// Whom it is for.
     pub destination: IpAddr,
     /// What it carries.
-    pub payload: Payload,
+    pub payload: DeniedPayload,
 }
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Payload {
+pub enum DeniedPayload {
     /// A protocol that a policy can name, to this port. The port it comes from is another for each connection.
     Transport(Protocol, u16),
     /// ICMP or ICMPv6, by type and code.
@@ -43,32 +43,35 @@ pub enum Payload {
     Ethernet(u16),
 }
 
-impl Payload {
+impl DeniedPayload {
     /// The protocol and port, if it has any.
     pub fn port(self) -> Option<(Protocol, u16)> {
         match self {
-            Payload::Transport(protocol, port) => Some((protocol, port)),
-            Payload::Icmp(..) | Payload::Other(_) | Payload::Arp | Payload::Ethernet(_) => None,
+            DeniedPayload::Transport(protocol, port) => Some((protocol, port)),
+            DeniedPayload::Icmp(..)
+            | DeniedPayload::Other(_)
+            | DeniedPayload::Arp
+            | DeniedPayload::Ethernet(_) => None,
         }
     }
 }
 
-impl fmt::Display for Payload {
+impl fmt::Display for DeniedPayload {
     /// `80/TCP`, `ICMP 8/0` by type and code, `protocol 47`, `ARP`, `Ethernet type 0x88b5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Payload::Transport(protocol, port) => write!(f, "{port}/{protocol}"),
-            Payload::Icmp(kind, code) => write!(f, "ICMP {kind}/{code}"),
-            Payload::Other(number) => write!(f, "protocol {number}"),
-            Payload::Arp => f.write_str("ARP"),
-            Payload::Ethernet(kind) => write!(f, "Ethernet type {kind:#06x}"),
+            DeniedPayload::Transport(protocol, port) => write!(f, "{port}/{protocol}"),
+            DeniedPayload::Icmp(kind, code) => write!(f, "ICMP {kind}/{code}"),
+            DeniedPayload::Other(number) => write!(f, "protocol {number}"),
+            DeniedPayload::Arp => f.write_str("ARP"),
+            DeniedPayload::Ethernet(kind) => write!(f, "Ethernet type {kind:#06x}"),
         }
     }
 }
 
-impl Packet {
+impl DeniedPacket {
     /// Reads a packet from its IP header on. `None` for what is neither IPv4 nor IPv6, or cut short before its end.
-    pub fn read(bytes: &[u8]) -> Option<Packet> {
+    pub fn read(bytes: &[u8]) -> Option<DeniedPacket> {
         match bytes.first()? >> 4 {
             4 => read_v4(bytes),
             6 => read_v6(bytes),
@@ -77,59 +80,65 @@ impl Packet {
     }
 }
 
-impl Packet {
+impl DeniedPacket {
     /// Reads what follows an Ethernet header of this type. `None` for IP or ARP that is cut short.
-    pub fn of_frame(kind: u16, bytes: &[u8]) -> Option<Packet> {
+    pub fn of_frame(kind: u16, bytes: &[u8]) -> Option<DeniedPacket> {
         match kind {
-            IPV4 | IPV6 => Packet::read(bytes),
+            IPV4 | IPV6 => DeniedPacket::read(bytes),
             ARP => read_arp(bytes),
             _ => {
                 let nowhere = Ipv4Addr::UNSPECIFIED.into();
-                Some(Packet { source: nowhere, destination: nowhere, payload: Payload::Ethernet(kind) })
+                Some(DeniedPacket {
+                    source: nowhere,
+                    destination: nowhere,
+                    payload: DeniedPayload::Ethernet(kind),
+                })
             }
         }
     }
 }
 
-fn read_arp(bytes: &[u8]) -> Option<Packet> {
+fn read_arp(bytes: &[u8]) -> Option<DeniedPacket> {
     let address = |at: usize| -> Option<IpAddr> {
         let octets: [u8; 4] = bytes.get(at..)?.first_chunk().copied()?;
         Some(octets.into())
     };
-    Some(Packet { source: address(14)?, destination: address(24)?, payload: Payload::Arp })
+    Some(DeniedPacket { source: address(14)?, destination: address(24)?, payload: DeniedPayload::Arp })
 }
 
-fn read_v4(bytes: &[u8]) -> Option<Packet> {
+fn read_v4(bytes: &[u8]) -> Option<DeniedPacket> {
     let header: &[u8; 20] = bytes.first_chunk()?;
     let length = usize::from(header[0] & 0xf) * 4;
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     let is_later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
     let payload = match bytes.get(length.max(20)..) {
         Some(rest) if !is_later_fragment => read_payload(header[9], rest),
-        Some(_) | None => Payload::Other(header[9]),
+        Some(_) | None => DeniedPayload::Other(header[9]),
     };
-    Some(Packet { source: address(12).into(), destination: address(16).into(), payload })
+    Some(DeniedPacket { source: address(12).into(), destination: address(16).into(), payload })
 }
 
-fn read_v6(bytes: &[u8]) -> Option<Packet> {
+fn read_v6(bytes: &[u8]) -> Option<DeniedPacket> {
     let header: &[u8; 40] = bytes.first_chunk()?;
     let address = |at: usize| -> Option<IpAddr> {
         header[at..].first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
     };
     let payload = behind_extensions(header[6], &bytes[40..]);
-    Some(Packet { source: address(8)?, destination: address(24)?, payload })
+    Some(DeniedPacket { source: address(8)?, destination: address(24)?, payload })
 }
 
 /// Follows the extension headers of IPv6 (RFC 8200).
-fn behind_extensions(mut next: u8, mut rest: &[u8]) -> Payload {
+fn behind_extensions(mut next: u8, mut rest: &[u8]) -> DeniedPayload {
     for _ in 0..EXTENSIONS {
-        let Some(&[following, length, high, low]) = rest.first_chunk() else { return Payload::Other(next) };
+        let Some(&[following, length, high, low]) = rest.first_chunk() else {
+            return DeniedPayload::Other(next);
+        };
         let length = match next {
             // Hop-by-hop, routing, destination options.
             0 | 43 | 60 => (usize::from(length) + 1) * 8,
             // A fragment; only the first one carries what follows.
             44 if u16::from_be_bytes([high, low]) & 0xfff8 == 0 => 8,
-            44 => return Payload::Other(following),
+            44 => return DeniedPayload::Other(following),
             // An authentication header (RFC 4302).
             51 => (usize::from(length) + 2) * 4,
             _ => return read_payload(next, rest),
@@ -137,16 +146,16 @@ fn behind_extensions(mut next: u8, mut rest: &[u8]) -> Payload {
         next = following;
         rest = rest.get(length..).unwrap_or_default();
     }
-    Payload::Other(next)
+    DeniedPayload::Other(next)
 }
 
-fn read_payload(number: u8, bytes: &[u8]) -> Payload {
+fn read_payload(number: u8, bytes: &[u8]) -> DeniedPayload {
     match (Protocol::from_number(number), bytes) {
         (Some(protocol), &[_, _, high, low, ..]) => {
-            Payload::Transport(protocol, u16::from_be_bytes([high, low]))
+            DeniedPayload::Transport(protocol, u16::from_be_bytes([high, low]))
         }
-        (None, &[kind, code, ..]) if number == ICMP || number == ICMPV6 => Payload::Icmp(kind, code),
-        (Some(_) | None, _) => Payload::Other(number),
+        (None, &[kind, code, ..]) if number == ICMP || number == ICMPV6 => DeniedPayload::Icmp(kind, code),
+        (Some(_) | None, _) => DeniedPayload::Other(number),
     }
 }
 
@@ -177,11 +186,11 @@ mod tests {
     #[test]
     fn transport_of_both_families_is_read_with_its_port() {
         for protocol in Protocol::ALL {
-            let wanted = Payload::Transport(protocol, 80);
-            let v4 = Packet::read(&v4(protocol.number(), 0, 0, &PORTS)).unwrap();
+            let wanted = DeniedPayload::Transport(protocol, 80);
+            let v4 = DeniedPacket::read(&v4(protocol.number(), 0, 0, &PORTS)).unwrap();
             assert_eq!((v4.source, v4.destination), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
             assert_eq!(v4.payload, wanted);
-            let v6 = Packet::read(&v6(protocol.number(), &PORTS)).unwrap();
+            let v6 = DeniedPacket::read(&v6(protocol.number(), &PORTS)).unwrap();
             assert_eq!((v6.source, v6.destination), ("::1".parse().unwrap(), "::2".parse().unwrap()));
             assert_eq!(v6.payload, wanted);
         }
@@ -190,28 +199,37 @@ mod tests {
     #[test]
     fn options_and_extension_headers_are_passed_over() {
         assert_eq!(
-            Packet::read(&v4(6, 0, 8, &PORTS)).unwrap().payload,
-            Payload::Transport(Protocol::Tcp, 80)
+            DeniedPacket::read(&v4(6, 0, 8, &PORTS)).unwrap().payload,
+            DeniedPayload::Transport(Protocol::Tcp, 80)
         );
         let hop_by_hop = [44, 0, 0, 0, 0, 0, 0, 0];
         let first_fragment = [51, 0, 0, 1, 0, 0, 0, 9];
         let authentication = [[17, 1, 0, 0], [0; 4], [0; 4]].concat();
         let chain = [&hop_by_hop[..], &first_fragment, &authentication, &PORTS].concat();
-        assert_eq!(Packet::read(&v6(0, &chain)).unwrap().payload, Payload::Transport(Protocol::Udp, 80));
+        assert_eq!(
+            DeniedPacket::read(&v6(0, &chain)).unwrap().payload,
+            DeniedPayload::Transport(Protocol::Udp, 80)
+        );
     }
 
     #[test]
     fn later_fragment_has_no_port() {
-        assert_eq!(Packet::read(&v4(17, 100, 0, &PORTS)).unwrap().payload, Payload::Other(17));
+        assert_eq!(DeniedPacket::read(&v4(17, 100, 0, &PORTS)).unwrap().payload, DeniedPayload::Other(17));
         let later = [&[17, 0, 0, 8, 0, 0, 0, 9], &PORTS[..]].concat();
-        assert_eq!(Packet::read(&v6(44, &later)).unwrap().payload, Payload::Other(17));
+        assert_eq!(DeniedPacket::read(&v6(44, &later)).unwrap().payload, DeniedPayload::Other(17));
     }
 
     #[test]
     fn icmp_is_read_by_type_and_code_and_the_rest_by_number() {
-        assert_eq!(Packet::read(&v4(1, 0, 0, &[8, 0, 1, 1])).unwrap().payload, Payload::Icmp(8, 0));
-        assert_eq!(Packet::read(&v6(58, &[128, 0, 1, 1])).unwrap().payload, Payload::Icmp(128, 0));
-        assert_eq!(Packet::read(&v4(47, 0, 0, &[0; 4])).unwrap().payload, Payload::Other(47));
+        assert_eq!(
+            DeniedPacket::read(&v4(1, 0, 0, &[8, 0, 1, 1])).unwrap().payload,
+            DeniedPayload::Icmp(8, 0)
+        );
+        assert_eq!(
+            DeniedPacket::read(&v6(58, &[128, 0, 1, 1])).unwrap().payload,
+            DeniedPayload::Icmp(128, 0)
+        );
+        assert_eq!(DeniedPacket::read(&v4(47, 0, 0, &[0; 4])).unwrap().payload, DeniedPayload::Other(47));
     }
 
     #[test]
@@ -219,20 +237,20 @@ mod tests {
         let mut arp = vec![0; 28];
         arp[14..18].copy_from_slice(&[10, 0, 0, 1]);
         arp[24..28].copy_from_slice(&[10, 0, 0, 2]);
-        let read = Packet::of_frame(ARP, &arp).unwrap();
+        let read = DeniedPacket::of_frame(ARP, &arp).unwrap();
         assert_eq!((read.source, read.destination), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
-        assert_eq!((read.payload, Packet::of_frame(ARP, &arp[..27])), (Payload::Arp, None));
-        let other = Packet::of_frame(0x88b5, &[]).unwrap();
+        assert_eq!((read.payload, DeniedPacket::of_frame(ARP, &arp[..27])), (DeniedPayload::Arp, None));
+        let other = DeniedPacket::of_frame(0x88b5, &[]).unwrap();
         assert_eq!(other.payload.to_string(), "Ethernet type 0x88b5");
-        assert_eq!(Packet::of_frame(IPV4, &v4(6, 0, 0, &PORTS)).unwrap().payload.port().unwrap().1, 80);
+        assert_eq!(DeniedPacket::of_frame(IPV4, &v4(6, 0, 0, &PORTS)).unwrap().payload.port().unwrap().1, 80);
     }
 
     #[test]
     fn packet_cut_short_is_no_packet_or_one_without_ports() {
         let whole = v4(6, 0, 0, &PORTS);
-        assert_eq!(Packet::read(&whole[..19]), None);
-        assert_eq!(Packet::read(&whole[..23]).unwrap().payload, Payload::Other(6));
-        assert_eq!((Packet::read(&[]), Packet::read(&[0x50; 40])), (None, None));
+        assert_eq!(DeniedPacket::read(&whole[..19]), None);
+        assert_eq!(DeniedPacket::read(&whole[..23]).unwrap().payload, DeniedPayload::Other(6));
+        assert_eq!((DeniedPacket::read(&[]), DeniedPacket::read(&[0x50; 40])), (None, None));
     }
 
     proptest! {
@@ -242,7 +260,7 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first = version << 4 | *first & 0xf;
             }
-            let _ = Packet::read(&bytes);
+            let _ = DeniedPacket::read(&bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pod or port that a flow belongs to: none can use up the room that all share.
 
-use super::{Flow, Place};
+use super::{DeniedFlow, Place};
 use crate::model::Direction;
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub enum Party {
     Port(Option<u32>),
 }
 
-impl Flow {
+impl DeniedFlow {
     /// The party that this flow belongs to.
     pub fn party(&self) -> Party {
         match self.place {

@@ -30,9 +30,9 @@ pub struct Account {
     #[serde(with = "direction_word")]
     pub direction: Direction,
     /// Who sent it.
-    pub source: End,
+    pub source: FlowEnd,
     /// Whom it was for.
-    pub destination: End,
+    pub destination: FlowEnd,
     /// `TCP`, `UDP`, `SCTP`, `ICMP` by type and code, or the protocol's number.
     pub protocol: String,
     /// The port it was for.
@@ -44,7 +44,7 @@ pub struct Account {
     pub policies: Vec<String>,
     /// The rule that would have allowed it but for one thing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nearest: Option<Nearest>,
+    pub nearest: Option<NearestRecord>,
     /// The port of the bridge at which it was dropped, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_port: Option<String>,
@@ -55,7 +55,7 @@ pub struct Account {
 
 impl Account {
     /// The end whose policies refused it.
-    pub fn refuser(&self) -> &End {
+    pub fn refuser(&self) -> &FlowEnd {
         match self.direction {
             Direction::Ingress => &self.destination,
             Direction::Egress => &self.source,
@@ -82,7 +82,7 @@ mod direction_word {
 
 /// One end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct End {
+pub struct FlowEnd {
     /// Its address.
     pub address: IpAddr,
     /// The namespace of the pod that has it.
@@ -93,26 +93,26 @@ pub struct End {
     pub pod: Option<String>,
     /// What made that pod.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
+    pub owner: Option<OwnerRecord>,
 }
 
 /// What made a pod: the object that controls it, in the pod's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Owner {
+pub struct OwnerRecord {
     /// Its kind, such as `ReplicaSet`.
     pub kind: String,
     /// Its name.
     pub name: String,
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for OwnerRecord {
     /// `ReplicaSet/web-5d9c`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for FlowEnd {
     /// `namespace/pod`, or the address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.namespace, &self.pod) {
@@ -150,7 +150,7 @@ pub enum Reason {
 
 /// The rule that would have allowed a flow but for one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Nearest {
+pub struct NearestRecord {
     /// The policy, as `namespace/name`.
     pub policy: String,
     /// The rule, as `spec.ingress[0]`.
@@ -234,13 +234,13 @@ mod tests {
     use super::*;
 
     fn record(number: u64) -> Record {
-        let end = |host: u8, pod: Option<&str>| End {
+        let end = |host: u8, pod: Option<&str>| FlowEnd {
             address: [10, 244, 1, host].into(),
             namespace: pod.map(|_| "shop".to_owned()),
             pod: pod.map(str::to_owned),
-            owner: pod.map(|pod| Owner { kind: "ReplicaSet".into(), name: format!("{pod}-5d9c") }),
+            owner: pod.map(|pod| OwnerRecord { kind: "ReplicaSet".into(), name: format!("{pod}-5d9c") }),
         };
-        let nearest = Nearest {
+        let nearest = NearestRecord {
             policy: "shop/web".into(),
             rule: "spec.ingress[0]".into(),
             differs: "port".into(),

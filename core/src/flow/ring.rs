@@ -33,11 +33,11 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Account, End, Reason};
+    use crate::flow::{Account, FlowEnd, Reason};
     use crate::model::Direction;
 
     fn record(number: u64) -> Record {
-        let end = || End { address: [10, 0, 0, 1].into(), namespace: None, pod: None, owner: None };
+        let end = || FlowEnd { address: [10, 0, 0, 1].into(), namespace: None, pod: None, owner: None };
         let account = Account {
             direction: Direction::Egress,
             source: end(),

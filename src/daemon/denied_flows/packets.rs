@@ -1,7 +1,7 @@
 //! DeniedFlows packets, read from the kernel's log.
 
 use crate::apply::KernelError;
-use crate::flow::{Flow, Packet, Place, PortDrop, PortReason};
+use crate::flow::{DeniedFlow, DeniedPacket, Place, PortDrop, PortReason};
 use crate::kernel::{Logged, PacketLog};
 use crate::model::Direction;
 use crate::ownership::{
@@ -15,7 +15,7 @@ const BATCHES: usize = 4;
 
 /// Packets read at once.
 pub(super) struct PacketBatch {
-    pub(super) flows: Vec<Flow>,
+    pub(super) flows: Vec<DeniedFlow>,
     /// How many packets the kernel could not keep for the agent.
     pub(super) lost: u64,
 }
@@ -39,7 +39,7 @@ pub(super) fn read(mut log: PacketLog) -> mpsc::Receiver<Result<PacketBatch, Ker
 }
 
 /// The flow of a packet, if one of our rules copied it.
-fn flow_of(copy: Logged<'_>) -> Option<Flow> {
+fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
     let place = match copy.prefix {
         DENIED_INGRESS => Place::Pod(Direction::Ingress),
         DENIED_EGRESS => Place::Pod(Direction::Egress),
@@ -54,10 +54,10 @@ fn flow_of(copy: Logged<'_>) -> Option<Flow> {
         }
     };
     let packet = match place {
-        Place::Pod(_) | Place::ToNode => Packet::read(copy.bytes),
-        Place::Port(_) => Packet::of_frame(copy.kind, copy.bytes),
+        Place::Pod(_) | Place::ToNode => DeniedPacket::read(copy.bytes),
+        Place::Port(_) => DeniedPacket::of_frame(copy.kind, copy.bytes),
     };
-    Some(Flow { place, packet: packet? })
+    Some(DeniedFlow { place, packet: packet? })
 }
 
 /// What the prefix of a rule about ports says.

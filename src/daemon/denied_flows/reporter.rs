@@ -4,7 +4,7 @@ use super::packets::PacketBatch;
 use crate::account::account;
 use crate::apply::KernelError;
 use crate::controller::Query;
-use crate::flow::{Account, Aggregate, Budget, Closed, Flow, Noted, Party, Record, Turns};
+use crate::flow::{Account, Aggregate, Budget, Closed, DeniedFlow, Noted, Party, Record, Turns};
 use crate::observe::{Journal, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +22,7 @@ const FLOWS_PER_QUERY: usize = 16;
 #[derive(Clone, Copy)]
 struct NewFlow {
     number: u64,
-    flow: Flow,
+    flow: DeniedFlow,
     began: Duration,
 }
 
@@ -98,7 +98,7 @@ impl FlowReporter {
     }
 
     /// Counts a packet.
-    fn note(&mut self, flow: Flow, now: Duration) {
+    fn note(&mut self, flow: DeniedFlow, now: Duration) {
         match self.flows.note(flow, now) {
             Noted::Again => {}
             Noted::First(number)
@@ -133,7 +133,7 @@ impl FlowReporter {
         if flows.is_empty() {
             return;
         }
-        let denied: Vec<Flow> = flows.iter().map(|fresh| fresh.flow).collect();
+        let denied: Vec<DeniedFlow> = flows.iter().map(|fresh| fresh.flow).collect();
         let (query, answer) = Query::new(move |enforcer| {
             let account = |flow| account(enforcer.cluster(), enforcer.plan(), flow);
             denied.iter().map(account).collect()
@@ -205,7 +205,7 @@ impl FlowReporter {
         self.metrics.denied(&account.direction.to_string(), namespace, packets);
     }
 
-    fn count_unreported(&self, flow: &Flow, packets: u64) {
+    fn count_unreported(&self, flow: &DeniedFlow, packets: u64) {
         self.metrics.denied(&flow.place.direction().to_string(), None, packets);
     }
 
@@ -257,20 +257,21 @@ async fn until(then: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{End, Packet, Payload, Place, Reason, WINDOW};
+    use crate::flow::{DeniedPacket, DeniedPayload, FlowEnd, Place, Reason, WINDOW};
     use crate::model::Direction;
     use crate::net::Protocol;
 
     const NOW: Duration = Duration::from_secs(1);
 
-    fn flow(port: u16) -> Flow {
-        let payload = Payload::Transport(Protocol::Tcp, port);
-        let packet = Packet { source: [10, 0, 0, 1].into(), destination: [10, 0, 0, 2].into(), payload };
-        Flow { place: Place::Pod(Direction::Ingress), packet }
+    fn flow(port: u16) -> DeniedFlow {
+        let payload = DeniedPayload::Transport(Protocol::Tcp, port);
+        let packet =
+            DeniedPacket { source: [10, 0, 0, 1].into(), destination: [10, 0, 0, 2].into(), payload };
+        DeniedFlow { place: Place::Pod(Direction::Ingress), packet }
     }
 
     fn account() -> Account {
-        let end = |host: u8| End {
+        let end = |host: u8| FlowEnd {
             address: [10, 0, 0, host].into(),
             namespace: Some("shop".into()),
             pod: Some(format!("pod-{host}")),
@@ -376,8 +377,8 @@ mod tests {
         for second in 0..20_u16 {
             let now = NOW * u32::from(second + 1);
             (0..1000).for_each(|port| reporter.note(flow(1000 * second + port), now));
-            let quiet = Packet { destination: [10, 0, 0, 9].into(), ..flow(second).packet };
-            reporter.note(Flow { packet: quiet, ..flow(second) }, now);
+            let quiet = DeniedPacket { destination: [10, 0, 0, 9].into(), ..flow(second).packet };
+            reporter.note(DeniedFlow { packet: quiet, ..flow(second) }, now);
             reporter.ask(&sender, now);
             let (Ok(_), Some(query)) = (queries.try_recv(), &reporter.pending) else {
                 panic!("no query is sent")
