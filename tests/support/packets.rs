@@ -6,7 +6,7 @@ use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::model::Change;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::netfilter::iptables::{Chains, Membership, Packet, Payload, State, trace};
+use bridgewarden::netfilter::iptables::{Chains, Packet, Payload, SetLookup, State, trace};
 use bridgewarden::netfilter::{Ruleset, SetName};
 use bridgewarden::render::{Options, forward_chain, output_chain};
 use bridgewarden::source::convert;
@@ -31,7 +31,7 @@ pub fn enforcer(world: &World, node: &str) -> Enforcer {
 }
 
 /// Rules in force on one node.
-pub trait Rules: Membership {
+pub trait Rules: SetLookup {
     /// Our chains of a family.
     fn chains(&self, family: Family) -> Chains;
 }
@@ -39,7 +39,7 @@ pub trait Rules: Membership {
 /// A rendered ruleset, as if the kernel held it.
 pub struct Rendered(pub Ruleset);
 
-impl Membership for Rendered {
+impl SetLookup for Rendered {
     fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
         let desired = self.0.sets.get(name).unwrap_or_else(|| panic!("a rule names {name}, which is no set"));
         desired.set.contains(address, port)
@@ -66,7 +66,7 @@ pub fn rules_of_both(world: &World) -> [Rendered; 2] {
 /// The rules of both nodes.
 pub struct Judge<'a> {
     world: &'a World,
-    nodes: Vec<(Node, [Chains; 2], &'a dyn Membership)>,
+    nodes: Vec<(Node, [Chains; 2], &'a dyn SetLookup)>,
 }
 
 /// The node that an end is on, and how it is attached to it.
@@ -81,7 +81,7 @@ impl<'a> Judge<'a> {
     /// A judge of a world whose nodes hold these rules, in the order of [`NODES`].
     pub fn new(world: &'a World, rules: [&'a dyn Rules; 2]) -> Judge<'a> {
         let node_rules = |(node, rules): (Node, &'a dyn Rules)| {
-            (node, Family::BOTH.map(|family| rules.chains(family)), rules as &dyn Membership)
+            (node, Family::BOTH.map(|family| rules.chains(family)), rules as &dyn SetLookup)
         };
         Judge { world, nodes: NODES.into_iter().zip(rules).map(node_rules).collect() }
     }

@@ -4,7 +4,7 @@ use super::{Connection, Conntrack, KernelError, PacketFilter, Step, TableRead, T
 use crate::net::{Family, Protocol};
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Element, MAX_ELEMENTS, Set, Type};
-use crate::netfilter::iptables::{Chains, Match, Membership, Target, parse_rule, target};
+use crate::netfilter::iptables::{Chains, Match, SetLookup, Target, parse_rule, target};
 use crate::netfilter::nftables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -392,7 +392,7 @@ impl Conntrack for Fake {
     }
 }
 
-impl Membership for Fake {
+impl SetLookup for Fake {
     fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
         self.sets.get(name).is_some_and(|set| set.contains(address, port))
     }

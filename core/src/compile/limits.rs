@@ -79,7 +79,7 @@ impl FromStr for Limits {
 
 /// What a part of a policy would have needed more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resource {
+pub enum LimitedResource {
     /// Peers that select pods.
     Peers,
     /// Sets.
@@ -92,14 +92,14 @@ pub enum Resource {
     Members,
 }
 
-impl Resource {
+impl LimitedResource {
     fn of(self, limits: &Limits) -> (&'static str, usize) {
         match self {
-            Resource::Peers => ("peers", limits.peers),
-            Resource::Sets => ("sets", limits.sets),
-            Resource::Ports => ("ports", limits.ports),
-            Resource::Blocks => ("blocks", limits.blocks),
-            Resource::Members => ("members", limits.members),
+            LimitedResource::Peers => ("peers", limits.peers),
+            LimitedResource::Sets => ("sets", limits.sets),
+            LimitedResource::Ports => ("ports", limits.ports),
+            LimitedResource::Blocks => ("blocks", limits.blocks),
+            LimitedResource::Members => ("members", limits.members),
         }
     }
 }
@@ -112,7 +112,7 @@ pub struct Surplus {
     /// The place of the first of these rules in its policy's list, from 0.
     pub rule: usize,
     /// What they would have needed.
-    pub resource: Resource,
+    pub resource: LimitedResource,
     /// How many parts: peers, ports or sets of them.
     pub parts: usize,
 }
@@ -145,16 +145,16 @@ impl Left {
     pub(super) fn keep<T>(
         &mut self,
         (direction, rule): (Direction, usize),
-        resource: Resource,
+        resource: LimitedResource,
         parts: &mut Vec<T>,
         mut cost: impl FnMut(&T) -> usize,
     ) {
         let left = match resource {
-            Resource::Peers => &mut self.limits.peers,
-            Resource::Sets => &mut self.limits.sets,
-            Resource::Ports => &mut self.limits.ports,
-            Resource::Blocks => &mut self.limits.blocks,
-            Resource::Members => &mut self.limits.members,
+            LimitedResource::Peers => &mut self.limits.peers,
+            LimitedResource::Sets => &mut self.limits.sets,
+            LimitedResource::Ports => &mut self.limits.ports,
+            LimitedResource::Blocks => &mut self.limits.blocks,
+            LimitedResource::Members => &mut self.limits.members,
         };
         let before = parts.len();
         parts.retain(|part| match left.checked_sub(cost(part)) {

@@ -23,7 +23,7 @@ pub use decision::*;
 pub use delta::*;
 pub use isolation::*;
 pub use judgement::*;
-pub use limits::{Limits, Resource, Surplus};
+pub use limits::{LimitedResource, Limits, Surplus};
 pub use plan::*;
 pub use policy::*;
 pub use shared_set::*;

@@ -1,7 +1,7 @@
 //! The reconciler of one policy: what it allows here, or nothing when it has no pod on this node.
 
 use super::limits::Left;
-use super::{Limits, PodPeer, Resource, Scope, SetDefinition, Surplus, Union};
+use super::{LimitedResource, Limits, PodPeer, Scope, SetDefinition, Surplus, Union};
 use crate::model::{
     Cluster, Direction, NamespaceName, NamespaceScope, Peer, Peers, PodKey, PolicyKey, PortMatch, Ports, Rule,
 };
@@ -74,7 +74,7 @@ fn allows_without(
             ports.retain(|port| port.set().is_none_or(&mut keeps));
         }
         if parts > 0 {
-            let first = Surplus { direction, rule: *rule, resource: Resource::Members, parts: 0 };
+            let first = Surplus { direction, rule: *rule, resource: LimitedResource::Members, parts: 0 };
             surplus.get_or_insert(first).parts += parts;
         }
         !peers.is_empty() && !ports.is_empty()
@@ -235,12 +235,14 @@ fn allows(
             None => AllowPeers::Anywhere,
             Some(peers) => {
                 let mut peers = peer_sets(namespace, &peers, together);
-                left.keep((direction, rule), Resource::Sets, &mut peers, &mut is_new);
+                left.keep((direction, rule), LimitedResource::Sets, &mut peers, &mut is_new);
                 AllowPeers::In(peers)
             }
         };
         if let AllowPorts::Any(ports) = &mut ports {
-            left.keep((direction, rule), Resource::Sets, ports, |port| port.set().map_or(0, &mut is_new));
+            left.keep((direction, rule), LimitedResource::Sets, ports, |port| {
+                port.set().map_or(0, &mut is_new)
+            });
         }
         if !peers.is_empty() && !ports.is_empty() {
             allows.push(Allow { rule, peers, ports });
@@ -256,11 +258,11 @@ fn keep<'a>(left: &mut Left, direction: Direction, rule: &'a Rule) -> Option<Kep
         Peers::Anywhere => None,
         Peers::Listed(peers) => {
             let mut peers: Vec<&Peer> = peers.iter().collect();
-            left.keep(place, Resource::Peers, &mut peers, |peer| match peer {
+            left.keep(place, LimitedResource::Peers, &mut peers, |peer| match peer {
                 Peer::Pods { .. } => 1,
                 Peer::Block(_) => 0,
             });
-            left.keep(place, Resource::Blocks, &mut peers, |peer| match peer {
+            left.keep(place, LimitedResource::Blocks, &mut peers, |peer| match peer {
                 Peer::Pods { .. } => 0,
                 Peer::Block(block) => 1 + block.except.len(),
             });
@@ -271,7 +273,7 @@ fn keep<'a>(left: &mut Left, direction: Direction, rule: &'a Rule) -> Option<Kep
         Ports::All => AllowPorts::All,
         Ports::Listed(ports) => {
             let mut ports: Vec<&PortMatch> = ports.iter().collect();
-            left.keep(place, Resource::Ports, &mut ports, |_| 1);
+            left.keep(place, LimitedResource::Ports, &mut ports, |_| 1);
             AllowPorts::Any(allow_ports(&ports))
         }
     };

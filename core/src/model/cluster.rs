@@ -11,7 +11,7 @@ use super::{
     PolicyKey, Selector, Touched,
 };
 use pods::{PodState, Pods, Replaced};
-use ports::Ports;
+use ports::BridgePorts;
 use residents::Residents;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ pub struct Cluster {
     namespaces: BTreeMap<NamespaceName, NamespaceState>,
     pods: Pods,
     residents: Residents,
-    ports: Ports,
+    ports: BridgePorts,
 }
 
 impl Cluster {
@@ -59,7 +59,7 @@ impl Cluster {
             namespaces: BTreeMap::new(),
             pods: Pods::default(),
             residents: Residents::default(),
-            ports: Ports::default(),
+            ports: BridgePorts::default(),
         }
     }
 

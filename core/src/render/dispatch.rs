@@ -118,7 +118,7 @@ mod tests {
         Rule as Allow, Selector,
     };
     use crate::net::Protocol;
-    use crate::netfilter::iptables::{Membership, Packet, Payload, State, trace};
+    use crate::netfilter::iptables::{Packet, Payload, SetLookup, State, trace};
     use crate::netfilter::{Ruleset, SetName};
     use crate::render::{Allowed, Options, Renderer, forward_chain};
 
@@ -173,7 +173,7 @@ mod tests {
 
     struct Sets(Ruleset);
 
-    impl Membership for Sets {
+    impl SetLookup for Sets {
         fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
             self.0.sets.get(name).is_some_and(|desired| desired.set.contains(address, port))
         }

@@ -11,7 +11,7 @@ pub(super) fn fit(cluster: &Cluster, ports: &Ports, denied: &Flow) -> Fit {
     let Ports::Listed(ports) = ports else { return Fit::Takes };
     let groups: Vec<&Group> =
         cluster.holders(denied.destination).filter_map(|id| cluster.group(id)).collect();
-    let allowed: Vec<Allowed<'_>> = ports.iter().map(|port| Allowed { port, groups: &groups }).collect();
+    let allowed: Vec<RulePort<'_>> = ports.iter().map(|port| RulePort { port, groups: &groups }).collect();
     let Some((protocol, number)) = denied.port else {
         let note = format!("the protocol: {}", few(allowed.iter()));
         return if ports.is_empty() {
@@ -35,12 +35,12 @@ pub(super) fn fit(cluster: &Cluster, ports: &Ports, denied: &Flow) -> Fit {
 }
 
 /// A port of a rule, and those who are at the connection's destination.
-struct Allowed<'a> {
+struct RulePort<'a> {
     port: &'a PortMatch,
     groups: &'a [&'a Group],
 }
 
-impl Allowed<'_> {
+impl RulePort<'_> {
     fn takes(&self, protocol: Protocol, number: u16) -> bool {
         match self.port {
             PortMatch::Protocol(own) => *own == protocol,
@@ -55,7 +55,7 @@ impl Allowed<'_> {
     }
 }
 
-impl fmt::Display for Allowed<'_> {
+impl fmt::Display for RulePort<'_> {
     /// `80/TCP`, `80-90/TCP`, `any TCP`, `http (8080/TCP there)`, `http (no TCP port there)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {

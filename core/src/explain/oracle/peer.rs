@@ -68,8 +68,9 @@ fn asks_for_a_name_alone(selector: &LabelSelector) -> bool {
 
 /// Whether the block has this address. Pods' addresses are addresses like any other.
 fn holds(block: &IpBlock, address: IpAddr) -> bool {
-    let Some(cidr) = Prefix::parse(&block.cidr) else { return false };
-    let except: Option<Vec<Prefix>> = block.except.iter().flatten().map(|text| Prefix::parse(text)).collect();
+    let Some(cidr) = CidrPrefix::parse(&block.cidr) else { return false };
+    let except: Option<Vec<CidrPrefix>> =
+        block.except.iter().flatten().map(|text| CidrPrefix::parse(text)).collect();
     let Some(except) = except else { return false };
     // "Except values will be rejected if they are outside the cidr range."
     let within = except.iter().all(|except| cidr.contains(except.address) && except.length > cidr.length);
@@ -81,18 +82,18 @@ fn holds(block: &IpBlock, address: IpAddr) -> bool {
 }
 
 /// "cidr is a string representing the IPBlock. Valid examples are "192.168.1.0/24" or "2001:db8::/64"."
-struct Prefix {
+struct CidrPrefix {
     address: IpAddr,
     length: u32,
 }
 
-impl Prefix {
-    fn parse(text: &str) -> Option<Prefix> {
+impl CidrPrefix {
+    fn parse(text: &str) -> Option<CidrPrefix> {
         let (address, length) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
         let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
         let length: u32 = if digits { length.parse().ok()? } else { return None };
-        (length <= bits(address).1).then_some(Prefix { address, length })
+        (length <= bits(address).1).then_some(CidrPrefix { address, length })
     }
 
     fn contains(&self, address: IpAddr) -> bool {

@@ -64,7 +64,7 @@ impl Addresses {
 
 /// Where a pod stands, for policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct PodLocation {
     group: GroupId,
     local: bool,
     addresses: Addresses,
@@ -73,7 +73,7 @@ struct Place {
 #[derive(Clone, Debug)]
 pub(super) struct PodState {
     key: PodKey,
-    place: Place,
+    place: PodLocation,
     owner: Option<Arc<Owner>>,
 }
 
@@ -211,7 +211,7 @@ impl Pods {
         let gone = if stays { None } else { self.move_pod(id, before.as_ref(), now.as_ref(), touched) };
         touched.groups_gone.extend(gone);
         self.groups_gone.extend(gone);
-        let local = |place: Option<Place>| place.map(|place| place.local);
+        let local = |place: Option<PodLocation>| place.map(|place| place.local);
         Replaced { was: local(before), is: local(now), stays, born, gone }
     }
 
@@ -235,7 +235,7 @@ impl Pods {
             id
         });
         let owner = pod.owner.map(|owner| self.owners.share(owner));
-        let place = Place { group, local, addresses: Addresses::new(pod.addresses) };
+        let place = PodLocation { group, local, addresses: Addresses::new(pod.addresses) };
         PodState { key: key.clone(), place, owner }
     }
 
@@ -260,8 +260,8 @@ impl Pods {
     fn move_pod(
         &mut self,
         id: PodId,
-        before: Option<&Place>,
-        now: Option<&Place>,
+        before: Option<&PodLocation>,
+        now: Option<&PodLocation>,
         touched: &mut Touched,
     ) -> Option<GroupId> {
         let (from, to) = (before.map(|place| place.group), now.map(|place| place.group));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// What is known of the bridge and its ports.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ports {
+pub(super) struct BridgePorts {
     bridge: Bridge,
     ports: BTreeMap<u32, BridgePort>,
     by_name: BTreeMap<Box<str>, u32>,
@@ -18,7 +18,7 @@ pub(super) struct Ports {
     of_sandboxes: BTreeMap<SandboxKey, u32>,
 }
 
-impl Ports {
+impl BridgePorts {
     /// The port of a sandbox.
     pub(super) fn of(&self, sandbox: &SandboxKey) -> Option<u32> {
         self.of_sandboxes.get(sandbox).copied()

@@ -34,7 +34,7 @@ pub enum ParseError {
 /// Reads what follows `-A CHAIN ` in a line of `iptables-save`.
 pub fn parse_rule(text: &str) -> Result<Rule, ParseError> {
     let words = split(text)?;
-    let mut reader = Reader { text, words: &words, at: 0 };
+    let mut reader = RuleReader { text, words: &words, at: 0 };
     let mut rule = Rule::new(Target::Return);
     loop {
         match reader.word("-j")? {
@@ -83,13 +83,13 @@ fn split(text: &str) -> Result<Vec<String>, ParseError> {
     }
 }
 
-struct Reader<'a> {
+struct RuleReader<'a> {
     text: &'a str,
     words: &'a [String],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RuleReader<'a> {
     fn word(&mut self, wanted: &'static str) -> Result<&'a str, ParseError> {
         let word =
             self.words.get(self.at).ok_or_else(|| ParseError::End { wanted, rule: self.text.into() })?;

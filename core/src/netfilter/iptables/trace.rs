@@ -58,7 +58,7 @@ pub enum Payload {
 }
 
 /// Answers whether an address, with a port for `hash:ip,port`, is in a set.
-pub trait Membership {
+pub trait SetLookup {
     /// Whether `name` holds `address`, or `address` with the packet's protocol and port for `SetSide::DestinationPort`.
     fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool;
 }
@@ -110,7 +110,7 @@ pub enum TraceError {
 pub fn trace(
     chains: &Chains,
     entry: &ChainName,
-    sets: &dyn Membership,
+    sets: &dyn SetLookup,
     packet: &Packet,
 ) -> Result<Trace, TraceError> {
     let mut walk = Walk { chains, sets, packet, mark: 0, met: Vec::new() };
@@ -120,7 +120,7 @@ pub fn trace(
 
 struct Walk<'a> {
     chains: &'a Chains,
-    sets: &'a dyn Membership,
+    sets: &'a dyn SetLookup,
     packet: &'a Packet,
     mark: u32,
     met: Vec<(ChainName, usize)>,
@@ -226,7 +226,7 @@ mod tests {
 
     struct NoSets;
 
-    impl Membership for NoSets {
+    impl SetLookup for NoSets {
         fn contains(&self, _: &SetName, _: IpAddr, _: Option<(Protocol, u16)>) -> bool {
             false
         }
