@@ -18,7 +18,7 @@ pub(super) struct Cleanup {}
 
 /// What was done, and what was not.
 #[derive(Default)]
-struct Outcome {
+struct CleanupOutcome {
     chains: usize,
     sets: usize,
     tables: usize,
@@ -36,7 +36,7 @@ impl Cleanup {
                 Lock::holder_command()
             );
         };
-        let mut outcome = Outcome::default();
+        let mut outcome = CleanupOutcome::default();
         for variant in Variant::BOTH {
             let mut host = Host::new(variant)?;
             for family in Family::BOTH {
@@ -49,7 +49,7 @@ impl Cleanup {
         let mut host = Host::new(Variant::Nft)?;
         remove_tables(&mut host, &mut outcome);
         remove_sets(&mut host, &mut outcome);
-        let Outcome { chains, sets, tables, .. } = outcome;
+        let CleanupOutcome { chains, sets, tables, .. } = outcome;
         writeln!(out, "removed {chains} chains, {sets} sets and {tables} tables of nftables")?;
         for left in &outcome.left {
             writeln!(out, "left: {left}")?;
@@ -63,7 +63,7 @@ fn remove_rules(
     host: &mut Host,
     variant: Variant,
     family: Family,
-    outcome: &mut Outcome,
+    outcome: &mut CleanupOutcome,
 ) -> Result<(), KernelError> {
     let Some(text) = host.look(family)? else { return Ok(()) };
     let scratch: Vec<ChainName> =
@@ -91,7 +91,7 @@ fn remove_rules(
 }
 
 /// Removes the tables of nf_tables that are all ours.
-fn remove_tables(host: &mut Host, outcome: &mut Outcome) {
+fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
     let there = host.read_nft_tables().unwrap_or_else(|error| {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
         BTreeSet::new()
@@ -106,7 +106,7 @@ fn remove_tables(host: &mut Host, outcome: &mut Outcome) {
     }
 }
 
-fn remove_sets(host: &mut Host, outcome: &mut Outcome) {
+fn remove_sets(host: &mut Host, outcome: &mut CleanupOutcome) {
     let read = host.read_sets(POLICY_PREFIX).and_then(|mut sets| {
         sets.retain(|name, _| owns_set(name.as_str()));
         sets.extend(host.read_sets(SCRATCH)?);

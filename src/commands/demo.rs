@@ -3,7 +3,7 @@
 
 use super::flags::Backend;
 use crate::observe::LogFormat;
-use crate::testbed::demo::{Paint, Settings, run};
+use crate::testbed::demo::{DemoSettings, Paint, run};
 use anyhow::{Result, bail};
 use clap::Args;
 use std::io::{IsTerminal, Write};
@@ -37,7 +37,7 @@ impl Demo {
         crate::observe::init(LogFormat::Text, "bridgewarden=warn")?;
         let colour =
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-        let settings = Settings {
+        let settings = DemoSettings {
             manifests: self.manifests.as_deref(),
             once: self.once,
             id: &self.id,

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a flow is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum FlowFormat {
     /// Two lines for people.
     #[default]
     Text,
@@ -37,7 +37,7 @@ pub(super) struct Flows {
     namespace: Option<String>,
     /// Print flows in this format
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: FlowFormat,
     /// Connect to the agent at this Unix socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     socket: PathBuf,
@@ -62,27 +62,27 @@ impl Flows {
             printed => printed.with_context(|| format!("cannot print what {socket} says"))?,
         };
         match ended {
-            Ended::Whole => Ok(ExitCode::SUCCESS),
-            Ended::Refused(why) => bail!("the agent at {socket} closed the stream: {why}"),
-            Ended::Cut if unread.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
-            Ended::Cut => bail!(
+            FlowStreamEnd::Whole => Ok(ExitCode::SUCCESS),
+            FlowStreamEnd::Refused(why) => bail!("the agent at {socket} closed the stream: {why}"),
+            FlowStreamEnd::Cut if unread.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
+            FlowStreamEnd::Cut => bail!(
                 "the daemon at {socket} has ended, so there may be flows that are not printed; ask again"
             ),
         }
     }
 
     /// Prints what is kept, and with `--follow` what comes behind the empty line.
-    fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<Ended> {
+    fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<FlowStreamEnd> {
         for line in lines.lines() {
             let line = line?;
             if let Some(why) = line.strip_prefix(END_MARK) {
                 out.flush()?;
-                return Ok(Ended::Refused(why.trim().to_owned()));
+                return Ok(FlowStreamEnd::Refused(why.trim().to_owned()));
             }
             if line.is_empty() {
                 out.flush()?;
                 if !self.follow {
-                    return Ok(Ended::Whole);
+                    return Ok(FlowStreamEnd::Whole);
                 }
                 continue;
             }
@@ -92,20 +92,20 @@ impl Flows {
                 continue;
             }
             match self.output {
-                Format::Text => writeln!(out, "{record}")?,
-                Format::Json => writeln!(out, "{line}")?,
+                FlowFormat::Text => writeln!(out, "{record}")?,
+                FlowFormat::Json => writeln!(out, "{line}")?,
             }
             if self.follow {
                 out.flush()?;
             }
         }
         out.flush()?;
-        Ok(Ended::Cut)
+        Ok(FlowStreamEnd::Cut)
     }
 }
 
 /// How what the daemon says came to its end.
-enum Ended {
+enum FlowStreamEnd {
     /// All was said.
     Whole,
     /// The daemon says why it tells no more.

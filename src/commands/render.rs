@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 /// What to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RuleFormat {
     /// Everything, as a shell script that loads it.
     #[default]
     Shell,
@@ -36,7 +36,7 @@ pub(super) struct Render {
     node_name: String,
     /// Print in this format
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: RuleFormat,
     #[command(flatten)]
     flags: RenderFlags,
 }
@@ -63,10 +63,10 @@ impl Render {
         let table = |family| ruleset.tables.get(&family).map(|table| table.text()).unwrap_or_default();
         let (sets, v4, v6) = (ruleset.sets_text(), table(Family::V4), table(Family::V6));
         match self.format {
-            Format::Ipset => write!(out, "{sets}"),
-            Format::Iptables => write!(out, "{v4}"),
-            Format::Ip6tables => write!(out, "{v6}"),
-            Format::Shell => {
+            RuleFormat::Ipset => write!(out, "{sets}"),
+            RuleFormat::Iptables => write!(out, "{v4}"),
+            RuleFormat::Ip6tables => write!(out, "{v6}"),
+            RuleFormat::Shell => {
                 writeln!(out, "# What node {} holds. Load it with: sh -e", self.node_name)?;
                 writeln!(out, "ipset restore -exist <<'EOF'\n{sets}EOF")?;
                 writeln!(out, "iptables-restore --noflush -w <<'EOF'\n{v4}EOF")?;

@@ -3,7 +3,7 @@
 //! Only nf_tables reports changes (NFNLGRP_NFTABLES); x_tables and ipset do not.
 
 use super::iptables::TABLE;
-use super::netlink::{Frame, Multicast, attributes, behind_generic, family_number, find, text, wait};
+use super::netlink::{MessageFrame, Multicast, attributes, behind_generic, family_number, find, text, wait};
 use crate::apply::KernelError;
 use crate::net::Family;
 use crate::ownership::{BRIDGE_TABLE, owns_chain};
@@ -127,7 +127,7 @@ impl MonitorInner {
 
 /// Whether a change can affect our rules: one of our rules or chains, a chain with a hook, or our table of
 /// family bridge.
-fn matters(frame: &Frame<'_>) -> bool {
+fn matters(frame: &MessageFrame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
     if subsystem == SUBSYSTEM && frame.payload.first() == Some(&BRIDGE) {
         let table = find(behind_generic(frame.payload), OF_TABLE).and_then(text);

@@ -9,7 +9,7 @@ pub(super) const SUBSYSTEM: u8 = 6;
 
 /// IPSET_CMD_*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum IpsetCommand {
     Protocol = 1,
     Create = 2,
     Destroy = 3,
@@ -253,7 +253,7 @@ mod tests {
             let mut rest = elements.iter().peekable();
             let mut read = Vec::new();
             while rest.peek().is_some() {
-                let mut message = Message::new(SUBSYSTEM, Command::Add as u8, 0, 0);
+                let mut message = Message::new(SUBSYSTEM, IpsetCommand::Add as u8, 0, 0);
                 let count = put_elements(&mut message, 7, &mut rest);
                 prop_assert!(count > 0 && message.len() <= REQUEST_MAX);
                 let bytes = message.attributes().to_vec();

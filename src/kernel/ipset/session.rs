@@ -1,6 +1,6 @@
 //! The commands: create, fill, swap, destroy, list.
 
-use super::codec::{self, Command};
+use super::codec::{self, IpsetCommand};
 use super::refusal;
 use crate::apply::KernelError;
 use crate::kernel::netlink::{
@@ -82,7 +82,7 @@ impl Ipset {
         let mut oldest = None;
         ipset
             .netlink
-            .ask(ipset.request(Command::Protocol, ACKNOWLEDGE), |answer| {
+            .ask(ipset.request(IpsetCommand::Protocol, ACKNOWLEDGE), |answer| {
                 newest = find(answer, codec::PROTOCOL).and_then(exact).map(|[version]| version);
                 oldest = find(answer, codec::PROTOCOL_MIN).and_then(exact).map(|[version]| version);
             })
@@ -112,7 +112,7 @@ impl Ipset {
         self.destroy_named(&spare)?;
         self.create_named(&spare, set, name)?;
         let swapped = self.unless_busy(|ipset| {
-            let mut request = ipset.request(Command::Swap, ACKNOWLEDGE);
+            let mut request = ipset.request(IpsetCommand::Swap, ACKNOWLEDGE);
             request.put_text(codec::NAME, &spare);
             request.put_text(codec::SECOND_NAME, name.as_str());
             ipset.write(request)
@@ -125,12 +125,12 @@ impl Ipset {
     /// Adds elements to sets; those already there are fine. They go together as far as a message carries, and one that is
     /// refused stops none of these.
     pub(in crate::kernel) fn add(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
-        self.edit(Command::Add, members)
+        self.edit(IpsetCommand::Add, members)
     }
 
     /// Removes elements from sets, likewise; those already gone are fine.
     pub(in crate::kernel) fn remove(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
-        self.edit(Command::Remove, members)
+        self.edit(IpsetCommand::Remove, members)
     }
 
     /// Destroys a set; one that is gone already is fine.
@@ -146,12 +146,12 @@ impl Ipset {
     /// Lists everything at once: asked for by name, each set would cost the kernel a walk over all of them.
     fn list(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, Failure> {
         let mut listed = Listed::default();
-        self.netlink.ask(self.request(Command::List, DUMP), |message| listed.take(message, prefix))?;
+        self.netlink.ask(self.request(IpsetCommand::List, DUMP), |message| listed.take(message, prefix))?;
         Ok(listed.sets())
     }
 
     fn create_named(&mut self, actual: &str, set: &Set, meant: &SetName) -> Result<(), KernelError> {
-        let mut request = self.request(Command::Create, ACKNOWLEDGE | CREATE | EXCLUSIVE);
+        let mut request = self.request(IpsetCommand::Create, ACKNOWLEDGE | CREATE | EXCLUSIVE);
         request.put_text(codec::NAME, actual);
         codec::put_kind(&mut request, set.kind, set.elements.len());
         self.write(request).map_err(|failure| refused("create", actual, failure))?;
@@ -163,7 +163,7 @@ impl Ipset {
 
     fn destroy_named(&mut self, name: &str) -> Result<(), KernelError> {
         let destroyed = self.unless_busy(|ipset| {
-            let mut request = ipset.request(Command::Destroy, ACKNOWLEDGE);
+            let mut request = ipset.request(IpsetCommand::Destroy, ACKNOWLEDGE);
             request.put_text(codec::NAME, name);
             ipset.write(request)
         });
@@ -173,8 +173,8 @@ impl Ipset {
         }
     }
 
-    fn edit(&mut self, command: Command, members: &[Members<'_>]) -> Result<(), KernelError> {
-        let act = if command == Command::Add { "add to" } else { "remove from" };
+    fn edit(&mut self, command: IpsetCommand, members: &[Members<'_>]) -> Result<(), KernelError> {
+        let act = if command == IpsetCommand::Add { "add to" } else { "remove from" };
         let mut requests = Requests::default();
         for own in members {
             if let Some(unfit) = own.elements.iter().find(|element| !codec::fits(element, own.kind)) {
@@ -217,7 +217,7 @@ impl Ipset {
         Ok(())
     }
 
-    fn request(&self, command: Command, flags: u16) -> Message {
+    fn request(&self, command: IpsetCommand, flags: u16) -> Message {
         let mut request = Message::new(codec::SUBSYSTEM, command as u8, flags, 0);
         request.put(codec::PROTOCOL, &[self.protocol]);
         request
@@ -300,7 +300,7 @@ mod tests {
         let kind = Kind { of: Type::HashIp, family: Family::V4 };
         let elements = [1, 2, 3].map(|last| Element::Address([10, 0, 0, last].into()));
         let message = |name: &str, kind: Option<Kind>, elements: &[Element]| {
-            let mut message = Message::new(codec::SUBSYSTEM, Command::List as u8, 0, 0);
+            let mut message = Message::new(codec::SUBSYSTEM, IpsetCommand::List as u8, 0, 0);
             message.put_text(codec::NAME, name);
             kind.into_iter().for_each(|kind| codec::put_kind(&mut message, kind, 0));
             codec::put_elements(&mut message, 0, &mut elements.iter().peekable());

@@ -127,7 +127,7 @@ impl Message {
 
 /// One message from the kernel.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Frame<'a> {
+pub(in crate::kernel) struct MessageFrame<'a> {
     /// nlmsg_type: a subsystem and its command.
     pub(in crate::kernel) kind: u16,
     /// nlmsg_seq: the request it answers.
@@ -139,14 +139,14 @@ pub(in crate::kernel) struct Frame<'a> {
 }
 
 /// The messages in a received datagram; ends at the first that is cut short.
-pub(in crate::kernel) fn frames(datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+pub(in crate::kernel) fn frames(datagram: &[u8]) -> impl Iterator<Item = MessageFrame<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
         let frame = rest.get(..length)?;
         let header: &[u8; HEADER] = frame.first_chunk()?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Frame {
+        Some(MessageFrame {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
             port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),

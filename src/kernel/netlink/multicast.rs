@@ -1,6 +1,6 @@
 //! One socket that hears what the kernel tells everybody, in the order in which it happened.
 
-use super::message::{Frame, frames};
+use super::message::{MessageFrame, frames};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -39,7 +39,7 @@ impl Multicast {
     pub(in crate::kernel) fn drain(
         &self,
         buffer: &mut [u8],
-        mut each: impl FnMut(&Frame<'_>),
+        mut each: impl FnMut(&MessageFrame<'_>),
     ) -> io::Result<bool> {
         let mut lost = false;
         loop {

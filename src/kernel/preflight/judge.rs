@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 const CAPABILITIES: [(u32, &str); 2] = [(12, "NET_ADMIN"), (13, "NET_RAW")];
 
 /// What was found, or what is missing.
-pub(super) type Verdict = Result<String, Missing>;
+pub(super) type CheckResult = Result<String, Missing>;
 
-pub(super) fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Verdict {
+pub(super) fn missing(problem: impl Into<String>, cure: impl Into<String>) -> CheckResult {
     Err(Missing { problem: problem.into(), cure: cure.into() })
 }
 
@@ -62,7 +62,7 @@ pub fn judge_sysctls(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     ]
 }
 
-fn capabilities(facts: &Facts) -> Verdict {
+fn capabilities(facts: &Facts) -> CheckResult {
     let lacking: Vec<&str> = CAPABILITIES
         .into_iter()
         .filter(|(bit, _)| facts.capabilities & 1 << bit == 0)
@@ -78,7 +78,7 @@ fn capabilities(facts: &Facts) -> Verdict {
     )
 }
 
-fn bridge_netfilter(facts: &Facts) -> Verdict {
+fn bridge_netfilter(facts: &Facts) -> CheckResult {
     if facts.bridge_netfilter {
         return Ok("br_netfilter is loaded: iptables sees bridged packets".to_owned());
     }
@@ -88,7 +88,7 @@ fn bridge_netfilter(facts: &Facts) -> Verdict {
     )
 }
 
-fn bridge_calls(facts: &Facts, family: Family) -> Verdict {
+fn bridge_calls(facts: &Facts, family: Family) -> CheckResult {
     let name = match family {
         Family::V4 => CALL_IPTABLES,
         Family::V6 => CALL_IP6TABLES,
@@ -108,14 +108,14 @@ fn bridge_calls(facts: &Facts, family: Family) -> Verdict {
     )
 }
 
-fn forwarding(facts: &Facts, name: &'static str) -> Verdict {
+fn forwarding(facts: &Facts, name: &'static str) -> CheckResult {
     if facts.sysctls.get(name).is_some_and(|value| value != "0") {
         return Ok(format!("{name} is on"));
     }
     missing(format!("{name} is off: pods cannot reach anything beyond their bridge"), set_sysctl(name))
 }
 
-fn ip_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn ip_forwarding(facts: &Facts, wanted: &Wanted) -> CheckResult {
     match forwarding(facts, FORWARD_V4) {
         Err(_) if !facts.devices.contains(&wanted.bridge) => Ok(format!(
             "{FORWARD_V4} is off; the CNI plugin turns it on when it creates {} for the first pod",
@@ -125,7 +125,7 @@ fn ip_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
     }
 }
 
-fn ipv6_forwarding(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn ipv6_forwarding(facts: &Facts, wanted: &Wanted) -> CheckResult {
     if !facts.ipv6 {
         return Ok("this kernel has no IPv6, so pods have none".to_owned());
     }
@@ -141,7 +141,7 @@ fn set_sysctl(name: &str) -> String {
     format!("sysctl -w {name}=1 && echo '{name} = 1' >> /etc/sysctl.d/99-kubernetes.conf")
 }
 
-fn programs(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn programs(facts: &Facts, wanted: &Wanted) -> CheckResult {
     if facts.absent_programs.is_empty() {
         return Ok(format!("iptables-{} is installed for both families", wanted.variant.name()));
     }
@@ -155,7 +155,7 @@ fn programs(facts: &Facts, wanted: &Wanted) -> Verdict {
 const BESIDE: &str =
     "not tried: the agent writes nothing beside the rules of another NetworkPolicy controller";
 
-fn set_types(facts: &Facts) -> Verdict {
+fn set_types(facts: &Facts) -> CheckResult {
     if others::has_controller(facts) {
         return Ok(BESIDE.to_owned());
     }
@@ -171,7 +171,7 @@ fn set_types(facts: &Facts) -> Verdict {
     missing(refused.join("; "), "modprobe -a ip_set ip_set_hash_ip ip_set_hash_net ip_set_hash_ipport xt_set")
 }
 
-fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn matches(facts: &Facts, wanted: &Wanted) -> CheckResult {
     if !facts.absent_programs.is_empty() || !facts.refused_sets.is_empty() {
         return missing("not tried: the checks programs and set-types fail", "fix those first");
     }
@@ -210,7 +210,7 @@ fn matches(facts: &Facts, wanted: &Wanted) -> Verdict {
     missing(problem, cure)
 }
 
-fn log_group(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn log_group(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let Some(group) = wanted.log_group else {
         return Ok("no NFLOG group is configured".to_owned());
     };
@@ -224,7 +224,7 @@ fn log_group(facts: &Facts, wanted: &Wanted) -> Verdict {
     ))
 }
 
-fn bridge(facts: &Facts, wanted: &Wanted) -> Verdict {
+fn bridge(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let name = &wanted.bridge;
     Ok(if facts.devices.contains(name) {
         format!("{name} exists")

@@ -2,7 +2,7 @@
 
 use super::Wanted;
 use super::facts::Facts;
-use super::judge::{Verdict, missing};
+use super::judge::{CheckResult, missing};
 use super::saved::SavedRule;
 use crate::apply::OtherController;
 use crate::kernel::iptables::TABLE;
@@ -15,7 +15,7 @@ const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 const KUBE_PROXY_MARKS: u32 = 0x4000 | 0x8000;
 
 /// Whether what is there can be read at all.
-pub(super) fn rules(facts: &Facts) -> Verdict {
+pub(super) fn rules(facts: &Facts) -> CheckResult {
     match facts.saved.unreadable.first() {
         None => Ok("existing rules can be read".to_owned()),
         Some(complaint) => missing(
@@ -39,7 +39,7 @@ pub(super) fn has_controller(facts: &Facts) -> bool {
 }
 
 /// Whether another NetworkPolicy controller is at work.
-pub(super) fn controller(facts: &Facts) -> Verdict {
+pub(super) fn controller(facts: &Facts) -> CheckResult {
     let mut found: BTreeMap<OtherController, (BTreeSet<String>, Vec<String>)> = BTreeMap::new();
     for (controller, rule) in hooks(facts) {
         let (places, removal) = found.entry(controller).or_default();
@@ -77,7 +77,7 @@ pub(super) fn controller(facts: &Facts) -> Verdict {
 }
 
 /// Whether our chains are still in use in the other variant.
-pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
+pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let ours = |rule: &SavedRule<'_>| rule.target().is_some_and(owns_chain);
     let stale: Vec<_> = facts
         .saved
@@ -98,7 +98,7 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> Verdict {
 }
 
 /// Whether others use our bit of the mark.
-pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> Verdict {
+pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let used = facts.saved.rules_that_stay().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
     if used & wanted.mark == 0 {
         return Ok(format!("no other program uses mark {:#x}", wanted.mark));

@@ -15,9 +15,9 @@ use crate::ownership::SCRATCH;
 use std::collections::BTreeSet;
 
 /// A kernel module and a rule that needs it.
-type Probe = (&'static str, &'static str);
+type ModuleProbe = (&'static str, &'static str);
 
-const PROBES: [Probe; 18] = [
+const PROBES: [ModuleProbe; 18] = [
     ("xt_conntrack", "-m conntrack --ctstate INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED -j RETURN"),
     ("xt_set", "-m set --match-set BRIDGEWARDEN-PREFLIGHT src -j RETURN"),
     ("xt_physdev", "-m physdev --physdev-is-bridged -j RETURN"),
@@ -37,11 +37,11 @@ const PROBES: [Probe; 18] = [
     ("nf_conntrack", "-j ACCEPT"),
     ("nf_conntrack", "-i lo -j DROP"),
 ];
-const PROBES_V4: [Probe; 2] = [
+const PROBES_V4: [ModuleProbe; 2] = [
     ("ipt_REJECT", "-p tcp -j REJECT --reject-with tcp-reset"),
     ("ipt_REJECT", "-j REJECT --reject-with icmp-port-unreachable"),
 ];
-const PROBES_V6: [Probe; 3] = [
+const PROBES_V6: [ModuleProbe; 3] = [
     ("ip6t_REJECT", "-p tcp -j REJECT --reject-with tcp-reset"),
     ("ip6t_REJECT", "-j REJECT --reject-with icmp6-port-unreachable"),
     ("ip6_tables", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN"),
@@ -110,7 +110,8 @@ fn with_scratch_set<T>(ipset: &mut Ipset, kind: Kind, during: impl FnOnce() -> T
 /// All rules at once; one by one only if that fails, to learn which.
 fn try_rules(runner: &mut Runner, variant: Variant, family: Family) -> Vec<RefusedRule> {
     let probes = probes(family);
-    let mut attempt = |probes: &[Probe]| iptables::restore(runner, variant, family, &scratch_text(probes));
+    let mut attempt =
+        |probes: &[ModuleProbe]| iptables::restore(runner, variant, family, &scratch_text(probes));
     let Err(overall) = attempt(&probes) else { return Vec::new() };
     let refused: Vec<RefusedRule> = probes
         .iter()
@@ -125,15 +126,15 @@ fn try_rules(runner: &mut Runner, variant: Variant, family: Family) -> Vec<Refus
     refused
 }
 
-fn probes(family: Family) -> Vec<Probe> {
-    let own: &[Probe] = match family {
+fn probes(family: Family) -> Vec<ModuleProbe> {
+    let own: &[ModuleProbe] = match family {
         Family::V4 => &PROBES_V4,
         Family::V6 => &PROBES_V6,
     };
     PROBES.iter().chain(own).copied().collect()
 }
 
-fn scratch_text(probes: &[Probe]) -> String {
+fn scratch_text(probes: &[ModuleProbe]) -> String {
     let rules: String = probes.iter().map(|(_, rule)| format!("-A {SCRATCH} {rule}\n")).collect();
     format!("*filter\n:{SCRATCH} - [0:0]\n{rules}COMMIT\n*filter\n:{SCRATCH} - [0:0]\n-X {SCRATCH}\nCOMMIT\n")
 }

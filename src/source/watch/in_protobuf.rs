@@ -53,7 +53,7 @@ pub(super) struct Translating<S> {
     liveness: Liveness,
 }
 
-type Answer<S, A, B> =
+type TranslatedResponse<S, A, B> =
     Pin<Box<dyn Future<Output = Result<Response<Translated<B>>, <S as Service<Request<A>>>::Error>> + Send>>;
 
 impl<S, A, B> Service<Request<A>> for Translating<S>
@@ -64,7 +64,7 @@ where
 {
     type Response = Response<Translated<B>>;
     type Error = S::Error;
-    type Future = Answer<S, A, B>;
+    type Future = TranslatedResponse<S, A, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)

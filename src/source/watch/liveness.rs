@@ -108,7 +108,7 @@ pub struct TrackLiveness<S> {
 }
 
 type OnFrame = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send + Sync>;
-type Answer<S, A, B> = Pin<
+type TrackedResponse<S, A, B> = Pin<
     Box<
         dyn Future<Output = Result<Response<MapFrame<B, OnFrame>>, <S as Service<Request<A>>>::Error>> + Send,
     >,
@@ -122,7 +122,7 @@ where
 {
     type Response = Response<MapFrame<B, OnFrame>>;
     type Error = S::Error;
-    type Future = Answer<S, A, B>;
+    type Future = TrackedResponse<S, A, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)

@@ -39,7 +39,7 @@ use std::time::Instant;
 use stop::{Stop, Stopped};
 
 /// Settings of a demo.
-pub(crate) struct Settings<'a> {
+pub(crate) struct DemoSettings<'a> {
     /// The directory of manifests; without it, the sample shop.
     pub(crate) manifests: Option<&'a Path>,
     /// Whether to measure once and end.
@@ -64,11 +64,11 @@ struct FirstRun {
 ///
 /// # Errors
 /// The manifests cannot be read, or something cannot be built, measured or removed.
-pub(crate) fn run(settings: &Settings<'_>, out: &mut impl Write) -> Result<bool> {
+pub(crate) fn run(settings: &DemoSettings<'_>, out: &mut impl Write) -> Result<bool> {
     settings.run(out)
 }
 
-impl Settings<'_> {
+impl DemoSettings<'_> {
     fn run(&self, out: &mut impl Write) -> Result<bool> {
         let mut output = Output::new(out, self.paint);
         let stop = Stop::listen()?;
