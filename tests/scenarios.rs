@@ -11,7 +11,7 @@ use support::golden;
 use support::judge::{Judge, compare};
 use support::packets::{self, Rendered, enforcer};
 use support::reach::Name;
-use support::scenario::{Outcome, Probe, Scenario, directories};
+use support::scenario::{Probe, ProbeOutcome, Scenario, directories};
 use support::topology::NODES;
 
 fn judges() -> [&'static dyn Judge; 2] {
@@ -82,10 +82,10 @@ impl Judge for Trace {
         "trace"
     }
 
-    fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String> {
         let rules = NODES.map(|node| Rendered(enforcer(&scenario.world, node.name).ruleset()));
         let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
-        let outcome = |allowed| if allowed { Outcome::Arrives } else { Outcome::Denied };
+        let outcome = |allowed| if allowed { ProbeOutcome::Arrives } else { ProbeOutcome::Denied };
         Ok(flows(scenario)?.iter().map(|flow| outcome(judge.allows(flow))).collect())
     }
 }
@@ -98,13 +98,13 @@ impl Judge for Oracle {
         "oracle"
     }
 
-    fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String> {
         let mut answers = Vec::new();
         for flow in flows(scenario)? {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
             answers.push(match verdict {
-                Ruling::Allowed => Outcome::Arrives,
-                Ruling::Denied { .. } => Outcome::Denied,
+                Ruling::Allowed => ProbeOutcome::Arrives,
+                Ruling::Denied { .. } => ProbeOutcome::Denied,
             });
         }
         Ok(answers)

@@ -4,7 +4,7 @@
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::{
-    Endpoint, Layout, OUTSIDE, Outcome, PodPlacement, Probe, ProbeTimeouts, Push, Testbed, TestbedError,
+    Endpoint, Layout, OUTSIDE, PodPlacement, Probe, ProbeOutcome, ProbeTimeouts, Push, Testbed, TestbedError,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -71,7 +71,7 @@ fn every_pair(testbed: &Testbed) -> Vec<Probe> {
     probes
 }
 
-fn assert_all(testbed: &Testbed, probes: &[Probe], expected: &Outcome) {
+fn assert_all(testbed: &Testbed, probes: &[Probe], expected: &ProbeOutcome) {
     assert!(!probes.is_empty());
     let outcomes = testbed.probe_all(probes);
     let wrong: Vec<String> = probes
@@ -125,14 +125,14 @@ fn every_pair_of_pods_is_open_on_and_across_nodes_in_both_families() {
     let testbed = testbed(3);
     let probes = every_pair(&testbed);
     assert_eq!(probes.len(), 6 * 5 * 2 * 2);
-    assert_all(&testbed, &probes, &Outcome::Open);
+    assert_all(&testbed, &probes, &ProbeOutcome::Open);
 }
 
 #[test]
 fn more_pods_than_the_kernel_remembers_neighbours_reach_each_other() {
     let pods = (0..36).map(|number| PodPlacement { listens: vec![(Protocol::Udp, 53)], ..place(0, number) });
     let testbed = Testbed::build(&id(), &Layout::new(vec!["a".to_owned()], pods.collect())).unwrap();
-    assert_all(&testbed, &every_pair(&testbed), &Outcome::Open);
+    assert_all(&testbed, &every_pair(&testbed), &ProbeOutcome::Open);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn nodes_and_the_outside_reach_pods_and_are_reached() {
             probes.push(Probe::new(Endpoint::Outside, *own, Protocol::Udp, 53).from_address(address));
         }
     }
-    assert_all(&testbed, &probes, &Outcome::Open);
+    assert_all(&testbed, &probes, &ProbeOutcome::Open);
     let web = endpoint(&place(0, 0));
     assert!(OUTSIDE.iter().all(|&address| testbed.received_from(&web, address) >= 1));
 }
@@ -171,7 +171,7 @@ fn port_without_a_listener_is_refused() {
     let testbed = testbed(1);
     let probes: Vec<Probe> =
         every_pair(&testbed).into_iter().map(|probe| Probe { port: 4321, ..probe }).collect();
-    assert_all(&testbed, &probes, &Outcome::Refused);
+    assert_all(&testbed, &probes, &ProbeOutcome::Refused);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn dropped_packets_time_out() {
     testbed.set_timeouts(ProbeTimeouts { tcp: timeout, udp: timeout, ..ProbeTimeouts::default() });
     forward(&testbed, "a", "-I", &[], DROP);
     let start = Instant::now();
-    assert_all(&testbed, &every_pair(&testbed), &Outcome::Timeout);
+    assert_all(&testbed, &every_pair(&testbed), &ProbeOutcome::Timeout);
     assert!(start.elapsed() >= timeout);
 }
 
@@ -196,9 +196,9 @@ fn bridged_traffic_crosses_the_packet_filter_of_its_node() {
     assert_eq!(probes.len(), 2 * 2 * 2);
     let bridged = ["-m", "physdev", "--physdev-is-bridged"];
     forward(&testbed, "a", "-I", &bridged, REJECT);
-    assert_all(&testbed, &probes, &Outcome::Refused);
+    assert_all(&testbed, &probes, &ProbeOutcome::Refused);
     forward(&testbed, "a", "-D", &bridged, REJECT);
-    assert_all(&testbed, &probes, &Outcome::Open);
+    assert_all(&testbed, &probes, &ProbeOutcome::Open);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn thousand_rejected_probes_are_all_refused_without_waiting() {
     let from: BTreeSet<Endpoint> = testbed.pods().filter(|place| place.node == "a").map(endpoint).collect();
     let all = every_pair(&testbed).into_iter().filter(|probe| from.contains(&probe.from));
     let probes: Vec<Probe> = all.collect::<Vec<_>>().into_iter().cycle().take(1000).collect();
-    assert_all(&testbed, &probes, &Outcome::Refused);
+    assert_all(&testbed, &probes, &ProbeOutcome::Refused);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn answer_of_a_pod_that_does_not_own_the_address_is_reported() {
     steal.args(["--to-destination", "203.0.113.10"]);
     run_on(&testbed, "a", steal);
     let probe = Probe::new(endpoint(&place(0, 0)), "10.244.1.10".parse().unwrap(), Protocol::Tcp, 80);
-    assert_eq!(testbed.probe(&probe), Outcome::AnsweredBy("outside".to_owned()));
+    assert_eq!(testbed.probe(&probe), ProbeOutcome::AnsweredBy("outside".to_owned()));
 }
 
 #[test]
@@ -275,19 +275,19 @@ fn pods_come_and_go_and_change_their_ports() {
     let mut testbed = testbed(1);
     let [first, second] = [place(0, 0), place(1, 0)];
     let probe = Probe::new(endpoint(&second), first.addresses[0], Protocol::Tcp, 80);
-    assert_eq!(testbed.probe(&probe), Outcome::Open);
+    assert_eq!(testbed.probe(&probe), ProbeOutcome::Open);
 
     testbed.set_listens(&first.pod, &[(Protocol::Tcp, 8080)]).unwrap();
-    assert_eq!(testbed.probe(&probe), Outcome::Refused);
-    assert_eq!(testbed.probe(&Probe { port: 8080, ..probe.clone() }), Outcome::Open);
+    assert_eq!(testbed.probe(&probe), ProbeOutcome::Refused);
+    assert_eq!(testbed.probe(&Probe { port: 8080, ..probe.clone() }), ProbeOutcome::Open);
 
     testbed.remove_pod(&first.pod).unwrap();
     assert!(testbed.add_pod(&second).is_err());
     let heir = PodPlacement { pod: PodKey::new("shop", "heir"), ..first.clone() };
     testbed.add_pod(&heir).unwrap();
-    assert_eq!(testbed.probe(&probe), Outcome::Open);
+    assert_eq!(testbed.probe(&probe), ProbeOutcome::Open);
     testbed.add_pod(&PodPlacement { addresses: place(0, 7).addresses, ..first }).unwrap();
-    assert_all(&testbed, &every_pair(&testbed), &Outcome::Open);
+    assert_all(&testbed, &every_pair(&testbed), &ProbeOutcome::Open);
 }
 
 #[test]
@@ -302,12 +302,12 @@ fn host_network_pods_answer_on_their_node() {
     };
     layout.pods.push(proxy.clone());
     let testbed = Testbed::build(&id(), &layout).unwrap();
-    assert_all(&testbed, &every_pair(&testbed), &Outcome::Open);
+    assert_all(&testbed, &every_pair(&testbed), &ProbeOutcome::Open);
     let everywhere = testbed.node_addresses("a").into_iter();
     let probes: Vec<Probe> =
         everywhere.map(|address| Probe::new(endpoint(&place(0, 0)), address, Protocol::Udp, 9100)).collect();
     assert_eq!(probes.len(), 6);
-    assert_all(&testbed, &probes, &Outcome::Open);
+    assert_all(&testbed, &probes, &ProbeOutcome::Open);
     let remote = place(1, 0);
     assert!(proxy.addresses.iter().all(|&own| {
         let count = testbed.received_from(&endpoint(&remote), own);
@@ -362,7 +362,7 @@ fn spoofed_datagrams_arrive_with_their_source_unless_filtered() {
         let to = SocketAddr::new(*address, 53);
         let fence = Probe::new(endpoint(&spoofer), *address, Protocol::Udp, 53);
         testbed.spoof(&endpoint(&spoofer), source, to, b"spoofed").unwrap();
-        assert_eq!(testbed.probe(&fence), Outcome::Open);
+        assert_eq!(testbed.probe(&fence), ProbeOutcome::Open);
         assert_eq!(testbed.received_from(&endpoint(&target), source), 1);
 
         let drop = ["-s", &source.to_string(), "-j", "DROP"];
@@ -371,7 +371,7 @@ fn spoofed_datagrams_arrive_with_their_source_unless_filtered() {
         command.args(["-w", "-I", "FORWARD"]).args(drop);
         run_on(&testbed, "a", command);
         testbed.spoof(&endpoint(&spoofer), source, to, b"spoofed").unwrap();
-        assert_eq!(testbed.probe(&fence), Outcome::Open);
+        assert_eq!(testbed.probe(&fence), ProbeOutcome::Open);
         assert_eq!(testbed.received_from(&endpoint(&target), source), 1);
     }
 }
@@ -380,6 +380,6 @@ fn spoofed_datagrams_arrive_with_their_source_unless_filtered() {
 fn unknown_senders_are_named() {
     let testbed = testbed(1);
     let probe = Probe::new(Endpoint::pod("shop", "nobody"), OUTSIDE[0], Protocol::Tcp, 80);
-    assert!(matches!(testbed.probe(&probe), Outcome::Failed(reason) if reason.contains("shop/nobody")));
+    assert!(matches!(testbed.probe(&probe), ProbeOutcome::Failed(reason) if reason.contains("shop/nobody")));
     assert!(testbed.node_namespace("c").is_none());
 }

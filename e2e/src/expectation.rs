@@ -5,7 +5,7 @@ use crate::key::ObjectKey;
 use crate::world::ScenarioWorld;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::testbed::{Endpoint, Outcome, ResolvedProbe};
+use bridgewarden::testbed::{Endpoint, ProbeOutcome, ResolvedProbe};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -39,12 +39,12 @@ pub(crate) struct Expectation {
 
 impl Expectation {
     /// Whether an outcome is what is promised.
-    pub(crate) fn is_met_by(&self, outcome: &Outcome) -> bool {
-        (*outcome == Outcome::Open) == self.open
+    pub(crate) fn is_met_by(&self, outcome: &ProbeOutcome) -> bool {
+        (*outcome == ProbeOutcome::Open) == self.open
     }
 
     /// What differs, as a line.
-    pub(crate) fn mismatch(&self, outcome: &Outcome) -> String {
+    pub(crate) fn mismatch(&self, outcome: &ProbeOutcome) -> String {
         let wanted = if self.open { "open" } else { "refused" };
         format!("{} should be {wanted} and is {outcome}", self.question)
     }

@@ -3,7 +3,7 @@
 use crate::expectation::Expectation;
 use anyhow::{Result, bail};
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Outcome, Prober};
+use bridgewarden::testbed::{ProbeOutcome, Prober};
 
 /// Pairs to watch. Only TCP: a datagram with the ports of a flow that was allowed may belong to that flow.
 #[derive(Debug, Default)]
@@ -26,12 +26,12 @@ impl Guarded {
     pub(crate) fn look(&self, prober: &Prober) -> Result<()> {
         let probes = self.watched.iter().map(|watched| Ok(watched.probe.clone())).collect();
         let outcomes = prober.try_all(probes);
-        let breach = |(watched, outcome): &(&Expectation, Outcome)| match outcome {
-            Outcome::Open => !watched.open,
-            Outcome::Refused => watched.open && self.open_too,
+        let breach = |(watched, outcome): &(&Expectation, ProbeOutcome)| match outcome {
+            ProbeOutcome::Open => !watched.open,
+            ProbeOutcome::Refused => watched.open && self.open_too,
             // Slow is not wrong.
-            Outcome::Timeout | Outcome::Failed(_) => false,
-            Outcome::AnsweredBy(_) => true,
+            ProbeOutcome::Timeout | ProbeOutcome::Failed(_) => false,
+            ProbeOutcome::AnsweredBy(_) => true,
         };
         let breaches: Vec<String> = (self.watched.iter().zip(outcomes).filter(breach))
             .map(|(watched, outcome)| watched.mismatch(&outcome))

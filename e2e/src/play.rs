@@ -11,7 +11,7 @@ use crate::verb::Verb;
 use crate::world::ScenarioWorld;
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Prober, Push, Stream};
+use bridgewarden::testbed::{Endpoint, ProbeOutcome, Prober, Push, Stream};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -213,7 +213,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn differing<'a>(&self, wanted: &[&'a Expectation]) -> Vec<(&'a Expectation, Outcome)> {
+    fn differing<'a>(&self, wanted: &[&'a Expectation]) -> Vec<(&'a Expectation, ProbeOutcome)> {
         let probes = wanted.iter().map(|one| Ok(one.probe.clone())).collect();
         let pairs = wanted.iter().copied().zip(self.prober.try_all(probes));
         pairs.filter(|(one, outcome)| !one.is_met_by(outcome)).collect()
@@ -321,6 +321,6 @@ fn opened(cluster: &ScenarioCluster, tables: &[Table]) -> Vec<Table> {
     opened
 }
 
-fn reported(differing: &[(&Expectation, Outcome)]) -> String {
+fn reported(differing: &[(&Expectation, ProbeOutcome)]) -> String {
     differing.iter().map(|(one, outcome)| one.mismatch(outcome)).collect::<Vec<_>>().join("\n")
 }

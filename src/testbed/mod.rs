@@ -40,7 +40,7 @@ mod worker;
 pub use error::TestbedError;
 pub use layout::{Endpoint, Layout, OUTSIDE, PodPlacement, Port};
 pub use namespace::Namespace;
-pub use probe::{Outcome, Probe, ProbeTimeouts, ResolvedProbe};
+pub use probe::{Probe, ProbeOutcome, ProbeTimeouts, ResolvedProbe};
 pub use prober::Prober;
 pub use stream::{Push, Stream};
 
@@ -135,16 +135,16 @@ impl Testbed {
     }
 
     /// Tries connections, many at a time. The outcomes are in the order of the probes.
-    pub fn probe_all(&self, probes: &[Probe]) -> Vec<Outcome> {
+    pub fn probe_all(&self, probes: &[Probe]) -> Vec<ProbeOutcome> {
         let probes = probes.iter().map(|probe| {
             self.resolve(probe)
-                .ok_or_else(|| Outcome::Failed(TestbedError::Unknown(probe.from.clone()).to_string()))
+                .ok_or_else(|| ProbeOutcome::Failed(TestbedError::Unknown(probe.from.clone()).to_string()))
         });
         self.prober.try_all(probes.collect())
     }
 
     /// Tries one connection.
-    pub fn probe(&self, probe: &Probe) -> Outcome {
+    pub fn probe(&self, probe: &Probe) -> ProbeOutcome {
         self.probe_all(std::slice::from_ref(probe)).pop().expect("one probe has one outcome")
     }
 

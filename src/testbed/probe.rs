@@ -42,7 +42,7 @@ impl Probe {
 
 /// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// The owner of the address answered; for an address outside the testbed, any endpoint did.
     Open,
     /// The connection was refused or reset, by a packet filter or because no socket listens.
@@ -55,14 +55,14 @@ pub enum Outcome {
     Failed(String),
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ProbeOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Open => f.write_str("open"),
-            Outcome::Refused => f.write_str("refused"),
-            Outcome::Timeout => f.write_str("timed out"),
-            Outcome::AnsweredBy(who) => write!(f, "answered by {who}"),
-            Outcome::Failed(reason) => write!(f, "failed: {reason}"),
+            ProbeOutcome::Open => f.write_str("open"),
+            ProbeOutcome::Refused => f.write_str("refused"),
+            ProbeOutcome::Timeout => f.write_str("timed out"),
+            ProbeOutcome::AnsweredBy(who) => write!(f, "answered by {who}"),
+            ProbeOutcome::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }
 }
@@ -103,10 +103,10 @@ pub struct ResolvedProbe {
 
 /// Runs probes, many at a time; the outcomes are in their order. Must run on the testbed's thread.
 pub(super) async fn run(
-    probes: Vec<Result<ResolvedProbe, Outcome>>,
+    probes: Vec<Result<ResolvedProbe, ProbeOutcome>>,
     timeouts: ProbeTimeouts,
-) -> Vec<Outcome> {
-    let mut outcomes = vec![Outcome::Timeout; probes.len()];
+) -> Vec<ProbeOutcome> {
+    let mut outcomes = vec![ProbeOutcome::Timeout; probes.len()];
     let mut running = futures::stream::iter(probes.into_iter().enumerate())
         .map(async |(place, probe)| match probe {
             Ok(probe) => (place, probe.run(timeouts).await),
@@ -120,25 +120,25 @@ pub(super) async fn run(
 }
 
 impl ResolvedProbe {
-    async fn run(self, timeouts: ProbeTimeouts) -> Outcome {
+    async fn run(self, timeouts: ProbeTimeouts) -> ProbeOutcome {
         let asked = match self.protocol {
             Protocol::Tcp => timeout(timeouts.tcp, self.ask_tcp()).await,
             Protocol::Udp => timeout(timeouts.udp, self.ask_udp(timeouts.udp / 2)).await,
-            Protocol::Sctp => return Outcome::Failed("SCTP cannot be probed".to_owned()),
+            Protocol::Sctp => return ProbeOutcome::Failed("SCTP cannot be probed".to_owned()),
         };
         match asked {
             Ok(Ok(name)) => self.judge(&name),
             Ok(Err(error)) => outcome(&error),
-            Err(_) => Outcome::Timeout,
+            Err(_) => ProbeOutcome::Timeout,
         }
     }
 
-    fn judge(&self, answer: &[u8]) -> Outcome {
+    fn judge(&self, answer: &[u8]) -> ProbeOutcome {
         let name = String::from_utf8_lossy(answer.strip_suffix(&[word::END]).unwrap_or(answer));
         if self.owners.is_empty() || self.owners.iter().any(|owner| owner.to_string() == name) {
-            Outcome::Open
+            ProbeOutcome::Open
         } else {
-            Outcome::AnsweredBy(name.into_owned())
+            ProbeOutcome::AnsweredBy(name.into_owned())
         }
     }
 
@@ -193,14 +193,14 @@ impl ResolvedProbe {
 }
 
 /// The outcome that an error stands for.
-pub(super) fn outcome(error: &io::Error) -> Outcome {
+pub(super) fn outcome(error: &io::Error) -> ProbeOutcome {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
     let kind = error.kind();
     if [ConnectionRefused, ConnectionReset].contains(&kind) {
-        Outcome::Refused
+        ProbeOutcome::Refused
     } else if kind == TimedOut {
-        Outcome::Timeout
+        ProbeOutcome::Timeout
     } else {
-        Outcome::Failed(error.to_string())
+        ProbeOutcome::Failed(error.to_string())
     }
 }

@@ -5,7 +5,7 @@ use super::probe::{self, ResolvedProbe};
 use super::received::Received;
 use super::stream::{self, Push, Stream};
 use super::worker::Worker;
-use super::{Endpoint, Outcome, ProbeTimeouts, TestbedError};
+use super::{Endpoint, ProbeOutcome, ProbeTimeouts, TestbedError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Prober {
 
     /// Tries connections, many at a time. The outcomes are in the order of the probes; one that is an outcome already
     /// stays what it is.
-    pub fn try_all(&self, probes: Vec<Result<ResolvedProbe, Outcome>>) -> Vec<Outcome> {
+    pub fn try_all(&self, probes: Vec<Result<ResolvedProbe, ProbeOutcome>>) -> Vec<ProbeOutcome> {
         self.worker.run(probe::run(probes, self.timeouts))
     }
 

@@ -3,7 +3,7 @@
 use super::listen::{beat, give, take, word};
 use super::probe::{ProbeTimeouts, ResolvedProbe, outcome};
 use super::received::{Received, StreamCounter};
-use super::{Outcome, TestbedError};
+use super::{ProbeOutcome, TestbedError};
 use crate::net::Protocol;
 use std::io;
 use std::sync::Arc;
@@ -71,12 +71,12 @@ pub(super) async fn open(
     push: Push,
     received: Arc<Received>,
     timeouts: ProbeTimeouts,
-) -> Result<Stream, Outcome> {
+) -> Result<Stream, ProbeOutcome> {
     let (id, counter) = received.open();
     let begun = match probe.protocol {
         Protocol::Tcp => open_tcp(&probe, push, id, &counter, timeouts.tcp).await,
         Protocol::Udp => open_udp(&probe, push, id, &counter).await,
-        Protocol::Sctp => Err(Outcome::Failed("SCTP cannot be probed".to_owned())),
+        Protocol::Sctp => Err(ProbeOutcome::Failed("SCTP cannot be probed".to_owned())),
     };
     match begun {
         Ok(task) => Ok(Stream { id, counter, received, task }),
@@ -101,7 +101,7 @@ async fn open_tcp(
     id: u64,
     counter: &Arc<StreamCounter>,
     patience: Duration,
-) -> Result<AbortHandle, Outcome> {
+) -> Result<AbortHandle, ProbeOutcome> {
     let begin = async {
         let mut stream = probe.connect().await?;
         stream.write_all(&greeting(push, id)).await?;
@@ -110,7 +110,7 @@ async fn open_tcp(
     let stream: TcpStream = match timeout(patience, begin).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(outcome(&error)),
-        Err(_) => return Err(Outcome::Timeout),
+        Err(_) => return Err(ProbeOutcome::Timeout),
     };
     Ok(tokio::spawn(keep_tcp(stream, push, counter.clone())).abort_handle())
 }
@@ -128,7 +128,7 @@ async fn open_udp(
     push: Push,
     id: u64,
     counter: &Arc<StreamCounter>,
-) -> Result<AbortHandle, Outcome> {
+) -> Result<AbortHandle, ProbeOutcome> {
     let begin = async {
         let socket = probe.udp()?;
         socket.send(&greeting(push, id)).await?;
@@ -157,6 +157,10 @@ async fn keep_udp(socket: UdpSocket, push: Push, id: u64, counter: Arc<StreamCou
 }
 
 /// The error for a stream that could not be opened.
-pub(super) fn refused(from: &super::Endpoint, to: std::net::SocketAddr, outcome: &Outcome) -> TestbedError {
+pub(super) fn refused(
+    from: &super::Endpoint,
+    to: std::net::SocketAddr,
+    outcome: &ProbeOutcome,
+) -> TestbedError {
     TestbedError::Send { act: "open a stream", from: from.clone(), to, reason: outcome.to_string() }
 }

@@ -3,7 +3,7 @@
 use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use std::time::Duration;
 use support::field::BACKENDS;
 
@@ -22,7 +22,7 @@ fn deny_drop_is_silent_and_pod_to_node_can_be_governed() {
     test.start(&["--deny", "drop"]);
     test.wait_until_enforced();
     assert!(dial().is_ok(), "a pod's traffic to its node is not governed");
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Timeout);
     for mode in ["policy", "drop"] {
         test.field.stop(false);
         test.start(&["--pod-to-node", mode]);
@@ -38,14 +38,18 @@ fn allowed_packets_can_be_accepted_ahead_of_the_hosts_own_rules() {
     test.on_node_a(&["iptables-nft", "-P", "FORWARD", "DROP"]);
     test.start(&[]);
     test.wait_until_enforced();
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout, "left to the host, which drops");
+    assert_eq!(
+        test.probe("near", WEB[0], Protocol::Tcp),
+        ProbeOutcome::Timeout,
+        "left to the host, which drops"
+    );
     test.field.stop(false);
     test.start(&["--allowed", "accept"]);
     test.wait_until_enforced();
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
     assert_eq!(
         test.probe("web", "10.244.1.11", Protocol::Tcp),
-        Outcome::Timeout,
+        ProbeOutcome::Timeout,
         "not judged, so left to the host"
     );
 }

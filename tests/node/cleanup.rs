@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use std::process::{Command, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bridgewarden");
@@ -50,7 +50,7 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
             tried(&test, &format!("{PROGRAM} cleanup")),
             ("removed 0 chains, 0 sets and 0 tables of nftables\n".to_owned(), 0)
         );
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
     });
 }
 
@@ -85,10 +85,10 @@ fn clean_up_that_cannot_look_says_so_and_fails() {
         ] {
             assert!(reported.contains(said), "{reported}");
         }
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
         let (reported, code) = tried(&test, &format!("{PROGRAM} cleanup"));
         assert_eq!(code, 0, "{reported}");
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
     });
 }
 
@@ -112,7 +112,7 @@ fn clean_up_takes_both_variants_and_leaves_what_others_lead_to_and_says_so() {
     assert_eq!(test.on_node_a(&["ipset", "list", "-n"]), "KUBE-NWPLCY-MINE\n");
     let saved = test.on_node_a(&["iptables-legacy-save", "-t", "filter"]);
     assert!(saved.contains("-A FORWARD -s 198.51.100.9/32 -j KUBE-NWPLCY-FORWARD"), "{saved}");
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
 }
 
 #[test]
@@ -142,10 +142,10 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
     let (reported, code) = tried(&test, &format!("{PROGRAM} cleanup"));
     assert!(code != 0 && reported.contains("is running in this network namespace"), "{reported}");
     assert_eq!(everything(&test), before);
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     test.field.stop(true);
     test.wait_for("it begins", || ready(&test).contains("readyz check passed"));
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open, "the second knows no policy");
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open, "the second knows no policy");
     second.kill().expect("it is ours");
     second.wait().expect("it ends");
 }

@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use std::time::{Duration, Instant};
 use support::field::BACKENDS;
 
@@ -46,7 +46,7 @@ fn is_first(test: &NodeTest, program: &str) -> bool {
 fn in_force_again(test: &NodeTest, backend: &str, what: &str) -> Duration {
     let start = Instant::now();
     for to in WEB {
-        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == ProbeOutcome::Refused);
     }
     for program in [backend, &backend.replace("iptables", "ip6tables")] {
         test.wait_for(what, || is_first(test, program));
@@ -105,7 +105,7 @@ fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
             // Each comes after a quiet time: a change soon after another one is repaired a little later.
             test.field.stop(false);
             start(&mut test, backend);
-            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "before {what}");
+            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused, "before {what}");
             let repairs = test.metric("node-a", REPAIRS);
             run(&test, backend, &script);
             let took = in_force_again(&test, backend, what);
@@ -147,7 +147,7 @@ fn sets_that_others_empty_or_destroy_are_filled_again() {
             test.wait_for(script, || sets(&test) == before);
             in_force_again(&test, backend, script);
             test.wait_for("counted", || test.metric("node-a", REPAIRS) > repairs);
-            assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "by its own egress");
+            assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Refused, "by its own egress");
         }
     });
 }
@@ -237,8 +237,8 @@ done
 /// web is open to far over both families, and closed to near.
 fn enforces(test: &NodeTest, what: &str) {
     for to in WEB {
-        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
-        assert_eq!(test.probe("far", to, Protocol::Tcp), Outcome::Open, "{what}: {to}");
+        test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == ProbeOutcome::Refused);
+        assert_eq!(test.probe("far", to, Protocol::Tcp), ProbeOutcome::Open, "{what}: {to}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Probe, Push};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, Push};
 use std::time::Duration;
 use support::field::{BACKENDS, DEADLINE};
 
@@ -33,7 +33,7 @@ fn stream_of_either_side_is_cut_when_its_allowance_goes() {
             );
         }
         assert!(test.metric("node-a", "bridgewarden_connections_cut_total") >= 8.0);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     });
 }
 
@@ -49,7 +49,7 @@ fn stream_is_cut_when_its_client_may_no_longer_reach_anybody() {
         test.write("policy.yaml", NEAR_DENIES_EGRESS);
         assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{push:?}\n{}", test.field.log());
         std::fs::remove_file(test.manifests.join("policy.yaml")).expect("the policy is there");
-        test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+        test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open);
     }
 }
 
@@ -74,13 +74,13 @@ fn streams_that_stay_allowed_or_are_to_be_kept_are_not_cut() {
         |name: &str| Probe::new(Endpoint::pod("shop", name), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
     let kept = test.field.testbed.stream(&from("near"), Push::Server).expect("an allowed stream opens");
     test.write("policy.yaml", WEB_DENIES_INGRESS);
-    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Refused);
     assert!(kept.moves_within(Duration::from_secs(2)));
     test.field.stop(false);
     test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
     test.start(&[]);
     test.wait_until_enforced();
-    test.wait_for("open", || test.probe("far", WEB[0], Protocol::Tcp) == Outcome::Open);
+    test.wait_for("open", || test.probe("far", WEB[0], Protocol::Tcp) == ProbeOutcome::Open);
     let other = test.field.testbed.stream(&from("far"), Push::Client).expect("an allowed stream opens");
     let only_far = WEB_ALLOWS_CLIENTS
         .replace("{podSelector: {matchLabels: {app: client}}}", "{ipBlock: {cidr: 10.244.2.0/24}}");
@@ -101,7 +101,7 @@ fn node_reaches_its_pods_and_its_own_connections_are_never_cut() {
     let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
     let stream = test.field.testbed.stream(&probe, Push::Client).expect("the node's stream opens");
     test.write("policy.yaml", WEB_DENIES_INGRESS);
-    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
-    assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
+    test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Refused);
+    assert_eq!(test.field.testbed.probe(&probe), ProbeOutcome::Open);
     assert!(stream.moves_within(Duration::from_secs(2)));
 }

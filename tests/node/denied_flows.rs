@@ -4,7 +4,7 @@ use crate::setup::*;
 use bridgewarden::flow::{FlowEnd, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Namespace, Outcome};
+use bridgewarden::testbed::{Namespace, ProbeOutcome};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, UdpSocket};
 use std::ops::Range;
@@ -57,7 +57,7 @@ fn denied(id: &str, policy: &str, from: &str, to: &str, protocol: Protocol) -> R
     let mut test = NodeTest::build(id, BACKENDS[0], Some(policy));
     test.start(&[]);
     test.wait_until_enforced();
-    assert_ne!(test.probe(from, to, protocol), Outcome::Open);
+    assert_ne!(test.probe(from, to, protocol), ProbeOutcome::Open);
     the_one(&test)
 }
 
@@ -90,8 +90,8 @@ fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
         test.start(&["--log-denied", "on"]);
         test.wait_until_enforced();
         for _ in 0..3 {
-            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-            assert_eq!(test.probe("web", "10.244.1.11", Protocol::Tcp), Outcome::Open);
+            assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("web", "10.244.1.11", Protocol::Tcp), ProbeOutcome::Open);
         }
         let record = the_one(&test);
         assert_record(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
@@ -109,7 +109,7 @@ fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
         let log = test.field.log();
         assert_eq!(log.matches("\"message\":\"denied\"").count(), 1, "{log}");
         assert!(log.contains("\"destination_owner\":\"ReplicaSet/web-5d9c\""), "{log}");
-        assert_eq!(test.probe("near", WEB[1], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", WEB[1], Protocol::Tcp), ProbeOutcome::Refused);
         test.wait_for("IPv6 is reported", || reported(&test).len() == 2);
         let record = reported(&test).remove(1);
         assert_record(&record, ["shop/near", "shop/web"], Direction::Ingress, "shop/web", None);
@@ -159,7 +159,7 @@ fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
         test.write("policy.yaml", &rule(allowed));
         test.start(&[]);
         test.wait_until_enforced();
-        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused, "{allowed}");
+        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Refused, "{allowed}");
         let record = the_one(&test);
         assert_record(&record, ["shop/far", "shop/web"], Direction::Ingress, "shop/web", Some(nearest));
         test.field.stop(false);
@@ -184,7 +184,7 @@ fn unknown_pod_is_reported_as_such() {
     test.write("cluster.yaml", &crate::first_instant::without_near());
     crate::first_instant::keep_near(&test);
     crate::first_instant::start(&mut test, &[]);
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     let record = the_one(&test);
     let ends = [&record.account.source, &record.account.destination].map(ToString::to_string);
     assert_eq!(ends, ["shop/near", "shop/web"]);
@@ -200,7 +200,7 @@ fn own_node_that_is_out_of_reach_is_reported_as_such() {
     let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_DENIES_EGRESS));
     test.start(&["--pod-to-node", "drop"]);
     test.wait_until_enforced();
-    assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), ProbeOutcome::Refused);
     let record = the_one(&test);
     assert_eq!(
         (record.account.reason, record.account.policies.as_slice()),
@@ -217,7 +217,7 @@ fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     let _other = other.expect("the group is free");
     test.start(&[]);
     test.wait_until_enforced();
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     test.wait_for("remarked", || {
         test.get("node-a", "/readyz").contains("[+]denied-flows ok: cannot read the packets that were refused: NFLOG group 101 has another reader")
     });
@@ -301,8 +301,10 @@ fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_report
     let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
     test.wait_for("reported", || !reported(&test).is_empty());
     test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
-    test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
-    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), Outcome::Open, "it is still denied");
+    test.wait_for("the change is enforced", || {
+        test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open
+    });
+    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), ProbeOutcome::Open, "it is still denied");
     let (sent, seconds) = (flood.end(), begun.elapsed().as_secs_f64());
     let share = 100.0 * (cpu(&test) - before) / seconds;
     println!(
@@ -330,7 +332,9 @@ fn flood_past_the_kernels_limit_is_counted_and_costs_no_sync() {
     let skipped = || test.metric("node-a", "bridgewarden_denied_flows_untold_total");
     test.wait_for("more than are looked at", || skipped() > 0.0);
     test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
-    test.wait_for("the change is enforced", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+    test.wait_for("the change is enforced", || {
+        test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open
+    });
     let sent = flood.end();
     assert!(
         counted(&test) + test.metric("node-a", "bridgewarden_denied_packets_lost_total")
@@ -345,7 +349,7 @@ fn denied_flow_is_sent_to_followers_as_it_happens() {
     let mut test = NodeTest::build("flowsw", BACKENDS[0], Some(WEB_DENIES_INGRESS));
     test.start(&[]);
     test.wait_until_enforced();
-    assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     the_one(&test);
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
     command
@@ -357,7 +361,7 @@ fn denied_flow_is_sent_to_followers_as_it_happens() {
     let kept = lines.next().expect("what is kept");
     assert!(kept.contains("shop/far -> shop/web 80/TCP"), "{kept}");
     lines.next().expect("its second line");
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     let news = lines.find(|line| !line.starts_with(' ') && !line.contains("shop/far")).expect("what is new");
     assert!(news.contains("shop/near -> shop/web 80/TCP"), "{news}");
     follower.kill().expect("it runs until it is ended");

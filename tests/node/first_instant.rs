@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use support::field::BACKENDS;
@@ -122,7 +122,7 @@ fn arrived_of_a_burst(test: &NodeTest) -> u64 {
             test.field.testbed.spoof(&from, own, SocketAddr::new(to, 80), b"first").expect("it is sent");
         }
         let node = Probe::new(Endpoint::node("node-a"), to, Protocol::Udp, 80);
-        assert_eq!(test.field.testbed.probe(&node), Outcome::Open);
+        assert_eq!(test.field.testbed.probe(&node), ProbeOutcome::Open);
         arrived += test.field.testbed.received_from(&web, own) - before;
     }
     arrived
@@ -138,7 +138,7 @@ fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
         for to in WEB {
             assert_eq!(
                 test.probe("near", to, Protocol::Udp),
-                Outcome::Timeout,
+                ProbeOutcome::Timeout,
                 "no pod is known to be there"
             );
         }
@@ -146,7 +146,7 @@ fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
         waits_for_sandboxes(&test, 1, 0);
         assert_eq!(arrived_of_a_burst(&test), 0);
         for to in WEB {
-            assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused);
+            assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Refused);
         }
         let before = writes(&test);
         let reported = test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
@@ -161,7 +161,7 @@ fn pod_is_guarded_from_its_result_on_until_it_is_gone() {
         assert_eq!(writes(&test), before, "what the API confirms is written already");
         remove(&test, runtime, "near");
         waits_for_sandboxes(&test, 0, 0);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "the API's word stays");
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused, "the API's word stays");
         assert!(rules(&test, backend).contains("egress of pod shop/near"));
         test.write("cluster.yaml", &without_near());
         test.wait_for("gone", || !rules(&test, backend).contains("pod shop/near"));
@@ -173,11 +173,15 @@ fn peer_is_let_in_from_its_result_on() {
     let mut test = NodeTest::build("firstp", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
     test.write("cluster.yaml", &near_is_pending());
     start(&mut test, &[]);
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Timeout, "no pod is known to be there");
+    assert_eq!(
+        test.probe("near", WEB[0], Protocol::Tcp),
+        ProbeOutcome::Timeout,
+        "no pod is known to be there"
+    );
     keep(&test, Runtime::Containerd, "near", NEAR);
     waits_for_sandboxes(&test, 1, 0);
     for to in WEB {
-        assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Open);
     }
 }
 
@@ -195,7 +199,7 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
         assert_eq!(test.metric("node-a", "bridgewarden_cni_result_errors"), 1.0);
         assert_eq!(
             test.probe("near", WEB[0], Protocol::Tcp),
-            Outcome::Timeout,
+            ProbeOutcome::Timeout,
             "no pod is known to be there"
         );
         std::fs::write(&file, &whole).expect("the whole is written");
@@ -203,21 +207,21 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
         assert_eq!(test.metric("node-a", "bridgewarden_cni_result_errors"), 0.0);
         assert_eq!(arrived_of_a_burst(&test), 0);
         for (near, web) in NEAR.into_iter().zip(WEB) {
-            assert_eq!(test.probe("near", web, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(test.probe("web", near, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(test.probe("far", near, Protocol::Tcp), Outcome::Refused);
-            assert_eq!(test.probe("far", web, Protocol::Tcp), Outcome::Open, "others are not concerned");
+            assert_eq!(test.probe("near", web, Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("web", near, Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("far", near, Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("far", web, Protocol::Tcp), ProbeOutcome::Open, "others are not concerned");
             let node = Probe::new(Endpoint::node("node-a"), near.parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(test.field.testbed.probe(&node), Outcome::Open, "the node reaches its pods");
+            assert_eq!(test.field.testbed.probe(&node), ProbeOutcome::Open, "the node reaches its pods");
         }
         assert!(rules(&test, backend).contains("ingress of unknown pod shop/near"));
         test.write("cluster.yaml", &near_is_pending());
         waits_for_sandboxes(&test, 1, 0);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open, "no policy isolates it");
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open, "no policy isolates it");
         assert!(!rules(&test, backend).contains("unknown pod"));
         test.write("cluster.yaml", &without_near());
         waits_for_sandboxes(&test, 0, 1);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
         test.field.stop(false);
         start(&mut test, &["--unknown-pods", "allow"]);
         waits_for_sandboxes(&test, 0, 1);
@@ -235,8 +239,8 @@ fn stale_cni_result_denies_no_pod() {
     assert!(rules(&test, BACKENDS[0]).contains("unknown pod shop/other"));
     let open = |test: &NodeTest| {
         for (near, web) in NEAR.into_iter().zip(WEB) {
-            assert_eq!(test.probe("near", web, Protocol::Tcp), Outcome::Open);
-            assert_eq!(test.probe("web", near, Protocol::Tcp), Outcome::Open);
+            assert_eq!(test.probe("near", web, Protocol::Tcp), ProbeOutcome::Open);
+            assert_eq!(test.probe("web", near, Protocol::Tcp), ProbeOutcome::Open);
         }
         assert!(!rules(test, BACKENDS[0]).contains("unknown pod shop/ghost"));
     };
@@ -259,5 +263,5 @@ fn restart_keeps_guarding_whom_only_results_tell_of_and_writes_nothing() {
     start(&mut test, &[]);
     waits_for_sandboxes(&test, 1, 1);
     assert_eq!(writes(&test), [0.0, 0.0]);
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
 }

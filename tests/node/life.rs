@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use std::time::Duration;
 use support::field::BACKENDS;
 
@@ -52,7 +52,7 @@ fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
         test.start(&[]);
         test.wait_until_enforced();
         test.field.stop(true);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
         let save = format!("{backend}-save");
         let rules = |test: &NodeTest| test.on_node_a(&[&save, "-c"]);
         let count = |text: &str| text.lines().filter(|line| line.contains("ingress of pod shop/web")).count();
@@ -62,7 +62,7 @@ fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
         test.wait_until_enforced();
         assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
         assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
-        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Refused);
     });
 }
 
@@ -75,8 +75,8 @@ fn rendered_text_loads_and_is_what_a_controller_wants() {
         let render = format!("{program} render {} --node-name {node} | sh -e", test.manifests.display());
         test.field.run(node, &["sh", "-c", &render]).expect("the text loads");
     }
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Open);
-    assert_eq!(test.probe("web", WEB[0], Protocol::Tcp), Outcome::Open);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
+    assert_eq!(test.probe("web", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
     test.start(&[]);
     test.wait_until_enforced();
     for node in ["node-a", "node-b"] {
@@ -147,7 +147,7 @@ fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
         test.on_node_a(&[backend, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
         test.on_node_a(&[backend, "-F", "KUBE-NWPLCY-INGRESS"]);
         test.wait_for("put right", || test.metric("node-a", "bridgewarden_drift_repairs_total") >= 1.0);
-        test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        test.wait_for("refused", || test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Refused);
         let saved = test.on_node_a(&[&format!("{backend}-save"), "-t", "filter"]);
         assert!(saved.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{saved}");
     });
@@ -163,10 +163,10 @@ fn broken_manifest_keeps_the_last_good_state_and_says_where() {
     let page = test.get("node-a", "/readyz");
     assert!(page.contains("policy.yaml:5:") && page.contains("podSelector"), "{page}");
     assert!(test.field.page("node-a", "/livez").is_ok_and(|page| page.status == 200));
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
     test.wait_until_enforced();
-    test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == Outcome::Open);
+    test.wait_for("open", || test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Namespace, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Namespace, Probe, ProbeOutcome};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -96,7 +96,7 @@ fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
 }
 
 impl Mesh {
-    fn ask(&self, from: Endpoint, to: &str, port: u16) -> Outcome {
+    fn ask(&self, from: Endpoint, to: &str, port: u16) -> ProbeOutcome {
         let probe = Probe::new(from, to.parse().expect("an address"), Protocol::Tcp, port);
         self.test.field.testbed.probe(&probe)
     }
@@ -119,8 +119,8 @@ impl Mesh {
     }
 }
 
-fn answered_by(who: &str) -> Outcome {
-    Outcome::AnsweredBy(who.to_owned())
+fn answered_by(who: &str) -> ProbeOutcome {
+    ProbeOutcome::AnsweredBy(who.to_owned())
 }
 
 fn web_allows(port: u16) -> String {
@@ -141,7 +141,7 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
                 "allowed, and redirected in the pod"
             );
             for port in [HBONE, INBOUND, OUTBOUND, PROBES, 9999] {
-                assert_eq!(mesh.ask(far(), to, port), Outcome::Refused, "{port}");
+                assert_eq!(mesh.ask(far(), to, port), ProbeOutcome::Refused, "{port}");
             }
             for (port, who) in [(8080, "inbound"), (PROBES, "probes"), (HBONE, "hbone")] {
                 let node = Endpoint::node("node-a");
@@ -157,7 +157,7 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
         }
         mesh.test.write("policy.yaml", &web_allows(HBONE));
         for to in WEB {
-            mesh.test.wait_for("refused", || mesh.ask(far(), to, 8080) == Outcome::Refused);
+            mesh.test.wait_for("refused", || mesh.ask(far(), to, 8080) == ProbeOutcome::Refused);
             assert_eq!(mesh.ask(far(), to, HBONE), answered_by("hbone"));
         }
     });

@@ -7,7 +7,7 @@ use crate::coexistence::WEB_ALLOWS_FAR;
 use crate::setup::*;
 use crate::switch::ConnectionProbe;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
@@ -132,8 +132,12 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         run(&test, &loading(&test, backend));
         everything(&test);
         let before = everything(&test);
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused, "kube-router's rules judge");
-        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Open, "kube-router's rules judge");
+        assert_eq!(
+            test.probe("near", WEB[0], Protocol::Tcp),
+            ProbeOutcome::Refused,
+            "kube-router's rules judge"
+        );
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Open, "kube-router's rules judge");
 
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_for("it waits", || {
@@ -176,8 +180,8 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         test.wait_for("looked", || test.metric("node-a", reads) >= 5.0);
         let now = everything(&test);
         assert_eq!(of_kube_router(&now), of_kube_router(&written));
-        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
-        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Open);
         test.field.stop(false);
         test.field.clean_up().expect("cleanup works");
         assert_eq!(of_kube_router(&everything(&test)), of_kube_router(&written), "cleanup");
@@ -195,7 +199,7 @@ fn leftovers_in_the_other_variant_are_taken_over_as_well() {
     test.start(&["--takeover"]);
     test.wait_for("taken over", || of_kube_router(&everything(&test)).is_empty());
     test.wait_until_enforced();
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
             test.field.log().contains("another NetworkPolicy controller filters packets, too")
         });
         test.write("policy.yaml", WEB_DENIES_INGRESS);
-        test.wait_for("enforced", || test.probe("far", WEB[0], Protocol::Tcp) == Outcome::Refused);
+        test.wait_for("enforced", || test.probe("far", WEB[0], Protocol::Tcp) == ProbeOutcome::Refused);
         assert_eq!(of_kube_router(&everything(&test)), of_kube_router(&theirs));
     });
 }
@@ -233,7 +237,7 @@ fn takeover_waits_for_a_controller_whose_process_runs() {
     theirs.kill().expect("it is ours");
     theirs.wait().expect("it ends");
     test.wait_for("taken over", || of_kube_router(&everything(&test)).is_empty());
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), Outcome::Refused);
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
 }
 
 #[test]

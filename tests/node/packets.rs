@@ -3,7 +3,7 @@
 use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Probe, ProbeTimeouts};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, ProbeTimeouts};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use support::field::BACKENDS;
@@ -35,7 +35,7 @@ fn spoofed_address_of_the_node_is_denied_like_any_other() {
             let before = seen(&test, source);
             sends(&test, source, 50);
             let probe = Probe::new(Endpoint::node("node-a"), WEB[0].parse().unwrap(), Protocol::Tcp, 80);
-            assert_eq!(test.field.testbed.probe(&probe), Outcome::Open);
+            assert_eq!(test.field.testbed.probe(&probe), ProbeOutcome::Open);
             assert_eq!(seen(&test, source) - before, 0, "spoofed packets from {source} arrived");
         }
     });
@@ -67,7 +67,7 @@ fn pod_reaches_itself_directly_and_through_a_service() {
         test.start(&[]);
         test.wait_until_enforced();
         for to in SERVICE.into_iter().chain(WEB) {
-            assert_eq!(test.probe("web", to, Protocol::Tcp), Outcome::Open, "{to}");
+            assert_eq!(test.probe("web", to, Protocol::Tcp), ProbeOutcome::Open, "{to}");
         }
     });
 }
@@ -82,14 +82,14 @@ fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered
         test.start(&[]);
         test.wait_until_enforced();
         for service in SERVICE {
-            assert_eq!(test.probe("near", service, Protocol::Tcp), Outcome::Open, "{service}");
+            assert_eq!(test.probe("near", service, Protocol::Tcp), ProbeOutcome::Open, "{service}");
         }
         test.write("policy.yaml", WEB_DENIES_INGRESS);
         for to in WEB {
-            test.wait_for("refused", || test.probe("near", to, Protocol::Tcp) == Outcome::Refused);
+            test.wait_for("refused", || test.probe("near", to, Protocol::Tcp) == ProbeOutcome::Refused);
         }
         for service in SERVICE {
-            assert_eq!(test.probe("near", service, Protocol::Tcp), Outcome::Refused, "{service}");
+            assert_eq!(test.probe("near", service, Protocol::Tcp), ProbeOutcome::Refused, "{service}");
         }
     });
 }
@@ -104,7 +104,7 @@ fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at
         test.start(&[]);
         test.wait_until_enforced();
         for to in SERVICE.into_iter().chain(FAR) {
-            assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused, "{to}");
+            assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Refused, "{to}");
         }
     });
 }
@@ -124,7 +124,7 @@ fn neighbours_are_found_however_little_a_pod_may_reach() {
     };
     ip(&["neigh", "flush", "dev", "eth0"]);
     for to in WEB {
-        assert_eq!(test.probe("near", to, Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Refused);
         let found = ip(&["neigh", "show", to]);
         assert!(found.contains("lladdr"), "{to}: {found:?}");
     }
@@ -138,7 +138,7 @@ fn bridged_packet_passes_a_pod_chain_once() {
         test.wait_until_enforced();
         for (from, expected) in [("near", 7), ("far", 11)] {
             for _ in 0..expected {
-                assert_eq!(test.probe(from, WEB[0], Protocol::Tcp), Outcome::Refused);
+                assert_eq!(test.probe(from, WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
             }
         }
         let save = format!("{backend}-save");

@@ -2,7 +2,7 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 
 /// Also takes in web, and allows what `web` allows; its name comes later.
 const WEB_ALLOWS_CLIENTS_TWICE: &str = "
@@ -23,7 +23,7 @@ fn allowed(test: &NodeTest, what: &str, policy: &str) -> Option<u64> {
 
 fn connect(test: &NodeTest, from: &str, to: &str, times: usize) {
     for _ in 0..times {
-        assert_eq!(test.probe(from, to, Protocol::Tcp), Outcome::Open);
+        assert_eq!(test.probe(from, to, Protocol::Tcp), ProbeOutcome::Open);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The setup of these tests: three pods on two nodes, and manifests that a test edits.
 
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Outcome, Probe};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -107,7 +107,7 @@ impl NodeTest {
         std::fs::rename(&draft, self.manifests.join(name)).expect("the manifest is in place");
     }
 
-    pub(crate) fn probe(&self, from: &str, to: &str, protocol: Protocol) -> Outcome {
+    pub(crate) fn probe(&self, from: &str, to: &str, protocol: Protocol) -> ProbeOutcome {
         let to: IpAddr = to.parse().expect("an address");
         self.field.testbed.probe(&Probe::new(Endpoint::pod("shop", from), to, protocol, 80))
     }

@@ -3,7 +3,7 @@
 use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use std::io::{ErrorKind, Read, Write};
@@ -90,7 +90,7 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
         test.start(&[]);
         test.wait_until_enforced();
         test.on_node_a(&[old, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
-        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
         let (refused, allowed) = (ConnectionProbe::from(&test, "far"), ConnectionProbe::from(&test, "near"));
 
         test.field.stop(false);
@@ -119,7 +119,7 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
         let theirs = tables(&test, &format!("{old}-save")).concat();
         assert!(theirs.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{theirs}");
         assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
-        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), Outcome::Refused);
+        assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Refused);
     }
 }
 

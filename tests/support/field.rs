@@ -3,7 +3,7 @@
 use crate::http;
 use crate::program::output;
 use crate::reach::Name;
-use crate::scenario::{Outcome, Probe, Scenario};
+use crate::scenario::{Probe, ProbeOutcome, Scenario};
 use crate::topology::{self, NODES, Node};
 use anyhow::Context;
 use bridgewarden::api::Pod;
@@ -214,15 +214,15 @@ impl Field {
         self.settle(asked).map(drop)
     }
 
-    fn differing<'a>(&self, asked: &[&'a Asked]) -> Vec<(&'a Asked, testbed::Outcome)> {
+    fn differing<'a>(&self, asked: &[&'a Asked]) -> Vec<(&'a Asked, testbed::ProbeOutcome)> {
         let probes: Vec<_> = asked.iter().map(|asked| asked.probe.clone()).collect();
         let outcomes = self.testbed.probe_all(&probes);
         let pairs = asked.iter().copied().zip(outcomes);
         pairs.filter(|(asked, outcome)| !asked.is_met_by(outcome)).collect()
     }
 
-    fn report(&self, differing: &[(&Asked, testbed::Outcome)]) -> String {
-        let line = |(asked, outcome): &(&Asked, testbed::Outcome)| {
+    fn report(&self, differing: &[(&Asked, testbed::ProbeOutcome)]) -> String {
+        let line = |(asked, outcome): &(&Asked, testbed::ProbeOutcome)| {
             let wanted = if asked.open { "open" } else { "denied" };
             format!("{}: {:?} should be {wanted} and is {outcome:?}", asked.place, asked.probe)
         };
@@ -260,12 +260,12 @@ pub struct Asked {
 impl Asked {
     /// Whether this outcome is the right one. A denied TCP connection must be refused at once; that a datagram was denied need not
     /// be reported, because the kernel limits ICMP errors.
-    fn is_met_by(&self, outcome: &testbed::Outcome) -> bool {
+    fn is_met_by(&self, outcome: &testbed::ProbeOutcome) -> bool {
         match (self.open, self.probe.protocol) {
-            (true, _) => *outcome == testbed::Outcome::Open,
-            (false, Protocol::Tcp) if !self.to_service => *outcome == testbed::Outcome::Refused,
+            (true, _) => *outcome == testbed::ProbeOutcome::Open,
+            (false, Protocol::Tcp) if !self.to_service => *outcome == testbed::ProbeOutcome::Refused,
             (false, Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => {
-                matches!(outcome, testbed::Outcome::Refused | testbed::Outcome::Timeout)
+                matches!(outcome, testbed::ProbeOutcome::Refused | testbed::ProbeOutcome::Timeout)
             }
         }
     }
@@ -281,7 +281,7 @@ pub fn asked(scenario: &Scenario) -> Vec<Asked> {
             Some(Asked {
                 place: format!("{}/reach.txt:{}", scenario.name, probe.line),
                 probe: real.from_address(probe.source_address),
-                open: probe.expected == Outcome::Arrives,
+                open: probe.expected == ProbeOutcome::Arrives,
                 to_service: false,
             })
         })

@@ -1,6 +1,6 @@
 //! What can decide whether a connection passes: the oracle, and a tracer over rendered rules.
 
-use crate::scenario::{Outcome, Scenario};
+use crate::scenario::{ProbeOutcome, Scenario};
 use std::fmt::Write;
 
 /// Answers a scenario's questions.
@@ -12,7 +12,7 @@ pub trait Judge: Sync {
     ///
     /// # Errors
     /// A sentence, when the judge can't do its work at all.
-    fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String>;
+    fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String>;
 }
 
 /// Compares a judge's answers with `reach.txt`.
@@ -35,12 +35,12 @@ pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
             continue;
         }
         let word = match answer {
-            Outcome::Arrives => "arrives",
-            Outcome::Denied => "is denied",
+            ProbeOutcome::Arrives => "arrives",
+            ProbeOutcome::Denied => "is denied",
         };
         let promised = match probe.expected {
-            Outcome::Arrives => "allowed",
-            Outcome::Denied => "denied",
+            ProbeOutcome::Arrives => "allowed",
+            ProbeOutcome::Denied => "denied",
         };
         writeln!(
             differences,
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
     use crate::scenario::tests::scenario;
 
-    struct Always(Outcome);
+    struct Always(ProbeOutcome);
 
     impl Judge for Always {
         fn name(&self) -> &'static str {
             "always"
         }
 
-        fn answer(&self, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
+        fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String> {
             Ok(vec![self.0; scenario.probes.len()])
         }
     }
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn every_difference_is_named_with_its_line_and_addresses() {
-        let differences = compare(&Always(Outcome::Arrives), &scenario(TABLE)).unwrap_err();
+        let differences = compare(&Always(ProbeOutcome::Arrives), &scenario(TABLE)).unwrap_err();
         assert_eq!(
             differences,
             "case/reach.txt:2: outside -> shop/web 80/TCP over IPv6 (2001:db8:ffff::10 -> fd00:10:244:1::10): \
              promised denied, but by always it arrives\n"
         );
-        let differences = compare(&Always(Outcome::Denied), &scenario(TABLE)).unwrap_err();
+        let differences = compare(&Always(ProbeOutcome::Denied), &scenario(TABLE)).unwrap_err();
         assert!(differences.contains("promised allowed, but by always it is denied"), "{differences}");
     }
 }

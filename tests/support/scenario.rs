@@ -42,12 +42,12 @@ pub struct Probe {
     /// The destination's port.
     pub port: u16,
     /// The answer that `reach.txt` gives.
-    pub expected: Outcome,
+    pub expected: ProbeOutcome,
 }
 
 /// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// It is established.
     Arrives,
     /// It is not established.
@@ -195,11 +195,11 @@ fn cell_probes(
     }
 }
 
-fn expected(cell: Cell, family: Family) -> Option<Outcome> {
+fn expected(cell: Cell, family: Family) -> Option<ProbeOutcome> {
     match cell {
-        Cell::Allowed => Some(Outcome::Arrives),
-        Cell::Denied => Some(Outcome::Denied),
-        Cell::Only(only) => Some(if only == family { Outcome::Arrives } else { Outcome::Denied }),
+        Cell::Allowed => Some(ProbeOutcome::Arrives),
+        Cell::Denied => Some(ProbeOutcome::Denied),
+        Cell::Only(only) => Some(if only == family { ProbeOutcome::Arrives } else { ProbeOutcome::Denied }),
         Cell::Unasked => None,
     }
 }

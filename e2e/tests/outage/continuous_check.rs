@@ -2,7 +2,7 @@
 
 use crate::cluster::PairCheck;
 use anyhow::{Result, bail};
-use bridgewarden::testbed::{Outcome, Prober, ResolvedProbe, Testbed};
+use bridgewarden::testbed::{ProbeOutcome, Prober, ResolvedProbe, Testbed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -60,18 +60,18 @@ impl ContinuousCheck {
 }
 
 /// What is wrong about an outcome, if anything. A timeout is not wrong.
-fn breach(question: &PairCheck, outcome: &Outcome) -> Option<String> {
+fn breach(question: &PairCheck, outcome: &ProbeOutcome) -> Option<String> {
     let wrong = match outcome {
-        Outcome::Open => !question.open,
-        Outcome::Refused => question.open,
-        Outcome::Timeout => false,
-        Outcome::Failed(_) | Outcome::AnsweredBy(_) => true,
+        ProbeOutcome::Open => !question.open,
+        ProbeOutcome::Refused => question.open,
+        ProbeOutcome::Timeout => false,
+        ProbeOutcome::Failed(_) | ProbeOutcome::AnsweredBy(_) => true,
     };
     wrong.then(|| report(question, outcome))
 }
 
 /// Describes a wrong outcome in one line.
-pub(crate) fn report(question: &PairCheck, outcome: &Outcome) -> String {
+pub(crate) fn report(question: &PairCheck, outcome: &ProbeOutcome) -> String {
     let wanted = if question.open { "open" } else { "refused" };
     let PairCheck { from, to, source, destination, .. } = question;
     format!("{from} ({source}) -> {to} ({destination}) should be {wanted} and is {outcome}")

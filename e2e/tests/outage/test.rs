@@ -4,7 +4,7 @@ use crate::agent::{KernelState, NODES, NodeAgent};
 use crate::cluster::{BACKGROUND_PODS, OutageCluster, PairCheck, background_objects};
 use crate::continuous_check::report;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::{Layout, Namespace, Outcome, Probe, Testbed};
+use bridgewarden::testbed::{Layout, Namespace, Probe, ProbeOutcome, Testbed};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -114,8 +114,9 @@ impl OutageTest {
             let probes: Vec<Probe> = left.iter().map(|question| question.probe()).collect();
             let outcomes = self.testbed.probe_all(&probes);
             let now = Instant::now();
-            let wrong =
-                |(question, outcome): &(&PairCheck, Outcome)| (*outcome == Outcome::Open) != question.open;
+            let wrong = |(question, outcome): &(&PairCheck, ProbeOutcome)| {
+                (*outcome == ProbeOutcome::Open) != question.open
+            };
             let differing: Vec<_> = left.into_iter().zip(outcomes).filter(wrong).collect();
             if differing.is_empty() {
                 return Ok(now);

@@ -3,7 +3,7 @@
 use super::question::{Finding, ProbedConnection, short};
 use crate::model::PodKey;
 use crate::net::{Family, Protocol};
-use crate::testbed::{Endpoint, Outcome, PodPlacement, Port};
+use crate::testbed::{Endpoint, PodPlacement, Port, ProbeOutcome};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes to make in the testbed, in this order.
@@ -62,9 +62,9 @@ pub(super) fn awaited(old: &[Finding], new: &[super::question::ExpectedOutcome])
 ///
 /// `shop/db:5432/TCP  refused → open  from shop/web, shop/api`
 pub(super) fn differences(old: &[Finding], new: &[Finding]) -> Vec<String> {
-    let old: BTreeMap<&ProbedConnection, &Outcome> =
+    let old: BTreeMap<&ProbedConnection, &ProbeOutcome> =
         old.iter().map(|finding| (&finding.question.connection, &finding.measured)).collect();
-    let mut by_pair: BTreeMap<(&Endpoint, &Endpoint, Port, &Outcome, &Outcome), BTreeSet<Family>> =
+    let mut by_pair: BTreeMap<(&Endpoint, &Endpoint, Port, &ProbeOutcome, &ProbeOutcome), BTreeSet<Family>> =
         BTreeMap::new();
     for finding in new {
         let connection = &finding.question.connection;
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn difference_in_one_family_says_so() {
         let (before, mut after) = (findings(TWO), findings(TWO));
-        after[1].measured = Outcome::Timeout;
+        after[1].measured = ProbeOutcome::Timeout;
         assert_eq!(differences(&before, &after), {
             ["shop/db:5432/TCP  refused → timed out over IPv6  from outside"]
         });

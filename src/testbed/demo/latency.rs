@@ -8,7 +8,7 @@ use crate::api::Namespace;
 use crate::explain::oracle::{Ruling, World};
 use crate::net::Protocol;
 use crate::source::parse_manifests;
-use crate::testbed::{Endpoint, Outcome, Testbed};
+use crate::testbed::{Endpoint, ProbeOutcome, Testbed};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,7 +48,7 @@ impl LatencyTest {
         };
         let mut worlds: BTreeMap<&Endpoint, Option<(String, World)>> = BTreeMap::new();
         let mut best = None;
-        for finding in findings.iter().filter(|finding| finding.measured == Outcome::Open) {
+        for finding in findings.iter().filter(|finding| finding.measured == ProbeOutcome::Open) {
             let connection = &finding.question.connection;
             let (from, to) = (node_of(&connection.from), node_of(&connection.to));
             let is_candidate = connection.protocol == Protocol::Tcp
@@ -88,13 +88,13 @@ impl LatencyTest {
             stop.sleep(IDLE)?;
             let edited = Instant::now();
             dir.publish_file(Path::new(FILE), self.policy.as_bytes())?;
-            let refused = self.wait(testbed, &Outcome::Refused, edited, stop);
+            let refused = self.wait(testbed, &ProbeOutcome::Refused, edited, stop);
             // The file goes also when the demo is stopped here.
             std::thread::sleep(IDLE);
             let removed = Instant::now();
             dir.withdraw(Path::new(FILE))?;
             until_refused.extend(refused?);
-            until_open.extend(self.wait(testbed, &Outcome::Open, removed, stop)?);
+            until_open.extend(self.wait(testbed, &ProbeOutcome::Open, removed, stop)?);
         }
         if until_refused.len() < ROUNDS || until_open.len() < ROUNDS {
             return Ok(Err(Late(self.connection)));
@@ -106,7 +106,7 @@ impl LatencyTest {
     fn wait(
         &self,
         testbed: &Testbed,
-        wanted: &Outcome,
+        wanted: &ProbeOutcome,
         since: Instant,
         stop: &Stop,
     ) -> Result<Option<Duration>> {
@@ -245,7 +245,7 @@ status: {phase: Terminating}
     #[test]
     fn connection_that_was_not_open_is_not_chosen() {
         let mut findings = findings(TWO);
-        findings.iter_mut().for_each(|finding| finding.measured = Outcome::Refused);
+        findings.iter_mut().for_each(|finding| finding.measured = ProbeOutcome::Refused);
         assert_eq!(LatencyTest::choose(&cluster(TWO), &findings), None);
     }
 

@@ -290,7 +290,7 @@ impl TextLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::Outcome;
+    use crate::testbed::ProbeOutcome;
     use crate::testbed::demo::question::tests::{TWO, findings};
 
     #[test]
@@ -326,7 +326,7 @@ outside         X     .   .
         }) {
             finding.question.expected =
                 Ruling::Denied { by: crate::model::Direction::Egress, isolated_by: Vec::new() };
-            finding.measured = Outcome::Refused;
+            finding.measured = ProbeOutcome::Refused;
         }
         let text = Matrix::of(&findings).text(120, Paint::Plain);
         assert!(text.contains("db           .   .     4\n"), "\n{text}");
@@ -335,7 +335,7 @@ outside         X     .   .
     #[test]
     fn mismatch_in_one_family_is_seen() {
         let mut findings = findings(TWO);
-        findings[1].measured = Outcome::Open;
+        findings[1].measured = ProbeOutcome::Open;
         let matrix = Matrix::of(&findings);
         let text = matrix.text(120, Paint::Plain);
         assert!(text.contains("outside         !     .   .\n"), "\n{text}");

@@ -2,7 +2,7 @@
 
 use super::question::{ExpectedOutcome, Finding};
 use super::stop::{Stop, Stopped};
-use crate::testbed::{Outcome, Probe, Testbed};
+use crate::testbed::{Probe, ProbeOutcome, Testbed};
 use std::time::{Duration, Instant};
 
 /// How long a connection may have an unexpected outcome before it counts as a mismatch.
@@ -38,14 +38,14 @@ pub(super) fn measure(
 
 fn settle<E>(
     questions: &[ExpectedOutcome],
-    mut ask: impl FnMut(&[Probe]) -> Result<Vec<Outcome>, E>,
+    mut ask: impl FnMut(&[Probe]) -> Result<Vec<ProbeOutcome>, E>,
     mut pause: impl FnMut() -> Result<(), E>,
     within: Duration,
 ) -> Result<Vec<Finding>, E> {
     let deadline = Instant::now() + within;
     let mut findings: Vec<Finding> = questions
         .iter()
-        .map(|question| Finding { question: question.clone(), measured: Outcome::Timeout })
+        .map(|question| Finding { question: question.clone(), measured: ProbeOutcome::Timeout })
         .collect();
     let mut unsettled: Vec<usize> = (0..findings.len()).collect();
     loop {
@@ -84,7 +84,7 @@ mod tests {
                     .iter()
                     .map(|probe| {
                         let guarded = probe.port == 5432 && probe.from == crate::testbed::Endpoint::Outside;
-                        if guarded && refused { Outcome::Refused } else { Outcome::Open }
+                        if guarded && refused { ProbeOutcome::Refused } else { ProbeOutcome::Open }
                     })
                     .collect(),
             )
@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn what_does_not_settle_counts() {
-        let silence = |probes: &[Probe]| Ok::<_, Infallible>(vec![Outcome::Timeout; probes.len()]);
+        let silence = |probes: &[Probe]| Ok::<_, Infallible>(vec![ProbeOutcome::Timeout; probes.len()]);
         let Ok(findings) = settle(&questions(), silence, || Ok(()), Duration::ZERO);
-        assert!(findings.iter().all(|finding| finding.measured == Outcome::Timeout));
+        assert!(findings.iter().all(|finding| finding.measured == ProbeOutcome::Timeout));
     }
 }

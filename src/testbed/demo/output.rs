@@ -4,7 +4,7 @@ use super::matrix::{LEGEND, Matrix, Paint};
 use super::question::Finding;
 use crate::explain::oracle::Ruling;
 use crate::net::{Family, Protocol};
-use crate::testbed::{Endpoint, Outcome, Testbed};
+use crate::testbed::{Endpoint, ProbeOutcome, Testbed};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -133,7 +133,7 @@ impl InspectCommands<'_> {
                 let ask = format!("exec 3<>/dev/tcp/{address}/{port} && printf ? >&3 && head -n 1 <&3");
                 format!("ip netns exec {namespace} bash -c '{ask}'")
             };
-            let outcome = if finding.measured == Outcome::Open { "answers" } else { "is refused" };
+            let outcome = if finding.measured == ProbeOutcome::Open { "answers" } else { "is refused" };
             Some(format!("{command}   # {outcome}"))
         });
         commands.collect()
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn result_lists_each_mismatch_and_adds_up() {
         let mut findings = findings(TWO);
-        findings[0].measured = Outcome::Open;
+        findings[0].measured = ProbeOutcome::Open;
         let mut out = Vec::new();
         Output::new(&mut out, Paint::Plain).result(&findings).unwrap();
         let text = String::from_utf8(out).unwrap();

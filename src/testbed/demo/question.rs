@@ -3,7 +3,7 @@
 use crate::explain::oracle::{FlowQuery, Impossible, QueryEnd, Ruling, World, decide};
 use crate::model::{Direction, PodKey};
 use crate::net::{Family, Protocol};
-use crate::testbed::{Endpoint, OUTSIDE, Outcome, PodPlacement, Port, Probe};
+use crate::testbed::{Endpoint, OUTSIDE, PodPlacement, Port, Probe, ProbeOutcome};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -139,7 +139,7 @@ pub(super) struct Finding {
     /// The expected outcome.
     pub(super) question: ExpectedOutcome,
     /// The measured outcome.
-    pub(super) measured: Outcome,
+    pub(super) measured: ProbeOutcome,
 }
 
 impl Finding {
@@ -147,8 +147,8 @@ impl Finding {
     pub(super) fn is_as_expected(&self) -> bool {
         self.measured
             == match self.question.expected {
-                Ruling::Allowed => Outcome::Open,
-                Ruling::Denied { .. } => Outcome::Refused,
+                Ruling::Allowed => ProbeOutcome::Open,
+                Ruling::Denied { .. } => ProbeOutcome::Refused,
             }
     }
 }
@@ -213,8 +213,8 @@ spec:
         let questions = questions(&cluster.world, connections(&cluster.places, outside)).unwrap();
         let right = |question: ExpectedOutcome| {
             let measured = match question.expected {
-                Ruling::Allowed => Outcome::Open,
-                Ruling::Denied { .. } => Outcome::Refused,
+                Ruling::Allowed => ProbeOutcome::Open,
+                Ruling::Denied { .. } => ProbeOutcome::Refused,
             };
             Finding { question, measured }
         };
@@ -244,8 +244,8 @@ spec:
     fn mismatch_says_who_what_and_why() {
         let mut findings = findings(TWO);
         assert!(findings.iter().all(Finding::is_as_expected));
-        findings[0].measured = Outcome::Open;
-        findings[2].measured = Outcome::Timeout;
+        findings[0].measured = ProbeOutcome::Open;
+        findings[2].measured = ProbeOutcome::Timeout;
         assert!(!findings[0].is_as_expected() && !findings[2].is_as_expected());
         assert_eq!(findings[0].to_string(), {
             "outside → shop/db:5432/TCP over IPv4: expected refused \
@@ -259,7 +259,7 @@ spec:
     #[test]
     fn refusal_that_only_shows_as_silence_is_a_mismatch() {
         let mut findings = findings(TWO);
-        findings[0].measured = Outcome::Timeout;
+        findings[0].measured = ProbeOutcome::Timeout;
         assert!(!findings[0].is_as_expected());
     }
 

@@ -2,7 +2,7 @@
 
 use crate::test::OutageTest;
 use anyhow::{Context, Result, bail, ensure};
-use bridgewarden::testbed::Outcome;
+use bridgewarden::testbed::ProbeOutcome;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -122,7 +122,7 @@ fn dial(test: &OutageTest) -> Result<()> {
         let question =
             questions.iter().find(asked).with_context(|| format!("{from} or {to} is not there"))?;
         let outcome = test.testbed.probe(&question.probe());
-        ensure!(!question.open && outcome != Outcome::Open, "{from} reaches {to}");
+        ensure!(!question.open && outcome != ProbeOutcome::Open, "{from} reaches {to}");
     }
     Ok(())
 }
