@@ -3,7 +3,7 @@
 use crate::metrics::{self, AgentMetrics};
 use crate::process::{self, Memory};
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub(crate) struct ControllerUnderTest {
     /// What it is called in figures.
     pub(crate) name: String,
     /// Its node.
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: Netns,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) log: PathBuf,

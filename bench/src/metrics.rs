@@ -1,7 +1,7 @@
 //! The agent's metrics and pages.
 
 use anyhow::{Context, Result};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One of its pages.
-pub(crate) fn page(from: &Namespace, path: &str) -> Result<String> {
+pub(crate) fn page(from: &Netns, path: &str) -> Result<String> {
     Ok(http::get(from, ADDRESS, path, PATIENCE)?.body)
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn page(from: &Namespace, path: &str) -> Result<String> {
 pub(crate) struct AgentMetrics(BTreeMap<String, f64>);
 
 impl AgentMetrics {
-    pub(crate) fn of(from: &Namespace) -> Result<AgentMetrics> {
+    pub(crate) fn of(from: &Netns) -> Result<AgentMetrics> {
         let page = page(from, "/metrics").context("cannot read the agent's metrics")?;
         let series = page.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("bridgewarden_")?.rsplit_once(' ')?;

@@ -4,7 +4,7 @@ use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
 use crate::metrics;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::model::PodKey;
-use bridgewarden::testbed::{Layout, Namespace, PodPlacement, Testbed};
+use bridgewarden::testbed::{Layout, Netns, PodPlacement, Testbed};
 use bridgewarden_bench::cluster::{GeneratedCluster, LOCAL_ADDRESS, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::fs;
@@ -109,7 +109,7 @@ impl BenchSetup {
     }
 
     /// The namespace of one of a controller's own pods.
-    pub(crate) fn pod(&self, subject: &ControllerUnderTest, real: BenchPod) -> Result<&Namespace> {
+    pub(crate) fn pod(&self, subject: &ControllerUnderTest, real: BenchPod) -> Result<&Netns> {
         let node = match subject.kind {
             ControllerKind::Own => OWN,
             ControllerKind::Peer => PEER,
@@ -119,7 +119,7 @@ impl BenchSetup {
     }
 
     /// Where datagrams enter that come from elsewhere.
-    pub(crate) fn elsewhere(&self) -> &Namespace {
+    pub(crate) fn elsewhere(&self) -> &Netns {
         self.testbed.router_namespace()
     }
 

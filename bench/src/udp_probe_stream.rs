@@ -1,7 +1,7 @@
 //! A stream of datagrams to a pod, which shows when they begin or cease to pass.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
@@ -31,9 +31,9 @@ pub(crate) struct UdpProbeStream {
 impl UdpProbeStream {
     /// Starts sending from the namespace `from`. The source address need not belong to a pod.
     pub(crate) fn start(
-        from: &Namespace,
+        from: &Netns,
         source: Ipv4Addr,
-        into: &Namespace,
+        into: &Netns,
         to: Ipv4Addr,
         pace: Duration,
     ) -> Result<UdpProbeStream> {

@@ -1,7 +1,7 @@
 //! One query to the cluster's DNS (RFC 1035).
 
 use anyhow::Result;
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const NAME: &str = "kubernetes.default.svc.cluster.local";
 const ID: [u8; 2] = [0xb4, 0x1d];
 
 /// Whether a DNS query from a network namespace is answered with an address.
-pub(crate) fn resolves(namespace: &Namespace, server: IpAddr) -> Result<bool> {
+pub(crate) fn resolves(namespace: &Netns, server: IpAddr) -> Result<bool> {
     Ok(namespace.enter(|| ask(server)).map(|answer| answer.is_ok_and(|answer| has_address(&answer)))?)
 }
 

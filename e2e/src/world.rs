@@ -3,7 +3,7 @@
 use crate::cluster::ScenarioCluster;
 use crate::verb::Verb;
 use anyhow::Result;
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use support::reach::Name;
 #[derive(Clone, Debug)]
 pub struct Whereabouts {
     /// The network namespace; none for a Service.
-    pub namespace: Option<Namespace>,
+    pub namespace: Option<Netns>,
     /// The addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
 }

@@ -3,7 +3,7 @@
 use super::addressing::Addressing;
 use super::cni::CniResultFiles;
 use super::names::{check_id, claim};
-use super::{Endpoint, Layout, Port, Prober, TestNode, Testbed, TestbedError, namespace, topology};
+use super::{Endpoint, Layout, Port, Prober, TestNode, Testbed, TestbedError, netns, topology};
 use std::collections::{BTreeMap, BTreeSet};
 use topology::NetnsHandle;
 
@@ -31,7 +31,7 @@ impl Testbed {
     /// Removes the namespaces that a killed process left of a testbed with this id, and returns their names.
     pub fn sweep(id: &str) -> Result<Vec<String>, TestbedError> {
         check_id(id)?;
-        namespace::sweep(&format!("bw-{id}-"))
+        netns::sweep(&format!("bw-{id}-"))
     }
 
     /// Removes everything; goes on after errors and lists them. Processes started inside are the caller's to end.

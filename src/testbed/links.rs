@@ -1,6 +1,6 @@
 //! Links, addresses and routes of one namespace, over one rtnetlink connection.
 
-use super::{Namespace, TestbedError};
+use super::{Netns, TestbedError};
 use crate::net::{Family, IpNet};
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
@@ -64,7 +64,7 @@ pub(super) struct NetnsLinks {
 
 impl NetnsLinks {
     /// Opens a connection. Must run on the testbed's thread, which it leaves in the namespace.
-    pub(super) fn open(namespace: &Namespace) -> Result<NetnsLinks, TestbedError> {
+    pub(super) fn open(namespace: &Netns) -> Result<NetnsLinks, TestbedError> {
         namespace.hop()?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| TestbedError::Link {
             act: "open a netlink socket".to_owned(),
@@ -155,7 +155,7 @@ impl NetnsLinks {
         &self,
         end: &LinkSpec,
         peer: &LinkSpec,
-        inside: &Namespace,
+        inside: &Netns,
     ) -> Result<(), TestbedError> {
         let pair = self.pair(end, peer, inside).build();
         self.made(end, self.handle.link().add(pair).execute().await)
@@ -167,7 +167,7 @@ impl NetnsLinks {
         bridge: u32,
         end: &LinkSpec,
         peer: &LinkSpec,
-        inside: &Namespace,
+        inside: &Netns,
     ) -> Result<(), TestbedError> {
         let pair = self.pair(end, peer, inside).controller(bridge).build();
         self.made(end, self.handle.link().add(pair).execute().await)?;
@@ -177,7 +177,7 @@ impl NetnsLinks {
         })
     }
 
-    fn pair(&self, end: &LinkSpec, peer: &LinkSpec, inside: &Namespace) -> LinkMessageBuilder<LinkVeth> {
+    fn pair(&self, end: &LinkSpec, peer: &LinkSpec, inside: &Netns) -> LinkMessageBuilder<LinkVeth> {
         let far =
             LinkUnspec::new_with_name(&peer.name).index(peer.index).setns_by_fd(inside.file().as_raw_fd());
         let far = addressed(far, peer).build();

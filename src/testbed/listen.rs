@@ -1,7 +1,7 @@
 //! Listeners: each answers with its name, receives streams, and counts datagrams by sender.
 
 use super::received::{Received, StreamCounter};
-use super::{Endpoint, Namespace, Port, TestbedError};
+use super::{Endpoint, Netns, Port, TestbedError};
 use crate::net::Protocol;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -44,7 +44,7 @@ impl Listener {
 ///
 /// Each address has its own socket, so that answers come from the address that was probed.
 pub(super) fn listen(
-    namespace: &Namespace,
+    namespace: &Netns,
     who: &Endpoint,
     address: IpAddr,
     (protocol, port): Port,

@@ -1,7 +1,7 @@
 //! Opens and closes the listeners of endpoints.
 
 use super::listen::{Listener, listen};
-use super::{Endpoint, Namespace, OUTSIDE, Port, Prober, Testbed, TestbedError};
+use super::{Endpoint, Netns, OUTSIDE, Port, Prober, Testbed, TestbedError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ impl Prober {
     pub fn serve(
         &mut self,
         who: &Endpoint,
-        namespace: &Namespace,
+        namespace: &Netns,
         addresses: &[IpAddr],
         ports: &[Port],
     ) -> Result<(), TestbedError> {

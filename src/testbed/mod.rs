@@ -27,7 +27,7 @@ mod links;
 mod listen;
 mod listeners;
 mod names;
-mod namespace;
+mod netns;
 mod pods;
 mod probe;
 mod prober;
@@ -39,7 +39,7 @@ mod worker;
 
 pub use error::TestbedError;
 pub use layout::{Endpoint, Layout, OUTSIDE, PodPlacement, Port};
-pub use namespace::Namespace;
+pub use netns::Netns;
 pub use probe::{Probe, ProbeOutcome, ProbeTimeouts, ResolvedProbe};
 pub use prober::Prober;
 pub use stream::{Push, Stream};
@@ -81,23 +81,23 @@ struct TestPod {
 /// A namespace of a pod's own, and the index of its link in the node.
 #[derive(Debug)]
 struct PodNetns {
-    namespace: Namespace,
+    namespace: Netns,
     link: u32,
 }
 
 impl Testbed {
     /// The namespace of a node, where its agent runs.
-    pub fn node_namespace(&self, node: &str) -> Option<&Namespace> {
+    pub fn node_namespace(&self, node: &str) -> Option<&Netns> {
         self.nodes.get(node).map(|node| &node.handle.namespace)
     }
 
     /// The namespace of the router, which sees what goes from node to node and to the outside.
-    pub fn router_namespace(&self) -> &Namespace {
+    pub fn router_namespace(&self) -> &Netns {
         &self.router.namespace
     }
 
     /// The namespace of a pod; its node's for a host-network pod.
-    pub fn pod_namespace(&self, pod: &PodKey) -> Option<&Namespace> {
+    pub fn pod_namespace(&self, pod: &PodKey) -> Option<&Netns> {
         let pod = self.pods.get(pod)?;
         match &pod.own {
             Some(own) => Some(&own.namespace),
@@ -106,7 +106,7 @@ impl Testbed {
     }
 
     /// The namespace that an endpoint sends from.
-    pub fn namespace(&self, endpoint: &Endpoint) -> Option<&Namespace> {
+    pub fn namespace(&self, endpoint: &Endpoint) -> Option<&Netns> {
         match endpoint {
             Endpoint::Pod(pod) => self.pod_namespace(pod),
             Endpoint::Node(node) => self.node_namespace(node),

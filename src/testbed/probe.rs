@@ -1,7 +1,7 @@
 //! Probes: does a connection over a real socket succeed, and which endpoint answers?
 
 use super::listen::{tcp_socket, word};
-use super::{Endpoint, Namespace};
+use super::{Endpoint, Netns};
 use crate::net::Protocol;
 use futures::StreamExt;
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ impl Default for ProbeTimeouts {
 #[derive(Clone, Debug)]
 pub struct ResolvedProbe {
     /// Where it starts.
-    pub namespace: Namespace,
+    pub namespace: Netns,
     /// From which address, if the kernel is not to choose one.
     pub source: Option<IpAddr>,
     /// Where it goes.

@@ -3,8 +3,8 @@
 use super::addressing::{NodeAdditions, NodeNets, gateway, outside_nets, router_end};
 use super::links::{LinkSpec, NetnsLinks, WaitFor};
 use super::names::fingerprint;
-use super::namespace::Sysctl;
-use super::{Namespace, PodPlacement, TestbedError};
+use super::netns::Sysctl;
+use super::{Netns, PodPlacement, TestbedError};
 use crate::net::{Family, IpNet, host};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv6Addr};
@@ -60,7 +60,7 @@ pub(super) fn host_sysctls() -> Vec<Sysctl> {
 #[derive(Clone, Debug)]
 pub(super) struct NetnsHandle {
     /// The namespace.
-    pub(super) namespace: Namespace,
+    pub(super) namespace: Netns,
     /// The connection.
     pub(super) links: NetnsLinks,
 }
@@ -68,7 +68,7 @@ pub(super) struct NetnsHandle {
 impl NetnsHandle {
     /// Makes a namespace with its loopback device up. Must run on the testbed's thread.
     pub(super) async fn create(name: &str, sysctls: &[Sysctl]) -> Result<NetnsHandle, TestbedError> {
-        let namespace = Namespace::create(name, sysctls)?;
+        let namespace = Netns::create(name, sysctls)?;
         match NetnsHandle::open(&namespace).await {
             Ok(links) => Ok(NetnsHandle { namespace, links }),
             Err(error) => {
@@ -78,7 +78,7 @@ impl NetnsHandle {
         }
     }
 
-    async fn open(namespace: &Namespace) -> Result<NetnsLinks, TestbedError> {
+    async fn open(namespace: &Netns) -> Result<NetnsLinks, TestbedError> {
         let links = NetnsLinks::open(namespace)?;
         links.loopback().await?;
         Ok(links)

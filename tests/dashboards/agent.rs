@@ -1,6 +1,6 @@
 //! The program on a node.
 
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,14 +22,14 @@ pub(crate) enum ObjectSource {
 /// A program that runs until this is dropped.
 pub(crate) struct ScrapedAgent {
     child: Child,
-    namespace: Namespace,
+    namespace: Netns,
     log: PathBuf,
 }
 
 impl ScrapedAgent {
     /// Starts it. While there is a file `broken`, its iptables fails.
     pub(crate) fn start(
-        namespace: &Namespace,
+        namespace: &Netns,
         directory: &Path,
         node: &str,
         origin: &ObjectSource,

@@ -1,6 +1,6 @@
 //! An API server that lists and watches, and can fail.
 
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -47,7 +47,7 @@ fn resource(kind: &str) -> &'static str {
 
 impl Api {
     /// Starts it in a network namespace, with these objects.
-    pub(crate) fn start(namespace: &Namespace, directory: &Path, objects: &[Value]) -> Result<Api, String> {
+    pub(crate) fn start(namespace: &Netns, directory: &Path, objects: &[Value]) -> Result<Api, String> {
         let wrong = |problem: &dyn std::fmt::Display| format!("cannot start the API server: {problem}");
         let listener = namespace.enter(|| TcpListener::bind(ADDRESS)).map_err(|error| wrong(&error))?;
         let listener = listener.map_err(|error| wrong(&error))?;

@@ -1,6 +1,6 @@
 //! A real Prometheus, and what it answers.
 
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -54,13 +54,13 @@ pub(crate) struct TimeSeries {
 #[derive(Debug)]
 pub(crate) struct PrometheusServer {
     child: Child,
-    namespace: Namespace,
+    namespace: Netns,
 }
 
 impl PrometheusServer {
     /// Starts one that scrapes these agents every second and evaluates the chart's rules as often.
     pub(crate) fn start(
-        namespace: &Namespace,
+        namespace: &Netns,
         directory: &Path,
         agents: &[(&str, IpAddr)],
     ) -> Result<PrometheusServer, String> {

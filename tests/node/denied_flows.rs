@@ -4,7 +4,7 @@ use crate::setup::*;
 use bridgewarden::flow::{FlowEnd, Reason, Record};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Namespace, ProbeOutcome};
+use bridgewarden::testbed::{Netns, ProbeOutcome};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, UdpSocket};
 use std::ops::Range;
@@ -232,7 +232,7 @@ struct Flood {
 }
 
 impl Flood {
-    fn begin(from: &Namespace, to: &'static str, ports: Range<u16>, at_least: u64) -> Flood {
+    fn begin(from: &Netns, to: &'static str, ports: Range<u16>, at_least: u64) -> Flood {
         let (sent, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (from, counter, until) = (from.clone(), Arc::clone(&sent), Arc::clone(&over));
         let flood = move || {

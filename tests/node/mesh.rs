@@ -3,7 +3,7 @@
 use crate::setup::*;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Namespace, Probe, ProbeOutcome};
+use bridgewarden::testbed::{Endpoint, Netns, Probe, ProbeOutcome};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -44,7 +44,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn listen(pod: &Namespace, port: u16, name: &'static str) -> Proxy {
+    fn listen(pod: &Netns, port: u16, name: &'static str) -> Proxy {
         let bind = || TcpListener::bind(("::", port));
         let listener = pod.enter(bind).expect("the namespace is entered").expect("a free port");
         let listener = Arc::new(listener);

@@ -11,7 +11,7 @@ use bridgewarden::explain::oracle::World;
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::source::convert;
-use bridgewarden::testbed::{self, Endpoint, Layout, Namespace, PodPlacement, Testbed};
+use bridgewarden::testbed::{self, Endpoint, Layout, Netns, PodPlacement, Testbed};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -229,12 +229,12 @@ impl Field {
         differing.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn node(&self, name: &str) -> Result<&Namespace, String> {
+    fn node(&self, name: &str) -> Result<&Netns, String> {
         self.testbed.node_namespace(name).ok_or_else(|| format!("there is no node {name}"))
     }
 }
 
-fn printed(namespace: &Namespace, words: &[&str]) -> Result<String, String> {
+fn printed(namespace: &Netns, words: &[&str]) -> Result<String, String> {
     output(namespace, words).map_err(|error| format!("{error:#}"))
 }
 

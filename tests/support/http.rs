@@ -1,7 +1,7 @@
 //! One HTTP exchange from inside a network namespace: with a daemon, or with etcd.
 
 use anyhow::{Context, Result};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// When nothing answers, or the answer is not HTTP.
-pub fn get(from: &Namespace, at: SocketAddr, path: &str, timeout: Duration) -> Result<Answer> {
+pub fn get(from: &Netns, at: SocketAddr, path: &str, timeout: Duration) -> Result<Answer> {
     exchange(from, at, timeout, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
         .with_context(|| format!("cannot get {path} of {at}"))
 }
@@ -31,7 +31,7 @@ pub fn get(from: &Namespace, at: SocketAddr, path: &str, timeout: Duration) -> R
 ///
 /// # Errors
 /// When nothing answers, or the answer is not HTTP.
-pub fn post(from: &Namespace, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
+pub fn post(from: &Netns, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json");
     exchange(from, at, TIMEOUT, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
@@ -39,7 +39,7 @@ pub fn post(from: &Namespace, at: SocketAddr, path: &str, body: &str) -> Result<
 }
 
 /// HTTP/1.0, so that an answer ends with its connection.
-fn exchange(from: &Namespace, at: SocketAddr, timeout: Duration, request: &str) -> Result<Answer> {
+fn exchange(from: &Netns, at: SocketAddr, timeout: Duration, request: &str) -> Result<Answer> {
     let speak = || {
         let mut stream = TcpStream::connect_timeout(&at, timeout)?;
         stream.set_read_timeout(Some(timeout))?;

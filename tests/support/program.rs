@@ -1,14 +1,14 @@
 //! Programs that are run in a network namespace.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::process::{Command, Stdio};
 
 /// Runs a program in a namespace and returns what it printed.
 ///
 /// # Errors
 /// When it cannot be started, or does not succeed: with what it said.
-pub fn output(namespace: &Namespace, words: &[&str]) -> Result<String> {
+pub fn output(namespace: &Netns, words: &[&str]) -> Result<String> {
     let (program, arguments) = words.split_first().context("there is no program")?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

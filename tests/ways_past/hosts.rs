@@ -3,7 +3,7 @@
 
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
-use bridgewarden::testbed::{Endpoint, Namespace, Testbed};
+use bridgewarden::testbed::{Endpoint, Netns, Testbed};
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender, channel, interfaces};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,7 +60,7 @@ impl PacketSocket {
 pub(crate) struct FrameHost {
     pub(crate) name: &'static str,
     pub(crate) node: &'static str,
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: Netns,
     pub(crate) mac: Mac,
     pub(crate) v4: Ipv4Addr,
     pub(crate) v6: Ipv6Addr,
@@ -72,7 +72,7 @@ impl FrameHost {
     pub(crate) fn open(
         name: &'static str,
         node: &'static str,
-        namespace: &Namespace,
+        namespace: &Netns,
         device: &str,
         addresses: [IpAddr; 2],
     ) -> FrameHost {

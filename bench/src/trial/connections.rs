@@ -5,7 +5,7 @@ use crate::controller::ControllerProcess;
 use crate::figure::{Figures, Unit};
 use crate::setup::{BenchSetup, CONNECT_PORT, FIRST, LAST, OPEN};
 use anyhow::{Context, Result};
-use bridgewarden::testbed::{Endpoint, Namespace};
+use bridgewarden::testbed::{Endpoint, Netns};
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{Backlog, listen, setsockopt};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -75,7 +75,7 @@ fn middle(mut values: Vec<f64>) -> f64 {
 /// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
 /// The kernel does the node's part in it, too, and the pod's: nobody accepts them, so nobody is woken for them. Others who work
 /// on this machine hardly change it.
-fn rate(setup: &BenchSetup, pod: &Namespace, address: Ipv4Addr) -> Result<f64> {
+fn rate(setup: &BenchSetup, pod: &Netns, address: Ipv4Addr) -> Result<f64> {
     let outside = setup.testbed.namespace(&Endpoint::Outside).context("there is no outside")?;
     let listener =
         pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;

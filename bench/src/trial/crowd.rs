@@ -6,7 +6,7 @@ use crate::figure::{Figures, Unit};
 use crate::metrics::{self, AgentMetrics};
 use crate::setup::BenchSetup;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -96,7 +96,7 @@ struct ClientLoad {
 
 impl ClientLoad {
     /// Starts the load, and waits until all are connected.
-    fn gather(at: &Namespace) -> Result<ClientLoad> {
+    fn gather(at: &Netns) -> Result<ClientLoad> {
         let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let idlers = {
             let (at, over, connected) = (at.clone(), Arc::clone(&over), Arc::clone(&connected));
@@ -122,7 +122,7 @@ impl ClientLoad {
     }
 }
 
-fn scrape(at: &Namespace, over: &AtomicBool) -> Result<usize> {
+fn scrape(at: &Netns, over: &AtomicBool) -> Result<usize> {
     let mut count = 0;
     let mut next = Instant::now();
     while !over.load(Ordering::Relaxed) {

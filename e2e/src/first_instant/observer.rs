@@ -3,7 +3,7 @@
 use super::arrival::arrives;
 use super::{Micros, PORT, PodEvents, ProbeDatagram, now};
 use anyhow::{Context, Result, anyhow};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ impl Observer {
     /// When the network cannot be entered, or the port is in use.
     pub fn begin(
         name: &str,
-        namespace: &Namespace,
+        namespace: &Netns,
         address: IpAddr,
         pod_events: &PodEvents,
         pace: Duration,

@@ -6,7 +6,7 @@ use bridgewarden::model::Change as Fact;
 use bridgewarden::source::{
     Changed, CniWatch, Liveness, Resource, Watch, WatchList, connect, parse_cni_result,
 };
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
@@ -91,7 +91,7 @@ impl PodEvents {
     ///
     /// # Errors
     /// When its network cannot be entered, or the API server not be reached.
-    pub fn follow_api(&self, kubeconfig: &Path, network: Option<&Namespace>) -> Result<()> {
+    pub fn follow_api(&self, kubeconfig: &Path, network: Option<&Netns>) -> Result<()> {
         let (pod_events, kubeconfig) = (self.clone(), kubeconfig.to_owned());
         let network = network.cloned();
         spawn("watch", move || {

@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, PAUSE};
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Client {
     settings: BTreeMap<String, String>,
-    network: Option<Namespace>,
+    network: Option<Netns>,
 }
 
 impl Client {
@@ -27,7 +27,7 @@ impl Client {
         let settings: BTreeMap<String, String> =
             lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let network = settings.get("NETNS").filter(|path| !path.is_empty());
-        let network = network.map(|path| Namespace::open("the engine's", Path::new(path))).transpose()?;
+        let network = network.map(|path| Netns::open("the engine's", Path::new(path))).transpose()?;
         Ok(Client { settings, network })
     }
 
@@ -37,7 +37,7 @@ impl Client {
     }
 
     /// The network from which the cluster can be reached; `None` for this machine's own.
-    pub(super) fn network(&self) -> Option<&Namespace> {
+    pub(super) fn network(&self) -> Option<&Netns> {
         self.network.as_ref()
     }
 

@@ -10,7 +10,7 @@ use crate::link::packet_socket;
 use crate::object;
 use anyhow::{Context, Result};
 use bridgewarden::flow::Record;
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use pnet_datalink::DataLinkReceiver;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,7 @@ pub struct AttemptOutcome {
 pub struct IntrusionTrial {
     client: Client,
     worker: KindNode,
-    pods: BTreeMap<&'static str, (Namespace, Neighbour)>,
+    pods: BTreeMap<&'static str, (Netns, Neighbour)>,
 }
 
 impl IntrusionTrial {
@@ -80,7 +80,7 @@ impl IntrusionTrial {
         Ok(trial)
     }
 
-    fn pod(&self, name: &str) -> Result<&(Namespace, Neighbour)> {
+    fn pod(&self, name: &str) -> Result<&(Netns, Neighbour)> {
         self.pods.get(name).with_context(|| format!("there is no pod {NAMESPACE}/{name}"))
     }
 
@@ -153,7 +153,7 @@ impl IntrusionTrial {
 }
 
 /// The Ethernet address that a network's neighbour table has for an address, after a query for it.
-fn place_of(namespace: &Namespace, address: Ipv4Addr) -> Result<String> {
+fn place_of(namespace: &Netns, address: Ipv4Addr) -> Result<String> {
     let mut place = String::new();
     let address = address.to_string();
     waits_for(&format!("{} knows where {address} is", namespace.name()), || {

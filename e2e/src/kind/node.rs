@@ -5,7 +5,7 @@ use super::waits_for;
 use crate::key::ObjectKey;
 use crate::world::dump_kernel;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use serde_json::Value;
 use std::fs;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub(super) struct KindNode {
     /// Its name, which is its container's too.
     pub(super) name: String,
     /// Its network.
-    pub(super) namespace: Namespace,
+    pub(super) namespace: Netns,
     /// Its address.
     pub(super) address: IpAddr,
     /// Its pods' addresses.
@@ -38,7 +38,7 @@ impl KindNode {
             "the processes of node {name} are not on this machine, so its pods' networks cannot be entered: use an engine \
              that runs here, without a machine of its own"
         );
-        let namespace = Namespace::open(&name, &process.join("ns/net"))?;
+        let namespace = Netns::open(&name, &process.join("ns/net"))?;
         let object = client.get(&["node", &name])?;
         let addresses = object["status"]["addresses"].as_array().into_iter().flatten();
         let mut own = addresses.filter(|address| address["type"] == "InternalIP");
@@ -59,7 +59,7 @@ impl KindNode {
     }
 
     /// The network of a pod, as the CNI plugins noted it.
-    pub(super) fn pod_namespace(&self, key: &ObjectKey, uid: &str) -> Result<Namespace> {
+    pub(super) fn pod_namespace(&self, key: &ObjectKey, uid: &str) -> Result<Netns> {
         let results = self.root.join("var/lib/cni/results");
         let listed = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
         let texts = listed.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
@@ -74,11 +74,11 @@ impl KindNode {
         let sandbox = sandbox.with_context(|| format!("the CNI result of pod {key} names no namespace"))?;
         // /var/run is a link to /run, which would be this machine's.
         let below = sandbox.trim_start_matches("/var").trim_start_matches('/');
-        Ok(Namespace::open(&key.to_string(), &self.root.join(below))?)
+        Ok(Netns::open(&key.to_string(), &self.root.join(below))?)
     }
 
     /// Waits until a pod of this node runs; its network and its address.
-    pub(super) fn running(&self, client: &Client, key: &ObjectKey) -> Result<(Namespace, IpAddr)> {
+    pub(super) fn running(&self, client: &Client, key: &ObjectKey) -> Result<(Netns, IpAddr)> {
         let mut running = None;
         waits_for(&format!("pod {key} runs"), || {
             let pod = client.get(&["-n", &key.namespace, "pod", &key.name])?;

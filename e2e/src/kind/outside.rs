@@ -4,7 +4,7 @@
 use super::node::KindNode;
 use crate::world::Whereabouts;
 use anyhow::{Context, Result};
-use bridgewarden::testbed::{Namespace, OUTSIDE};
+use bridgewarden::testbed::{Netns, OUTSIDE};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ const WIRE: &str = "outside0";
 /// The namespace, and the process that keeps it.
 #[derive(Debug)]
 pub(super) struct Outside {
-    namespace: Namespace,
+    namespace: Netns,
     keeper: Child,
 }
 
@@ -34,7 +34,7 @@ impl Outside {
         while std::fs::read_to_string(process.join("comm")).context("unshare ended")?.trim() != "cat" {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let outside = Outside { namespace: Namespace::open("outside", &process.join("ns/net"))?, keeper };
+        let outside = Outside { namespace: Netns::open("outside", &process.join("ns/net"))?, keeper };
         ip(&outside.namespace, "link set lo up")?;
         for address in ADDRESSES {
             ip(&outside.namespace, &format!("address add {address}/32 dev lo"))?;
@@ -71,7 +71,7 @@ impl Drop for Outside {
     }
 }
 
-fn ip(namespace: &Namespace, words: &str) -> Result<()> {
+fn ip(namespace: &Netns, words: &str) -> Result<()> {
     let words: Vec<&str> = std::iter::once("ip").chain(words.split(' ')).collect();
     output(namespace, &words).map(drop)
 }

@@ -3,7 +3,7 @@
 use crate::first_instant::{PORT, ProbeDatagram};
 use crate::link::packet_socket;
 use anyhow::{Context, Result};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub(super) struct Uplink {
 
 impl Uplink {
     /// Begins to watch a node's.
-    pub(super) fn watch(node: &Namespace) -> Result<Uplink> {
+    pub(super) fn watch(node: &Netns) -> Result<Uplink> {
         let opened = node.enter(|| packet_socket(DEVICE, Some(LOOKS_EVERY)))?;
         let (_, mut frames) =
             opened.with_context(|| format!("cannot watch {DEVICE} of node {}", node.name()))?;

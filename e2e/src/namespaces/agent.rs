@@ -2,7 +2,7 @@
 
 use crate::cluster::NodeName;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -21,14 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct ScenarioAgent {
     child: Child,
-    namespace: Namespace,
+    namespace: Netns,
     log: PathBuf,
 }
 
 impl ScenarioAgent {
     /// Starts it. It adds to its log.
     pub(super) fn start(
-        namespace: &Namespace,
+        namespace: &Netns,
         program: &Path,
         node: NodeName,
         backend: &str,

@@ -15,7 +15,7 @@ use agent::ScenarioAgent;
 use anyhow::{Context, Result, bail};
 use bridgewarden::model::PodKey;
 use bridgewarden::net::Family;
-use bridgewarden::testbed::{Endpoint, Layout, Namespace, OUTSIDE, PodPlacement, Testbed};
+use bridgewarden::testbed::{Endpoint, Layout, Netns, OUTSIDE, PodPlacement, Testbed};
 use manifests::ManifestDir;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,7 @@ impl InNamespaces {
         self.network.as_ref().context("there is no network yet")
     }
 
-    fn node(&self, node: NodeName) -> Result<&Namespace> {
+    fn node(&self, node: NodeName) -> Result<&Netns> {
         self.network()?
             .node_namespace(node.as_str())
             .with_context(|| format!("there is no {}", node.as_str()))

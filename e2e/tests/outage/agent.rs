@@ -1,7 +1,7 @@
 //! The program on a node, which watches a real API server.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,7 +38,7 @@ pub(crate) const NODES: [NodeSetup; 2] = [
 #[derive(Debug)]
 pub(crate) struct NodeAgent {
     pub(crate) node: NodeSetup,
-    namespace: Namespace,
+    namespace: Netns,
     log: PathBuf,
     _child: KillOnDrop,
 }
@@ -54,7 +54,7 @@ impl NodeAgent {
     /// Starts it.
     pub(crate) fn start(
         node: NodeSetup,
-        namespace: &Namespace,
+        namespace: &Netns,
         program: &Path,
         kubeconfig: &Path,
         log: PathBuf,

@@ -4,7 +4,7 @@ use crate::agent::{KernelState, NODES, NodeAgent};
 use crate::cluster::{BACKGROUND_PODS, OutageCluster, PairCheck, background_objects};
 use crate::continuous_check::report;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::{Layout, Namespace, Probe, ProbeOutcome, Testbed};
+use bridgewarden::testbed::{Layout, Netns, Probe, ProbeOutcome, Testbed};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -200,7 +200,7 @@ fn said_age(page: &str) -> Option<Duration> {
 
 /// A network partition, which ends when this is dropped.
 pub(crate) struct Partition {
-    router: Namespace,
+    router: Netns,
     address: String,
 }
 

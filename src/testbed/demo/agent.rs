@@ -1,7 +1,7 @@
 //! The real agents: `bridgewarden run` as a process in each node's namespace.
 
 use super::stop::Stop;
-use crate::testbed::Namespace;
+use crate::testbed::Netns;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -29,7 +29,7 @@ const TAIL_LINES: usize = 15;
 #[derive(Debug)]
 pub(super) struct AgentProcess {
     node: String,
-    namespace: Namespace,
+    namespace: Netns,
     child: Child,
     log: PathBuf,
 }
@@ -38,7 +38,7 @@ impl AgentProcess {
     /// Starts an agent in a node's namespace.
     pub(super) fn start(
         node: &str,
-        namespace: &Namespace,
+        namespace: &Netns,
         [manifests, results]: [&Path; 2],
         backend: &str,
         log: PathBuf,

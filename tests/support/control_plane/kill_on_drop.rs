@@ -1,7 +1,7 @@
 //! Processes that never outlive the process that started them.
 
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,12 +30,7 @@ impl KillOnDrop {
     ///
     /// # Errors
     /// When the log cannot be written, or no shell be started.
-    pub fn start(
-        namespace: &Namespace,
-        program: &Path,
-        arguments: &[String],
-        log: &Path,
-    ) -> Result<KillOnDrop> {
+    pub fn start(namespace: &Netns, program: &Path, arguments: &[String], log: &Path) -> Result<KillOnDrop> {
         let failed = || format!("cannot write {}", log.display());
         let output = File::options().create(true).append(true).open(log).with_context(failed)?;
         let mut command = Command::new("sh");
@@ -89,7 +84,7 @@ mod tests {
 
     fn start(name: &str, script: &str) -> (KillOnDrop, std::path::PathBuf) {
         let log = std::env::temp_dir().join(format!("bridgewarden-child-{}-{name}", std::process::id()));
-        let own = Namespace::open("own", Path::new("/proc/self/ns/net")).unwrap();
+        let own = Netns::open("own", Path::new("/proc/self/ns/net")).unwrap();
         let words = ["-c", script].map(str::to_owned);
         (KillOnDrop::start(&own, Path::new("sh"), &words, &log).unwrap(), log)
     }

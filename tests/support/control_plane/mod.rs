@@ -18,7 +18,7 @@ pub use watchers::Watchers;
 
 use crate::http;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;
@@ -62,7 +62,7 @@ impl Who {
 /// etcd and kube-apiserver. Both end when this is dropped, and when this process ends in any way.
 #[derive(Debug)]
 pub struct ControlPlane {
-    namespace: Namespace,
+    namespace: Netns,
     address: IpAddr,
     programs: PathBuf,
     directory: PathBuf,
@@ -78,7 +78,7 @@ impl ControlPlane {
     /// # Errors
     /// When one of them does not start.
     pub fn start(
-        namespace: &Namespace,
+        namespace: &Netns,
         address: IpAddr,
         programs: &Path,
         directory: &Path,
@@ -109,7 +109,7 @@ impl ControlPlane {
     }
 
     /// Where its processes run.
-    pub fn namespace(&self) -> &Namespace {
+    pub fn namespace(&self) -> &Netns {
         &self.namespace
     }
 
@@ -225,7 +225,7 @@ impl ControlPlane {
     }
 }
 
-fn start_etcd(namespace: &Namespace, programs: &Path, directory: &Path) -> Result<KillOnDrop> {
+fn start_etcd(namespace: &Netns, programs: &Path, directory: &Path) -> Result<KillOnDrop> {
     let (client, peer) = (format!("http://{ETCD}"), "http://127.0.0.1:2380");
     let arguments = [
         format!("--data-dir={}", directory.join("etcd").display()),

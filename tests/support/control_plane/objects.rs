@@ -1,7 +1,7 @@
 //! Objects of a real API server, written by an administrator: many at a time, as a loader needs it.
 
 use anyhow::{Context, Result, bail};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use futures::{StreamExt, TryStreamExt};
 use http::{Method, Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -33,7 +33,7 @@ impl Objects {
     ///
     /// # Errors
     /// When the kubeconfig leads to no client.
-    pub(super) fn new(from: &Namespace, kubeconfig: &Path) -> Result<Objects> {
+    pub(super) fn new(from: &Netns, kubeconfig: &Path) -> Result<Objects> {
         // Its threads begin in the namespace, and stay there.
         let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = from.enter(build)?.context("cannot start a runtime")?;

@@ -2,7 +2,7 @@
 
 use crate::worlds::Random;
 use anyhow::{Context, Result};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -33,7 +33,7 @@ impl Relay {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub fn start(namespace: &Namespace, listen: SocketAddr, server: SocketAddr, seed: u64) -> Result<Relay> {
+    pub fn start(namespace: &Netns, listen: SocketAddr, server: SocketAddr, seed: u64) -> Result<Relay> {
         let schedule = Arc::new(Mutex::new(CutSchedule { random: Random::new(seed), after: None, cuts: 0 }));
         let listener = namespace
             .enter(|| std::net::TcpListener::bind(listen))?

@@ -1,7 +1,7 @@
 //! Watchers that count the bytes that they receive, and decode nothing.
 
 use anyhow::{Context, Result};
-use bridgewarden::testbed::Namespace;
+use bridgewarden::testbed::Netns;
 use futures::AsyncReadExt;
 use http::{Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -24,7 +24,7 @@ impl Watchers {
     /// # Errors
     /// When a watch is rejected.
     pub fn begin(
-        from: &Namespace,
+        from: &Netns,
         kubeconfig: &Path,
         path: &str,
         accept: &str,

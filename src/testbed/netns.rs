@@ -19,15 +19,15 @@ pub(super) type Sysctl = (&'static str, &'static str);
 
 /// A network namespace with a name.
 #[derive(Clone, Debug)]
-pub struct Namespace {
+pub struct Netns {
     name: String,
     path: PathBuf,
     file: Arc<File>,
 }
 
-impl Namespace {
+impl Netns {
     /// Makes a namespace and leaves the calling thread in it, so only a thread that may wander can call this.
-    pub(super) fn create(name: &str, sysctls: &[Sysctl]) -> Result<Namespace, TestbedError> {
+    pub(super) fn create(name: &str, sysctls: &[Sysctl]) -> Result<Netns, TestbedError> {
         share_names()?;
         let path = Path::new(NAMES).join(name);
         let taken =
@@ -38,7 +38,7 @@ impl Namespace {
             .mode(0o000)
             .open(&path)
             .map_err(|source| system("create", &path, source, taken))?;
-        let made = Namespace::fill(name, &path, sysctls);
+        let made = Netns::fill(name, &path, sysctls);
         if made.is_err()
             && let Err(error) = remove_path(&path)
         {
@@ -47,7 +47,7 @@ impl Namespace {
         made
     }
 
-    fn fill(name: &str, path: &Path, sysctls: &[Sysctl]) -> Result<Namespace, TestbedError> {
+    fn fill(name: &str, path: &Path, sysctls: &[Sysctl]) -> Result<Netns, TestbedError> {
         let root = "Run as root (CAP_SYS_ADMIN and CAP_NET_ADMIN)";
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| system("make the network namespace of", path, errno.into(), root))?;
@@ -59,16 +59,16 @@ impl Namespace {
             fs::write(&key, value).map_err(|source| system("write", &key, source, cure))?;
         }
         let file = File::open(path).map_err(|source| system("open", path, source, root))?;
-        Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
+        Ok(Netns { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
     /// Opens an existing namespace by a file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. The name is only
     /// for messages, and the namespace is never removed from here.
-    pub fn open(name: &str, path: &Path) -> Result<Namespace, TestbedError> {
+    pub fn open(name: &str, path: &Path) -> Result<Netns, TestbedError> {
         let file = File::open(path).map_err(|source| {
             system("open", path, source, "Run as root, while the process that holds it still runs")
         })?;
-        Ok(Namespace { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
+        Ok(Netns { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
     /// Its name, for `ip netns exec NAME`.
