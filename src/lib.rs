@@ -42,6 +42,7 @@
 //! - [`render`]: the rules and sets for it; the only room that knows policies and chains.
 //! - [`source`]: where changes come from: API objects, CNI results and bridge ports in, changes out.
 //! - [`apply`]: the steps that make the kernel equal to what was rendered; knows chains, not policies.
+//! - [`backend`]: the two above for one packet filter; to add another, implement its trait.
 //! - [`kernel`]: the kernel of this host: netlink, and the programs of iptables. The only room that changes it.
 //! - [`account`]: what is known of a denied flow, for people.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
@@ -65,7 +66,7 @@
 //! 10. A failed apply opens nothing, is reported, and is retried.
 
 pub use bridgewarden_core::{
-    account, api, apply, compile, explain, flow, model, net, netfilter, ownership, render,
+    account, api, apply, backend, compile, explain, flow, model, net, netfilter, ownership, render,
 };
 
 pub mod commands;

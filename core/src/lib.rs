@@ -12,6 +12,8 @@
 //!    render               rules and sets: Ruleset, Edit
 //!       ▼
 //!    apply                the steps that lead there, in a safe order: Step
+//!
+//!    backend              the two above for one packet filter
 //! ```
 //!
 //! Nothing here has I/O, a clock, a lock or async: the same input always gives the same output. The program that reads the API
@@ -20,6 +22,7 @@
 pub mod account;
 pub mod api;
 pub mod apply;
+pub mod backend;
 pub mod compile;
 pub mod explain;
 pub mod flow;

@@ -1,9 +1,11 @@
 //! `bridgewarden cleanup`: takes out of the kernel all that is ours, and only that, and says what it could not take or look at.
 
 use super::flags::require_root;
-use crate::apply::{ActualTable, KernelError, PacketFilter, Step, removal};
-use crate::kernel::{Host, Lock, Variant};
+use crate::apply::iptables::removal;
+use crate::apply::{ActualTable, KernelError, PacketFilter, Step};
+use crate::kernel::{Host, Lock};
 use crate::net::Family;
+use crate::netfilter::iptables::Variant;
 use crate::netfilter::{ChainName, SetName};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, POLICY_PREFIX, SCRATCH, owns_set};
 use anyhow::{Context, Result, bail};
@@ -37,8 +39,8 @@ impl Cleanup {
             );
         };
         let mut outcome = CleanupOutcome::default();
+        let mut host = Host::new(Variant::Nft)?;
         for variant in Variant::BOTH {
-            let mut host = Host::new(variant)?;
             for family in Family::BOTH {
                 if let Err(error) = remove_rules(&mut host, variant, family, &mut outcome) {
                     let table = format!("the filter table of iptables-{} ({family})", variant.name());
@@ -46,7 +48,6 @@ impl Cleanup {
                 }
             }
         }
-        let mut host = Host::new(Variant::Nft)?;
         remove_tables(&mut host, &mut outcome);
         remove_sets(&mut host, &mut outcome);
         let CleanupOutcome { chains, sets, tables, .. } = outcome;
@@ -65,13 +66,13 @@ fn remove_rules(
     family: Family,
     outcome: &mut CleanupOutcome,
 ) -> Result<(), KernelError> {
-    let Some(text) = host.look(family)? else { return Ok(()) };
+    let Some(text) = host.look(variant, family)? else { return Ok(()) };
     let scratch: Vec<ChainName> =
         ChainName::new(SCRATCH).into_iter().filter(|name| text.chains.contains_key(name.as_str())).collect();
-    let Some(step) = removal(family, &ActualTable::of(&text), &scratch) else { return Ok(()) };
+    let Some(step) = removal(variant, family, &ActualTable::of(&text), &scratch) else { return Ok(()) };
     host.commit(&step)?;
     let table = format!("iptables-{} ({family})", variant.name());
-    let after = host.look(family)?.unwrap_or_default();
+    let after = host.look(variant, family)?.unwrap_or_default();
     let left = ActualTable::of(&after);
     outcome.chains += text.chains.len().saturating_sub(after.chains.len());
     for chain in left.chains.keys() {
@@ -87,7 +88,7 @@ fn remove_rules(
                 .map(|(_, rule)| format!("rule {rule} in {builtin} of {table}: something wrote it again")),
         );
     }
-    host.remove_empty_table(family)
+    host.remove_empty_table(variant, family)
 }
 
 /// Removes the tables of nf_tables that are all ours.

@@ -1,8 +1,9 @@
 //! Flags that several commands share.
 
 use crate::compile::Limits;
-use crate::kernel::Variant;
 use crate::kernel::preflight::{self, Wanted};
+use crate::netfilter::BackendName;
+use crate::netfilter::iptables::Variant;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -95,8 +96,9 @@ impl BindAddresses {
 }
 
 impl RenderFlags {
-    pub(super) fn options(&self) -> Options {
+    pub(super) fn options(&self, backend: BackendName) -> Options {
         Options {
+            backend,
             mark: self.mark,
             nflog_group: self.nflog_group,
             bridge: self.bridge.clone(),
@@ -116,7 +118,7 @@ impl RenderFlags {
             bridge: self.bridge.clone(),
             mark: self.mark,
             log_group: Some(self.nflog_group),
-            try_bridge_table: self.options().binding == Binding::Ports,
+            try_bridge_table: self.bind_addresses.binding() == Binding::Ports,
             may_load_tables,
         }
     }

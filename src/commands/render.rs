@@ -3,7 +3,7 @@
 use super::flags::RenderFlags;
 use crate::controller::Enforcer;
 use crate::net::Family;
-use crate::netfilter::Ruleset;
+use crate::netfilter::{BackendName, Ruleset};
 use crate::source::Directory;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -50,8 +50,8 @@ impl Render {
         for invalid in &loaded.invalid {
             let _ = writeln!(std::io::stderr(), "warning: {invalid}");
         }
-        let mut enforcer =
-            Enforcer::new(&self.node_name, self.flags.options()).with_limits(self.flags.policy_limits);
+        let mut enforcer = Enforcer::new(&self.node_name, self.flags.options(BackendName::default()))
+            .with_limits(self.flags.policy_limits);
         for change in loaded.changes {
             enforcer.apply(change);
         }

@@ -169,7 +169,7 @@ impl Run {
                 Switch::On => Takeover::On,
                 Switch::Off => Takeover::Off,
             },
-            options: self.render.options(),
+            options: self.render.options(variant.into()),
             limits: self.render.policy_limits,
             // Whether the kernel takes tables of family bridge is tried for the options, and `/readyz` reports it.
             wanted: Wanted { try_bridge_table: false, ..self.render.wanted(variant, true) },

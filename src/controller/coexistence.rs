@@ -83,6 +83,7 @@ mod tests {
     use super::*;
     use crate::apply::{Fake, PacketFilter, TableText};
     use crate::net::Family;
+    use crate::netfilter::iptables::Variant;
 
     const HOOK: &str = "-m comment --comment \"kube-router netpol - A\" -j KUBE-ROUTER-FORWARD";
 
@@ -96,7 +97,7 @@ mod tests {
                 table.insert(chain.to_owned(), Vec::new());
             }
         }
-        assert!(fake.read_table(Family::V4).is_ok_and(|text| text != TableText::default()));
+        assert!(fake.read_table(Variant::Nft, Family::V4).is_ok_and(|text| text != TableText::default()));
         Actual::read(&mut fake).expect("it is read")
     }
 

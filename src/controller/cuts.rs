@@ -130,7 +130,6 @@ impl Cuts {
             | Step::CreateSet(..)
             | Step::ReplaceSet(..)
             | Step::Restore(..)
-            | Step::RestoreOther(..)
             | Step::DestroySet(_)
             | Step::Transact(_)
             | Step::RemoveNftTable(_) => None,

@@ -1,13 +1,13 @@
 //! The whole pure way, from one fact to the steps that the kernel needs for it.
 
 use super::coexistence::{Coexistence, Standing, Takeover};
-use super::inventory::Elements;
-use crate::apply::{Actual, Applier, ConcurrentEdits, Step};
+use crate::apply::{Actual, Step};
+use crate::backend::{self, Backend, ConcurrentEdits, Update, View};
 use crate::compile::{Decision, Limits, Plan, UnknownPods};
 use crate::model::{Change, Cluster, Direction, InvalidPart, PolicyKey};
 use crate::net::Flow;
-use crate::netfilter::{ChainName, Ruleset};
-use crate::render::{Options, Renderer};
+use crate::netfilter::Ruleset;
+use crate::render::Options;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -16,12 +16,11 @@ use std::net::IpAddr;
 pub struct Enforcer {
     cluster: Cluster,
     plan: Plan,
-    renderer: Renderer,
-    /// What the kernel holds; nothing until it was read, and again after a step failed.
-    applier: Option<Applier>,
-    /// Whether it is to be read to see that it does.
+    backend: Box<dyn Backend>,
+    /// Whether the kernel must be read before anything is written: it was not read yet, or a step failed.
+    is_unread: bool,
+    /// Whether it is to be read to see that it holds what it should.
     audits: bool,
-    elements: Elements,
     coexistence: Coexistence,
 }
 
@@ -42,10 +41,9 @@ impl Enforcer {
         Enforcer {
             cluster: Cluster::new(node),
             plan: Plan::default(),
-            renderer: Renderer::new(options),
-            applier: None,
+            backend: backend::new(options),
+            is_unread: true,
             audits: false,
-            elements: Elements::default(),
             coexistence: Coexistence::default(),
         }
     }
@@ -55,7 +53,7 @@ impl Enforcer {
         let plan = Plan::new(unknown_pods).with_limits(*self.plan.limits());
         let refuse_unassigned = unknown_pods == UnknownPods::Reject;
         let options = Options { refuse_unassigned, ..self.options().clone() };
-        Enforcer { plan, renderer: Renderer::new(options), ..self }
+        Enforcer { plan, backend: backend::new(options), ..self }
     }
 
     /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
@@ -102,12 +100,13 @@ impl Enforcer {
 
     /// Whether the kernel must be read before rules can be written.
     pub fn must_read(&self) -> bool {
-        self.audits || self.applier.is_none()
+        self.audits || self.is_unread
     }
 
     /// Forgets what the kernel holds, because a step failed.
     pub fn invalidate(&mut self) {
-        self.applier = None;
+        self.backend.forget();
+        self.is_unread = true;
     }
 
     /// Asks for the kernel to be read, because another program may have changed it.
@@ -120,7 +119,8 @@ impl Enforcer {
     pub fn adopt(&mut self, actual: &Actual) -> Flush {
         let removal = match self.coexistence.look(actual) {
             Standing::Waits(_) => {
-                self.applier = None;
+                self.backend.forget();
+                self.is_unread = true;
                 return Flush::default();
             }
             Standing::Removes(_) => actual.controllers.removal().collect(),
@@ -128,14 +128,12 @@ impl Enforcer {
         };
         self.plan.hold_members(&self.cluster);
         let delta = self.plan.take(&self.cluster);
-        self.renderer.forget(&self.plan, &delta);
-        let desired = self.ruleset();
-        self.elements = Elements::of(&desired);
-        let (applier, mut steps) = Applier::adopt(desired, actual);
+        let view = View { cluster: &self.cluster, plan: &self.plan };
+        let mut steps = self.backend.adopt(view, &delta, actual);
+        self.is_unread = false;
         // After all our steps. Whether it stays removed is checked at once.
         self.audits = !removal.is_empty();
         steps.extend(removal);
-        self.applier = Some(applier);
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
@@ -144,35 +142,33 @@ impl Enforcer {
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
     pub fn flush(&mut self) -> Flush {
-        let Some(applier) = &mut self.applier else { return Flush::default() };
+        if self.is_unread {
+            return Flush::default();
+        }
         self.plan.advance(&self.cluster);
         let delta = self.plan.take(&self.cluster);
-        let edit = self.renderer.edit(&self.cluster, &self.plan, &delta);
-        let (steps, concurrent) = applier.edit(edit, &|address| is_isolated(&self.plan, address));
-        steps.iter().for_each(|step| self.elements.follow(step));
+        let view = View { cluster: &self.cluster, plan: &self.plan };
+        let Update { steps, concurrent } = self.backend.update(view, &delta);
         Flush { steps, revoked: delta.revoked, concurrent }
     }
 
     /// The same while another flush is in flight, if only members of sets changed and that flush permits it. Otherwise `None`, and
     /// what changed waits for the next flush.
     pub fn flush_concurrently(&mut self, concurrent: &ConcurrentEdits) -> Option<Flush> {
-        let applier = self.applier.as_mut()?;
-        let edit = self.renderer.edit(&self.cluster, &self.plan, self.plan.pending_members()?);
-        let steps =
-            applier.edit_concurrently(concurrent, edit, &|address| is_isolated(&self.plan, address))?;
+        let view = View { cluster: &self.cluster, plan: &self.plan };
+        let steps = self.backend.update_concurrently(view, self.plan.pending_members()?, concurrent)?;
         let delta = self.plan.take_members()?;
-        steps.iter().for_each(|step| self.elements.follow(step));
         Some(Flush { steps, revoked: delta.revoked, concurrent: None })
     }
 
     /// All that must be in the kernel, from nothing.
     pub fn ruleset(&mut self) -> Ruleset {
-        self.renderer.ruleset(&self.cluster, &self.plan)
+        self.backend.ruleset(View { cluster: &self.cluster, plan: &self.plan })
     }
 
-    /// Whose each policy's chain is.
-    pub fn policy_chains(&self) -> BTreeMap<ChainName, (PolicyKey, Direction)> {
-        self.renderer.policy_chains()
+    /// By which chain or counter of the kernel what a policy has allowed is counted.
+    pub fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
+        self.backend.policy_counters()
     }
 
     /// What this node's policies decide about a connection, and why.
@@ -195,19 +191,14 @@ impl Enforcer {
         &self.plan
     }
 
-    /// What the kernel holds, if it was read.
-    pub fn applier(&self) -> Option<&Applier> {
-        self.applier.as_ref()
-    }
-
-    /// How many elements each set holds.
-    pub(super) fn elements(&self) -> &Elements {
-        &self.elements
+    /// The packet filter.
+    pub fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
     }
 
     /// The options it renders with.
     pub fn options(&self) -> &Options {
-        self.renderer.options()
+        self.backend.options()
     }
 
     /// The parts of policies that could not be understood.
@@ -218,9 +209,4 @@ impl Enforcer {
     fn every_isolated_address(&self) -> BTreeSet<IpAddr> {
         self.plan.isolations().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
     }
-}
-
-/// Whether a pod at an address is isolated in any direction.
-fn is_isolated(plan: &Plan, address: IpAddr) -> bool {
-    Direction::BOTH.into_iter().any(|direction| plan.is_isolated(direction, address))
 }

@@ -2,7 +2,7 @@
 
 use super::backlog::Changes;
 use super::work::WorkResult;
-use crate::apply::ConcurrentEdits;
+use crate::backend::ConcurrentEdits;
 use crate::observe::Phase;
 use std::collections::BTreeSet;
 use std::net::IpAddr;

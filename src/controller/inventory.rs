@@ -1,70 +1,13 @@
 //! Counts what there is, for the metrics.
 
 use super::{Controller, Enforcer};
-use crate::apply::{Actual, Step, TableRead};
+use crate::apply::{Actual, TableRead};
+use crate::backend::Held;
 use crate::compile::{PortBinding, Subject};
-use crate::model::{Change, Direction, Finder, PolicyKey};
-use crate::net::Family;
-use crate::netfilter::ipset::Set;
-use crate::netfilter::{Ruleset, SetName};
+use crate::model::{Change, Direction, PolicyKey};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use crate::render::{Binding, DROP_REASONS};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How many sets there are, and how many elements each holds.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Elements {
-    sets: Finder<(SetName, Family, usize)>,
-    /// By family: how many sets, and how many elements in all.
-    totals: BTreeMap<Family, (usize, usize)>,
-}
-
-impl Elements {
-    /// Counts a whole ruleset.
-    pub(super) fn of(ruleset: &Ruleset) -> Elements {
-        let mut elements = Elements::default();
-        ruleset.sets.iter().for_each(|(name, desired)| elements.set(name, &desired.set));
-        elements
-    }
-
-    /// Counts on through a step.
-    pub(super) fn follow(&mut self, step: &Step) {
-        match step {
-            Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => self.set(name, set),
-            Step::AddElements(name, _, _, elements) => self.change(name, |count| count + elements.len()),
-            Step::RemoveElements(name, _, _, elements) => {
-                self.change(name, |count| count.saturating_sub(elements.len()));
-            }
-            Step::DestroySet(name) => self.forget(name),
-            Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {}
-        }
-    }
-
-    fn set(&mut self, name: &SetName, set: &Set) {
-        self.forget(name);
-        let (family, count) = (set.kind.family, set.elements.len());
-        let (sets, elements) = self.totals.entry(family).or_default();
-        (*sets, *elements) = (*sets + 1, *elements + count);
-        self.sets.insert(name, (name.clone(), family, count));
-    }
-
-    fn forget(&mut self, name: &SetName) {
-        let Some((_, family, count)) = self.sets.remove(name, |(own, ..)| own == name) else { return };
-        let (sets, elements) = self.totals.entry(family).or_default();
-        (*sets, *elements) = (*sets - 1, *elements - count);
-    }
-
-    fn change(&mut self, name: &SetName, count: impl Fn(usize) -> usize) {
-        let Some((_, family, own)) = self.sets.get_mut(name, |(own, ..)| own == name) else { return };
-        let before = std::mem::replace(own, count(*own));
-        let (_, elements) = self.totals.entry(*family).or_default();
-        *elements = *elements - before + *own;
-    }
-
-    fn of_family(&self, family: Family) -> (usize, usize) {
-        self.totals.get(&family).copied().unwrap_or_default()
-    }
-}
 
 /// Counts everything.
 pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
@@ -72,14 +15,9 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     let pods = || plan.isolations().iter().filter(|(subject, _)| matches!(subject, Subject::Pod(_)));
     let isolated = |direction| pods().filter(|(_, guard)| guard.is_isolated(direction)).count();
     let unknown_sandboxes = enforcer.cluster().unknown_sandboxes().count();
-    // Until it was read, and again after a step failed, its contents are unknown.
-    let kernel = enforcer.applier().map(|applier| {
-        Family::BOTH.map(|family| {
-            let chains = applier.chains(family);
-            let (sets, set_members) = enforcer.elements().of_family(family);
-            let rules = chains.map_or(0, |chains| chains.values().map(Vec::len).sum());
-            (family, KernelInventory { chains: chains.map_or(0, BTreeMap::len), rules, sets, set_members })
-        })
+    let held = enforcer.backend().held().into_iter().flatten();
+    let kernel = held.map(|(family, Held { chains, rules, sets, elements })| {
+        (family, KernelInventory { chains, rules, sets, set_members: elements })
     });
     Inventory {
         policies: enforcer.cluster().policies().count(),
@@ -92,7 +30,7 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
         unknown_sandboxes,
         bound_ports: plan.ports().values().filter(|port| matches!(port, PortBinding::Bound(_))).count(),
         unbound_pods: if enforcer.options().binding == Binding::Off { 0 } else { plan.unbound_pods() },
-        kernel: kernel.map(BTreeMap::from).unwrap_or_default(),
+        kernel: kernel.collect(),
     }
 }
 

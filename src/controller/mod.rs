@@ -330,7 +330,7 @@ impl Controller {
     fn adopt(&mut self, actual: &Actual) -> Option<InFlight> {
         let start = Instant::now();
         self.metrics.dropped_frames(&inventory::dropped_frames(actual));
-        sync_log::other_variant(actual);
+        sync_log::leftovers(actual, self.enforcer.options().backend);
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
         if let Some(why) = self.log.other_controllers(self.enforcer.standing()) {

@@ -2,6 +2,7 @@
 
 use super::Standing;
 use crate::apply::{Actual, KernelError, OtherController};
+use crate::netfilter::BackendName;
 use crate::observe::timestamp;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -166,12 +167,12 @@ pub(super) fn failed(error: &KernelError, wait: Option<Duration>) {
     tracing::error!(%error, retry_in_ms, "cannot write to the kernel; the rules in force stay in force");
 }
 
-/// Says what was found in the variant of iptables that is not written to.
-pub(super) fn other_variant(actual: &Actual) {
+/// Logs what other backends left, as far as it could be read.
+pub(super) fn leftovers(actual: &Actual, own: BackendName) {
     for error in &actual.unread {
         tracing::info!(error, "cannot look for rules of this agent in the other variant of iptables");
     }
-    if !actual.others.is_empty() {
+    if actual.left_by_others(own.variant()).next().is_some() {
         tracing::info!(
             "the other variant of iptables holds rules of an earlier run; they are removed once the new rules are in force"
         );

@@ -51,7 +51,7 @@ pub fn run(settings: Settings) -> Result<()> {
 
 impl Settings {
     async fn run(self) -> Result<()> {
-        let (variant, metrics, audit_interval) = (self.wanted.variant, &self.metrics, self.audit_interval);
+        let (backend, metrics, audit_interval) = (self.options.backend, &self.metrics, self.audit_interval);
         let health = Health::new(&[self.source.check(), "preflight", "sync", pages::CHECK]);
         // One pair of listeners until the end: a signal that nothing listens to is lost.
         let mut signals = StopSignals::listen()?;
@@ -66,10 +66,10 @@ impl Settings {
                 return Ok(());
             }
         };
-        let mut kernel = Host::new(variant).context("cannot open a netlink socket")?;
+        let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         let changed_by_others = Arc::new(Notify::new());
         rule_changes::watch(&mut kernel, changed_by_others.clone(), audit_interval);
-        let near = Box::new(Host::new(variant).context("cannot open a netlink socket")?);
+        let near = Box::new(Host::new(backend).context("cannot open a netlink socket")?);
         let options = binding::options_here(self.options.clone(), &mut kernel, &health);
         let binds = options.binding != Binding::Off;
         let enforcer = Enforcer::new(&self.node_name, options)
@@ -125,7 +125,7 @@ impl Settings {
         let denied_flows = tokio::spawn(denied_flows.watch(sender.clone()));
         let policy_counts = self
             .metrics_per_policy
-            .then(|| tokio::spawn(policy_counts::watch(variant, metrics.clone(), sender)));
+            .then(|| tokio::spawn(policy_counts::watch(self.wanted.variant, metrics.clone(), sender)));
         let shortfalls = self.source.wants_events().then(|| {
             let (send, shortfalls) = watch::channel(Vec::new());
             controller.report_shortfalls(events::families(), send);
@@ -146,7 +146,7 @@ impl Settings {
         tracing::info!(
             node = self.node_name,
             source = %self.source,
-            backend = variant.name(),
+            backend = backend.name(),
             http = %self.http_addr,
             "started; the rules in force stay in force until all lists are complete"
         );

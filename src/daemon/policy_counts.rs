@@ -2,13 +2,13 @@
 //! starts a program for each family, in a thread for which nothing else waits.
 
 use crate::controller::{Enforcer, Query};
-use crate::kernel::{Counters, Variant};
+use crate::kernel::Counters;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::ChainName;
-use crate::netfilter::iptables::{Count, CountedChains};
+use crate::netfilter::iptables::{Count, CountedChains, Variant};
 use crate::observe::{Metrics, PolicyLabels};
-use crate::render::allowed;
+use crate::render::iptables::allowed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The policy and direction of each chain.
-type Owners = BTreeMap<ChainName, (PolicyKey, Direction)>;
+type Owners = BTreeMap<Box<str>, (PolicyKey, Direction)>;
 
 /// Reads for as long as the agent runs: once when the controller has a complete cluster, and then after each request for metrics.
 /// So the values are as old as the previous request.
@@ -49,12 +49,12 @@ pub(super) async fn watch(variant: Variant, metrics: Metrics, queries: mpsc::Sen
 }
 
 async fn ask(queries: &mpsc::Sender<Query>) -> Option<Owners> {
-    let (query, owners) = Query::new(Enforcer::policy_chains);
+    let (query, owners) = Query::new(Enforcer::policy_counters);
     queries.send(query).await.ok()?;
     owners.await.ok()
 }
 
-fn record(metrics: &Metrics, owners: &Owners, growth: BTreeMap<ChainName, Count>) {
+fn record(metrics: &Metrics, owners: &Owners, growth: BTreeMap<Box<str>, Count>) {
     let labels = |(policy, direction): &(PolicyKey, Direction)| PolicyLabels {
         direction: direction.to_string(),
         namespace: policy.namespace.to_string(),
@@ -83,18 +83,18 @@ impl CounterHistory {
         &mut self,
         counted: &BTreeMap<Family, CountedChains>,
         owners: &Owners,
-    ) -> BTreeMap<ChainName, Count> {
-        let mut growth: BTreeMap<ChainName, Count> = BTreeMap::new();
+    ) -> BTreeMap<Box<str>, Count> {
+        let mut growth: BTreeMap<Box<str>, Count> = BTreeMap::new();
         let mut current = BTreeMap::new();
         for (family, chains) in counted {
             for (asking, policy, count) in allowed(chains) {
                 let asked = (*family, asking.clone(), policy.clone());
                 if let Some(last) = &self.0 {
-                    if !owners.contains_key(policy) {
+                    if !owners.contains_key(policy.as_str()) {
                         continue;
                     }
                     let more = count.since(last.get(&asked).copied().unwrap_or_default());
-                    let sum = growth.entry(policy.clone()).or_default();
+                    let sum = growth.entry(policy.as_str().into()).or_default();
                     (sum.packets, sum.bytes) = (sum.packets + more.packets, sum.bytes + more.bytes);
                 }
                 current.insert(asked, count);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn owners() -> Owners {
-        BTreeMap::from([(chain("KUBE-NWPLCY-WEB"), (PolicyKey::new("shop", "web"), Direction::Ingress))])
+        BTreeMap::from([("KUBE-NWPLCY-WEB".into(), (PolicyKey::new("shop", "web"), Direction::Ingress))])
     }
 
     fn grown(history: &mut CounterHistory, packets: u64) -> u64 {
@@ -189,8 +189,8 @@ mod tests {
             .into_iter()
             .map(|(name, rules)| (name, rules.into_iter().map(|rule| (rule, count)).collect()))
             .collect();
-        let owners = enforcer.policy_chains();
-        let found = allowed(&counted).map(|(_, policy, _)| policy.clone());
+        let owners = enforcer.policy_counters();
+        let found = allowed(&counted).map(|(_, policy, _)| Box::<str>::from(policy.as_str()));
         let mut found: Vec<_> = found.filter(|chain| owners.contains_key(chain)).collect();
         found.sort();
         assert_eq!(found, owners.into_keys().collect::<Vec<_>>());

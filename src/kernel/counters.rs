@@ -1,10 +1,10 @@
 //! What rules have counted. It is read concurrently with everything else: reading needs no lock, and no writer waits for it.
 
 use super::exec::Runner;
-use super::{Variant, iptables};
+use super::iptables;
 use crate::apply::KernelError;
 use crate::net::Family;
-use crate::netfilter::iptables::CountedChains;
+use crate::netfilter::iptables::{CountedChains, Variant};
 use std::collections::BTreeMap;
 
 /// Reads what the rules of our chains have counted.

@@ -5,7 +5,7 @@ use super::nft_tables;
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
 use crate::netfilter::ChainName;
-use crate::netfilter::iptables::{Count, CountedChains, parse_rule};
+use crate::netfilter::iptables::{Count, CountedChains, Variant, parse_rule};
 use crate::ownership::owns_chain;
 use std::collections::BTreeMap;
 
@@ -19,66 +19,6 @@ const LOCK_WAIT: &str = "10";
 pub(super) const TABLE: &str = "filter";
 /// What `iptables-nft-save` prints, with success, instead of a table that holds rules only `nft` can make.
 const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
-
-/// Which of the kernel's two packet filters the iptables binaries speak to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Variant {
-    /// nf_tables, by `iptables-nft-*`.
-    Nft,
-    /// x_tables, by `iptables-legacy-*`.
-    Legacy,
-}
-
-impl Variant {
-    /// Both variants.
-    pub const BOTH: [Variant; 2] = [Variant::Nft, Variant::Legacy];
-
-    /// The one that is not this.
-    pub(super) fn other(self) -> Variant {
-        match self {
-            Variant::Nft => Variant::Legacy,
-            Variant::Legacy => Variant::Nft,
-        }
-    }
-
-    /// Its name as the binaries spell it: `nft` or `legacy`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Nft => "nft",
-            Variant::Legacy => "legacy",
-        }
-    }
-
-    /// The binary that edits a family's rules one by one.
-    pub fn edit(self, family: Family) -> &'static str {
-        match (self, family) {
-            (Variant::Nft, Family::V4) => "iptables-nft",
-            (Variant::Nft, Family::V6) => "ip6tables-nft",
-            (Variant::Legacy, Family::V4) => "iptables-legacy",
-            (Variant::Legacy, Family::V6) => "ip6tables-legacy",
-        }
-    }
-
-    /// The binary that prints a family's rules.
-    pub fn save(self, family: Family) -> &'static str {
-        match (self, family) {
-            (Variant::Nft, Family::V4) => "iptables-nft-save",
-            (Variant::Nft, Family::V6) => "ip6tables-nft-save",
-            (Variant::Legacy, Family::V4) => "iptables-legacy-save",
-            (Variant::Legacy, Family::V6) => "ip6tables-legacy-save",
-        }
-    }
-
-    /// The binary that changes a family's rules.
-    pub fn restore(self, family: Family) -> &'static str {
-        match (self, family) {
-            (Variant::Nft, Family::V4) => "iptables-nft-restore",
-            (Variant::Nft, Family::V6) => "ip6tables-nft-restore",
-            (Variant::Legacy, Family::V4) => "iptables-legacy-restore",
-            (Variant::Legacy, Family::V6) => "ip6tables-legacy-restore",
-        }
-    }
-}
 
 /// Reads the filter table of a family.
 pub(super) fn save(runner: &mut Runner, variant: Variant, family: Family) -> Result<TableText, KernelError> {

@@ -19,7 +19,6 @@ pub mod preflight;
 mod processes;
 
 pub use counters::*;
-pub use iptables::Variant;
 pub use lock::Lock;
 pub use packet_log::*;
 
@@ -28,10 +27,10 @@ use crate::apply::{
     own_chains,
 };
 use crate::net::Family;
-use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
-use crate::netfilter::iptables::target;
+use crate::netfilter::iptables::{Variant, target};
 use crate::netfilter::nftables::TableFamily;
+use crate::netfilter::{BackendName, SetName};
 use crate::ownership::owns_chain;
 use conntrack::ConntrackSocket;
 use exec::Runner;
@@ -41,24 +40,25 @@ use nftables::Nftables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The kernel of this host, spoken to with one variant of iptables.
+/// The kernel of this host, changed with one backend.
 pub struct Host {
-    variant: Variant,
+    backend: BackendName,
     runner: Runner,
     ipset: Ipset,
     conntrack: ConntrackSocket,
     nftables: Nftables,
     restores: u64,
-    /// The families of the other variant of iptables that hold none of our rules any more, or that cannot be read.
-    done_with_other: BTreeSet<Family>,
+    /// The filter tables of variants that the backend does not write to, as far as they hold none of our rules any more or cannot
+    /// be read.
+    done_with: BTreeSet<(Variant, Family)>,
 }
 
 impl Host {
     /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
-    pub fn new(variant: Variant) -> Result<Host, KernelError> {
+    pub fn new(backend: impl Into<BackendName>) -> Result<Host, KernelError> {
         let (ipset, conntrack, nftables) = (Ipset::open()?, ConntrackSocket::open()?, Nftables::open()?);
-        let (runner, done_with_other) = (Runner::new(), BTreeSet::new());
-        Ok(Host { variant, runner, ipset, conntrack, nftables, restores: 0, done_with_other })
+        let (backend, runner, done_with) = (backend.into(), Runner::new(), BTreeSet::new());
+        Ok(Host { backend, runner, ipset, conntrack, nftables, restores: 0, done_with })
     }
 
     /// Also calls `report` at once whenever another program has changed one of our chains, a built-in chain of the filter table or
@@ -69,7 +69,7 @@ impl Host {
         report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<bool, KernelError> {
         self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, report)?);
-        Ok(self.variant == Variant::Nft)
+        Ok(self.backend != BackendName::IptablesLegacy)
     }
 }
 
@@ -86,8 +86,8 @@ impl Host {
     ///
     /// # Errors
     /// Why it could not be read: whether it holds something of ours is then unknown.
-    pub fn look(&mut self, family: Family) -> Result<Option<TableText>, KernelError> {
-        iptables::look(&mut self.runner, self.variant, family)
+    pub fn look(&mut self, variant: Variant, family: Family) -> Result<Option<TableText>, KernelError> {
+        iptables::look(&mut self.runner, variant, family)
     }
 
     /// Removes the filter table of a family if it holds nothing and lets everything pass, as `iptables-nft` leaves it behind. A
@@ -95,8 +95,8 @@ impl Host {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn remove_empty_table(&mut self, family: Family) -> Result<(), KernelError> {
-        match self.variant {
+    pub fn remove_empty_table(&mut self, variant: Variant, family: Family) -> Result<(), KernelError> {
+        match variant {
             Variant::Nft => nft_tables::remove_empty_filter(family),
             Variant::Legacy => Ok(()),
         }
@@ -104,16 +104,18 @@ impl Host {
 }
 
 impl PacketFilter for Host {
-    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        iptables::save(&mut self.runner, self.variant, family)
+    fn backend(&self) -> BackendName {
+        self.backend
     }
 
-    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        let other = self.variant.other();
-        if self.done_with_other.contains(&family) || !iptables::may_read(other, family) {
+    fn read_table(&mut self, variant: Variant, family: Family) -> Result<TableText, KernelError> {
+        if self.backend.variant() == Some(variant) {
+            return iptables::save(&mut self.runner, variant, family);
+        }
+        if self.done_with.contains(&(variant, family)) || !iptables::may_read(variant, family) {
             return Ok(TableText::default());
         }
-        let read = iptables::save(&mut self.runner, other, family);
+        let read = iptables::save(&mut self.runner, variant, family);
         let holds_ours = |table: &TableText| {
             *table != TableText::default() && {
                 table.chains.values().flatten().filter_map(|rule| target(rule)).any(owns_chain)
@@ -121,7 +123,7 @@ impl PacketFilter for Host {
             }
         };
         if !read.as_ref().is_ok_and(holds_ours) {
-            self.done_with_other.insert(family);
+            self.done_with.insert((variant, family));
         }
         read
     }
@@ -150,13 +152,8 @@ impl PacketFilter for Host {
             Step::DestroySet(name) => self.ipset.destroy(name),
             Step::Transact(batch) => self.nftables.commit(batch),
             Step::RemoveNftTable(table) => nft_tables::remove(table),
-            Step::Restore(family, restore) => {
-                iptables::restore(&mut self.runner, self.variant, *family, &restore.text)?;
-                self.restores += 1;
-                Ok(())
-            }
-            Step::RestoreOther(family, restore) => {
-                iptables::restore(&mut self.runner, self.variant.other(), *family, &restore.text)?;
+            Step::Restore(variant, family, restore) => {
+                iptables::restore(&mut self.runner, *variant, *family, &restore.text)?;
                 self.restores += 1;
                 Ok(())
             }
@@ -219,7 +216,6 @@ fn members(step: &Step) -> Option<Members<'_>> {
         Step::CreateSet(..)
         | Step::ReplaceSet(..)
         | Step::Restore(..)
-        | Step::RestoreOther(..)
         | Step::DestroySet(_)
         | Step::RemoveNftTable(_)
         | Step::Transact(_) => None,

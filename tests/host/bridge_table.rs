@@ -3,11 +3,12 @@
 use super::{in_namespace, run};
 use bridgewarden::apply::{Fake, KernelError, PacketFilter, Step, TableRead};
 use bridgewarden::controller::Enforcer;
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::model::{
     Bridge, BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
     Sandbox, SandboxKey, Selector,
 };
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{self, Batch, Elements, Table, TableFamily};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::Options;

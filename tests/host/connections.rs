@@ -2,8 +2,9 @@
 
 use super::{address, in_namespace, run};
 use bridgewarden::apply::{Connection, Conntrack, PacketFilter};
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::net::{Family, Protocol};
+use bridgewarden::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;

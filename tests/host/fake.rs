@@ -2,15 +2,17 @@
 
 use super::{address, in_namespace, many, name, run};
 use bridgewarden::apply::{Fake, PacketFilter, RestoreText, Step};
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::ipset::{Element, Kind, Set, Type};
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::{Role, SetName};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-fn restore(family: Family, lines: &str) -> Step {
+fn restore(variant: Variant, family: Family, lines: &str) -> Step {
     Step::Restore(
+        variant,
         family,
         RestoreText { text: format!("*filter\n{lines}\nCOMMIT\n"), writes: BTreeSet::new() },
     )
@@ -24,9 +26,9 @@ fn zero(family: Family) -> IpAddr {
 }
 
 /// Steps in a sequence, each with whether the kernel takes it.
-fn sequence(family: Family) -> Vec<(Step, bool)> {
+fn sequence(variant: Variant, family: Family) -> Vec<(Step, bool)> {
     let other = if family == Family::V4 { Family::V6 } else { Family::V4 };
-    let rules = |lines: &str| restore(family, lines);
+    let rules = |lines: &str| restore(variant, family, lines);
     let kind = |of| Kind { of, family };
     let add = |set: &str, of, element: Element| {
         Step::AddElements(name(set), kind(of), Role::Allows, BTreeSet::from([element]))
@@ -87,7 +89,7 @@ fn sequence(family: Family) -> Vec<(Step, bool)> {
         (Step::DestroySet(name("BW-none")), true),
         // Rules that ask sets.
         (rules(":D - [0:0]\n-A D -m set --match-set BW-none src -j RETURN"), false),
-        (restore(other, &format!(":D - [0:0]\n-A D {asks}")), false),
+        (restore(variant, other, &format!(":D - [0:0]\n-A D {asks}")), false),
         (rules(&format!(":D - [0:0]\n-A D {asks}")), true),
         (Step::DestroySet(name("BW-ip")), false),
         (Step::ReplaceSet(name("BW-ip"), many(family, 3)), true),
@@ -116,10 +118,10 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                 fake.limit_sets(4);
                 for family in Family::BOTH {
                     // So that both have the built-in chains.
-                    host.commit(&restore(family, ":FIRST - [0:0]\n-X FIRST")).expect("taken");
+                    host.commit(&restore(variant, family, ":FIRST - [0:0]\n-X FIRST")).expect("taken");
                 }
                 let mut wrong = Vec::new();
-                for (step, is_taken) in sequence(family) {
+                for (step, is_taken) in sequence(variant, family) {
                     let verdicts = (host.commit(&step).is_ok(), fake.commit(&step).is_ok());
                     if verdicts != (is_taken, is_taken) {
                         wrong.push(format!("{step:?}: the real one and that in memory: {verdicts:?}"));
@@ -128,7 +130,7 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                 assert!(wrong.is_empty(), "{variant:?} {family}: {wrong:#?}");
                 for family in Family::BOTH {
                     let chains = |kernel: &mut dyn PacketFilter| {
-                        let mut chains = kernel.read_table(family).expect("read").chains;
+                        let mut chains = kernel.read_table(variant, family).expect("read").chains;
                         // iptables-nft makes a built-in chain only when it is asked for.
                         chains.retain(|name, rules| {
                             !["FORWARD", "INPUT", "OUTPUT"].contains(&name.as_str()) || !rules.is_empty()
@@ -145,12 +147,12 @@ fn kernel_in_memory_gives_the_verdicts_of_the_real_one() {
                 }
                 for family in Family::BOTH {
                     let scratch: Vec<String> =
-                        host.read_table(family).expect("read").chains.into_keys().collect();
+                        host.read_table(variant, family).expect("read").chains.into_keys().collect();
                     for chain in scratch
                         .iter()
                         .filter(|chain| !["FORWARD", "INPUT", "OUTPUT"].contains(&chain.as_str()))
                     {
-                        host.commit(&restore(family, &format!(":{chain} - [0:0]\n-X {chain}")))
+                        host.commit(&restore(variant, family, &format!(":{chain} - [0:0]\n-X {chain}")))
                             .expect("removed");
                     }
                 }

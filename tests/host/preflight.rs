@@ -2,9 +2,10 @@
 
 use super::{in_namespace, run};
 use bridgewarden::apply::PacketFilter;
+use bridgewarden::kernel::Host;
 use bridgewarden::kernel::preflight::{self, Missing, Wanted};
-use bridgewarden::kernel::{Host, Variant};
 use bridgewarden::net::Family;
+use bridgewarden::netfilter::iptables::Variant;
 
 fn wanted(variant: Variant) -> Wanted {
     let (bridge, log_group) = ("cni0".to_owned(), Some(101));
@@ -23,9 +24,9 @@ fn preflight_finds_a_ready_host_ready_and_leaves_it_as_it_was() {
              sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         for variant in Variant::BOTH {
             let mut host = Host::new(variant).expect("a host");
-            let before = Family::BOTH.map(|family| host.read_table(family).expect("read"));
+            let before = Family::BOTH.map(|family| host.read_table(variant, family).expect("read"));
             assert_eq!(failing(variant), [], "{variant:?}");
-            assert_eq!(Family::BOTH.map(|family| host.read_table(family).expect("read")), before);
+            assert_eq!(Family::BOTH.map(|family| host.read_table(variant, family).expect("read")), before);
             assert!(host.read_sets("").expect("read").is_empty());
         }
     });
@@ -79,7 +80,10 @@ fn table_that_iptables_cannot_show_is_an_error_and_not_an_empty_table() {
     in_namespace(|| {
         run("iptables-nft -N THEIRS
              nft add rule ip filter THEIRS ct state new accept");
-        let error = Host::new(Variant::Nft).expect("a host").read_table(Family::V4).expect_err("unreadable");
+        let error = Host::new(Variant::Nft)
+            .expect("a host")
+            .read_table(Variant::Nft, Family::V4)
+            .expect_err("unreadable");
         assert!(error.to_string().contains("rules that only nft can show"), "{error}");
         let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
         assert!(names.contains(&"rules"), "{names:?}");

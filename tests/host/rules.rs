@@ -1,17 +1,20 @@
 //! Rules: both variants, both families.
 
 use super::{in_namespace, many, name, refusal, run};
-use bridgewarden::apply::{Actual, ActualTable, KernelError, PacketFilter, RestoreText, Step, removal};
+use bridgewarden::apply::iptables::removal;
+use bridgewarden::apply::{Actual, ActualTable, KernelError, PacketFilter, RestoreText, Step};
 use bridgewarden::controller::Enforcer;
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::net::Family;
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::render::Options;
 use std::collections::{BTreeMap, BTreeSet};
 use support::packets::facts;
 use support::worlds;
 
-fn restore(family: Family, lines: &str) -> Step {
+fn restore(variant: Variant, family: Family, lines: &str) -> Step {
     Step::Restore(
+        variant,
         family,
         RestoreText { text: format!("*filter\n{lines}\nCOMMIT\n"), writes: BTreeSet::new() },
     )
@@ -23,7 +26,7 @@ fn rules_of_both_variants_and_families_are_read_back_and_hold_their_sets() {
         for variant in Variant::BOTH {
             for family in Family::BOTH {
                 let mut host = Host::new(variant).expect("a host");
-                let empty = host.read_table(family).expect("read");
+                let empty = host.read_table(variant, family).expect("read");
                 assert_eq!(empty.chains.keys().collect::<Vec<_>>(), ["FORWARD", "INPUT", "OUTPUT"]);
                 let one = name("BW-one");
                 let set = many(family, 3);
@@ -32,9 +35,9 @@ fn rules_of_both_variants_and_families_are_read_back_and_hold_their_sets() {
                 let [first, second] = rules.map(|rule| format!("-A KUBE-NWPLCY-A {rule}"));
                 let chains = ":KUBE-NWPLCY-A - [0:0]\n:KUBE-NWPLCY-B - [0:0]";
                 let hook = "-I FORWARD 1 -j KUBE-NWPLCY-A";
-                host.commit(&restore(family, &format!("{chains}\n{first}\n{second}\n{hook}")))
+                host.commit(&restore(variant, family, &format!("{chains}\n{first}\n{second}\n{hook}")))
                     .expect("restored");
-                let table = host.read_table(family).expect("read");
+                let table = host.read_table(variant, family).expect("read");
                 assert_eq!(table.chains["FORWARD"], ["-j KUBE-NWPLCY-A"]);
                 assert_eq!(table.chains["KUBE-NWPLCY-A"], rules);
 
@@ -44,15 +47,16 @@ fn rules_of_both_variants_and_families_are_read_back_and_hold_their_sets() {
                 );
                 assert_eq!(host.read_sets("BW-").expect("read")[&one], set);
                 host.commit(&Step::ReplaceSet(one.clone(), many(family, 4))).expect("replaced in use");
-                assert_eq!(host.read_table(family).expect("read"), table);
+                assert_eq!(host.read_table(variant, family).expect("read"), table);
 
                 host.commit(&restore(
+                    variant,
                     family,
                     "-D FORWARD -j KUBE-NWPLCY-A\n-F KUBE-NWPLCY-A\n-X KUBE-NWPLCY-A\n-X KUBE-NWPLCY-B",
                 ))
                 .expect("restored");
                 host.commit(&Step::DestroySet(one)).expect("destroyed as soon as no rule refers to it");
-                assert_eq!(host.read_table(family).expect("read"), empty);
+                assert_eq!(host.read_table(variant, family).expect("read"), empty);
                 assert!(host.read_sets("").expect("read").is_empty());
                 let tally = host.tally();
                 assert_eq!(
@@ -72,12 +76,14 @@ fn transaction_with_a_bad_line_changes_nothing_and_names_it() {
             for family in Family::BOTH {
                 let mut host = Host::new(variant).expect("a host");
                 let bad = "-A KUBE-NWPLCY-A -m set --match-set BW-none src -j RETURN";
-                let step = restore(family, &format!(":KUBE-NWPLCY-A - [0:0]\n{bad}"));
+                let step = restore(variant, family, &format!(":KUBE-NWPLCY-A - [0:0]\n{bad}"));
                 let error = host.commit(&step).expect_err("there is no such set");
                 let KernelError::Program { line, .. } = &error else { panic!("{error}") };
                 assert_eq!(line.as_deref(), Some(bad));
                 assert!(error.to_string().contains("BW-none"), "{error}");
-                assert!(!host.read_table(family).expect("read").chains.contains_key("KUBE-NWPLCY-A"));
+                assert!(
+                    !host.read_table(variant, family).expect("read").chains.contains_key("KUBE-NWPLCY-A")
+                );
                 assert_eq!(host.tally().restores, 0);
             }
         }
@@ -109,12 +115,13 @@ fn another_reader_sees_the_rules_that_were_written_and_none_of_ours_after_their_
             let mut rules = 0;
             for seed in 0..3 {
                 let mut host = Host::new(variant).expect("a host");
-                let mut enforcer = Enforcer::new("node-a", Options::default());
+                let mut enforcer =
+                    Enforcer::new("node-a", Options { backend: variant.into(), ..Options::default() });
                 facts(&worlds::world(seed)).into_iter().for_each(|fact| enforcer.apply(fact));
                 let before = Actual::read(&mut host).expect("read");
                 host.commit_all(&enforcer.adopt(&before).steps).expect("written");
                 for family in Family::BOTH {
-                    let table = host.read_table(family).expect("read");
+                    let table = host.read_table(variant, family).expect("read");
                     assert_eq!(
                         read_by_another(variant, family),
                         table.chains,
@@ -123,8 +130,8 @@ fn another_reader_sees_the_rules_that_were_written_and_none_of_ours_after_their_
                     rules += table.chains.values().map(Vec::len).sum::<usize>();
                 }
                 for family in Family::BOTH {
-                    let table = ActualTable::of(&host.read_table(family).expect("read"));
-                    let step = removal(family, &table, &[]).expect("there is something to remove");
+                    let table = ActualTable::of(&host.read_table(variant, family).expect("read"));
+                    let step = removal(variant, family, &table, &[]).expect("there is something to remove");
                     host.commit(&step).expect("removed");
                     let left = read_by_another(variant, family);
                     let built_in = ["FORWARD", "INPUT", "OUTPUT"].map(|chain| (chain.to_owned(), Vec::new()));

@@ -2,9 +2,10 @@
 
 use super::{address, in_namespace, many, name, refusal, run};
 use bridgewarden::apply::{PacketFilter, Step};
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::net::{Family, IpNet, Protocol};
 use bridgewarden::netfilter::ipset::{Element, Kind, Set, Type};
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::{Role, SetName};
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -323,7 +323,7 @@ fn only_chains_that_change_are_written() {
         for change in &story.changes {
             node.apply(change);
             for step in node.enforcer.flush().steps {
-                let Step::Restore(family, restore) = &step else {
+                let Step::Restore(_, family, restore) = &step else {
                     node.commit(&[step]).expect("the kernel takes the step");
                     continue;
                 };

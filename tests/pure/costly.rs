@@ -90,11 +90,7 @@ fn elements(step: &Step) -> usize {
     match step {
         Step::CreateSet(_, set) | Step::ReplaceSet(_, set) => set.elements.len(),
         Step::AddElements(_, _, _, elements) | Step::RemoveElements(_, _, _, elements) => elements.len(),
-        Step::Restore(..)
-        | Step::RestoreOther(..)
-        | Step::DestroySet(_)
-        | Step::Transact(_)
-        | Step::RemoveNftTable(_) => 0,
+        Step::Restore(..) | Step::DestroySet(_) | Step::Transact(_) | Step::RemoveNftTable(_) => 0,
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::node::in_namespace;
 use bridgewarden::apply::{Actual, PacketFilter, Tally};
 use bridgewarden::controller::Enforcer;
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::model::{Change, Labels, Pod, PodKey};
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::render::Options;
 use bridgewarden::source::convert;
 use bridgewarden_bench::cluster::LOCAL_NODE;

@@ -3,7 +3,8 @@
 use crate::world::{CostClusters, EventKind, WatchEvent, read};
 use bridgewarden::apply::{Actual, PacketFilter, Step};
 use bridgewarden::controller::{Enforcer, Flush};
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::render::Options;
 use bridgewarden::testbed::{Layout, Testbed};
 use bridgewarden_bench::cluster::LOCAL_NODE;
@@ -99,7 +100,7 @@ pub(crate) fn in_namespace<T: Send>(name: &str, work: impl FnOnce() -> T + Send)
 
 fn bytes(step: &Step) -> u64 {
     match step {
-        Step::Restore(_, text) | Step::RestoreOther(_, text) => text.text.len() as u64,
+        Step::Restore(_, _, text) => text.text.len() as u64,
         Step::CreateSet(..)
         | Step::ReplaceSet(..)
         | Step::AddElements(..)

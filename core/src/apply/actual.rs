@@ -3,7 +3,7 @@
 use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, own_chains};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
-use crate::netfilter::iptables::{Chains, Rule, parse_rule, target};
+use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
 use crate::netfilter::{ChainName, Hook, SetName};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, POLICY_PREFIX, owns_set};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Our rules and sets in the kernel, as last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actual {
-    /// The filter table of each family.
-    pub tables: BTreeMap<Family, ActualTable>,
-    /// Our rules that are left in the filter tables of the other variant of iptables; no table without any.
-    pub others: BTreeMap<Family, ActualTable>,
-    /// Why tables of the other variant could not be read.
+    /// The filter tables that hold something of ours.
+    pub tables: BTreeMap<(Variant, Family), ActualTable>,
+    /// Why tables of a variant that the backend does not write to could not be read.
     pub unread: Vec<String>,
     /// Our sets.
     pub sets: BTreeMap<SetName, Set>,
@@ -42,18 +40,11 @@ impl Actual {
     /// Reads the kernel.
     pub fn read(kernel: &mut dyn PacketFilter) -> Result<Actual, KernelError> {
         let mut actual = Actual::default();
-        for family in Family::BOTH {
-            let table = kernel.read_table(family)?;
-            actual.controllers.see(family, false, &table);
-            actual.tables.insert(family, ActualTable::of(&table));
-            match kernel.read_other_table(family) {
-                Ok(text) => {
-                    actual.controllers.see(family, true, &text);
-                    let other = ActualTable::of(&text);
-                    if other != ActualTable::default() {
-                        actual.others.insert(family, other);
-                    }
-                }
+        let own = kernel.backend().variant();
+        for (variant, family) in own_first(own) {
+            match kernel.read_table(variant, family) {
+                Ok(text) => actual.take(variant, family, &text),
+                Err(error) if own == Some(variant) => return Err(error),
                 Err(error) => actual.unread.push(error.to_string()),
             }
         }
@@ -70,13 +61,30 @@ impl Actual {
 
     /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
-        self.tables.values().chain(self.others.values()).any(|table| !table.jumps.is_empty())
+        self.tables.values().any(|table| !table.jumps.is_empty())
     }
 
-    /// The chains of a family that read as ours.
-    pub fn chains(&self, family: Family) -> Chains {
-        let chains = self.tables.get(&family).into_iter().flat_map(|table| &table.chains);
+    /// The chains of a filter table that read as ours.
+    pub fn chains(&self, variant: Variant, family: Family) -> Chains {
+        let chains = self.tables.get(&(variant, family)).into_iter().flat_map(|table| &table.chains);
         chains.filter_map(|(name, rules)| Some((name.clone(), rules.clone()?))).collect()
+    }
+
+    /// Our rules in filter tables of other variants than this.
+    pub fn left_by_others(
+        &self,
+        own: Option<Variant>,
+    ) -> impl Iterator<Item = (Variant, Family, &ActualTable)> {
+        let others = self.tables.iter().filter(move |((variant, _), _)| own != Some(*variant));
+        others.map(|((variant, family), table)| (*variant, *family, table))
+    }
+
+    fn take(&mut self, variant: Variant, family: Family, text: &TableText) {
+        self.controllers.see(variant, family, text);
+        let table = ActualTable::of(text);
+        if table != ActualTable::default() {
+            self.tables.insert((variant, family), table);
+        }
     }
 }
 
@@ -108,6 +116,13 @@ impl ActualTable {
     pub(super) fn is_hooked(&self, hook: &Hook) -> bool {
         self.jumps.get(hook.builtin).is_some_and(|jumps| *jumps == [(0, format!("-j {}", hook.chain))])
     }
+}
+
+/// The filter tables, those of the backend's variant first.
+fn own_first(own: Option<Variant>) -> impl Iterator<Item = (Variant, Family)> {
+    let mut variants = Variant::BOTH;
+    variants.sort_by_key(|variant| own != Some(*variant));
+    variants.into_iter().flat_map(|variant| Family::BOTH.map(|family| (variant, family)))
 }
 
 /// Whether a rule of a chain that isn't ours is: an unconditional jump from a built-in chain into an entrance.

@@ -4,20 +4,17 @@
 //! them. `PacketFilter` and `Conntrack` are what a kernel must be able to do; `Fake` does it in memory.
 
 mod actual;
-mod applier;
-mod concurrent_edits;
 mod conntrack;
 mod error;
 mod fake;
+pub mod iptables;
+mod leftovers;
 mod other_controller;
 mod packet_filter;
 mod recognise;
 mod step;
-mod transaction;
 
 pub use actual::*;
-pub use applier::*;
-pub use concurrent_edits::*;
 pub use conntrack::*;
 pub use error::*;
 pub use fake::*;

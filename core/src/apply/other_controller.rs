@@ -2,7 +2,7 @@
 
 use super::{RestoreText, Step, TableText, own_chains};
 use crate::net::Family;
-use crate::netfilter::iptables::{asked_sets, target};
+use crate::netfilter::iptables::{Variant, asked_sets, target};
 use crate::netfilter::{ChainName, SetName};
 use crate::ownership::ENTRANCES;
 use std::collections::BTreeSet;
@@ -153,8 +153,8 @@ impl OtherControllers {
         self.removal.iter().cloned().chain(self.sets.iter().cloned().map(Step::DestroySet))
     }
 
-    /// Takes in a filter table; `is_other` if it is of the variant that isn't written to otherwise.
-    pub(super) fn see(&mut self, family: Family, is_other: bool, table: &TableText) {
+    /// Takes in a filter table.
+    pub(super) fn see(&mut self, variant: Variant, family: Family, table: &TableText) {
         let hooks = || {
             let built_in = table.chains.iter().filter(|(name, _)| ENTRANCES.contains(&name.as_str()));
             built_in.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.as_str())))
@@ -172,10 +172,7 @@ impl OtherControllers {
         }
         let text = removal_text(table, &chains, &hooks);
         let writes = chains.iter().copied().filter_map(ChainName::new).collect();
-        let restore = RestoreText { text, writes };
-        let step =
-            if is_other { Step::RestoreOther(family, restore) } else { Step::Restore(family, restore) };
-        self.removal.push(step);
+        self.removal.push(Step::Restore(variant, family, RestoreText { text, writes }));
     }
 
     /// Takes in the tables of nf_tables.

@@ -2,19 +2,21 @@
 
 use super::{KernelError, OtherController, Step};
 use crate::net::Family;
-use crate::netfilter::SetName;
 use crate::netfilter::ipset::Set;
+use crate::netfilter::iptables::Variant;
 use crate::netfilter::nftables::Table;
+use crate::netfilter::{BackendName, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The packet filter of a kernel, which can be read and changed.
 pub trait PacketFilter {
-    /// Reads the chains of the filter table: ours with their rules, and the built-in chains we hook.
-    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError>;
+    /// The backend that this packet filter is changed with.
+    fn backend(&self) -> BackendName;
 
-    /// Reads the filter table of the variant of iptables that is not written to, for what was once left in it. Makes no
-    /// table. Empty once none of our rules was found there, or when it could not be read.
-    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError>;
+    /// Reads the chains of a filter table: ours with their rules, and the built-in chains we hook. Of a variant that the backend
+    /// does not write to, what was once left in it: such a table is not made, and it reads as empty once none of our rules
+    /// was found there, or when it could not be read.
+    fn read_table(&mut self, variant: Variant, family: Family) -> Result<TableText, KernelError>;
 
     /// Reads every set whose name begins with `prefix`.
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError>;

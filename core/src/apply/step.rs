@@ -2,6 +2,7 @@
 
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
+use crate::netfilter::iptables::Variant;
 use crate::netfilter::nftables::Batch;
 use crate::netfilter::{ChainName, Role, SetName};
 use std::collections::BTreeSet;
@@ -18,10 +19,8 @@ pub enum Step {
     AddElements(SetName, Kind, Role, BTreeSet<Element>),
     /// Removes elements; those already gone are fine.
     RemoveElements(SetName, Kind, Role, BTreeSet<Element>),
-    /// Hands a text to `iptables-restore --noflush -w` of the family; `-A` lines in it belong to these chains.
-    Restore(Family, RestoreText),
-    /// The same, of the variant of iptables that is not written to otherwise.
-    RestoreOther(Family, RestoreText),
+    /// Hands a text to `iptables-restore --noflush -w` of the variant and family; `-A` lines in it belong to these chains.
+    Restore(Variant, Family, RestoreText),
     /// Destroys a set. Fails while a rule refers to it.
     DestroySet(SetName),
     /// Carries out a transaction on a table of nf_tables.
@@ -48,7 +47,6 @@ impl Step {
             Step::CreateSet(..)
             | Step::ReplaceSet(..)
             | Step::Restore(..)
-            | Step::RestoreOther(..)
             | Step::DestroySet(_)
             | Step::RemoveNftTable(_)
             | Step::Transact(_) => false,

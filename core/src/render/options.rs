@@ -1,5 +1,7 @@
 //! The choices an operator has about what is rendered.
 
+use crate::netfilter::BackendName;
+
 /// How a denied packet is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Deny {
@@ -60,6 +62,8 @@ pub enum Binding {
 /// The choices an operator has about what is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// The packet filter that is written to.
+    pub backend: BackendName,
     /// The one bit of packet and connection marks that the rules use.
     pub mark: u32,
     /// The NFLOG group that refused packets are copied to.
@@ -84,6 +88,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            backend: BackendName::default(),
             mark: 0x10000,
             nflog_group: 101,
             bridge: "cni0".into(),

@@ -5,8 +5,9 @@ use super::{Saved, Wanted, others};
 use crate::apply::OtherController;
 use crate::kernel::exec::Runner;
 use crate::kernel::nftables::{self, Nftables};
-use crate::kernel::{Variant, iptables, nft_tables, processes};
+use crate::kernel::{iptables, nft_tables, processes};
 use crate::net::Family;
+use crate::netfilter::iptables::Variant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
 use super::{Missing, Wanted, judge};
-use crate::kernel::Variant;
+use crate::netfilter::iptables::Variant;
 
 /// What the examples want.
 pub(super) fn wanted() -> Wanted {

@@ -19,7 +19,7 @@ pub use probe::RefusedRule;
 pub use saved::Saved;
 pub use variant::detect_variant;
 
-use super::Variant;
+use crate::netfilter::iptables::Variant;
 
 /// What the checks are to look for.
 #[derive(Clone, Debug)]

@@ -122,10 +122,10 @@ pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> CheckResult {
 mod tests {
     use super::*;
     use crate::apply::TableText;
-    use crate::kernel::Variant;
     use crate::kernel::preflight::fixture::{failing, healthy, wanted};
     use crate::kernel::preflight::judge;
     use crate::net::Family;
+    use crate::netfilter::iptables::Variant;
 
     fn with_rule(variant: Variant, table: &str, chain: &str, rule: &str) -> Facts {
         let mut facts = healthy();

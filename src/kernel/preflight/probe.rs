@@ -7,10 +7,11 @@
 use crate::apply::KernelError;
 use crate::kernel::exec::Runner;
 use crate::kernel::ipset::Ipset;
-use crate::kernel::{Variant, iptables, nft_tables};
+use crate::kernel::{iptables, nft_tables};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Kind, Set, Type};
+use crate::netfilter::iptables::Variant;
 use crate::ownership::SCRATCH;
 use std::collections::BTreeSet;
 

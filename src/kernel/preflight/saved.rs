@@ -2,10 +2,10 @@
 
 use super::facts::usable;
 use crate::apply::{TableText, chains_of_kube_router, own_chains};
-use crate::kernel::Variant;
 use crate::kernel::exec::Runner;
 use crate::kernel::iptables;
 use crate::net::Family;
+use crate::netfilter::iptables::Variant;
 use crate::netfilter::iptables::{target, words};
 use std::collections::{BTreeMap, BTreeSet};
 

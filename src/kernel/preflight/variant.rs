@@ -2,8 +2,8 @@
 
 use super::Saved;
 use super::facts::usable;
-use crate::kernel::Variant;
 use crate::kernel::exec::Runner;
+use crate::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
 
 /// The chains by which kubelet shows which iptables it uses.

@@ -21,8 +21,8 @@ mod stop;
 pub(crate) use matrix::Paint;
 
 use crate::explain::oracle::World;
-use crate::kernel::Variant;
 use crate::net::Family;
+use crate::netfilter::iptables::Variant;
 use crate::source::{Manifests, read_manifests};
 use anyhow::{Context, Result, bail};
 use cluster::DemoCluster;

@@ -4,8 +4,9 @@ use bridgewarden::apply::{
     Connection, Conntrack, Fake, KernelError, PacketFilter, Step, TableRead, TableText, Tally,
 };
 use bridgewarden::net::Family;
-use bridgewarden::netfilter::SetName;
 use bridgewarden::netfilter::ipset::Set;
+use bridgewarden::netfilter::iptables::Variant;
+use bridgewarden::netfilter::{BackendName, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,16 +48,19 @@ fn rejected() -> KernelError {
 }
 
 impl PacketFilter for Shared {
-    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
+    fn backend(&self) -> BackendName {
+        BackendName::IptablesNft
+    }
+
+    fn read_table(&mut self, variant: Variant, family: Family) -> Result<TableText, KernelError> {
         while self.state().is_slow_to_read {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.state().fake.read_table(family)
-    }
-
-    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
         let mut state = self.state();
-        if state.lacks_other_variant { Err(rejected()) } else { state.fake.read_other_table(family) }
+        if variant == Variant::Legacy && state.lacks_other_variant {
+            return Err(rejected());
+        }
+        state.fake.read_table(variant, family)
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {

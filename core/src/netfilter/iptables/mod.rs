@@ -5,10 +5,12 @@ mod parse;
 mod rule;
 mod text;
 mod trace;
+mod variant;
 mod words;
 
 pub use count::*;
 pub use parse::*;
 pub use rule::*;
 pub use trace::*;
+pub use variant::*;
 pub use words::*;

@@ -1,11 +1,11 @@
 //! The chain of one policy in one direction: what it allows sets our mark.
 
-use super::{Names, Options};
 use crate::compile::{Allow, AllowPeers, AllowPort, AllowPorts};
 use crate::model::{Direction, PolicyKey};
 use crate::net::{Family, PortRange};
 use crate::netfilter::SetName;
 use crate::netfilter::iptables::{Layer4, Match, Rule, SetSide, Target};
+use crate::render::{Names, Options};
 
 /// The most ports one multiport match takes; a range counts as two (linux/netfilter/xt_multiport.h).
 const MULTIPORT_MAX: usize = 15;

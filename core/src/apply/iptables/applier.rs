@@ -1,12 +1,14 @@
 //! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
 
+use super::ConcurrentEdits;
 use super::transaction::TransactionBuilder;
-use super::{Actual, ActualTable, ConcurrentEdits, Step, TableRead};
+use crate::apply::leftovers::leftovers;
+use crate::apply::{Actual, ActualTable, Step, TableRead};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
-use crate::netfilter::iptables::Chains;
+use crate::netfilter::iptables::{Chains, Variant};
 use crate::netfilter::nftables::{self, Batch, TableFamily};
-use crate::netfilter::{ChainName, DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
+use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,8 +17,9 @@ use std::net::IpAddr;
 pub(super) type Tables = BTreeMap<Family, Chains>;
 
 /// Our rules and sets in the kernel, once every step returned so far is done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Applier {
+    variant: Variant,
     tables: Tables,
     sets: BTreeMap<SetName, Kind>,
 }
@@ -25,22 +28,20 @@ impl Applier {
     /// Starts from what was read from the kernel, and returns the steps that make it equal to `desired`.
     ///
     /// No steps at all mean that the kernel was right.
-    pub fn adopt(desired: Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
-        let mut builder = TransactionBuilder::default();
-        let mut applier = Applier::default();
+    pub fn adopt(variant: Variant, desired: Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
+        let mut builder = TransactionBuilder::new(variant);
+        let mut applier = Applier { variant, tables: Tables::new(), sets: BTreeMap::new() };
         let nothing = ActualTable::default();
         for name in actual.sets.keys().filter(|name| !desired.sets.contains_key(name)) {
             builder.destroy_set(name.clone());
         }
         for (family, table) in desired.tables {
-            let actual = actual.tables.get(&family).unwrap_or(&nothing);
+            let actual = actual.tables.get(&(variant, family)).unwrap_or(&nothing);
             adopt_chains(&mut builder, family, &table, actual);
             adopt_hooks(&mut builder, family, &table, actual);
             applier.tables.insert(family, table.chains);
         }
-        for (family, other) in &actual.others {
-            retire(&mut builder, *family, other);
-        }
+        builder.remove_leftovers(leftovers(variant.into(), actual));
         for (name, set) in desired.sets {
             applier.sets.insert(name.clone(), set.set.kind);
             adopt_set(&mut builder, name, set, actual);
@@ -60,7 +61,7 @@ impl Applier {
         let concurrent =
             (!edit.is_of_members()).then(|| ConcurrentEdits::beside(&self.tables, &edit, is_isolated));
         let before_rules = concurrent.as_ref().filter(|_| !edit.chains.is_empty());
-        let mut builder = TransactionBuilder::default();
+        let mut builder = TransactionBuilder::new(self.variant);
         for ((family, name), rules) in edit.chains {
             let chains = self.tables.entry(family).or_default();
             match rules {
@@ -141,11 +142,7 @@ fn adopt_chains(builder: &mut TransactionBuilder, family: Family, desired: &Tabl
         }
     }
     for (name, rules) in actual.chains.iter().filter(|(name, _)| !desired.chains.contains_key(name)) {
-        match actual.held.contains(name) {
-            false => builder.remove_chain(family, name.clone()),
-            true if rules.as_ref().is_some_and(Vec::is_empty) => {}
-            true => builder.write_chain(family, name.clone(), Vec::new()),
-        }
+        builder.retire_chain(family, name, rules.as_deref(), actual);
     }
 }
 
@@ -159,32 +156,6 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     }
     for hook in desired.hooks.iter().filter(|hook| !right(hook.builtin)) {
         builder.hook(family, hook.clone());
-    }
-}
-
-/// The step that takes out of a family's table what is ours, and these chains; nothing if none of it is there. A chain that rules of
-/// others lead to is emptied and stays.
-pub fn removal(family: Family, table: &ActualTable, also: &[ChainName]) -> Option<Step> {
-    let mut builder = TransactionBuilder::default();
-    adopt_hooks(&mut builder, family, &Table::default(), table);
-    adopt_chains(&mut builder, family, &Table::default(), table);
-    also.iter().for_each(|name| builder.remove_chain(family, name.clone()));
-    builder.steps().pop()
-}
-
-/// Takes out what is ours in the other variant of iptables.
-fn retire(builder: &mut TransactionBuilder, family: Family, other: &ActualTable) {
-    for (builtin, jumps) in &other.jumps {
-        for (_, rule) in jumps {
-            builder.unhook_other(family, builtin, rule);
-        }
-    }
-    for (name, rules) in &other.chains {
-        match other.held.contains(name) {
-            false => builder.remove_other_chain(family, name.clone()),
-            true if rules.as_ref().is_some_and(Vec::is_empty) => {}
-            true => builder.empty_other_chain(family, name.clone()),
-        }
     }
 }
 

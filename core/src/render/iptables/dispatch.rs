@@ -3,12 +3,12 @@
 //! Addresses that differ in their last bits alone are a neighbourhood, and stand in one bucket: a packet is compared with
 //! every neighbourhood, and then with the addresses of one bucket.
 
-use super::{Names, bucket_chain, dispatch_chain};
 use crate::compile::{Plan, Subject};
 use crate::model::Direction;
 use crate::net::{Family, IpNet, host};
 use crate::netfilter::ChainName;
 use crate::netfilter::iptables::{Chains, Match, Rule, Target};
+use crate::render::{Names, bucket_chain, dispatch_chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -120,7 +120,8 @@ mod tests {
     use crate::net::Protocol;
     use crate::netfilter::iptables::{Packet, Payload, SetLookup, State, trace};
     use crate::netfilter::{Ruleset, SetName};
-    use crate::render::{Allowed, Options, Renderer, forward_chain};
+    use crate::render::iptables::Renderer;
+    use crate::render::{Allowed, Options, forward_chain};
 
     const DIRECTION: Direction = Direction::Ingress;
 

@@ -1,11 +1,11 @@
 //! Shared sets as ipsets.
 
-use super::{isolated_set, local_set};
 use crate::compile::{Member, Plan, SetDefinition};
 use crate::model::{Block, Cluster, Direction};
 use crate::net::{Family, IpNet};
 use crate::netfilter::ipset::{Element, Kind, Set, Type};
 use crate::netfilter::{DesiredSet, Role, SetName};
+use crate::render::{isolated_set, local_set};
 use std::collections::BTreeSet;
 
 pub(super) fn kind(definition: &SetDefinition, family: Family) -> Kind {

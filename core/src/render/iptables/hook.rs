@@ -1,15 +1,15 @@
 //! The fixed chains: where packets enter ours, and who is excused.
 
 use super::pod::{LOGGED_PER_SECOND, clear_mark, refusal, rejects};
-use super::{
-    Allowed, Binding, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
-    isolated_set, local_set, output_chain, revoked_chain, unassigned_chain,
-};
 use crate::model::Direction;
 use crate::net::{Family, IpNet, Ipv6Net, PortRange, Protocol};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
 use crate::netfilter::{ChainName, Hook};
 use crate::ownership::{DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED};
+use crate::render::{
+    Allowed, Binding, OnRevoke, Options, PodToNode, accept_chain, dispatch_chain, forward_chain, input_chain,
+    isolated_set, local_set, output_chain, revoked_chain, unassigned_chain,
+};
 
 /// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross FORWARD, and without
 /// them nobody finds anybody. No router passes one on, as they must come with hop limit 255.

@@ -1,20 +1,20 @@
 //! A kernel in memory that refuses what the real one refuses. For tests, and for checking rules without root.
 
+mod restore;
+
 use super::{Connection, Conntrack, KernelError, PacketFilter, Step, TableRead, TableText, Tally};
 use crate::net::{Family, Protocol};
-use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Element, MAX_ELEMENTS, Set, Type};
-use crate::netfilter::iptables::{Chains, Match, SetLookup, Target, parse_rule, target};
-use crate::netfilter::nftables;
+use crate::netfilter::iptables::{Chains, Match, SetLookup, Variant, parse_rule};
+use crate::netfilter::{BackendName, SetName, nftables};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The tables and sets of a kernel that starts out empty.
 #[derive(Clone, Debug)]
 pub struct Fake {
-    tables: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
-    /// The same of the other variant of iptables.
-    others: BTreeMap<Family, BTreeMap<String, Vec<String>>>,
+    backend: BackendName,
+    tables: BTreeMap<(Variant, Family), BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
     bridges: BTreeMap<Box<str>, nftables::Table>,
     nft_tables: BTreeSet<String>,
@@ -29,9 +29,11 @@ const BUILTIN: [&str; 3] = ["FORWARD", "INPUT", "OUTPUT"];
 impl Default for Fake {
     fn default() -> Fake {
         let table: BTreeMap<_, _> = BUILTIN.map(|name| (name.to_string(), Vec::new())).into();
+        let tables =
+            Variant::BOTH.into_iter().flat_map(|variant| Family::BOTH.map(|family| (variant, family)));
         Fake {
-            tables: Family::BOTH.map(|family| (family, table.clone())).into(),
-            others: Family::BOTH.map(|family| (family, table.clone())).into(),
+            backend: BackendName::default(),
+            tables: tables.map(|key| (key, table.clone())).collect(),
             sets: BTreeMap::new(),
             bridges: BTreeMap::new(),
             nft_tables: BTreeSet::new(),
@@ -53,14 +55,20 @@ impl Fake {
         self.room = room;
     }
 
-    /// The rules of a family's table, to look at or, as another program would, to change.
+    /// The rules of a family's table in the variant `nft`, to look at or, as another program would, to change.
     pub fn table(&mut self, family: Family) -> &mut BTreeMap<String, Vec<String>> {
-        self.tables.entry(family).or_default()
+        self.tables.entry((Variant::Nft, family)).or_default()
     }
 
-    /// From now on the other variant of iptables is written to, as after a start with another `--backend`.
-    pub fn switch_variant(&mut self) {
-        std::mem::swap(&mut self.tables, &mut self.others);
+    /// Gives each variant of iptables what the other one has, as if an agent with the other `--backend` had written it.
+    pub fn swap_variants(&mut self) {
+        let tables = std::mem::take(&mut self.tables).into_iter();
+        self.tables = tables.map(|((variant, family), table)| ((variant.other(), family), table)).collect();
+    }
+
+    /// From now on it is changed with this backend.
+    pub fn switch_backend(&mut self, backend: BackendName) {
+        self.backend = backend;
     }
 
     /// The sets, to look at or, as another program would, to change.
@@ -78,95 +86,14 @@ impl Fake {
         &mut self.nft_tables
     }
 
-    /// Our chains of a family, typed.
+    /// Our chains of a family in the variant `nft`, typed.
     pub fn chains(&self, family: Family) -> Chains {
-        super::Actual::read(&mut self.clone()).map(|actual| actual.chains(family)).unwrap_or_default()
-    }
-
-    fn restore(
-        &self,
-        mut table: BTreeMap<String, Vec<String>>,
-        family: Family,
-        text: &str,
-    ) -> Result<BTreeMap<String, Vec<String>>, KernelError> {
-        for line in text.lines() {
-            self.restore_line(&mut table, line).map_err(|reason| refused(line, reason))?;
-        }
-        for (chain, rules) in &table {
-            for rule in rules {
-                self.check(&table, family, rule)
-                    .map_err(|reason| refused(&format!("-A {chain} {rule}"), reason))?;
-            }
-        }
-        match has_loop(&table) {
-            true => Err(refused("COMMIT", "chains lead in a circle")),
-            false => Ok(table),
-        }
-    }
-
-    fn restore_line(
-        &self,
-        table: &mut BTreeMap<String, Vec<String>>,
-        line: &str,
-    ) -> Result<(), &'static str> {
-        let mut words = line.splitn(3, ' ');
-        let (verb, name, rest) = (words.next().unwrap_or_default(), words.next(), words.next());
-        match (verb, name, rest) {
-            ("*filter" | "COMMIT", None, None) => {}
-            ("-A", Some(name), Some(rule)) => table.get_mut(name).ok_or("no chain")?.push(rule.into()),
-            ("-I", Some(name), Some(rule)) => {
-                let rule = rule.strip_prefix("1 ").ok_or("only position 1 is known")?;
-                table.get_mut(name).ok_or("no chain")?.insert(0, rule.into());
-            }
-            ("-D", Some(name), Some(rule)) => {
-                let rules = table.get_mut(name).ok_or("no chain")?;
-                let at = rules.iter().position(|there| there == rule).ok_or("no such rule")?;
-                rules.remove(at);
-            }
-            ("-X", Some(name), None) => {
-                if BUILTIN.contains(&name) || !table.get(name).ok_or("no chain")?.is_empty() {
-                    return Err("chain is not empty");
-                }
-                if table.values().flatten().any(|rule| target(rule) == Some(name)) {
-                    return Err("chain is referred to");
-                }
-                table.remove(name);
-            }
-            (declared, Some("-"), Some("[0:0]")) if declared.starts_with(':') => {
-                table.insert(declared[1..].into(), Vec::new());
-            }
-            _ => return Err("unknown line"),
-        }
-        Ok(())
-    }
-
-    /// Refuses a rule that names a chain or set which isn't there, or a set of the other family.
-    fn check(
-        &self,
-        table: &BTreeMap<String, Vec<String>>,
-        family: Family,
-        rule: &str,
-    ) -> Result<(), &'static str> {
-        let Ok(rule) = parse_rule(rule) else { return Ok(()) };
-        if let Target::Jump(chain) | Target::Goto(chain) = &rule.target
-            && !table.contains_key(chain.as_str())
-        {
-            return Err("target chain does not exist");
-        }
-        for condition in &rule.matches {
-            if let Match::Set(name, _) | Match::NotInSet(name, _) = condition {
-                let set = self.sets.get(name).ok_or("set does not exist")?;
-                if set.kind.family != family {
-                    return Err("set is of the other family");
-                }
-            }
-        }
-        Ok(())
+        let actual = super::Actual::read(&mut self.clone());
+        actual.map(|actual| actual.chains(Variant::Nft, family)).unwrap_or_default()
     }
 
     fn is_referenced(&self, name: &SetName) -> bool {
-        let tables = self.tables.values().chain(self.others.values());
-        let rules = tables.flat_map(BTreeMap::values).flatten();
+        let rules = self.tables.values().flat_map(BTreeMap::values).flatten();
         let mut parsed = rules.filter_map(|rule| parse_rule(rule).ok());
         parsed.any(|rule| {
             rule.matches.iter().any(
@@ -245,35 +172,9 @@ impl Fake {
                 self.sets.remove(name);
             }
             Step::RemoveNftTable(table) => drop(self.nft_tables.remove(table)),
-            Step::Restore(..) | Step::RestoreOther(..) | Step::Transact(_) => {}
+            Step::Restore(..) | Step::Transact(_) => {}
         }
         Ok(())
-    }
-}
-
-/// Whether some chain that packets come to leads back to itself. Of others the kernel does not ask that.
-fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
-    let leads = |chain: &str| -> BTreeSet<&str> {
-        let rules = table.get(chain).into_iter().flatten();
-        rules.filter_map(|rule| target(rule)).filter(|to| table.contains_key(*to)).collect()
-    };
-    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let mut open: Vec<&str> = BUILTIN.to_vec();
-    while let Some(chain) = open.pop() {
-        if !left.contains_key(chain) {
-            open.extend(leads(chain));
-            left.insert(chain, leads(chain));
-        }
-    }
-    // What leads nowhere is in no circle.
-    loop {
-        let ends: BTreeSet<&str> =
-            left.iter().filter(|(_, to)| to.is_empty()).map(|(name, _)| *name).collect();
-        if ends.is_empty() {
-            return !left.is_empty();
-        }
-        left.retain(|name, _| !ends.contains(name));
-        left.values_mut().for_each(|to| to.retain(|name| !ends.contains(name)));
     }
 }
 
@@ -281,7 +182,7 @@ fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
 fn out_of_memory(step: &Step) -> KernelError {
     let reason = "the kernel is out of memory";
     match step {
-        Step::Restore(..) | Step::RestoreOther(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {
+        Step::Restore(..) | Step::RemoveNftTable(_) | Step::Transact(_) => {
             refused(&format!("{step:?}"), reason)
         }
         Step::CreateSet(name, _)
@@ -304,13 +205,13 @@ fn refused(line: &str, reason: &str) -> KernelError {
 }
 
 impl PacketFilter for Fake {
-    fn read_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        self.tally.processes += 1;
-        Ok(TableText { chains: self.tables.get(&family).cloned().unwrap_or_default() })
+    fn backend(&self) -> BackendName {
+        self.backend
     }
 
-    fn read_other_table(&mut self, family: Family) -> Result<TableText, KernelError> {
-        Ok(TableText { chains: self.others.get(&family).cloned().unwrap_or_default() })
+    fn read_table(&mut self, variant: Variant, family: Family) -> Result<TableText, KernelError> {
+        self.tally.processes += u64::from(self.backend.variant() == Some(variant));
+        Ok(TableText { chains: self.tables.get(&(variant, family)).cloned().unwrap_or_default() })
     }
 
     fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
@@ -335,15 +236,12 @@ impl PacketFilter for Fake {
             };
             *left = fewer;
         }
-        if let Step::Restore(family, restore) | Step::RestoreOther(family, restore) = step {
+        if let Step::Restore(variant, family, restore) = step {
             self.tally.processes += 1;
             self.tally.restores += 1;
-            let is_other = matches!(step, Step::RestoreOther(..));
-            let tables = if is_other { &self.others } else { &self.tables };
-            let table = tables.get(family).cloned().unwrap_or_default();
+            let table = self.tables.get(&(*variant, *family)).cloned().unwrap_or_default();
             let table = self.restore(table, *family, &restore.text)?;
-            let tables = if is_other { &mut self.others } else { &mut self.tables };
-            tables.insert(*family, table);
+            self.tables.insert((*variant, *family), table);
             return Ok(());
         }
         if let Step::Transact(batch) = step {

@@ -1,12 +1,12 @@
 //! The chain that evaluates one pod's traffic in one direction, what pods of one profile share of it, and how a denial ends.
 
 use super::policy::return_if_marked;
-use super::{Deny, Names, Options};
 use crate::compile::{Isolation, Profile, Subject};
 use crate::model::Direction;
 use crate::net::{Family, Protocol, host};
 use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target};
 use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS};
+use crate::render::{Deny, Names, Options};
 
 /// How many refused packets a second of one pod and direction are copied to the log.
 pub(super) const LOGGED_PER_SECOND: u32 = 10;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::compile::Plan;
     use crate::model::{Change, Cluster, Pod, PodKey, Policy, PolicyKey, Selector};
-    use crate::render::Renderer;
+    use crate::render::iptables::Renderer;
 
     fn pod(number: u8) -> Change {
         Change::Pod(Pod {

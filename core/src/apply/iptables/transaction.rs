@@ -1,13 +1,13 @@
 //! Edits of the kernel, in an order in which it is safe to stop after any of them.
 
-use super::{RestoreText, Step};
+use super::TableEdit;
+use crate::apply::{ActualTable, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
-use crate::netfilter::iptables::Rule;
+use crate::netfilter::iptables::{Rule, Variant};
 use crate::netfilter::nftables::Batch;
 use crate::netfilter::{ChainName, Hook, Role, SetName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 /// Collects edits in any order and puts them into the one order that never opens what both the old state and the
 /// new one refuse, wherever it stops:
@@ -18,18 +18,19 @@ use std::fmt::Write;
 /// 4. addresses join those sets that allow whose rules all stay: they need not wait for the rules that change;
 /// 5. the rules change, a family at a time, each in one transaction of the kernel;
 /// 6. addresses join the other sets that allow: the rules that ask them are in force;
-/// 7. our rules leave the other variant of iptables: what is in force no longer needs them;
+/// 7. the rules that other backends left are removed: what is in force no longer needs them;
 /// 8. addresses leave the sets that isolate: their dispatch rules are gone;
 /// 9. sets that no rule knows any more are destroyed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TransactionBuilder {
+    variant: Variant,
     retyped: BTreeSet<SetName>,
     created: BTreeMap<SetName, Set>,
     replaced: BTreeMap<SetName, Set>,
     early: BTreeMap<SetName, (Kind, BTreeSet<Element>)>,
     elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
-    restores: BTreeMap<Family, Restore>,
-    others: BTreeMap<Family, Restore>,
+    restores: BTreeMap<Family, TableEdit>,
+    leftovers: Vec<Step>,
     destroyed: BTreeSet<SetName>,
     bridge_before: Vec<Batch>,
     bridge_after: Vec<Batch>,
@@ -41,14 +42,24 @@ struct Elements {
     go: BTreeSet<Element>,
 }
 
-#[derive(Debug, Default)]
-struct Restore {
-    chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
-    unhooked: Vec<(String, String)>,
-    hooked: Vec<Hook>,
-}
-
 impl TransactionBuilder {
+    /// Nothing yet; rules are written to this variant.
+    pub(super) fn new(variant: Variant) -> TransactionBuilder {
+        TransactionBuilder {
+            variant,
+            retyped: BTreeSet::new(),
+            created: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            early: BTreeMap::new(),
+            elements: BTreeMap::new(),
+            restores: BTreeMap::new(),
+            leftovers: Vec::new(),
+            destroyed: BTreeSet::new(),
+            bridge_before: Vec::new(),
+            bridge_after: Vec::new(),
+        }
+    }
+
     pub(super) fn create_set(&mut self, name: SetName, set: Set) {
         self.created.insert(name, set);
     }
@@ -94,6 +105,17 @@ impl TransactionBuilder {
         self.restores.entry(family).or_default().chains.insert(name, None);
     }
 
+    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
+    pub(super) fn retire_chain(
+        &mut self,
+        family: Family,
+        name: &ChainName,
+        rules: Option<&[Rule]>,
+        table: &ActualTable,
+    ) {
+        self.restores.entry(family).or_default().retire_chain(name, rules, table);
+    }
+
     /// Puts a hook at the head of its built-in chain.
     pub(super) fn hook(&mut self, family: Family, hook: Hook) {
         self.restores.entry(family).or_default().hooked.push(hook);
@@ -104,19 +126,9 @@ impl TransactionBuilder {
         self.restores.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
     }
 
-    /// The same in the other variant of iptables.
-    pub(super) fn unhook_other(&mut self, family: Family, builtin: &str, rule: &str) {
-        self.others.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
-    }
-
-    /// Removes a chain of the other variant of iptables.
-    pub(super) fn remove_other_chain(&mut self, family: Family, name: ChainName) {
-        self.others.entry(family).or_default().chains.insert(name, None);
-    }
-
-    /// Takes all rules out of a chain of the other variant of iptables.
-    pub(super) fn empty_other_chain(&mut self, family: Family, name: ChainName) {
-        self.others.entry(family).or_default().chains.insert(name, Some(Vec::new()));
+    /// Removes what other backends of this program left, once all else is in force.
+    pub(super) fn remove_leftovers(&mut self, steps: Vec<Step>) {
+        self.leftovers = steps;
     }
 
     pub(super) fn destroy_set(&mut self, name: SetName) {
@@ -159,40 +171,18 @@ impl TransactionBuilder {
         steps.extend(
             early.map(|(name, (kind, elements))| Step::AddElements(name, kind, Role::Allows, elements)),
         );
-        steps
-            .extend(self.restores.into_iter().map(|(family, restore)| Step::Restore(family, restore.text())));
+        let restores = self.restores.into_iter();
+        steps.extend(
+            restores
+                .filter(|(_, edit)| !edit.is_empty())
+                .map(|(family, edit)| Step::Restore(self.variant, family, edit.text())),
+        );
         steps.extend(add(Role::Allows));
         steps.extend(add(Role::Opens));
         steps.extend(self.bridge_after.into_iter().map(Step::Transact));
-        let others = self.others.into_iter();
-        steps.extend(others.map(|(family, restore)| Step::RestoreOther(family, restore.text())));
+        steps.extend(self.leftovers);
         steps.extend(remove(Role::Isolates));
         steps.extend(self.destroyed.into_iter().map(Step::DestroySet));
         steps
-    }
-}
-
-impl Restore {
-    fn text(self) -> RestoreText {
-        let mut text = String::from("*filter\n");
-        for name in self.chains.keys() {
-            let _ = writeln!(text, ":{name} - [0:0]");
-        }
-        for (name, rules) in &self.chains {
-            for rule in rules.iter().flatten() {
-                let _ = writeln!(text, "-A {name} {rule}");
-            }
-        }
-        for (builtin, rule) in &self.unhooked {
-            let _ = writeln!(text, "-D {builtin} {rule}");
-        }
-        for hook in &self.hooked {
-            let _ = writeln!(text, "-I {} 1 -j {}", hook.builtin, hook.chain);
-        }
-        for name in self.chains.iter().filter(|(_, rules)| rules.is_none()).map(|(name, _)| name) {
-            let _ = writeln!(text, "-X {name}");
-        }
-        text.push_str("COMMIT\n");
-        RestoreText { text, writes: self.chains.into_keys().collect() }
     }
 }

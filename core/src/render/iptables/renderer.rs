@@ -1,11 +1,12 @@
 //! From the plan to a whole ruleset, and from what changed in it to an edit.
 
-use super::{Binding, Names, Options, binding, dispatch, hook, isolated_set, local_set, pod, policy, set};
+use super::{dispatch, hook, pod, policy, set};
 use crate::compile::{Delta, Plan, Profile, SetDelta, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
+use crate::render::{Binding, Names, Options, binding, isolated_set, local_set};
 use std::collections::BTreeMap;
 
 type NamedChain = (ChainName, Vec<Rule>);

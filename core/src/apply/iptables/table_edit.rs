@@ -1,0 +1,71 @@
+//! One change of a filter table, as `iptables-restore` takes it.
+
+use crate::apply::{ActualTable, RestoreText, Step};
+use crate::net::Family;
+use crate::netfilter::iptables::{Rule, Variant};
+use crate::netfilter::{ChainName, Hook};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// What is to change in a filter table, in one transaction of the kernel.
+#[derive(Debug, Default)]
+pub(super) struct TableEdit {
+    /// Chains with their new rules; `None` removes one.
+    pub(super) chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
+    /// Rules that leave a built-in chain: the chain, and the rule as text.
+    pub(super) unhooked: Vec<(String, String)>,
+    /// Hooks that come to the head of their built-in chains.
+    pub(super) hooked: Vec<Hook>,
+}
+
+/// The step that removes our rules from a filter table, and these chains; nothing if none of it is there. A chain that rules of
+/// other programs lead to is emptied and stays.
+pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[ChainName]) -> Option<Step> {
+    let mut edit = TableEdit::default();
+    for (builtin, jumps) in &table.jumps {
+        edit.unhooked.extend(jumps.iter().map(|(_, rule)| (builtin.clone(), rule.clone())));
+    }
+    for (name, rules) in &table.chains {
+        edit.retire_chain(name, rules.as_deref(), table);
+    }
+    edit.chains.extend(also.iter().map(|name| (name.clone(), None)));
+    (!edit.is_empty()).then(|| Step::Restore(variant, family, edit.text()))
+}
+
+impl TableEdit {
+    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
+    pub(super) fn retire_chain(&mut self, name: &ChainName, rules: Option<&[Rule]>, table: &ActualTable) {
+        match table.held.contains(name) {
+            false => drop(self.chains.insert(name.clone(), None)),
+            true if rules.is_some_and(<[Rule]>::is_empty) => {}
+            true => drop(self.chains.insert(name.clone(), Some(Vec::new()))),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.unhooked.is_empty() && self.hooked.is_empty()
+    }
+
+    pub(super) fn text(self) -> RestoreText {
+        let mut text = String::from("*filter\n");
+        for name in self.chains.keys() {
+            let _ = writeln!(text, ":{name} - [0:0]");
+        }
+        for (name, rules) in &self.chains {
+            for rule in rules.iter().flatten() {
+                let _ = writeln!(text, "-A {name} {rule}");
+            }
+        }
+        for (builtin, rule) in &self.unhooked {
+            let _ = writeln!(text, "-D {builtin} {rule}");
+        }
+        for hook in &self.hooked {
+            let _ = writeln!(text, "-I {} 1 -j {}", hook.builtin, hook.chain);
+        }
+        for name in self.chains.iter().filter(|(_, rules)| rules.is_none()).map(|(name, _)| name) {
+            let _ = writeln!(text, "-X {name}");
+        }
+        text.push_str("COMMIT\n");
+        RestoreText { text, writes: self.chains.into_keys().collect() }
+    }
+}

@@ -1,0 +1,43 @@
+//! The packet filters that policies can be enforced with.
+
+use super::iptables::Variant;
+
+/// A packet filter, with the interface by which it is changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BackendName {
+    /// ipset, and iptables over nf_tables.
+    #[default]
+    IptablesNft,
+    /// ipset, and iptables over x_tables.
+    IptablesLegacy,
+}
+
+impl BackendName {
+    /// All of them.
+    pub const ALL: [BackendName; 2] = [BackendName::IptablesNft, BackendName::IptablesLegacy];
+
+    /// As the flag `--backend` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendName::IptablesNft => "iptables-nft",
+            BackendName::IptablesLegacy => "iptables-legacy",
+        }
+    }
+
+    /// The variant of iptables that it writes to, if any.
+    pub fn variant(self) -> Option<Variant> {
+        match self {
+            BackendName::IptablesNft => Some(Variant::Nft),
+            BackendName::IptablesLegacy => Some(Variant::Legacy),
+        }
+    }
+}
+
+impl From<Variant> for BackendName {
+    fn from(variant: Variant) -> BackendName {
+        match variant {
+            Variant::Nft => BackendName::IptablesNft,
+            Variant::Legacy => BackendName::IptablesLegacy,
+        }
+    }
+}

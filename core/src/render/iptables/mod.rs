@@ -1,0 +1,12 @@
+//! How iptables and ipset say what must hold: from `Plan` to `Ruleset`, and from `Delta` to `Edit`.
+
+mod allowed;
+mod dispatch;
+mod hook;
+mod pod;
+mod policy;
+mod renderer;
+mod set;
+
+pub use allowed::*;
+pub use renderer::*;
