@@ -150,7 +150,7 @@ impl PacketFilter for Host {
             Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset.destroy(name),
-            Step::Transact(batch) => self.nftables.commit(batch),
+            Step::Transact(batch) => self.nftables.commit(std::slice::from_ref(batch)),
             Step::RemoveNftTable(table) => nft_tables::remove(table),
             Step::Restore(variant, family, restore) => {
                 iptables::restore(&mut self.runner, *variant, *family, &restore.text)?;

@@ -1,6 +1,6 @@
 //! The kernel's messages about a table, read back as the statements that this program writes; anything else is `None`.
 
-use super::encode::{base_number, comparison_number, hook_number, key_type, meta_number};
+use super::numbers::{base_number, comparison_number, hook_number, key_type, meta_number};
 use super::wire::*;
 use crate::kernel::netlink::{Attribute, attributes, exact, find, text};
 use crate::netfilter::nftables::{

@@ -2,6 +2,9 @@
 
 mod decode;
 mod encode;
+mod encode_elements;
+mod encode_rule;
+mod numbers;
 mod probe;
 mod session;
 mod wire;

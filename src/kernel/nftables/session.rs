@@ -4,7 +4,7 @@ use super::wire::*;
 use super::{decode, encode};
 use crate::apply::{KernelError, TableRead};
 use crate::kernel::netlink::{Failure, Message, Netlink, whole};
-use crate::netfilter::nftables::{Batch, Elements, Set, SetPurpose, Table, TableFamily};
+use crate::netfilter::nftables::{Batch, Change, Elements, Set, SetPurpose, Table, TableFamily};
 use nix::libc;
 use std::collections::BTreeMap;
 use std::io;
@@ -36,29 +36,29 @@ impl Nftables {
         self.netlink.port().map_err(failed)
     }
 
-    /// Carries out a transaction.
-    pub(in crate::kernel) fn commit(&mut self, batch: &Batch) -> Result<(), KernelError> {
-        if batch.changes.is_empty() {
+    /// Carries out batches as one transaction.
+    pub(in crate::kernel) fn commit(&mut self, batches: &[Batch]) -> Result<(), KernelError> {
+        if batches.iter().all(|batch| batch.changes.is_empty()) {
             return Ok(());
         }
-        self.transact(batch)?;
+        self.transact(batches)?;
         self.transactions += 1;
         Ok(())
     }
 
-    fn transact(&mut self, batch: &Batch) -> Result<(), KernelError> {
-        let (mut messages, places) = encode::messages(batch);
-        self.netlink.write_batch(&mut messages).map_err(|(place, failure)| {
+    fn transact(&mut self, batches: &[Batch]) -> Result<(), KernelError> {
+        let mut transaction = encode::transaction(batches);
+        self.netlink.write_batch(&mut transaction.messages).map_err(|(place, failure)| {
             // The first message only begins the transaction.
-            let change = place.checked_sub(1).and_then(|place| batch.changes.get(*places.get(place)?));
-            refused(batch, change.map(|change| format!("{change:?}")), failure)
+            let change = place.checked_sub(1).and_then(|place| transaction.changes.get(place).copied());
+            refused(batches, change, failure)
         })
     }
 
     /// Whether the kernel takes a transaction; nothing of it stays, and it is not counted.
     pub(in crate::kernel) fn try_out(&mut self, batch: &Batch) -> Result<(), KernelError> {
-        self.transact(batch)?;
-        self.transact(&Batch::deleting(batch.family, &batch.table))
+        self.transact(std::slice::from_ref(batch))?;
+        self.transact(&[Batch::deleting(batch.family, &batch.table)])
     }
 
     /// Reads a table whole.
@@ -146,9 +146,12 @@ impl Nftables {
     }
 }
 
-fn refused(batch: &Batch, change: Option<String>, failure: Failure) -> KernelError {
+fn refused(batches: &[Batch], change: Option<(&Batch, &Change)>, failure: Failure) -> KernelError {
+    let batch = change.map(|(batch, _)| batch).or(batches.first());
     let reason = match &failure {
-        Failure::Refused { code: libc::EOPNOTSUPP | libc::EAFNOSUPPORT, .. } => {
+        Failure::Refused { code: libc::EOPNOTSUPP | libc::EAFNOSUPPORT, .. }
+            if batch.is_some_and(|batch| batch.family == TableFamily::Bridge) =>
+        {
             "the kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)".to_owned()
         }
         Failure::Refused { .. } | Failure::Overrun | Failure::System(_) => {
@@ -156,8 +159,8 @@ fn refused(batch: &Batch, change: Option<String>, failure: Failure) -> KernelErr
         }
     };
     KernelError::Table {
-        table: batch.table.to_string(),
-        change: change.unwrap_or_else(|| "the transaction".to_owned()),
+        table: batch.map(|batch| batch.table.to_string()).unwrap_or_default(),
+        change: change.map_or_else(|| "the transaction".to_owned(), |(_, change)| format!("{change:?}")),
         reason,
     }
 }

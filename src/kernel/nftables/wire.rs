@@ -21,11 +21,15 @@ pub(super) const NEW_SET: u8 = 9;
 pub(super) const GET_SETS: u8 = 10;
 pub(super) const NEW_ELEMENTS: u8 = 12;
 pub(super) const GET_ELEMENTS: u8 = 13;
+pub(super) const DELETE_SET: u8 = 11;
 pub(super) const DELETE_ELEMENTS: u8 = 14;
+pub(super) const NEW_OBJECT: u8 = 18;
+pub(super) const GET_OBJECTS: u8 = 19;
+pub(super) const DELETE_OBJECT: u8 = 20;
 pub(super) const GET_GENERATION: u8 = 16;
 pub(super) const GET_TABLES: u8 = 1;
 
-/// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE.
+/// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE, NFTA_OBJ_TABLE.
 pub(super) const OF_TABLE: u16 = 1;
 /// NFTA_LIST_ELEM.
 pub(super) const LIST_ELEMENT: u16 = 1;
@@ -40,9 +44,11 @@ pub(super) const CHAIN_TYPE: u16 = 7;
 pub(super) const HOOK_NUMBER: u16 = 1;
 pub(super) const HOOK_PRIORITY: u16 = 2;
 
-/// NFTA_RULE_*, NFTA_EXPR_*.
+/// NFTA_RULE_*, NFTA_EXPR_*, NFTNL_UDATA_RULE_COMMENT of libnftnl.
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const RULE_USERDATA: u16 = 7;
+pub(super) const USERDATA_COMMENT: u8 = 0;
 pub(super) const EXPRESSION_NAME: u16 = 1;
 pub(super) const EXPRESSION_DATA: u16 = 2;
 
@@ -57,17 +63,20 @@ pub(super) const SET_DESCRIPTION: u16 = 9;
 pub(super) const SET_ID: u16 = 10;
 pub(super) const SET_TIMEOUT: u16 = 11;
 pub(super) const DESCRIPTION_SIZE: u16 = 1;
+pub(super) const SET_HAS_INTERVALS: u32 = 0x4;
 pub(super) const SET_IS_MAP: u32 = 0x8;
 pub(super) const SET_HAS_TIMEOUT: u32 = 0x10;
 pub(super) const SET_IS_DYNAMIC: u32 = 0x20;
 /// NFT_DATA_VERDICT.
 pub(super) const DATA_IS_VERDICT: u32 = 0xffff_ff00;
 
-/// NFTA_SET_ELEM_LIST_*, NFTA_SET_ELEM_*.
+/// NFTA_SET_ELEM_LIST_*, NFTA_SET_ELEM_*, NFT_SET_ELEM_INTERVAL_END.
 pub(super) const ELEMENTS_SET: u16 = 2;
 pub(super) const ELEMENTS: u16 = 3;
 pub(super) const ELEMENT_KEY: u16 = 1;
 pub(super) const ELEMENT_DATA: u16 = 2;
+pub(super) const ELEMENT_FLAGS: u16 = 3;
+pub(super) const ELEMENT_ENDS_RANGE: u32 = 1;
 
 /// NFTA_DATA_*, NFTA_VERDICT_*.
 pub(super) const DATA_VALUE: u16 = 1;
@@ -110,7 +119,8 @@ pub(super) const LIMIT_UNIT: u16 = 2;
 pub(super) const LIMIT_BURST: u16 = 3;
 pub(super) const LIMIT_TYPE: u16 = 4;
 pub(super) const LIMIT_OF_PACKETS: u32 = 0;
-/// NFTA_COUNTER_PACKETS.
+/// NFTA_COUNTER_*.
+pub(super) const COUNTER_BYTES: u16 = 1;
 pub(super) const COUNTER_PACKETS: u16 = 2;
 /// NFTA_LOG_*.
 pub(super) const LOG_GROUP: u16 = 1;
@@ -146,3 +156,24 @@ const FIRST_WORD: u32 = 8;
 pub(super) fn register(word: u32) -> u32 {
     if word.is_multiple_of(4) { FIRST_REGISTER + word / 4 } else { FIRST_WORD + word }
 }
+
+/// NFTA_CT_*.
+pub(super) const CONNECTION_DESTINATION: u16 = 1;
+pub(super) const CONNECTION_KEY: u16 = 2;
+/// NFTA_FIB_*, NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_SADDR.
+pub(super) const FIB_DESTINATION: u16 = 1;
+pub(super) const FIB_RESULT: u16 = 2;
+pub(super) const FIB_FLAGS: u16 = 3;
+pub(super) const FIB_ADDRESS_TYPE: u32 = 3;
+pub(super) const FIB_OF_SOURCE: u32 = 1;
+/// NFTA_REJECT_*.
+pub(super) const REJECT_TYPE: u16 = 1;
+pub(super) const REJECT_CODE: u16 = 2;
+/// NFTA_OBJREF_IMM_*, NFT_OBJECT_COUNTER.
+pub(super) const OBJECT_REFERENCE_TYPE: u16 = 1;
+pub(super) const OBJECT_REFERENCE_NAME: u16 = 2;
+pub(super) const OBJECT_IS_COUNTER: u32 = 1;
+/// NFTA_OBJ_*.
+pub(super) const OBJECT_NAME: u16 = 2;
+pub(super) const OBJECT_TYPE: u16 = 3;
+pub(super) const OBJECT_DATA: u16 = 4;

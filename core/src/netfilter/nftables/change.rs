@@ -2,6 +2,7 @@
 
 use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily, Verdict};
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// One change of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +21,44 @@ pub enum Change {
     AddRule(Box<str>, Rule),
     /// A set is to be there.
     AddSet(Box<str>, SetKind),
-    /// Elements are added to a set. One that is there with the same verdict stays.
+    /// Elements are added to a set, but no ranges. One that is there with the same verdict stays.
     AddElements(Box<str>, Elements),
+    /// Ranges are added to a set of intervals. One that is there stays.
+    AddRanges(Box<str>, Elements),
     /// A set loses its elements.
     FlushSet(Box<str>),
-    /// Elements leave a set; each must be there.
+    /// Elements leave a set, but no ranges; each must be there.
     DeleteElements(Box<str>, Elements),
+    /// Ranges leave a set of intervals; each must be there.
+    DeleteRanges(Box<str>, Elements),
+    /// A counter is to be there. One that is there keeps what it counted.
+    AddCounter(Box<str>),
+    /// A counter that no rule counts in goes.
+    DeleteCounter(Box<str>),
+    /// A set that no rule asks goes with its elements.
+    DeleteSet(Box<str>),
+}
+
+impl Change {
+    /// Adds elements to a set of this purpose.
+    pub fn add(set: &str, purpose: SetPurpose, elements: Elements) -> Change {
+        match purpose {
+            SetPurpose::Intervals => Change::AddRanges(set.into(), elements),
+            SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => {
+                Change::AddElements(set.into(), elements)
+            }
+        }
+    }
+
+    /// Takes elements out of a set of this purpose.
+    pub fn delete(set: &str, purpose: SetPurpose, elements: Elements) -> Change {
+        match purpose {
+            SetPurpose::Intervals => Change::DeleteRanges(set.into(), elements),
+            SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => {
+                Change::DeleteElements(set.into(), elements)
+            }
+        }
+    }
 }
 
 /// One transaction on one table.
@@ -44,6 +77,7 @@ impl Batch {
     pub fn replacing(table: &Table) -> Batch {
         let mut batch = Batch::deleting(table.family, &table.name);
         batch.changes.push(Change::AddTable);
+        batch.changes.extend(table.counters.iter().cloned().map(Change::AddCounter));
         let sets = table.sets.iter();
         batch.changes.extend(sets.map(|(name, set)| Change::AddSet(name.clone(), set.kind.clone())));
         let chains = table.chains.iter();
@@ -53,7 +87,7 @@ impl Batch {
             batch.changes.extend(rules.map(|rule| Change::AddRule(name.clone(), rule)));
         }
         for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
-            batch.changes.push(Change::AddElements(name.clone(), set.elements.clone()));
+            batch.changes.push(Change::add(name, set.kind.purpose, set.elements.clone()));
         }
         batch
     }
@@ -73,10 +107,13 @@ pub enum Refused {
     /// A chain is not there.
     #[error("there is no chain {0}")]
     NoChain(Box<str>),
+    /// A counter is not there.
+    #[error("there is no counter {0}")]
+    NoCounter(Box<str>),
     /// A set is not there.
     #[error("there is no set {0}")]
     NoSet(Box<str>),
-    /// A chain or set is still referred to.
+    /// A chain, set or counter is still referred to.
     #[error("{0} is in use")]
     InUse(Box<str>),
     /// It is there with another kind or verdict.
@@ -85,6 +122,9 @@ pub enum Refused {
     /// A key has the wrong length, or the wrong kind of value.
     #[error("an element does not fit {0}")]
     Unfit(Box<str>),
+    /// A range has keys in common with another.
+    #[error("a range overlaps another in {0}")]
+    Overlap(Box<str>),
     /// An element to be deleted is not there.
     #[error("an element is not in {0}")]
     NoElement(Box<str>),
@@ -127,7 +167,7 @@ impl Batch {
             }
             Change::FlushChain(name) => chain(table, name)?.rules.clear(),
             Change::DeleteChain(name) => {
-                if !chain(table, name)?.rules.is_empty() || is_referred_to(table, name) {
+                if !chain(table, name)?.rules.is_empty() || targets(table).contains(&**name) {
                     return Err(Refused::InUse(name.clone()));
                 }
                 table.chains.remove(name);
@@ -139,14 +179,30 @@ impl Batch {
                     return Err(Refused::Differs(name.clone()));
                 }
             }
-            Change::FlushSet(name) => set(table, name)?.elements.clear(),
-            Change::AddElements(name, elements) => add(set(table, name)?, name, elements)?,
-            Change::DeleteElements(name, elements) => {
-                let set = set(table, name)?;
-                for key in elements.keys() {
-                    set.elements.remove(key).ok_or_else(|| Refused::NoElement(name.clone()))?;
+            Change::AddCounter(name) => drop(table.counters.insert(name.clone())),
+            Change::DeleteCounter(name) => {
+                let counts_in =
+                    |statement: &Statement| matches!(statement, Statement::CountIn(own) if own == name);
+                if !table.counters.contains(name) {
+                    return Err(Refused::NoCounter(name.clone()));
                 }
+                if statements(table).any(counts_in) {
+                    return Err(Refused::InUse(name.clone()));
+                }
+                table.counters.remove(name);
             }
+            Change::DeleteSet(name) => {
+                set(table, name)?;
+                if statements(table).any(|statement| asked_set(statement) == Some(name)) {
+                    return Err(Refused::InUse(name.clone()));
+                }
+                table.sets.remove(name);
+            }
+            Change::FlushSet(name) => set(table, name)?.elements.clear(),
+            Change::AddElements(name, elements) => add(unranged(table, name)?, name, elements)?,
+            Change::AddRanges(name, elements) => add(ranged(table, name)?, name, elements)?,
+            Change::DeleteElements(name, elements) => delete(unranged(table, name)?, name, elements)?,
+            Change::DeleteRanges(name, elements) => delete(ranged(table, name)?, name, elements)?,
         }
         Ok(())
     }
@@ -160,19 +216,63 @@ fn set<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Set, Refused> {
     table.sets.get_mut(name).ok_or_else(|| Refused::NoSet(name.into()))
 }
 
+/// A set of intervals.
+fn ranged<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Set, Refused> {
+    let set = set(table, name)?;
+    let fits = set.kind.purpose == SetPurpose::Intervals;
+    if fits { Ok(set) } else { Err(Refused::Unfit(name.into())) }
+}
+
+/// Any other set.
+fn unranged<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Set, Refused> {
+    let set = set(table, name)?;
+    let fits = set.kind.purpose != SetPurpose::Intervals;
+    if fits { Ok(set) } else { Err(Refused::Unfit(name.into())) }
+}
+
+fn delete(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
+    for key in elements.keys() {
+        set.elements.remove(key).ok_or_else(|| Refused::NoElement(name.into()))?;
+    }
+    Ok(())
+}
+
 fn add(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
     let is_map = set.kind.purpose == SetPurpose::VerdictMap;
     for (key, verdict) in elements {
-        if key.len() as u32 != set.kind.key_length() || verdict.is_some() != is_map {
+        if key.len() as u32 != set.kind.element_length() || verdict.is_some() != is_map {
             return Err(Refused::Unfit(name.into()));
         }
         match set.elements.get(key) {
             Some(there) if there == verdict => {}
             Some(_) => return Err(Refused::Differs(name.into())),
-            None if set.elements.len() as u32 >= set.kind.size => return Err(Refused::Full(name.into())),
+            None if set.kind.size != 0 && set.elements.len() as u32 >= set.kind.size => {
+                return Err(Refused::Full(name.into()));
+            }
+            None if set.kind.purpose == SetPurpose::Intervals => add_range(set, name, key)?,
             None => drop(set.elements.insert(key.clone(), verdict.clone())),
         }
     }
+    Ok(())
+}
+
+fn add_range(set: &mut Set, name: &str, range: &[u8]) -> Result<(), Refused> {
+    let halves = |range: &[u8]| -> [Box<[u8]>; 2] {
+        let (first, last) = range.split_at(range.len() / 2);
+        [first.into(), last.into()]
+    };
+    let [first, last] = halves(range);
+    if first > last {
+        return Err(Refused::Unfit(name.into()));
+    }
+    // The ranges that are there have no keys in common, so only the last that begins up to here can reach it.
+    let reaches = [&*last, &vec![0xff; last.len()]].concat();
+    let up_to_it = (Bound::Unbounded, Bound::Included(reaches.as_slice()));
+    let before = set.elements.range::<[u8], _>(up_to_it).next_back();
+    if before.is_some_and(|(before, _)| halves(before)[1] >= first) {
+        return Err(Refused::Overlap(name.into()));
+    }
+    set.elements.insert(range.into(), None);
     Ok(())
 }
 
@@ -183,39 +283,49 @@ fn target(verdict: &Verdict) -> Option<&str> {
     }
 }
 
+fn statements(table: &Table) -> impl Iterator<Item = &Statement> {
+    table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0)
+}
+
 /// The chains that a table's rules and maps lead to.
 fn targets(table: &Table) -> BTreeSet<&str> {
-    let statements = table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0);
-    let of_rules = statements.filter_map(|statement| {
+    let of_rules = statements(table).filter_map(|statement| {
         if let Statement::Verdict(verdict) = statement { target(verdict) } else { None }
     });
     let of_maps = table.sets.values().flat_map(|set| set.elements.values().flatten()).filter_map(target);
     of_rules.chain(of_maps).collect()
 }
 
-fn is_referred_to(table: &Table, name: &str) -> bool {
-    targets(table).contains(name)
+/// The set that a statement asks or fills.
+fn asked_set(statement: &Statement) -> Option<&Box<str>> {
+    match statement {
+        Statement::In { set, .. } | Statement::Limit { set, .. } | Statement::VerdictOf { map: set, .. } => {
+            Some(set)
+        }
+        Statement::Compare { .. }
+        | Statement::Counter
+        | Statement::CountIn(_)
+        | Statement::Log { .. }
+        | Statement::SetMark(_)
+        | Statement::Verdict(_)
+        | Statement::Reject(_)
+        | Statement::Comment(_) => None,
+    }
 }
 
-/// Whether all that rules and maps lead to is there.
+/// Whether all that rules and maps refer to is there.
 fn check(table: &Table) -> Result<(), Refused> {
     if let Some(missing) = targets(table).into_iter().find(|name| !table.chains.contains_key(*name)) {
         return Err(Refused::NoChain(missing.into()));
     }
-    for statement in table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0) {
-        match statement {
-            Statement::In { set, .. }
-            | Statement::Limit { set, .. }
-            | Statement::VerdictOf { map: set, .. } => {
-                if !table.sets.contains_key(set) {
-                    return Err(Refused::NoSet(set.clone()));
-                }
-            }
-            Statement::Compare { .. }
-            | Statement::Counter
-            | Statement::Log { .. }
-            | Statement::SetMark(_)
-            | Statement::Verdict(_) => {}
+    for statement in statements(table) {
+        if let Some(set) = asked_set(statement).filter(|set| !table.sets.contains_key(*set)) {
+            return Err(Refused::NoSet(set.clone()));
+        }
+        if let Statement::CountIn(counter) = statement
+            && !table.counters.contains(counter)
+        {
+            return Err(Refused::NoCounter(counter.clone()));
         }
     }
     Ok(())

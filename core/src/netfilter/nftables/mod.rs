@@ -4,12 +4,14 @@
 //! same statements back. What cannot be read back as a statement is not ours.
 
 mod change;
+mod field;
 mod statement;
 mod table;
 mod text;
 mod trace;
 
 pub use change::*;
+pub use field::*;
 pub use statement::*;
 pub use table::*;
 pub use trace::*;

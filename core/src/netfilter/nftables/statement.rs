@@ -1,68 +1,7 @@
 //! What a rule asks and does.
 
-/// What a packet is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Field {
-    /// Bytes of the frame (expression `payload`, linux/netfilter/nf_tables.h).
-    Payload {
-        /// From where the offset counts.
-        base: Base,
-        /// The first byte.
-        offset: u8,
-        /// How many bytes: 1 to 16.
-        length: u8,
-    },
-    /// A fact about the packet that is not in its bytes (expression `meta`).
-    Meta(Meta),
-}
-
-/// From where an offset into a frame counts (enum nft_payload_bases).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Base {
-    /// The Ethernet header. A VLAN tag that the kernel took off counts as if it were still there.
-    Link,
-    /// The header behind it: IPv4, IPv6 or ARP.
-    Network,
-    /// The transport header. A packet that has none, such as a later fragment, does not match.
-    Transport,
-}
-
-/// A fact about a packet (enum nft_meta_keys).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Meta {
-    /// The length in bytes from the network header on, 32 bits in network byte order.
-    Length,
-    /// The packet mark, 32 bits in host byte order.
-    Mark,
-    /// The index of the device that the packet came in by, in host byte order: the port, in a table of the bridge family.
-    InputIndex,
-    /// The index of the device that the packet leaves by, in host byte order.
-    OutputIndex,
-    /// The transport protocol behind all IPv6 extension headers, one byte.
-    TransportProtocol,
-    /// Whom the frame is for by its Ethernet address (PACKET_HOST, _BROADCAST, _MULTICAST, _OTHERHOST), one byte.
-    PacketType,
-}
-
-impl Meta {
-    /// The length of the value in bytes.
-    pub fn length(self) -> u8 {
-        match self {
-            Meta::Length | Meta::Mark | Meta::InputIndex | Meta::OutputIndex => 4,
-            Meta::TransportProtocol | Meta::PacketType => 1,
-        }
-    }
-}
-
-impl Field {
-    /// The length of the value in bytes.
-    pub fn length(self) -> u8 {
-        match self {
-            Field::Payload { length, .. } => length,
-            Field::Meta(meta) => meta.length(),
-        }
-    }
-}
+use super::Field;
+use crate::netfilter::Comment;
 
 /// How a value is compared (enum nft_cmp_ops). Orders are those of bytes in network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +12,44 @@ pub enum Comparison {
     Different,
     /// At most this.
     AtMost,
+    /// At least this.
+    AtLeast,
+}
+
+impl Comparison {
+    /// All of them.
+    pub const ALL: [Comparison; 4] =
+        [Comparison::Equal, Comparison::Different, Comparison::AtMost, Comparison::AtLeast];
+}
+
+/// What the sender of a rejected packet gets (expression `reject`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RejectWith {
+    /// A TCP reset; for TCP only.
+    TcpReset,
+    /// ICMP or ICMPv6: port unreachable.
+    PortUnreachable,
+}
+
+/// The longest comment of a rule, in bytes: NFTNL_UDATA_COMMENT_MAXLEN of libnftnl less its NUL.
+const RULE_COMMENT_MAX: usize = 127;
+
+/// The comment of a rule: text that `nft` quotes without escaping, of at most 127 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleComment(Box<str>);
+
+impl RuleComment {
+    /// Makes a comment of any text: a character that would need escaping becomes `?`, and the rest is cut.
+    pub fn new(text: &str) -> RuleComment {
+        let safe = Comment::new(text);
+        let cut: String = safe.as_str().chars().take(RULE_COMMENT_MAX).collect();
+        RuleComment(cut.trim_end().into())
+    }
+
+    /// The comment.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Where a packet goes on, or what becomes of it (NF_DROP, NF_ACCEPT, enum nft_verdicts).
@@ -131,8 +108,10 @@ pub enum Statement {
         /// Packets at once.
         burst: u32,
     },
-    /// Packets and bytes are counted.
+    /// Packets and bytes are counted, in the rule.
     Counter,
+    /// Packets and bytes are counted in a counter of the table (expression `objref`).
+    CountIn(Box<str>),
     /// A copy goes to the reader of a netlink group (NFLOG).
     Log {
         /// The group.
@@ -144,6 +123,34 @@ pub enum Statement {
     SetMark(u32),
     /// The rule's verdict.
     Verdict(Verdict),
+    /// The packet ends here, and its sender learns of it. Not in a table of family bridge.
+    Reject(RejectWith),
+    /// What the rule is for. Always its last statement.
+    Comment(RuleComment),
+}
+
+impl Statement {
+    /// Whether this one asks for at least a value and the next for at most a value of the same field: together they ask for a range.
+    pub fn begins_range(&self, next: &Statement) -> bool {
+        let end = |statement: &Statement| match statement {
+            Statement::Compare { field, mask: None, comparison, .. } => Some((*field, *comparison)),
+            Statement::Compare { .. }
+            | Statement::In { .. }
+            | Statement::VerdictOf { .. }
+            | Statement::Limit { .. }
+            | Statement::Counter
+            | Statement::CountIn(_)
+            | Statement::Log { .. }
+            | Statement::SetMark(_)
+            | Statement::Verdict(_)
+            | Statement::Reject(_)
+            | Statement::Comment(_) => None,
+        };
+        match (end(self), end(next)) {
+            (Some((first, Comparison::AtLeast)), Some((second, Comparison::AtMost))) => first == second,
+            _ => false,
+        }
+    }
 }
 
 /// One rule of a chain.
@@ -182,6 +189,21 @@ impl Rule {
         self.compare(field, Comparison::AtMost, value)
     }
 
+    /// Also asks for at least this value of a field.
+    pub fn at_least(self, field: Field, value: &[u8]) -> Rule {
+        self.compare(field, Comparison::AtLeast, value)
+    }
+
+    /// Also asks for a value of a field between these, both included.
+    pub fn between(self, field: Field, first: &[u8], last: &[u8]) -> Rule {
+        self.at_least(field, first).at_most(field, last)
+    }
+
+    /// Also asks whether a field of 32 bits in host byte order has any of these bits.
+    pub fn any_bit(self, field: Field, bits: u32) -> Rule {
+        self.masked_not(field, &bits.to_ne_bytes(), &[0; 4])
+    }
+
     fn compare(self, field: Field, comparison: Comparison, value: &[u8]) -> Rule {
         self.and(Statement::Compare { field, mask: None, comparison, value: value.into() })
     }
@@ -211,6 +233,31 @@ impl Rule {
     /// Accepts.
     pub fn accept(self) -> Rule {
         self.and(Statement::Verdict(Verdict::Accept))
+    }
+
+    /// Drops.
+    pub fn drop(self) -> Rule {
+        self.and(Statement::Verdict(Verdict::Drop))
+    }
+
+    /// Rejects.
+    pub fn reject(self, with: RejectWith) -> Rule {
+        self.and(Statement::Reject(with))
+    }
+
+    /// Counts in a counter of the table.
+    pub fn count_in(self, counter: &str) -> Rule {
+        self.and(Statement::CountIn(counter.into()))
+    }
+
+    /// Lets a map give the verdict for fields.
+    pub fn verdict_of(self, fields: &[Field], map: &str) -> Rule {
+        self.and(Statement::VerdictOf { fields: fields.into(), map: map.into() })
+    }
+
+    /// Says what the rule is for; nothing may be added behind it.
+    pub fn comment(self, text: &str) -> Rule {
+        self.and(Statement::Comment(RuleComment::new(text)))
     }
 
     /// Goes on in a chain and does not come back.

@@ -1,11 +1,13 @@
 //! A table: chains with rules, sets with elements.
 
 use super::{Rule, Verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The family of a table (NFPROTO_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TableFamily {
+    /// IPv4 and IPv6 packets.
+    Inet,
     /// Frames that a bridge sees.
     Bridge,
 }
@@ -21,12 +23,15 @@ pub struct Table {
     pub chains: BTreeMap<Box<str>, Chain>,
     /// Its sets and maps by name.
     pub sets: BTreeMap<Box<str>, Set>,
+    /// Its counters (objects of type NFT_OBJECT_COUNTER), without what they counted. They outlive the rules that count in them.
+    pub counters: BTreeSet<Box<str>>,
 }
 
 impl Table {
     /// A table with nothing in it.
     pub fn new(family: TableFamily, name: &str) -> Table {
-        Table { family, name: name.into(), chains: BTreeMap::new(), sets: BTreeMap::new() }
+        let (chains, sets, counters) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Table { family, name: name.into(), chains, sets, counters }
     }
 }
 
@@ -48,20 +53,24 @@ pub struct Hook {
     pub priority: i32,
 }
 
-/// A point on a frame's way through a bridge (enum nf_br_hook in linux/netfilter_bridge.h).
+/// A point on a packet's way through the host, or on a frame's way through a bridge: NF_INET_* (linux/netfilter.h) and NF_BR_*
+/// (linux/netfilter_bridge.h) have the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HookPoint {
-    /// It came in by a port, and the bridge has not learned from it.
+    /// It came in by a device or port. A bridge has not learned from it.
     Prerouting,
     /// It is for the host itself.
     Input,
-    /// It leaves by another port; asked once for each port of a flood.
+    /// It leaves by another device or port. A flooding bridge asks once for each port.
     Forward,
+    /// It comes from the host itself.
+    Output,
 }
 
 impl HookPoint {
     /// All of them.
-    pub const ALL: [HookPoint; 3] = [HookPoint::Prerouting, HookPoint::Input, HookPoint::Forward];
+    pub const ALL: [HookPoint; 4] =
+        [HookPoint::Prerouting, HookPoint::Input, HookPoint::Forward, HookPoint::Output];
 }
 
 /// What a key of a set consists of (the data types of `nft`).
@@ -75,15 +84,31 @@ pub enum KeyPart {
     Ipv6,
     /// An Ethernet address, six bytes and two of padding.
     Ethernet,
+    /// A transport protocol, one byte.
+    Protocol,
+    /// A port, two bytes in network byte order.
+    Service,
 }
 
 impl KeyPart {
+    /// All of them.
+    pub const ALL: [KeyPart; 6] = [
+        KeyPart::Interface,
+        KeyPart::Ipv4,
+        KeyPart::Ipv6,
+        KeyPart::Ethernet,
+        KeyPart::Protocol,
+        KeyPart::Service,
+    ];
+
     /// Its length in a key, in bytes.
     pub fn length(self) -> u32 {
         match self {
             KeyPart::Interface | KeyPart::Ipv4 => 4,
             KeyPart::Ipv6 => 16,
             KeyPart::Ethernet => 6,
+            KeyPart::Protocol => 1,
+            KeyPart::Service => 2,
         }
     }
 
@@ -93,6 +118,8 @@ impl KeyPart {
             KeyPart::Ipv4 => 7,
             KeyPart::Ipv6 => 8,
             KeyPart::Ethernet => 9,
+            KeyPart::Protocol => 12,
+            KeyPart::Service => 13,
             KeyPart::Interface => 20,
         }
     }
@@ -103,6 +130,8 @@ impl KeyPart {
 pub enum SetPurpose {
     /// Keys.
     Set,
+    /// Ranges of keys of one part, without overlaps. An element is the first key and behind it the last, both included.
+    Intervals,
     /// Keys with a verdict each.
     VerdictMap,
     /// Keys that rules add, each with a limit, for so many milliseconds after its last packet.
@@ -119,7 +148,7 @@ pub struct SetKind {
     pub key: Vec<KeyPart>,
     /// What it holds.
     pub purpose: SetPurpose,
-    /// How many elements it can hold.
+    /// How many elements it can hold; 0 for no limit, which a dynamic set must have.
     pub size: u32,
 }
 
@@ -129,6 +158,14 @@ impl SetKind {
         match self.key.as_slice() {
             [only] => only.length(),
             parts => parts.iter().map(|part| part.length().next_multiple_of(4)).sum(),
+        }
+    }
+
+    /// The length of an element in bytes: a key, or of intervals two.
+    pub fn element_length(&self) -> u32 {
+        match self.purpose {
+            SetPurpose::Intervals => 2 * self.key_length(),
+            SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => self.key_length(),
         }
     }
 }

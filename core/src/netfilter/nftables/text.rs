@@ -1,7 +1,8 @@
 //! Statements and tables as text, in the words of `nft`, so that people and golden files can read them.
 
 use super::{
-    Base, Comparison, Field, HookPoint, Meta, Rule, SetPurpose, Statement, Table, TableFamily, Verdict,
+    Base, Comparison, ConnectionFact, Field, HookPoint, Meta, RejectWith, Rule, SetPurpose, Statement, Table,
+    TableFamily, Verdict,
 };
 use std::fmt;
 
@@ -23,7 +24,16 @@ impl fmt::Display for Field {
                 Meta::OutputIndex => "oif",
                 Meta::TransportProtocol => "meta l4proto",
                 Meta::PacketType => "meta pkttype",
+                Meta::NfProto => "meta nfproto",
+                Meta::InputName => "iifname",
+                Meta::OutputName => "oifname",
             }),
+            Field::Connection(fact) => f.write_str(match fact {
+                ConnectionFact::State => "ct state",
+                ConnectionFact::Status => "ct status",
+                ConnectionFact::Mark => "ct mark",
+            }),
+            Field::SourceAddressType => f.write_str("fib saddr type"),
         }
     }
 }
@@ -61,6 +71,7 @@ impl fmt::Display for Statement {
                     Comparison::Equal => "",
                     Comparison::Different => "!= ",
                     Comparison::AtMost => "<= ",
+                    Comparison::AtLeast => ">= ",
                 };
                 write!(f, " {operator}{}", hex(value))
             }
@@ -76,9 +87,15 @@ impl fmt::Display for Statement {
                 )
             }
             Statement::Counter => f.write_str("counter"),
+            Statement::CountIn(counter) => write!(f, "counter name \"{counter}\""),
             Statement::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
             Statement::SetMark(bits) => write!(f, "meta mark set meta mark | {bits:#x}"),
             Statement::Verdict(verdict) => verdict.fmt(f),
+            Statement::Reject(RejectWith::TcpReset) => f.write_str("reject with tcp reset"),
+            Statement::Reject(RejectWith::PortUnreachable) => {
+                f.write_str("reject with icmpx type port-unreachable")
+            }
+            Statement::Comment(comment) => write!(f, "comment \"{}\"", comment.as_str()),
         }
     }
 }
@@ -93,12 +110,13 @@ impl fmt::Display for Rule {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = match self.family {
+            TableFamily::Inet => "inet",
             TableFamily::Bridge => "bridge",
         };
         writeln!(f, "table {family} {} {{", self.name)?;
         for (name, set) in &self.sets {
             let word = match set.kind.purpose {
-                SetPurpose::Set | SetPurpose::Dynamic { .. } => "set",
+                SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. } => "set",
                 SetPurpose::VerdictMap => "map",
             };
             writeln!(f, "\t{word} {name} {{ # {} of at most {}", set.elements.len(), set.kind.size)?;
@@ -117,6 +135,7 @@ impl fmt::Display for Table {
                     HookPoint::Prerouting => "prerouting",
                     HookPoint::Input => "input",
                     HookPoint::Forward => "forward",
+                    HookPoint::Output => "output",
                 };
                 writeln!(f, "\t\ttype filter hook {point} priority {}; policy accept;", base.priority)?;
             }

@@ -153,6 +153,7 @@ impl Walk<'_> {
                         Comparison::Equal => *found == **value,
                         Comparison::Different => *found != **value,
                         Comparison::AtMost => *found <= **value,
+                        Comparison::AtLeast => *found >= **value,
                     };
                     if !holds {
                         return None;
@@ -171,7 +172,11 @@ impl Walk<'_> {
                         self.table.sets.get(map).filter(|map| map.kind.purpose == SetPurpose::VerdictMap)?;
                     return map.elements.get(key.as_slice()).cloned().flatten();
                 }
-                Statement::Limit { .. } | Statement::Counter => {}
+                Statement::Limit { .. }
+                | Statement::Counter
+                | Statement::CountIn(_)
+                | Statement::Comment(_) => {}
+                Statement::Reject(_) => return Some(Verdict::Drop),
                 Statement::Log { prefix, .. } => self.logged.push(prefix.clone()),
                 Statement::SetMark(bits) => self.mark |= bits,
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
@@ -214,6 +219,9 @@ impl Walk<'_> {
             Field::Meta(Meta::OutputIndex) => Some(self.frame.output.to_ne_bytes().into()),
             Field::Meta(Meta::TransportProtocol) => Some(vec![self.headers.transport?.0]),
             Field::Meta(Meta::PacketType) => Some(vec![packet_type(bytes)?]),
+            Field::Meta(Meta::NfProto | Meta::InputName | Meta::OutputName)
+            | Field::Connection(_)
+            | Field::SourceAddressType => None,
         }
     }
 }
