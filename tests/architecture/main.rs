@@ -6,6 +6,7 @@
 mod document;
 mod habits;
 mod imports;
+mod names;
 mod text;
 mod tree;
 
@@ -20,6 +21,8 @@ use tree::Tree;
 const LINES: usize = 400;
 /// Files that may be longer, with the reason.
 const LONG: [(&str, &str); 0] = [];
+/// Names that two types have until one of them is renamed.
+const PENDING: [&str; 3] = ["Changes", "Element", "Elements"];
 /// What a scenario's directory holds.
 const SCENARIO: [&str; 4] = ["cluster.yaml", "reach.txt", "rules.node-a", "rules.node-b"];
 
@@ -88,6 +91,11 @@ fn every_door_says_what_its_room_is_for() {
 #[test]
 fn no_file_is_too_long_to_read() {
     holds(habits::long_files(&Tree::read(root()), LINES, &BTreeMap::from(LONG)));
+}
+
+#[test]
+fn every_type_has_a_name_of_its_own() {
+    holds(names::repeated(&Tree::read(root()), &PENDING));
 }
 
 #[test]
