@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A part of a policy, at any level below its metadata.
 pub trait Part {
     /// Keys that this version of the API does not have: the part is not understood.
-    fn unknown(&self) -> &Unknown;
+    fn unknown(&self) -> &UnknownFields;
 }
 
 /// Declares a part of a policy. Every one of them is declared so, and none can forget the keys that it does not know.
@@ -21,11 +21,11 @@ macro_rules! part {
             $($fields)*
             /// Keys that this version of the API does not have: the part is not understood.
             #[serde(flatten, skip_serializing)]
-            pub unknown: Unknown,
+            pub unknown: UnknownFields,
         }
 
         impl Part for $name {
-            fn unknown(&self) -> &Unknown {
+            fn unknown(&self) -> &UnknownFields {
                 &self.unknown
             }
         }
@@ -152,9 +152,9 @@ part! {
 /// The keys of an object that this program does not know.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
-pub struct Unknown(BTreeMap<String, IgnoredAny>);
+pub struct UnknownFields(BTreeMap<String, IgnoredAny>);
 
-impl Unknown {
+impl UnknownFields {
     /// The first unknown key, if there is one.
     pub fn first(&self) -> Option<&str> {
         self.keys().next()

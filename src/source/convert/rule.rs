@@ -16,11 +16,11 @@ struct Parts<'a> {
     peers_field: &'static str,
     peers: &'a [api::NetworkPolicyPeer],
     ports: &'a [api::NetworkPolicyPort],
-    unknown: &'a api::Unknown,
+    unknown: &'a api::UnknownFields,
 }
 
 impl api::Part for Parts<'_> {
-    fn unknown(&self) -> &api::Unknown {
+    fn unknown(&self) -> &api::UnknownFields {
         self.unknown
     }
 }

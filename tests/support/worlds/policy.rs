@@ -4,7 +4,8 @@ use super::Random;
 use super::cluster::{NAMESPACE_LABELS, NAMESPACES, POD_LABELS};
 use bridgewarden::api::{
     IntOrString, IpBlock, LabelSelector, LabelSelectorRequirement, NetworkPolicy, NetworkPolicyEgressRule,
-    NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec, ObjectMeta, Unknown,
+    NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec, ObjectMeta,
+    UnknownFields,
 };
 use bridgewarden::explain::oracle::World;
 use serde::Deserialize;
@@ -257,10 +258,10 @@ fn absent() -> NetworkPolicyPort {
 }
 
 /// Seldom, a key of an API yet to come.
-fn unknown(random: &mut Random) -> Unknown {
+fn unknown(random: &mut Random) -> UnknownFields {
     if !random.chance(1) {
-        return Unknown::default();
+        return UnknownFields::default();
     }
     let keys = MapDeserializer::<_, Error>::new([("fromTheFuture", true)].into_iter());
-    Unknown::deserialize(keys).expect("a map of one key is a map of keys")
+    UnknownFields::deserialize(keys).expect("a map of one key is a map of keys")
 }
