@@ -59,6 +59,8 @@ pub const DENIED_GROUP: &str = "denied-group";
 /// What the copy of a frame says that is of a protocol of which policies know nothing, from or to an isolated pod.
 pub const DENIED_PROTOCOL: &str = "denied-protocol";
 
+/// The table of family inet that the backend `nftables` writes.
+pub const INET_TABLE: &str = "bridgewarden";
 /// The table of family bridge that binds pods to ports.
 pub const BRIDGE_TABLE: &str = "bridgewarden";
 /// The table of family bridge that stands beside it while an agent takes over from another: a frame must pass both.

@@ -42,7 +42,7 @@ impl Demo {
             once: self.once,
             id: &self.id,
             paint: if colour { Paint::Colour } else { Paint::Plain },
-            variant: &|| self.backend.variant(),
+            backend: &|| self.backend.choose(),
         };
         Ok(if run(&settings, out)? { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }

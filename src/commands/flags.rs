@@ -3,7 +3,6 @@
 use crate::compile::Limits;
 use crate::kernel::preflight::{self, Wanted};
 use crate::netfilter::BackendName;
-use crate::netfilter::iptables::Variant;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -14,26 +13,30 @@ pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
 /// Which packet filter the program writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Backend {
-    /// Whichever variant of iptables others on this host use.
+    /// What the other programs on this host use: nftables if kube-proxy does or if iptables or ipset are missing, otherwise their
+    /// variant of iptables.
     #[default]
     Auto,
     /// ipset and iptables over nf_tables.
     IptablesNft,
     /// ipset and iptables over x_tables.
     IptablesLegacy,
+    /// One table of nftables; needs neither iptables nor ipset.
+    Nftables,
 }
 
 impl Backend {
-    /// The variant to use, found out if need be.
-    pub(super) fn variant(self) -> Variant {
+    /// The backend to use, found out if need be.
+    pub(super) fn choose(self) -> BackendName {
         match self {
             Backend::Auto => {
-                let (variant, reason) = preflight::detect_variant();
-                tracing::info!(backend = variant.name(), reason, "backend chosen");
-                variant
+                let (backend, reason) = preflight::detect_backend();
+                tracing::info!(backend = backend.name(), reason, "backend chosen");
+                backend
             }
-            Backend::IptablesNft => Variant::Nft,
-            Backend::IptablesLegacy => Variant::Legacy,
+            Backend::IptablesNft => BackendName::IptablesNft,
+            Backend::IptablesLegacy => BackendName::IptablesLegacy,
+            Backend::Nftables => BackendName::Nftables,
         }
     }
 }
@@ -112,9 +115,9 @@ impl RenderFlags {
     }
 
     /// What this node must have for these choices. Legacy tables may be loaded to find out if they will be anyway.
-    pub(super) fn wanted(&self, variant: Variant, may_load_tables: bool) -> Wanted {
+    pub(super) fn wanted(&self, backend: BackendName, may_load_tables: bool) -> Wanted {
         Wanted {
-            variant,
+            backend,
             bridge: self.bridge.clone(),
             mark: self.mark,
             log_group: Some(self.nflog_group),

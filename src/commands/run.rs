@@ -159,7 +159,7 @@ impl Run {
     }
 
     fn settings(&self) -> Settings {
-        let variant = self.backend.variant();
+        let backend = self.backend.choose();
         Settings {
             node_name: self.node_name.clone(),
             source: self.source.object_source(),
@@ -169,10 +169,10 @@ impl Run {
                 Switch::On => Takeover::On,
                 Switch::Off => Takeover::Off,
             },
-            options: self.render.options(variant.into()),
+            options: self.render.options(backend),
             limits: self.render.policy_limits,
             // Whether the kernel takes tables of family bridge is tried for the options, and `/readyz` reports it.
-            wanted: Wanted { try_bridge_table: false, ..self.render.wanted(variant, true) },
+            wanted: Wanted { try_bridge_table: false, ..self.render.wanted(backend, true) },
             audit_interval: Duration::from_secs(self.audit_interval_seconds),
             http_addr: self.http_addr,
             metrics: self.metrics_compat.metrics(),

@@ -3,7 +3,7 @@
 use super::coexistence::{Coexistence, Standing, Takeover};
 use crate::apply::{Actual, Step};
 use crate::backend::{self, Backend, ConcurrentEdits, Update, View};
-use crate::compile::{Decision, Limits, Plan, UnknownPods};
+use crate::compile::{Decision, Delta, Limits, Plan, SetDelta, UnknownPods};
 use crate::model::{Change, Cluster, Direction, InvalidPart, PolicyKey};
 use crate::net::Flow;
 use crate::netfilter::Ruleset;
@@ -31,6 +31,8 @@ pub struct Flush {
     pub steps: Vec<Step>,
     /// Addresses some of whose connections may have lost what allowed them.
     pub revoked: BTreeSet<IpAddr>,
+    /// Addresses that may be allowed more once they are done.
+    pub granted: BTreeSet<IpAddr>,
     /// What may be carried out while these steps are; `None` for nothing.
     pub concurrent: Option<ConcurrentEdits>,
 }
@@ -137,7 +139,7 @@ impl Enforcer {
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
         let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
-        Flush { steps, revoked, concurrent: None }
+        Flush { steps, revoked, granted: BTreeSet::new(), concurrent: None }
     }
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
@@ -149,7 +151,8 @@ impl Enforcer {
         let delta = self.plan.take(&self.cluster);
         let view = View { cluster: &self.cluster, plan: &self.plan };
         let Update { steps, concurrent } = self.backend.update(view, &delta);
-        Flush { steps, revoked: delta.revoked, concurrent }
+        let granted = granted(&delta);
+        Flush { steps, revoked: delta.revoked, granted, concurrent }
     }
 
     /// The same while another flush is in flight, if only members of sets changed and that flush permits it. Otherwise `None`, and
@@ -158,7 +161,8 @@ impl Enforcer {
         let view = View { cluster: &self.cluster, plan: &self.plan };
         let steps = self.backend.update_concurrently(view, self.plan.pending_members()?, concurrent)?;
         let delta = self.plan.take_members()?;
-        Some(Flush { steps, revoked: delta.revoked, concurrent: None })
+        let granted = granted(&delta);
+        Some(Flush { steps, revoked: delta.revoked, granted, concurrent: None })
     }
 
     /// All that must be in the kernel, from nothing.
@@ -208,5 +212,43 @@ impl Enforcer {
 
     fn every_isolated_address(&self) -> BTreeSet<IpAddr> {
         self.plan.isolations().values().flat_map(|guard| guard.addresses.iter().copied()).collect()
+    }
+}
+
+/// Addresses that joined sets that allow, or are no longer isolated.
+fn granted(delta: &Delta) -> BTreeSet<IpAddr> {
+    let members = delta.sets.values().filter_map(|change| match change {
+        SetDelta::Members(members) => Some(members),
+        SetDelta::Fresh | SetDelta::Retired => None,
+    });
+    let came = members.flatten().filter(|(_, came)| **came).map(|(member, _)| member.address());
+    let local = delta.local.iter().filter(|(_, came)| **came).map(|(address, _)| *address);
+    let freed = delta.isolated.iter().filter(|(_, isolated)| !**isolated).map(|((_, address), _)| *address);
+    came.chain(local).chain(freed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Member, Scope, SetDefinition};
+    use crate::model::Selector;
+    use std::sync::Arc;
+
+    #[test]
+    fn addresses_that_join_sets_or_are_isolated_no_longer_are_granted_more() {
+        let address = |host: u8| IpAddr::from([10, 0, 0, host]);
+        let everyone = Arc::new(SetDefinition::Pods {
+            namespaces: Scope::Matching(Selector::everything()),
+            pods: Selector::everything(),
+        });
+        let members = [(Member::Address(address(1)), true), (Member::Address(address(2)), false)];
+        let delta = Delta {
+            sets: [(everyone, SetDelta::Members(members.into()))].into(),
+            local: [(address(3), true), (address(4), false)].into(),
+            isolated: [((Direction::Egress, address(5)), false), ((Direction::Egress, address(6)), true)]
+                .into(),
+            ..Delta::default()
+        };
+        assert_eq!(granted(&delta), BTreeSet::from([1, 3, 5].map(address)));
     }
 }

@@ -253,7 +253,7 @@ impl Controller {
 
     /// Writes members of sets, here and now.
     fn write(&mut self, flush: Flush, what: Stage) {
-        let job = self.job(what, flush.revoked, &flush.steps);
+        let job = self.job(what, &flush);
         let done = self.set_writer.commit_all(&flush.steps);
         self.record_kernel_time(job.started.elapsed(), what.phase());
         match done {
@@ -264,14 +264,15 @@ impl Controller {
 
     /// Has the kernel's thread carry out what takes longer.
     fn commit(&mut self, flush: Flush) -> InFlight {
-        self.structure_changed |= flush.steps.iter().any(|step| matches!(step, Step::Restore(..)));
-        let job = self.job(Stage::Commit, flush.revoked, &flush.steps);
+        self.structure_changed |= flush.steps.iter().any(Step::changes_rules);
+        let job = self.job(Stage::Commit, &flush);
         InFlight { concurrent: flush.concurrent, ..self.start(Work::Commit { steps: flush.steps }, job) }
     }
 
     /// A commit of these steps, which brings all that waits into force.
-    fn job(&mut self, what: Stage, mut revoked: BTreeSet<IpAddr>, steps: &[Step]) -> Job {
-        revoked.extend(self.cuts.may_return(steps));
+    fn job(&mut self, what: Stage, Flush { steps, revoked, granted, .. }: &Flush) -> Job {
+        let mut revoked = revoked.clone();
+        revoked.extend(self.cuts.may_return(granted));
         let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
         let structure = what == Stage::Commit && std::mem::take(&mut self.structure_changed);
         Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }

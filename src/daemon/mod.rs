@@ -125,7 +125,7 @@ impl Settings {
         let denied_flows = tokio::spawn(denied_flows.watch(sender.clone()));
         let policy_counts = self
             .metrics_per_policy
-            .then(|| tokio::spawn(policy_counts::watch(self.wanted.variant, metrics.clone(), sender)));
+            .then(|| tokio::spawn(policy_counts::watch(self.options.backend, metrics.clone(), sender)));
         let shortfalls = self.source.wants_events().then(|| {
             let (send, shortfalls) = watch::channel(Vec::new());
             controller.report_shortfalls(events::families(), send);

@@ -44,7 +44,8 @@ use std::net::IpAddr;
 pub struct Host {
     backend: BackendName,
     runner: Runner,
-    ipset: Ipset,
+    /// Nothing if the kernel has no ipset and the backend needs none.
+    ipset: Option<Ipset>,
     conntrack: ConntrackSocket,
     nftables: Nftables,
     restores: u64,
@@ -54,10 +55,18 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the sockets. Fails without CAP_NET_ADMIN, or when the kernel has no ipset.
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN, or if the kernel has no ipset and the backend needs it.
     pub fn new(backend: impl Into<BackendName>) -> Result<Host, KernelError> {
-        let (ipset, conntrack, nftables) = (Ipset::open()?, ConntrackSocket::open()?, Nftables::open()?);
         let (backend, runner, done_with) = (backend.into(), Runner::new(), BTreeSet::new());
+        let ipset = match Ipset::open() {
+            Ok(ipset) => Some(ipset),
+            Err(_) if backend == BackendName::Nftables => None,
+            Err(error) => return Err(error),
+        };
+        let (conntrack, nftables) = (ConntrackSocket::open()?, Nftables::open()?);
         Ok(Host { backend, runner, ipset, conntrack, nftables, restores: 0, done_with })
     }
 
@@ -74,6 +83,12 @@ impl Host {
 }
 
 impl Host {
+    fn ipset(&mut self) -> Result<&mut Ipset, KernelError> {
+        let missing =
+            || KernelError::Netlink { act: "change a set", source: std::io::ErrorKind::Unsupported.into() };
+        self.ipset.as_mut().ok_or_else(missing)
+    }
+
     /// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
     ///
     /// # Errors
@@ -112,10 +127,10 @@ impl PacketFilter for Host {
         if self.backend.variant() == Some(variant) {
             return iptables::save(&mut self.runner, variant, family);
         }
-        if self.done_with.contains(&(variant, family)) || !iptables::may_read(variant, family) {
+        if self.done_with.contains(&(variant, family)) {
             return Ok(TableText::default());
         }
-        let read = iptables::save(&mut self.runner, variant, family);
+        let read = iptables::look(&mut self.runner, variant, family).map(Option::unwrap_or_default);
         let holds_ours = |table: &TableText| {
             *table != TableText::default() && {
                 table.chains.values().flatten().filter_map(|rule| target(rule)).any(owns_chain)
@@ -137,20 +152,20 @@ impl PacketFilter for Host {
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
-        self.ipset.read(prefix)
+        self.ipset.as_mut().map_or_else(|| Ok(BTreeMap::new()), |ipset| ipset.read(prefix))
     }
 
-    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
-        self.nftables.read(TableFamily::Bridge, name)
+    fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
+        self.nftables.read(family, name)
     }
 
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
-            Step::CreateSet(name, set) => self.ipset.create(name, set),
-            Step::ReplaceSet(name, set) => self.ipset.replace(name, set),
+            Step::CreateSet(name, set) => self.ipset()?.create(name, set),
+            Step::ReplaceSet(name, set) => self.ipset()?.replace(name, set),
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
-            Step::DestroySet(name) => self.ipset.destroy(name),
-            Step::Transact(batch) => self.nftables.commit(std::slice::from_ref(batch)),
+            Step::DestroySet(name) => self.ipset()?.destroy(name),
+            Step::Transact(batches) => self.nftables.commit(batches),
             Step::RemoveNftTable(table) => nft_tables::remove(table),
             Step::Restore(variant, family, restore) => {
                 iptables::restore(&mut self.runner, *variant, *family, &restore.text)?;
@@ -164,8 +179,8 @@ impl PacketFilter for Host {
         for together in steps.chunk_by(Step::goes_with) {
             let members: Vec<Members<'_>> = together.iter().filter_map(members).collect();
             match together {
-                [Step::AddElements(..), ..] => self.ipset.add(&members)?,
-                [Step::RemoveElements(..), ..] => self.ipset.remove(&members)?,
+                [Step::AddElements(..), ..] => self.ipset()?.add(&members)?,
+                [Step::RemoveElements(..), ..] => self.ipset()?.remove(&members)?,
                 others => others.iter().try_for_each(|step| self.commit(step))?,
             }
         }
@@ -175,8 +190,8 @@ impl PacketFilter for Host {
     fn tally(&self) -> Tally {
         Tally {
             processes: self.runner.started,
-            netlink_writes: self.ipset.writes + self.conntrack.writes,
-            elements: self.ipset.elements,
+            netlink_writes: self.ipset.as_ref().map_or(0, |ipset| ipset.writes) + self.conntrack.writes,
+            elements: self.ipset.as_ref().map_or(0, |ipset| ipset.elements),
             restores: self.restores,
             transactions: self.nftables.transactions,
             cut: self.conntrack.cut,

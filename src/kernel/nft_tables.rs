@@ -18,10 +18,14 @@ const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
 const GET_CHAIN: u8 = 4;
 const DELETE_CHAIN: u8 = 5;
+const GET_FLOWTABLE: u8 = 23;
 /// NLM_F_NONREC: refuse to remove what holds something.
 const NOT_RECURSIVE: u16 = 0x100;
 /// NFTA_TABLE_NAME; NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE.
 const TABLE_NAME: u16 = 1;
+/// NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME.
+const FLOWTABLE_TABLE: u16 = 1;
+const FLOWTABLE_NAME: u16 = 2;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_POLICY: u16 = 5;
@@ -58,6 +62,28 @@ pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
         }
     }
     Ok(tables)
+}
+
+/// The flowtables of this network namespace, each as `nft` names it: `antrea fast`, the table first. None where the kernel has none.
+pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
+    let mut netlink = open()?;
+    let listed = whole(|| {
+        let mut names = Vec::new();
+        // Family 0 (NFPROTO_UNSPEC): those of every family.
+        netlink.ask(Message::new(SUBSYSTEM, GET_FLOWTABLE, DUMP, 0), |flowtable| {
+            let find = |kind| attributes(flowtable).find(|attribute| attribute.kind == kind);
+            let name = |kind| find(kind).and_then(|name| text(name.payload).map(str::to_owned));
+            if let (Some(table), Some(name)) = (name(FLOWTABLE_TABLE), name(FLOWTABLE_NAME)) {
+                names.push(format!("{table} {name}"));
+            }
+        })?;
+        Ok(names)
+    });
+    match listed {
+        Ok(names) => Ok(names.into_iter().collect()),
+        Err(Failure::Refused { code: libc::EINVAL | libc::EOPNOTSUPP, .. }) => Ok(BTreeSet::new()),
+        Err(failure) => Err(failed("list the flowtables of nf_tables", failure)),
+    }
 }
 
 /// Whether the table that `iptables-nft` calls `filter` is there.

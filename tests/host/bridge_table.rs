@@ -62,7 +62,7 @@ fn namespace(labels: &[(&str, &str)]) -> Change {
 }
 
 fn read(host: &mut Host) -> Table {
-    match host.read_bridge_table(BRIDGE_TABLE).expect("read") {
+    match host.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE).expect("read") {
         TableRead::Ours { table, .. } => table,
         TableRead::Absent => panic!("no table"),
         TableRead::Foreign => panic!("not our table"),
@@ -96,7 +96,7 @@ fn story() -> Vec<Vec<Change>> {
 fn table_is_read_back_as_it_was_written_after_every_change() {
     in_namespace(|| {
         let mut host = Host::new(Variant::Nft).expect("a host");
-        assert_eq!(host.read_bridge_table(BRIDGE_TABLE).expect("read"), TableRead::Absent);
+        assert_eq!(host.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE).expect("read"), TableRead::Absent);
         let mut enforcer = Enforcer::new(NODE, Options::default());
         enforcer.apply(namespace(&[]));
         let flush = enforcer.adopt(&bridgewarden::apply::Actual::default());
@@ -113,8 +113,8 @@ fn table_is_read_back_as_it_was_written_after_every_change() {
             assert_eq!(found, wanted, "found {found}\nwanted {wanted}");
         }
         let batch = Batch::deleting(TableFamily::Bridge, BRIDGE_TABLE);
-        host.commit(&Step::Transact(batch)).expect("deleted");
-        assert_eq!(host.read_bridge_table(BRIDGE_TABLE).expect("read"), TableRead::Absent);
+        host.commit(&Step::Transact(vec![batch])).expect("deleted");
+        assert_eq!(host.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE).expect("read"), TableRead::Absent);
     });
 }
 
@@ -155,15 +155,15 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
         let put =
             |kernel: &mut dyn PacketFilter, changes: Vec<nftables::Change>| -> Result<(), KernelError> {
                 let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
-                kernel.commit(&Step::Transact(batch))
+                kernel.commit(&Step::Transact(vec![batch]))
             };
         for kernel in [&mut host as &mut dyn PacketFilter, &mut fake] {
-            kernel.commit(&Step::Transact(Batch::replacing(&table))).expect("written");
+            kernel.commit(&Step::Transact(vec![Batch::replacing(&table)])).expect("written");
         }
         for changes in attempts {
             let (real, faked) = (put(&mut host, changes.clone()), put(&mut fake, changes.clone()));
             assert_eq!(real.is_ok(), faked.is_ok(), "{changes:?}: {real:?}, {faked:?}");
-            let in_memory = fake.bridges().get(BRIDGE_TABLE).cloned().expect("a table");
+            let in_memory = fake.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).cloned().expect("a table");
             assert_eq!(read(&mut host), in_memory, "after {changes:?}");
         }
     });
@@ -185,10 +185,10 @@ fn table_that_another_program_edited_is_not_taken_for_ours() {
             "flush chain bridge bridgewarden group",
             "delete table bridge bridgewarden",
         ] {
-            host.commit(&Step::Transact(Batch::replacing(&table))).expect("written");
+            host.commit(&Step::Transact(vec![Batch::replacing(&table)])).expect("written");
             assert_eq!(read(&mut host), table);
             run(&format!("nft '{edit}'"));
-            let found = host.read_bridge_table(BRIDGE_TABLE).expect("read");
+            let found = host.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE).expect("read");
             let same = matches!(&found, TableRead::Ours { table: found, .. } if *found == table);
             assert!(!same, "{edit}");
         }

@@ -66,12 +66,12 @@ fn variant_is_that_of_kube_proxy_and_looking_loads_no_legacy_tables() {
     in_namespace(|| {
         let legacy_tables =
             || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-        assert_eq!(preflight::detect_variant().0, Variant::Nft);
+        assert_eq!(preflight::detect_backend().0, BackendName::IptablesNft);
         assert_eq!(legacy_tables(), "");
         run("iptables-legacy -t nat -N KUBE-SERVICES");
-        assert_eq!(preflight::detect_variant().0, Variant::Legacy);
+        assert_eq!(preflight::detect_backend().0, BackendName::IptablesLegacy);
         run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
-        assert_eq!(preflight::detect_variant().0, Variant::Nft);
+        assert_eq!(preflight::detect_backend().0, BackendName::IptablesNft);
     });
 }
 

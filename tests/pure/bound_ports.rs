@@ -7,7 +7,7 @@ use bridgewarden::model::{
     BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
     Sandbox, SandboxKey, Selector,
 };
-use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
+use bridgewarden::netfilter::nftables::{Frame, HookPoint, TableFamily, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::Options;
 use std::net::{IpAddr, Ipv4Addr};
@@ -107,7 +107,8 @@ impl Node {
     }
 
     fn passes(&mut self, point: HookPoint, frame: Frame) -> bool {
-        trace(&self.kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
+        trace(self.kernel.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).expect("a table"), point, &frame)
+            .accepted
     }
 }
 

@@ -6,6 +6,7 @@ use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use bridgewarden::model::{BridgePort, LinkChange};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::iptables::{self, Packet};
+use bridgewarden::netfilter::nftables::TableFamily;
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::forward_chain;
 use bridgewarden::source::convert;
@@ -94,7 +95,11 @@ fn frames_find_a_port_that_is_treated_as_another_is() {
         let ports = Ports::of(&story.start, place.name);
         let crossings: Vec<_> = (0..200).map(|_| Crossing::random(&mut random, &ports, place)).collect();
         assert_eq!(differing(&mut node.kernel, &ports, &crossings), Vec::<String>::new());
-        let table = node.kernel.bridges().get_mut(BRIDGE_TABLE).expect("the table of ports");
+        let table = node
+            .kernel
+            .tables_of_nft()
+            .get_mut(&(TableFamily::Bridge, BRIDGE_TABLE.into()))
+            .expect("the table of ports");
         let from = &mut table.sets.get_mut("from").expect("a map").elements;
         let first = from.values().next().cloned().expect("a port");
         from.values_mut().for_each(|verdict| *verdict = first.clone());

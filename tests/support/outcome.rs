@@ -11,7 +11,7 @@ use bridgewarden::net::Family;
 pub fn content(kernel: &Fake) -> String {
     let mut kernel = kernel.clone();
     let tables = Family::BOTH.map(|family| kernel.table(family).clone());
-    let bridges: Vec<String> = kernel.bridges().values().map(ToString::to_string).collect();
+    let bridges: Vec<String> = kernel.tables_of_nft().values().map(ToString::to_string).collect();
     format!("{:#?}\n{tables:#?}\n{}", kernel.sets(), bridges.concat())
 }
 

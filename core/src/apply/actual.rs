@@ -4,8 +4,9 @@ use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, o
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
+use crate::netfilter::nftables::TableFamily;
 use crate::netfilter::{ChainName, Hook, SetName};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, POLICY_PREFIX, owns_set};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, POLICY_PREFIX, owns_set};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Our rules and sets in the kernel, as last read.
@@ -21,6 +22,8 @@ pub struct Actual {
     pub bridge: TableRead,
     /// Whether the table that stands beside it for a moment was left there.
     pub bridge_next: bool,
+    /// Our table of family inet.
+    pub inet: TableRead,
     /// What other NetworkPolicy controllers have there.
     pub controllers: OtherControllers,
 }
@@ -54,14 +57,16 @@ impl Actual {
         }
         actual.sets = kernel.read_sets(POLICY_PREFIX)?;
         actual.sets.retain(|name, _| owns_set(name.as_str()));
-        actual.bridge = kernel.read_bridge_table(BRIDGE_TABLE)?;
-        actual.bridge_next = kernel.read_bridge_table(BRIDGE_TABLE_NEXT)? != TableRead::Absent;
+        actual.bridge = kernel.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE)?;
+        actual.bridge_next =
+            kernel.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE_NEXT)? != TableRead::Absent;
+        actual.inet = kernel.read_nft_table(TableFamily::Inet, INET_TABLE)?;
         Ok(actual)
     }
 
     /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
-        self.tables.values().any(|table| !table.jumps.is_empty())
+        self.tables.values().any(|table| !table.jumps.is_empty()) || self.inet != TableRead::Absent
     }
 
     /// The chains of a filter table that read as ours.

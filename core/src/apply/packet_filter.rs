@@ -4,7 +4,7 @@ use super::{KernelError, OtherController, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::Variant;
-use crate::netfilter::nftables::Table;
+use crate::netfilter::nftables::{Table, TableFamily};
 use crate::netfilter::{BackendName, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,8 @@ pub trait PacketFilter {
     /// Reads every set whose name begins with `prefix`.
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError>;
 
-    /// Reads a table of family bridge.
-    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError>;
+    /// Reads a table of nf_tables.
+    fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError>;
 
     /// The tables of nf_tables, as `nft` names them: `inet theirs`.
     fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {

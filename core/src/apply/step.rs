@@ -3,7 +3,7 @@
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::iptables::Variant;
-use crate::netfilter::nftables::Batch;
+use crate::netfilter::nftables::{Batch, TableFamily};
 use crate::netfilter::{ChainName, Role, SetName};
 use std::collections::BTreeSet;
 
@@ -23,8 +23,8 @@ pub enum Step {
     Restore(Variant, Family, RestoreText),
     /// Destroys a set. Fails while a rule refers to it.
     DestroySet(SetName),
-    /// Carries out a transaction on a table of nf_tables.
-    Transact(Batch),
+    /// Carries out one transaction on tables of nf_tables.
+    Transact(Vec<Batch>),
     /// Removes a table of nf_tables that another program left, as `nft` names it; one that is gone already is fine.
     RemoveNftTable(String),
 }
@@ -40,16 +40,32 @@ impl Step {
         }
     }
 
+    /// Whether it changes the rules that evaluate packets.
+    pub fn changes_rules(&self) -> bool {
+        match self {
+            Step::Restore(..) => true,
+            Step::Transact(batches) => {
+                batches.iter().any(|batch| batch.family == TableFamily::Inet && !batch.is_of_elements())
+            }
+            Step::CreateSet(..)
+            | Step::ReplaceSet(..)
+            | Step::AddElements(..)
+            | Step::RemoveElements(..)
+            | Step::DestroySet(_)
+            | Step::RemoveNftTable(_) => false,
+        }
+    }
+
     /// Whether it changes nothing but who is in sets: a request or two of some microseconds.
     pub fn is_of_members(&self) -> bool {
         match self {
             Step::AddElements(..) | Step::RemoveElements(..) => true,
+            Step::Transact(batches) => batches.iter().all(Batch::is_of_elements),
             Step::CreateSet(..)
             | Step::ReplaceSet(..)
             | Step::Restore(..)
             | Step::DestroySet(_)
-            | Step::RemoveNftTable(_)
-            | Step::Transact(_) => false,
+            | Step::RemoveNftTable(_) => false,
         }
     }
 }

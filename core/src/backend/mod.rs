@@ -5,6 +5,7 @@
 //! name it in [`BackendName`](crate::netfilter::BackendName).
 
 mod iptables;
+mod nftables;
 mod set_counts;
 
 pub use crate::apply::iptables::ConcurrentEdits;
@@ -17,6 +18,7 @@ use crate::netfilter::iptables::Variant;
 use crate::netfilter::{BackendName, Ruleset};
 use crate::render::Options;
 use iptables::Iptables;
+use nftables::Nftables;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -80,6 +82,7 @@ pub fn new(options: Options) -> Box<dyn Backend> {
     match options.backend {
         BackendName::IptablesNft => Box::new(Iptables::new(Variant::Nft, options)),
         BackendName::IptablesLegacy => Box::new(Iptables::new(Variant::Legacy, options)),
+        BackendName::Nftables => Box::new(Nftables::new(options)),
     }
 }
 

@@ -10,17 +10,21 @@ pub enum BackendName {
     IptablesNft,
     /// ipset, and iptables over x_tables.
     IptablesLegacy,
+    /// One table of nf_tables, by netlink.
+    Nftables,
 }
 
 impl BackendName {
     /// All of them.
-    pub const ALL: [BackendName; 2] = [BackendName::IptablesNft, BackendName::IptablesLegacy];
+    pub const ALL: [BackendName; 3] =
+        [BackendName::IptablesNft, BackendName::IptablesLegacy, BackendName::Nftables];
 
     /// As the flag `--backend` takes it.
     pub fn name(self) -> &'static str {
         match self {
             BackendName::IptablesNft => "iptables-nft",
             BackendName::IptablesLegacy => "iptables-legacy",
+            BackendName::Nftables => "nftables",
         }
     }
 
@@ -29,6 +33,7 @@ impl BackendName {
         match self {
             BackendName::IptablesNft => Some(Variant::Nft),
             BackendName::IptablesLegacy => Some(Variant::Legacy),
+            BackendName::Nftables => None,
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Ruleset {
     pub sets: BTreeMap<SetName, DesiredSet>,
     /// The table of family bridge; `None` for no such table.
     pub bridge: Option<nftables::Table>,
+    /// The table of family inet; `None` for no such table.
+    pub inet: Option<nftables::Table>,
 }
 
 /// What is to be in the filter table of one family.

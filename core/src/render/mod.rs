@@ -1,4 +1,4 @@
-//! How packet filters say what must hold: iptables with ipset, and the table of family bridge.
+//! How packet filters say what must hold: iptables with ipset, nf_tables, and the table of family bridge.
 //!
 //! The only room that knows both policies and chains. It decides every name and the place of every rule, and reads
 //! and writes nothing.
@@ -6,8 +6,9 @@
 mod binding;
 pub mod iptables;
 mod name;
+pub mod nftables;
 mod options;
 
-pub use binding::DROP_REASONS;
+pub use binding::{DROP_REASONS, bridge_batches, bridge_table};
 pub use name::*;
 pub use options::*;

@@ -6,8 +6,10 @@ mod encode_elements;
 mod encode_rule;
 mod numbers;
 mod probe;
+mod probe_inet;
 mod session;
 mod wire;
 
 pub(super) use probe::probe;
+pub(super) use probe_inet::probe_inet;
 pub(super) use session::*;

@@ -7,6 +7,7 @@ use crate::kernel::exec::Runner;
 use crate::kernel::nftables::{self, Nftables};
 use crate::kernel::{iptables, nft_tables, processes};
 use crate::net::Family;
+use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -44,6 +45,11 @@ pub struct Facts {
     pub refused_rules: Vec<RefusedRule>,
     /// Whether the kernel took a table of family bridge, or why it did not; nothing if none was tried.
     pub bridge_table: Option<Result<(), String>>,
+    /// Whether the kernel took a table of family inet as the backend `nftables` writes it, or why it did not; nothing if none was
+    /// tried.
+    pub inet_table: Option<Result<(), String>>,
+    /// The flowtables, as `nft` names them: packets of connections in them pass no forward hook.
+    pub flowtables: BTreeSet<String>,
     /// The rules that are there.
     pub saved: Saved,
     /// The tables of nf_tables, as `nft` names them.
@@ -60,16 +66,18 @@ impl Facts {
     /// Gathers all of them.
     pub fn gather(wanted: &Wanted) -> Facts {
         let mut runner = Runner::new();
+        let variant = wanted.backend.variant();
         let programs = Family::BOTH
             .into_iter()
-            .flat_map(|family| [wanted.variant.save(family), wanted.variant.restore(family)]);
+            .flat_map(|family| variant.map(|variant| [variant.save(family), variant.restore(family)]))
+            .flatten();
         let mut facts = Facts {
             capabilities: effective_capabilities(&read("/proc/thread-self/status")),
             devices: devices(&read("/proc/thread-self/net/dev")),
             absent_programs: programs.filter(|program| !installed(program)).collect(),
             saved: Saved::gather(&mut runner),
-            // Tables that cannot be listed are none: `rules` says what cannot be read.
-            nft_tables: nft_tables::list().unwrap_or_default(),
+            nft_tables: nft_tables(),
+            flowtables: nft_tables::flowtables().unwrap_or_default(),
             is_k3s: is_k3s(&read("/proc/self/mountinfo"), |path| Path::new(path).exists()),
             log_readers: log_readers(&read("/proc/thread-self/net/netfilter/nfnetlink_log")),
             ..Facts::gather_sysctls(wanted)
@@ -80,18 +88,25 @@ impl Facts {
             facts.running = OtherController::ALL.into_iter().filter(running).collect();
         }
         // Nothing is written beside another controller.
-        if !has_controller {
+        if !has_controller && variant.is_some() {
             facts.refused_sets = probe::refused_sets();
+        }
+        if !has_controller && wanted.backend == BackendName::Nftables {
+            let tried = Nftables::open().and_then(|mut kernel| nftables::probe_inet(&mut kernel));
+            facts.inet_table = Some(tried.map_err(|error| error.to_string()));
         }
         if wanted.try_bridge_table && !has_controller {
             let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel));
             facts.bridge_table = Some(tried.map_err(|error| error.to_string()));
         }
-        let may_load = wanted.may_load_tables
-            || Family::BOTH.into_iter().all(|family| iptables::may_read(wanted.variant, family));
-        if facts.absent_programs.is_empty() && facts.refused_sets.is_empty() && may_load && !has_controller {
-            facts.refused_rules = probe::refused_rules(&mut runner, wanted.variant);
-            facts.tried_rules = true;
+        if let Some(variant) = variant {
+            let may_load = wanted.may_load_tables
+                || Family::BOTH.into_iter().all(|family| iptables::may_read(variant, family));
+            let can_try = facts.absent_programs.is_empty() && facts.refused_sets.is_empty();
+            if can_try && may_load && !has_controller {
+                facts.refused_rules = probe::refused_rules(&mut runner, variant);
+                facts.tried_rules = true;
+            }
         }
         facts
     }
@@ -111,6 +126,11 @@ impl Facts {
             ..Facts::default()
         }
     }
+}
+
+/// The tables of nf_tables. Those that cannot be listed are none: the check `rules` says what cannot be read.
+pub(super) fn nft_tables() -> BTreeSet<String> {
+    nft_tables::list().unwrap_or_default()
 }
 
 /// Whether both families' programs of a variant are there.

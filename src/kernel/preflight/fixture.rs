@@ -2,12 +2,12 @@
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
 use super::{Missing, Wanted, judge};
-use crate::netfilter::iptables::Variant;
+use crate::netfilter::BackendName;
 
 /// What the examples want.
 pub(super) fn wanted() -> Wanted {
     Wanted {
-        variant: Variant::Nft,
+        backend: BackendName::IptablesNft,
         bridge: "cni0".to_owned(),
         mark: 0x10000,
         log_group: Some(101),

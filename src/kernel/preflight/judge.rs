@@ -4,6 +4,7 @@ use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts}
 use super::others;
 use super::{Check, Missing, Wanted};
 use crate::net::Family;
+use crate::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
 
 /// The capabilities needed (linux/capability.h), and why: both variants look up sets through a raw socket.
@@ -20,15 +21,21 @@ pub(super) fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Ch
 pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     let mut checks = vec![Check { name: "capabilities", result: capabilities(facts) }];
     checks.extend(judge_sysctls(facts, wanted));
+    match wanted.backend.variant() {
+        Some(variant) => checks.extend([
+            Check { name: "programs", result: programs(facts, variant) },
+            Check { name: "set-types", result: set_types(facts) },
+            Check { name: "matches", result: matches(facts, variant) },
+        ]),
+        None => checks.push(Check { name: "nftables", result: inet_table(facts) }),
+    }
     checks.extend([
-        Check { name: "programs", result: programs(facts, wanted) },
-        Check { name: "set-types", result: set_types(facts) },
-        Check { name: "matches", result: matches(facts, wanted) },
         Check { name: "rules", result: others::rules(facts) },
         Check { name: "other-controller", result: others::controller(facts) },
         Check { name: "other-variant", result: others::variant(facts, wanted) },
         Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },
+        Check { name: "flowtables", result: Ok(flowtables(facts)) },
         Check { name: "bridge", result: bridge(facts, wanted) },
     ]);
     if wanted.try_bridge_table {
@@ -141,13 +148,38 @@ fn set_sysctl(name: &str) -> String {
     format!("sysctl -w {name}=1 && echo '{name} = 1' >> /etc/sysctl.d/99-kubernetes.conf")
 }
 
-fn programs(facts: &Facts, wanted: &Wanted) -> CheckResult {
+fn programs(facts: &Facts, variant: Variant) -> CheckResult {
     if facts.absent_programs.is_empty() {
-        return Ok(format!("iptables-{} is installed for both families", wanted.variant.name()));
+        return Ok(format!("iptables-{} is installed for both families", variant.name()));
     }
     missing(
         format!("{} not found in PATH", facts.absent_programs.join(", ")),
         "apt install iptables (Debian), apk add iptables iptables-legacy (Alpine), or choose the other variant",
+    )
+}
+
+/// Whether the kernel takes the table that the backend `nftables` writes.
+fn inet_table(facts: &Facts) -> CheckResult {
+    match &facts.inet_table {
+        None => Ok(BESIDE.to_owned()),
+        Some(Ok(())) => Ok("the kernel accepts every statement and set that Bridgewarden uses".to_owned()),
+        Some(Err(why)) => missing(
+            format!("the kernel rejects the table that the backend nftables writes: {why}"),
+            "modprobe -a nf_tables nf_reject_ipv4 nf_reject_ipv6 nft_ct nft_fib_inet nft_log nft_limit nft_objref \
+             nft_reject_inet, or use --backend=iptables-nft",
+        ),
+    }
+}
+
+/// What flowtables mean for connections that are to be cut.
+fn flowtables(facts: &Facts) -> String {
+    if facts.flowtables.is_empty() {
+        return "no flowtable takes packets past the forward hook".to_owned();
+    }
+    let names: Vec<&str> = facts.flowtables.iter().map(String::as_str).collect();
+    format!(
+        "flowtable {}: packets of connections in it pass no forward hook, so they are not cut when policies no longer allow them",
+        names.join(", ")
     )
 }
 
@@ -171,7 +203,7 @@ fn set_types(facts: &Facts) -> CheckResult {
     missing(refused.join("; "), "modprobe -a ip_set ip_set_hash_ip ip_set_hash_net ip_set_hash_ipport xt_set")
 }
 
-fn matches(facts: &Facts, wanted: &Wanted) -> CheckResult {
+fn matches(facts: &Facts, variant: Variant) -> CheckResult {
     if !facts.absent_programs.is_empty() || !facts.refused_sets.is_empty() {
         return missing("not tried: the checks programs and set-types fail", "fix those first");
     }
@@ -181,7 +213,7 @@ fn matches(facts: &Facts, wanted: &Wanted) -> CheckResult {
     if !facts.tried_rules {
         return Ok(format!(
             "not tried: trying rules would load the filter table of iptables-{}, which nothing uses yet",
-            wanted.variant.name()
+            variant.name()
         ));
     }
     let refused = facts.refused_rules.iter().filter(|rule| facts.ipv6 || rule.family == Family::V4);
@@ -189,7 +221,7 @@ fn matches(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let Some(first) = refused.first() else {
         return Ok(format!(
             "iptables-{} accepts every match and target that Bridgewarden uses",
-            wanted.variant.name()
+            variant.name()
         ));
     };
     let modules: BTreeSet<&str> = refused.iter().filter_map(|rule| rule.module).collect();

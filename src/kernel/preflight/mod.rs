@@ -3,6 +3,7 @@
 //! Comes in: what is wanted, and facts of the host. Goes out: checks. Facts are gathered in one place and judged in
 //! another, so that every judgement can be tested without the host that earns it.
 
+mod backend;
 mod facts;
 #[cfg(test)]
 mod fixture;
@@ -10,22 +11,21 @@ mod judge;
 mod others;
 mod probe;
 mod saved;
-mod variant;
 
+pub use backend::detect_backend;
 pub use facts::Facts;
 pub(super) use facts::read;
 pub use judge::{judge, judge_sysctls};
 pub use probe::RefusedRule;
 pub use saved::Saved;
-pub use variant::detect_variant;
 
-use crate::netfilter::iptables::Variant;
+use crate::netfilter::BackendName;
 
 /// What the checks are to look for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The iptables that will be used.
-    pub variant: Variant,
+    /// The packet filter that will be written to.
+    pub backend: BackendName,
     /// The bridge that the pods sit on.
     pub bridge: String,
     /// The bit of the packet mark and of the connection mark that is ours.

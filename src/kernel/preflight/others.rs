@@ -82,10 +82,12 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let stale: Vec<_> = facts
         .saved
         .foreign_rules()
-        .filter(|rule| rule.variant != wanted.variant && BUILT_IN.contains(&rule.chain) && ours(rule))
+        .filter(|rule| {
+            Some(rule.variant) != wanted.backend.variant() && BUILT_IN.contains(&rule.chain) && ours(rule)
+        })
         .collect();
     let Some(first) = stale.first() else {
-        return Ok(format!("no chain of Bridgewarden is in use outside iptables-{}", wanted.variant.name()));
+        return Ok(format!("no chain of Bridgewarden is in use outside {}", wanted.backend.name()));
     };
     missing(
         format!(

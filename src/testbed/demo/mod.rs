@@ -22,7 +22,8 @@ pub(crate) use matrix::Paint;
 
 use crate::explain::oracle::World;
 use crate::net::Family;
-use crate::netfilter::iptables::Variant;
+use crate::netfilter::BackendName;
+use crate::ownership::INET_TABLE;
 use crate::source::{Manifests, read_manifests};
 use anyhow::{Context, Result, bail};
 use cluster::DemoCluster;
@@ -48,13 +49,13 @@ pub(crate) struct DemoSettings<'a> {
     pub(crate) id: &'a str,
     /// Whether the report is in colour.
     pub(crate) paint: Paint,
-    /// Chooses the iptables that the agents use; called in a node's namespace.
-    pub(crate) variant: &'a (dyn Fn() -> Variant + Sync),
+    /// Chooses the backend of the agents; called in a node's namespace.
+    pub(crate) backend: &'a (dyn Fn() -> BackendName + Sync),
 }
 
 /// The results of the first measurement.
 struct FirstRun {
-    variant: Variant,
+    backend: BackendName,
     findings: Vec<Finding>,
     all_is_well: bool,
 }
@@ -118,7 +119,7 @@ impl DemoSettings<'_> {
         output: &mut Output<'_, W>,
         stop: &Stop,
     ) -> Result<bool> {
-        let FirstRun { variant, findings, all_is_well } = self.measure(network, cluster, output, stop)?;
+        let FirstRun { backend, findings, all_is_well } = self.measure(network, cluster, output, stop)?;
         if self.once {
             return Ok(all_is_well);
         }
@@ -126,7 +127,7 @@ impl DemoSettings<'_> {
         let inspect = InspectCommands {
             testbed: &network.testbed,
             node,
-            save: variant.save(Family::V4),
+            print_rules: print_rules(backend),
             http: agent::HTTP.to_string(),
             directory,
             findings: &findings,
@@ -164,7 +165,8 @@ impl DemoSettings<'_> {
             format!("{} connections, all open without a controller ({milliseconds} ms)", control.len());
         output.report("control", &open)?;
 
-        let (name, variant) = self.variant(network)?;
+        let backend = self.choose_backend(network)?;
+        let name = backend.name();
         let started = Instant::now();
         network.start_agents(name, stop)?;
         let (nodes, milliseconds) = (network.nodes().join(" and "), started.elapsed().as_millis());
@@ -186,18 +188,12 @@ impl DemoSettings<'_> {
             None => output
                 .report("latency", "not measured: no open TCP connection that one more policy would end")?,
         }
-        Ok(FirstRun { variant, findings, all_is_well })
+        Ok(FirstRun { backend, findings, all_is_well })
     }
 
-    /// The backend in the words of `run`, and the iptables it means.
-    fn variant(&self, network: &DemoNetwork) -> Result<(&'static str, Variant)> {
+    fn choose_backend(&self, network: &DemoNetwork) -> Result<BackendName> {
         let node = network.nodes().first().and_then(|node| network.testbed.node_namespace(node));
-        let variant = node.context("there is no node")?.enter(|| (self.variant)())?;
-        let name = match variant {
-            Variant::Nft => "iptables-nft",
-            Variant::Legacy => "iptables-legacy",
-        };
-        Ok((name, variant))
+        Ok(node.context("there is no node")?.enter(|| (self.backend)())?)
     }
 
     fn introduce_network<W: Write>(
@@ -239,5 +235,16 @@ fn introduce<W: Write>(
     match cluster.sctp_ports {
         0 => Ok(()),
         ports => output.report("left out", &format!("{ports} SCTP ports: only TCP and UDP are measured")),
+    }
+}
+
+/// The commands that print the rules of a backend, each with its program.
+fn print_rules(backend: BackendName) -> Vec<(&'static str, String)> {
+    match backend.variant() {
+        Some(variant) => {
+            let save = variant.save(Family::V4);
+            vec![(save, format!("{save} -t filter")), ("ipset", "ipset list".to_owned())]
+        }
+        None => vec![("nft", format!("nft list table inet {INET_TABLE}"))],
     }
 }

@@ -75,8 +75,8 @@ pub(super) struct InspectCommands<'a> {
     pub(super) testbed: &'a Testbed,
     /// Its first node.
     pub(super) node: &'a str,
-    /// The program that prints the rules.
-    pub(super) save: &'a str,
+    /// The commands that print the rules, each with its program.
+    pub(super) print_rules: Vec<(&'static str, String)>,
     /// Where the agents answer.
     pub(super) http: String,
     /// What may be edited.
@@ -90,12 +90,9 @@ impl InspectCommands<'_> {
     pub(super) fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         if let Some(node) = self.testbed.node_namespace(self.node) {
-            let on_node = [
-                (self.save, format!("{} -t filter", self.save)),
-                ("ipset", "ipset list".to_owned()),
-                ("curl", format!("curl -s {}/metrics", self.http)),
-            ];
-            let there = on_node.into_iter().filter(|(program, _)| is_there(program));
+            let metrics = [("curl", format!("curl -s {}/metrics", self.http))];
+            let on_node = self.print_rules.iter().chain(&metrics);
+            let there = on_node.filter(|(program, _)| is_there(program));
             commands.extend(there.map(|(_, command)| format!("ip netns exec {} {command}", node.name())));
         }
         commands.extend(self.connections());

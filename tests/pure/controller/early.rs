@@ -9,6 +9,7 @@ use bridgewarden::model::{
     BridgePort, Change, Direction, LinkChange, PodKey, PolicyKey, Sandbox, SandboxKey,
 };
 use bridgewarden::net::Family;
+use bridgewarden::netfilter::nftables::TableFamily;
 use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::{Options, isolated_set};
 use std::time::Duration;
@@ -63,8 +64,11 @@ async fn port_of_a_closed_sandbox_is_bound_before_the_first_lists() {
     let running = Running::start(Shared::default());
     running.send(vec![web, Change::Link(LinkChange::Port(port))], false).await;
     let is_bound = |running: &Running| {
-        let mut state = running.kernel.state();
-        state.fake.bridges().get(BRIDGE_TABLE).is_some_and(|table| table.chains.contains_key("from-7"))
+        let state = running.kernel.state();
+        state
+            .fake
+            .table_of_nft(TableFamily::Bridge, BRIDGE_TABLE)
+            .is_some_and(|table| table.chains.contains_key("from-7"))
     };
     running.until("its port is bound", is_bound).await;
 }

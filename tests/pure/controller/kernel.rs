@@ -6,6 +6,7 @@ use bridgewarden::apply::{
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::ipset::Set;
 use bridgewarden::netfilter::iptables::Variant;
+use bridgewarden::netfilter::nftables::TableFamily;
 use bridgewarden::netfilter::{BackendName, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -67,8 +68,8 @@ impl PacketFilter for Shared {
         self.state().fake.read_sets(prefix)
     }
 
-    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
-        self.state().fake.read_bridge_table(name)
+    fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
+        self.state().fake.read_nft_table(family, name)
     }
 
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {

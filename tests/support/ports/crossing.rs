@@ -6,7 +6,7 @@ use crate::worlds::Random;
 use bridgewarden::apply::Fake;
 use bridgewarden::net::Protocol;
 use bridgewarden::netfilter::iptables::{Packet, Payload, State};
-use bridgewarden::netfilter::nftables::{Frame, HookPoint, trace};
+use bridgewarden::netfilter::nftables::{Frame, HookPoint, TableFamily, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use std::net::IpAddr;
 
@@ -69,7 +69,7 @@ impl Crossing {
 fn passes(kernel: &mut Fake, point: HookPoint, [from, to]: [u32; 2], bytes: &[u8]) -> bool {
     let output = if point == HookPoint::Forward { to } else { 0 };
     let frame = Frame { bytes: bytes.to_vec(), input: from, output, mark: 0 };
-    trace(&kernel.bridges()[BRIDGE_TABLE], point, &frame).accepted
+    trace(kernel.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).expect("a table"), point, &frame).accepted
 }
 
 /// Whether a frame gets from one port to another, as far as a kernel's table of ports is concerned.

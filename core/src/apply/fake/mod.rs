@@ -6,6 +6,7 @@ use super::{Connection, Conntrack, KernelError, PacketFilter, Step, TableRead, T
 use crate::net::{Family, Protocol};
 use crate::netfilter::ipset::{Element, MAX_ELEMENTS, Set, Type};
 use crate::netfilter::iptables::{Chains, Match, SetLookup, Variant, parse_rule};
+use crate::netfilter::nftables::TableFamily;
 use crate::netfilter::{BackendName, SetName, nftables};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ pub struct Fake {
     backend: BackendName,
     tables: BTreeMap<(Variant, Family), BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
-    bridges: BTreeMap<Box<str>, nftables::Table>,
+    tables_of_nft: BTreeMap<(TableFamily, Box<str>), nftables::Table>,
     nft_tables: BTreeSet<String>,
     tally: Tally,
     fail_after: Option<usize>,
@@ -35,7 +36,7 @@ impl Default for Fake {
             backend: BackendName::default(),
             tables: tables.map(|key| (key, table.clone())).collect(),
             sets: BTreeMap::new(),
-            bridges: BTreeMap::new(),
+            tables_of_nft: BTreeMap::new(),
             nft_tables: BTreeSet::new(),
             tally: Tally::default(),
             fail_after: None,
@@ -76,9 +77,14 @@ impl Fake {
         &mut self.sets
     }
 
-    /// The tables of family bridge, to look at or, as another program would, to change.
-    pub fn bridges(&mut self) -> &mut BTreeMap<Box<str>, nftables::Table> {
-        &mut self.bridges
+    /// A table of nf_tables.
+    pub fn table_of_nft(&self, family: TableFamily, name: &str) -> Option<&nftables::Table> {
+        self.tables_of_nft.get(&(family, name.into()))
+    }
+
+    /// The tables of nf_tables, to look at or, as another program would, to change.
+    pub fn tables_of_nft(&mut self) -> &mut BTreeMap<(TableFamily, Box<str>), nftables::Table> {
+        &mut self.tables_of_nft
     }
 
     /// The tables of nf_tables that iptables does not show, as `nft` names them.
@@ -223,8 +229,8 @@ impl PacketFilter for Fake {
         Ok(own.map(|(name, set)| (name.clone(), set.clone())).collect())
     }
 
-    fn read_bridge_table(&mut self, name: &str) -> Result<TableRead, KernelError> {
-        let table = self.bridges.get(name).cloned();
+    fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
+        let table = self.tables_of_nft.get(&(family, name.into())).cloned();
         Ok(table.map_or(TableRead::Absent, |table| TableRead::Ours { table, counted: BTreeMap::new() }))
     }
 
@@ -244,16 +250,21 @@ impl PacketFilter for Fake {
             self.tables.insert((*variant, *family), table);
             return Ok(());
         }
-        if let Step::Transact(batch) = step {
+        if let Step::Transact(batches) = step {
             self.tally.transactions += 1;
-            let mut place = self.bridges.remove(&batch.table);
-            let done = batch.apply(&mut place);
-            self.bridges.extend(place.map(|table| (batch.table.clone(), table)));
-            return done.map_err(|refused| KernelError::Table {
-                table: batch.table.to_string(),
-                change: format!("{:?}", batch.changes),
-                reason: refused.to_string(),
-            });
+            let mut after = self.tables_of_nft.clone();
+            for batch in batches {
+                let key = (batch.family, batch.table.clone());
+                let mut place = after.remove(&key);
+                batch.apply(&mut place).map_err(|refused| KernelError::Table {
+                    table: batch.table.to_string(),
+                    change: format!("{:?}", batch.changes),
+                    reason: refused.to_string(),
+                })?;
+                after.extend(place.map(|table| (key, table)));
+            }
+            self.tables_of_nft = after;
+            return Ok(());
         }
         self.tally.netlink_writes += 1;
         self.change_set(step).map_err(|(set, reason)| KernelError::Set {

@@ -146,7 +146,8 @@ impl TransactionBuilder {
     }
 
     pub(super) fn steps(self) -> Vec<Step> {
-        let mut steps: Vec<_> = self.bridge_before.into_iter().map(Step::Transact).collect();
+        let mut steps: Vec<_> =
+            self.bridge_before.into_iter().map(|batch| Step::Transact(vec![batch])).collect();
         steps.extend(self.retyped.into_iter().map(Step::DestroySet));
         steps.extend(self.created.into_iter().map(|(name, set)| Step::CreateSet(name, set)));
         steps.extend(self.replaced.into_iter().map(|(name, set)| Step::ReplaceSet(name, set)));
@@ -179,7 +180,7 @@ impl TransactionBuilder {
         );
         steps.extend(add(Role::Allows));
         steps.extend(add(Role::Opens));
-        steps.extend(self.bridge_after.into_iter().map(Step::Transact));
+        steps.extend(self.bridge_after.into_iter().map(|batch| Step::Transact(vec![batch])));
         steps.extend(self.leftovers);
         steps.extend(remove(Role::Isolates));
         steps.extend(self.destroyed.into_iter().map(Step::DestroySet));

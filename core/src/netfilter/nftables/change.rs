@@ -92,6 +92,13 @@ impl Batch {
         batch
     }
 
+    /// Whether nothing changes but elements of sets and maps of family inet.
+    pub fn is_of_elements(&self) -> bool {
+        let of_elements =
+            |change: &Change| matches!(change, Change::AddElements(..) | Change::DeleteElements(..));
+        self.family == TableFamily::Inet && self.changes.iter().all(of_elements)
+    }
+
     /// Takes a table away; none of its name is fine.
     pub fn deleting(family: TableFamily, name: &str) -> Batch {
         Batch { family, table: name.into(), changes: vec![Change::AddTable, Change::DeleteTable] }

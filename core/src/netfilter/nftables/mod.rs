@@ -4,6 +4,7 @@
 //! same statements back. What cannot be read back as a statement is not ours.
 
 mod change;
+mod edit;
 mod field;
 mod statement;
 mod table;
@@ -11,6 +12,7 @@ mod text;
 mod trace;
 
 pub use change::*;
+pub use edit::*;
 pub use field::*;
 pub use statement::*;
 pub use table::*;

@@ -99,7 +99,10 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     let mut chains = BTreeMap::new();
     let mut base = |name: &str, point, frames: Rule, field: Field, maps: [&str; 2]| {
         let base = Some(Hook { point, priority: PRIORITY });
-        let rules = maps.map(|map| frames.clone().and(verdict_of(field, map))).into();
+        let mark = choices.bridged_mark.filter(|_| point == HookPoint::Forward);
+        let mut rules: Vec<Rule> =
+            mark.map(|mark| Rule::when().and(Statement::SetMark(mark))).into_iter().collect();
+        rules.extend(maps.map(|map| frames.clone().and(verdict_of(field, map))));
         chains.insert(name.into(), Chain { base, rules });
     };
     let (from, to) = ([FROM_CHANGING, "from"], [TO_CHANGING, "to"]);

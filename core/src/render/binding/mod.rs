@@ -14,6 +14,7 @@ use super::{Options, PodToNode};
 use crate::compile::{Delta, Placement, Plan, PortBinding, UnknownPods};
 use crate::model::{Bridge, Cluster};
 use crate::net::Family;
+use crate::netfilter::BackendName;
 use crate::netfilter::nftables::{Batch, Change, Elements, Set, Table, TableFamily, Verdict};
 use crate::ownership::BRIDGE_TABLE;
 pub use fixed::DROP_REASONS;
@@ -27,6 +28,8 @@ struct Choices {
     log_group: u16,
     /// The mark of what a pod isolated for egress sends to a link-local address of the node; `None` if it may.
     to_node_mark: Option<u32>,
+    /// The mark of bridged frames; `None` if nobody asks for it.
+    bridged_mark: Option<u32>,
     /// Whether a port that may be a pod's that is not known carries only what known addresses send and receive.
     unknown_closed: bool,
 }
@@ -37,13 +40,18 @@ impl Choices {
             PodToNode::Allow => None,
             PodToNode::Policy | PodToNode::Drop => Some(options.mark),
         };
+        let bridged_mark = match options.backend {
+            // They ask br_netfilter (physdev).
+            BackendName::IptablesNft | BackendName::IptablesLegacy => None,
+            BackendName::Nftables => options.refuse_unassigned.then_some(options.mark),
+        };
         let unknown_closed = unknown_pods == UnknownPods::Reject;
-        Choices { log_group: options.nflog_group, to_node_mark, unknown_closed }
+        Choices { log_group: options.nflog_group, to_node_mark, bridged_mark, unknown_closed }
     }
 }
 
-/// The whole table.
-pub(super) fn table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table {
+/// The whole table of family bridge.
+pub fn bridge_table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table {
     let choices = Choices::new(options, plan.unknown_pods());
     let mut table = Table::new(TableFamily::Bridge, BRIDGE_TABLE);
     table.chains = fixed::chains(choices);
@@ -70,13 +78,18 @@ pub(super) fn table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table 
 
 /// What changes before the rules of iptables, and only refuses more, and what changes after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
+struct Changes {
     pub(super) before: Vec<Change>,
     pub(super) after: Vec<Change>,
 }
 
-/// What is to change in the table, given what changed in the plan.
-pub(super) fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes {
+/// What is to change in the table of family bridge, given what changed in the plan: before the other rules change, what only denies more,
+/// and after them the rest; no transaction for what changes nothing.
+pub fn bridge_batches(cluster: &Cluster, plan: &Plan, delta: &Delta) -> [Option<Batch>; 2] {
+    changes(cluster, plan, delta).batches()
+}
+
+fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes {
     let mut changes = Changes::default();
     if delta.bridge {
         // Who the node is on the bridge is no pod's to say; it changes in one instant.
@@ -154,7 +167,7 @@ fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
 
 impl Changes {
     /// As transactions; none for what changes nothing.
-    pub(super) fn batches(self) -> [Option<Batch>; 2] {
+    fn batches(self) -> [Option<Batch>; 2] {
         [self.before, self.after].map(|changes| {
             let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
             (!batch.changes.is_empty()).then_some(batch)

@@ -6,7 +6,7 @@ use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
-use crate::render::{Binding, Names, Options, binding, isolated_set, local_set};
+use crate::render::{Binding, Names, Options, bridge_batches, bridge_table, isolated_set, local_set};
 use std::collections::BTreeMap;
 
 type NamedChain = (ChainName, Vec<Rule>);
@@ -49,13 +49,13 @@ impl Renderer {
             sets.extend(Family::BOTH.map(|family| set::isolated(plan, direction, family)));
         }
         let bridge = match self.options.binding {
-            Binding::Ports => Some(binding::table(&self.options, cluster, plan)),
+            Binding::Ports => Some(bridge_table(&self.options, cluster, plan)),
             Binding::Addresses | Binding::Off => None,
         };
         if self.options.binding != Binding::Off {
             sets.extend(Family::BOTH.map(|family| set::local(plan, family)));
         }
-        Ruleset { tables: tables.into(), sets, bridge }
+        Ruleset { tables: tables.into(), sets, bridge, inet: None }
     }
 
     /// What is to change in the kernel, given what changed in the plan.
@@ -109,7 +109,7 @@ impl Renderer {
             edit_local(delta, &mut edit);
         }
         if self.options.binding == Binding::Ports {
-            edit.bridge = binding::changes(cluster, plan, delta).batches();
+            edit.bridge = bridge_batches(cluster, plan, delta);
         }
         edit
     }

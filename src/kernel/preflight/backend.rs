@@ -1,8 +1,10 @@
-//! Which iptables the others on this host use: their rules and ours should sit in the same tables.
+//! Which packet filter the other programs on this host use: their rules and ours should sit in the same one.
 
 use super::Saved;
-use super::facts::usable;
+use super::facts::{nft_tables, usable};
 use crate::kernel::exec::Runner;
+use crate::kernel::ipset::Ipset;
+use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
 
@@ -10,11 +12,24 @@ use std::collections::BTreeSet;
 const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 /// What the chains of kube-proxy, kubelet, flannel and the CNI plugins begin with.
 const PREFIXES: [&str; 3] = ["KUBE-", "FLANNEL-", "CNI-"];
+/// The tables of kube-proxy in nftables mode.
+const KUBE_PROXY_TABLES: [&str; 2] = ["ip kube-proxy", "ip6 kube-proxy"];
 
-/// The variant that kubelet, kube-proxy and flannel use on this host, and how that was seen.
-pub fn detect_variant() -> (Variant, String) {
+/// The backend that fits kubelet, kube-proxy and flannel on this host, and how that was seen.
+pub fn detect_backend() -> (BackendName, String) {
+    let tables = nft_tables();
+    if let Some(table) = KUBE_PROXY_TABLES.into_iter().find(|table| tables.contains(*table)) {
+        return (BackendName::Nftables, format!("kube-proxy uses nftables: table {table}"));
+    }
     let usable: BTreeSet<Variant> = Variant::BOTH.into_iter().filter(|variant| usable(*variant)).collect();
-    choose(&usable, &Saved::gather(&mut Runner::new()))
+    if usable.is_empty() {
+        return (BackendName::Nftables, "iptables is not installed".to_owned());
+    }
+    if let Err(error) = Ipset::open() {
+        return (BackendName::Nftables, format!("the kernel has no ipset: {error}"));
+    }
+    let (variant, reason) = choose(&usable, &Saved::gather(&mut Runner::new()));
+    (variant.into(), reason)
 }
 
 fn choose(usable: &BTreeSet<Variant>, saved: &Saved) -> (Variant, String) {

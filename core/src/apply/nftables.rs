@@ -1,0 +1,183 @@
+//! Keeps one table of nf_tables equal to what was rendered: what the kernel holds of it, and the changes of one transaction.
+
+use crate::netfilter::nftables::{
+    Batch, Chain, Change, ElementEdit, Elements, Rule, Set, SetEdit, SetKind, SetPurpose, Table, TableEdit,
+    TableFamily,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the kernel holds of a table once every transaction returned so far is done. Of sets that hold no verdicts, only how many
+/// elements they have.
+#[derive(Clone, Debug)]
+pub struct TableApplier {
+    family: TableFamily,
+    name: Box<str>,
+    chains: BTreeMap<Box<str>, Chain>,
+    /// The maps with their elements.
+    maps: BTreeMap<Box<str>, Elements>,
+    /// Every set and map with the number of its elements.
+    sets: BTreeMap<Box<str>, (SetKind, usize)>,
+    counters: BTreeSet<Box<str>>,
+}
+
+impl TableApplier {
+    /// Starts from a table as it is in the kernel; `None` if it is not there, or holds what this program does not write. Returns the
+    /// transaction that makes it equal to `desired`, if anything differs.
+    pub fn adopt(desired: &Table, actual: Option<&Table>) -> (TableApplier, Option<Batch>) {
+        let edit = actual.and_then(|actual| Some((actual, TableEdit::between(actual, desired)?)));
+        match edit {
+            Some((actual, edit)) => {
+                let mut applier = TableApplier::of(actual);
+                let batch = applier.edit(edit);
+                (applier, batch)
+            }
+            None => (TableApplier::of(desired), Some(Batch::replacing(desired))),
+        }
+    }
+
+    fn of(table: &Table) -> TableApplier {
+        let maps = table.sets.iter().filter(|(_, set)| set.kind.purpose == SetPurpose::VerdictMap);
+        let sets = table.sets.iter();
+        TableApplier {
+            family: table.family,
+            name: table.name.clone(),
+            chains: table.chains.clone(),
+            maps: maps.map(|(name, set)| (name.clone(), set.elements.clone())).collect(),
+            sets: sets.map(|(name, set)| (name.clone(), (set.kind.clone(), set.elements.len()))).collect(),
+            counters: table.counters.clone(),
+        }
+    }
+
+    /// The transaction that carries out an edit; nothing if it changes nothing.
+    ///
+    /// The kernel checks each change when its turn comes: what refers to something goes before it, and comes after it.
+    pub fn edit(&mut self, edit: TableEdit) -> Option<Batch> {
+        let mut order = Order::default();
+        for (name, chain) in edit.chains {
+            self.edit_chain(name, chain, &mut order);
+        }
+        for (name, set) in edit.sets {
+            self.edit_set(name, set, &mut order);
+        }
+        for (name, is_wanted) in edit.counters {
+            if is_wanted && self.counters.insert(name.clone()) {
+                order.come.push(Change::AddCounter(name));
+            } else if !is_wanted && self.counters.remove(&name) {
+                order.objects_gone.push(Change::DeleteCounter(name));
+            }
+        }
+        let changes = order.changes();
+        let batch = Batch { family: self.family, table: self.name.clone(), changes };
+        (!batch.changes.is_empty()).then_some(batch)
+    }
+
+    fn edit_chain(&mut self, name: Box<str>, chain: Option<Chain>, order: &mut Order) {
+        match (self.chains.get(&name), chain) {
+            (there, Some(chain)) if there == Some(&chain) => {}
+            (there, Some(chain)) => {
+                match there {
+                    Some(_) => order.flushed.push(Change::FlushChain(name.clone())),
+                    None => order.come.push(Change::AddChain(name.clone(), chain.base)),
+                }
+                let rules = chain.rules.iter().cloned();
+                order.rules.extend(rules.map(|rule| Change::AddRule(name.clone(), rule)));
+                self.chains.insert(name, chain);
+            }
+            (Some(_), None) => {
+                order.flushed.push(Change::FlushChain(name.clone()));
+                order.chains_gone.push(Change::DeleteChain(name.clone()));
+                self.chains.remove(&name);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn edit_set(&mut self, name: Box<str>, edit: SetEdit, order: &mut Order) {
+        match edit {
+            SetEdit::Whole(Set { kind, elements }) => {
+                if self.sets.contains_key(&name) {
+                    order.objects_gone.push(Change::DeleteSet(name.clone()));
+                }
+                order.come.push(Change::AddSet(name.clone(), kind.clone()));
+                if !elements.is_empty() {
+                    order.elements.push(Change::add(&name, kind.purpose, elements.clone()));
+                }
+                self.sets.insert(name.clone(), (kind.clone(), elements.len()));
+                if kind.purpose == SetPurpose::VerdictMap {
+                    self.maps.insert(name, elements);
+                }
+            }
+            SetEdit::Elements(edits) => self.edit_elements(name, edits, order),
+            SetEdit::Remove => {
+                if self.sets.remove(&name).is_some() {
+                    order.objects_gone.push(Change::DeleteSet(name.clone()));
+                }
+                self.maps.remove(&name);
+            }
+        }
+    }
+
+    fn edit_elements(&mut self, name: Box<str>, edits: BTreeMap<Box<[u8]>, ElementEdit>, order: &mut Order) {
+        let Some((kind, count)) = self.sets.get_mut(&name) else { return };
+        let (mut come, mut go) = (Elements::new(), Elements::new());
+        for (key, edit) in edits {
+            let there = self.maps.get(&name).and_then(|map| map.get(&key));
+            match edit {
+                ElementEdit::There(verdict) if there == Some(&verdict) => {}
+                ElementEdit::There(verdict) => {
+                    // Another verdict for the same key is another element.
+                    if let Some(old) = there {
+                        go.insert(key.clone(), old.clone());
+                    }
+                    come.insert(key, verdict);
+                }
+                ElementEdit::Gone if kind.purpose == SetPurpose::VerdictMap => {
+                    if let Some(old) = there {
+                        go.insert(key, old.clone());
+                    }
+                }
+                ElementEdit::Gone => drop(go.insert(key, None)),
+            }
+        }
+        *count = (*count + come.len()).saturating_sub(go.len());
+        if let Some(map) = self.maps.get_mut(&name) {
+            go.keys().for_each(|key| drop(map.remove(key)));
+            map.extend(come.clone());
+        }
+        if !go.is_empty() {
+            order.elements_gone.push(Change::delete(&name, kind.purpose, go));
+        }
+        if !come.is_empty() {
+            order.elements.push(Change::add(&name, kind.purpose, come));
+        }
+    }
+
+    /// The rules of each chain.
+    pub fn chains(&self) -> impl Iterator<Item = &[Rule]> {
+        self.chains.values().map(|chain| chain.rules.as_slice())
+    }
+
+    /// What the sets and maps are, each with the number of its elements.
+    pub fn sets(&self) -> impl Iterator<Item = (&SetKind, usize)> {
+        self.sets.values().map(|(kind, count)| (kind, *count))
+    }
+}
+
+/// Changes, in the order in which the kernel takes them.
+#[derive(Debug, Default)]
+struct Order {
+    flushed: Vec<Change>,
+    elements_gone: Vec<Change>,
+    chains_gone: Vec<Change>,
+    objects_gone: Vec<Change>,
+    come: Vec<Change>,
+    rules: Vec<Change>,
+    elements: Vec<Change>,
+}
+
+impl Order {
+    fn changes(self) -> Vec<Change> {
+        let Order { flushed, elements_gone, chains_gone, objects_gone, come, rules, elements } = self;
+        [flushed, elements_gone, chains_gone, objects_gone, come, rules, elements].concat()
+    }
+}

@@ -1,0 +1,141 @@
+//! One table of nf_tables, changed in one transaction.
+
+use super::{Backend, ConcurrentEdits, Held, Update, View};
+use crate::apply::nftables::TableApplier;
+use crate::apply::{Actual, Step, TableRead, leftovers};
+use crate::compile::Delta;
+use crate::model::{Direction, PolicyKey};
+use crate::net::Family;
+use crate::netfilter::nftables::{
+    Batch, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, TableFamily,
+};
+use crate::netfilter::{BackendName, Ruleset};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
+use crate::render::nftables::Renderer;
+use crate::render::{Binding, Options, bridge_batches, bridge_table};
+use std::collections::BTreeMap;
+
+/// One table of family inet, and the one of family bridge.
+#[derive(Clone, Debug)]
+pub(super) struct Nftables {
+    renderer: Renderer,
+    /// What the kernel holds; nothing until it was read, and again after a step failed.
+    applier: Option<TableApplier>,
+}
+
+impl Nftables {
+    pub(super) fn new(options: Options) -> Nftables {
+        Nftables { renderer: Renderer::new(options), applier: None }
+    }
+
+    fn binds(&self) -> bool {
+        self.options().binding == Binding::Ports
+    }
+}
+
+impl Backend for Nftables {
+    fn ruleset(&mut self, view: View<'_>) -> Ruleset {
+        let bridge = self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan));
+        let inet = Some(self.renderer.table(view.cluster, view.plan));
+        Ruleset { bridge, inet, ..Ruleset::default() }
+    }
+
+    fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
+        self.renderer.forget(view.plan, delta);
+        let desired = self.ruleset(view);
+        let table = |read: &TableRead| match read {
+            TableRead::Ours { table, .. } => Some(table.clone()),
+            TableRead::Absent | TableRead::Foreign => None,
+        };
+        let mut batches = Vec::new();
+        if let Some(inet) = &desired.inet {
+            let (applier, batch) = TableApplier::adopt(inet, table(&actual.inet).as_ref());
+            self.applier = Some(applier);
+            batches.extend(batch);
+        }
+        batches.extend(adopt_bridge(&desired, actual));
+        let mut steps = Vec::new();
+        if !batches.is_empty() {
+            steps.push(Step::Transact(batches));
+        }
+        steps.extend(leftovers(BackendName::Nftables, actual));
+        steps
+    }
+
+    fn update(&mut self, view: View<'_>, delta: &Delta) -> Update {
+        let edit = self.renderer.edit(view.cluster, view.plan, delta);
+        let bridge = match self.binds() {
+            true => bridge_batches(view.cluster, view.plan, delta),
+            false => [None, None],
+        };
+        let Some(applier) = &mut self.applier else { return Update::default() };
+        let [before, after] = bridge;
+        let batches: Vec<Batch> = [before, applier.edit(edit), after].into_iter().flatten().collect();
+        let steps = if batches.is_empty() { Vec::new() } else { vec![Step::Transact(batches)] };
+        Update { steps, concurrent: None }
+    }
+
+    /// Beside a transaction nothing is written: the kernel carries out one at a time.
+    fn update_concurrently(
+        &mut self,
+        view: View<'_>,
+        delta: &Delta,
+        _concurrent: &ConcurrentEdits,
+    ) -> Option<Vec<Step>> {
+        self.applier.is_some().then(|| self.update(view, delta).steps)
+    }
+
+    fn forget(&mut self) {
+        self.applier = None;
+    }
+
+    fn held(&self) -> Option<[(Family, Held); 2]> {
+        let applier = self.applier.as_ref()?;
+        Some(Family::BOTH.map(|family| (family, held(applier, family))))
+    }
+
+    fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
+        self.renderer.policy_counters()
+    }
+
+    fn options(&self) -> &Options {
+        self.renderer.options()
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Backend> {
+        Box::new(self.clone())
+    }
+}
+
+/// A table of family bridge that differs is replaced, in the same transaction as all else.
+fn adopt_bridge(desired: &Ruleset, actual: &Actual) -> Vec<Batch> {
+    let remove = |name| Batch::deleting(TableFamily::Bridge, name);
+    let mut batches = Vec::new();
+    if actual.bridge_next {
+        batches.push(remove(BRIDGE_TABLE_NEXT));
+    }
+    match (&desired.bridge, &actual.bridge) {
+        (None, TableRead::Absent) => {}
+        (None, TableRead::Foreign | TableRead::Ours { .. }) => batches.push(remove(BRIDGE_TABLE)),
+        (Some(desired), TableRead::Ours { table, .. }) if table == desired => {}
+        (Some(desired), _) => batches.push(Batch::replacing(desired)),
+    }
+    batches
+}
+
+/// How much is about a family. Chains, sets of ports and rules that ask for no family are about both.
+fn held(applier: &TableApplier, family: Family) -> Held {
+    let (other_part, other_number) = match family {
+        Family::V4 => (KeyPart::Ipv6, NFPROTO_IPV6),
+        Family::V6 => (KeyPart::Ipv4, NFPROTO_IPV4),
+    };
+    let asks_for_other = |statement: &Statement| matches!(statement, Statement::Compare { field: Field::Meta(Meta::NfProto), value, .. } if **value == [other_number]);
+    let rules = applier.chains().flatten().filter(|rule| !rule.0.iter().any(asks_for_other));
+    let sets = || applier.sets().filter(|(kind, _)| !kind.key.contains(&other_part));
+    Held {
+        chains: applier.chains().count(),
+        rules: rules.count(),
+        sets: sets().count(),
+        elements: sets().map(|(_, count)| count).sum(),
+    }
+}

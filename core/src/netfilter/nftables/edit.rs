@@ -1,0 +1,81 @@
+//! What is to change in a table, in no order.
+
+use super::{Chain, Elements, Set, SetPurpose, Table, Verdict};
+use std::collections::BTreeMap;
+
+/// What is to change in a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableEdit {
+    /// Chains with their whole new content; `None` removes one.
+    pub chains: BTreeMap<Box<str>, Option<Chain>>,
+    /// Sets and maps.
+    pub sets: BTreeMap<Box<str>, SetEdit>,
+    /// Counters that are to be there (`true`) or not.
+    pub counters: BTreeMap<Box<str>, bool>,
+}
+
+/// What is to change in a set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetEdit {
+    /// It is to be, with this content.
+    Whole(Set),
+    /// These keys are to be there, in a map with these verdicts, or not.
+    Elements(BTreeMap<Box<[u8]>, ElementEdit>),
+    /// It is to go.
+    Remove,
+}
+
+/// What is to become of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ElementEdit {
+    /// It is to be there; with a verdict in a map.
+    There(Option<Verdict>),
+    /// It is to go.
+    Gone,
+}
+
+impl TableEdit {
+    /// Whether nothing is to change.
+    pub fn is_empty(&self) -> bool {
+        *self == TableEdit::default()
+    }
+
+    /// What makes one table of another; `None` if only its replacement does, because a chain has another hook or a set is of another
+    /// kind.
+    pub fn between(old: &Table, new: &Table) -> Option<TableEdit> {
+        let mut edit = TableEdit::default();
+        for (name, chain) in &new.chains {
+            match old.chains.get(name) {
+                Some(there) if there == chain => {}
+                Some(there) if there.base != chain.base => return None,
+                Some(_) | None => drop(edit.chains.insert(name.clone(), Some(chain.clone()))),
+            }
+        }
+        let gone = old.chains.keys().filter(|name| !new.chains.contains_key(*name));
+        edit.chains.extend(gone.map(|name| (name.clone(), None)));
+        for (name, set) in &new.sets {
+            match old.sets.get(name) {
+                Some(there) if there.kind != set.kind => return None,
+                Some(there) => {
+                    let elements = elements_between(&there.elements, &set.elements);
+                    if !elements.is_empty() && !matches!(set.kind.purpose, SetPurpose::Dynamic { .. }) {
+                        edit.sets.insert(name.clone(), SetEdit::Elements(elements));
+                    }
+                }
+                None => drop(edit.sets.insert(name.clone(), SetEdit::Whole(set.clone()))),
+            }
+        }
+        let gone = old.sets.keys().filter(|name| !new.sets.contains_key(*name));
+        edit.sets.extend(gone.map(|name| (name.clone(), SetEdit::Remove)));
+        let counters = old.counters.symmetric_difference(&new.counters);
+        edit.counters = counters.map(|name| (name.clone(), new.counters.contains(name))).collect();
+        Some(edit)
+    }
+}
+
+fn elements_between(old: &Elements, new: &Elements) -> BTreeMap<Box<[u8]>, ElementEdit> {
+    let come = new.iter().filter(|(key, verdict)| old.get(*key) != Some(verdict));
+    let come = come.map(|(key, verdict)| (key.clone(), ElementEdit::There(verdict.clone())));
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    come.chain(gone.map(|key| (key.clone(), ElementEdit::Gone))).collect()
+}

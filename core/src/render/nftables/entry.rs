@@ -1,0 +1,370 @@
+//! The fixed chains and sets: where packets enter, what is excused, whom a direction isolates, and how a denial ends.
+
+use super::fields::{
+    CONNECTION_MARK, address_part, by_device, destination, established, from_link, from_link_local, icmpv6,
+    igmp, octets, of_family, source, subject, to_port, to_service, with_mark, with_protocol,
+};
+use crate::model::Direction;
+use crate::net::{Family, Protocol};
+use crate::netfilter::nftables::{
+    Chain, Field, Hook, HookPoint, KeyPart, LOCAL_ADDRESS, Meta, RejectWith, Rule, SetKind, SetPurpose,
+    Statement, Verdict,
+};
+use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS, DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED};
+use crate::render::{Binding, Deny, OnRevoke, Options, PodToNode};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The priorities of the two directions: after conntrack (-200), destination NAT (-100) and the filter chains of kube-proxy (-110),
+/// before those of iptables (0), so that no other program accepts first what is denied here.
+const EGRESS_PRIORITY: i32 = -10;
+const INGRESS_PRIORITY: i32 = -9;
+/// Those of the chains that ask the policies of a second pod at an address.
+const SECOND_EGRESS_PRIORITY: i32 = -8;
+const SECOND_INGRESS_PRIORITY: i32 = -7;
+
+/// Where connections that were cut end.
+const REVOKED: &str = "REVOKED";
+/// What no policy may deny.
+const EXCUSED: &str = "EXCUSED";
+/// What is for an address that no pod of this node has.
+const UNASSIGNED: &str = "UNASSIGNED";
+/// What a pod sends to its node, where the operator lets nothing through.
+const TO_NODE: &str = "TO-NODE";
+/// From a pod to itself.
+pub(super) const TO_ITSELF: &str = "TO-ITSELF";
+
+const UNASSIGNED_LIMIT: &str = "REPORTED-DEVICES";
+/// How many copies of denied packets of one pod and direction the reader gets in a second.
+const LOGGED_PER_SECOND: u32 = 10;
+const LOGGED_BURST: u32 = 5;
+/// How long a pod is remembered for that after its last denied packet.
+const LOGGED_TIMEOUT_MS: u64 = 60_000;
+/// How many pods or devices are remembered for that at once. Of the others nothing is copied.
+const LOGGED_MOST: u32 = 4096;
+
+/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross the forward hook, and without
+/// them no address is found.
+const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
+/// Router advertisement and redirect (RFC 4861): a pod that sends one wants to be the router.
+const ROUTER_ONLY: [u8; 2] = [134, 137];
+/// What a pod says of the groups it listens to: report, done, report of version 2 (RFC 2710, RFC 3810).
+const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
+const DNS: u16 = 53;
+const DHCP_SERVER: u16 = 67;
+const DHCPV6_SERVER: u16 = 547;
+
+/// The word for a direction in the names of chains and sets.
+pub(super) fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "EGRESS",
+        Direction::Ingress => "INGRESS",
+    }
+}
+
+/// The map from an isolated address to the chain that evaluates its traffic.
+pub(super) fn isolated_map(direction: Direction, family: Family) -> String {
+    format!("ISOLATED-{}-{}", word(direction), family.digit())
+}
+
+/// The same for the second pod at an address.
+pub(super) fn second_map(direction: Direction, family: Family) -> String {
+    format!("SECOND-{}-{}", word(direction), family.digit())
+}
+
+/// The map from an address isolated for egress to the chain that denies what it sends to the node.
+pub(super) fn to_node_map(family: Family) -> String {
+    format!("{TO_NODE}-{}", family.digit())
+}
+
+/// The set of the addresses of this node's pods.
+pub(super) fn local_set(family: Family) -> String {
+    format!("LOCAL-{}", family.digit())
+}
+
+/// The set of isolated addresses, each twice: as the source and as the destination of what a pod sends to itself.
+pub(super) fn itself_set(family: Family) -> String {
+    format!("ITSELF-{}", family.digit())
+}
+
+/// The chain that denies what policies do not allow.
+pub(super) fn denied_chain(direction: Direction) -> String {
+    format!("DENIED-{}", word(direction))
+}
+
+fn reported_set(direction: Direction, family: Family) -> String {
+    format!("REPORTED-{}-{}", word(direction), family.digit())
+}
+
+/// Where an isolated address of the to-node map goes.
+pub(super) fn to_node_verdict() -> Verdict {
+    Verdict::Goto(TO_NODE.into())
+}
+
+/// The sets and maps, without elements.
+pub(super) fn sets(options: &Options, has_second: bool) -> BTreeMap<Box<str>, SetKind> {
+    let mut sets = BTreeMap::new();
+    let mut set = |name: String, key: &[KeyPart], purpose, size| {
+        sets.insert(name.into(), SetKind { key: key.into(), purpose, size });
+    };
+    let reported = SetPurpose::Dynamic { timeout_ms: LOGGED_TIMEOUT_MS };
+    for family in Family::BOTH {
+        let address = address_part(family);
+        for direction in Direction::BOTH {
+            set(isolated_map(direction, family), &[address], SetPurpose::VerdictMap, 0);
+            if has_second {
+                set(second_map(direction, family), &[address], SetPurpose::VerdictMap, 0);
+            }
+            set(reported_set(direction, family), &[address], reported, LOGGED_MOST);
+        }
+        set(itself_set(family), &[address, address], SetPurpose::Set, 0);
+        if knows_local(options) {
+            set(local_set(family), &[address], SetPurpose::Set, 0);
+        }
+        if options.pod_to_node == PodToNode::Drop {
+            set(to_node_map(family), &[address], SetPurpose::VerdictMap, 0);
+        }
+    }
+    set(UNASSIGNED_LIMIT.to_owned(), &[KeyPart::Interface], reported, LOGGED_MOST);
+    sets
+}
+
+/// Whether the addresses of this node's pods are asked for.
+pub(super) fn knows_local(options: &Options) -> bool {
+    options.binding != Binding::Off && options.refuse_unassigned
+}
+
+/// The chains whose content depends on the options alone.
+pub(super) fn chains(options: &Options, has_second: bool) -> BTreeMap<Box<str>, Chain> {
+    let mut chains = BTreeMap::new();
+    let mut base = |name: &str, point, priority, rules| {
+        chains.insert(name.into(), Chain { base: Some(Hook { point, priority }), rules });
+    };
+    let directions = [(Direction::Egress, EGRESS_PRIORITY), (Direction::Ingress, INGRESS_PRIORITY)];
+    for (direction, priority) in directions {
+        base(
+            &format!("FORWARD-{}", word(direction)),
+            HookPoint::Forward,
+            priority,
+            forward(options, direction),
+        );
+        base(&format!("OUTPUT-{}", word(direction)), HookPoint::Output, priority, output(options, direction));
+    }
+    if has_second {
+        let seconds =
+            [(Direction::Egress, SECOND_EGRESS_PRIORITY), (Direction::Ingress, SECOND_INGRESS_PRIORITY)];
+        for (direction, priority) in seconds {
+            let rules = || {
+                let mut rules = vec![established().accept()];
+                rules.extend(look_up(|family| second_map(direction, family), direction));
+                rules
+            };
+            base(&format!("FORWARD-SECOND-{}", word(direction)), HookPoint::Forward, priority, rules());
+            let mut from_node = rules();
+            from_node.insert(1, from_this_node().accept());
+            base(&format!("OUTPUT-SECOND-{}", word(direction)), HookPoint::Output, priority, from_node);
+        }
+    }
+    match options.pod_to_node {
+        PodToNode::Allow => {}
+        PodToNode::Policy | PodToNode::Drop => {
+            base("INPUT", HookPoint::Input, EGRESS_PRIORITY, input(options))
+        }
+    }
+    let mut plain = |name: &str, rules| drop(chains.insert(name.into(), Chain { base: None, rules }));
+    plain(EXCUSED, excused(options));
+    plain(TO_ITSELF, to_itself());
+    for direction in Direction::BOTH {
+        let prefix = match direction {
+            Direction::Ingress => DENIED_INGRESS,
+            Direction::Egress => DENIED_EGRESS,
+        };
+        let mut rules: Vec<_> = Family::BOTH
+            .map(|family| {
+                let field = subject(direction, family);
+                report(of_family(family), vec![field], &reported_set(direction, family), options, prefix)
+            })
+            .into();
+        rules.extend(refusal(options));
+        plain(&denied_chain(direction), rules);
+    }
+    if options.on_revoke == OnRevoke::Cut {
+        plain(REVOKED, refusal(options));
+    }
+    let by_device = |prefix| {
+        let device = Field::Meta(Meta::InputIndex);
+        report(Rule::when(), vec![device], UNASSIGNED_LIMIT, options, prefix)
+    };
+    if knows_local(options) {
+        let mut rules = vec![by_device(DENIED_UNASSIGNED)];
+        rules.extend(refusal(options));
+        plain(UNASSIGNED, rules);
+    }
+    if options.pod_to_node != PodToNode::Allow {
+        let mut rules = vec![by_device(DENIED_TO_NODE)];
+        rules.extend(refusal(options));
+        plain(TO_NODE, rules);
+    }
+    chains
+}
+
+fn forward(options: &Options, direction: Direction) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if direction == Direction::Egress {
+        rules.extend(revoked(options));
+    }
+    rules.push(established().accept());
+    rules.push(of_family(Family::V6).jump(EXCUSED));
+    if direction == Direction::Egress {
+        rules.extend(unassigned(options));
+    }
+    rules.extend(look_up(|family| isolated_map(direction, family), direction));
+    rules
+}
+
+/// Only packets that leave with an address that is not the node's: IPVS answers pods from here.
+fn output(options: &Options, direction: Direction) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if direction == Direction::Egress {
+        rules.extend(revoked(options));
+    }
+    rules.push(established().accept());
+    rules.push(from_this_node().accept().comment("the node reaches its pods"));
+    // Before the node has an address, it looks for others that have it.
+    rules.push(of_family(Family::V6).jump(EXCUSED));
+    rules.extend(look_up(|family| isolated_map(direction, family), direction));
+    rules
+}
+
+fn input(options: &Options) -> Vec<Rule> {
+    let mut rules = vec![established().accept()];
+    rules.extend(NEIGHBOUR_DISCOVERY.map(|number| icmpv6(number).accept()));
+    for (protocol, port) in [(Protocol::Udp, DNS), (Protocol::Tcp, DNS)] {
+        rules.push(to_port(Rule::when(), protocol, port).accept());
+    }
+    for (family, port) in [(Family::V4, DHCP_SERVER), (Family::V6, DHCPV6_SERVER)] {
+        rules.push(to_port(of_family(family), Protocol::Udp, port).accept());
+    }
+    rules.extend(from_link_local_of_pods(options).map(|rule| rule.goto(TO_NODE)));
+    match options.pod_to_node {
+        PodToNode::Allow => {}
+        PodToNode::Policy => {
+            rules.extend(look_up(|family| isolated_map(Direction::Egress, family), Direction::Egress));
+        }
+        PodToNode::Drop => rules.extend(look_up(to_node_map, Direction::Egress)),
+    }
+    rules
+}
+
+/// What isolated pods send from or to a link-local address of the node: no policy speaks of those. Which pod sent it, the table
+/// of family bridge says by our mark; without that table all pods are meant.
+fn from_link_local_of_pods(options: &Options) -> Option<Rule> {
+    match options.binding {
+        Binding::Off => None,
+        Binding::Ports => Some(with_mark(of_family(Family::V6), options.mark, true)),
+        Binding::Addresses => {
+            let rule = by_device(of_family(Family::V6), Meta::InputName, &options.bridge);
+            Some(from_link_local(rule))
+        }
+    }
+}
+
+/// The packets of connections that were cut, both ways, before anything excuses them.
+fn revoked(options: &Options) -> Option<Rule> {
+    let cut = Rule::when().any_bit(CONNECTION_MARK, options.mark).goto(REVOKED);
+    (options.on_revoke == OnRevoke::Cut).then(|| cut.comment("connections that lost what allowed them"))
+}
+
+fn from_this_node() -> Rule {
+    Rule::when().is(Field::SourceAddressType, &LOCAL_ADDRESS.to_ne_bytes())
+}
+
+/// Sends isolated addresses to the chains that evaluate their traffic.
+fn look_up(map: impl Fn(Family) -> String, direction: Direction) -> [Rule; 2] {
+    Family::BOTH.map(|family| of_family(family).verdict_of(&[subject(direction, family)], &map(family)))
+}
+
+/// What IPv6 needs on a link. What a router passed on is a carrier of whatever a pod likes: its hop limit shows it.
+fn excused(options: &Options) -> Vec<Rule> {
+    let mut rules: Vec<_> = NEIGHBOUR_DISCOVERY.map(|number| from_link(icmpv6(number)).accept()).into();
+    rules.extend(ROUTER_ONLY.map(|number| {
+        by_device(icmpv6(number), Meta::InputName, &options.bridge).drop().comment("pods are no routers")
+    }));
+    rules.extend(
+        NEIGHBOUR_DISCOVERY.map(|number| icmpv6(number).drop().comment("neighbour discovery is not routed")),
+    );
+    rules
+}
+
+/// Denies what is for an address that no pod of this node has, and, where no table binds pods to ports, what comes from one by the
+/// bridge. Bridged frames are the table's of family bridge, if there is one: it marks them, as nothing else tells them from
+/// packets that are routed back to the bridge that they came by.
+fn unassigned(options: &Options) -> Vec<Rule> {
+    if !knows_local(options) {
+        return Vec::new();
+    }
+    let to_bridge = |rule| by_device(rule, Meta::OutputName, &options.bridge);
+    let from_bridge = |rule| by_device(rule, Meta::InputName, &options.bridge);
+    let nowhere = |family: Family, rule: Rule| {
+        let rule = rule.outside(&[destination(family)], &local_set(family));
+        rule.goto(UNASSIGNED).comment("no pod of this node has the address")
+    };
+    match options.binding {
+        Binding::Off => Vec::new(),
+        Binding::Ports => Family::BOTH
+            .map(|family| nowhere(family, with_mark(to_bridge(of_family(family)), options.mark, false)))
+            .into(),
+        Binding::Addresses => {
+            let bridged = |rule| from_bridge(to_bridge(rule));
+            let mut rules = vec![bridged(igmp()).accept()];
+            let unspecified = octets(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let dhcp = bridged(of_family(Family::V4)).is(source(Family::V4), &unspecified);
+            rules.push(to_port(dhcp, Protocol::Udp, DHCP_SERVER).accept());
+            rules.extend(LISTENER_REPORTS.map(|number| bridged(icmpv6(number)).accept()));
+            for family in Family::BOTH {
+                let forged = || from_bridge(of_family(family)).outside(&[source(family)], &local_set(family));
+                let device = Field::Meta(Meta::InputIndex);
+                rules.push(report(forged(), vec![device], UNASSIGNED_LIMIT, options, DENIED_SPOOFED));
+                rules.push(forged().drop().comment("no pod of this node has the address"));
+                rules.push(nowhere(family, to_bridge(of_family(family))));
+            }
+            rules
+        }
+    }
+}
+
+/// From a pod to itself a packet is forwarded by a Service alone; any other is forged.
+fn to_itself() -> Vec<Rule> {
+    Family::BOTH
+        .map(|family| {
+            of_family(family).within(&[source(family), destination(family)], &itself_set(family)).accept()
+        })
+        .into()
+}
+
+/// Copies a packet to the reader, within limits for each value of the fields.
+fn report(rule: Rule, fields: Vec<Field>, set: &str, options: &Options, prefix: &str) -> Rule {
+    let limit =
+        Statement::Limit { fields, set: set.into(), per_second: LOGGED_PER_SECOND, burst: LOGGED_BURST };
+    rule.and(limit).and(Statement::Log { group: options.nflog_group, prefix: prefix.into() })
+}
+
+/// Denies a packet as the operator chose.
+fn refusal(options: &Options) -> Vec<Rule> {
+    let unreachable = || Rule::when().reject(RejectWith::PortUnreachable);
+    match options.deny {
+        Deny::Drop => vec![Rule::verdict(Verdict::Drop)],
+        Deny::RejectIcmp => vec![unreachable()],
+        Deny::Reject => {
+            // To a packet that came in by a port of a bridge the kernel sends the reset past conntrack (nf_send_reset), so a
+            // client that dialled a Service would not know it as the answer to its own packet. ICMP errors are translated.
+            let tcp = |rule| with_protocol(rule, Protocol::Tcp);
+            let dialled = tcp(to_service(by_device(Rule::when(), Meta::InputName, &options.bridge)));
+            vec![
+                dialled.reject(RejectWith::PortUnreachable),
+                tcp(Rule::when()).reject(RejectWith::TcpReset),
+                unreachable(),
+            ]
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The chain of one policy in one direction: it accepts and counts what the policy allows.
+
+use super::fields::{DESTINATION_PORT, PROTOCOL, destination, of_family, peer, with_protocol};
+use super::set;
+use crate::compile::{Allow, AllowPeers, AllowPort, AllowPorts};
+use crate::model::{Direction, PolicyKey};
+use crate::net::{Family, PortRange, Protocol};
+use crate::netfilter::nftables::{KeyPart, Rule, Set, SetKind, SetPurpose};
+use crate::render::Names;
+use std::collections::BTreeMap;
+
+/// The rules of a policy's chain, and the sets that only they ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicyRules {
+    pub(super) rules: Vec<Rule>,
+    /// Sets of port ranges, by name.
+    pub(super) sets: BTreeMap<Box<str>, Set>,
+}
+
+/// The counter of what a policy allowed in a direction: it has the name of the policy's chain.
+pub(super) fn chain(
+    names: &mut Names,
+    key: &PolicyKey,
+    direction: Direction,
+    allows: &[Allow],
+) -> PolicyRules {
+    let name = names.policy(key, direction);
+    let mut policy = PolicyRules::default();
+    for allow in allows {
+        let comment = format!("{key} {direction}[{}]", allow.rule);
+        let ports = ports(&allow.ports, name.as_str(), &mut policy.sets);
+        for peer in peers(names, direction, &allow.peers) {
+            for port in &ports {
+                for rule in port.apply(names, &peer) {
+                    policy.rules.push(rule.count_in(name.as_str()).accept().comment(&comment));
+                }
+            }
+        }
+    }
+    policy
+}
+
+/// A way to match the peers.
+enum PeerMatch {
+    /// Any address of both families.
+    Anywhere,
+    /// An address in a set, in one family.
+    In(Family, Rule),
+}
+
+fn peers(names: &mut Names, direction: Direction, peers: &AllowPeers) -> Vec<PeerMatch> {
+    let AllowPeers::In(sets) = peers else { return vec![PeerMatch::Anywhere] };
+    let mut ways = Vec::new();
+    for definition in sets {
+        for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
+            let set = names.set(definition, family);
+            let rule = of_family(family).within(&[peer(direction, family)], set.as_str());
+            ways.push(PeerMatch::In(family, rule));
+        }
+    }
+    ways
+}
+
+/// A way to match the ports.
+enum PortMatch<'a> {
+    All,
+    Protocol(Protocol),
+    One(Protocol, PortRange),
+    /// A set of ranges.
+    Ranges(Protocol, Box<str>),
+    Named(Protocol, &'a std::sync::Arc<crate::compile::SetDefinition>),
+}
+
+fn ports<'a>(ports: &'a AllowPorts, chain: &str, sets: &mut BTreeMap<Box<str>, Set>) -> Vec<PortMatch<'a>> {
+    let AllowPorts::Any(ports) = ports else { return vec![PortMatch::All] };
+    let of = |port: &'a AllowPort| match port {
+        AllowPort::Protocol(protocol) => PortMatch::Protocol(*protocol),
+        AllowPort::Numbered(protocol, ranges) => match ranges.as_slice() {
+            [range] => PortMatch::One(*protocol, *range),
+            ranges => {
+                let name: Box<str> = format!("{chain}-{}", sets.len()).into();
+                sets.insert(name.clone(), set_of(ranges));
+                PortMatch::Ranges(*protocol, name)
+            }
+        },
+        AllowPort::Named(protocol, definition) => PortMatch::Named(*protocol, definition),
+    };
+    ports.iter().map(of).collect()
+}
+
+impl PortMatch<'_> {
+    /// The rules for peers on these ports: one, or one for each family.
+    fn apply(&self, names: &mut Names, peers: &PeerMatch) -> Vec<Rule> {
+        let rule = match peers {
+            PeerMatch::Anywhere => Rule::when(),
+            PeerMatch::In(_, rule) => rule.clone(),
+        };
+        match self {
+            PortMatch::All => vec![rule],
+            PortMatch::Protocol(protocol) => vec![with_protocol(rule, *protocol)],
+            PortMatch::One(protocol, range) => {
+                let rule = with_protocol(rule, *protocol);
+                let (first, last) = (range.first().to_be_bytes(), range.last().to_be_bytes());
+                vec![match first == last {
+                    true => rule.is(DESTINATION_PORT, &first),
+                    false => rule.between(DESTINATION_PORT, &first, &last),
+                }]
+            }
+            PortMatch::Ranges(protocol, set) => {
+                vec![with_protocol(rule, *protocol).within(&[DESTINATION_PORT], set)]
+            }
+            PortMatch::Named(protocol, definition) => {
+                let mut named = |family: Family, rule: Rule| {
+                    let set = names.set(definition, family);
+                    let fields = [destination(family), PROTOCOL, DESTINATION_PORT];
+                    with_protocol(rule, *protocol).within(&fields, set.as_str())
+                };
+                match peers {
+                    PeerMatch::In(family, _) => vec![named(*family, rule)],
+                    PeerMatch::Anywhere => Family::BOTH.map(|family| named(family, of_family(family))).into(),
+                }
+            }
+        }
+    }
+}
+
+fn set_of(ranges: &[PortRange]) -> Set {
+    let kind = SetKind { key: vec![KeyPart::Service], purpose: SetPurpose::Intervals, size: 0 };
+    let element = |range: &PortRange| set::range(&range.first().to_be_bytes(), &range.last().to_be_bytes());
+    Set { kind, elements: ranges.iter().map(|range| (element(range), None)).collect() }
+}

@@ -1,0 +1,307 @@
+//! From the plan to a whole table, and from what changed in it to an edit.
+
+use super::policy::PolicyRules;
+use super::{entry, fields, policy, profile, set};
+use crate::compile::{Delta, Plan, Profile, SetDelta};
+use crate::model::{Cluster, Direction, PolicyKey};
+use crate::net::Family;
+use crate::netfilter::nftables::{
+    Chain, ElementEdit, Elements, Rule, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
+};
+use crate::ownership::INET_TABLE;
+use crate::render::{Names, Options, PodToNode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Renders for one node: the options, and the names given out so far.
+#[derive(Clone, Debug, Default)]
+pub struct Renderer {
+    options: Options,
+    names: Names,
+    /// The sets of port ranges of each policy's chain that has any.
+    port_sets: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Whether an address had two isolated pods. The chains for that stay: to delete a base chain drops all packets that wait in
+    /// any queue of the network namespace (nf_queue).
+    has_second: bool,
+}
+
+/// A policy's chain, by the chain's name; nothing for one that is not to be.
+type NamedPolicy = (Box<str>, Option<PolicyRules>);
+
+impl Renderer {
+    /// A renderer with these options.
+    pub fn new(options: Options) -> Renderer {
+        Renderer { options, ..Renderer::default() }
+    }
+
+    /// The options it renders with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whose each policy's counter is.
+    pub fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
+        self.names.policies().map(|(name, policy)| (name.as_str().into(), policy.clone())).collect()
+    }
+
+    /// The whole table.
+    pub fn table(&mut self, cluster: &Cluster, plan: &Plan) -> Table {
+        let isolated: Vec<_> = Direction::BOTH
+            .into_iter()
+            .flat_map(|direction| plan.isolated(direction).map(move |(address, _)| (direction, address)))
+            .collect();
+        let verdicts: Vec<_> = isolated.iter().map(|own| (*own, self.verdicts(plan, own.0, own.1))).collect();
+        self.has_second |= verdicts.iter().any(|(_, [_, second])| second.is_some());
+        let mut table = Table::new(TableFamily::Inet, INET_TABLE);
+        table.chains = entry::chains(&self.options, self.has_second);
+        let kinds = entry::sets(&self.options, self.has_second).into_iter();
+        table.sets = kinds.map(|(name, kind)| (name, Set { kind, elements: Elements::new() })).collect();
+        for ((direction, address), verdicts) in verdicts {
+            for (map, verdict) in self.map_elements(direction, address, verdicts) {
+                if let (Some(map), Some(verdict)) = (table.sets.get_mut(map.as_str()), verdict) {
+                    map.elements.insert(fields::octets(address), Some(verdict));
+                }
+            }
+        }
+        for address in plan.local() {
+            for (name, key) in self.local_elements(address) {
+                if let Some(set) = table.sets.get_mut(name.as_str()) {
+                    set.elements.insert(key, None);
+                }
+            }
+        }
+        for key in plan.policies().keys() {
+            for direction in Direction::BOTH {
+                if let (name, Some(PolicyRules { rules, sets })) = self.policy(plan, key, direction) {
+                    self.port_sets.insert(name.clone(), sets.keys().cloned().collect());
+                    table.sets.extend(sets);
+                    table.counters.insert(name.clone());
+                    table.chains.insert(name, Chain { base: None, rules });
+                }
+            }
+        }
+        for profile in plan.profiles() {
+            let name = self.names.profile(profile).as_str().into();
+            let rules = profile::chain(&mut self.names, profile);
+            table.chains.insert(name, Chain { base: None, rules });
+        }
+        for definition in plan.sets() {
+            for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
+                let name = self.names.set(definition, family).as_str().into();
+                table.sets.insert(name, set::whole(cluster, plan, definition, family));
+            }
+        }
+        table
+    }
+
+    /// What is to change in the table, given what changed in the plan.
+    pub fn edit(&mut self, cluster: &Cluster, plan: &Plan, delta: &Delta) -> TableEdit {
+        let mut edit = TableEdit::default();
+        for key in &delta.policies {
+            for direction in Direction::BOTH {
+                self.edit_policy(plan, key, direction, &mut edit);
+            }
+        }
+        for profile in &delta.profiles {
+            self.edit_profile(plan, profile, &mut edit);
+        }
+        self.edit_isolated(plan, delta, &mut edit);
+        for (&address, &came) in &delta.local {
+            for (name, key) in self.local_elements(address) {
+                let change = if came { ElementEdit::There(None) } else { ElementEdit::Gone };
+                edit_element(&mut edit, &name, key, change);
+            }
+        }
+        for (definition, change) in &delta.sets {
+            for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
+                let name: Box<str> = self.names.set(definition, family).as_str().into();
+                match change {
+                    SetDelta::Fresh => {
+                        let whole = set::whole(cluster, plan, definition, family);
+                        edit.sets.insert(name, SetEdit::Whole(whole));
+                    }
+                    SetDelta::Retired => {
+                        self.names.forget_set(definition, family);
+                        edit.sets.insert(name, SetEdit::Remove);
+                    }
+                    SetDelta::Members(members) => {
+                        let own = members.iter().filter(|(member, _)| Family::of(member.address()) == family);
+                        for (member, came) in own {
+                            let change = if *came { ElementEdit::There(None) } else { ElementEdit::Gone };
+                            edit_element(&mut edit, &name, set::key(*member), change);
+                        }
+                    }
+                }
+            }
+        }
+        edit
+    }
+
+    /// Frees the names of what went, for when no edit is asked for because all is rendered again.
+    pub fn forget(&mut self, plan: &Plan, delta: &Delta) {
+        for direction in Direction::BOTH {
+            for key in &delta.policies {
+                if !has_chain(plan, key, direction)
+                    && let Some(name) = self.names.forget_policy(key, direction)
+                {
+                    self.port_sets.remove(name.as_str());
+                }
+            }
+        }
+        for profile in &delta.profiles {
+            if !is_in_use(plan, profile) {
+                self.names.forget_profile(profile);
+            }
+        }
+        for (definition, change) in &delta.sets {
+            if *change == SetDelta::Retired {
+                for family in Family::BOTH {
+                    self.names.forget_set(definition, family);
+                }
+            }
+        }
+    }
+
+    fn policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction) -> NamedPolicy {
+        let name = self.names.policy(key, direction).as_str().into();
+        let allows = plan.policies().get(key).filter(|_| has_chain(plan, key, direction));
+        let allows = allows.and_then(|block| block.allows(direction));
+        (name, allows.map(|allows| policy::chain(&mut self.names, key, direction, allows)))
+    }
+
+    fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut TableEdit) {
+        let (name, rules) = self.policy(plan, key, direction);
+        let old = self.port_sets.remove(&name).unwrap_or_default();
+        let PolicyRules { rules, sets } = match rules {
+            Some(rules) => rules,
+            None => {
+                self.names.forget_policy(key, direction);
+                edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
+                edit.counters.insert(name.clone(), false);
+                edit.chains.insert(name, None);
+                return;
+            }
+        };
+        let new: BTreeSet<Box<str>> = sets.keys().cloned().collect();
+        edit.sets.extend(old.difference(&new).map(|set| (set.clone(), SetEdit::Remove)));
+        let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
+        edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
+        if !new.is_empty() {
+            self.port_sets.insert(name.clone(), new);
+        }
+        edit.counters.insert(name.clone(), true);
+        edit.chains.insert(name, Some(Chain { base: None, rules }));
+    }
+
+    fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut TableEdit) {
+        let name: Box<str> = self.names.profile(profile).as_str().into();
+        let rules: Option<Vec<Rule>> =
+            is_in_use(plan, profile).then(|| profile::chain(&mut self.names, profile));
+        if rules.is_none() {
+            self.names.forget_profile(profile);
+        }
+        edit.chains.insert(name, rules.map(|rules| Chain { base: None, rules }));
+    }
+
+    fn edit_isolated(&mut self, plan: &Plan, delta: &Delta, edit: &mut TableEdit) {
+        let judged: BTreeSet<(Direction, IpAddr)> = delta.judged.iter().copied().collect();
+        let rejudged = delta.isolations.iter().filter_map(|subject| plan.isolations().get(subject));
+        let rejudged = rejudged.flat_map(|isolation| {
+            Direction::BOTH
+                .into_iter()
+                .flat_map(|direction| isolation.addresses.iter().map(move |address| (direction, *address)))
+        });
+        for (direction, address) in judged.into_iter().chain(rejudged).collect::<BTreeSet<_>>() {
+            let verdicts = self.verdicts(plan, direction, address);
+            if verdicts[1].is_some() && !self.has_second {
+                self.has_second = true;
+                self.add_second(edit);
+            }
+            for (map, verdict) in self.map_elements(direction, address, verdicts) {
+                let change = verdict.map_or(ElementEdit::Gone, |verdict| ElementEdit::There(Some(verdict)));
+                edit_element(edit, &map, fields::octets(address), change);
+            }
+        }
+    }
+
+    /// The chains and maps for addresses that two isolated pods have.
+    fn add_second(&self, edit: &mut TableEdit) {
+        let without = entry::chains(&self.options, false);
+        let chains = entry::chains(&self.options, true).into_iter();
+        edit.chains.extend(
+            chains.filter(|(name, _)| !without.contains_key(name)).map(|(name, chain)| (name, Some(chain))),
+        );
+        let without = entry::sets(&self.options, false);
+        let sets = entry::sets(&self.options, true).into_iter();
+        edit.sets.extend(
+            sets.filter(|(name, _)| !without.contains_key(name))
+                .map(|(name, kind)| (name, SetEdit::Whole(Set { kind, elements: Elements::new() }))),
+        );
+    }
+
+    /// Where the two maps of a direction send an address. What two pods there are allowed must be allowed by both; of more pods than
+    /// two nothing is.
+    fn verdicts(&mut self, plan: &Plan, direction: Direction, address: IpAddr) -> [Option<Verdict>; 2] {
+        let here = plan.isolated_at(direction, address);
+        let profiles: BTreeSet<Profile> =
+            here.filter_map(|subject| plan.isolations().get(subject)?.profile(direction)).collect();
+        let mut chains = profiles.iter().map(|profile| {
+            let chain = self.names.profile(profile);
+            Verdict::Goto(chain.as_str().into())
+        });
+        match [chains.next(), chains.next(), chains.next()] {
+            [first, second, None] => [first, second],
+            [_, _, Some(_)] => [Some(Verdict::Goto(entry::denied_chain(direction).into())), None],
+        }
+    }
+
+    /// The elements of maps for an isolated address, or one that is no longer.
+    fn map_elements(
+        &self,
+        direction: Direction,
+        address: IpAddr,
+        [first, second]: [Option<Verdict>; 2],
+    ) -> Vec<(String, Option<Verdict>)> {
+        let family = Family::of(address);
+        let is_isolated = first.is_some();
+        let mut elements = vec![(entry::isolated_map(direction, family), first)];
+        if self.has_second {
+            elements.push((entry::second_map(direction, family), second));
+        }
+        if self.options.pod_to_node == PodToNode::Drop && direction == Direction::Egress {
+            elements.push((entry::to_node_map(family), is_isolated.then(entry::to_node_verdict)));
+        }
+        elements
+    }
+
+    /// The elements of sets for the address of a pod of this node.
+    fn local_elements(&self, address: IpAddr) -> Vec<(String, Box<[u8]>)> {
+        let (family, octets) = (Family::of(address), fields::octets(address));
+        let mut elements = vec![(entry::itself_set(family), [&*octets, &*octets].concat().into())];
+        if entry::knows_local(&self.options) {
+            elements.push((entry::local_set(family), octets));
+        }
+        elements
+    }
+}
+
+/// Whether a policy isolates a pod with an address, in a direction.
+fn has_chain(plan: &Plan, key: &PolicyKey, direction: Direction) -> bool {
+    let block = plan.policies().get(key).filter(|block| !block.families.is_empty());
+    block.is_some_and(|block| block.allows(direction).is_some())
+}
+
+fn is_in_use(plan: &Plan, profile: &Profile) -> bool {
+    Family::BOTH.into_iter().any(|family| plan.profile_has_family(profile, family))
+}
+
+fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: ElementEdit) {
+    match edit.sets.entry(set.into()).or_insert_with(|| SetEdit::Elements(BTreeMap::new())) {
+        SetEdit::Elements(elements) => drop(elements.insert(key, change)),
+        SetEdit::Whole(set) => match change {
+            ElementEdit::There(verdict) => drop(set.elements.insert(key, verdict)),
+            ElementEdit::Gone => drop(set.elements.remove(&key)),
+        },
+        SetEdit::Remove => {}
+    }
+}
