@@ -1,287 +1,214 @@
-//! The kernel's messages about a table, read back as the statements that this program writes; anything else is `None`.
+//! The kernel's messages about a table, read back as what this program writes; what it does not write makes the table foreign.
 
-use super::numbers::{base_number, comparison_number, hook_number, key_type, meta_number};
+use super::attribute_set::AttributeSet;
+use super::decode_elements::ReadElements;
+use super::decode_rule::{ReadRule, rule};
+use super::numbers::{hook_number, key_type};
 use super::wire::*;
-use crate::kernel::netlink::{Attribute, attributes, exact, find, text};
+use crate::apply::TableRead;
+use crate::kernel::netlink::{find, text};
+use crate::netfilter::iptables::Count;
 use crate::netfilter::nftables::{
-    Base, Chain, Comparison, Elements, Field, Hook, HookPoint, KeyPart, Meta, Rule, SetKind, SetPurpose,
-    Statement, Verdict,
+    Chain, Elements, Hook, HookPoint, KeyPart, Set, SetKind, SetPurpose, Table,
 };
+use std::collections::BTreeMap;
 
-fn number(bytes: &[u8], kind: u16) -> Option<u32> {
-    find(bytes, kind).and_then(exact).map(u32::from_be_bytes)
+/// Puts a table together from the messages about it: of chains before those of rules, of sets before those of elements. Messages
+/// about other tables are passed over.
+pub(super) struct TableReader {
+    table: Table,
+    is_there: bool,
+    foreign: bool,
+    counted: BTreeMap<Box<str>, u64>,
+    elements: BTreeMap<Box<str>, ReadElements>,
 }
 
-fn name(bytes: &[u8], kind: u16) -> Option<Box<str>> {
-    find(bytes, kind).and_then(text).map(Into::into)
+impl TableReader {
+    /// Begins with a table that has nothing in it.
+    pub(super) fn new(table: Table) -> TableReader {
+        let (counted, elements) = (BTreeMap::new(), BTreeMap::new());
+        TableReader { table, is_there: false, foreign: false, counted, elements }
+    }
+
+    fn is_of(&self, message: &[u8]) -> bool {
+        find(message, OF_TABLE).and_then(text) == Some(&self.table.name)
+    }
+
+    /// A message about a table.
+    pub(super) fn table(&mut self, message: &[u8]) {
+        if self.is_of(message) {
+            self.is_there = true;
+            self.foreign |= table(message).is_none();
+        }
+    }
+
+    /// Whether a message was about the table itself.
+    pub(super) fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    /// A message about a chain.
+    pub(super) fn chain(&mut self, message: &[u8]) {
+        if self.is_of(message) {
+            match chain(message) {
+                Some((name, chain)) => drop(self.table.chains.insert(name, chain)),
+                None => self.foreign = true,
+            }
+        }
+    }
+
+    /// A message about a rule.
+    pub(super) fn rule(&mut self, message: &[u8]) {
+        if !self.is_of(message) {
+            return;
+        }
+        let read = rule(message).and_then(|read| Some((self.table.chains.get_mut(&read.chain)?, read)));
+        match read {
+            Some((place, ReadRule { chain, rule, counted })) => {
+                place.rules.push(rule);
+                *self.counted.entry(chain).or_default() += counted;
+            }
+            None => self.foreign = true,
+        }
+    }
+
+    /// A message about a set.
+    pub(super) fn set(&mut self, message: &[u8]) {
+        if self.is_of(message) {
+            match set(message) {
+                Some((name, kind)) => {
+                    self.table.sets.insert(name, Set { kind, elements: Elements::new() });
+                }
+                None => self.foreign = true,
+            }
+        }
+    }
+
+    /// The sets that hold what this program put into them.
+    pub(super) fn asked_sets(&self) -> Vec<Box<str>> {
+        let is_asked = |set: &Set| !matches!(set.kind.purpose, SetPurpose::Dynamic { .. });
+        let sets = self.table.sets.iter().filter(|(_, set)| is_asked(set));
+        sets.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A message about elements of a set.
+    pub(super) fn elements(&mut self, message: &[u8]) {
+        if self.is_of(message) {
+            let set = find(message, ELEMENTS_SET).and_then(text).unwrap_or_default();
+            self.foreign |= self.elements.entry(set.into()).or_default().add(message).is_none();
+        }
+    }
+
+    /// A message about a counter or another object.
+    pub(super) fn object(&mut self, message: &[u8]) {
+        if self.is_of(message) {
+            match counter(message) {
+                Some((name, _)) => drop(self.table.counters.insert(name)),
+                None => self.foreign = true,
+            }
+        }
+    }
+
+    /// The whole.
+    pub(super) fn end(mut self) -> TableRead {
+        if !self.is_there {
+            return TableRead::Absent;
+        }
+        for (name, read) in self.elements {
+            let place = self.table.sets.get_mut(&name);
+            match place.and_then(|place| Some((read.of(&place.kind)?, place))) {
+                Some((elements, place)) => place.elements = elements,
+                None => self.foreign = true,
+            }
+        }
+        if self.foreign {
+            return TableRead::Foreign;
+        }
+        TableRead::Ours { table: self.table, counted: self.counted }
+    }
 }
 
-/// Whether a message is about this table.
-pub(super) fn is_of(message: &[u8], table: &str) -> bool {
-    find(message, OF_TABLE).and_then(text) == Some(table)
+fn table(message: &[u8]) -> Option<()> {
+    let mut all = AttributeSet::of(message)?;
+    all.ignore(&[OF_TABLE, TABLE_USE, TABLE_HANDLE, TABLE_PADDING, TABLE_OWNER]);
+    let flags = all.number(TABLE_FLAGS).unwrap_or_default();
+    all.end_of_object(TABLE_LAST_KNOWN).filter(|()| flags & TABLE_IS_DORMANT == 0)
 }
 
-/// The name of a chain and how packets enter it. The outer `None`: a chain that this program does not write.
-pub(super) fn chain(message: &[u8]) -> Option<(Box<str>, Chain)> {
-    let name = name(message, CHAIN_NAME)?;
-    let base = match find(message, CHAIN_HOOK) {
+fn chain(message: &[u8]) -> Option<(Box<str>, Chain)> {
+    let mut all = AttributeSet::of(message)?;
+    all.ignore(&[OF_TABLE, CHAIN_HANDLE, CHAIN_USE, CHAIN_PADDING]);
+    let name = all.text(CHAIN_NAME)?;
+    let flags = all.number(CHAIN_FLAGS).unwrap_or_default();
+    let base = match all.take(CHAIN_HOOK) {
         None => None,
         Some(hook) => {
-            let wanted = number(hook, HOOK_NUMBER)?;
+            let mut hook = AttributeSet::of(hook)?;
+            let wanted = hook.number(HOOK_NUMBER)?;
             let point = HookPoint::ALL.into_iter().find(|point| hook_number(*point) == wanted)?;
-            let priority = find(hook, HOOK_PRIORITY).and_then(exact).map(i32::from_be_bytes)?;
-            let is_filter = find(message, CHAIN_TYPE).and_then(text) == Some("filter");
-            let accepts = number(message, CHAIN_POLICY) == Some(NF_ACCEPT as u32);
+            let priority = hook.number(HOOK_PRIORITY)?.cast_signed();
+            hook.end()?;
+            let is_filter = all.text(CHAIN_TYPE).as_deref() == Some("filter");
+            let accepts = all.number(CHAIN_POLICY) == Some(NF_ACCEPT.cast_unsigned());
             Some(Hook { point, priority }).filter(|_| is_filter && accepts).map(Some)?
         }
     };
+    let plain = flags == 0 || base.is_some() && flags == CHAIN_IS_BASE;
+    all.end_of_object(CHAIN_LAST_KNOWN).filter(|()| plain)?;
     Some((name, Chain { base, rules: Vec::new() }))
 }
 
-/// The chain of a rule, and the rule; how many packets its counter counted.
-pub(super) fn rule(message: &[u8]) -> Option<(Box<str>, Rule, u64)> {
-    let chain = name(message, RULE_CHAIN)?;
-    let mut reader = Reader { expressions: Vec::new(), counted: 0 };
-    for element in attributes(find(message, RULE_EXPRESSIONS)?) {
-        let expression = text(find(element.payload, EXPRESSION_NAME)?)?;
-        reader.expressions.push((expression, find(element.payload, EXPRESSION_DATA).unwrap_or_default()));
-    }
-    reader.expressions.reverse();
-    let mut statements = Vec::new();
-    while !reader.expressions.is_empty() {
-        statements.push(reader.statement()?);
-    }
-    Some((chain, Rule(statements), reader.counted))
-}
-
-type MaskAndXor = (Box<[u8]>, Box<[u8]>);
-
-/// The expressions of a rule that are still to be read, the next one last.
-struct Reader<'a> {
-    expressions: Vec<(&'a str, &'a [u8])>,
-    counted: u64,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, name: &str) -> Option<&'a [u8]> {
-        let (_, data) = self.expressions.pop_if(|(own, _)| *own == name)?;
-        Some(data)
-    }
-
-    fn statement(&mut self) -> Option<Statement> {
-        let (next, _) = *self.expressions.last()?;
-        match next {
-            "payload" | "meta" => self.of_fields(),
-            "counter" => {
-                let data = self.take("counter")?;
-                self.counted += find(data, COUNTER_PACKETS).and_then(exact).map_or(0, u64::from_be_bytes);
-                Some(Statement::Counter)
-            }
-            "log" => {
-                let data = self.take("log")?;
-                let group = find(data, LOG_GROUP).and_then(exact).map(u16::from_be_bytes)?;
-                Some(Statement::Log { group, prefix: name(data, LOG_PREFIX)? })
-            }
-            "immediate" => {
-                let data = self.take("immediate")?;
-                let to_verdict = number(data, IMMEDIATE_DESTINATION) == Some(VERDICT_REGISTER);
-                verdict(find(data, IMMEDIATE_DATA)?).filter(|_| to_verdict).map(Statement::Verdict)
-            }
-            _ => None,
-        }
-    }
-
-    /// A statement that begins with the loading of fields.
-    fn of_fields(&mut self) -> Option<Statement> {
-        let (mut fields, mut word) = (Vec::new(), 0);
-        while let Some((field, at)) = self.load() {
-            if at != register(word) {
-                return None;
-            }
-            word += u32::from(field.length()).div_ceil(4);
-            fields.push(field);
-        }
-        let (next, _) = *self.expressions.last()?;
-        match (next, fields.as_slice()) {
-            ("bitwise", [Field::Meta(Meta::Mark)]) if self.sets_mark() => self.set_mark(),
-            ("bitwise" | "cmp", [field]) => self.compare(*field),
-            ("lookup", _) => self.lookup(fields),
-            ("dynset", _) => self.limit(fields),
-            _ => None,
-        }
-    }
-
-    fn load(&mut self) -> Option<(Field, u32)> {
-        let (next, data) = *self.expressions.last()?;
-        let loaded = match next {
-            "payload" => {
-                let wanted = number(data, PAYLOAD_BASE)?;
-                let bases = [Base::Link, Base::Network, Base::Transport];
-                let base = bases.into_iter().find(|base| base_number(*base) == wanted)?;
-                let byte = |kind| number(data, kind).and_then(|number| u8::try_from(number).ok());
-                let field =
-                    Field::Payload { base, offset: byte(PAYLOAD_OFFSET)?, length: byte(PAYLOAD_LENGTH)? };
-                (field, number(data, PAYLOAD_DESTINATION)?)
-            }
-            "meta" => {
-                let metas = [
-                    Meta::Length,
-                    Meta::Mark,
-                    Meta::InputIndex,
-                    Meta::OutputIndex,
-                    Meta::TransportProtocol,
-                    Meta::PacketType,
-                ];
-                let wanted = number(data, META_KEY)?;
-                let meta = metas.into_iter().find(|meta| meta_number(*meta) == wanted)?;
-                (Field::Meta(meta), number(data, META_DESTINATION)?)
-            }
-            _ => return None,
-        };
-        self.expressions.pop();
-        if loaded.0 == Field::Meta(Meta::Length) {
-            let data = self.take("byteorder")?;
-            let at = [BYTEORDER_SOURCE, BYTEORDER_DESTINATION].map(|kind| number(data, kind));
-            let turned = number(data, BYTEORDER_OPERATION) == Some(BYTEORDER_HTON);
-            return Some(loaded).filter(|(_, register)| turned && at == [Some(*register); 2]);
-        }
-        Some(loaded)
-    }
-
-    /// Whether the expression behind the next one writes the mark.
-    fn sets_mark(&self) -> bool {
-        let behind = self.expressions.len().checked_sub(2).and_then(|at| self.expressions.get(at));
-        behind.is_some_and(|(name, data)| *name == "meta" && find(data, META_SOURCE).is_some())
-    }
-
-    fn set_mark(&mut self) -> Option<Statement> {
-        let (mask, xor) = self.bitwise()?;
-        let data = self.take("meta")?;
-        let bits = u32::from_ne_bytes(exact(&xor)?);
-        let keeps_the_rest = u32::from_ne_bytes(exact(&mask)?) == !bits;
-        let writes = number(data, META_KEY) == Some(meta_number(Meta::Mark))
-            && number(data, META_SOURCE) == Some(FIRST_REGISTER);
-        (keeps_the_rest && writes).then_some(Statement::SetMark(bits))
-    }
-
-    fn bitwise(&mut self) -> Option<MaskAndXor> {
-        let data = self.take("bitwise")?;
-        let in_place = [BITWISE_SOURCE, BITWISE_DESTINATION].map(|kind| number(data, kind));
-        let value = |kind| Some(find(find(data, kind)?, DATA_VALUE)?.into());
-        let found = (value(BITWISE_MASK)?, value(BITWISE_XOR)?);
-        (in_place == [Some(FIRST_REGISTER); 2]).then_some(found)
-    }
-
-    fn compare(&mut self, field: Field) -> Option<Statement> {
-        let mask = match *self.expressions.last()? {
-            ("bitwise", _) => {
-                let (mask, xor) = self.bitwise()?;
-                Some(mask).filter(|_| xor.iter().all(|byte| *byte == 0)).map(Some)?
-            }
-            _ => None,
-        };
-        let data = self.take("cmp")?;
-        let wanted = number(data, CMP_OPERATOR)?;
-        let comparisons = [Comparison::Equal, Comparison::Different, Comparison::AtMost];
-        let comparison = comparisons.into_iter().find(|own| comparison_number(*own) == wanted)?;
-        let value: Box<[u8]> = find(find(data, CMP_DATA)?, DATA_VALUE)?.into();
-        let fits =
-            value.len() == usize::from(field.length()) && number(data, CMP_SOURCE) == Some(FIRST_REGISTER);
-        fits.then_some(Statement::Compare { field, mask, comparison, value })
-    }
-
-    fn lookup(&mut self, fields: Vec<Field>) -> Option<Statement> {
-        let data = self.take("lookup")?;
-        let set = name(data, LOOKUP_SET)?;
-        if number(data, LOOKUP_SOURCE) != Some(FIRST_REGISTER) {
-            return None;
-        }
-        match number(data, LOOKUP_DESTINATION) {
-            Some(VERDICT_REGISTER) => Some(Statement::VerdictOf { fields, map: set }),
-            Some(_) => None,
-            None => {
-                let inverted = number(data, LOOKUP_FLAGS).unwrap_or_default() & LOOKUP_IS_INVERTED != 0;
-                Some(Statement::In { fields, set, inverted })
-            }
-        }
-    }
-
-    fn limit(&mut self, fields: Vec<Field>) -> Option<Statement> {
-        let data = self.take("dynset")?;
-        let expression = find(data, DYNSET_EXPRESSION)?;
-        let is_limit = text(find(expression, EXPRESSION_NAME)?)? == "limit";
-        let limit = find(expression, EXPRESSION_DATA)?;
-        let long = |kind| find(limit, kind).and_then(exact).map(u64::from_be_bytes);
-        let fits = is_limit
-            && number(data, DYNSET_OPERATION) == Some(DYNSET_UPDATE)
-            && number(data, DYNSET_KEY) == Some(FIRST_REGISTER)
-            && long(LIMIT_UNIT) == Some(1);
-        let (per_second, burst) = (u32::try_from(long(LIMIT_RATE)?).ok()?, number(limit, LIMIT_BURST)?);
-        fits.then_some(Statement::Limit { fields, set: name(data, DYNSET_SET)?, per_second, burst })
-    }
-}
-
-/// The name of a set and what it is.
-pub(super) fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
-    let name = name(message, SET_NAME)?;
-    let flags = number(message, SET_FLAGS).unwrap_or_default();
-    let purpose = match flags {
+fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
+    let mut all = AttributeSet::of(message)?;
+    all.ignore(&[
+        OF_TABLE,
+        SET_DATA_LENGTH,
+        SET_POLICY,
+        SET_ID,
+        SET_USERDATA,
+        SET_PADDING,
+        SET_HANDLE,
+        SET_TYPE,
+        SET_COUNT,
+    ]);
+    let name = all.text(SET_NAME)?;
+    let purpose = match all.number(SET_FLAGS).unwrap_or_default() {
         0 => SetPurpose::Set,
-        SET_IS_MAP => SetPurpose::VerdictMap,
+        SET_HAS_INTERVALS => SetPurpose::Intervals,
+        SET_IS_MAP if all.number(SET_DATA_TYPE) == Some(DATA_IS_VERDICT) => SetPurpose::VerdictMap,
         flags if flags == SET_HAS_TIMEOUT | SET_IS_DYNAMIC => {
-            let timeout_ms = find(message, SET_TIMEOUT).and_then(exact).map(u64::from_be_bytes)?;
-            SetPurpose::Dynamic { timeout_ms }
+            SetPurpose::Dynamic { timeout_ms: all.long(SET_TIMEOUT)? }
         }
         _ => return None,
     };
-    let size = find(message, SET_DESCRIPTION).and_then(|own| number(own, DESCRIPTION_SIZE))?;
-    let wanted = number(message, SET_KEY_TYPE)?;
-    let mut key = Vec::new();
-    for place in (0..4).rev() {
-        let part = wanted >> (6 * place) & 0x3f;
-        if part == 0 && key.is_empty() {
-            continue;
-        }
-        let parts = [KeyPart::Interface, KeyPart::Ipv4, KeyPart::Ipv6, KeyPart::Ethernet];
-        key.push(parts.into_iter().find(|own| own.number() == part)?);
-    }
-    let kind = SetKind { key, purpose, size };
-    let same = number(message, SET_KEY_LENGTH) == Some(kind.key_length()) && key_type(&kind) == wanted;
-    same.then_some((name, kind))
+    let mut description = AttributeSet::of(all.take(SET_DESCRIPTION).unwrap_or_default())?;
+    let size = description.number(DESCRIPTION_SIZE).unwrap_or_default();
+    description.ignore(&[DESCRIPTION_OF_PARTS]);
+    description.end()?;
+    let (wanted, length) = (all.number(SET_KEY_TYPE)?, all.number(SET_KEY_LENGTH)?);
+    all.end_of_object(SET_LAST_KNOWN)?;
+    let kind = SetKind { key: key_parts(wanted)?, purpose, size };
+    (length == kind.key_length() && key_type(&kind) == wanted).then_some((name, kind))
 }
 
-/// Adds the elements of a message. `None` if one of them cannot be read.
-pub(super) fn elements(message: &[u8], into: &mut Elements) -> Option<()> {
-    for element in attributes(find(message, ELEMENTS)?) {
-        let (key, verdict) = one_element(&element)?;
-        into.insert(key, verdict);
-    }
-    Some(())
+/// The parts of a key from the number of its type.
+fn key_parts(number: u32) -> Option<Vec<KeyPart>> {
+    let parts = (0..4).rev().map(|place| number >> (6 * place) & 0x3f).skip_while(|part| *part == 0);
+    parts.map(|part| KeyPart::ALL.into_iter().find(|own| own.number() == part)).collect()
 }
 
-fn one_element(element: &Attribute<'_>) -> Option<(Box<[u8]>, Option<Verdict>)> {
-    let key = find(find(element.payload, ELEMENT_KEY)?, DATA_VALUE)?;
-    let verdict = match find(element.payload, ELEMENT_DATA) {
-        None => None,
-        Some(data) => Some(verdict(data)?),
-    };
-    Some((key.into(), verdict))
-}
-
-fn verdict(data: &[u8]) -> Option<Verdict> {
-    let verdict = find(data, DATA_VERDICT)?;
-    let code = find(verdict, VERDICT_CODE).and_then(exact).map(i32::from_be_bytes)?;
-    match (code, name(verdict, VERDICT_CHAIN)) {
-        (NF_DROP, None) => Some(Verdict::Drop),
-        (NF_ACCEPT, None) => Some(Verdict::Accept),
-        (NFT_RETURN, None) => Some(Verdict::Return),
-        (NFT_JUMP, Some(chain)) => Some(Verdict::Jump(chain)),
-        (NFT_GOTO, Some(chain)) => Some(Verdict::Goto(chain)),
-        _ => None,
-    }
+/// The name of a counter and what it counted. `None` for another kind of object.
+pub(super) fn counter(message: &[u8]) -> Option<(Box<str>, Count)> {
+    let mut all = AttributeSet::of(message)?;
+    all.ignore(&[OF_TABLE, OBJECT_USE, OBJECT_HANDLE, OBJECT_PADDING, OBJECT_USERDATA]);
+    let (name, is_counter) = (all.text(OBJECT_NAME)?, all.is(OBJECT_TYPE, OBJECT_IS_COUNTER));
+    let mut data = AttributeSet::of(all.take(OBJECT_DATA)?)?;
+    let count = Count { packets: data.long(COUNTER_PACKETS)?, bytes: data.long(COUNTER_BYTES)? };
+    all.end_of_object(OBJECT_LAST_KNOWN).filter(|()| is_counter)?;
+    Some((name, count))
 }
 
 /// The number of the last transaction of this network namespace.
 pub(super) fn generation(message: &[u8]) -> Option<u32> {
-    number(message, GENERATION_ID)
+    AttributeSet::of(message)?.number(GENERATION_ID)
 }

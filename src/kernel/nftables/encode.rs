@@ -136,10 +136,10 @@ fn put_set_kind(message: &mut Message, kind: &SetKind) {
     message.put(SET_ID, &1u32.to_be_bytes());
 }
 
-/// A request for all objects of a kind in a table.
-pub(super) fn dump(command: u8, family: TableFamily, fill: impl FnOnce(&mut Message)) -> Message {
+/// A request for all objects of a kind in a table. Of tables the kernel sends all in the family.
+pub(super) fn dump(command: u8, family: TableFamily, table: &str) -> Message {
     let mut message = Message::new(SUBSYSTEM, command, DUMP, family_number(family));
-    fill(&mut message);
+    message.put_text(OF_TABLE, table);
     message
 }
 

@@ -1,6 +1,9 @@
 //! nf_tables over netlink: transactions out, whole tables in. Starts no program and needs no library.
 
+mod attribute_set;
 mod decode;
+mod decode_elements;
+mod decode_rule;
 mod encode;
 mod encode_elements;
 mod encode_rule;

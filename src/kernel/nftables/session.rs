@@ -1,10 +1,12 @@
 //! One conversation with nf_tables.
 
+use super::decode::{self, TableReader};
+use super::encode;
 use super::wire::*;
-use super::{decode, encode};
 use crate::apply::{KernelError, TableRead};
-use crate::kernel::netlink::{Failure, Message, Netlink, whole};
-use crate::netfilter::nftables::{Batch, Change, Elements, Set, SetPurpose, Table, TableFamily};
+use crate::kernel::netlink::{Failure, Netlink, whole};
+use crate::netfilter::iptables::Count;
+use crate::netfilter::nftables::{Batch, Change, Table, TableFamily};
 use nix::libc;
 use std::collections::BTreeMap;
 use std::io;
@@ -88,61 +90,46 @@ impl Nftables {
         Ok(found)
     }
 
-    fn read_once(&mut self, family: TableFamily, name: &str) -> Result<TableRead, Failure> {
-        let mut is_there = false;
-        let by_table = |message: &mut Message| message.put_text(OF_TABLE, name);
-        self.dump(encode::dump(GET_TABLES, family, |_| {}), |message| {
-            is_there |= decode::is_of(message, name);
-        })?;
-        if !is_there {
-            return Ok(TableRead::Absent);
-        }
-        let (mut table, mut foreign) = (Table::new(family, name), false);
-        self.dump(encode::dump(GET_CHAINS, family, by_table), |message| {
-            match decode::chain(message).filter(|_| decode::is_of(message, name)) {
-                Some((chain, content)) => drop(table.chains.insert(chain, content)),
-                None => foreign |= decode::is_of(message, name),
-            }
-        })?;
-        let mut counted = BTreeMap::<Box<str>, u64>::new();
-        self.dump(encode::dump(GET_RULES, family, by_table), |message| {
-            if !decode::is_of(message, name) {
-                return;
-            }
-            let read = decode::rule(message);
-            match read
-                .and_then(|(chain, rule, count)| Some((table.chains.get_mut(&chain)?, chain, rule, count)))
-            {
-                Some((place, chain, rule, count)) => {
-                    place.rules.push(rule);
-                    *counted.entry(chain).or_default() += count;
-                }
-                None => foreign = true,
-            }
-        })?;
-        self.dump(encode::dump(GET_SETS, family, by_table), |message| {
-            match decode::set(message).filter(|_| decode::is_of(message, name)) {
-                Some((set, kind)) => drop(table.sets.insert(set, Set { kind, elements: Elements::new() })),
-                None => foreign |= decode::is_of(message, name),
-            }
-        })?;
-        for (set, content) in &mut table.sets {
-            if matches!(content.kind.purpose, SetPurpose::Dynamic { .. }) {
-                continue;
-            }
-            let request = encode::dump(GET_ELEMENTS, family, |message| {
-                message.put_text(OF_TABLE, name);
-                message.put_text(ELEMENTS_SET, set);
-            });
-            self.netlink.ask(request, |message| {
-                foreign |= decode::elements(message, &mut content.elements).is_none();
+    /// Reads what the counters of a table counted; of a table that is not there, nothing.
+    pub(in crate::kernel) fn read_counters(
+        &mut self,
+        family: TableFamily,
+        name: &str,
+    ) -> Result<BTreeMap<Box<str>, Count>, KernelError> {
+        let failed = |failure: Failure| KernelError::Netlink {
+            act: "read counters of nf_tables",
+            source: failure.into(),
+        };
+        let mut read = || {
+            let mut counters = BTreeMap::new();
+            self.netlink.ask(encode::dump(GET_OBJECTS, family, name), |message| {
+                counters.extend(decode::counter(message));
             })?;
+            Ok(counters)
+        };
+        match whole(&mut read) {
+            Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(BTreeMap::new()),
+            read => read.map_err(failed),
         }
-        Ok(if foreign { TableRead::Foreign } else { TableRead::Ours { table, counted } })
     }
 
-    fn dump(&mut self, request: Message, each: impl FnMut(&[u8])) -> Result<(), Failure> {
-        self.netlink.ask(request, each)
+    fn read_once(&mut self, family: TableFamily, name: &str) -> Result<TableRead, Failure> {
+        let mut reader = TableReader::new(Table::new(family, name));
+        let dump = |command| encode::dump(command, family, name);
+        self.netlink.ask(dump(GET_TABLES), |message| reader.table(message))?;
+        if !reader.is_there() {
+            return Ok(reader.end());
+        }
+        self.netlink.ask(dump(GET_CHAINS), |message| reader.chain(message))?;
+        self.netlink.ask(dump(GET_RULES), |message| reader.rule(message))?;
+        self.netlink.ask(dump(GET_OBJECTS), |message| reader.object(message))?;
+        self.netlink.ask(dump(GET_SETS), |message| reader.set(message))?;
+        for set in reader.asked_sets() {
+            let mut request = dump(GET_ELEMENTS);
+            request.put_text(ELEMENTS_SET, &set);
+            self.netlink.ask(request, |message| reader.elements(message))?;
+        }
+        Ok(reader.end())
     }
 }
 

@@ -32,6 +32,11 @@ pub enum Base {
     Transport,
 }
 
+impl Base {
+    /// All of them.
+    pub const ALL: [Base; 3] = [Base::Link, Base::Network, Base::Transport];
+}
+
 /// A fact about a packet (enum nft_meta_keys).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meta {

@@ -31,6 +31,11 @@ pub enum RejectWith {
     PortUnreachable,
 }
 
+impl RejectWith {
+    /// All of them.
+    pub const ALL: [RejectWith; 2] = [RejectWith::TcpReset, RejectWith::PortUnreachable];
+}
+
 /// The longest comment of a rule, in bytes: NFTNL_UDATA_COMMENT_MAXLEN of libnftnl less its NUL.
 const RULE_COMMENT_MAX: usize = 127;
 

@@ -1,0 +1,125 @@
+//! The kernel's elements of sets, read back as keys and ranges; anything else is `None`.
+
+use super::attribute_set::AttributeSet;
+use super::wire::*;
+use crate::kernel::netlink::attributes;
+use crate::netfilter::nftables::{Elements, SetKind, SetPurpose, Verdict};
+use std::collections::BTreeMap;
+
+/// The elements of a set, of which the kernel sends some with each message, in any order.
+#[derive(Default)]
+pub(super) struct ReadElements {
+    keys: Elements,
+    /// The keys that end a range.
+    ends: BTreeMap<Box<[u8]>, ()>,
+}
+
+impl ReadElements {
+    /// Adds the elements of a message.
+    pub(super) fn add(&mut self, message: &[u8]) -> Option<()> {
+        let mut all = AttributeSet::of(message)?;
+        all.ignore(&[OF_TABLE, ELEMENTS_SET]);
+        let list = all.take(ELEMENTS)?;
+        all.end_of_object(ELEMENTS_LAST_KNOWN)?;
+        let mut length = 0;
+        for element in attributes(list) {
+            length += element.bytes.len().next_multiple_of(4);
+            Some(element.kind).filter(|kind| *kind == LIST_ELEMENT)?;
+            self.add_one(element.payload)?;
+        }
+        (length >= list.len()).then_some(())
+    }
+
+    fn add_one(&mut self, element: &[u8]) -> Option<()> {
+        let mut all = AttributeSet::of(element)?;
+        all.ignore(&[ELEMENT_USERDATA, ELEMENT_PADDING]);
+        let key = value(all.take(ELEMENT_KEY)?)?;
+        let verdict = match all.take(ELEMENT_DATA) {
+            None => None,
+            Some(data) => Some(verdict(data)?),
+        };
+        let ends_range = all.take(ELEMENT_FLAGS);
+        all.end_of_object(ELEMENT_LAST_KNOWN)?;
+        let is_new = match ends_range {
+            None | Some([0, 0, 0, 0]) => self.keys.insert(key, verdict).is_none(),
+            Some(flags) if flags == ELEMENT_ENDS_RANGE.to_be_bytes() && verdict.is_none() => {
+                self.ends.insert(key, ()).is_none()
+            }
+            Some(_) => false,
+        };
+        is_new.then_some(())
+    }
+
+    /// All of them, as elements of a set of this kind.
+    pub(super) fn of(self, kind: &SetKind) -> Option<Elements> {
+        let length = kind.key_length() as usize;
+        let is_map = kind.purpose == SetPurpose::VerdictMap;
+        let fits = |(key, verdict): (&Box<[u8]>, &Option<Verdict>)| {
+            key.len() == length && verdict.is_some() == is_map
+        };
+        let fit = self.keys.iter().all(fits) && self.ends.keys().all(|end| end.len() == length);
+        match kind.purpose {
+            _ if !fit => None,
+            SetPurpose::Intervals => self.ranges(),
+            SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => {
+                self.ends.is_empty().then_some(self.keys)
+            }
+        }
+    }
+
+    /// Each first key with the last before the end behind it.
+    fn ranges(mut self) -> Option<Elements> {
+        // With this mark nft begins a set whose first range does not begin at zero.
+        if let Some(mark) = self.ends.first_entry().filter(|end| end.key().iter().all(|byte| *byte == 0)) {
+            mark.remove();
+        }
+        let (mut ranges, mut ends) = (Elements::new(), self.ends.into_keys().peekable());
+        let mut firsts = self.keys.into_keys().peekable();
+        while let Some(first) = firsts.next() {
+            let last: Box<[u8]> = match (ends.next(), firsts.peek()) {
+                (Some(end), next) if end > first && next.is_none_or(|next| *next >= end) => predecessor(&end),
+                (None, None) => vec![0xff; first.len()].into(),
+                (Some(_) | None, _) => return None,
+            };
+            ranges.insert([first, last].concat().into(), None);
+        }
+        ends.next().is_none().then_some(ranges)
+    }
+}
+
+/// The key before one that is not zero.
+fn predecessor(key: &[u8]) -> Box<[u8]> {
+    let mut before: Box<[u8]> = key.into();
+    for byte in before.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != 0xff {
+            break;
+        }
+    }
+    before
+}
+
+/// The value of some data.
+pub(super) fn value(data: &[u8]) -> Option<Box<[u8]>> {
+    let mut all = AttributeSet::of(data)?;
+    let value = all.take(DATA_VALUE)?;
+    all.end().map(|()| value.into())
+}
+
+/// The verdict of some data.
+pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
+    let mut all = AttributeSet::of(data)?;
+    let mut verdict = AttributeSet::of(all.take(DATA_VERDICT)?)?;
+    all.end()?;
+    let code = verdict.number(VERDICT_CODE)?.cast_signed();
+    let chain = verdict.text(VERDICT_CHAIN);
+    verdict.end()?;
+    match (code, chain) {
+        (NF_DROP, None) => Some(Verdict::Drop),
+        (NF_ACCEPT, None) => Some(Verdict::Accept),
+        (NFT_RETURN, None) => Some(Verdict::Return),
+        (NFT_JUMP, Some(chain)) => Some(Verdict::Jump(chain)),
+        (NFT_GOTO, Some(chain)) => Some(Verdict::Goto(chain)),
+        _ => None,
+    }
+}
