@@ -2,11 +2,11 @@
 //! starts a program for each family, in a thread for which nothing else waits.
 
 use crate::controller::{Enforcer, Query};
-use crate::kernel::Counters;
+use crate::kernel::{CountedRules, Counters};
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
-use crate::netfilter::ChainName;
-use crate::netfilter::iptables::{Count, CountedChains, Variant};
+use crate::netfilter::{BackendName, ChainName};
+use crate::netfilter::iptables::Count;
 use crate::observe::{Metrics, PolicyLabels};
 use crate::render::iptables::allowed;
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ type Owners = BTreeMap<Box<str>, (PolicyKey, Direction)>;
 
 /// Reads for as long as the agent runs: once when the controller has a complete cluster, and then after each request for metrics.
 /// So the values are as old as the previous request.
-pub(super) async fn watch(variant: Variant, metrics: Metrics, queries: mpsc::Sender<Query>) {
-    let mut counters = Counters::new(variant);
+pub(super) async fn watch(backend: BackendName, metrics: Metrics, queries: mpsc::Sender<Query>) {
+    let mut counters = Counters::new(backend);
     let mut history = CounterHistory::default();
     let mut logged = None;
     while let Some(owners) = ask(&queries).await {
@@ -68,37 +68,49 @@ fn record(metrics: &Metrics, owners: &Owners, growth: BTreeMap<Box<str>, Count>)
     }
 }
 
-/// A jump to a policy's chain: the family, the chain that jumps, and the policy's chain.
-type CountedJump = (Family, ChainName, ChainName);
+/// What counts for a policy: with iptables a jump to its chain, by the family and the chain that jumps; with nftables its counter. And
+/// the name of the policy's chain or counter.
+type CounterKey = (Option<(Family, ChainName)>, Box<str>);
+
+/// What each of them has counted.
+fn by_policy(counted: &CountedRules) -> BTreeMap<CounterKey, Count> {
+    match counted {
+        CountedRules::Iptables(families) => {
+            let of_family = |(family, chains)| {
+                allowed(chains).map(move |(asking, policy, count): (&ChainName, &ChainName, Count)| {
+                    ((Some((*family, asking.clone())), policy.as_str().into()), count)
+                })
+            };
+            families.iter().flat_map(of_family).collect()
+        }
+        CountedRules::Nftables(counters) => {
+            counters.iter().map(|(name, count)| ((None, name.clone()), *count)).collect()
+        }
+    }
+}
 
 /// The counters as last read. A rewritten chain counts from 0, so growth is reported.
 #[derive(Debug, Default)]
-struct CounterHistory(Option<BTreeMap<CountedJump, Count>>);
+struct CounterHistory(Option<BTreeMap<CounterKey, Count>>);
 
 impl CounterHistory {
     /// By how much the count of each policy's chain has grown since the last reading. The first reading returns nothing, as earlier
     /// packets were counted by the previous process. The whole count of a rewritten chain is growth, and so is that of a chain
     /// whose policy was not known until now.
-    fn growth(
-        &mut self,
-        counted: &BTreeMap<Family, CountedChains>,
-        owners: &Owners,
-    ) -> BTreeMap<Box<str>, Count> {
+    fn growth(&mut self, counted: &CountedRules, owners: &Owners) -> BTreeMap<Box<str>, Count> {
         let mut growth: BTreeMap<Box<str>, Count> = BTreeMap::new();
         let mut current = BTreeMap::new();
-        for (family, chains) in counted {
-            for (asking, policy, count) in allowed(chains) {
-                let asked = (*family, asking.clone(), policy.clone());
-                if let Some(last) = &self.0 {
-                    if !owners.contains_key(policy.as_str()) {
-                        continue;
-                    }
-                    let more = count.since(last.get(&asked).copied().unwrap_or_default());
-                    let sum = growth.entry(policy.as_str().into()).or_default();
-                    (sum.packets, sum.bytes) = (sum.packets + more.packets, sum.bytes + more.bytes);
+        for (key, count) in by_policy(counted) {
+            if let Some(last) = &self.0 {
+                let (_, policy) = &key;
+                if !owners.contains_key(policy) {
+                    continue;
                 }
-                current.insert(asked, count);
+                let more = count.since(last.get(&key).copied().unwrap_or_default());
+                let sum = growth.entry(policy.clone()).or_default();
+                (sum.packets, sum.bytes) = (sum.packets + more.packets, sum.bytes + more.bytes);
             }
+            current.insert(key, count);
         }
         self.0 = Some(current);
         growth
@@ -110,7 +122,7 @@ mod tests {
     use super::*;
     use crate::controller::Enforcer;
     use crate::model::{Change, Pod, PodKey, Policy, Selector};
-    use crate::netfilter::iptables::{Match, Rule, Target};
+    use crate::netfilter::iptables::{CountedChains, Match, Rule, Target};
     use crate::render::Options;
 
     fn chain(name: &str) -> ChainName {
@@ -118,12 +130,13 @@ mod tests {
     }
 
     /// A pod's chain that jumps to one policy, which has allowed this many packets.
-    fn counted(packets: u64) -> BTreeMap<Family, CountedChains> {
+    fn counted(packets: u64) -> CountedRules {
         let jump = Rule::new(Target::Jump(chain("KUBE-NWPLCY-WEB")));
         let yes = Rule::new(Target::Return).matching(Match::Mark { value: 1, mask: 1 });
         let asked = Count { packets: packets + 5, bytes: 60 * packets + 300 };
         let rules = vec![(jump, asked), (yes, Count { packets, bytes: 60 * packets })];
-        BTreeMap::from([(Family::V4, BTreeMap::from([(chain("KUBE-POD-SPECIFIC-FW-A"), rules)]))])
+        let chains = BTreeMap::from([(chain("KUBE-POD-SPECIFIC-FW-A"), rules)]);
+        CountedRules::Iptables(BTreeMap::from([(Family::V4, chains)]))
     }
 
     fn owners() -> Owners {

@@ -108,7 +108,7 @@ impl Node {
 
     fn passes(&mut self, point: HookPoint, frame: Frame) -> bool {
         trace(self.kernel.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).expect("a table"), point, &frame)
-            .accepted
+            .is_accepted()
     }
 }
 

@@ -1,8 +1,7 @@
 //! Changes of a table. A list of them is one transaction of the kernel: all or nothing, in one instant.
 
-use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily, Verdict};
-use std::collections::BTreeSet;
-use std::ops::Bound;
+use super::soundness::{asked_set, check, check_rule, check_verdict, statements, targets};
+use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily};
 
 /// One change of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +125,15 @@ pub enum Refused {
     /// It is there with another kind or verdict.
     #[error("{0} is there already, and differs")]
     Differs(Box<str>),
+    /// A rule or map leads to a base chain.
+    #[error("{0} is a base chain")]
+    Base(Box<str>),
+    /// Chains lead from one to the next in a circle, or more often than the kernel allows.
+    #[error("chains lead too deep, or in a circle, at {0}")]
+    TooDeep(Box<str>),
+    /// A rule is not one that the kernel takes, or asks a set otherwise than it is made for.
+    #[error("a rule of {0} does not suit what it refers to")]
+    Senseless(Box<str>),
     /// A key has the wrong length, or the wrong kind of value.
     #[error("an element does not fit {0}")]
     Unfit(Box<str>),
@@ -179,7 +187,11 @@ impl Batch {
                 }
                 table.chains.remove(name);
             }
-            Change::AddRule(name, rule) => chain(table, name)?.rules.push(rule.clone()),
+            Change::AddRule(name, rule) => {
+                chain(table, name)?;
+                check_rule(table, name, rule)?;
+                chain(table, name)?.rules.push(rule.clone());
+            }
             Change::AddSet(name, kind) => {
                 let fresh = Set { kind: kind.clone(), elements: Elements::new() };
                 if table.sets.entry(name.clone()).or_insert(fresh).kind != *kind {
@@ -200,13 +212,16 @@ impl Batch {
             }
             Change::DeleteSet(name) => {
                 set(table, name)?;
-                if statements(table).any(|statement| asked_set(statement) == Some(name)) {
+                if statements(table).filter_map(asked_set).any(|(set, _)| *set == **name) {
                     return Err(Refused::InUse(name.clone()));
                 }
                 table.sets.remove(name);
             }
             Change::FlushSet(name) => set(table, name)?.elements.clear(),
-            Change::AddElements(name, elements) => add(unranged(table, name)?, name, elements)?,
+            Change::AddElements(name, elements) => {
+                elements.values().flatten().try_for_each(|verdict| check_verdict(table, verdict))?;
+                add(unranged(table, name)?, name, elements)?;
+            }
             Change::AddRanges(name, elements) => add(ranged(table, name)?, name, elements)?,
             Change::DeleteElements(name, elements) => delete(unranged(table, name)?, name, elements)?,
             Change::DeleteRanges(name, elements) => delete(ranged(table, name)?, name, elements)?,
@@ -264,76 +279,13 @@ fn add(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
 }
 
 fn add_range(set: &mut Set, name: &str, range: &[u8]) -> Result<(), Refused> {
-    let halves = |range: &[u8]| -> [Box<[u8]>; 2] {
-        let (first, last) = range.split_at(range.len() / 2);
-        [first.into(), last.into()]
-    };
-    let [first, last] = halves(range);
+    let (first, last) = range.split_at(range.len() / 2);
     if first > last {
         return Err(Refused::Unfit(name.into()));
     }
-    // The ranges that are there have no keys in common, so only the last that begins up to here can reach it.
-    let reaches = [&*last, &vec![0xff; last.len()]].concat();
-    let up_to_it = (Bound::Unbounded, Bound::Included(reaches.as_slice()));
-    let before = set.elements.range::<[u8], _>(up_to_it).next_back();
-    if before.is_some_and(|(before, _)| halves(before)[1] >= first) {
+    if set.last_range_from(last).is_some_and(|[_, reaches]| reaches >= first) {
         return Err(Refused::Overlap(name.into()));
     }
     set.elements.insert(range.into(), None);
-    Ok(())
-}
-
-fn target(verdict: &Verdict) -> Option<&str> {
-    match verdict {
-        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
-        Verdict::Accept | Verdict::Drop | Verdict::Return => None,
-    }
-}
-
-fn statements(table: &Table) -> impl Iterator<Item = &Statement> {
-    table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0)
-}
-
-/// The chains that a table's rules and maps lead to.
-fn targets(table: &Table) -> BTreeSet<&str> {
-    let of_rules = statements(table).filter_map(|statement| {
-        if let Statement::Verdict(verdict) = statement { target(verdict) } else { None }
-    });
-    let of_maps = table.sets.values().flat_map(|set| set.elements.values().flatten()).filter_map(target);
-    of_rules.chain(of_maps).collect()
-}
-
-/// The set that a statement asks or fills.
-fn asked_set(statement: &Statement) -> Option<&Box<str>> {
-    match statement {
-        Statement::In { set, .. } | Statement::Limit { set, .. } | Statement::VerdictOf { map: set, .. } => {
-            Some(set)
-        }
-        Statement::Compare { .. }
-        | Statement::Counter
-        | Statement::CountIn(_)
-        | Statement::Log { .. }
-        | Statement::SetMark(_)
-        | Statement::Verdict(_)
-        | Statement::Reject(_)
-        | Statement::Comment(_) => None,
-    }
-}
-
-/// Whether all that rules and maps refer to is there.
-fn check(table: &Table) -> Result<(), Refused> {
-    if let Some(missing) = targets(table).into_iter().find(|name| !table.chains.contains_key(*name)) {
-        return Err(Refused::NoChain(missing.into()));
-    }
-    for statement in statements(table) {
-        if let Some(set) = asked_set(statement).filter(|set| !table.sets.contains_key(*set)) {
-            return Err(Refused::NoSet(set.clone()));
-        }
-        if let Statement::CountIn(counter) = statement
-            && !table.counters.contains(counter)
-        {
-            return Err(Refused::NoCounter(counter.clone()));
-        }
-    }
     Ok(())
 }

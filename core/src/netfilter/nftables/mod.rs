@@ -6,14 +6,19 @@
 mod change;
 mod edit;
 mod field;
+mod headers;
+mod packet;
+mod soundness;
 mod statement;
 mod table;
 mod text;
 mod trace;
+mod words;
 
 pub use change::*;
 pub use edit::*;
 pub use field::*;
+pub use packet::*;
 pub use statement::*;
 pub use table::*;
 pub use trace::*;

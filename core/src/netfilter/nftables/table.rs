@@ -2,6 +2,7 @@
 
 use super::{Rule, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// The family of a table (NFPROTO_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,4 +181,15 @@ pub struct Set {
     pub kind: SetKind,
     /// What it holds.
     pub elements: Elements,
+}
+
+impl Set {
+    /// Of a set of intervals, the first and last key of the last range that begins with this key or before.
+    pub fn last_range_from(&self, key: &[u8]) -> Option<[&[u8]; 2]> {
+        let up_to = [key, &vec![0xff; key.len()]].concat();
+        let before = (Bound::Unbounded, Bound::Included(up_to.as_slice()));
+        let (range, _) = self.elements.range::<[u8], _>(before).next_back()?;
+        let (first, last) = range.split_at(range.len() / 2);
+        Some([first, last])
+    }
 }

@@ -1,42 +1,12 @@
-//! Statements and tables as text, in the words of `nft`, so that people and golden files can read them.
+//! Rules and tables as text that `nft -f` loads to the same table. In a table of family bridge, bytes of a frame are written by
+//! their places, which `nft` does not compare with typed sets.
 
+use super::words::{self, Asked};
 use super::{
-    Base, Comparison, ConnectionFact, Field, HookPoint, Meta, RejectWith, Rule, SetPurpose, Statement, Table,
-    TableFamily, Verdict,
+    Comparison, Hook, HookPoint, RejectWith, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily,
+    Verdict,
 };
 use std::fmt;
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Field::Payload { base, offset, length } => {
-                let base = match base {
-                    Base::Link => "ll",
-                    Base::Network => "nh",
-                    Base::Transport => "th",
-                };
-                write!(f, "@{base},{},{}", u32::from(*offset) * 8, u32::from(*length) * 8)
-            }
-            Field::Meta(meta) => f.write_str(match meta {
-                Meta::Length => "meta length",
-                Meta::Mark => "meta mark",
-                Meta::InputIndex => "iif",
-                Meta::OutputIndex => "oif",
-                Meta::TransportProtocol => "meta l4proto",
-                Meta::PacketType => "meta pkttype",
-                Meta::NfProto => "meta nfproto",
-                Meta::InputName => "iifname",
-                Meta::OutputName => "oifname",
-            }),
-            Field::Connection(fact) => f.write_str(match fact {
-                ConnectionFact::State => "ct state",
-                ConnectionFact::Status => "ct status",
-                ConnectionFact::Mark => "ct mark",
-            }),
-            Field::SourceAddressType => f.write_str("fib saddr type"),
-        }
-    }
-}
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,61 +20,134 @@ impl fmt::Display for Verdict {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("0x{digits}")
+fn operator(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "==",
+        Comparison::Different => "!=",
+        Comparison::AtMost => "<=",
+        Comparison::AtLeast => ">=",
+    }
 }
 
-fn fields(fields: &[Field]) -> String {
-    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
+fn compare(statement: &Statement, asked: Asked) -> Option<String> {
+    let Statement::Compare { field, mask, comparison, value } = statement else { return None };
+    let (word, kind) = words::field(*field, asked);
+    let is_zero = value.iter().all(|byte| *byte == 0);
+    let any_bit = mask.as_ref().filter(|_| *comparison == Comparison::Different && is_zero);
+    if let Some(names) = any_bit.and_then(|mask| words::names(kind, mask)) {
+        return Some(format!("{word} {names}"));
+    }
+    let (value, operator) = (words::value(kind, value), operator(*comparison));
+    Some(match (mask, comparison, kind) {
+        (Some(mask), _, _) => format!("{word} & {} {operator} {value}", words::value(kind, mask)),
+        // Without an operator nft would ask for any of the bits.
+        (None, Comparison::Equal, words::Value::NamedBits(_)) => format!("{word} == {value}"),
+        (None, Comparison::Equal, _) => format!("{word} {value}"),
+        (None, _, _) => format!("{word} {operator} {value}"),
+    })
 }
 
-impl fmt::Display for Statement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Statement::Compare { field, mask, comparison, value } => {
-                write!(f, "{field}")?;
-                if let Some(mask) = mask {
-                    write!(f, " & {}", hex(mask))?;
-                }
-                let operator = match comparison {
-                    Comparison::Equal => "",
-                    Comparison::Different => "!= ",
-                    Comparison::AtMost => "<= ",
-                    Comparison::AtLeast => ">= ",
-                };
-                write!(f, " {operator}{}", hex(value))
-            }
-            Statement::In { fields: all, set, inverted } => {
-                write!(f, "{}{} @{set}", fields(all), if *inverted { " !=" } else { "" })
-            }
-            Statement::VerdictOf { fields: all, map } => write!(f, "{} vmap @{map}", fields(all)),
-            Statement::Limit { fields: all, set, per_second, burst } => {
-                write!(
-                    f,
-                    "update @{set} {{ {} limit rate {per_second}/second burst {burst} packets }}",
-                    fields(all)
-                )
-            }
-            Statement::Counter => f.write_str("counter"),
-            Statement::CountIn(counter) => write!(f, "counter name \"{counter}\""),
-            Statement::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
-            Statement::SetMark(bits) => write!(f, "meta mark set meta mark | {bits:#x}"),
-            Statement::Verdict(verdict) => verdict.fmt(f),
-            Statement::Reject(RejectWith::TcpReset) => f.write_str("reject with tcp reset"),
-            Statement::Reject(RejectWith::PortUnreachable) => {
-                f.write_str("reject with icmpx type port-unreachable")
-            }
-            Statement::Comment(comment) => write!(f, "comment \"{}\"", comment.as_str()),
+/// Two statements that ask for a range.
+fn range(first: &Statement, last: Option<&Statement>, asked: Asked) -> Option<String> {
+    let last = last.filter(|last| first.begins_range(last))?;
+    match (first, last) {
+        (Statement::Compare { field, value: first, .. }, Statement::Compare { value: last, .. }) => {
+            let (word, kind) = words::field(*field, asked);
+            Some(format!("{word} {}-{}", words::value(kind, first), words::value(kind, last)))
         }
+        _ => None,
+    }
+}
+
+fn statement(statement: &Statement, asked: Asked) -> String {
+    match statement {
+        Statement::Compare { .. } => compare(statement, asked).unwrap_or_default(),
+        Statement::In { fields, set, inverted } => {
+            format!("{}{} @{set}", words::fields(fields, asked), if *inverted { " !=" } else { "" })
+        }
+        Statement::VerdictOf { fields, map } => format!("{} vmap @{map}", words::fields(fields, asked)),
+        Statement::Limit { fields, set, per_second, burst } => {
+            let fields = words::fields(fields, asked);
+            format!("update @{set} {{ {fields} limit rate {per_second}/second burst {burst} packets }}")
+        }
+        Statement::Counter => "counter".to_owned(),
+        Statement::CountIn(counter) => format!("counter name \"{counter}\""),
+        Statement::Log { group, prefix } => format!("log prefix \"{prefix}\" group {group}"),
+        Statement::SetMark(bits) => format!("meta mark set meta mark | {bits:#x}"),
+        Statement::Verdict(verdict) => verdict.to_string(),
+        Statement::Reject(RejectWith::TcpReset) => "reject with tcp reset".to_owned(),
+        Statement::Reject(RejectWith::PortUnreachable) => {
+            "reject with icmpx type port-unreachable".to_owned()
+        }
+        Statement::Comment(comment) => format!("comment \"{}\"", comment.as_str()),
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        let (mut words, mut asked) = (Vec::new(), Asked::default());
+        let mut rest = self.0.iter().peekable();
+        while let Some(next) = rest.next() {
+            match range(next, rest.peek().copied(), asked) {
+                Some(range) => {
+                    words.push(range);
+                    rest.next();
+                }
+                None => words.push(statement(next, asked)),
+            }
+            asked.note(next);
+        }
         f.write_str(&words.join(" "))
     }
+}
+
+fn element(kind: &SetKind, key: &[u8]) -> String {
+    match kind.purpose {
+        SetPurpose::Intervals => match key.split_at(key.len() / 2) {
+            (first, last) if first == last => words::key(&kind.key, first),
+            (first, last) => format!("{}-{}", words::key(&kind.key, first), words::key(&kind.key, last)),
+        },
+        SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => words::key(&kind.key, key),
+    }
+}
+
+fn write_set(f: &mut fmt::Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
+    let kind = &set.kind;
+    let parts: Vec<_> = kind.key.iter().map(|part| words::key_type(*part)).collect();
+    let (word, data) = match kind.purpose {
+        SetPurpose::VerdictMap => ("map", " : verdict"),
+        SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. } => ("set", ""),
+    };
+    writeln!(f, "\t{word} {name} {{\n\t\ttype {}{data}", parts.join(" . "))?;
+    if kind.size != 0 {
+        writeln!(f, "\t\tsize {}", kind.size)?;
+    }
+    match kind.purpose {
+        SetPurpose::Set | SetPurpose::VerdictMap => {}
+        SetPurpose::Intervals => writeln!(f, "\t\tflags interval")?,
+        SetPurpose::Dynamic { timeout_ms } => {
+            writeln!(f, "\t\tflags dynamic,timeout\n\t\ttimeout {timeout_ms}ms")?;
+        }
+    }
+    if !set.elements.is_empty() {
+        let elements = set.elements.iter().map(|(key, verdict)| {
+            let verdict = verdict.as_ref().map(|verdict| format!(" : {verdict}")).unwrap_or_default();
+            format!("\t\t\t{}{verdict}", element(kind, key))
+        });
+        let elements: Vec<_> = elements.collect();
+        writeln!(f, "\t\telements = {{\n{}\n\t\t}}", elements.join(",\n"))?;
+    }
+    writeln!(f, "\t}}")
+}
+
+fn write_hook(f: &mut fmt::Formatter<'_>, hook: Hook) -> fmt::Result {
+    let point = match hook.point {
+        HookPoint::Prerouting => "prerouting",
+        HookPoint::Input => "input",
+        HookPoint::Forward => "forward",
+        HookPoint::Output => "output",
+    };
+    writeln!(f, "\t\ttype filter hook {point} priority {}; policy accept;", hook.priority)
 }
 
 impl fmt::Display for Table {
@@ -114,30 +157,16 @@ impl fmt::Display for Table {
             TableFamily::Bridge => "bridge",
         };
         writeln!(f, "table {family} {} {{", self.name)?;
+        for counter in &self.counters {
+            writeln!(f, "\tcounter {counter} {{\n\t}}")?;
+        }
         for (name, set) in &self.sets {
-            let word = match set.kind.purpose {
-                SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. } => "set",
-                SetPurpose::VerdictMap => "map",
-            };
-            writeln!(f, "\t{word} {name} {{ # {} of at most {}", set.elements.len(), set.kind.size)?;
-            for (key, verdict) in &set.elements {
-                match verdict {
-                    Some(verdict) => writeln!(f, "\t\t{} : {verdict}", hex(key))?,
-                    None => writeln!(f, "\t\t{}", hex(key))?,
-                }
-            }
-            writeln!(f, "\t}}")?;
+            write_set(f, name, set)?;
         }
         for (name, chain) in &self.chains {
             writeln!(f, "\tchain {name} {{")?;
-            if let Some(base) = chain.base {
-                let point = match base.point {
-                    HookPoint::Prerouting => "prerouting",
-                    HookPoint::Input => "input",
-                    HookPoint::Forward => "forward",
-                    HookPoint::Output => "output",
-                };
-                writeln!(f, "\t\ttype filter hook {point} priority {}; policy accept;", base.priority)?;
+            if let Some(hook) = chain.base {
+                write_hook(f, hook)?;
             }
             chain.rules.iter().try_for_each(|rule| writeln!(f, "\t\t{rule}"))?;
             writeln!(f, "\t}}")?;
