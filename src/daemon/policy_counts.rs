@@ -76,12 +76,12 @@ type CounterKey = (Option<(Family, ChainName)>, Box<str>);
 fn by_policy(counted: &CountedRules) -> BTreeMap<CounterKey, Count> {
     match counted {
         CountedRules::Iptables(families) => {
-            let of_family = |(family, chains)| {
-                allowed(chains).map(move |(asking, policy, count): (&ChainName, &ChainName, Count)| {
+            let jumps = families.iter().flat_map(|(family, chains)| {
+                allowed(chains).map(move |(asking, policy, count)| {
                     ((Some((*family, asking.clone())), policy.as_str().into()), count)
                 })
-            };
-            families.iter().flat_map(of_family).collect()
+            });
+            jumps.collect()
         }
         CountedRules::Nftables(counters) => {
             counters.iter().map(|(name, count)| ((None, name.clone()), *count)).collect()

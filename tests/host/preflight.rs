@@ -5,15 +5,16 @@ use bridgewarden::apply::PacketFilter;
 use bridgewarden::kernel::Host;
 use bridgewarden::kernel::preflight::{self, Missing, Wanted};
 use bridgewarden::net::Family;
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::netfilter::iptables::Variant;
 
-fn wanted(variant: Variant) -> Wanted {
+fn wanted(backend: BackendName) -> Wanted {
     let (bridge, log_group) = ("cni0".to_owned(), Some(101));
-    Wanted { variant, bridge, mark: 0x10000, log_group, try_bridge_table: true, may_load_tables: false }
+    Wanted { backend, bridge, mark: 0x10000, log_group, try_bridge_table: true, may_load_tables: false }
 }
 
-fn failing(variant: Variant) -> Vec<(&'static str, Missing)> {
-    let checks = preflight::check(&wanted(variant)).into_iter();
+fn failing(backend: impl Into<BackendName>) -> Vec<(&'static str, Missing)> {
+    let checks = preflight::check(&wanted(backend.into())).into_iter();
     checks.filter_map(|check| Some((check.name, check.result.err()?))).collect()
 }
 
@@ -56,7 +57,7 @@ fn preflight_reports_what_is_wrong_in_this_namespace() {
         }
         let names: Vec<&str> = failing(Variant::Nft).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["mark"], "the fixes work");
-        let sysctls = preflight::check_sysctls(&wanted(Variant::Nft));
+        let sysctls = preflight::check_sysctls(&wanted(BackendName::IptablesNft));
         assert!(sysctls.iter().all(|check| check.result.is_ok()), "{sysctls:?}");
     });
 }
