@@ -35,7 +35,7 @@ image: build ## Builds the container image bridgewarden/bridgewarden:dev with do
 e2e: setup ## Plays the scenarios on real clusters that it makes and removes, and shows what an outage does; needs Go
 	@$(SUDO) e2e/all
 
-conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each variant of iptables
+conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on such a cluster, for each backend
 	@$(SUDO) e2e/conformance $(ARGS)
 
 pictures: setup ## Draws the pictures of dashboards anew, from a run in network namespaces

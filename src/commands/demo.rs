@@ -1,7 +1,7 @@
 //! `bridgewarden demo`: a cluster of network namespaces on this host, with policies enforced and every connection
 //! measured in it. What it does is in `testbed::demo`.
 
-use super::flags::Backend;
+use super::flags::BackendChoice;
 use crate::observe::LogFormat;
 use crate::testbed::demo::{DemoSettings, Paint, run};
 use anyhow::{Result, bail};
@@ -25,7 +25,7 @@ pub(super) struct Demo {
     id: String,
     /// Let the agents write to this packet filter
     #[arg(long, value_enum, default_value_t)]
-    backend: Backend,
+    backend: BackendChoice,
 }
 
 impl Demo {

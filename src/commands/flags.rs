@@ -12,7 +12,7 @@ pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
 
 /// Which packet filter the program writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Backend {
+pub(super) enum BackendChoice {
     /// What the other programs on this host use: nftables if kube-proxy does or if iptables or ipset are missing, otherwise their
     /// variant of iptables.
     #[default]
@@ -25,18 +25,18 @@ pub(super) enum Backend {
     Nftables,
 }
 
-impl Backend {
+impl BackendChoice {
     /// The backend to use, found out if need be.
     pub(super) fn choose(self) -> BackendName {
         match self {
-            Backend::Auto => {
+            BackendChoice::Auto => {
                 let (backend, reason) = preflight::detect_backend();
                 tracing::info!(backend = backend.name(), reason, "backend chosen");
                 backend
             }
-            Backend::IptablesNft => BackendName::IptablesNft,
-            Backend::IptablesLegacy => BackendName::IptablesLegacy,
-            Backend::Nftables => BackendName::Nftables,
+            BackendChoice::IptablesNft => BackendName::IptablesNft,
+            BackendChoice::IptablesLegacy => BackendName::IptablesLegacy,
+            BackendChoice::Nftables => BackendName::Nftables,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `bridgewarden preflight`: whether this node has what enforcement needs, and the cure for what it lacks.
 
-use super::flags::{Backend, RenderFlags, require_root};
+use super::flags::{BackendChoice, RenderFlags, require_root};
 use crate::kernel::preflight;
 use anyhow::Result;
 use clap::Args;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub(super) struct Preflight {
     /// Check for this packet filter
     #[arg(long, value_enum, default_value_t)]
-    backend: Backend,
+    backend: BackendChoice,
     #[command(flatten)]
     flags: RenderFlags,
 }

@@ -1,6 +1,6 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped.
 
-use super::flags::{Backend, FLOWS_SOCKET, RenderFlags, require_root};
+use super::flags::{BackendChoice, FLOWS_SOCKET, RenderFlags, require_root};
 use crate::compile::UnknownPods;
 use crate::controller::Takeover;
 use crate::daemon::{self, ObjectSource, Settings};
@@ -44,7 +44,7 @@ pub(super) struct Run {
     node_name: String,
     /// Write to this packet filter
     #[arg(long, value_enum, default_value_t)]
-    backend: Backend,
+    backend: BackendChoice,
     /// Serve /metrics, /healthz, /livez and /readyz at this address
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
     http_addr: SocketAddr,

@@ -5,8 +5,8 @@ use crate::controller::{Enforcer, Query};
 use crate::kernel::{CountedRules, Counters};
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
-use crate::netfilter::{BackendName, ChainName};
 use crate::netfilter::iptables::Count;
+use crate::netfilter::{BackendName, ChainName};
 use crate::observe::{Metrics, PolicyLabels};
 use crate::render::iptables::allowed;
 use std::collections::BTreeMap;
@@ -165,14 +165,14 @@ mod tests {
     fn rewritten_or_new_chain_counts_from_0() {
         let mut history = CounterHistory::default();
         assert_eq!([7, 2].map(|packets| grown(&mut history, packets)), [0, 2]);
-        history.growth(&BTreeMap::new(), &owners());
+        history.growth(&CountedRules::Nftables(BTreeMap::new()), &owners());
         assert_eq!(grown(&mut history, 4), 4);
     }
 
     #[test]
     fn policy_unknown_to_the_controller_is_counted_once_it_is_known() {
         let mut history = CounterHistory::default();
-        history.growth(&BTreeMap::new(), &owners());
+        history.growth(&CountedRules::Nftables(BTreeMap::new()), &owners());
         assert_eq!(history.growth(&counted(3), &Owners::new()), BTreeMap::new());
         assert_eq!(grown(&mut history, 4), 4);
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// One variant of iptables, and ipset.
 #[derive(Clone, Debug)]
-pub(super) struct Iptables {
+pub(super) struct IptablesBackend {
     variant: Variant,
     renderer: Renderer,
     /// What the kernel holds; nothing until it was read, and again after a step failed.
@@ -23,13 +23,18 @@ pub(super) struct Iptables {
     sets: SetCounts,
 }
 
-impl Iptables {
-    pub(super) fn new(variant: Variant, options: Options) -> Iptables {
-        Iptables { variant, renderer: Renderer::new(options), applier: None, sets: SetCounts::default() }
+impl IptablesBackend {
+    pub(super) fn new(variant: Variant, options: Options) -> IptablesBackend {
+        IptablesBackend {
+            variant,
+            renderer: Renderer::new(options),
+            applier: None,
+            sets: SetCounts::default(),
+        }
     }
 }
 
-impl Backend for Iptables {
+impl Backend for IptablesBackend {
     fn ruleset(&mut self, view: View<'_>) -> Ruleset {
         self.renderer.ruleset(view.cluster, view.plan)
     }

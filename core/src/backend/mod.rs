@@ -17,8 +17,8 @@ use crate::net::Family;
 use crate::netfilter::iptables::Variant;
 use crate::netfilter::{BackendName, Ruleset};
 use crate::render::Options;
-use iptables::Iptables;
-use nftables::Nftables;
+use iptables::IptablesBackend;
+use nftables::NftablesBackend;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -80,9 +80,9 @@ pub trait Backend: Debug + Send + Sync {
 /// The backend that the options name, before the kernel was read.
 pub fn new(options: Options) -> Box<dyn Backend> {
     match options.backend {
-        BackendName::IptablesNft => Box::new(Iptables::new(Variant::Nft, options)),
-        BackendName::IptablesLegacy => Box::new(Iptables::new(Variant::Legacy, options)),
-        BackendName::Nftables => Box::new(Nftables::new(options)),
+        BackendName::IptablesNft => Box::new(IptablesBackend::new(Variant::Nft, options)),
+        BackendName::IptablesLegacy => Box::new(IptablesBackend::new(Variant::Legacy, options)),
+        BackendName::Nftables => Box::new(NftablesBackend::new(options)),
     }
 }
 

@@ -17,15 +17,15 @@ use std::collections::BTreeMap;
 
 /// One table of family inet, and the one of family bridge.
 #[derive(Clone, Debug)]
-pub(super) struct Nftables {
+pub(super) struct NftablesBackend {
     renderer: Renderer,
     /// What the kernel holds; nothing until it was read, and again after a step failed.
     applier: Option<TableApplier>,
 }
 
-impl Nftables {
-    pub(super) fn new(options: Options) -> Nftables {
-        Nftables { renderer: Renderer::new(options), applier: None }
+impl NftablesBackend {
+    pub(super) fn new(options: Options) -> NftablesBackend {
+        NftablesBackend { renderer: Renderer::new(options), applier: None }
     }
 
     fn binds(&self) -> bool {
@@ -33,7 +33,7 @@ impl Nftables {
     }
 }
 
-impl Backend for Nftables {
+impl Backend for NftablesBackend {
     fn ruleset(&mut self, view: View<'_>) -> Ruleset {
         let bridge = self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan));
         let inet = Some(self.renderer.table(view.cluster, view.plan));

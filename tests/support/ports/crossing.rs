@@ -69,7 +69,8 @@ impl Crossing {
 fn passes(kernel: &mut Fake, point: HookPoint, [from, to]: [u32; 2], bytes: &[u8]) -> bool {
     let output = if point == HookPoint::Forward { to } else { 0 };
     let frame = Frame { bytes: bytes.to_vec(), input: from, output, mark: 0 };
-    trace(kernel.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).expect("a table"), point, &frame).is_accepted()
+    trace(kernel.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE).expect("a table"), point, &frame)
+        .is_accepted()
 }
 
 /// Whether a frame gets from one port to another, as far as a kernel's table of ports is concerned.

@@ -41,28 +41,28 @@ pub(super) fn chain(
 }
 
 /// A way to match the peers.
-enum PeerMatch {
+enum PeerCondition {
     /// Any address of both families.
     Anywhere,
     /// An address in a set, in one family.
     In(Family, Rule),
 }
 
-fn peers(names: &mut Names, direction: Direction, peers: &AllowPeers) -> Vec<PeerMatch> {
-    let AllowPeers::In(sets) = peers else { return vec![PeerMatch::Anywhere] };
+fn peers(names: &mut Names, direction: Direction, peers: &AllowPeers) -> Vec<PeerCondition> {
+    let AllowPeers::In(sets) = peers else { return vec![PeerCondition::Anywhere] };
     let mut ways = Vec::new();
     for definition in sets {
         for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
             let set = names.set(definition, family);
             let rule = of_family(family).within(&[peer(direction, family)], set.as_str());
-            ways.push(PeerMatch::In(family, rule));
+            ways.push(PeerCondition::In(family, rule));
         }
     }
     ways
 }
 
 /// A way to match the ports.
-enum PortMatch<'a> {
+enum PortCondition<'a> {
     All,
     Protocol(Protocol),
     One(Protocol, PortRange),
@@ -71,34 +71,38 @@ enum PortMatch<'a> {
     Named(Protocol, &'a std::sync::Arc<crate::compile::SetDefinition>),
 }
 
-fn ports<'a>(ports: &'a AllowPorts, chain: &str, sets: &mut BTreeMap<Box<str>, Set>) -> Vec<PortMatch<'a>> {
-    let AllowPorts::Any(ports) = ports else { return vec![PortMatch::All] };
+fn ports<'a>(
+    ports: &'a AllowPorts,
+    chain: &str,
+    sets: &mut BTreeMap<Box<str>, Set>,
+) -> Vec<PortCondition<'a>> {
+    let AllowPorts::Any(ports) = ports else { return vec![PortCondition::All] };
     let of = |port: &'a AllowPort| match port {
-        AllowPort::Protocol(protocol) => PortMatch::Protocol(*protocol),
+        AllowPort::Protocol(protocol) => PortCondition::Protocol(*protocol),
         AllowPort::Numbered(protocol, ranges) => match ranges.as_slice() {
-            [range] => PortMatch::One(*protocol, *range),
+            [range] => PortCondition::One(*protocol, *range),
             ranges => {
                 let name: Box<str> = format!("{chain}-{}", sets.len()).into();
                 sets.insert(name.clone(), set_of(ranges));
-                PortMatch::Ranges(*protocol, name)
+                PortCondition::Ranges(*protocol, name)
             }
         },
-        AllowPort::Named(protocol, definition) => PortMatch::Named(*protocol, definition),
+        AllowPort::Named(protocol, definition) => PortCondition::Named(*protocol, definition),
     };
     ports.iter().map(of).collect()
 }
 
-impl PortMatch<'_> {
+impl PortCondition<'_> {
     /// The rules for peers on these ports: one, or one for each family.
-    fn apply(&self, names: &mut Names, peers: &PeerMatch) -> Vec<Rule> {
+    fn apply(&self, names: &mut Names, peers: &PeerCondition) -> Vec<Rule> {
         let rule = match peers {
-            PeerMatch::Anywhere => Rule::when(),
-            PeerMatch::In(_, rule) => rule.clone(),
+            PeerCondition::Anywhere => Rule::when(),
+            PeerCondition::In(_, rule) => rule.clone(),
         };
         match self {
-            PortMatch::All => vec![rule],
-            PortMatch::Protocol(protocol) => vec![with_protocol(rule, *protocol)],
-            PortMatch::One(protocol, range) => {
+            PortCondition::All => vec![rule],
+            PortCondition::Protocol(protocol) => vec![with_protocol(rule, *protocol)],
+            PortCondition::One(protocol, range) => {
                 let rule = with_protocol(rule, *protocol);
                 let (first, last) = (range.first().to_be_bytes(), range.last().to_be_bytes());
                 vec![match first == last {
@@ -106,18 +110,20 @@ impl PortMatch<'_> {
                     false => rule.between(DESTINATION_PORT, &first, &last),
                 }]
             }
-            PortMatch::Ranges(protocol, set) => {
+            PortCondition::Ranges(protocol, set) => {
                 vec![with_protocol(rule, *protocol).within(&[DESTINATION_PORT], set)]
             }
-            PortMatch::Named(protocol, definition) => {
+            PortCondition::Named(protocol, definition) => {
                 let mut named = |family: Family, rule: Rule| {
                     let set = names.set(definition, family);
                     let fields = [destination(family), PROTOCOL, DESTINATION_PORT];
                     with_protocol(rule, *protocol).within(&fields, set.as_str())
                 };
                 match peers {
-                    PeerMatch::In(family, _) => vec![named(*family, rule)],
-                    PeerMatch::Anywhere => Family::BOTH.map(|family| named(family, of_family(family))).into(),
+                    PeerCondition::In(family, _) => vec![named(*family, rule)],
+                    PeerCondition::Anywhere => {
+                        Family::BOTH.map(|family| named(family, of_family(family))).into()
+                    }
                 }
             }
         }
