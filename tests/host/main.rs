@@ -3,6 +3,7 @@
 mod bridge_table;
 mod connections;
 mod fake;
+mod inet_table;
 mod preflight;
 mod rules;
 mod sets;
