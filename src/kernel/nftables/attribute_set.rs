@@ -34,6 +34,11 @@ impl<'a> AttributeSet<'a> {
         self.take(kind).and_then(exact).map(u32::from_be_bytes)
     }
 
+    /// The same, and 0 if it is not there.
+    pub(super) fn number_or_zero(&mut self, kind: u16) -> Option<u32> {
+        if self.has(kind) { self.number(kind) } else { Some(0) }
+    }
+
     /// An attribute that is there and 64 bits in network byte order.
     pub(super) fn long(&mut self, kind: u16) -> Option<u64> {
         self.take(kind).and_then(exact).map(u64::from_be_bytes)

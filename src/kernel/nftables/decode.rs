@@ -131,15 +131,15 @@ impl TableReader {
 fn table(message: &[u8]) -> Option<()> {
     let mut all = AttributeSet::of(message)?;
     all.ignore(&[OF_TABLE, TABLE_USE, TABLE_HANDLE, TABLE_PADDING, TABLE_OWNER]);
-    let flags = all.number(TABLE_FLAGS).unwrap_or_default();
-    all.end_of_object(TABLE_LAST_KNOWN).filter(|()| flags & TABLE_IS_DORMANT == 0)
+    let flags = all.number_or_zero(TABLE_FLAGS)?;
+    all.end_of_object(TABLE_LAST_KNOWN).filter(|()| flags & !TABLE_IS_OWNED == 0)
 }
 
 fn chain(message: &[u8]) -> Option<(Box<str>, Chain)> {
     let mut all = AttributeSet::of(message)?;
     all.ignore(&[OF_TABLE, CHAIN_HANDLE, CHAIN_USE, CHAIN_PADDING]);
     let name = all.text(CHAIN_NAME)?;
-    let flags = all.number(CHAIN_FLAGS).unwrap_or_default();
+    let flags = all.number_or_zero(CHAIN_FLAGS)?;
     let base = match all.take(CHAIN_HOOK) {
         None => None,
         Some(hook) => {
@@ -172,7 +172,7 @@ fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
         SET_COUNT,
     ]);
     let name = all.text(SET_NAME)?;
-    let purpose = match all.number(SET_FLAGS).unwrap_or_default() {
+    let purpose = match all.number_or_zero(SET_FLAGS)? {
         0 => SetPurpose::Set,
         SET_HAS_INTERVALS => SetPurpose::Intervals,
         SET_IS_MAP if all.number(SET_DATA_TYPE) == Some(DATA_IS_VERDICT) => SetPurpose::VerdictMap,
@@ -182,7 +182,7 @@ fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
         _ => return None,
     };
     let mut description = AttributeSet::of(all.take(SET_DESCRIPTION).unwrap_or_default())?;
-    let size = description.number(DESCRIPTION_SIZE).unwrap_or_default();
+    let size = description.number_or_zero(DESCRIPTION_SIZE)?;
     description.ignore(&[DESCRIPTION_OF_PARTS]);
     description.end()?;
     let (wanted, length) = (all.number(SET_KEY_TYPE)?, all.number(SET_KEY_LENGTH)?);

@@ -112,7 +112,7 @@ pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
     let mut verdict = AttributeSet::of(all.take(DATA_VERDICT)?)?;
     all.end()?;
     let code = verdict.number(VERDICT_CODE)?.cast_signed();
-    let chain = verdict.text(VERDICT_CHAIN);
+    let chain = if verdict.has(VERDICT_CHAIN) { Some(verdict.text(VERDICT_CHAIN)?) } else { None };
     verdict.end()?;
     match (code, chain) {
         (NF_DROP, None) => Some(Verdict::Drop),

@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
             }
             "counter" => {
                 let mut data = self.take("counter")?;
-                self.counted += data.long(COUNTER_PACKETS).unwrap_or_default();
+                self.counted += data.long(COUNTER_PACKETS)?;
                 data.ignore(&[COUNTER_BYTES, COUNTER_PADDING]);
                 data.end().map(|()| Statement::Counter)
             }
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         let mut data = self.take("lookup")?;
         let set = data.text(LOOKUP_SET)?;
         let from_first = data.number(LOOKUP_SOURCE) == Some(FIRST_REGISTER);
-        let flags = data.take(LOOKUP_FLAGS).map_or(Some(0), |flags| exact(flags).map(u32::from_be_bytes))?;
+        let flags = data.number_or_zero(LOOKUP_FLAGS)?;
         let to = data.take(LOOKUP_DESTINATION).map(exact::<4>);
         data.end().filter(|()| from_first)?;
         match (to.map(|to| to.map(u32::from_be_bytes)), flags) {
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
         let updates = data.number(DYNSET_OPERATION) == Some(DYNSET_UPDATE)
             && data.number(DYNSET_KEY) == Some(FIRST_REGISTER)
             && data.is(DYNSET_FLAGS, 0)
-            && data.long(DYNSET_TIMEOUT).unwrap_or_default() == 0;
+            && (!data.has(DYNSET_TIMEOUT) || data.long(DYNSET_TIMEOUT) == Some(0));
         data.ignore(&[DYNSET_PADDING]);
         let mut expression = AttributeSet::of(data.take(DYNSET_EXPRESSION)?)?;
         data.end().filter(|()| updates)?;

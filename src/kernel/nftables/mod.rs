@@ -10,6 +10,8 @@ mod encode_rule;
 mod numbers;
 mod probe;
 mod probe_inet;
+#[cfg(test)]
+mod recorded;
 mod session;
 mod wire;
 
