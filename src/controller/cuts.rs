@@ -31,13 +31,15 @@ fn first_packet(connection: &Connection) -> Flow {
 
 /// Connections that are to be cut, or pardoned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct MarkChanges {
-    pub(super) cut: Vec<Connection>,
-    pub(super) unmark: Vec<Connection>,
+pub struct MarkChanges {
+    /// These lost what allowed them.
+    pub cut: Vec<Connection>,
+    /// These were cut, and are allowed again.
+    pub unmark: Vec<Connection>,
 }
 
 /// Connections that could not be cut or pardoned, with what the kernel said.
-pub(super) type Failures = Vec<(Connection, KernelError)>;
+pub type Failures = Vec<(Connection, KernelError)>;
 
 /// What failed, which is logged: the first error's kind, and all of it in words.
 pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {

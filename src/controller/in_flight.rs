@@ -1,7 +1,7 @@
 //! Work on the kernel, and the piece of it that the kernel's thread does at the moment.
 
 use super::backlog::Changes;
-use super::work::WorkResult;
+use super::kernel_thread::WorkResult;
 use crate::backend::ConcurrentEdits;
 use crate::observe::Phase;
 use std::collections::BTreeSet;

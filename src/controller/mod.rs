@@ -15,6 +15,7 @@ mod enforcer;
 mod in_flight;
 mod intake;
 mod inventory;
+mod kernel_thread;
 mod pace;
 mod query;
 mod revoked;
@@ -23,11 +24,13 @@ mod sync_log;
 mod work;
 
 pub use coexistence::{Standing, Takeover};
+pub use cuts::{Failures, MarkChanges};
 pub use deletions::*;
 pub use delivery::*;
 pub use enforcer::*;
 pub use pace::*;
 pub use query::Query;
+pub use work::{Done, Work};
 
 use crate::apply::{Actual, Kernel, KernelError, PacketFilter, Step, Tally};
 use crate::compile::Shortfall;
@@ -36,8 +39,9 @@ use crate::observe::{Health, Metrics, Phase};
 use crate::render::OnRevoke;
 use audit::Audit;
 use backlog::Backlog;
-use cuts::{Cuts, Failures, verdict};
+use cuts::{Cuts, verdict};
 use in_flight::{InFlight, Job, Stage, ended, until};
+use kernel_thread::{KernelThread, WorkResult};
 use revoked::Revoked;
 use shortfalls::Shortfalls;
 use std::collections::BTreeSet;
@@ -46,7 +50,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use sync_log::{Ended, SyncLog};
 use tokio::sync::{Notify, mpsc, watch};
-use work::{Done, KernelThread, Work, WorkResult};
 
 /// How often the loop shows that it is alive, at least.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -1,105 +1,60 @@
-//! What the loop hands to the kernel's thread, and what comes back.
+//! What the kernel's thread does for the loop, and what comes back.
 
 use super::cuts::{Failures, MarkChanges};
-use crate::apply::{Actual, Connection, Kernel, KernelError, Step, Tally};
+use crate::apply::{Actual, Connection, Kernel, KernelError, Step};
 use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
-/// A piece of work for the kernel's thread.
+/// A piece of work that takes long.
 #[derive(Debug)]
-pub(super) enum Work {
+pub enum Work {
     /// Read all that is ours.
     Read,
     /// Carry out steps.
-    Commit { steps: Vec<Step> },
-    /// List the live connections of these addresses.
-    List { addresses: BTreeSet<IpAddr> },
-    /// Cut and pardon connections; this is our bit of their marks.
-    Cut { changes: MarkChanges, mark: u32 },
+    Commit {
+        /// The steps, in order.
+        steps: Vec<Step>,
+    },
+    /// List live connections.
+    List {
+        /// Those with an end at one of these addresses.
+        addresses: BTreeSet<IpAddr>,
+    },
+    /// Cut and pardon connections.
+    Cut {
+        /// Which.
+        changes: MarkChanges,
+        /// Our bit of their marks.
+        mark: u32,
+    },
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Done {
+pub enum Done {
+    /// What the kernel holds of ours.
     Read(Box<Actual>),
+    /// All steps were carried out.
     Committed,
+    /// The connections.
     Listed(Vec<Connection>),
     /// All but these were cut or pardoned.
     Cut(Failures),
 }
 
-/// How a piece of work ended.
-pub(super) struct WorkResult {
-    pub(super) done: Result<Done, KernelError>,
-    pub(super) took: Duration,
-    pub(super) tally: Tally,
-}
-
-/// How long the end may wait for work that is under way.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
-
-/// The thread that the kernel is spoken to from. Always the same one: what is read comes and goes in large pieces, and
-/// the allocator keeps for each thread what it once had.
-pub(super) struct KernelThread {
-    requests: Option<mpsc::Sender<(Work, oneshot::Sender<WorkResult>)>>,
-    /// Tells nothing, and that at the thread's end.
-    end: mpsc::Receiver<()>,
-}
-
-impl KernelThread {
-    /// Starts the thread.
-    pub(super) fn new(mut kernel: Box<dyn Kernel + Send>) -> KernelThread {
-        let (requests, inbox) = mpsc::channel::<(Work, oneshot::Sender<WorkResult>)>();
-        let (ending, end) = mpsc::channel();
-        std::thread::spawn(move || {
-            let _ending = ending;
-            for (work, answer) in inbox {
-                // An error means that the controller is gone; what it asked for is done all the same.
-                answer.send(perform(kernel.as_mut(), work)).ok();
+impl Work {
+    /// Does it. Blocks. An error means that it was done in part or not at all; connections that cannot be cut are no error.
+    pub fn perform(self, kernel: &mut dyn Kernel) -> Result<Done, KernelError> {
+        match self {
+            Work::Read => Actual::read(kernel).map(|actual| Done::Read(Box::new(actual))),
+            Work::Commit { steps } => {
+                kernel.commit_all(&steps)?;
+                Ok(Done::Committed)
             }
-        });
-        KernelThread { requests: Some(requests), end }
-    }
-
-    /// Hands over a piece of work.
-    pub(super) fn start(&self, work: Work) -> oneshot::Receiver<WorkResult> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(requests) = &self.requests {
-            // An error shows in the answer, too.
-            requests.send((work, answer)).ok();
+            Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),
+            Work::Cut { changes, mark } => Ok(Done::Cut(cut(kernel, changes, mark))),
         }
-        answered
-    }
-}
-
-impl Drop for KernelThread {
-    /// Lets work that is under way end well: the process may be about to.
-    fn drop(&mut self) {
-        self.requests = None;
-        self.end.recv_timeout(SHUTDOWN_GRACE).ok();
-    }
-}
-
-/// Does a piece of work. Blocks.
-fn perform(kernel: &mut dyn Kernel, work: Work) -> WorkResult {
-    let start = Instant::now();
-    let done = attempt(kernel, work);
-    WorkResult { done, took: start.elapsed(), tally: kernel.tally() }
-}
-
-fn attempt(kernel: &mut dyn Kernel, work: Work) -> Result<Done, KernelError> {
-    match work {
-        Work::Read => Actual::read(kernel).map(|actual| Done::Read(Box::new(actual))),
-        Work::Commit { steps } => {
-            kernel.commit_all(&steps)?;
-            Ok(Done::Committed)
-        }
-        Work::List { addresses } => kernel.connections_of(&addresses).map(Done::Listed),
-        Work::Cut { changes, mark } => Ok(Done::Cut(cut(kernel, changes, mark))),
     }
 }
 
