@@ -1,16 +1,15 @@
 //! Before the first lists are complete: this node's sandboxes are closed, whatever is known of their pods, as long as no
 //! rules of an earlier run are in force. After a reboot the kernel holds nothing, and pods may run long before the API answers.
 
-use super::Controller;
-use super::in_flight::{InFlight, Job, Stage};
-use super::work::Work;
+use super::in_flight::{Job, Stage};
+use super::{Action, Reconciler, Work};
 use crate::apply::{Actual, Step};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-impl Controller {
+impl Reconciler {
     /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds our rules.
-    pub(super) fn begin_early(&mut self) -> Option<InFlight> {
+    pub(super) fn begin_early(&mut self) -> Option<Action> {
         let early = self.early.as_mut()?;
         if early.must_read() {
             let any = early.cluster().sandbox_count() > 0;
@@ -24,12 +23,12 @@ impl Controller {
     }
 
     /// Compares what the kernel was read to hold with what must hold by now.
-    pub(super) fn adopt_read(&mut self, actual: &Actual) -> Option<InFlight> {
-        if self.complete { self.adopt(actual) } else { self.adopt_early(actual) }
+    pub(super) fn adopt_read(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
+        if self.complete { self.adopt(actual, now) } else { self.adopt_early(actual, now) }
     }
 
     /// Compares what the kernel was read to hold with what closes this node's sandboxes.
-    fn adopt_early(&mut self, actual: &Actual) -> Option<InFlight> {
+    fn adopt_early(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
         if actual.is_in_force() {
             tracing::info!(
                 "the rules of an earlier run stay in force unchanged until the first lists are complete"
@@ -40,7 +39,7 @@ impl Controller {
         let steps = early.adopt(actual).steps;
         if let Some(why) = self.log.other_controllers(early.standing()) {
             self.health.set_check("sync", Err(why));
-            return self.pace.waits(Instant::now());
+            return self.pace.waits(now);
         }
         let sandboxes = early.cluster().sandbox_count();
         tracing::info!(
@@ -56,7 +55,7 @@ impl Controller {
     }
 
     /// Brings no facts into force, and cuts no connections.
-    fn commit_early(&mut self, steps: Vec<Step>) -> InFlight {
+    fn commit_early(&mut self, steps: Vec<Step>) -> Action {
         let job = Job { steps: steps.len(), ..Job::new(Stage::Early, BTreeSet::new()) };
         self.start(Work::Commit { steps }, job)
     }

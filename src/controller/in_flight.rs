@@ -1,13 +1,10 @@
-//! Work on the kernel, and the piece of it that the kernel's thread does at the moment.
+//! Work on the kernel: what a piece of it carries into force, and what may be written while it is done.
 
 use super::backlog::Changes;
-use super::kernel_thread::WorkResult;
 use crate::backend::ConcurrentEdits;
 use crate::observe::Phase;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Instant;
-use tokio::sync::oneshot;
 
 /// A piece of work that has begun.
 pub(super) struct Job {
@@ -19,20 +16,18 @@ pub(super) struct Job {
     pub(super) structure: bool,
     /// Addresses that it revokes, or whose connections it looks at or cuts; they are checked again if it fails.
     pub(super) revoked: BTreeSet<IpAddr>,
-    pub(super) started: Instant,
 }
 
 impl Job {
     /// One that has just begun and carries nothing into force.
     pub(super) fn new(what: Stage, revoked: BTreeSet<IpAddr>) -> Job {
         let carries = Changes::default();
-        Job { what, carries, steps: 0, structure: false, revoked, started: Instant::now() }
+        Job { what, carries, steps: 0, structure: false, revoked }
     }
 }
 
 /// A job that the kernel's thread does at the moment.
 pub(super) struct InFlight {
-    pub(super) answer: oneshot::Receiver<WorkResult>,
     pub(super) job: Job,
     /// What may be carried out meanwhile; `None` for nothing.
     pub(super) concurrent: Option<ConcurrentEdits>,
@@ -40,8 +35,8 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// A job that others need not wait for.
-    pub(super) fn new(answer: oneshot::Receiver<WorkResult>, job: Job) -> InFlight {
-        InFlight { answer, job, concurrent: Some(ConcurrentEdits::default()) }
+    pub(super) fn new(job: Job) -> InFlight {
+        InFlight { job, concurrent: Some(ConcurrentEdits::default()) }
     }
 }
 
@@ -66,21 +61,5 @@ impl Stage {
             Stage::Commit | Stage::Early | Stage::Concurrent => Phase::Apply,
             Stage::List | Stage::Cut => Phase::Revoke,
         }
-    }
-}
-
-/// Waits for its end; forever, if nothing is in flight.
-pub(super) async fn ended(in_flight: &mut Option<InFlight>) -> WorkResult {
-    match in_flight {
-        Some(in_flight) => (&mut in_flight.answer).await.expect("the kernel's thread does not panic"),
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until then; forever for `None`.
-pub(super) async fn until(then: Option<Instant>) {
-    match then {
-        Some(then) => tokio::time::sleep_until(then.into()).await,
-        None => std::future::pending().await,
     }
 }

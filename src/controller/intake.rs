@@ -1,18 +1,17 @@
 //! How facts come in, and when they are believed.
 
-use super::{Controller, Deletions, Delivery, NamespaceWatch, inventory};
+use super::{Deletions, Delivery, NamespaceWatch, Reconciler, inventory};
 use crate::model::Change;
-use crate::observe::{ChangeKind, Phase};
+use crate::observe::ChangeKind;
 use std::time::Instant;
 
-impl Controller {
+impl Reconciler {
     /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch reports.
     pub fn await_namespaces(&mut self, watch: NamespaceWatch) {
         self.deletions = Deletions::that_wait_for(watch);
     }
 
     pub(super) fn take_in(&mut self, delivery: Delivery) {
-        let start = Instant::now();
         if delivery.complete {
             self.complete = true;
             self.early = None;
@@ -25,7 +24,6 @@ impl Controller {
             self.backlog.add(delivery.seen, believed.len());
             believed.into_iter().for_each(|change| self.believe(change));
         }
-        self.metrics.phase(Phase::Compile, start.elapsed());
     }
 
     /// Takes in deletions that have waited long enough.

@@ -1,6 +1,6 @@
 //! Counts what there is, for the metrics.
 
-use super::{Controller, Enforcer};
+use super::{Enforcer, Reconciler};
 use crate::apply::{Actual, TableRead};
 use crate::backend::Held;
 use crate::compile::{PortBinding, Subject};
@@ -81,7 +81,7 @@ fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
     all.take(NAMED).collect()
 }
 
-impl Controller {
+impl Reconciler {
     /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
     pub(super) fn count(&mut self) {
         if !std::mem::take(&mut self.uncounted) {
@@ -89,7 +89,7 @@ impl Controller {
         }
         self.metrics.refused_parts(&refused(&self.enforcer));
         self.metrics.inventory(&inventory(&self.enforcer));
-        self.shortfalls.changed();
+        self.counts += 1;
     }
 }
 

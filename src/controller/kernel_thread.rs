@@ -22,6 +22,8 @@ pub(super) struct KernelThread {
     requests: Option<mpsc::Sender<(Work, oneshot::Sender<WorkResult>)>>,
     /// Tells nothing, and that at the thread's end.
     end: mpsc::Receiver<()>,
+    /// When the work under way was handed over, and where its end is reported.
+    under_way: Option<(Instant, oneshot::Receiver<WorkResult>)>,
 }
 
 impl KernelThread {
@@ -36,17 +38,26 @@ impl KernelThread {
                 answer.send(perform(kernel.as_mut(), work)).ok();
             }
         });
-        KernelThread { requests: Some(requests), end }
+        KernelThread { requests: Some(requests), end, under_way: None }
     }
 
     /// Hands over a piece of work.
-    pub(super) fn start(&self, work: Work) -> oneshot::Receiver<WorkResult> {
+    pub(super) fn start(&mut self, work: Work) {
         let (answer, answered) = oneshot::channel();
+        self.under_way = Some((Instant::now(), answered));
         if let Some(requests) = &self.requests {
             // An error shows in the answer, too.
             requests.send((work, answer)).ok();
         }
-        answered
+    }
+
+    /// How the work under way ended, and when it was handed over. Waits forever if there is none. Loses nothing if it is dropped.
+    pub(super) async fn returned(&mut self) -> (Instant, WorkResult) {
+        let Some((started, answered)) = &mut self.under_way else { return std::future::pending().await };
+        let result = answered.await.expect("the kernel's thread does not panic");
+        let started = *started;
+        self.under_way = None;
+        (started, result)
     }
 }
 

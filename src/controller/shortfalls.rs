@@ -14,29 +14,25 @@ const EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Shortfalls {
     listener: Option<watch::Sender<Vec<Shortfall>>>,
     families: Vec<Family>,
-    changed: bool,
+    /// How often things had been counted at the last look; `None` before it.
+    seen: Option<u64>,
     last: Option<Instant>,
 }
 
 impl Shortfalls {
     /// For a node that has these families.
     pub(super) fn new(families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) -> Shortfalls {
-        Shortfalls { listener: Some(listener), families, changed: true, last: None }
+        Shortfalls { listener: Some(listener), families, seen: None, last: None }
     }
 
-    /// Something may be different.
-    pub(super) fn changed(&mut self) {
-        self.changed = true;
-    }
-
-    /// Looks, if something changed and the last time was long enough ago.
-    pub(super) fn look(&mut self, enforcer: &Enforcer, now: Instant) {
+    /// Looks, if things were counted since the last look, as they are after a change, and that was long enough ago.
+    pub(super) fn look(&mut self, enforcer: &Enforcer, counts: u64, now: Instant) {
         let Some(listener) = &self.listener else { return };
         let rested = self.last.is_none_or(|last| now.duration_since(last) >= EVERY);
-        if !self.changed || !rested {
+        if self.seen == Some(counts) || !rested {
             return;
         }
-        (self.changed, self.last) = (false, Some(now));
+        (self.seen, self.last) = (Some(counts), Some(now));
         let found = shortfalls(enforcer.cluster(), enforcer.plan(), &self.families);
         listener.send_if_modified(|reported| {
             let differs = *reported != found;

@@ -15,6 +15,12 @@ const IMPURE_MODULES: [&str; 4] = ["env", "fs", "process", "thread"];
 /// What a room of the pure part has no use for, as words.
 const IMPURE_WORDS: [&str; 7] =
     ["async", "Instant", "Mutex", "OnceLock", "RwLock", "SystemTime", "TcpStream"];
+/// The room whose decisions are apart from its clock and its channels, and its files that have these.
+const DECIDES: &str = "src/controller";
+const SHELL: [&str; 4] = ["mod.rs", "kernel_thread.rs", "query.rs", "shortfalls.rs"];
+/// What a decision has no use for, as words.
+const IMPURE_DECISIONS: [&str; 8] =
+    ["Instant::now", "Mutex", "RwLock", "SystemTime::now", "async", "await", "elapsed", "tokio"];
 /// What is unfinished, as words in code or comments.
 const UNFINISHED: [&str; 5] = ["TODO", "FIXME", "XXX", "todo!", "unimplemented!"];
 /// What has no order.
@@ -33,6 +39,18 @@ pub(crate) fn impurities(tree: &Tree) -> Vec<String> {
         }));
     }
     found
+}
+
+/// Clocks, locks and async where the controller decides.
+pub(crate) fn impure_decisions(tree: &Tree) -> Vec<String> {
+    let decides = |path: &Path| !SHELL.iter().any(|name| path == Path::new(DECIDES).join(name));
+    let files = tree.below(DECIDES).filter(|(path, _)| decides(path));
+    let found = files.flat_map(|(path, text)| {
+        words(text.shipped(), &IMPURE_DECISIONS).map(move |(line, word)| {
+            format!("{}:{line}: `{word}` where the controller decides; the time is passed in", path.display())
+        })
+    });
+    found.collect()
 }
 
 /// Text of rules outside the rooms that own it.
@@ -135,6 +153,16 @@ mod tests {
     fn comments_strings_and_unit_tests_are_no_impurity() {
         let code = "// async\nlet a = \"std::fs\"; use std::fmt;\n#[cfg(test)]\nmod tests { use std::fs; }";
         assert_eq!(impurities(&tree("core/src/compile/a.rs", code)), NOTHING);
+    }
+
+    #[test]
+    fn clock_in_a_decision_is_noticed_and_the_shell_has_one() {
+        for code in ["let now = Instant::now();", "async fn f() {}", "use tokio::sync::watch;"] {
+            assert_eq!(impure_decisions(&tree("src/controller/a.rs", code)).len(), 1, "{code}");
+            assert_eq!(impure_decisions(&tree("src/controller/mod.rs", code)), NOTHING, "{code}");
+        }
+        let passed_in = "fn f(now: Instant) {}\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }";
+        assert_eq!(impure_decisions(&tree("src/controller/a.rs", passed_in)), NOTHING);
     }
 
     #[test]

@@ -74,6 +74,11 @@ fn pure_part_has_no_input_output_clock_lock_or_async() {
 }
 
 #[test]
+fn what_the_controller_decides_reads_no_clock_and_waits_for_nothing() {
+    holds(habits::impure_decisions(&Tree::read(root())));
+}
+
+#[test]
 fn only_rooms_that_own_rule_text_write_any() {
     holds(habits::rule_texts(&Tree::read(root())));
 }

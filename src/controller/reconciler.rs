@@ -1,0 +1,396 @@
+//! Decides what the main loop does next. Events and the time come in, actions go out: there is no clock, channel, thread or
+//! kernel here, so a test can run any schedule.
+
+use super::audit::Audit;
+use super::backlog::Backlog;
+use super::cuts::{self, Cuts, Failures, verdict};
+use super::in_flight::{InFlight, Job, Stage};
+use super::revoked::Revoked;
+use super::sync_log::{self, Ended, SyncLog};
+use super::{Deletions, Delivery, Done, Enforcer, Flush, Pace, Work, inventory};
+use crate::apply::{Actual, KernelError, Step};
+use crate::observe::{Health, Metrics, Phase};
+use crate::render::OnRevoke;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A source has delivered facts.
+    Delivery(Delivery),
+    /// No source will deliver any more.
+    SourcesEnded,
+    /// The work that was started last has ended.
+    Returned(Outcome<Done>),
+    /// The steps that were to be written have been, or one of them failed.
+    Written(Outcome<()>),
+    /// Another program may have changed the kernel.
+    ExternalChange,
+    /// The time that was waited for has come.
+    TimePassed,
+    /// To be reported every second or so.
+    Heartbeat,
+}
+
+/// How work in the kernel ended.
+#[derive(Debug)]
+pub struct Outcome<D> {
+    /// What came of it.
+    pub done: Result<D, KernelError>,
+    /// When it was handed over.
+    pub started: Instant,
+    /// How long the kernel took.
+    pub took: Duration,
+    /// When it ended, by the host's clock.
+    pub at: SystemTime,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Start this work and report its end as [`Event::Returned`]. Events meanwhile are welcome.
+    Start(Work),
+    /// Write members of sets at once, concurrently with the work in flight if there is any. The next event must be
+    /// [`Event::Written`].
+    Write(Vec<Step>),
+    /// Wait for an event, until then; `None` for without an end.
+    Wait(Option<Instant>),
+    /// The sources have ended, and what they delivered last is in force or was tried.
+    Stop,
+}
+
+/// Keeps a kernel equal to what the sources say, by deciding what to do in it and when.
+pub struct Reconciler {
+    pub(super) enforcer: Enforcer,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// Whether every source has delivered its first complete list.
+    pub(super) complete: bool,
+    ended: bool,
+    /// What closes this node's sandboxes until the first lists are complete; `None` if nothing is to, or no longer.
+    pub(super) early: Option<Enforcer>,
+    pub(super) deletions: Deletions,
+    pub(super) pace: Pace,
+    pub(super) backlog: Backlog,
+    sync: u64,
+    audit: Audit,
+    pub(super) log: SyncLog,
+    auditing: bool,
+    /// Addresses some of whose connections may have lost what allowed them.
+    revoked: Revoked,
+    /// Connections that have, or have it again.
+    cuts: Cuts,
+    /// Whether policies or rules changed since the last commit of rules.
+    pub(super) structure_changed: bool,
+    /// Whether anything changed since the last count.
+    pub(super) uncounted: bool,
+    pub(super) counts: u64,
+    /// Work that was started and has not returned.
+    in_flight: Option<InFlight>,
+    /// A write whose result is the next event.
+    writing: Option<Job>,
+    /// What was read and not adopted yet.
+    read: Option<Box<Actual>>,
+}
+
+impl Reconciler {
+    /// One that knows nothing of the kernel yet, and audits it every so often from `now` on.
+    pub fn new(
+        enforcer: Enforcer,
+        metrics: Metrics,
+        health: Health,
+        audit_every: Duration,
+        now: Instant,
+    ) -> Reconciler {
+        Reconciler {
+            early: enforcer.of_sandboxes_alone(),
+            enforcer,
+            deletions: Deletions::default(),
+            backlog: Backlog::new(metrics.clone()),
+            metrics,
+            health,
+            complete: false,
+            ended: false,
+            pace: Pace::default(),
+            sync: 0,
+            audit: Audit::every(audit_every, now),
+            log: SyncLog::default(),
+            auditing: false,
+            revoked: Revoked::default(),
+            cuts: Cuts::default(),
+            structure_changed: true,
+            uncounted: true,
+            counts: 0,
+            in_flight: None,
+            writing: None,
+            read: None,
+        }
+    }
+
+    /// What is known, what must be enforced, and what the kernel holds.
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
+    }
+
+    /// Whether every source has delivered its first complete list.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How often objects, rules and sets were counted. They are counted only after something changed.
+    pub fn counts(&self) -> u64 {
+        self.counts
+    }
+
+    /// Takes in an event.
+    pub fn on(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Delivery(delivery) => self.take_in(delivery),
+            Event::SourcesEnded => {
+                self.ended = true;
+                self.close_no_more();
+            }
+            Event::Returned(outcome) => self.end(outcome, now),
+            Event::Written(outcome) => self.written(outcome, now),
+            Event::ExternalChange => self.audit.changed(now),
+            Event::TimePassed => {
+                if self.deletions.due().is_some_and(|due| due <= now) {
+                    self.settle(now);
+                }
+            }
+            Event::Heartbeat => {
+                self.settle(now);
+                self.count();
+                self.log.write(now);
+            }
+        }
+    }
+
+    /// What to do now. To be called again after each action and each event.
+    pub fn next(&mut self, now: Instant) -> Action {
+        let action = match self.in_flight.take() {
+            None => self.begin(now),
+            Some(in_flight) => self.write_concurrently(in_flight),
+        };
+        action.unwrap_or_else(|| self.rest())
+    }
+
+    fn rest(&self) -> Action {
+        let rests = self.in_flight.is_none();
+        if self.ended && rests && !self.has_check_ahead() {
+            return Action::Stop;
+        }
+        let retry = self.next_try().filter(|_| rests);
+        Action::Wait(retry.into_iter().chain(self.deletions.due()).min())
+    }
+
+    /// Starts the next piece of work, if there is any and its time has come.
+    fn begin(&mut self, now: Instant) -> Option<Action> {
+        if let Some(actual) = self.read.take()
+            && let Some(action) = self.adopt_read(&actual, now)
+        {
+            return Some(action);
+        }
+        if !self.pace.may_try(now) {
+            return None;
+        }
+        if !self.complete {
+            return self.begin_early();
+        }
+        if let Some(changes) = self.cuts.take() {
+            let mark = self.enforcer.options().mark;
+            return Some(self.start(Work::Cut { changes, mark }, Job::new(Stage::Cut, BTreeSet::new())));
+        }
+        let again = self.cuts.again(now);
+        self.schedule_check(again, now);
+        let idle = !self.enforcer.is_behind();
+        if self.audit.is_due(now, idle) {
+            self.auditing = true;
+            self.enforcer.audit();
+        }
+        if self.enforcer.must_read() {
+            self.audit.looks(now);
+            return Some(self.start(Work::Read, Job::new(Stage::Read, BTreeSet::new())));
+        }
+        if idle {
+            self.backlog.settle(now);
+        }
+        if self.revoked.is_due(now, idle) {
+            let addresses = self.revoked.take(now);
+            let work = Work::List { addresses: addresses.clone() };
+            return Some(self.start(work, Job::new(Stage::List, addresses)));
+        }
+        if idle {
+            return None;
+        }
+        let flush = self.enforcer.flush();
+        let of_members = flush.steps.iter().all(Step::is_of_members);
+        Some(if of_members { self.write(flush, Stage::Commit) } else { self.commit(flush) })
+    }
+
+    /// Writes what may be written concurrently with the work in flight, if there is any.
+    fn write_concurrently(&mut self, mut in_flight: InFlight) -> Option<Action> {
+        let mut flush = None;
+        if self.enforcer.plan().has_changed() {
+            let permitted = in_flight.concurrent.as_ref();
+            flush = permitted.and_then(|concurrent| self.enforcer.flush_concurrently(concurrent));
+            if flush.is_none() {
+                // What follows waits, too: it is never in force before what it came after.
+                in_flight.concurrent = None;
+            } else if in_flight.job.what == Stage::Read {
+                // What is read may lack what is written now: a difference would be no drift.
+                self.auditing = false;
+            }
+        }
+        self.in_flight = Some(in_flight);
+        flush.map(|flush| self.write(flush, Stage::Concurrent))
+    }
+
+    /// Has members of sets written at once.
+    fn write(&mut self, flush: Flush, what: Stage) -> Action {
+        self.writing = Some(self.job(what, &flush));
+        Action::Write(flush.steps)
+    }
+
+    /// Starts what takes longer.
+    fn commit(&mut self, flush: Flush) -> Action {
+        self.structure_changed |= flush.steps.iter().any(Step::changes_rules);
+        let job = self.job(Stage::Commit, &flush);
+        self.in_flight = Some(InFlight { job, concurrent: flush.concurrent });
+        Action::Start(Work::Commit { steps: flush.steps })
+    }
+
+    /// A commit of these steps, which brings all that waits into force.
+    fn job(&mut self, what: Stage, Flush { steps, revoked, granted, .. }: &Flush) -> Job {
+        let mut revoked = revoked.clone();
+        revoked.extend(self.cuts.may_return(granted));
+        let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
+        let structure = what == Stage::Commit && std::mem::take(&mut self.structure_changed);
+        Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
+    }
+
+    /// Starts work that set updates need not wait for.
+    pub(super) fn start(&mut self, work: Work, job: Job) -> Action {
+        self.in_flight = Some(InFlight::new(job));
+        Action::Start(work)
+    }
+
+    /// The addresses whose connections are to be looked at.
+    fn unless_kept(&self, revoked: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => revoked,
+            OnRevoke::Keep => BTreeSet::new(),
+        }
+    }
+
+    /// Whether connections will be looked at soon, if nothing fails.
+    fn has_check_ahead(&self) -> bool {
+        self.pace.not_before().is_none() && self.revoked.pressing().is_some()
+    }
+
+    /// When there may be something to do although nothing happens; `None` for never.
+    fn next_try(&self) -> Option<Instant> {
+        match self.pace.not_before() {
+            Some(then) => Some(then),
+            None => [self.revoked.due(), self.audit.due(), self.cuts.due()].into_iter().flatten().min(),
+        }
+    }
+
+    /// The work in flight has ended.
+    fn end(&mut self, Outcome { done, started, took, at }: Outcome<Done>, now: Instant) {
+        let Some(InFlight { job, .. }) = self.in_flight.take() else { return };
+        self.metrics.phase(job.what.phase(), took);
+        match done {
+            Ok(Done::Read(actual)) => self.read = Some(actual),
+            Ok(Done::Committed) => self.committed(job, started, at, now),
+            Ok(Done::Listed(connections)) => {
+                self.revoked.looked(took);
+                let (enforcer, mark) = (&self.enforcer, self.enforcer.options().mark);
+                self.cuts.decide(&job.revoked, connections, mark, |own| verdict(enforcer, own));
+            }
+            Ok(Done::Cut(failures)) => self.cut(&failures, at, now),
+            Err(error) => self.failed(&error, job, at, now),
+        }
+    }
+
+    /// Members of sets were written, or could not be.
+    fn written(&mut self, Outcome { done, started, took, at }: Outcome<()>, now: Instant) {
+        let Some(job) = self.writing.take() else { return };
+        self.metrics.phase(job.what.phase(), took);
+        match done {
+            Ok(()) => self.committed(job, started, at, now),
+            Err(error) => self.failed(&error, job, at, now),
+        }
+    }
+
+    /// Compares what the kernel was read to hold with what must hold.
+    pub(super) fn adopt(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
+        self.metrics.dropped_frames(&inventory::dropped_frames(actual));
+        sync_log::leftovers(actual, self.enforcer.options().backend);
+        let expected = self.enforcer.plan().has_changed();
+        let flush = self.enforcer.adopt(actual);
+        if let Some(why) = self.log.other_controllers(self.enforcer.standing()) {
+            self.health.set_check("sync", Err(why));
+            return self.pace.waits(now);
+        }
+        let drifted = self.auditing && !expected && !self.enforcer.removes() && !flush.steps.is_empty();
+        self.auditing = false;
+        if drifted {
+            self.metrics.drift_repaired();
+            sync_log::drifted(flush.steps.len());
+        }
+        Some(self.commit(flush))
+    }
+
+    fn committed(&mut self, job: Job, started: Instant, at: SystemTime, now: Instant) {
+        let Job { what, carries, steps, structure, revoked } = job;
+        self.schedule_check(revoked, now);
+        if matches!(what, Stage::Commit | Stage::Early) {
+            self.pace.succeeded();
+        }
+        if what == Stage::Commit {
+            self.health.set_check("sync", Ok(()));
+        }
+        self.sync += 1;
+        let took = now.duration_since(started);
+        self.metrics.sync_ended(at, Ok(()));
+        self.metrics.phase(Phase::Total, took);
+        self.backlog.arrived(carries, now);
+        // What the kernel holds is known from now on, even if nothing was to be written.
+        self.uncounted = true;
+        if structure {
+            self.count();
+        }
+        let ended = Ended { id: self.sync, changes: carries.count, steps, took, at };
+        if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
+    }
+
+    /// The connections of these addresses are to be looked at.
+    fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
+        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
+    }
+
+    /// Connections were cut and pardoned, but for these.
+    fn cut(&mut self, failures: &Failures, at: SystemTime, now: Instant) {
+        self.cuts.done(failures, now);
+        let problem = cuts::problem(failures);
+        if let Some((kind, _)) = &problem {
+            self.metrics.sync_ended(at, Err(kind));
+        }
+        self.health.set_check("connections", problem.map_or(Ok(()), |(_, problem)| Err(problem)));
+    }
+
+    fn failed(&mut self, error: &KernelError, failed: Job, at: SystemTime, now: Instant) {
+        self.schedule_check(failed.revoked, now);
+        self.structure_changed |= failed.structure;
+        self.pace.failed(now);
+        self.enforcer.invalidate();
+        self.early.iter_mut().for_each(Enforcer::invalidate);
+        self.backlog.give_back(failed.carries);
+        self.metrics.sync_ended(at, Err(error.kind()));
+        self.health.set_check("sync", Err(error.to_string()));
+        sync_log::failed(error, self.pace.not_before().map(|then| then.duration_since(now)));
+    }
+}
