@@ -155,7 +155,7 @@ impl Controller {
                     self.on(Event::SourcesEnded);
                 }
             },
-            () = self.external_changes.notified(), if complete => self.on(Event::ExternalChange),
+            () = self.external_changes.notified() => self.on(Event::ExternalChange),
             () = reached(until) => self.on(Event::TimePassed),
             query = query::next(&mut self.queries), if complete => query.answer(self.reconciler.enforcer()),
             _ = beat.tick() => {

@@ -154,6 +154,8 @@ impl Reconciler {
             }
             Event::Returned(outcome) => self.end(outcome, now),
             Event::Written(outcome) => self.written(outcome, now),
+            // The kernel is read anyway once the first lists are complete.
+            Event::ExternalChange if !self.complete => {}
             Event::ExternalChange => self.audit.changed(now),
             Event::TimePassed => {
                 if self.deletions.due().is_some_and(|due| due <= now) {
@@ -174,15 +176,15 @@ impl Reconciler {
             None => self.begin(now),
             Some(in_flight) => self.write_concurrently(in_flight),
         };
-        action.unwrap_or_else(|| self.rest())
+        action.unwrap_or_else(|| self.rest(now))
     }
 
-    fn rest(&self) -> Action {
+    fn rest(&self, now: Instant) -> Action {
         let rests = self.in_flight.is_none();
         if self.ended && rests && !self.has_check_ahead() {
             return Action::Stop;
         }
-        let retry = self.next_try().filter(|_| rests);
+        let retry = self.next_try(now).filter(|_| rests);
         Action::Wait(retry.into_iter().chain(self.deletions.due()).min())
     }
 
@@ -291,8 +293,9 @@ impl Reconciler {
     }
 
     /// When there may be something to do although nothing happens; `None` for never.
-    fn next_try(&self) -> Option<Instant> {
-        match self.pace.not_before() {
+    fn next_try(&self, now: Instant) -> Option<Instant> {
+        // Once it is over, a pause is no reason to wake up: there was nothing to try.
+        match self.pace.not_before().filter(|then| *then > now) {
             Some(then) => Some(then),
             None => [self.revoked.due(), self.audit.due(), self.cuts.due()].into_iter().flatten().min(),
         }
