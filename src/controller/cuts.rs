@@ -107,6 +107,13 @@ impl Cuts {
         self.pace.failed(now);
     }
 
+    /// Whether connections that could not be cut need nothing any more, now that their ends were looked at again: they have ended, or
+    /// are allowed.
+    pub(super) fn are_resolved(&self) -> bool {
+        let failed = self.pace.not_before().is_some();
+        failed && self.failed.is_empty() && self.next == MarkChanges::default()
+    }
+
     /// When the ends of those that failed are to be looked at; `None` if none did.
     pub(super) fn due(&self) -> Option<Instant> {
         self.pace.not_before().filter(|_| !self.failed.is_empty())
@@ -224,6 +231,23 @@ mod tests {
         assert!(cuts.due().expect("again") - first > first - now);
         cuts.done(&Vec::new(), first);
         assert!(cuts.again(first).contains(&address(2)), "a success of others makes the next try soon");
+    }
+
+    #[test]
+    fn connection_that_could_not_be_cut_and_has_ended_needs_nothing_more() {
+        let (mut cuts, now) = (Cuts::default(), Instant::now());
+        assert!(!cuts.are_resolved(), "nothing failed");
+        let error = KernelError::Netlink { act: "cut", source: std::io::Error::other("no") };
+        cuts.done(&vec![(connection(2, 0), error)], now);
+        assert!(!cuts.are_resolved(), "it was not looked at again");
+        let ends = cuts.again(cuts.due().expect("it is tried again"));
+        cuts.decide(&ends, vec![connection(2, 0)], MARK, |_| Some(Verdict::Denied));
+        assert!(!cuts.are_resolved(), "it is still there");
+        cuts.take();
+        cuts.decide(&ends, Vec::new(), MARK, |_| Some(Verdict::Denied));
+        assert!(cuts.are_resolved());
+        cuts.done(&Failures::new(), now);
+        assert!(!cuts.are_resolved());
     }
 
     #[test]

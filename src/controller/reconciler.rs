@@ -312,6 +312,9 @@ impl Reconciler {
                 self.revoked.looked(took);
                 let (enforcer, mark) = (&self.enforcer, self.enforcer.options().mark);
                 self.cuts.decide(&job.revoked, connections, mark, |own| verdict(enforcer, own));
+                if self.cuts.are_resolved() {
+                    self.cut(&Failures::new(), at, now);
+                }
             }
             Ok(Done::Cut(failures)) => self.cut(&failures, at, now),
             Err(error) => self.failed(&error, job, at, now),
