@@ -209,7 +209,8 @@ impl Reconciler {
         self.schedule_check(again, now);
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
-            self.auditing = true;
+            // After a step has failed, the kernel is expected to differ.
+            self.auditing = self.enforcer.applier().is_some();
             self.enforcer.audit();
         }
         if self.enforcer.must_read() {
