@@ -91,8 +91,9 @@ pub struct Reconciler {
     in_flight: Option<InFlight>,
     /// A write whose result is the next event.
     writing: Option<Job>,
-    /// What was read and not adopted yet.
+    /// What was read and not adopted yet, and whether members of sets were written since that read began.
     read: Option<Box<Actual>>,
+    wrote_since_read: bool,
 }
 
 impl Reconciler {
@@ -126,6 +127,7 @@ impl Reconciler {
             in_flight: None,
             writing: None,
             read: None,
+            wrote_since_read: false,
         }
     }
 
@@ -191,6 +193,7 @@ impl Reconciler {
     /// Starts the next piece of work, if there is any and its time has come.
     fn begin(&mut self, now: Instant) -> Option<Action> {
         if let Some(actual) = self.read.take()
+            && !self.is_outdated()
             && let Some(action) = self.adopt_read(&actual, now)
         {
             return Some(action);
@@ -215,6 +218,7 @@ impl Reconciler {
         }
         if self.enforcer.must_read() {
             self.audit.looks(now);
+            self.wrote_since_read = false;
             return Some(self.start(Work::Read, Job::new(Stage::Read, BTreeSet::new())));
         }
         if idle {
@@ -231,6 +235,13 @@ impl Reconciler {
         let flush = self.enforcer.flush();
         let of_members = flush.steps.iter().all(Step::is_of_members);
         Some(if of_members { self.write(flush, Stage::Commit) } else { self.commit(flush) })
+    }
+
+    /// Whether what was read may lack something that was written meanwhile and is not to be in the kernel any more, or the reverse.
+    /// Then it must be read again. Without changes since then, what was written is wanted, and is written once more.
+    fn is_outdated(&self) -> bool {
+        let may_differ = self.enforcer.plan().has_changed() || self.enforcer.applier().is_none();
+        self.wrote_since_read && may_differ
     }
 
     /// Writes what may be written concurrently with the work in flight, if there is any.
@@ -254,6 +265,7 @@ impl Reconciler {
     /// Has members of sets written at once.
     fn write(&mut self, flush: Flush, what: Stage) -> Action {
         self.writing = Some(self.job(what, &flush));
+        self.wrote_since_read = true;
         Action::Write(flush.steps)
     }
 
