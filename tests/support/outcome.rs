@@ -21,7 +21,15 @@ pub fn content(kernel: &Fake) -> String {
 /// When it does not, with what differs.
 pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
     let scratch = StoryNode::within(name, world, Order::Usual, node.limits);
-    let (held, wanted) = (content(&node.kernel), content(&scratch.kernel));
+    assert_same_content(&node.kernel, &scratch.kernel, context);
+}
+
+/// Asserts that a kernel holds what another one does.
+///
+/// # Panics
+/// When it does not, with what differs.
+pub fn assert_same_content(kernel: &Fake, wanted: &Fake, context: &str) {
+    let (held, wanted) = (content(kernel), content(wanted));
     if held != wanted {
         let differing: Vec<_> = held.lines().filter(|line| !wanted.contains(line)).collect();
         let missing: Vec<_> = wanted.lines().filter(|line| !held.contains(line)).collect();

@@ -29,12 +29,17 @@ pub fn fact(change: &StoryChange, node: &str) -> Option<Change> {
     })
 }
 
+/// What a node receives of a scene, in the usual order.
+pub fn first_lists(name: &str, scene: &Scene) -> Vec<Change> {
+    let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
+    let links = scene.links_of(name).map(Change::Link);
+    facts(scene).into_iter().chain(sandboxes).chain(links).collect()
+}
+
 /// An enforcer of a node that knows a whole scene, applied in this order.
 fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
     let mut enforcer = Enforcer::new(name, Options::default()).with_limits(limits);
-    let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
-    let links = scene.links_of(name).map(Change::Link);
-    let mut facts: Vec<Change> = facts(scene).into_iter().chain(sandboxes).chain(links).collect();
+    let mut facts = first_lists(name, scene);
     if order == Order::Reversed {
         facts.reverse();
     }

@@ -15,6 +15,7 @@ mod shrink;
 mod story;
 
 pub use change::Change;
+pub use cluster::addresses;
 pub use doubt::{doubtful_world, flows_with_unassigned, without_rules, without_rules_of_ports};
 pub use links::attach_pods;
 pub use number::how_many;

@@ -44,7 +44,22 @@ impl Shared {
     }
 }
 
-fn rejected() -> KernelError {
+impl State {
+    fn cut(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        if let Some(left) = self.rejects_cuts.checked_sub(1) {
+            self.rejects_cuts = left;
+            return Err(rejected());
+        }
+        if self.uncuttable == Some(connection.source) { Err(rejected()) } else { Ok(()) }
+    }
+}
+
+/// Whether both are one connection, whatever their marks are.
+fn is_same(one: &Connection, other: &Connection) -> bool {
+    *one == Connection { mark: one.mark, ..other.clone() }
+}
+
+pub(crate) fn rejected() -> KernelError {
     KernelError::Netlink { act: "do anything", source: std::io::Error::other("meant to fail") }
 }
 
@@ -98,21 +113,18 @@ impl Conntrack for Shared {
         Ok(own.cloned().collect())
     }
 
-    fn delete(&mut self, _: &Connection) -> Result<(), KernelError> {
+    fn delete(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        let mut state = self.state();
+        state.cut(connection)?;
+        state.live.retain(|live| !is_same(live, connection));
         Ok(())
     }
 
     fn set_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
-        if let Some(left) = state.rejects_cuts.checked_sub(1) {
-            state.rejects_cuts = left;
-            return Err(rejected());
-        }
-        if state.uncuttable == Some(connection.source) {
-            return Err(rejected());
-        }
+        state.cut(connection)?;
         state.marked.push(connection.clone());
-        for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
+        for live in state.live.iter_mut().filter(|live| is_same(live, connection)) {
             live.mark |= mark;
         }
         Ok(())
@@ -121,7 +133,7 @@ impl Conntrack for Shared {
     fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         let mut state = self.state();
         state.unmarked.push(connection.clone());
-        for live in state.live.iter_mut().filter(|live| live.source == connection.source) {
+        for live in state.live.iter_mut().filter(|live| is_same(live, connection)) {
             live.mark &= !mark;
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! The controller's loop on a kernel in memory: when it writes, what it does about failure, which pods it keeps guarding.
 
 mod connections;
+mod driven;
 mod early;
 mod kernel;
+mod schedules;
 
 use bridgewarden::apply::{PacketFilter, Tally};
 use bridgewarden::controller::{Controller, Delivery, Enforcer, NamespaceWatch};

@@ -152,7 +152,7 @@ pub(super) fn set_addresses(pod: &mut Pod, addresses: &[IpAddr]) {
 }
 
 /// The addresses that a pod's status shows.
-pub(super) fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+pub fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
     pod.status.pod_ips.iter().filter_map(|pod_ip| pod_ip.ip.parse().ok())
 }
 
