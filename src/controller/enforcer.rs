@@ -105,6 +105,11 @@ impl Enforcer {
         self.audits || self.is_unread
     }
 
+    /// Whether it is not known what the kernel holds: it was not read yet, or a step failed.
+    pub fn is_unread(&self) -> bool {
+        self.is_unread
+    }
+
     /// Forgets what the kernel holds, because a step failed.
     pub fn invalidate(&mut self) {
         self.backend.forget();

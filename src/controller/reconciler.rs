@@ -213,7 +213,7 @@ impl Reconciler {
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
             // After a step has failed, the kernel is expected to differ.
-            self.auditing = self.enforcer.applier().is_some();
+            self.auditing = !self.enforcer.is_unread();
             self.enforcer.audit();
         }
         if self.enforcer.must_read() {
@@ -240,7 +240,7 @@ impl Reconciler {
     /// Whether what was read may lack something that was written meanwhile and is not to be in the kernel any more, or the reverse.
     /// Then it must be read again. Without changes since then, what was written is wanted, and is written once more.
     fn is_outdated(&self) -> bool {
-        let may_differ = self.enforcer.plan().has_changed() || self.enforcer.applier().is_none();
+        let may_differ = self.enforcer.plan().has_changed() || self.enforcer.is_unread();
         self.wrote_since_read && may_differ
     }
 

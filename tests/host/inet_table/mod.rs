@@ -6,7 +6,8 @@ mod everything;
 
 use super::{in_namespace, run};
 use bridgewarden::apply::TableRead;
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{Batch, Table, TableFamily};
 use by_hand::{BY_HAND, by_hand};
 use draft::NAME;
