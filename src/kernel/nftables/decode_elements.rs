@@ -4,14 +4,14 @@ use super::attribute_set::AttributeSet;
 use super::wire::*;
 use crate::kernel::netlink::attributes;
 use crate::netfilter::nftables::{Elements, SetKind, SetPurpose, Verdict};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// The elements of a set, of which the kernel sends some with each message, in any order.
 #[derive(Default)]
 pub(super) struct ReadElements {
     keys: Elements,
     /// The keys that end a range.
-    ends: BTreeMap<Box<[u8]>, ()>,
+    ends: BTreeSet<Box<[u8]>>,
 }
 
 impl ReadElements {
@@ -40,14 +40,18 @@ impl ReadElements {
         };
         let ends_range = all.take(ELEMENT_FLAGS);
         all.end_of_object(ELEMENT_LAST_KNOWN)?;
-        let is_new = match ends_range {
-            None | Some([0, 0, 0, 0]) => self.keys.insert(key, verdict).is_none(),
-            Some(flags) if flags == ELEMENT_ENDS_RANGE.to_be_bytes() && verdict.is_none() => {
-                self.ends.insert(key, ()).is_none()
+        // While a set grows, the kernel may send an element twice.
+        match ends_range {
+            None | Some([0, 0, 0, 0]) => {
+                let there = self.keys.insert(key, verdict.clone());
+                there.is_none_or(|there| there == verdict).then_some(())
             }
-            Some(_) => false,
-        };
-        is_new.then_some(())
+            Some(flags) if flags == ELEMENT_ENDS_RANGE.to_be_bytes() && verdict.is_none() => {
+                self.ends.insert(key);
+                Some(())
+            }
+            Some(_) => None,
+        }
     }
 
     /// All of them, as elements of a set of this kind.
@@ -57,7 +61,7 @@ impl ReadElements {
         let fits = |(key, verdict): (&Box<[u8]>, &Option<Verdict>)| {
             key.len() == length && verdict.is_some() == is_map
         };
-        let fit = self.keys.iter().all(fits) && self.ends.keys().all(|end| end.len() == length);
+        let fit = self.keys.iter().all(fits) && self.ends.iter().all(|end| end.len() == length);
         match kind.purpose {
             _ if !fit => None,
             SetPurpose::Intervals => self.ranges(),
@@ -70,10 +74,10 @@ impl ReadElements {
     /// Each first key with the last before the end behind it.
     fn ranges(mut self) -> Option<Elements> {
         // With this mark nft begins a set whose first range does not begin at zero.
-        if let Some(mark) = self.ends.first_entry().filter(|end| end.key().iter().all(|byte| *byte == 0)) {
-            mark.remove();
+        if self.ends.first().is_some_and(|end| end.iter().all(|byte| *byte == 0)) {
+            self.ends.pop_first();
         }
-        let (mut ranges, mut ends) = (Elements::new(), self.ends.into_keys().peekable());
+        let (mut ranges, mut ends) = (Elements::new(), self.ends.into_iter());
         let mut firsts = self.keys.into_keys().peekable();
         while let Some(first) = firsts.next() {
             let last: Box<[u8]> = match (ends.next(), firsts.peek()) {

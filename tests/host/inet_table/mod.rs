@@ -1,6 +1,7 @@
 //! Tables of family inet: what is written is what is read back, what nft shows, and what nft loads of our text.
 
 mod by_hand;
+mod changes;
 mod draft;
 mod everything;
 

@@ -360,3 +360,229 @@ fn packet_type(bytes: &[u8]) -> Option<u8> {
         _ => 3,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+    use crate::netfilter::iptables;
+    use crate::netfilter::iptables::{Payload, State};
+    use crate::netfilter::nftables::{Chain, Hook, KeyPart, SetKind, status};
+
+    const PROTOCOL: Field = Field::Meta(Meta::TransportProtocol);
+    const NFPROTO: Field = Field::Meta(Meta::NfProto);
+    const PORT: Field = Field::Payload { base: Base::Transport, offset: 2, length: 2 };
+    const SOURCE4: Field = Field::Payload { base: Base::Network, offset: 12, length: 4 };
+    const DESTINATION6: Field = Field::Payload { base: Base::Network, offset: 24, length: 16 };
+    const STATE: Field = Field::Connection(ConnectionFact::State);
+    const STATUS: Field = Field::Connection(ConnectionFact::Status);
+    const MARK: Field = Field::Connection(ConnectionFact::Mark);
+
+    /// To TCP port 80 of 10.0.0.2, which was dialled at another address.
+    fn seen() -> iptables::Packet {
+        iptables::Packet {
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 2].into(),
+            payload: Payload::Transport { protocol: Protocol::Tcp, port: 80 },
+            state: State::New,
+            translated: true,
+            connection_mark: 0x10000,
+            bridged: true,
+            in_interface: "cni0".into(),
+            out_interface: "eth0".into(),
+            source_is_local: false,
+        }
+    }
+
+    fn table(chains: &[(&str, Option<i32>, Vec<Rule>)]) -> Table {
+        let mut table = Table::new(TableFamily::Inet, "bridgewarden");
+        for (name, priority, rules) in chains {
+            let base = priority.map(|priority| Hook { point: HookPoint::Forward, priority });
+            table.chains.insert((*name).into(), Chain { base, rules: rules.clone() });
+        }
+        table.counters.insert("counter".into());
+        let mut set = |name: &str, key: &[KeyPart], purpose, elements: &[(&[u8], Option<Verdict>)]| {
+            let elements = elements.iter().map(|(key, verdict)| ((*key).into(), verdict.clone())).collect();
+            let kind = SetKind { key: key.into(), purpose, size: 0 };
+            table.sets.insert(name.into(), Set { kind, elements });
+        };
+        let range = [10, 0, 0, 0, 10, 0, 0, 9];
+        let (drop, beyond) = (Some(Verdict::Drop), [10, 0, 0, 200, 10, 0, 0, 255]);
+        let port = [10, 0, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0];
+        set("set", &[KeyPart::Ipv4], SetPurpose::Set, &[(&[10, 0, 0, 1], None)]);
+        set("none", &[KeyPart::Ipv4], SetPurpose::Set, &[]);
+        set("ranges", &[KeyPart::Ipv4], SetPurpose::Intervals, &[(&range, None), (&beyond, None)]);
+        set("map", &[KeyPart::Ipv4], SetPurpose::VerdictMap, &[(&[10, 0, 0, 1], drop)]);
+        set(
+            "ports",
+            &[KeyPart::Ipv4, KeyPart::Protocol, KeyPart::Service],
+            SetPurpose::Set,
+            &[(&port, None)],
+        );
+        set("told", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms: 1000 }, &[]);
+        table
+    }
+
+    fn follow(rules: Vec<Rule>, packet: &iptables::Packet) -> Traced {
+        trace_packet(&table(&[("base", Some(0), rules)]), HookPoint::Forward, &Packet::from(packet))
+    }
+
+    /// Whether a rule holds for a packet.
+    fn holds(rule: Rule, packet: &iptables::Packet) -> bool {
+        let traced = follow(vec![rule.count_in("counter")], packet);
+        assert_eq!(traced.outcome, Outcome::Accepted);
+        !traced.counted.is_empty()
+    }
+
+    #[test]
+    fn each_fact_is_compared_with_what_the_packet_has() {
+        let name = |name: &str| -> Vec<u8> { [name.as_bytes(), &vec![0; 16 - name.len()]].concat() };
+        let number = |number: u32| number.to_ne_bytes();
+        let when = Rule::when;
+        let port = |port: u16| port.to_be_bytes();
+        for (rule, holding) in [
+            (when().is(NFPROTO, &[NFPROTO_IPV4]), true),
+            (when().is(NFPROTO, &[NFPROTO_IPV6]), false),
+            (when().is(PROTOCOL, &[6]).is(PORT, &port(80)), true),
+            (when().is_not(PORT, &port(80)), false),
+            (when().between(PORT, &port(80), &port(90)), true),
+            (when().between(PORT, &port(1), &port(79)), false),
+            (when().at_least(PORT, &port(81)), false),
+            (when().at_most(PORT, &port(80)), true),
+            (when().is(Field::Meta(Meta::InputName), &name("cni0")), true),
+            (when().is(Field::Meta(Meta::OutputName), &name("cni0")), false),
+            (when().any_bit(STATE, state::NEW | state::RELATED), true),
+            (when().any_bit(STATE, state::ESTABLISHED), false),
+            (when().any_bit(STATUS, status::DESTINATION_TRANSLATED), true),
+            (when().any_bit(MARK, 0x10000), true),
+            (when().any_bit(MARK, 0x20000), false),
+            (when().is(Field::SourceAddressType, &number(LOCAL_ADDRESS)), false),
+            (when().within(&[SOURCE4], "set"), true),
+            (when().outside(&[SOURCE4], "set"), false),
+            (when().within(&[SOURCE4], "none"), false),
+            (when().within(&[SOURCE4], "ranges"), true),
+            (when().within(&[SOURCE4, PROTOCOL, PORT], "ports"), true),
+            (when().and(Statement::SetMark(1)).is(Field::Meta(Meta::Mark), &number(1)), true),
+            // It is no IPv6 packet, but there are bytes where the address of one would be.
+            (when().is(DESTINATION6, &[0; 16]), true),
+        ] {
+            assert_eq!(holds(rule.clone(), &seen()), holding, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_a_packet_does_not_have_is_not_compared() {
+        let invalid = iptables::Packet { state: State::Invalid, ..seen() };
+        assert!(holds(Rule::when().any_bit(STATE, state::INVALID), &invalid));
+        assert!(!holds(Rule::when().any_bit(MARK, 0x10000), &invalid));
+        assert!(!holds(Rule::when().is_not(MARK, &[0; 4]), &invalid));
+        assert!(!holds(Rule::when().is_not(STATUS, &[0; 4]), &invalid));
+        let local = iptables::Packet { source_is_local: true, ..seen() };
+        assert!(holds(Rule::when().is(Field::SourceAddressType, &LOCAL_ADDRESS.to_ne_bytes()), &local));
+        let beyond = iptables::Packet { source: [10, 0, 0, 100].into(), ..seen() };
+        assert!(!holds(Rule::when().within(&[SOURCE4], "ranges"), &beyond));
+        let solicitation = iptables::Packet {
+            source: [0xfe80, 0, 0, 0, 0, 0, 0, 1].into(),
+            destination: [0xff02, 0, 0, 0, 0, 0, 0, 2].into(),
+            payload: Payload::Icmpv6(133),
+            state: State::Untracked,
+            ..seen()
+        };
+        let kind = Field::Payload { base: Base::Transport, offset: 0, length: 1 };
+        let rule = Rule::when().is(NFPROTO, &[NFPROTO_IPV6]).is(PROTOCOL, &[58]).is(kind, &[133]);
+        assert!(holds(rule.any_bit(STATE, state::UNTRACKED), &solicitation));
+    }
+
+    #[test]
+    fn accepting_ends_one_base_chain_and_refusing_ends_all() {
+        let log = |prefix: &str| Rule::when().and(Statement::Log { group: 1, prefix: prefix.into() });
+        let packet = Packet::from(&seen());
+        let outcome = |first: Rule, second: Rule| {
+            let table = table(&[
+                ("a-second", Some(5), vec![log("second"), second]),
+                ("b-first", Some(-5), vec![log("first"), first, log("behind")]),
+                ("called", None, vec![Rule::verdict(Verdict::Return), log("unreached")]),
+            ]);
+            let traced = trace_packet(&table, HookPoint::Forward, &packet);
+            (traced.outcome, traced.logged.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let both = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (accept, drop) = (|| Rule::when().accept(), || Rule::when().drop());
+        let reject = |with| Rule::when().reject(with);
+        let (reset, icmp) = (RejectWith::TcpReset, RejectWith::PortUnreachable);
+        assert_eq!(outcome(accept(), accept()), (Outcome::Accepted, both(&["first", "second"])));
+        assert_eq!(outcome(accept(), drop()), (Outcome::Dropped, both(&["first", "second"])));
+        assert_eq!(outcome(drop(), accept()), (Outcome::Dropped, both(&["first"])));
+        assert_eq!(outcome(reject(reset), accept()), (Outcome::Rejected(reset), both(&["first"])));
+        assert_eq!(outcome(accept(), reject(icmp)).0, Outcome::Rejected(icmp));
+        let (jump, goto) = (Rule::when().jump("called"), Rule::when().goto("called"));
+        assert_eq!(outcome(jump, drop()), (Outcome::Dropped, both(&["first", "behind", "second"])));
+        assert_eq!(outcome(goto, drop()), (Outcome::Dropped, both(&["first", "second"])));
+        let map = Rule::when().verdict_of(&[SOURCE4], "map");
+        assert_eq!(outcome(map, accept()), (Outcome::Dropped, both(&["first"])));
+        let elsewhere = trace_packet(&table(&[("base", Some(0), vec![drop()])]), HookPoint::Input, &packet);
+        assert!(elsewhere.is_accepted());
+    }
+
+    #[test]
+    fn only_tcp_is_reset() {
+        let datagram =
+            iptables::Packet { payload: Payload::Transport { protocol: Protocol::Udp, port: 80 }, ..seen() };
+        let rules = || vec![Rule::when().reject(RejectWith::TcpReset)];
+        assert_eq!(follow(rules(), &datagram).outcome, Outcome::Dropped);
+        assert_eq!(follow(rules(), &seen()).outcome, Outcome::Rejected(RejectWith::TcpReset));
+    }
+
+    #[test]
+    fn limit_lets_the_first_packet_go_on_and_marks_stay() {
+        let limit = Statement::Limit { fields: vec![SOURCE4], set: "told".into(), per_second: 1, burst: 1 };
+        let rule = Rule::when().and(limit).and(Statement::Counter).and(Statement::SetMark(6)).comment("why");
+        let traced = follow(vec![rule, Rule::when().and(Statement::SetMark(1))], &seen());
+        assert_eq!((traced.outcome, traced.mark), (Outcome::Accepted, 7));
+    }
+
+    #[test]
+    fn nothing_passes_a_table_that_cannot_be_in_a_kernel() {
+        let limit =
+            |set: &str| Statement::Limit { fields: vec![SOURCE4], set: set.into(), per_second: 1, burst: 1 };
+        for rule in [
+            Rule::when().jump("nowhere"),
+            Rule::when().jump("base"),
+            Rule::when().jump("circle"),
+            Rule::when().within(&[SOURCE4], "nowhere"),
+            Rule::when().outside(&[SOURCE4], "map"),
+            Rule::when().outside(&[SOURCE4], "told"),
+            Rule::when().outside(&[PORT], "set"),
+            Rule::when().verdict_of(&[SOURCE4], "set"),
+            Rule::when().and(limit("set")),
+            Rule::when().count_in("nowhere"),
+            Rule::when().is_not(PORT, &[80]),
+            Rule::when().masked_not(PORT, &[0xff], &[0, 0]),
+        ] {
+            let table = table(&[
+                ("base", Some(0), vec![rule.clone()]),
+                ("circle", None, vec![Rule::when().jump("circle")]),
+            ]);
+            let traced = trace_packet(&table, HookPoint::Forward, &Packet::from(&seen()));
+            assert_eq!(traced.outcome, Outcome::Dropped, "{rule}");
+        }
+        // A table of the other family, too, and what a table of family bridge cannot ask.
+        let bridge = |rule: Rule| {
+            let table = table(&[("base", Some(0), vec![rule])]);
+            Table { family: TableFamily::Bridge, ..table }
+        };
+        let frame = Frame { bytes: vec![0; 60], input: 1, output: 2, mark: 0 };
+        let passes = |rule: Rule| trace(&bridge(rule), HookPoint::Forward, &frame).is_accepted();
+        assert!(passes(Rule::when().accept()));
+        for rule in [
+            Rule::when().any_bit(STATE, 1),
+            Rule::when().is(Field::SourceAddressType, &[0; 4]),
+            Rule::when().is(Field::Meta(Meta::InputName), &[0; 16]),
+            Rule::when().reject(RejectWith::PortUnreachable),
+        ] {
+            assert!(!passes(rule.clone()), "{rule}");
+        }
+        let foreign = trace_packet(&bridge(Rule::when()), HookPoint::Forward, &Packet::from(&seen()));
+        assert_eq!(foreign.outcome, Outcome::Dropped);
+    }
+}
