@@ -58,10 +58,8 @@ impl ReadElements {
     pub(super) fn of(self, kind: &SetKind) -> Option<Elements> {
         let length = kind.key_length() as usize;
         let is_map = kind.purpose == SetPurpose::VerdictMap;
-        let fits = |(key, verdict): (&Box<[u8]>, &Option<Verdict>)| {
-            key.len() == length && verdict.is_some() == is_map
-        };
-        let fit = self.keys.iter().all(fits) && self.ends.iter().all(|end| end.len() == length);
+        let fit = self.keys.iter().all(|(key, verdict)| key.len() == length && verdict.is_some() == is_map)
+            && self.ends.iter().all(|end| end.len() == length);
         match kind.purpose {
             _ if !fit => None,
             SetPurpose::Intervals => self.ranges(),

@@ -109,11 +109,10 @@ fn meaning(command: u8, message: &[u8]) -> Option<BTreeMap<Vec<u16>, Vec<u8>>> {
 fn is_nest(command: u8, way: &[u16], payload: &[u8]) -> bool {
     let holds_attributes =
         attributes(payload).map(|inner| inner.bytes.len().next_multiple_of(4)).sum::<usize>();
-    let is_place = match (command, way) {
-        (NEW_CHAIN, [4]) | (NEW_SET, [9]) | (NEW_OBJECT, [4]) => true,
-        (NEW_RULE, [4, ..]) | (NEW_ELEMENTS, [3, ..]) => true,
-        _ => false,
-    };
+    let is_place = matches!(
+        (command, way),
+        (NEW_CHAIN | NEW_OBJECT, [4]) | (NEW_SET, [9]) | (NEW_RULE, [4, ..]) | (NEW_ELEMENTS, [3, ..])
+    );
     is_place && holds_attributes >= payload.len() && !payload.is_empty()
 }
 

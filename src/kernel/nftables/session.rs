@@ -100,17 +100,14 @@ impl Nftables {
             act: "read counters of nf_tables",
             source: failure.into(),
         };
-        let mut read = || {
+        let read = || {
             let mut counters = BTreeMap::new();
             self.netlink.ask(encode::dump(GET_OBJECTS, family, name), |message| {
                 counters.extend(decode::counter(message));
             })?;
             Ok(counters)
         };
-        match whole(&mut read) {
-            Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(BTreeMap::new()),
-            read => read.map_err(failed),
-        }
+        whole(read).map_err(failed)
     }
 
     fn read_once(&mut self, family: TableFamily, name: &str) -> Result<TableRead, Failure> {

@@ -87,7 +87,7 @@ impl From<&iptables::Packet> for Packet {
         let end = bytes.len() + 20;
         bytes.extend(payload);
         bytes.resize(end, 0);
-        let device = |name: &Box<str>| Device { index: 0, name: name.clone() };
+        let device = |name: &str| Device { index: 0, name: name.into() };
         let state = match packet.state {
             State::Invalid => state::INVALID,
             State::New | State::Dnat => state::NEW,

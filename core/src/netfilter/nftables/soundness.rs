@@ -85,14 +85,15 @@ fn is_sound(table: &Table, statement: &Statement) -> Result<bool, Refused> {
             [only] => u32::from(only.length()),
             fields => fields.iter().map(|field| u32::from(field.length()).next_multiple_of(4)).sum(),
         };
-        let suits = match (statement, kind.purpose) {
+        let suits = matches!(
+            (statement, kind.purpose),
             (Statement::VerdictOf { .. }, SetPurpose::VerdictMap)
-            | (Statement::Limit { .. }, SetPurpose::Dynamic { .. })
-            | (Statement::In { .. }, SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. }) => {
-                true
-            }
-            _ => false,
-        };
+                | (Statement::Limit { .. }, SetPurpose::Dynamic { .. })
+                | (
+                    Statement::In { .. },
+                    SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. }
+                )
+        );
         let exist = fields.iter().all(|field| is_of_family(*field, table.family));
         return Ok(suits && exist && length == kind.key_length());
     }
