@@ -4,8 +4,9 @@ use super::draft::*;
 use super::everything::everything;
 use super::{in_namespace, read, run};
 use bridgewarden::apply::TableRead;
-use bridgewarden::kernel::{Host, Variant};
+use bridgewarden::kernel::Host;
 use bridgewarden::netfilter::iptables::Count;
+use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{
     Batch, Change, Elements, Hook, HookPoint, KeyPart, RejectWith, Rule, SetKind, SetPurpose, Statement,
     Table, TableFamily, Verdict,

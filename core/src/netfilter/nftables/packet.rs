@@ -30,7 +30,7 @@ pub struct Packet {
     /// The packet mark.
     pub mark: u32,
     /// What conntrack knows.
-    pub connection: Connection,
+    pub connection: TrackedConnection,
     /// Whether its source is an address of this host.
     pub source_is_local: bool,
 }
@@ -46,7 +46,7 @@ pub struct Device {
 
 /// What conntrack knows of a packet's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct TrackedConnection {
     /// One of [`state`]. A packet that is invalid or untracked has no connection, and so no status and no mark.
     pub state: u32,
     /// Bits of [`status`].
@@ -102,7 +102,7 @@ impl From<&iptables::Packet> for Packet {
             input: device(&packet.in_interface),
             output: device(&packet.out_interface),
             mark: 0,
-            connection: Connection { state, status, mark: packet.connection_mark },
+            connection: TrackedConnection { state, status, mark: packet.connection_mark },
             source_is_local: packet.source_is_local,
         }
     }

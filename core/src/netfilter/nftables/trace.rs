@@ -73,7 +73,7 @@ enum Seen<'a> {
 }
 
 /// The table cannot be in a kernel as it is. Nothing passes it.
-struct Impossible;
+struct NotInKernel;
 
 /// What a rule or chain makes of a packet.
 enum Step {
@@ -131,14 +131,14 @@ impl Walk<'_> {
             outcome = match self.rules(&chain.rules, 0) {
                 Ok(Some(outcome)) => outcome,
                 Ok(None) => Outcome::Accepted,
-                Err(Impossible) => Outcome::Dropped,
+                Err(NotInKernel) => Outcome::Dropped,
             };
         }
         Traced { outcome, logged: self.logged, counted: self.counted, mark: self.mark }
     }
 
     /// How a packet ends in some rules; `None` if it comes behind the last, or back.
-    fn rules(&mut self, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, Impossible> {
+    fn rules(&mut self, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         for rule in rules {
             match self.rule(rule)? {
                 Step::On => {}
@@ -156,15 +156,15 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn chain(&mut self, name: &str, depth: usize) -> Result<Option<Outcome>, Impossible> {
+    fn chain(&mut self, name: &str, depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         match self.table.chains.get(name) {
             Some(chain) if depth < DEEPEST && chain.base.is_none() => self.rules(&chain.rules, depth + 1),
-            Some(_) | None => Err(Impossible),
+            Some(_) | None => Err(NotInKernel),
         }
     }
 
     /// What a rule does if all its statements hold.
-    fn rule(&mut self, rule: &Rule) -> Result<Step, Impossible> {
+    fn rule(&mut self, rule: &Rule) -> Result<Step, NotInKernel> {
         for statement in &rule.0 {
             match statement {
                 Statement::Compare { field, mask, comparison, value } => {
@@ -181,7 +181,7 @@ impl Walk<'_> {
                             set.last_range_from(&key).is_some_and(|[_, last]| *last >= *key)
                         }
                         // A map is asked for verdicts, and what packets put into a set is not known.
-                        SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(Impossible),
+                        SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(NotInKernel),
                     };
                     if holds == *inverted {
                         return Ok(Step::On);
@@ -190,7 +190,7 @@ impl Walk<'_> {
                 Statement::VerdictOf { fields, map } => {
                     let map = self.set(map)?;
                     if map.kind.purpose != SetPurpose::VerdictMap {
-                        return Err(Impossible);
+                        return Err(NotInKernel);
                     }
                     let Some(key) = self.key(fields, map)? else { return Ok(Step::On) };
                     let verdict = map.elements.get(key.as_slice()).cloned().flatten();
@@ -199,7 +199,7 @@ impl Walk<'_> {
                 Statement::Limit { fields, set, .. } => {
                     let set = self.set(set)?;
                     if !matches!(set.kind.purpose, SetPurpose::Dynamic { .. }) {
-                        return Err(Impossible);
+                        return Err(NotInKernel);
                     }
                     // The first packet in a while is within the limit.
                     if self.key(fields, set)?.is_none() {
@@ -207,7 +207,7 @@ impl Walk<'_> {
                     }
                 }
                 Statement::CountIn(counter) => {
-                    let counter = self.table.counters.get(counter).ok_or(Impossible)?;
+                    let counter = self.table.counters.get(counter).ok_or(NotInKernel)?;
                     self.counted.push(counter.clone());
                 }
                 Statement::Log { prefix, .. } => self.logged.push(prefix.clone()),
@@ -221,10 +221,10 @@ impl Walk<'_> {
     }
 
     /// Only TCP can be reset.
-    fn reject(&self, with: RejectWith) -> Result<Outcome, Impossible> {
+    fn reject(&self, with: RejectWith) -> Result<Outcome, NotInKernel> {
         let is_tcp = self.headers.transport.is_some_and(|(protocol, _)| protocol == 6);
         match (self.seen, with) {
-            (Seen::Frame(_), _) => Err(Impossible),
+            (Seen::Frame(_), _) => Err(NotInKernel),
             (Seen::Packet(_), RejectWith::TcpReset) if !is_tcp => Ok(Outcome::Dropped),
             (Seen::Packet(_), with) => Ok(Outcome::Rejected(with)),
         }
@@ -236,10 +236,10 @@ impl Walk<'_> {
         mask: Option<&[u8]>,
         comparison: Comparison,
         value: &[u8],
-    ) -> Result<bool, Impossible> {
+    ) -> Result<bool, NotInKernel> {
         let length = usize::from(field.length());
         if value.len() != length || mask.is_some_and(|mask| mask.len() != length) {
-            return Err(Impossible);
+            return Err(NotInKernel);
         }
         let Some(mut found) = self.field(field)? else { return Ok(false) };
         if let Some(mask) = mask {
@@ -253,12 +253,12 @@ impl Walk<'_> {
         })
     }
 
-    fn set(&self, name: &str) -> Result<&Set, Impossible> {
-        self.table.sets.get(name).ok_or(Impossible)
+    fn set(&self, name: &str) -> Result<&Set, NotInKernel> {
+        self.table.sets.get(name).ok_or(NotInKernel)
     }
 
     /// Fields one after the other, as a key of a set; each of several is padded to four bytes.
-    fn key(&self, fields: &[Field], set: &Set) -> Result<Option<Vec<u8>>, Impossible> {
+    fn key(&self, fields: &[Field], set: &Set) -> Result<Option<Vec<u8>>, NotInKernel> {
         let mut key = Vec::new();
         for field in fields {
             let Some(bytes) = self.field(*field)? else { return Ok(None) };
@@ -268,16 +268,16 @@ impl Walk<'_> {
             }
         }
         let fits = key.len() == set.kind.key_length() as usize;
-        if fits { Ok(Some(key)) } else { Err(Impossible) }
+        if fits { Ok(Some(key)) } else { Err(NotInKernel) }
     }
 
     /// A fact about the packet; `None` if it has none, and then no rule that asks for it holds.
-    fn field(&self, field: Field) -> Result<Option<Vec<u8>>, Impossible> {
+    fn field(&self, field: Field) -> Result<Option<Vec<u8>>, NotInKernel> {
         Ok(match field {
             Field::Payload { base, offset, length } => self.payload(base, offset, length),
             Field::Meta(meta) => self.meta(meta)?,
             Field::Connection(fact) => {
-                let Seen::Packet(packet) = self.seen else { return Err(Impossible) };
+                let Seen::Packet(packet) = self.seen else { return Err(NotInKernel) };
                 let connection = packet.connection;
                 let has_none = connection.state & (state::INVALID | state::UNTRACKED) != 0;
                 let number = match fact {
@@ -289,7 +289,7 @@ impl Walk<'_> {
                 Some(number.to_ne_bytes().into())
             }
             Field::SourceAddressType => {
-                let Seen::Packet(packet) = self.seen else { return Err(Impossible) };
+                let Seen::Packet(packet) = self.seen else { return Err(NotInKernel) };
                 let kind = if packet.source_is_local { LOCAL_ADDRESS } else { UNICAST_ADDRESS };
                 Some(kind.to_ne_bytes().into())
             }
@@ -306,7 +306,7 @@ impl Walk<'_> {
         self.bytes.get(start..start + usize::from(length)).map(<[u8]>::to_vec)
     }
 
-    fn meta(&self, meta: Meta) -> Result<Option<Vec<u8>>, Impossible> {
+    fn meta(&self, meta: Meta) -> Result<Option<Vec<u8>>, NotInKernel> {
         let [input, output] = match self.seen {
             Seen::Frame(frame) => [frame.input, frame.output],
             Seen::Packet(packet) => [packet.input.index, packet.output.index],
@@ -333,7 +333,7 @@ impl Walk<'_> {
             },
             Meta::InputName | Meta::OutputName => {
                 // Frames come with indexes alone.
-                let Seen::Packet(packet) = self.seen else { return Err(Impossible) };
+                let Seen::Packet(packet) = self.seen else { return Err(NotInKernel) };
                 Some(name(if meta == Meta::InputName { &packet.input } else { &packet.output }))
             }
         })

@@ -9,14 +9,14 @@ const MAGIC: &[u8] = b"k8s\0";
 
 /// An event.
 #[derive(Debug, PartialEq)]
-pub(super) enum Event<'a> {
+pub(super) enum FrameEvent<'a> {
     /// A pod was `ADDED`, `MODIFIED` or `DELETED`.
     Pod(&'a str, Box<Reading>),
     /// A bookmark or an error, as in JSON.
     Other(Json),
 }
 
-pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
+pub(super) fn event(frame: &[u8]) -> Result<FrameEvent<'_>, Malformed> {
     let (mut kind, mut object) = ("", &[][..]);
     for field in fields(frame) {
         match field? {
@@ -27,20 +27,20 @@ pub(super) fn event(frame: &[u8]) -> Result<Event<'_>, Malformed> {
     }
     let (of, message) = unwrap(object)?;
     match (kind, of) {
-        ("ADDED" | "MODIFIED" | "DELETED", "Pod") => Ok(Event::Pod(kind, Box::new(pod(message)))),
+        ("ADDED" | "MODIFIED" | "DELETED", "Pod") => Ok(FrameEvent::Pod(kind, Box::new(pod(message)))),
         ("ERROR", _) | (_, "Status") => {
-            Ok(Event::Other(json!({"type": "ERROR", "object": status_of(message)?})))
+            Ok(FrameEvent::Other(json!({"type": "ERROR", "object": status_of(message)?})))
         }
         ("BOOKMARK", _) => {
             let (version, annotations) = bookmark(message)?;
-            Ok(Event::Other(bookmark_at(version, annotations)))
+            Ok(FrameEvent::Other(bookmark_at(version, annotations)))
         }
         _ => Err(Malformed::Kind),
     }
 }
 
 /// The event with which too long a frame begins. A pod's metadata is its first field.
-pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
+pub(super) fn beginning(head: &[u8]) -> Option<FrameEvent<'_>> {
     let kind = find_in_beginning(head, 1)?;
     let object = find_in_beginning(find_in_beginning(head, 2)?, 1)?.strip_prefix(MAGIC)?;
     let metadata = find_in_beginning(find_in_beginning(object, 2)?, 1)?;
@@ -50,7 +50,7 @@ pub(super) fn beginning(head: &[u8]) -> Option<Event<'_>> {
     reading.certain.node = false;
     reading.certain.host_network = false;
     let kind = text(kind).ok().filter(|kind| matches!(*kind, "ADDED" | "MODIFIED" | "DELETED"))?;
-    Some(Event::Pod(kind, Box::new(reading)))
+    Some(FrameEvent::Pod(kind, Box::new(reading)))
 }
 
 /// An error response (metav1.Status), as JSON.
@@ -134,7 +134,7 @@ pub(super) mod tests {
         let metadata_of_json = json!({"resourceVersion": "99", "annotations": annotations});
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata_of_json});
         let frame = frame("BOOKMARK", "Pod", &bytes(1, metadata));
-        assert_eq!(event(&frame), Ok(Event::Other(json!({"type": "BOOKMARK", "object": object}))));
+        assert_eq!(event(&frame), Ok(FrameEvent::Other(json!({"type": "BOOKMARK", "object": object}))));
     }
 
     #[test]
@@ -147,7 +147,7 @@ pub(super) mod tests {
             "status": "Failure", "message": "too old", "reason": "Expired", "code": 410,
         });
         let frame = frame("ERROR", "Status", &message);
-        assert_eq!(event(&frame), Ok(Event::Other(json!({"type": "ERROR", "object": status_in_json}))));
+        assert_eq!(event(&frame), Ok(FrameEvent::Other(json!({"type": "ERROR", "object": status_in_json}))));
         let alone: Json = serde_json::from_slice(&status(&envelope("Status", &message)).unwrap()).unwrap();
         assert_eq!(alone, status_in_json);
     }

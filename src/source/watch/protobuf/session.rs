@@ -2,7 +2,7 @@
 //!
 //! Most events of a pod change other fields: conditions, restarts, annotations. They are skipped before they wake a task.
 
-use super::event::{Event, beginning, bookmark_at, event};
+use super::event::{FrameEvent, beginning, bookmark_at, event};
 use super::pod::Reading;
 use super::wire::Malformed;
 use crate::api::Pod;
@@ -59,19 +59,19 @@ impl Session {
         self.write_event(beginning(head).ok_or(Malformed::Long)?, lines)
     }
 
-    fn write_event(&mut self, event: Event<'_>, lines: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn write_event(&mut self, event: FrameEvent<'_>, lines: &mut Vec<u8>) -> Result<(), Malformed> {
         match event {
-            Event::Pod(_, reading) if reading.pod.metadata.name.is_empty() => {
+            FrameEvent::Pod(_, reading) if reading.pod.metadata.name.is_empty() => {
                 Err(reading.fault.map_or(Malformed::Nameless, |(_, fault)| fault))
             }
-            Event::Pod(kind, reading) if reading.fault.is_some() => {
+            FrameEvent::Pod(kind, reading) if reading.fault.is_some() => {
                 self.write_unreadable(kind, &reading, lines)
             }
-            Event::Pod(kind, reading) if self.is_new(kind, &reading.pod) => {
+            FrameEvent::Pod(kind, reading) if self.is_new(kind, &reading.pod) => {
                 self.skipped = 0;
                 write(&EventLine { kind, object: (None, &reading.pod) }, lines)
             }
-            Event::Pod(_, reading) => {
+            FrameEvent::Pod(_, reading) => {
                 self.skipped += 1;
                 let version = reading.pod.metadata.resource_version;
                 match version.filter(|_| self.skipped >= BOOKMARK_AFTER) {
@@ -82,7 +82,7 @@ impl Session {
                     None => Ok(()),
                 }
             }
-            Event::Other(other) => write(&other, lines),
+            FrameEvent::Other(other) => write(&other, lines),
         }
     }
 
