@@ -4,7 +4,7 @@ use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, o
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
-use crate::netfilter::nftables::TableFamily;
+use crate::netfilter::nftables::{self, TableFamily};
 use crate::netfilter::{ChainName, Hook, SetName};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, POLICY_PREFIX, owns_set};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,14 @@ impl Actual {
 
     /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
-        self.tables.values().any(|table| !table.jumps.is_empty()) || self.inet != TableRead::Absent
+        let has_base_chain = |table: &nftables::Table| table.chains.values().any(|chain| chain.base.is_some());
+        let inet = match &self.inet {
+            TableRead::Absent => false,
+            // Another version of this program wrote it.
+            TableRead::Foreign => true,
+            TableRead::Ours { table, .. } => has_base_chain(table),
+        };
+        inet || self.tables.values().any(|table| !table.jumps.is_empty())
     }
 
     /// The chains of a filter table that read as ours.

@@ -17,7 +17,8 @@ pub(crate) fn leftovers(own: BackendName, actual: &Actual) -> Vec<Step> {
                 steps.push(Step::Transact(vec![Batch::deleting(TableFamily::Inet, INET_TABLE)]));
             }
         }
-        // No rule refers to them any more.
+        // Rules that cannot be read may still refer to them.
+        BackendName::Nftables if !actual.unread.is_empty() => {}
         BackendName::Nftables => steps.extend(actual.sets.keys().cloned().map(Step::DestroySet)),
     }
     steps
