@@ -21,6 +21,8 @@ pub struct Enforcer {
     is_unread: bool,
     /// Whether it is to be read to see that it holds what it should.
     audits: bool,
+    /// Whether the kernel was ever adopted.
+    was_adopted: bool,
     coexistence: Coexistence,
 }
 
@@ -46,6 +48,7 @@ impl Enforcer {
             backend: backend::new(options),
             is_unread: true,
             audits: false,
+            was_adopted: false,
             coexistence: Coexistence::default(),
         }
     }
@@ -143,7 +146,11 @@ impl Enforcer {
         steps.extend(removal);
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
-        let revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
+        let mut revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
+        if !std::mem::replace(&mut self.was_adopted, true) {
+            // A program before this one may have cut a connection whose pod is not isolated any more.
+            revoked.extend(self.plan.local());
+        }
         Flush { steps, revoked, granted: BTreeSet::new(), concurrent: None }
     }
 

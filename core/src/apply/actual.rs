@@ -66,7 +66,8 @@ impl Actual {
 
     /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
-        let has_base_chain = |table: &nftables::Table| table.chains.values().any(|chain| chain.base.is_some());
+        let has_base_chain =
+            |table: &nftables::Table| table.chains.values().any(|chain| chain.base.is_some());
         let inet = match &self.inet {
             TableRead::Absent => false,
             // Another version of this program wrote it.
