@@ -12,9 +12,9 @@ pub enum Event {
     /// No source will deliver any more.
     SourcesEnded,
     /// The work that was started last has ended.
-    Returned(Outcome<Done>),
+    Returned(WorkOutcome<Done>),
     /// The steps that were to be written have been, or one of them failed.
-    Written(Outcome<()>),
+    Written(WorkOutcome<()>),
     /// Another program may have changed the kernel.
     ExternalChange,
     /// The time that was waited for has come.
@@ -25,7 +25,7 @@ pub enum Event {
 
 /// How work in the kernel ended.
 #[derive(Debug)]
-pub struct Outcome<D> {
+pub struct WorkOutcome<D> {
     /// What came of it.
     pub done: Result<D, KernelError>,
     /// When it was handed over.

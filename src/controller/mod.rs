@@ -187,7 +187,7 @@ impl Controller {
         let done = self.set_writer.commit_all(steps);
         let took = started.elapsed();
         self.report_tally();
-        self.on(Event::Written(Outcome { done, started, took, at: SystemTime::now() }));
+        self.on(Event::Written(WorkOutcome { done, started, took, at: SystemTime::now() }));
     }
 
     /// The kernel's thread has ended a piece of work.
@@ -195,7 +195,7 @@ impl Controller {
         self.health.work();
         self.tally = tally;
         self.report_tally();
-        self.on(Event::Returned(Outcome { done, started, took, at: SystemTime::now() }));
+        self.on(Event::Returned(WorkOutcome { done, started, took, at: SystemTime::now() }));
     }
 
     fn report_tally(&self) {

@@ -7,7 +7,7 @@ use super::cuts::{self, Cuts, Failures, verdict};
 use super::in_flight::{InFlight, Job, Stage};
 use super::revoked::Revoked;
 use super::sync_log::{self, Ended, SyncLog};
-use super::{Deletions, Done, Enforcer, Event, Flush, Outcome, Pace, Work, inventory};
+use super::{Deletions, Done, Enforcer, Event, Flush, Pace, Work, WorkOutcome, inventory};
 use crate::apply::{Actual, KernelError, Step};
 use crate::observe::{Health, Metrics, Phase};
 use crate::render::OnRevoke;
@@ -283,7 +283,7 @@ impl Reconciler {
     }
 
     /// The work in flight has ended.
-    fn end(&mut self, Outcome { done, started, took, at }: Outcome<Done>, now: Instant) {
+    fn end(&mut self, WorkOutcome { done, started, took, at }: WorkOutcome<Done>, now: Instant) {
         let Some(InFlight { job, .. }) = self.in_flight.take() else { return };
         self.metrics.phase(job.what.phase(), took);
         match done {
@@ -303,7 +303,7 @@ impl Reconciler {
     }
 
     /// Members of sets were written, or could not be.
-    fn written(&mut self, Outcome { done, started, took, at }: Outcome<()>, now: Instant) {
+    fn written(&mut self, WorkOutcome { done, started, took, at }: WorkOutcome<()>, now: Instant) {
         let Some(job) = self.writing.take() else { return };
         self.metrics.phase(job.what.phase(), took);
         match done {

@@ -5,7 +5,7 @@ use super::NODE;
 use super::kernel::{Shared, rejected};
 use bridgewarden::apply::{Actual, Fake, KernelError, PacketFilter, Step};
 use bridgewarden::controller::{
-    Action, Delivery, Done, Enforcer, Event, NamespaceWatch, Outcome, Reconciler, Work,
+    Action, Delivery, Done, Enforcer, Event, NamespaceWatch, Reconciler, Work, WorkOutcome,
 };
 use bridgewarden::model::Change;
 use bridgewarden::observe::{Health, Metrics};
@@ -213,8 +213,8 @@ impl DrivenNode {
         panic!("its work never ends");
     }
 
-    fn outcome<D>(&self, done: Result<D, KernelError>, started: Instant) -> Outcome<D> {
-        Outcome { done, started, took: self.now - started, at: SystemTime::UNIX_EPOCH }
+    fn outcome<D>(&self, done: Result<D, KernelError>, started: Instant) -> WorkOutcome<D> {
+        WorkOutcome { done, started, took: self.now - started, at: SystemTime::UNIX_EPOCH }
     }
 
     /// Notes how a try ended; a success of some ends the pauses.

@@ -76,7 +76,7 @@ enum Seen<'a> {
 struct NotInKernel;
 
 /// What a rule or chain makes of a packet.
-enum Step {
+enum RuleStep {
     /// It goes on behind the rule, or in the calling chain.
     On,
     /// The base chain is done with it.
@@ -89,14 +89,14 @@ enum Step {
     End(Outcome),
 }
 
-impl From<Verdict> for Step {
-    fn from(verdict: Verdict) -> Step {
+impl From<Verdict> for RuleStep {
+    fn from(verdict: Verdict) -> RuleStep {
         match verdict {
-            Verdict::Accept => Step::Accept,
-            Verdict::Drop => Step::End(Outcome::Dropped),
-            Verdict::Return => Step::Return,
-            Verdict::Jump(chain) => Step::Jump(chain),
-            Verdict::Goto(chain) => Step::Goto(chain),
+            Verdict::Accept => RuleStep::Accept,
+            Verdict::Drop => RuleStep::End(Outcome::Dropped),
+            Verdict::Return => RuleStep::Return,
+            Verdict::Jump(chain) => RuleStep::Jump(chain),
+            Verdict::Goto(chain) => RuleStep::Goto(chain),
         }
     }
 }
@@ -141,12 +141,12 @@ impl Walk<'_> {
     fn rules(&mut self, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         for rule in rules {
             match self.rule(rule)? {
-                Step::On => {}
-                Step::Accept => return Ok(Some(Outcome::Accepted)),
-                Step::End(outcome) => return Ok(Some(outcome)),
-                Step::Return => return Ok(None),
-                Step::Goto(chain) => return self.chain(&chain, depth),
-                Step::Jump(chain) => {
+                RuleStep::On => {}
+                RuleStep::Accept => return Ok(Some(Outcome::Accepted)),
+                RuleStep::End(outcome) => return Ok(Some(outcome)),
+                RuleStep::Return => return Ok(None),
+                RuleStep::Goto(chain) => return self.chain(&chain, depth),
+                RuleStep::Jump(chain) => {
                     if let Some(outcome) = self.chain(&chain, depth)? {
                         return Ok(Some(outcome));
                     }
@@ -164,17 +164,17 @@ impl Walk<'_> {
     }
 
     /// What a rule does if all its statements hold.
-    fn rule(&mut self, rule: &Rule) -> Result<Step, NotInKernel> {
+    fn rule(&mut self, rule: &Rule) -> Result<RuleStep, NotInKernel> {
         for statement in &rule.0 {
             match statement {
                 Statement::Compare { field, mask, comparison, value } => {
                     if !self.holds(*field, mask.as_deref(), *comparison, value)? {
-                        return Ok(Step::On);
+                        return Ok(RuleStep::On);
                     }
                 }
                 Statement::In { fields, set, inverted } => {
                     let set = self.set(set)?;
-                    let Some(key) = self.key(fields, set)? else { return Ok(Step::On) };
+                    let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::On) };
                     let holds = match set.kind.purpose {
                         SetPurpose::Set => set.elements.contains_key(key.as_slice()),
                         SetPurpose::Intervals => {
@@ -184,7 +184,7 @@ impl Walk<'_> {
                         SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(NotInKernel),
                     };
                     if holds == *inverted {
-                        return Ok(Step::On);
+                        return Ok(RuleStep::On);
                     }
                 }
                 Statement::VerdictOf { fields, map } => {
@@ -192,9 +192,9 @@ impl Walk<'_> {
                     if map.kind.purpose != SetPurpose::VerdictMap {
                         return Err(NotInKernel);
                     }
-                    let Some(key) = self.key(fields, map)? else { return Ok(Step::On) };
+                    let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::On) };
                     let verdict = map.elements.get(key.as_slice()).cloned().flatten();
-                    return Ok(verdict.map_or(Step::On, Step::from));
+                    return Ok(verdict.map_or(RuleStep::On, RuleStep::from));
                 }
                 Statement::Limit { fields, set, .. } => {
                     let set = self.set(set)?;
@@ -203,7 +203,7 @@ impl Walk<'_> {
                     }
                     // The first packet in a while is within the limit.
                     if self.key(fields, set)?.is_none() {
-                        return Ok(Step::On);
+                        return Ok(RuleStep::On);
                     }
                 }
                 Statement::CountIn(counter) => {
@@ -213,11 +213,11 @@ impl Walk<'_> {
                 Statement::Log { prefix, .. } => self.logged.push(prefix.clone()),
                 Statement::SetMark(bits) => self.mark |= bits,
                 Statement::Verdict(verdict) => return Ok(verdict.clone().into()),
-                Statement::Reject(with) => return Ok(Step::End(self.reject(*with)?)),
+                Statement::Reject(with) => return Ok(RuleStep::End(self.reject(*with)?)),
                 Statement::Counter | Statement::Comment(_) => {}
             }
         }
-        Ok(Step::On)
+        Ok(RuleStep::On)
     }
 
     /// Only TCP can be reset.
