@@ -146,12 +146,13 @@ impl Enforcer {
         steps.extend(removal);
         // The first time everything is made at once: what a program before this one allowed must not be refused in between.
         self.plan.slice();
+        let granted = granted(&delta);
         let mut revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
         if !std::mem::replace(&mut self.was_adopted, true) {
             // A program before this one may have cut a connection whose pod is not isolated any more.
             revoked.extend(self.plan.local());
         }
-        Flush { steps, revoked, granted: BTreeSet::new(), concurrent: None }
+        Flush { steps, revoked, granted, concurrent: None }
     }
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.

@@ -148,9 +148,6 @@ impl Schedule {
     fn restart(&mut self) {
         self.restarts += 1;
         self.undelivered.clear();
-        // A new program looks at the connections of those pods alone that it knows when it adopts the kernel.
-        let bit = Options::default().mark;
-        self.node.kernel.state().live.retain(|live| live.mark & bit == 0);
         self.node.restart(self.watch.as_ref());
         self.first_lists();
     }
