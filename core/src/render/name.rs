@@ -2,7 +2,7 @@
 
 use crate::compile::{Profile, Scope, SetDefinition, Subject, Tier};
 use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
-use crate::net::Family;
+use crate::net::{Family, PortRange};
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
 use crate::ownership::{HASH_ALPHABET, HASH_MARK, POD_PREFIX, POLICY_PREFIX};
 use sha2::{Digest, Sha256};
@@ -106,6 +106,9 @@ impl Identity {
     }
 }
 
+/// How long the hash of a set of port ranges is: 130 bits and the mark.
+const PORT_SET_HASH: usize = 27;
+
 /// Gives out names, each to one identity at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
@@ -179,6 +182,16 @@ impl Names {
             let identity = Identity::default().profile(profile).number(salt);
             chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
         })
+    }
+
+    /// A set of port ranges that only one policy's chain asks. Ranges that change are another set, as a rule and the set that it
+    /// asks must change in one instant. It is so long that no two lists of ranges have the same.
+    pub fn port_set(chain: &ChainName, ranges: &[PortRange]) -> String {
+        let identity = Identity::default().part("port-set").number(ranges.len() as u64);
+        let identity = ranges.iter().fold(identity, |identity, range| {
+            identity.number(range.first().into()).number(range.last().into())
+        });
+        format!("{chain}-{}", identity.text(PORT_SET_HASH))
     }
 
     /// The policies whose chains have names, with their directions.

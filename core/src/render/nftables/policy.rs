@@ -5,6 +5,7 @@ use super::set;
 use crate::compile::{Allow, AllowPeers, AllowPort, AllowPorts};
 use crate::model::{Direction, PolicyKey};
 use crate::net::{Family, PortRange, Protocol};
+use crate::netfilter::ChainName;
 use crate::netfilter::nftables::{KeyPart, Rule, Set, SetKind, SetPurpose};
 use crate::render::Names;
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ pub(super) fn chain(
     let mut policy = PolicyRules::default();
     for allow in allows {
         let comment = format!("{key} {direction}[{}]", allow.rule);
-        let ports = ports(&allow.ports, name.as_str(), &mut policy.sets);
+        let ports = ports(&allow.ports, &name, &mut policy.sets);
         for peer in peers(names, direction, &allow.peers) {
             for port in &ports {
                 for rule in port.apply(names, &peer) {
@@ -73,7 +74,7 @@ enum PortCondition<'a> {
 
 fn ports<'a>(
     ports: &'a AllowPorts,
-    chain: &str,
+    chain: &ChainName,
     sets: &mut BTreeMap<Box<str>, Set>,
 ) -> Vec<PortCondition<'a>> {
     let AllowPorts::Any(ports) = ports else { return vec![PortCondition::All] };
@@ -82,7 +83,7 @@ fn ports<'a>(
         AllowPort::Numbered(protocol, ranges) => match ranges.as_slice() {
             [range] => PortCondition::One(*protocol, *range),
             ranges => {
-                let name: Box<str> = format!("{chain}-{}", sets.len()).into();
+                let name: Box<str> = Names::port_set(chain, ranges).into();
                 sets.insert(name.clone(), set_of(ranges));
                 PortCondition::Ranges(*protocol, name)
             }
