@@ -168,8 +168,9 @@ impl TableApplier {
 struct Order {
     flushed: Vec<Change>,
     elements_gone: Vec<Change>,
-    chains_gone: Vec<Change>,
     objects_gone: Vec<Change>,
+    /// After the maps that lead to them.
+    chains_gone: Vec<Change>,
     come: Vec<Change>,
     rules: Vec<Change>,
     elements: Vec<Change>,
@@ -177,7 +178,7 @@ struct Order {
 
 impl Order {
     fn changes(self) -> Vec<Change> {
-        let Order { flushed, elements_gone, chains_gone, objects_gone, come, rules, elements } = self;
-        [flushed, elements_gone, chains_gone, objects_gone, come, rules, elements].concat()
+        let Order { flushed, elements_gone, objects_gone, chains_gone, come, rules, elements } = self;
+        [flushed, elements_gone, objects_gone, chains_gone, come, rules, elements].concat()
     }
 }
