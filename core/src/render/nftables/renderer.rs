@@ -6,7 +6,7 @@ use crate::compile::{Delta, Plan, Profile, SetDelta};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::nftables::{
-    Chain, ElementEdit, Elements, Rule, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
+    Chain, ElementEdit, Elements, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
 };
 use crate::ownership::INET_TABLE;
 use crate::render::{Names, Options, PodToNode};
@@ -24,9 +24,6 @@ pub struct Renderer {
     /// any queue of the network namespace (nf_queue).
     has_second: bool,
 }
-
-/// A policy's chain, by the chain's name; nothing for one that is not to be.
-type NamedPolicy = (Box<str>, Option<PolicyRules>);
 
 impl Renderer {
     /// A renderer with these options.
@@ -72,7 +69,7 @@ impl Renderer {
         }
         for key in plan.policies().keys() {
             for direction in Direction::BOTH {
-                if let (name, Some(PolicyRules { rules, sets })) = self.policy(plan, key, direction) {
+                if let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) {
                     self.port_sets.insert(name.clone(), sets.keys().cloned().collect());
                     table.sets.extend(sets);
                     table.counters.insert(name.clone());
@@ -80,7 +77,7 @@ impl Renderer {
                 }
             }
         }
-        for profile in plan.profiles() {
+        for profile in plan.profiles().filter(|profile| is_in_use(plan, profile)) {
             let name = self.names.profile(profile).as_str().into();
             let rules = profile::chain(&mut self.names, profile);
             table.chains.insert(name, Chain { base: None, rules });
@@ -162,26 +159,28 @@ impl Renderer {
         }
     }
 
-    fn policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction) -> NamedPolicy {
-        let name = self.names.policy(key, direction).as_str().into();
-        let allows = plan.policies().get(key).filter(|_| has_chain(plan, key, direction));
-        let allows = allows.and_then(|block| block.allows(direction));
-        (name, allows.map(|allows| policy::chain(&mut self.names, key, direction, allows)))
+    /// A policy's chain, with its name, if it is to be.
+    fn policy(
+        &mut self,
+        plan: &Plan,
+        key: &PolicyKey,
+        direction: Direction,
+    ) -> Option<(Box<str>, PolicyRules)> {
+        let block = plan.policies().get(key).filter(|_| has_chain(plan, key, direction))?;
+        let rules = policy::chain(&mut self.names, key, direction, block.allows(direction)?);
+        Some((self.names.policy(key, direction).as_str().into(), rules))
     }
 
     fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut TableEdit) {
-        let (name, rules) = self.policy(plan, key, direction);
-        let old = self.port_sets.remove(&name).unwrap_or_default();
-        let PolicyRules { rules, sets } = match rules {
-            Some(rules) => rules,
-            None => {
-                self.names.forget_policy(key, direction);
-                edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
-                edit.counters.insert(name.clone(), false);
-                edit.chains.insert(name, None);
-                return;
-            }
+        let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) else {
+            let Some(name) = self.names.forget_policy(key, direction) else { return };
+            let old = self.port_sets.remove(name.as_str()).unwrap_or_default();
+            edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
+            edit.counters.insert(name.as_str().into(), false);
+            edit.chains.insert(name.as_str().into(), None);
+            return;
         };
+        let old = self.port_sets.remove(&name).unwrap_or_default();
         let new: BTreeSet<Box<str>> = sets.keys().cloned().collect();
         edit.sets.extend(old.difference(&new).map(|set| (set.clone(), SetEdit::Remove)));
         let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
@@ -194,13 +193,13 @@ impl Renderer {
     }
 
     fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut TableEdit) {
-        let name: Box<str> = self.names.profile(profile).as_str().into();
-        let rules: Option<Vec<Rule>> =
-            is_in_use(plan, profile).then(|| profile::chain(&mut self.names, profile));
-        if rules.is_none() {
-            self.names.forget_profile(profile);
+        if is_in_use(plan, profile) {
+            let name = self.names.profile(profile).as_str().into();
+            let rules = profile::chain(&mut self.names, profile);
+            edit.chains.insert(name, Some(Chain { base: None, rules }));
+        } else if let Some(name) = self.names.forget_profile(profile) {
+            edit.chains.insert(name.as_str().into(), None);
         }
-        edit.chains.insert(name, rules.map(|rules| Chain { base: None, rules }));
     }
 
     fn edit_isolated(&mut self, plan: &Plan, delta: &Delta, edit: &mut TableEdit) {
