@@ -41,15 +41,18 @@ impl Backend for NftablesBackend {
     }
 
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
-        self.renderer.forget(view.plan, delta);
-        let desired = self.ruleset(view);
-        let table = |read: &TableRead| match read {
-            TableRead::Ours { table, .. } => Some(table.clone()),
+        let held = match &actual.inet {
+            TableRead::Ours { table, .. } => Some(table),
             TableRead::Absent | TableRead::Foreign => None,
         };
+        self.renderer.forget(view.plan, delta);
+        if let Some(held) = held {
+            self.renderer.continue_from(held);
+        }
+        let desired = self.ruleset(view);
         let mut batches = Vec::new();
         if let Some(inet) = &desired.inet {
-            let (applier, batch) = TableApplier::adopt(inet, table(&actual.inet).as_ref());
+            let (applier, batch) = TableApplier::adopt(inet, held);
             self.applier = Some(applier);
             batches.extend(batch);
         }

@@ -154,22 +154,23 @@ pub(super) fn chains(options: &Options, has_second: bool) -> BTreeMap<Box<str>, 
         let seconds =
             [(Direction::Egress, SECOND_EGRESS_PRIORITY), (Direction::Ingress, SECOND_INGRESS_PRIORITY)];
         for (direction, priority) in seconds {
-            let rules = || {
-                let mut rules = vec![established().accept()];
-                rules.extend(look_up(|family| second_map(direction, family), direction));
-                rules
-            };
-            base(&format!("FORWARD-SECOND-{}", word(direction)), HookPoint::Forward, priority, rules());
-            let mut from_node = rules();
-            from_node.insert(1, from_this_node().accept());
-            base(&format!("OUTPUT-SECOND-{}", word(direction)), HookPoint::Output, priority, from_node);
+            let word = word(direction);
+            let [forward, output] = second(direction);
+            base(&format!("FORWARD-SECOND-{word}"), HookPoint::Forward, priority, forward);
+            base(&format!("OUTPUT-SECOND-{word}"), HookPoint::Output, priority, output);
         }
     }
     match options.pod_to_node {
         PodToNode::Allow => {}
-        PodToNode::Policy | PodToNode::Drop => {
-            base("INPUT", HookPoint::Input, EGRESS_PRIORITY, input(options))
+        PodToNode::Policy => {
+            let isolated = input(options, |family| isolated_map(Direction::Egress, family));
+            base("INPUT", HookPoint::Input, EGRESS_PRIORITY, isolated);
+            if has_second {
+                let second = input(options, |family| second_map(Direction::Egress, family));
+                base("INPUT-SECOND-EGRESS", HookPoint::Input, SECOND_EGRESS_PRIORITY, second);
+            }
         }
+        PodToNode::Drop => base("INPUT", HookPoint::Input, EGRESS_PRIORITY, input(options, to_node_map)),
     }
     let mut plain = |name: &str, rules| drop(chains.insert(name.into(), Chain { base: None, rules }));
     plain(EXCUSED, excused(options));
@@ -236,7 +237,17 @@ fn output(options: &Options, direction: Direction) -> Vec<Rule> {
     rules
 }
 
-fn input(options: &Options) -> Vec<Rule> {
+/// What the policies of a second pod at an address are asked about: forwarded, and from the node itself.
+fn second(direction: Direction) -> [Vec<Rule>; 2] {
+    let excused = || of_family(Family::V6).jump(EXCUSED);
+    let asked = look_up(|family| second_map(direction, family), direction);
+    let forward = [established().accept(), excused()].into_iter().chain(asked.clone());
+    let output = [established().accept(), from_this_node().accept(), excused()].into_iter().chain(asked);
+    [forward.collect(), output.collect()]
+}
+
+/// What a pod sends to its node, where that is not free: the map says which chain evaluates it.
+fn input(options: &Options, map: impl Fn(Family) -> String) -> Vec<Rule> {
     let mut rules = vec![established().accept()];
     rules.extend(NEIGHBOUR_DISCOVERY.map(|number| icmpv6(number).accept()));
     for (protocol, port) in [(Protocol::Udp, DNS), (Protocol::Tcp, DNS)] {
@@ -246,13 +257,7 @@ fn input(options: &Options) -> Vec<Rule> {
         rules.push(to_port(of_family(family), Protocol::Udp, port).accept());
     }
     rules.extend(from_link_local_of_pods(options).map(|rule| rule.goto(TO_NODE)));
-    match options.pod_to_node {
-        PodToNode::Allow => {}
-        PodToNode::Policy => {
-            rules.extend(look_up(|family| isolated_map(Direction::Egress, family), Direction::Egress));
-        }
-        PodToNode::Drop => rules.extend(look_up(to_node_map, Direction::Egress)),
-    }
+    rules.extend(look_up(map, Direction::Egress));
     rules
 }
 

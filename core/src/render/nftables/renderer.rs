@@ -36,6 +36,12 @@ impl Renderer {
         &self.options
     }
 
+    /// Goes on from a table in the kernel, whose base chains stay.
+    pub fn continue_from(&mut self, table: &Table) {
+        let map = entry::second_map(Direction::Egress, Family::V4);
+        self.has_second |= table.sets.contains_key(map.as_str());
+    }
+
     /// Whose each policy's counter is.
     pub fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
         self.names.policies().map(|(name, policy)| (name.as_str().into(), policy.clone())).collect()
