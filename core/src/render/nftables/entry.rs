@@ -32,7 +32,7 @@ const UNASSIGNED: &str = "UNASSIGNED";
 /// What a pod sends to its node, where the operator lets nothing through.
 const TO_NODE: &str = "TO-NODE";
 /// From a pod to itself.
-pub(super) const TO_ITSELF: &str = "TO-ITSELF";
+const TO_ITSELF: &str = "TO-ITSELF";
 
 const UNASSIGNED_LIMIT: &str = "REPORTED-DEVICES";
 /// How many copies of denied packets of one pod and direction the reader gets in a second.
@@ -87,7 +87,7 @@ pub(super) fn itself_set(family: Family) -> String {
     format!("ITSELF-{}", family.digit())
 }
 
-/// The chain that denies what policies do not allow.
+/// The chain that denies what policies do not allow, except from a pod to itself.
 pub(super) fn denied_chain(direction: Direction) -> String {
     format!("DENIED-{}", word(direction))
 }
@@ -180,12 +180,11 @@ pub(super) fn chains(options: &Options, has_second: bool) -> BTreeMap<Box<str>, 
             Direction::Ingress => DENIED_INGRESS,
             Direction::Egress => DENIED_EGRESS,
         };
-        let mut rules: Vec<_> = Family::BOTH
-            .map(|family| {
-                let field = subject(direction, family);
-                report(of_family(family), vec![field], &reported_set(direction, family), options, prefix)
-            })
-            .into();
+        let mut rules = vec![to_service(Rule::when()).jump(TO_ITSELF)];
+        rules.extend(Family::BOTH.map(|family| {
+            let field = subject(direction, family);
+            report(of_family(family), vec![field], &reported_set(direction, family), options, prefix)
+        }));
         rules.extend(refusal(options));
         plain(&denied_chain(direction), rules);
     }

@@ -1,14 +1,14 @@
 //! The chain that evaluates the traffic of all pods that the same policies isolate in one direction.
 
-use super::entry::{TO_ITSELF, denied_chain};
-use super::fields::{invalid, to_service};
+use super::entry::denied_chain;
+use super::fields::invalid;
 use crate::compile::Profile;
 use crate::netfilter::nftables::{Rule, Verdict};
 use crate::render::Names;
 
-/// Its rules: the first policy that allows a packet accepts it.
+/// Its rules: the first policy that allows a packet accepts it. What a pod sends to itself passes in the chain that denies.
 pub(super) fn chain(names: &mut Names, profile: &Profile) -> Vec<Rule> {
-    let mut rules = vec![invalid().drop(), to_service(Rule::when()).jump(TO_ITSELF)];
+    let mut rules = vec![invalid().drop()];
     rules.extend(profile.judgement.policies().map(|policy| {
         let chain = names.policy(policy, profile.direction);
         Rule::when().jump(chain.as_str()).comment(&format!("policy {policy}"))
