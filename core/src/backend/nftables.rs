@@ -142,3 +142,6 @@ fn held(applier: &TableApplier, family: Family) -> Held {
         elements: sets().map(|(_, count)| count).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,8 @@ fn from_number(number: u128, family: Family) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 
     fn ranges(blocks: &[(&str, &[&str])]) -> Vec<String> {
         let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
@@ -139,6 +141,55 @@ mod tests {
             ["0.0.0.1-255.255.255.254"]
         );
         assert_eq!(ranges(&[("0.0.0.0/0", &["128.0.0.0/1"])]), ["0.0.0.0-127.255.255.255"]);
+    }
+
+    /// Blocks within 256 addresses, with exceptions.
+    fn blocks(family: Family) -> impl Strategy<Value = Vec<Block>> {
+        let net = move |(host, length): (u8, u8)| {
+            let whole = match family {
+                Family::V4 => IpNet::new([192, 0, 2, host].into(), 24 + length),
+                Family::V6 => IpNet::new([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)].into(), 120 + length),
+            };
+            whole.expect("a prefix").trunc()
+        };
+        let prefix = move || (any::<u8>(), 0..=8_u8).prop_map(net);
+        let block = (prefix(), vec(prefix(), 0..4));
+        let block = block.prop_map(|(cidr, mut except)| {
+            except.retain(|own| cidr.contains(own) && *own != cidr);
+            Block { cidr, except }
+        });
+        vec(block, 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_hold_what_any_block_holds_without_its_exceptions(four in blocks(Family::V4), six in blocks(Family::V6)) {
+            let is_in = |blocks: &[Block], address: IpAddr| {
+                let in_one = |block: &Block| {
+                    block.cidr.contains(&address) && !block.except.iter().any(|net| net.contains(&address))
+                };
+                blocks.iter().any(in_one)
+            };
+            for (family, blocks) in [(Family::V4, four), (Family::V6, six)] {
+                let elements = ranges_of(&blocks, family);
+                let ranges: Vec<_> = elements.keys().map(|key| key.split_at(key.len() / 2)).collect();
+                for host in 0..=255 {
+                    let address = match family {
+                        Family::V4 => IpAddr::from([192, 0, 2, host]),
+                        Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+                    };
+                    let key = octets(address);
+                    let holds = ranges.iter().filter(|(first, last)| (*first..=*last).contains(&&*key)).count();
+                    prop_assert_eq!(holds, usize::from(is_in(&blocks, address)), "{} in {:?}", address, blocks);
+                }
+                let touch = ranges.windows(2).any(|pair| {
+                    pair[0].1.last().expect("an address") + 1 >= *pair[1].0.last().expect("an address")
+                });
+                prop_assert!(!touch, "{:?}", ranges);
+                let other = match family { Family::V4 => Family::V6, Family::V6 => Family::V4 };
+                prop_assert!(ranges_of(&blocks, other).is_empty());
+            }
+        }
     }
 
     #[test]
