@@ -3,19 +3,19 @@
 //! To add a judge, implement [`Judge`] and list it in `judges`.
 
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
+use bridgewarden::netfilter::BackendName;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use support::golden;
 use support::judge::{Judge, compare};
-use support::packets::{self, Rendered, enforcer};
+use support::packets;
 use support::reach::Name;
 use support::scenario::{Probe, ProbeOutcome, Scenario, directories};
-use support::topology::NODES;
 
-fn judges() -> [&'static dyn Judge; 2] {
-    [&Oracle, &Trace]
+fn judges() -> [&'static dyn Judge; 3] {
+    [&Oracle, &Trace(BackendName::IptablesNft), &Trace(BackendName::Nftables)]
 }
 
 fn main() -> ExitCode {
@@ -74,16 +74,19 @@ fn flows(scenario: &Scenario) -> Result<Vec<FlowQuery>, String> {
     scenario.probes.iter().map(flow).collect()
 }
 
-/// The rendered rules of both nodes as a judge.
-struct Trace;
+/// The rules that a backend renders for both nodes as a judge.
+struct Trace(BackendName);
 
 impl Judge for Trace {
     fn name(&self) -> &'static str {
-        "trace"
+        match self.0 {
+            BackendName::IptablesNft | BackendName::IptablesLegacy => "trace",
+            BackendName::Nftables => "trace_nftables",
+        }
     }
 
     fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String> {
-        let rules = NODES.map(|node| Rendered(enforcer(&scenario.world, node.name).ruleset()));
+        let rules = packets::rules_of_both(self.0, &scenario.world);
         let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
         let outcome = |allowed| if allowed { ProbeOutcome::Arrives } else { ProbeOutcome::Denied };
         Ok(flows(scenario)?.iter().map(|flow| outcome(judge.allows(flow))).collect())

@@ -24,7 +24,8 @@ const LONG: [(&str, &str); 0] = [];
 /// Names that two types have until one of them is renamed.
 const PENDING: [&str; 3] = ["Changes", "Element", "Elements"];
 /// What a scenario's directory holds.
-const SCENARIO: [&str; 4] = ["cluster.yaml", "reach.txt", "rules.node-a", "rules.node-b"];
+const SCENARIO: [&str; 6] =
+    ["cluster.yaml", "reach.txt", "rules.node-a", "rules.node-b", "table.node-a", "table.node-b"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

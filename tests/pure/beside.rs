@@ -2,6 +2,7 @@
 
 use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::explain::oracle::{FlowQuery, World};
+use bridgewarden::netfilter::BackendName;
 use support::outcome::{allowed, assert_as_from_scratch, content, sample};
 use support::story_node::{Order, StoryNode};
 use support::worlds::{self, Random, check_stories};
@@ -14,7 +15,7 @@ fn flush_beside_another_never_opens_what_all_states_refuse() {
     check_stories(worlds::stories(60), |seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(BackendName::IptablesNft, "node-a", &world, Order::Usual);
         for (at, change) in story.changes.iter().enumerate() {
             change.apply(&mut world);
             node.apply(change);

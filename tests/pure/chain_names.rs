@@ -4,10 +4,10 @@ use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use bridgewarden::model::{Direction, PodKey};
 use bridgewarden::net::{Family, Protocol};
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::Names;
 use std::collections::BTreeMap;
-use support::packets::{Judge, Rendered, enforcer};
-use support::topology::NODES;
+use support::packets::{Judge, rules_of_both};
 
 /// Names of chains are short hashes: a pod whose hash equals another's must not get the other's policies.
 #[test]
@@ -36,7 +36,7 @@ fn pods_whose_chains_would_have_one_name_are_judged_each_by_its_own_policies() {
         )
     });
     let world = support::manifest::parse(&[pods, policies].concat().concat()).expect("it reads");
-    let rules = NODES.map(|node| Rendered(enforcer(&world, node.name).ruleset()));
+    let rules = rules_of_both(BackendName::IptablesNft, &world);
     let judge = Judge::new(&world, [&rules[0], &rules[1]]);
     let end = |host: u16| QueryEnd::Pod(usize::from(host - 10));
     for (to, port) in [(10, 10), (10, 11), (11, 10), (11, 11)] {

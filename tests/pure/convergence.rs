@@ -6,7 +6,11 @@ use bridgewarden::apply::{PacketFilter, Step};
 use bridgewarden::compile::Subject;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd};
 use bridgewarden::net::{Family, Protocol};
+use bridgewarden::netfilter::BackendName;
+use bridgewarden::netfilter::nftables::{self, TableFamily};
+use bridgewarden::ownership::INET_TABLE;
 use bridgewarden::source::convert;
+use support::backends::{BACKENDS, check_backends};
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
@@ -18,10 +22,10 @@ fn stories() -> impl Iterator<Item = (u64, Story)> {
 
 #[test]
 fn every_change_leaves_the_kernel_as_if_it_had_always_been_so() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         for name in NODES.map(|node| node.name) {
             let mut world = story.start.clone();
-            let mut node = StoryNode::start(name, &world, Order::Usual);
+            let mut node = StoryNode::start(backend, name, &world, Order::Usual);
             for (at, change) in story.changes.iter().enumerate() {
                 change.apply(&mut world);
                 node.apply(change);
@@ -43,7 +47,7 @@ fn stories_are_full_of_sandboxes_that_decide() {
     let (mut closed, mut known_early, mut taken) = (0, 0, 0);
     check_stories(stories(), |_, story| {
         let mut scene = story.start.clone();
-        let mut node = StoryNode::start("node-a", &scene, Order::Usual);
+        let mut node = StoryNode::start(BackendName::default(), "node-a", &scene, Order::Usual);
         for change in &story.changes {
             change.apply(&mut scene);
             node.apply(change);
@@ -76,18 +80,18 @@ fn stories_are_full_of_sandboxes_that_decide() {
 
 #[test]
 fn order_of_the_first_lists_does_not_matter() {
-    check_stories(stories(), |seed, story| {
-        let node = StoryNode::start("node-a", &story.start, Order::Reversed);
+    check_backends(stories(), |backend, seed, story| {
+        let node = StoryNode::start(backend, "node-a", &story.start, Order::Reversed);
         assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
     });
 }
 
 #[test]
 fn changes_gathered_into_one_flush_end_where_single_ones_do() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(backend, "node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);
@@ -103,10 +107,10 @@ fn changes_gathered_into_one_flush_end_where_single_ones_do() {
 #[test]
 fn address_taken_over_before_its_old_pod_is_gone_stays_in_the_sets_of_the_new_one() {
     let mut taken_over = 0;
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(backend, "node-a", &world, Order::Usual);
         let holders: Vec<Pod> = story.start.pods.iter().filter(|pod| holds_addresses(pod)).cloned().collect();
         let old = random.pick(&holders).clone();
         let mut heir = random.pick(&holders).clone();
@@ -136,37 +140,10 @@ fn holds_addresses(pod: &Pod) -> bool {
 }
 
 #[test]
-fn fact_told_twice_writes_nothing_the_second_time() {
-    check_stories(stories(), |seed, story| {
-        let mut node = StoryNode::start("node-b", &story.start, Order::Usual);
-        for change in &story.changes {
-            node.apply(change);
-            node.flush();
-            node.apply(change);
-            assert_eq!(node.enforcer.flush().steps, [], "story {seed}: {change:?}");
-        }
-    });
-}
-
-#[test]
-fn restart_on_a_correct_kernel_writes_nothing() {
-    check_stories(stories(), |seed, story| {
-        let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
-        for change in &story.changes {
-            change.apply(&mut world);
-            node.apply(change);
-            node.flush();
-        }
-        assert_eq!(node.restart(&world).steps, [], "story {seed}");
-    });
-}
-
-#[test]
 fn restart_after_missed_changes_converges() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(backend, "node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
         }
@@ -177,10 +154,10 @@ fn restart_after_missed_changes_converges() {
 
 #[test]
 fn failed_step_is_made_good_by_the_next_sync() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(backend, "node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);
@@ -199,7 +176,7 @@ fn failed_step_is_made_good_by_the_next_sync() {
 #[test]
 fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
     check_stories(stories().take(30), |seed, story| {
-        let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
+        let mut node = StoryNode::start(BackendName::IptablesNft, "node-a", &story.start, Order::Usual);
         let table = node.kernel.table(Family::V4);
         table.insert("THEIRS".into(), vec!["-s 10.0.0.1/32 -j ACCEPT".into()]);
         let forward = table.get_mut("FORWARD").expect("a built-in chain");
@@ -218,14 +195,41 @@ fn strangers_edits_are_undone_and_their_own_rules_left_alone() {
     });
 }
 
+#[test]
+fn edits_of_the_table_by_other_programs_are_undone() {
+    check_stories(stories().take(60), |seed, story| {
+        let mut random = Random::new(seed);
+        let mut node = StoryNode::start(BackendName::Nftables, "node-a", &story.start, Order::Usual);
+        let key = (TableFamily::Inet, INET_TABLE.into());
+        let tables = node.kernel.tables_of_nft();
+        let table = tables.get_mut(&key).expect("our table");
+        for chain in table.chains.values_mut().filter(|_| random.chance(20)) {
+            chain.rules.clear();
+        }
+        for set in table.sets.values_mut() {
+            set.elements.retain(|_, _| random.chance(80));
+        }
+        let chain = nftables::Chain { base: None, rules: vec![nftables::Rule::when().accept()] };
+        table.chains.insert("theirs".into(), chain);
+        table.counters.insert("theirs".into());
+        if random.chance(20) {
+            tables.remove(&key);
+        }
+        node.enforcer.invalidate();
+        node.adopt().unwrap_or_else(|error| panic!("story {seed}: {error}"));
+        assert_as_from_scratch(&node, "node-a", &story.start, &format!("story {seed}"));
+        assert_eq!(node.adopt().expect("it is read").steps, [], "story {seed}");
+    });
+}
+
 /// Wherever an apply stops, it allows nothing that both the old rules and the new ones deny.
 #[test]
 fn stopping_after_any_step_never_opens_what_old_and_new_refuse() {
     let mut checked = 0_u64;
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start("node-a", &world, Order::Usual);
+        let mut node = StoryNode::start(backend, "node-a", &world, Order::Usual);
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);
@@ -288,57 +292,31 @@ fn reordered_rules_never_pair_new_peers_with_old_ports() {
     };
     let old = policy(rule("one", 80), rule("two", 81));
     let new = policy(rule("two", 81), rule("one", 80));
-    let mut node = StoryNode::start("node-a", &old.into(), Order::Usual);
-    node.apply(&Change::Policy(new.policies[0].clone()));
-    let steps = node.enforcer.flush().steps;
-    assert!(!steps.is_empty());
-    let leak = |app: usize, port: u16| FlowQuery {
-        source: QueryEnd::Pod(app),
-        destination: QueryEnd::Pod(0),
-        protocol: Protocol::Tcp,
-        port,
-        family: Family::V4,
-    };
-    for stop in 0..=steps.len() {
-        let mut node = node.clone();
-        node.commit(&steps[..stop]).expect("the kernel takes the steps");
-        assert_eq!(
-            allowed(&new, &node.kernel, &[leak(1, 81), leak(2, 80)]),
-            [false, false],
-            "after step {stop}"
-        );
-        assert_eq!(
-            allowed(&new, &node.kernel, &[leak(1, 80), leak(2, 81)]),
-            [true, true],
-            "after step {stop}"
-        );
-    }
-}
-
-/// A chain whose content stays keeps its counters: it is not written.
-#[test]
-fn only_chains_that_change_are_written() {
-    check_stories(stories(), |seed, story| {
-        let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
-        for change in &story.changes {
-            node.apply(change);
-            for step in node.enforcer.flush().steps {
-                let Step::Restore(_, family, restore) = &step else {
-                    node.commit(&[step]).expect("the kernel takes the step");
-                    continue;
-                };
-                let before = node.kernel.table(*family).clone();
-                node.commit(std::slice::from_ref(&step)).expect("the kernel takes the step");
-                let after = node.kernel.table(*family);
-                for chain in &restore.writes {
-                    let name = chain.as_str();
-                    assert_ne!(
-                        before.get(name),
-                        after.get(name),
-                        "story {seed}: {name} is rewritten as it was"
-                    );
-                }
-            }
+    for backend in BACKENDS {
+        let mut node = StoryNode::start(backend, "node-a", &old.clone().into(), Order::Usual);
+        node.apply(&Change::Policy(new.policies[0].clone()));
+        let steps = node.enforcer.flush().steps;
+        assert!(!steps.is_empty());
+        let leak = |app: usize, port: u16| FlowQuery {
+            source: QueryEnd::Pod(app),
+            destination: QueryEnd::Pod(0),
+            protocol: Protocol::Tcp,
+            port,
+            family: Family::V4,
+        };
+        for stop in 0..=steps.len() {
+            let mut node = node.clone();
+            node.commit(&steps[..stop]).expect("the kernel takes the steps");
+            assert_eq!(
+                allowed(&new, &node.kernel, &[leak(1, 81), leak(2, 80)]),
+                [false, false],
+                "after step {stop}"
+            );
+            assert_eq!(
+                allowed(&new, &node.kernel, &[leak(1, 80), leak(2, 81)]),
+                [true, true],
+                "after step {stop}"
+            );
         }
-    });
+    }
 }

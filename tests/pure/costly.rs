@@ -7,10 +7,13 @@ use bridgewarden::model::{
     Change, Direction, Labels, NamedPort, Namespace, NamespaceName, Pod, PodKey, PolicyKey,
 };
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::render::Options;
+use bridgewarden::netfilter::BackendName;
+use bridgewarden::netfilter::nftables::{self, TableFamily};
+use bridgewarden::ownership::INET_TABLE;
 use bridgewarden::source::convert;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use support::backends::{BACKENDS, options};
 
 const PODS: usize = 3000;
 
@@ -51,13 +54,14 @@ struct Node {
 }
 
 impl Node {
-    fn new(limits: Limits) -> Node {
-        let mut enforcer = Enforcer::new("here", Options::default()).with_limits(limits);
+    fn new(backend: BackendName, limits: Limits) -> Node {
+        let mut enforcer = Enforcer::new("here", options(backend)).with_limits(limits);
         for number in 0..PODS {
             enforcer.apply(pod("crowd", number, if number < 10 { "here" } else { "there" }));
         }
         enforcer.apply(pod("other", PODS, "here"));
         let mut node = Node { enforcer, kernel: Fake::default() };
+        node.kernel.switch_backend(backend);
         let actual = Actual::read(&mut node.kernel).expect("a kernel in memory is read");
         let flush = node.enforcer.adopt(&actual);
         node.commit(&flush.steps);
@@ -90,58 +94,86 @@ fn elements(step: &Step) -> usize {
     match step {
         Step::CreateSet(_, set) | Step::ReplaceSet(_, set) => set.elements.len(),
         Step::AddElements(_, _, _, elements) | Step::RemoveElements(_, _, _, elements) => elements.len(),
-        Step::Restore(..) | Step::DestroySet(_) | Step::Transact(_) | Step::RemoveNftTable(_) => 0,
+        Step::Transact(batches) => {
+            let inet = batches.iter().filter(|batch| batch.family == TableFamily::Inet);
+            let elements = inet.flat_map(|batch| &batch.changes).map(|change| {
+                if let nftables::Change::AddElements(_, elements)
+                | nftables::Change::AddRanges(_, elements)
+                | nftables::Change::DeleteElements(_, elements)
+                | nftables::Change::DeleteRanges(_, elements) = change
+                {
+                    elements.len()
+                } else {
+                    0
+                }
+            });
+            elements.sum()
+        }
+        Step::Restore(..) | Step::DestroySet(_) | Step::RemoveNftTable(_) => 0,
     }
 }
 
-/// The chains and sets that hold what policies allow: how many rules, and how many members each set has.
+/// The chains and sets that hold what policies allow over IPv4: how many rules, and how many members each set has.
 fn allowed(node: &mut Node) -> (usize, Vec<usize>) {
+    let is_own = |rule: &str| rule.contains("crowd/costly ingress") && !rule.contains("nfproto ipv6");
+    let is_set = |name: &str| name.starts_with("KUBE-NWPLCY-P4-");
+    if let Some(table) = node.kernel.table_of_nft(TableFamily::Inet, INET_TABLE) {
+        let rules = table.chains.values().flat_map(|chain| &chain.rules);
+        let sets = table.sets.iter().filter(|(name, _)| is_set(name));
+        let rules = rules.filter(|rule| is_own(&rule.to_string())).count();
+        return (rules, sets.map(|(_, set)| set.elements.len()).collect());
+    }
     let rules = node.kernel.table(Family::V4).values().flatten();
-    let rules = rules.filter(|rule| rule.contains("crowd/costly ingress")).count();
-    let sets = node.kernel.sets().iter();
-    let own = sets.filter(|(name, _)| name.as_str().starts_with("KUBE-NWPLCY-P4-"));
+    let rules = rules.filter(|rule| is_own(rule)).count();
+    let own = node.kernel.sets().iter().filter(|(name, _)| is_set(name.as_str()));
     (rules, own.map(|(_, set)| set.elements.len()).collect())
 }
 
 #[test]
 fn two_thousand_peers_are_one_rule_and_one_set_of_all_whom_they_select() {
-    for peers in [17, 2000] {
-        let mut node = Node::new(Limits::default());
-        node.enforcer.apply(not_in_policy(peers));
-        assert_eq!(node.settle(), [PODS + 10], "each member once, and ten that are isolated");
-        assert_eq!(allowed(&mut node), (1, vec![PODS]));
-        node.enforcer.apply(pod("crowd", PODS + 1, "there"));
-        assert_eq!(node.settle(), [1], "a pod that starts joins one set");
-        node.enforcer.apply(Change::PodGone(PodKey::new("crowd", "pod-3")));
-        node.settle();
-        assert_eq!(allowed(&mut node), (1, vec![PODS]));
-        node.enforcer.apply(Change::PolicyGone(PolicyKey::new("crowd", "costly")));
-        node.enforcer.apply(namespace("crowd"));
-        node.settle();
-        assert_eq!(allowed(&mut node), (0, vec![]));
+    for backend in BACKENDS {
+        for peers in [17, 2000] {
+            let mut node = Node::new(backend, Limits::default());
+            node.enforcer.apply(not_in_policy(peers));
+            assert_eq!(node.settle(), [PODS + 10], "each member once, and ten that are isolated");
+            assert_eq!(allowed(&mut node), (1, vec![PODS]));
+            node.enforcer.apply(pod("crowd", PODS + 1, "there"));
+            assert_eq!(node.settle(), [1], "a pod that starts joins one set");
+            node.enforcer.apply(Change::PodGone(PodKey::new("crowd", "pod-3")));
+            node.settle();
+            assert_eq!(allowed(&mut node), (1, vec![PODS]));
+            node.enforcer.apply(Change::PolicyGone(PolicyKey::new("crowd", "costly")));
+            node.enforcer.apply(namespace("crowd"));
+            node.settle();
+            assert_eq!(allowed(&mut node), (0, vec![]));
+        }
     }
 }
 
 /// One peer in each of many rules is the same policy, written another way.
 #[test]
 fn many_rules_with_the_same_ports_are_one() {
-    let mut node = Node::new(Limits::default());
-    let rules = (0..2000).map(|number| json!({"from": [not_in(number)], "ports": [{"port": 80}]}));
-    node.enforcer.apply(policy(
-        "crowd",
-        "costly",
-        json!({"podSelector": {}, "ingress": rules.collect::<Vec<_>>()}),
-    ));
-    assert_eq!(node.settle(), [PODS + 10]);
-    assert_eq!(allowed(&mut node), (1, vec![PODS]));
+    for backend in BACKENDS {
+        let mut node = Node::new(backend, Limits::default());
+        let rules = (0..2000).map(|number| json!({"from": [not_in(number)], "ports": [{"port": 80}]}));
+        node.enforcer.apply(policy(
+            "crowd",
+            "costly",
+            json!({"podSelector": {}, "ingress": rules.collect::<Vec<_>>()}),
+        ));
+        assert_eq!(node.settle(), [PODS + 10]);
+        assert_eq!(allowed(&mut node), (1, vec![PODS]));
+    }
 }
 
 #[test]
 fn peers_up_to_sixteen_have_sets_of_their_own_that_policies_share() {
-    let mut node = Node::new(Limits::default());
-    node.enforcer.apply(not_in_policy(16));
-    node.settle();
-    assert_eq!(allowed(&mut node), (16, vec![PODS - 1; 16]));
+    for backend in BACKENDS {
+        let mut node = Node::new(backend, Limits::default());
+        node.enforcer.apply(not_in_policy(16));
+        node.settle();
+        assert_eq!(allowed(&mut node), (16, vec![PODS - 1; 16]));
+    }
 }
 
 /// Rules of which each has a port and a peer of its own: nothing can be shared.
@@ -153,7 +185,7 @@ fn own_ports(rules: usize) -> Change {
 #[test]
 fn what_is_beyond_the_limits_allows_nothing_and_is_reported() {
     let limits = Limits { peers: 40, sets: 30, ports: 35, blocks: 4, ..Limits::default() };
-    let mut node = Node::new(limits);
+    let mut node = Node::new(BackendName::IptablesNft, limits);
     node.enforcer.apply(own_ports(50));
     node.settle();
     assert_eq!(allowed(&mut node), (30, vec![PODS - 1; 30]), "the first thirty");
@@ -196,32 +228,41 @@ fn what_is_beyond_the_limits_allows_nothing_and_is_reported() {
 /// The first lists come in any order, so a policy's sets may be made before their pods are known.
 #[test]
 fn sets_that_have_more_members_than_a_policy_may_have_allow_nothing_whatever_came_first() {
-    let limits = Limits { members: 5 * PODS, ..Limits::default() };
-    let mut node = Node::new(limits);
-    let other = || policy("other", "open", json!({"podSelector": {}, "ingress": [{"from": [not_in(7)]}]}));
-    node.enforcer.apply(other());
-    node.enforcer.apply(own_ports(20));
-    node.settle();
-    assert_eq!(allowed(&mut node).0, 5, "each of the rules that are left has its set");
-    let note = "15 peers or ports allow nothing, as a node takes on no more than 15000 members of one policy";
-    assert!(node.notes().concat().contains(note), "{:?}", node.notes());
-    node.enforcer.apply(own_ports(3));
-    node.settle();
-    assert_eq!((allowed(&mut node).0, node.notes()), (3, Vec::new()), "it is counted again when it changes");
+    for backend in BACKENDS {
+        let limits = Limits { members: 5 * PODS, ..Limits::default() };
+        let mut node = Node::new(backend, limits);
+        let other =
+            || policy("other", "open", json!({"podSelector": {}, "ingress": [{"from": [not_in(7)]}]}));
+        node.enforcer.apply(other());
+        node.enforcer.apply(own_ports(20));
+        node.settle();
+        assert_eq!(allowed(&mut node).0, 5, "each of the rules that are left has its set");
+        let note =
+            "15 peers or ports allow nothing, as a node takes on no more than 15000 members of one policy";
+        assert!(node.notes().concat().contains(note), "{:?}", node.notes());
+        node.enforcer.apply(own_ports(3));
+        node.settle();
+        assert_eq!(
+            (allowed(&mut node).0, node.notes()),
+            (3, Vec::new()),
+            "it is counted again when it changes"
+        );
 
-    let mut early = Enforcer::new("here", Options::default()).with_limits(limits);
-    let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));
-    [other(), own_ports(20)].into_iter().chain(pods).for_each(|change| early.apply(change));
-    early.apply(pod("other", PODS, "here"));
-    let mut kernel = Fake::default();
-    let actual = Actual::read(&mut kernel).expect("a kernel in memory is read");
-    kernel.commit_all(&early.adopt(&actual).steps).expect("the kernel takes every step");
-    assert_eq!(allowed(&mut Node { enforcer: early, kernel }).0, 5);
+        let mut early = Enforcer::new("here", options(backend)).with_limits(limits);
+        let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));
+        [other(), own_ports(20)].into_iter().chain(pods).for_each(|change| early.apply(change));
+        early.apply(pod("other", PODS, "here"));
+        let mut kernel = Fake::default();
+        kernel.switch_backend(backend);
+        let actual = Actual::read(&mut kernel).expect("a kernel in memory is read");
+        kernel.commit_all(&early.adopt(&actual).steps).expect("the kernel takes every step");
+        assert_eq!(allowed(&mut Node { enforcer: early, kernel }).0, 5);
+    }
 }
 
 #[test]
 fn reports_stay_short_however_much_is_beyond_the_limits() {
-    let mut node = Node::new(Limits::default());
+    let mut node = Node::new(BackendName::IptablesNft, Limits::default());
     node.enforcer.apply(own_ports(2000));
     node.settle();
     let notes = node.notes();
@@ -236,7 +277,7 @@ fn reports_stay_short_however_much_is_beyond_the_limits() {
 /// Named ports that many pods declare and no peer has: every pod would be asked about every peer, for every port.
 #[test]
 fn advice_about_named_ports_costs_no_more_than_it_is_worth() {
-    let mut node = Node::new(Limits::default());
+    let mut node = Node::new(BackendName::IptablesNft, Limits::default());
     let absent =
         |number: usize| json!({"podSelector": {"matchLabels": {"app": "nobody", "n": format!("{number}")}}});
     let to: Vec<Value> = (0..4000).map(absent).collect();
@@ -263,7 +304,7 @@ fn advice_about_named_ports_costs_no_more_than_it_is_worth() {
 #[test]
 fn other_tenants_policies_come_into_force_between_the_slices_of_a_costly_one() {
     let limits = Limits { slice: 2 * PODS, ..Limits::default() };
-    let mut node = Node::new(limits);
+    let mut node = Node::new(BackendName::IptablesNft, limits);
     node.enforcer.apply(own_ports(100));
     let flush = node.enforcer.flush();
     assert!(flush.steps.iter().map(elements).sum::<usize>() <= 3 * PODS + 10, "a slice, and one set at most");
@@ -299,33 +340,37 @@ fn other_tenants_policies_come_into_force_between_the_slices_of_a_costly_one() {
 /// What a program before this one allowed is not denied while sets are made.
 #[test]
 fn first_flush_of_a_program_makes_everything_at_once() {
-    let limits = Limits { slice: 1, ..Limits::default() };
-    let mut node = Node::new(limits);
-    node.enforcer.apply(own_ports(20));
-    node.settle();
-    let mut again = Enforcer::new("here", Options::default()).with_limits(limits);
-    let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));
-    pods.chain([pod("other", PODS, "here"), own_ports(20)]).for_each(|change| again.apply(change));
-    let actual = Actual::read(&mut node.kernel).expect("a kernel in memory is read");
-    assert_eq!(again.adopt(&actual).steps, []);
+    for backend in BACKENDS {
+        let limits = Limits { slice: 1, ..Limits::default() };
+        let mut node = Node::new(backend, limits);
+        node.enforcer.apply(own_ports(20));
+        node.settle();
+        let mut again = Enforcer::new("here", options(backend)).with_limits(limits);
+        let pods = (0..PODS).map(|number| pod("crowd", number, if number < 10 { "here" } else { "there" }));
+        pods.chain([pod("other", PODS, "here"), own_ports(20)]).for_each(|change| again.apply(change));
+        let actual = Actual::read(&mut node.kernel).expect("a kernel in memory is read");
+        assert_eq!(again.adopt(&actual).steps, []);
+    }
 }
 
 #[test]
 fn policy_that_goes_or_changes_while_its_sets_are_made_leaves_none_behind() {
-    let limits = Limits { slice: 1, ..Limits::default() };
-    let mut node = Node::new(limits);
-    node.enforcer.apply(namespace("crowd"));
-    node.enforcer.apply(own_ports(20));
-    for _ in 0..5 {
-        let flush = node.enforcer.flush();
-        node.commit(&flush.steps);
+    for backend in BACKENDS {
+        let limits = Limits { slice: 1, ..Limits::default() };
+        let mut node = Node::new(backend, limits);
+        node.enforcer.apply(namespace("crowd"));
+        node.enforcer.apply(own_ports(20));
+        for _ in 0..5 {
+            let flush = node.enforcer.flush();
+            node.commit(&flush.steps);
+        }
+        assert!(allowed(&mut node).1.len() > 3);
+        node.enforcer.apply(own_ports(2));
+        node.settle();
+        assert_eq!(allowed(&mut node), (2, vec![PODS - 1; 2]));
+        node.enforcer.apply(own_ports(20));
+        node.enforcer.apply(Change::PolicyGone(PolicyKey::new("crowd", "costly")));
+        node.settle();
+        assert_eq!(allowed(&mut node), (0, vec![]));
     }
-    assert!(allowed(&mut node).1.len() > 3);
-    node.enforcer.apply(own_ports(2));
-    node.settle();
-    assert_eq!(allowed(&mut node), (2, vec![PODS - 1; 2]));
-    node.enforcer.apply(own_ports(20));
-    node.enforcer.apply(Change::PolicyGone(PolicyKey::new("crowd", "costly")));
-    node.settle();
-    assert_eq!(allowed(&mut node), (0, vec![]));
 }

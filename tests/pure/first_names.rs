@@ -3,7 +3,7 @@
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::net::Family;
-use bridgewarden::netfilter::SetName;
+use bridgewarden::netfilter::{BackendName, SetName};
 use bridgewarden::ownership::{may_be_of_0_1_0, owns_chain, owns_set};
 use bridgewarden::render::{Allowed, Options, PodToNode};
 use support::outcome::{allowed, assert_as_from_scratch, sample};
@@ -44,7 +44,7 @@ fn rules_of_0_1_0_are_taken_over_without_a_gap_and_those_of_kube_router_stay() {
     let (mut renamed, mut checked) = (0, 0);
     for seed in 0..60 {
         let story = worlds::story(seed, 14);
-        let mut node = StoryNode::start("node-a", &story.start, Order::Usual);
+        let mut node = StoryNode::start(BackendName::IptablesNft, "node-a", &story.start, Order::Usual);
         named_as_by_0_1_0(&mut node.kernel);
         for (chain, rules) in OF_KUBE_ROUTER {
             let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
@@ -60,8 +60,12 @@ fn rules_of_0_1_0_are_taken_over_without_a_gap_and_those_of_kube_router_stay() {
         let mut random = Random::new(seed);
         let flows = sample(&mut random, &world);
         let before = allowed(&world, &node.kernel, &flows);
-        let after = allowed(&world, &StoryNode::start("node-a", &world, Order::Usual).kernel, &flows);
-        let mut restarted = StoryNode::start("node-a", &world, Order::Usual);
+        let after = allowed(
+            &world,
+            &StoryNode::start(BackendName::IptablesNft, "node-a", &world, Order::Usual).kernel,
+            &flows,
+        );
+        let mut restarted = StoryNode::start(BackendName::IptablesNft, "node-a", &world, Order::Usual);
         restarted.kernel = node.kernel;
         let actual = Actual::read(&mut restarted.kernel).expect("it is read");
         let steps: Vec<Step> = restarted.enforcer.adopt(&actual).steps;

@@ -1,6 +1,7 @@
 //! Packets that FORWARD must deny by itself, whatever the table of ports has kept from it before.
 
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, World, decide};
+use support::backends::BACKENDS;
 use support::packets::{Judge, rules_of_both};
 use support::worlds;
 
@@ -12,9 +13,9 @@ fn is_from_bridge(world: &World, flow: &FlowQuery) -> bool {
 /// A host that answers for such an address on the link would receive packets that no policy allows.
 #[test]
 fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_denied() {
-    for seed in 0..50 {
+    for (seed, backend) in (0..50).flat_map(|seed| BACKENDS.map(|backend| (seed, backend))) {
         let world = worlds::world(seed);
-        let rules = rules_of_both(&world);
+        let rules = rules_of_both(backend, &world);
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
         for flow in worlds::flows_with_unassigned(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
             let passes = judge.passes(flow, |packet| packet.out_interface = "cni0".into());
@@ -27,9 +28,9 @@ fn packet_that_is_routed_to_the_bridge_for_an_address_that_no_pod_has_is_denied(
 /// come by FORWARD.
 #[test]
 fn packet_in_forward_is_excused_by_no_address_of_the_node() {
-    for seed in 0..50 {
+    for (seed, backend) in (0..50).flat_map(|seed| BACKENDS.map(|backend| (seed, backend))) {
         let world = worlds::world(seed);
-        let rules = rules_of_both(&world);
+        let rules = rules_of_both(backend, &world);
         let judge = Judge::new(&world, [&rules[0], &rules[1]]);
         for flow in worlds::flows(&world).iter().filter(|flow| is_from_bridge(&world, flow)) {
             let passes = judge.passes(flow, |packet| packet.source_is_local = true);

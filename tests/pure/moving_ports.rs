@@ -1,20 +1,21 @@
 //! Ports of the bridge are added, removed, renamed and reused in random stories, and every frame is treated by the pod
 //! behind its ingress port. The kernel is in memory; `tests/ways_past` sends real frames.
 
-use bridgewarden::apply::{Fake, Step};
+use bridgewarden::apply::Fake;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
 use bridgewarden::model::{BridgePort, LinkChange};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::netfilter::iptables::{self, Packet};
-use bridgewarden::netfilter::nftables::TableFamily;
+use bridgewarden::netfilter::BackendName;
+use bridgewarden::netfilter::iptables::Packet;
+use bridgewarden::netfilter::nftables::{HookPoint, TableFamily};
 use bridgewarden::ownership::BRIDGE_TABLE;
-use bridgewarden::render::forward_chain;
 use bridgewarden::source::convert;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use support::backends::{BACKENDS, check_backends};
 use support::frame;
 use support::outcome::{assert_as_from_scratch, content};
-use support::packets::Judge;
+use support::packets::{Judge, Rules};
 use support::ports::{Behind, Crossing, Ports, crosses, differing};
 use support::story_node::{Order, StoryNode};
 use support::topology::NODES;
@@ -45,11 +46,11 @@ fn name_of(behind: Option<&Behind>) -> &'static str {
 #[test]
 fn after_every_change_a_frame_is_treated_by_who_is_behind_its_port() {
     let mut seen: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         for place in NODES {
             let mut world = story.start.clone();
-            let mut node = StoryNode::start(place.name, &world, Order::Usual);
+            let mut node = StoryNode::start(backend, place.name, &world, Order::Usual);
             for (at, change) in story.changes.iter().enumerate() {
                 follow(&mut node, &mut world, change);
                 let ports = Ports::of(&world, place.name);
@@ -91,7 +92,7 @@ fn frames_find_a_port_that_is_treated_as_another_is() {
     check_stories(stories().take(20), |seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
-        let mut node = StoryNode::start(place.name, &story.start, Order::Usual);
+        let mut node = StoryNode::start(BackendName::IptablesNft, place.name, &story.start, Order::Usual);
         let ports = Ports::of(&story.start, place.name);
         let crossings: Vec<_> = (0..200).map(|_| Crossing::random(&mut random, &ports, place)).collect();
         assert_eq!(differing(&mut node.kernel, &ports, &crossings), Vec::<String>::new());
@@ -108,17 +109,10 @@ fn frames_find_a_port_that_is_treated_as_another_is() {
     assert_eq!(found, 20);
 }
 
-/// What iptables makes of the packets in frames; it sees only those that policies judge.
+/// What the rules make of the packets in frames; they see only those that policies judge.
 fn judged(kernel: &Fake, crossings: &[Crossing]) -> Vec<bool> {
-    let chains = Family::BOTH.map(|family| kernel.chains(family));
-    let passes = |packet: Packet| {
-        let [v4, v6] = &chains;
-        let chains = if packet.source.is_ipv4() { v4 } else { v6 };
-        iptables::trace(chains, &forward_chain(), kernel, &packet)
-            .expect("the rules lead somewhere")
-            .verdict
-            .allows()
-    };
+    let filter = kernel.filter();
+    let passes = |packet: Packet| filter.allows(HookPoint::Forward, &packet);
     crossings.iter().map(|crossing| crossing.packet().is_none_or(passes)).collect()
 }
 
@@ -144,7 +138,7 @@ fn difference(old: Option<&Behind>, new: Option<&Behind>) -> Difference {
     }
 }
 
-/// Whether each frame crosses, and whether it is also one that iptables lets pass, as `judged` says.
+/// Whether each frame crosses, and whether it is also one that the rules let pass, as `judged` says.
 fn look(node: &mut StoryNode, crossings: &[Crossing], judged: &[bool]) -> Vec<[bool; 2]> {
     let crosses = crossings.iter().map(|crossing| crossing.crosses(&mut node.kernel));
     crosses.zip(judged).map(|(crosses, judged)| [crosses, crosses && *judged]).collect()
@@ -155,11 +149,11 @@ fn look(node: &mut StoryNode, crossings: &[Crossing], judged: &[bool]) -> Vec<[b
 #[test]
 fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
     let (mut checked, mut held_up) = (0_u64, 0_u64);
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start(place.name, &world, Order::Usual);
+        let mut node = StoryNode::start(backend, place.name, &world, Order::Usual);
         let mut old_ports = Ports::of(&world, place.name);
         for change in &story.changes {
             change.apply(&mut world);
@@ -177,9 +171,7 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
             for step in &steps {
                 node.commit(std::slice::from_ref(step))
                     .unwrap_or_else(|error| panic!("story {seed}: {error}"));
-                if !matches!(step, Step::Transact(_)) {
-                    by_rules = judged(&node.kernel, &crossings);
-                }
+                by_rules = judged(&node.kernel, &crossings);
                 between.push(look(&mut node, &crossings, &by_rules));
             }
             let after = look(&mut node, &crossings, &by_rules);
@@ -214,10 +206,10 @@ fn stopping_after_any_step_carries_no_frame_that_old_and_new_refuse() {
 
 #[test]
 fn restart_after_missed_moves_of_ports_ends_where_one_that_saw_them_does_and_writes_nothing_there() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         for place in NODES {
             let mut world = story.start.clone();
-            let mut missed = StoryNode::start(place.name, &world, Order::Usual);
+            let mut missed = StoryNode::start(backend, place.name, &world, Order::Usual);
             let mut node = missed.clone();
             story.changes.iter().for_each(|change| follow(&mut node, &mut world, change));
             missed.restart(&world);
@@ -232,11 +224,11 @@ fn restart_after_missed_moves_of_ports_ends_where_one_that_saw_them_does_and_wri
 fn renamed_port_keeps_its_pod_and_who_gets_its_old_name_gets_the_pod_when_that_port_is_gone() {
     const OTHER: u32 = 30;
     let mut renamed = 0;
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let [place, _] = NODES;
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::start(place.name, &world, Order::Usual);
+        let mut node = StoryNode::start(backend, place.name, &world, Order::Usual);
         let known = random.below(story.changes.len() + 1);
         story.changes[..known].iter().for_each(|change| follow(&mut node, &mut world, change));
         let mut ports = Ports::of(&world, place.name);
@@ -279,11 +271,12 @@ fn frame_of(flow: &FlowQuery, [source, destination]: [IpAddr; 2]) -> Vec<u8> {
 #[test]
 fn ports_and_rules_together_carry_between_pods_of_a_node_what_the_api_allows() {
     let (mut allowed, mut denied) = (0, 0);
-    for seed in 0..worlds::how_many("BRIDGEWARDEN_WORLDS", 300) {
+    for seed in 0..worlds::how_many("BRIDGEWARDEN_WORLDS", 600) {
         let mut random = Random::new(seed);
         let mut scene = Scene::from(worlds::world(seed));
         worlds::attach_pods(&mut scene, &mut random);
-        let mut nodes = NODES.map(|node| StoryNode::start(node.name, &scene, Order::Usual));
+        let backend = BACKENDS[seed as usize % BACKENDS.len()];
+        let mut nodes = NODES.map(|node| StoryNode::start(backend, node.name, &scene, Order::Usual));
         let flows: Vec<FlowQuery> = worlds::flows(&scene);
         for _ in 0..400 {
             let flow = random.pick(&flows);

@@ -2,9 +2,10 @@
 
 use bridgewarden::apply::{Fake, PacketFilter, Step};
 use bridgewarden::compile::Limits;
+use support::backends::check_backends;
 use support::outcome::{allowed, assert_as_from_scratch, sample};
 use support::story_node::{Order, StoryNode};
-use support::worlds::{self, Random, Story, check_stories};
+use support::worlds::{self, Random, Story};
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
     worlds::stories(150)
@@ -30,10 +31,10 @@ fn settle(node: &mut StoryNode, context: &str) -> Vec<(Fake, Step)> {
 #[test]
 fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
     let mut sliced = 0;
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
+        let mut node = StoryNode::within(backend, "node-a", &world, Order::Usual, SLICED);
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);
@@ -58,10 +59,10 @@ fn policies_whose_sets_are_made_a_slice_at_a_time_end_where_others_do() {
 #[test]
 fn nothing_opens_between_the_slices_of_a_change() {
     let mut checked = 0_u64;
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let mut world = story.start.clone();
-        let mut node = StoryNode::within("node-a", &world, Order::Usual, SLICED);
+        let mut node = StoryNode::within(backend, "node-a", &world, Order::Usual, SLICED);
         for change in &story.changes {
             change.apply(&mut world);
             node.apply(change);

@@ -10,11 +10,12 @@ use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+use support::backends::check_backends;
 use support::outcome::assert_as_from_scratch;
 use support::packets::Judge;
 use support::story_node::{Order, StoryNode, fact};
 use support::topology::NODES;
-use support::worlds::{self, Change, Random, Scene, Story, check_stories};
+use support::worlds::{self, Change, Random, Scene, Story};
 
 fn stories() -> impl Iterator<Item = (u64, Story)> {
     worlds::stories(150)
@@ -175,7 +176,7 @@ fn initial_changes(scene: &Scene) -> Vec<Change> {
 #[test]
 fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
     let (mut evaluated_flows, mut unknown, mut kept) = (0_u64, 0_u64, 0_u64);
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let from_nothing = random.chance(50);
         let start = if from_nothing { Scene::default() } else { story.start.clone() };
@@ -183,7 +184,7 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
         let of_the_api = |change: &Change| !matches!(watch_of(change), Watch::Sandboxes | Watch::Links);
         let changes =
             before.into_iter().chain(story.changes.iter().filter(|change| of_the_api(change)).cloned());
-        let mut nodes = NODES.map(|node| StoryNode::start(node.name, &start, Order::Usual));
+        let mut nodes = NODES.map(|node| StoryNode::start(backend, node.name, &start, Order::Usual));
         let mut reported = ReportedWorld::of(&start);
         for (at, change) in as_reported(&mut random, changes).iter().enumerate() {
             reported.apply(change);
@@ -225,12 +226,12 @@ fn at_every_instant_the_reported_objects_are_enforced_and_no_more_is_allowed() {
 
 #[test]
 fn whatever_the_order_of_the_watches_the_end_is_as_from_scratch() {
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         for name in NODES.map(|node| node.name) {
             let mut end = story.start.clone();
             story.changes.iter().for_each(|change| change.apply(&mut end));
-            let mut node = StoryNode::start(name, &story.start, Order::Usual);
+            let mut node = StoryNode::start(backend, name, &story.start, Order::Usual);
             for change in as_reported(&mut random, story.changes.iter().cloned()) {
                 node.apply(&change);
                 if random.chance(40) {
@@ -281,7 +282,7 @@ fn end_of_a_namespace(scene: &Scene, name: &str) -> Vec<Change> {
 #[test]
 fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reported() {
     let (mut evaluated_flows, mut denied, mut late) = (0_u64, 0_u64, 0_u64);
-    check_stories(stories(), |seed, story| {
+    check_backends(stories(), |backend, seed, story| {
         let mut random = Random::new(seed);
         let start = Scene::from(story.start.world.clone());
         let name = random.pick(&start.namespaces).metadata.name.clone();
@@ -291,7 +292,7 @@ fn deleted_namespace_opens_none_of_its_pods_in_whatever_order_its_end_is_reporte
         let is_slow = random.chance(50);
         let mut now = Instant::now();
         let mut delaying_nodes = NODES.map(|node| DelayingNode {
-            node: StoryNode::start(node.name, &start, Order::Usual),
+            node: StoryNode::start(backend, node.name, &start, Order::Usual),
             deletions: Deletions::that_wait_for(NamespaceWatch::default()),
         });
         let mut there: BTreeSet<PodKey> = start.pods.iter().map(|pod| convert::pod(pod).0.key).collect();

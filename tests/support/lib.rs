@@ -4,6 +4,7 @@
 //! Comes in: the crate's public items. Goes out: inputs and expectations for any judge. Nothing here knows how
 //! policies are compiled or enforced.
 
+pub mod backends;
 pub mod control_plane;
 pub mod field;
 pub mod frame;

@@ -1,14 +1,18 @@
 //! The rules of both nodes as judges of a flow: which hooks its first packet meets, and what they make of it.
 
+use crate::backends::options;
 use crate::topology::{NODES, Node};
 use bridgewarden::api::Pod;
+use bridgewarden::apply::{Fake, PacketFilter};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::model::Change;
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::netfilter::iptables::{Chains, Packet, Payload, SetLookup, State, trace};
-use bridgewarden::netfilter::{Ruleset, SetName};
-use bridgewarden::render::{Options, forward_chain, output_chain};
+use bridgewarden::netfilter::iptables::{self, Chains, Packet, Payload, SetLookup, State};
+use bridgewarden::netfilter::nftables::{self, Batch, Frame, HookPoint, Table, TableFamily, trace_packet};
+use bridgewarden::netfilter::{BackendName, Ruleset, SetName};
+use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE};
+use bridgewarden::render::{forward_chain, output_chain};
 use bridgewarden::source::convert;
 use std::net::IpAddr;
 
@@ -22,8 +26,8 @@ pub fn facts(world: &World) -> Vec<Change> {
 }
 
 /// An enforcer of a node that knows a whole world.
-pub fn enforcer(world: &World, node: &str) -> Enforcer {
-    let mut enforcer = Enforcer::new(node, Options::default());
+pub fn enforcer(backend: BackendName, world: &World, node: &str) -> Enforcer {
+    let mut enforcer = Enforcer::new(node, options(backend));
     for fact in facts(world) {
         enforcer.apply(fact);
     }
@@ -31,9 +35,52 @@ pub fn enforcer(world: &World, node: &str) -> Enforcer {
 }
 
 /// Rules in force on one node.
-pub trait Rules: SetLookup {
-    /// Our chains of a family.
-    fn chains(&self, family: Family) -> Chains;
+pub trait Rules {
+    /// What evaluates packets.
+    fn filter(&self) -> Filter<'_>;
+}
+
+/// What evaluates packets on one node.
+pub enum Filter<'a> {
+    /// The chains of both families, and the sets.
+    Iptables([Chains; 2], &'a dyn SetLookup),
+    /// A table of family inet, and the mark that the table of family bridge gives to bridged packets.
+    Nftables(&'a Table, u32),
+}
+
+impl<'a> Filter<'a> {
+    fn of_tables(inet: &'a Table, bridge: Option<&Table>) -> Filter<'a> {
+        let frame = Frame { bytes: vec![0; 60], input: 0, output: 0, mark: 0 };
+        let marked = bridge.map(|bridge| nftables::trace(bridge, HookPoint::Forward, &frame).mark);
+        Filter::Nftables(inet, marked.unwrap_or_default())
+    }
+
+    /// Whether a packet passes at a hook.
+    ///
+    /// # Panics
+    /// When the rules of iptables lead nowhere, or for a hook that they are not asked at.
+    pub fn allows(&self, point: HookPoint, packet: &Packet) -> bool {
+        match self {
+            Filter::Iptables([v4, v6], sets) => {
+                let chains = match packet.family() {
+                    Family::V4 => v4,
+                    Family::V6 => v6,
+                };
+                let entry = match point {
+                    HookPoint::Forward => forward_chain(),
+                    HookPoint::Output => output_chain(),
+                    HookPoint::Prerouting | HookPoint::Input => panic!("no packet is asked about there"),
+                };
+                let traced = iptables::trace(chains, &entry, *sets, packet);
+                traced.unwrap_or_else(|broken| panic!("{broken} for {packet:?}")).verdict.allows()
+            }
+            Filter::Nftables(table, bridged_mark) => {
+                let mark = if packet.bridged { *bridged_mark } else { 0 };
+                let packet = nftables::Packet { mark, ..nftables::Packet::from(packet) };
+                trace_packet(table, point, &packet).is_accepted()
+            }
+        }
+    }
 }
 
 /// A rendered ruleset, as if the kernel held it.
@@ -47,26 +94,39 @@ impl SetLookup for Rendered {
 }
 
 impl Rules for Rendered {
-    fn chains(&self, family: Family) -> Chains {
-        self.0.tables[&family].chains.clone()
+    fn filter(&self) -> Filter<'_> {
+        let Some(inet) = &self.0.inet else {
+            return Filter::Iptables(Family::BOTH.map(|family| self.0.tables[&family].chains.clone()), self);
+        };
+        // What a rule names must be there.
+        for table in [inet].into_iter().chain(&self.0.bridge) {
+            Batch::replacing(table).apply(&mut None).unwrap_or_else(|refused| panic!("{refused}: {table}"));
+        }
+        Filter::of_tables(inet, self.0.bridge.as_ref())
     }
 }
 
-impl Rules for bridgewarden::apply::Fake {
-    fn chains(&self, family: Family) -> Chains {
-        bridgewarden::apply::Fake::chains(self, family)
+impl Rules for Fake {
+    fn filter(&self) -> Filter<'_> {
+        match self.backend().variant() {
+            Some(_) => Filter::Iptables(Family::BOTH.map(|family| self.chains(family)), self),
+            None => {
+                let inet = self.table_of_nft(TableFamily::Inet, INET_TABLE).expect("a table of family inet");
+                Filter::of_tables(inet, self.table_of_nft(TableFamily::Bridge, BRIDGE_TABLE))
+            }
+        }
     }
 }
 
 /// What both nodes render for a world, in the order of [`NODES`].
-pub fn rules_of_both(world: &World) -> [Rendered; 2] {
-    NODES.map(|node| Rendered(enforcer(world, node.name).ruleset()))
+pub fn rules_of_both(backend: BackendName, world: &World) -> [Rendered; 2] {
+    NODES.map(|node| Rendered(enforcer(backend, world, node.name).ruleset()))
 }
 
 /// The rules of both nodes.
 pub struct Judge<'a> {
     world: &'a World,
-    nodes: Vec<(Node, [Chains; 2], &'a dyn SetLookup)>,
+    nodes: Vec<(Node, Filter<'a>)>,
 }
 
 /// The node that an end is on, and how it is attached to it.
@@ -80,10 +140,8 @@ struct Endpoint {
 impl<'a> Judge<'a> {
     /// A judge of a world whose nodes hold these rules, in the order of [`NODES`].
     pub fn new(world: &'a World, rules: [&'a dyn Rules; 2]) -> Judge<'a> {
-        let node_rules = |(node, rules): (Node, &'a dyn Rules)| {
-            (node, Family::BOTH.map(|family| rules.chains(family)), rules as &dyn SetLookup)
-        };
-        Judge { world, nodes: NODES.into_iter().zip(rules).map(node_rules).collect() }
+        let filters = rules.map(|rules| rules.filter());
+        Judge { world, nodes: NODES.into_iter().zip(filters).collect() }
     }
 
     /// Whether the rules of every node on the way let the first packet of a flow pass.
@@ -95,15 +153,15 @@ impl<'a> Judge<'a> {
     pub fn passes(&self, flow: &FlowQuery, other: impl Fn(&mut Packet)) -> bool {
         let source = self.endpoint(&flow.source, flow.family);
         let destination = self.endpoint(&flow.destination, flow.family);
-        self.nodes.iter().all(|(node, chains, sets)| {
+        self.nodes.iter().all(|(node, filter)| {
             let sends = source.node == Some(node.name);
             let receives = destination.node == Some(node.name);
-            let (entry, bridged) = match (sends, receives) {
-                (true, true) if source.on_bridge && destination.on_bridge => (forward_chain(), true),
-                (true, true) if destination.on_bridge => (output_chain(), false),
-                (true, false) if source.on_bridge => (forward_chain(), false),
-                (true, false) => (output_chain(), false),
-                (false, true) if destination.on_bridge => (forward_chain(), false),
+            let (point, bridged) = match (sends, receives) {
+                (true, true) if source.on_bridge && destination.on_bridge => (HookPoint::Forward, true),
+                (true, true) if destination.on_bridge => (HookPoint::Output, false),
+                (true, false) if source.on_bridge => (HookPoint::Forward, false),
+                (true, false) => (HookPoint::Output, false),
+                (false, true) if destination.on_bridge => (HookPoint::Forward, false),
                 (true | false, true) | (false, false) => return true,
             };
             let mut packet = Packet {
@@ -120,16 +178,7 @@ impl<'a> Judge<'a> {
                 source_is_local: sends && !source.on_bridge,
             };
             other(&mut packet);
-            let [v4, v6] = chains;
-            let chains = match flow.family {
-                Family::V4 => v4,
-                Family::V6 => v6,
-            };
-            let traced = trace(chains, &entry, *sets, &packet);
-            traced
-                .unwrap_or_else(|broken| panic!("{broken} on {} for {packet:?}", node.name))
-                .verdict
-                .allows()
+            filter.allows(point, &packet)
         })
     }
 
@@ -159,4 +208,35 @@ fn endpoint_of_pod(pod: &Pod, family: Family) -> Endpoint {
     let node = pod.spec.node_name.as_deref().and_then(Node::named);
     let on_bridge = pod.spec.host_network != Some(true);
     Endpoint { address: address.expect("an end of this family"), node: node.map(|node| node.name), on_bridge }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worlds;
+
+    fn rendered(change: impl FnOnce(&mut Table)) -> Rendered {
+        let [Rendered(mut ruleset), _] = rules_of_both(BackendName::Nftables, &worlds::world(0));
+        change(ruleset.inet.as_mut().expect("a table of family inet"));
+        Rendered(ruleset)
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no set LOCAL-4")]
+    fn set_that_a_rule_of_the_table_names_must_be_there() {
+        rendered(|table| drop(table.sets.remove("LOCAL-4"))).filter();
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no counter")]
+    fn counter_that_a_rule_of_the_table_names_must_be_there() {
+        rendered(|table| table.counters.clear()).filter();
+    }
+
+    #[test]
+    fn bridged_packets_have_the_mark_that_the_table_of_ports_gives_them() {
+        let rendered = rendered(|_| {});
+        let mark = options(BackendName::Nftables).mark;
+        assert!(matches!(rendered.filter(), Filter::Nftables(_, marked) if marked == mark));
+    }
 }

@@ -1,11 +1,13 @@
 //! One node that goes through a story on a kernel in memory.
 
+use crate::backends::options;
 use crate::packets::facts;
 use crate::worlds::{Change as StoryChange, Scene};
 use bridgewarden::apply::{Actual, Fake, KernelError, PacketFilter, Step};
 use bridgewarden::compile::Limits;
 use bridgewarden::controller::{Enforcer, Flush};
 use bridgewarden::model::{Change, NamespaceName, PodKey, PolicyKey};
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::{Binding, Options};
 use bridgewarden::source::convert;
 
@@ -37,8 +39,8 @@ pub fn first_lists(name: &str, scene: &Scene) -> Vec<Change> {
 }
 
 /// An enforcer of a node that knows a whole scene, applied in this order.
-fn enforcer(name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
-    let mut enforcer = Enforcer::new(name, Options::default()).with_limits(limits);
+fn enforcer(backend: BackendName, name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
+    let mut enforcer = Enforcer::new(name, options(backend)).with_limits(limits);
     let mut facts = first_lists(name, scene);
     if order == Order::Reversed {
         facts.reverse();
@@ -86,14 +88,22 @@ pub struct StoryNode {
 
 impl StoryNode {
     /// A node that has just enforced a scene.
-    pub fn start(name: &str, scene: &Scene, order: Order) -> StoryNode {
-        StoryNode::within(name, scene, order, Limits::default())
+    pub fn start(backend: BackendName, name: &str, scene: &Scene, order: Order) -> StoryNode {
+        StoryNode::within(backend, name, scene, order, Limits::default())
     }
 
     /// The same, with these limits of what one policy may cost.
-    pub fn within(name: &str, scene: &Scene, order: Order, limits: Limits) -> StoryNode {
-        let enforcer = enforcer(name, scene, order, limits);
-        let mut node = StoryNode { name: name.into(), limits, enforcer, kernel: Fake::default() };
+    pub fn within(
+        backend: BackendName,
+        name: &str,
+        scene: &Scene,
+        order: Order,
+        limits: Limits,
+    ) -> StoryNode {
+        let enforcer = enforcer(backend, name, scene, order, limits);
+        let mut kernel = Fake::default();
+        kernel.switch_backend(backend);
+        let mut node = StoryNode { name: name.into(), limits, enforcer, kernel };
         node.adopt().expect("a fresh kernel takes everything");
         node
     }
@@ -115,7 +125,7 @@ impl StoryNode {
 
     /// Forgets everything except the kernel and starts again with a scene.
     pub fn restart(&mut self, scene: &Scene) -> Flush {
-        self.enforcer = enforcer(&self.name, scene, Order::Usual, self.limits);
+        self.enforcer = enforcer(self.kernel.backend(), &self.name, scene, Order::Usual, self.limits);
         self.adopt().expect("a kernel takes what it held")
     }
 

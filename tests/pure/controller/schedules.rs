@@ -8,6 +8,7 @@ use bridgewarden::apply::Connection;
 use bridgewarden::controller::{Event, NamespaceWatch};
 use bridgewarden::model::{Change, PodKey};
 use bridgewarden::net::{Family, Flow, Protocol};
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::Options;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -268,7 +269,7 @@ impl Schedule {
         }
         self.node.finish_all();
         self.node.on(Event::Heartbeat);
-        let scratch = StoryNode::start(NODE, &self.scene, Order::Usual).kernel;
+        let scratch = StoryNode::start(BackendName::default(), NODE, &self.scene, Order::Usual).kernel;
         assert_same_content(&self.node.kernel.state().fake, &scratch, "in the end");
         self.assert_connections();
         self.assert_gauges();
