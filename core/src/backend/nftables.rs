@@ -11,21 +11,21 @@ use crate::netfilter::nftables::{
 };
 use crate::netfilter::{BackendName, Ruleset};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
-use crate::render::nftables::Renderer;
+use crate::render::nftables::TableRenderer;
 use crate::render::{Binding, Options, bridge_batches, bridge_table};
 use std::collections::BTreeMap;
 
 /// One table of family inet, and the one of family bridge.
 #[derive(Clone, Debug)]
 pub(super) struct NftablesBackend {
-    renderer: Renderer,
+    renderer: TableRenderer,
     /// What the kernel holds; nothing until it was read, and again after a step failed.
     applier: Option<TableApplier>,
 }
 
 impl NftablesBackend {
     pub(super) fn new(options: Options) -> NftablesBackend {
-        NftablesBackend { renderer: Renderer::new(options), applier: None }
+        NftablesBackend { renderer: TableRenderer::new(options), applier: None }
     }
 
     fn binds(&self) -> bool {

@@ -8,5 +8,5 @@ mod transaction;
 
 pub use applier::*;
 pub use concurrent_edits::*;
-use table_edit::TableEdit;
+use table_edit::FilterTableEdit;
 pub use table_edit::removal;

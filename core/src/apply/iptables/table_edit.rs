@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 /// What is to change in a filter table, in one transaction of the kernel.
 #[derive(Debug, Default)]
-pub(super) struct TableEdit {
+pub(super) struct FilterTableEdit {
     /// Chains with their new rules; `None` removes one.
     pub(super) chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
     /// Rules that leave a built-in chain: the chain, and the rule as text.
@@ -21,7 +21,7 @@ pub(super) struct TableEdit {
 /// The step that removes our rules from a filter table, and these chains; nothing if none of it is there. A chain that rules of
 /// other programs lead to is emptied and stays.
 pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[ChainName]) -> Option<Step> {
-    let mut edit = TableEdit::default();
+    let mut edit = FilterTableEdit::default();
     for (builtin, jumps) in &table.jumps {
         edit.unhooked.extend(jumps.iter().map(|(_, rule)| (builtin.clone(), rule.clone())));
     }
@@ -32,7 +32,7 @@ pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[Ch
     (!edit.is_empty()).then(|| Step::Restore(variant, family, edit.text()))
 }
 
-impl TableEdit {
+impl FilterTableEdit {
     /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
     pub(super) fn retire_chain(&mut self, name: &ChainName, rules: Option<&[Rule]>, table: &ActualTable) {
         match table.held.contains(name) {

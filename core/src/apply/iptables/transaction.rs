@@ -1,6 +1,6 @@
 //! Edits of the kernel, in an order in which it is safe to stop after any of them.
 
-use super::TableEdit;
+use super::FilterTableEdit;
 use crate::apply::{ActualTable, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::{Element, Kind, Set};
@@ -29,7 +29,7 @@ pub(super) struct TransactionBuilder {
     replaced: BTreeMap<SetName, Set>,
     early: BTreeMap<SetName, (Kind, BTreeSet<Element>)>,
     elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
-    restores: BTreeMap<Family, TableEdit>,
+    restores: BTreeMap<Family, FilterTableEdit>,
     leftovers: Vec<Step>,
     destroyed: BTreeSet<SetName>,
     bridge_before: Vec<Batch>,

@@ -11,4 +11,4 @@ mod profile;
 mod renderer;
 mod set;
 
-pub use renderer::Renderer;
+pub use renderer::TableRenderer;

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 /// Renders for one node: the options, and the names given out so far.
 #[derive(Clone, Debug, Default)]
-pub struct Renderer {
+pub struct TableRenderer {
     options: Options,
     names: Names,
     /// The sets of port ranges of each policy's chain that has any.
@@ -25,10 +25,10 @@ pub struct Renderer {
     has_second: bool,
 }
 
-impl Renderer {
+impl TableRenderer {
     /// A renderer with these options.
-    pub fn new(options: Options) -> Renderer {
-        Renderer { options, ..Renderer::default() }
+    pub fn new(options: Options) -> TableRenderer {
+        TableRenderer { options, ..TableRenderer::default() }
     }
 
     /// The options it renders with.
