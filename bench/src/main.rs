@@ -40,6 +40,9 @@ struct Bench {
     /// The program to measure [default: the one beside this]
     #[arg(long, value_name = "FILE")]
     bridgewarden: Option<PathBuf>,
+    /// The packet filter that it writes to: iptables-nft, iptables-legacy or nftables
+    #[arg(long, env = "BACKEND", default_value = "iptables-nft")]
+    backend: String,
     /// Where figures go
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -110,6 +113,7 @@ impl Bench {
         let out = std::path::absolute(&self.out).context("cannot find where figures go")?;
         let settings = BenchSettings {
             bridgewarden,
+            backend: self.backend.clone(),
             programs: self.programs.clone(),
             peer: self.peer.clone().filter(|command| !command.is_empty()),
             directory: out.join("run"),

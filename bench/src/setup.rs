@@ -47,6 +47,8 @@ pub(crate) struct BenchPod {
 pub(crate) struct BenchSettings {
     /// Our program.
     pub(crate) bridgewarden: PathBuf,
+    /// The packet filter that it writes to, as its flag names it.
+    pub(crate) backend: String,
     /// The directory of `etcd` and `kube-apiserver`.
     pub(crate) programs: PathBuf,
     /// Another controller's command.
@@ -179,7 +181,7 @@ fn subject(
             let flags = [
                 ["--kubeconfig", &kubeconfig],
                 ["--node-name", LOCAL_NODE],
-                ["--backend", "iptables-nft"],
+                ["--backend", &settings.backend],
                 ["--http-addr", &address],
                 ["--cni-results-dir", &results_flag],
                 ["--flows-socket", ""],
