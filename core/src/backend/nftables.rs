@@ -7,10 +7,10 @@ use crate::compile::Delta;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::nftables::{
-    Batch, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, TableFamily,
+    Batch, Change, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, Table, TableFamily,
 };
 use crate::netfilter::{BackendName, Ruleset};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE};
 use crate::render::nftables::TableRenderer;
 use crate::render::{Binding, Options, bridge_batches, bridge_table};
 use std::collections::BTreeMap;
@@ -41,26 +41,27 @@ impl Backend for NftablesBackend {
     }
 
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
+        let nothing = Table::new(TableFamily::Inet, INET_TABLE);
         let held = match &actual.inet {
             TableRead::Ours { table, .. } => Some(table),
-            TableRead::Absent | TableRead::Foreign => None,
+            TableRead::Absent => Some(&nothing),
+            TableRead::Foreign => None,
         };
         self.renderer.forget(view.plan, delta);
         if let Some(held) = held {
             self.renderer.continue_from(held);
         }
         let desired = self.ruleset(view);
-        let mut batches = Vec::new();
-        if let Some(inet) = &desired.inet {
-            let (applier, batch) = TableApplier::adopt(inet, held);
+        let mut inet = None;
+        if let Some(desired) = &desired.inet {
+            let (applier, mut batch) = TableApplier::adopt(desired, held);
             self.applier = Some(applier);
-            batches.extend(batch);
+            if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut batch) {
+                batch.changes.insert(0, Change::AddTable);
+            }
+            inet = batch;
         }
-        batches.extend(adopt_bridge(&desired, actual));
-        let mut steps = Vec::new();
-        if !batches.is_empty() {
-            steps.push(Step::Transact(batches));
-        }
+        let mut steps = transactions(Vec::new(), inet, adopt_bridge(&desired, actual));
         steps.extend(leftovers(BackendName::Nftables, actual));
         steps
     }
@@ -72,10 +73,8 @@ impl Backend for NftablesBackend {
             false => [None, None],
         };
         let Some(applier) = &mut self.applier else { return Update::default() };
-        let [before, after] = bridge;
-        let batches: Vec<Batch> = [before, applier.edit(edit), after].into_iter().flatten().collect();
-        let steps = if batches.is_empty() { Vec::new() } else { vec![Step::Transact(batches)] };
-        Update { steps, concurrent: None }
+        let [before, after] = bridge.map(Vec::from_iter);
+        Update { steps: transactions(before, applier.edit(edit), after), concurrent: None }
     }
 
     /// Beside a transaction nothing is written: the kernel carries out one at a time.
@@ -108,6 +107,18 @@ impl Backend for NftablesBackend {
     fn boxed_clone(&self) -> Box<dyn Backend> {
         Box::new(self.clone())
     }
+}
+
+/// One transaction, with what is to change in the table of family bridge before and after the rest; and one ahead of it for new sets
+/// of intervals.
+fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) -> Vec<Step> {
+    let ahead = inet.as_mut().and_then(Batch::take_intervals);
+    let together: Vec<Batch> = before.into_iter().chain(inet).chain(after).collect();
+    [Vec::from_iter(ahead), together]
+        .into_iter()
+        .filter(|batches| batches.iter().any(|batch| !batch.changes.is_empty()))
+        .map(Step::Transact)
+        .collect()
 }
 
 /// A table of family bridge that differs is replaced, in the same transaction as all else.

@@ -37,7 +37,7 @@ impl Node {
         let labels = Labels::of_unknown_namespace(&name);
         node.apply(Fact::Namespace(Namespace { labels, name, terminating: false }));
         facts.into_iter().for_each(|fact| node.apply(fact));
-        assert_eq!(node.adopt(), 1);
+        assert!(node.adopt() > 0);
         node
     }
 
@@ -282,6 +282,24 @@ fn port_ranges_that_change_are_asked_as_they_are_now() {
     node.flush([policy_gone("web")]);
     assert_eq!(sets(&node), 0);
     assert!(node.table().counters.is_empty());
+}
+
+#[test]
+fn new_ranges_are_in_the_kernel_before_the_rules_that_ask_for_them() {
+    let ranges = |first: u16| policy("web", &["web"], &[&[(first, first), (90, 95)]]);
+    let mut node = Node::new(options(), [pod("a", "web", 10)]);
+    for first in [80, 81] {
+        node.apply(ranges(first));
+        let delta = node.plan.take(&node.cluster);
+        let view = View { cluster: &node.cluster, plan: &node.plan };
+        let steps = node.backend.update(view, &delta).steps;
+        let [Step::Transact(ahead), Step::Transact(rest)] = steps.as_slice() else { panic!("{steps:?}") };
+        let [Batch { changes: ahead, .. }] = ahead.as_slice() else { panic!("{ahead:?}") };
+        let of_ranges = |change: &Change| matches!(change, Change::AddSet(..) | Change::AddRanges(..));
+        assert!(ahead.iter().all(of_ranges) && ahead.len() >= 2, "{ahead:?}");
+        assert!(!rest.iter().flat_map(|batch| &batch.changes).any(of_ranges), "{rest:?}");
+        node.commit(&steps);
+    }
 }
 
 #[test]
