@@ -68,8 +68,8 @@ impl Settings {
         };
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         let changed_by_others = Arc::new(Notify::new());
-        rule_changes::watch(&mut kernel, changed_by_others.clone(), audit_interval);
         let near = Box::new(Host::new(backend).context("cannot open a netlink socket")?);
+        rule_changes::watch(&mut kernel, &near, changed_by_others.clone(), audit_interval);
         let options = binding::options_here(self.options.clone(), &mut kernel, &health);
         let binds = options.binding != Binding::Off;
         let enforcer = Enforcer::new(&self.node_name, options)

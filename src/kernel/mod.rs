@@ -71,13 +71,15 @@ impl Host {
     }
 
     /// Also calls `report` at once whenever another program has changed one of our chains, a built-in chain of the filter table or
-    /// our table of family bridge, or may have; an error is reported last. False if changes of chains are not reported: of x_tables,
-    /// and of sets, it never does.
+    /// one of our own tables, or may have; an error is reported last. What `beside` changes is of our own making, too. False if
+    /// changes of chains are not reported: of x_tables, and of sets of ipset, it never does.
     pub fn report_external_changes(
         &mut self,
+        beside: &Host,
         report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<bool, KernelError> {
-        self.runner.monitor = Some(Monitor::begin(self.nftables.port()?, report)?);
+        let sockets = vec![self.nftables.port()?, beside.nftables.port()?];
+        self.runner.monitor = Some(Monitor::begin(sockets, report)?);
         Ok(self.backend != BackendName::IptablesLegacy)
     }
 }

@@ -6,7 +6,7 @@ use super::iptables::TABLE;
 use super::netlink::{MessageFrame, Multicast, attributes, behind_generic, family_number, find, text, wait};
 use crate::apply::KernelError;
 use crate::net::Family;
-use crate::ownership::{BRIDGE_TABLE, owns_chain};
+use crate::ownership::{BRIDGE_TABLE, INET_TABLE, owns_chain};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,11 +20,14 @@ const NEW_RULE: u8 = 6;
 const DELETE_RULE: u8 = 8;
 const DESTROY_CHAIN: u8 = 27;
 const DESTROY_RULE: u8 = 28;
-/// NFT_MSG_NEWGEN: what is below it is of tables, chains, rules, sets and elements.
+/// NFT_MSG_NEWGEN and NFT_MSG_TRACE: about no object of a table.
 const GENERATION: u8 = 15;
-/// NFPROTO_BRIDGE.
+const TRACE: u8 = 17;
+/// NFPROTO_INET and NFPROTO_BRIDGE.
+const INET: u8 = 1;
 const BRIDGE: u8 = 7;
-/// NFTA_CHAIN_TABLE and NFTA_RULE_TABLE; NFTA_CHAIN_NAME; NFTA_RULE_CHAIN.
+/// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE and NFTA_OBJ_TABLE;
+/// NFTA_CHAIN_NAME; NFTA_RULE_CHAIN.
 const OF_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const RULE_CHAIN: u16 = 2;
@@ -49,8 +52,8 @@ struct Listening {
     buffer: Vec<u8>,
     /// The port of our program that is running.
     own: Option<u32>,
-    /// The port of our own socket.
-    socket: u32,
+    /// The ports of our own sockets.
+    sockets: Vec<u32>,
 }
 
 /// While this lives, what one of our programs changes is no external change.
@@ -60,13 +63,13 @@ impl Monitor {
     /// Listens from now on, on a thread that lives as long as the process, and calls `report` when another program has
     /// changed one of our chains or a built-in chain of the filter table, or may have. An error is reported last.
     ///
-    /// `socket` is the port of the socket by which this process changes tables itself.
+    /// `sockets` are the ports of the sockets by which this process changes tables itself.
     pub(super) fn begin(
-        socket: u32,
+        sockets: Vec<u32>,
         report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<Monitor, KernelError> {
         let multicast = Multicast::join(GROUP).map_err(failed)?;
-        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
+        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, sockets });
         let inner = Arc::new(MonitorInner { multicast, listening, report: Box::new(report) });
         let on_thread = inner.clone();
         std::thread::Builder::new()
@@ -112,10 +115,10 @@ impl MonitorInner {
     }
 
     fn receive(&self, listening: &mut Listening) -> io::Result<()> {
-        let Listening { buffer, own, socket } = listening;
+        let Listening { buffer, own, sockets } = listening;
         let mut strange = false;
         let lost = self.multicast.drain(buffer, |frame| {
-            let is_own = Some(frame.port) == *own || frame.port == *socket;
+            let is_own = Some(frame.port) == *own || sockets.contains(&frame.port);
             strange = strange || (!is_own && matters(frame));
         })?;
         if strange || lost {
@@ -125,13 +128,17 @@ impl MonitorInner {
     }
 }
 
-/// Whether a change can affect our rules: one of our rules or chains, a chain with a hook, or our table of
-/// family bridge.
+/// Whether a change can affect our rules: one of our rules or chains of iptables, a chain with a hook, or a table that is all ours.
 fn matters(frame: &MessageFrame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
-    if subsystem == SUBSYSTEM && frame.payload.first() == Some(&BRIDGE) {
+    let own_table = match frame.payload.first() {
+        Some(&INET) => Some(INET_TABLE),
+        Some(&BRIDGE) => Some(BRIDGE_TABLE),
+        Some(_) | None => None,
+    };
+    if subsystem == SUBSYSTEM && own_table.is_some() {
         let table = find(behind_generic(frame.payload), OF_TABLE).and_then(text);
-        return table == Some(BRIDGE_TABLE) && command < GENERATION;
+        return table == own_table && !matches!(command, GENERATION | TRACE);
     }
     let name = match command {
         NEW_RULE | DELETE_RULE | DESTROY_RULE => RULE_CHAIN,
@@ -205,14 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_in_our_table_of_family_bridge_matters_and_no_other_table_of_it() {
-        let changed =
-            |command, table| matters_to_us(SUBSYSTEM, command, BRIDGE, table, (RULE_CHAIN, "prerouting"));
-        for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14] {
-            assert!(changed(command, BRIDGE_TABLE), "{command}");
-            assert!(!changed(command, "filter"), "{command} of another table");
+    fn whatever_changes_in_our_own_tables_matters_and_no_other_table_of_their_families() {
+        for (family, own) in [(INET, INET_TABLE), (BRIDGE, BRIDGE_TABLE)] {
+            let changed =
+                |command, table| matters_to_us(SUBSYSTEM, command, family, table, (RULE_CHAIN, "prerouting"));
+            for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14, 20, 26, DESTROY_RULE, 30] {
+                assert!(changed(command, own), "{command}");
+                assert!(!changed(command, "filter"), "{command} of another table");
+            }
+            assert!(!changed(GENERATION, own) && !changed(TRACE, own));
         }
-        assert!(!changed(GENERATION, BRIDGE_TABLE));
     }
 
     #[test]
