@@ -49,8 +49,8 @@ pub struct Host {
     conntrack: ConntrackSocket,
     nftables: Nftables,
     restores: u64,
-    /// The filter tables of variants that the backend does not write to, as far as they hold none of our rules any more or cannot
-    /// be read.
+    /// The filter tables of variants that the backend does not write to, as far as they need not be read again: they hold none of
+    /// our rules any more and none of another controller, or cannot be read.
     done_with: BTreeSet<(Variant, Family)>,
 }
 
@@ -161,13 +161,12 @@ impl PacketFilter for Host {
             return Ok(TableText::default());
         }
         let read = iptables::look(&mut self.runner, variant, family).map(Option::unwrap_or_default);
-        let holds_ours = |table: &TableText| {
-            *table != TableText::default() && {
-                table.chains.values().flatten().filter_map(|rule| target(rule)).any(owns_chain)
-                    || !own_chains(table).is_empty()
-            }
+        // With nftables this is where a controller that uses iptables would come.
+        let stays_of_interest = |table: &TableText| {
+            self.backend == BackendName::Nftables && variant == Variant::Nft
+                || holds_rules_to_look_after(table)
         };
-        if !read.as_ref().is_ok_and(holds_ours) {
+        if !read.as_ref().is_ok_and(stays_of_interest) {
             self.done_with.insert((variant, family));
         }
         read
@@ -251,6 +250,13 @@ impl Conntrack for Host {
     fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         self.conntrack.clear_mark(connection, mark)
     }
+}
+
+/// Whether a filter table holds rules of ours, or of another NetworkPolicy controller.
+fn holds_rules_to_look_after(table: &TableText) -> bool {
+    let mut rules = table.chains.values().flatten();
+    rules.any(|rule| target(rule).is_some_and(owns_chain) || OtherController::of_hook(rule).is_some())
+        || !own_chains(table).is_empty()
 }
 
 fn members(step: &Step) -> Option<Members<'_>> {
