@@ -220,7 +220,7 @@ impl PacketFilter for Host {
         Tally {
             processes: self.runner.started,
             netlink_writes: self.ipset.as_ref().map_or(0, |ipset| ipset.writes) + self.conntrack.writes,
-            elements: self.ipset.as_ref().map_or(0, |ipset| ipset.elements),
+            elements: self.ipset.as_ref().map_or(0, |ipset| ipset.elements) + self.nftables.elements,
             restores: self.restores,
             transactions: self.nftables.transactions,
             cut: self.conntrack.cut,

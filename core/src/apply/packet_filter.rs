@@ -82,7 +82,7 @@ pub struct Tally {
     pub elements: u64,
     /// Rule transactions committed.
     pub restores: u64,
-    /// Transactions of tables of family bridge committed.
+    /// Transactions of our own tables of nf_tables committed.
     pub transactions: u64,
     /// Connections forgotten, condemned or pardoned.
     pub cut: u64,

@@ -21,6 +21,8 @@ pub(in crate::kernel) struct Nftables {
     netlink: Netlink,
     /// Transactions carried out.
     pub(in crate::kernel) transactions: u64,
+    /// Elements of sets of the table of family inet that they added or removed.
+    pub(in crate::kernel) elements: u64,
 }
 
 impl Nftables {
@@ -29,7 +31,7 @@ impl Nftables {
         let failed = |source| KernelError::Netlink { act: "open a socket to nf_tables", source };
         let netlink = Netlink::open().map_err(failed)?;
         netlink.may_send(SEND_BUFFER).map_err(failed)?;
-        Ok(Nftables { netlink, transactions: 0 })
+        Ok(Nftables { netlink, transactions: 0, elements: 0 })
     }
 
     /// The netlink port of the socket: what the kernel reports as changed from this port is our own doing.
@@ -45,6 +47,8 @@ impl Nftables {
         }
         self.transact(batches)?;
         self.transactions += 1;
+        let changes = batches.iter().filter(|batch| batch.family == TableFamily::Inet);
+        self.elements += changes.flat_map(|batch| &batch.changes).map(elements).sum::<u64>();
         Ok(())
     }
 
@@ -127,6 +131,27 @@ impl Nftables {
             self.netlink.ask(request, |message| reader.elements(message))?;
         }
         Ok(reader.end())
+    }
+}
+
+/// How many elements a change adds or removes.
+fn elements(change: &Change) -> u64 {
+    match change {
+        Change::AddElements(_, elements)
+        | Change::AddRanges(_, elements)
+        | Change::DeleteElements(_, elements)
+        | Change::DeleteRanges(_, elements) => elements.len() as u64,
+        Change::AddTable
+        | Change::DeleteTable
+        | Change::AddChain(..)
+        | Change::FlushChain(_)
+        | Change::DeleteChain(_)
+        | Change::AddRule(..)
+        | Change::AddSet(..)
+        | Change::FlushSet(_)
+        | Change::AddCounter(_)
+        | Change::DeleteCounter(_)
+        | Change::DeleteSet(_) => 0,
     }
 }
 
