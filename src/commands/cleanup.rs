@@ -6,8 +6,8 @@ use crate::apply::{ActualTable, KernelError, PacketFilter, Step};
 use crate::kernel::{Host, Lock};
 use crate::net::Family;
 use crate::netfilter::iptables::Variant;
-use crate::netfilter::{ChainName, SetName};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, POLICY_PREFIX, SCRATCH, owns_set};
+use crate::netfilter::{BackendName, ChainName, SetName};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, POLICY_PREFIX, SCRATCH, owns_set};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeSet;
@@ -39,7 +39,8 @@ impl Cleanup {
             );
         };
         let mut outcome = CleanupOutcome::default();
-        let mut host = Host::new(Variant::Nft)?;
+        // This backend needs neither iptables nor ipset.
+        let mut host = Host::new(BackendName::Nftables)?;
         for variant in Variant::BOTH {
             for family in Family::BOTH {
                 if let Err(error) = remove_rules(&mut host, variant, family, &mut outcome) {
@@ -97,7 +98,8 @@ fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
         BTreeSet::new()
     });
-    for table in [BRIDGE_TABLE, BRIDGE_TABLE_NEXT].map(|name| format!("bridge {name}")) {
+    let own = [("inet", INET_TABLE), ("bridge", BRIDGE_TABLE), ("bridge", BRIDGE_TABLE_NEXT)];
+    for table in own.map(|(family, name)| format!("{family} {name}")) {
         if there.contains(&table) {
             match host.commit(&Step::RemoveNftTable(table.clone())) {
                 Ok(()) => outcome.tables += 1,
