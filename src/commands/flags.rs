@@ -99,8 +99,19 @@ impl BindAddresses {
 }
 
 impl RenderFlags {
-    pub(super) fn options(&self, backend: BackendName) -> Options {
-        Options {
+    /// # Errors
+    /// What is asked for is not to be had with this backend.
+    pub(super) fn options(&self, backend: BackendName) -> Result<Options> {
+        if backend == BackendName::Nftables && self.allowed == Allowed::Accept {
+            let bridge = &self.bridge;
+            bail!(
+                "--allowed=accept is not possible with --backend=nftables: there an accept ends one base chain, and the base chains \
+                 of other programs that come later still decide. Use --allowed=return, and accept the pods' packets in the chain \
+                 of the program that drops them, for example: iptables -I DOCKER-USER -i {bridge} -j ACCEPT && iptables -I \
+                 DOCKER-USER -o {bridge} -j ACCEPT. Or use --backend=iptables-nft"
+            );
+        }
+        Ok(Options {
             backend,
             mark: self.mark,
             nflog_group: self.nflog_group,
@@ -111,7 +122,7 @@ impl RenderFlags {
             on_revoke: self.on_revoke,
             binding: self.bind_addresses.binding(),
             refuse_unassigned: true,
-        }
+        })
     }
 
     /// What this node must have for these choices. Legacy tables may be loaded to find out if they will be anyway.

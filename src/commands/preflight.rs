@@ -21,7 +21,9 @@ impl Preflight {
     /// Exit code 1 when something is missing.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         require_root("preflight")?;
-        let checks = preflight::check(&self.flags.wanted(self.backend.choose(), false));
+        let backend = self.backend.choose();
+        self.flags.options(backend)?;
+        let checks = preflight::check(&self.flags.wanted(backend, false));
         for check in &checks {
             match &check.result {
                 Ok(found) => writeln!(out, "[ok]   {}: {found}", check.name)?,

@@ -1,9 +1,10 @@
 //! `bridgewarden render`: the rules and sets a node would hold, as text that loads.
 
-use super::flags::RenderFlags;
+use super::flags::{BackendChoice, RenderFlags};
 use crate::controller::Enforcer;
 use crate::net::Family;
 use crate::netfilter::{BackendName, Ruleset};
+use crate::ownership::INET_TABLE;
 use crate::source::Directory;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -12,10 +13,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What to print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RuleFormat {
-    /// Everything, as a shell script that loads it.
-    #[default]
+    /// Everything, as a shell script that loads it. The default with ipset and iptables.
     Shell,
     /// The sets, for `ipset restore`.
     Ipset,
@@ -23,6 +23,8 @@ enum RuleFormat {
     Iptables,
     /// The IPv6 rules, for `ip6tables-restore --noflush`.
     Ip6tables,
+    /// The table of family inet, for `nft -f`. The only format with nftables.
+    Nft,
 }
 
 /// Prints the rules and sets that an agent would write on a node.
@@ -34,15 +36,21 @@ pub(super) struct Render {
     /// Render for this node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE")]
     node_name: String,
+    /// Render for this packet filter
+    #[arg(long, value_enum, default_value_t = BackendChoice::IptablesNft)]
+    backend: BackendChoice,
     /// Print in this format
-    #[arg(long, value_enum, default_value_t)]
-    format: RuleFormat,
+    #[arg(long, value_enum)]
+    format: Option<RuleFormat>,
     #[command(flatten)]
     flags: RenderFlags,
 }
 
 impl Render {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let backend = self.backend.choose();
+        let options = self.flags.options(backend)?;
+        let format = self.format(backend)?;
         let loaded = Directory::new(&self.manifests).load();
         if let Some(error) = loaded.error {
             bail!("cannot read {}:\n{error}", self.manifests.display());
@@ -50,19 +58,36 @@ impl Render {
         for invalid in &loaded.invalid {
             let _ = writeln!(std::io::stderr(), "warning: {invalid}");
         }
-        let mut enforcer = Enforcer::new(&self.node_name, self.flags.options(BackendName::default()))
-            .with_limits(self.flags.policy_limits);
+        let mut enforcer = Enforcer::new(&self.node_name, options).with_limits(self.flags.policy_limits);
         for change in loaded.changes {
             enforcer.apply(change);
         }
-        self.print(&enforcer.ruleset(), out).context("cannot print the rules")?;
+        self.print(format, &enforcer.ruleset(), out).context("cannot print the rules")?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn print(&self, ruleset: &Ruleset, out: &mut impl Write) -> std::io::Result<()> {
+    fn format(&self, backend: BackendName) -> Result<RuleFormat> {
+        match (backend, self.format) {
+            (BackendName::Nftables, None | Some(RuleFormat::Nft)) => Ok(RuleFormat::Nft),
+            (BackendName::Nftables, Some(_)) => bail!("--backend=nftables has only --format=nft"),
+            (BackendName::IptablesNft | BackendName::IptablesLegacy, Some(RuleFormat::Nft)) => {
+                bail!("--format=nft is for --backend=nftables")
+            }
+            (BackendName::IptablesNft | BackendName::IptablesLegacy, format) => {
+                Ok(format.unwrap_or(RuleFormat::Shell))
+            }
+        }
+    }
+
+    fn print(&self, format: RuleFormat, ruleset: &Ruleset, out: &mut impl Write) -> std::io::Result<()> {
         let table = |family| ruleset.tables.get(&family).map(|table| table.text()).unwrap_or_default();
         let (sets, v4, v6) = (ruleset.sets_text(), table(Family::V4), table(Family::V6));
-        match self.format {
+        match format {
+            RuleFormat::Nft => {
+                let table = ruleset.inet.as_ref().map(ToString::to_string).unwrap_or_default();
+                writeln!(out, "# What node {} holds. Load it with: nft -f -", self.node_name)?;
+                write!(out, "table inet {INET_TABLE}\ndelete table inet {INET_TABLE}\n{table}")
+            }
             RuleFormat::Ipset => write!(out, "{sets}"),
             RuleFormat::Iptables => write!(out, "{v4}"),
             RuleFormat::Ip6tables => write!(out, "{v6}"),

@@ -154,13 +154,13 @@ impl Run {
     pub(super) fn execute(&self) -> Result<ExitCode> {
         require_root("run")?;
         crate::observe::init(self.log_format, &self.log_filter)?;
-        daemon::run(self.settings())?;
+        daemon::run(self.settings()?)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> Result<Settings> {
         let backend = self.backend.choose();
-        Settings {
+        Ok(Settings {
             node_name: self.node_name.clone(),
             source: self.source.object_source(),
             cni_results_dir: path(&self.cni_results_dir),
@@ -169,7 +169,7 @@ impl Run {
                 Switch::On => Takeover::On,
                 Switch::Off => Takeover::Off,
             },
-            options: self.render.options(backend),
+            options: self.render.options(backend)?,
             limits: self.render.policy_limits,
             // Whether the kernel takes tables of family bridge is tried for the options, and `/readyz` reports it.
             wanted: Wanted { try_bridge_table: false, ..self.render.wanted(backend, true) },
@@ -179,7 +179,7 @@ impl Run {
             metrics_per_policy: self.metrics_per_policy == Switch::On,
             log_denied: self.log_denied == Switch::On,
             flows_socket: path(&self.flows_socket),
-        }
+        })
     }
 }
 
