@@ -150,6 +150,11 @@ fn shop_is_enforced_as_its_policies_say_with_x_tables() {
 }
 
 #[test]
+fn shop_is_enforced_as_its_policies_say_with_a_table_of_its_own() {
+    assert_measured("nftables");
+}
+
+#[test]
 fn manifest_that_cannot_be_read_is_reported_and_nothing_is_created() {
     let (id, before) = (id(), host());
     let root = std::env::temp_dir().join(format!("bridgewarden-test-{id}"));

@@ -1,11 +1,11 @@
-//! Every scenario on the real kernel: real controllers on two nodes, real TCP and UDP, both variants of iptables,
-//! bridged and routed, IPv4 and IPv6. Open before, as promised while enforced, open again after cleanup.
+//! Every scenario on the real kernel: real controllers on two nodes, real TCP and UDP, each backend, bridged and routed,
+//! IPv4 and IPv6. Open before, as promised while enforced, open again after cleanup.
 
 use bridgewarden::source::Directory;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
 use std::process::ExitCode;
-use support::field::{Asked, BACKENDS, Field, asked};
+use support::field::{Asked, BACKENDS, Field, asked, letter};
 use support::scenario::{Scenario, directories};
 
 fn main() -> ExitCode {
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
                 let case = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 for backend in BACKENDS {
                     let directory = directory.clone();
-                    let id = format!("t{number}{}", &backend["iptables-".len()..][..1]);
+                    let id = format!("t{number}{}", letter(backend));
                     trials.push(Trial::test(format!("{case}::{backend}"), move || {
                         judge(&directory, backend, &id).map_err(Failed::from)
                     }));

@@ -28,8 +28,8 @@ fn kernel_does_what_the_api_says_in_random_worlds() {
         std::fs::write(&manifests, support::manifest::write(&world)).expect("the world is written");
         let program = Path::new(env!("CARGO_BIN_EXE_bridgewarden"));
         let mut field = Field::build("world", &world, program, &here).expect("the network stands");
-        // Every second world on iptables-legacy.
-        let backend = BACKENDS[(seed % 2) as usize];
+        // Every third world on each.
+        let backend = BACKENDS[(seed % 3) as usize];
         field.start(&manifests, backend, &[]).expect("the controllers start");
         field.await_ready().unwrap_or_else(|error| panic!("world {seed} on {backend}: {error}"));
         field.settle(&asked).unwrap_or_else(|error| panic!("world {seed} on {backend}: {error}"));

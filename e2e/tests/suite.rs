@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs};
-use support::field::BACKENDS;
+use support::field::{BACKENDS, letter};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -68,7 +68,7 @@ fn in_namespaces() -> Result<Vec<Trial>> {
         for backend in BACKENDS {
             let scenario = scenario.clone();
             let name = format!("{}::namespaces::{backend}", scenario.name);
-            let id = format!("e{number}{}", &backend["iptables-".len()..][..1]);
+            let id = format!("e{number}{}", letter(backend));
             trials.push(Trial::test(name, move || {
                 let (mut world, directory) =
                     small_world(&scenario, id, backend, DEADLINE).map_err(reported)?;

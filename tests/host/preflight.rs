@@ -30,6 +30,22 @@ fn preflight_finds_a_ready_host_ready_and_leaves_it_as_it_was() {
             assert_eq!(Family::BOTH.map(|family| host.read_table(variant, family).expect("read")), before);
             assert!(host.read_sets("").expect("read").is_empty());
         }
+        let mut host = Host::new(BackendName::Nftables).expect("a host");
+        let before = host.read_nft_tables().expect("read");
+        assert_eq!(failing(BackendName::Nftables), []);
+        assert_eq!(host.read_nft_tables().expect("read"), before);
+    });
+}
+
+#[test]
+fn preflight_for_nftables_tries_a_table_and_asks_for_no_program() {
+    in_namespace(|| {
+        let checks = preflight::check(&wanted(BackendName::Nftables));
+        let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+        assert!(names.contains(&"nftables"), "{names:?}");
+        for of_iptables in ["programs", "set-types", "matches"] {
+            assert!(!names.contains(&of_iptables), "{of_iptables} in {names:?}");
+        }
     });
 }
 
@@ -73,6 +89,10 @@ fn variant_is_that_of_kube_proxy_and_looking_loads_no_legacy_tables() {
         assert_eq!(preflight::detect_backend().0, BackendName::IptablesLegacy);
         run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
         assert_eq!(preflight::detect_backend().0, BackendName::IptablesNft);
+        run("nft add table ip6 kube-proxy");
+        let (backend, reason) = preflight::detect_backend();
+        assert_eq!(backend, BackendName::Nftables);
+        assert_eq!(reason, "kube-proxy uses nftables: table ip6 kube-proxy");
     });
 }
 

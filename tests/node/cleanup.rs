@@ -5,10 +5,10 @@ use bridgewarden::net::Protocol;
 use bridgewarden::testbed::ProbeOutcome;
 use std::process::{Command, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_bridgewarden");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bridgewarden");
 
 /// Runs a shell command on node-a; returns what they printed, both ways, and their exit status.
-fn tried(test: &NodeTest, script: &str) -> (String, i32) {
+pub(crate) fn tried(test: &NodeTest, script: &str) -> (String, i32) {
     let text = test.on_node_a(&["sh", "-c", &format!("({script}) 2>&1; echo \"exit $?\"")]);
     let (printed, code) = text.trim_end().rsplit_once("exit ").expect("the shell says how it ended");
     (printed.to_owned(), code.parse().expect("a number"))
@@ -25,7 +25,7 @@ fn everything(test: &NodeTest) -> String {
 
 #[test]
 fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("clean{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let bare = everything(&test);
         test.start(&[]);
@@ -34,17 +34,21 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
         let count = |words: &[&str], begins: &str| {
             test.on_node_a(words).lines().filter(|line| line.starts_with(begins)).count()
         };
-        let save = |program: &str| count(&[&format!("{program}-save"), "-t", "filter"], ":KUBE-");
-        let chains = save(backend) + save(&backend.replace("iptables", "ip6tables"));
-        let sets = count(&["ipset", "save"], "create");
-        assert!(chains > 10 && sets > 4, "{chains} chains and {sets} sets");
+        let (mut chains, mut sets, mut tables) = (0, 0, 2);
+        if backend != "nftables" {
+            let save = |program: &str| count(&[&format!("{program}-save"), "-t", "filter"], ":KUBE-");
+            chains = save(backend) + save(&backend.replace("iptables", "ip6tables"));
+            sets = count(&["ipset", "save"], "create");
+            tables = 1;
+            assert!(chains > 10 && sets > 4, "{chains} chains and {sets} sets");
+        }
         assert_eq!(
             tried(&test, &format!("{PROGRAM} cleanup")),
-            (format!("removed {chains} chains, {sets} sets and 1 tables of nftables\n"), 0)
+            (format!("removed {chains} chains, {sets} sets and {tables} tables of nftables\n"), 0)
         );
         match backend {
-            "iptables-nft" => assert_eq!(everything(&test), bare),
-            _ => assert!(test.on_node_a(&["nft", "list", "tables"]).is_empty()),
+            "iptables-legacy" => assert!(test.on_node_a(&["nft", "list", "tables"]).is_empty()),
+            _ => assert_eq!(everything(&test), bare),
         }
         assert_eq!(
             tried(&test, &format!("{PROGRAM} cleanup")),
@@ -63,16 +67,41 @@ fn clean_up_of_a_bare_host_and_a_preflight_leave_it_bare() {
         ("removed 0 chains, 0 sets and 0 tables of nftables\n".to_owned(), 0)
     );
     assert_eq!(everything(&test), bare);
-    for backend in ["auto", "iptables-nft", "iptables-legacy"] {
+    for (backend, check) in [
+        ("auto", "matches"),
+        ("iptables-nft", "matches"),
+        ("iptables-legacy", "matches"),
+        ("nftables", "nftables"),
+    ] {
         let (reported, _) = tried(&test, &format!("{PROGRAM} preflight --backend {backend}"));
-        assert!(reported.contains("[ok]   matches"), "{reported}");
+        assert!(reported.contains(&format!("[ok]   {check}: ")), "{reported}");
         assert_eq!(everything(&test), bare, "{backend}: {reported}");
     }
 }
 
 #[test]
+fn clean_up_of_nftables_needs_no_program_and_says_what_else_it_could_not_look_at() {
+    let mut test = NodeTest::build("cleanless", "nftables", Some(WEB_DENIES_INGRESS));
+    test.start(&[]);
+    test.wait_until_enforced();
+    test.field.stop(false);
+    test.on_node_a(&["iptables-nft", "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+    let (reported, code) = tried(&test, &format!("PATH=/nowhere {PROGRAM} cleanup"));
+    let lines: Vec<_> = reported.lines().collect();
+    assert_eq!(lines[0], "removed 0 chains, 0 sets and 2 tables of nftables");
+    assert!(
+        lines.len() == 2
+            && lines[1].starts_with("left: what may be in the filter table of iptables-nft (IPv4)"),
+        "{reported}"
+    );
+    assert_eq!(code, 1);
+    assert_eq!(test.on_node_a(&["nft", "list", "tables"]), "table ip filter\n");
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
+}
+
+#[test]
 fn clean_up_that_cannot_look_says_so_and_fails() {
-    on_both(|backend, short| {
+    on_each_variant(|backend, short| {
         let mut test = NodeTest::build(&format!("blind{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();

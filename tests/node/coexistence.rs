@@ -11,21 +11,23 @@ const REPAIRS: &str = "bridgewarden_drift_repairs_total";
 
 /// Starts an agent that reads the kernel's notifications of other programs' changes or, without them, polls every second.
 fn start(test: &mut NodeTest, backend: &str) {
-    let seconds = if backend == "iptables-nft" { "3600" } else { "1" };
+    let seconds = if backend == "iptables-legacy" { "1" } else { "3600" };
     test.start(&["--audit-interval-seconds", seconds]);
     test.wait_until_enforced();
 }
 
 /// Runs a script on node-a, in which `$T` and `$T6` are the two programs of the variant.
 fn run(test: &NodeTest, backend: &str, script: &str) {
-    let six = backend.replace("iptables", "ip6tables");
-    test.on_node_a(&["sh", "-ec", &format!("T={backend} T6={six}\n{script}")]);
+    let four = iptables_beside(backend);
+    let six = four.replace("iptables", "ip6tables");
+    test.on_node_a(&["sh", "-ec", &format!("T={four} T6={six}\n{script}")]);
 }
 
 /// All rules of both families that the agent did not write, without counters.
 fn theirs(test: &NodeTest, backend: &str) -> Vec<String> {
-    let six = backend.replace("iptables", "ip6tables");
-    let text = [backend, &six].map(|program| test.on_node_a(&[&format!("{program}-save")])).concat();
+    let four = iptables_beside(backend);
+    let six = four.replace("iptables", "ip6tables");
+    let text = [four, &six].map(|program| test.on_node_a(&[&format!("{program}-save")])).concat();
     let bare = |line: &str| match line.split_once(" [") {
         Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
         Some(_) | None => line.to_owned(),
@@ -48,8 +50,10 @@ fn in_force_again(test: &NodeTest, backend: &str, what: &str) -> Duration {
     for to in WEB {
         test.wait_for(what, || test.probe("near", to, Protocol::Tcp) == ProbeOutcome::Refused);
     }
-    for program in [backend, &backend.replace("iptables", "ip6tables")] {
-        test.wait_for(what, || is_first(test, program));
+    if backend != "nftables" {
+        for program in [backend, &backend.replace("iptables", "ip6tables")] {
+            test.wait_for(what, || is_first(test, program));
+        }
     }
     start.elapsed()
 }
@@ -95,7 +99,7 @@ fn managers(backend: &str, files: &str) -> Vec<(&'static str, String)> {
 
 #[test]
 fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
-    on_both(|backend, short| {
+    on_each_variant(|backend, short| {
         let mut test = NodeTest::build(&format!("manager{short}"), backend, Some(WEB_DENIES_INGRESS));
         let files = test.manifests.with_file_name("files");
         std::fs::create_dir_all(&files).expect("a directory of our own");
@@ -127,7 +131,7 @@ fn firewall_manager_that_flushes_and_loads_is_put_right_and_keeps_its_own() {
 
 #[test]
 fn sets_that_others_empty_or_destroy_are_filled_again() {
-    on_both(|backend, short| {
+    on_each_variant(|backend, short| {
         let mut test = NodeTest::build(&format!("ipset{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         test.write("more.yaml", NEAR_DENIES_EGRESS);
         test.start(&["--audit-interval-seconds", "1"]);
@@ -253,7 +257,7 @@ spec:
 
 #[test]
 fn rules_of_flannel_kube_proxy_and_docker_stay_byte_for_byte_and_policies_come_first() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let orders: [[&str; 3]; 2] = [[FLANNEL, KUBE_PROXY, DOCKER], [KUBE_PROXY, FLANNEL, DOCKER]];
         for (order, [early, late, last]) in orders.into_iter().enumerate() {
             let mut test = NodeTest::build(&format!("others{short}{order}"), backend, Some(WEB_ALLOWS_FAR));

@@ -53,8 +53,8 @@ fn the_one(test: &NodeTest) -> Record {
 }
 
 /// Builds a cluster where `web` has one rule, tries one connection, and returns the denied flow.
-fn denied(id: &str, policy: &str, from: &str, to: &str, protocol: Protocol) -> Record {
-    let mut test = NodeTest::build(id, BACKENDS[0], Some(policy));
+fn denied(id: &str, backend: &'static str, policy: &str, from: &str, to: &str, protocol: Protocol) -> Record {
+    let mut test = NodeTest::build(id, backend, Some(policy));
     test.start(&[]);
     test.wait_until_enforced();
     assert_ne!(test.probe(from, to, protocol), ProbeOutcome::Open);
@@ -85,7 +85,7 @@ fn assert_record(
 
 #[test]
 fn default_deny_is_reported_once_and_what_is_allowed_not_at_all() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("flows{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&["--log-denied", "on"]);
         test.wait_until_enforced();
@@ -168,44 +168,51 @@ fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
 
 #[test]
 fn egress_is_reported_by_the_node_of_the_sender() {
-    for (id, protocol) in [("flowse", Protocol::Tcp), ("flowsu", Protocol::Udp)] {
-        let record = denied(id, NEAR_DENIES_EGRESS, "far", WEB[1], protocol);
-        assert_record(&record, ["shop/far", "shop/web"], Direction::Egress, "shop/near", None);
-        assert_eq!(
-            (record.node.as_str(), record.account.protocol.as_str()),
-            ("node-b", protocol.to_string().as_str())
-        );
-    }
+    on_each_backend(|backend, short| {
+        for (id, protocol) in [("flowse", Protocol::Tcp), ("flowsu", Protocol::Udp)] {
+            let record =
+                denied(&format!("{id}{short}"), backend, NEAR_DENIES_EGRESS, "far", WEB[1], protocol);
+            assert_record(&record, ["shop/far", "shop/web"], Direction::Egress, "shop/near", None);
+            assert_eq!(
+                (record.node.as_str(), record.account.protocol.as_str()),
+                ("node-b", protocol.to_string().as_str())
+            );
+        }
+    });
 }
 
 #[test]
 fn unknown_pod_is_reported_as_such() {
-    let mut test = NodeTest::build("flowsx", BACKENDS[0], None);
-    test.write("cluster.yaml", &crate::first_instant::without_near());
-    crate::first_instant::keep_near(&test);
-    crate::first_instant::start(&mut test, &[]);
-    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
-    let record = the_one(&test);
-    let ends = [&record.account.source, &record.account.destination].map(ToString::to_string);
-    assert_eq!(ends, ["shop/near", "shop/web"]);
-    assert_eq!(
-        (record.account.reason, record.account.direction),
-        (Reason::PodNotYetKnown, Direction::Egress)
-    );
-    assert!(record.to_string().contains("pod not yet known"), "{record}");
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("flowsx{short}"), backend, None);
+        test.write("cluster.yaml", &crate::first_instant::without_near());
+        crate::first_instant::keep_near(&test);
+        crate::first_instant::start(&mut test, &[]);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+        let record = the_one(&test);
+        let ends = [&record.account.source, &record.account.destination].map(ToString::to_string);
+        assert_eq!(ends, ["shop/near", "shop/web"]);
+        assert_eq!(
+            (record.account.reason, record.account.direction),
+            (Reason::PodNotYetKnown, Direction::Egress)
+        );
+        assert!(record.to_string().contains("pod not yet known"), "{record}");
+    });
 }
 
 #[test]
 fn own_node_that_is_out_of_reach_is_reported_as_such() {
-    let mut test = NodeTest::build("flowso", BACKENDS[0], Some(NEAR_DENIES_EGRESS));
-    test.start(&["--pod-to-node", "drop"]);
-    test.wait_until_enforced();
-    assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), ProbeOutcome::Refused);
-    let record = the_one(&test);
-    assert_eq!(
-        (record.account.reason, record.account.policies.as_slice()),
-        (Reason::OwnNode, &["shop/near".to_owned()][..])
-    );
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("flowso{short}"), backend, Some(NEAR_DENIES_EGRESS));
+        test.start(&["--pod-to-node", "drop"]);
+        test.wait_until_enforced();
+        assert_eq!(test.probe("near", "10.244.1.1", Protocol::Tcp), ProbeOutcome::Refused);
+        let record = the_one(&test);
+        assert_eq!(
+            (record.account.reason, record.account.policies.as_slice()),
+            (Reason::OwnNode, &["shop/near".to_owned()][..])
+        );
+    });
 }
 
 #[test]
@@ -293,29 +300,31 @@ fn counted(test: &NodeTest) -> f64 {
 #[test]
 fn flood_of_denied_packets_delays_no_change_and_the_kernel_bounds_what_is_reported() {
     const PACKETS: u64 = 100_000;
-    let mut test = NodeTest::build("flowsf", BACKENDS[0], Some(WEB_DENIES_INGRESS));
-    test.start(&[]);
-    test.wait_until_enforced();
-    let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
-    let (begun, before) = (Instant::now(), cpu(&test));
-    let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
-    test.wait_for("reported", || !reported(&test).is_empty());
-    test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
-    test.wait_for("the change is enforced", || {
-        test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("flowsf{short}"), backend, Some(WEB_DENIES_INGRESS));
+        test.start(&[]);
+        test.wait_until_enforced();
+        let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+        let (begun, before) = (Instant::now(), cpu(&test));
+        let flood = Flood::begin(&near, WEB[0], 80..81, PACKETS);
+        test.wait_for("reported", || !reported(&test).is_empty());
+        test.write("policy.yaml", &rule("{from: [{podSelector: {}}], ports: [{port: 80}]}"));
+        test.wait_for("the change is enforced", || {
+            test.probe("near", WEB[0], Protocol::Tcp) == ProbeOutcome::Open
+        });
+        assert_ne!(test.probe("near", WEB[0], Protocol::Udp), ProbeOutcome::Open, "it is still denied");
+        let (sent, seconds) = (flood.end(), begun.elapsed().as_secs_f64());
+        let share = 100.0 * (cpu(&test) - before) / seconds;
+        println!(
+            "{:.0} denied packets a second, {share:.1} % of a core, a change included",
+            sent as f64 / seconds
+        );
+        assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
+        // Ten a second and a burst of five, of one chain.
+        assert!(counted(&test) <= 15.0 + 10.0 * seconds, "{} of {sent}", counted(&test));
+        let to_web = reported(&test).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
+        assert!(to_web >= 1 && to_web as f64 <= 1.0 + seconds / 10.0, "{to_web} flows in {seconds} s");
     });
-    assert_ne!(test.probe("near", WEB[0], Protocol::Udp), ProbeOutcome::Open, "it is still denied");
-    let (sent, seconds) = (flood.end(), begun.elapsed().as_secs_f64());
-    let share = 100.0 * (cpu(&test) - before) / seconds;
-    println!(
-        "{:.0} denied packets a second, {share:.1} % of a core, a change included",
-        sent as f64 / seconds
-    );
-    assert_eq!(test.metric("node-a", "bridgewarden_denied_packets_lost_total"), 0.0);
-    // Ten a second and a burst of five, of one chain.
-    assert!(counted(&test) <= 15.0 + 10.0 * seconds, "{} of {sent}", counted(&test));
-    let to_web = reported(&test).into_iter().filter(|flow| flow.account.protocol == "UDP").count();
-    assert!(to_web >= 1 && to_web as f64 <= 1.0 + seconds / 10.0, "{to_web} flows in {seconds} s");
 }
 
 #[test]

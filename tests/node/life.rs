@@ -8,60 +8,60 @@ use support::field::BACKENDS;
 
 #[test]
 fn remote_pod_costs_one_element_and_no_process() {
-    let mut test = NodeTest::build("count", BACKENDS[0], Some(WEB_ALLOWS_CLIENTS));
-    test.start(&["--audit-interval-seconds", "3600"]);
-    test.wait_until_enforced();
-    let figures = |test: &NodeTest| {
-        [
-            "bridgewarden_processes_started_total",
-            "bridgewarden_kernel_writes_total{kind=\"rules\"}",
-            "bridgewarden_kernel_writes_total{kind=\"set\"}",
-            "bridgewarden_set_elements_written_total",
-        ]
-        .map(|series| test.metric("node-a", series))
-    };
-    let pod = |labels: &str| {
-        format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, name: new, labels: {{{labels}}}}}\n\
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("count{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
+        let kind = if backend == "nftables" { "table" } else { "set" };
+        test.start(&["--audit-interval-seconds", "3600"]);
+        test.wait_until_enforced();
+        let figures = |test: &NodeTest| {
+            [
+                "bridgewarden_processes_started_total",
+                "bridgewarden_kernel_writes_total{kind=\"rules\"}",
+                &format!("bridgewarden_kernel_writes_total{{kind=\"{kind}\"}}"),
+                "bridgewarden_set_elements_written_total",
+            ]
+            .map(|series| test.metric("node-a", series))
+        };
+        let pod = |labels: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, name: new, labels: {{{labels}}}}}\n\
              spec: {{nodeName: node-b}}\nstatus: {{podIPs: [{{ip: 10.244.2.30}}]}}\n"
-        )
-    };
-    let changes = |test: &NodeTest| test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
-    let idle = |test: &NodeTest, reported: f64| {
-        test.wait_for("reported", || changes(test) == reported);
-        test.wait_for("idle", || test.metric("node-a", "bridgewarden_pending_changes") == 0.0);
-    };
-    let (before, reported) = (figures(&test), changes(&test));
-    test.write("new.yaml", &pod("app: client"));
-    idle(&test, reported + 1.0);
-    let added = figures(&test);
-    assert_eq!(added, [before[0], before[1], before[2] + 1.0, before[3] + 1.0]);
-    test.write("new.yaml", &pod("app: client, color: red"));
-    idle(&test, reported + 2.0);
-    assert_eq!(figures(&test), added, "a label that no policy asks for");
-    std::fs::remove_file(test.manifests.join("new.yaml")).expect("the manifest is there");
-    idle(&test, reported + 3.0);
-    let removed = figures(&test);
-    assert_eq!(removed, [added[0], added[1], added[2] + 1.0, added[3] + 1.0]);
+            )
+        };
+        let changes = |test: &NodeTest| test.metric("node-a", "bridgewarden_changes_total{kind=\"pod\"}");
+        let idle = |test: &NodeTest, reported: f64| {
+            test.wait_for("reported", || changes(test) == reported);
+            test.wait_for("idle", || test.metric("node-a", "bridgewarden_pending_changes") == 0.0);
+        };
+        let (before, reported) = (figures(&test), changes(&test));
+        test.write("new.yaml", &pod("app: client"));
+        idle(&test, reported + 1.0);
+        let added = figures(&test);
+        assert_eq!(added, [before[0], before[1], before[2] + 1.0, before[3] + 1.0]);
+        test.write("new.yaml", &pod("app: client, color: red"));
+        idle(&test, reported + 2.0);
+        assert_eq!(figures(&test), added, "a label that no policy asks for");
+        std::fs::remove_file(test.manifests.join("new.yaml")).expect("the manifest is there");
+        idle(&test, reported + 3.0);
+        let removed = figures(&test);
+        assert_eq!(removed, [added[0], added[1], added[2] + 1.0, added[3] + 1.0]);
+    });
 }
 
 #[test]
 fn restart_after_a_kill_keeps_enforcing_and_writes_nothing() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("kill{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();
         test.field.stop(true);
         assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
-        let save = format!("{backend}-save");
-        let rules = |test: &NodeTest| test.on_node_a(&[&save, "-c"]);
-        let count = |text: &str| text.lines().filter(|line| line.contains("ingress of pod shop/web")).count();
-        let before = rules(&test);
-        assert_eq!(count(&before), 1);
+        assert!(isolates(&rules(&test, backend), "pod shop/web", WEB[0]));
         test.start(&[]);
         test.wait_until_enforced();
         assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
         assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
+        assert_eq!(test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"table\"}"), 0.0);
         assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Refused);
     });
 }
@@ -88,24 +88,50 @@ fn rendered_text_loads_and_is_what_a_controller_wants() {
 }
 
 #[test]
+fn rendered_table_loads_and_is_what_a_controller_wants() {
+    let mut test = NodeTest::build("rendert", "nftables", Some(WEB_ALLOWS_CLIENTS));
+    let render = format!(
+        "{} render --backend nftables {} --node-name node-a",
+        env!("CARGO_BIN_EXE_bridgewarden"),
+        test.manifests.display()
+    );
+    test.on_node_a(&["sh", "-c", &format!("{render} | nft -c -f -")]);
+    assert_eq!(test.on_node_a(&["nft", "list", "tables"]), "", "it was only checked");
+    for _ in ["the first time", "again"] {
+        test.on_node_a(&["sh", "-c", &format!("{render} | nft -f -")]);
+        assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
+    }
+    test.start(&["--bind-addresses", "addresses"]);
+    test.wait_until_enforced();
+    test.field.stop(false);
+    let render = format!("{render} --bind-addresses addresses");
+    test.on_node_a(&["sh", "-c", &format!("{render} | nft -f -")]);
+    test.start(&["--bind-addresses", "addresses"]);
+    test.wait_until_enforced();
+    let writes = test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"table\"}");
+    assert_eq!(writes, 0.0, "the table is as the controller would write it");
+}
+
+#[test]
 fn cleanup_leaves_the_host_as_it_was_found() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("clean{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
-        let save = format!("{backend}-save");
+        let program = iptables_beside(backend);
+        let save = format!("{program}-save");
         let save6 = save.replace("iptables", "ip6tables");
-        let restore = format!("{backend}-restore");
+        let restore = format!("{program}-restore");
         let theirs = "*filter\n:THEIRS - [0:0]\n-A FORWARD -j THEIRS\n-A THEIRS -s 198.51.100.0/24 -j DROP\nCOMMIT\n\
                       *nat\n-A POSTROUTING -s 198.51.100.0/24 -j MASQUERADE\nCOMMIT\n";
         let file = test.manifests.parent().expect("a directory of our own").join("theirs");
         std::fs::write(&file, theirs).expect("their rules are written");
         let file = file.to_string_lossy().into_owned();
         test.on_node_a(&["sh", "-c", &format!("{restore} < {file}")]);
-        test.on_node_a(&[&backend.replace("iptables", "ip6tables"), "-P", "FORWARD", "ACCEPT"]);
+        test.on_node_a(&[&program.replace("iptables", "ip6tables"), "-P", "FORWARD", "ACCEPT"]);
         test.on_node_a(&["sh", "-c", "ipset create theirs hash:ip && ipset add theirs 198.51.100.7"]);
         let held = |test: &NodeTest| {
-            let text =
-                [test.on_node_a(&[&save]), test.on_node_a(&[&save6]), test.on_node_a(&["ipset", "save"])]
-                    .concat();
+            let listed: [&[&str]; 4] =
+                [&[&save], &[&save6], &["ipset", "save"], &["nft", "list", "tables", "inet"]];
+            let text = listed.map(|words| test.on_node_a(words)).concat();
             let bare = |line: &str| match line.split_once(" [") {
                 Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
                 Some(_) | None => line.to_owned(),
@@ -140,7 +166,7 @@ fn agent_ends_when_asked_to_at_any_moment_of_its_start() {
 
 #[test]
 fn flushed_rules_and_foreign_edits_are_put_right_by_the_audit() {
-    on_both(|backend, short| {
+    on_each_variant(|backend, short| {
         let mut test = NodeTest::build(&format!("drift{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();

@@ -15,3 +15,4 @@ mod policy_counts;
 mod port_drops;
 mod setup;
 mod switch;
+mod table_edits;

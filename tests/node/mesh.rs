@@ -12,7 +12,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use support::field::BACKENDS;
 
 const OUTBOUND: u16 = 15001;
 const INBOUND: u16 = 15006;
@@ -85,7 +84,8 @@ fn mesh(id: &str, backend: &'static str, policy: &str) -> Mesh {
         {
             proxies.push(Proxy::listen(&namespace, port, name));
         }
-        for program in [backend, &backend.replace("iptables", "ip6tables")] {
+        let program = iptables_beside(backend);
+        for program in [program, &program.replace("iptables", "ip6tables")] {
             let mut command = Command::new("sh");
             command.args(["-ec", &format!("T={program}\n{REDIRECTS}")]);
             let status = namespace.spawn(&mut command).expect("sh starts").wait().expect("sh ends");
@@ -129,7 +129,7 @@ fn web_allows(port: u16) -> String {
 
 #[test]
 fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut mesh = mesh(&format!("mesh{short}"), backend, &web_allows(8080));
         mesh.test.start(&[]);
         mesh.test.wait_until_enforced();
@@ -149,7 +149,7 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
             }
         }
         for (program, to, from) in [("iptables", WEB[0], ZTUNNEL[0]), ("ip6tables", WEB[1], ZTUNNEL[1])] {
-            let program = backend.replace("iptables", program);
+            let program = iptables_beside(backend).replace("iptables", program);
             let snat =
                 ["-t", "nat", "-A", "POSTROUTING", "-d", to, "-p", "tcp", "-j", "SNAT", "--to-source", from];
             mesh.test.on_node_a(&[&[program.as_str()], &snat[..]].concat());
@@ -166,22 +166,28 @@ fn policy_decides_by_the_port_that_was_dialled_and_the_sidecar_answers() {
 #[test]
 fn egress_is_judged_by_the_address_that_the_sidecar_dials_for_its_application() {
     let denied = format!("{NEAR_DENIES_EGRESS}---{}", web_allows(8080));
-    let mut mesh = mesh("meshout", BACKENDS[0], &denied);
-    mesh.test.start(&[]);
-    mesh.test.wait_until_enforced();
-    for to in WEB {
-        let near = Endpoint::pod("shop", "near");
-        assert_eq!(mesh.ask(near, to, 8080), answered_by("outbound"), "the application never leaves the pod");
-        let said = mesh.sidecar_asks(to, 8080);
-        assert!(said.contains("Connection refused"), "{said}");
-    }
-    let web = NEAR_DENIES_EGRESS.replace(
+    on_each_backend(|backend, short| {
+        let mut mesh = mesh(&format!("meshout{short}"), backend, &denied);
+        mesh.test.start(&[]);
+        mesh.test.wait_until_enforced();
+        for to in WEB {
+            let near = Endpoint::pod("shop", "near");
+            assert_eq!(
+                mesh.ask(near, to, 8080),
+                answered_by("outbound"),
+                "the application never leaves the pod"
+            );
+            let said = mesh.sidecar_asks(to, 8080);
+            assert!(said.contains("Connection refused"), "{said}");
+        }
+        let web = NEAR_DENIES_EGRESS.replace(
         "policyTypes: [Egress]",
         "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}]",
     );
-    mesh.test.write("policy.yaml", &format!("{web}---{}", web_allows(8080)));
-    for to in WEB {
-        mesh.test.wait_for("let out", || mesh.sidecar_asks(to, 8080) == "inbound");
-        assert!(mesh.sidecar_asks(to, HBONE).contains("Connection refused"), "another port");
-    }
+        mesh.test.write("policy.yaml", &format!("{web}---{}", web_allows(8080)));
+        for to in WEB {
+            mesh.test.wait_for("let out", || mesh.sidecar_asks(to, 8080) == "inbound");
+            assert!(mesh.sidecar_asks(to, HBONE).contains("Connection refused"), "another port");
+        }
+    });
 }

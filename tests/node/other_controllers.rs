@@ -127,9 +127,9 @@ fn of_kube_router(text: &str) -> Vec<&str> {
 
 #[test]
 fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_without_a_gap() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("router{short}"), backend, Some(WEB_ALLOWS_FAR));
-        run(&test, &loading(&test, backend));
+        run(&test, &loading(&test, iptables_beside(backend)));
         everything(&test);
         let before = everything(&test);
         assert_eq!(
@@ -170,11 +170,11 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
         let (passed, lost) = allowed.end();
         println!("{backend}: {kept_out} refused and {let_in} open; {passed} open and {} not", lost.len());
         assert!(let_in == 0 && kept_out > 10, "{let_in} of {kept_out} got in\n{}", test.field.log());
-        assert!(lost.is_empty() && passed > 20, "{} lost beside {passed}\n{}", lost.len(), test.field.log());
+        assert!(lost.is_empty() && passed > 20, "{lost:?} lost beside {passed}\n{}", test.field.log());
         assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
 
         // It still runs.
-        run(&test, &loading(&test, backend));
+        run(&test, &loading(&test, iptables_beside(backend)));
         let written = everything(&test);
         test.wait_for("said", || test.field.log().contains("has restored its removed rules"));
         test.wait_for("looked", || test.metric("node-a", reads) >= 5.0);
@@ -192,8 +192,10 @@ fn nothing_is_written_beside_kube_router_and_its_leftovers_are_taken_over_withou
 fn leftovers_in_the_other_variant_are_taken_over_as_well() {
     let mut test = NodeTest::build("leftover", "iptables-nft", Some(WEB_ALLOWS_FAR));
     run(&test, &loading(&test, "iptables-legacy"));
-    test.start(&[]);
+    test.start(&["--audit-interval-seconds", "1"]);
     test.wait_for("it waits", || ready(&test).contains("nothing is written while"));
+    let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
+    test.wait_for("it looked again", || test.metric("node-a", reads) >= 3.0);
     assert!(!everything(&test).contains("KUBE-NWPLCY-FORWARD"));
     test.field.stop(false);
     test.start(&["--takeover"]);
@@ -204,11 +206,11 @@ fn leftovers_in_the_other_variant_are_taken_over_as_well() {
 
 #[test]
 fn agent_whose_rules_hold_keeps_them_right_when_another_controller_comes() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("comes{short}"), backend, Some(WEB_ALLOWS_FAR));
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();
-        run(&test, &loading(&test, backend));
+        run(&test, &loading(&test, iptables_beside(backend)));
         let theirs = everything(&test);
         test.wait_for("said", || {
             test.field.log().contains("another NetworkPolicy controller filters packets, too")

@@ -6,11 +6,10 @@ use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, ProbeTimeouts};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use support::field::BACKENDS;
 
 #[test]
 fn spoofed_address_of_the_node_is_denied_like_any_other() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("forge{short}"), backend, Some(WEB_DENIES_INGRESS));
         let sends = |test: &NodeTest, source: &str, count: usize| {
             let source: IpAddr = source.parse().expect("an address");
@@ -61,7 +60,7 @@ fn serve(test: &NodeTest, pod: [&str; 2]) {
 
 #[test]
 fn pod_reaches_itself_directly_and_through_a_service() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("hairpin{short}"), backend, Some(WEB_DENIES_INGRESS));
         serve(&test, WEB);
         test.start(&[]);
@@ -74,7 +73,7 @@ fn pod_reaches_itself_directly_and_through_a_service() {
 
 #[test]
 fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered_at_once() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("service{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         let timeouts = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
         test.field.testbed.set_timeouts(timeouts);
@@ -96,7 +95,7 @@ fn neighbour_that_dials_a_service_is_evaluated_by_the_pod_behind_it_and_answered
 
 #[test]
 fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at_once() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("away{short}"), backend, Some(NEAR_DENIES_EGRESS));
         let timeouts = ProbeTimeouts { tcp: Duration::from_secs(2), ..ProbeTimeouts::default() };
         test.field.testbed.set_timeouts(timeouts);
@@ -112,27 +111,29 @@ fn client_that_may_not_reach_the_pod_of_a_service_on_another_node_is_answered_at
 #[test]
 fn neighbours_are_found_however_little_a_pod_may_reach() {
     let both = format!("{WEB_DENIES_INGRESS}---{NEAR_DENIES_EGRESS}");
-    let mut test = NodeTest::build("ndp", BACKENDS[0], Some(&both));
-    test.start(&[]);
-    test.wait_until_enforced();
-    let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
-    let ip = |words: &[&str]| {
-        let mut command = std::process::Command::new("ip");
-        command.args(words).stdout(std::process::Stdio::piped());
-        let output = near.spawn(&mut command).expect("ip starts").wait_with_output().expect("ip ends");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    ip(&["neigh", "flush", "dev", "eth0"]);
-    for to in WEB {
-        assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Refused);
-        let found = ip(&["neigh", "show", to]);
-        assert!(found.contains("lladdr"), "{to}: {found:?}");
-    }
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("ndp{short}"), backend, Some(&both));
+        test.start(&[]);
+        test.wait_until_enforced();
+        let near = test.field.testbed.pod_namespace(&PodKey::new("shop", "near")).expect("a pod").clone();
+        let ip = |words: &[&str]| {
+            let mut command = std::process::Command::new("ip");
+            command.args(words).stdout(std::process::Stdio::piped());
+            let output = near.spawn(&mut command).expect("ip starts").wait_with_output().expect("ip ends");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        ip(&["neigh", "flush", "dev", "eth0"]);
+        for to in WEB {
+            assert_eq!(test.probe("near", to, Protocol::Tcp), ProbeOutcome::Refused);
+            let found = ip(&["neigh", "show", to]);
+            assert!(found.contains("lladdr"), "{to}: {found:?}");
+        }
+    });
 }
 
 #[test]
 fn bridged_packet_passes_a_pod_chain_once() {
-    on_both(|backend, short| {
+    on_each_variant(|backend, short| {
         let mut test = NodeTest::build(&format!("once{short}"), backend, Some(WEB_DENIES_INGRESS));
         test.start(&[]);
         test.wait_until_enforced();

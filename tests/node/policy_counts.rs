@@ -29,7 +29,7 @@ fn connect(test: &NodeTest, from: &str, to: &str, times: usize) {
 
 #[test]
 fn connections_that_a_policy_allows_are_counted_and_no_rewriting_takes_from_the_count() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("counts{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         test.start(&["--metrics-per-policy", "on"]);
         test.wait_until_enforced();

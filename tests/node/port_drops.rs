@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 #[test]
 fn spoofed_source_is_reported_with_the_pod_and_the_port_that_it_came_by() {
-    on_both(|backend, short| {
+    on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("flowsp{short}"), backend, None);
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();

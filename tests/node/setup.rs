@@ -5,7 +5,7 @@ use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use support::field::{BACKENDS, DEADLINE, Field};
+use support::field::{BACKENDS, DEADLINE, Field, letter};
 use support::manifest;
 
 /// A directory of manifests that a test edits, and the cluster it describes.
@@ -143,8 +143,37 @@ impl NodeTest {
     }
 }
 
-pub(crate) fn on_both(run: impl Fn(&'static str, &str)) {
+pub(crate) fn on_each_backend(run: impl Fn(&'static str, char)) {
     for backend in BACKENDS {
-        run(backend, &backend["iptables-".len()..][..1]);
+        run(backend, letter(backend));
+    }
+}
+
+/// For what is about iptables alone.
+pub(crate) fn on_each_variant(run: impl Fn(&'static str, char)) {
+    for backend in BACKENDS.into_iter().filter(|backend| backend.starts_with("iptables-")) {
+        run(backend, letter(backend));
+    }
+}
+
+/// The iptables that other programs of the node use: that of the backend, or the one over nf_tables.
+pub(crate) fn iptables_beside(backend: &str) -> &'static str {
+    if backend == "iptables-legacy" { "iptables-legacy" } else { "iptables-nft" }
+}
+
+/// The rules of IPv4 that the agent of node-a wrote, as their packet filter lists them, with counters.
+pub(crate) fn rules(test: &NodeTest, backend: &str) -> String {
+    match backend {
+        "nftables" => test.on_node_a(&["nft", "list", "table", "inet", "bridgewarden"]),
+        variant => test.on_node_a(&[&format!("{variant}-save"), "-c", "-t", "filter"]),
+    }
+}
+
+/// Whether the rules evaluate or deny what a pod receives.
+pub(crate) fn isolates(rules: &str, pod: &str, address: &str) -> bool {
+    let mut map = rules.split("map ISOLATED-INGRESS-4 {").skip(1);
+    match map.next().and_then(|rest| rest.split_once('}')) {
+        Some((elements, _)) => elements.contains(&format!("{address} : ")),
+        None => rules.contains(&format!("ingress of {pod}")),
     }
 }

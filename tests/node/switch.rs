@@ -1,4 +1,4 @@
-//! An agent that is started with the other variant of iptables takes over its predecessor's rules.
+//! An agent that is started with another packet filter takes over its predecessor's rules.
 
 use crate::setup::*;
 use bridgewarden::model::PodKey;
@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use support::field::{BACKENDS, DEADLINE};
+use support::field::{BACKENDS, DEADLINE, letter};
 
 /// Dials web from a pod without a pause.
 pub(crate) struct ConnectionProbe {
@@ -77,19 +77,46 @@ spec:
   ingress: [{from: [{ipBlock: {cidr: 10.244.1.11/32}}, {ipBlock: {cidr: 'fd00:10:244:1::11/128'}}]}]
 ";
 
-fn tables(test: &NodeTest, variant: &str) -> [String; 2] {
-    ["iptables", "ip6tables"]
-        .map(|tables| test.on_node_a(&[&variant.replace("iptables", tables), "-t", "filter"]))
+/// What a packet filter of the node holds, as text.
+fn listed(test: &NodeTest, backend: &str) -> String {
+    match backend {
+        "nftables" => test.on_node_a(&["nft", "list", "tables", "inet"]),
+        variant => ["iptables", "ip6tables"]
+            .map(|tables| variant.replace("iptables", tables))
+            .map(|program| test.on_node_a(&[&format!("{program}-save"), "-t", "filter"]))
+            .concat(),
+    }
+}
+
+/// Whether anything of ours is in what a packet filter holds.
+fn holds_ours(listed: &str) -> bool {
+    listed.contains("KUBE-") || listed.contains("table inet bridgewarden")
+}
+
+/// Every ordered pair of two packet filters.
+fn switches() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let pairs = BACKENDS.into_iter().flat_map(|old| BACKENDS.map(|new| (old, new)));
+    pairs.filter(|(old, new)| old != new)
 }
 
 #[test]
-fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
-    for [old, new] in [BACKENDS, [BACKENDS[1], BACKENDS[0]]] {
-        let id = format!("switch{}", &new["iptables-".len()..][..1]);
+fn switch_of_the_backend_takes_over_without_letting_anybody_in_or_out() {
+    for (old, new) in switches() {
+        let id = format!("switch{}{}", letter(old), letter(new));
         let mut test = NodeTest::build(&id, old, Some(WEB_ALLOWS_ITS_NODE));
         test.start(&[]);
         test.wait_until_enforced();
-        test.on_node_a(&[old, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+        let theirs = match old {
+            "nftables" => {
+                test.on_node_a(&["nft", "add", "table", "inet", "theirs"]);
+                "table inet theirs"
+            }
+            variant => {
+                test.on_node_a(&[variant, "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
+                "-A FORWARD -s 198.51.100.9/32 -j DROP"
+            }
+        };
+        assert!(holds_ours(&listed(&test, old)), "{}", listed(&test, old));
         assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
         let (refused, allowed) = (ConnectionProbe::from(&test, "far"), ConnectionProbe::from(&test, "near"));
 
@@ -99,9 +126,7 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
         test.backend = new;
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();
-        test.wait_for("the old rules go", || {
-            !tables(&test, &format!("{old}-save")).concat().contains("KUBE-NWPLCY")
-        });
+        test.wait_for("the old rules go", || !holds_ours(&listed(&test, old)));
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
         test.wait_for("an audit", || test.metric("node-a", reads) >= 2.0);
 
@@ -113,11 +138,11 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
         let refused = kept_out.iter().all(|kind| *kind == ErrorKind::ConnectionRefused);
         assert!(let_in == 0 && kept_out.len() > 100 && refused, "{let_in} got in\n{}", test.field.log());
         assert!(lost.is_empty() && passed > 100, "{lost:?} beside {passed}\n{}", test.field.log());
-        for table in tables(&test, &format!("{old}-save")) {
-            assert!(!table.contains("KUBE-"), "{table}");
+        let left = listed(&test, old);
+        assert!(left.contains(theirs) && !holds_ours(&left), "{left}");
+        if new == "nftables" {
+            assert_eq!(test.on_node_a(&["ipset", "list", "-n"]), "", "no rule refers to a set any more");
         }
-        let theirs = tables(&test, &format!("{old}-save")).concat();
-        assert!(theirs.contains("-A FORWARD -s 198.51.100.9/32 -j DROP"), "{theirs}");
         assert_eq!(test.metric("node-a", "bridgewarden_drift_repairs_total"), 0.0);
         assert_eq!(test.probe("far", WEB[1], Protocol::Tcp), ProbeOutcome::Refused);
     }
@@ -126,17 +151,20 @@ fn switch_of_the_variant_takes_over_without_letting_anybody_in_or_out() {
 #[test]
 fn looking_for_the_other_variant_makes_no_table_of_it() {
     for backend in BACKENDS {
-        let mut test = NodeTest::build(&format!("look{}", &backend["iptables-".len()..][..1]), backend, None);
+        let mut test = NodeTest::build(&format!("look{}", letter(backend)), backend, None);
         test.start(&["--audit-interval-seconds", "1"]);
         test.wait_until_enforced();
         let reads = "bridgewarden_sync_duration_seconds_count{phase=\"read\"}";
         test.wait_for("an audit", || test.metric("node-a", reads) >= 2.0);
-        if backend == "iptables-nft" {
+        if backend != "iptables-legacy" {
             for names in ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] {
                 assert_eq!(test.on_node_a(&["cat", names]), "", "{names}");
             }
-        } else {
-            assert_eq!(test.on_node_a(&["nft", "list", "tables"]), "table bridge bridgewarden\n");
+        }
+        if backend != "iptables-nft" {
+            let inet = if backend == "nftables" { "table inet bridgewarden\n" } else { "" };
+            let listed = test.on_node_a(&["nft", "list", "tables"]);
+            assert_eq!(listed, format!("{inet}table bridge bridgewarden\n"));
         }
     }
 }

@@ -19,8 +19,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Which iptables the controllers use.
-pub const BACKENDS: [&str; 2] = ["iptables-nft", "iptables-legacy"];
+/// Which packet filter the controllers write to.
+pub const BACKENDS: [&str; 3] = ["iptables-nft", "iptables-legacy", "nftables"];
+
+/// A letter for a backend, which makes the names of a test's namespaces its own.
+pub fn letter(backend: &str) -> char {
+    match backend {
+        "iptables-nft" => 'n',
+        "iptables-legacy" => 'l',
+        "nftables" => 't',
+        _ => panic!("{backend} is no backend"),
+    }
+}
 
 /// How long a change may take to be enforced before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(10);

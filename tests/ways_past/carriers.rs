@@ -45,14 +45,14 @@ fn icmpv6_types(ways: &mut Vec<Way>) {
                         shot.icmpv6(ends(shot), kind, hops, &body)
                     });
                     let needed = FINDS_NEIGHBOURS.contains(&kind) && hops == 255 && size == 24;
-                    // What rules of iptables alone let pass by its type.
-                    let by_type = matches!(kind, 131 | 132 | 133 | 135 | 136 | 143);
-                    let fates = match (needed, by_type) {
-                        (true, _) => "!!!",
-                        (false, true) => "--!",
-                        (false, false) => "---",
+                    // What the rules let pass by its type where they know only addresses.
+                    let way = match kind {
+                        _ if needed => way.past_isolation("!!!"),
+                        131 | 132 | 143 => way.excused(name.ends_with("to address")),
+                        133 | 135 | 136 if hops == 255 => way.past_isolation("--!"),
+                        133 | 135 | 136 => way.past_isolation("--i"),
+                        _ => way.past_isolation("---"),
                     };
-                    let way = way.past_isolation(fates);
                     ways.push(if name == "own address to address" { way.routed("---") } else { way });
                 }
             }
@@ -60,6 +60,8 @@ fn icmpv6_types(ways: &mut Vec<Way>) {
     }
     for (name, ends) in ENDS {
         for kind in [133, 135, 136, 143] {
+            // Neighbour discovery is excused in both directions.
+            let to_address = kind == 143 && name.ends_with("to address");
             ways.push(
                 by_frames(
                     NetRaw,
@@ -74,7 +76,7 @@ fn icmpv6_types(ways: &mut Vec<Way>) {
                         fragments(shot, source, to, ICMPV6, 255, &icmpv6(source, to, [kind, 0], &body), 40)
                     },
                 )
-                .past_isolation("--!"),
+                .excused(to_address),
             );
             ways.push(
                 by_ipv6(NetRaw, format!("ICMPv6 {kind} behind options, {name}"), move |shot| {
@@ -86,7 +88,7 @@ fn icmpv6_types(ways: &mut Vec<Way>) {
                     let mac = if to.is_multicast() { group_mac(to.into()) } else { shot.to.mac };
                     ethernet(mac, shot.from.mac, IPV6, &ipv6(source, to, DESTINATION_OPTIONS, 255, &options))
                 })
-                .past_isolation("--!"),
+                .excused(to_address),
             );
         }
     }
@@ -117,25 +119,25 @@ fn reports(ways: &mut Vec<Way>) {
         by_ipv6(NetRaw, "listener report to an address", move |shot| {
             report(shot, shot.from.link_local, shot.to.v6, shot.to.mac)
         })
-        .past_isolation("--!"),
+        .excused(true),
     );
-    type Igmp = (&'static str, fn(&Shot) -> [Ipv4Addr; 2], u8, bool, Fates);
+    type Igmp = (&'static str, fn(&Shot) -> [Ipv4Addr; 2], u8, bool, bool);
     let igmp: [Igmp; 7] = [
-        ("to its routers", |shot| [shot.from.v4, Ipv4Addr::new(224, 0, 0, 22)], 1, true, "--!"),
-        ("to its routers, any hops", |shot| [shot.from.v4, Ipv4Addr::new(224, 0, 0, 22)], 64, true, "--!"),
-        ("to an address", |shot| [shot.from.v4, shot.to.v4], 1, false, "--!"),
-        ("to an address in a frame to all", |shot| [shot.from.v4, shot.to.v4], 1, true, "--!"),
-        ("from no address to one", |shot| [Ipv4Addr::UNSPECIFIED, shot.to.v4], 1, false, "--!"),
+        ("to its routers", |shot| [shot.from.v4, Ipv4Addr::new(224, 0, 0, 22)], 1, true, false),
+        ("to its routers, any hops", |shot| [shot.from.v4, Ipv4Addr::new(224, 0, 0, 22)], 64, true, false),
+        ("to an address", |shot| [shot.from.v4, shot.to.v4], 1, false, true),
+        ("to an address in a frame to all", |shot| [shot.from.v4, shot.to.v4], 1, true, true),
+        ("from no address to one", |shot| [Ipv4Addr::UNSPECIFIED, shot.to.v4], 1, false, true),
         (
             "from no address to one in a frame to all",
             |shot| [Ipv4Addr::UNSPECIFIED, shot.to.v4],
             1,
             true,
-            "--!",
+            true,
         ),
-        ("from no address", |_| [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(224, 0, 0, 22)], 1, true, "--!"),
+        ("from no address", |_| [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(224, 0, 0, 22)], 1, true, false),
     ];
-    for (name, ends, ttl, to_all, fates) in igmp {
+    for (name, ends, ttl, to_all, to_address) in igmp {
         ways.push(
             by_ipv4(NetRaw, format!("IGMP {name}"), move |shot| {
                 let [source, to] = ends(shot);
@@ -144,7 +146,7 @@ fn reports(ways: &mut Vec<Way>) {
                 let mac = if to_all { group_mac(Ipv4Addr::new(224, 0, 0, 22).into()) } else { shot.to.mac };
                 ethernet(mac, shot.from.mac, IPV4, &packet)
             })
-            .past_isolation(fates),
+            .excused(to_address),
         );
     }
     ways.push(
@@ -188,7 +190,7 @@ fn configuration(ways: &mut Vec<Way>) {
                 let (to, mac) = to(shot);
                 request(shot, nowhere, to, [68, 67], mac)
             })
-            .past_isolation("--!"),
+            .excused(name.starts_with("to an address")),
         );
     }
     ways.push(

@@ -149,3 +149,8 @@ fn nothing_opens_while_things_change_on_iptables_nft() {
 fn nothing_opens_while_things_change_on_iptables_legacy() {
     nothing_opens(BACKENDS[1]);
 }
+
+#[test]
+fn nothing_opens_while_things_change_on_nftables() {
+    nothing_opens(BACKENDS[2]);
+}

@@ -74,10 +74,9 @@ fn ipv4_fragments(ways: &mut Vec<Way>) {
     ];
     for (name, pieces) in forms {
         for protocol in [UDP, TCP, ICMP, IGMP] {
-            // Rules of iptables alone let pass what is IGMP once they have all of it.
+            // Where the rules know only addresses, they let pass what is IGMP once they have all of it.
             let whole = !name.contains("alone") && !name.contains("overlapping");
-            let fates = if protocol == IGMP && whole { "--!" } else { "---" };
-            ways.push(
+            let way =
                 by_frames(NetRaw, format!("protocol {protocol} in {name}"), &[Family::V4], move |shot| {
                     let [own, theirs] = [shot.from.v4, shot.to.v4];
                     let body = [&shot.token[..], &[0; 24], &shot.token, &[0; 24], &shot.token].concat();
@@ -93,10 +92,10 @@ fn ipv4_fragments(ways: &mut Vec<Way>) {
                         shot.frame(&packet.identified(id, &piece))
                     };
                     pieces(&whole).into_iter().map(frame).collect()
-                })
-                .past_isolation(fates)
-                .routed("---"),
-            );
+                });
+            let is_excused = protocol == IGMP && whole;
+            let way = if is_excused { way.excused(true) } else { way.past_isolation("---") };
+            ways.push(way.routed("---"));
         }
     }
 }

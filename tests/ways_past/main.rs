@@ -1,5 +1,5 @@
 //! Ways past a policy, as rows of tables: which pod sends which frames, and what must become of them, with real
-//! packets, on both variants of iptables, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Legitimate
+//! packets, with each backend, by IPv4 and IPv6, bridged and routed, and in each mode of binding. Legitimate
 //! traffic stands in the same tables. Needs root; everything happens in namespaces of its own.
 
 mod carriers;
@@ -54,6 +54,11 @@ fn no_way_past_with_ports_bound_on_iptables_legacy() {
 }
 
 #[test]
+fn no_way_past_with_ports_bound_on_nftables() {
+    no_way_past(BACKENDS[2], Mode::Ports);
+}
+
+#[test]
 fn no_way_past_with_ports_unknown_on_iptables_nft() {
     no_way_past(BACKENDS[0], Mode::Unbound);
 }
@@ -64,6 +69,11 @@ fn no_way_past_with_ports_unknown_on_iptables_legacy() {
 }
 
 #[test]
+fn no_way_past_with_ports_unknown_on_nftables() {
+    no_way_past(BACKENDS[2], Mode::Unbound);
+}
+
+#[test]
 fn no_way_past_with_addresses_alone_on_iptables_nft() {
     no_way_past(BACKENDS[0], Mode::Addresses);
 }
@@ -71,4 +81,9 @@ fn no_way_past_with_addresses_alone_on_iptables_nft() {
 #[test]
 fn no_way_past_with_addresses_alone_on_iptables_legacy() {
     no_way_past(BACKENDS[1], Mode::Addresses);
+}
+
+#[test]
+fn no_way_past_with_addresses_alone_on_nftables() {
+    no_way_past(BACKENDS[2], Mode::Addresses);
 }

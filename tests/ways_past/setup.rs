@@ -6,7 +6,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::field::{DEADLINE, Field};
+use support::field::{DEADLINE, Field, letter};
 use support::manifest;
 use support::program::output;
 use support::topology::Node;
@@ -101,7 +101,7 @@ pub(crate) struct BypassTest {
     pub(crate) field: Field,
     pub(crate) hosts: Hosts,
     pub(crate) mode: Mode,
-    backend: &'static str,
+    pub(crate) backend: &'static str,
     manifests: PathBuf,
     more: Vec<&'static str>,
     pub(crate) attempts: u32,
@@ -111,7 +111,7 @@ pub(crate) struct BypassTest {
 impl BypassTest {
     pub(crate) fn build(name: &str, backend: &'static str, mode: Mode, more: &[&'static str]) -> BypassTest {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run: sudo -E make test");
-        let id = format!("{name}{}{}", &backend["iptables-".len()..][..1], mode.letter());
+        let id = format!("{name}{}{}", letter(backend), mode.letter());
         let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ways-{id}"));
         let manifests = here.join("manifests");
         let _ = std::fs::remove_dir_all(&here);

@@ -132,12 +132,10 @@ fn node_is_closed(backend: &'static str, mode: Mode) {
 
 #[test]
 fn isolated_pods_do_not_reach_their_node_with_ports_bound() {
-    node_is_closed(BACKENDS[0], Mode::Ports);
-    node_is_closed(BACKENDS[1], Mode::Ports);
+    BACKENDS.iter().for_each(|backend| node_is_closed(backend, Mode::Ports));
 }
 
 #[test]
 fn isolated_pods_do_not_reach_their_node_with_addresses_alone() {
-    node_is_closed(BACKENDS[0], Mode::Addresses);
-    node_is_closed(BACKENDS[1], Mode::Addresses);
+    BACKENDS.iter().for_each(|backend| node_is_closed(backend, Mode::Addresses));
 }

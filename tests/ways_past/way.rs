@@ -21,6 +21,7 @@ pub(crate) enum Privilege {
 /// - `-` it doesn't arrive, as it must not
 /// - `+` it arrives, as it must
 /// - `!` it arrives, though it should not: a known limit
+/// - `i` the same with iptables; with nftables it doesn't arrive, as it must not
 /// - `x` it doesn't arrive, though it is harmless: what the fallback costs
 pub(crate) type Fates = &'static str;
 
@@ -99,6 +100,12 @@ impl Way {
     /// Both.
     pub(crate) fn past_isolation(self, fates: Fates) -> Way {
         self.into_isolated(fates).out_of_isolated(fates)
+    }
+
+    /// Past isolation by what the rules excuse where they know only addresses. With iptables both directions excuse it. With nftables
+    /// each decides for itself, so a pod that is isolated for ingress does not receive it at its address.
+    pub(crate) fn excused(self, to_address: bool) -> Way {
+        self.into_isolated(if to_address { "--i" } else { "--!" }).out_of_isolated("--!")
     }
 
     /// Into an isolated pod from another node, and out of one to another node and to the outside.
@@ -202,6 +209,7 @@ impl BypassTest {
                 let arrives = match fate {
                     '+' | '!' => true,
                     '-' | 'x' => false,
+                    'i' => self.backend != "nftables",
                     other => panic!("{}: {other} is no fate", way.how),
                 };
                 for &family in way.families {

@@ -287,6 +287,17 @@ mod tests {
     }
 
     #[test]
+    fn flowtables_are_named_and_fail_nothing() {
+        let said = |flowtables| {
+            let checks = judge(&Facts { flowtables, ..healthy() }, &wanted());
+            let check = checks.into_iter().find(|check| check.name == "flowtables");
+            check.expect("it is among them").result.expect("enforcement goes on")
+        };
+        let text = said(BTreeSet::from(["antrea fast".to_owned()]));
+        assert!(text.contains("antrea fast") && !said(BTreeSet::new()).contains("antrea"), "{text}");
+    }
+
+    #[test]
     fn host_without_tables_of_family_bridge_is_fit_and_told_what_it_lacks() {
         let check = |facts: &Facts, wanted: &Wanted| {
             judge(facts, wanted).into_iter().find(|check| check.name == "port-binding")
