@@ -248,6 +248,7 @@ fn sixteen_mebibytes_go_in_one_transaction() {
                 keys.map(|key| (key, None)).collect();
         }
         host.transact(&[Batch::replacing(&draft.0)]).expect("written");
-        assert!(read(&mut host) == draft.0);
+        // While the kernel still makes the table of a new set larger (rhashtable), a dump of it may lack elements.
+        assert!((0..50).any(|_| read(&mut host) == draft.0));
     });
 }
