@@ -23,16 +23,19 @@ pub struct TableApplier {
 impl TableApplier {
     /// Starts from a table as it is in the kernel; `None` if it is not there, or holds what this program does not write. Returns the
     /// transaction that makes it equal to `desired`, if anything differs.
-    pub fn adopt(desired: &Table, actual: Option<&Table>) -> (TableApplier, Option<Batch>) {
-        let edit = actual.and_then(|actual| Some((actual, TableEdit::between(actual, desired)?)));
-        match edit {
-            Some((actual, edit)) => {
-                let mut applier = TableApplier::of(actual);
-                let batch = applier.edit(edit);
-                (applier, batch)
-            }
-            None => (TableApplier::of(desired), Some(Batch::replacing(desired))),
-        }
+    pub fn adopt(desired: Table, actual: Option<&Table>) -> (TableApplier, Option<Batch>) {
+        let desired = match actual {
+            None => desired,
+            Some(actual) => match TableEdit::between(actual, desired) {
+                Err(desired) => desired,
+                Ok(edit) => {
+                    let mut applier = TableApplier::of(actual);
+                    let batch = applier.edit(edit);
+                    return (applier, batch);
+                }
+            },
+        };
+        (TableApplier::of(&desired), Some(Batch::replacing(&desired)))
     }
 
     fn of(table: &Table) -> TableApplier {
@@ -99,12 +102,12 @@ impl TableApplier {
                     order.objects_gone.push(Change::DeleteSet(name.clone()));
                 }
                 order.come.push(Change::AddSet(name.clone(), kind.clone()));
-                if !elements.is_empty() {
-                    order.elements.push(Change::add(&name, kind.purpose, elements.clone()));
-                }
                 self.sets.insert(name.clone(), (kind.clone(), elements.len()));
                 if kind.purpose == SetPurpose::VerdictMap {
-                    self.maps.insert(name, elements);
+                    self.maps.insert(name.clone(), elements.clone());
+                }
+                if !elements.is_empty() {
+                    order.elements.push(Change::add(&name, kind.purpose, elements));
                 }
             }
             SetEdit::Elements(edits) => self.edit_elements(name, edits, order),
@@ -179,6 +182,7 @@ struct Order {
 impl Order {
     fn changes(self) -> Vec<Change> {
         let Order { flushed, elements_gone, objects_gone, chains_gone, come, rules, elements } = self;
-        [flushed, elements_gone, objects_gone, chains_gone, come, rules, elements].concat()
+        let all = [flushed, elements_gone, objects_gone, chains_gone, come, rules, elements];
+        all.into_iter().flatten().collect()
     }
 }

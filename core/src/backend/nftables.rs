@@ -51,9 +51,9 @@ impl Backend for NftablesBackend {
         if let Some(held) = held {
             self.renderer.continue_from(held);
         }
-        let desired = self.ruleset(view);
+        let mut desired = self.ruleset(view);
         let mut inet = None;
-        if let Some(desired) = &desired.inet {
+        if let Some(desired) = desired.inet.take() {
             let (applier, mut batch) = TableApplier::adopt(desired, held);
             self.applier = Some(applier);
             if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut batch) {

@@ -40,37 +40,46 @@ impl TableEdit {
         *self == TableEdit::default()
     }
 
-    /// What makes one table of another; `None` if only its replacement does, because a chain has another hook or a set is of another
-    /// kind.
-    pub fn between(old: &Table, new: &Table) -> Option<TableEdit> {
-        let mut edit = TableEdit::default();
-        for (name, chain) in &new.chains {
-            match old.chains.get(name) {
-                Some(there) if there == chain => {}
-                Some(there) if there.base != chain.base => return None,
-                Some(_) | None => drop(edit.chains.insert(name.clone(), Some(chain.clone()))),
-            }
+    /// What makes one table of another. The other one is returned if only its replacement does that, because a chain has another hook
+    /// or a set is of another kind.
+    ///
+    /// # Errors
+    /// The new table.
+    pub fn between(old: &Table, new: Table) -> Result<TableEdit, Table> {
+        if !can_become(old, &new) {
+            return Err(new);
         }
+        let mut edit = TableEdit::default();
         let gone = old.chains.keys().filter(|name| !new.chains.contains_key(*name));
         edit.chains.extend(gone.map(|name| (name.clone(), None)));
-        for (name, set) in &new.sets {
-            match old.sets.get(name) {
-                Some(there) if there.kind != set.kind => return None,
-                Some(there) => {
-                    let elements = elements_between(&there.elements, &set.elements);
-                    if !elements.is_empty() && !matches!(set.kind.purpose, SetPurpose::Dynamic { .. }) {
-                        edit.sets.insert(name.clone(), SetEdit::Elements(elements));
-                    }
-                }
-                None => drop(edit.sets.insert(name.clone(), SetEdit::Whole(set.clone()))),
-            }
-        }
         let gone = old.sets.keys().filter(|name| !new.sets.contains_key(*name));
         edit.sets.extend(gone.map(|name| (name.clone(), SetEdit::Remove)));
         let counters = old.counters.symmetric_difference(&new.counters);
         edit.counters = counters.map(|name| (name.clone(), new.counters.contains(name))).collect();
-        Some(edit)
+        let chains = new.chains.into_iter().filter(|(name, chain)| old.chains.get(name) != Some(chain));
+        edit.chains.extend(chains.map(|(name, chain)| (name, Some(chain))));
+        for (name, set) in new.sets {
+            let Some(there) = old.sets.get(&name) else {
+                edit.sets.insert(name, SetEdit::Whole(set));
+                continue;
+            };
+            let elements = elements_between(&there.elements, &set.elements);
+            if !elements.is_empty() && !matches!(set.kind.purpose, SetPurpose::Dynamic { .. }) {
+                edit.sets.insert(name, SetEdit::Elements(elements));
+            }
+        }
+        Ok(edit)
     }
+}
+
+/// Whether chains that both tables have are entered in the same way, and sets that both have are of the same kind.
+fn can_become(old: &Table, new: &Table) -> bool {
+    let same_hook = |(name, chain): (&Box<str>, &Chain)| {
+        old.chains.get(name).is_none_or(|there| there.base == chain.base)
+    };
+    let same_kind =
+        |(name, set): (&Box<str>, &Set)| old.sets.get(name).is_none_or(|there| there.kind == set.kind);
+    new.chains.iter().all(same_hook) && new.sets.iter().all(same_kind)
 }
 
 fn elements_between(old: &Elements, new: &Elements) -> BTreeMap<Box<[u8]>, ElementEdit> {
