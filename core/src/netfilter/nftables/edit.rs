@@ -74,12 +74,15 @@ impl TableEdit {
 
 /// Whether chains that both tables have are entered in the same way, and sets that both have are of the same kind.
 fn can_become(old: &Table, new: &Table) -> bool {
-    let same_hook = |(name, chain): (&Box<str>, &Chain)| {
-        old.chains.get(name).is_none_or(|there| there.base == chain.base)
-    };
-    let same_kind =
-        |(name, set): (&Box<str>, &Set)| old.sets.get(name).is_none_or(|there| there.kind == set.kind);
-    new.chains.iter().all(same_hook) && new.sets.iter().all(same_kind)
+    let has_its_hook = new.chains.iter().all(|(name, chain)| {
+        let there = old.chains.get(name);
+        there.is_none_or(|there| there.base == chain.base)
+    });
+    let has_its_kind = new.sets.iter().all(|(name, set)| {
+        let there = old.sets.get(name);
+        there.is_none_or(|there| there.kind == set.kind)
+    });
+    has_its_hook && has_its_kind
 }
 
 fn elements_between(old: &Elements, new: &Elements) -> BTreeMap<Box<[u8]>, ElementEdit> {
