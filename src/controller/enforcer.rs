@@ -17,8 +17,6 @@ pub struct Enforcer {
     cluster: Cluster,
     plan: Plan,
     backend: Box<dyn Backend>,
-    /// Whether the kernel must be read before anything is written: it was not read yet, or a step failed.
-    is_unread: bool,
     /// Whether it is to be read to see that it holds what it should.
     audits: bool,
     /// Whether the kernel was ever adopted.
@@ -46,7 +44,6 @@ impl Enforcer {
             cluster: Cluster::new(node),
             plan: Plan::default(),
             backend: backend::new(options),
-            is_unread: true,
             audits: false,
             was_adopted: false,
             coexistence: Coexistence::default(),
@@ -105,18 +102,17 @@ impl Enforcer {
 
     /// Whether the kernel must be read before rules can be written.
     pub fn must_read(&self) -> bool {
-        self.audits || self.is_unread
+        self.audits || self.is_unread()
     }
 
     /// Whether it is not known what the kernel holds: it was not read yet, or a step failed.
     pub fn is_unread(&self) -> bool {
-        self.is_unread
+        !self.backend.is_adopted()
     }
 
     /// Forgets what the kernel holds, because a step failed.
     pub fn invalidate(&mut self) {
         self.backend.forget();
-        self.is_unread = true;
     }
 
     /// Asks for the kernel to be read, because another program may have changed it.
@@ -130,7 +126,6 @@ impl Enforcer {
         let removal = match self.coexistence.look(actual) {
             Standing::Waits(_) => {
                 self.backend.forget();
-                self.is_unread = true;
                 return Flush::default();
             }
             Standing::Removes(_) => actual.controllers.removal().collect(),
@@ -140,7 +135,6 @@ impl Enforcer {
         let delta = self.plan.take(&self.cluster);
         let view = View { cluster: &self.cluster, plan: &self.plan };
         let mut steps = self.backend.adopt(view, &delta, actual);
-        self.is_unread = false;
         // After all our steps. Whether it stays removed is checked at once.
         self.audits = !removal.is_empty();
         steps.extend(removal);
@@ -157,7 +151,7 @@ impl Enforcer {
 
     /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
     pub fn flush(&mut self) -> Flush {
-        if self.is_unread {
+        if self.is_unread() {
             return Flush::default();
         }
         self.plan.advance(&self.cluster);

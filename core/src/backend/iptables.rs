@@ -73,6 +73,10 @@ impl Backend for IptablesBackend {
         self.applier = None;
     }
 
+    fn is_adopted(&self) -> bool {
+        self.applier.is_some()
+    }
+
     fn held(&self) -> Option<[(Family, Held); 2]> {
         let applier = self.applier.as_ref()?;
         Some(Family::BOTH.map(|family| {

@@ -64,6 +64,9 @@ pub trait Backend: Debug + Send + Sync {
     /// Forgets what the kernel holds, because a step failed or must not be carried out.
     fn forget(&mut self);
 
+    /// Whether it is known what the kernel holds: it was adopted, and not forgotten since.
+    fn is_adopted(&self) -> bool;
+
     /// How much the kernel holds, by family; `None` if it is not known, because it was not read or a step failed.
     fn held(&self) -> Option<[(Family, Held); 2]>;
 

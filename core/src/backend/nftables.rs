@@ -31,13 +31,17 @@ impl NftablesBackend {
     fn binds(&self) -> bool {
         self.options().binding == Binding::Ports
     }
+
+    /// The table of family bridge, if there is to be one.
+    fn bridge(&self, view: View<'_>) -> Option<Table> {
+        self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan))
+    }
 }
 
 impl Backend for NftablesBackend {
     fn ruleset(&mut self, view: View<'_>) -> Ruleset {
-        let bridge = self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan));
         let inet = Some(self.renderer.table(view.cluster, view.plan));
-        Ruleset { bridge, inet, ..Ruleset::default() }
+        Ruleset { bridge: self.bridge(view), inet, ..Ruleset::default() }
     }
 
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
@@ -51,17 +55,12 @@ impl Backend for NftablesBackend {
         if let Some(held) = held {
             self.renderer.continue_from(held);
         }
-        let mut desired = self.ruleset(view);
-        let mut inet = None;
-        if let Some(desired) = desired.inet.take() {
-            let (applier, mut batch) = TableApplier::adopt(desired, held);
-            self.applier = Some(applier);
-            if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut batch) {
-                batch.changes.insert(0, Change::AddTable);
-            }
-            inet = batch;
+        let (applier, mut inet) = TableApplier::adopt(self.renderer.table(view.cluster, view.plan), held);
+        self.applier = Some(applier);
+        if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut inet) {
+            batch.changes.insert(0, Change::AddTable);
         }
-        let mut steps = transactions(Vec::new(), inet, adopt_bridge(&desired, actual));
+        let mut steps = transactions(Vec::new(), inet, adopt_bridge(self.bridge(view), actual));
         steps.extend(leftovers(BackendName::Nftables, actual));
         steps
     }
@@ -89,6 +88,10 @@ impl Backend for NftablesBackend {
 
     fn forget(&mut self) {
         self.applier = None;
+    }
+
+    fn is_adopted(&self) -> bool {
+        self.applier.is_some()
     }
 
     fn held(&self) -> Option<[(Family, Held); 2]> {
@@ -122,17 +125,17 @@ fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) 
 }
 
 /// A table of family bridge that differs is replaced, in the same transaction as all else.
-fn adopt_bridge(desired: &Ruleset, actual: &Actual) -> Vec<Batch> {
+fn adopt_bridge(desired: Option<Table>, actual: &Actual) -> Vec<Batch> {
     let remove = |name| Batch::deleting(TableFamily::Bridge, name);
     let mut batches = Vec::new();
     if actual.bridge_next {
         batches.push(remove(BRIDGE_TABLE_NEXT));
     }
-    match (&desired.bridge, &actual.bridge) {
+    match (desired, &actual.bridge) {
         (None, TableRead::Absent) => {}
         (None, TableRead::Foreign | TableRead::Ours { .. }) => batches.push(remove(BRIDGE_TABLE)),
-        (Some(desired), TableRead::Ours { table, .. }) if table == desired => {}
-        (Some(desired), _) => batches.push(Batch::replacing(desired)),
+        (Some(desired), TableRead::Ours { table, .. }) if *table == desired => {}
+        (Some(desired), _) => batches.push(Batch::replacing(&desired)),
     }
     batches
 }
