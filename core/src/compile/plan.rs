@@ -145,6 +145,11 @@ impl Plan {
         self.profiles.has_family(profile, family)
     }
 
+    /// Whether a subject of a profile has any address.
+    pub fn profile_is_in_use(&self, profile: &Profile) -> bool {
+        Family::BOTH.into_iter().any(|family| self.profile_has_family(profile, family))
+    }
+
     /// The isolated addresses of a direction, each with who has it, in order.
     pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
         let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);

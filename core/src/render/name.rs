@@ -1,6 +1,6 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
-use crate::compile::{Profile, Scope, SetDefinition, Subject, Tier};
+use crate::compile::{Delta, Plan, Profile, Scope, SetDefinition, SetDelta, Subject, Tier};
 use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
 use crate::net::{Family, PortRange};
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
@@ -231,6 +231,18 @@ impl Names {
     /// Frees a set's name; tells it if there was one.
     pub fn forget_set(&mut self, definition: &Arc<SetDefinition>, family: Family) -> Option<SetName> {
         self.sets.forget(&(definition.clone(), family))
+    }
+
+    /// Frees the names of profiles and sets that went out of use.
+    pub fn forget_unused(&mut self, plan: &Plan, delta: &Delta) {
+        for profile in delta.profiles.iter().filter(|profile| !plan.profile_is_in_use(profile)) {
+            self.forget_profile(profile);
+        }
+        for (definition, _) in delta.sets.iter().filter(|(_, change)| **change == SetDelta::Retired) {
+            for family in Family::BOTH {
+                self.forget_set(definition, family);
+            }
+        }
     }
 }
 

@@ -128,18 +128,7 @@ impl Renderer {
                 }
             }
         }
-        for profile in &delta.profiles {
-            if !Family::BOTH.into_iter().any(|family| plan.profile_has_family(profile, family)) {
-                self.names.forget_profile(profile);
-            }
-        }
-        for (definition, change) in &delta.sets {
-            if *change == SetDelta::Retired {
-                for family in Family::BOTH {
-                    self.names.forget_set(definition, family);
-                }
-            }
-        }
+        self.names.forget_unused(plan, delta);
     }
 
     fn table(&mut self, plan: &Plan, family: Family) -> Table {

@@ -301,7 +301,7 @@ fn excused(options: &Options) -> Vec<Rule> {
 }
 
 /// Denies what is for an address that no pod of this node has, and, where no table binds pods to ports, what comes from one by the
-/// bridge. Bridged frames are the table's of family bridge, if there is one: it marks them, as nothing else tells them from
+/// bridge. Bridged frames are the table's of family bridge, if there is one: it marks them, as nothing else distinguishes them from
 /// packets that are routed back to the bridge that they came by.
 fn unassigned(options: &Options) -> Vec<Rule> {
     if !knows_local(options) {

@@ -76,14 +76,14 @@ impl TableRenderer {
         for key in plan.policies().keys() {
             for direction in Direction::BOTH {
                 if let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) {
-                    self.port_sets.insert(name.clone(), sets.keys().cloned().collect());
+                    self.note_port_sets(&name, &sets);
                     table.sets.extend(sets);
                     table.counters.insert(name.clone());
                     table.chains.insert(name, Chain { base: None, rules });
                 }
             }
         }
-        for profile in plan.profiles().filter(|profile| is_in_use(plan, profile)) {
+        for profile in plan.profiles().filter(|profile| plan.profile_is_in_use(profile)) {
             let name = self.names.profile(profile).as_str().into();
             let rules = profile::chain(&mut self.names, profile);
             table.chains.insert(name, Chain { base: None, rules });
@@ -151,18 +151,7 @@ impl TableRenderer {
                 }
             }
         }
-        for profile in &delta.profiles {
-            if !is_in_use(plan, profile) {
-                self.names.forget_profile(profile);
-            }
-        }
-        for (definition, change) in &delta.sets {
-            if *change == SetDelta::Retired {
-                for family in Family::BOTH {
-                    self.names.forget_set(definition, family);
-                }
-            }
-        }
+        self.names.forget_unused(plan, delta);
     }
 
     /// A policy's chain, with its name, if it is to be.
@@ -187,19 +176,24 @@ impl TableRenderer {
             return;
         };
         let old = self.port_sets.remove(&name).unwrap_or_default();
-        let new: BTreeSet<Box<str>> = sets.keys().cloned().collect();
-        edit.sets.extend(old.difference(&new).map(|set| (set.clone(), SetEdit::Remove)));
+        self.note_port_sets(&name, &sets);
+        let gone = old.iter().filter(|set| !sets.contains_key(*set));
+        edit.sets.extend(gone.map(|set| (set.clone(), SetEdit::Remove)));
         let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
         edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
-        if !new.is_empty() {
-            self.port_sets.insert(name.clone(), new);
-        }
         edit.counters.insert(name.clone(), true);
         edit.chains.insert(name, Some(Chain { base: None, rules }));
     }
 
+    fn note_port_sets(&mut self, chain: &str, sets: &BTreeMap<Box<str>, Set>) {
+        match sets.is_empty() {
+            true => drop(self.port_sets.remove(chain)),
+            false => drop(self.port_sets.insert(chain.into(), sets.keys().cloned().collect())),
+        }
+    }
+
     fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut TableEdit) {
-        if is_in_use(plan, profile) {
+        if plan.profile_is_in_use(profile) {
             let name = self.names.profile(profile).as_str().into();
             let rules = profile::chain(&mut self.names, profile);
             edit.chains.insert(name, Some(Chain { base: None, rules }));
@@ -209,14 +203,12 @@ impl TableRenderer {
     }
 
     fn edit_isolated(&mut self, plan: &Plan, delta: &Delta, edit: &mut TableEdit) {
-        let judged: BTreeSet<(Direction, IpAddr)> = delta.judged.iter().copied().collect();
+        let mut judged = delta.judged.clone();
         let rejudged = delta.isolations.iter().filter_map(|subject| plan.isolations().get(subject));
-        let rejudged = rejudged.flat_map(|isolation| {
-            Direction::BOTH
-                .into_iter()
-                .flat_map(|direction| isolation.addresses.iter().map(move |address| (direction, *address)))
-        });
-        for (direction, address) in judged.into_iter().chain(rejudged).collect::<BTreeSet<_>>() {
+        for address in rejudged.flat_map(|isolation| &isolation.addresses) {
+            judged.extend(Direction::BOTH.map(|direction| (direction, *address)));
+        }
+        for (direction, address) in judged {
             let verdicts = self.verdicts(plan, direction, address);
             if verdicts[1].is_some() && !self.has_second {
                 self.has_second = true;
@@ -294,10 +286,6 @@ impl TableRenderer {
 fn has_chain(plan: &Plan, key: &PolicyKey, direction: Direction) -> bool {
     let block = plan.policies().get(key).filter(|block| !block.families.is_empty());
     block.is_some_and(|block| block.allows(direction).is_some())
-}
-
-fn is_in_use(plan: &Plan, profile: &Profile) -> bool {
-    Family::BOTH.into_iter().any(|family| plan.profile_has_family(profile, family))
 }
 
 fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: ElementEdit) {
