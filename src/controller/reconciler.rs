@@ -232,22 +232,29 @@ impl Reconciler {
 
     /// Has members of sets written at once.
     fn write(&mut self, flush: Flush, what: Stage) -> Action {
-        self.writing = Some(self.job(what, &flush));
+        let Flush { steps, revoked, granted, concurrent: _ } = flush;
+        self.writing = Some(self.job(what, revoked, &granted, &steps));
         self.wrote_since_read = true;
-        Action::Write(flush.steps)
+        Action::Write(steps)
     }
 
     /// Starts what takes longer.
     fn commit(&mut self, flush: Flush) -> Action {
-        self.structure_changed |= flush.steps.iter().any(Step::changes_rules);
-        let job = self.job(Stage::Commit, &flush);
-        self.in_flight = Some(InFlight { job, concurrent: flush.concurrent });
-        Action::Start(Work::Commit { steps: flush.steps })
+        let Flush { steps, revoked, granted, concurrent } = flush;
+        self.structure_changed |= steps.iter().any(Step::changes_rules);
+        let job = self.job(Stage::Commit, revoked, &granted, &steps);
+        self.in_flight = Some(InFlight { job, concurrent });
+        Action::Start(Work::Commit { steps })
     }
 
     /// A commit of these steps, which brings all that waits into force.
-    fn job(&mut self, what: Stage, Flush { steps, revoked, granted, .. }: &Flush) -> Job {
-        let mut revoked = revoked.clone();
+    fn job(
+        &mut self,
+        what: Stage,
+        mut revoked: BTreeSet<IpAddr>,
+        granted: &BTreeSet<IpAddr>,
+        steps: &[Step],
+    ) -> Job {
         revoked.extend(self.cuts.may_return(granted));
         let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
         let structure = what == Stage::Commit && std::mem::take(&mut self.structure_changed);
