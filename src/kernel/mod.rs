@@ -28,8 +28,8 @@ use crate::apply::{
 };
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
-use crate::netfilter::iptables::{Count, Variant, target};
-use crate::netfilter::nftables::{Batch, TableFamily};
+use crate::netfilter::iptables::{Variant, target};
+use crate::netfilter::nftables::TableFamily;
 use crate::netfilter::{BackendName, SetName};
 use crate::ownership::owns_chain;
 use conntrack::ConntrackSocket;
@@ -96,35 +96,7 @@ impl Host {
     /// # Errors
     /// It does not, and why.
     pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
-        nftables::probe(&mut self.nftables)
-    }
-
-    /// Reads a table of nf_tables.
-    ///
-    /// # Errors
-    /// Why it could not be read.
-    pub fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
-        self.nftables.read(family, name)
-    }
-
-    /// Reads what the counters of a table of nf_tables counted: one request. Of a table that is not there, nothing.
-    ///
-    /// # Errors
-    /// Why they could not be read.
-    pub fn read_nft_counters(
-        &mut self,
-        family: TableFamily,
-        name: &str,
-    ) -> Result<BTreeMap<Box<str>, Count>, KernelError> {
-        self.nftables.read_counters(family, name)
-    }
-
-    /// Carries out batches as one transaction of nf_tables.
-    ///
-    /// # Errors
-    /// What the kernel refused, and of which table.
-    pub fn transact(&mut self, batches: &[Batch]) -> Result<(), KernelError> {
-        self.nftables.commit(batches)
+        nftables::probe(&mut self.nftables, TableFamily::Bridge)
     }
 
     /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
@@ -194,7 +166,7 @@ impl PacketFilter for Host {
             Step::ReplaceSet(name, set) => self.ipset()?.replace(name, set),
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset()?.destroy(name),
-            Step::Transact(batches) => self.transact(batches),
+            Step::Transact(batches) => self.nftables.commit(batches),
             Step::RemoveNftTable(table) => nft_tables::remove(table),
             Step::Restore(variant, family, restore) => {
                 iptables::restore(&mut self.runner, *variant, *family, &restore.text)?;

@@ -44,24 +44,27 @@ pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
     let mut netlink = open()?;
     let mut tables = BTreeSet::new();
     for (word, family) in FAMILIES {
-        let listed = whole(|| {
-            let mut names = Vec::new();
-            netlink.ask(Message::new(SUBSYSTEM, GET_TABLE, DUMP, family), |table| {
-                names.extend(
-                    attributes(table)
-                        .find(|attribute| attribute.kind == TABLE_NAME)
-                        .and_then(|name| text(name.payload).map(|name| format!("{word} {name}"))),
-                );
-            })?;
-            Ok(names)
-        });
-        match listed {
-            Ok(names) => tables.extend(names),
-            Err(Failure::Refused { code: libc::EINVAL | libc::EOPNOTSUPP, .. }) => return Ok(tables),
-            Err(failure) => return Err(failed("list the tables of nf_tables", failure)),
-        }
+        let Some(names) = list_family(&mut netlink, family)? else { return Ok(tables) };
+        tables.extend(names.into_iter().map(|name| format!("{word} {name}")));
     }
     Ok(tables)
+}
+
+/// The names of the tables of a family (NFPROTO_*); `None` where the kernel has no nf_tables.
+fn list_family(netlink: &mut Netlink, family: u8) -> Result<Option<Vec<String>>, KernelError> {
+    let listed = whole(|| {
+        let mut names = Vec::new();
+        netlink.ask(Message::new(SUBSYSTEM, GET_TABLE, DUMP, family), |table| {
+            let name = attributes(table).find(|attribute| attribute.kind == TABLE_NAME);
+            names.extend(name.and_then(|name| text(name.payload).map(str::to_owned)));
+        })?;
+        Ok(names)
+    });
+    match listed {
+        Ok(names) => Ok(Some(names)),
+        Err(Failure::Refused { code: libc::EINVAL | libc::EOPNOTSUPP, .. }) => Ok(None),
+        Err(failure) => Err(failed("list the tables of nf_tables", failure)),
+    }
 }
 
 /// The flowtables of this network namespace, each as `nft` names it: `antrea fast`, the table first. None where the kernel has none.
@@ -88,7 +91,8 @@ pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
 
 /// Whether the table that `iptables-nft` calls `filter` is there.
 pub(super) fn has_filter(family: Family) -> Result<bool, KernelError> {
-    Ok(list()?.contains(&format!("{} filter", word(family))))
+    let tables = list_family(&mut open()?, family_number(family))?;
+    Ok(tables.is_some_and(|tables| tables.iter().any(|name| name == "filter")))
 }
 
 /// Removes the table that `iptables-nft` calls `filter`, if it has no chains but built-in ones without a rule that let everything
@@ -160,13 +164,6 @@ fn transact(netlink: &mut Netlink, requests: Vec<Message>) -> Result<(), Failure
     let mut batch: Vec<Message> =
         std::iter::once(frame(BATCH_BEGIN)).chain(requests).chain([frame(BATCH_END)]).collect();
     netlink.write_batch(&mut batch).map_err(|(_, failure)| failure)
-}
-
-fn word(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
-    }
 }
 
 fn open() -> Result<Netlink, KernelError> {

@@ -68,7 +68,7 @@ impl<'a> AttributeSet<'a> {
         self.0.is_empty().then_some(())
     }
 
-    /// The same, without those that Linux 6.18 does not have: later ones tell more of an object.
+    /// The same, without those that Linux 6.18 does not have: later ones report more of an object.
     pub(super) fn end_of_object(self, last_known: u16) -> Option<()> {
         self.0.keys().all(|kind| *kind > last_known).then_some(())
     }

@@ -9,12 +9,10 @@ mod encode_elements;
 mod encode_rule;
 mod numbers;
 mod probe;
-mod probe_inet;
 #[cfg(test)]
 mod recorded;
 mod session;
 mod wire;
 
 pub(super) use probe::probe;
-pub(super) use probe_inet::probe_inet;
 pub(super) use session::*;

@@ -1,42 +1,41 @@
-//! Whether this kernel takes what a table of family bridge needs: tried, not concluded from its version.
+//! Whether this kernel takes what our tables need: tried, not concluded from its version.
 
 use super::Nftables;
 use crate::apply::KernelError;
 use crate::netfilter::nftables::{
-    Base, Batch, Chain, Elements, Field, Hook, HookPoint, KeyPart, Meta, Rule, Set, SetKind, SetPurpose,
-    Statement, Table, TableFamily, Verdict,
+    Base, Batch, Chain, ConnectionFact, Elements, Field, Hook, HookPoint, KeyPart, Meta, RejectWith, Rule,
+    Set, SetKind, SetPurpose, Statement, Table, TableFamily, Verdict, state,
 };
 
-/// The scratch table. No frame is treated otherwise by it.
+/// The scratch table. No frame or packet is treated otherwise by it.
 const SCRATCH: &str = "bridgewarden-preflight";
+/// How many elements its dynamic sets hold.
+const SIZE: u32 = 8;
+const DYNAMIC: SetPurpose = SetPurpose::Dynamic { timeout_ms: 1000 };
 
-/// Tries a table with every kind of statement and set, and removes it.
+/// Tries a table with every kind of statement and set that our table of this family has, and removes it.
 ///
 /// Takes a socket that stays open: a program that closes one waits until the kernel has freed what was removed, 23 ms.
 ///
 /// # Errors
 /// The kernel does not take it, and why.
-pub(in crate::kernel) fn probe(nftables: &mut Nftables) -> Result<(), KernelError> {
-    nftables.try_out(&Batch::replacing(&table()))
+pub(in crate::kernel) fn probe(nftables: &mut Nftables, family: TableFamily) -> Result<(), KernelError> {
+    let table = match family {
+        TableFamily::Bridge => bridge(),
+        TableFamily::Inet => inet(),
+    };
+    nftables.try_out(&Batch::replacing(&table))
 }
 
-fn table() -> Table {
-    let mut table = Table::new(TableFamily::Bridge, SCRATCH);
-    let mut set = |name: &str, key: &[KeyPart], purpose| {
-        let kind = SetKind { key: key.into(), purpose, size: 8 };
-        table.sets.insert(name.into(), Set { kind, elements: Elements::new() });
-    };
-    set("map", &[KeyPart::Interface], SetPurpose::VerdictMap);
-    set("set", &[KeyPart::Interface, KeyPart::Ipv6], SetPurpose::Set);
-    set("limit", &[KeyPart::Interface], SetPurpose::Dynamic { timeout_ms: 1000 });
+fn bridge() -> Table {
+    let sets: [(&str, &[KeyPart], _, _); 3] = [
+        ("map", &[KeyPart::Interface], SetPurpose::VerdictMap, SIZE),
+        ("set", &[KeyPart::Interface, KeyPart::Ipv6], SetPurpose::Set, SIZE),
+        ("limit", &[KeyPart::Interface], DYNAMIC, SIZE),
+    ];
     let (from, to) = (Field::Meta(Meta::InputIndex), Field::Meta(Meta::OutputIndex));
-    let payload = |base, offset, length| Field::Payload { base, offset, length };
-    let limit = Statement::Limit { fields: vec![from], set: "limit".into(), per_second: 1, burst: 1 };
-    // No packet mark has all bits, so none of these is reached; the kernel checks them all the same.
-    let never = Rule::when().is(Field::Meta(Meta::Mark), &[0xff; 4]);
     let rules = vec![
-        never
-            .clone()
+        never()
             .is(payload(Base::Link, 12, 2), &[0x08, 0x06])
             .masked(payload(Base::Network, 24, 2), &[0xff, 0xc0], &[0xfe, 0x80])
             .is_not(payload(Base::Transport, 0, 1), &[136])
@@ -45,17 +44,74 @@ fn table() -> Table {
             .is(Field::Meta(Meta::TransportProtocol), &[58])
             .is(Field::Meta(Meta::PacketType), &[1])
             .and(Statement::SetMark(1)),
-        never.clone().and(Statement::Counter),
-        never.clone().and(limit).and(Statement::Log { group: 1, prefix: SCRATCH.into() }),
-        never.and(Statement::VerdictOf { fields: vec![to], map: "map".into() }),
+        never().and(Statement::Counter),
+        limited(from),
+        never().verdict_of(&[to], "map"),
     ];
+    let points =
+        [("prerouting", HookPoint::Prerouting), ("input", HookPoint::Input), ("forward", HookPoint::Forward)];
+    table(TableFamily::Bridge, &sets, rules, points, -300)
+}
+
+fn inet() -> Table {
+    let sets: [(&str, &[KeyPart], _, _); 4] = [
+        ("map", &[KeyPart::Ipv4], SetPurpose::VerdictMap, 0),
+        ("set", &[KeyPart::Ipv6, KeyPart::Protocol, KeyPart::Service], SetPurpose::Set, 0),
+        ("ranges", &[KeyPart::Ipv4], SetPurpose::Intervals, 0),
+        ("limit", &[KeyPart::Ipv4], DYNAMIC, SIZE),
+    ];
+    let (source4, destination6) = (payload(Base::Network, 12, 4), payload(Base::Network, 24, 16));
+    let (protocol, port) = (Field::Meta(Meta::TransportProtocol), payload(Base::Transport, 2, 2));
+    let connection = Field::Connection;
+    let rules = vec![
+        never().any_bit(connection(ConnectionFact::State), state::ESTABLISHED).accept(),
+        never().any_bit(connection(ConnectionFact::Status), 1).any_bit(connection(ConnectionFact::Mark), 1),
+        never().is(Field::SourceAddressType, &[0; 4]).is(Field::Meta(Meta::InputName), &[0; 16]),
+        never().within(&[destination6, protocol, port], "set").within(&[source4], "ranges"),
+        never().between(port, &[0, 1], &[0, 2]).count_in("counter").accept().comment("preflight"),
+        limited(source4),
+        never().is(protocol, &[6]).reject(RejectWith::TcpReset),
+        never().reject(RejectWith::PortUnreachable),
+        never().verdict_of(&[source4], "map"),
+    ];
+    let points =
+        [("input", HookPoint::Input), ("forward", HookPoint::Forward), ("output", HookPoint::Output)];
+    let mut table = table(TableFamily::Inet, &sets, rules, points, -10);
+    table.counters.insert("counter".into());
+    table
+}
+
+/// A table whose base chains lead to these rules.
+fn table(
+    family: TableFamily,
+    sets: &[(&str, &[KeyPart], SetPurpose, u32)],
+    rules: Vec<Rule>,
+    points: [(&str, HookPoint); 3],
+    priority: i32,
+) -> Table {
+    let mut table = Table::new(family, SCRATCH);
+    for (name, key, purpose, size) in sets {
+        let kind = SetKind { key: key.to_vec(), purpose: *purpose, size: *size };
+        table.sets.insert((*name).into(), Set { kind, elements: Elements::new() });
+    }
     table.chains.insert("shared".into(), Chain { base: None, rules });
-    for (name, point) in
-        [("prerouting", HookPoint::Prerouting), ("input", HookPoint::Input), ("forward", HookPoint::Forward)]
-    {
-        let base = Some(Hook { point, priority: -300 });
+    for (name, point) in points {
         let rules = vec![Rule::verdict(Verdict::Jump("shared".into()))];
-        table.chains.insert(name.into(), Chain { base, rules });
+        table.chains.insert(name.into(), Chain { base: Some(Hook { point, priority }), rules });
     }
     table
+}
+
+/// No packet mark has all bits, so no rule is reached that asks this; the kernel checks them all the same.
+fn never() -> Rule {
+    Rule::when().is(Field::Meta(Meta::Mark), &[0xff; 4])
+}
+
+fn limited(field: Field) -> Rule {
+    let limit = Statement::Limit { fields: vec![field], set: "limit".into(), per_second: 1, burst: 1 };
+    never().and(limit).and(Statement::Log { group: 1, prefix: SCRATCH.into() })
+}
+
+fn payload(base: Base, offset: u8, length: u8) -> Field {
+    Field::Payload { base, offset, length }
 }

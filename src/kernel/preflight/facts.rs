@@ -9,6 +9,7 @@ use crate::kernel::{iptables, nft_tables, processes};
 use crate::net::Family;
 use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
+use crate::netfilter::nftables::TableFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -92,12 +93,10 @@ impl Facts {
             facts.refused_sets = probe::refused_sets();
         }
         if !has_controller && wanted.backend == BackendName::Nftables {
-            let tried = Nftables::open().and_then(|mut kernel| nftables::probe_inet(&mut kernel));
-            facts.inet_table = Some(tried.map_err(|error| error.to_string()));
+            facts.inet_table = Some(try_table(TableFamily::Inet));
         }
         if wanted.try_bridge_table && !has_controller {
-            let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel));
-            facts.bridge_table = Some(tried.map_err(|error| error.to_string()));
+            facts.bridge_table = Some(try_table(TableFamily::Bridge));
         }
         if let Some(variant) = variant {
             let may_load = wanted.may_load_tables
@@ -126,6 +125,12 @@ impl Facts {
             ..Facts::default()
         }
     }
+}
+
+/// Whether the kernel takes our table of a family, or why it does not.
+fn try_table(family: TableFamily) -> Result<(), String> {
+    let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel, family));
+    tried.map_err(|error| error.to_string())
 }
 
 /// The tables of nf_tables. Those that cannot be listed are none: the check `rules` says what cannot be read.

@@ -2,9 +2,10 @@
 
 use super::draft::*;
 use super::everything::everything;
-use super::{in_namespace, read, run};
-use bridgewarden::apply::TableRead;
-use bridgewarden::kernel::Host;
+use super::{in_namespace, read, run, transact};
+use bridgewarden::apply::{PacketFilter, TableRead};
+use bridgewarden::kernel::{CountedRules, Counters, Host};
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::netfilter::iptables::Count;
 use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{
@@ -116,12 +117,13 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_changes() {
         let mut host = Host::new(Variant::Nft).expect("a host");
         let mut in_memory = None;
         let whole = Batch::replacing(&everything());
-        host.transact(std::slice::from_ref(&whole)).expect("written");
+        transact(&mut host, std::slice::from_ref(&whole)).expect("written");
         whole.apply(&mut in_memory).expect("written");
         let (mut taken, mut refused) = (0, 0);
         for changes in attempts() {
             let batch = batch(changes);
-            let (real, faked) = (host.transact(std::slice::from_ref(&batch)), batch.apply(&mut in_memory));
+            let (real, faked) =
+                (transact(&mut host, std::slice::from_ref(&batch)), batch.apply(&mut in_memory));
             assert_eq!(real.is_ok(), faked.is_ok(), "{:?}: {real:?}, {faked:?}", batch.changes);
             let (found, in_memory) = (read(&mut host), in_memory.as_ref().expect("a table"));
             assert!(found == *in_memory, "after {:?}: {found}\n{in_memory}", batch.changes);
@@ -146,7 +148,7 @@ fn table_that_another_program_edited_is_not_taken_for_the_one_that_was_written()
             "add rule inet bridgewarden refuse fib daddr type local accept",
             "add rule inet bridgewarden refuse ip saddr 10.0.0.0/8 accept",
             "add rule inet bridgewarden refuse ct state new accept comment \"mine\"",
-            "add rule inet bridgewarden refuse update @told4 { ip saddr timeout 5s limit rate 10/second burst 5 packets }",
+            "add rule inet bridgewarden refuse update @reported4 { ip saddr timeout 5s limit rate 10/second burst 5 packets }",
             "add counter inet bridgewarden mine",
             "add quota inet bridgewarden mine { over 20 mbytes }",
             "add set inet bridgewarden mine { type ipv4_addr; flags timeout; }",
@@ -164,7 +166,7 @@ fn table_that_another_program_edited_is_not_taken_for_the_one_that_was_written()
             "add table inet bridgewarden { flags dormant; }",
             "delete table inet bridgewarden",
         ] {
-            host.transact(&[Batch::replacing(&table)]).expect("written");
+            transact(&mut host, &[Batch::replacing(&table)]).expect("written");
             assert_eq!(read(&mut host), table);
             run(&format!("nft '{edit}'"));
             let found = host.read_nft_table(TableFamily::Inet, NAME).expect("read");
@@ -181,17 +183,16 @@ fn batches_for_several_tables_are_one_transaction() {
         let bridge = Table { family: TableFamily::Bridge, ..Table::new(TableFamily::Bridge, NAME) };
         let inet = Table::new(TableFamily::Inet, NAME);
         let missing = batch(vec![Change::DeleteChain("nowhere".into())]);
-        let error = host
-            .transact(&[Batch::replacing(&bridge), Batch::replacing(&inet), missing])
+        let error = transact(&mut host, &[Batch::replacing(&bridge), Batch::replacing(&inet), missing])
             .expect_err("there is no such chain");
         assert!(error.to_string().contains("nowhere"), "{error}");
         assert_eq!(run("nft list tables"), "");
-        host.transact(&[Batch::replacing(&bridge), Batch::replacing(&inet)]).expect("written");
+        transact(&mut host, &[Batch::replacing(&bridge), Batch::replacing(&inet)]).expect("written");
         assert_eq!(run("nft list tables"), "table bridge bridgewarden\ntable inet bridgewarden\n");
-        host.transact(&[
-            Batch::deleting(TableFamily::Bridge, NAME),
-            Batch::deleting(TableFamily::Inet, NAME),
-        ])
+        transact(
+            &mut host,
+            &[Batch::deleting(TableFamily::Bridge, NAME), Batch::deleting(TableFamily::Inet, NAME)],
+        )
         .expect("deleted");
         assert_eq!(run("nft list tables"), "");
     });
@@ -201,13 +202,16 @@ fn batches_for_several_tables_are_one_transaction() {
 fn counters_outlive_the_rules_that_count_in_them() {
     in_namespace(|| {
         let mut host = Host::new(Variant::Nft).expect("a host");
-        let counters = |host: &mut Host| host.read_nft_counters(TableFamily::Inet, NAME).expect("read");
-        assert!(counters(&mut host).is_empty(), "there is no table");
+        let counters = || match Counters::new(BackendName::Nftables).read().expect("read") {
+            CountedRules::Nftables(counters) => counters,
+            CountedRules::Iptables(_) => panic!("not of nf_tables"),
+        };
+        assert!(counters().is_empty(), "there is no table");
         let mut draft = Draft::new();
         draft.0.counters.extend(["asked".into(), "unasked".into()]);
         let rule = protocol(UDP).count_in("asked").and(Statement::Counter);
         draft.base("output", HookPoint::Output, -10, vec![rule.clone()]);
-        host.transact(&[Batch::replacing(&draft.0)]).expect("written");
+        transact(&mut host, &[Batch::replacing(&draft.0)]).expect("written");
 
         run("ip link set lo up");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -218,20 +222,23 @@ fn counters_outlive_the_rules_that_count_in_them() {
             ("asked".into(), Count { packets: 3, bytes: 3 * 128 }),
             ("unasked".into(), Count { packets: 0, bytes: 0 }),
         ];
-        assert_eq!(counters(&mut host), after_three.clone().into());
+        assert_eq!(counters(), after_three.clone().into());
         let TableRead::Ours { table, counted } = host.read_nft_table(TableFamily::Inet, NAME).expect("read")
         else {
             panic!("not our table");
         };
         assert_eq!((table, counted), (draft.0, [("output".into(), 3)].into()));
 
-        host.transact(&[batch(vec![
-            Change::AddCounter("asked".into()),
-            Change::FlushChain("output".into()),
-            Change::AddRule("output".into(), rule),
-        ])])
+        transact(
+            &mut host,
+            &[batch(vec![
+                Change::AddCounter("asked".into()),
+                Change::FlushChain("output".into()),
+                Change::AddRule("output".into(), rule),
+            ])],
+        )
         .expect("rewritten");
-        assert_eq!(counters(&mut host), after_three.into());
+        assert_eq!(counters(), after_three.into());
     });
 }
 
@@ -247,7 +254,7 @@ fn sixteen_mebibytes_go_in_one_transaction() {
             *draft.set(&format!("set-{number}"), &[KeyPart::Ipv6], SetPurpose::Set, 0) =
                 keys.map(|key| (key, None)).collect();
         }
-        host.transact(&[Batch::replacing(&draft.0)]).expect("written");
+        transact(&mut host, &[Batch::replacing(&draft.0)]).expect("written");
         // While the kernel still makes the table of a new set larger (rhashtable), a dump of it may lack elements.
         assert!((0..50).any(|_| read(&mut host) == draft.0));
     });

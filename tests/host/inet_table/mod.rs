@@ -6,7 +6,7 @@ mod draft;
 mod everything;
 
 use super::{in_namespace, run};
-use bridgewarden::apply::TableRead;
+use bridgewarden::apply::{KernelError, PacketFilter, Step, TableRead};
 use bridgewarden::kernel::Host;
 use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{Batch, Table, TableFamily};
@@ -23,6 +23,10 @@ fn read(host: &mut Host) -> Table {
         TableRead::Absent => panic!("no table"),
         TableRead::Foreign => panic!("not our table: {}", run("nft --debug=netlink list ruleset")),
     }
+}
+
+fn transact(host: &mut Host, batches: &[Batch]) -> Result<(), KernelError> {
+    host.commit(&Step::Transact(batches.to_vec()))
 }
 
 fn load(text: &str) {
@@ -46,7 +50,7 @@ fn every_statement_and_set_is_read_back_as_it_was_written() {
         Batch::replacing(&table).apply(&mut in_memory).expect("the kernel in memory takes it");
         assert_eq!(in_memory.as_ref(), Some(&table));
         for _ in 0..2 {
-            host.transact(&[Batch::replacing(&table)]).unwrap_or_else(|error| panic!("{error}"));
+            transact(&mut host, &[Batch::replacing(&table)]).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(read(&mut host), table);
         }
         let listed = run("nft list ruleset");
@@ -85,7 +89,7 @@ fn table_written_by_hand_is_read_as_the_one_that_was_meant() {
     assert_eq!(found, table, "found {found}\nmeant {table}");
     in_namespace(move || {
         let mut host = Host::new(Variant::Nft).expect("a host");
-        host.transact(&[Batch::replacing(&table)]).unwrap_or_else(|error| panic!("{error}"));
+        transact(&mut host, &[Batch::replacing(&table)]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(read(&mut host), table);
     });
 }
