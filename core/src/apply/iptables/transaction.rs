@@ -28,7 +28,7 @@ pub(super) struct TransactionBuilder {
     created: BTreeMap<SetName, Set>,
     replaced: BTreeMap<SetName, Set>,
     early: BTreeMap<SetName, (Kind, BTreeSet<Element>)>,
-    elements: BTreeMap<(Role, SetName), (Kind, Elements)>,
+    elements: BTreeMap<(Role, SetName), (Kind, ElementChanges)>,
     restores: BTreeMap<Family, FilterTableEdit>,
     leftovers: Vec<Step>,
     destroyed: BTreeSet<SetName>,
@@ -37,7 +37,7 @@ pub(super) struct TransactionBuilder {
 }
 
 #[derive(Debug, Default)]
-struct Elements {
+struct ElementChanges {
     come: BTreeSet<Element>,
     go: BTreeSet<Element>,
 }
@@ -83,7 +83,7 @@ impl TransactionBuilder {
         comes: bool,
     ) {
         let entry = self.elements.entry((role, name.clone()));
-        let (_, elements) = entry.or_insert_with(|| (kind, Elements::default()));
+        let (_, elements) = entry.or_insert_with(|| (kind, ElementChanges::default()));
         if comes {
             elements.come.insert(element);
         } else {

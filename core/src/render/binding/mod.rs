@@ -28,7 +28,7 @@ struct Choices {
     log_group: u16,
     /// The mark of what a pod isolated for egress sends to a link-local address of the node; `None` if it may.
     to_node_mark: Option<u32>,
-    /// The mark of bridged frames; `None` if nobody asks for it.
+    /// The mark of bridged frames; `None` if no rule asks for it.
     bridged_mark: Option<u32>,
     /// Whether a port that may be a pod's that is not known carries only what known addresses send and receive.
     unknown_closed: bool,
@@ -78,7 +78,7 @@ pub fn bridge_table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table 
 
 /// What changes before the rules of iptables, and only refuses more, and what changes after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Changes {
+struct BridgeChanges {
     pub(super) before: Vec<Change>,
     pub(super) after: Vec<Change>,
 }
@@ -89,8 +89,8 @@ pub fn bridge_batches(cluster: &Cluster, plan: &Plan, delta: &Delta) -> [Option<
     changes(cluster, plan, delta).batches()
 }
 
-fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> Changes {
-    let mut changes = Changes::default();
+fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
+    let mut changes = BridgeChanges::default();
     if delta.bridge {
         // Who the node is on the bridge is no pod's to say; it changes in one instant.
         for (set, _) in fixed::NODE_SETS {
@@ -165,7 +165,7 @@ fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
         || delta.places.values().any(|old| old.unbound)
 }
 
-impl Changes {
+impl BridgeChanges {
     /// As transactions; none for what changes nothing.
     fn batches(self) -> [Option<Batch>; 2] {
         [self.before, self.after].map(|changes| {
@@ -176,10 +176,10 @@ impl Changes {
 }
 
 /// An element of a set or map.
-type Element = (&'static str, Box<[u8]>, Option<Verdict>);
+type BridgeElement = (&'static str, Box<[u8]>, Option<Verdict>);
 
 /// The sets that know the node itself.
-fn node_elements(bridge: &Bridge) -> Vec<Element> {
+fn node_elements(bridge: &Bridge) -> Vec<BridgeElement> {
     let hardware = bridge.hardware.iter().map(|own| (fixed::NODE_HARDWARE, own.as_slice().into(), None));
     let link_local = bridge.link_local.iter();
     hardware
@@ -188,7 +188,7 @@ fn node_elements(bridge: &Bridge) -> Vec<Element> {
 }
 
 /// The sets that know an address without a port.
-fn place_elements(address: IpAddr, placement: Placement) -> impl Iterator<Item = Element> {
+fn place_elements(address: IpAddr, placement: Placement) -> impl Iterator<Item = BridgeElement> {
     let [taken, unbound] = match Family::of(address) {
         Family::V4 => ["taken4", "unbound4"],
         Family::V6 => ["taken6", "unbound6"],

@@ -1,6 +1,6 @@
 //! The chains and elements of one port.
 
-use super::Element;
+use super::BridgeElement;
 use super::fields::{
     Asks, ETHER_SOURCE, IPV4, IPV4_DESTINATION, IPV4_SOURCE, IPV6, IPV6_DESTINATION, IPV6_SOURCE, octets,
 };
@@ -17,7 +17,7 @@ pub(super) struct PortRules {
     /// Chains of its own.
     pub(super) chains: BTreeMap<Box<str>, Vec<Rule>>,
     /// Elements of shared sets and maps.
-    pub(super) elements: Vec<Element>,
+    pub(super) elements: Vec<BridgeElement>,
 }
 
 const OWN_CHAINS: [&str; 2] = ["from-", "to-"];
@@ -70,7 +70,7 @@ impl PortRules {
         if self == old {
             return;
         }
-        let by_set = |elements: &[Element], others: &[Element]| {
+        let by_set = |elements: &[BridgeElement], others: &[BridgeElement]| {
             let mut sets = BTreeMap::<&str, Elements>::new();
             for element in elements.iter().filter(|element| !others.contains(element)) {
                 let (set, key, verdict) = element.clone();
@@ -97,7 +97,7 @@ impl PortRules {
 }
 
 /// The element that says that a port has an address.
-fn bound_element(port: &[u8], address: IpAddr) -> Element {
+fn bound_element(port: &[u8], address: IpAddr) -> BridgeElement {
     let set = match Family::of(address) {
         Family::V4 => "bound4",
         Family::V6 => "bound6",
