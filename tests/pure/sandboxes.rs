@@ -1,4 +1,4 @@
-//! Pods that only their sandboxes or only their objects tell of, or that have finished: what the rendered rules do with them.
+//! Pods of which only the sandbox or only the object is known, or that have finished: what the rendered rules do with them.
 
 use crate::equivalence::{address, oracle_allows, worlds};
 use bridgewarden::api::Pod;

@@ -2,8 +2,8 @@
 
 use super::draft::*;
 use bridgewarden::netfilter::nftables::{
-    ConnectionFact, Elements, Field, HookPoint, KeyPart, LOCAL_ADDRESS, Meta, NFPROTO_IPV4, RejectWith, Rule,
-    SetPurpose, Statement, Table, Verdict, state, status,
+    Elements, Field, HookPoint, KeyPart, LOCAL_ADDRESS, NFPROTO_IPV4, RejectWith, Rule, SetPurpose,
+    Statement, Table, Verdict, state,
 };
 
 /// The rules of pods for which policies are in force, as nft would be given them by hand.
@@ -22,9 +22,9 @@ pub(super) fn by_hand() -> Table {
             (addresses(&["fd00:64::44"]), goto(profile)),
             (addresses(&["fd00:64::250"]), goto(other)),
         ]);
-        let told = SetPurpose::Dynamic { timeout_ms: 60_000 };
-        draft.set(&format!("told-{direction}4"), &[KeyPart::Ipv4], told, 1024);
-        draft.set(&format!("told-{direction}6"), &[KeyPart::Ipv6], told, 1024);
+        let reported = SetPurpose::Dynamic { timeout_ms: 60_000 };
+        draft.set(&format!("reported-{direction}4"), &[KeyPart::Ipv4], reported, 1024);
+        draft.set(&format!("reported-{direction}6"), &[KeyPart::Ipv6], reported, 1024);
     }
     let pair = |address: &str| (addresses(&[address, address]), None);
     *draft.set("self4", &[KeyPart::Ipv4; 2], SetPurpose::Set, 0) =
@@ -41,21 +41,10 @@ pub(super) fn by_hand() -> Table {
         (addresses(&["192.0.2.192", "192.0.2.255"]), None),
     ]);
 
-    draft.chain(
-        "refuse",
-        vec![
-            Rule::when()
-                .is(Field::Meta(Meta::InputName), &device("cni0"))
-                .is(PROTOCOL, &[TCP])
-                .any_bit(Field::Connection(ConnectionFact::Status), status::DESTINATION_TRANSLATED)
-                .reject(RejectWith::PortUnreachable),
-            protocol(TCP).reject(RejectWith::TcpReset),
-            Rule::when().reject(RejectWith::PortUnreachable),
-        ],
-    );
+    draft.chain("refuse", refusal(Rule::when().reject(RejectWith::PortUnreachable)));
     for (direction, sides) in [("egress", [SOURCE4, SOURCE6]), ("ingress", [DESTINATION4, DESTINATION6])] {
-        let tell = |family: Rule, side: Field, number: u8| {
-            let set = format!("told-{direction}{number}").into();
+        let report = |family: Rule, side: Field, number: u8| {
+            let set = format!("reported-{direction}{number}").into();
             let prefix = format!("denied-{direction}").into();
             family
                 .and(Statement::Limit { fields: vec![side], set, per_second: 10, burst: 5 })
@@ -63,7 +52,7 @@ pub(super) fn by_hand() -> Table {
         };
         draft.chain(
             &format!("deny-{direction}"),
-            vec![tell(ipv4(), sides[0], 4), tell(ipv6(), sides[1], 6), Rule::when().goto("refuse")],
+            vec![report(ipv4(), sides[0], 4), report(ipv6(), sides[1], 6), Rule::when().goto("refuse")],
         );
     }
     let message = |kind: u8| ipv6().is(PROTOCOL, &[ICMPV6]).is(TYPE, &[kind]);

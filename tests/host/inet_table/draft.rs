@@ -2,7 +2,7 @@
 
 use bridgewarden::netfilter::nftables::{
     Base, Chain, ConnectionFact, Elements, Field, Hook, HookPoint, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6,
-    Rule, Set, SetKind, SetPurpose, Table, TableFamily,
+    RejectWith, Rule, Set, SetKind, SetPurpose, Table, TableFamily, status,
 };
 use std::net::IpAddr;
 
@@ -83,4 +83,13 @@ pub(super) fn device(name: &str) -> [u8; 16] {
     let mut padded = [0; 16];
     padded[..name.len()].copy_from_slice(name.as_bytes());
     padded
+}
+
+/// The rules that reject TCP, to a Service and else, and then this one.
+pub(super) fn refusal(of_others: Rule) -> Vec<Rule> {
+    let dialled = Rule::when()
+        .is(Field::Meta(Meta::InputName), &device("cni0"))
+        .is(PROTOCOL, &[TCP])
+        .any_bit(Field::Connection(ConnectionFact::Status), status::DESTINATION_TRANSLATED);
+    vec![dialled.reject(RejectWith::PortUnreachable), protocol(TCP).reject(RejectWith::TcpReset), of_others]
 }

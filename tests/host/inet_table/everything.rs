@@ -3,7 +3,7 @@
 use super::draft::*;
 use bridgewarden::netfilter::nftables::{
     Base, ConnectionFact, Elements, Field, HookPoint, KeyPart, LOCAL_ADDRESS, Meta, NFPROTO_IPV4, RejectWith,
-    Rule, SetPurpose, Statement, Table, Verdict, state, status,
+    Rule, SetPurpose, Statement, Table, Verdict, state,
 };
 
 /// A table with every kind of statement, set, counter and hook, and with every field.
@@ -56,8 +56,8 @@ pub(super) fn everything() -> Table {
     *draft.set("services", &[KeyPart::Service], SetPurpose::Intervals, 0) =
         Elements::from([([0, 80, 0, 90].into(), None)]);
     let timeout_ms = 61_500;
-    draft.set("told4", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms }, 1024);
-    draft.set("told6", &[KeyPart::Ipv6], SetPurpose::Dynamic { timeout_ms: 60_000 }, 1024);
+    draft.set("reported4", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms }, 1024);
+    draft.set("reported6", &[KeyPart::Ipv6], SetPurpose::Dynamic { timeout_ms: 60_000 }, 1024);
     let limit = |fields: &[Field], set: &str| Statement::Limit {
         fields: fields.into(),
         set: set.into(),
@@ -67,21 +67,13 @@ pub(super) fn everything() -> Table {
     let log = |prefix: &str| Statement::Log { group: 101, prefix: prefix.into() };
     draft.chain(
         "refuse",
-        vec![
-            Rule::when()
-                .is(Field::Meta(Meta::InputName), &device("cni0"))
-                .is(PROTOCOL, &[TCP])
-                .any_bit(Field::Connection(ConnectionFact::Status), status::DESTINATION_TRANSLATED)
-                .reject(RejectWith::PortUnreachable),
-            protocol(TCP).reject(RejectWith::TcpReset),
-            Rule::when().reject(RejectWith::PortUnreachable).comment("all other: (UDP, SCTP) #1"),
-        ],
+        refusal(Rule::when().reject(RejectWith::PortUnreachable).comment("all other: (UDP, SCTP) #1")),
     );
     draft.chain(
         "deny",
         vec![
-            ipv4().and(limit(&[SOURCE4], "told4")).and(log("denied-egress")),
-            ipv6().and(limit(&[SOURCE6], "told6")).and(log("denied-egress")),
+            ipv4().and(limit(&[SOURCE4], "reported4")).and(log("denied-egress")),
+            ipv6().and(limit(&[SOURCE6], "reported6")).and(log("denied-egress")),
             Rule::when().goto("refuse"),
         ],
     );

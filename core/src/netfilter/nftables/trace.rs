@@ -419,7 +419,7 @@ mod tests {
             SetPurpose::Set,
             &[(&port, None)],
         );
-        set("told", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms: 1000 }, &[]);
+        set("reported", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms: 1000 }, &[]);
         table
     }
 
@@ -535,7 +535,8 @@ mod tests {
 
     #[test]
     fn limit_lets_the_first_packet_go_on_and_marks_stay() {
-        let limit = Statement::Limit { fields: vec![SOURCE4], set: "told".into(), per_second: 1, burst: 1 };
+        let limit =
+            Statement::Limit { fields: vec![SOURCE4], set: "reported".into(), per_second: 1, burst: 1 };
         let rule = Rule::when().and(limit).and(Statement::Counter).and(Statement::SetMark(6)).comment("why");
         let traced = follow(vec![rule, Rule::when().and(Statement::SetMark(1))], &seen());
         assert_eq!((traced.outcome, traced.mark), (Outcome::Accepted, 7));
@@ -551,7 +552,7 @@ mod tests {
             Rule::when().jump("circle"),
             Rule::when().within(&[SOURCE4], "nowhere"),
             Rule::when().outside(&[SOURCE4], "map"),
-            Rule::when().outside(&[SOURCE4], "told"),
+            Rule::when().outside(&[SOURCE4], "reported"),
             Rule::when().outside(&[PORT], "set"),
             Rule::when().verdict_of(&[SOURCE4], "set"),
             Rule::when().and(limit("set")),
