@@ -33,6 +33,7 @@
 //! `bridgewarden-core`. Who may import whom is a table in ARCHITECTURE.md, which a test holds the sources to.
 //!
 //! - [`net`]: families, protocols, ports and prefixes.
+//! - [`collections`]: containers that know nothing of clusters: a hash index, an interner and a slab.
 //! - [`api`]: the Kubernetes objects, as slim as the work allows.
 //! - [`model`]: what is known of the cluster, changed by one change at a time.
 //! - [`flow`]: denied flows: denied packets, aggregated for people.
@@ -66,7 +67,8 @@
 //! 10. A failed apply opens nothing, is reported, and is retried.
 
 pub use bridgewarden_core::{
-    account, api, apply, backend, compile, explain, flow, model, net, netfilter, ownership, render,
+    account, api, apply, backend, collections, compile, explain, flow, model, net, netfilter, ownership,
+    render,
 };
 
 pub mod commands;

@@ -23,6 +23,7 @@ pub mod account;
 pub mod api;
 pub mod apply;
 pub mod backend;
+pub mod collections;
 pub mod compile;
 pub mod explain;
 pub mod flow;

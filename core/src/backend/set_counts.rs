@@ -1,7 +1,7 @@
 //! How much the sets of ipset hold, counted without reading them.
 
 use crate::apply::Step;
-use crate::model::Finder;
+use crate::collections::HashIndex;
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::{Ruleset, SetName};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// How many sets there are, and how many elements each holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SetCounts {
-    sets: Finder<(SetName, Family, usize)>,
+    sets: HashIndex<(SetName, Family, usize)>,
     /// By family: how many sets, and how many elements in all.
     totals: BTreeMap<Family, (usize, usize)>,
 }

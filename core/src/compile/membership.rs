@@ -2,7 +2,8 @@
 
 use super::index::Index;
 use super::{Member, Scope, SetDefinition, SetId, Union};
-use crate::model::{Cluster, Group, GroupId, Moved, NamedPort, NamespaceName, Selector, Slab};
+use crate::collections::Slab;
+use crate::model::{Cluster, Group, GroupId, Moved, NamedPort, NamespaceName, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

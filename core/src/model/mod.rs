@@ -5,27 +5,21 @@
 //! This room knows nothing of Kubernetes' wire format, of chains, or of time.
 
 mod cluster;
-mod finder;
 mod key;
 mod label;
 mod owner;
 mod pod;
 mod policy;
-mod pool;
 mod port;
 mod sandbox;
-mod slab;
 mod touched;
 
 pub use cluster::*;
-pub use finder::*;
 pub use key::*;
 pub use label::*;
 pub use owner::*;
 pub use pod::*;
 pub use policy::*;
-pub use pool::*;
 pub use port::*;
 pub use sandbox::*;
-pub use slab::*;
 pub use touched::*;

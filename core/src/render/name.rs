@@ -1,7 +1,8 @@
 //! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
 
+use crate::collections::HashIndex;
 use crate::compile::{Delta, Plan, Profile, Scope, SetDefinition, SetDelta, Subject, Tier};
-use crate::model::{Demand, Direction, Finder, PolicyKey, Selector};
+use crate::model::{Demand, Direction, PolicyKey, Selector};
 use crate::net::{Family, PortRange};
 use crate::netfilter::{CHAIN_NAME_MAX, ChainName, SET_NAME_MAX, SetName};
 use crate::ownership::{HASH_ALPHABET, HASH_MARK, POD_PREFIX, POLICY_PREFIX};
@@ -120,13 +121,13 @@ pub struct Names {
 
 #[derive(Clone, Debug)]
 struct Register<I, N> {
-    names: Finder<(I, N)>,
+    names: HashIndex<(I, N)>,
     owners: BTreeMap<N, I>,
 }
 
 impl<I, N> Default for Register<I, N> {
     fn default() -> Register<I, N> {
-        Register { names: Finder::default(), owners: BTreeMap::new() }
+        Register { names: HashIndex::default(), owners: BTreeMap::new() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The objects that a server has, so that objects missing from a new list are reported as deleted.
 
 use super::event::WatchEvent;
-use crate::model::{Change, Finder, NamespaceName, Pool, Slab};
+use crate::collections::{HashIndex, Interner, Slab};
+use crate::model::{Change, NamespaceName};
 use crate::source::convert::object_key::ObjectKey;
 use std::collections::BTreeSet;
 
@@ -9,11 +10,11 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownObjects {
     keys: Slab<ObjectKey>,
-    by_key: Finder<u32>,
+    by_key: HashIndex<u32>,
     /// The objects that the list in progress has not contained so far.
     unnamed: Option<BTreeSet<u32>>,
     /// The namespaces of these objects, each name once.
-    namespaces: Pool<NamespaceName>,
+    namespaces: Interner<NamespaceName>,
     listed: bool,
 }
 

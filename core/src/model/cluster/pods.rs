@@ -1,8 +1,7 @@
 //! The pods that have an address: in groups that no policy can distinguish, and by their addresses.
 
-use crate::model::{
-    Finder, Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Pool, Slab, Touched,
-};
+use crate::collections::{HashIndex, Interner, Slab};
+use crate::model::{Labels, Moved, NamedPort, NamespaceName, Owner, Pod, PodKey, Touched};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,16 +113,16 @@ pub(super) struct Replaced {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pods {
     pods: Slab<PodState>,
-    by_key: Finder<PodId>,
+    by_key: HashIndex<PodId>,
     /// Every pod's hold on an address. Two pods may hold one address for a moment.
-    by_address: Finder<(IpAddr, PodId)>,
+    by_address: HashIndex<(IpAddr, PodId)>,
     /// The addresses that more than one pod holds.
     shared: BTreeSet<IpAddr>,
     groups: Slab<Group>,
-    by_content: Finder<GroupId>,
+    by_content: HashIndex<GroupId>,
     groups_gone: Vec<GroupId>,
     /// What made them: thousands of pods share a few.
-    owners: Pool<Arc<Owner>>,
+    owners: Interner<Arc<Owner>>,
 }
 
 impl Pods {

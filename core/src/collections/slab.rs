@@ -1,6 +1,6 @@
-//! Small numbers for things that come and go.
+//! Values by small number.
 
-/// Values by small number; a removed value's number is given out again.
+/// Values by number. The number of a removed value is used again, so that numbers stay small: sets of pods store 4 bytes per pod.
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
     slots: Vec<Option<T>>,
@@ -14,7 +14,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Keeps a value and tells its number.
+    /// Stores a value and returns its number.
     pub fn insert(&mut self, value: T) -> u32 {
         let Some(number) = self.free.pop() else {
             self.slots.push(Some(value));
@@ -34,7 +34,7 @@ impl<T> Slab<T> {
         self.slots.get_mut(number as usize)?.as_mut()
     }
 
-    /// Forgets a value and frees its number.
+    /// Removes a value and frees its number.
     pub fn remove(&mut self, number: u32) -> Option<T> {
         let value = self.slots.get_mut(number as usize)?.take()?;
         self.free.push(number);
@@ -46,12 +46,12 @@ impl<T> Slab<T> {
         self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number as u32, slot.as_ref()?)))
     }
 
-    /// How many values are kept.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether none is kept.
+    /// Whether it has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
