@@ -1,4 +1,5 @@
-//! What is known of a denied flow: the pods at its ends, the policies that deny it, and the rule that comes nearest to allowing it.
+//! Explains a denied flow: the pods at its ends, the policies that deny it, and the rule that comes nearest to allowing
+//! it.
 //!
 //! Comes in: a cluster, a plan and a flow that the kernel has denied. Goes out: an `Account` for people.
 
@@ -9,7 +10,7 @@ use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use crate::net;
 use std::net::IpAddr;
 
-/// What is known of a flow that was denied a moment ago. The cluster may have changed since.
+/// Explains a flow that was denied a moment ago. The cluster may have changed since.
 pub fn account(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Account {
     match flow.place {
         Place::Port(drop) => account_at_port(cluster, flow, drop),
@@ -17,7 +18,8 @@ pub fn account(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Account {
     }
 }
 
-/// What is known of a frame that was dropped at a port. The cluster knows which pod is behind the port; the addresses may be forged.
+/// Explains a frame that was dropped at a port. The cluster knows which pod is behind the port; the addresses may be
+/// forged.
 fn account_at_port(cluster: &Cluster, flow: &DeniedFlow, drop: PortDrop) -> Account {
     let packet = flow.packet;
     let port = drop.to.or(drop.from);
@@ -217,7 +219,7 @@ mod tests {
     fn flow_that_would_be_allowed_by_now_is_reported_so_and_names_no_policy() {
         let mut known = known();
         known.apply(Change::PolicyGone(PolicyKey::new("shop", "closed")));
-        // The policy stays until its pods are gone, as the namespace is unknown; so the pod goes, too.
+        // The namespace is unknown, so the policy stays until its pods are gone; so the pod must go, too.
         known.apply(Change::PodGone(PodKey::new("shop", "web")));
         let account = denied(&known, Place::Pod(Direction::Ingress), [192, 0, 2, 1], WEB);
         assert_eq!((account.reason, account.policies), (Reason::AllowedByNow, Vec::new()));

@@ -1,7 +1,7 @@
-//! The Kubernetes objects, as slim as the work allows: only the fields that decide what a policy means.
+//! The fields of Kubernetes objects that decide what a policy means, and no others.
 //!
 //! These types have the shape of the API and none of its rules: defaults and validation belong to `source::convert`.
-//! They carry serde and nothing else, so that the oracle can read the API's own words without the compiler's help.
+//! They depend on serde only, so that the oracle can read objects without using the compiler's code.
 
 mod network_policy;
 mod pod;
@@ -12,36 +12,36 @@ pub use pod::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// ObjectMeta: who an object is.
+/// ObjectMeta: the identity of an object.
 #[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectMeta {
     /// The object's name.
     pub name: String,
-    /// Its namespace; absent for a Namespace, and for a manifest that means `default`.
+    /// Its namespace; absent for a Namespace, and in a manifest that leaves it out and so means `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Set once deletion began; the object lives on until its finalizers are gone.
+    /// When deletion began; the object still exists until its finalizers are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
-    /// The object's identity over time.
+    /// The uid, which distinguishes objects that have the same name one after the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The version of the object as the server counts them; nothing but the server can compare two.
+    /// The server's version of the object. It is opaque: clients must not compare two versions by order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// What it belongs to.
+    /// The objects that own it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner_references: Option<Vec<OwnerReference>>,
-    /// Those of its annotations that matter here.
+    /// Those of its annotations that decide what a policy means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Annotations>,
 }
 
-/// OwnerReference: an object in the same namespace that another belongs to.
+/// OwnerReference: an object in the same namespace that owns another.
 #[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OwnerReference {
@@ -49,7 +49,7 @@ pub struct OwnerReference {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Whether it is the one that made the object and looks after it.
+    /// Whether this owner is the controller of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller: Option<bool>,
 }
@@ -68,9 +68,9 @@ pub struct Annotations {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Namespace {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// How it fares.
+    /// Its status.
     pub status: NamespaceStatus,
 }
 
@@ -87,7 +87,7 @@ pub struct NamespaceStatus {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum IntOrString {
-    /// A number. Wider than a port, so that 70000 can be read and then refused by name.
+    /// A number. Wider than a port, so that a value such as 70000 can be read and then rejected with a message.
     Int(i64),
     /// A name.
     String(String),

@@ -1,4 +1,5 @@
-//! networking.k8s.io/v1 NetworkPolicy. Absent and empty differ in this API, so lists that may be absent are `Option`.
+//! networking.k8s.io/v1 NetworkPolicy. The API distinguishes absent lists from empty ones, so lists that may be absent
+//! are `Option`.
 
 use super::{IntOrString, ObjectMeta};
 use serde::de::IgnoredAny;
@@ -7,11 +8,11 @@ use std::collections::BTreeMap;
 
 /// A part of a policy, at any level below its metadata.
 pub trait Part {
-    /// Keys that this version of the API does not have: the part is not understood.
+    /// Keys that this version of the API does not have. If there are any, the meaning of the part is unknown.
     fn unknown(&self) -> &UnknownFields;
 }
 
-/// Declares a part of a policy. Every one of them is declared so, and none can forget the keys that it does not know.
+/// Declares a part of a policy. Every part is declared by this macro, so none can omit the field for unknown keys.
 macro_rules! part {
     ($(#[$about:meta])* pub struct $name:ident { $($fields:tt)* }) => {
         $(#[$about])*
@@ -19,7 +20,7 @@ macro_rules! part {
         #[serde(default, rename_all = "camelCase")]
         pub struct $name {
             $($fields)*
-            /// Keys that this version of the API does not have: the part is not understood.
+            /// Keys that this version of the API does not have. If there are any, the meaning of the part is unknown.
             #[serde(flatten, skip_serializing)]
             pub unknown: UnknownFields,
         }
@@ -36,21 +37,21 @@ macro_rules! part {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkPolicy {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What it demands.
+    /// Its specification.
     pub spec: NetworkPolicySpec,
 }
 
 part! {
     /// NetworkPolicySpec.
     pub struct NetworkPolicySpec {
-        /// Which pods of the policy's namespace it applies to; empty selects all.
+        /// The pods of the policy's namespace that it applies to; an empty selector selects all.
         pub pod_selector: LabelSelector,
-        /// Who may reach them.
+        /// The ingress rules: which sources may reach these pods.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ingress: Option<Vec<NetworkPolicyIngressRule>>,
-        /// Whom they may reach.
+        /// The egress rules: which destinations these pods may reach.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub egress: Option<Vec<NetworkPolicyEgressRule>>,
         /// `Ingress`, `Egress` or both.
@@ -86,13 +87,13 @@ part! {
 part! {
     /// NetworkPolicyPeer.
     pub struct NetworkPolicyPeer {
-        /// Pods by label, in the policy's namespace or those `namespaceSelector` selects.
+        /// Selects pods by label, in the policy's namespace or in those that `namespaceSelector` selects.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub pod_selector: Option<LabelSelector>,
-        /// Namespaces by label.
+        /// Selects namespaces by label.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub namespace_selector: Option<LabelSelector>,
-        /// Addresses; excludes the selectors.
+        /// A range of addresses; cannot be combined with the selectors.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ip_block: Option<IpBlock>,
     }
@@ -103,7 +104,7 @@ part! {
     pub struct IpBlock {
         /// The prefix, such as `192.168.1.0/24`.
         pub cidr: String,
-        /// Prefixes inside `cidr` that the block leaves out.
+        /// Prefixes inside `cidr` that are excluded.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub except: Option<Vec<String>>,
     }
@@ -127,10 +128,10 @@ part! {
 part! {
     /// metav1.LabelSelector.
     pub struct LabelSelector {
-        /// Labels that must all be there.
+        /// Labels that an object must all have.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub match_labels: Option<BTreeMap<String, String>>,
-        /// Requirements that must all hold.
+        /// Requirements that an object must all meet.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub match_expressions: Option<Vec<LabelSelectorRequirement>>,
     }
@@ -160,7 +161,7 @@ impl UnknownFields {
         self.keys().next()
     }
 
-    /// Every one of them.
+    /// All of them.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What was asked for.
+    /// Its specification.
     pub spec: PodSpec,
-    /// What came of it.
+    /// Its status.
     pub status: PodStatus,
 }
 
@@ -19,7 +19,7 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
-    /// The node the scheduler chose; decides what is local.
+    /// The node that the scheduler chose. It decides whether the pod is local.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// Whether the pod shares its node's network, and so has no address of its own.
@@ -48,7 +48,7 @@ pub struct Container {
 #[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
-    /// What a policy may call the port.
+    /// The name by which a policy can refer to the port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The port number, 1 to 65535.
@@ -69,7 +69,7 @@ pub struct PodStatus {
     #[serde(rename = "podIP")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
-    /// All of its addresses, at most one a family.
+    /// All of its addresses, at most one per family.
     #[serde(rename = "podIPs")]
     pub pod_ips: Vec<PodIp>,
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Our rules and sets in the kernel, as last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actual {
-    /// The filter tables that hold something of ours.
+    /// The filter tables that contain chains or hooks of this program.
     pub tables: BTreeMap<(Variant, Family), ActualTable>,
     /// Why tables of a variant that the backend does not write to could not be read.
     pub unread: Vec<String>,
@@ -20,22 +20,22 @@ pub struct Actual {
     pub sets: BTreeMap<SetName, Set>,
     /// Our table of family bridge.
     pub bridge: TableRead,
-    /// Whether the table that stands beside it for a moment was left there.
+    /// Whether the table that temporarily exists beside it was left in the kernel.
     pub bridge_next: bool,
     /// Our table of family inet.
     pub inet: TableRead,
-    /// What other NetworkPolicy controllers have there.
+    /// The rules and tables of other NetworkPolicy controllers.
     pub controllers: OtherControllers,
 }
 
-/// Our chains and hooks in a filter table.
+/// Our chains and hooks in one filter table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActualTable {
-    /// Our chains; `None` for one that holds a rule we never write.
+    /// Our chains; `None` for a chain with a rule that this program never writes.
     pub chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
-    /// By built-in chain: our hooks in it, as text, with their places from 0.
+    /// Our hooks in each built-in chain, as text, with their positions from 0.
     pub jumps: BTreeMap<String, Vec<(usize, String)>>,
-    /// Our chains that rules of others lead to: they can be emptied, but not removed.
+    /// Our chains that rules of other programs jump to: they can be emptied, but not removed.
     pub held: BTreeSet<ChainName>,
 }
 
@@ -77,13 +77,13 @@ impl Actual {
         inet || self.tables.values().any(|table| !table.jumps.is_empty())
     }
 
-    /// The chains of a filter table that read as ours.
+    /// The chains of a filter table that could be read as ours.
     pub fn chains(&self, variant: Variant, family: Family) -> Chains {
         let chains = self.tables.get(&(variant, family)).into_iter().flat_map(|table| &table.chains);
         chains.filter_map(|(name, rules)| Some((name.clone(), rules.clone()?))).collect()
     }
 
-    /// Our rules in filter tables of other variants than this.
+    /// Our rules in the filter tables of variants other than this one.
     pub fn left_by_others(
         &self,
         own: Option<Variant>,
@@ -102,7 +102,7 @@ impl Actual {
 }
 
 impl ActualTable {
-    /// What of a table is ours.
+    /// Finds the chains and hooks of this program in a table.
     pub fn of(text: &TableText) -> ActualTable {
         let mut table = ActualTable::default();
         let own = own_chains(text);
@@ -125,7 +125,7 @@ impl ActualTable {
         table
     }
 
-    /// Whether a hook is where it must be, and nowhere else in its built-in chain.
+    /// Whether a hook is the first rule of its built-in chain, and occurs nowhere else in it.
     pub(super) fn is_hooked(&self, hook: &Hook) -> bool {
         self.jumps.get(hook.builtin).is_some_and(|jumps| *jumps == [(0, format!("-j {}", hook.chain))])
     }
@@ -138,7 +138,7 @@ fn own_first(own: Option<Variant>) -> impl Iterator<Item = (Variant, Family)> {
     variants.into_iter().flat_map(|variant| Family::BOTH.map(|family| (variant, family)))
 }
 
-/// Whether a rule of a chain that isn't ours is: an unconditional jump from a built-in chain into an entrance.
+/// Whether a rule of a chain that isn't ours is a hook: an unconditional jump from a built-in chain to an entrance.
 fn is_hook(chain: &str, rule: &str) -> bool {
     let entrance = rule.strip_prefix("-j ").and_then(|target| target.strip_prefix(POLICY_PREFIX));
     ENTRANCES.contains(&chain) && entrance.is_some_and(|entrance| ENTRANCES.contains(&entrance))

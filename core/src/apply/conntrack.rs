@@ -1,4 +1,4 @@
-//! What can be asked of a kernel's connection tracking, real or fake.
+//! The operations on a kernel's connection tracking, real or fake.
 
 use super::{KernelError, PacketFilter};
 use std::collections::BTreeSet;
@@ -6,17 +6,20 @@ use std::net::IpAddr;
 
 /// The connections that a kernel tracks.
 pub trait Conntrack {
-    /// The live connections that have an end at one of these addresses. However few they are, the kernel walks through all
-    /// that the host has.
+    /// The live connections with an end at one of these addresses. The kernel walks through all connections of the
+    /// host, however few match.
     fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError>;
 
-    /// Deletes a live connection, so that its next packet is evaluated as a first one. No error if it is gone already.
+    /// Deletes a live connection, so that its next packet is evaluated like the first packet of a connection. A
+    /// connection that no longer exists is no error.
     fn delete(&mut self, connection: &Connection) -> Result<(), KernelError>;
 
-    /// Sets our bit in a live connection's mark, so that the rules deny its packets both ways. No error if it is gone already.
+    /// Sets our bit in a live connection's mark, so that the rules deny its packets in both directions. A connection
+    /// that no longer exists is no error.
     fn set_mark(&mut self, connection: &Connection, bit: u32) -> Result<(), KernelError>;
 
-    /// Clears our bit in a live connection's mark: it is allowed again. No error if it is gone already.
+    /// Clears our bit in a live connection's mark, so that it is allowed again. A connection that no longer exists is
+    /// no error.
     fn clear_mark(&mut self, connection: &Connection, bit: u32) -> Result<(), KernelError>;
 }
 
@@ -25,7 +28,7 @@ pub trait Kernel: PacketFilter + Conntrack {}
 
 impl<K: PacketFilter + Conntrack> Kernel for K {}
 
-/// A live connection as conntrack knows it, by the addresses its first packet had at the FORWARD hook.
+/// A live connection in conntrack, with the addresses that its first packet had at the FORWARD hook.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {
     /// The protocol number.
@@ -34,9 +37,9 @@ pub struct Connection {
     pub source: IpAddr,
     /// Its port; 0 for a protocol without ports.
     pub source_port: u16,
-    /// The address it was opened to: the original tuple's destination, a Service's address perhaps.
+    /// The address it was opened to: the original tuple's destination, which may be a Service's address.
     pub dialled: IpAddr,
-    /// The port dialled.
+    /// The port it was opened to.
     pub dialled_port: u16,
     /// The address that answers: the reply tuple's source, after destination NAT.
     pub destination: IpAddr,
@@ -44,8 +47,8 @@ pub struct Connection {
     pub destination_port: u16,
     /// Whether one of its ends is an address of this host itself.
     pub is_of_this_host: bool,
-    /// Its mark, ours and others' bits.
+    /// Its mark, with our bit and those of other programs.
     pub mark: u32,
-    /// The bytes of the original tuple, as they must be given back to delete the connection.
+    /// The bytes of the original tuple, as the kernel requires them for deleting the connection.
     pub tuple: Vec<u8>,
 }

@@ -1,6 +1,6 @@
 //! Why the kernel, or a program that changes it, rejected something.
 
-/// Why the kernel, or a program that speaks to it, refused.
+/// Why the kernel, or a program that changes it, rejected something.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A program could not be started.
@@ -8,43 +8,43 @@ pub enum KernelError {
     Start {
         /// The program.
         program: String,
-        /// The package that has it.
+        /// The package that contains it.
         package: &'static str,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A program ran and said no.
+    /// A program ran and failed.
     #[error("{program} failed ({status}): {stderr}{}", line.as_ref().map(|line| format!(" in line {line:?}")).unwrap_or_default())]
     Program {
         /// The program with its arguments.
         program: String,
-        /// How it ended.
+        /// How it ended: exit code or signal.
         status: String,
-        /// What it said.
+        /// What it wrote to standard error.
         stderr: String,
-        /// The input line it named, if it named one.
+        /// The input line that it named, if it named one.
         line: Option<String>,
     },
-    /// The kernel refused a netlink request.
+    /// The kernel rejected a netlink request.
     #[error("cannot {act} set {set}: {reason}")]
     Set {
         /// What was attempted.
         act: &'static str,
         /// On which set.
         set: String,
-        /// What the kernel said, in words.
+        /// The kernel's reason, in words.
         reason: String,
         /// Its errno or ipset error number.
         code: i32,
     },
-    /// The kernel refused a transaction on a table of nf_tables.
+    /// The kernel rejected a transaction on a table of nf_tables.
     #[error("cannot change table {table} of nf_tables by {change}: {reason}")]
     Table {
         /// The table.
         table: String,
-        /// The change that was refused.
+        /// The change that was rejected.
         change: String,
-        /// What the kernel said, in words.
+        /// The kernel's reason, in words.
         reason: String,
     },
     /// A netlink socket failed.
@@ -52,13 +52,13 @@ pub enum KernelError {
     Netlink {
         /// What was attempted.
         act: &'static str,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
 impl KernelError {
-    /// Every word that [`KernelError::kind`] may say.
+    /// All values that [`KernelError::kind`] may return.
     pub const KINDS: [&str; 5] = ["start", "program", "set", "table", "netlink"];
 
     /// A short, fixed word for metrics.

@@ -6,7 +6,7 @@ use crate::netfilter::BackendName;
 use crate::netfilter::nftables::{Batch, TableFamily};
 use crate::ownership::INET_TABLE;
 
-/// The steps that remove what other backends left. To be carried out once what this one writes is in force.
+/// The steps that remove what other backends left. They must run once everything that this backend writes is in force.
 pub(crate) fn leftovers(own: BackendName, actual: &Actual) -> Vec<Step> {
     let tables = actual.left_by_others(own.variant());
     let mut steps: Vec<Step> =
@@ -17,7 +17,7 @@ pub(crate) fn leftovers(own: BackendName, actual: &Actual) -> Vec<Step> {
                 steps.push(Step::Transact(vec![Batch::deleting(TableFamily::Inet, INET_TABLE)]));
             }
         }
-        // Rules that cannot be read may still refer to them.
+        // Rules that cannot be read may still refer to the sets.
         BackendName::Nftables if !actual.unread.is_empty() => {}
         BackendName::Nftables => steps.extend(actual.sets.keys().cloned().map(Step::DestroySet)),
     }

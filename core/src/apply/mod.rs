@@ -1,7 +1,8 @@
-//! Keeps the kernel equal to what was rendered. Knows chains and sets, never policies.
+//! Keeps the kernel equal to the rendered rules. Knows chains and sets, never policies.
 //!
-//! Comes in: a `Ruleset` or an `Edit`, and what the kernel holds. Goes out: `Step`s, in an order that is safe to stop after any of
-//! them. `PacketFilter` and `Conntrack` are what a kernel must be able to do; `Fake` does it in memory.
+//! Comes in: a `Ruleset` or an `Edit`, and what the kernel holds. Goes out: `Step`s, in an order that is safe to stop
+//! after any of them. `PacketFilter` and `Conntrack` are the operations that a kernel must offer; `Fake` implements
+//! them in memory.
 
 mod actual;
 mod conntrack;

@@ -1,4 +1,5 @@
-//! Keeps one table of nf_tables equal to what was rendered: what the kernel holds of it, and the changes of one transaction.
+//! Keeps one table of nf_tables equal to the rendered one: what the kernel holds of it, and the changes of one
+//! transaction.
 
 use crate::netfilter::nftables::{
     Batch, Chain, Change, ElementEdit, Elements, Rule, Set, SetEdit, SetKind, SetPurpose, Table, TableEdit,
@@ -6,8 +7,8 @@ use crate::netfilter::nftables::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the kernel holds of a table once every transaction returned so far is done. Of sets that hold no verdicts, only how many
-/// elements they have.
+/// What the kernel holds of a table after all transactions returned so far. For sets without verdicts, only the number
+/// of their elements is kept.
 #[derive(Clone, Debug)]
 pub struct TableApplier {
     family: TableFamily,
@@ -21,8 +22,8 @@ pub struct TableApplier {
 }
 
 impl TableApplier {
-    /// Starts from a table as it is in the kernel; `None` if it is not there, or holds what this program does not write. Returns the
-    /// transaction that makes it equal to `desired`, if anything differs.
+    /// Starts from a table as the kernel has it; `None` if it does not exist, or contains something that this program
+    /// does not write. Returns the transaction that makes it equal to `desired`, if anything differs.
     pub fn adopt(desired: Table, actual: Option<&Table>) -> (TableApplier, Option<Batch>) {
         let desired = match actual {
             None => desired,
@@ -51,9 +52,10 @@ impl TableApplier {
         }
     }
 
-    /// The transaction that carries out an edit; nothing if it changes nothing.
+    /// The transaction that carries out an edit; `None` if it changes nothing.
     ///
-    /// The kernel checks each change when its turn comes: what refers to something goes before it, and comes after it.
+    /// The kernel checks each change in order, so an object is added before the first reference to it, and deleted
+    /// after the last.
     pub fn edit(&mut self, edit: TableEdit) -> Option<Batch> {
         let mut order = Order::default();
         for (name, chain) in edit.chains {
@@ -128,7 +130,7 @@ impl TableApplier {
             match edit {
                 ElementEdit::There(verdict) if there == Some(&verdict) => {}
                 ElementEdit::There(verdict) => {
-                    // Another verdict for the same key is another element.
+                    // A different verdict for the same key is a different element.
                     if let Some(old) = there {
                         go.insert(key.clone(), old.clone());
                     }
@@ -160,19 +162,19 @@ impl TableApplier {
         self.chains.values().map(|chain| chain.rules.as_slice())
     }
 
-    /// What the sets and maps are, each with the number of its elements.
+    /// The kinds of the sets and maps, each with the number of its elements.
     pub fn sets(&self) -> impl Iterator<Item = (&SetKind, usize)> {
         self.sets.values().map(|(kind, count)| (kind, *count))
     }
 }
 
-/// Changes, in the order in which the kernel takes them.
+/// Changes in an order that the kernel accepts.
 #[derive(Debug, Default)]
 struct Order {
     flushed: Vec<Change>,
     elements_gone: Vec<Change>,
     objects_gone: Vec<Change>,
-    /// After the maps that lead to them.
+    /// Deleted after the maps that refer to them.
     chains_gone: Vec<Change>,
     come: Vec<Change>,
     rules: Vec<Change>,

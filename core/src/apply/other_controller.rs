@@ -1,4 +1,5 @@
-//! Other NetworkPolicy controllers, by the rules and tables that they put into a packet filter, and what is left of them.
+//! Other NetworkPolicy controllers, recognised by their rules and tables in a packet filter, and the removal of what
+//! they left.
 
 use super::{RestoreText, Step, TableText, own_chains};
 use crate::net::Family;
@@ -29,7 +30,7 @@ pub enum OtherController {
 
 use OtherController::{Antrea, AzureNpm, Calico, Cilium, KubeNetworkPolicies, KubeRouter, WeaveNpc};
 
-/// What the chain begins with that a built-in chain of the filter table jumps to.
+/// The beginnings of the names of chains to which a built-in chain of the filter table jumps.
 const HOOKS: [(&str, OtherController); 6] = [
     ("cali-", Calico),
     ("WEAVE-NPC", WeaveNpc),
@@ -38,9 +39,9 @@ const HOOKS: [(&str, OtherController); 6] = [
     ("AZURE-NPM", AzureNpm),
     ("KUBE-ROUTER-", KubeRouter),
 ];
-/// Chains of kube-router's that judge by policies; its others are about Services.
+/// The chains by which kube-router evaluates policies; its other chains are about Services.
 const OF_KUBE_ROUTER: [&str; 3] = ["KUBE-ROUTER-INPUT", "KUBE-ROUTER-FORWARD", "KUBE-ROUTER-OUTPUT"];
-/// What follows `KUBE-NWPLCY-` in the names of kube-router's chains without a hash.
+/// The names of kube-router's chains that begin with `KUBE-NWPLCY-` and have no hash.
 const FIXED_OF_KUBE_ROUTER: [&str; 3] = ["KUBE-NWPLCY-DEFAULT", "KUBE-NWPLCY-COMMON", "KUBE-NWPLCY-TAIL"];
 /// Tables of nf_tables, as `nft` names them.
 const TABLES: [(&str, OtherController); 6] = [
@@ -70,7 +71,7 @@ impl OtherController {
         }
     }
 
-    /// How to stop it, on this node. No `;` is in it.
+    /// How to stop it on this node. Contains no `;`.
     pub fn cure(self, is_k3s: bool) -> &'static str {
         match self {
             KubeRouter if is_k3s => {
@@ -96,7 +97,7 @@ impl OtherController {
         }
     }
 
-    /// What its process is called (/proc/PID/comm).
+    /// The name of its process (/proc/PID/comm).
     pub fn process(self) -> &'static [&'static str] {
         match self {
             KubeRouter => &["kube-router"],
@@ -109,7 +110,7 @@ impl OtherController {
         }
     }
 
-    /// Whether `--takeover` knows how to remove what it leaves behind.
+    /// Whether `--takeover` can remove what it leaves behind.
     pub fn is_removable(self) -> bool {
         match self {
             KubeRouter | KubeNetworkPolicies => true,
@@ -117,14 +118,14 @@ impl OtherController {
         }
     }
 
-    /// Whose a rule of a built-in chain of a filter table is, by what it leads to.
+    /// The controller to which a rule of a built-in chain of the filter table belongs, by the chain that it jumps to.
     pub fn of_hook(rule: &str) -> Option<OtherController> {
         let target = target(rule)?;
         let own = HOOKS.into_iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, own)| own)?;
         (own != KubeRouter || OF_KUBE_ROUTER.contains(&target)).then_some(own)
     }
 
-    /// Whose a table of nf_tables is.
+    /// The controller to which a table of nf_tables belongs.
     pub fn of_table(table: &str) -> Option<OtherController> {
         TABLES.into_iter().find(|(name, _)| *name == table).map(|(_, own)| own)
     }
@@ -133,11 +134,11 @@ impl OtherController {
 /// What other controllers have in this kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherControllers {
-    /// Those that packets come by.
+    /// Controllers whose rules evaluate packets.
     pub at_work: BTreeSet<OtherController>,
-    /// Those whose process was seen. That of k3s is not looked for: it is also the kubelet.
+    /// Controllers whose process was found. k3s is not looked for: its process is the kubelet, too.
     pub running: BTreeSet<OtherController>,
-    /// Steps that remove what they left, if no program writes it again.
+    /// Steps that remove their rules, unless a program writes these again.
     removal: Vec<Step>,
     sets: BTreeSet<SetName>,
 }
@@ -148,12 +149,13 @@ impl OtherControllers {
         !self.removal.is_empty()
     }
 
-    /// The steps that remove it: hooks and chains in one transaction for each family, then sets that nothing asks any more.
+    /// The steps that remove it: hooks and chains in one transaction for each family, then sets that no rule matches
+    /// any more.
     pub fn removal(&self) -> impl Iterator<Item = Step> {
         self.removal.iter().cloned().chain(self.sets.iter().cloned().map(Step::DestroySet))
     }
 
-    /// Takes in a filter table.
+    /// Evaluates one filter table.
     pub(super) fn see(&mut self, variant: Variant, family: Family, table: &TableText) {
         let hooks = || {
             let built_in = table.chains.iter().filter(|(name, _)| ENTRANCES.contains(&name.as_str()));
@@ -175,7 +177,7 @@ impl OtherControllers {
         self.removal.push(Step::Restore(variant, family, RestoreText { text, writes }));
     }
 
-    /// Takes in the tables of nf_tables.
+    /// Evaluates the tables of nf_tables.
     pub(super) fn see_tables(&mut self, tables: &BTreeSet<String>) {
         for (table, own) in tables.iter().filter_map(|table| Some((table, OtherController::of_table(table)?)))
         {
@@ -187,7 +189,7 @@ impl OtherControllers {
     }
 }
 
-/// Takes out the hooks, empties the chains, and removes those that no rule of others leads to.
+/// Removes the hooks, empties the chains, and removes those that no rule of another program jumps to.
 fn removal_text(table: &TableText, chains: &BTreeSet<&str>, hooks: &[(&str, &str)]) -> String {
     let others = table.chains.iter().filter(|(name, _)| !chains.contains(name.as_str()));
     let rules = others.flat_map(|(name, rules)| rules.iter().map(|rule| (name.as_str(), rule.as_str())));
@@ -207,7 +209,7 @@ fn removal_text(table: &TableText, chains: &BTreeSet<&str>, hooks: &[(&str, &str
     text
 }
 
-/// The chains of kube-router's by which it judges, which may look like ours of 0.1.0.
+/// The chains by which kube-router evaluates policies. Their names may look like those of this program's version 0.1.0.
 pub fn chains_of_kube_router(table: &TableText) -> BTreeSet<&str> {
     let own = own_chains(table);
     let is_theirs = |name: &&str| {

@@ -1,4 +1,4 @@
-//! What can be asked of a packet filter, real or fake: read what is ours, carry out one step.
+//! The operations on a packet filter, real or fake: read our objects, carry out one step.
 
 use super::{KernelError, OtherController, Step};
 use crate::net::Family;
@@ -13,9 +13,9 @@ pub trait PacketFilter {
     /// The backend that this packet filter is changed with.
     fn backend(&self) -> BackendName;
 
-    /// Reads the chains of a filter table: ours with their rules, and the built-in chains we hook. Of a variant that the backend
-    /// does not write to, what was once left in it: such a table is not made, and it reads as empty once none of our rules
-    /// was found there, or when it could not be read.
+    /// Reads the chains of a filter table: ours with their rules, and the built-in chains that we hook. A table of a
+    /// variant that the backend does not write to is read only for what an earlier agent left there: it is not created,
+    /// and it reads as empty if it could not be read or once none of our rules was found in it.
     fn read_table(&mut self, variant: Variant, family: Family) -> Result<TableText, KernelError>;
 
     /// Reads every set whose name begins with `prefix`.
@@ -29,49 +29,49 @@ pub trait PacketFilter {
         Ok(BTreeSet::new())
     }
 
-    /// Which of these have a process in this network namespace, as far as this process can see.
+    /// Which of these controllers have a process in this network namespace, as far as this process can see.
     fn running(&mut self, _controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
         BTreeSet::new()
     }
 
-    /// Does one step. It happens whole or not at all, but for element steps, which may stop half-way.
+    /// Carries out one step. It succeeds or fails as a whole, except for steps on elements, which may stop half-way.
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Does steps one after the other, and none after one that fails, but for those that stand together and go with each other
-    /// ([`Step::goes_with`]): one that fails need not stop the rest of them.
+    /// Carries out steps in order, and stops at the first that fails. Only adjacent steps that belong together
+    /// ([`Step::goes_with`]) do not stop each other: if one of them fails, the others are still carried out.
     fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
         steps.iter().try_for_each(|step| self.commit(step))
     }
 
-    /// What was done so far.
+    /// The work done so far.
     fn tally(&self) -> Tally;
 }
 
-/// The filter table of a family, chain by chain, rules as `iptables-save` printed them (`-A CHAIN` left off).
+/// The filter table of a family, chain by chain, with rules as `iptables-save` prints them, without `-A CHAIN`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableText {
-    /// Every chain of the table, ours and foreign, in the order printed.
+    /// Every chain of the table, ours and those of other programs.
     pub chains: BTreeMap<String, Vec<String>>,
 }
 
 /// A table of nf_tables, as far as it could be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TableRead {
-    /// It is not there, or the kernel has no tables of its family.
+    /// The table does not exist, or the kernel has no tables of its family.
     #[default]
     Absent,
-    /// It holds something that this program does not write.
+    /// The table contains something that this program does not write.
     Foreign,
-    /// It holds this.
+    /// The table contains only what this program writes.
     Ours {
-        /// All of it but counts, and what packets put into dynamic sets.
+        /// Its content, without counts and without the elements that packets added to dynamic sets.
         table: Table,
-        /// How many packets the counters of each chain counted.
+        /// How many packets the counters of each chain have counted.
         counted: BTreeMap<Box<str>, u64>,
     },
 }
 
-/// What a kernel was asked to do, in counts that do not depend on the machine.
+/// The work that a kernel did, in counts that do not depend on the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Processes started.
@@ -84,7 +84,7 @@ pub struct Tally {
     pub restores: u64,
     /// Transactions of our own tables of nf_tables committed.
     pub transactions: u64,
-    /// Connections forgotten, condemned or pardoned.
+    /// Connections deleted, marked as revoked, or allowed again.
     pub cut: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which chains of a filter table are ours, by their names, and by what leads where for those of version 0.1.0.
+//! Which chains of a filter table are ours: by their names, and for those of version 0.1.0 also by their jumps.
 
 use super::TableText;
 use crate::netfilter::iptables::{asked_sets, target};
@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 /// The names of our chains.
 ///
-/// Chains of 0.1.0 look like those of kube-router, but one of our chains leads to them, they lead to one, or they refer to one of our sets.
-/// kube-router's never do.
+/// The names of chains of 0.1.0 look like those of kube-router, but one of our chains jumps to them, they jump to one,
+/// or they refer to one of our sets. kube-router's chains never do.
 pub fn own_chains(table: &TableText) -> BTreeSet<&str> {
     let names = || table.chains.keys().map(String::as_str);
     let mut own: BTreeSet<&str> = names().filter(|name| owns_chain(name)).collect();

@@ -10,28 +10,30 @@ use std::collections::BTreeSet;
 /// One change of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Makes a set and fills it. Fails if the name is taken.
+    /// Creates a set and fills it. Fails if a set of this name exists.
     CreateSet(SetName, Set),
-    /// Gives an existing set new elements, or a new kind, in one instant: a second set is filled and swapped in.
-    /// `Kind` must be that of the set in place, as the kernel swaps only like with like.
+    /// Replaces the elements of an existing set in one instant: a second set is filled and swapped in. Its `Kind` must
+    /// be that of the existing set, as the kernel swaps only sets of the same kind.
     ReplaceSet(SetName, Set),
-    /// Adds elements; those already there are fine.
+    /// Adds elements; those that already exist are no error.
     AddElements(SetName, Kind, Role, BTreeSet<Element>),
-    /// Removes elements; those already gone are fine.
+    /// Removes elements; those that no longer exist are no error.
     RemoveElements(SetName, Kind, Role, BTreeSet<Element>),
-    /// Hands a text to `iptables-restore --noflush -w` of the variant and family; `-A` lines in it belong to these chains.
+    /// Passes a text to `iptables-restore --noflush -w` of the variant and family; its `-A` lines belong to these
+    /// chains.
     Restore(Variant, Family, RestoreText),
     /// Destroys a set. Fails while a rule refers to it.
     DestroySet(SetName),
     /// Carries out one transaction on tables of nf_tables.
     Transact(Vec<Batch>),
-    /// Removes a table of nf_tables that another program left, as `nft` names it; one that is gone already is fine.
+    /// Removes a table of nf_tables that another program left, named as `nft` does; a table that no longer exists is no
+    /// error.
     RemoveNftTable(String),
 }
 
 impl Step {
-    /// Whether both only add elements, or only remove them, and to be in one set does what to be in the other does. Of such steps
-    /// that stand together any may be left undone, and less is opened, or less closed, than by all of them.
+    /// Whether both steps only add elements, or both only remove them, and their sets have the same role. If any of
+    /// such adjacent steps fails, less is allowed, or less is denied, than by all of them.
     pub fn goes_with(&self, next: &Step) -> bool {
         match (self, next) {
             (Step::AddElements(_, _, one, _), Step::AddElements(_, _, other, _))
@@ -56,7 +58,7 @@ impl Step {
         }
     }
 
-    /// Whether it changes nothing but who is in sets: a request or two of some microseconds.
+    /// Whether it changes only members of sets, which takes a request or two of some microseconds.
     pub fn is_of_members(&self) -> bool {
         match self {
             Step::AddElements(..) | Step::RemoveElements(..) => true,

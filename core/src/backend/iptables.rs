@@ -1,4 +1,4 @@
-//! iptables with ipset.
+//! The backends `iptables-nft` and `iptables-legacy`: iptables with ipset.
 
 use super::set_counts::SetCounts;
 use super::{Backend, ConcurrentEdits, Held, Update, View};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub(super) struct IptablesBackend {
     variant: Variant,
     renderer: Renderer,
-    /// What the kernel holds; nothing until it was read, and again after a step failed.
+    /// What the kernel holds; `None` until it was read, and again after a step failed.
     applier: Option<Applier>,
     sets: SetCounts,
 }

@@ -1,8 +1,8 @@
-//! The seam between what a node must enforce and the packet filter that enforces it.
+//! The interface between what a node must enforce and the packet filter that enforces it.
 //!
-//! A backend renders the plan in the words of its packet filter, remembers what the kernel holds, and returns the steps that make
-//! the kernel equal to the plan. To add one: write its renderer in `render`, its steps in `apply`, implement [`Backend`] here, and
-//! name it in [`BackendName`](crate::netfilter::BackendName).
+//! A backend renders the plan for its packet filter, remembers what the kernel holds, and returns the steps that make
+//! the kernel equal to the plan. To add one: write its renderer in `render` and its steps in `apply`, implement
+//! [`Backend`] here, and name it in [`BackendName`](crate::netfilter::BackendName).
 
 mod iptables;
 mod nftables;
@@ -23,12 +23,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
-/// What is known and what must hold, to be read.
+/// A read-only view of the cluster and the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// What is known.
+    /// What is known of the cluster.
     pub cluster: &'a Cluster,
-    /// What must hold.
+    /// What this node must enforce.
     pub plan: &'a Plan,
 }
 
@@ -41,19 +41,20 @@ impl View<'_> {
 
 /// A packet filter that enforces a plan.
 pub trait Backend: Debug + Send + Sync {
-    /// Everything that must be in the kernel.
+    /// The complete desired state of the kernel.
     fn ruleset(&mut self, view: View<'_>) -> Ruleset;
 
-    /// Compares everything that must be in the kernel with what was read from it, and returns the steps that make them equal, rules
-    /// that other backends left included. No steps: the kernel was right. `delta` was just taken from the plan, and has no
-    /// steps of its own.
+    /// Compares the complete desired state with what was read from the kernel, and returns the steps that make them
+    /// equal, including the removal of rules that other backends left. No steps mean that the kernel was correct.
+    /// `delta` was just taken from the plan, and needs no steps of its own.
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step>;
 
-    /// The steps that carry what changed in the plan to the kernel; none unless the kernel was adopted. If one of them fails, the
-    /// kernel must be read and adopted again.
+    /// The steps that carry the changes of the plan to the kernel; none unless the kernel was adopted. If one of them
+    /// fails, the kernel must be read and adopted again.
     fn update(&mut self, view: View<'_>, delta: &Delta) -> Update;
 
-    /// The same while the steps of another update are being carried out, if that permits it and only members of sets changed.
+    /// The same while the steps of another update are carried out, if that update permits it and only members of sets
+    /// changed.
     fn update_concurrently(
         &mut self,
         view: View<'_>,
@@ -64,23 +65,24 @@ pub trait Backend: Debug + Send + Sync {
     /// Forgets what the kernel holds, because a step failed or must not be carried out.
     fn forget(&mut self);
 
-    /// Whether it is known what the kernel holds: it was adopted, and not forgotten since.
+    /// Whether the content of the kernel is known: it was adopted, and not forgotten since.
     fn is_adopted(&self) -> bool;
 
-    /// How much the kernel holds, by family; `None` if it is not known, because it was not read or a step failed.
+    /// How much the kernel holds, by family; `None` if that is not known, because the kernel was not read or a step
+    /// failed.
     fn held(&self) -> Option<[(Family, Held); 2]>;
 
-    /// By which chain or counter of the kernel what a policy has allowed is counted.
+    /// The policies by the chains or counters of the kernel that count what each allows.
     fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)>;
 
-    /// The options it renders with.
+    /// The options that it renders with.
     fn options(&self) -> &Options;
 
-    /// The same backend in the same state.
+    /// A copy of this backend in its current state.
     fn boxed_clone(&self) -> Box<dyn Backend>;
 }
 
-/// The backend that the options name, before the kernel was read.
+/// The backend that the options name, before the kernel is read.
 pub fn new(options: Options) -> Box<dyn Backend> {
     match options.backend {
         BackendName::IptablesNft => Box::new(IptablesBackend::new(Variant::Nft, options)),
@@ -100,19 +102,19 @@ impl Clone for Box<dyn Backend> {
 pub struct Update {
     /// The steps.
     pub steps: Vec<Step>,
-    /// What may be written while they are being carried out; `None` for nothing.
+    /// What may be written while they are carried out; `None` for nothing.
     pub concurrent: Option<ConcurrentEdits>,
 }
 
 /// How much the kernel holds in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Our chains.
+    /// The number of our chains.
     pub chains: usize,
-    /// The rules in them.
+    /// The number of rules in them.
     pub rules: usize,
-    /// Our sets.
+    /// The number of our sets.
     pub sets: usize,
-    /// The elements in them.
+    /// The number of elements in them.
     pub elements: usize,
 }

@@ -1,4 +1,4 @@
-//! One table of nf_tables, changed in one transaction.
+//! The backend `nftables`: one table of nf_tables, changed in one transaction.
 
 use super::{Backend, ConcurrentEdits, Held, Update, View};
 use crate::apply::nftables::TableApplier;
@@ -15,11 +15,11 @@ use crate::render::nftables::TableRenderer;
 use crate::render::{Binding, Options, bridge_batches, bridge_table};
 use std::collections::BTreeMap;
 
-/// One table of family inet, and the one of family bridge.
+/// The table of family inet, and the one of family bridge.
 #[derive(Clone, Debug)]
 pub(super) struct NftablesBackend {
     renderer: TableRenderer,
-    /// What the kernel holds; nothing until it was read, and again after a step failed.
+    /// What the kernel holds; `None` until it was read, and again after a step failed.
     applier: Option<TableApplier>,
 }
 
@@ -32,7 +32,7 @@ impl NftablesBackend {
         self.options().binding == Binding::Ports
     }
 
-    /// The table of family bridge, if there is to be one.
+    /// The desired table of family bridge; `None` if there should be none.
     fn bridge(&self, view: View<'_>) -> Option<Table> {
         self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan))
     }
@@ -76,7 +76,7 @@ impl Backend for NftablesBackend {
         Update { steps: transactions(before, applier.edit(edit), after), concurrent: None }
     }
 
-    /// Beside a transaction nothing is written: the kernel carries out one at a time.
+    /// Writes nothing during a transaction: the kernel carries out one at a time.
     fn update_concurrently(
         &mut self,
         view: View<'_>,
@@ -112,8 +112,8 @@ impl Backend for NftablesBackend {
     }
 }
 
-/// One transaction, with what is to change in the table of family bridge before and after the rest; and one ahead of it for new sets
-/// of intervals.
+/// One transaction: the changes of the table of family inet between those of the table of family bridge that come
+/// before and after them. New sets of intervals get a transaction ahead of it.
 fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) -> Vec<Step> {
     let ahead = inet.as_mut().and_then(Batch::take_intervals);
     let together: Vec<Batch> = before.into_iter().chain(inet).chain(after).collect();
@@ -124,7 +124,7 @@ fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) 
         .collect()
 }
 
-/// A table of family bridge that differs is replaced, in the same transaction as all else.
+/// Replaces a table of family bridge that differs, in the same transaction as everything else.
 fn adopt_bridge(desired: Option<Table>, actual: &Actual) -> Vec<Batch> {
     let remove = |name| Batch::deleting(TableFamily::Bridge, name);
     let mut batches = Vec::new();
@@ -140,7 +140,7 @@ fn adopt_bridge(desired: Option<Table>, actual: &Actual) -> Vec<Batch> {
     batches
 }
 
-/// How much is about a family. Chains, sets of ports and rules that ask for no family are about both.
+/// Counts the objects for one family. Chains, sets of ports and rules that match no family count for both.
 fn held(applier: &TableApplier, family: Family) -> Held {
     let (other_part, other_number) = match family {
         Family::V4 => (KeyPart::Ipv6, NFPROTO_IPV6),

@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub(super) struct SetCounts {
     sets: HashIndex<(SetName, Family, usize)>,
-    /// By family: how many sets, and how many elements in all.
+    /// By family: the number of sets, and the number of all their elements.
     totals: BTreeMap<Family, (usize, usize)>,
 }
 
 impl SetCounts {
-    /// Counts a whole ruleset.
+    /// Counts the sets of a whole ruleset.
     pub(super) fn of(ruleset: &Ruleset) -> SetCounts {
         let mut elements = SetCounts::default();
         ruleset.sets.iter().for_each(|(name, desired)| elements.set(name, &desired.set));
         elements
     }
 
-    /// Counts on through a step.
+    /// Updates the counts by a step.
     pub(super) fn follow(&mut self, step: &Step) {
         match step {
             Step::CreateSet(name, set) | Step::ReplaceSet(name, set) => self.set(name, set),
@@ -57,7 +57,7 @@ impl SetCounts {
         *elements = *elements - before + *own;
     }
 
-    /// How many sets a family has, and how many elements they hold together.
+    /// The number of sets of a family, and the number of all their elements.
     pub(super) fn of_family(&self, family: Family) -> (usize, usize) {
         self.totals.get(&family).copied().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! A kernel in memory that refuses what the real one refuses. For tests, and for checking rules without root.
+//! A kernel in memory that rejects what a real kernel rejects. For tests, and for checking rules without root.
 
 mod restore;
 
@@ -46,33 +46,34 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// Lets this many more steps succeed and refuses the one after, for want of memory.
+    /// Lets this many more steps succeed, and fails the next one for lack of memory.
     pub fn fail_after(&mut self, steps: usize) {
         self.fail_after = Some(steps);
     }
 
-    /// From now on a set holds this many elements at most, as one does whose `maxelem` is so low.
+    /// From now on a set can hold at most this many elements, like one with so low a `maxelem`.
     pub fn limit_sets(&mut self, room: usize) {
         self.room = room;
     }
 
-    /// The rules of a family's table in the variant `nft`, to look at or, as another program would, to change.
+    /// The rules of a family's table in the variant `nft`, to inspect or to change as another program would.
     pub fn table(&mut self, family: Family) -> &mut BTreeMap<String, Vec<String>> {
         self.tables.entry((Variant::Nft, family)).or_default()
     }
 
-    /// Gives each variant of iptables what the other one has, as if an agent with the other `--backend` had written it.
+    /// Exchanges the tables of the two variants of iptables, as if an agent with the other `--backend` had written
+    /// them.
     pub fn swap_variants(&mut self) {
         let tables = std::mem::take(&mut self.tables).into_iter();
         self.tables = tables.map(|((variant, family), table)| ((variant.other(), family), table)).collect();
     }
 
-    /// From now on it is changed with this backend.
+    /// From now on, the kernel is changed with this backend.
     pub fn switch_backend(&mut self, backend: BackendName) {
         self.backend = backend;
     }
 
-    /// The sets, to look at or, as another program would, to change.
+    /// The sets, to inspect or to change as another program would.
     pub fn sets(&mut self) -> &mut BTreeMap<SetName, Set> {
         &mut self.sets
     }
@@ -82,7 +83,7 @@ impl Fake {
         self.tables_of_nft.get(&(family, name.into()))
     }
 
-    /// The tables of nf_tables, to look at or, as another program would, to change.
+    /// The tables of nf_tables, to inspect or to change as another program would.
     pub fn tables_of_nft(&mut self) -> &mut BTreeMap<(TableFamily, Box<str>), nftables::Table> {
         &mut self.tables_of_nft
     }
@@ -174,7 +175,7 @@ impl Fake {
                 if self.is_referenced(name) {
                     return Err((name.to_string(), "it is in use by a rule"));
                 }
-                // One that is gone already is fine.
+                // A set that no longer exists is no error.
                 self.sets.remove(name);
             }
             Step::RemoveNftTable(table) => drop(self.nft_tables.remove(table)),

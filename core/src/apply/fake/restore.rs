@@ -1,4 +1,4 @@
-//! What `iptables-restore` takes and what it rejects.
+//! What `iptables-restore` accepts and what it rejects.
 
 use super::{BUILTIN, Fake, refused};
 use crate::apply::KernelError;
@@ -7,7 +7,7 @@ use crate::netfilter::iptables::{Match, Target, parse_rule, target};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Fake {
-    /// A filter table after a text for `iptables-restore --noflush`.
+    /// A filter table after `iptables-restore --noflush` of a text.
     pub(super) fn restore(
         &self,
         mut table: BTreeMap<String, Vec<String>>,
@@ -65,7 +65,7 @@ impl Fake {
         Ok(())
     }
 
-    /// Refuses a rule that names a chain or set which isn't there, or a set of the other family.
+    /// Rejects a rule that names a chain or set that does not exist, or a set of the other family.
     fn check(
         &self,
         table: &BTreeMap<String, Vec<String>>,
@@ -90,7 +90,7 @@ impl Fake {
     }
 }
 
-/// Whether some chain that packets come to leads back to itself. Of others the kernel does not ask that.
+/// Whether a chain that packets can reach leads back to itself. The kernel does not check other chains for loops.
 fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
     let leads = |chain: &str| -> BTreeSet<&str> {
         let rules = table.get(chain).into_iter().flatten();
@@ -104,7 +104,7 @@ fn has_loop(table: &BTreeMap<String, Vec<String>>) -> bool {
             left.insert(chain, leads(chain));
         }
     }
-    // What leads nowhere is in no circle.
+    // A chain that leads nowhere is in no loop.
     loop {
         let ends: BTreeSet<&str> =
             left.iter().filter(|(_, to)| to.is_empty()).map(|(name, _)| *name).collect();

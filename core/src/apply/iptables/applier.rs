@@ -1,4 +1,4 @@
-//! Keeps the kernel equal to what was rendered: remembers what it holds, and writes only what differs.
+//! Keeps the kernel equal to the rendered rules: remembers what it holds, and writes only differences.
 
 use super::ConcurrentEdits;
 use super::transaction::TransactionBuilder;
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 /// Our chains, by family.
 pub(super) type Tables = BTreeMap<Family, Chains>;
 
-/// Our rules and sets in the kernel, once every step returned so far is done.
+/// Our rules and sets in the kernel after all steps returned so far.
 #[derive(Clone, Debug)]
 pub struct Applier {
     variant: Variant,
@@ -27,7 +27,7 @@ pub struct Applier {
 impl Applier {
     /// Starts from what was read from the kernel, and returns the steps that make it equal to `desired`.
     ///
-    /// No steps at all mean that the kernel was right.
+    /// No steps mean that the kernel was correct.
     pub fn adopt(variant: Variant, desired: Ruleset, actual: &Actual) -> (Applier, Vec<Step>) {
         let mut builder = TransactionBuilder::new(variant);
         let mut applier = Applier { variant, tables: Tables::new(), sets: BTreeMap::new() };
@@ -50,9 +50,9 @@ impl Applier {
         (applier, builder.steps())
     }
 
-    /// Tells the steps that carry out an edit, and what may be carried out beside them; nothing beside an edit of members
-    /// alone, which is done before anything could be. If one of them fails, the kernel must be read and adopted again.
-    /// `is_isolated` knows who is once the edit is in force.
+    /// Returns the steps that carry out an edit, and what may be written concurrently with them: nothing for an edit
+    /// that changes only members, because it ends before anything else could start. If a step fails, the kernel must be
+    /// read and adopted again. `is_isolated` answers for the state once the edit is in force.
     pub fn edit(
         &mut self,
         edit: Edit,
@@ -113,8 +113,7 @@ impl Applier {
         (builder.steps(), concurrent)
     }
 
-    /// The steps that carry out an edit while another one is in flight, or nothing if that one does not
-    /// let it pass.
+    /// The steps that carry out an edit while another one is in progress, or nothing if that one does not permit it.
     pub fn edit_concurrently(
         &mut self,
         concurrent: &ConcurrentEdits,
@@ -129,7 +128,7 @@ impl Applier {
         self.tables.get(&family)
     }
 
-    /// How many sets there are.
+    /// The number of sets.
     pub fn set_count(&self) -> usize {
         self.sets.len()
     }
@@ -159,8 +158,8 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     }
 }
 
-/// A table that differs is replaced. Until all else is in force the new one stands beside the old one: what passes both is
-/// what neither refuses.
+/// Replaces a table that differs. Until everything else is in force, the new table exists beside the old one, so only
+/// frames that both accept pass.
 fn adopt_bridge(builder: &mut TransactionBuilder, desired: Option<nftables::Table>, actual: &Actual) {
     let remove = |name| Batch::deleting(TableFamily::Bridge, name);
     if actual.bridge_next {

@@ -1,4 +1,5 @@
-//! What may reach sets before or beside a change of rules, and opens nothing that the old rules and the new ones refuse.
+//! Which set elements may be written before or during a change of rules without allowing what both the old and the new
+//! rules deny.
 
 use super::applier::Tables;
 use crate::net::IpNet;
@@ -10,35 +11,36 @@ use std::net::IpAddr;
 
 /// Which elements of sets need not wait until the rules of an edit are in force.
 ///
-/// Until then the old rules judge, with the sets as they are. What leaves a set that allows can only refuse more. An
-/// address that joins one is let in by every rule that asks the set. That must be what the new rules will do, so the
-/// address has to wait if
+/// Until then the old rules evaluate packets, with the current sets. Removing an element from a set that allows can
+/// only deny more. Adding an address to such a set makes every rule that matches the set allow it. The new rules must
+/// allow the same, so the address has to wait if
 ///
-/// - one of these rules goes, or the way to it does, or something that refuses comes before it;
-/// - the address itself is isolated, before the edit or after it: the other direction's rules may change, too;
-/// - what else these rules ask is on its way out, as an address's named port may be.
+/// - the edit removes one of these rules or the jump to it, or puts a rule that denies before it;
+/// - the address itself is isolated before or after the edit, because the rules of the other direction may change, too;
+/// - the edit removes something else that these rules match, such as an address's named port.
 ///
-/// Without an edit, all may be written.
+/// Without an edit, all elements may be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConcurrentEdits {
-    /// Sets that the edit makes, replaces or destroys: no other edit may write them meanwhile.
+    /// Sets that the edit creates, replaces or destroys: no other edit may write them meanwhile.
     whole: BTreeSet<SetName>,
-    /// Elements that the edit changes in other sets, likewise. Those that have an address are independent of each other.
+    /// Elements that the edit changes in other sets: no other edit may write them either. Elements with different
+    /// addresses are independent of each other.
     changed: BTreeMap<SetName, BTreeSet<Element>>,
-    /// Sets that rules ask which go, or to which the way goes.
+    /// Sets that are matched by rules that the edit removes, or by rules that can no longer be reached after it.
     asked: BTreeSet<SetName>,
-    /// Addresses that are no longer isolated.
+    /// Addresses that the edit makes no longer isolated.
     freed: BTreeSet<IpAddr>,
-    /// Addresses that leave sets that allow.
+    /// Addresses that the edit removes from sets that allow.
     leaving: BTreeSet<IpAddr>,
-    /// Whether rules that refuse come to chains that are in use.
+    /// Whether the edit adds rules that deny to chains that are in use.
     refuses: bool,
-    /// Whether the named port of an isolated address leaves its set.
+    /// Whether the edit removes the named port of an isolated address from its set.
     port_leaves: bool,
 }
 
 impl ConcurrentEdits {
-    /// Of an edit of these tables. `is_isolated` knows who is once the edit is in force.
+    /// For an edit of these tables. `is_isolated` answers for the state once the edit is in force.
     pub(super) fn beside(
         tables: &Tables,
         edit: &Edit,
@@ -47,7 +49,7 @@ impl ConcurrentEdits {
         let mut concurrent = ConcurrentEdits::default();
         for ((family, name), new) in &edit.chains {
             let Some(chains) = tables.get(family) else { continue };
-            // A chain that goes has no way to it but by rules that go.
+            // A removed chain can be reached only by rules that are removed, too.
             if let (Some(old), Some(new)) = (chains.get(name), new) {
                 concurrent.refuses |= new.iter().any(|rule| refuses(rule) && !old.contains(rule));
                 gone(old, new).into_iter().for_each(|rule| ask(chains, rule, &mut concurrent.asked));
@@ -71,7 +73,7 @@ impl ConcurrentEdits {
         concurrent
     }
 
-    /// Whether an element of the edit itself may join a set that allows once what leaves has left, but before the rules.
+    /// Whether an element of the edit itself may join a set that allows after its removals, but before its rules.
     pub(super) fn lets_join_early(
         &self,
         set: &SetName,
@@ -82,7 +84,7 @@ impl ConcurrentEdits {
         !self.refuses && !self.asked.contains(set) && address(element).is_some_and(is_free)
     }
 
-    /// Whether another edit may be carried out while this one is under way.
+    /// Whether another edit may be carried out while this one is in progress.
     pub(super) fn lets_pass(&self, edit: &Edit, is_isolated: &dyn Fn(IpAddr) -> bool) -> bool {
         let lets_join = |set: &SetName, element: &Element| {
             let stays = address(element).is_some_and(|address| !self.leaving.contains(&address));
@@ -115,10 +117,11 @@ fn address(element: &Element) -> Option<IpAddr> {
     }
 }
 
-/// The old rules whose effect a chain's new content may lack.
+/// The old rules whose effect may be missing from a chain's new content.
 ///
-/// Rules about addresses of their own are a dispatch: all of them are asked, and each can refuse. So their list counts
-/// as a whole, except addresses that no rule is about any more, as these are open then. Of others, each can allow.
+/// Rules that match single addresses are a dispatch: a packet is compared with all of them, and each can deny. So their
+/// list counts as a whole, without the addresses that no rule matches any longer, as these are then allowed. Of other
+/// rules, each can allow.
 fn gone<'a>(old: &'a [Rule], new: &[Rule]) -> Vec<&'a Rule> {
     let new = by_address(new);
     let mut gone = Vec::new();
@@ -144,7 +147,7 @@ fn by_address(rules: &[Rule]) -> BTreeMap<About, Vec<&Rule>> {
     lists
 }
 
-/// Collects the sets that a rule asks, or those that it leads to.
+/// Collects the sets that a rule matches, or that the rules behind its jump match.
 fn ask(chains: &Chains, rule: &Rule, asked: &mut BTreeSet<SetName>) {
     asked.extend(rule.matches.iter().filter_map(|condition| match condition {
         Match::Set(set, _) | Match::NotInSet(set, _) => Some(set.clone()),
@@ -207,7 +210,7 @@ mod tests {
         Rule::new(Target::SetMark { value: 1, mask: 1 }).matching(Match::Set(set(peers), SetSide::Source))
     }
 
-    /// Pod `WEB` is judged by policies `ONE` and `TWO`, which ask `ones` and `twos`.
+    /// The traffic of pod `WEB` is evaluated by policies `ONE` and `TWO`, which match the sets `ones` and `twos`.
     fn tables() -> Tables {
         let refuse = Rule::new(Target::Drop);
         let chains = Chains::from([
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(open_beside(&gone), ["ones", "more", "twos"], "the address is open after it");
     }
 
-    /// The way to a judge leads through a chain of its neighbourhood.
+    /// The dispatch to a pod's chain leads through the chain of its neighbourhood.
     #[test]
     fn join_waits_for_another_judge_behind_another_chain_and_not_for_a_chain_that_goes() {
         let mut tables = tables();
@@ -325,7 +328,7 @@ mod tests {
         assert!(!ConcurrentEdits::beside(&tables(), &freed, &nowhere).lets_pass(&joins("ones"), &nowhere));
     }
 
-    /// A rule may ask two sets: who the peer is, and whether the port has a name.
+    /// A rule may match two sets: one for the peer, and one for its named port.
     #[test]
     fn join_waits_for_what_the_same_rule_asks_and_is_on_its_way_out() {
         let concurrent = ConcurrentEdits::beside(&tables(), &leaves("ones"), &nowhere);

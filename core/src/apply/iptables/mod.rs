@@ -1,5 +1,5 @@
-//! Keeps iptables and ipset equal to what was rendered, although they are separate transactions: what the kernel holds, the
-//! order of the steps, and what may be written beside them.
+//! Keeps iptables and ipset equal to the rendered rules, although they are separate transactions: what the kernel
+//! holds, the order of the steps, and what may be written concurrently with them.
 
 mod applier;
 mod concurrent_edits;

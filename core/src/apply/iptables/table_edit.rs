@@ -1,4 +1,4 @@
-//! One change of a filter table, as `iptables-restore` takes it.
+//! One change of a filter table, as `iptables-restore` accepts it.
 
 use crate::apply::{ActualTable, RestoreText, Step};
 use crate::net::Family;
@@ -7,19 +7,19 @@ use crate::netfilter::{ChainName, Hook};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What is to change in a filter table, in one transaction of the kernel.
+/// The changes of one filter table, in one transaction of the kernel.
 #[derive(Debug, Default)]
 pub(super) struct FilterTableEdit {
     /// Chains with their new rules; `None` removes one.
     pub(super) chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
-    /// Rules that leave a built-in chain: the chain, and the rule as text.
+    /// Rules to remove from built-in chains: the chain, and the rule as text.
     pub(super) unhooked: Vec<(String, String)>,
-    /// Hooks that come to the head of their built-in chains.
+    /// Hooks to insert at the beginning of their built-in chains.
     pub(super) hooked: Vec<Hook>,
 }
 
-/// The step that removes our rules from a filter table, and these chains; nothing if none of it is there. A chain that rules of
-/// other programs lead to is emptied and stays.
+/// The step that removes our rules and these chains from a filter table; `None` if none of them exist. A chain that
+/// rules of other programs jump to is emptied and kept.
 pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[ChainName]) -> Option<Step> {
     let mut edit = FilterTableEdit::default();
     for (builtin, jumps) in &table.jumps {
@@ -33,7 +33,7 @@ pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[Ch
 }
 
 impl FilterTableEdit {
-    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
+    /// Removes a chain that is no longer needed, or empties it if rules of other programs jump to it.
     pub(super) fn retire_chain(&mut self, name: &ChainName, rules: Option<&[Rule]>, table: &ActualTable) {
         match table.held.contains(name) {
             false => drop(self.chains.insert(name.clone(), None)),

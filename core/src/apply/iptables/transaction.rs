@@ -1,4 +1,4 @@
-//! Edits of the kernel, in an order in which it is safe to stop after any of them.
+//! Puts edits of the kernel into an order in which it is safe to stop after any of them.
 
 use super::FilterTableEdit;
 use crate::apply::{ActualTable, Step};
@@ -9,18 +9,18 @@ use crate::netfilter::nftables::Batch;
 use crate::netfilter::{ChainName, Hook, Role, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Collects edits in any order and puts them into the one order that never opens what both the old state and the
-/// new one refuse, wherever it stops:
+/// Collects edits in any order and puts them into the one order that, wherever it stops, never allows what both the old
+/// state and the new one deny:
 ///
-/// 1. sets that no rule knows yet are made and filled, those in place with another type destroyed before;
-/// 2. addresses are added to sets that isolate: without a dispatch rule that changes nothing;
-/// 3. addresses leave the sets that allow: that can only refuse more;
-/// 4. addresses join those sets that allow whose rules all stay: they need not wait for the rules that change;
-/// 5. the rules change, a family at a time, each in one transaction of the kernel;
-/// 6. addresses join the other sets that allow: the rules that ask them are in force;
-/// 7. the rules that other backends left are removed: what is in force no longer needs them;
-/// 8. addresses leave the sets that isolate: their dispatch rules are gone;
-/// 9. sets that no rule knows any more are destroyed.
+/// 1. create and fill sets that no rule refers to yet, after destroying existing ones of another type;
+/// 2. add addresses to sets that isolate: without a dispatch rule this changes nothing;
+/// 3. remove addresses from sets that allow: this can only deny more;
+/// 4. add addresses to those sets that allow whose rules do not change;
+/// 5. change the rules, one family after the other, each in one transaction of the kernel;
+/// 6. add addresses to the other sets that allow: the rules that match them are in force;
+/// 7. remove the rules that other backends left: the rules in force no longer need them;
+/// 8. remove addresses from the sets that isolate: their dispatch rules are gone;
+/// 9. destroy sets that no rule refers to any more.
 #[derive(Debug)]
 pub(super) struct TransactionBuilder {
     variant: Variant,
@@ -43,7 +43,7 @@ struct ElementChanges {
 }
 
 impl TransactionBuilder {
-    /// Nothing yet; rules are written to this variant.
+    /// An empty transaction whose rules are written to this variant.
     pub(super) fn new(variant: Variant) -> TransactionBuilder {
         TransactionBuilder {
             variant,
@@ -64,7 +64,7 @@ impl TransactionBuilder {
         self.created.insert(name, set);
     }
 
-    /// Makes a set whose name one of another type has. Fails while a rule refers to that one.
+    /// Creates a set in place of one of another type with the same name. Fails while a rule refers to the old one.
     pub(super) fn retype_set(&mut self, name: SetName, set: Set) {
         self.retyped.insert(name.clone());
         self.created.insert(name, set);
@@ -91,7 +91,7 @@ impl TransactionBuilder {
         }
     }
 
-    /// An element joins a set that allows before the rules change.
+    /// Adds an element to a set that allows before the rules change.
     pub(super) fn join_early(&mut self, name: &SetName, kind: Kind, element: Element) {
         let entry = self.early.entry(name.clone());
         entry.or_insert_with(|| (kind, BTreeSet::new())).1.insert(element);
@@ -105,7 +105,7 @@ impl TransactionBuilder {
         self.restores.entry(family).or_default().chains.insert(name, None);
     }
 
-    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
+    /// Removes a chain that is no longer needed, or empties it if rules of other programs jump to it.
     pub(super) fn retire_chain(
         &mut self,
         family: Family,
@@ -116,17 +116,17 @@ impl TransactionBuilder {
         self.restores.entry(family).or_default().retire_chain(name, rules, table);
     }
 
-    /// Puts a hook at the head of its built-in chain.
+    /// Inserts a hook at the beginning of its built-in chain.
     pub(super) fn hook(&mut self, family: Family, hook: Hook) {
         self.restores.entry(family).or_default().hooked.push(hook);
     }
 
-    /// Takes a jump, given as its rule's text, out of a built-in chain.
+    /// Removes a jump, given as its rule's text, from a built-in chain.
     pub(super) fn unhook(&mut self, family: Family, builtin: &str, rule: &str) {
         self.restores.entry(family).or_default().unhooked.push((builtin.into(), rule.into()));
     }
 
-    /// Removes what other backends of this program left, once all else is in force.
+    /// Removes what other backends of this program left, once everything else is in force.
     pub(super) fn remove_leftovers(&mut self, steps: Vec<Step>) {
         self.leftovers = steps;
     }
@@ -135,12 +135,12 @@ impl TransactionBuilder {
         self.destroyed.insert(name);
     }
 
-    /// Changes the table of family bridge before all else: it only refuses more.
+    /// Changes the table of family bridge before everything else, as this change only denies more.
     pub(super) fn narrow_bridge(&mut self, batch: Batch) {
         self.bridge_before.push(batch);
     }
 
-    /// Changes the table of family bridge once all else is in force.
+    /// Changes the table of family bridge once everything else is in force.
     pub(super) fn change_bridge(&mut self, batch: Batch) {
         self.bridge_after.push(batch);
     }

@@ -1,4 +1,4 @@
-//! One node on a kernel in memory: what is special about one table of nf_tables.
+//! One node on a kernel in memory: the properties that only the backend `nftables` has.
 
 mod choices;
 
@@ -46,7 +46,7 @@ impl Node {
         self.plan.update(&self.cluster, &touched);
     }
 
-    /// Reads the kernel and writes what differs; the number of steps.
+    /// Reads the kernel and writes differences; returns the number of steps.
     fn adopt(&mut self) -> usize {
         let actual = Actual::read(&mut self.kernel).expect("it is read");
         let delta = self.plan.take(&self.cluster);
@@ -55,13 +55,13 @@ impl Node {
         steps.len()
     }
 
-    /// Starts again with these options; the number of steps.
+    /// Starts again with these options; returns the number of steps.
     fn restart(&mut self, options: Options) -> usize {
         self.backend = NftablesBackend::new(options);
         self.adopt()
     }
 
-    /// Takes in facts and enforces them together: what happens to the table of family inet.
+    /// Applies facts and enforces them together; returns the changes of the table of family inet.
     fn flush(&mut self, facts: impl IntoIterator<Item = Fact>) -> Vec<Change> {
         facts.into_iter().for_each(|fact| self.apply(fact));
         let delta = self.plan.take(&self.cluster);
@@ -142,7 +142,7 @@ fn selector(apps: &[&str]) -> Selector {
     Selector::new([Requirement { key: "app".into(), demand }])
 }
 
-/// For ingress, a rule for each list of port ranges.
+/// An ingress policy with one rule for each list of port ranges.
 fn policy(name: &str, apps: &[&str], rules: &[&[(u16, u16)]]) -> Fact {
     let rule = |(index, ranges): (usize, &&[(u16, u16)])| {
         let port = |(first, last): &(u16, u16)| {
@@ -162,7 +162,7 @@ fn policy(name: &str, apps: &[&str], rules: &[&[(u16, u16)]]) -> Fact {
     })
 }
 
-/// For both directions, without a rule.
+/// A policy for both directions without rules.
 fn closed(name: &str, apps: &[&str]) -> Fact {
     let Fact::Policy(policy) = policy(name, apps, &[]) else { panic!("it is a policy") };
     Fact::Policy(Policy { egress: Some(Vec::new()), ..policy })
@@ -172,7 +172,7 @@ fn policy_gone(name: &str) -> Fact {
     Fact::PolicyGone(PolicyKey::new("shop", name))
 }
 
-/// From 192.0.2.0 to port 80 and 81 of `one`, to 81 and 82 of `two`.
+/// Allow 192.0.2.0 to reach ports 80 and 81 of `one`, and ports 81 and 82 of `two`.
 fn two_policies() -> [Fact; 2] {
     [policy("one", &["one"], &[&[(80, 81)]]), policy("two", &["two"], &[&[(81, 82)]])]
 }

@@ -1,4 +1,4 @@
-//! What an operator may choose.
+//! The options that an operator may choose.
 
 use super::*;
 use crate::netfilter::nftables::RejectWith;
