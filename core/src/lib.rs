@@ -1,4 +1,5 @@
-//! From NetworkPolicies to packet filter rules: what must hold on a node, and how iptables, ipset and nf_tables say it.
+//! Converts NetworkPolicies to packet filter rules: what must hold on a node, and how iptables, ipset and nf_tables
+//! express it.
 //!
 //! ```text
 //!   Change                one change of what is known: a pod, a policy, a namespace, a port of the bridge

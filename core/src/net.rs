@@ -1,13 +1,14 @@
-//! Families, protocols, ports and prefixes: the words every other room uses for addresses and traffic.
+//! Address families, protocols, ports, prefixes and flows: the types with which every other room describes addresses
+//! and traffic.
 //!
-//! Nothing comes in but numbers and addresses; this room knows neither Kubernetes nor netfilter.
+//! This room depends on no other, and knows neither Kubernetes nor netfilter.
 
 use std::fmt;
 use std::net::IpAddr;
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// An address family. Everything that faces the kernel exists once per family.
+/// An address family. Everything in the kernel that depends on it exists once per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -33,7 +34,7 @@ impl Family {
         Family::of(net.addr())
     }
 
-    /// The number by which people name the family: 4 or 6.
+    /// The digit of its name: 4 or 6.
     pub fn digit(self) -> char {
         match self {
             Family::V4 => '4',
@@ -41,7 +42,7 @@ impl Family {
         }
     }
 
-    /// The length in bits of one of its addresses: 32 or 128.
+    /// The length in bits of an address: 32 or 128.
     pub fn bits(self) -> u8 {
         match self {
             Family::V4 => 32,
@@ -158,7 +159,7 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// A connection, by its first packet as the FORWARD hook sees it: after destination NAT, before source NAT.
+/// A connection, described by its first packet at the FORWARD hook: after destination NAT, before source NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
     /// The address that opens it.
@@ -169,12 +170,12 @@ pub struct Flow {
     pub port: Option<(Protocol, u16)>,
 }
 
-/// Whether a packet or a connection may pass.
+/// Whether a packet or a connection is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It may.
+    /// It is allowed.
     Allowed,
-    /// It may not.
+    /// It is denied.
     Denied,
 }
 

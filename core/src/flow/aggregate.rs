@@ -1,4 +1,4 @@
-//! Makes one flow of many packets: the time is passed in, and what is remembered has a bound.
+//! Aggregates denied packets to flows. The time is passed in, and the memory is bounded.
 
 use super::party::has_room;
 use super::{DeniedPacket, Party};
@@ -6,17 +6,17 @@ use crate::model::Direction;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// For how long the same packet, seen again, is the same flow.
+/// For how long packets that look the same count as one flow.
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// How many flows are tracked at a time.
 pub const OPEN_FLOWS: usize = 4096;
 
-/// Where a packet was refused.
+/// Where a packet was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// By what isolates a pod, in this direction.
+    /// By the rules that isolate a pod in this direction.
     Pod(Direction),
-    /// On the way from a pod to its own node, where the operator lets nothing through.
+    /// On the way from a pod to its own node, with `--pod-to-node=drop`.
     ToNode,
     /// At a port of the bridge, or because no pod of this node has the destination.
     Port(PortDrop),
@@ -25,30 +25,31 @@ pub enum Place {
 /// A frame that was dropped at a port of the bridge, or a packet to an address on the bridge that no pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortDrop {
-    /// Why.
+    /// The reason.
     pub why: PortReason,
-    /// Whether its sender was refused to send it, or its receiver to get it.
+    /// `Egress` if its sender may not send it, `Ingress` if its receiver may not receive it.
     pub direction: Direction,
-    /// The index of the port that it came in by, if it came from the bridge.
+    /// The index of the port at which it arrived, if it came from the bridge.
     pub from: Option<u32>,
-    /// The index of the port that it would have left by, if it came so far and was for that port alone.
+    /// The index of the port to which it would have been sent, if the bridge had chosen a single one.
     pub to: Option<u32>,
 }
 
-/// Why a frame is dropped at a port.
+/// Why a frame is dropped at a port. Each reason has a log prefix in `ownership`, rules in `render`, a `Reason` for
+/// reports, and a place in `account`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PortReason {
-    /// Its source is not an address of the pod at the port that it came by.
+    /// Its source is not an address of the pod at the port where it arrived.
     Spoofed,
-    /// It claims in neighbour discovery what its port is not.
+    /// In neighbour discovery, it claims an address that the pod at its port does not have, or the role of a router.
     Discovery,
-    /// Its destination is not an address of the pod that it would have gone to.
+    /// Its destination is not an address of the pod to which it would have been sent.
     Unassigned,
     /// It is from or to a link-local address of an isolated pod.
     LinkLocal,
-    /// It is for several, from or to an isolated pod.
+    /// It is a broadcast or multicast from or to an isolated pod.
     Group,
-    /// It is of a protocol of which policies know nothing, from or to an isolated pod, or hides in a VLAN tag.
+    /// It is from or to an isolated pod and of a protocol that policies cannot name, or it has a VLAN tag.
     Protocol,
 }
 
@@ -63,27 +64,27 @@ impl Place {
     }
 }
 
-/// Packets that look the same to policies, refused at the same place.
+/// Packets that look the same to policies and were denied at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeniedFlow {
-    /// Where they were refused.
+    /// Where they were denied.
     pub place: Place,
-    /// What they look like.
+    /// The fields by which policies distinguish packets.
     pub packet: DeniedPacket,
 }
 
-/// What became of a packet that was noted.
+/// The result of noting a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// It is the first of a flow, which has this number from now on.
+    /// The packet is the first of a flow, which has this number from now on.
     First(u64),
-    /// It was counted.
+    /// The packet belongs to a known flow, and was counted.
     Again,
-    /// Too many flows are tracked already, of all parties or of its own.
+    /// Too many flows are tracked already, in total or of this party.
     TooMany,
 }
 
-/// A flow whose time has passed.
+/// A flow whose window has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The flow.
@@ -96,19 +97,19 @@ pub struct Closed {
     pub last: Duration,
 }
 
-/// The flows of the last while.
+/// The flows of the current windows.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
     open: BTreeMap<DeniedFlow, Closed>,
-    /// The same in the order in which they began.
+    /// The flows in the order in which they began.
     order: VecDeque<(Duration, DeniedFlow)>,
-    /// How many of them each party has.
+    /// How many flows each party has.
     parties: BTreeMap<Party, usize>,
     next: u64,
 }
 
 impl Aggregate {
-    /// Notes a packet of a flow. `now` is the time since any fixed moment, and never goes back.
+    /// Counts a packet of a flow. `now` is the time since any fixed moment, and never goes back.
     pub fn note(&mut self, flow: DeniedFlow, now: Duration) -> Noted {
         if let Some(open) = self.open.get_mut(&flow) {
             open.count += 1;
@@ -127,12 +128,12 @@ impl Aggregate {
         Noted::First(number)
     }
 
-    /// When the next flow's time will have passed.
+    /// When the next flow's window ends.
     pub fn due(&self) -> Option<Duration> {
         self.order.front().map(|(began, _)| *began + WINDOW)
     }
 
-    /// Ends the flows whose time has passed.
+    /// Ends the flows whose windows have passed.
     pub fn close(&mut self, now: Duration) -> Vec<Closed> {
         let mut closed = Vec::new();
         while self.due().is_some_and(|due| due <= now) {

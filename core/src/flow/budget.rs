@@ -1,8 +1,8 @@
-//! How often something may be done: a bucket of tokens, which time fills.
+//! A token bucket, which limits how often something is done.
 
 use std::time::Duration;
 
-/// So many times a second, and as many at once after a second's rest.
+/// A bucket that is refilled at a number of tokens per second, and holds as many as one second adds.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     per_second: u32,
@@ -11,7 +11,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A full one.
+    /// A full bucket.
     pub fn new(per_second: u32) -> Budget {
         Budget { per_second, left: f64::from(per_second), filled: Duration::ZERO }
     }
@@ -26,7 +26,7 @@ impl Budget {
         may
     }
 
-    /// When there will be a token, if none is taken before; not later than `now` if there is one.
+    /// When the next token will be available, if none is taken before; not later than `now` if one is available.
     pub fn next(&mut self, now: Duration) -> Duration {
         self.fill(now);
         now + Duration::from_secs_f64((1.0 - self.left).max(0.0) / f64::from(self.per_second))

@@ -1,8 +1,8 @@
-//! Denied flows: packets that were refused, gathered so that people can read them.
+//! Denied flows: denied packets, aggregated for people to read.
 //!
-//! Comes in: the first bytes of refused packets, and the time, as it passes. Goes out: `DeniedFlow`, each once in a while with a
-//! count, and `Record`, the report of one. This room knows neither policies nor the kernel, and nothing that is
-//! sent through the network can make it grow beyond its bounds.
+//! Comes in: the first bytes of denied packets, and the time. Goes out: `DeniedFlow`, reported with a count now and
+//! then, and `Record`, the report of one. This room knows neither policies nor the kernel, and no traffic on the
+//! network can make it grow beyond its bounds.
 
 mod aggregate;
 mod budget;

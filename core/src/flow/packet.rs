@@ -1,12 +1,12 @@
-//! The headers of a packet, read without trusting any length in them.
+//! Reads the headers of a packet, and trusts no length in them.
 
 use crate::net::Protocol;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How many bytes of a packet suffice to read it: an IPv6 header, some extensions, and the ports.
+/// How many bytes of a packet are enough to read it: an IPv6 header, some extensions, and the ports.
 pub const BYTES: u32 = 128;
-/// How many extension headers of IPv6 are followed.
+/// How many IPv6 extension headers are followed.
 const EXTENSIONS: usize = 8;
 
 /// Ethernet types (IEEE 802 numbers).
@@ -17,21 +17,23 @@ const IPV6: u16 = 0x86dd;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-/// What policies look at in a packet, as it passed FORWARD: after destination NAT, before source NAT.
+/// The fields of a packet that policies distinguish, as they were at the FORWARD hook: after destination NAT, before
+/// source NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeniedPacket {
-    /// Who sent it.
+    /// Its source address.
     pub source: IpAddr,
-    /// Whom it is for.
+    /// Its destination address.
     pub destination: IpAddr,
-    /// What it carries.
+    /// Its protocol, with the port or type.
     pub payload: DeniedPayload,
 }
 
-/// What a packet carries.
+/// The protocol of a packet, with the port or type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeniedPayload {
-    /// A protocol that a policy can name, to this port. The port it comes from is another for each connection.
+    /// A protocol that a policy can name, and the destination port. The source port is left out, as it differs from
+    /// connection to connection.
     Transport(Protocol, u16),
     /// ICMP or ICMPv6, by type and code.
     Icmp(u8, u8),
@@ -39,7 +41,7 @@ pub enum DeniedPayload {
     Other(u8),
     /// ARP over Ethernet and IPv4; source and destination are the sender's and the target's address (RFC 826).
     Arp,
-    /// What is neither IP nor ARP, by Ethernet type; it has no addresses that are known here.
+    /// A frame that is neither IP nor ARP, by Ethernet type; its addresses are not known.
     Ethernet(u16),
 }
 
@@ -70,7 +72,7 @@ impl fmt::Display for DeniedPayload {
 }
 
 impl DeniedPacket {
-    /// Reads a packet from its IP header on. `None` for what is neither IPv4 nor IPv6, or cut short before its end.
+    /// Reads a packet, from its IP header on. `None` if it is neither IPv4 nor IPv6, or truncated.
     pub fn read(bytes: &[u8]) -> Option<DeniedPacket> {
         match bytes.first()? >> 4 {
             4 => read_v4(bytes),
@@ -81,7 +83,7 @@ impl DeniedPacket {
 }
 
 impl DeniedPacket {
-    /// Reads what follows an Ethernet header of this type. `None` for IP or ARP that is cut short.
+    /// Reads what follows an Ethernet header of this type. `None` for truncated IP or ARP.
     pub fn of_frame(kind: u16, bytes: &[u8]) -> Option<DeniedPacket> {
         match kind {
             IPV4 | IPV6 => DeniedPacket::read(bytes),
@@ -127,7 +129,7 @@ fn read_v6(bytes: &[u8]) -> Option<DeniedPacket> {
     Some(DeniedPacket { source: address(8)?, destination: address(24)?, payload })
 }
 
-/// Follows the extension headers of IPv6 (RFC 8200).
+/// Follows the IPv6 extension headers (RFC 8200).
 fn behind_extensions(mut next: u8, mut rest: &[u8]) -> DeniedPayload {
     for _ in 0..EXTENSIONS {
         let Some(&[following, length, high, low]) = rest.first_chunk() else {
@@ -136,7 +138,7 @@ fn behind_extensions(mut next: u8, mut rest: &[u8]) -> DeniedPayload {
         let length = match next {
             // Hop-by-hop, routing, destination options.
             0 | 43 | 60 => (usize::from(length) + 1) * 8,
-            // A fragment; only the first one carries what follows.
+            // A fragment; only the first one contains the next header.
             44 if u16::from_be_bytes([high, low]) & 0xfff8 == 0 => 8,
             44 => return DeniedPayload::Other(following),
             // An authentication header (RFC 4302).

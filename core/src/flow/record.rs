@@ -8,53 +8,53 @@ use std::net::IpAddr;
 /// One denied flow. As JSON, a line of `bridgewarden flows -o json`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Record {
-    /// Its number since the daemon started. Told again with the same number, it is the same flow with a higher count.
+    /// Its number since the daemon started. A later record with the same number is the same flow with a higher count.
     pub number: u64,
     /// When its first packet was seen (RFC 3339).
     pub time: String,
     /// When its last packet was seen (RFC 3339).
     pub last: String,
-    /// How many of its packets were seen: of one pod and direction, no more than ten a second are looked at.
+    /// How many of its packets were seen. At most ten packets a second of one pod and direction are looked at.
     pub count: u64,
-    /// The node that refused it.
+    /// The node that denied it.
     pub node: String,
-    /// What is known of it.
+    /// What is known about it.
     #[serde(flatten)]
     pub account: Account,
 }
 
-/// What is known of a denied flow, besides when and how often.
+/// What is known about a denied flow, besides when and how often it was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Account {
-    /// `ingress` if the destination refused it, `egress` if the source did.
+    /// `ingress` if the destination's policies denied it, `egress` if the source's did.
     #[serde(with = "direction_word")]
     pub direction: Direction,
-    /// Who sent it.
+    /// The sender.
     pub source: FlowEnd,
-    /// Whom it was for.
+    /// The receiver.
     pub destination: FlowEnd,
     /// `TCP`, `UDP`, `SCTP`, `ICMP` by type and code, or the protocol's number.
     pub protocol: String,
-    /// The port it was for.
+    /// Its destination port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Why.
+    /// Why it was denied.
     pub reason: Reason,
     /// The policies that isolate the pod in this direction (`namespace/name`); none of them allows it.
     pub policies: Vec<String>,
-    /// The rule that would have allowed it but for one thing.
+    /// The rule that differs from the flow in one thing only, and would allow it otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<NearestRecord>,
-    /// The port of the bridge at which it was dropped, by its name.
+    /// The name of the bridge port at which it was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_port: Option<String>,
-    /// The uid of the pod that refused it, if it is known.
+    /// The uid of the pod whose policies denied it, if it is known.
     #[serde(skip)]
     pub uid: Option<String>,
 }
 
 impl Account {
-    /// The end whose policies refused it.
+    /// The end whose policies denied it.
     pub fn refuser(&self) -> &FlowEnd {
         match self.direction {
             Direction::Ingress => &self.destination,
@@ -63,7 +63,7 @@ impl Account {
     }
 }
 
-/// A direction as the word that people read.
+/// Writes a direction as `ingress` or `egress`.
 mod direction_word {
     use crate::model::Direction;
     use serde::de::Error;
@@ -91,12 +91,12 @@ pub struct FlowEnd {
     /// The name of the pod that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// What made that pod.
+    /// The object that controls that pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerRecord>,
 }
 
-/// What made a pod: the object that controls it, in the pod's namespace.
+/// The controller of a pod, in the pod's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct OwnerRecord {
     /// Its kind, such as `ReplicaSet`.
@@ -126,43 +126,43 @@ impl fmt::Display for FlowEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Policies isolate the pod, and no rule of theirs allows it.
+    /// Policies isolate the pod, and none of their rules allows it.
     NoRuleAllows,
-    /// The API has not reported the pod yet (`--unknown-pods=reject`).
+    /// The API server has not reported the pod yet (`--unknown-pods=reject`).
     PodNotYetKnown,
-    /// The pod is isolated for egress, and may not reach its own node (`--pod-to-node=drop`).
+    /// The pod is isolated for egress, and must not reach its own node (`--pod-to-node=drop`).
     OwnNode,
-    /// Pods or policies have changed since: it would be allowed now.
+    /// Pods or policies have changed since it was denied: it would be allowed now.
     AllowedByNow,
     /// The source is not an address of the pod that sent it (`--bind-addresses`).
     SpoofedSource,
-    /// In neighbour discovery, the pod claimed an address that is not its own, or to be a router.
+    /// In neighbour discovery, the pod claimed an address that it does not have, or the role of a router.
     ForgedDiscovery,
-    /// The destination is not an address of the pod that it would have gone to, or of any pod of this node.
+    /// The destination is not an address of the pod to which it would have been sent, or of any pod of this node.
     NotAnAddressOfItsOwn,
     /// Link-local traffic of a pod that policies isolate.
     LinkLocalUnderIsolation,
     /// Broadcast or multicast of a pod that policies isolate.
     GroupUnderIsolation,
-    /// A protocol of which policies know nothing, of a pod that policies isolate, or a VLAN tag.
+    /// A protocol that policies cannot name, from or to a pod that policies isolate, or a VLAN tag.
     ProtocolUnderIsolation,
 }
 
-/// The rule that would have allowed a flow but for one thing.
+/// The rule that differs from a flow in one thing only, and would allow it otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NearestRecord {
     /// The policy, as `namespace/name`.
     pub policy: String,
     /// The rule, as `spec.ingress[0]`.
     pub rule: String,
-    /// The one thing: `port`, `protocol`, `pod-label`, `namespace-label`, `namespace`, `except` or `address`.
+    /// The difference: `port`, `protocol`, `pod-label`, `namespace-label`, `namespace`, `except` or `address`.
     pub differs: String,
-    /// The same in words.
+    /// The difference in words.
     pub note: String,
 }
 
 impl fmt::Display for Record {
-    /// Two lines for people: who and by whom, then why.
+    /// Two lines for people: the two ends and the policies, then the reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Account { direction, source, destination, protocol, port, .. } = &self.account;
         let time = self.time.split_once('T').map_or(self.time.as_str(), |(_, time)| time);
@@ -187,7 +187,7 @@ impl Account {
         }
     }
 
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub fn why(&self) -> String {
         match self.reason {
             Reason::NoRuleAllows => {

@@ -1,4 +1,4 @@
-//! The last flows, as many as there is room for.
+//! The last denied flows, up to a fixed number.
 
 use super::Record;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ pub const KEPT: usize = 1000;
 pub struct Ring(BTreeMap<u64, Record>);
 
 impl Ring {
-    /// Adds a flow. The one with the lowest number goes if there is no room.
+    /// Adds a flow. If there is no room, the one with the lowest number is removed.
     pub fn add(&mut self, record: Record) {
         self.0.insert(record.number, record);
         if self.0.len() > KEPT {

@@ -4,7 +4,8 @@ use super::party::has_room;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-/// A queue with room for so many. No party can fill it alone, and one of few items does not wait behind one of many.
+/// A queue with a fixed capacity. No party can fill it alone, and a party with few items does not wait behind one with
+/// many.
 #[derive(Clone, Debug)]
 pub struct Turns<K, T> {
     waiting: BTreeMap<K, VecDeque<T>>,
@@ -14,12 +15,12 @@ pub struct Turns<K, T> {
 }
 
 impl<K: Clone + Ord, T> Turns<K, T> {
-    /// An empty one with room for `most`.
+    /// An empty queue with capacity `most`.
     pub fn new(most: usize) -> Turns<K, T> {
         Turns { waiting: BTreeMap::new(), all: 0, most, last: None }
     }
 
-    /// Puts an item behind those of the same party; `false` if the party has as many waiting as there is room left.
+    /// Appends an item to those of the same party; `false` if the party has as many waiting as there is free room.
     pub fn push(&mut self, party: K, item: T) -> bool {
         let own = self.waiting.get(&party).map_or(0, VecDeque::len);
         let has_room = has_room(own, self.all, self.most);
@@ -45,12 +46,12 @@ impl<K: Clone + Ord, T> Turns<K, T> {
         item
     }
 
-    /// Whether nothing waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Everything that waits.
+    /// All items that wait.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.waiting.values().flatten()
     }

@@ -17,21 +17,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The group of unknown pods: it is at an address that a sandbox which no known pod explains claims as well, and feeds no set.
+/// The group of unknown pods. An address belongs to it if a sandbox that no known pod explains may have the address. It
+/// feeds no set.
 const NOBODY: GroupId = GroupId::MAX;
 
 #[derive(Clone, Debug, Default)]
 struct NamespaceState {
     /// Its labels, if its object is known.
     labels: Option<Labels>,
-    /// The labels that its object had when it went, as long as its pods are there.
+    /// The labels that its object had when it was deleted, for as long as its pods exist.
     last_labels: Option<Labels>,
     terminating: bool,
     pods: usize,
     groups: BTreeSet<GroupId>,
     local_pods: BTreeSet<PodKey>,
     policies: BTreeMap<PolicyKey, Policy>,
-    /// Policies deleted ahead of the pods they guard, while the namespace goes.
+    /// Policies that were deleted before the pods that they isolate, while the namespace is being deleted.
     lingering: BTreeSet<PolicyKey>,
 }
 
@@ -63,7 +64,7 @@ impl Cluster {
         }
     }
 
-    /// Takes in one change and returns what it may have affected.
+    /// Applies one change and returns what it may have affected.
     pub fn apply(&mut self, change: Change) -> Touched {
         self.pods.forget_groups();
         let mut touched = Touched::default();
@@ -83,7 +84,7 @@ impl Cluster {
         touched
     }
 
-    /// The node this cluster is seen from.
+    /// The name of the node from which the cluster is seen.
     pub fn node(&self) -> &str {
         &self.node
     }
@@ -93,7 +94,7 @@ impl Cluster {
         self.namespaces.get(&key.namespace)?.policies.get(key)
     }
 
-    /// The policies of a namespace.
+    /// The policies in a namespace.
     pub fn policies_in(&self, namespace: &NamespaceName) -> impl Iterator<Item = &Policy> {
         self.namespaces.get(namespace).into_iter().flat_map(|state| state.policies.values())
     }
@@ -134,7 +135,7 @@ impl Cluster {
         self.pods.get(key).is_some_and(PodState::is_local)
     }
 
-    /// What made a pod that has an address, if anything did.
+    /// The controller of a pod that has an address, if the pod has one.
     pub fn owner_of(&self, pod: &PodKey) -> Option<&Owner> {
         self.pods.get(pod)?.owner()
     }
@@ -155,11 +156,11 @@ impl Cluster {
         ids.filter_map(|&id| Some((id, self.pods.group(id)?)))
     }
 
-    /// Whether a selector of namespaces selects one.
+    /// Whether a selector of namespaces selects a namespace.
     ///
-    /// One whose object went is selected by the labels that it had then, as long as its pods are there. One whose object is
-    /// not known is selected by its name alone, if that is asked for: nothing else is known of it, not even which labels
-    /// are absent.
+    /// A namespace whose object was deleted is matched by its last labels, for as long as its pods exist. One whose
+    /// object is not known is selected only by a selector that matches its name and nothing else: nothing else is known
+    /// of it, not even which labels are absent.
     pub fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
         let state = self.namespaces.get(name);
         match state.and_then(|state| state.labels.as_ref().or(state.last_labels.as_ref())) {
@@ -173,28 +174,29 @@ impl Cluster {
         }
     }
 
-    /// The addresses of a group's pods. One that two of them hold comes twice.
+    /// The addresses of a group's pods. An address that two of them have is returned twice.
     pub fn addresses(&self, group: &Group) -> impl Iterator<Item = IpAddr> {
         self.pods.addresses(group)
     }
 
-    /// The groups of those that hold an address, one for each of them. What all of them may, the address may.
+    /// The groups of all pods that have an address. What the policies allow all of these groups, they allow the
+    /// address.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = GroupId> {
         let nobody = self.residents.is_claimed_by_unknown(address).then_some(NOBODY);
         self.pods.at(address).map(|(_, group)| group).chain(nobody)
     }
 
-    /// Whether more than one holds an address.
+    /// Whether more than one pod or sandbox has an address.
     pub fn is_contested(&self, address: IpAddr) -> bool {
         self.pods.share(address) || self.residents.is_claimed_by_unknown(address)
     }
 
-    /// Whether any known pod holds an address.
+    /// Whether any known pod has an address.
     pub fn is_held(&self, address: IpAddr) -> bool {
         self.pods.at(address).next().is_some()
     }
 
-    /// The pods that hold an address, by name, with their groups.
+    /// The pods that have an address, by name, with their groups.
     pub fn pods_at(&self, address: IpAddr) -> Vec<(&PodKey, &Group)> {
         let mut pods: Vec<_> =
             self.pods.at(address).filter_map(|(key, group)| Some((key, self.pods.group(group)?))).collect();
@@ -212,13 +214,13 @@ impl Cluster {
         self.namespaces.get(name)?.labels.as_ref()
     }
 
-    /// Whether the policies of a namespace may go before the pods that they isolate: it is being deleted, or its object is
-    /// not known.
+    /// Whether the policies of a namespace may be deleted before the pods that they isolate: the namespace is being
+    /// deleted, or its object is not known.
     pub fn is_ending(&self, name: &NamespaceName) -> bool {
         self.namespaces.get(name).is_none_or(NamespaceState::is_ending)
     }
 
-    /// Whether there are pods of this node in a namespace, or will be any moment.
+    /// Whether a namespace has pods on this node, or may have some soon.
     pub fn has_residents_in(&self, name: &NamespaceName) -> bool {
         self.local_pods_in(name).next().is_some() || self.residents.expects_one_in(name)
     }
@@ -243,7 +245,7 @@ impl Cluster {
         self.forget_namespace(name);
     }
 
-    /// Nothing that was known of its labels holds any longer.
+    /// Discards everything that was known of the namespace but its name.
     fn set_unreadable_namespace(&mut self, name: &NamespaceName, touched: &mut Touched) {
         self.remove_namespace(name, touched);
         let state = self.namespaces.get_mut(name);
@@ -311,7 +313,7 @@ impl Cluster {
         self.forget_namespace(&key.namespace);
     }
 
-    /// Lets deleted policies go, unless the namespace is going and pods here still need their guard.
+    /// Removes deleted policies, unless the namespace is being deleted and pods of this node still need them.
     fn drop_lingering(&mut self, name: &NamespaceName, touched: &mut Touched) {
         let Some(state) = self.namespaces.get_mut(name).filter(|state| !state.lingering.is_empty()) else {
             return;
@@ -326,7 +328,7 @@ impl Cluster {
     }
 }
 
-/// A namespace's state, made if need be, and its name as all that is in it may share.
+/// A namespace's state, created if it does not exist, and its name, which everything in it can share.
 fn enter<'a>(
     namespaces: &'a mut BTreeMap<NamespaceName, NamespaceState>,
     name: &NamespaceName,

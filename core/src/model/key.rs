@@ -1,4 +1,4 @@
-//! Who an object is. Strings from outside stop here.
+//! The identities of objects. Strings from outside are converted to these types.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct NamespaceName(Arc<str>);
 
 impl NamespaceName {
-    /// Names a namespace.
+    /// The namespace of this name.
     pub fn new(name: &str) -> NamespaceName {
         NamespaceName(name.into())
     }
@@ -30,14 +30,14 @@ macro_rules! key {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
-            /// The namespace it lives in.
+            /// Its namespace.
             pub namespace: NamespaceName,
-            /// Its name there.
+            /// Its name in the namespace.
             pub name: Arc<str>,
         }
 
         impl $name {
-            /// Names an object.
+            /// The object of this namespace and name.
             pub fn new(namespace: &str, name: &str) -> $name {
                 $name { namespace: NamespaceName::new(namespace), name: name.into() }
             }
@@ -53,25 +53,25 @@ macro_rules! key {
 }
 
 key!(
-    /// Which NetworkPolicy.
+    /// The identity of a NetworkPolicy.
     PolicyKey
 );
 key!(
-    /// Which Pod.
+    /// The identity of a Pod.
     PodKey
 );
 
-/// Which sandbox of this node.
+/// The identity of a sandbox of this node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SandboxKey {
-    /// The pod it is made for.
+    /// The pod for which it was made.
     pub pod: PodKey,
-    /// What the node calls it; no two sandboxes of a pod have it.
+    /// Its name on the node, unique among the sandboxes of the pod.
     pub name: Arc<str>,
 }
 
 impl SandboxKey {
-    /// Names a sandbox.
+    /// The sandbox of this pod and name.
     pub fn new(pod: PodKey, name: &str) -> SandboxKey {
         SandboxKey { pod, name: name.into() }
     }

@@ -1,4 +1,4 @@
-//! Labels, and the selectors that ask about them (metav1.LabelSelector).
+//! Labels, and selectors that match them (metav1.LabelSelector).
 
 use super::NamespaceName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +7,12 @@ use std::fmt;
 /// The label that the API server sets on every namespace to its name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The labels of an object, each key once: keys and values one behind the other, as there are many labels and each is short.
+/// The labels of an object, with unique keys. Keys and values are stored in one string, as there are many labels and
+/// each is short.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels {
     text: Box<str>,
-    /// Where in it each key ends, and its value.
+    /// Where in the string each key and its value end.
     ends: Box<[[u32; 2]]>,
 }
 
@@ -21,7 +22,7 @@ impl Labels {
         Labels::of(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
     }
 
-    /// The labels of a namespace of which only its name is known, which every namespace carries.
+    /// The labels of a namespace of which only the name is known: the one that every namespace has.
     pub fn of_unknown_namespace(name: &NamespaceName) -> Labels {
         Labels::of([(NAMESPACE_NAME_LABEL, name.as_str())].into_iter())
     }
@@ -59,14 +60,14 @@ impl fmt::Debug for Labels {
     }
 }
 
-/// What one requirement of a selector demands of a label.
+/// What a requirement of a selector demands of a label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Demand {
-    /// The label is there with one of these values; never empty.
+    /// The label exists with one of these values, of which there is at least one.
     In(BTreeSet<Box<str>>),
-    /// The label is absent, or has none of these values; never empty.
+    /// The label is absent, or has none of these values, of which there is at least one.
     NotIn(BTreeSet<Box<str>>),
-    /// The label is there.
+    /// The label exists.
     Exists,
     /// The label is absent.
     DoesNotExist,
@@ -77,12 +78,12 @@ pub enum Demand {
 pub struct Requirement {
     /// The label's key.
     pub key: Box<str>,
-    /// What is demanded of it.
+    /// What it demands of the label.
     pub demand: Demand,
 }
 
 impl Requirement {
-    /// Whether an object with these labels has what is demanded.
+    /// Whether an object with these labels meets the requirement.
     pub fn holds(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         match &self.demand {
@@ -95,7 +96,7 @@ impl Requirement {
 }
 
 impl fmt::Display for Requirement {
-    /// As `kubectl -l` takes it: `app=web`, `app in (api,web)`, `app notin (web)`, `app`, `!app`.
+    /// In the syntax of `kubectl -l`: `app=web`, `app in (api,web)`, `app notin (web)`, `app`, `!app`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
         let list =
@@ -110,14 +111,14 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// A label selector, parsed once; all its requirements must hold, and none at all selects everything.
+/// A label selector, parsed once. All its requirements must be met; a selector without requirements selects everything.
 ///
-/// Two selectors that demand the same in another order are equal.
+/// Two selectors with the same requirements in different order are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector(Box<[Requirement]>);
 
 impl Selector {
-    /// A selector of these requirements.
+    /// A selector with these requirements.
     pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Selector {
         let in_order: BTreeSet<Requirement> = requirements.into_iter().collect();
         Selector(in_order.into_iter().collect())

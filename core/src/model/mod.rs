@@ -1,8 +1,8 @@
-//! What is true: the cluster's namespaces, pods and policies, this node's sandboxes, and how a change to one touches
-//! the others.
+//! What is known: the cluster's namespaces, pods and policies, this node's sandboxes and bridge ports, and what a
+//! change of one affects.
 //!
-//! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected.
-//! This room knows nothing of Kubernetes' wire format, of chains, or of time.
+//! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected. This
+//! room knows nothing of Kubernetes' wire format, of chains, or of time.
 
 mod cluster;
 mod key;

@@ -1,4 +1,4 @@
-//! What made a pod, for people who read of it: no policy asks.
+//! The object that controls a pod, for reports; it does not affect what is enforced.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What policies need to know of a pod, a namespace, and how facts about them arrive.
+//! Pods and namespaces as far as policies depend on them, and the changes of all facts.
 
 use super::{Labels, LinkChange, NamespaceName, Owner, PodKey, Policy, PolicyKey, Sandbox, SandboxKey};
 use crate::net::Protocol;
@@ -8,30 +8,32 @@ use std::sync::Arc;
 /// A pod that can be a policy's subject or peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
-    /// Which one.
+    /// Its identity.
     pub key: PodKey,
-    /// By which its node's container runtime tells it from others of its name; `None` when that is not known.
+    /// The uid by which the container runtime distinguishes it from other pods of the same name; `None` if it is not
+    /// known.
     pub uid: Option<Arc<str>>,
     /// The node it was scheduled to (spec.nodeName).
     pub node: Option<Arc<str>>,
-    /// What made it.
+    /// The object that controls it.
     pub owner: Option<Arc<Owner>>,
     /// Its labels.
     pub labels: Labels,
     /// The ports its running containers declare with a name.
     pub ports: Vec<NamedPort>,
-    /// Whether it can have addresses of its own. One that shares its node's network (spec.hostNetwork) cannot, and is
-    /// neither guarded nor a peer: the addresses that its object gives are its node's.
+    /// Whether it can have addresses of its own. A pod that shares its node's network (spec.hostNetwork) cannot: its
+    /// object states the node's addresses, and it is neither isolated nor a peer.
     pub networked: bool,
-    /// Whether its containers have ended for good (status.phase `Succeeded` or `Failed`). It is no peer any more, and the
-    /// addresses that its object gives may be another pod's; it is guarded where a sandbox of it still stands.
+    /// Whether its containers have ended for good (status.phase `Succeeded` or `Failed`). Such a pod is no peer any
+    /// more, and the addresses that its object states may belong to another pod; it stays isolated where it still has a
+    /// sandbox.
     pub finished: bool,
-    /// Its addresses as its object gives them, each once. Empty for a pod that has none, or none yet.
+    /// The addresses that its object states, without duplicates. Empty for a pod that has none, or none yet.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Pod {
-    /// A pod of the pod network of which nothing else is known.
+    /// A pod with its own network of which nothing else is known.
     pub fn new(key: PodKey) -> Pod {
         Pod {
             key,
@@ -47,15 +49,15 @@ impl Pod {
     }
 }
 
-/// A pod whose object cannot be understood: which policies apply to it is not known, so it is nobody's peer, and on its
-/// own node it is an unknown pod.
+/// A pod whose object cannot be understood. Which policies select it is not known, so it is no peer, and on its own
+/// node it is an unknown pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnreadablePod {
-    /// Which one.
+    /// Its identity.
     pub key: PodKey,
-    /// The node it was scheduled to; `None` if that cannot be read either, so that it may be any node.
+    /// The node to which it was scheduled; `None` if that cannot be read either, so that it may be any node.
     pub node: Option<Arc<str>>,
-    /// Those of its addresses that can be read. None for a pod that shares its node's network, or may.
+    /// Those of its addresses that can be read. Empty for a pod that shares its node's network, or may share it.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -73,37 +75,37 @@ pub struct NamedPort {
 /// A namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
-    /// Which one.
+    /// Its name.
     pub name: NamespaceName,
-    /// Its labels, `kubernetes.io/metadata.name` among them.
+    /// Its labels, including `kubernetes.io/metadata.name`.
     pub labels: Labels,
-    /// Whether it is being deleted: its policies may go before its pods do, and the pods stay guarded.
+    /// Whether it is being deleted: its policies may be deleted before its pods, and the pods stay isolated.
     pub terminating: bool,
 }
 
-/// One fact from a source: an object as it is now, or that it is gone.
+/// One fact from a source: the current state of an object, or its removal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// A namespace is there, like this.
+    /// The current state of a namespace.
     Namespace(Namespace),
-    /// A namespace is there, and nothing that its object says of it is known: it has no labels but its name.
+    /// A namespace exists, but its object cannot be understood: only its name is known.
     NamespaceUnreadable(NamespaceName),
-    /// A namespace is gone.
+    /// A namespace was deleted.
     NamespaceGone(NamespaceName),
-    /// A pod is there, like this.
+    /// The current state of a pod.
     Pod(Pod),
-    /// A pod is there, and what its object says cannot be understood.
+    /// A pod exists, but its object cannot be understood.
     PodUnreadable(UnreadablePod),
-    /// A pod is gone.
+    /// A pod was deleted.
     PodGone(PodKey),
-    /// A policy is there, like this.
+    /// The current state of a policy.
     Policy(Policy),
-    /// A policy is gone.
+    /// A policy was deleted.
     PolicyGone(PolicyKey),
-    /// A sandbox of this node is there, like this.
+    /// The current state of a sandbox of this node.
     Sandbox(Sandbox),
-    /// A sandbox of this node is gone.
+    /// A sandbox of this node was removed.
     SandboxGone(SandboxKey),
-    /// The bridge that this node's pods sit on changed.
+    /// A change of the bridge to which this node's pods are attached.
     Link(LinkChange),
 }

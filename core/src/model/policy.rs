@@ -1,11 +1,11 @@
-//! What a NetworkPolicy demands, with every default of the API filled in.
+//! NetworkPolicies, with every default of the API filled in.
 
 use super::{PolicyKey, Selector};
 use crate::net::{Flow, IpNet, PortRange, Protocol};
 use std::fmt;
 use std::net::IpAddr;
 
-/// Which way a connection goes, seen from the pod that a policy selects.
+/// The direction of a connection, seen from the pod that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// To the pod.
@@ -15,10 +15,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both directions, egress first: the order in which a packet meets them.
+    /// Both directions, egress first: the order in which a packet is evaluated.
     pub const BOTH: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
-    /// The end of a connection that policies of this direction isolate.
+    /// The end of a connection that is isolated by policies of this direction.
     pub fn own_end(self, flow: &Flow) -> IpAddr {
         match self {
             Direction::Ingress => flow.destination,
@@ -26,7 +26,7 @@ impl Direction {
         }
     }
 
-    /// The end that is the peer of such a policy's rules.
+    /// The other end, which the rules of such policies match as the peer.
     pub fn peer_end(self, flow: &Flow) -> IpAddr {
         match self {
             Direction::Ingress => flow.source,
@@ -44,25 +44,26 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What one NetworkPolicy demands.
+/// One NetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// Which one.
+    /// Its identity.
     pub key: PolicyKey,
-    /// Which of those that had this name over time (metadata.uid); a manifest need not say.
+    /// Its uid (metadata.uid), which distinguishes policies that have the same name one after the other; a manifest
+    /// need not have one.
     pub uid: Option<Box<str>>,
-    /// Which pods of its namespace it isolates (spec.podSelector).
+    /// The pods of its namespace that it isolates (spec.podSelector).
     pub subject: Selector,
-    /// What may reach them; `None` when the policy says nothing about ingress.
+    /// The rules for connections to them; `None` if the policy does not isolate for ingress.
     pub ingress: Option<Vec<Rule>>,
-    /// What they may reach; `None` when the policy says nothing about egress.
+    /// The rules for connections from them; `None` if the policy does not isolate for egress.
     pub egress: Option<Vec<Rule>>,
     /// Its invalid parts. Each allows nothing.
     pub invalid_parts: Vec<InvalidPart>,
 }
 
 impl Policy {
-    /// The rules of a direction; `None` when the policy does not isolate in it.
+    /// The rules of a direction; `None` if the policy does not isolate in it.
     pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
@@ -74,43 +75,43 @@ impl Policy {
 /// One rule: it allows a connection that matches one of its peers *and* one of its ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// Its place in the policy's list, from 0; parts refused before it still count.
+    /// Its index in the policy's list, from 0; invalid rules before it are counted.
     pub index: usize,
-    /// Who is at the other end.
+    /// The peers at the other end.
     pub peers: Peers,
-    /// Which ports.
+    /// The destination ports.
     pub ports: Ports,
 }
 
-/// The other ends that a rule allows.
+/// The peers that a rule allows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// Every address: the rule lists no peers.
     Anywhere,
-    /// Any of these. Empty, because every part was refused, is nobody.
+    /// Any of these. An empty list, which results if every part was invalid, allows no peer.
     Listed(Vec<Peer>),
 }
 
 /// One peer (NetworkPolicyPeer).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// Pods by labels.
+    /// Pods, selected by labels.
     Pods {
-        /// In which namespaces.
+        /// The namespaces in which pods are selected.
         namespaces: NamespaceScope,
-        /// Which of their pods.
+        /// Which pods of these namespaces.
         pods: Selector,
     },
-    /// Addresses.
+    /// A block of addresses.
     Block(Block),
 }
 
-/// The namespaces in which a peer looks for pods.
+/// The namespaces in which a peer selects pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceScope {
-    /// The policy's own: no namespaceSelector was given.
+    /// The policy's own namespace: the peer has no namespaceSelector.
     Own,
-    /// Those whose labels match.
+    /// The namespaces whose labels match.
     Matching(Selector),
 }
 
@@ -119,7 +120,7 @@ pub enum NamespaceScope {
 pub struct Block {
     /// The prefix, host bits cleared.
     pub cidr: IpNet,
-    /// What it leaves out: prefixes strictly inside `cidr`, host bits cleared.
+    /// Excluded prefixes, which lie strictly inside `cidr`, with host bits cleared.
     pub except: Vec<IpNet>,
 }
 
@@ -128,7 +129,7 @@ pub struct Block {
 pub enum Ports {
     /// Every port of every protocol: the rule lists no ports.
     All,
-    /// Any of these. Empty, because every part was refused, is none.
+    /// Any of these. An empty list, which results if every part was invalid, allows no port.
     Listed(Vec<PortMatch>),
 }
 
@@ -146,7 +147,7 @@ pub enum PortMatch {
 /// An invalid part of a policy, which allows nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InvalidPart {
-    /// Where, as a path from the policy: `spec.ingress[0].ports[1].port`.
+    /// Its path from the policy's root: `spec.ingress[0].ports[1].port`.
     pub path: String,
     /// A short, fixed word for metrics, such as `bad_cidr`.
     pub reason: &'static str,

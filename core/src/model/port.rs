@@ -1,4 +1,4 @@
-//! The bridge that this node's pods sit on, and its ports.
+//! The bridge to which this node's pods are attached, and its ports.
 
 use std::net::Ipv6Addr;
 
@@ -8,8 +8,8 @@ pub type Hardware = [u8; 6];
 /// A port of the bridge: for a pod, the host side of its veth pair.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BridgePort {
-    /// The kernel's number of the device (ifindex). It stays for the device's life, and no other device of this network
-    /// namespace has it meanwhile.
+    /// The kernel's index of the device (ifindex). It does not change during the device's life, and meanwhile no other
+    /// device of this network namespace has it.
     pub index: u32,
     /// The device's name. It may change.
     pub name: Box<str>,
@@ -20,15 +20,15 @@ pub struct BridgePort {
 /// One fact about the bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LinkChange {
-    /// The node itself is like this on the bridge.
+    /// The current state of the node's own interface on the bridge.
     Bridge(Bridge),
-    /// A port is there, like this.
+    /// The current state of a port.
     Port(BridgePort),
-    /// A port is gone, by its index.
+    /// A port was removed; its index.
     PortGone(u32),
 }
 
-/// What the node itself is on the bridge.
+/// The node's own interface on the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bridge {
     /// The bridge's own Ethernet address; `None` while there is no bridge.

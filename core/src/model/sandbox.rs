@@ -1,23 +1,23 @@
-//! What this node says of its pods before the API does.
+//! Pod sandboxes of this node, which are known before the API server reports their pods.
 
 use super::{Hardware, SandboxKey};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The network of a pod of this node, as the container runtime made it: it is there before the pod's first process.
+/// The network of a pod of this node, as the container runtime created it before the pod's first process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sandbox {
-    /// Which one.
+    /// Its identity.
     pub key: SandboxKey,
-    /// The pod's uid; `None` when the runtime did not say.
+    /// The pod's uid; `None` if the CNI result does not state it.
     pub uid: Option<Arc<str>>,
-    /// Its addresses, each once.
+    /// Its addresses, without duplicates.
     pub addresses: Vec<IpAddr>,
-    /// When it was made, since the Unix epoch. Of two that claim one address, the later one has it.
+    /// When it was created, since the Unix epoch. If two sandboxes claim an address, the later one has it.
     pub made: Duration,
-    /// The devices on the node that its result names. One of them is its port of the bridge.
+    /// The devices on the node that its CNI result names. One of them is its port of the bridge.
     pub devices: Vec<Box<str>>,
-    /// The Ethernet address of the pod's own interface, if its result says it.
+    /// The Ethernet address of the pod's own interface, if its CNI result states it.
     pub hardware: Option<Hardware>,
 }

@@ -4,26 +4,26 @@ use super::{GroupId, NamespaceName, PodKey, PolicyKey, SandboxKey};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// What one change may have affected: an upper bound, in the words of the model.
+/// What one change may have affected, as an upper bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Groups that came into being. They hold their addresses already.
+    /// Groups that were created. They already have their addresses.
     pub groups_born: Vec<GroupId>,
-    /// Addresses that joined, left or changed groups; one may do so for several pods at once.
+    /// Addresses that joined, left or changed groups; one address may be listed for several pods.
     pub moved: Vec<Moved>,
     /// Groups that lost their last pod. Their numbers are not reused before the next change.
     pub groups_gone: Vec<GroupId>,
     /// Pods of this node whose addresses, labels or presence changed.
     pub local_pods: BTreeSet<PodKey>,
-    /// Sandboxes that became unknown or ceased to be, or whose places as unknown ones changed.
+    /// Sandboxes that became unknown or stopped being unknown, and unknown ones whose addresses changed.
     pub sandboxes: BTreeSet<SandboxKey>,
-    /// Ports of the bridge that came, changed or went, or that are somebody else's now.
+    /// Ports of the bridge that were added, changed or removed, or that belong to another sandbox now.
     pub ports: BTreeSet<u32>,
-    /// Whether the node itself changed on the bridge.
+    /// Whether the node's own interface on the bridge changed.
     pub bridge: bool,
     /// Namespaces whose labels changed.
     pub namespaces: Vec<NamespaceName>,
-    /// Policies that came, changed or went.
+    /// Policies that were added, changed or deleted.
     pub policies: BTreeSet<PolicyKey>,
 }
 
@@ -34,7 +34,7 @@ impl Touched {
     }
 }
 
-/// One pod's hold on one address passed from a group to another.
+/// An address of one pod that moved from one group to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// The address.

@@ -9,34 +9,35 @@ use std::sync::Arc;
 /// The number of a group.
 pub type GroupId = u32;
 
-/// The number of a pod: the same as long as the pod has an address.
+/// The number of a pod, which does not change while the pod has an address.
 type PodId = u32;
 
-/// Pods of one namespace that no policy can distinguish: the same labels, the same named ports, and all of them peers or
-/// none.
+/// Pods of one namespace that no policy can distinguish: they have the same labels and the same named ports, and all of
+/// them or none may be peers.
 ///
-/// Thousands of pods share a few groups, so selectors are asked about groups and never about pods.
+/// Thousands of pods share a few groups, so selectors are evaluated for groups and never for pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Where the pods live.
+    /// The namespace of the pods.
     pub namespace: NamespaceName,
     /// Their labels.
     pub labels: Labels,
     /// Their named ports.
     pub ports: Box<[NamedPort]>,
-    /// Whether policies may select them as peers. A pod that has finished is guarded while its sandbox stands, and is no peer.
+    /// Whether policies may select them as peers. A pod that has finished is still isolated while its sandbox exists,
+    /// but is no peer.
     pub peers: bool,
     pods: BTreeSet<PodId>,
 }
 
 impl Group {
-    /// All that distinguishes it from other groups.
+    /// Everything that distinguishes it from other groups.
     fn content(&self) -> (&NamespaceName, &Labels, &[NamedPort], bool) {
         (&self.namespace, &self.labels, &self.ports, self.peers)
     }
 }
 
-/// A pod's addresses, in order and each once. Most have one.
+/// A pod's addresses, in order and without duplicates. Most pods have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Addresses {
     One(IpAddr),
@@ -61,7 +62,7 @@ impl Addresses {
     }
 }
 
-/// Where a pod stands, for policies.
+/// The state of a pod that matters to policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PodLocation {
     group: GroupId,
@@ -94,18 +95,18 @@ impl PodState {
     }
 }
 
-/// What became of a pod.
+/// The result of replacing a pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replaced {
-    /// Whether it was there, and if so, whether on this node.
+    /// `None` if it did not exist before, else whether it was on this node.
     pub(super) was: Option<bool>,
-    /// Whether it is there now, and if so, whether on this node.
+    /// `None` if it does not exist now, else whether it is on this node.
     pub(super) is: Option<bool>,
-    /// Whether it stands where it stood.
+    /// Whether its state is unchanged.
     pub(super) stays: bool,
-    /// The group that was made for it.
+    /// The group that was created for it.
     pub(super) born: Option<GroupId>,
-    /// The group that it was the last of.
+    /// The group whose last pod it was.
     pub(super) gone: Option<GroupId>,
 }
 
@@ -114,14 +115,14 @@ pub(super) struct Replaced {
 pub(super) struct Pods {
     pods: Slab<PodState>,
     by_key: HashIndex<PodId>,
-    /// Every pod's hold on an address. Two pods may hold one address for a moment.
+    /// The pods of each address. Two pods may have one address for a moment.
     by_address: HashIndex<(IpAddr, PodId)>,
-    /// The addresses that more than one pod holds.
+    /// The addresses that more than one pod has.
     shared: BTreeSet<IpAddr>,
     groups: Slab<Group>,
     by_content: HashIndex<GroupId>,
     groups_gone: Vec<GroupId>,
-    /// What made them: thousands of pods share a few.
+    /// The controllers of the pods: thousands of pods share a few.
     owners: Interner<Arc<Owner>>,
 }
 
@@ -138,12 +139,12 @@ impl Pods {
         self.by_key.get(key, |id| self.pods.get(*id).is_some_and(|pod| pod.key == *key)).copied()
     }
 
-    /// Whether more than one pod holds an address.
+    /// Whether more than one pod has an address.
     pub(super) fn share(&self, address: IpAddr) -> bool {
         self.shared.contains(&address)
     }
 
-    /// The pods of other nodes that hold an address, as they were reported.
+    /// The pods of other nodes that have an address, as they were reported.
     pub(super) fn remote_at(&self, address: IpAddr) -> Vec<Pod> {
         let holders = self.by_address.candidates(&address).filter(|(own, _)| *own == address);
         let remote = holders.filter_map(|(_, id)| self.pods.get(*id)).filter(|pod| !pod.is_local());
@@ -160,7 +161,7 @@ impl Pods {
         found.collect()
     }
 
-    /// The pods that hold an address, with their groups.
+    /// The pods that have an address, with their groups.
     pub(super) fn at(&self, address: IpAddr) -> impl Iterator<Item = (&PodKey, GroupId)> {
         let holders = self.by_address.candidates(&address).filter(move |(own, _)| *own == address);
         holders.filter_map(|(_, id)| self.pods.get(*id)).map(|pod| (&pod.key, pod.place.group))
@@ -183,14 +184,15 @@ impl Pods {
         group.pods.iter().filter_map(|id| self.pods.get(*id)).flat_map(|pod| pod.addresses().iter().copied())
     }
 
-    /// Frees the numbers of the groups that went since the last time.
+    /// Frees the numbers of the groups that were removed since the last call.
     pub(super) fn forget_groups(&mut self) {
         for group in std::mem::take(&mut self.groups_gone) {
             self.groups.remove(group);
         }
     }
 
-    /// Takes in how a pod is now, and whether it is on this node; `None` for one that has no address any more.
+    /// Replaces a pod by its current state, and notes whether it is on this node; `None` for one that no longer has an
+    /// address.
     pub(super) fn replace(
         &mut self,
         key: &PodKey,
@@ -214,7 +216,7 @@ impl Pods {
         Replaced { was: local(before), is: local(now), stays, born, gone }
     }
 
-    /// Finds or makes the group of a pod.
+    /// Finds or creates the group of a pod.
     fn place(&mut self, key: &PodKey, pod: Pod, local: bool, born: &mut Option<GroupId>) -> PodState {
         let mut ports = pod.ports;
         ports.sort_unstable();
@@ -238,7 +240,7 @@ impl Pods {
         PodState { key: key.clone(), place, owner }
     }
 
-    /// Keeps a pod, or keeps it no longer; returns its number and what was kept. Nothing if there is nothing to do.
+    /// Stores or removes a pod; returns its number and the previous state. `None` if nothing changes.
     fn put(&mut self, key: &PodKey, new: Option<PodState>) -> Option<(PodId, Option<PodState>)> {
         match (self.id(key), new) {
             (Some(id), Some(new)) => Some((id, self.pods.get_mut(id).map(|pod| std::mem::replace(pod, new)))),
@@ -255,7 +257,7 @@ impl Pods {
         }
     }
 
-    /// Passes a pod's addresses from where it stood to where it stands; returns the group that it was the last of.
+    /// Moves a pod's addresses from its old group to its new one; returns the group whose last pod it was.
     fn move_pod(
         &mut self,
         id: PodId,
@@ -294,7 +296,7 @@ impl Pods {
         from.filter(|from| self.leaves_empty(id, *from))
     }
 
-    /// Takes a pod out of a group; whether it was the last. Such a group cannot be joined any more.
+    /// Removes a pod from a group; returns whether it was the last. No pod can join such a group any more.
     fn leaves_empty(&mut self, pod: PodId, id: GroupId) -> bool {
         let Some(group) = self.groups.get_mut(id) else { return false };
         group.pods.remove(&pod);

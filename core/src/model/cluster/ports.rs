@@ -11,9 +11,9 @@ pub(super) struct BridgePorts {
     bridge: Bridge,
     ports: BTreeMap<u32, BridgePort>,
     by_name: BTreeMap<Box<str>, u32>,
-    /// By device name: the sandboxes whose results name it.
+    /// The sandboxes whose CNI results name a device, by device name.
     claims: BTreeMap<Box<str>, BTreeSet<SandboxKey>>,
-    /// Whose each port is, and the other way round. A port that is renamed keeps its sandbox.
+    /// The sandbox of each port, and the port of each sandbox. A port that is renamed keeps its sandbox.
     sandboxes: BTreeMap<u32, SandboxKey>,
     of_sandboxes: BTreeMap<SandboxKey, u32>,
 }
@@ -36,7 +36,7 @@ impl BridgePorts {
 }
 
 impl Cluster {
-    /// The node itself on the bridge.
+    /// The node's own interface on the bridge.
     pub fn bridge(&self) -> &Bridge {
         &self.ports.bridge
     }
@@ -56,12 +56,13 @@ impl Cluster {
         self.residents.sandbox(self.ports.sandboxes.get(&port)?)
     }
 
-    /// The ports behind which sandboxes of a pod are, as their results name the pod.
+    /// The ports of a pod's sandboxes, by the pod that their CNI results name.
     pub fn ports_of(&self, pod: &PodKey) -> impl Iterator<Item = u32> {
         self.residents.of_pod(pod).filter_map(|sandbox| self.ports.of(&sandbox.key))
     }
 
-    /// The addresses that a pod may send from by a port: those of its sandbox that no later sandbox with a port of its own claims.
+    /// The addresses that a pod may use as a source at a port: those of its sandbox, without those that a later sandbox
+    /// with a port of its own claims.
     pub fn addresses_at(&self, port: u32) -> Vec<IpAddr> {
         let Some(own) = self.sandbox_at(port) else { return Vec::new() };
         let is_later = |other: &Sandbox| {
@@ -110,14 +111,15 @@ impl Cluster {
         self.join_ports_named_by(left.as_ref(), touched);
     }
 
-    /// A sandbox is about to change or to go: who may send from its addresses may change.
+    /// Called before a sandbox changes or is removed: the ports that may send from its addresses may change.
     pub(super) fn sandbox_changes(&self, key: &SandboxKey, touched: &mut Touched) {
         if let Some(port) = self.ports.of(key) {
             self.touch_port(port, touched);
         }
     }
 
-    /// A sandbox came, changed or went: `old` and `new` are the devices that its result named and names.
+    /// Called after a sandbox was added, changed or removed. `old` and `new` are the devices that its result named
+    /// before and names now.
     pub(super) fn sandbox_devices(
         &mut self,
         key: &SandboxKey,
@@ -138,18 +140,19 @@ impl Cluster {
         }
         let mut ports: BTreeSet<u32> = self.ports.of(key).into_iter().collect();
         if old.iter().any(|device| !new.contains(device)) {
-            // The port that it had may be the device that it names no longer.
+            // Its result may no longer name the device of the port that it had.
             ports.iter().for_each(|port| self.ports.give(*port, None));
         }
         ports.extend(old.iter().chain(new).filter_map(|device| self.ports.by_name.get(device)));
         ports.into_iter().for_each(|port| self.join_port(port, touched));
     }
 
-    /// Finds whose a port is: the latest sandbox whose result names it, or the one that it had before it was renamed.
+    /// Finds the sandbox of a port: the latest sandbox whose result names the port, or the one that the port had before
+    /// it was renamed.
     fn join_port(&mut self, index: u32, touched: &mut Touched) {
         let Some(port) = self.ports.ports.get(&index) else { return };
         let before = self.ports.sandboxes.get(&index);
-        // One that has another port keeps that: it was renamed, and this device only got its name.
+        // A sandbox that has another port keeps it: that port was renamed, and this device only took over its name.
         let is_free = |key: &&SandboxKey| self.ports.of(key).is_none_or(|other| other == index);
         let claims = self.ports.claims.get(&port.name).into_iter().flatten().filter(is_free).chain(before);
         let sandboxes = claims.filter_map(|key| self.residents.sandbox(key));
@@ -164,7 +167,7 @@ impl Cluster {
         self.join_ports_named_by(left.as_ref(), touched);
     }
 
-    /// A sandbox lost its port; another device may have got the name that its result says.
+    /// Called when a sandbox lost its port: another device may have the name that its result states.
     fn join_ports_named_by(&mut self, sandbox: Option<&SandboxKey>, touched: &mut Touched) {
         let sandbox = sandbox.and_then(|key| self.residents.sandbox(key));
         let devices = sandbox.into_iter().flat_map(|sandbox| &sandbox.devices);
@@ -172,7 +175,8 @@ impl Cluster {
         ports.into_iter().for_each(|port| self.join_port(port, touched));
     }
 
-    /// A port, and those of sandboxes that claim an address of the one behind it: who may send from it may change.
+    /// Marks a port as changed, and also the ports of sandboxes that claim an address of the sandbox behind it: which
+    /// addresses may be sent from them may change.
     fn touch_port(&self, index: u32, touched: &mut Touched) {
         touched.ports.insert(index);
         let Some(sandbox) = self.sandbox_at(index) else { return };

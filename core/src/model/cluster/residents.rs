@@ -1,4 +1,5 @@
-//! The pods of this node joined with their sandboxes: who is where, before the API says so, and whatever else it says.
+//! The pods of this node joined with their sandboxes: which pod has which address, even before the API server reports
+//! it or if it reports something else.
 
 use super::{Cluster, NOBODY};
 use crate::model::{Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod};
@@ -6,51 +7,53 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The sandbox of a pod whose object cannot be understood; no result of CNI has this name.
+/// The name of the sandbox of a pod whose object cannot be understood; no CNI result has this name.
 const BY_ITS_OBJECT: &str = "unreadable object";
 
-/// What is known of this node alone, and what the API says of the same addresses.
+/// What is known of this node's pods and sandboxes, and of pods of other nodes with the same addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Residents {
-    /// Its pods as their objects say, with addresses or without.
+    /// This node's pods according to their objects, with or without addresses.
     pods: BTreeMap<PodKey, Pod>,
     /// Pods of other nodes whose objects give an address that a sandbox of this node claims.
     rivals: BTreeMap<PodKey, Pod>,
-    /// By address: those of both whose objects give it.
+    /// By address: the pods of this node and of other nodes whose objects state it.
     stated: BTreeMap<IpAddr, BTreeSet<PodKey>>,
     sandboxes: BTreeMap<SandboxKey, Sandbox>,
     /// By address: the sandboxes that claim it.
     claims: BTreeMap<IpAddr, BTreeSet<SandboxKey>>,
-    /// Pods whose objects cannot be understood and that have a sandbox here by what their objects say.
+    /// Pods whose objects cannot be understood, and which are therefore given a sandbox with the addresses that the
+    /// objects state.
     unreadable: BTreeSet<PodKey>,
     unknown: BTreeMap<SandboxKey, Unknown>,
-    /// By address: how many unknown sandboxes may be there.
+    /// By address: how many unknown sandboxes may have it.
     claimed_by_unknown: BTreeMap<IpAddr, usize>,
 }
 
-/// A sandbox that no known pod explains.
+/// A sandbox that belongs to no known pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Unknown {
-    /// Those of its addresses at which it may be: no known pod has a sandbox there that is as late.
+    /// Those of its addresses that it may have: no known pod has a sandbox with the address that is at least as recent.
     may_be_at: Box<[IpAddr]>,
-    /// Those of them at which it must be taken to be.
+    /// Those of them that it must be assumed to have.
     is_at: Box<[IpAddr]>,
 }
 
 impl Residents {
-    /// Whether a pod of this namespace may have a sandbox soon, or has one.
+    /// Whether a pod of this namespace has a sandbox, or may have one soon.
     pub(super) fn expects_one_in(&self, namespace: &NamespaceName) -> bool {
         let least = PodKey { namespace: namespace.clone(), name: "".into() };
         let mut here = self.pods.range(least..).take_while(|(key, _)| key.namespace == *namespace);
         here.any(|(_, pod)| pod.networked && !pod.finished)
     }
 
-    /// Whether an unknown sandbox may be at an address.
+    /// Whether an unknown sandbox may have an address.
     pub(super) fn is_claimed_by_unknown(&self, address: IpAddr) -> bool {
         self.claimed_by_unknown.contains_key(&address)
     }
 
-    /// The pod of this node that a sandbox was made for, if it is known. One that shares its node's network has none.
+    /// The pod of this node for which a sandbox was made, if it is known. A pod that shares its node's network has
+    /// none.
     fn owner(&self, sandbox: &Sandbox) -> Option<&Pod> {
         let told_apart = |pod: &&Pod| match (&pod.uid, &sandbox.uid) {
             (Some(of_pod), Some(of_sandbox)) => of_pod == of_sandbox,
@@ -82,8 +85,8 @@ impl Residents {
         self.pods.get(key).or_else(|| self.rivals.get(key))
     }
 
-    /// A pod with all addresses it has: of those that its object gives, and those of its sandboxes, all that no other known
-    /// pod's later sandbox has. `None` for one that has none.
+    /// A pod with all addresses that it has: those that its object states and those of its sandboxes, without those for
+    /// which another known pod has a later sandbox. `None` for a pod that has none.
     fn joined(&self, key: &PodKey) -> Option<Pod> {
         let mut pod = self.get(key)?.clone();
         let sandboxes = self.of_pod(key).filter(|sandbox| self.owner(sandbox).is_some());
@@ -99,16 +102,17 @@ impl Residents {
         (!pod.addresses.is_empty()).then_some(pod)
     }
 
-    /// Whether a pod of this node has an address by its object's word, and no known pod has a sandbox there.
+    /// Whether a pod of this node has an address according to its object only: no known pod has a sandbox with it.
     fn is_stated_alone(&self, address: IpAddr) -> bool {
         let mut stated = self.stated.get(&address).into_iter().flatten();
         self.known_at(address).next().is_none() && stated.any(|key| self.pods.contains_key(key))
     }
 
-    /// Where an unknown sandbox is; `None` for one that is known, or gone.
+    /// The addresses of an unknown sandbox; `None` for one that is known or was removed.
     ///
-    /// Files that were never removed must not deny traffic forever: a pod of this node that has an address by its object's
-    /// word alone keeps its own guard there. But whether it is still there is not known, so it is no peer there.
+    /// A file that was never removed must not deny traffic forever: a pod of this node that has an address according to
+    /// its object only is still evaluated by its own policies. But whether it still has the address is not known, so it
+    /// is no peer there.
     fn look_for(&self, key: &SandboxKey) -> Option<Unknown> {
         let sandbox = self.sandboxes.get(key).filter(|sandbox| self.owner(sandbox).is_none())?;
         let may_be_at = |address: &&IpAddr| self.known_at(**address).all(|other| other.made < sandbox.made);
@@ -132,7 +136,7 @@ impl Residents {
         Some(sandbox)
     }
 
-    /// Keeps a pod as its object says, and the addresses that it gives.
+    /// Stores a pod according to its object, with the addresses that it states.
     fn keep(&mut self, key: &PodKey, pod: Pod, is_of_this_node: bool) {
         for &address in stated(&pod) {
             self.stated.entry(address).or_default().insert(key.clone());
@@ -141,7 +145,7 @@ impl Residents {
         pods.insert(key.clone(), pod);
     }
 
-    /// Keeps a pod no longer; returns what was kept, and whether it was one of this node's.
+    /// Removes a pod; returns its last state, and whether it was one of this node's.
     fn discard(&mut self, key: &PodKey) -> (Option<Pod>, bool) {
         let of_this_node = self.pods.remove(key);
         let was_of_this_node = of_this_node.is_some();
@@ -152,7 +156,8 @@ impl Residents {
         (pod, was_of_this_node)
     }
 
-    /// Counts where an unknown sandbox may be; the addresses at which the first one came, or the last one went.
+    /// Counts the addresses that an unknown sandbox may have. Returns those that now have their first such sandbox, or
+    /// lost their last.
     fn count(&mut self, before: &[IpAddr], now: &[IpAddr]) -> Vec<(IpAddr, bool)> {
         let mut changed = Vec::new();
         for address in now.iter().filter(|address| !before.contains(address)) {
@@ -174,7 +179,7 @@ impl Residents {
     }
 }
 
-/// The addresses that a pod's object gives, if they can be its own.
+/// The addresses that a pod's object states, if they can be the pod's own.
 fn stated(pod: &Pod) -> &[IpAddr] {
     if pod.networked && !pod.finished { &pod.addresses } else { &[] }
 }
@@ -189,17 +194,17 @@ fn forget<K: Ord>(by_address: &mut BTreeMap<IpAddr, BTreeSet<K>>, address: IpAdd
 }
 
 impl Cluster {
-    /// The sandboxes of this node that no known pod explains, each with the addresses at which it must be.
+    /// The sandboxes of this node that belong to no known pod, each with the addresses that it must be assumed to have.
     pub fn unknown_sandboxes(&self) -> impl Iterator<Item = (&SandboxKey, &[IpAddr])> {
         self.residents.unknown.iter().map(|(key, unknown)| (key, &*unknown.is_at))
     }
 
-    /// The addresses at which an unknown sandbox must be; none for one that is known, or gone.
+    /// The addresses that an unknown sandbox must be assumed to have; none for one that is known or was removed.
     pub fn addresses_of_unknown(&self, key: &SandboxKey) -> &[IpAddr] {
         self.residents.unknown.get(key).map_or(&[], |unknown| &unknown.is_at)
     }
 
-    /// The pod of this node that a sandbox was made for, if it is known.
+    /// The pod of this node for which a sandbox was made, if it is known.
     pub fn pod_of_sandbox(&self, sandbox: &Sandbox) -> Option<&PodKey> {
         self.residents.owner(sandbox).map(|pod| &pod.key)
     }
@@ -209,7 +214,8 @@ impl Cluster {
         self.residents.pods.get(pod)?.uid.as_deref()
     }
 
-    /// The labels of the pods of this node in a namespace that have addresses, or may have any moment, or still have a sandbox.
+    /// The labels of the pods of this node in a namespace that have addresses, or may have some soon, or still have a
+    /// sandbox.
     pub fn residents_in(&self, namespace: &NamespaceName) -> impl Iterator<Item = &Labels> {
         let least = PodKey { namespace: namespace.clone(), name: "".into() };
         let here = self.residents.pods.range(least..).take_while(move |(key, _)| key.namespace == *namespace);
@@ -240,8 +246,8 @@ impl Cluster {
         self.end_unreadable(key, touched);
     }
 
-    /// Nothing that was known of the pod holds any longer. If it may be one of this node's, an unknown sandbox is at its
-    /// addresses, older than any other: a known pod's word outranks it.
+    /// Discards everything that was known of the pod. If it may be on this node, an unknown sandbox gets its addresses.
+    /// It counts as older than any other, so the object of a known pod takes precedence.
     pub(super) fn set_unreadable_pod(&mut self, pod: UnreadablePod, touched: &mut Touched) {
         self.replace_stranger(&pod.key, None, touched);
         let may_be_here = pod.node.as_ref().is_none_or(|node| *node == self.node);
@@ -263,7 +269,7 @@ impl Cluster {
         }
     }
 
-    /// A pod is not of this node, perhaps no longer.
+    /// Stores or removes a pod that is not on this node, or no longer.
     fn replace_stranger(&mut self, key: &PodKey, pod: Option<Pod>, touched: &mut Touched) {
         let (before, was_resident) = self.residents.discard(key);
         let is_claimed = |address: &IpAddr| self.residents.claims.contains_key(address);
@@ -281,7 +287,7 @@ impl Cluster {
         }
     }
 
-    /// Computes again where a pod is, its sandboxes, and all others at their addresses and these.
+    /// Recomputes the addresses of a pod and its sandboxes, and of everything else that has one of these addresses.
     fn rejoin(&mut self, key: PodKey, mut addresses: BTreeSet<IpAddr>, touched: &mut Touched) {
         let mut sandboxes = BTreeSet::new();
         for sandbox in self.residents.of_pod(&key) {
@@ -291,7 +297,8 @@ impl Cluster {
         self.join(BTreeSet::from([key]), sandboxes, addresses, touched);
     }
 
-    /// Whether policies linger may hang on a pod of this node that has no address.
+    /// Called when a pod of this node changed: how long deleted policies stay may depend on it, even if it has no
+    /// address.
     fn resident_changed(&mut self, key: &PodKey, touched: &mut Touched) {
         self.drop_lingering(&key.namespace, touched);
         self.forget_namespace(&key.namespace);
@@ -325,7 +332,7 @@ impl Cluster {
         self.join(pods, BTreeSet::from([key.clone()]), addresses, touched);
     }
 
-    /// Computes again where pods and sandboxes are, and all others at these addresses.
+    /// Recomputes the addresses of pods and sandboxes, and of everything else that has one of these addresses.
     fn join(
         &mut self,
         mut pods: BTreeSet<PodKey>,

@@ -1,4 +1,4 @@
-//! Namespaces whose objects come late, go early, or come again.
+//! Namespaces whose objects are reported late, deleted early, or created again.
 
 use super::*;
 use crate::model::Requirement;
