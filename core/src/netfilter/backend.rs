@@ -1,8 +1,8 @@
-//! The packet filters that policies can be enforced with.
+//! The packet filters with which policies can be enforced.
 
 use super::iptables::Variant;
 
-/// A packet filter, with the interface by which it is changed.
+/// A packet filter, and the interface by which it is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendName {
     /// ipset, and iptables over nf_tables.
@@ -28,7 +28,7 @@ impl BackendName {
         }
     }
 
-    /// The variant of iptables that it writes to, if any.
+    /// The variant of iptables to which it writes, if any.
     pub fn variant(self) -> Option<Variant> {
         match self {
             BackendName::IptablesNft => Some(Variant::Nft),

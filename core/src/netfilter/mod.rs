@@ -1,4 +1,4 @@
-//! The languages the kernel's packet filter speaks. Chains and sets, but not why they are there.
+//! The languages of the kernel's packet filters: chains, rules and sets, without the reason why they exist.
 
 mod backend;
 pub mod ipset;

@@ -1,13 +1,13 @@
-//! Names and comments the kernel accepts, made unforgeable: whoever holds one holds a legal one.
+//! Names and comments that the kernel accepts. A value of these types is always valid.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest chain name, in bytes: XT_EXTENSION_MAXNAMELEN less its NUL (linux/netfilter/x_tables.h).
+/// The longest chain name, in bytes: XT_EXTENSION_MAXNAMELEN without its NUL (linux/netfilter/x_tables.h).
 pub const CHAIN_NAME_MAX: usize = 28;
-/// The longest set name, in bytes: IPSET_MAXNAMELEN less its NUL (linux/netfilter/ipset/ip_set.h).
+/// The longest set name, in bytes: IPSET_MAXNAMELEN without its NUL (linux/netfilter/ipset/ip_set.h).
 pub const SET_NAME_MAX: usize = 31;
-/// The longest rule comment, in bytes: XT_MAX_COMMENT_LEN less its NUL (linux/netfilter/xt_comment.h).
+/// The longest rule comment, in bytes: XT_MAX_COMMENT_LEN without its NUL (linux/netfilter/xt_comment.h).
 pub const COMMENT_MAX: usize = 255;
 
 fn is_name(text: &str, max: usize) -> bool {
@@ -24,7 +24,7 @@ fn is_name(text: &str, max: usize) -> bool {
 pub struct ChainName(Arc<str>);
 
 impl ChainName {
-    /// Takes a legal name, and nothing else.
+    /// Accepts a valid name; `None` for any other.
     pub fn new(name: &str) -> Option<ChainName> {
         is_name(name, CHAIN_NAME_MAX).then(|| ChainName(name.into()))
     }
@@ -41,12 +41,13 @@ impl fmt::Display for ChainName {
     }
 }
 
-/// The name of an ipset: 1 to 31 of `A-Z a-z 0-9 . _ - :`, not beginning with a dash. None of ours has a colon.
+/// The name of an ipset: 1 to 31 of `A-Z a-z 0-9 . _ - :`, not beginning with a dash. Names of this program's sets
+/// contain no colon.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName(Arc<str>);
 
 impl SetName {
-    /// Takes a legal name, and nothing else.
+    /// Accepts a valid name; `None` for any other.
     pub fn new(name: &str) -> Option<SetName> {
         is_name(&name.replace(':', "_"), SET_NAME_MAX).then(|| SetName(name.into()))
     }
@@ -63,12 +64,13 @@ impl fmt::Display for SetName {
     }
 }
 
-/// The comment of a rule: whatever it was made from, it holds only characters that need no escaping.
+/// The comment of a rule. It contains only characters that need no escaping.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comment(Box<str>);
 
 impl Comment {
-    /// Makes a comment of any text: what could end a quoted word or a line becomes `?`, and it is cut at 255 bytes.
+    /// Makes a comment of any text: characters that could end a quoted word or a line become `?`, and the rest beyond
+    /// 255 bytes is cut off.
     pub fn new(text: &str) -> Comment {
         let safe = |character: char| {
             if character.is_ascii_alphanumeric() || " ./:_-[]#=,()".contains(character) {

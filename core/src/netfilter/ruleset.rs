@@ -1,4 +1,4 @@
-//! A whole desired state, and an edit of one.
+//! The complete desired state, and changes of it.
 
 use super::ipset::{Element, Kind, Set};
 use super::iptables::{Chains, Rule};
@@ -8,25 +8,25 @@ use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// All that is to be in the kernel.
+/// Everything that must be in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// The filter table of each family.
     pub tables: BTreeMap<Family, Table>,
     /// The sets of both families.
     pub sets: BTreeMap<SetName, DesiredSet>,
-    /// The table of family bridge; `None` for no such table.
+    /// The table of family bridge; `None` if there must be none.
     pub bridge: Option<nftables::Table>,
-    /// The table of family inet; `None` for no such table.
+    /// The table of family inet; `None` if there must be none.
     pub inet: Option<nftables::Table>,
 }
 
-/// What is to be in the filter table of one family.
+/// Everything that must be in the filter table of one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Our chains.
     pub chains: Chains,
-    /// Where they are entered from the built-in chains.
+    /// The jumps from built-in chains to ours.
     pub hooks: Vec<Hook>,
 }
 
@@ -39,77 +39,79 @@ pub struct Hook {
     pub chain: ChainName,
 }
 
-/// A set, and what being in it does.
+/// A set, and its role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredSet {
     /// Its kind and elements.
     pub set: Set,
-    /// What being in it does.
+    /// The effect of its elements.
     pub role: Role,
 }
 
-/// What being in a set does to an address. It decides when elements may come and go while rules change.
+/// The effect of an address's membership in a set. It decides when elements may be added and removed while rules
+/// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// It can only allow more, by rules that ask the set for the peer of an isolated pod.
+    /// Only allows more, through rules that match the set against the peer of an isolated pod.
     Allows,
-    /// It can only allow more, whatever rules judge the packet further: nothing may join before they are in force.
+    /// Only allows more, independent of further rules: elements may only be added once those rules are in force.
     Opens,
-    /// It can only allow less.
+    /// Only denies more.
     Isolates,
 }
 
-/// What is to change in the kernel.
+/// Changes of the desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// Chains with their whole new content; `None` removes one.
+    /// Chains with their complete new content; `None` removes a chain.
     pub chains: BTreeMap<(Family, ChainName), Option<Vec<Rule>>>,
     /// Sets.
     pub sets: BTreeMap<SetName, SetEdit>,
-    /// The table of family bridge: what only refuses more comes before the rest of the edit, the other behind it.
+    /// Changes of the table of family bridge: first those that only deny more and come before the rest of the edit,
+    /// then those that come after it.
     pub bridge: [Option<Batch>; 2],
 }
 
 impl Edit {
-    /// Whether nothing is to change.
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         *self == Edit::default()
     }
 
-    /// Whether nothing changes but who is in sets.
+    /// Whether only members of sets change.
     pub fn is_of_members(&self) -> bool {
         let others = !self.chains.is_empty() || self.bridge.iter().any(Option::is_some);
         !others && self.sets.values().all(|change| matches!(change, SetEdit::Elements { .. }))
     }
 }
 
-/// What is to change in one set.
+/// The change of one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetEdit {
-    /// It is to be, with this content.
+    /// It is to exist with this content.
     Whole(DesiredSet),
-    /// These elements are to come (`true`) or go (`false`).
+    /// These elements are to be added (`true`) or removed (`false`).
     Elements {
         /// The kind of the set.
         kind: Kind,
-        /// What being in it does.
+        /// The role of the set.
         role: Role,
         /// The elements.
         elements: BTreeMap<Element, bool>,
     },
-    /// It is to go.
+    /// It is to be removed.
     Remove,
 }
 
 impl Ruleset {
-    /// All sets as `ipset restore` takes them.
+    /// All sets in the format of `ipset restore`.
     pub fn sets_text(&self) -> String {
         self.sets.iter().map(|(name, desired)| desired.set.text(name)).collect()
     }
 }
 
 impl Table {
-    /// The table as `iptables-restore --noflush` takes it.
+    /// The table in the format of `iptables-restore --noflush`.
     pub fn text(&self) -> String {
         let mut text = String::from("*filter\n");
         for chain in self.chains.keys() {

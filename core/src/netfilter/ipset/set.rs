@@ -11,7 +11,8 @@ use std::net::IpAddr;
 pub enum Type {
     /// `hash:ip`: addresses.
     HashIp,
-    /// `hash:net`: prefixes; the longest that holds an address decides, and `nomatch` makes it a miss.
+    /// `hash:net`: prefixes. The longest one that contains an address decides, and with `nomatch` the address is not in
+    /// the set.
     HashNet,
     /// `hash:ip,port`: an address with a protocol and port.
     HashIpPort,
@@ -42,7 +43,7 @@ pub struct Kind {
     pub family: Family,
 }
 
-/// The most elements a set may hold (IPSET_ATTR_MAXELEM). Only a bound: memory is taken as elements come.
+/// The maximum number of elements (IPSET_ATTR_MAXELEM). The kernel does not reserve memory for it.
 pub const MAX_ELEMENTS: u32 = 1 << 24;
 
 /// One element.
@@ -50,7 +51,7 @@ pub const MAX_ELEMENTS: u32 = 1 << 24;
 pub enum Element {
     /// An address, in `hash:ip`.
     Address(IpAddr),
-    /// A prefix of 1 to all bits, in `hash:net`; the kernel knows no prefix of 0 bits.
+    /// A prefix of at least 1 bit, in `hash:net`; the kernel has no prefix of 0 bits.
     Net {
         /// The prefix, host bits cleared.
         net: IpNet,
@@ -91,7 +92,7 @@ pub struct Set {
 }
 
 impl Set {
-    /// The set as `ipset restore` takes it: one `create` line, then one `add` line an element.
+    /// The set in the format of `ipset restore`: one `create` line, then one `add` line per element.
     pub fn text(&self, name: &SetName) -> String {
         use fmt::Write;
         let family = match self.kind.family {
@@ -108,7 +109,7 @@ impl Set {
 }
 
 impl Set {
-    /// Whether the kernel would say that an address, with a port for `hash:ip,port`, is in the set.
+    /// Whether the kernel would find an address, with a port for `hash:ip,port`, in the set.
     pub fn contains(&self, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
         match self.kind.of {
             Type::HashIp => self.elements.contains(&Element::Address(address)),

@@ -1,20 +1,21 @@
-//! What rules have counted.
+//! Counts of rules.
 
 use super::Rule;
 use crate::netfilter::ChainName;
 use std::collections::BTreeMap;
 
-/// How much has matched a rule since it was written.
+/// How many packets and bytes have matched a rule since it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count {
     /// Packets.
     pub packets: u64,
-    /// Their bytes, IP header included.
+    /// Bytes, including IP headers.
     pub bytes: u64,
 }
 
 impl Count {
-    /// How much has come since `before`. A count that is smaller began anew, and all of it has come since.
+    /// What was counted since `before`. If the count is smaller than `before`, it was reset, and all of it was counted
+    /// since.
     pub fn since(self, before: Count) -> Count {
         if self.packets < before.packets || self.bytes < before.bytes {
             return self;

@@ -1,4 +1,4 @@
-//! The language of iptables: typed rules, their text, the way back from text, and what a packet meets on its way.
+//! The language of iptables: typed rules, their text, a parser for that text, and a tracer for packets.
 
 mod count;
 mod parse;

@@ -1,7 +1,7 @@
-//! The way back from `iptables-save` text to typed rules.
+//! Parses `iptables-save` text to typed rules.
 //!
-//! Only what this program writes is understood; anything else is an error that says which word stopped it, so that
-//! a rule somebody else put into one of our chains is noticed and never passed over.
+//! Only what this program writes is parsed. Anything else is an error that names the unexpected word, so that a rule
+//! which another program added to one of our chains is always noticed.
 
 use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
 use crate::net::{IpNet, PortRange, Protocol};
@@ -13,7 +13,7 @@ pub enum ParseError {
     /// A quote was opened and not closed.
     #[error("unfinished quote in {0:?}")]
     Quote(String),
-    /// A word that this program never writes there.
+    /// A word that this program never writes in this place.
     #[error("unexpected {word:?} in {rule:?}")]
     Unexpected {
         /// The word.

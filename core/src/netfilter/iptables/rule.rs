@@ -1,4 +1,5 @@
-//! An iptables rule, typed: what it matches and what it does, in the order in which `iptables-save` prints it.
+//! A typed iptables rule: its matches and its target, in the order in which `iptables-save` prints them. A new match is
+//! a variant of [`Match`]; the compiler then requires its text, its parser and its meaning in the tracer.
 
 use crate::net::{IpNet, PortRange, Protocol};
 use crate::netfilter::{ChainName, Comment, SetName};
@@ -12,20 +13,20 @@ pub struct Rule {
     pub source: Option<IpNet>,
     /// `-d`: the destination prefix.
     pub destination: Option<IpNet>,
-    /// `-i`: the device the packet came in by; the bridge itself for bridged packets.
+    /// `-i`: the device by which the packet arrived; the bridge itself for bridged packets.
     pub in_interface: Option<Box<str>>,
-    /// `-o`: the device the packet leaves by; the bridge itself for packets to a port of it.
+    /// `-o`: the device by which the packet leaves; the bridge itself for packets to one of its ports.
     pub out_interface: Option<Box<str>>,
     /// `-p`: the protocol.
     pub protocol: Option<Layer4>,
-    /// The extension matches; all must hold.
+    /// The extension matches; all of them must match.
     pub matches: Vec<Match>,
-    /// What happens to a packet that matched everything.
+    /// What happens to a packet that matches the whole rule.
     pub target: Target,
 }
 
 impl Rule {
-    /// A rule that does `target` to every packet.
+    /// A rule that applies `target` to every packet.
     pub fn new(target: Target) -> Rule {
         Rule {
             source: None,
@@ -38,37 +39,37 @@ impl Rule {
         }
     }
 
-    /// Also demands this source.
+    /// Also matches this source.
     pub fn source(mut self, source: IpNet) -> Rule {
         self.source = Some(source);
         self
     }
 
-    /// Also demands this destination.
+    /// Also matches this destination.
     pub fn destination(mut self, destination: IpNet) -> Rule {
         self.destination = Some(destination);
         self
     }
 
-    /// Also demands this input device.
+    /// Also matches this input device.
     pub fn in_interface(mut self, name: &str) -> Rule {
         self.in_interface = Some(name.into());
         self
     }
 
-    /// Also demands this output device.
+    /// Also matches this output device.
     pub fn out_interface(mut self, name: &str) -> Rule {
         self.out_interface = Some(name.into());
         self
     }
 
-    /// Also demands this protocol.
+    /// Also matches this protocol.
     pub fn protocol(mut self, protocol: Layer4) -> Rule {
         self.protocol = Some(protocol);
         self
     }
 
-    /// Also demands this match.
+    /// Adds an extension match.
     pub fn matching(mut self, condition: Match) -> Rule {
         self.matches.push(condition);
         self
@@ -80,10 +81,10 @@ impl Rule {
     }
 }
 
-/// A protocol as `-p` names it.
+/// A protocol in the notation of `-p`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer4 {
-    /// One that carries ports.
+    /// A protocol with ports.
     Transport(Protocol),
     /// ICMPv6 (`ipv6-icmp`).
     Icmpv6,
@@ -94,21 +95,21 @@ pub enum Layer4 {
 /// A connection-tracking state (`-m conntrack --ctstate`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// No valid place in any connection.
+    /// Conntrack rejected it: it belongs to no connection.
     Invalid,
-    /// Opens a connection.
+    /// The first packet of a connection.
     New,
-    /// A new connection that an existing one announced.
+    /// The first packet of a connection that an existing one expected, or an ICMP error about an existing one.
     Related,
     /// Part of a connection seen in both directions.
     Established,
     /// Not tracked, as IPv6 neighbour discovery is.
     Untracked,
-    /// Dialled at another address than it goes to. Stands beside the others.
+    /// A connection whose destination address was translated. This state applies in addition to one of the others.
     Dnat,
 }
 
-/// Which addresses of a packet a set is asked about.
+/// Which addresses of a packet are looked up in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SetSide {
     /// The source address.
@@ -132,16 +133,16 @@ pub enum Match {
     Bridged(bool),
     /// `-m mark --mark value/mask`.
     Mark {
-        /// The bits wanted.
+        /// The value of these bits.
         value: u32,
-        /// The bits looked at.
+        /// The bits that are compared.
         mask: u32,
     },
-    /// `-m connmark --mark value/mask`: the connection's own mark, not the packet's.
+    /// `-m connmark --mark value/mask`: the mark of the connection, not of the packet.
     ConnectionMark {
-        /// The bits wanted.
+        /// The value of these bits.
         value: u32,
-        /// The bits looked at.
+        /// The bits that are compared.
         mask: u32,
     },
     /// `-m addrtype [!] --src-type LOCAL`: the source is an address of this host.
@@ -158,14 +159,14 @@ pub enum Match {
     Comment(Comment),
 }
 
-/// What a rule does.
+/// The target of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// `-j CHAIN`: goes on in another chain.
+    /// `-j CHAIN`: continues in another chain.
     Jump(ChainName),
-    /// `-g CHAIN`: the same, but from there back to where this chain was entered from: rules behind this one are not asked.
+    /// `-g CHAIN`: the same, but that chain returns to the caller of this one, so the rules after this one are skipped.
     Goto(ChainName),
-    /// `-j RETURN`: goes back to the calling chain, or to the policy of a built-in one.
+    /// `-j RETURN`: returns to the calling chain, or applies the policy of a built-in chain.
     Return,
     /// `-j ACCEPT`.
     Accept,
@@ -180,16 +181,16 @@ pub enum Target {
         /// The bits cleared first.
         mask: u32,
     },
-    /// `-j NFLOG --nflog-prefix --nflog-group`: hands a copy to a reader and goes on.
+    /// `-j NFLOG --nflog-prefix --nflog-group`: copies the packet to a netlink group and continues.
     Log {
-        /// What the reader is told with the copy: a word of at most 63 letters, digits, `-` and `_`.
+        /// The prefix of the copy: at most 63 letters, digits, `-` and `_`.
         prefix: Box<str>,
         /// The netlink group.
         group: u16,
     },
 }
 
-/// How a refusal is told to the sender.
+/// How a rejected packet is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RejectWith {
     /// `tcp-reset`.

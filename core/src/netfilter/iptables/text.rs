@@ -1,11 +1,11 @@
-//! A rule as text, to the letter as `iptables-save` of both variants prints it.
+//! Rules as text, exactly as `iptables-save` of both variants prints them.
 
 use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
 use crate::net::{IpNet, PortRange};
 use std::fmt;
 
 impl fmt::Display for Rule {
-    /// What follows `-A CHAIN `.
+    /// The rule without `-A CHAIN `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(source) = self.source {
             write!(f, "-s {} ", Prefix(source))?;

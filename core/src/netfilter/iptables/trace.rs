@@ -1,4 +1,4 @@
-//! What a packet meets in a table of rules: the packet filter's own semantics, in a few pure lines.
+//! Traces a packet through a table of rules, with the semantics of the kernel's packet filter.
 
 use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
 use crate::net::{Family, Protocol};
@@ -6,7 +6,7 @@ use crate::netfilter::{ChainName, SetName};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The chains of one family's filter table that are ours.
+/// Our chains in the filter table of one family.
 pub type Chains = BTreeMap<ChainName, Vec<Rule>>;
 
 /// A packet as a hook sees it.
@@ -16,19 +16,19 @@ pub struct Packet {
     pub source: IpAddr,
     /// The destination address, after destination NAT.
     pub destination: IpAddr,
-    /// What it carries.
+    /// Its protocol, with the port or type.
     pub payload: Payload,
-    /// Its place in its connection.
+    /// Its conntrack state.
     pub state: State,
     /// Whether its destination was translated ([`State::Dnat`]): it was sent to a Service.
     pub translated: bool,
-    /// The mark its connection carries.
+    /// The mark of its connection.
     pub connection_mark: u32,
-    /// Whether it goes from one port of a bridge to another without being routed.
+    /// Whether it is forwarded from one bridge port to another without being routed.
     pub bridged: bool,
-    /// The device it came in by: the bridge itself for packets from a bridge port.
+    /// The device by which it arrived: the bridge itself for packets from a bridge port.
     pub in_interface: Box<str>,
-    /// The device it leaves by: the bridge itself for packets to a bridge port; none for a packet to this host.
+    /// The device by which it leaves: the bridge itself for packets to a bridge port; empty for a packet to this host.
     pub out_interface: Box<str>,
     /// Whether its source is an address of this host.
     pub source_is_local: bool,
@@ -41,7 +41,7 @@ impl Packet {
     }
 }
 
-/// What a packet carries, as far as a rule can see.
+/// The protocol of a packet, with the port or type, as far as rules can match it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// A segment or datagram.
@@ -57,27 +57,28 @@ pub enum Payload {
     Other(u8),
 }
 
-/// Answers whether an address, with a port for `hash:ip,port`, is in a set.
+/// Looks up addresses, with a port for `hash:ip,port`, in sets.
 pub trait SetLookup {
-    /// Whether `name` holds `address`, or `address` with the packet's protocol and port for `SetSide::DestinationPort`.
+    /// Whether the set contains `address`, or, for `SetSide::DestinationPort`, `address` with the packet's protocol and
+    /// port.
     fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool;
 }
 
-/// What became of a packet.
+/// How a packet ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It ran through our chains and is left to the rules of others.
+    /// It passed our chains; rules of other programs decide about it.
     Passed,
-    /// It was accepted; rules of others never saw it.
+    /// It was accepted; rules of other programs after ours are skipped.
     Accepted,
-    /// It was dropped without a word.
+    /// It was dropped without an answer.
     Dropped,
-    /// It was refused, and its sender told so.
+    /// It was rejected with an answer to its sender.
     Rejected(RejectWith),
 }
 
 impl Verdict {
-    /// Whether our rules let the packet go on.
+    /// Whether our rules let the packet continue.
     pub fn allows(self) -> bool {
         match self {
             Verdict::Passed | Verdict::Accepted => true,
@@ -86,27 +87,27 @@ impl Verdict {
     }
 }
 
-/// A packet's way through the chains.
+/// The path of a packet through the chains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// What became of it.
+    /// How it ended.
     pub verdict: Verdict,
     /// Each rule that matched, as chain and position from 0.
     pub met: Vec<(ChainName, usize)>,
 }
 
-/// Why a packet could not be traced: the table is broken as the kernel would never let it be.
+/// Why a packet could not be traced: the kernel would not accept such a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TraceError {
-    /// A rule jumps to a chain that isn't there.
+    /// A rule jumps to a chain that does not exist.
     #[error("chain {0} does not exist")]
     NoChain(ChainName),
-    /// Jumps go round.
+    /// Chains jump in a loop.
     #[error("chain {0} is entered from itself")]
     Loop(ChainName),
 }
 
-/// Follows a packet from the first rule of `entry`.
+/// Traces a packet from the first rule of `entry`.
 pub fn trace(
     chains: &Chains,
     entry: &ChainName,
@@ -236,7 +237,7 @@ mod tests {
         ChainName::new(name).expect("a legal name")
     }
 
-    /// What a packet meets that comes to another chain by `way`.
+    /// The path of a packet that enters another chain by `way`.
     fn met(way: fn(ChainName) -> Target, last: Target) -> (Verdict, Vec<(ChainName, usize)>) {
         let rule = Rule::new;
         let chains = Chains::from([

@@ -1,8 +1,8 @@
-//! The two variants of iptables, and what their programs are called.
+//! The two variants of iptables, and the names of their programs.
 
 use crate::net::Family;
 
-/// Which of the kernel's two packet filters the iptables binaries speak to.
+/// The kernel's packet filter that the iptables binaries use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Variant {
     /// nf_tables, by `iptables-nft-*`.
@@ -15,7 +15,7 @@ impl Variant {
     /// Both variants.
     pub const BOTH: [Variant; 2] = [Variant::Nft, Variant::Legacy];
 
-    /// The one that is not this.
+    /// The other variant.
     pub fn other(self) -> Variant {
         match self {
             Variant::Nft => Variant::Legacy,
@@ -23,7 +23,7 @@ impl Variant {
         }
     }
 
-    /// Its name as the binaries spell it: `nft` or `legacy`.
+    /// Its name in those of the binaries: `nft` or `legacy`.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Nft => "nft",
@@ -31,7 +31,7 @@ impl Variant {
         }
     }
 
-    /// The binary that edits a family's rules one by one.
+    /// The binary that edits single rules of a family.
     pub fn edit(self, family: Family) -> &'static str {
         match (self, family) {
             (Variant::Nft, Family::V4) => "iptables-nft",
@@ -41,7 +41,7 @@ impl Variant {
         }
     }
 
-    /// The binary that prints a family's rules.
+    /// The binary that prints the rules of a family.
     pub fn save(self, family: Family) -> &'static str {
         match (self, family) {
             (Variant::Nft, Family::V4) => "iptables-nft-save",
@@ -51,7 +51,7 @@ impl Variant {
         }
     }
 
-    /// The binary that changes a family's rules.
+    /// The binary that changes the rules of a family in one transaction.
     pub fn restore(self, family: Family) -> &'static str {
         match (self, family) {
             (Variant::Nft, Family::V4) => "iptables-nft-restore",

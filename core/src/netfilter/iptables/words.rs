@@ -1,10 +1,10 @@
-//! Rules of others, as `iptables-save` prints them, read no further than into words.
+//! Rules of other programs, as `iptables-save` prints them, split into words only.
 
-/// Options whose value is free text, printed without quotes if it needs none.
+/// Options with free text as their value, which is printed without quotes if it needs none.
 const FREE_TEXT: [&str; 6] =
     ["--comment", "--log-prefix", "--nflog-prefix", "--string", "--name", "--hashlimit-name"];
 
-/// The words of a rule but for free text, quoted or not, which can say anything.
+/// The words of a rule without its free text, which could contain anything.
 pub fn words(rule: &str) -> Vec<&str> {
     let mut words: Vec<&str> = Vec::new();
     let mut rest = rule.trim_start();
@@ -23,7 +23,7 @@ pub fn words(rule: &str) -> Vec<&str> {
         let (word, behind) = rest.split_at(end);
         let is_free = words.last().is_some_and(|option| FREE_TEXT.contains(option));
         match is_free || word.starts_with('"') {
-            // The option goes as well: what follows its text is no text.
+            // The option is removed, too, because the text that follows it is left out.
             true => drop(words.pop_if(|_| is_free)),
             false => words.push(word),
         }
@@ -32,14 +32,14 @@ pub fn words(rule: &str) -> Vec<&str> {
     words
 }
 
-/// The chain or target that a rule leads to; nothing for a rule that only counts.
+/// The chain or target of a rule; `None` for a rule that only counts.
 pub fn target(rule: &str) -> Option<&str> {
     let mut words = words(rule).into_iter();
     words.find(|word| matches!(*word, "-j" | "-g"))?;
     words.next()
 }
 
-/// The sets that a rule asks.
+/// The sets that a rule matches.
 pub fn asked_sets(rule: &str) -> impl Iterator<Item = &str> {
     let words = words(rule);
     (1..words.len())

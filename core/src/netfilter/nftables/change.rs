@@ -1,4 +1,5 @@
-//! Changes of a table. A list of them is one transaction of the kernel: all or nothing, in one instant.
+//! Changes of a table. A list of them is one transaction of the kernel, which applies all or none of them in one
+//! instant.
 
 use super::soundness::{asked_set, check, check_rule, check_verdict, statements, targets};
 use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily};
@@ -7,35 +8,35 @@ use std::collections::BTreeSet;
 /// One change of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The table is to be there; one that is there already stays as it is.
+    /// Creates the table; an existing one stays as it is.
     AddTable,
-    /// The table goes with all that is in it.
+    /// Deletes the table with everything in it.
     DeleteTable,
-    /// A chain is to be there.
+    /// Creates a chain.
     AddChain(Box<str>, Option<Hook>),
-    /// A chain loses its rules.
+    /// Deletes the rules of a chain.
     FlushChain(Box<str>),
-    /// A chain without rules goes.
+    /// Deletes a chain without rules.
     DeleteChain(Box<str>),
-    /// A rule is added behind those of a chain.
+    /// Appends a rule to a chain.
     AddRule(Box<str>, Rule),
-    /// A set is to be there.
+    /// Creates a set.
     AddSet(Box<str>, SetKind),
-    /// Elements are added to a set, but no ranges. One that is there with the same verdict stays.
+    /// Adds elements, but no ranges, to a set. An existing element with the same verdict stays.
     AddElements(Box<str>, Elements),
-    /// Ranges are added to a set of intervals. One that is there stays.
+    /// Adds ranges to a set of intervals. An existing range stays.
     AddRanges(Box<str>, Elements),
-    /// A set loses its elements.
+    /// Deletes the elements of a set.
     FlushSet(Box<str>),
-    /// Elements leave a set, but no ranges; each must be there.
+    /// Deletes elements, but no ranges, from a set; each must exist.
     DeleteElements(Box<str>, Elements),
-    /// Ranges leave a set of intervals; each must be there.
+    /// Deletes ranges from a set of intervals; each must exist.
     DeleteRanges(Box<str>, Elements),
-    /// A counter is to be there. One that is there keeps what it counted.
+    /// Creates a counter. An existing one keeps its count.
     AddCounter(Box<str>),
-    /// A counter that no rule counts in goes.
+    /// Deletes a counter that no rule refers to.
     DeleteCounter(Box<str>),
-    /// A set that no rule asks goes with its elements.
+    /// Deletes a set that no rule refers to, with its elements.
     DeleteSet(Box<str>),
 }
 
@@ -50,7 +51,7 @@ impl Change {
         }
     }
 
-    /// Takes elements out of a set of this purpose.
+    /// Deletes elements from a set of this purpose.
     pub fn delete(set: &str, purpose: SetPurpose, elements: Elements) -> Change {
         match purpose {
             SetPurpose::Intervals => Change::DeleteRanges(set.into(), elements),
@@ -73,7 +74,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Puts a table into place of whatever has its name, in one instant.
+    /// Replaces any table of this name in one instant.
     pub fn replacing(table: &Table) -> Batch {
         let mut batch = Batch::deleting(table.family, &table.name);
         batch.changes.push(Change::AddTable);
@@ -92,10 +93,12 @@ impl Batch {
         batch
     }
 
-    /// Takes out what must be carried out in a transaction before this one: new sets of intervals, with their elements.
+    /// Removes from this transaction what must be carried out in one before it: new sets of intervals, with their
+    /// elements.
     ///
-    /// A transaction brings its rules into force in one instant, but the kernel shows the elements of such a set only a moment later
-    /// (`nft_set_commit_update`, linux/net/netfilter/nf_tables_api.c): meanwhile rules would find it empty.
+    /// A transaction brings its rules into force in one instant, but the kernel makes the elements of such a set
+    /// visible only a moment later (`nft_set_commit_update`, linux/net/netfilter/nf_tables_api.c): meanwhile rules
+    /// would find the set empty.
     pub fn take_intervals(&mut self) -> Option<Batch> {
         let is_replaced = |name: &str| {
             let goes = |change: &Change| {
@@ -124,56 +127,56 @@ impl Batch {
         Some(Batch { family: self.family, table: self.table.clone(), changes: ahead })
     }
 
-    /// Whether nothing changes but elements of sets and maps of family inet.
+    /// Whether it changes only elements of sets and maps of family inet.
     pub fn is_of_elements(&self) -> bool {
         let of_elements =
             |change: &Change| matches!(change, Change::AddElements(..) | Change::DeleteElements(..));
         self.family == TableFamily::Inet && self.changes.iter().all(of_elements)
     }
 
-    /// Takes a table away; none of its name is fine.
+    /// Deletes a table, if it exists.
     pub fn deleting(family: TableFamily, name: &str) -> Batch {
         Batch { family, table: name.into(), changes: vec![Change::AddTable, Change::DeleteTable] }
     }
 }
 
-/// Why the kernel refuses a change.
+/// Why the kernel rejects a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The table is not there.
+    /// The table does not exist.
     #[error("there is no table")]
     NoTable,
-    /// A chain is not there.
+    /// A chain does not exist.
     #[error("there is no chain {0}")]
     NoChain(Box<str>),
-    /// A counter is not there.
+    /// A counter does not exist.
     #[error("there is no counter {0}")]
     NoCounter(Box<str>),
-    /// A set is not there.
+    /// A set does not exist.
     #[error("there is no set {0}")]
     NoSet(Box<str>),
     /// A chain, set or counter is still referred to.
     #[error("{0} is in use")]
     InUse(Box<str>),
-    /// It is there with another kind or verdict.
+    /// It exists with another kind or verdict.
     #[error("{0} is there already, and differs")]
     Differs(Box<str>),
-    /// A rule or map leads to a base chain.
+    /// A rule or map refers to a base chain.
     #[error("{0} is a base chain")]
     Base(Box<str>),
-    /// Chains lead from one to the next in a circle, or more often than the kernel allows.
+    /// Chains jump in a loop, or more levels deep than the kernel allows.
     #[error("chains lead too deep, or in a circle, at {0}")]
     TooDeep(Box<str>),
-    /// A rule is not one that the kernel takes, or asks a set otherwise than it is made for.
+    /// The kernel does not accept a rule, or a rule uses a set in a way for which the set is not made.
     #[error("a rule of {0} does not suit what it refers to")]
     Senseless(Box<str>),
     /// A key has the wrong length, or the wrong kind of value.
     #[error("an element does not fit {0}")]
     Unfit(Box<str>),
-    /// A range has keys in common with another.
+    /// A range overlaps another one.
     #[error("a range overlaps another in {0}")]
     Overlap(Box<str>),
-    /// An element to be deleted is not there.
+    /// An element to be deleted does not exist.
     #[error("an element is not in {0}")]
     NoElement(Box<str>),
     /// A set is full.
@@ -182,10 +185,10 @@ pub enum Refused {
 }
 
 impl Batch {
-    /// Carries out the transaction on what the kernel holds of this table: all of it, or nothing.
+    /// Applies the transaction to the kernel's state of this table: all of it, or nothing.
     ///
     /// # Errors
-    /// What the kernel would refuse.
+    /// The change that the kernel would reject.
     pub fn apply(&self, place: &mut Option<Table>) -> Result<(), Refused> {
         let mut after = place.clone();
         for change in &self.changes {

@@ -1,50 +1,49 @@
-//! What is to change in a table, in no order.
+//! The changes of a table, in no order.
 
 use super::{Chain, Elements, Set, SetPurpose, Table, Verdict};
 use std::collections::BTreeMap;
 
-/// What is to change in a table.
+/// The changes of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableEdit {
     /// Chains with their whole new content; `None` removes one.
     pub chains: BTreeMap<Box<str>, Option<Chain>>,
     /// Sets and maps.
     pub sets: BTreeMap<Box<str>, SetEdit>,
-    /// Counters that are to be there (`true`) or not.
+    /// Counters that are to exist (`true`) or not.
     pub counters: BTreeMap<Box<str>, bool>,
 }
 
-/// What is to change in a set or map.
+/// The change of a set or map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetEdit {
-    /// It is to be, with this content.
+    /// It is to exist with this content.
     Whole(Set),
-    /// These keys are to be there, in a map with these verdicts, or not.
+    /// These keys are to exist, in a map with these verdicts, or not.
     Elements(BTreeMap<Box<[u8]>, ElementEdit>),
-    /// It is to go.
+    /// It is to be removed.
     Remove,
 }
 
-/// What is to become of a key.
+/// The change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ElementEdit {
-    /// It is to be there; with a verdict in a map.
+    /// It is to exist; in a map with a verdict.
     There(Option<Verdict>),
-    /// It is to go.
+    /// It is to be removed.
     Gone,
 }
 
 impl TableEdit {
-    /// Whether nothing is to change.
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         *self == TableEdit::default()
     }
 
-    /// What makes one table of another. The other one is returned if only its replacement does that, because a chain has another hook
-    /// or a set is of another kind.
+    /// The edit that changes one table to another.
     ///
     /// # Errors
-    /// The new table.
+    /// The new table, if only a replacement can do that, because a chain has another hook or a set is of another kind.
     pub fn between(old: &Table, new: Table) -> Result<TableEdit, Table> {
         if !can_become(old, &new) {
             return Err(new);
@@ -72,7 +71,8 @@ impl TableEdit {
     }
 }
 
-/// Whether chains that both tables have are entered in the same way, and sets that both have are of the same kind.
+/// Whether all chains that both tables have are entered in the same way, and all sets that both have are of the same
+/// kind.
 fn can_become(old: &Table, new: &Table) -> bool {
     let has_its_hook = new.chains.iter().all(|(name, chain)| {
         let there = old.chains.get(name);

@@ -1,32 +1,32 @@
-//! What a packet is asked for.
+//! The fields of a packet that rules compare.
 
-/// What a packet is asked for.
+/// A field of a packet that rules compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// Bytes of the frame (expression `payload`, linux/netfilter/nf_tables.h).
     Payload {
-        /// From where the offset counts.
+        /// The header from which the offset counts.
         base: Base,
-        /// The first byte.
+        /// The offset of the first byte.
         offset: u8,
-        /// How many bytes: 1 to 16.
+        /// The number of bytes: 1 to 16.
         length: u8,
     },
-    /// A fact about the packet that is not in its bytes (expression `meta`).
+    /// A property of the packet that is not in its bytes (expression `meta`).
     Meta(Meta),
-    /// A fact about the packet's connection (expression `ct`). Not in a table of family bridge.
+    /// A property of the packet's connection (expression `ct`). Not in a table of family bridge.
     Connection(ConnectionFact),
-    /// What the source address is to this host (expression `fib` with `saddr type`): RTN_*, 32 bits in host byte order. Not in a
-    /// table of family bridge.
+    /// The type of the source address on this host (expression `fib` with `saddr type`): RTN_*, 32 bits in host byte
+    /// order. Not in a table of family bridge.
     SourceAddressType,
 }
 
-/// From where an offset into a frame counts (enum nft_payload_bases).
+/// The header from which an offset into a frame counts (enum nft_payload_bases).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Base {
-    /// The Ethernet header. A VLAN tag that the kernel took off counts as if it were still there.
+    /// The Ethernet header. A VLAN tag that the kernel removed counts as if it were still there.
     Link,
-    /// The header behind it: IPv4, IPv6 or ARP.
+    /// The header after it: IPv4, IPv6 or ARP.
     Network,
     /// The transport header. A packet that has none, such as a later fragment, does not match.
     Transport,
@@ -37,30 +37,31 @@ impl Base {
     pub const ALL: [Base; 3] = [Base::Link, Base::Network, Base::Transport];
 }
 
-/// A fact about a packet (enum nft_meta_keys).
+/// A property of a packet (enum nft_meta_keys).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meta {
     /// The length in bytes from the network header on, 32 bits in network byte order.
     Length,
     /// The packet mark, 32 bits in host byte order.
     Mark,
-    /// The index of the device that the packet came in by, in host byte order: the port, in a table of the bridge family.
+    /// The index of the device by which the packet arrived, in host byte order; in a table of family bridge, of the
+    /// port.
     InputIndex,
-    /// The index of the device that the packet leaves by, in host byte order.
+    /// The index of the device by which the packet leaves, in host byte order.
     OutputIndex,
-    /// The transport protocol behind all IPv6 extension headers, one byte.
+    /// The transport protocol after all IPv6 extension headers, one byte.
     TransportProtocol,
-    /// Whom the frame is for by its Ethernet address (PACKET_HOST, _BROADCAST, _MULTICAST, _OTHERHOST), one byte.
+    /// The packet type by the frame's destination (PACKET_HOST, _BROADCAST, _MULTICAST, _OTHERHOST), one byte.
     PacketType,
     /// The family of the packet (NFPROTO_IPV4, NFPROTO_IPV6), one byte.
     NfProto,
-    /// The name of the device that the packet came in by, padded with zeros to sixteen bytes (IFNAMSIZ).
+    /// The name of the device by which the packet arrived, padded with zeros to sixteen bytes (IFNAMSIZ).
     InputName,
-    /// The name of the device that the packet leaves by, likewise.
+    /// The name of the device by which the packet leaves, padded in the same way.
     OutputName,
 }
 
-/// A fact about the connection of a packet (enum nft_ct_keys). Each is 32 bits in host byte order.
+/// A property of the connection of a packet (enum nft_ct_keys). Each is 32 bits in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionFact {
     /// One of [`state`]: every packet has one.
@@ -73,15 +74,15 @@ pub enum ConnectionFact {
 
 /// The states of a connection, one bit each (NF_CT_STATE_*, linux/netfilter/nf_conntrack_common.h).
 pub mod state {
-    /// The packet has no connection, and conntrack was asked.
+    /// The packet has no connection, although conntrack saw it.
     pub const INVALID: u32 = 1;
-    /// Packets went in both directions.
+    /// Packets were seen in both directions.
     pub const ESTABLISHED: u32 = 1 << 1;
     /// Another connection expected it, or it is an ICMP error about one.
     pub const RELATED: u32 = 1 << 2;
-    /// Its first packet.
+    /// The first packet of a connection.
     pub const NEW: u32 = 1 << 3;
-    /// The packet has no connection, and conntrack was not asked.
+    /// The packet has no connection, because conntrack did not track it.
     pub const UNTRACKED: u32 = 1 << 6;
 }
 

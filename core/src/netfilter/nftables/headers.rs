@@ -1,4 +1,4 @@
-//! Where the headers of a frame or packet begin, as nft_set_pktinfo finds them.
+//! The offsets of the headers of a frame or packet, found as nft_set_pktinfo does.
 
 const ETHERNET: usize = 14;
 const TAG: usize = 4;
@@ -6,18 +6,18 @@ const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 
-/// Where headers begin in some bytes.
+/// The offsets of headers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Headers {
     /// Whether there is an Ethernet header.
     pub(super) has_link: bool,
     pub(super) network: usize,
-    /// The transport protocol and where its header begins; no place for a later fragment.
+    /// The transport protocol and the offset of its header; `None` for the header of a later fragment.
     pub(super) transport: Option<(u8, Option<usize>)>,
 }
 
 impl Headers {
-    /// Of a packet, from its IP header on.
+    /// The headers of a packet, which begins with its IP header.
     pub(super) fn of_packet(bytes: &[u8]) -> Headers {
         let transport = match bytes.first().map(|first| first >> 4) {
             Some(4) => ipv4_transport(bytes),
@@ -27,11 +27,11 @@ impl Headers {
         Headers { has_link: false, network: 0, transport }
     }
 
-    /// Of a frame, from its Ethernet header on.
+    /// The headers of a frame, which begins with its Ethernet header.
     pub(super) fn of_frame(bytes: &[u8]) -> Headers {
         let kind = |at: usize| bytes.get(at..at + 2);
         let tagged = TAGS.iter().any(|tag| kind(12) == Some(tag));
-        // The kernel takes one tag off before a bridge sees the frame.
+        // The kernel removes one tag before a bridge sees the frame.
         let network = ETHERNET + if tagged { TAG } else { 0 };
         let packet = bytes.get(network..).unwrap_or_default();
         let transport = match kind(network - 2) {

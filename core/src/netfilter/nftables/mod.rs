@@ -1,7 +1,7 @@
-//! The language of nf_tables, as far as this program writes it: tables, chains, sets and typed rules.
+//! The language of nf_tables, as far as this program uses it: tables, chains, sets and typed rules.
 //!
-//! A rule is a list of statements without registers; the room `kernel` gives them registers when it encodes them, and reads the
-//! same statements back. What cannot be read back as a statement is not ours.
+//! A rule is a list of statements without registers; the room `kernel` assigns registers when it encodes them, and
+//! decodes the same statements. A rule that cannot be decoded to statements is not ours.
 
 mod change;
 mod edit;

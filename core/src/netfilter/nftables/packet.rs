@@ -1,4 +1,4 @@
-//! What comes to a hook: a frame or a packet, with what the kernel knows about it.
+//! Frames and packets as a hook sees them, with what the kernel knows about them.
 
 use super::{state, status};
 use crate::netfilter::iptables;
@@ -8,11 +8,11 @@ use std::net::IpAddr;
 /// A frame as a hook of a bridge sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Its bytes from the Ethernet header on, with the VLAN tags that it came with.
+    /// Its bytes from the Ethernet header on, with the VLAN tags with which it arrived.
     pub bytes: Vec<u8>,
-    /// The index of the port that it came in by.
+    /// The index of the port at which it arrived.
     pub input: u32,
-    /// The index of the port that it leaves by; 0 before that is known.
+    /// The index of the port by which it leaves; 0 before that is known.
     pub output: u32,
     /// The packet mark.
     pub mark: u32,
@@ -23,19 +23,19 @@ pub struct Frame {
 pub struct Packet {
     /// Its bytes from the IP header on.
     pub bytes: Vec<u8>,
-    /// The device that it came in by: the bridge itself for packets from a bridge port.
+    /// The device by which it arrived: the bridge itself for packets from a bridge port.
     pub input: Device,
-    /// The device that it leaves by.
+    /// The device by which it leaves.
     pub output: Device,
     /// The packet mark.
     pub mark: u32,
-    /// What conntrack knows.
+    /// What conntrack knows about it.
     pub connection: TrackedConnection,
     /// Whether its source is an address of this host.
     pub source_is_local: bool,
 }
 
-/// A network device. The default is none: index 0, no name.
+/// A network device. The default is no device: index 0 and an empty name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Its index.
@@ -44,10 +44,10 @@ pub struct Device {
     pub name: Box<str>,
 }
 
-/// What conntrack knows of a packet's connection.
+/// What conntrack knows about a packet's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackedConnection {
-    /// One of [`state`]. A packet that is invalid or untracked has no connection, and so no status and no mark.
+    /// One of [`state`]. An invalid or untracked packet has no connection, and so no status and no mark.
     pub state: u32,
     /// Bits of [`status`].
     pub status: u32,
@@ -57,7 +57,7 @@ pub struct TrackedConnection {
 
 const SOURCE_PORT: u16 = 40_000;
 
-/// The packet that iptables would see so. Its devices have no index.
+/// The same packet as one that iptables sees. Its devices have no index.
 impl From<&iptables::Packet> for Packet {
     fn from(packet: &iptables::Packet) -> Packet {
         let (protocol, payload) = match packet.payload {

@@ -1,9 +1,9 @@
-//! Whether a table is one that the kernel takes.
+//! Checks whether the kernel accepts a table.
 
 use super::{Field, Refused, Rule, SetPurpose, Statement, Table, TableFamily, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many chains may lead from one to the next behind a base chain: NFT_JUMP_STACK_SIZE of the kernel counts the base chain.
+/// How many chains may be nested behind a base chain: NFT_JUMP_STACK_SIZE of the kernel also counts the base chain.
 pub(super) const DEEPEST: usize = 15;
 
 fn target(verdict: &Verdict) -> Option<&str> {
@@ -18,7 +18,7 @@ pub(super) fn statements(table: &Table) -> impl Iterator<Item = &Statement> {
     table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0)
 }
 
-/// The set that a statement asks or fills, and its fields.
+/// The set that a statement reads or fills, and its fields.
 pub(super) fn asked_set(statement: &Statement) -> Option<(&str, &[Field])> {
     match statement {
         Statement::In { set, fields, .. }
@@ -40,7 +40,7 @@ fn map_targets<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = &'a str>
     elements.filter_map(target)
 }
 
-/// The chains that a table's rules and maps lead to.
+/// The chains to which a table's rules and maps jump.
 pub(super) fn targets(table: &Table) -> BTreeSet<&str> {
     let of_rules = statements(table).filter_map(|statement| {
         if let Statement::Verdict(verdict) = statement { target(verdict) } else { None }
@@ -48,7 +48,7 @@ pub(super) fn targets(table: &Table) -> BTreeSet<&str> {
     of_rules.chain(table.sets.keys().flat_map(|map| map_targets(table, map))).collect()
 }
 
-/// Whether the kernel takes a table as it is.
+/// Checks whether the kernel accepts a table as it is.
 pub(super) fn check(table: &Table) -> Result<(), Refused> {
     for (name, chain) in &table.chains {
         chain.rules.iter().try_for_each(|rule| check_rule(table, name, rule))?;
@@ -58,7 +58,7 @@ pub(super) fn check(table: &Table) -> Result<(), Refused> {
     check_depth(table)
 }
 
-/// Whether the kernel takes a rule of a chain, given what is there.
+/// Checks whether the kernel accepts a rule of a chain of this table.
 pub(super) fn check_rule(table: &Table, chain: &str, rule: &Rule) -> Result<(), Refused> {
     let last = rule.0.len().saturating_sub(1);
     for (place, statement) in rule.0.iter().enumerate() {
@@ -70,14 +70,14 @@ pub(super) fn check_rule(table: &Table, chain: &str, rule: &Rule) -> Result<(), 
     Ok(())
 }
 
-/// Whether the kernel takes a verdict, given what is there.
+/// Checks whether the kernel accepts a verdict in this table.
 pub(super) fn check_verdict(table: &Table, verdict: &Verdict) -> Result<(), Refused> {
     let Some(name) = target(verdict) else { return Ok(()) };
     let chain = table.chains.get(name).ok_or_else(|| Refused::NoChain(name.into()))?;
     if chain.base.is_some() { Err(Refused::Base(name.into())) } else { Ok(()) }
 }
 
-/// Whether a statement suits what it refers to.
+/// Whether a statement fits what it refers to.
 fn is_sound(table: &Table, statement: &Statement) -> Result<bool, Refused> {
     if let Some((set, fields)) = asked_set(statement) {
         let kind = &table.sets.get(set).ok_or_else(|| Refused::NoSet(set.into()))?.kind;
@@ -129,7 +129,7 @@ fn is_of_family(field: Field, family: TableFamily) -> bool {
     }
 }
 
-/// Follows the chains from all base chains at once, one step after the other.
+/// Follows the jumps from all base chains at once, one level after the other.
 fn check_depth(table: &Table) -> Result<(), Refused> {
     let leads: BTreeMap<&str, BTreeSet<&str>> = table
         .chains

@@ -1,18 +1,18 @@
-//! What a rule asks and does.
+//! Rules as lists of statements: what a rule matches and what it does.
 
 use super::Field;
 use crate::netfilter::Comment;
 
-/// How a value is compared (enum nft_cmp_ops). Orders are those of bytes in network byte order.
+/// How a value is compared (enum nft_cmp_ops). `AtMost` and `AtLeast` compare bytes in network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Comparison {
-    /// The same.
+    /// The same value.
     Equal,
-    /// Another.
+    /// Any other value.
     Different,
-    /// At most this.
+    /// At most this value.
     AtMost,
-    /// At least this.
+    /// At least this value.
     AtLeast,
 }
 
@@ -22,7 +22,7 @@ impl Comparison {
         [Comparison::Equal, Comparison::Different, Comparison::AtMost, Comparison::AtLeast];
 }
 
-/// What the sender of a rejected packet gets (expression `reject`).
+/// The answer to the sender of a rejected packet (expression `reject`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectWith {
     /// A TCP reset; for TCP only.
@@ -36,15 +36,16 @@ impl RejectWith {
     pub const ALL: [RejectWith; 2] = [RejectWith::TcpReset, RejectWith::PortUnreachable];
 }
 
-/// The longest comment of a rule, in bytes: NFTNL_UDATA_COMMENT_MAXLEN of libnftnl less its NUL.
+/// The longest comment of a rule, in bytes: NFTNL_UDATA_COMMENT_MAXLEN of libnftnl without its NUL.
 const RULE_COMMENT_MAX: usize = 127;
 
-/// The comment of a rule: text that `nft` quotes without escaping, of at most 127 bytes.
+/// The comment of a rule: at most 127 bytes of text that `nft` quotes without escaping.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleComment(Box<str>);
 
 impl RuleComment {
-    /// Makes a comment of any text: a character that would need escaping becomes `?`, and the rest is cut.
+    /// Makes a comment of any text: characters that would need escaping become `?`, and the rest beyond the maximum is
+    /// cut off.
     pub fn new(text: &str) -> RuleComment {
         let safe = Comment::new(text);
         let cut: String = safe.as_str().chars().take(RULE_COMMENT_MAX).collect();
@@ -57,85 +58,86 @@ impl RuleComment {
     }
 }
 
-/// Where a packet goes on, or what becomes of it (NF_DROP, NF_ACCEPT, enum nft_verdicts).
+/// The verdict on a packet (NF_DROP, NF_ACCEPT, enum nft_verdicts).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It goes on to the next hook.
+    /// The base chain ends, and the packet continues with the next one.
     Accept,
-    /// It ends here.
+    /// The packet is dropped.
     Drop,
-    /// It goes back to the calling chain, or gets the base chain's policy.
+    /// Returns to the calling chain, or applies the base chain's policy.
     Return,
-    /// It goes on in a chain, and comes back here.
+    /// Continues in a chain, which returns to the next rule.
     Jump(Box<str>),
-    /// It goes on in a chain, and from there to where this chain was called from.
+    /// Continues in a chain, which returns to the caller of this chain.
     Goto(Box<str>),
 }
 
-/// One part of a rule. A rule's statements are asked in order; the first that does not hold ends the rule.
+/// One part of a rule. A rule's statements are evaluated in order; the first that does not match ends the rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Statement {
-    /// A field, masked if there is a mask, compares so to a value of its length.
+    /// Matches if a field, masked if there is a mask, compares in this way to a value of the field's length.
     Compare {
         /// The field.
         field: Field,
-        /// The bits that are looked at.
+        /// The bits that are compared.
         mask: Option<Box<[u8]>>,
-        /// How.
+        /// The kind of comparison.
         comparison: Comparison,
         /// The value.
         value: Box<[u8]>,
     },
-    /// A set holds the fields, one after the other, each padded to four bytes.
+    /// Matches if a set contains the fields, which are concatenated and each padded to four bytes.
     In {
         /// The fields.
         fields: Vec<Field>,
         /// The set.
         set: Box<str>,
-        /// Whether it must not hold them.
+        /// Whether it matches if the set does not contain them.
         inverted: bool,
     },
-    /// A map gives the verdict for the fields; without an element for them the rule ends.
+    /// A map returns the verdict for the fields; if it has no element for them, the rule does not match.
     VerdictOf {
         /// The fields.
         fields: Vec<Field>,
         /// The map.
         map: Box<str>,
     },
-    /// No more packets pass in a second than this, for each value of the fields; a dynamic set keeps count.
+    /// Matches at most this many packets per second for each value of the fields; a dynamic set keeps the counts.
     Limit {
         /// The fields.
         fields: Vec<Field>,
         /// The dynamic set.
         set: Box<str>,
-        /// Packets a second.
+        /// Packets per second.
         per_second: u32,
-        /// Packets at once.
+        /// Packets in one burst.
         burst: u32,
     },
-    /// Packets and bytes are counted, in the rule.
+    /// Counts packets and bytes in the rule.
     Counter,
-    /// Packets and bytes are counted in a counter of the table (expression `objref`).
+    /// Counts packets and bytes in a counter of the table (expression `objref`).
     CountIn(Box<str>),
-    /// A copy goes to the reader of a netlink group (NFLOG).
+    /// Copies the packet to a netlink group (NFLOG).
     Log {
         /// The group.
         group: u16,
-        /// What the reader gets with the copy.
+        /// The prefix of the copy.
         prefix: Box<str>,
     },
-    /// These bits of the packet mark are set.
+    /// Sets these bits of the packet mark.
     SetMark(u32),
     /// The rule's verdict.
     Verdict(Verdict),
-    /// The packet ends here, and its sender learns of it. Not in a table of family bridge.
+    /// Drops the packet and answers its sender. Not in a table of family bridge.
     Reject(RejectWith),
-    /// What the rule is for. Always its last statement.
+    /// The comment of the rule. Always its last statement.
     Comment(RuleComment),
 }
 
 impl Statement {
-    /// Whether this one asks for at least a value and the next for at most a value of the same field: together they ask for a range.
+    /// Whether this statement compares a field with its minimum and the next one the same field with its maximum:
+    /// together they match a range.
     pub fn begins_range(&self, next: &Statement) -> bool {
         let end = |statement: &Statement| match statement {
             Statement::Compare { field, mask: None, comparison, .. } => Some((*field, *comparison)),
@@ -163,48 +165,48 @@ impl Statement {
 pub struct Rule(pub Vec<Statement>);
 
 impl Rule {
-    /// A rule that does this to every packet.
+    /// A rule with this verdict on every packet.
     pub fn verdict(verdict: Verdict) -> Rule {
         Rule(vec![Statement::Verdict(verdict)])
     }
 
-    /// A rule that asks nothing yet.
+    /// A rule without statements.
     pub fn when() -> Rule {
         Rule::default()
     }
 
-    /// Also asks or does this.
+    /// Appends a statement.
     pub fn and(mut self, statement: Statement) -> Rule {
         self.0.push(statement);
         self
     }
 
-    /// Also asks for this value of a field.
+    /// Also matches this value of a field.
     pub fn is(self, field: Field, value: &[u8]) -> Rule {
         self.compare(field, Comparison::Equal, value)
     }
 
-    /// Also asks for another value of a field.
+    /// Also matches any other value of a field.
     pub fn is_not(self, field: Field, value: &[u8]) -> Rule {
         self.compare(field, Comparison::Different, value)
     }
 
-    /// Also asks for at most this value of a field.
+    /// Also matches values of a field up to this one.
     pub fn at_most(self, field: Field, value: &[u8]) -> Rule {
         self.compare(field, Comparison::AtMost, value)
     }
 
-    /// Also asks for at least this value of a field.
+    /// Also matches values of a field from this one on.
     pub fn at_least(self, field: Field, value: &[u8]) -> Rule {
         self.compare(field, Comparison::AtLeast, value)
     }
 
-    /// Also asks for a value of a field between these, both included.
+    /// Also matches values of a field between these, both included.
     pub fn between(self, field: Field, first: &[u8], last: &[u8]) -> Rule {
         self.at_least(field, first).at_most(field, last)
     }
 
-    /// Also asks whether a field of 32 bits in host byte order has any of these bits.
+    /// Also matches any of these bits of a field of 32 bits in host byte order.
     pub fn any_bit(self, field: Field, bits: u32) -> Rule {
         self.masked_not(field, &bits.to_ne_bytes(), &[0; 4])
     }
@@ -213,39 +215,39 @@ impl Rule {
         self.and(Statement::Compare { field, mask: None, comparison, value: value.into() })
     }
 
-    /// Also asks for these bits of a field.
+    /// Also matches this value of the masked bits of a field.
     pub fn masked(self, field: Field, mask: &[u8], value: &[u8]) -> Rule {
         let mask = Some(mask.into());
         self.and(Statement::Compare { field, mask, comparison: Comparison::Equal, value: value.into() })
     }
 
-    /// Also asks for other bits of a field than these.
+    /// Also matches any other value of the masked bits of a field.
     pub fn masked_not(self, field: Field, mask: &[u8], value: &[u8]) -> Rule {
         let mask = Some(mask.into());
         self.and(Statement::Compare { field, mask, comparison: Comparison::Different, value: value.into() })
     }
 
-    /// Also asks whether a set holds fields.
+    /// Also matches fields that a set contains.
     pub fn within(self, fields: &[Field], set: &str) -> Rule {
         self.and(Statement::In { fields: fields.into(), set: set.into(), inverted: false })
     }
 
-    /// Also asks whether a set does not hold fields.
+    /// Also matches fields that a set does not contain.
     pub fn outside(self, fields: &[Field], set: &str) -> Rule {
         self.and(Statement::In { fields: fields.into(), set: set.into(), inverted: true })
     }
 
-    /// Accepts.
+    /// Accepts the packet.
     pub fn accept(self) -> Rule {
         self.and(Statement::Verdict(Verdict::Accept))
     }
 
-    /// Drops.
+    /// Drops the packet.
     pub fn drop(self) -> Rule {
         self.and(Statement::Verdict(Verdict::Drop))
     }
 
-    /// Rejects.
+    /// Rejects the packet.
     pub fn reject(self, with: RejectWith) -> Rule {
         self.and(Statement::Reject(with))
     }
@@ -255,22 +257,22 @@ impl Rule {
         self.and(Statement::CountIn(counter.into()))
     }
 
-    /// Lets a map give the verdict for fields.
+    /// Looks up the verdict for fields in a map.
     pub fn verdict_of(self, fields: &[Field], map: &str) -> Rule {
         self.and(Statement::VerdictOf { fields: fields.into(), map: map.into() })
     }
 
-    /// Says what the rule is for; nothing may be added behind it.
+    /// Adds a comment, after which nothing may be appended.
     pub fn comment(self, text: &str) -> Rule {
         self.and(Statement::Comment(RuleComment::new(text)))
     }
 
-    /// Goes on in a chain and does not come back.
+    /// Continues in a chain, which does not return here.
     pub fn goto(self, chain: &str) -> Rule {
         self.and(Statement::Verdict(Verdict::Goto(chain.into())))
     }
 
-    /// Goes on in a chain and comes back.
+    /// Continues in a chain, which returns here.
     pub fn jump(self, chain: &str) -> Rule {
         self.and(Statement::Verdict(Verdict::Jump(chain.into())))
     }

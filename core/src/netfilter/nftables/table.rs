@@ -13,7 +13,7 @@ pub enum TableFamily {
     Bridge,
 }
 
-/// A table with all that is in it.
+/// A table with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Its family.
@@ -24,12 +24,13 @@ pub struct Table {
     pub chains: BTreeMap<Box<str>, Chain>,
     /// Its sets and maps by name.
     pub sets: BTreeMap<Box<str>, Set>,
-    /// Its counters (objects of type NFT_OBJECT_COUNTER), without what they counted. They outlive the rules that count in them.
+    /// Its counters (objects of type NFT_OBJECT_COUNTER), without their counts. They outlive the rules that count in
+    /// them.
     pub counters: BTreeSet<Box<str>>,
 }
 
 impl Table {
-    /// A table with nothing in it.
+    /// An empty table.
     pub fn new(family: TableFamily, name: &str) -> Table {
         let (chains, sets, counters) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Table { family, name: name.into(), chains, sets, counters }
@@ -39,30 +40,30 @@ impl Table {
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Where packets enter it by themselves; `None` for a chain that rules lead to.
+    /// The hook of a base chain; `None` for a chain that only rules enter.
     pub base: Option<Hook>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where packets enter a base chain of type `filter` and policy `accept`.
+/// The hook of a base chain of type `filter` and policy `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// When.
+    /// The point in the packet's path.
     pub point: HookPoint,
-    /// Chains of lower priority come first.
+    /// Its priority. Chains with lower values are evaluated first.
     pub priority: i32,
 }
 
-/// A point on a packet's way through the host, or on a frame's way through a bridge: NF_INET_* (linux/netfilter.h) and NF_BR_*
-/// (linux/netfilter_bridge.h) have the same numbers.
+/// A point in the path of a packet through the host, or of a frame through a bridge. NF_INET_* (linux/netfilter.h) and
+/// NF_BR_* (linux/netfilter_bridge.h) have the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HookPoint {
-    /// It came in by a device or port. A bridge has not learned from it.
+    /// It arrived at a device or port. A bridge has not learned its source address yet.
     Prerouting,
     /// It is for the host itself.
     Input,
-    /// It leaves by another device or port. A flooding bridge asks once for each port.
+    /// It will leave by another device or port. When a bridge floods a frame, the hook sees it once for each port.
     Forward,
     /// It comes from the host itself.
     Output,
@@ -74,7 +75,7 @@ impl HookPoint {
         [HookPoint::Prerouting, HookPoint::Input, HookPoint::Forward, HookPoint::Output];
 }
 
-/// What a key of a set consists of (the data types of `nft`).
+/// The type of one part of a set's key (the data types of `nft`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyPart {
     /// An interface index in host byte order, four bytes.
@@ -113,7 +114,7 @@ impl KeyPart {
         }
     }
 
-    /// By which number `nft` knows the type.
+    /// The number of the type in `nft`.
     pub fn number(self) -> u32 {
         match self {
             KeyPart::Ipv4 => 7,
@@ -126,35 +127,35 @@ impl KeyPart {
     }
 }
 
-/// What a set holds.
+/// What the elements of a set are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetPurpose {
     /// Keys.
     Set,
-    /// Ranges of keys of one part, without overlaps. An element is the first key and behind it the last, both included.
+    /// Ranges of one-part keys, without overlaps. An element is the first key followed by the last, both included.
     Intervals,
-    /// Keys with a verdict each.
+    /// Keys, each with a verdict.
     VerdictMap,
-    /// Keys that rules add, each with a limit, for so many milliseconds after its last packet.
+    /// Keys that rules add, each with a limit. A key is removed after this many milliseconds without a packet.
     Dynamic {
-        /// How long.
+        /// The timeout.
         timeout_ms: u64,
     },
 }
 
-/// What a set is, without its elements.
+/// The definition of a set, without its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetKind {
-    /// What a key consists of.
+    /// The parts of a key.
     pub key: Vec<KeyPart>,
-    /// What it holds.
+    /// What its elements are.
     pub purpose: SetPurpose,
-    /// How many elements it can hold; 0 for no limit, which a dynamic set must have.
+    /// The maximum number of elements; 0 for no limit, which is not allowed for a dynamic set.
     pub size: u32,
 }
 
 impl SetKind {
-    /// The length of a key in bytes: of several parts each is padded to four.
+    /// The length of a key in bytes. If it has several parts, each is padded to four bytes.
     pub fn key_length(&self) -> u32 {
         match self.key.as_slice() {
             [only] => only.length(),
@@ -162,7 +163,7 @@ impl SetKind {
         }
     }
 
-    /// The length of an element in bytes: a key, or of intervals two.
+    /// The length of an element in bytes: that of one key, or of two keys for intervals.
     pub fn element_length(&self) -> u32 {
         match self.purpose {
             SetPurpose::Intervals => 2 * self.key_length(),
@@ -171,20 +172,20 @@ impl SetKind {
     }
 }
 
-/// The elements of a set: keys, with verdicts in a map.
+/// The elements of a set: keys, in a map with verdicts.
 pub type Elements = BTreeMap<Box<[u8]>, Option<Verdict>>;
 
-/// A set with its elements. What packets put into a dynamic set is not counted among them.
+/// A set with its elements, without those that packets add to a dynamic set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
-    /// What it is.
+    /// Its definition.
     pub kind: SetKind,
-    /// What it holds.
+    /// Its elements.
     pub elements: Elements,
 }
 
 impl Set {
-    /// Of a set of intervals, the first and last key of the last range that begins with this key or before.
+    /// For a set of intervals: the first and last key of the last range that begins at or before this key.
     pub fn last_range_from(&self, key: &[u8]) -> Option<[&[u8]; 2]> {
         let up_to = [key, &vec![0xff; key.len()]].concat();
         let before = (Bound::Unbounded, Bound::Included(up_to.as_slice()));

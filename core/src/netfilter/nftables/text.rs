@@ -1,5 +1,5 @@
-//! Rules and tables as text that `nft -f` loads to the same table. In a table of family bridge, bytes of a frame are written by
-//! their places, which `nft` does not compare with typed sets.
+//! Rules and tables as text from which `nft -f` creates the same table. In a table of family bridge, header fields are
+//! written as raw bytes, which `nft` does not compare with typed sets.
 
 use super::words::{self, Asked};
 use super::{
@@ -40,14 +40,14 @@ fn compare(statement: &Statement, asked: Asked) -> Option<String> {
     let (value, operator) = (words::value(kind, value), operator(*comparison));
     Some(match (mask, comparison, kind) {
         (Some(mask), _, _) => format!("{word} & {} {operator} {value}", words::value(kind, mask)),
-        // Without an operator nft would ask for any of the bits.
+        // Without an operator, nft would match any of the bits.
         (None, Comparison::Equal, words::Value::NamedBits(_)) => format!("{word} == {value}"),
         (None, Comparison::Equal, _) => format!("{word} {value}"),
         (None, _, _) => format!("{word} {operator} {value}"),
     })
 }
 
-/// Two statements that ask for a range.
+/// Two statements that match a range together.
 fn range(first: &Statement, last: Option<&Statement>, asked: Asked) -> Option<String> {
     let last = last.filter(|last| first.begins_range(last))?;
     match (first, last) {

@@ -1,4 +1,4 @@
-//! What a frame or packet meets in a table: the kernel's own semantics, in a few pure lines.
+//! Traces a frame or packet through a table, with the kernel's semantics.
 
 use super::headers::Headers;
 use super::soundness::DEEPEST;
@@ -7,38 +7,38 @@ use super::{
     NFPROTO_IPV6, Packet, RejectWith, Rule, Set, SetPurpose, Statement, Table, TableFamily, Verdict, state,
 };
 
-/// What became of a frame or packet at one hook.
+/// The result of one hook for a frame or packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
     /// How it ended.
     pub outcome: Outcome,
-    /// The prefixes of the log rules that it met.
+    /// The prefixes of the log statements that it matched.
     pub logged: Vec<Box<str>>,
     /// The counters of the table that counted it.
     pub counted: Vec<Box<str>>,
-    /// The packet mark that it goes on with.
+    /// Its packet mark after the hook.
     pub mark: u32,
 }
 
 impl Traced {
-    /// Whether it goes on.
+    /// Whether the hook lets it continue.
     pub fn is_accepted(&self) -> bool {
         self.outcome == Outcome::Accepted
     }
 }
 
-/// How a frame or packet ends at one hook.
+/// How a frame or packet ended at one hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Each base chain let it go on.
+    /// Every base chain accepted it.
     Accepted,
-    /// It ended, and its sender does not learn of it.
+    /// It was dropped without an answer.
     Dropped,
-    /// It ended, and its sender gets this.
+    /// It was rejected with this answer to its sender.
     Rejected(RejectWith),
 }
 
-/// Follows a frame through the base chains of one hook of a table of family bridge.
+/// Traces a frame through the base chains of one hook of a table of family bridge.
 pub fn trace(table: &Table, point: HookPoint, frame: &Frame) -> Traced {
     let walk = Walk {
         table,
@@ -52,7 +52,7 @@ pub fn trace(table: &Table, point: HookPoint, frame: &Frame) -> Traced {
     walk.hook(point, TableFamily::Bridge)
 }
 
-/// Follows a packet through the base chains of one hook of a table of family inet.
+/// Traces a packet through the base chains of one hook of a table of family inet.
 pub fn trace_packet(table: &Table, point: HookPoint, packet: &Packet) -> Traced {
     let walk = Walk {
         table,
@@ -72,20 +72,20 @@ enum Seen<'a> {
     Packet(&'a Packet),
 }
 
-/// The table cannot be in a kernel as it is. Nothing passes it.
+/// The kernel would not accept this table. It is treated as if it let nothing pass.
 struct NotInKernel;
 
-/// What a rule or chain makes of a packet.
+/// The effect of a rule or chain on a packet.
 enum RuleStep {
-    /// It goes on behind the rule, or in the calling chain.
+    /// Continue with the next rule, or in the calling chain.
     On,
-    /// The base chain is done with it.
+    /// The base chain accepted it.
     Accept,
-    /// The chain is done with it.
+    /// Return from the chain.
     Return,
     Jump(Box<str>),
     Goto(Box<str>),
-    /// It ends.
+    /// The packet ended.
     End(Outcome),
 }
 
@@ -115,7 +115,8 @@ struct Walk<'a> {
 const NFPROTO_BRIDGE: u8 = 7;
 
 impl Walk<'_> {
-    /// Base chains in the order of their priorities: a verdict to accept ends one of them, and any other end all.
+    /// Evaluates base chains in the order of their priorities: a verdict to accept ends one of them, any other ends
+    /// all.
     fn hook(mut self, point: HookPoint, family: TableFamily) -> Traced {
         let here = self.table.chains.values().filter_map(|chain| {
             let priority = chain.base.filter(|base| base.point == point)?.priority;
@@ -137,7 +138,7 @@ impl Walk<'_> {
         Traced { outcome, logged: self.logged, counted: self.counted, mark: self.mark }
     }
 
-    /// How a packet ends in some rules; `None` if it comes behind the last, or back.
+    /// The result of some rules for a packet; `None` if it passed the last one or returned.
     fn rules(&mut self, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         for rule in rules {
             match self.rule(rule)? {
@@ -163,7 +164,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What a rule does if all its statements hold.
+    /// The effect of a rule on a packet that matches all its statements.
     fn rule(&mut self, rule: &Rule) -> Result<RuleStep, NotInKernel> {
         for statement in &rule.0 {
             match statement {
@@ -180,7 +181,7 @@ impl Walk<'_> {
                         SetPurpose::Intervals => {
                             set.last_range_from(&key).is_some_and(|[_, last]| *last >= *key)
                         }
-                        // A map is asked for verdicts, and what packets put into a set is not known.
+                        // Verdict maps are not for matching, and the elements that packets add to a set are not known.
                         SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(NotInKernel),
                     };
                     if holds == *inverted {
@@ -201,7 +202,7 @@ impl Walk<'_> {
                     if !matches!(set.kind.purpose, SetPurpose::Dynamic { .. }) {
                         return Err(NotInKernel);
                     }
-                    // The first packet in a while is within the limit.
+                    // The first packet after some time is within the limit.
                     if self.key(fields, set)?.is_none() {
                         return Ok(RuleStep::On);
                     }
@@ -220,7 +221,7 @@ impl Walk<'_> {
         Ok(RuleStep::On)
     }
 
-    /// Only TCP can be reset.
+    /// Rejects the packet. Only TCP can be answered with a reset.
     fn reject(&self, with: RejectWith) -> Result<Outcome, NotInKernel> {
         let is_tcp = self.headers.transport.is_some_and(|(protocol, _)| protocol == 6);
         match (self.seen, with) {
@@ -257,7 +258,7 @@ impl Walk<'_> {
         self.table.sets.get(name).ok_or(NotInKernel)
     }
 
-    /// Fields one after the other, as a key of a set; each of several is padded to four bytes.
+    /// The concatenated fields as a key of a set; if there are several, each is padded to four bytes.
     fn key(&self, fields: &[Field], set: &Set) -> Result<Option<Vec<u8>>, NotInKernel> {
         let mut key = Vec::new();
         for field in fields {
@@ -271,7 +272,7 @@ impl Walk<'_> {
         if fits { Ok(Some(key)) } else { Err(NotInKernel) }
     }
 
-    /// A fact about the packet; `None` if it has none, and then no rule that asks for it holds.
+    /// The value of a field; `None` if the packet does not have it, so that no rule that compares it matches.
     fn field(&self, field: Field) -> Result<Option<Vec<u8>>, NotInKernel> {
         Ok(match field {
             Field::Payload { base, offset, length } => self.payload(base, offset, length),
@@ -322,7 +323,7 @@ impl Walk<'_> {
             Meta::TransportProtocol => self.headers.transport.map(|(protocol, _)| vec![protocol]),
             Meta::PacketType => match self.seen {
                 Seen::Frame(_) => packet_type(self.bytes).map(|kind| vec![kind]),
-                // br_netfilter makes it so of bridged packets, too.
+                // br_netfilter sets this type for bridged packets, too.
                 Seen::Packet(_) => Some(vec![PACKET_HOST]),
             },
             Meta::NfProto => match (self.seen, self.bytes.first().map(|first| first >> 4)) {
@@ -332,7 +333,7 @@ impl Walk<'_> {
                 (Seen::Packet(_), Some(_) | None) => None,
             },
             Meta::InputName | Meta::OutputName => {
-                // Frames come with indexes alone.
+                // Frames have only the indexes of their devices.
                 let Seen::Packet(packet) = self.seen else { return Err(NotInKernel) };
                 Some(name(if meta == Meta::InputName { &packet.input } else { &packet.output }))
             }
@@ -344,14 +345,14 @@ impl Walk<'_> {
 const UNICAST_ADDRESS: u32 = 1;
 const PACKET_HOST: u8 = 0;
 
-/// A device's name with zeros behind it. Where there is no device, the kernel compares with an empty name.
+/// The name of a device, padded with zeros. If there is no device, the kernel compares with an empty name.
 fn name(device: &Device) -> Vec<u8> {
     let mut name = device.name.as_bytes().to_vec();
     name.resize(16, 0);
     name
 }
 
-/// PACKET_BROADCAST, PACKET_MULTICAST, or PACKET_OTHERHOST for a frame to one address.
+/// PACKET_BROADCAST, PACKET_MULTICAST, or PACKET_OTHERHOST for a unicast frame.
 fn packet_type(bytes: &[u8]) -> Option<u8> {
     let destination: &[u8; 6] = bytes.first_chunk()?;
     Some(match destination {
@@ -378,7 +379,7 @@ mod tests {
     const STATUS: Field = Field::Connection(ConnectionFact::Status);
     const MARK: Field = Field::Connection(ConnectionFact::Mark);
 
-    /// To TCP port 80 of 10.0.0.2, which was dialled at another address.
+    /// A packet to TCP port 80 of 10.0.0.2, whose destination address was translated.
     fn seen() -> iptables::Packet {
         iptables::Packet {
             source: [10, 0, 0, 1].into(),
@@ -427,7 +428,7 @@ mod tests {
         trace_packet(&table(&[("base", Some(0), rules)]), HookPoint::Forward, &Packet::from(packet))
     }
 
-    /// Whether a rule holds for a packet.
+    /// Whether a rule matches a packet.
     fn holds(rule: Rule, packet: &iptables::Packet) -> bool {
         let traced = follow(vec![rule.count_in("counter")], packet);
         assert_eq!(traced.outcome, Outcome::Accepted);
@@ -463,7 +464,7 @@ mod tests {
             (when().within(&[SOURCE4], "ranges"), true),
             (when().within(&[SOURCE4, PROTOCOL, PORT], "ports"), true),
             (when().and(Statement::SetMark(1)).is(Field::Meta(Meta::Mark), &number(1)), true),
-            // It is no IPv6 packet, but there are bytes where the address of one would be.
+            // It is no IPv6 packet, but there are bytes where an IPv6 header would have the address.
             (when().is(DESTINATION6, &[0; 16]), true),
         ] {
             assert_eq!(holds(rule.clone(), &seen()), holding, "{rule}");
@@ -567,7 +568,7 @@ mod tests {
             let traced = trace_packet(&table, HookPoint::Forward, &Packet::from(&seen()));
             assert_eq!(traced.outcome, Outcome::Dropped, "{rule}");
         }
-        // A table of the other family, too, and what a table of family bridge cannot ask.
+        // Also tables of the other family, and fields that do not exist in a table of family bridge.
         let bridge = |rule: Rule| {
             let table = table(&[("base", Some(0), vec![rule])]);
             Table { family: TableFamily::Bridge, ..table }

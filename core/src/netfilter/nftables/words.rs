@@ -1,5 +1,5 @@
-//! The words of `nft` for fields and their values. Bytes of a header have words only where the rule has asked for the protocol
-//! before; `nft` would ask for it by itself otherwise, and load another rule than the one that was written.
+//! How `nft` writes fields and their values. Header fields have names only if the rule has matched their protocol
+//! before; otherwise, `nft` would add a match of the protocol, and the rule would differ.
 
 use super::{Base, Comparison, ConnectionFact, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 
-/// The protocols that a rule has asked for so far.
+/// The protocols that a rule has matched so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
     /// NFPROTO_*.
@@ -24,7 +24,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// After this statement, too.
+    /// Takes a statement into account.
     pub(super) fn note(&mut self, statement: &Statement) {
         let Statement::Compare { field, mask: None, comparison: Comparison::Equal, value } = statement else {
             return;
@@ -74,7 +74,7 @@ const STATES: &[(u32, &str)] = &[
 ];
 const STATUSES: &[(u32, &str)] = &[(super::status::DESTINATION_TRANSLATED, "dnat")];
 
-/// The word for a field, and how its values are written.
+/// How a field is written, and the format of its values.
 pub(super) fn field(field: Field, asked: Asked) -> (String, Value) {
     let (word, value) = match field {
         Field::Payload { base, offset, length } => {
@@ -137,12 +137,12 @@ fn transport(protocol: Option<u8>, offset: u8, length: u8) -> Option<(&'static s
     Some((word, Value::Part(KeyPart::Service)))
 }
 
-/// Fields one after the other.
+/// Concatenated fields.
 pub(super) fn fields(all: &[Field], asked: Asked) -> String {
     all.iter().map(|one| field(*one, asked).0).collect::<Vec<_>>().join(" . ")
 }
 
-/// The names of bits, if each of them has one.
+/// The names of the bits, if each of them has one.
 pub(super) fn names(value: Value, bits: &[u8]) -> Option<String> {
     let Value::NamedBits(known) = value else { return None };
     let bits = host(bits)?;
@@ -155,7 +155,7 @@ fn host(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// A value as it is written. One of another length than its field's is written as bytes.
+/// A value in its format; as bytes if its length is not that of its field.
 pub(super) fn value(value: Value, bytes: &[u8]) -> String {
     let written = match value {
         Value::Part(part) => key_part(part, bytes),
@@ -183,7 +183,7 @@ fn number(bytes: &[u8]) -> Option<String> {
     Some(u64::from_be_bytes(wide).to_string())
 }
 
-/// A device's name; `nft` takes a star at its end for any name that begins so.
+/// A device's name; `nft` would read a star at its end as a wildcard.
 fn name(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     let name = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -198,7 +198,7 @@ fn hex(bytes: &[u8]) -> String {
     format!("0x{digits}")
 }
 
-/// A part of a key, if it has the part's length.
+/// A part of a key, if the bytes have the part's length.
 pub(super) fn key_part(part: KeyPart, bytes: &[u8]) -> Option<String> {
     Some(match part {
         KeyPart::Interface => host(bytes)?.to_string(),
@@ -221,7 +221,7 @@ pub(super) fn key_part(part: KeyPart, bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// The word of `nft` for a part of a key.
+/// The name of a part of a key in `nft`.
 pub(super) fn key_type(part: KeyPart) -> &'static str {
     match part {
         KeyPart::Interface => "iface_index",
@@ -233,7 +233,7 @@ pub(super) fn key_type(part: KeyPart) -> &'static str {
     }
 }
 
-/// A key of these parts.
+/// A key with these parts.
 pub(super) fn key(parts: &[KeyPart], bytes: &[u8]) -> String {
     if let [only] = parts {
         return key_part(*only, bytes).unwrap_or_else(|| hex(bytes));
