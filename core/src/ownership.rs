@@ -1,27 +1,30 @@
-//! What is ours in a kernel we know nothing about: how a fresh process, with no memory, recognises its own.
+//! How an agent without any memory recognises the chains, sets and tables of this program in a kernel, and the prefixes
+//! of its NFLOG copies.
 //!
-//! By the whole form of a name, not by how it begins: kube-router calls its chains `KUBE-NWPLCY-` and 16 characters of base32, too.
+//! Names are recognised by their whole form, not by their prefix alone: kube-router's chains are also named
+//! `KUBE-NWPLCY-` and 16 characters of base32.
 
-/// The prefix of every set, and of all chains that do not belong to pods.
+/// The prefix of every set, and of all chains that do not belong to a pod.
 pub const POLICY_PREFIX: &str = "KUBE-NWPLCY-";
 /// The prefix of the chains that belong to pods.
 pub const POD_PREFIX: &str = "KUBE-POD-SPECIFIC-FW-";
-/// What every hash of ours begins with, and none of kube-router's: base32 has no such character.
+/// The first character of every hash in this program's names. kube-router's hashes never begin with it, as base32 does
+/// not contain it.
 pub const HASH_MARK: &str = "0";
-/// The characters of the rest of a hash (RFC 4648 base32).
+/// The other characters of a hash (RFC 4648 base32).
 pub const HASH_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/// What ends the name of a set that is filled to be swapped in; the rest is the beginning of that set's name.
+/// The suffix of a set that is filled to be swapped in, after the beginning of the name of the set to replace.
 pub const SPARE: &str = "-tmp";
 
-/// The chain and the set that the preflight tries rules in and removes again. Not ours by its form, or it would be removed while
-/// rules are tried in it.
+/// The chain and the set in which the preflight tries rules, and which it removes again. Their name does not have the
+/// form of our names, as otherwise an agent could remove them meanwhile.
 pub const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
 
-/// The chains into which built-in chains jump, by what follows [`POLICY_PREFIX`].
+/// The chains to which built-in chains jump, without [`POLICY_PREFIX`].
 pub const ENTRANCES: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
-/// The other fixed chains but for buckets. A chain of this program that no hash names must be in one of these lists.
+/// The other fixed chains, except for buckets. Every chain whose name has no hash must be in one of these lists.
 const FIXED_CHAINS: [&str; 5] = ["REVOKED", "ACCEPT", "INGRESS", "EGRESS", "UNASSIGNED"];
-/// What the names of buckets begin with, before two hexadecimal digits.
+/// The beginnings of the names of buckets, before two hexadecimal digits.
 const BUCKETS: [&str; 2] = ["INGRESS-", "EGRESS-"];
 /// The fixed sets.
 const FIXED_SETS: [&str; 6] = [
@@ -32,38 +35,38 @@ const FIXED_SETS: [&str; 6] = [
     "LOCAL-4",
     "LOCAL-6",
 ];
-/// What the names of other sets begin with, before a hash.
+/// The beginnings of the names of other sets, before a hash.
 const SETS: [&str; 6] = ["P4-", "P6-", "N4-", "N6-", "B4-", "B6-"];
 
-/// How long a name with a hash is: as long as the kernel lets it be.
+/// The length of a chain name with a hash: the longest that the kernel allows.
 const CHAIN_LENGTH: usize = 28;
 const SET_LENGTH: usize = 31;
 
-/// What the copy of a packet says that a pod's ingress refused.
+/// The NFLOG prefix of a packet that was denied by a pod's ingress policies.
 pub const DENIED_INGRESS: &str = "denied-ingress";
-/// What the copy of a packet says that a pod's egress refused.
+/// The NFLOG prefix of a packet that was denied by a pod's egress policies.
 pub const DENIED_EGRESS: &str = "denied-egress";
-/// What the copy of a packet says that a pod sent to its own node, where the operator lets nothing through.
+/// The NFLOG prefix of a packet from a pod to its own node, denied because of `--pod-to-node=drop`.
 pub const DENIED_TO_NODE: &str = "denied-to-node";
 
-/// What the copy of a frame says that came from an address that is not its port's.
+/// The NFLOG prefix of a frame whose source is not an address of the pod at its port.
 pub const DENIED_SPOOFED: &str = "denied-spoofed";
-/// What the copy of a frame says that claims in neighbour discovery what its port is not.
+/// The NFLOG prefix of a frame that in neighbour discovery claims an address of another pod, or the role of a router.
 pub const DENIED_DISCOVERY: &str = "denied-discovery";
-/// What the copy of a packet says that is for an address which the pod that it would go to does not have.
+/// The NFLOG prefix of a packet to an address that the pod to which it would be sent does not have.
 pub const DENIED_UNASSIGNED: &str = "denied-unassigned";
-/// What the copy of a frame says that is from or to a link-local address of an isolated pod.
+/// The NFLOG prefix of a frame from or to a link-local address of an isolated pod.
 pub const DENIED_LINK_LOCAL: &str = "denied-link-local";
-/// What the copy of a frame says that is for several, from or to an isolated pod.
+/// The NFLOG prefix of a broadcast or multicast frame from or to an isolated pod.
 pub const DENIED_GROUP: &str = "denied-group";
-/// What the copy of a frame says that is of a protocol of which policies know nothing, from or to an isolated pod.
+/// The NFLOG prefix of a frame from or to an isolated pod, of a protocol that policies cannot name.
 pub const DENIED_PROTOCOL: &str = "denied-protocol";
 
 /// The table of family inet that the backend `nftables` writes.
 pub const INET_TABLE: &str = "bridgewarden";
 /// The table of family bridge that binds pods to ports.
 pub const BRIDGE_TABLE: &str = "bridgewarden";
-/// The table of family bridge that stands beside it while an agent takes over from another: a frame must pass both.
+/// The table of family bridge that exists beside it while an agent takes over from another: a frame must pass both.
 pub const BRIDGE_TABLE_NEXT: &str = "bridgewarden-next";
 
 /// Whether a chain is ours.
@@ -81,7 +84,7 @@ pub fn owns_chain(name: &str) -> bool {
     is_hashed_chain(name, is_marked_hash) || name.strip_prefix(POLICY_PREFIX).is_some_and(fixed)
 }
 
-/// Whether a set is ours, of this version or of 0.1.0, whose hashes had no mark. No other program names sets so.
+/// Whether a set is ours, of this version or of 0.1.0, whose hashes had no mark. No other program uses such names.
 pub fn owns_set(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(POLICY_PREFIX) else { return false };
     let is_hash = |hash: &str| is_marked_hash(hash) || is_base32(hash);
@@ -95,8 +98,8 @@ pub fn owns_set(name: &str) -> bool {
     }
 }
 
-/// Whether a chain may be one of version 0.1.0, or one of kube-router's: they look alike. Which of them it is, its rules tell and
-/// those that lead to it.
+/// Whether a chain may belong to version 0.1.0 or to kube-router, whose names look alike. Its rules, and the rules that
+/// jump to it, show which.
 pub fn may_be_of_0_1_0(name: &str) -> bool {
     is_hashed_chain(name, is_base32)
 }

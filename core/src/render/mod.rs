@@ -1,6 +1,6 @@
-//! How packet filters say what must hold: iptables with ipset, nf_tables, and the table of family bridge.
+//! Renders the plan for packet filters: iptables with ipset, nf_tables, and the table of family bridge.
 //!
-//! The only room that knows both policies and chains. It decides every name and the place of every rule, and reads
+//! The only room that knows both policies and chains. It decides every name and the position of every rule, and reads
 //! and writes nothing.
 
 mod binding;

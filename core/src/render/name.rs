@@ -1,4 +1,4 @@
-//! Names in the kernel: a function of identity only, never of time or content, with collisions noticed.
+//! Names in the kernel. They depend only on identities, never on time or content, and collisions are detected.
 
 use crate::collections::HashIndex;
 use crate::compile::{Delta, Plan, Profile, Scope, SetDefinition, SetDelta, Subject, Tier};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Hashes identities. Every part is preceded by its length, so that no two lists of parts read the same.
+/// Hashes identities. Each part is preceded by its length, so that different lists of parts never have the same bytes.
 #[derive(Default)]
 struct Identity(Sha256);
 
@@ -97,7 +97,7 @@ impl Identity {
         }
     }
 
-    /// The hash, with its mark, in so many characters.
+    /// The hash with its mark, in this many characters.
     fn text(self, length: usize) -> String {
         let digest = self.0.finalize();
         let bits = |at: usize| usize::from(digest[at / 8]) << 8 | usize::from(digest[at / 8 + 1]);
@@ -107,10 +107,10 @@ impl Identity {
     }
 }
 
-/// How long the hash of a set of port ranges is: 130 bits and the mark.
+/// The length of the hash of a set of port ranges: 130 bits and the mark.
 const PORT_SET_HASH: usize = 27;
 
-/// Gives out names, each to one identity at a time.
+/// Assigns names, each to one identity at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     pods: Register<(Subject, Direction), ChainName>,
@@ -132,7 +132,7 @@ impl<I, N> Default for Register<I, N> {
 }
 
 impl<I: Clone + Eq + Hash, N: Clone + Ord> Register<I, N> {
-    /// The name of an identity: `make(0)`, or of the next number whose name no other identity has.
+    /// The name of an identity: `make(0)`, or the result for the next number if another identity has that name.
     fn name(&mut self, identity: I, make: impl Fn(u64) -> N) -> N {
         if let Some((_, name)) = self.names.get(&identity, |(own, _)| *own == identity) {
             return name.clone();
@@ -160,7 +160,7 @@ fn set(name: &str) -> SetName {
 }
 
 impl Names {
-    /// The chain that judges a pod's traffic in a direction.
+    /// The chain that evaluates a pod's traffic in a direction.
     pub fn pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
         self.pods.name((subject.clone(), direction), |salt| {
             let identity = Identity::default().subject(subject, direction).number(salt);
@@ -168,7 +168,7 @@ impl Names {
         })
     }
 
-    /// The chain that holds what a policy allows in a direction.
+    /// The chain with what a policy allows in a direction.
     pub fn policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
         self.policies.name((policy.clone(), direction), |salt| {
             let identity = Identity::default().part("policy").part(direction_word(direction));
@@ -185,8 +185,9 @@ impl Names {
         })
     }
 
-    /// A set of port ranges that only one policy's chain asks. Ranges that change are another set, as a rule and the set that it
-    /// asks must change in one instant. It is so long that no two lists of ranges have the same.
+    /// A set of port ranges that only one policy's chain refers to. Changed ranges are another set with another name,
+    /// because a rule and its set must change in one instant. The hash is long enough that different lists of ranges
+    /// never have the same name.
     pub fn port_set(chain: &ChainName, ranges: &[PortRange]) -> String {
         let identity = Identity::default().part("port-set").number(ranges.len() as u64);
         let identity = ranges.iter().fold(identity, |identity, range| {
@@ -214,12 +215,12 @@ impl Names {
         })
     }
 
-    /// Frees a pod's chain name; tells it if there was one.
+    /// Frees a pod's chain name, and returns it if there was one.
     pub fn forget_pod(&mut self, subject: &Subject, direction: Direction) -> Option<ChainName> {
         self.pods.forget(&(subject.clone(), direction))
     }
 
-    /// Frees a policy's chain name; tells it if there was one.
+    /// Frees a policy's chain name, and returns it if there was one.
     pub fn forget_policy(&mut self, policy: &PolicyKey, direction: Direction) -> Option<ChainName> {
         self.policies.forget(&(policy.clone(), direction))
     }
@@ -229,12 +230,12 @@ impl Names {
         self.profiles.forget(profile)
     }
 
-    /// Frees a set's name; tells it if there was one.
+    /// Frees a set's name, and returns it if there was one.
     pub fn forget_set(&mut self, definition: &Arc<SetDefinition>, family: Family) -> Option<SetName> {
         self.sets.forget(&(definition.clone(), family))
     }
 
-    /// Frees the names of profiles and sets that went out of use.
+    /// Frees the names of profiles and sets that are no longer used.
     pub fn forget_unused(&mut self, plan: &Plan, delta: &Delta) {
         for profile in delta.profiles.iter().filter(|profile| !plan.profile_is_in_use(profile)) {
             self.forget_profile(profile);
@@ -254,7 +255,7 @@ fn direction_word(direction: Direction) -> &'static str {
     }
 }
 
-/// The fixed chain that judges forwarded packets.
+/// The fixed chain that evaluates forwarded packets.
 pub fn forward_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}FORWARD"))
 }
@@ -274,12 +275,12 @@ pub fn revoked_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}REVOKED"))
 }
 
-/// The fixed chain that accepts what was judged and allowed.
+/// The fixed chain that accepts packets that were evaluated and allowed.
 pub fn accept_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}ACCEPT"))
 }
 
-/// The fixed chain that refuses what is for an address that no pod has.
+/// The fixed chain that denies packets to an address that no pod has.
 pub fn unassigned_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}UNASSIGNED"))
 }

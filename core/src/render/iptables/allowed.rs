@@ -1,12 +1,12 @@
-//! What policies have allowed, found in what rules have counted.
+//! How much policies have allowed, read from the counts of rules.
 
 use crate::netfilter::ChainName;
 use crate::netfilter::iptables::{Count, CountedChains, Match, Target};
 
-/// How much each chain that asks policies was answered with yes: the asking chain, the policy's, and the count.
+/// How many packets of each calling chain a policy has allowed: the calling chain, the policy's chain, and the count.
 ///
-/// It is the rule behind the jump that has counted it. The rules of a policy's own chain count a packet once for each that
-/// takes it.
+/// The rule after the jump to the policy's chain has counted them. The rules of the policy's chain would count a packet
+/// once for each rule that it matches.
 pub fn allowed(chains: &CountedChains) -> impl Iterator<Item = (&ChainName, &ChainName, Count)> {
     chains.iter().flat_map(|(asking, rules)| {
         rules.windows(2).filter_map(move |pair| {

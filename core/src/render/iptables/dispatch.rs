@@ -1,7 +1,7 @@
-//! How an isolated address finds its pod's chain, without a comparison with every other pod's.
+//! How an isolated address finds its pod's chain without a comparison with every other pod's address.
 //!
-//! Addresses that differ in their last bits alone are a neighbourhood, and stand in one bucket: a packet is compared with
-//! every neighbourhood, and then with the addresses of one bucket.
+//! Addresses that differ only in their last bits are a neighbourhood, and belong to the same bucket: a packet is
+//! compared with every neighbourhood, and then with the addresses of one bucket.
 
 use crate::compile::{Plan, Subject};
 use crate::model::Direction;
@@ -12,8 +12,8 @@ use crate::render::{Names, bucket_chain, dispatch_chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// In how many of their last bits neighbours differ. A node's addresses are given out one after the other: a hundred pods
-/// are fourteen neighbourhoods of eight, each pod with two rules.
+/// The number of last bits in which neighbours differ. A node's addresses are assigned consecutively: a hundred pods
+/// are fourteen neighbourhoods of eight addresses. Each pod needs two rules.
 const LAST_BITS: u8 = 3;
 
 /// All chains of a direction.
@@ -23,7 +23,7 @@ pub(super) fn chains(names: &mut Names, plan: &Plan, direction: Direction, famil
     buckets.chain([(dispatch_chain(direction), neighbourhoods(plan, direction, family))]).collect()
 }
 
-/// Those of these chains that change with who is judged at these addresses; `None` for one that goes.
+/// Those of these chains that change with the pods at these addresses; `None` for one that is removed.
 pub(super) fn changes(
     names: &mut Names,
     plan: &Plan,
@@ -42,7 +42,7 @@ pub(super) fn changes(
     buckets.chain([list]).collect()
 }
 
-/// The rules of the wanted buckets that have an isolated address.
+/// The rules of those of the wanted buckets that contain an isolated address.
 fn buckets(
     names: &mut Names,
     plan: &Plan,
@@ -66,7 +66,7 @@ fn isolated(plan: &Plan, direction: Direction, family: Family) -> impl Iterator<
     plan.isolated(direction).filter(move |(address, _)| Family::of(*address) == family)
 }
 
-/// The rules that lead each neighbourhood to its bucket.
+/// The rules that send each neighbourhood to its bucket.
 fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule> {
     let all: BTreeSet<IpNet> =
         isolated(plan, direction, family).map(|(address, _)| neighbourhood(address)).collect();
@@ -74,8 +74,8 @@ fn neighbourhoods(plan: &Plan, direction: Direction, family: Family) -> Vec<Rule
     all.into_iter().map(|net| about(Rule::new(Target::Goto(chain(net))), direction, net)).collect()
 }
 
-/// The rules that lead an address to the chains of all who are there. Whoever was judged by the last of them has nothing to ask
-/// of the rules that follow. Most packets that ask are routed, so that is asked first.
+/// The rules that send an address to the chains of all pods that have it. The last one is a `goto`, as no later rule is
+/// about this address. Most packets are routed, so these are compared first.
 fn judges(names: &mut Names, direction: Direction, here: &[(IpAddr, &Subject)]) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (place, (address, subject)) in here.iter().enumerate() {
@@ -95,13 +95,14 @@ fn about(rule: Rule, direction: Direction, net: IpNet) -> Rule {
     }
 }
 
-/// The addresses that differ from this one in the last bits alone.
+/// The addresses that differ from this one only in the last bits.
 fn neighbourhood(address: IpAddr) -> IpNet {
     let length = Family::of(address).bits() - LAST_BITS;
     IpNet::new_assert(address, length).trunc()
 }
 
-/// The bucket of an address: the eight bits before the last three. Neighbourhoods of different networks may share one.
+/// The bucket of an address: the eight bits before the last three. Neighbourhoods of different networks may share a
+/// bucket.
 fn bucket(address: IpAddr) -> u8 {
     let bits = match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
@@ -137,7 +138,7 @@ mod tests {
         Change::PodGone(PodKey::new("shop", &format!("{address:?}")))
     }
 
-    /// Neighbourhoods of two networks share a bucket; what changes in one must leave the other's rules.
+    /// Neighbourhoods of two networks share a bucket; a change in one must keep the rules of the other.
     #[test]
     fn changes_lead_from_all_chains_before_to_all_chains_after() {
         let (one, its_neighbour, other) = ([10, 244, 1, 16], [10, 244, 1, 17], [10, 244, 17, 16]);

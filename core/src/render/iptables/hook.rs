@@ -1,4 +1,4 @@
-//! The fixed chains: where packets enter ours, and who is excused.
+//! The fixed chains: where packets enter our chains, and which packets pass without evaluation.
 
 use super::pod::{LOGGED_PER_SECOND, clear_mark, refusal, rejects};
 use crate::model::Direction;
@@ -11,12 +11,12 @@ use crate::render::{
     isolated_set, local_set, output_chain, revoked_chain, unassigned_chain,
 };
 
-/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross FORWARD, and without
-/// them nobody finds anybody. No router passes one on, as they must come with hop limit 255.
+/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861). Bridged ones pass FORWARD, and
+/// without them address resolution fails. They are never routed, as they must arrive with hop limit 255.
 const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
-/// Router advertisement and redirect (RFC 4861): a pod that sends one wants to be the router.
+/// Router advertisement and redirect (RFC 4861): a pod that sends one claims to be a router.
 const ROUTER_ONLY: [u8; 2] = [134, 137];
-/// What a pod says of the groups it listens to: report, done, report of version 2 (RFC 2710, RFC 3810).
+/// Multicast listener reports: report, done, report of version 2 (RFC 2710, RFC 3810).
 const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
 /// The prefix of link-local addresses (RFC 4291).
 const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
@@ -24,7 +24,7 @@ const DNS: u16 = 53;
 const DHCP_SERVER: u16 = 67;
 const DHCPV6_SERVER: u16 = 547;
 
-/// Which built-in chains jump into ours.
+/// The jumps from built-in chains to ours.
 pub(super) fn hooks(options: &Options) -> Vec<Hook> {
     let mut hooks = vec![
         Hook { builtin: "FORWARD", chain: forward_chain() },
@@ -94,14 +94,15 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Only packets that leave with somebody else's address: IPVS answers pods from here. The node's own are excused.
+/// Evaluates only packets that leave with an address that is not the node's, such as those of IPVS to pods. Packets
+/// from the node itself pass.
 fn output(options: &Options, family: Family) -> Vec<Rule> {
     let mut rules = revoked(options);
     rules.extend([
         Rule::new(Target::Return).matching(established()),
         Rule::new(Target::Return).matching(Match::SourceIsLocal(true)).comment("the node reaches its pods"),
     ]);
-    // Before the node has an address, it looks for others that have it.
+    // Before the node uses an address, it checks that no other host has it, with an unspecified source.
     rules.extend(neighbour_discovery(family));
     rules.push(Rule::new(Target::Jump(forward_chain())));
     rules
@@ -138,8 +139,8 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Refuses what isolated pods send from or to a link-local address of the node: no policy speaks of those. Which pod sent it, the
-/// table of family bridge says by our mark; without that table it is refused to all.
+/// Denies what isolated pods send from or to a link-local address of the node, as policies cannot name such addresses.
+/// The table of family bridge marks packets from isolated pods; without that table, the rules apply to all pods.
 fn from_link_local(options: &Options, family: Family) -> Vec<Rule> {
     let from_isolated = match (family, options.binding) {
         (Family::V4, _) | (Family::V6, Binding::Off) => return Vec::new(),
@@ -156,7 +157,7 @@ fn from_link_local(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Refuses the packets of connections that were cut, both ways, before anything excuses them.
+/// Denies both directions of connections that were cut, before any rule lets packets pass.
 fn revoked(options: &Options) -> Vec<Rule> {
     match options.on_revoke {
         OnRevoke::Cut => {
@@ -172,12 +173,12 @@ fn established() -> Match {
     Match::ConnectionState(vec![State::Related, State::Established])
 }
 
-/// Sends the packets of isolated addresses into a chain; everyone else's skip it.
+/// Sends packets of isolated addresses to a chain; other packets skip it.
 fn gate(direction: Direction, family: Family, chain: ChainName) -> Rule {
     Rule::new(Target::Jump(chain)).matching(isolated(direction, family, subject_side(direction)))
 }
 
-/// With `--allowed=accept`: both ways of a connection of an isolated pod.
+/// For `--allowed=accept`: accepts both directions of an isolated pod's connections.
 fn accept_established(family: Family) -> impl Iterator<Item = Rule> {
     let sides = [SetSide::Source, SetSide::Destination];
     let ways = Direction::BOTH.into_iter().flat_map(move |direction| sides.map(|side| (direction, side)));
@@ -190,7 +191,7 @@ fn isolated(direction: Direction, family: Family, side: SetSide) -> Match {
     Match::Set(isolated_set(direction, family), side)
 }
 
-/// Where the isolated pod's address stands in a packet.
+/// The field of a packet that contains the isolated pod's address.
 fn subject_side(direction: Direction) -> SetSide {
     match direction {
         Direction::Ingress => SetSide::Destination,
@@ -202,7 +203,7 @@ fn icmpv6(target: Target, number: u8) -> Rule {
     Rule::new(target).protocol(Layer4::Icmpv6).matching(Match::Icmpv6Type(number))
 }
 
-/// What IPv6 needs on a link, between this node and others.
+/// Neighbour discovery of this node with others on the link.
 fn neighbour_discovery(family: Family) -> Vec<Rule> {
     match family {
         Family::V4 => Vec::new(),
@@ -210,7 +211,7 @@ fn neighbour_discovery(family: Family) -> Vec<Rule> {
     }
 }
 
-/// What IPv6 needs on the bridge; routed, the same is a carrier of whatever a pod likes.
+/// Neighbour discovery on the bridge. Routed neighbour discovery is dropped, as a pod could send arbitrary data in it.
 fn bridged_discovery(options: &Options, family: Family) -> Vec<Rule> {
     if family == Family::V4 {
         return Vec::new();
@@ -228,8 +229,9 @@ fn bridged_discovery(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Refuses what is for an address that no pod of this node has, and, where no table binds pods to ports, what comes from one by the
-/// bridge: routed further or not, as otherwise a pod escapes its egress policies under an address of its own choice.
+/// Denies packets to addresses that no pod of this node has. If no table binds pods to ports, it also denies packets
+/// that come from such an address by the bridge, bridged or routed, as otherwise a pod could escape its egress policies
+/// with an address of its choice.
 fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
     let refuse = |bridged| {
         let rule = Rule::new(Target::Jump(unassigned_chain())).matching(Match::Bridged(bridged));
@@ -252,8 +254,9 @@ fn unassigned(options: &Options, family: Family) -> Vec<Rule> {
     }
 }
 
-/// Drops what comes by the bridge from an address that no pod of this node has. It is not answered: the answer would go to whoever
-/// the packet names, all of a subnet perhaps, and would quote it.
+/// Drops packets that come by the bridge from an address that no pod of this node has. They are not answered, because
+/// the answer would go to the forged address, which may be that of a whole subnet, and would contain a part of the
+/// packet.
 fn forged(options: &Options, family: Family) -> [Rule; 2] {
     let log = Target::Log { prefix: DENIED_SPOOFED.into(), group: options.nflog_group };
     let rules = [log, Target::Drop].map(|target| {
@@ -265,7 +268,7 @@ fn forged(options: &Options, family: Family) -> [Rule; 2] {
     [log, drop.comment("no pod of this node has the address")]
 }
 
-/// What a link needs besides ARP and neighbour discovery.
+/// What a link needs in addition to ARP and neighbour discovery.
 fn link_control(family: Family) -> Vec<Rule> {
     let bridged = |rule: Rule| rule.matching(Match::Bridged(true));
     match family {

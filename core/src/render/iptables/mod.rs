@@ -1,4 +1,4 @@
-//! How iptables and ipset say what must hold: from `Plan` to `Ruleset`, and from `Delta` to `Edit`.
+//! Renders the plan for iptables and ipset: from `Plan` to `Ruleset`, and from `Delta` to `Edit`.
 
 mod allowed;
 mod dispatch;

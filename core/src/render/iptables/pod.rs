@@ -1,4 +1,5 @@
-//! The chain that evaluates one pod's traffic in one direction, what pods of one profile share of it, and how a denial ends.
+//! The chain that evaluates one pod's traffic in one direction, the chain that pods with the same profile share, and
+//! how packets are denied.
 
 use super::policy::return_if_marked;
 use crate::compile::{Isolation, Profile, Subject};
@@ -8,7 +9,7 @@ use crate::netfilter::iptables::{Layer4, Match, RejectWith, Rule, State, Target}
 use crate::ownership::{DENIED_EGRESS, DENIED_INGRESS};
 use crate::render::{Deny, Names, Options};
 
-/// How many refused packets a second of one pod and direction are copied to the log.
+/// How many denied packets per second of one pod and direction are copied to NFLOG.
 pub(super) const LOGGED_PER_SECOND: u32 = 10;
 
 pub(super) fn chain(
@@ -21,10 +22,10 @@ pub(super) fn chain(
 ) -> Vec<Rule> {
     let mut rules = vec![clear_mark(options)];
     for &address in guard.addresses.iter().filter(|address| Family::of(**address) == family) {
-        // From a pod to itself a packet comes here by a Service alone; any other is forged.
+        // A packet from a pod to itself is forwarded only by a Service; any other is forged.
         let to_itself = Rule::new(Target::Return).source(host(address)).destination(host(address));
         let to_itself = to_itself.matching(Match::ConnectionState(vec![State::Dnat]));
-        // To compare addresses costs less than a comment, which the kernel asks like any other match.
+        // Comparing addresses is cheaper than a comment, which the kernel evaluates like any other match.
         rules.push(to_itself.comment(&format!("{direction} of {subject}")));
     }
     rules.push(Rule::new(Target::Drop).matching(Match::ConnectionState(vec![State::Invalid])));
@@ -44,8 +45,8 @@ pub(super) fn chain(
     rules
 }
 
-/// How many policies a pod's own chain lists, at most. More of them stand in a chain that all pods of the profile share: it
-/// costs each pod two rules, and each new connection two more.
+/// The maximum number of policies in a pod's own chain. If there are more, they are in a chain that all pods of the
+/// profile share. This costs each pod two rules, and each new connection two more.
 const OWN_POLICIES: usize = 2;
 
 /// Whether a profile has a chain of its own.
@@ -53,7 +54,7 @@ pub(super) fn has_chain(profile: &Profile) -> bool {
     profile.judgement.policies().nth(OWN_POLICIES).is_some()
 }
 
-/// The rules that evaluate a packet: the mark is set afterwards if any policy allows it.
+/// The rules that evaluate a packet: afterwards the mark is set if a policy allows it.
 pub(super) fn evaluation(names: &mut Names, options: &Options, profile: &Profile) -> Vec<Rule> {
     let jumps = profile.judgement.policies().flat_map(|policy| {
         let jump = Rule::new(Target::Jump(names.policy(policy, profile.direction)));
@@ -66,7 +67,7 @@ pub(super) fn clear_mark(options: &Options) -> Rule {
     Rule::new(Target::SetMark { value: 0, mask: options.mark })
 }
 
-/// Logs a packet, within limits, with a word that tells why, and refuses it.
+/// Logs a packet, rate-limited, with a prefix that states the reason, and denies it.
 pub(super) fn refusal(options: &Options, family: Family, prefix: &str) -> Vec<Rule> {
     let log = Rule::new(Target::Log { prefix: prefix.into(), group: options.nflog_group });
     let mut rules = vec![log.matching(Match::LimitPerSecond(LOGGED_PER_SECOND))];
@@ -74,16 +75,16 @@ pub(super) fn refusal(options: &Options, family: Family, prefix: &str) -> Vec<Ru
     rules
 }
 
-/// Refuses a packet as the operator chose.
+/// Denies a packet as the operator chose.
 pub(super) fn rejects(options: &Options, family: Family) -> Vec<Rule> {
     let unreachable = match family {
         Family::V4 => RejectWith::IcmpPortUnreachable,
         Family::V6 => RejectWith::Icmp6PortUnreachable,
     };
     let tcp = |with| Rule::new(Target::Reject(with)).protocol(Layer4::Transport(Protocol::Tcp));
-    // To a packet that came in by a port of a bridge, routed further or not, the kernel sends the reset past conntrack
-    // (nf_send_reset), so a client that dialled a Service would not know it as the answer to its own packet. ICMP
-    // errors are translated.
+    // The kernel sends the reset for a packet that arrived at a bridge port without conntrack (nf_send_reset), whether
+    // the packet was to be routed or not. A client that connected to a Service would not recognise the reset as the
+    // answer to its packet. ICMP errors are translated.
     let dialled_a_service =
         tcp(unreachable).in_interface(&options.bridge).matching(Match::ConnectionState(vec![State::Dnat]));
     let reset = tcp(RejectWith::TcpReset);

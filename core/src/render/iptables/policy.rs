@@ -1,4 +1,4 @@
-//! The chain of one policy in one direction: what it allows sets our mark.
+//! The chain of one policy in one direction: it sets our mark on packets that the policy allows.
 
 use crate::compile::{Allow, AllowPeers, AllowPort, AllowPorts};
 use crate::model::{Direction, PolicyKey};
@@ -7,7 +7,7 @@ use crate::netfilter::SetName;
 use crate::netfilter::iptables::{Layer4, Match, Rule, SetSide, Target};
 use crate::render::{Names, Options};
 
-/// The most ports one multiport match takes; a range counts as two (linux/netfilter/xt_multiport.h).
+/// The maximum number of ports in one multiport match; a range counts as two (linux/netfilter/xt_multiport.h).
 const MULTIPORT_MAX: usize = 15;
 
 pub(super) fn chain(
@@ -43,7 +43,7 @@ pub(super) fn return_if_marked(options: &Options) -> Rule {
     Rule::new(Target::Return).matching(Match::Mark { value: options.mark, mask: options.mark })
 }
 
-/// The ways to match the peers in a family: none at all when the family has none.
+/// The ways to match the peers in a family; none if there are no peers of this family.
 fn peers(names: &mut Names, family: Family, direction: Direction, peers: &AllowPeers) -> Vec<Option<Match>> {
     let side = match direction {
         Direction::Ingress => SetSide::Source,

@@ -1,4 +1,4 @@
-//! From the plan to a whole ruleset, and from what changed in it to an edit.
+//! Renders a complete ruleset from the plan, and an edit from its changes.
 
 use super::{dispatch, hook, pod, policy, set};
 use crate::compile::{Delta, Plan, Profile, SetDelta, Subject};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 type NamedChain = (ChainName, Vec<Rule>);
 type FamilyChain = (Family, Option<NamedChain>);
 
-/// Renders for one node: the options, and the names given out so far.
+/// Renders for one node: the options, and the names in use.
 #[derive(Clone, Debug, Default)]
 pub struct Renderer {
     options: Options,
@@ -30,12 +30,12 @@ impl Renderer {
         &self.options
     }
 
-    /// Whose each policy's chain is.
+    /// The policy and direction of each policy's chain.
     pub fn policy_chains(&self) -> BTreeMap<ChainName, (PolicyKey, Direction)> {
         self.names.policies().map(|(name, policy)| (name.clone(), policy.clone())).collect()
     }
 
-    /// All that is to be in the kernel.
+    /// The complete desired state of the kernel.
     pub fn ruleset(&mut self, cluster: &Cluster, plan: &Plan) -> Ruleset {
         let tables = Family::BOTH.map(|family| (family, self.table(plan, family)));
         let mut sets = BTreeMap::new();
@@ -58,7 +58,7 @@ impl Renderer {
         Ruleset { tables: tables.into(), sets, bridge, inet: None }
     }
 
-    /// What is to change in the kernel, given what changed in the plan.
+    /// The changes of the desired state that result from changes of the plan.
     pub fn edit(&mut self, cluster: &Cluster, plan: &Plan, delta: &Delta) -> Edit {
         let mut edit = Edit::default();
         for key in &delta.policies {
@@ -114,7 +114,7 @@ impl Renderer {
         edit
     }
 
-    /// Frees the names of what went, for when no edit is asked for because all is rendered anew.
+    /// Frees the names of removed objects. Used when no edit is rendered because everything is rendered again.
     pub fn forget(&mut self, plan: &Plan, delta: &Delta) {
         for direction in Direction::BOTH {
             for key in &delta.policies {
@@ -231,7 +231,7 @@ fn edit_local(delta: &Delta, edit: &mut Edit) {
     }
 }
 
-/// The name that chains of both families share, if any is there.
+/// The name that the chains of both families share, if there is a chain.
 fn name_of(chains: &[FamilyChain; 2]) -> Option<ChainName> {
     chains.iter().find_map(|(_, chain)| chain.as_ref()).map(|(name, _)| name.clone())
 }

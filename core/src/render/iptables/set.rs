@@ -24,7 +24,7 @@ pub(super) fn element(member: Member) -> Element {
     }
 }
 
-/// A shared set, whole, in one family.
+/// The complete desired state of a shared set, in one family.
 pub(super) fn whole(
     cluster: &Cluster,
     plan: &Plan,
@@ -70,7 +70,7 @@ fn block_elements(block: &Block) -> Vec<Element> {
     matching.chain(except.iter().map(|&net| Element::Net { net, nomatch: true })).collect()
 }
 
-/// A prefix as `hash:net` takes it: the kernel has no prefix of 0 bits, so everything is two halves.
+/// A prefix for `hash:net`. The kernel has no prefix of 0 bits, so `0.0.0.0/0` and `::/0` become two halves.
 fn halves(net: IpNet) -> Vec<IpNet> {
     if net.prefix_len() > 0 {
         return vec![net];

@@ -1,4 +1,5 @@
-//! The fixed chains and sets: where packets enter, what is excused, whom a direction isolates, and how a denial ends.
+//! The fixed chains and sets: where packets enter, what passes without evaluation, which addresses are isolated, and
+//! how packets are denied.
 
 use super::fields::{
     CONNECTION_MARK, address_part, by_device, destination, established, from_link, from_link_local, icmpv6,
@@ -15,46 +16,47 @@ use crate::render::{Binding, Deny, OnRevoke, Options, PodToNode};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The priorities of the two directions: after conntrack (-200), destination NAT (-100) and the filter chains of kube-proxy (-110),
-/// before those of iptables (0), so that no other program accepts first what is denied here.
+/// The priorities of the two directions: after conntrack (-200), destination NAT (-100) and the filter chains of
+/// kube-proxy (-110), before those of iptables (0), so that packets which are denied here do not reach other programs'
+/// rules first.
 const EGRESS_PRIORITY: i32 = -10;
 const INGRESS_PRIORITY: i32 = -9;
-/// Those of the chains that ask the policies of a second pod at an address.
+/// The priorities of the chains that evaluate the policies of a second pod with the same address.
 const SECOND_EGRESS_PRIORITY: i32 = -8;
 const SECOND_INGRESS_PRIORITY: i32 = -7;
 
-/// Where connections that were cut end.
+/// Denies packets of connections that were cut.
 const REVOKED: &str = "REVOKED";
-/// What no policy may deny.
+/// Accepts what policies must not deny.
 const EXCUSED: &str = "EXCUSED";
-/// What is for an address that no pod of this node has.
+/// Denies packets to addresses that no pod of this node has.
 const UNASSIGNED: &str = "UNASSIGNED";
-/// What a pod sends to its node, where the operator lets nothing through.
+/// Denies packets from a pod to its node, with `--pod-to-node=drop`.
 const TO_NODE: &str = "TO-NODE";
-/// From a pod to itself.
+/// Accepts packets from a pod to itself.
 const TO_ITSELF: &str = "TO-ITSELF";
 
 const UNASSIGNED_LIMIT: &str = "REPORTED-DEVICES";
-/// How many copies of denied packets of one pod and direction the reader gets in a second.
+/// How many denied packets per second of one pod and direction are copied to NFLOG.
 const LOGGED_PER_SECOND: u32 = 10;
 const LOGGED_BURST: u32 = 5;
-/// How long a pod is remembered for that after its last denied packet.
+/// How long a pod is remembered for this limit after its last denied packet.
 const LOGGED_TIMEOUT_MS: u64 = 60_000;
-/// How many pods or devices are remembered for that at once. Of the others nothing is copied.
+/// How many pods or devices are remembered for this limit at once. Packets of further ones are not copied.
 const LOGGED_MOST: u32 = 4096;
 
-/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861): bridged ones cross the forward hook, and without
-/// them no address is found.
+/// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861). Bridged ones pass the forward
+/// hook, and without them address resolution fails.
 const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
-/// Router advertisement and redirect (RFC 4861): a pod that sends one wants to be the router.
+/// Router advertisement and redirect (RFC 4861): a pod that sends one claims to be a router.
 const ROUTER_ONLY: [u8; 2] = [134, 137];
-/// What a pod says of the groups it listens to: report, done, report of version 2 (RFC 2710, RFC 3810).
+/// Multicast listener reports: report, done, report of version 2 (RFC 2710, RFC 3810).
 const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
 const DNS: u16 = 53;
 const DHCP_SERVER: u16 = 67;
 const DHCPV6_SERVER: u16 = 547;
 
-/// The word for a direction in the names of chains and sets.
+/// The name of a direction in the names of chains and sets.
 pub(super) fn word(direction: Direction) -> &'static str {
     match direction {
         Direction::Egress => "EGRESS",
@@ -67,12 +69,12 @@ pub(super) fn isolated_map(direction: Direction, family: Family) -> String {
     format!("ISOLATED-{}-{}", word(direction), family.digit())
 }
 
-/// The same for the second pod at an address.
+/// The same map for the second pod with an address.
 pub(super) fn second_map(direction: Direction, family: Family) -> String {
     format!("SECOND-{}-{}", word(direction), family.digit())
 }
 
-/// The map from an address isolated for egress to the chain that denies what it sends to the node.
+/// The map from an address that is isolated for egress to the chain that denies its packets to the node.
 pub(super) fn to_node_map(family: Family) -> String {
     format!("{TO_NODE}-{}", family.digit())
 }
@@ -82,7 +84,7 @@ pub(super) fn local_set(family: Family) -> String {
     format!("LOCAL-{}", family.digit())
 }
 
-/// The set of isolated addresses, each twice: as the source and as the destination of what a pod sends to itself.
+/// The set of isolated addresses, each as a pair of source and destination: the packets of a pod to itself.
 pub(super) fn itself_set(family: Family) -> String {
     format!("ITSELF-{}", family.digit())
 }
@@ -96,7 +98,7 @@ fn reported_set(direction: Direction, family: Family) -> String {
     format!("REPORTED-{}-{}", word(direction), family.digit())
 }
 
-/// Where an isolated address of the to-node map goes.
+/// The verdict of the to-node map for an isolated address.
 pub(super) fn to_node_verdict() -> Verdict {
     Verdict::Goto(TO_NODE.into())
 }
@@ -129,12 +131,12 @@ pub(super) fn sets(options: &Options, has_second: bool) -> BTreeMap<Box<str>, Se
     sets
 }
 
-/// Whether the addresses of this node's pods are asked for.
+/// Whether the rules use the set of the addresses of this node's pods.
 pub(super) fn knows_local(options: &Options) -> bool {
     options.binding != Binding::Off && options.refuse_unassigned
 }
 
-/// The chains whose content depends on the options alone.
+/// The chains whose content depends only on the options.
 pub(super) fn chains(options: &Options, has_second: bool) -> BTreeMap<Box<str>, Chain> {
     let mut chains = BTreeMap::new();
     let mut base = |name: &str, point, priority, rules| {
@@ -222,7 +224,7 @@ fn forward(options: &Options, direction: Direction) -> Vec<Rule> {
     rules
 }
 
-/// Only packets that leave with an address that is not the node's: IPVS answers pods from here.
+/// Evaluates only packets that leave with an address that is not the node's, such as those of IPVS to pods.
 fn output(options: &Options, direction: Direction) -> Vec<Rule> {
     let mut rules = Vec::new();
     if direction == Direction::Egress {
@@ -230,13 +232,14 @@ fn output(options: &Options, direction: Direction) -> Vec<Rule> {
     }
     rules.push(established().accept());
     rules.push(from_this_node().accept().comment("the node reaches its pods"));
-    // Before the node has an address, it looks for others that have it.
+    // Before the node uses an address, it checks that no other host has it, with an unspecified source.
     rules.push(of_family(Family::V6).jump(EXCUSED));
     rules.extend(look_up(|family| isolated_map(direction, family), direction));
     rules
 }
 
-/// What the policies of a second pod at an address are asked about: forwarded, and from the node itself.
+/// The chains that evaluate the policies of a second pod with an address: for forwarded packets, and for packets from
+/// the node.
 fn second(direction: Direction) -> [Vec<Rule>; 2] {
     let excused = || of_family(Family::V6).jump(EXCUSED);
     let asked = look_up(|family| second_map(direction, family), direction);
@@ -245,7 +248,7 @@ fn second(direction: Direction) -> [Vec<Rule>; 2] {
     [forward.collect(), output.collect()]
 }
 
-/// What a pod sends to its node, where that is not free: the map says which chain evaluates it.
+/// Evaluates what a pod sends to its node, unless `--pod-to-node=allow`: the map contains the chain for each address.
 fn input(options: &Options, map: impl Fn(Family) -> String) -> Vec<Rule> {
     let mut rules = vec![established().accept()];
     rules.extend(NEIGHBOUR_DISCOVERY.map(|number| icmpv6(number).accept()));
@@ -260,8 +263,8 @@ fn input(options: &Options, map: impl Fn(Family) -> String) -> Vec<Rule> {
     rules
 }
 
-/// What isolated pods send from or to a link-local address of the node: no policy speaks of those. Which pod sent it, the table
-/// of family bridge says by our mark; without that table all pods are meant.
+/// Matches what isolated pods send from or to a link-local address of the node, as policies cannot name such addresses.
+/// The table of family bridge marks packets from isolated pods; without that table, the rule matches all pods.
 fn from_link_local_of_pods(options: &Options) -> Option<Rule> {
     match options.binding {
         Binding::Off => None,
@@ -273,7 +276,7 @@ fn from_link_local_of_pods(options: &Options) -> Option<Rule> {
     }
 }
 
-/// The packets of connections that were cut, both ways, before anything excuses them.
+/// Denies both directions of connections that were cut, before any rule accepts packets.
 fn revoked(options: &Options) -> Option<Rule> {
     let cut = Rule::when().any_bit(CONNECTION_MARK, options.mark).goto(REVOKED);
     (options.on_revoke == OnRevoke::Cut).then(|| cut.comment("connections that lost what allowed them"))
@@ -283,12 +286,13 @@ fn from_this_node() -> Rule {
     Rule::when().is(Field::SourceAddressType, &LOCAL_ADDRESS.to_ne_bytes())
 }
 
-/// Sends isolated addresses to the chains that evaluate their traffic.
+/// Looks up the chains that evaluate the traffic of isolated addresses.
 fn look_up(map: impl Fn(Family) -> String, direction: Direction) -> [Rule; 2] {
     Family::BOTH.map(|family| of_family(family).verdict_of(&[subject(direction, family)], &map(family)))
 }
 
-/// What IPv6 needs on a link. What a router passed on is a carrier of whatever a pod likes: its hop limit shows it.
+/// Neighbour discovery. Packets that were routed do not have its hop limit, and are dropped, as a pod could send
+/// arbitrary data in them.
 fn excused(options: &Options) -> Vec<Rule> {
     let mut rules: Vec<_> = NEIGHBOUR_DISCOVERY.map(|number| from_link(icmpv6(number)).accept()).into();
     rules.extend(ROUTER_ONLY.map(|number| {
@@ -300,9 +304,10 @@ fn excused(options: &Options) -> Vec<Rule> {
     rules
 }
 
-/// Denies what is for an address that no pod of this node has, and, where no table binds pods to ports, what comes from one by the
-/// bridge. Bridged frames are the table's of family bridge, if there is one: it marks them, as nothing else distinguishes them from
-/// packets that are routed back to the bridge that they came by.
+/// Denies packets to addresses that no pod of this node has. If no table binds pods to ports, it also denies packets
+/// that come from such an address by the bridge. If the table of family bridge exists, it evaluates bridged frames, and
+/// marks them, because nothing else distinguishes them from packets that are routed back to the bridge from which they
+/// came.
 fn unassigned(options: &Options) -> Vec<Rule> {
     if !knows_local(options) {
         return Vec::new();
@@ -337,7 +342,7 @@ fn unassigned(options: &Options) -> Vec<Rule> {
     }
 }
 
-/// From a pod to itself a packet is forwarded by a Service alone; any other is forged.
+/// Packets from a pod to itself are forwarded only by a Service; any other is forged.
 fn to_itself() -> Vec<Rule> {
     Family::BOTH
         .map(|family| {
@@ -346,7 +351,7 @@ fn to_itself() -> Vec<Rule> {
         .into()
 }
 
-/// Copies a packet to the reader, within limits for each value of the fields.
+/// Copies a packet to NFLOG, rate-limited for each value of the fields.
 fn report(rule: Rule, fields: Vec<Field>, set: &str, options: &Options, prefix: &str) -> Rule {
     let limit =
         Statement::Limit { fields, set: set.into(), per_second: LOGGED_PER_SECOND, burst: LOGGED_BURST };
@@ -360,8 +365,9 @@ fn refusal(options: &Options) -> Vec<Rule> {
         Deny::Drop => vec![Rule::verdict(Verdict::Drop)],
         Deny::RejectIcmp => vec![unreachable()],
         Deny::Reject => {
-            // To a packet that came in by a port of a bridge the kernel sends the reset past conntrack (nf_send_reset), so a
-            // client that dialled a Service would not know it as the answer to its own packet. ICMP errors are translated.
+            // The kernel sends the reset for a packet that arrived at a bridge port without conntrack (nf_send_reset).
+            // A client that connected to a Service would not recognise it as the answer to its packet. ICMP errors are
+            // translated.
             let tcp = |rule| with_protocol(rule, Protocol::Tcp);
             let dialled = tcp(to_service(by_device(Rule::when(), Meta::InputName, &options.bridge)));
             vec![

@@ -1,4 +1,4 @@
-//! Where things stand in a packet, and the questions about them that several chains ask.
+//! The fields of a packet, and the matches that several chains use.
 
 use crate::model::Direction;
 use crate::net::{Family, Protocol};
@@ -14,7 +14,7 @@ const IPV6_SOURCE: Field = network(8, 16);
 const IPV6_SOURCE_START: Field = network(8, 2);
 const IPV6_DESTINATION: Field = network(24, 16);
 const ICMP_TYPE: Field = transport(0, 1);
-/// The destination port, which TCP, UDP and SCTP have in the same place.
+/// The destination port, which has the same offset in TCP, UDP and SCTP.
 pub(super) const DESTINATION_PORT: Field = transport(2, 2);
 pub(super) const PROTOCOL: Field = Field::Meta(Meta::TransportProtocol);
 pub(super) const MARK: Field = Field::Meta(Meta::Mark);
@@ -24,7 +24,7 @@ const CONNECTION_STATUS: Field = Field::Connection(ConnectionFact::Status);
 
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
-/// What neighbour discovery has when it comes from the link, and no longer once a router passed it on (RFC 4861).
+/// The hop limit of neighbour discovery from the link itself; a routed packet has a lower one (RFC 4861).
 const ND_HOP_LIMIT: u8 = 255;
 
 const fn network(offset: u8, length: u8) -> Field {
@@ -51,7 +51,7 @@ pub(super) fn destination(family: Family) -> Field {
     }
 }
 
-/// Where the isolated pod's address stands.
+/// The field of the isolated pod's address.
 pub(super) fn subject(direction: Direction, family: Family) -> Field {
     match direction {
         Direction::Ingress => destination(family),
@@ -59,7 +59,7 @@ pub(super) fn subject(direction: Direction, family: Family) -> Field {
     }
 }
 
-/// Where its peer's address stands.
+/// The field of its peer's address.
 pub(super) fn peer(direction: Direction, family: Family) -> Field {
     match direction {
         Direction::Ingress => source(family),
@@ -67,7 +67,7 @@ pub(super) fn peer(direction: Direction, family: Family) -> Field {
     }
 }
 
-/// The part of a key that is an address.
+/// The type of an address as a part of a key.
 pub(super) fn address_part(family: Family) -> KeyPart {
     match family {
         Family::V4 => KeyPart::Ipv4,
@@ -75,7 +75,7 @@ pub(super) fn address_part(family: Family) -> KeyPart {
     }
 }
 
-/// An address as it stands in a packet.
+/// An address in network byte order.
 pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
     match address {
         IpAddr::V4(address) => address.octets().into(),
@@ -83,7 +83,7 @@ pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
     }
 }
 
-/// Packets of a family.
+/// Matches packets of a family.
 pub(super) fn of_family(family: Family) -> Rule {
     let number = match family {
         Family::V4 => NFPROTO_IPV4,
@@ -92,38 +92,38 @@ pub(super) fn of_family(family: Family) -> Rule {
     Rule::when().is(Field::Meta(Meta::NfProto), &[number])
 }
 
-/// Also of a transport protocol.
+/// Also matches a transport protocol.
 pub(super) fn with_protocol(rule: Rule, protocol: Protocol) -> Rule {
     rule.is(PROTOCOL, &[protocol.number()])
 }
 
-/// Also to one port of a transport protocol.
+/// Also matches one destination port of a transport protocol.
 pub(super) fn to_port(rule: Rule, protocol: Protocol, port: u16) -> Rule {
     with_protocol(rule, protocol).is(DESTINATION_PORT, &port.to_be_bytes())
 }
 
-/// Packets of connections that were allowed, and errors about them.
+/// Matches packets of connections that were allowed, and ICMP errors about them.
 pub(super) fn established() -> Rule {
     Rule::when().any_bit(CONNECTION_STATE, state::ESTABLISHED | state::RELATED)
 }
 
-/// Packets that belong to no connection, although conntrack was asked.
+/// Matches packets that belong to no connection according to conntrack.
 pub(super) fn invalid() -> Rule {
     Rule::when().any_bit(CONNECTION_STATE, state::INVALID)
 }
 
-/// Also of connections to a Service.
+/// Also matches connections to a Service.
 pub(super) fn to_service(rule: Rule) -> Rule {
     rule.any_bit(CONNECTION_STATUS, status::DESTINATION_TRANSLATED)
 }
 
-/// Also with this bit of the packet mark, or without it.
+/// Also matches packets with this bit of the packet mark, or without it.
 pub(super) fn with_mark(rule: Rule, bit: u32, is_set: bool) -> Rule {
     let bits = bit.to_ne_bytes();
     if is_set { rule.masked_not(MARK, &bits, &[0; 4]) } else { rule.masked(MARK, &bits, &[0; 4]) }
 }
 
-/// Also by a device: in, or out.
+/// Also matches the input or output device.
 pub(super) fn by_device(rule: Rule, side: Meta, name: &str) -> Rule {
     let mut padded = [0; 16];
     for (to, byte) in padded.iter_mut().zip(name.bytes()) {
@@ -132,22 +132,22 @@ pub(super) fn by_device(rule: Rule, side: Meta, name: &str) -> Rule {
     rule.is(Field::Meta(side), &padded)
 }
 
-/// ICMPv6 of a type.
+/// Matches ICMPv6 of a type.
 pub(super) fn icmpv6(number: u8) -> Rule {
     Rule::when().is(PROTOCOL, &[ICMPV6]).is(ICMP_TYPE, &[number])
 }
 
-/// Also as it comes from the link itself.
+/// Also matches the hop limit of packets from the link itself.
 pub(super) fn from_link(rule: Rule) -> Rule {
     rule.is(IPV6_HOP_LIMIT, &[ND_HOP_LIMIT])
 }
 
-/// Group membership of IPv4 (RFC 3376).
+/// Matches IGMP, the group membership protocol of IPv4 (RFC 3376).
 pub(super) fn igmp() -> Rule {
     of_family(Family::V4).is(PROTOCOL, &[IGMP])
 }
 
-/// Also from a link-local address (RFC 4291).
+/// Also matches link-local sources (RFC 4291).
 pub(super) fn from_link_local(rule: Rule) -> Rule {
     rule.masked(IPV6_SOURCE_START, &[0xff, 0xc0], &[0xfe, 0x80])
 }

@@ -1,8 +1,8 @@
-//! How one table of nf_tables says what must hold: from `Plan` to `Table`, and from `Delta` to `TableEdit`.
+//! Renders the plan as one table of nf_tables: from `Plan` to `Table`, and from `Delta` to `TableEdit`.
 //!
-//! Two base chains of the forward hook, one for each direction, so that `accept` in one leaves the other to decide: no mark is needed
-//! to say that a policy allows. A map finds the chain of an isolated address by one look-up. All pods that the same policies
-//! isolate share that chain, so a pod that starts is elements and no rules.
+//! The forward hook has two base chains, one for each direction. `accept` in one of them does not skip the other, so no
+//! mark is needed to note that a policy allows. A map finds the chain of an isolated address in one lookup. All pods
+//! that the same policies isolate share that chain, so a new pod adds elements and no rules.
 
 mod entry;
 mod fields;

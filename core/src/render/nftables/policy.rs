@@ -10,7 +10,7 @@ use crate::netfilter::nftables::{KeyPart, Rule, Set, SetKind, SetPurpose};
 use crate::render::Names;
 use std::collections::BTreeMap;
 
-/// The rules of a policy's chain, and the sets that only they ask.
+/// The rules of a policy's chain, and the sets that only these rules use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PolicyRules {
     pub(super) rules: Vec<Rule>,
@@ -18,7 +18,7 @@ pub(super) struct PolicyRules {
     pub(super) sets: BTreeMap<Box<str>, Set>,
 }
 
-/// The counter of what a policy allowed in a direction: it has the name of the policy's chain.
+/// A policy's chain in a direction. Its counter has the same name.
 pub(super) fn chain(
     names: &mut Names,
     key: &PolicyKey,
@@ -43,7 +43,7 @@ pub(super) fn chain(
 
 /// A way to match the peers.
 enum PeerCondition {
-    /// Any address of both families.
+    /// Any address of either family.
     Anywhere,
     /// An address in a set, in one family.
     In(Family, Rule),
@@ -94,7 +94,7 @@ fn ports<'a>(
 }
 
 impl PortCondition<'_> {
-    /// The rules for peers on these ports: one, or one for each family.
+    /// The rules that allow peers on these ports: one, or one for each family.
     fn apply(&self, names: &mut Names, peers: &PeerCondition) -> Vec<Rule> {
         let rule = match peers {
             PeerCondition::Anywhere => Rule::when(),

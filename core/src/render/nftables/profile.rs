@@ -6,7 +6,8 @@ use crate::compile::Profile;
 use crate::netfilter::nftables::{Rule, Verdict};
 use crate::render::Names;
 
-/// Its rules: the first policy that allows a packet accepts it. What a pod sends to itself passes in the chain that denies.
+/// Its rules: the first policy that allows a packet accepts it. Packets of a pod to itself are accepted by the chain
+/// that denies.
 pub(super) fn chain(names: &mut Names, profile: &Profile) -> Vec<Rule> {
     let mut rules = vec![invalid().drop()];
     rules.extend(profile.judgement.policies().map(|policy| {

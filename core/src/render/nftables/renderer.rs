@@ -1,4 +1,4 @@
-//! From the plan to a whole table, and from what changed in it to an edit.
+//! Renders a complete table from the plan, and an edit from its changes.
 
 use super::policy::PolicyRules;
 use super::{entry, fields, policy, profile, set};
@@ -13,15 +13,15 @@ use crate::render::{Names, Options, PodToNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Renders for one node: the options, and the names given out so far.
+/// Renders for one node: the options, and the names in use.
 #[derive(Clone, Debug, Default)]
 pub struct TableRenderer {
     options: Options,
     names: Names,
     /// The sets of port ranges of each policy's chain that has any.
     port_sets: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
-    /// Whether an address had two isolated pods. The chains for that stay: to delete a base chain drops all packets that wait in
-    /// any queue of the network namespace (nf_queue).
+    /// Whether any address has had two isolated pods. The chains for this case stay, because deleting a base chain
+    /// drops all packets that wait in any queue of the network namespace (nf_queue).
     has_second: bool,
 }
 
@@ -36,18 +36,18 @@ impl TableRenderer {
         &self.options
     }
 
-    /// Goes on from a table in the kernel, whose base chains stay.
+    /// Continues with a table in the kernel, whose base chains stay.
     pub fn continue_from(&mut self, table: &Table) {
         let map = entry::second_map(Direction::Egress, Family::V4);
         self.has_second |= table.sets.contains_key(map.as_str());
     }
 
-    /// Whose each policy's counter is.
+    /// The policy and direction of each policy's counter.
     pub fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
         self.names.policies().map(|(name, policy)| (name.as_str().into(), policy.clone())).collect()
     }
 
-    /// The whole table.
+    /// The complete table.
     pub fn table(&mut self, cluster: &Cluster, plan: &Plan) -> Table {
         let isolated: Vec<_> = Direction::BOTH
             .into_iter()
@@ -97,7 +97,7 @@ impl TableRenderer {
         table
     }
 
-    /// What is to change in the table, given what changed in the plan.
+    /// The changes of the table that result from changes of the plan.
     pub fn edit(&mut self, cluster: &Cluster, plan: &Plan, delta: &Delta) -> TableEdit {
         let mut edit = TableEdit::default();
         for key in &delta.policies {
@@ -140,7 +140,7 @@ impl TableRenderer {
         edit
     }
 
-    /// Frees the names of what went, for when no edit is asked for because all is rendered again.
+    /// Frees the names of removed objects. Used when no edit is rendered because everything is rendered again.
     pub fn forget(&mut self, plan: &Plan, delta: &Delta) {
         for direction in Direction::BOTH {
             for key in &delta.policies {
@@ -154,7 +154,7 @@ impl TableRenderer {
         self.names.forget_unused(plan, delta);
     }
 
-    /// A policy's chain, with its name, if it is to be.
+    /// A policy's chain with its name, if the policy has one.
     fn policy(
         &mut self,
         plan: &Plan,
@@ -221,7 +221,7 @@ impl TableRenderer {
         }
     }
 
-    /// The chains and maps for addresses that two isolated pods have.
+    /// Adds the chains and maps for addresses that two isolated pods have.
     fn add_second(&self, edit: &mut TableEdit) {
         let without = entry::chains(&self.options, false);
         let chains = entry::chains(&self.options, true).into_iter();
@@ -236,8 +236,8 @@ impl TableRenderer {
         );
     }
 
-    /// Where the two maps of a direction send an address. What two pods there are allowed must be allowed by both; of more pods than
-    /// two nothing is.
+    /// The verdicts of the two maps of a direction for an address. If two pods have it, both must allow a packet; if
+    /// more than two have it, nothing is allowed.
     fn verdicts(&mut self, plan: &Plan, direction: Direction, address: IpAddr) -> [Option<Verdict>; 2] {
         let here = plan.isolated_at(direction, address);
         let profiles: BTreeSet<Profile> =
@@ -252,7 +252,7 @@ impl TableRenderer {
         }
     }
 
-    /// The elements of maps for an isolated address, or one that is no longer.
+    /// The elements of maps for an address that is isolated, or no longer is.
     fn map_elements(
         &self,
         direction: Direction,
@@ -271,7 +271,7 @@ impl TableRenderer {
         elements
     }
 
-    /// The elements of sets for the address of a pod of this node.
+    /// The elements of sets for the address of a local pod.
     fn local_elements(&self, address: IpAddr) -> Vec<(String, Box<[u8]>)> {
         let (family, octets) = (Family::of(address), fields::octets(address));
         let mut elements = vec![(entry::itself_set(family), [&*octets, &*octets].concat().into())];
@@ -282,7 +282,7 @@ impl TableRenderer {
     }
 }
 
-/// Whether a policy isolates a pod with an address, in a direction.
+/// Whether a policy isolates a pod that has an address, in a direction.
 fn has_chain(plan: &Plan, key: &PolicyKey, direction: Direction) -> bool {
     let block = plan.policies().get(key).filter(|block| !block.families.is_empty());
     block.is_some_and(|block| block.allows(direction).is_some())

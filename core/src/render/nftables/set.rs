@@ -7,7 +7,7 @@ use crate::net::{Family, IpNet};
 use crate::netfilter::nftables::{Elements, KeyPart, Set, SetKind, SetPurpose};
 use std::net::IpAddr;
 
-/// What a shared set is in a family.
+/// The definition of a shared set in a family.
 pub(super) fn kind(definition: &SetDefinition, family: Family) -> SetKind {
     let address = address_part(family);
     let (key, purpose) = match definition {
@@ -20,7 +20,7 @@ pub(super) fn kind(definition: &SetDefinition, family: Family) -> SetKind {
     SetKind { key, purpose, size: 0 }
 }
 
-/// A shared set, whole, in one family.
+/// The complete desired state of a shared set, in one family.
 pub(super) fn whole(cluster: &Cluster, plan: &Plan, definition: &SetDefinition, family: Family) -> Set {
     let elements = match definition {
         SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => {
@@ -35,7 +35,7 @@ pub(super) fn whole(cluster: &Cluster, plan: &Plan, definition: &SetDefinition, 
     Set { kind: kind(definition, family), elements }
 }
 
-/// The key of a member: an address, or an address with a protocol and a port, each part padded to four bytes.
+/// The key of a member: an address, or an address with a protocol and a port, with each part padded to four bytes.
 pub(super) fn key(member: Member) -> Box<[u8]> {
     match member {
         Member::Address(address) => octets(address),
@@ -49,12 +49,12 @@ pub(super) fn key(member: Member) -> Box<[u8]> {
     }
 }
 
-/// The key of a range of keys.
+/// The element for a range of keys.
 pub(super) fn range(first: &[u8], last: &[u8]) -> Box<[u8]> {
     [first, last].concat().into()
 }
 
-/// What blocks hold without their exceptions, as ranges that neither overlap nor touch.
+/// The addresses of blocks without their exceptions, as ranges that neither overlap nor touch.
 fn ranges_of(blocks: &[Block], family: Family) -> Elements {
     let mut ranges: Vec<(u128, u128)> = Vec::new();
     for block in blocks.iter().filter(|block| Family::of_net(block.cidr) == family) {
