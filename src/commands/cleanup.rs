@@ -1,4 +1,5 @@
-//! `bridgewarden cleanup`: takes out of the kernel all that is ours, and only that, and says what it could not take or look at.
+//! `bridgewarden cleanup`: removes everything of this program from the kernel, and nothing else, and reports what it
+//! could not remove or check.
 
 use super::flags::require_root;
 use crate::apply::iptables::removal;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub(super) struct Cleanup {}
 
-/// What was done, and what was not.
+/// What was removed, and what was not.
 #[derive(Default)]
 struct CleanupOutcome {
     chains: usize,
@@ -28,7 +29,7 @@ struct CleanupOutcome {
 }
 
 impl Cleanup {
-    /// Exit code 1 when something is left, or may be.
+    /// Returns exit code 1 if something is left, or may be.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         require_root("cleanup")?;
         let Some(_lock) = Lock::take().context("cannot take the lock of this network namespace")? else {
@@ -60,7 +61,7 @@ impl Cleanup {
     }
 }
 
-/// Removes hooks and chains of one variant and family.
+/// Removes the hooks and chains of one variant and family.
 fn remove_rules(
     host: &mut Host,
     variant: Variant,
@@ -92,7 +93,7 @@ fn remove_rules(
     host.remove_empty_table(variant, family)
 }
 
-/// Removes the tables of nf_tables that are all ours.
+/// Removes the nf_tables tables that only this program uses.
 fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
     let there = host.read_nft_tables().unwrap_or_else(|error| {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));

@@ -29,7 +29,7 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// Exit code 1 when something that was measured is not as expected.
+    /// Returns exit code 1 if anything measured differs from what is expected.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         if !nix::unistd::geteuid().is_root() {
             bail!("demo makes network namespaces of its own, which needs root. Try: sudo bridgewarden demo");

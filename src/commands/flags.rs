@@ -7,7 +7,7 @@ use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-/// Where the daemon tells of denied flows, unless it is told otherwise.
+/// The default socket at which the daemon serves denied flows.
 pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
 
 /// Which packet filter the program writes to.
@@ -26,7 +26,7 @@ pub(super) enum BackendChoice {
 }
 
 impl BackendChoice {
-    /// The backend to use, found out if need be.
+    /// The backend to use; `auto` detects it.
     pub(super) fn choose(self) -> BackendName {
         match self {
             BackendChoice::Auto => {
@@ -88,7 +88,7 @@ pub(super) enum BindAddresses {
 }
 
 impl BindAddresses {
-    /// What is rendered for it where the kernel has tables of family bridge.
+    /// The binding that this choice means if the kernel has tables of family bridge.
     fn binding(self) -> Binding {
         match self {
             BindAddresses::On => Binding::Ports,
@@ -100,7 +100,7 @@ impl BindAddresses {
 
 impl RenderFlags {
     /// # Errors
-    /// What is asked for is not to be had with this backend.
+    /// This backend does not support one of the choices.
     pub(super) fn options(&self, backend: BackendName) -> Result<Options> {
         if backend == BackendName::Nftables && self.allowed == Allowed::Accept {
             let bridge = &self.bridge;
@@ -125,7 +125,8 @@ impl RenderFlags {
         })
     }
 
-    /// What this node must have for these choices. Legacy tables may be loaded to find out if they will be anyway.
+    /// What this node must support for these choices. `may_load_tables` allows loading legacy tables for the check,
+    /// which enforcement would load anyway.
     pub(super) fn wanted(&self, backend: BackendName, may_load_tables: bool) -> Wanted {
         Wanted {
             backend,
@@ -152,7 +153,7 @@ fn device(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("`{text}` is not a device name: 1 to 15 printable characters without / + !"))
 }
 
-/// Refuses to go on without the right to change the packet filter.
+/// Fails without the right to change the packet filter.
 pub(super) fn require_root(command: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());

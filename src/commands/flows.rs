@@ -1,4 +1,4 @@
-//! `bridgewarden flows`: what the daemon of this node has refused, by whom and why.
+//! `bridgewarden flows`: the flows that the daemon of this node has reported as denied, with policies and reasons.
 
 use super::flags::FLOWS_SOCKET;
 use crate::flow::Record;
@@ -57,7 +57,7 @@ impl Flows {
             end_when_unread(&stream, unread.clone()).context("cannot watch the output")?;
         }
         let ended = match self.print(BufReader::new(stream), out) {
-            // Whoever read has seen enough.
+            // The reader of the output needs no more.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
             printed => printed.with_context(|| format!("cannot print what {socket} says"))?,
         };
@@ -71,7 +71,7 @@ impl Flows {
         }
     }
 
-    /// Prints what is kept, and with `--follow` what comes behind the empty line.
+    /// Prints the flows that are kept, and with `--follow` those after the empty line.
     fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<FlowStreamEnd> {
         for line in lines.lines() {
             let line = line?;
@@ -104,18 +104,18 @@ impl Flows {
     }
 }
 
-/// How what the daemon says came to its end.
+/// How the daemon's stream of flows ended.
 enum FlowStreamEnd {
-    /// All was said.
+    /// Completely.
     Whole,
-    /// The daemon says why it tells no more.
+    /// With the daemon's reason for sending no more.
     Refused(String),
-    /// The daemon has gone, or the connection was closed.
+    /// The daemon has ended, or the connection was closed.
     Cut,
 }
 
-/// Closes the connection once nobody reads the output any more, or whoever started this has closed a pipe that it held open
-/// for input: until the next flow is denied, which may be never, nothing else would tell.
+/// Closes the connection when the output is no longer read, or when the program that started this one has closed the
+/// pipe that is its input. Otherwise this would be noticed only with the next denied flow, which may never come.
 fn end_when_unread(stream: &UnixStream, unread: Arc<AtomicBool>) -> Result<()> {
     let connection = stream.try_clone()?;
     let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
@@ -124,14 +124,14 @@ fn end_when_unread(stream: &UnixStream, unread: Arc<AtomicBool>) -> Result<()> {
         let (output, input) = (std::io::stdout(), std::io::stdin());
         let mut ends = vec![PollFd::new(output.as_fd(), PollFlags::empty())];
         let mut first = [PollFd::new(input.as_fd(), PollFlags::empty())];
-        // An input that nobody held open in the first place says nothing.
+        // An input that was closed from the start means nothing.
         if poll(&mut first, PollTimeout::ZERO).is_ok() && !is_gone(&first[0]) {
             ends.push(PollFd::new(input.as_fd(), PollFlags::empty()));
         }
         while !ends.iter().any(is_gone) {
             match poll(&mut ends, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                // What cannot be watched is noticed with the next flow.
+                // If the descriptors cannot be watched, the end is noticed with the next flow.
                 Err(_) => return,
             }
         }

@@ -1,4 +1,5 @@
-//! What a person can ask for on the command line. The only room that prints, and that decides exit codes.
+//! The command line. The only room that prints and that decides exit codes. Each command is a file; `flags` contains
+//! the flags that several share.
 
 mod cleanup;
 mod demo;
@@ -35,9 +36,9 @@ enum Command {
     Demo(demo::Demo),
 }
 
-/// Does what was asked for.
+/// Executes the command.
 ///
-/// Exit codes: 0 all is well, 1 a check failed or something differs, 2 it could not be done.
+/// Exit codes: 0 success, 1 a check failed or something differs, 2 the command could not be executed.
 pub fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(run) => run.execute(),

@@ -1,4 +1,4 @@
-//! `bridgewarden preflight`: whether this node has what enforcement needs, and the cure for what it lacks.
+//! `bridgewarden preflight`: whether this node has what enforcement needs, and how to provide what is missing.
 
 use super::flags::{BackendChoice, RenderFlags, require_root};
 use crate::kernel::preflight;
@@ -18,7 +18,7 @@ pub(super) struct Preflight {
 }
 
 impl Preflight {
-    /// Exit code 1 when something is missing.
+    /// Returns exit code 1 if something is missing.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         require_root("preflight")?;
         let backend = self.backend.choose();

@@ -1,4 +1,4 @@
-//! `bridgewarden render`: the rules and sets a node would hold, as text that loads.
+//! `bridgewarden render`: the rules and sets of a node, as text that can be loaded.
 
 use super::flags::{BackendChoice, RenderFlags};
 use crate::controller::Enforcer;

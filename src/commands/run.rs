@@ -1,4 +1,4 @@
-//! `bridgewarden run`: enforces policies on this node until it is stopped.
+//! `bridgewarden run`: enforces policies on this node until it is stopped. Its flags become `daemon::Settings`.
 
 use super::flags::{BackendChoice, FLOWS_SOCKET, RenderFlags, require_root};
 use crate::compile::UnknownPods;
@@ -171,7 +171,8 @@ impl Run {
             },
             options: self.render.options(backend)?,
             limits: self.render.policy_limits,
-            // Whether the kernel takes tables of family bridge is tried for the options, and `/readyz` reports it.
+            // The choice of options tries whether the kernel accepts tables of family bridge, and `/readyz` reports the
+            // result.
             wanted: Wanted { try_bridge_table: false, ..self.render.wanted(backend, true) },
             audit_interval: Duration::from_secs(self.audit_interval_seconds),
             http_addr: self.http_addr,
@@ -183,7 +184,7 @@ impl Run {
     }
 }
 
-/// The path that a flag gives; none if it is empty.
+/// The path in a flag; `None` if it is empty.
 fn path(flag: &OsString) -> Option<PathBuf> {
     Some(flag).filter(|flag| !flag.is_empty()).map(PathBuf::from)
 }

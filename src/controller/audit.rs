@@ -1,35 +1,36 @@
-//! When to read the kernel and compare it with what must hold: pure, the time is passed in.
+//! Decides when to read the kernel and compare it with what must hold. The time is passed in.
 
 use std::time::{Duration, Instant};
 
-/// How long to wait between two looks at what others do: at first, and at most while they go on.
+/// How long to wait between two reads because of changes by other programs: at first, and at most while they continue.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long it must be calm before the next look comes as soon as the first.
+/// How long no change must be reported before the wait is short again.
 const CALM: Duration = Duration::from_secs(10);
 
-/// How long our own work may go first, when it comes without a pause.
+/// How long the agent's own work may delay a read if it comes without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// When to look at the kernel: every so often, and soon after another program has changed it.
+/// When to read the kernel: at an interval, and soon after another program has changed it.
 ///
-/// The first look after news comes at once. A firewall manager that flushes and loads in several steps is looked after
-/// between them, too, and one that never ends costs a look a second.
+/// The first read after a reported change is due at once. If a firewall manager flushes and loads in several steps, the
+/// kernel is also read between them; if it never stops, about once a second.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     every: Duration,
     /// When the kernel was last read.
     last: Instant,
-    /// When the first news came since then.
+    /// When the first change since then was reported.
     news: Option<Instant>,
-    /// When it was last read because of news, and how many such looks followed each other without calm between them.
+    /// When the kernel was last read because of a reported change, and how many such reads followed each other without
+    /// a calm period.
     last_news: Option<Instant>,
     looks: u32,
 }
 
 impl Audit {
-    /// Every so often, counted from now.
+    /// Reads at this interval, counted from now.
     pub(super) fn every(every: Duration, now: Instant) -> Audit {
         Audit { every, last: now, news: None, last_news: None, looks: 0 }
     }
@@ -39,21 +40,21 @@ impl Audit {
         self.news = self.news.or(Some(now));
     }
 
-    /// When to look after a reported change; `None` without one.
+    /// When to read because of a reported change; `None` if there is none.
     pub(super) fn due(&self) -> Option<Instant> {
         let news = self.news?;
         let pause = SHORTEST.saturating_mul(1 << self.looks.min(16)).min(LONGEST);
         Some(self.last_news.map_or(news, |last| news.max(last + pause)))
     }
 
-    /// Whether to look now, given whether there is nothing else to do.
+    /// Whether to read now; `idle` means that there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
         let overdue = self.news.is_some_and(|news| news + PATIENCE <= now);
         let after_a_change = (idle || overdue) && self.due().is_some_and(|due| due <= now);
         after_a_change || idle && now.duration_since(self.last) >= self.every
     }
 
-    /// The kernel is read.
+    /// Called when the kernel is being read.
     pub(super) fn looks(&mut self, now: Instant) {
         self.last = now;
         if self.news.take().is_some() {

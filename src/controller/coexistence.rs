@@ -1,38 +1,40 @@
-//! Whether to write beside another NetworkPolicy controller, and whether to remove what it left: pure decisions.
+//! Decides whether to write while another NetworkPolicy controller has rules here, and whether to remove what it left.
+//! Without I/O.
 
 use crate::apply::{Actual, OtherController};
 use std::collections::BTreeSet;
 
-/// What becomes of the rules that another NetworkPolicy controller has left.
+/// What to do with the rules that another NetworkPolicy controller has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Takeover {
-    /// They stay, and nothing is written beside them.
+    /// Keep them, and write nothing beside them.
     #[default]
     Off,
-    /// Once ours are in force, they are removed.
+    /// Remove them once this agent's rules are in force.
     On,
 }
 
-/// How this agent stands to other controllers in its kernel.
+/// How this agent treats other controllers in its kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// There is none.
+    /// There are none.
     #[default]
     Alone,
-    /// Nothing is written, as these are at work.
+    /// Writes nothing, as the rules of these are in force.
     Waits(BTreeSet<OtherController>),
-    /// Our rules were in force already and are kept up to date beside these: without that, new pods would be open.
+    /// Our rules were in force already, and are kept up to date beside those of these controllers: otherwise, new pods
+    /// would not be isolated.
     Keeps(BTreeSet<OtherController>),
-    /// What these left is being removed.
+    /// Removes what these left.
     Removes(BTreeSet<OtherController>),
-    /// These have written again what was removed, so they run.
+    /// These have rewritten their rules after the removal, so they still run.
     WrittenAgain(BTreeSet<OtherController>),
 }
 
-/// How often the removal is tried: an attempt may fail although no other program writes the rules again.
+/// How often the removal is tried, because an attempt may fail although no other program rewrites the rules.
 const ATTEMPTS: u32 = 3;
 
-/// Decides, and remembers what was removed.
+/// Decides how to treat other controllers, and remembers what was removed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coexistence {
     takeover: Takeover,
@@ -47,7 +49,7 @@ impl Coexistence {
         Coexistence { takeover, ..Coexistence::default() }
     }
 
-    /// Takes in what was read of the kernel.
+    /// Evaluates what was read from the kernel.
     pub(super) fn look(&mut self, actual: &Actual) -> &Standing {
         let others = &actual.controllers;
         let there = others.at_work.clone();
@@ -61,7 +63,7 @@ impl Coexistence {
             self.attempts += 1;
             Standing::Removes(there)
         } else if there.is_empty() {
-            // Chains that no packet comes to.
+            // Only chains that no packet reaches.
             Standing::Alone
         } else if may_remove && self.was_removed {
             Standing::WrittenAgain(there)

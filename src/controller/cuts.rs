@@ -1,5 +1,5 @@
-//! What becomes of live connections: those that lost what allowed them are cut, and those that were cut and are allowed again
-//! are pardoned. Pure, the time is passed in.
+//! Decides about live connections: those that are no longer allowed are cut, and those that were cut and are allowed
+//! again are unmarked. The time is passed in.
 
 use super::{Enforcer, Pace};
 use crate::apply::{Connection, KernelError};
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// Whether a live connection could begin now; `None` while policies about it are still coming into force. Policies do not
-/// apply to the node's own connections.
+/// Whether a live connection could be opened now; `None` while policies for it are still coming into force. Policies do
+/// not apply to the node's own connections.
 pub(super) fn verdict(enforcer: &Enforcer, connection: &Connection) -> Option<Verdict> {
     if connection.is_of_this_host || enforcer.decide(&first_packet(connection)).is_allowed() {
         return Some(Verdict::Allowed);
@@ -29,19 +29,19 @@ fn first_packet(connection: &Connection) -> Flow {
     }
 }
 
-/// Connections that are to be cut, or pardoned.
+/// Connections to cut and to unmark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MarkChanges {
-    /// These lost what allowed them.
+    /// Connections that are no longer allowed.
     pub cut: Vec<Connection>,
-    /// These were cut, and are allowed again.
+    /// Connections that were cut and are allowed again.
     pub unmark: Vec<Connection>,
 }
 
-/// Connections that could not be cut or pardoned, with what the kernel said.
+/// Connections that could not be cut or unmarked, with the kernel's errors.
 pub type Failures = Vec<(Connection, KernelError)>;
 
-/// What failed, which is logged: the first error's kind, and all of it in words.
+/// Summarises failures for the log: the kind of the first error, and all of them in words.
 pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
     let (Connection { source, destination, destination_port, .. }, error) = failures.first()?;
     let count = failures.len();
@@ -52,19 +52,19 @@ pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
     Some((error.kind(), problem))
 }
 
-/// Remembers what is to become of connections.
+/// Which connections to cut or unmark, and which attempts failed.
 #[derive(Debug, Default)]
 pub(super) struct Cuts {
     next: MarkChanges,
-    /// The ends of those that carry our bit, as far as is known: only these can be pardoned.
+    /// The ends of connections that carry our bit, as far as is known: only these can be unmarked.
     marked: BTreeSet<IpAddr>,
-    /// The ends of those that could not be cut, and when they are looked at again.
+    /// The ends of connections that could not be cut, and when to check them again.
     failed: BTreeSet<IpAddr>,
     pace: Pace,
 }
 
 impl Cuts {
-    /// Decides about the connections of the addresses that were looked at; `mark` is our bit.
+    /// Decides about the connections of the addresses that were checked; `mark` is our bit.
     pub(super) fn decide(
         &mut self,
         looked_at: &BTreeSet<IpAddr>,
@@ -91,12 +91,13 @@ impl Cuts {
         }
     }
 
-    /// What is to be done next, if anything is.
+    /// The next changes to make, if there are any.
     pub(super) fn take(&mut self) -> Option<MarkChanges> {
         Some(std::mem::take(&mut self.next)).filter(|next| *next != MarkChanges::default())
     }
 
-    /// It was done, but for these. Their ends are looked at again, later each time.
+    /// Called when changes were made, except for these failures. Their ends are checked again, after a wait that grows
+    /// with each failure.
     pub(super) fn done(&mut self, failures: &Failures, now: Instant) {
         if failures.is_empty() {
             self.pace.succeeded();
@@ -107,19 +108,19 @@ impl Cuts {
         self.pace.failed(now);
     }
 
-    /// Whether connections that could not be cut need nothing any more, now that their ends were looked at again: they have ended, or
-    /// are allowed.
+    /// Whether all connections that could not be cut have ended or are allowed again, now that their ends were checked
+    /// again.
     pub(super) fn are_resolved(&self) -> bool {
         let failed = self.pace.not_before().is_some();
         failed && self.failed.is_empty() && self.next == MarkChanges::default()
     }
 
-    /// When the ends of those that failed are to be looked at; `None` if none did.
+    /// When to check the ends of failed connections; `None` if there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         self.pace.not_before().filter(|_| !self.failed.is_empty())
     }
 
-    /// The ends of those that failed, if it is time.
+    /// The ends of failed connections, if it is time to check them.
     pub(super) fn again(&mut self, now: Instant) -> BTreeSet<IpAddr> {
         if self.pace.may_try(now) { std::mem::take(&mut self.failed) } else { BTreeSet::new() }
     }
@@ -165,7 +166,8 @@ mod tests {
         }
     }
 
-    /// What is done about a connection with this mark.
+    /// Whether a connection with this mark is to be cut, and whether it is to be unmarked, each as a number of
+    /// connections.
     fn sentence(mark: u32, verdict: Option<Verdict>) -> (usize, usize) {
         let mut cuts = Cuts::default();
         cuts.decide(&BTreeSet::new(), vec![connection(2, mark)], MARK, |_| verdict);
@@ -185,7 +187,7 @@ mod tests {
         }
     }
 
-    /// What its policy allows is not known to the plan before all sets of the policy are made.
+    /// The plan does not know what a policy allows until all its sets are made.
     #[test]
     fn connection_of_a_pod_whose_policy_waits_for_its_sets_is_undecided() {
         let limits = Limits { slice: 1, ..Limits::default() };

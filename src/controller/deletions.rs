@@ -1,8 +1,9 @@
-//! Deletions of policies that may be half of their namespace's end: pure, the time is passed in.
+//! Delays deletions of policies that may be a part of the deletion of their namespace. The time is passed in.
 //!
-//! While a namespace is deleted, its policies go before its pods may have ended. The API's watches do not wait for each
-//! other, so a policy's deletion may arrive before the word that its namespace is being deleted, and to believe it at once
-//! would open pods that should stay isolated. So it waits a moment for that report, and is undone if the report comes later.
+//! While a namespace is deleted, its policies may be deleted before its pods have ended. The API server's watches are
+//! not synchronised, so the deletion of a policy may arrive before the report that its namespace is being deleted.
+//! Applying it at once would open pods that should stay isolated. So the deletion waits a moment for that report, and
+//! is undone if the report arrives later.
 
 use crate::model::{Change, Cluster, Direction, Labels, NamespaceName, Policy, PolicyKey};
 use std::collections::BTreeMap;
@@ -10,22 +11,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a deletion waits while the watch of namespaces is not known to be cut off.
+/// How long a deletion waits, unless the watch of namespaces is known to be disconnected.
 const WAIT: Duration = Duration::from_secs(1);
-/// How long it waits at most, while that watch is cut off.
+/// How long a deletion waits at most while that watch is disconnected.
 const LONGEST: Duration = Duration::from_secs(30);
-/// For how long after it was believed it can be taken back: a watch over which nothing comes for 100 s is given up and taken
-/// up again, and then reports what it missed.
+/// For how long an applied deletion can be undone: a watch that receives nothing for 100 s is closed and opened again,
+/// and then reports what it missed.
 const REMEMBERED: Duration = Duration::from_secs(120);
-/// How many are remembered; of more, the oldest are forgotten.
+/// How many deletions are remembered; if there are more, the oldest are forgotten.
 const MOST: usize = 1000;
 
-/// Whether the API's watch of namespaces is cut off. Clones share it.
+/// Whether the watch of namespaces is disconnected. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceWatch(Arc<AtomicBool>);
 
 impl NamespaceWatch {
-    /// Tells whether it is cut off.
+    /// Sets whether the watch is disconnected.
     pub fn set_cut_off(&self, cut_off: bool) {
         self.0.store(cut_off, Ordering::Relaxed);
     }
@@ -40,7 +41,7 @@ impl NamespaceWatch {
 struct Waiting {
     /// When it was seen.
     seen: Instant,
-    /// Since when the watch of namespaces has not been cut off; or when that was last asked.
+    /// Since when the watch of namespaces has been connected, or when that was last checked.
     heard_since: Instant,
 }
 
@@ -50,22 +51,23 @@ impl Waiting {
     }
 }
 
-/// Deletions that wait, and those that may be taken back.
+/// Deletions that wait, and deletions that may still be undone.
 #[derive(Clone, Debug, Default)]
 pub struct Deletions {
-    /// `None` if one source reports everything in order: then nothing waits.
+    /// `None` if one source reports everything in order, so that nothing waits.
     watch: Option<NamespaceWatch>,
     waiting: BTreeMap<PolicyKey, Waiting>,
     believed: BTreeMap<PolicyKey, (Policy, Instant)>,
 }
 
 impl Deletions {
-    /// Deletions that wait for what the watch of namespaces reports.
+    /// Deletions that wait for reports of the watch of namespaces.
     pub fn that_wait_for(watch: NamespaceWatch) -> Deletions {
         Deletions { watch: Some(watch), ..Deletions::default() }
     }
 
-    /// Takes in a change that was seen at `seen`; returns the changes that apply now, in order. `cluster` is the state before.
+    /// Receives a change that was seen at `seen`; returns the changes to apply now, in order. `cluster` is the state
+    /// before them.
     pub fn take_in(&mut self, change: Change, cluster: &Cluster, seen: Instant) -> Vec<Change> {
         if self.watch.is_none() {
             return vec![change];
@@ -99,7 +101,8 @@ impl Deletions {
         }
     }
 
-    /// A namespace ends: the deletions of its policies are part of that, and so its policies stay until its pods are gone.
+    /// Handles the end of a namespace: the deletions of its policies belong to it, so its policies stay until its pods
+    /// are gone.
     fn ends(&mut self, change: Change, name: &NamespaceName, cluster: &Cluster) -> Vec<Change> {
         let mut changes = vec![change];
         let believed = self.believed.extract_if(.., |key, _| key.namespace == *name);
@@ -114,12 +117,12 @@ impl Deletions {
         changes
     }
 
-    /// When there is something to settle; `None` for never.
+    /// When the next deletion may be applied or forgotten; `None` for never.
     pub fn due(&self) -> Option<Instant> {
         self.waiting.values().map(Waiting::until).min()
     }
 
-    /// The deletions that have waited long enough, or that have nothing to wait for any more, each with when it was seen.
+    /// The deletions that have waited long enough, or need not wait any longer, each with the time when it was seen.
     pub fn settle(&mut self, cluster: &Cluster, now: Instant) -> Vec<(Change, Instant)> {
         if self.watch.as_ref().is_some_and(NamespaceWatch::is_cut_off) {
             self.waiting.values_mut().for_each(|waiting| waiting.heard_since = now);
@@ -147,9 +150,9 @@ impl Deletions {
     }
 }
 
-/// Whether to believe that a policy is gone would open a pod of this node, in a namespace that may be ending without a word of
-/// it yet. A pod that another policy isolates, whose deletion does not wait as well, only loses what this one allows. That a
-/// namespace is ending, or is not known, the model knows how to deal with.
+/// Whether applying a policy's deletion would open a pod of this node, in a namespace whose own deletion may not have
+/// been reported yet. A pod that is isolated by another policy, whose deletion does not wait, only loses what this
+/// policy allows. Namespaces that are known to be ending, or not known at all, are handled by the model.
 fn opens_somebody(cluster: &Cluster, key: &PolicyKey, waiting: &BTreeMap<PolicyKey, Waiting>) -> bool {
     let Some(policy) = cluster.policy(key).filter(|_| !cluster.is_ending(&key.namespace)) else {
         return false;
@@ -202,7 +205,7 @@ mod tests {
         })
     }
 
-    /// A cluster that believes what is to be believed.
+    /// A cluster to which changes are applied as the deletions permit.
     struct Believer {
         deletions: Deletions,
         cluster: Cluster,

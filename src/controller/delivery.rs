@@ -1,4 +1,4 @@
-//! How facts come to the loop.
+//! How sources deliver facts to the loop.
 
 use crate::model::Change;
 use std::time::Instant;

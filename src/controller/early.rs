@@ -1,5 +1,6 @@
-//! Before the first lists are complete: this node's sandboxes are closed, whatever is known of their pods, as long as no
-//! rules of an earlier run are in force. After a reboot the kernel holds nothing, and pods may run long before the API answers.
+//! Before the first lists are complete, this node's sandboxes are isolated, whatever is known of their pods, unless
+//! rules of an earlier run are in force. After a reboot the kernel has no rules, and pods may run long before the API
+//! server can be reached.
 
 use super::in_flight::{Job, Stage};
 use super::{Action, Reconciler, Work};
@@ -8,7 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 impl Reconciler {
-    /// The same before the first lists are complete: closes this node's sandboxes, unless the kernel holds our rules.
+    /// The next work before the first lists are complete: isolates this node's sandboxes, unless the kernel has our
+    /// rules.
     pub(super) fn begin_early(&mut self) -> Option<Action> {
         let early = self.early.as_mut()?;
         if early.must_read() {
@@ -22,12 +24,12 @@ impl Reconciler {
         Some(self.commit_early(steps))
     }
 
-    /// Compares what the kernel was read to hold with what must hold by now.
+    /// Compares what was read from the kernel with what must hold now.
     pub(super) fn adopt_read(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
         if self.complete { self.adopt(actual, now) } else { self.adopt_early(actual, now) }
     }
 
-    /// Compares what the kernel was read to hold with what closes this node's sandboxes.
+    /// Compares what was read from the kernel with the rules that isolate this node's sandboxes.
     fn adopt_early(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
         if actual.is_in_force() {
             tracing::info!(
@@ -49,12 +51,12 @@ impl Reconciler {
         Some(self.commit_early(steps))
     }
 
-    /// The agent was asked to end: what it closed now would stay closed until another one runs.
+    /// Called when the agent must stop: what it isolated now would stay isolated until another agent runs.
     pub(super) fn close_no_more(&mut self) {
         self.early = None;
     }
 
-    /// Brings no facts into force, and cuts no connections.
+    /// Commits steps that bring no facts into force and cut no connections.
     fn commit_early(&mut self, steps: Vec<Step>) -> Action {
         let job = Job { steps: steps.len(), ..Job::new(Stage::Early, BTreeSet::new()) };
         self.start(Work::Commit { steps }, job)

@@ -1,4 +1,4 @@
-//! The whole pure way, from one fact to the steps that the kernel needs for it.
+//! The complete path without I/O, from one fact to the steps that the kernel needs for it.
 
 use super::coexistence::{Coexistence, Standing, Takeover};
 use crate::apply::{Actual, Step};
@@ -17,23 +17,23 @@ pub struct Enforcer {
     cluster: Cluster,
     plan: Plan,
     backend: Box<dyn Backend>,
-    /// Whether it is to be read to see that it holds what it should.
+    /// Whether the kernel must be read to check that it holds what it should.
     audits: bool,
     /// Whether the kernel was ever adopted.
     was_adopted: bool,
     coexistence: Coexistence,
 }
 
-/// Steps for the kernel, and whose connections to look at once they are done.
+/// Steps for the kernel, and the addresses whose connections must be checked afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flush {
-    /// The steps, in order. None means that the kernel is right.
+    /// The steps, in order. No steps mean that the kernel is correct.
     pub steps: Vec<Step>,
-    /// Addresses some of whose connections may have lost what allowed them.
+    /// Addresses with connections that may no longer be allowed.
     pub revoked: BTreeSet<IpAddr>,
-    /// Addresses that may be allowed more once they are done.
+    /// Addresses for which more may be allowed after the steps.
     pub granted: BTreeSet<IpAddr>,
-    /// What may be carried out while these steps are; `None` for nothing.
+    /// What may be carried out concurrently with the steps; `None` for nothing.
     pub concurrent: Option<ConcurrentEdits>,
 }
 
@@ -50,7 +50,7 @@ impl Enforcer {
         }
     }
 
-    /// The same, with this choice about pods that the API has not reported. To be made before the first change.
+    /// Sets how pods are treated that the API server has not reported. Must be called before the first change.
     pub fn with_unknown_pods(self, unknown_pods: UnknownPods) -> Enforcer {
         let plan = Plan::new(unknown_pods).with_limits(*self.plan.limits());
         let refuse_unassigned = unknown_pods == UnknownPods::Reject;
@@ -58,18 +58,18 @@ impl Enforcer {
         Enforcer { plan, backend: backend::new(options), ..self }
     }
 
-    /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
+    /// Sets the limits for one policy. Must be called before the first fact.
     pub fn with_limits(self, limits: Limits) -> Enforcer {
         Enforcer { plan: self.plan.with_limits(limits), ..self }
     }
 
-    /// The same, with this choice about what other controllers have left.
+    /// Sets what to do with the rules that other controllers have left.
     pub fn with_takeover(self, takeover: Takeover) -> Enforcer {
         Enforcer { coexistence: Coexistence::new(takeover), ..self }
     }
 
-    /// An enforcer like this one that knows only the node's sandboxes: it isolates each, and leaves alone what other
-    /// controllers have left. `None` if unknown pods are open.
+    /// An enforcer with the same options that knows only the node's sandboxes: it isolates all of them, and does not
+    /// touch what other controllers have left. `None` if unknown pods are allowed.
     pub fn of_sandboxes_alone(&self) -> Option<Enforcer> {
         match self.plan.unknown_pods() {
             UnknownPods::Reject => Some(Enforcer::new(self.cluster.node(), self.options().clone())),
@@ -77,17 +77,17 @@ impl Enforcer {
         }
     }
 
-    /// How it stood to other controllers when the kernel was read last.
+    /// How other controllers were treated when the kernel was last read.
     pub fn standing(&self) -> &Standing {
         self.coexistence.standing()
     }
 
-    /// Whether the steps given out last remove what another controller has left.
+    /// Whether the steps that were last returned remove what another controller has left.
     pub fn removes(&self) -> bool {
         matches!(self.standing(), Standing::Removes(_))
     }
 
-    /// Takes in one fact.
+    /// Applies one fact.
     pub fn apply(&mut self, change: Change) {
         let touched = self.cluster.apply(change);
         if !touched.is_empty() {
@@ -95,7 +95,7 @@ impl Enforcer {
         }
     }
 
-    /// Whether the kernel needs something: because facts changed, or because it must be read first.
+    /// Whether there is something to write, because facts changed, or the kernel must be read first.
     pub fn is_behind(&self) -> bool {
         self.must_read() || self.plan.has_changed() || self.plan.is_staging()
     }
@@ -105,7 +105,7 @@ impl Enforcer {
         self.audits || self.is_unread()
     }
 
-    /// Whether it is not known what the kernel holds: it was not read yet, or a step failed.
+    /// Whether the content of the kernel is unknown, because it was not read yet or a step failed.
     pub fn is_unread(&self) -> bool {
         !self.backend.is_adopted()
     }
@@ -115,13 +115,13 @@ impl Enforcer {
         self.backend.forget();
     }
 
-    /// Asks for the kernel to be read, because another program may have changed it.
+    /// Requests a read of the kernel, because another program may have changed it.
     pub fn audit(&mut self) {
         self.audits = true;
     }
 
-    /// Compares all that must hold with what the kernel was read to hold. Beside another controller nothing is begun: then there
-    /// are no steps, and the kernel must be read again.
+    /// Compares everything that must hold with what was read from the kernel. If another controller prevents writing,
+    /// there are no steps, and the kernel must be read again.
     pub fn adopt(&mut self, actual: &Actual) -> Flush {
         let removal = match self.coexistence.look(actual) {
             Standing::Waits(_) => {
@@ -135,21 +135,22 @@ impl Enforcer {
         let delta = self.plan.take(&self.cluster);
         let view = View { cluster: &self.cluster, plan: &self.plan };
         let mut steps = self.backend.adopt(view, &delta, actual);
-        // After all our steps. Whether it stays removed is checked at once.
+        // This runs after all other steps. The next read checks at once whether it stays removed.
         self.audits = !removal.is_empty();
         steps.extend(removal);
-        // The first time everything is made at once: what a program before this one allowed must not be refused in between.
+        // The first time, everything is made at once, not in slices: what the previous program allowed must not be
+        // denied in between.
         self.plan.slice();
         let granted = granted(&delta);
         let mut revoked = if steps.is_empty() { delta.revoked } else { self.every_isolated_address() };
         if !std::mem::replace(&mut self.was_adopted, true) {
-            // A program before this one may have cut a connection whose pod is not isolated any more.
+            // The previous program may have cut a connection whose pod is not isolated any more.
             revoked.extend(self.plan.local());
         }
         Flush { steps, revoked, granted, concurrent: None }
     }
 
-    /// Carries what changed since the last time to the kernel. Nothing unless the kernel was adopted.
+    /// Returns the steps for what changed since the last flush. None unless the kernel was adopted.
     pub fn flush(&mut self) -> Flush {
         if self.is_unread() {
             return Flush::default();
@@ -162,8 +163,8 @@ impl Enforcer {
         Flush { steps, revoked: delta.revoked, granted, concurrent }
     }
 
-    /// The same while another flush is in flight, if only members of sets changed and that flush permits it. Otherwise `None`, and
-    /// what changed waits for the next flush.
+    /// The same while another flush is in progress, if only members of sets changed and that flush permits it.
+    /// Otherwise `None`, and the changes wait for the next flush.
     pub fn flush_concurrently(&mut self, concurrent: &ConcurrentEdits) -> Option<Flush> {
         let view = View { cluster: &self.cluster, plan: &self.plan };
         let steps = self.backend.update_concurrently(view, self.plan.pending_members()?, concurrent)?;
@@ -172,12 +173,12 @@ impl Enforcer {
         Some(Flush { steps, revoked: delta.revoked, granted, concurrent: None })
     }
 
-    /// All that must be in the kernel, from nothing.
+    /// The complete desired state of the kernel.
     pub fn ruleset(&mut self) -> Ruleset {
         self.backend.ruleset(View { cluster: &self.cluster, plan: &self.plan })
     }
 
-    /// By which chain or counter of the kernel what a policy has allowed is counted.
+    /// The policies by the chains or counters of the kernel that count what each allows.
     pub fn policy_counters(&self) -> BTreeMap<Box<str>, (PolicyKey, Direction)> {
         self.backend.policy_counters()
     }
@@ -187,17 +188,18 @@ impl Enforcer {
         self.plan.decide(&self.cluster, flow)
     }
 
-    /// Whether it is not known yet what an address is allowed, as sets are still being made for a policy about it.
+    /// Whether it is not known yet what an address is allowed, because the sets of a policy for it are still being
+    /// made.
     pub fn is_undecided(&self, address: IpAddr) -> bool {
         self.plan.is_undecided(&self.cluster, address)
     }
 
-    /// What is true.
+    /// What is known of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// What must hold.
+    /// What this node must enforce.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -222,7 +224,7 @@ impl Enforcer {
     }
 }
 
-/// Addresses that joined sets that allow, or are no longer isolated.
+/// Addresses that joined sets that allow, or that are no longer isolated.
 fn granted(delta: &Delta) -> BTreeSet<IpAddr> {
     let members = delta.sets.values().filter_map(|change| match change {
         SetDelta::Members(members) => Some(members),

@@ -1,34 +1,34 @@
-//! What the main loop reports to the reconciler.
+//! Events that the main loop reports to the reconciler.
 
 use super::{Delivery, Done};
 use crate::apply::KernelError;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What has happened.
+/// An event.
 #[derive(Debug)]
 pub enum Event {
     /// A source has delivered facts.
     Delivery(Delivery),
     /// No source will deliver any more.
     SourcesEnded,
-    /// The work that was started last has ended.
+    /// The work that was started last has returned.
     Returned(WorkOutcome<Done>),
-    /// The steps that were to be written have been, or one of them failed.
+    /// The members of sets that were to be written have been written, or one of the steps failed.
     Written(WorkOutcome<()>),
     /// Another program may have changed the kernel.
     ExternalChange,
-    /// The time that was waited for has come.
+    /// The time has come until which the loop waited.
     TimePassed,
-    /// To be reported every second or so.
+    /// Reported about every second.
     Heartbeat,
 }
 
 /// How work in the kernel ended.
 #[derive(Debug)]
 pub struct WorkOutcome<D> {
-    /// What came of it.
+    /// Its result.
     pub done: Result<D, KernelError>,
-    /// When it was handed over.
+    /// When it was started.
     pub started: Instant,
     /// How long the kernel took.
     pub took: Duration,

@@ -1,4 +1,4 @@
-//! Work on the kernel: what a piece of it carries into force, and what may be written while it is done.
+//! Work in the kernel that is in progress: the changes that it brings into force, and what may be written concurrently.
 
 use super::backlog::Changes;
 use crate::backend::ConcurrentEdits;
@@ -9,43 +9,43 @@ use std::net::IpAddr;
 /// A piece of work that has begun.
 pub(super) struct Job {
     pub(super) what: Stage,
-    /// The changes that it brings into force, and in how many steps.
+    /// The changes that it brings into force, and the number of its steps.
     pub(super) carries: Changes,
     pub(super) steps: usize,
     /// Whether it changes policies or rules.
     pub(super) structure: bool,
-    /// Addresses that it revokes, or whose connections it looks at or cuts; they are checked again if it fails.
+    /// Addresses whose connections it affects, checks or cuts; they are checked again if it fails.
     pub(super) revoked: BTreeSet<IpAddr>,
 }
 
 impl Job {
-    /// One that has just begun and carries nothing into force.
+    /// A job that has just begun and brings no changes into force.
     pub(super) fn new(what: Stage, revoked: BTreeSet<IpAddr>) -> Job {
         let carries = Changes::default();
         Job { what, carries, steps: 0, structure: false, revoked }
     }
 }
 
-/// A job that the kernel's thread does at the moment.
+/// A job that the kernel's thread is doing.
 pub(super) struct InFlight {
     pub(super) job: Job,
-    /// What may be carried out meanwhile; `None` for nothing.
+    /// What may be carried out concurrently; `None` for nothing.
     pub(super) concurrent: Option<ConcurrentEdits>,
 }
 
 impl InFlight {
-    /// A job that others need not wait for.
+    /// A job during which everything may be written concurrently.
     pub(super) fn new(job: Job) -> InFlight {
         InFlight { job, concurrent: Some(ConcurrentEdits::default()) }
     }
 }
 
-/// What is done.
+/// The kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Read,
     Commit,
-    /// A commit of what closes sandboxes before the first lists are complete: not yet what policies say.
+    /// A commit that isolates sandboxes before the first lists are complete, without policies.
     Early,
     /// A commit while the kernel's thread does something else.
     Concurrent,
@@ -54,7 +54,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// The phase of a sync that it belongs to.
+    /// The phase of a sync to which it belongs.
     pub(super) fn phase(self) -> Phase {
         match self {
             Stage::Read => Phase::Read,

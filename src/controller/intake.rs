@@ -1,4 +1,4 @@
-//! How facts come in, and when they are believed.
+//! How facts are received, and when deletions of policies are applied.
 
 use super::{Deletions, Delivery, NamespaceWatch, Reconciler, inventory};
 use crate::model::Change;
@@ -6,7 +6,7 @@ use crate::observe::ChangeKind;
 use std::time::Instant;
 
 impl Reconciler {
-    /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch reports.
+    /// Treats a policy's deletion as a possible part of its namespace's deletion, which this watch reports.
     pub fn await_namespaces(&mut self, watch: NamespaceWatch) {
         self.deletions = Deletions::that_wait_for(watch);
     }
@@ -26,7 +26,7 @@ impl Reconciler {
         }
     }
 
-    /// Takes in deletions that have waited long enough.
+    /// Applies the deletions that have waited long enough.
     pub(super) fn settle(&mut self, now: Instant) {
         for (change, seen) in self.deletions.settle(self.enforcer.cluster(), now) {
             self.backlog.add(seen, 1);

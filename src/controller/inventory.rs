@@ -1,4 +1,4 @@
-//! Counts what there is, for the metrics.
+//! Counts objects, rules and sets for the metrics.
 
 use super::{Enforcer, Reconciler};
 use crate::apply::{Actual, TableRead};
@@ -43,7 +43,7 @@ pub(super) fn dropped_frames(actual: &Actual) -> BTreeMap<&'static str, u64> {
     DROP_REASONS.map(|reason| (reason, counted(reason))).into()
 }
 
-/// Counts the parts of policies that allow nothing by reason: those that are refused, and those beyond the limits of a policy.
+/// Counts the parts of policies that allow nothing, by reason: invalid parts, and those beyond the limits of a policy.
 pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for refusal in enforcer.refusals() {
@@ -60,7 +60,7 @@ pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
 /// The reason that metrics give for parts beyond the limits of a policy.
 const BEYOND_LIMITS: &str = "policy_limit";
 
-/// Takes in a change, and logs the parts of its policy that allow nothing and did not allow nothing before.
+/// Applies a change, and logs the parts of its policy that allow nothing and are new.
 pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&PolicyKey>) {
     let refusals = |enforcer: &Enforcer| policy.map(|key| refusals_of(enforcer, key)).unwrap_or_default();
     let before = refusals(enforcer);
@@ -71,7 +71,7 @@ pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&Pol
     }
 }
 
-/// The parts of one policy that allow nothing, as words; of many, the first few.
+/// The parts of one policy that allow nothing, in words; if there are many, only the first.
 fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
     let limits = enforcer.plan().limits();
     let block = enforcer.plan().policies().get(key);
@@ -82,7 +82,7 @@ fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
 }
 
 impl Reconciler {
-    /// Tells the metrics how much there is: at once when rules changed, else with the next beat.
+    /// Reports the numbers to the metrics: at once if rules changed, otherwise with the next heartbeat.
     pub(super) fn count(&mut self) {
         if !std::mem::take(&mut self.uncounted) {
             return;
@@ -93,10 +93,10 @@ impl Reconciler {
     }
 }
 
-/// How many parts of one policy are named at once.
+/// How many parts of one policy are logged at once.
 const NAMED: usize = 8;
 
-/// What a change is about, and its policy.
+/// The kind of object that a change is about, and its key if it is a policy.
 pub(super) fn subject(change: &Change) -> (ChangeKind, Option<PolicyKey>) {
     match change {
         Change::Namespace(_) | Change::NamespaceUnreadable(_) | Change::NamespaceGone(_) => {

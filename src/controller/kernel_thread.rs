@@ -1,4 +1,4 @@
-//! The thread that the kernel is spoken to from, for what takes longer than a request or two.
+//! The thread that does longer work in the kernel.
 
 use super::work::{Done, Work};
 use crate::apply::{Kernel, KernelError, Tally};
@@ -13,16 +13,16 @@ pub(super) struct WorkResult {
     pub(super) tally: Tally,
 }
 
-/// How long the end may wait for work that is under way.
+/// How long the end of the agent may wait for work that is in progress.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// The thread that the kernel is spoken to from. Always the same one: what is read comes and goes in large pieces, and
-/// the allocator keeps for each thread what it once had.
+/// The thread that does longer work in the kernel. One thread does all of it, because what is read is large, and the
+/// allocator keeps freed memory for each thread separately.
 pub(super) struct KernelThread {
     requests: Option<mpsc::Sender<(Work, oneshot::Sender<WorkResult>)>>,
-    /// Tells nothing, and that at the thread's end.
+    /// Carries no messages; it is closed when the thread ends.
     end: mpsc::Receiver<()>,
-    /// When the work under way was handed over, and where its end is reported.
+    /// When the work in progress was handed over, and the channel that returns its result.
     under_way: Option<(Instant, oneshot::Receiver<WorkResult>)>,
 }
 
@@ -34,7 +34,7 @@ impl KernelThread {
         std::thread::spawn(move || {
             let _ending = ending;
             for (work, answer) in inbox {
-                // An error means that the controller is gone; what it asked for is done all the same.
+                // An error means that the controller has ended; the work is done all the same.
                 answer.send(perform(kernel.as_mut(), work)).ok();
             }
         });
@@ -46,12 +46,13 @@ impl KernelThread {
         let (answer, answered) = oneshot::channel();
         self.under_way = Some((Instant::now(), answered));
         if let Some(requests) = &self.requests {
-            // An error shows in the answer, too.
+            // If the thread has ended, the answer shows it, too.
             requests.send((work, answer)).ok();
         }
     }
 
-    /// How the work under way ended, and when it was handed over. Waits forever if there is none. Loses nothing if it is dropped.
+    /// Waits for the result of the work in progress, and returns it with the time when the work was handed over. Waits
+    /// forever if there is none. No result is lost if the future is dropped.
     pub(super) async fn returned(&mut self) -> (Instant, WorkResult) {
         let Some((started, answered)) = &mut self.under_way else { return std::future::pending().await };
         let result = answered.await.expect("the kernel's thread does not panic");
@@ -62,7 +63,7 @@ impl KernelThread {
 }
 
 impl Drop for KernelThread {
-    /// Lets work that is under way end well: the process may be about to.
+    /// Waits for work in progress, as the process may be about to end.
     fn drop(&mut self) {
         self.requests = None;
         self.end.recv_timeout(SHUTDOWN_GRACE).ok();

@@ -1,9 +1,9 @@
-//! One task, one loop, no locks: takes facts from the sources and keeps the kernel equal to them.
+//! The main loop: one task without locks that takes facts from the sources and keeps the kernel equal to them.
 //!
-//! Flushes at once when idle, and gathers while the kernel works. What takes long is a thread's; members of sets are written
-//! here, in some microseconds, concurrently with a change of rules where that permits it. What to do when, `Reconciler`
-//! decides; the clock, the channels and the kernel are here. What is written before every source has delivered its first
-//! complete list, `early` decides.
+//! It flushes at once when idle, and collects changes while the kernel is busy. Longer work is done by a thread.
+//! Members of sets are written here, in some microseconds, concurrently with a change of rules if that permits it.
+//! `Reconciler` decides what to do and when; the clock, the channels and the kernel are here. `early` decides what is
+//! written before every source has delivered its first complete list.
 
 mod audit;
 mod backlog;
@@ -48,18 +48,18 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Interval;
 
-/// How often the loop shows that it is alive, at least.
+/// The longest time between two heartbeats of the loop.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Keeps a kernel equal to what the sources say.
+/// Keeps a kernel equal to what the sources report.
 pub struct Controller {
     reconciler: Reconciler,
     metrics: Metrics,
     health: Health,
-    /// The thread for what takes long in the kernel, and what it has done.
+    /// The thread for longer work in the kernel.
     kernel_thread: KernelThread,
     tally: Tally,
-    /// Writes members of sets in the same kernel.
+    /// Writes members of sets to the same kernel.
     set_writer: Box<dyn PacketFilter + Send>,
     /// Notified when another program may have changed the kernel.
     external_changes: Arc<Notify>,
@@ -68,7 +68,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller without any state yet. `kernel` is for what takes long, `set_writer`, of the same kernel, for members of sets.
+    /// A controller without state. `kernel` is for longer work, `set_writer` is for members of sets in the same kernel.
     pub fn new(
         enforcer: Enforcer,
         kernel: Box<dyn Kernel + Send>,
@@ -91,34 +91,34 @@ impl Controller {
         }
     }
 
-    /// Also answers queries, when there is nothing else to do.
+    /// Answers queries when there is nothing else to do.
     pub fn answer(&mut self, queries: mpsc::Receiver<Query>) {
         self.queries = Some(queries);
     }
 
-    /// Also reports to `listener` which parts of policies cannot be enforced on a node that has these families.
+    /// Reports to `listener` which parts of policies cannot be enforced on a node with these families.
     pub fn report_shortfalls(&mut self, families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) {
         self.shortfalls = Shortfalls::new(families, listener);
     }
 
-    /// Also audits soon after a notification: another program may have changed the kernel.
+    /// Audits soon after a notification that another program may have changed the kernel.
     pub fn watch_external_changes(&mut self, external_changes: Arc<Notify>) {
         self.external_changes = external_changes;
     }
 
-    /// Also takes a policy's deletion for the possible beginning of its namespace's end, which this watch reports.
+    /// Treats a policy's deletion as a possible part of its namespace's deletion, which this watch reports.
     pub fn await_namespaces(&mut self, watch: NamespaceWatch) {
         self.reconciler.await_namespaces(watch);
     }
 
-    /// Runs until the sources have ended, and returns once their last changes are enforced or were tried.
+    /// Runs until the sources have ended, and returns once their last changes are in force or were tried.
     pub async fn run(mut self, inbox: mpsc::Receiver<Delivery>) {
         let mut inbox = Some(inbox);
         let mut beat = tokio::time::interval(HEARTBEAT);
         loop {
             let start = Instant::now();
             let action = self.reconciler.next(start);
-            // What closes sandboxes before the first lists are complete is no phase of a sync.
+            // What isolates sandboxes before the first lists are complete is no phase of a sync.
             let renders = self.reconciler.is_complete()
                 && matches!(action, Action::Start(Work::Commit { .. }) | Action::Write(_));
             if renders {
@@ -181,7 +181,7 @@ impl Controller {
         self.metrics.phase(Phase::Compile, start.elapsed());
     }
 
-    /// Writes members of sets, here and now.
+    /// Writes members of sets at once.
     fn write(&mut self, steps: &[Step]) {
         let started = Instant::now();
         let done = self.set_writer.commit_all(steps);
@@ -190,7 +190,7 @@ impl Controller {
         self.on(Event::Written(WorkOutcome { done, started, took, at: SystemTime::now() }));
     }
 
-    /// The kernel's thread has ended a piece of work.
+    /// Handles the end of a piece of work of the kernel's thread.
     fn end(&mut self, (started, WorkResult { done, took, tally }): (Instant, WorkResult)) {
         self.health.work();
         self.tally = tally;
@@ -211,7 +211,7 @@ async fn next_delivery(inbox: &mut Option<mpsc::Receiver<Delivery>>) -> Option<D
     }
 }
 
-/// Waits until then; forever for `None`.
+/// Waits until this time; forever for `None`.
 async fn reached(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then.into()).await,

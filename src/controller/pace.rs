@@ -1,13 +1,13 @@
-//! When to try again: pure, the time is passed in.
+//! Decides when to retry. The time is passed in.
 
 use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long to wait for another controller's rules to go before the kernel is read again.
+/// How long to wait before the kernel is read again while another controller's rules are in force.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Waits twice as long after each failure in a row, from 0.1 s up to 30 s.
+/// Doubles the wait after each failure in a row, from 0.1 s up to 30 s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
     failures: u32,
@@ -15,30 +15,31 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A try failed.
+    /// Called when an attempt failed.
     pub fn failed(&mut self, now: Instant) {
         let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + wait);
     }
 
-    /// Nothing may be written until another program has changed the kernel: there is nothing to do until then.
+    /// Called when nothing may be written until another program changes the kernel. Returns `None`: there is nothing to
+    /// do.
     pub fn waits<T>(&mut self, now: Instant) -> Option<T> {
         self.not_before = Some(now + LOOK_AGAIN);
         None
     }
 
-    /// A try succeeded.
+    /// Called when an attempt succeeded.
     pub fn succeeded(&mut self) {
         *self = Pace::default();
     }
 
-    /// When the next try may be made; `None` for at once.
+    /// When the next attempt may be made; `None` for at once.
     pub fn not_before(&self) -> Option<Instant> {
         self.not_before
     }
 
-    /// Whether a try may be made.
+    /// Whether an attempt may be made now.
     pub fn may_try(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|then| then <= now)
     }

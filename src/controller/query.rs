@@ -3,8 +3,8 @@
 use super::Enforcer;
 use tokio::sync::{mpsc, oneshot};
 
-/// Reads something from the enforcer and sends it to the waiting receiver. The controller runs one at a time, when it has nothing else to
-/// do, so a query must be short.
+/// Reads something from the enforcer and sends it to the waiting receiver. The controller runs one query at a time,
+/// when it has nothing else to do, so a query must be short.
 pub struct Query(Box<dyn FnOnce(&Enforcer) + Send>);
 
 impl Query {

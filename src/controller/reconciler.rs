@@ -1,5 +1,5 @@
-//! Decides what the main loop does next. Events and the time come in, actions go out: there is no clock, channel, thread or
-//! kernel here, so a test can run any schedule.
+//! Decides what the main loop does next. Events and the time are passed in, actions are returned. There is no clock,
+//! channel, thread or kernel here, so a test can run any schedule.
 
 use super::audit::Audit;
 use super::backlog::Backlog;
@@ -15,21 +15,21 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What to do.
+/// An action of the main loop.
 #[derive(Debug)]
 pub enum Action {
-    /// Start this work and report its end as [`Event::Returned`]. Events meanwhile are welcome.
+    /// Start this work and report its end as [`Event::Returned`]. Other events may be reported meanwhile.
     Start(Work),
     /// Write members of sets at once, concurrently with the work in flight if there is any. The next event must be
     /// [`Event::Written`].
     Write(Vec<Step>),
-    /// Wait for an event, until then; `None` for without an end.
+    /// Wait for an event, at most until this time; `None` for no limit.
     Wait(Option<Instant>),
-    /// The sources have ended, and what they delivered last is in force or was tried.
+    /// The sources have ended, and their last changes are in force or were tried.
     Stop,
 }
 
-/// Keeps a kernel equal to what the sources say, by deciding what to do in it and when.
+/// Keeps a kernel equal to what the sources report, by deciding what to write and when.
 pub struct Reconciler {
     pub(super) enforcer: Enforcer,
     pub(super) metrics: Metrics,
@@ -37,7 +37,7 @@ pub struct Reconciler {
     /// Whether every source has delivered its first complete list.
     pub(super) complete: bool,
     ended: bool,
-    /// What closes this node's sandboxes until the first lists are complete; `None` if nothing is to, or no longer.
+    /// Isolates this node's sandboxes until the first lists are complete; `None` if that is not, or no longer, needed.
     pub(super) early: Option<Enforcer>,
     pub(super) deletions: Deletions,
     pub(super) pace: Pace,
@@ -46,9 +46,9 @@ pub struct Reconciler {
     audit: Audit,
     pub(super) log: SyncLog,
     auditing: bool,
-    /// Addresses some of whose connections may have lost what allowed them.
+    /// Addresses with connections that may no longer be allowed.
     revoked: Revoked,
-    /// Connections that have, or have it again.
+    /// Connections to cut, and connections that are allowed again.
     cuts: Cuts,
     /// Whether policies or rules changed since the last commit of rules.
     pub(super) structure_changed: bool,
@@ -59,13 +59,13 @@ pub struct Reconciler {
     in_flight: Option<InFlight>,
     /// A write whose result is the next event.
     writing: Option<Job>,
-    /// What was read and not adopted yet, and whether members of sets were written since that read began.
+    /// What was read but not adopted yet, and whether members of sets were written since that read began.
     read: Option<Box<Actual>>,
     wrote_since_read: bool,
 }
 
 impl Reconciler {
-    /// One that knows nothing of the kernel yet, and audits it every so often from `now` on.
+    /// A reconciler that knows nothing of the kernel yet, and audits it at this interval from `now` on.
     pub fn new(
         enforcer: Enforcer,
         metrics: Metrics,
@@ -114,7 +114,7 @@ impl Reconciler {
         self.counts
     }
 
-    /// Takes in an event.
+    /// Handles an event.
     pub fn on(&mut self, event: Event, now: Instant) {
         match event {
             Event::Delivery(delivery) => self.take_in(delivery),
@@ -124,7 +124,7 @@ impl Reconciler {
             }
             Event::Returned(outcome) => self.end(outcome, now),
             Event::Written(outcome) => self.written(outcome, now),
-            // The kernel is read anyway once the first lists are complete.
+            // The kernel will be read anyway once the first lists are complete.
             Event::ExternalChange if !self.complete => {}
             Event::ExternalChange => self.audit.changed(now),
             Event::TimePassed => {
@@ -140,7 +140,7 @@ impl Reconciler {
         }
     }
 
-    /// What to do now. To be called again after each action and each event.
+    /// What to do now. Must be called again after each action and each event.
     pub fn next(&mut self, now: Instant) -> Action {
         let action = match self.in_flight.take() {
             None => self.begin(now),
@@ -158,7 +158,7 @@ impl Reconciler {
         Action::Wait(retry.into_iter().chain(self.deletions.due()).min())
     }
 
-    /// Starts the next piece of work, if there is any and its time has come.
+    /// Starts the next piece of work, if there is any and it is due.
     fn begin(&mut self, now: Instant) -> Option<Action> {
         if let Some(actual) = self.read.take()
             && !self.is_outdated()
@@ -180,7 +180,7 @@ impl Reconciler {
         self.schedule_check(again, now);
         let idle = !self.enforcer.is_behind();
         if self.audit.is_due(now, idle) {
-            // After a step has failed, the kernel is expected to differ.
+            // After a failed step, the kernel is expected to differ.
             self.auditing = !self.enforcer.is_unread();
             self.enforcer.audit();
         }
@@ -205,24 +205,25 @@ impl Reconciler {
         Some(if of_members { self.write(flush, Stage::Commit) } else { self.commit(flush) })
     }
 
-    /// Whether what was read may lack something that was written meanwhile and is not to be in the kernel any more, or the reverse.
-    /// Then it must be read again. Without changes since then, what was written is wanted, and is written once more.
+    /// Whether what was read may lack something that was written meanwhile and is no longer wanted, or the reverse.
+    /// Then it must be read again. If nothing changed since then, what was written is still wanted, and is written once
+    /// more.
     fn is_outdated(&self) -> bool {
         let may_differ = self.enforcer.plan().has_changed() || self.enforcer.is_unread();
         self.wrote_since_read && may_differ
     }
 
-    /// Writes what may be written concurrently with the work in flight, if there is any.
+    /// Writes what may be written concurrently with the work in progress.
     fn write_concurrently(&mut self, mut in_flight: InFlight) -> Option<Action> {
         let mut flush = None;
         if self.enforcer.plan().has_changed() {
             let permitted = in_flight.concurrent.as_ref();
             flush = permitted.and_then(|concurrent| self.enforcer.flush_concurrently(concurrent));
             if flush.is_none() {
-                // What follows waits, too: it is never in force before what it came after.
+                // Later changes wait, too: a change never comes into force before an earlier one.
                 in_flight.concurrent = None;
             } else if in_flight.job.what == Stage::Read {
-                // What is read may lack what is written now: a difference would be no drift.
+                // The read may lack what is written now, so a difference would not be drift.
                 self.auditing = false;
             }
         }
@@ -230,7 +231,7 @@ impl Reconciler {
         flush.map(|flush| self.write(flush, Stage::Concurrent))
     }
 
-    /// Has members of sets written at once.
+    /// Writes members of sets at once.
     fn write(&mut self, flush: Flush, what: Stage) -> Action {
         let Flush { steps, revoked, granted, concurrent: _ } = flush;
         self.writing = Some(self.job(what, revoked, &granted, &steps));
@@ -238,7 +239,7 @@ impl Reconciler {
         Action::Write(steps)
     }
 
-    /// Starts what takes longer.
+    /// Starts a commit that takes longer.
     fn commit(&mut self, flush: Flush) -> Action {
         let Flush { steps, revoked, granted, concurrent } = flush;
         self.structure_changed |= steps.iter().any(Step::changes_rules);
@@ -247,7 +248,7 @@ impl Reconciler {
         Action::Start(Work::Commit { steps })
     }
 
-    /// A commit of these steps, which brings all that waits into force.
+    /// A commit of these steps, which brings all waiting changes into force.
     fn job(
         &mut self,
         what: Stage,
@@ -261,13 +262,13 @@ impl Reconciler {
         Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
     }
 
-    /// Starts work that set updates need not wait for.
+    /// Starts work during which members of sets may be written.
     pub(super) fn start(&mut self, work: Work, job: Job) -> Action {
         self.in_flight = Some(InFlight::new(job));
         Action::Start(work)
     }
 
-    /// The addresses whose connections are to be looked at.
+    /// The addresses whose connections are to be checked; none with `--on-revoke=keep`.
     fn unless_kept(&self, revoked: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         match self.enforcer.options().on_revoke {
             OnRevoke::Cut => revoked,
@@ -280,16 +281,16 @@ impl Reconciler {
         self.pace.not_before().is_none() && self.revoked.pressing().is_some()
     }
 
-    /// When there may be something to do although nothing happens; `None` for never.
+    /// When there may be something to do without an event; `None` for never.
     fn next_try(&self, now: Instant) -> Option<Instant> {
-        // Once it is over, a pause is no reason to wake up: there was nothing to try.
+        // A pause that is over is no reason to wake up, because there was nothing to retry.
         match self.pace.not_before().filter(|then| *then > now) {
             Some(then) => Some(then),
             None => [self.revoked.due(), self.audit.due(), self.cuts.due()].into_iter().flatten().min(),
         }
     }
 
-    /// The work in flight has ended.
+    /// Handles the end of the work in progress.
     fn end(&mut self, WorkOutcome { done, started, took, at }: WorkOutcome<Done>, now: Instant) {
         let Some(InFlight { job, .. }) = self.in_flight.take() else { return };
         self.metrics.phase(job.what.phase(), took);
@@ -309,7 +310,7 @@ impl Reconciler {
         }
     }
 
-    /// Members of sets were written, or could not be.
+    /// Handles the end of a write of members of sets.
     fn written(&mut self, WorkOutcome { done, started, took, at }: WorkOutcome<()>, now: Instant) {
         let Some(job) = self.writing.take() else { return };
         self.metrics.phase(job.what.phase(), took);
@@ -319,7 +320,7 @@ impl Reconciler {
         }
     }
 
-    /// Compares what the kernel was read to hold with what must hold.
+    /// Compares what was read from the kernel with what must hold.
     pub(super) fn adopt(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
         self.metrics.dropped_frames(&inventory::dropped_frames(actual));
         sync_log::leftovers(actual, self.enforcer.options().backend);
@@ -352,7 +353,7 @@ impl Reconciler {
         self.metrics.sync_ended(at, Ok(()));
         self.metrics.phase(Phase::Total, took);
         self.backlog.arrived(carries, now);
-        // What the kernel holds is known from now on, even if nothing was to be written.
+        // The content of the kernel is known from now on, even if nothing had to be written.
         self.uncounted = true;
         if structure {
             self.count();
@@ -361,12 +362,12 @@ impl Reconciler {
         if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
 
-    /// The connections of these addresses are to be looked at.
+    /// Schedules a check of the connections of these addresses.
     fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
         self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
     }
 
-    /// Connections were cut and pardoned, but for these.
+    /// Handles the end of cutting and unmarking connections, with the failures.
     fn cut(&mut self, failures: &Failures, at: SystemTime, now: Instant) {
         self.cuts.done(failures, now);
         let problem = cuts::problem(failures);

@@ -1,38 +1,39 @@
-//! Whose connections to look at, and when: pure, the time is passed in.
+//! Decides when to check the connections of which addresses. The time is passed in.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long to wait between two looks, at least and at most. Each makes the kernel walk its whole table of connections,
-/// even an empty one: some milliseconds, on a busy host many.
+/// The shortest and longest time between two checks. Each makes the kernel walk its whole connection table, even if it
+/// is empty: this takes some milliseconds, and many on a busy host.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How many times as long as it took is waited after a look, so that looks without end take a twentieth of a core.
+/// The wait after a check, as a multiple of the time that it took, so that continuous checks take a twentieth of a
+/// core.
 const REST: u32 = 20;
 
-/// How long changes may go first, when they come without a pause.
+/// How long changes may delay a check if they come without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long addresses wait that no pod has any more: as a rule, their connections have ended with the pod.
+/// How long the check of addresses waits that no pod has any more: their connections have usually ended with the pod.
 const GONE: Duration = Duration::from_secs(5);
 
-/// Addresses some of whose connections may have lost what allowed them.
+/// Addresses with connections that may no longer be allowed.
 ///
-/// Changes of rules go first, so that what is waited for is in force soon, and so that one look serves many changes.
+/// Changes of rules have priority, so that they are in force soon, and so that one check serves many changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Revoked {
     addresses: BTreeSet<IpAddr>,
-    /// When the first of them came that a pod has, and the first that no pod has.
+    /// When the first address was added that a pod has, and the first that no pod has.
     since: Option<Instant>,
     gone_since: Option<Instant>,
-    /// When their connections were last looked at, and how long to rest after it.
+    /// When connections were last checked, and how long to wait afterwards.
     last_look: Option<Instant>,
     rest: Duration,
 }
 
 impl Revoked {
-    /// Takes in addresses. `is_held` knows whether anybody has one.
+    /// Adds addresses. `is_held` returns whether any pod has an address.
     pub(super) fn add(
         &mut self,
         addresses: BTreeSet<IpAddr>,
@@ -46,31 +47,31 @@ impl Revoked {
         }
     }
 
-    /// When connections may be looked at of an address that a pod has; `None` when there is none.
+    /// When connections of an address that a pod has may be checked; `None` if there is no such address.
     pub(super) fn pressing(&self) -> Option<Instant> {
         self.since.map(|since| self.rested().map_or(since, |rested| since.max(rested)))
     }
 
-    /// When any connections may be looked at; `None` when there are none.
+    /// When any connections may be checked; `None` if there are none to check.
     pub(super) fn due(&self) -> Option<Instant> {
         self.pressing().into_iter().chain(self.gone_due()).min()
     }
 
-    /// Whether to look now, given whether there is nothing else to do.
+    /// Whether to check now; `idle` means that there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
         let since = self.since.into_iter().chain(self.gone_due()).min();
         let overdue = since.is_some_and(|since| since + PATIENCE <= now);
         (idle || overdue) && self.due().is_some_and(|due| due <= now)
     }
 
-    /// Hands them over to be looked at.
+    /// Returns the addresses to check, and removes them.
     pub(super) fn take(&mut self, now: Instant) -> BTreeSet<IpAddr> {
         (self.since, self.gone_since) = (None, None);
         self.last_look = Some(now);
         std::mem::take(&mut self.addresses)
     }
 
-    /// A look took so long.
+    /// Called with the time that a check took.
     pub(super) fn looked(&mut self, took: Duration) {
         self.rest = took.saturating_mul(REST);
     }

@@ -6,26 +6,27 @@ use crate::net::Family;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often is looked, at most: it is for people, who do not read faster.
+/// The shortest time between two searches. The result is for people.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Looks for shortfalls now and then, if anybody wants to know.
+/// Searches for shortfalls, if there is a listener.
 #[derive(Debug, Default)]
 pub(super) struct Shortfalls {
     listener: Option<watch::Sender<Vec<Shortfall>>>,
     families: Vec<Family>,
-    /// How often things had been counted at the last look; `None` before it.
+    /// The number of counts at the last search; `None` before it.
     seen: Option<u64>,
     last: Option<Instant>,
 }
 
 impl Shortfalls {
-    /// For a node that has these families.
+    /// For a node with these families.
     pub(super) fn new(families: Vec<Family>, listener: watch::Sender<Vec<Shortfall>>) -> Shortfalls {
         Shortfalls { listener: Some(listener), families, seen: None, last: None }
     }
 
-    /// Looks, if things were counted since the last look, as they are after a change, and that was long enough ago.
+    /// Searches if objects were counted since the last search, which means that something changed, and the last search
+    /// was long enough ago.
     pub(super) fn look(&mut self, enforcer: &Enforcer, counts: u64, now: Instant) {
         let Some(listener) = &self.listener else { return };
         let rested = self.last.is_none_or(|last| now.duration_since(last) >= EVERY);

@@ -1,4 +1,4 @@
-//! What the log says about syncs: a line for each that changed policies or rules, and no more than one a second.
+//! Log lines about syncs: one for each sync that changed policies or rules, at most one a second.
 
 use super::Standing;
 use crate::apply::{Actual, KernelError, OtherController};
@@ -53,10 +53,10 @@ fn names_and_fixes(others: &BTreeSet<OtherController>) -> (String, String) {
     (names.join(", "), cures.join(" and "))
 }
 
-/// How often a line is written at most. Syncs that end meanwhile are logged together.
+/// The shortest time between two lines. Syncs that end meanwhile are logged together.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A sync that ended well.
+/// A sync that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     /// Its number.
@@ -74,24 +74,24 @@ pub(super) struct Ended {
 /// Syncs that are logged in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UnloggedSyncs {
-    /// The last of them, with the sums of all, and how long the longest took.
+    /// The last of them, with the sums of all, and the duration of the longest.
     last: Ended,
     syncs: u64,
 }
 
-/// Remembers when the log was written and what was not logged.
+/// When a line was last written, and the syncs that were not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct SyncLog {
-    /// Whether a sync has ended well.
+    /// Whether a sync has succeeded.
     enforces: bool,
     written: Option<Instant>,
     unlogged: Option<UnloggedSyncs>,
-    /// What was last said of other controllers.
+    /// The last logged state of other controllers.
     standing: Standing,
 }
 
 impl SyncLog {
-    /// Says once what another controller's rules mean, whenever that changes. Returns why nothing is written, if so.
+    /// Logs a change in how other controllers are treated, once. Returns why nothing is written, if nothing is.
     pub(super) fn other_controllers(&mut self, now: &Standing) -> Option<String> {
         if std::mem::replace(&mut self.standing, now.clone()) != *now {
             log_standing(now);
@@ -102,13 +102,13 @@ impl SyncLog {
         }
     }
 
-    /// A sync has ended that changed nothing but elements of sets: of those there may be thousands a second.
+    /// Logs a sync that changed only elements of sets, at debug level: there may be thousands of them a second.
     pub(super) fn debug(&self, ended: Ended) {
         let Ended { id, changes, steps, took, at: _ } = ended;
         tracing::debug!(sync_id = id, changes, steps, duration_ms = milliseconds(took), "in force");
     }
 
-    /// A sync has ended that changed policies or rules.
+    /// Logs a sync that changed policies or rules.
     pub(super) fn info(&mut self, ended: Ended, now: Instant) {
         if !std::mem::replace(&mut self.enforces, true) {
             tracing::info!("enforcing: the kernel holds the rules of all policies");
@@ -134,10 +134,10 @@ impl SyncLog {
         });
     }
 
-    /// What was not logged, if it is time.
+    /// Logs the syncs that were not logged yet, if it is time.
     pub(super) fn write(&mut self, now: Instant) {
         if let Some(UnloggedSyncs { last: Ended { id, changes, steps, took, at }, syncs }) = self.due(now) {
-            // The line may be written a second later than what it reports.
+            // The line may be written up to a second after what it reports.
             let (duration_ms, since) = (milliseconds(took), timestamp(at));
             tracing::info!(sync_id = id, syncs, changes, steps, duration_ms, since, "in force");
         }
@@ -151,17 +151,17 @@ impl SyncLog {
     }
 }
 
-/// To the microsecond.
+/// In milliseconds, to the microsecond.
 fn milliseconds(took: Duration) -> f64 {
     took.as_micros() as f64 / 1e3
 }
 
-/// The kernel did not hold what was written to it, and so many steps put that right.
+/// Logs that the kernel did not hold what was written to it, and how many steps repaired it.
 pub(super) fn drifted(steps: usize) {
     tracing::warn!(steps, "another program changed the agent's chains or sets; repairing them");
 }
 
-/// A sync has failed, and is tried again after a wait.
+/// Logs a failed sync, which is retried after this wait.
 pub(super) fn failed(error: &KernelError, wait: Option<Duration>) {
     let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
     tracing::error!(%error, retry_in_ms, "cannot write to the kernel; the rules in force stay in force");

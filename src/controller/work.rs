@@ -1,4 +1,4 @@
-//! What the kernel's thread does for the loop, and what comes back.
+//! Work of the kernel's thread, and its results.
 
 use super::cuts::{Failures, MarkChanges};
 use crate::apply::{Actual, Connection, Kernel, KernelError, Step};
@@ -6,10 +6,10 @@ use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// A piece of work that takes long.
+/// A piece of work that takes longer.
 #[derive(Debug)]
 pub enum Work {
-    /// Read all that is ours.
+    /// Read our objects.
     Read,
     /// Carry out steps.
     Commit {
@@ -18,33 +18,34 @@ pub enum Work {
     },
     /// List live connections.
     List {
-        /// Those with an end at one of these addresses.
+        /// Connections with an end at one of these addresses.
         addresses: BTreeSet<IpAddr>,
     },
-    /// Cut and pardon connections.
+    /// Cut and unmark connections.
     Cut {
-        /// Which.
+        /// The connections.
         changes: MarkChanges,
         /// Our bit of their marks.
         mark: u32,
     },
 }
 
-/// What came of it.
+/// The result of work.
 #[derive(Debug)]
 pub enum Done {
-    /// What the kernel holds of ours.
+    /// Our objects in the kernel.
     Read(Box<Actual>),
     /// All steps were carried out.
     Committed,
     /// The connections.
     Listed(Vec<Connection>),
-    /// All but these were cut or pardoned.
+    /// All connections were cut or unmarked, except for these failures.
     Cut(Failures),
 }
 
 impl Work {
-    /// Does it. Blocks. An error means that it was done in part or not at all; connections that cannot be cut are no error.
+    /// Does the work. Blocks. An error means that it was done in part or not at all; connections that cannot be cut are
+    /// no error.
     pub fn perform(self, kernel: &mut dyn Kernel) -> Result<Done, KernelError> {
         match self {
             Work::Read => Actual::read(kernel).map(|actual| Done::Read(Box::new(actual))),
@@ -58,7 +59,7 @@ impl Work {
     }
 }
 
-/// Cuts and pardons connections. One that fails keeps none of the others waiting.
+/// Cuts and unmarks connections. A failure does not delay the other connections.
 fn cut(kernel: &mut dyn Kernel, MarkChanges { cut, unmark }: MarkChanges, mark: u32) -> Failures {
     let mut failures = Failures::new();
     for connection in cut {
