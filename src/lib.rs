@@ -34,22 +34,22 @@
 //!
 //! - [`net`]: families, protocols, ports and prefixes.
 //! - [`collections`]: containers that know nothing of clusters: a hash index, an interner and a slab.
-//! - [`api`]: the Kubernetes objects, as slim as the work allows.
+//! - [`api`]: the fields of Kubernetes objects that decide what a policy means.
 //! - [`model`]: what is known of the cluster, changed by one change at a time.
 //! - [`flow`]: denied flows: denied packets, aggregated for people.
-//! - [`netfilter`]: the languages of iptables and ipset: text, parsers, a tracer.
+//! - [`netfilter`]: the languages of iptables, ipset and nf_tables: text, parsers, tracers.
 //! - [`ownership`]: how a new process recognises our chains and sets.
 //! - [`compile`]: what this node must enforce; knows policies, not chains.
 //! - [`render`]: the rules and sets for it; the only room that knows policies and chains.
 //! - [`source`]: where changes come from: API objects, CNI results and bridge ports in, changes out.
 //! - [`apply`]: the steps that make the kernel equal to what was rendered; knows chains, not policies.
-//! - [`backend`]: the two above for one packet filter; to add another, implement its trait.
+//! - [`backend`]: `render` and `apply` for one packet filter; to add another, implement its trait.
 //! - [`kernel`]: the kernel of this host: netlink, and the programs of iptables. The only room that changes it.
-//! - [`account`]: what is known of a denied flow, for people.
+//! - [`account`]: explains a denied flow: pods, policies and the nearest rule.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
-//! - [`daemon`]: the agent on a node: its parts, in which order they start, and how they stop.
+//! - [`daemon`]: the agent on a node: its parts, the order in which they start, and how they stop.
 //! - [`testbed`]: a small real network in namespaces, for tests and the demo.
 //! - [`commands`]: the commands of the program.
 //!
@@ -57,7 +57,7 @@
 //!
 //! 1. Nothing is written before the sources have delivered their first complete list.
 //! 2. An invalid part of a policy allows nothing; the policy's pods are isolated all the same, and it is reported.
-//! 3. No rule ever names a set or chain that is not there.
+//! 3. No rule ever names a set or chain that does not exist.
 //! 4. Wherever an apply stops, the kernel allows nothing that both the old and the new rules deny.
 //! 5. A chain that did not change is not rewritten.
 //! 6. Nothing is changed except what [`ownership`] recognises.

@@ -1,4 +1,4 @@
-//! What the agent on one node does, as its flags say.
+//! The settings of the agent on one node, set by the flags of `bridgewarden run`.
 
 use super::ObjectSource;
 use crate::compile::{Limits, UnknownPods};
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the agent on one node does.
+/// The settings of the agent on one node.
 pub struct Settings {
     /// The node's name, as in the pods' `spec.nodeName`.
     pub node_name: String,
@@ -24,9 +24,9 @@ pub struct Settings {
     pub takeover: Takeover,
     /// What is rendered, if this node's kernel can do it.
     pub options: Options,
-    /// What one policy may cost.
+    /// The limits for one policy.
     pub limits: Limits,
-    /// What the preflight checks look for; among it, which variant of iptables to use.
+    /// What the preflight checks look for, including the variant of iptables to use.
     pub wanted: Wanted,
     /// How often the kernel is compared with the desired rules.
     pub audit_interval: Duration,

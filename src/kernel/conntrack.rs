@@ -1,6 +1,6 @@
-//! The connections the kernel tracks (NFNL_SUBSYS_CTNETLINK): list them, forget one.
+//! Connections that the kernel tracks (NFNL_SUBSYS_CTNETLINK): lists them, deletes them and changes their marks.
 //!
-//! Tuples come out as addresses and ports, and as the bytes by which the kernel knows the entry again.
+//! Tuples are returned as addresses and ports, and as the bytes by which the kernel identifies the entry.
 
 use super::netlink::{
     ACKNOWLEDGE, DUMP, Failure, Message, Netlink, attributes, exact, family_number, find, whole,
@@ -40,24 +40,24 @@ const NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 
-/// A conversation with the kernel about connections.
+/// A netlink socket for connections.
 pub(super) struct ConntrackSocket {
     netlink: Netlink,
-    /// Connections the kernel forgot or marked.
+    /// Connections that were deleted or marked.
     pub(super) cut: u64,
-    /// Requests sent that change something.
+    /// Requests that changed something.
     pub(super) writes: u64,
 }
 
 impl ConntrackSocket {
-    /// Opens a conversation.
+    /// Opens the socket.
     pub(super) fn open() -> Result<ConntrackSocket, KernelError> {
         let failed = |source| KernelError::Netlink { act: "speak to the kernel's conntrack", source };
         Ok(ConntrackSocket { netlink: Netlink::open().map_err(failed)?, cut: 0, writes: 0 })
     }
 
-    /// The connections that have an end at one of these addresses. Asks about both families at once: the kernel keeps
-    /// them in one table, and what takes time is to walk through it.
+    /// The connections with an end at one of these addresses. Requests both families at once: the kernel has them in
+    /// one table, and walking through it is what takes time.
     pub(super) fn list(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
         let dump = || {
             let mut connections = Vec::new();
@@ -73,12 +73,13 @@ impl ConntrackSocket {
         whole(dump).map_err(|failure: Failure| refused("list the connections", failure))
     }
 
-    /// Forgets one; one that is gone already, or whose tuple another has taken over, is fine.
+    /// Deletes a connection. No error if it no longer exists, or if another one has its tuple.
     pub(super) fn delete(&mut self, connection: &Connection) -> Result<(), KernelError> {
         self.change("forget a connection", connection, DELETE, |_| {})
     }
 
-    /// Sets the bits of `mark` in a connection's mark and leaves its others; one that is gone already is fine.
+    /// Sets the bits of `mark` in a connection's mark and leaves the others. No error if the connection no longer
+    /// exists.
     pub(super) fn set_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         // CTA_MARK_MASK: the bits that may change; the kernel keeps the others (ctnetlink_change_mark).
         self.change("mark a connection", connection, NEW, |request| {
@@ -87,7 +88,8 @@ impl ConntrackSocket {
         })
     }
 
-    /// Clears the bits of `mark` in a connection's mark and leaves its others; one that is gone already is fine.
+    /// Clears the bits of `mark` in a connection's mark and leaves the others. No error if the connection no longer
+    /// exists.
     pub(super) fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         self.change("take our bit out of a connection's mark", connection, NEW, |request| {
             request.put(MARK, &0_u32.to_be_bytes());
@@ -103,7 +105,7 @@ impl ConntrackSocket {
         more: impl Fn(&mut Message),
     ) -> Result<(), KernelError> {
         let family = Family::of(connection.source);
-        // A delete request without a tuple would forget every connection there is.
+        // A delete request without a tuple would delete all connections.
         if find(&connection.tuple, ORIGINAL).and_then(tuple).is_none() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "it carries no tuple of the kernel's");
             return Err(KernelError::Netlink { act, source });
@@ -147,12 +149,12 @@ struct Tuple {
     destination_port: u16,
 }
 
-/// The original tuple and the reply's in one message of a dump.
+/// The original tuple and that of the reply in one message of a dump.
 fn ends(entry: &[u8]) -> Option<[Tuple; 2]> {
     Some([tuple(find(entry, ORIGINAL)?)?, tuple(find(entry, REPLY)?)?])
 }
 
-/// The connection in one message of a dump, which has these ends.
+/// The connection in one message of a dump, with these tuples.
 fn connection(entry: &[u8], [original, reply]: [Tuple; 2]) -> Connection {
     Connection {
         protocol: original.protocol,
@@ -168,7 +170,7 @@ fn connection(entry: &[u8], [original, reply]: [Tuple; 2]) -> Connection {
     }
 }
 
-/// What a delete request must say so that this entry goes and no other: its tuple, its zone and its id.
+/// What a delete request must contain so that it deletes this entry and no other: its tuple, its zone and its id.
 fn identity(entry: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(96);
     for attribute in attributes(entry) {

@@ -1,4 +1,4 @@
-//! What rules have counted. It is read concurrently with everything else: reading needs no lock, and no writer waits for it.
+//! Counts of rules. They can be read at any time: reading needs no lock, and writers do not wait for it.
 
 use super::exec::Runner;
 use super::iptables;
@@ -11,31 +11,31 @@ use crate::netfilter::nftables::TableFamily;
 use crate::ownership::INET_TABLE;
 use std::collections::BTreeMap;
 
-/// Reads what the rules of our chains have counted.
+/// Reads the counts of the rules of our chains.
 pub struct Counters {
     backend: BackendName,
     runner: Runner,
 }
 
-/// What rules have counted.
+/// Counts of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CountedRules {
-    /// Rule by rule.
+    /// Per rule.
     Iptables(BTreeMap<Family, CountedChains>),
-    /// By the counters of our table.
+    /// Per counter of our table.
     Nftables(BTreeMap<Box<str>, Count>),
 }
 
 impl Counters {
-    /// Of this backend, in the network namespace of the thread that will read.
+    /// For this backend, in the network namespace of the thread that reads.
     pub fn new(backend: BackendName) -> Counters {
         Counters { backend, runner: Runner::new() }
     }
 
-    /// Reads them: by a program for each family, or by one dump.
+    /// Reads the counts: with one program for each family, or with one dump.
     ///
     /// # Errors
-    /// Why they cannot be read.
+    /// The counts cannot be read.
     pub fn read(&mut self) -> Result<CountedRules, KernelError> {
         match self.backend.variant() {
             Some(variant) => {

@@ -1,4 +1,4 @@
-//! The one place that starts processes: a text goes in, what the program said comes out, and it ends in time.
+//! The only code that starts programs: passes a text as input, returns the output, and enforces a deadline.
 
 use super::monitor::Monitor;
 use crate::apply::KernelError;
@@ -11,32 +11,32 @@ use std::time::{Duration, Instant};
 
 /// How long a program may run.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// How long a killed program may take to leave.
+/// How long a killed program may take to exit.
 const KILL_GRACE: Duration = Duration::from_secs(1);
-/// How long to wait before asking again whether a program that closed its output has ended.
+/// How long to wait before checking again whether a program that closed its output has exited.
 const PAUSE: Duration = Duration::from_micros(200);
-/// The most a program may print, in bytes: a hundred times a large rule set.
+/// The largest output of a program, in bytes: a hundred times a large rule set.
 const OUTPUT_MAX: usize = 256 * 1024 * 1024;
-/// The most of its complaints kept, in bytes.
+/// How many bytes of its standard error are kept.
 const COMPLAINT_MAX: usize = 16 * 1024;
 
 /// Starts programs, and counts them.
 pub(super) struct Runner {
     /// Programs started.
     pub(super) started: u64,
-    /// What must know which programs are ours.
+    /// Must know which programs are ours.
     pub(super) monitor: Option<Monitor>,
     deadline: Duration,
 }
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
 pub(super) struct Finished {
     /// Its exit status.
     pub(super) status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub(super) output: String,
-    /// What it complained about.
+    /// Its standard error.
     pub(super) complaint: String,
 }
 
@@ -47,7 +47,7 @@ impl Runner {
     }
 
     /// Runs a program of a package in the network namespace of the calling thread, with `input` as its standard input.
-    /// That it ends with an error status is no error here.
+    /// An exit status other than 0 is no error here.
     pub(super) fn run(
         &mut self,
         program: &str,
@@ -64,7 +64,7 @@ impl Runner {
             .spawn()
             .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?;
         self.started += 1;
-        // It waits for its input, so it has changed nothing yet.
+        // It waits for its input, so it has not changed anything yet.
         let _own_changes = self.monitor.as_ref().map(|monitor| monitor.own_changes_of(child.id()));
         let until = Instant::now() + self.deadline;
         let printed = converse(&mut child, input.as_bytes(), until);
@@ -90,7 +90,7 @@ pub(super) fn command_line(program: &str, arguments: &[&str]) -> String {
     std::iter::once(&program).chain(arguments).copied().collect::<Vec<_>>().join(" ")
 }
 
-/// Writes the input while reading both outputs, so that neither side waits for the other.
+/// Writes the input while reading both outputs, so that neither side blocks the other.
 fn converse(child: &mut Child, mut input: &[u8], until: Instant) -> io::Result<(String, String)> {
     let mut stdin = child.stdin.take();
     let mut stdout = child.stdout.take();
@@ -139,7 +139,7 @@ fn remaining(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Writes what the pipe takes. False when there is no more to write, or no reader is left.
+/// Writes what the pipe accepts. Returns false if there is no more to write, or the reader has closed the pipe.
 fn write_some(pipe: &mut impl Write, input: &mut &[u8]) -> bool {
     while !input.is_empty() {
         match pipe.write(input) {
@@ -151,7 +151,7 @@ fn write_some(pipe: &mut impl Write, input: &mut &[u8]) -> bool {
     false
 }
 
-/// Reads what the pipe has, at most a chunk. False at its end.
+/// Reads what the pipe contains, at most a chunk. Returns false at its end.
 fn read_some(pipe: &mut impl Read, chunk: &mut [u8], into: &mut Vec<u8>) -> bool {
     match pipe.read(chunk) {
         Ok(0) => false,

@@ -1,4 +1,4 @@
-//! `iptables-save` and `iptables-restore`: which binaries, with which arguments, and what they say.
+//! Runs `iptables-save` and `iptables-restore`, and parses their output.
 
 use super::exec::{Finished, Runner, command_line};
 use super::nft_tables;
@@ -9,15 +9,15 @@ use crate::netfilter::iptables::{Count, CountedChains, Variant, parse_rule};
 use crate::ownership::owns_chain;
 use std::collections::BTreeMap;
 
-/// The Debian package that has the binaries.
+/// The Debian package that contains the programs.
 pub(super) const PACKAGE: &str = "iptables";
 
 /// How long to wait for the lock of the legacy tables, in seconds.
 const LOCK_WAIT: &str = "10";
 
-/// The one table we write to.
+/// The only table to which this program writes.
 pub(super) const TABLE: &str = "filter";
-/// What `iptables-nft-save` prints, with success, instead of a table that holds rules only `nft` can make.
+/// What `iptables-nft-save` prints, with exit status 0, instead of a table with rules that only `nft` can write.
 const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
 
 /// Reads the filter table of a family.
@@ -35,7 +35,7 @@ pub(super) fn save_all(
     Ok(parse(&saved_text(runner, variant.save(family), &[])?))
 }
 
-/// Reads what the rules of our chains in the filter table of a family have counted.
+/// Reads the counts of the rules of our chains in the filter table of a family.
 pub(super) fn save_counts(
     runner: &mut Runner,
     variant: Variant,
@@ -44,22 +44,24 @@ pub(super) fn save_counts(
     Ok(parse_counts(&saved_text(runner, variant.save(family), &["-c", "-t", TABLE])?))
 }
 
-/// The legacy tables of a family that are in use in this network namespace. To ask for any other makes the kernel load it.
+/// The legacy tables of a family that are in use in this network namespace. Reading any other table makes the kernel
+/// load it.
 pub(super) fn legacy_tables(family: Family) -> Vec<String> {
     let names = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
-    // Not there: the kernel has no such tables.
+    // Without the file, the kernel has no such tables.
     std::fs::read_to_string(names).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// Whether reading the filter table of a family leaves the kernel as it is. `iptables-nft-save` never makes one.
+/// Whether reading the filter table of a family changes nothing in the kernel. `iptables-nft-save` never creates a
+/// table.
 pub(super) fn may_read(variant: Variant, family: Family) -> bool {
     variant == Variant::Nft || legacy_tables(family).iter().any(|table| table == TABLE)
 }
 
-/// Reads the filter table of a family if there is one; starts no program if there is none.
+/// Reads the filter table of a family if it exists; starts no program otherwise.
 pub(super) fn look(
     runner: &mut Runner,
     variant: Variant,
@@ -93,7 +95,7 @@ fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<
     })
 }
 
-/// Commits one text to a family, leaving alone what it does not name.
+/// Commits one text to a family, without changing what the text does not name.
 pub(super) fn restore(
     runner: &mut Runner,
     variant: Variant,
@@ -117,7 +119,7 @@ pub(super) fn restore(
     })
 }
 
-/// The number of the input line a complaint names: `line 3 failed`, `line 3: CHAIN_DEL failed`, `at line: 3`.
+/// The input line that an error message names: `line 3 failed`, `line 3: CHAIN_DEL failed`, `at line: 3`.
 fn failed_line(complaint: &str) -> Option<usize> {
     complaint.match_indices("line").find_map(|(at, word)| {
         let behind = complaint[at + word.len()..].trim_start_matches([':', ' ']);
@@ -126,7 +128,7 @@ fn failed_line(complaint: &str) -> Option<usize> {
     })
 }
 
-/// The tables in a text of `iptables-save`, by name.
+/// The tables in the output of `iptables-save`, by name.
 pub(super) fn parse(text: &str) -> BTreeMap<String, TableText> {
     let mut tables: BTreeMap<String, TableText> = BTreeMap::new();
     let mut table: Option<&mut TableText> = None;
@@ -146,7 +148,8 @@ pub(super) fn parse(text: &str) -> BTreeMap<String, TableText> {
     tables
 }
 
-/// Our chains in a text of `iptables-save -c` of one table. One with a rule that we never write is left out.
+/// Our chains in the output of `iptables-save -c` for one table, without those that contain a rule which this program
+/// never writes.
 fn parse_counts(text: &str) -> CountedChains {
     let mut chains: BTreeMap<ChainName, Option<Vec<_>>> = BTreeMap::new();
     for line in text.lines() {
@@ -167,7 +170,7 @@ fn parse_counts(text: &str) -> CountedChains {
     chains.into_iter().filter_map(|(name, rules)| Some((name, rules?))).collect()
 }
 
-/// Reads `packets:bytes`.
+/// Parses `packets:bytes`.
 fn parse_count(text: &str) -> Option<Count> {
     let (packets, bytes) = text.split_once(':')?;
     Some(Count { packets: packets.parse().ok()?, bytes: bytes.parse().ok()? })

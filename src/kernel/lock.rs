@@ -1,13 +1,13 @@
-//! One agent at a time in a network namespace.
+//! Ensures that only one agent runs in a network namespace.
 //!
-//! The lock is an abstract Unix socket: its name belongs to the network namespace, as rules do, leaves no file, and is free again
-//! when its process ends, however that ends.
+//! The lock is an abstract Unix socket. Its name belongs to the network namespace, as rules do; it leaves no file, and
+//! it is free again when its process ends for any reason.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-/// The name of the socket, behind the NUL that makes it abstract.
+/// The name of the socket, after the NUL that makes it abstract.
 const NAME: &str = "bridgewarden/packet-filter";
 
 /// The right to change the packet filter of a network namespace; it ends when this is dropped.
@@ -20,7 +20,7 @@ impl Lock {
     /// Takes the lock of the calling thread's network namespace; `None` if another process has it.
     ///
     /// # Errors
-    /// What the system said, if the socket could not be made at all.
+    /// The socket could not be created.
     pub fn take() -> io::Result<Option<Lock>> {
         match UnixListener::bind_addr(&SocketAddr::from_abstract_name(NAME)?) {
             Ok(socket) => Ok(Some(Lock { _socket: socket })),
@@ -29,7 +29,7 @@ impl Lock {
         }
     }
 
-    /// The command that shows who has the lock.
+    /// The command that shows which process has the lock.
     pub fn holder_command() -> String {
         format!("ss -xlp | grep @{NAME}")
     }

@@ -1,8 +1,8 @@
-//! The real kernel of this host: sets by netlink, rules by `iptables-restore`, connections by netlink.
+//! The kernel of this host: sets, connections and nf_tables through netlink, iptables rules through `iptables-restore`.
 //!
-//! Steps come in, the kernel changes; what it holds comes out. It must not know what any chain or set is for.
-//! Sockets belong to the network namespace of the thread that made the [`Host`], programs to that of the thread
-//! that calls it: make and use it on one thread, or never change namespaces.
+//! Comes in: steps, which change the kernel. Goes out: what the kernel holds. This room does not know what any chain or
+//! set is for. Sockets belong to the network namespace of the thread that created the [`Host`], programs to that of the
+//! thread that calls it: create and use it on one thread, or never change namespaces.
 
 mod conntrack;
 mod counters;
@@ -44,13 +44,13 @@ use std::net::IpAddr;
 pub struct Host {
     backend: BackendName,
     runner: Runner,
-    /// Nothing if the kernel has no ipset and the backend needs none.
+    /// `None` if the kernel has no ipset and the backend does not need it.
     ipset: Option<Ipset>,
     conntrack: ConntrackSocket,
     nftables: Nftables,
     restores: u64,
-    /// The filter tables of variants that the backend does not write to, as far as they need not be read again: they hold none of
-    /// our rules any more and none of another controller, or cannot be read.
+    /// The filter tables of variants to which the backend does not write and that need not be read again: they contain
+    /// no rules of ours or of another controller any more, or cannot be read.
     done_with: BTreeSet<(Variant, Family)>,
 }
 
@@ -58,7 +58,7 @@ impl Host {
     /// Opens the sockets.
     ///
     /// # Errors
-    /// Without CAP_NET_ADMIN, or if the kernel has no ipset and the backend needs it.
+    /// CAP_NET_ADMIN is missing, or the kernel has no ipset and the backend needs it.
     pub fn new(backend: impl Into<BackendName>) -> Result<Host, KernelError> {
         let (backend, runner, done_with) = (backend.into(), Runner::new(), BTreeSet::new());
         let ipset = match Ipset::open() {
@@ -70,9 +70,10 @@ impl Host {
         Ok(Host { backend, runner, ipset, conntrack, nftables, restores: 0, done_with })
     }
 
-    /// Also calls `report` at once whenever another program has changed one of our chains, a built-in chain of the filter table or
-    /// one of our own tables, or may have; an error is reported last. What `beside` changes is of our own making, too. False if
-    /// changes of chains are not reported: of x_tables, and of sets of ipset, it never does.
+    /// Calls `report` at once whenever another program has changed, or may have changed, one of our chains, a built-in
+    /// chain of the filter table or one of our own tables; an error is reported last. Changes by `beside` count as our
+    /// own. Returns false if changes of chains are not reported. The kernel never reports changes of x_tables and of
+    /// ipset.
     pub fn report_external_changes(
         &mut self,
         beside: &Host,
@@ -91,27 +92,28 @@ impl Host {
         self.ipset.as_mut().ok_or_else(missing)
     }
 
-    /// Whether this kernel takes tables of family bridge as they are written here: one is tried and removed.
+    /// Checks whether this kernel accepts tables of family bridge as this program writes them: one is created and
+    /// removed.
     ///
     /// # Errors
-    /// It does not, and why.
+    /// The reason why it does not.
     pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
         nftables::probe(&mut self.nftables, TableFamily::Bridge)
     }
 
-    /// The filter table of a family; `None`, and no program is started, if there is none. Makes none.
+    /// The filter table of a family; `None`, without starting a program, if it does not exist. Creates no table.
     ///
     /// # Errors
-    /// Why it could not be read: whether it holds something of ours is then unknown.
+    /// The table could not be read, so it is not known whether it contains rules of this program.
     pub fn look(&mut self, variant: Variant, family: Family) -> Result<Option<TableText>, KernelError> {
         iptables::look(&mut self.runner, variant, family)
     }
 
-    /// Removes the filter table of a family if it holds nothing and lets everything pass, as `iptables-nft` leaves it behind. A
+    /// Removes the filter table of a family if it is empty and accepts everything, as `iptables-nft` leaves it. A
     /// legacy table stays: the kernel removes it only with its module.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn remove_empty_table(&mut self, variant: Variant, family: Family) -> Result<(), KernelError> {
         match variant {
             Variant::Nft => nft_tables::remove_empty_filter(family),
@@ -133,7 +135,7 @@ impl PacketFilter for Host {
             return Ok(TableText::default());
         }
         let read = iptables::look(&mut self.runner, variant, family).map(Option::unwrap_or_default);
-        // With nftables this is where a controller that uses iptables would come.
+        // With the backend `nftables`, the rules of a controller that uses iptables would be in this table.
         let stays_of_interest = |table: &TableText| {
             self.backend == BackendName::Nftables && variant == Variant::Nft
                 || holds_rules_to_look_after(table)
@@ -224,7 +226,7 @@ impl Conntrack for Host {
     }
 }
 
-/// Whether a filter table holds rules of ours, or of another NetworkPolicy controller.
+/// Whether a filter table contains rules of this program or of another NetworkPolicy controller.
 fn holds_rules_to_look_after(table: &TableText) -> bool {
     let mut rules = table.chains.values().flatten();
     rules.any(|rule| target(rule).is_some_and(owns_chain) || OtherController::of_hook(rule).is_some())

@@ -1,6 +1,7 @@
-//! Hears from the kernel when somebody else changes rules that matter to ours, so that nobody has to wait for an audit.
+//! Reports changes of nf_tables by other programs that affect our rules, so that they are repaired before the next
+//! audit.
 //!
-//! Only nf_tables reports changes (NFNLGRP_NFTABLES); x_tables and ipset do not.
+//! Only nf_tables sends notifications (NFNLGRP_NFTABLES); x_tables and ipset do not.
 
 use super::iptables::TABLE;
 use super::netlink::{MessageFrame, Multicast, attributes, behind_generic, family_number, find, text, wait};
@@ -14,13 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const GROUP: u32 = 7;
 /// NFNL_SUBSYS_NFTABLES.
 const SUBSYSTEM: u8 = 10;
-/// NFT_MSG_*. A chain that comes takes nothing away.
+/// NFT_MSG_*. A new chain removes nothing, so its message is not in this list.
 const DELETE_CHAIN: u8 = 5;
 const NEW_RULE: u8 = 6;
 const DELETE_RULE: u8 = 8;
 const DESTROY_CHAIN: u8 = 27;
 const DESTROY_RULE: u8 = 28;
-/// NFT_MSG_NEWGEN and NFT_MSG_TRACE: about no object of a table.
+/// NFT_MSG_NEWGEN and NFT_MSG_TRACE, which are not about an object of a table.
 const GENERATION: u8 = 15;
 const TRACE: u8 = 17;
 /// NFPROTO_INET and NFPROTO_BRIDGE.
@@ -35,33 +36,34 @@ const RULE_CHAIN: u16 = 2;
 /// The chains that may hold hooks.
 const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
-/// Listens to the kernel, and knows which changes are of our own making.
+/// Receives the kernel's notifications, and knows which changes this process made.
 ///
-/// The kernel says from which port a change came, and gives a program's first netlink socket the program's process id
-/// as its port. Should another have that port already, ours gets a different one, and is taken for another program once.
+/// The kernel states the netlink port of a change's sender, and gives a program's first netlink socket the program's
+/// process id as its port. If another socket has that port already, our program gets a different one, and its change is
+/// reported once as another program's.
 pub(super) struct Monitor(Arc<MonitorInner>);
 
 struct MonitorInner {
     multicast: Multicast,
-    /// One thread at a time listens; it knows which ports are ours.
+    /// One thread at a time receives; it knows our ports.
     listening: Mutex<Listening>,
     report: Box<dyn Fn(Result<(), KernelError>) + Send + Sync>,
 }
 
 struct Listening {
     buffer: Vec<u8>,
-    /// The port of our program that is running.
+    /// The port of the program that we are running.
     own: Option<u32>,
-    /// The ports of our own sockets.
+    /// The ports of this process's sockets.
     sockets: Vec<u32>,
 }
 
-/// While this lives, what one of our programs changes is no external change.
+/// While this exists, changes by one of our programs are not reported.
 pub(super) struct OwnChanges<'a>(&'a MonitorInner);
 
 impl Monitor {
-    /// Listens from now on, on a thread that lives as long as the process, and calls `report` when another program has
-    /// changed one of our chains or a built-in chain of the filter table, or may have. An error is reported last.
+    /// Starts a thread for the life of the process, which calls `report` when another program has changed, or may have
+    /// changed, one of our chains or a built-in chain of the filter table. An error is reported last.
     ///
     /// `sockets` are the ports of the sockets by which this process changes tables itself.
     pub(super) fn begin(
@@ -82,7 +84,7 @@ impl Monitor {
         Ok(Monitor(inner))
     }
 
-    /// Takes what this process changes for our own, until the guard is dropped. To be called before it can have
+    /// Treats changes by this process as our own until the guard is dropped. Must be called before the process can have
     /// changed anything, and dropped after it has ended.
     pub(super) fn own_changes_of(&self, process: u32) -> OwnChanges<'_> {
         self.0.lock().own = Some(process);
@@ -91,10 +93,10 @@ impl Monitor {
 }
 
 impl Drop for OwnChanges<'_> {
-    /// Hears the end of it first: its process id may be somebody else's soon.
+    /// Receives the notifications of its changes first: its process id may soon be that of another process.
     fn drop(&mut self) {
         let mut listening = self.0.lock();
-        // An error shows on the thread, too.
+        // An error is also seen by the thread.
         self.0.receive(&mut listening).ok();
         listening.own = None;
     }
@@ -105,7 +107,7 @@ impl MonitorInner {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens until that fails; returns why.
+    /// Receives until an error; returns it.
     fn listen_on(&self) -> io::Error {
         loop {
             if let Err(error) = wait(&self.multicast).and_then(|()| self.receive(&mut self.lock())) {
@@ -128,7 +130,8 @@ impl MonitorInner {
     }
 }
 
-/// Whether a change can affect our rules: one of our rules or chains of iptables, a chain with a hook, or a table that is all ours.
+/// Whether a change can affect our rules: a rule or chain of ours in iptables, a chain with a hook, or a table of our
+/// own.
 fn matters(frame: &MessageFrame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
     let own_table = match frame.payload.first() {

@@ -1,4 +1,4 @@
-//! The tables of nf_tables: which there are, and the removal of one that holds nothing.
+//! Lists the tables of nf_tables, and removes empty ones.
 
 use super::netlink::{
     ACKNOWLEDGE, DUMP, Failure, Message, Netlink, attributes, exact, family_number, text, whole,
@@ -19,7 +19,7 @@ const DELETE_TABLE: u8 = 2;
 const GET_CHAIN: u8 = 4;
 const DELETE_CHAIN: u8 = 5;
 const GET_FLOWTABLE: u8 = 23;
-/// NLM_F_NONREC: refuse to remove what holds something.
+/// NLM_F_NONREC: do not delete an object that contains others.
 const NOT_RECURSIVE: u16 = 0x100;
 /// NFTA_TABLE_NAME; NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE.
 const TABLE_NAME: u16 = 1;
@@ -33,13 +33,13 @@ const CHAIN_USE: u16 = 6;
 /// NF_ACCEPT.
 const ACCEPT: u32 = 1;
 
-/// The families of nf_tables (NFPROTO_*), by the words that `nft` uses.
+/// The families of nf_tables (NFPROTO_*) by their names in `nft`.
 const FAMILIES: [(&str, u8); 5] = [("inet", 1), ("ip", 2), ("arp", 3), ("bridge", 7), ("ip6", 10)];
 
-/// The chains that `iptables-nft` makes in a filter table.
+/// The chains that `iptables-nft` creates in a filter table.
 const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
-/// The tables of this network namespace, each as `nft` names it: `ip filter`. None where the kernel has no nf_tables.
+/// The tables of this network namespace, named as in `nft`: `ip filter`. Empty if the kernel has no nf_tables.
 pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
     let mut netlink = open()?;
     let mut tables = BTreeSet::new();
@@ -50,7 +50,7 @@ pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
     Ok(tables)
 }
 
-/// The names of the tables of a family (NFPROTO_*); `None` where the kernel has no nf_tables.
+/// The names of the tables of a family (NFPROTO_*); `None` if the kernel has no nf_tables.
 fn list_family(netlink: &mut Netlink, family: u8) -> Result<Option<Vec<String>>, KernelError> {
     let listed = whole(|| {
         let mut names = Vec::new();
@@ -67,12 +67,13 @@ fn list_family(netlink: &mut Netlink, family: u8) -> Result<Option<Vec<String>>,
     }
 }
 
-/// The flowtables of this network namespace, each as `nft` names it: `antrea fast`, the table first. None where the kernel has none.
+/// The flowtables of this network namespace, named as in `nft`: `antrea fast`, the table first. Empty if the kernel has
+/// none.
 pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
     let mut netlink = open()?;
     let listed = whole(|| {
         let mut names = Vec::new();
-        // Family 0 (NFPROTO_UNSPEC): those of every family.
+        // Family 0 (NFPROTO_UNSPEC) means every family.
         netlink.ask(Message::new(SUBSYSTEM, GET_FLOWTABLE, DUMP, 0), |flowtable| {
             let find = |kind| attributes(flowtable).find(|attribute| attribute.kind == kind);
             let name = |kind| find(kind).and_then(|name| text(name.payload).map(str::to_owned));
@@ -89,14 +90,14 @@ pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
     }
 }
 
-/// Whether the table that `iptables-nft` calls `filter` is there.
+/// Whether the table `filter` of `iptables-nft` exists.
 pub(super) fn has_filter(family: Family) -> Result<bool, KernelError> {
     let tables = list_family(&mut open()?, family_number(family))?;
     Ok(tables.is_some_and(|tables| tables.iter().any(|name| name == "filter")))
 }
 
-/// Removes the table that `iptables-nft` calls `filter`, if it has no chains but built-in ones without a rule that let everything
-/// pass, and nothing else. The kernel refuses if that is no longer so.
+/// Removes the table `filter` of `iptables-nft` if it contains only built-in chains without rules that accept
+/// everything. The kernel rejects the removal if that has changed meanwhile.
 pub(super) fn remove_empty_filter(family: Family) -> Result<(), KernelError> {
     if !has_filter(family)? {
         return Ok(());
@@ -120,13 +121,13 @@ pub(super) fn remove_empty_filter(family: Family) -> Result<(), KernelError> {
     }
     requests.push(request(DELETE_TABLE, ACKNOWLEDGE));
     match transact(&mut netlink, requests) {
-        // It is in use again, or another program was faster.
+        // It is in use again, or another program removed it first.
         Ok(()) | Err(Failure::Refused { code: libc::EBUSY | libc::ENOENT, .. }) => Ok(()),
         Err(failure) => Err(failed("remove an empty table of nf_tables", failure)),
     }
 }
 
-/// Removes a table with all that is in it, given as `nft` names it; one that is gone already is fine.
+/// Removes a table with everything in it, named as in `nft`. No error if it no longer exists.
 pub(super) fn remove(table: &str) -> Result<(), KernelError> {
     let named = table.split_once(' ').and_then(|(word, name)| {
         let (_, family) = FAMILIES.into_iter().find(|(own, _)| *own == word)?;
@@ -141,7 +142,7 @@ pub(super) fn remove(table: &str) -> Result<(), KernelError> {
     }
 }
 
-/// The chains of the filter table, and whether each has no rule and lets everything pass.
+/// The chains of the filter table, and whether each has no rules and accepts everything.
 fn chains(netlink: &mut Netlink, family: Family) -> Result<BTreeMap<String, bool>, Failure> {
     let mut chains = BTreeMap::new();
     netlink.ask(Message::new(SUBSYSTEM, GET_CHAIN, DUMP, family_number(family)), |chain| {
@@ -158,7 +159,7 @@ fn chains(netlink: &mut Netlink, family: Family) -> Result<BTreeMap<String, bool
     Ok(chains)
 }
 
-/// Sends requests as one transaction. The last must ask to be acknowledged.
+/// Sends requests as one transaction. The last one must request an acknowledgement.
 fn transact(netlink: &mut Netlink, requests: Vec<Message>) -> Result<(), Failure> {
     let frame = |kind| Message::new(0, kind, 0, 0).about(SUBSYSTEM.into());
     let mut batch: Vec<Message> =

@@ -1,6 +1,6 @@
-//! The packets that rules copy to a group (NFNL_SUBSYS_ULOG): how to be the one reader of it, and what it holds.
+//! The packets that rules copy to an NFLOG group (NFNL_SUBSYS_ULOG), of which only one process can be the reader.
 //!
-//! Prefixes and bytes come out; what they mean is for others to say.
+//! Returns prefixes and bytes; their meaning is up to the caller.
 
 use super::netlink::{ACKNOWLEDGE, Failure, Message, Netlink, attributes, exact, text, wait};
 use crate::apply::KernelError;
@@ -22,7 +22,7 @@ const FLAGS: u16 = 6;
 const BIND: u8 = 1;
 /// NFULNL_COPY_PACKET.
 const COPY_PACKET: u8 = 2;
-/// NFULNL_CFG_F_SEQ: number the messages, so that a gap shows what was lost.
+/// NFULNL_CFG_F_SEQ: number the messages, so that a gap shows how many were lost.
 const NUMBERED: u16 = 1;
 
 /// NFULA_*.
@@ -33,31 +33,31 @@ const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
 const SEQUENCE: u16 = 12;
 
-/// What the kernel gathers before it wakes us: so many bytes, so many messages, for so many hundredths of a second.
+/// How much the kernel collects before it wakes the reader: bytes, messages, and hundredths of a second.
 const GATHERED_BYTES: u32 = 16 * 1024;
 const GATHERED_MESSAGES: u32 = 64;
 const GATHERED_FOR: u32 = 10;
-/// How many datagrams are read before others get their turn.
+/// How many datagrams are read in one call.
 const AT_ONCE: usize = 64;
 
-/// What is attempted, for errors.
+/// The attempted action, for errors.
 const ACT: &str = "read the packets that were refused";
 
-/// The one reader of a group of packets that rules copy (NFLOG).
+/// The reader of one NFLOG group.
 pub struct PacketLog {
     netlink: Netlink,
     next: Sequence,
 }
 
 impl PacketLog {
-    /// Becomes the reader of a group, and asks for so many bytes of each packet.
+    /// Becomes the reader of a group, and requests this many bytes of each packet.
     ///
     /// # Errors
-    /// It has another reader, or the kernel has no NFLOG.
+    /// The group has another reader, or the kernel has no NFLOG.
     pub fn open(group: u16, bytes: u32) -> Result<PacketLog, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
         let mut netlink = Netlink::open().map_err(failed)?;
-        // No family: a group holds packets of both.
+        // No family: the packets of a group belong to both.
         let mut request = Message::new(SUBSYSTEM, CONFIGURE, ACKNOWLEDGE, 0).about(group);
         request.put(COMMAND, &[BIND]);
         let [a, b, c, d] = bytes.to_be_bytes();
@@ -70,11 +70,11 @@ impl PacketLog {
         Ok(PacketLog { netlink, next: Sequence::default() })
     }
 
-    /// Waits until there is something, and reads it, up to a bound. `each` is handed every copy. Tells how many messages were lost before those read, for want of room.
-    /// Blocks.
+    /// Waits until there are messages, and reads them, up to a limit. `each` is called with every copy. Returns how
+    /// many messages were lost before those that were read, for lack of space. Blocks.
     ///
     /// # Errors
-    /// The socket failed; it must be opened again.
+    /// The socket failed and must be opened again.
     pub fn read(&mut self, mut each: impl FnMut(Logged<'_>)) -> Result<u64, KernelError> {
         let failed = |source| KernelError::Netlink { act: ACT, source };
         wait(&self.netlink).map_err(failed)?;
@@ -90,7 +90,7 @@ impl PacketLog {
                 }
             });
             match received {
-                // What was lost shows as a gap before the next message.
+                // Lost messages show as a gap before the next message.
                 Ok(true) | Err(Failure::Overrun) => {}
                 Ok(false) => break,
                 Err(failure) => return Err(failed(failure.into())),
@@ -102,7 +102,7 @@ impl PacketLog {
 
 fn refused(group: u16, failure: Failure) -> io::Error {
     match failure {
-        // The kernel returns EPERM if the group is another socket's (nfulnl_recv_config).
+        // The kernel returns EPERM if another socket reads the group (nfulnl_recv_config).
         Failure::Refused { code: libc::EPERM | libc::EBUSY, .. } => io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!(
@@ -131,22 +131,22 @@ impl Sequence {
     }
 }
 
-/// A copy of a packet, as a rule made it.
+/// A copy of a packet, made by a rule.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Logged<'a> {
     /// The prefix of the rule.
     pub prefix: &'a str,
     /// The Ethernet type (NFULA_PACKET_HDR).
     pub kind: u16,
-    /// The index of the port of a bridge that it came in by (NFULA_IFINDEX_PHYSINDEV).
+    /// The index of the bridge port at which it arrived (NFULA_IFINDEX_PHYSINDEV).
     pub from_port: Option<u32>,
-    /// The index of the port of a bridge that it was about to leave by (NFULA_IFINDEX_PHYSOUTDEV).
+    /// The index of the bridge port by which it was to leave (NFULA_IFINDEX_PHYSOUTDEV).
     pub to_port: Option<u32>,
-    /// Its first bytes, from what follows the Ethernet header on.
+    /// Its first bytes after the Ethernet header.
     pub bytes: &'a [u8],
 }
 
-/// What a message says of a packet.
+/// What a message contains about a packet.
 #[derive(Default)]
 struct Copied<'a> {
     prefix: Option<&'a str>,

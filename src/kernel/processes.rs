@@ -1,9 +1,9 @@
-//! Which programs run beside us, as far as /proc shows them: all of the host's with hostPID, else only our own.
+//! Finds running programs in /proc: all of the host with hostPID, otherwise only those of this container.
 
 use super::preflight::read;
 use std::path::Path;
 
-/// Whether a process of one of these names runs in our network namespace, or in one that cannot be determined.
+/// Whether a process with one of these names runs in our network namespace, or in one that cannot be determined.
 pub(super) fn is_running(names: &[&str]) -> bool {
     let Ok(listed) = std::fs::read_dir("/proc") else { return false };
     let own = std::fs::read_link("/proc/thread-self/ns/net").ok();

@@ -254,7 +254,7 @@ mod tests {
         };
         assert_eq!(written("greedy", 10_000, start), NAMESPACE_LIMIT);
         assert_eq!(written("shop", 3, start), 3);
-        // Nor do many greedy namespaces together use up the guarantee of another.
+        // Even many greedy namespaces together cannot use up the guarantee of another one.
         for number in 0..50 {
             written(&format!("greedy-{number}"), 1_000, start);
         }

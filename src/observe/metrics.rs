@@ -1,4 +1,5 @@
-//! The metrics of the agent, by the conventions of Prometheus: one prefix, base units, bounded labels.
+//! Methods that record the values of the metrics in `series`, by the conventions of Prometheus: one prefix, base units,
+//! bounded labels.
 
 use super::catalog::Catalog;
 use super::kube_router::KubeRouter;

@@ -1,4 +1,5 @@
-//! Every metric: its name, its labels and what it means.
+//! Every metric: its name, its labels and its meaning. To add one, add it here and a method that records it in
+//! `metrics`.
 
 use super::catalog::Catalog;
 use prometheus::{

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// ServerLimits on what clients may use.
+/// Limits on what clients may use.
 #[derive(Clone, Copy, Debug)]
 struct ServerLimits {
     /// Connections at once. For one more, the oldest is closed, so that idle connections do not keep a new one waiting.

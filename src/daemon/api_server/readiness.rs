@@ -6,7 +6,7 @@ use crate::source::Resource;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The readiness check as all watches together determine it.
+/// The readiness check, determined by all watches together.
 #[derive(Clone)]
 pub(super) struct Readiness {
     health: Health,

@@ -1,4 +1,4 @@
-//! DeniedFlows packets, read from the kernel's log.
+//! Reads denied packets from the kernel's NFLOG group.
 
 use crate::apply::KernelError;
 use crate::flow::{DeniedFlow, DeniedPacket, Place, PortDrop, PortReason};
@@ -60,7 +60,7 @@ fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
     Some(DeniedFlow { place, packet: packet? })
 }
 
-/// What the prefix of a rule about ports says.
+/// The reason that a rule's prefix states, if the rule is about ports.
 fn port_reason(prefix: &str) -> Option<PortReason> {
     Some(match prefix {
         DENIED_SPOOFED => PortReason::Spoofed,

@@ -1,4 +1,4 @@
-//! Sets and elements as netlink attributes, and back (linux/netfilter/ipset/ip_set.h).
+//! Encodes sets and elements as netlink attributes, and decodes them (linux/netfilter/ipset/ip_set.h).
 
 use crate::kernel::netlink::{Message, REQUEST_MAX, attributes, exact, family_number, find, text};
 use crate::net::{Family, IpNet, Protocol};
@@ -47,13 +47,13 @@ const IPV6: u16 = 2;
 /// IPSET_FLAG_NOMATCH.
 const NOMATCH: u32 = 1 << 2;
 
-/// The buckets a small set begins with. The kernel doubles them as elements come, which takes it 10 ms a time.
+/// The number of buckets of a small set. The kernel doubles them as elements are added, which takes it 10 ms each time.
 const SMALL: usize = 64;
-/// The room one element takes at most: an IPv6 address with prefix, flags and line, and their headers.
+/// The most bytes that an element takes: an IPv6 address with prefix, flags and line, and their headers.
 const ELEMENT_ROOM: usize = 64;
 
-/// The lowest revision of a type that can do all we ask: `nomatch` in `hash:net`, SCTP in `hash:ip,port`.
-/// An `ipset` program lists the set with this revision's options, so an old one understands it too.
+/// The lowest revision of a type that supports what we use: `nomatch` in `hash:net`, SCTP in `hash:ip,port`. `ipset`
+/// lists a set with the options of its revision, so that old versions understand it, too.
 fn revision(of: Type) -> u8 {
     match of {
         Type::HashIp => 0,
@@ -62,7 +62,8 @@ fn revision(of: Type) -> u8 {
     }
 }
 
-/// Writes what a create request says of the set, but for its name. `room` is how many elements will follow at once.
+/// Encodes the attributes of a create request except for the set's name. `room` is how many elements will be added at
+/// once.
 pub(super) fn put_kind(message: &mut Message, kind: Kind, room: usize) {
     message.put_text(TYPE_NAME, kind.of.name());
     message.put(REVISION, &[revision(kind.of)]);
@@ -73,7 +74,7 @@ pub(super) fn put_kind(message: &mut Message, kind: Kind, room: usize) {
     });
 }
 
-/// The buckets for this many elements, so that they and as many again need no doubling.
+/// The number of buckets for this many elements, so that these and as many again need no doubling.
 fn buckets(room: usize) -> u32 {
     let wanted = (room / 2).max(SMALL).next_power_of_two();
     u32::try_from(wanted).unwrap_or(MAX_ELEMENTS).min(MAX_ELEMENTS)
@@ -91,8 +92,8 @@ pub(super) fn fits(element: &Element, kind: Kind) -> bool {
     }
 }
 
-/// Writes as many elements as one request carries, each numbered from `first` so that an error can name it.
-/// Returns how many.
+/// Encodes as many elements as fit into one request, each numbered from `first` so that an error can name it. Returns
+/// how many.
 pub(super) fn put_elements<'a>(
     message: &mut Message,
     first: u32,
@@ -139,7 +140,7 @@ fn put_address(data: &mut Message, address: IpAddr) {
     });
 }
 
-/// The number of the element at which a request failed, of the request as an error gives it back.
+/// The number of the element at which a request failed, read from the copy of the request in the error.
 pub(super) fn failed_line(request: &[u8]) -> Option<u32> {
     find(request, LINE).and_then(exact).map(u32::from_ne_bytes)
 }
@@ -149,7 +150,7 @@ pub(super) fn listed_name(message: &[u8]) -> Option<&str> {
     find(message, NAME).and_then(text)
 }
 
-/// The kind in one message of a list: the first message of a set carries it. Nothing if it is another type.
+/// The kind in one message of a list: the first message of a set contains it. `None` for another type.
 pub(super) fn listed_kind(message: &[u8]) -> Option<Kind> {
     let of = Type::parse(find(message, TYPE_NAME).and_then(text)?)?;
     let [number] = find(message, FAMILY).and_then(exact)?;
@@ -157,8 +158,8 @@ pub(super) fn listed_kind(message: &[u8]) -> Option<Kind> {
     Some(Kind { of, family })
 }
 
-/// The elements in one message of a list. One that is not of the kind, or has no meaning here
-/// (a protocol no policy can name), is left out.
+/// The elements in one message of a list, without those that do not fit the kind or have no meaning here (a protocol
+/// that policies cannot name).
 pub(super) fn listed_elements(message: &[u8], kind: Kind) -> impl Iterator<Item = Element> {
     attributes(message)
         .filter(|attribute| attribute.kind == ELEMENTS)

@@ -1,7 +1,7 @@
-//! The kernel's ipset protocol (NFNL_SUBSYS_IPSET), spoken without libipset.
+//! The kernel's ipset protocol (NFNL_SUBSYS_IPSET), without libipset.
 //!
-//! Sets and elements come in, requests go out; what the kernel answers comes back as sets or as an error in words.
-//! It knows nothing of what the sets are for.
+//! Comes in: sets and elements, sent as requests. Goes out: sets, or errors in words. It does not know what the sets
+//! are for.
 
 mod codec;
 mod refusal;

@@ -1,4 +1,4 @@
-//! What the kernel's error numbers mean, in words that say what to do.
+//! The kernel's error numbers in words, with what to do.
 
 use crate::netfilter::ipset::MAX_ELEMENTS;
 use nix::libc;
@@ -22,7 +22,7 @@ const HASH_ELEMENT: i32 = 4353;
 const INVALID_PROTOCOL: i32 = 4354;
 const MISSING_PROTOCOL: i32 = 4355;
 
-/// The reason behind an error number, positive, of an ipset request.
+/// The meaning of a (positive) error number of an ipset request.
 pub(super) fn reason(code: i32) -> Cow<'static, str> {
     match code {
         libc::ENOENT => "there is no set of that name".into(),

@@ -1,4 +1,4 @@
-//! The commands: create, fill, swap, destroy, list.
+//! The commands of ipset: create, fill, swap, destroy, list.
 
 use super::codec::{self, IpsetCommand};
 use super::refusal;
@@ -13,11 +13,11 @@ use nix::libc;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The protocol versions spoken (IPSET_PROTOCOL, IPSET_PROTOCOL_MIN).
+/// The supported protocol versions (IPSET_PROTOCOL, IPSET_PROTOCOL_MIN).
 const NEWEST: u8 = 7;
 const OLDEST: u8 = 6;
 
-/// How often, and how long apart, a swap or destroy is tried again while another process is reading the set.
+/// How often, and at which interval, a swap or destroy is retried while another process reads the set.
 const BUSY_ATTEMPTS: usize = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(4);
 
@@ -25,7 +25,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(4);
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) struct Members<'a> {
     set: &'a SetName,
-    /// The name under which it is written to: a spare's, if it is to be swapped in.
+    /// The set to which they are written: the spare set, if it is to be swapped in.
     actual: &'a str,
     kind: Kind,
     elements: &'a BTreeSet<Element>,
@@ -42,13 +42,13 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Requests that go together.
+/// Requests that are sent in one message.
 #[derive(Default)]
 struct Requests<'a, 'b> {
     messages: Vec<Message>,
-    /// What each is about.
+    /// The elements that each request is about.
     about: Vec<&'b Members<'a>>,
-    /// Bytes and elements of all.
+    /// Bytes and elements of all requests.
     length: usize,
     elements: u32,
 }
@@ -62,18 +62,18 @@ impl<'a, 'b> Requests<'a, 'b> {
     }
 }
 
-/// A conversation with the kernel about sets.
+/// A netlink socket for sets.
 pub(in crate::kernel) struct Ipset {
     netlink: Netlink,
     protocol: u8,
-    /// Requests sent that change something.
+    /// Requests that changed something.
     pub(in crate::kernel) writes: u64,
-    /// Elements the kernel took or dropped.
+    /// Elements that were added or removed.
     pub(in crate::kernel) elements: u64,
 }
 
 impl Ipset {
-    /// Opens a conversation and agrees on a protocol version.
+    /// Opens the socket and agrees on a protocol version.
     pub(in crate::kernel) fn open() -> Result<Ipset, KernelError> {
         let act = "speak to the kernel's ipset";
         let netlink = Netlink::open().map_err(|source| KernelError::Netlink { act, source })?;
@@ -101,12 +101,13 @@ impl Ipset {
         Ok(ipset)
     }
 
-    /// Makes a set and fills it, or leaves nothing behind.
+    /// Creates a set and fills it. If that fails, no set is left.
     pub(in crate::kernel) fn create(&mut self, name: &SetName, set: &Set) -> Result<(), KernelError> {
         self.create_named(name.as_str(), set, name)
     }
 
-    /// Fills a spare set and swaps it in, so that packets see the old set or the new one and nothing between.
+    /// Fills a spare set and swaps it in, so that packets are matched against the old set or the new one and nothing
+    /// between.
     pub(in crate::kernel) fn replace(&mut self, name: &SetName, set: &Set) -> Result<(), KernelError> {
         let spare = spare_name(name);
         self.destroy_named(&spare)?;
@@ -122,18 +123,18 @@ impl Ipset {
         destroyed
     }
 
-    /// Adds elements to sets; those already there are fine. They go together as far as a message carries, and one that is
-    /// refused stops none of these.
+    /// Adds elements to sets; existing ones are no error. As many requests as fit are sent in one message, and a failed
+    /// one does not prevent the others.
     pub(in crate::kernel) fn add(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
         self.edit(IpsetCommand::Add, members)
     }
 
-    /// Removes elements from sets, likewise; those already gone are fine.
+    /// Removes elements from sets in the same way; missing ones are no error.
     pub(in crate::kernel) fn remove(&mut self, members: &[Members<'_>]) -> Result<(), KernelError> {
         self.edit(IpsetCommand::Remove, members)
     }
 
-    /// Destroys a set; one that is gone already is fine.
+    /// Destroys a set. No error if it no longer exists.
     pub(in crate::kernel) fn destroy(&mut self, name: &SetName) -> Result<(), KernelError> {
         self.destroy_named(name.as_str())
     }
@@ -143,7 +144,7 @@ impl Ipset {
         whole(|| self.list(prefix)).map_err(|failure| refused("read", prefix, failure))
     }
 
-    /// Lists everything at once: asked for by name, each set would cost the kernel a walk over all of them.
+    /// Lists all sets at once: a list of one set by name would make the kernel walk over all of them.
     fn list(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, Failure> {
         let mut listed = Listed::default();
         self.netlink.ask(self.request(IpsetCommand::List, DUMP), |message| listed.take(message, prefix))?;
@@ -244,14 +245,14 @@ impl Ipset {
     }
 }
 
-/// Sets in the order of a dump, each in one message or several.
+/// Sets in the order of a dump, each in one or more messages.
 #[derive(Default)]
 struct Listed {
     listed_sets: Vec<(SetName, Kind, Vec<Element>)>,
 }
 
 impl Listed {
-    /// Takes one message. The first of a set says its kind, those that follow only its name.
+    /// Decodes one message. The first message of a set contains its kind, the others only its name.
     fn take(&mut self, message: &[u8], prefix: &str) {
         let Some(name) = codec::listed_name(message).filter(|name| name.starts_with(prefix)) else { return };
         if let Some(kind) = codec::listed_kind(message)
@@ -274,7 +275,8 @@ impl Listed {
     }
 }
 
-/// The name of the set that is filled to be swapped with this one; it keeps the beginning, which says whose it is.
+/// The name of the set that is filled to be swapped with this one. It keeps the beginning of the name, by which its
+/// owner is recognised.
 fn spare_name(name: &SetName) -> String {
     let kept = name.as_str().len().min(SET_NAME_MAX - SPARE.len());
     format!("{}{SPARE}", &name.as_str()[..kept])

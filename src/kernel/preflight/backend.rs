@@ -1,4 +1,4 @@
-//! Which packet filter the other programs on this host use: their rules and ours should sit in the same one.
+//! Detects which packet filter the other programs on this host use: their rules and ours should be in the same one.
 
 use super::Saved;
 use super::facts::{nft_tables, usable};
@@ -8,14 +8,14 @@ use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
 
-/// The chains by which kubelet shows which iptables it uses.
+/// The chains by which the kubelet shows which iptables it uses.
 const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
-/// What the chains of kube-proxy, kubelet, flannel and the CNI plugins begin with.
+/// The prefixes of the chains of kube-proxy, kubelet, flannel and the CNI plugins.
 const PREFIXES: [&str; 3] = ["KUBE-", "FLANNEL-", "CNI-"];
 /// The tables of kube-proxy in nftables mode.
 const KUBE_PROXY_TABLES: [&str; 2] = ["ip kube-proxy", "ip6 kube-proxy"];
 
-/// The backend that fits kubelet, kube-proxy and flannel on this host, and how that was seen.
+/// The backend that fits kubelet, kube-proxy and flannel on this host, and how it was detected.
 pub fn detect_backend() -> (BackendName, String) {
     let tables = nft_tables();
     if let Some(table) = KUBE_PROXY_TABLES.into_iter().find(|table| tables.contains(*table)) {

@@ -1,4 +1,4 @@
-//! Facts of this host, gathered without judging them.
+//! Collects facts of this host, without judging them.
 
 use super::probe::{self, RefusedRule};
 use super::{Saved, Wanted, others};
@@ -24,47 +24,47 @@ const GLOBAL_SCOPE: &str = "00";
 /// Facts of a host that decide whether policies can be enforced on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The effective capabilities of this process, a bit each (linux/capability.h).
+    /// The effective capabilities of this process, one bit each (linux/capability.h).
     pub capabilities: u64,
     /// Whether br_netfilter is loaded, so that iptables sees bridged packets: /proc/sys/net/bridge exists.
     pub bridge_netfilter: bool,
-    /// Whether the kernel speaks IPv6: /proc/sys/net/ipv6 is there.
+    /// Whether the kernel supports IPv6: /proc/sys/net/ipv6 exists.
     pub ipv6: bool,
-    /// The sysctls looked at, by dotted name, as far as they are there.
+    /// The sysctls that are checked, by dotted name, as far as they exist.
     pub sysctls: BTreeMap<&'static str, String>,
     /// The network devices.
     pub devices: BTreeSet<String>,
-    /// Whether the bridge has a global IPv6 address, so that pods have some too.
+    /// Whether the bridge has a global IPv6 address, which means that pods have some, too.
     pub bridge_has_ipv6: bool,
-    /// The wanted programs that no directory of PATH holds.
+    /// The required programs that are in no directory of PATH.
     pub absent_programs: Vec<&'static str>,
-    /// The kinds of set that the kernel refused to make, and why.
+    /// The kinds of sets that the kernel rejected, and why.
     pub refused_sets: Vec<(String, String)>,
     /// Whether rules were tried.
     pub tried_rules: bool,
-    /// The rules that the kernel refused to hold.
+    /// The rules that the kernel rejected.
     pub refused_rules: Vec<RefusedRule>,
-    /// Whether the kernel took a table of family bridge, or why it did not; nothing if none was tried.
+    /// Whether the kernel accepted a table of family bridge, or why it did not; `None` if this was not tried.
     pub bridge_table: Option<Result<(), String>>,
-    /// Whether the kernel took a table of family inet as the backend `nftables` writes it, or why it did not; nothing if none was
-    /// tried.
+    /// Whether the kernel accepted a table of family inet as the backend `nftables` writes it, or why it did not;
+    /// `None` if this was not tried.
     pub inet_table: Option<Result<(), String>>,
-    /// The flowtables, as `nft` names them: packets of connections in them pass no forward hook.
+    /// The flowtables, named as in `nft`: packets of their connections skip the forward hook.
     pub flowtables: BTreeSet<String>,
-    /// The rules that are there.
+    /// The existing rules.
     pub saved: Saved,
-    /// The tables of nf_tables, as `nft` names them.
+    /// The tables of nf_tables, named as in `nft`.
     pub nft_tables: BTreeSet<String>,
-    /// The other NetworkPolicy controllers whose process is seen.
+    /// The other NetworkPolicy controllers whose process was found.
     pub running: BTreeSet<OtherController>,
-    /// Whether the node is one of k3s.
+    /// Whether this is a node of k3s.
     pub is_k3s: bool,
-    /// The NFLOG groups that are being read, with the netlink port of the reader.
+    /// The NFLOG groups that have a reader, with the reader's netlink port.
     pub log_readers: BTreeMap<u16, String>,
 }
 
 impl Facts {
-    /// Gathers all of them.
+    /// Collects all facts.
     pub fn gather(wanted: &Wanted) -> Facts {
         let mut runner = Runner::new();
         let variant = wanted.backend.variant();
@@ -88,7 +88,7 @@ impl Facts {
             let running = |controller: &OtherController| processes::is_running(controller.process());
             facts.running = OtherController::ALL.into_iter().filter(running).collect();
         }
-        // Nothing is written beside another controller.
+        // Nothing is written while another controller has rules.
         if !has_controller && variant.is_some() {
             facts.refused_sets = probe::refused_sets();
         }
@@ -110,7 +110,7 @@ impl Facts {
         facts
     }
 
-    /// Gathers those that can be read from files.
+    /// Collects the facts that can be read from files.
     pub fn gather_sysctls(wanted: &Wanted) -> Facts {
         let names = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6];
         let values = names.into_iter().filter_map(|name| {
@@ -127,37 +127,37 @@ impl Facts {
     }
 }
 
-/// Whether the kernel takes our table of a family, or why it does not.
+/// Tries whether the kernel accepts our table of a family.
 fn try_table(family: TableFamily) -> Result<(), String> {
     let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel, family));
     tried.map_err(|error| error.to_string())
 }
 
-/// The tables of nf_tables. Those that cannot be listed are none: the check `rules` says what cannot be read.
+/// The tables of nf_tables. Empty if they cannot be listed: the check `rules` reports what cannot be read.
 pub(super) fn nft_tables() -> BTreeSet<String> {
     nft_tables::list().unwrap_or_default()
 }
 
-/// Whether both families' programs of a variant are there.
+/// Whether the programs of a variant are installed, for both families.
 pub(super) fn usable(variant: Variant) -> bool {
     Family::BOTH
         .into_iter()
         .all(|family| installed(variant.save(family)) && installed(variant.restore(family)))
 }
 
-/// Whether a directory of PATH holds the program.
+/// Whether the program is in a directory of PATH.
 fn installed(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 
-/// A file of the kernel's, or nothing: what cannot be read is not there.
+/// The content of a file of the kernel; empty if it cannot be read.
 pub(in crate::kernel) fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Whether a container of this process's, or a path of the host, is one of k3s. What a container's file system is mounted from
-/// shows who made it.
+/// Whether the mounts of this process's container, or a path of the host, are those of k3s. The sources of a
+/// container's mounts show which runtime created it.
 fn is_k3s(mounts: &str, exists: impl Fn(&str) -> bool) -> bool {
     let paths = ["/var/lib/rancher/k3s", "/etc/rancher/k3s", "/run/k3s"];
     paths.into_iter().any(|path| mounts.contains(path) || exists(path))

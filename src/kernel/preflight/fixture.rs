@@ -1,10 +1,10 @@
-//! A host that lacks nothing, to take things away from.
+//! A host that meets all requirements, from which tests remove some.
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
 use super::{Missing, Wanted, judge};
 use crate::netfilter::BackendName;
 
-/// What the examples want.
+/// The requirements in the tests.
 pub(super) fn wanted() -> Wanted {
     Wanted {
         backend: BackendName::IptablesNft,
@@ -16,7 +16,7 @@ pub(super) fn wanted() -> Wanted {
     }
 }
 
-/// A host that lacks nothing.
+/// A host that meets all requirements.
 pub(super) fn healthy() -> Facts {
     let on = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6].map(|name| (name, "1".to_owned()));
     Facts {
@@ -32,7 +32,7 @@ pub(super) fn healthy() -> Facts {
     }
 }
 
-/// The names of the checks that fail, and what the first of them says.
+/// The names of the checks that fail, and the problem and cure of the first.
 pub(super) fn failing(facts: &Facts) -> (Vec<&'static str>, String, String) {
     let checks = judge(facts, &wanted());
     let failed: Vec<_> =

@@ -1,4 +1,4 @@
-//! What the facts mean for enforcement: pure decisions, each with its cure.
+//! Judges facts: what is missing for enforcement, and how to provide it. Without I/O.
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
 use super::others;
@@ -17,7 +17,7 @@ pub(super) fn missing(problem: impl Into<String>, cure: impl Into<String>) -> Ch
     Err(Missing { problem: problem.into(), cure: cure.into() })
 }
 
-/// Judges everything.
+/// All checks.
 pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     let mut checks = vec![Check { name: "capabilities", result: capabilities(facts) }];
     checks.extend(judge_sysctls(facts, wanted));
@@ -44,7 +44,7 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     checks
 }
 
-/// Which of the ways to bind pods is possible. Without tables of family bridge the agent enforces by address alone.
+/// Which way of binding pods is possible. Without tables of family bridge, the agent only checks addresses.
 fn port_binding(facts: &Facts) -> String {
     match &facts.bridge_table {
         Some(Ok(())) => {
@@ -58,7 +58,7 @@ fn port_binding(facts: &Facts) -> String {
     }
 }
 
-/// Judges what may be undone while the agent runs.
+/// The checks of what other programs may change while the agent runs.
 pub fn judge_sysctls(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     vec![
         Check { name: "br-netfilter", result: bridge_netfilter(facts) },
@@ -158,7 +158,7 @@ fn programs(facts: &Facts, variant: Variant) -> CheckResult {
     )
 }
 
-/// Whether the kernel takes the table that the backend `nftables` writes.
+/// Whether the kernel accepts the table that the backend `nftables` writes.
 fn inet_table(facts: &Facts) -> CheckResult {
     match &facts.inet_table {
         None => Ok(BESIDE.to_owned()),
@@ -171,7 +171,7 @@ fn inet_table(facts: &Facts) -> CheckResult {
     }
 }
 
-/// What flowtables mean for connections that are to be cut.
+/// Whether flowtables prevent connections from being cut.
 fn flowtables(facts: &Facts) -> String {
     if facts.flowtables.is_empty() {
         return "no flowtable takes packets past the forward hook".to_owned();
@@ -183,7 +183,7 @@ fn flowtables(facts: &Facts) -> String {
     )
 }
 
-/// What is said of tries that were not made.
+/// The result of checks that were not made.
 const BESIDE: &str =
     "not tried: the agent writes nothing beside the rules of another NetworkPolicy controller";
 

@@ -1,7 +1,8 @@
-//! What enforcement needs of this host, looked at before the first rule: what is missing, and the command that mends it.
+//! Checks the requirements of enforcement on this host before the first rule is written: what is missing, and the
+//! command that provides it.
 //!
-//! Comes in: what is wanted, and facts of the host. Goes out: checks. Facts are gathered in one place and judged in
-//! another, so that every judgement can be tested without the host that earns it.
+//! Comes in: what is wanted, and facts of the host. Goes out: checks. Facts are collected in one place and judged in
+//! another, so that each judgement can be tested without such a host.
 
 mod backend;
 mod facts;
@@ -21,49 +22,49 @@ pub use saved::Saved;
 
 use crate::netfilter::BackendName;
 
-/// What the checks are to look for.
+/// What to check for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The packet filter that will be written to.
     pub backend: BackendName,
-    /// The bridge that the pods sit on.
+    /// The bridge to which the pods are attached.
     pub bridge: String,
-    /// The bit of the packet mark and of the connection mark that is ours.
+    /// The bit of packet and connection marks that the rules use.
     pub mark: u32,
-    /// The NFLOG group that will be read; nothing if none will be.
+    /// The NFLOG group that will be read; `None` if none will be.
     pub log_group: Option<u16>,
     /// Whether a table of family bridge is tried, as pods are to be bound to their ports.
     pub try_bridge_table: bool,
-    /// Whether a legacy table may be loaded to try rules in it, as enforcement will load it anyway.
+    /// Whether a legacy table may be loaded to try rules in it, because enforcement will load it anyway.
     pub may_load_tables: bool,
 }
 
-/// One check and how it went.
+/// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// A short, fixed name, fit for a metric's label.
+    /// A short, fixed name, suitable for a metric's label.
     pub name: &'static str,
     /// What was found, or what is missing.
     pub result: Result<String, Missing>,
 }
 
-/// Something enforcement cannot do without.
+/// A requirement that is not met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// What is wrong, and what it would lead to.
+    /// What is wrong, and its consequence.
     pub problem: String,
-    /// The command or setting that mends it.
+    /// The command or setting that repairs it.
     pub cure: String,
 }
 
-/// Looks at the host, in the network namespace of the calling thread, and judges it. Starts programs, and tries rules
-/// in a scratch chain that no packet reaches and that is removed again, as is an nf_tables table that was made for it. A legacy
-/// table that is not loaded is not loaded for this: nothing would unload it.
+/// Checks the host in the network namespace of the calling thread. Starts programs, and tries rules in a temporary
+/// chain that no packet reaches. The chain is removed again, and so is an nf_tables table that was created for it. A
+/// legacy table is not loaded for this, as nothing would unload it.
 pub fn check(wanted: &Wanted) -> Vec<Check> {
     judge(&Facts::gather(wanted), wanted)
 }
 
-/// The few checks whose subject may be undone while the agent runs. They only read files.
+/// The checks of what other programs may change while the agent runs. They only read files.
 pub fn check_sysctls(wanted: &Wanted) -> Vec<Check> {
     judge_sysctls(&Facts::gather_sysctls(wanted), wanted)
 }

@@ -1,4 +1,4 @@
-//! What the rules of others mean for ours.
+//! Checks whether rules of other programs conflict with ours.
 
 use super::Wanted;
 use super::facts::Facts;
@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
-/// The bits kube-proxy marks packets with, whether or not it has begun to.
+/// The bits with which kube-proxy marks packets, even if it has not begun to.
 const KUBE_PROXY_MARKS: u32 = 0x4000 | 0x8000;
 
-/// Whether what is there can be read at all.
+/// Whether all existing rules can be read.
 pub(super) fn rules(facts: &Facts) -> CheckResult {
     match facts.saved.unreadable.first() {
         None => Ok("existing rules can be read".to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn has_controller(facts: &Facts) -> bool {
         || facts.nft_tables.iter().any(|table| OtherController::of_table(table).is_some())
 }
 
-/// Whether another NetworkPolicy controller is at work.
+/// Whether another NetworkPolicy controller has rules here or runs.
 pub(super) fn controller(facts: &Facts) -> CheckResult {
     let mut found: BTreeMap<OtherController, (BTreeSet<String>, Vec<String>)> = BTreeMap::new();
     for (controller, rule) in hooks(facts) {
@@ -99,7 +99,7 @@ pub(super) fn variant(facts: &Facts, wanted: &Wanted) -> CheckResult {
     )
 }
 
-/// Whether others use our bit of the mark.
+/// Whether other programs use our bit of the mark.
 pub(super) fn mark(facts: &Facts, wanted: &Wanted) -> CheckResult {
     let used = facts.saved.rules_that_stay().fold(KUBE_PROXY_MARKS, |bits, rule| bits | rule.mark_bits());
     if used & wanted.mark == 0 {

@@ -1,8 +1,8 @@
-//! Trying what we use: a scratch set of every kind, and every match and target in a scratch chain.
+//! Tries what this program uses: a temporary set of every kind, and every match and target in a temporary chain.
 //!
-//! `iptables-restore --test` does not ask the kernel, and a chain filled and flushed in one transaction never reaches
-//! it either. So the chain is made by one transaction and removed by the next; no packet ever comes through it. The next check
-//! takes over what a crash leaves behind. A table that was not there before is removed again.
+//! `iptables-restore --test` does not consult the kernel, and neither does a transaction that fills a chain and flushes
+//! it. So one transaction creates the chain and the next removes it; no packet ever enters it. The next check removes
+//! what a crash leaves behind. A table that did not exist before is removed again.
 
 use crate::apply::KernelError;
 use crate::kernel::exec::Runner;
@@ -48,20 +48,20 @@ const PROBES_V6: [ModuleProbe; 3] = [
     ("ip6_tables", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN"),
 ];
 
-/// A rule that the kernel, or the program that speaks to it, refused.
+/// A rule that the kernel or the program rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRule {
     /// The family.
     pub family: Family,
-    /// The rule; nothing when none was accepted.
+    /// The rule; `None` if no rule was accepted.
     pub rule: Option<&'static str>,
-    /// The kernel module it needs; nothing when none was accepted.
+    /// The kernel module that it needs; `None` if no rule was accepted.
     pub module: Option<&'static str>,
-    /// What was said.
+    /// The error message.
     pub complaint: String,
 }
 
-/// The kinds of set that cannot be made, and why.
+/// The kinds of sets that cannot be created, and why.
 pub(super) fn refused_sets() -> Vec<(String, String)> {
     let mut ipset = match Ipset::open() {
         Ok(ipset) => ipset,
@@ -76,7 +76,7 @@ pub(super) fn refused_sets() -> Vec<(String, String)> {
     refused.collect()
 }
 
-/// The rules that cannot be held.
+/// The rules that the kernel does not accept.
 pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<RefusedRule> {
     let mut refused = Vec::new();
     for family in Family::BOTH {
@@ -92,7 +92,7 @@ pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<Refuse
             }
         }
         if !had_table {
-            // It stays, empty, if the kernel refuses: that is no reason to enforce nothing.
+            // If the kernel rejects this, the empty table stays: that does not prevent enforcement.
             nft_tables::remove_empty_filter(family).ok();
         }
     }
@@ -108,7 +108,7 @@ fn with_scratch_set<T>(ipset: &mut Ipset, kind: Kind, during: impl FnOnce() -> T
     Ok(result)
 }
 
-/// All rules at once; one by one only if that fails, to learn which.
+/// Tries all rules at once, and each separately only if that fails, to find out which.
 fn try_rules(runner: &mut Runner, variant: Variant, family: Family) -> Vec<RefusedRule> {
     let probes = probes(family);
     let mut attempt =

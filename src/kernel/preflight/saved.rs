@@ -1,4 +1,4 @@
-//! The rules that are there, of both iptables variants and families, and what they say about their authors.
+//! The existing rules of both iptables variants and families, and which programs wrote them.
 
 use super::facts::usable;
 use crate::apply::{TableText, chains_of_kube_router, own_chains};
@@ -9,7 +9,7 @@ use crate::netfilter::iptables::Variant;
 use crate::netfilter::iptables::{target, words};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The chains that packets enter tables by.
+/// The chains by which packets enter tables.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// Every rule of every table that iptables shows.
@@ -21,7 +21,7 @@ pub struct Saved {
     pub unreadable: Vec<String>,
 }
 
-/// One rule of those that are there.
+/// One existing rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SavedRule<'a> {
     pub(super) variant: Variant,
@@ -32,7 +32,7 @@ pub(super) struct SavedRule<'a> {
 }
 
 impl Saved {
-    /// Reads them. The legacy tables are only read if they are in use: reading makes the kernel load them.
+    /// Reads all tables. Legacy tables are read only if they are in use, because reading makes the kernel load them.
     pub(in crate::kernel) fn gather(runner: &mut Runner) -> Saved {
         let mut saved = Saved::default();
         for variant in Variant::BOTH.into_iter().filter(|variant| usable(*variant)) {
@@ -60,12 +60,13 @@ impl Saved {
         })
     }
 
-    /// Every rule that a packet may meet in a chain that isn't ours, nor one of another controller that is to be removed.
+    /// Every rule that packets may reach in a chain that is neither ours nor that of another controller that is to be
+    /// removed.
     pub(super) fn rules_that_stay(&self) -> impl Iterator<Item = SavedRule<'_>> {
         self.rules_but(|text| own_chains(text).into_iter().chain(chains_of_kube_router(text)).collect())
     }
 
-    /// Every rule that a packet may meet in a chain that isn't ours.
+    /// Every rule that packets may reach in a chain that isn't ours.
     pub(super) fn foreign_rules(&self) -> impl Iterator<Item = SavedRule<'_>> {
         self.rules_but(own_chains)
     }
@@ -83,7 +84,7 @@ impl Saved {
     }
 }
 
-/// The chains that a packet may come to.
+/// The chains that packets may reach.
 fn reached(text: &TableText) -> BTreeSet<&str> {
     let mut open: Vec<&str> = BUILT_IN.into_iter().filter(|chain| text.chains.contains_key(*chain)).collect();
     let mut reached: BTreeSet<&str> = open.iter().copied().collect();
@@ -99,7 +100,7 @@ fn reached(text: &TableText) -> BTreeSet<&str> {
 }
 
 impl SavedRule<'_> {
-    /// The chain or target it jumps to.
+    /// The chain or target to which it jumps.
     pub(super) fn target(&self) -> Option<&str> {
         target(self.rule)
     }
@@ -110,7 +111,7 @@ impl SavedRule<'_> {
         format!("{program} -t {} -D {} {}", self.table, self.chain, self.rule)
     }
 
-    /// The bits of packet and connection marks that it tests or changes by name. A mask of all bits names none.
+    /// The bits of packet and connection marks that it explicitly tests or changes. A mask of all bits counts as none.
     pub(super) fn mark_bits(&self) -> u32 {
         let words = words(self.rule);
         let named = words.windows(2).map(|pair| match pair[0] {
