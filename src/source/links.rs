@@ -1,4 +1,4 @@
-//! The bridge and its ports as the kernel reports them (rtnetlink): at first, and whenever they change.
+//! The bridge and its ports as the kernel reports them (rtnetlink): first all, and then every change.
 
 use crate::model::{Bridge, BridgePort, LinkChange};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -35,7 +35,7 @@ pub struct LinkWatch {
     handle: Handle,
     messages: Messages,
     links: Links,
-    /// Whether all must be listed: at first, and when messages were lost.
+    /// Whether everything must be listed: at first, and when messages were lost.
     must_look: bool,
 }
 
@@ -51,7 +51,7 @@ impl LinkWatch {
         Ok(LinkWatch { handle, messages, links: Links::new(bridge), must_look: true })
     }
 
-    /// Waits until something changes, and returns that. The first call returns everything.
+    /// Waits until something changes, and returns the changes. The first call returns everything.
     ///
     /// # Errors
     /// The socket failed; a new watch is needed.
@@ -78,7 +78,7 @@ impl LinkWatch {
         }
     }
 
-    /// Lists all links and addresses; missing ones were deleted.
+    /// Lists all links and addresses; those that are missing were deleted.
     async fn look(&mut self) -> Result<Vec<LinkChange>, LinkWatchError> {
         let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
         let addresses: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
@@ -125,7 +125,7 @@ impl Links {
         changes
     }
 
-    /// Applies one message. False if everything must be listed to interpret it.
+    /// Applies one message. Returns false if everything must be listed to interpret it.
     fn take_in(&mut self, message: &RouteNetlinkMessage, changes: &mut Vec<LinkChange>) -> bool {
         if let RouteNetlinkMessage::NewLink(link) = message {
             return link.header.interface_family == AddressFamily::Bridge || self.set_link(link, changes);

@@ -1,7 +1,7 @@
-//! Where changes of the cluster come from: API objects, CNI results and bridge ports in, `model::Change` out.
+//! The sources of changes of the cluster: API objects, CNI results and bridge ports in, `model::Change` out.
 //!
 //! Comes in: the API server's watches, or a directory of Kubernetes YAML or JSON; this node's CNI results and bridge
-//! ports. Goes out: the model's objects, what could not be understood and where it is written. This room knows every
+//! ports. Goes out: the model's objects, and what could not be understood, with its position. This room knows every
 //! default and rule of the API, and nothing of plans, chains or the kernel's rules.
 //!
 //! A folder imports only folders above it in this list, and neither `watch` nor `cni` imports `manifest`:

@@ -1,7 +1,7 @@
-//! CNI results: the files in which libcni caches what it set up for each pod of this node.
+//! CNI results: the files in which libcni caches the network that it set up for each pod of this node.
 //!
-//! Comes in: the directory of these files, read and watched by inotify. Goes out: `model::Sandbox` as changes, and what is
-//! wrong with which file. This folder knows nothing of the API server.
+//! Comes in: the directory of these files, read and watched by inotify. Goes out: changes of `model::Sandbox`, and the
+//! problems of each file. This folder knows nothing of the API server.
 
 mod result;
 mod results;

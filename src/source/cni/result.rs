@@ -22,7 +22,7 @@ pub enum CniResultError {
     /// It is not JSON, or does not have libcni's shape. Perhaps it is still being written.
     #[error("it is not a CNI result as libcni writes it, or is incomplete: {0}")]
     Shape(#[from] serde_json::Error),
-    /// It is about another container than the file's name, like a copy.
+    /// Its content belongs to another container than the file's name, as in a copy.
     #[error("its content belongs to a file named `{0}`: remove it if it is a copy")]
     Name(String),
     /// An address is not valid.
@@ -115,7 +115,7 @@ fn interfaces(made: Option<&Made>) -> impl Iterator<Item = &Interface> {
     made.into_iter().flat_map(|made| made.interfaces.iter().flatten().flatten())
 }
 
-/// The devices of the node that were made or used for the pod.
+/// The devices of the node that were created or used for the pod.
 fn devices(made: Option<&Made>) -> Vec<Box<str>> {
     interfaces(made).filter(|own| own.is_of_the_node()).map(|own| own.name.as_str().into()).collect()
 }

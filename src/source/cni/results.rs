@@ -28,7 +28,7 @@ struct ResultFile {
     problem: Option<String>,
 }
 
-/// The result of scanning the directory.
+/// The result of a scan of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// What has changed since the last scan.
@@ -42,12 +42,12 @@ pub struct Found {
 }
 
 impl CniResults {
-    /// A directory that has not been scanned.
+    /// A directory before its first scan.
     pub fn new(directory: impl Into<PathBuf>) -> CniResults {
         CniResults { directory: directory.into(), files: BTreeMap::new(), problem: None }
     }
 
-    /// Scans what may have changed, and returns what has.
+    /// Scans the files that may have changed, and returns what has changed.
     pub fn scan(&mut self, at: &Changed) -> Found {
         let mut changes = Vec::new();
         match at {
@@ -161,7 +161,7 @@ mod tests {
         )
     }
 
-    /// The changes in short: `+shop/web 10.0.0.1`, `-shop/web`.
+    /// A summary of the changes: `+shop/web 10.0.0.1`, `-shop/web`.
     fn changes(found: &Found) -> Vec<String> {
         let short = |change: &Change| match change {
             Change::Sandbox(sandbox) => format!("+{} {}", sandbox.key.pod, sandbox.addresses[0]),

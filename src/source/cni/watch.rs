@@ -24,10 +24,10 @@ pub struct CniWatch {
 }
 
 impl CniWatch {
-    /// Begins to watch; changes from here on are returned.
+    /// Begins to watch; all later changes are returned.
     ///
     /// # Errors
-    /// The kernel grants no more watches (fs.inotify.max_user_instances, fs.inotify.max_user_watches).
+    /// The kernel permits no more watches (fs.inotify.max_user_instances, fs.inotify.max_user_watches).
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -39,10 +39,11 @@ impl CniWatch {
         Ok(watch)
     }
 
-    /// Waits until something has changed, and returns what. May be cancelled and called again: no change is lost.
+    /// Waits until something has changed, and returns the changed files. May be cancelled and called again: no change
+    /// is lost.
     ///
     /// # Errors
-    /// The kernel grants no more watches: later changes may go unnoticed.
+    /// The kernel permits no more watches, so later changes may go unnoticed.
     pub async fn changed(&mut self) -> io::Result<Changed> {
         let mut changed = Changed::Files(BTreeSet::new());
         while changed == Changed::Files(BTreeSet::new()) {
@@ -53,7 +54,7 @@ impl CniWatch {
             }
         }
         if changed == Changed::Anything {
-            // Before the caller scans: what appears from here on is either found by that scan, or returned.
+            // Before the caller scans: whatever appears from now on is either found by that scan or returned.
             self.follow()?;
         }
         Ok(changed)
@@ -135,7 +136,7 @@ mod tests {
         timeout(LONG, watch.changed()).await.unwrap().unwrap()
     }
 
-    /// Waits until this is returned, whatever comes before.
+    /// Waits until this is returned, whatever is returned before.
     async fn returns(watch: &mut CniWatch, wanted: &Changed) {
         while changed(watch).await != *wanted {}
     }

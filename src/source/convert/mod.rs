@@ -1,8 +1,8 @@
-//! From API objects to the model: the only code that knows the API's defaults and validation.
+//! Converts API objects to the model: the only code that knows the API's defaults and validation.
 //!
-//! Comes in: `api` objects as their authors wrote them. Goes out: `model` objects with every default filled in, and a
-//! `InvalidPart` for each part that the API server would have rejected. An invalid part allows nothing; it never widens what the
-//! rest allows, and the rest stays in force. Pure: it reads no file, clock or cluster.
+//! Comes in: `api` objects as their authors wrote them. Goes out: `model` objects with every default filled in, and an
+//! `InvalidPart` for each part that the API server would have rejected. An invalid part allows nothing; it never widens
+//! what the rest allows, and the rest stays in force. This folder reads no file, clock or cluster.
 
 mod block;
 pub(in crate::source) mod field_path;

@@ -3,7 +3,7 @@
 use crate::model::{Bridge, Change, LinkChange, NamespaceName, PodKey, PolicyKey, SandboxKey};
 use std::fmt;
 
-/// The identity of an object, sandbox or link, in the order in which changes are reported.
+/// The identity of an object, sandbox or link. Its order is that in which changes are reported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::source) enum ObjectKey {
     Namespace(NamespaceName),

@@ -1,7 +1,7 @@
-//! Objects that cannot be read completely: what is certain of them, so that one such object affects no other.
+//! Objects that cannot be read completely: converts what is certain of them, so that one such object affects no other.
 //!
-//! Such a pod is unknown, such a policy isolates its whole namespace, and such a namespace has no labels. Fields that decide
-//! nothing are removed first: an object that can then be read is complete.
+//! Such a pod is unknown, such a policy isolates its whole namespace, and such a namespace has no labels. Fields that
+//! do not affect enforcement are removed first: if the rest can be read, the object is complete.
 
 use super::object_kind::ObjectKind;
 use super::{DEFAULT_NAMESPACE, unreadable_policy};
@@ -21,10 +21,10 @@ pub(in crate::source) struct ObjectIdentity {
     pub(in crate::source) resource_version: Option<String>,
 }
 
-/// Reads an object of the API; faults in fields that decide nothing are ignored.
+/// Reads an object of the API, and ignores errors in fields that do not affect enforcement.
 ///
 /// # Errors
-/// What is wrong with the object, and what is left of it.
+/// What is wrong with the object, and what can be read of it.
 pub(in crate::source) fn read<T: DeserializeOwned>(
     kind: ObjectKind,
     mut object: Value,
@@ -46,7 +46,7 @@ pub(in crate::source) fn read<T: DeserializeOwned>(
     Err((fault, object))
 }
 
-/// The change that stands for an object that cannot be read completely; `None` if not even its name can be read.
+/// The change that represents an object that cannot be read completely; `None` if not even its name can be read.
 pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -> Option<Change> {
     let ObjectIdentity { name, namespace, uid, .. } = identity(object);
     let name = name?;
@@ -152,7 +152,7 @@ fn is_sound(text: &str) -> bool {
     !text.contains(char::REPLACEMENT_CHARACTER)
 }
 
-/// Removes fields that decide about no packet.
+/// Removes fields that do not affect enforcement.
 fn remove_immaterial(kind: ObjectKind, object: &mut Value) {
     let metadata: &[&str] = match kind {
         ObjectKind::Namespace => &["annotations", "ownerReferences", "uid"],

@@ -43,7 +43,7 @@ pub fn pod(from: &api::Pod) -> (Pod, Vec<InvalidPart>) {
     (pod, invalid.0)
 }
 
-/// A static pod has one uid in the API, its mirror's, and another on its node.
+/// A static pod has two uids: in the API that of its mirror pod, and another one on its node.
 fn uid(metadata: &api::ObjectMeta) -> Option<Arc<str>> {
     let mirrored = metadata.annotations.as_ref().and_then(|annotations| annotations.config_mirror.as_deref());
     mirrored.or(metadata.uid.as_deref()).filter(|uid| !uid.is_empty()).map(Into::into)

@@ -1,4 +1,4 @@
-//! Where in a directory something may have changed.
+//! Which files of a directory may have changed.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,12 +8,12 @@ use std::path::PathBuf;
 pub enum Changed {
     /// Any of them.
     Anything,
-    /// These. Each may have been created, changed or removed.
+    /// These files. Each may have been created, changed or removed.
     Files(BTreeSet<PathBuf>),
 }
 
 impl Changed {
-    /// Adds what may have changed.
+    /// Adds the files of another value.
     pub(in crate::source) fn add(&mut self, other: Changed) {
         match (&mut *self, other) {
             (Changed::Files(own), Changed::Files(others)) => own.extend(others),

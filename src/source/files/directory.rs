@@ -15,9 +15,10 @@ use std::time::Duration;
 
 /// A directory of manifests and what was last read from it.
 ///
-/// Files do not affect each other: one that becomes unreadable keeps its last readable objects until it is corrected or removed.
-/// Of a file that was never completely readable, what is certain counts: an unreadable policy isolates its namespace, an
-/// unreadable pod is unknown, and an unreadable namespace has no labels. Of reported objects, little more than names is kept.
+/// Files do not affect each other: a file that becomes unreadable keeps its last readable objects until it is corrected
+/// or removed. If a file was never completely readable, what is certain of its objects counts: an unreadable policy
+/// isolates its namespace, an unreadable pod is unknown, and an unreadable namespace has no labels. Of reported
+/// objects, little more than the name is kept.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
@@ -29,13 +30,13 @@ pub struct Directory {
     complete: bool,
 }
 
-/// The result of scanning the directory.
+/// The result of a scan of the directory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// What has changed since the last scan: first existing objects, namespaces before pods before policies, then deleted ones.
     /// Empty as long as the directory is not `complete`.
     pub changes: Vec<Change>,
-    /// Whether all of the directory was scanned at least once. Until then nothing may be written to the kernel.
+    /// Whether the whole directory was scanned at least once. Until then nothing may be written to the kernel.
     pub complete: bool,
     /// Everything that is wrong; the files concerned keep their last readable objects.
     pub error: Option<ManifestError>,
@@ -48,7 +49,7 @@ pub struct Loaded {
 }
 
 impl Directory {
-    /// A directory that has not been scanned. `root` may also be a single file.
+    /// A directory before its first scan. `root` may also be a single file.
     pub fn new(root: impl Into<PathBuf>) -> Directory {
         Directory {
             root: root.into(),
@@ -65,16 +66,16 @@ impl Directory {
         &self.root
     }
 
-    /// Scans all of the directory, reads the files that changed, and returns what has changed.
+    /// Scans the whole directory, reads the files that changed, and returns what has changed.
     pub fn load(&mut self) -> Loaded {
         let files_read = self.scan_all(None);
         self.loaded(files_read)
     }
 
-    /// Scans what may have changed, and returns what has.
+    /// Scans the files that may have changed, and returns what has changed.
     ///
-    /// As long as the directory is not `complete`, all of it is scanned, and the changes of each file are passed to `hand_over` as
-    /// soon as it is read, so that they do not have to be in memory at once.
+    /// Until the directory is `complete`, all of it is scanned, and the changes of each file are passed to `hand_over`
+    /// as soon as it is read, so that they do not have to be in memory at once.
     pub fn scan(&mut self, at: &Changed, mut hand_over: impl FnMut(Vec<Change>)) -> Loaded {
         let files_read = match at {
             Changed::Files(files) if self.complete => self.scan_files(files),
@@ -115,7 +116,7 @@ impl Directory {
             && self.files.get(&*self.root).is_none_or(|file| file.was_read)
     }
 
-    /// Brings all files up to date; returns how many were read.
+    /// Updates all files; returns how many were read.
     fn scan_all(&mut self, mut hand_over: Option<&mut dyn FnMut(Vec<Change>)>) -> usize {
         let walk = walk(&self.root);
         let unseen = |path: &Path| walk.errors.iter().any(|(place, _)| path.starts_with(place));
@@ -137,7 +138,7 @@ impl Directory {
         files_read
     }
 
-    /// Brings these files up to date; returns how many were read, or `None` if more than these must be scanned.
+    /// Updates these files; returns how many were read, or `None` if more than these must be scanned.
     fn scan_files(&mut self, files: &BTreeSet<PathBuf>) -> Option<usize> {
         let mut there = Vec::new();
         let mut gone = Vec::new();
@@ -209,7 +210,7 @@ mod tests {
         )
     }
 
-    /// The changes in short: `+Pod shop/web`, `-Pod shop/web`.
+    /// A summary of the changes: `+Pod shop/web`, `-Pod shop/web`.
     fn changes(loaded: &Loaded) -> Vec<String> {
         let short = |change: &Change| match change {
             Change::Namespace(namespace) => format!("+Namespace {}", namespace.name),
@@ -414,7 +415,7 @@ mod tests {
         assert_eq!(scan(), ["+Pod shop/web"]);
         scratch.remove("a.yaml");
         assert_eq!(scan(), ["-Pod shop/web"]);
-        // If a file became a directory, all is scanned.
+        // If a file became a directory, everything is scanned.
         scratch.write("a.yaml/d.yaml", "");
         assert_eq!(scan(), ["+Pod shop/unseen"]);
     }

@@ -34,15 +34,15 @@ pub struct DirectoryWatch {
     directories: BTreeMap<WatchDescriptor, PathBuf>,
     pending: Option<Pending>,
     recheck: Duration,
-    /// When `Changed::Anything` is returned, whatever the kernel reports.
+    /// When `Changed::Anything` is returned even if the kernel reports no change.
     recheck_due: Option<Instant>,
-    /// How often `Changed::Anything` is returned, whatever the kernel reports.
+    /// How often `Changed::Anything` is returned even if the kernel reports no change.
     rescan_interval: Option<Duration>,
-    /// Directories elsewhere, to which links lead, with the names that matter in them.
+    /// Directories outside the root to which links lead, with the names in them that matter.
     targets: BTreeMap<WatchDescriptor, BTreeSet<OsString>>,
 }
 
-/// The parent directory, of which one name matters.
+/// The parent directory, in which one name matters.
 #[derive(Debug)]
 struct ParentDirectory {
     watch: WatchDescriptor,
@@ -57,7 +57,7 @@ struct Pending {
     what: Changed,
 }
 
-/// What an event means for the directory.
+/// The effect of an event on the directory.
 enum EventEffect {
     /// It is not about this directory.
     Nothing,
@@ -68,10 +68,10 @@ enum EventEffect {
 }
 
 impl DirectoryWatch {
-    /// Begins to watch; changes from here on are returned. `root` may be a single file, or not exist yet.
+    /// Begins to watch; all later changes are returned. `root` may be a single file, or not exist yet.
     ///
     /// # Errors
-    /// The kernel grants no more watches (fs.inotify.max_user_watches), or the parent directory does not exist.
+    /// The kernel permits no more watches (fs.inotify.max_user_watches), or the parent directory does not exist.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -102,8 +102,8 @@ impl DirectoryWatch {
         Ok(watch)
     }
 
-    /// Also returns `Changed::Anything` this often: the kernel does not report everything, such as a file system that is mounted over
-    /// the directory, or a change of a link in the middle of a path.
+    /// Also returns `Changed::Anything` this often, because the kernel does not report every change: for example not a
+    /// file system that is mounted over the directory, nor a change of a link in the middle of a path.
     #[must_use]
     pub fn rescanning_every(mut self, interval: Duration) -> DirectoryWatch {
         self.rescan_interval = Some(interval);
@@ -111,11 +111,11 @@ impl DirectoryWatch {
         self
     }
 
-    /// Waits until something has changed and no further event has arrived since; returns what has changed. May be cancelled and
-    /// called again: no change is lost.
+    /// Waits until something has changed and no further event has arrived for a while; returns the changed files. May
+    /// be cancelled and called again: no change is lost.
     ///
     /// # Errors
-    /// The kernel grants no more watches: later changes may go unnoticed.
+    /// The kernel permits no more watches, so later changes may go unnoticed.
     pub async fn changed(&mut self) -> io::Result<Changed> {
         loop {
             let quiet =
@@ -136,7 +136,7 @@ impl DirectoryWatch {
             return Ok(what);
         }
         self.recheck_due = self.rescan_interval.map(|interval| now + interval);
-        // Before the caller scans: what appears in a new directory is either found by that scan, or watched.
+        // Before the caller scans: what appears in a new directory is either found by that scan or watched.
         self.follow()?;
         Ok(Changed::Anything)
     }
@@ -185,13 +185,13 @@ impl DirectoryWatch {
             (Some(_) | None, _) => return EventEffect::Changed(Changed::Anything),
         };
         if event.mask == EventMask::MODIFY {
-            // A program that writes is not done before it closes the file.
+            // A program that writes a file has not finished before it closes the file.
             return EventEffect::Recheck;
         }
         if is_visible_manifest(&path) {
             return EventEffect::Changed(Changed::Files(BTreeSet::from([path])));
         }
-        // Any other name matters only if it leads to a directory.
+        // Any other name matters only if it is a directory or a link to one.
         match fs::symlink_metadata(&path) {
             Ok(metadata) if !metadata.is_file() => EventEffect::Changed(Changed::Anything),
             Ok(_) | Err(_) => EventEffect::Recheck,
@@ -205,7 +205,7 @@ impl DirectoryWatch {
         self.targets.clear();
         let walk = walk(&self.root);
         for (directory, name) in walk.files.keys().filter_map(|path| target(path)) {
-            // A target that cannot be watched is read whenever all is scanned.
+            // A target that cannot be watched is read with every complete scan.
             if let Ok(watch) = watches.add(directory, mask()) {
                 self.targets.entry(watch).or_default().insert(name);
             }
@@ -218,7 +218,7 @@ impl DirectoryWatch {
                     }
                     self.directories.insert(watch, directory);
                 }
-                // Removed again, or not readable, which the scan reports.
+                // It was removed again, or is not readable, which the scan reports.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => return Err(error),
@@ -228,7 +228,7 @@ impl DirectoryWatch {
     }
 }
 
-/// Where a link leads: a directory, and the name in it.
+/// The directory to which a link leads, and the name in it.
 fn target(path: &Path) -> Option<(PathBuf, OsString)> {
     if !fs::symlink_metadata(path).ok()?.is_symlink() {
         return None;
@@ -269,7 +269,7 @@ mod tests {
         DirectoryWatch { recheck: LONG * 10, ..watch }
     }
 
-    /// Nothing is pending: earlier events have been read, and had no effect.
+    /// Checks that nothing is pending: earlier events have been read, and had no effect.
     async fn nothing_changed(watch: &mut DirectoryWatch) {
         assert!(timeout(QUIET * 3, watch.changed()).await.is_err());
         assert!(watch.pending.is_none());

@@ -1,10 +1,10 @@
-//! Hashes of changes, small enough to be kept for each object, to find out whether it has changed.
+//! Hashes of changes, small enough to be kept for each object, which show whether an object has changed.
 
 use crate::model::Change;
 use sha2::{Digest, Sha256};
 use std::hash::{Hash, Hasher};
 
-/// A cryptographic hash of a change: no content of an object can be made to collide with another.
+/// A cryptographic hash of a change, so that no object can be crafted to collide with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 16]);
 

@@ -27,9 +27,9 @@ pub(super) struct ManifestFile {
     /// The objects that it contained when it was last readable.
     pub(super) objects: Box<[ObjectKey]>,
     pub(super) remarks: Remarks,
-    /// Why it cannot be read.
+    /// The problems that make it unreadable.
     pub(super) problems: Vec<Problem>,
-    /// Whether its text was ever read, and whether all of it was ever understood.
+    /// Whether its text was ever read, and whether it was ever completely readable.
     pub(super) was_read: bool,
     pub(super) was_whole: bool,
 }
@@ -50,7 +50,7 @@ impl ManifestFile {
                 self.was_whole = true;
             }
             Err(error) => {
-                // There is no last readable content: what is certain counts, and the rest is denied.
+                // There is no earlier readable content, so only what is certain counts, and everything else is denied.
                 if !self.was_whole && self.was_read {
                     self.objects = index.update(path, &self.objects, objects);
                 }

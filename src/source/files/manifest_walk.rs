@@ -1,4 +1,4 @@
-//! Which files of a directory are manifests.
+//! Finds the manifests of a directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 /// How deeply directories may nest.
 const MAX_DEPTH: usize = 16;
 
-/// What shows that a file is unchanged. The time is that of the inode's last change (ctime), which no program can set.
+/// Properties that show that a file is unchanged. The time is that of the inode's last change (ctime), which programs
+/// cannot set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,

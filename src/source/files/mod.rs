@@ -1,6 +1,6 @@
-//! Directories of manifests: which files there are, when they change, and what has changed in their objects.
+//! Directories of manifests: finds the files, waits for their changes, and finds the changed objects.
 //!
-//! Comes in: a directory, read and watched by inotify. Goes out: `model::Change`s, and what is wrong in which file. This
+//! Comes in: a directory, read and watched by inotify. Goes out: `model::Change`s, and the problems of each file. This
 //! folder knows nothing of YAML.
 
 mod changed;

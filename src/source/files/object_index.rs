@@ -1,4 +1,5 @@
-//! The objects that the files of a directory contain: which file counts for each, and what has changed since the last report.
+//! The objects in the files of a directory: which file counts for each object, and what has changed since the last
+//! report.
 
 use super::fingerprint::Fingerprint;
 use crate::api;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// An object in a file, with its place.
+/// An object in a file, with its position.
 #[derive(Debug)]
 pub(super) struct FileObject {
     fact: Change,
@@ -65,9 +66,9 @@ struct Declaration {
 
 #[derive(Debug, Default)]
 struct IndexEntry {
-    /// What was last reported.
+    /// The content that was last reported.
     reported: Option<Fingerprint>,
-    /// One for each file that contains the object; more than one is a mistake. The first counts.
+    /// One for each file that contains the object. The first counts; further ones are reported as a mistake.
     declarations: Vec<Declaration>,
 }
 
@@ -86,7 +87,7 @@ pub(super) struct ObjectIndex {
 }
 
 impl ObjectIndex {
-    /// A file now contains `now` instead of `before`; returns the keys of `now`.
+    /// Records that a file now contains `now` instead of `before`; returns the keys of `now`.
     pub(super) fn update(
         &mut self,
         file: &Arc<Path>,
@@ -177,7 +178,8 @@ impl ObjectIndex {
             *own = declaration;
             return;
         }
-        // The file that was reported stays first; behind it, and before anything is reported, files are in the order of their paths.
+        // The file that was reported stays first. The others, and all of them before anything is reported, are in the
+        // order of their paths.
         let fixed = usize::from(entry.reported.is_some()).min(entry.declarations.len());
         let place = entry.declarations.iter().skip(fixed).position(|other| other.file > *file);
         entry.declarations.reserve_exact(1);

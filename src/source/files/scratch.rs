@@ -19,7 +19,7 @@ impl Scratch {
         &self.0
     }
 
-    /// Writes a file as careful programs do: beside it, then renamed over it.
+    /// Writes a file atomically: under a temporary name, then renamed.
     pub(in crate::source) fn write(&self, name: &str, text: &str) {
         let path = self.0.join(name);
         let directory = path.parent().unwrap();

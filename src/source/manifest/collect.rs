@@ -10,9 +10,9 @@ pub(in crate::source) trait Collect {
     fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
     fn pod(&mut self, object: Object<api::Pod, model::Pod>);
     fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);
-    /// What is certain of an object that cannot be read completely.
+    /// Receives the change that represents an object that cannot be read completely.
     fn unreadable(&mut self, stand_in: model::Change, origin: &Origin);
-    /// An object is defined again, and its earlier definition no longer counts.
+    /// Called when an object is defined again, so that its earlier definition no longer counts.
     fn replace(&mut self, key: &ObjectKey);
 }
 
@@ -29,7 +29,7 @@ impl Collect for Manifests {
         self.policies.push(object);
     }
 
-    /// Reading whole manifests fails with what is wrong instead.
+    /// Ignored: if manifests are read as a whole, any problem is an error.
     fn unreadable(&mut self, _: model::Change, _: &Origin) {}
 
     fn replace(&mut self, key: &ObjectKey) {

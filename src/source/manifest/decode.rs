@@ -1,4 +1,4 @@
-//! From a tree to the types of `api`, through serde. A null field counts as absent, as in the API.
+//! Decodes a tree into the types of `api`, through serde. A null field counts as absent, as in the API.
 
 use super::scalar::Scalar;
 use super::tree::{YamlNode, YamlValue};

@@ -1,8 +1,9 @@
-//! What kubectl accepts and YAML does not, rewritten as YAML: JSON's surrogate pairs, JSON documents in a row, byte order marks.
+//! Rewrites as YAML what kubectl accepts and YAML does not: JSON's surrogate pairs, consecutive JSON documents, byte
+//! order marks.
 
 use std::borrow::Cow;
 
-/// Writes each pair of surrogates (`\ud83d\ude00`), which JSON knows and YAML does not, as the one character it means.
+/// Replaces each pair of surrogates (`\ud83d\ude00`), which JSON has and YAML does not, by the character that it means.
 pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
     let mut joined = String::new();
     let (mut rest, mut written) = (text, 0);
@@ -29,8 +30,8 @@ pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
     Cow::Owned(joined)
 }
 
-/// A text as kubectl takes it apart: JSON documents may follow each other without `---`, and a byte order mark may begin each
-/// document. Lines keep their numbers, except for JSON documents that share one.
+/// Splits a text into documents as kubectl does: JSON documents may follow each other without `---`, and each document
+/// may begin with a byte order mark. Line numbers stay the same, except for JSON documents on one line.
 pub(super) fn separate(text: &str) -> Cow<'_, str> {
     let mut separate = Cow::Borrowed(text);
     if text.contains(BYTE_ORDER_MARK) {
@@ -51,7 +52,7 @@ pub(super) fn separate(text: &str) -> Cow<'_, str> {
             break;
         }
         joined += separate.get(written..end).unwrap_or_default();
-        // The next document begins on the separator's own line, so that it takes no line from those that follow.
+        // The next document begins on the line of the separator, so that later line numbers stay the same.
         joined += rest.get(..next).unwrap_or_default();
         if !joined.ends_with('\n') {
             joined.push('\n');

@@ -1,4 +1,4 @@
-//! Reads the text of manifests as objects, and reports everything that is wrong in it.
+//! Reads the objects in the text of manifests, and reports everything that is wrong with it.
 
 use super::collect::Collect;
 use super::json::{join_surrogates, separate};
@@ -44,8 +44,8 @@ pub(in crate::source) fn parse_into(
     Ok(())
 }
 
-/// Reads the manifests in a text; `file` is its name in problems. Readable objects are collected even if others are not readable,
-/// of which what is certain is collected.
+/// Reads the manifests in a text; `file` is its name in problems. Readable objects are collected even if others are not
+/// readable. Of those, what is certain is collected.
 ///
 /// # Errors
 /// Lists everything that is wrong with it.
@@ -212,7 +212,7 @@ impl ManifestReader<'_> {
                 let Some(written) = self.decode::<api::Pod>(node) else { return };
                 let (converted, invalid_parts) = convert::pod(&written);
                 self.note(ObjectKey::Pod(converted.key.clone()), &origin);
-                // A pod of which not all addresses are known would not be isolated completely.
+                // If not all addresses of a pod are known, it would not be isolated completely.
                 if !invalid_parts.is_empty() {
                     self.unreadable(node, Some(kind), "");
                     for part in invalid_parts {
@@ -236,7 +236,8 @@ impl ManifestReader<'_> {
         }
     }
 
-    /// Collects what is certain of an object that cannot be read completely. One without a kind is a policy if it looks like one.
+    /// Collects what is certain of an object that cannot be read completely. An object without a kind counts as a
+    /// policy if it looks like one.
     fn unreadable(&mut self, node: &YamlNode<'_>, kind: Option<ObjectKind>, fault: &str) {
         let Ok(mut object) = serde_json::Value::deserialize(node) else { return };
         let spec = object.get("spec");
@@ -258,8 +259,8 @@ impl ManifestReader<'_> {
         }
     }
 
-    /// A part of the text is not YAML: from the beginning of the document around this line to the end of the document, or of the
-    /// text. What it may isolate is isolated.
+    /// Handles a part of the text that is not YAML: from the beginning of the document around this line to the end of
+    /// the document, or of the text. The pods that it may isolate are isolated.
     fn not_yaml(&mut self, text: &str, line: usize, to_the_end: bool) {
         let lines: Vec<&str> = text.lines().collect();
         let begin = lines.iter().take(line.saturating_sub(1)).rposition(|line| line.starts_with("---"));
@@ -476,7 +477,7 @@ mod tests {
             manifests.policies.into_iter().next().unwrap().converted
         };
         let same = |one: &str, other: &str| assert_eq!(policy(one), policy(other), "{one}");
-        // A blank item is an empty value to Go: a rule that allows all, a port that is every TCP port.
+        // To Go, a blank item is an empty value: a rule that allows everything, or a port that means every TCP port.
         same("  ingress:\n  -\n", "  ingress: [{}]\n");
         same("  ingress: [{ports: [~]}]\n", "  ingress: [{ports: [{}]}]\n");
         same("  ingress: [{ports: [{port: 80.0}]}]\n", "  ingress: [{ports: [{port: 80}]}]\n");

@@ -1,7 +1,7 @@
-//! Manifests as documents: the text of YAML or JSON in, objects and the places of everything that is wrong out.
+//! Manifests as documents: parses YAML or JSON to objects, and locates everything that is wrong.
 //!
-//! Comes in: the text of one file. Goes out: its objects, converted, with the lines on which they begin, and problems that
-//! name a line, a column and a field. This folder reads no file and knows no directory.
+//! Comes in: the text of one file. Goes out: its objects, converted, with the lines on which they begin, and problems
+//! with line, column and field. This folder reads no file and knows no directory.
 
 pub(in crate::source) mod collect;
 mod decode;

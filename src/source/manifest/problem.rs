@@ -1,4 +1,4 @@
-//! What is wrong in a manifest, with the place, so that its author can correct it.
+//! Problems in manifests, with their positions, so that authors can correct them.
 
 use crate::source::convert::object_key::ObjectKey;
 use std::fmt;
@@ -25,13 +25,13 @@ impl fmt::Display for Origin {
 /// Something wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The path of the file, or of the directory if the directory itself is meant.
+    /// The path of the file, or of the directory if the problem concerns the directory itself.
     pub file: Arc<str>,
-    /// The line, from 1; 0 where the whole file is meant.
+    /// The line, from 1; 0 if the problem concerns the whole file.
     pub line: usize,
-    /// The column in characters, from 1; 0 where the whole file is meant.
+    /// The column in characters, from 1; 0 if the problem concerns the whole file.
     pub column: usize,
-    /// The path from the object's root, such as `spec.ingress[0]`; empty where the whole object is meant.
+    /// The path from the object's root, such as `spec.ingress[0]`; empty if the problem concerns the whole object.
     pub path: String,
     /// What is wrong and what to do.
     pub message: String,

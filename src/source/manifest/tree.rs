@@ -11,7 +11,7 @@ pub(super) struct Position {
     pub(super) column: usize,
 }
 
-/// A value and where it begins.
+/// A value and the position where it begins.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct YamlNode<'a> {
     pub(super) at: Position,
@@ -31,7 +31,7 @@ pub(super) enum YamlValue<'a> {
 pub(super) struct YamlEntry<'a> {
     pub(super) at: Position,
     pub(super) key: Cow<'a, str>,
-    /// What the key would be as a value: `on` is a boolean even as a key.
+    /// The type that the key would have as a value: `on` is a boolean even as a key.
     pub(super) kind: Scalar,
     pub(super) value: YamlNode<'a>,
 }
@@ -79,7 +79,7 @@ impl<'a> YamlNode<'a> {
         node.at
     }
 
-    /// A description of this, for a message that something else was expected.
+    /// A description of this value, for a message that another one was expected.
     pub(super) fn describe(&self) -> String {
         match &self.value {
             YamlValue::Scalar(Scalar::Null, _) => "nothing".to_owned(),

@@ -1,4 +1,5 @@
-//! Which pods a text that is not YAML may isolate, guessed from its words, so that an unreadable policy opens nothing.
+//! Guesses from the words of a text that is not YAML which pods it may isolate, so that an unreadable policy opens
+//! nothing.
 
 use crate::source::convert::{DEFAULT_NAMESPACE, name};
 use std::collections::BTreeSet;
@@ -6,14 +7,14 @@ use std::collections::BTreeSet;
 /// The message about a text that does not show what it may isolate.
 pub(in crate::source) const UNKNOWN_ISOLATION: &str = "cannot tell which pods this isolates: unless the file was read before, nothing of it is enforced until it can be read";
 
-/// Which pods a text may isolate.
+/// The pods that a text may isolate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Isolates {
-    /// None: it names kinds, and none of them is a policy.
+    /// None: it contains kinds, and none of them is a policy.
     Nothing,
     /// Pods of these namespaces.
     Namespaces(BTreeSet<String>),
-    /// Its words do not show that.
+    /// Its words do not show which.
     Unknown,
 }
 

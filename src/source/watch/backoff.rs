@@ -38,13 +38,13 @@ pub(super) struct WatchBackoff {
 }
 
 impl WatchBackoff {
-    /// A request succeeded.
+    /// Called when a request succeeded.
     pub(super) fn succeeded(&mut self) {
         *self = WatchBackoff::default();
     }
 
-    /// A request failed. Returns how long to wait: the limit doubles each time, and the wait is between half of it and all of it
-    /// as `jitter` (0 to 1) says, so that nodes do not all retry at once.
+    /// Called when a request failed. Returns how long to wait: the limit doubles each time, and `jitter` (0 to 1)
+    /// chooses a wait between half of it and all of it, so that nodes do not all retry at once.
     pub(super) fn failed(&mut self, failure: WatchFailure, jitter: f64) -> Duration {
         self.times = if self.last == Some(failure) { self.times.saturating_add(1) } else { 0 };
         self.last = Some(failure);

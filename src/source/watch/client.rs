@@ -18,17 +18,18 @@ use tower::{BoxError, ServiceBuilder};
 
 /// How long connecting may take, all attempts for one connection together.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a server may send nothing. It sends a bookmark about every minute on each watch; one that sends nothing for longer
-/// is gone, though the connection was never closed.
+/// How long a server may send nothing. It sends a bookmark about every minute on each watch, so a server that is silent
+/// for longer is gone, even if the connection was never closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(100);
 /// TCP keepalive: after how long without data the first probe is sent, and the time between probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(3);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
-/// After how long without an acknowledgement a connection is closed (`TCP_USER_TIMEOUT`). A longer cut of the network is noticed
-/// by then; after a shorter one, the server's data arrives within a few seconds, as TCP doubles its pauses from 0.2 s on.
+/// After how long without an acknowledgement a connection is closed (`TCP_USER_TIMEOUT`). An interruption of the
+/// network that is longer is noticed by then; after a shorter one, the server's data arrives within a few seconds, as
+/// TCP's retransmission timeout doubles from 0.2 s on.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
-/// Why there is no client.
+/// Why no client can be created.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// There is no service account.
@@ -45,7 +46,7 @@ pub enum ConnectError {
         /// What is wrong with it.
         error: kube::config::KubeconfigError,
     },
-    /// The settings do not make a client.
+    /// No client can be created with the settings.
     #[error("cannot create a client for the API server {server}: {error}")]
     Client {
         /// The server's address.
@@ -55,8 +56,8 @@ pub enum ConnectError {
     },
 }
 
-/// Makes a client from a kubeconfig, or from the service account of the pod that this program runs in. It sends no request yet,
-/// and uses no proxy.
+/// Creates a client from a kubeconfig, or from the service account of the pod in which this program runs. It sends no
+/// request yet, and uses no proxy.
 pub async fn connect(kubeconfig: Option<&Path>, liveness: Liveness) -> Result<Client, ConnectError> {
     let mut config = match kubeconfig {
         None => Config::incluster_env()?,
@@ -69,8 +70,8 @@ pub async fn connect(kubeconfig: Option<&Path>, liveness: Liveness) -> Result<Cl
     client(&config, &liveness).map_err(|error| ConnectError::Client { server, error: Box::new(error) })
 }
 
-/// kube's client, but with connections that notice when the network between is cut. It retries nothing: each watch backs off and
-/// retries by itself, and logs that.
+/// Creates kube's client, with connections that notice when the network is interrupted. The client itself does not
+/// retry: each watch backs off, retries and logs that.
 fn client(config: &Config, liveness: &Liveness) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

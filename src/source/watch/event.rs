@@ -10,7 +10,7 @@ pub(super) enum WatchEvent {
     ListStarted,
     /// An object was listed, added or modified.
     Applied(Box<Change>),
-    /// An object cannot be read completely: the change that stands for it, and what is wrong with it.
+    /// An object cannot be read completely: the change that represents it, and what is wrong with it.
     Unreadable(Box<Change>, String),
     /// An event cannot be read, not even which object it is about.
     Unidentified,

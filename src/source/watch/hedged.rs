@@ -15,12 +15,12 @@ use tower::Service;
 
 /// After how long another attempt starts.
 const ANOTHER_AFTER: Duration = Duration::from_millis(500);
-/// The most attempts for one connection: until a server has sent data, what makes it reachable may be there at any moment; later,
-/// a single packet may have been lost.
+/// The maximum number of attempts for one connection. Until a server has sent data, the rules that make it reachable
+/// may appear at any moment; later, a single packet may have been lost.
 const AT_MOST_FIRST: usize = 10;
 const AT_MOST_LATER: usize = 2;
 
-/// Starts attempts one after the other until one succeeds.
+/// Starts one attempt after the other until one succeeds.
 #[derive(Clone, Debug)]
 pub(super) struct Hedged<S> {
     connector: S,
@@ -57,7 +57,7 @@ where
             let mut begun = FuturesUnordered::from_iter([first]);
             for _ in 1..at_most {
                 tokio::select! {
-                    // A failure is a result: a server that refuses one connection refuses the next.
+                    // A failure is a result, too: a server that refuses one connection refuses the next.
                     Some(ended) = begun.next() => return ended,
                     () = sleep(ANOTHER_AFTER) => {}
                 }
@@ -82,7 +82,8 @@ mod tests {
     use tokio::time::{Instant, timeout};
     use tower::service_fn;
 
-    /// The result, its time, and the number of attempts: attempt n ends with `answers(n)`, and never if that is `None`.
+    /// The result, the time that it took, and the number of attempts. Attempt n ends with `answers(n)`, and never if
+    /// that is `None`.
     async fn connect(
         liveness: Liveness,
         answers: fn(usize) -> Option<Result<(), &'static str>>,

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Layer, Service};
 
-/// A server has sent nothing for so long.
+/// A server has sent nothing for this long.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the server has sent nothing for {} s", .0.as_secs())]
 struct IdleTooLong(Duration);

@@ -1,19 +1,19 @@
-//! A server's JSON on its way to kube: text that is not UTF-8 is repaired, and bookmarks are counted.
+//! Processes a server's JSON before kube reads it: repairs text that is not UTF-8, and counts bookmarks.
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 /// How a bookmark begins, as every API server writes it.
 const BOOKMARK: &[u8] = b"{\"type\":\"BOOKMARK\"";
-/// A bookmark contains hardly anything.
+/// A bookmark is never longer, as it contains hardly anything.
 const LONGEST_BOOKMARK: usize = 64 << 10;
 
 /// One response, read piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Text {
-    /// The beginning of a character that was cut off.
+    /// The beginning of a character whose rest has not arrived.
     cut: Vec<u8>,
-    /// The beginning of the line, while it may be a bookmark's.
+    /// The beginning of the line, as long as it may be a bookmark.
     line: Vec<u8>,
     /// Whether the line is certainly no bookmark.
     other: bool,

@@ -19,13 +19,14 @@ use tower::{BoxError, Layer, Service};
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const WANTED: HeaderValue =
     HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch, application/json;q=0.5");
-/// The longest object that a server stores is a few MiB. Of a longer one only the beginning is read, which names the object.
+/// The longest object that is read completely; servers store a few MiB at most. Of a longer one, only the beginning is
+/// read, which contains its name.
 const LONGEST: usize = 16 << 20;
 const BEGINNING: usize = 1 << 20;
 /// No server sends an object this long: the frames are misaligned.
 const ABSURD: usize = 1 << 30;
 
-/// What a server sent is not an event.
+/// The response of a server is not an event.
 #[derive(Debug, Error)]
 enum Misread {
     #[error("the API server's error response cannot be read: {0}")]
@@ -106,7 +107,7 @@ enum Form {
     Status(BytesMut),
 }
 
-/// Records what was decoded of a response.
+/// Records what was decoded from a response.
 struct Note {
     about: Option<Resource>,
     liveness: Liveness,

@@ -1,4 +1,4 @@
-//! The objects that a server has, so that objects missing from a new list are reported as deleted.
+//! The objects that a server has. Objects that are missing from a new list are reported as deleted.
 
 use super::event::WatchEvent;
 use crate::collections::{HashIndex, Interner, Slab};
@@ -13,7 +13,7 @@ pub(super) struct KnownObjects {
     by_key: HashIndex<u32>,
     /// The objects that the list in progress has not contained so far.
     unnamed: Option<BTreeSet<u32>>,
-    /// The namespaces of these objects, each name once.
+    /// The namespaces of these objects, each name stored once.
     namespaces: Interner<NamespaceName>,
     listed: bool,
 }

@@ -1,7 +1,8 @@
-//! When the API server last sent anything, and when it last sent something readable: a layer between kube and HTTP.
+//! Records when the API server last sent anything, and when it last sent something readable: a layer between kube and
+//! HTTP.
 //!
-//! kube's watches report neither bookmarks nor that a connection works again; the bytes of their responses do. But bytes prove
-//! nothing: the age of the data counts from the last event, list or bookmark that could be read.
+//! kube's watches report neither bookmarks nor that a connection works again; the bytes of their responses show both.
+//! But bytes alone prove nothing: the age of the data counts from the last event, list or bookmark that could be read.
 
 use super::Resource;
 use bytes::Bytes;

@@ -1,10 +1,10 @@
-//! The Kubernetes API as a source of changes: each resource listed once and then watched.
+//! The Kubernetes API as a source of changes: each resource is listed once and then watched.
 //!
-//! A resource is listed by a streaming list where the server supports it, or else by pages. A watch that breaks resumes where
-//! it ended; only if the server has dropped that version (410) is everything listed again, and objects missing from that list
-//! are deleted. While the server cannot be reached, nothing is reported, and so nothing changes.
+//! A resource is listed by a streaming list if the server supports it, or else by pages. A watch that breaks resumes
+//! where it ended. Only if the server no longer has that version (410), everything is listed again, and objects missing
+//! from that list are deleted. While the server cannot be reached, nothing is reported, and so nothing changes.
 //!
-//! An object that cannot be read affects no other: it is reported, and the watch goes on.
+//! An object that cannot be read affects no other: it is reported, and the watch continues.
 
 mod backoff;
 mod client;
@@ -60,14 +60,14 @@ pub struct WatchUpdate {
     pub seen: Instant,
     /// Whether a list completed with this update.
     pub listed: bool,
-    /// The objects that became unreadable, or unreadable for another reason.
+    /// The objects that became unreadable, or are unreadable for another reason than before.
     pub unreadable: Vec<UnreadableObject>,
 }
 
 /// An object that cannot be read completely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableObject {
-    /// Which one, such as `Pod shop/web`.
+    /// Its kind and name, such as `Pod shop/web`.
     pub object: String,
     /// What is wrong with it.
     pub fault: String,
@@ -88,8 +88,8 @@ impl WatchTrouble {
     /// Every possible reason.
     pub const REASONS: [&str; 2] = [WatchFailure::Unreachable.word(), WatchFailure::Refused.word()];
 
-    /// When to try again, if the request of `asked` failed at `now`. The time spent waiting for a response counts, unless the
-    /// server responded: then the whole wait begins at `now`.
+    /// When to try again, if the request that was sent at `asked` failed at `now`. The time spent waiting for a
+    /// response counts, unless the server responded: then the whole wait begins at `now`.
     pub fn retry_at(&self, asked: Instant, now: Instant) -> Instant {
         if self.reason == WatchFailure::Unreachable.word() {
             now.max(asked + self.wait)
@@ -108,7 +108,7 @@ pub struct Watch {
     known: KnownObjects,
     backoff: WatchBackoff,
     events: BoxStream<'static, Result<WatchEvent, Error>>,
-    /// An error that arrived behind events that are reported first.
+    /// An error that arrived after events, which are reported first.
     pending_error: Option<Error>,
     /// The objects that cannot be read, and why.
     unreadable: BTreeMap<ObjectKey, String>,
@@ -143,7 +143,7 @@ impl Watch {
         self.resource
     }
 
-    /// Waits for an update. After an error the caller waits for as long as the error says, and calls again.
+    /// Waits for an update. After an error, the caller must wait for the time in the error before it calls again.
     pub async fn next(&mut self) -> Result<WatchUpdate, WatchTrouble> {
         let (mut changes, mut unreadable) = (Vec::new(), Vec::new());
         loop {
@@ -163,7 +163,7 @@ impl Watch {
                 }
             };
             let seen = self.liveness.last_bytes(self.resource).unwrap_or_else(Instant::now);
-            // Events that have arrived already go into the same update.
+            // Events that have already arrived are added to the same update.
             while !listed && changes.len() < BATCH {
                 match self.events.next().now_or_never().flatten() {
                     Some(Ok(event)) => listed = self.apply(event, &mut changes, &mut unreadable),
@@ -224,7 +224,7 @@ impl Watch {
         listed
     }
 
-    /// Decides what to do about an error: go on in another way at once, or wait.
+    /// Decides how to handle an error: continue in another way at once, or wait.
     fn on_error(&mut self, error: Error) -> Result<(), WatchTrouble> {
         let status = status(&error);
         let streaming_is_rejected = self.list == WatchList::Auto
@@ -245,8 +245,8 @@ impl Watch {
     }
 }
 
-/// Whether one event could not be read, and the watch goes on. kube takes an event of an unknown type for a status, which then has
-/// no code.
+/// Whether a single event could not be read, so that the watch continues. kube reads an event of an unknown type as a
+/// status, which then has no code.
 fn is_unreadable_event(error: &Error) -> bool {
     match error {
         Error::WatchFailed(kube::Error::SerdeError(_)) => true,

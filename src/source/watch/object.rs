@@ -1,7 +1,7 @@
 //! The API's objects as kube needs them: their fields, and the metadata that a watch needs.
 //!
-//! Reading an object never fails: one that does not have the API's shape is reported with what is certain of it, so that the
-//! list or watch that contains it goes on.
+//! Reading an object never fails: one that does not have the API's shape is reported with what is certain of it, so
+//! that the list or watch that contains it continues.
 
 use super::event::WatchEvent;
 use crate::api::{self, ObjectMeta};
@@ -27,7 +27,7 @@ pub(super) trait WatchedKind: Clone + Debug + Send + Sync + DeserializeOwned + '
     const KIND: ObjectKind;
 
     fn metadata(&self) -> &ObjectMeta;
-    /// The change that the object exists as it is; with what is wrong if it cannot be read completely.
+    /// The change that reports the object's current state, and what is wrong if it cannot be read completely.
     fn change(&self) -> (Change, Option<String>);
     fn key(&self) -> ObjectKey;
 }
@@ -60,7 +60,7 @@ impl WatchedKind for api::Pod {
     fn change(&self) -> (Change, Option<String>) {
         let (pod, invalid_parts) = convert::pod(self);
         let mut faults = invalid_parts.iter();
-        // Where such a pod is remains unknown, and so which packets are its own.
+        // The addresses of such a pod remain unknown, and so do the packets that are its own.
         if let Some(fault) = faults.find(|fault| fault.reason == reason::BAD_ADDRESS) {
             let unreadable = UnreadablePod { key: pod.key, node: pod.node, addresses: pod.addresses };
             return (Change::PodUnreadable(unreadable), Some(fault.to_string()));
@@ -105,7 +105,7 @@ enum Read<T> {
 }
 
 impl<T: WatchedKind> WatchedObject<T> {
-    /// The event that the object exists.
+    /// The event that reports the object's current state.
     pub(super) fn applied(&self) -> WatchEvent {
         match &self.read {
             Read::Whole(object) => match object.change() {
@@ -119,7 +119,7 @@ impl<T: WatchedKind> WatchedObject<T> {
         }
     }
 
-    /// The event that the object was deleted.
+    /// The event that reports the object's deletion.
     pub(super) fn deleted(&self) -> WatchEvent {
         match &self.read {
             Read::Whole(object) => WatchEvent::Deleted(object.key()),
@@ -164,8 +164,9 @@ impl<'de, T: WatchedKind> Deserialize<'de> for WatchedObject<T> {
     }
 }
 
-/// Reads an object as the server sends it, or as the pair that [`protobuf::Session`](crate::source::watch::protobuf::Session) makes
-/// of it, which is read directly, because there are many pods.
+/// Reads an object as the server sends it, or the pair that
+/// [`protobuf::Session`](crate::source::watch::protobuf::Session) makes of it. The pair is read without a buffer,
+/// because there are many pods.
 struct AnyObject<T>(PhantomData<T>);
 
 impl<'de, T: WatchedKind> Visitor<'de> for AnyObject<T> {

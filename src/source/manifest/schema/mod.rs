@@ -1,7 +1,7 @@
-//! Which fields the API has and what they hold, checked before an object is read.
+//! Checks before an object is read that the API has its fields and that their values have the right types.
 //!
-//! A typo must not change what a policy means, so a field that the API does not have is an error that is reported to the author,
-//! and never silently dropped.
+//! A typo must not change what a policy means, so a field that the API does not have is reported to the author as an
+//! error, and never silently dropped.
 
 mod table;
 
@@ -26,7 +26,7 @@ pub(super) enum Shape {
     Int,
     /// A whole number or a string.
     IntOrString,
-    /// An object of strings, whatever its keys.
+    /// An object with any keys and string values.
     Strings,
     /// A list.
     List(&'static Shape),
@@ -58,7 +58,8 @@ pub(super) fn of(kind: ObjectKind) -> Shape {
     }
 }
 
-/// Whether `word`, a kind of one of our API groups, is a misspelling of `kind`. Other groups have kinds of their own.
+/// Whether `word`, a kind in one of the API groups that are read, is a misspelling of `kind`. Other groups have their
+/// own kinds.
 pub(super) fn is_meant_by(kind: ObjectKind, word: &str, api_version: &str) -> bool {
     let name = kind.name();
     ObjectKind::ALL.into_iter().any(|kind| kind.was_served_as(api_version))

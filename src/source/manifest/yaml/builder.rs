@@ -11,7 +11,7 @@ use std::mem::size_of;
 /// How deeply values may nest.
 const MAX_DEPTH: usize = 128;
 
-/// By how many bytes, roughly, the aliases of one file may make it grow.
+/// How many bytes, roughly, the aliases of one file may add to it.
 const MAX_GROWTH: usize = 16 << 20;
 
 /// A list or mapping that is still open.
@@ -249,8 +249,8 @@ impl<'a> OpenNode<'a> {
     }
 }
 
-/// Adds the merged mappings' entries (`<<: *defaults`); an own key takes precedence over a merged one, an earlier merge over a
-/// later one.
+/// Adds the entries of merged mappings (`<<: *defaults`). The mapping's own keys take precedence over merged ones, and
+/// earlier merges over later ones.
 fn merge<'a>(mut entries: Vec<YamlEntry<'a>>, merged: Vec<YamlNode<'a>>) -> Vec<YamlEntry<'a>> {
     for node in merged {
         let YamlValue::Map(inherited) = node.value else { continue };

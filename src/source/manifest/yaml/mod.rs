@@ -1,7 +1,7 @@
-//! YAML, and so JSON, as trees.
+//! Parses YAML, and therefore JSON, to trees.
 //!
-//! Stricter than YAML in one point: a mapping may contain a key only once. Depth and the growth by aliases are
-//! bounded, so that no file can exhaust the stack or the memory.
+//! Stricter than YAML in one point: a mapping may contain a key only once. Depth and the growth by aliases are bounded,
+//! so that no file can exhaust the stack or the memory.
 
 mod builder;
 
@@ -9,7 +9,7 @@ use super::tree::{Position, YamlNode};
 use builder::Builder;
 use saphyr_parser::{Event, Marker, Parser, ScanError, StrInput};
 
-/// Something that keeps a file from being read.
+/// An error that prevents a file from being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) at: Position,

@@ -4,7 +4,7 @@ use super::pod::{Reading, pod};
 use super::wire::{Malformed, WireValue, entry, fields, find, find_in_beginning, text};
 use serde_json::{Map, Value as Json, json};
 
-/// What an object in an envelope begins with (runtime.Unknown).
+/// The first bytes of an object in an envelope (runtime.Unknown).
 const MAGIC: &[u8] = b"k8s\0";
 
 /// An event.
@@ -39,7 +39,7 @@ pub(super) fn event(frame: &[u8]) -> Result<FrameEvent<'_>, Malformed> {
     }
 }
 
-/// The event with which too long a frame begins. A pod's metadata is its first field.
+/// The event at the beginning of a frame that is too long to be read completely. A pod's metadata is its first field.
 pub(super) fn beginning(head: &[u8]) -> Option<FrameEvent<'_>> {
     let kind = find_in_beginning(head, 1)?;
     let object = find_in_beginning(find_in_beginning(head, 2)?, 1)?.strip_prefix(MAGIC)?;
@@ -64,7 +64,7 @@ pub(super) fn bookmark_at(version: &str, annotations: Map<String, Json>) -> Json
     json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}})
 }
 
-/// An object's kind and its message, out of their envelope.
+/// Returns an object's kind and its message from their envelope.
 fn unwrap(object: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let envelope = object.strip_prefix(MAGIC).ok_or(Malformed::Kind)?;
     let (mut kind, mut message) = ("", &[][..]);

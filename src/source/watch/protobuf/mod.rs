@@ -1,8 +1,9 @@
-//! Pods in protocol buffers, which have seven tenths of the bytes of JSON and cost a fraction of the work at both ends.
+//! Pods in protocol buffers, which have seven tenths of the bytes of JSON and need a fraction of the processor time at
+//! both ends.
 //!
-//! Comes in: a frame of a watch. Goes out: the same event as a line of JSON, which kube can read, with those fields that are read
-//! here; nothing if none of them changed. Field numbers are those of `generated.proto` in k8s.io/api/core/v1 and
-//! k8s.io/apimachinery.
+//! Comes in: a frame of a watch. Goes out: the same event as a line of JSON, which kube can read, with those fields
+//! that are read here; nothing if none of them changed. Field numbers are those of `generated.proto` in
+//! k8s.io/api/core/v1 and k8s.io/apimachinery.
 
 mod event;
 mod pod;

@@ -1,6 +1,7 @@
 //! A v1 Pod in protocol buffers: the fields that `api::Pod` has.
 //!
-//! A field that cannot be read is noted, and the others are still read; fields that decide about no packet may contain anything.
+//! A field that cannot be read is recorded, and the others are still read; fields that do not affect enforcement may
+//! contain anything.
 
 use super::wire::{Malformed, WireValue, entry, fields, find, lossy, text};
 use crate::api::{Annotations, Container, ContainerPort, OwnerReference, Pod, PodIp};
@@ -14,7 +15,7 @@ pub(super) struct Reading {
     pub(super) pod: Pod,
     /// The first field that could not be read, and why; without one, all of `pod` is certain.
     pub(super) fault: Option<(&'static str, Malformed)>,
-    /// What of it is certain in spite of the fault.
+    /// Which of its fields are certain in spite of the fault.
     pub(super) certain: Certain,
 }
 
@@ -31,7 +32,7 @@ impl Reading {
         self.fault.get_or_insert((field, fault));
     }
 
-    /// What was read; a failure is noted as the fault.
+    /// Returns what was read; a failure is recorded as the fault.
     fn note<T>(&mut self, field: &'static str, read: Result<T, Malformed>) -> Option<T> {
         read.map_err(|fault| self.fault(field, fault)).ok()
     }
@@ -81,7 +82,7 @@ pub(super) fn metadata(value: WireValue<'_>, reading: &mut Reading) {
             11 => value.bytes().and_then(entry).map(|(key, value)| {
                 metadata.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
             }),
-            // Annotations and owners decide about no packet, so that they may be anything.
+            // Annotations and owners do not affect enforcement, so they may contain anything.
             12 => {
                 let annotations: &mut Annotations = metadata.annotations.get_or_insert_default();
                 if let Some(value) = annotation(value, CONFIG_MIRROR) {
@@ -113,7 +114,7 @@ fn field_of_metadata(number: u64) -> &'static str {
     }
 }
 
-/// The value of an annotation of this name, whatever is in it.
+/// The value of an annotation of this name, whatever else the entry contains.
 fn annotation(value: WireValue<'_>, wanted: &str) -> Option<String> {
     let message = value.bytes().ok()?;
     let key = find(message, 1).ok().filter(|key| *key == wanted.as_bytes());
@@ -231,7 +232,7 @@ mod tests {
     use crate::source::watch::protobuf::wire::tests::{bytes, number};
     use serde_json::json;
 
-    /// As kube-apiserver 1.34 writes one, empty strings included, with fields between that are not read.
+    /// A pod as kube-apiserver 1.34 writes it, with empty strings and fields that are not read.
     #[test]
     fn pod_is_what_its_json_is() {
         let label = |key: &str, value: &str| [bytes(1, key), bytes(2, value)].concat();

@@ -1,6 +1,7 @@
-//! One watch, from its first event to its last, as lines of JSON: only those events that change a field which is read.
+//! Converts the events of one watch to lines of JSON: only those that change a field which is read.
 //!
-//! Most events of a pod change other fields: conditions, restarts, annotations. They are skipped before they wake a task.
+//! Most events of a pod change other fields: conditions, restarts, annotations. They are skipped before they wake a
+//! task.
 
 use super::event::{FrameEvent, beginning, bookmark_at, event};
 use super::pod::Reading;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// After how many skipped events a bookmark is written: if the watch breaks, the server sends at most so many again.
+/// After how many skipped events a bookmark is written: if the watch breaks, the server repeats at most this many.
 const BOOKMARK_AFTER: u32 = 64;
 
 /// An event about a pod. Its type comes first, so that the rest can be read without a buffer.
@@ -47,10 +48,10 @@ impl Session {
         self.write_event(event(frame)?, lines)
     }
 
-    /// The same for an event of which only the beginning is there.
+    /// The same for an event of which only the beginning was received.
     ///
     /// # Errors
-    /// The beginning does not name the pod.
+    /// The beginning does not contain the pod's name.
     pub(in crate::source::watch) fn decode_beginning(
         &mut self,
         head: &[u8],
@@ -118,7 +119,7 @@ impl Session {
     }
 }
 
-/// What is certain of a pod, in the API's shape; an unknown field has a value of another type.
+/// What is certain of a pod, in the API's shape; a field that is not certain has a value of a wrong type.
 fn partial(reading: &Reading) -> Json {
     let Reading { pod: Pod { metadata, spec, status }, certain, .. } = reading;
     let of_spec = json!({

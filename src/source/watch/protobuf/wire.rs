@@ -73,7 +73,7 @@ pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, WireVa
     std::iter::from_fn(move || (!rest.is_empty()).then(|| field(&mut rest).inspect_err(|_| rest = &[])))
 }
 
-/// The bytes of one field of a truncated message, as far as they are there.
+/// The bytes of one field of a truncated message, as far as they were received.
 pub(super) fn find_in_beginning(message: &[u8], number: u64) -> Option<&[u8]> {
     let mut rest = message;
     while !rest.is_empty() {
@@ -107,7 +107,7 @@ fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, WireValue<'a>), Malformed> {
     Ok((tag >> 3, value))
 }
 
-/// Seven bits a byte, the lowest first; ten bytes at most.
+/// A varint: seven bits per byte, the lowest first, at most ten bytes.
 fn varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
     let mut number = 0;
     for place in 0..10 {
@@ -143,7 +143,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
 }
 
-/// A string that decides nothing, with U+FFFD for what is not UTF-8.
+/// A string that does not affect enforcement, with U+FFFD for what is not UTF-8.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
