@@ -1,4 +1,5 @@
-//! Who has which address: node pod CIDRs inferred from the pods, transfer networks, and the rules both must keep.
+//! The addresses of a testbed and their owners: node pod CIDRs inferred from the pods, transfer networks, and the rules
+//! that both must keep.
 
 use super::{Endpoint, OUTSIDE, PodPlacement, TestbedError};
 use crate::model::PodKey;
@@ -6,7 +7,7 @@ use crate::net::{Family, IpNet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The most nodes that the transfer networks have room for.
+/// The maximum number of nodes, limited by the transfer networks.
 const MOST_NODES: usize = 254;
 
 /// The length of a node's pod CIDR.
@@ -50,7 +51,7 @@ pub(super) struct NodeNets {
     pub(super) number: u8,
     /// Its pods' block of each family that they have.
     pub(super) cidrs: BTreeMap<Family, IpNet>,
-    /// The addresses its host-network pods gave it.
+    /// The addresses that its host-network pods added to it.
     pub(super) host: BTreeSet<IpAddr>,
     /// Its host-network pods, which answer on all its addresses.
     host_pods: BTreeSet<PodKey>,
@@ -73,7 +74,7 @@ impl NodeNets {
     }
 }
 
-/// What a pod adds to its node's addresses.
+/// The addresses that a pod adds to its node.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeAdditions {
     /// Pod CIDRs.
@@ -90,7 +91,7 @@ pub(super) struct Addressing {
 }
 
 impl Addressing {
-    /// The addresses of bare nodes and of the outside.
+    /// The addresses of nodes without pods, and of the outside.
     pub(super) fn new(names: &[String]) -> Result<Addressing, TestbedError> {
         if names.len() > MOST_NODES {
             return Err(TestbedError::Layout {

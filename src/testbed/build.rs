@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology::NetnsHandle;
 
 impl Testbed {
-    /// Makes the namespaces, links, addresses, routes and listeners of a layout.
+    /// Creates the namespaces, links, addresses, routes and listeners of a layout.
     ///
-    /// `id` is 1 to 12 lower-case letters and digits, and begins the name of every namespace: `bw-ID-router`,
-    /// `bw-ID-node-NODE`, `bw-ID-pod-NAMESPACE-POD`, `bw-ID-outside`. Needs root. After a failure, everything built is removed.
+    /// `id` is 1 to 12 lower-case letters and digits, and is a part of the name of every namespace: `bw-ID-router`,
+    /// `bw-ID-node-NODE`, `bw-ID-pod-NAMESPACE-POD`, `bw-ID-outside`. Needs root. After a failure, everything built is
+    /// removed.
     pub fn build(id: &str, layout: &Layout) -> Result<Testbed, TestbedError> {
         check_id(id)?;
         let addressing = Addressing::new(&layout.nodes)?;
@@ -34,7 +35,8 @@ impl Testbed {
         netns::sweep(&format!("bw-{id}-"))
     }
 
-    /// Removes everything; goes on after errors and lists them. Processes started inside are the caller's to end.
+    /// Removes everything; continues after errors and lists them. The caller must end the processes that it started
+    /// inside.
     pub fn remove(mut self) -> Result<(), TestbedError> {
         self.tear_down()
     }

@@ -1,4 +1,4 @@
-//! CNI results of a testbed's pods, in files as libcni writes them: what a container runtime would leave.
+//! CNI results of a testbed's pods, in files as libcni writes them for a container runtime.
 
 use super::{PodPlacement, TestbedError};
 use crate::net::Family;
@@ -24,7 +24,7 @@ impl CniResultFiles {
         Ok(CniResultFiles { directory })
     }
 
-    /// Where the results of a node's pods are.
+    /// The directory of the results of a node's pods.
     pub(super) fn of_node(&self, node: &str) -> PathBuf {
         self.directory.join(node)
     }
@@ -35,7 +35,7 @@ impl CniResultFiles {
         fs::create_dir_all(&directory).map_err(|source| failed("make", &directory, source))
     }
 
-    /// Keeps the result of a pod that is joined to its node's bridge by this device and has this Ethernet address.
+    /// Writes the result of a pod that this device connects to its node's bridge and that has this Ethernet address.
     pub(super) fn write(
         &self,
         place: &PodPlacement,
@@ -63,12 +63,12 @@ impl CniResultFiles {
 
 impl Drop for CniResultFiles {
     fn drop(&mut self) {
-        // What is left lies among the temporary files.
+        // If this fails, the files stay in the directory for temporary files.
         fs::remove_dir_all(&self.directory).ok();
     }
 }
 
-/// A container id that goes with the pod's name.
+/// A container id derived from the pod's name.
 fn container(place: &PodPlacement) -> String {
     super::names::fingerprint(&format!("container of {}", place.pod))
 }

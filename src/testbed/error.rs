@@ -11,7 +11,7 @@ pub enum TestbedError {
     /// The layout cannot be built.
     #[error("{object}: {problem}. {cure}")]
     Layout {
-        /// The pod, node or id at fault.
+        /// The pod, node or id that causes it.
         object: String,
         /// What is wrong with it.
         problem: String,
@@ -23,7 +23,7 @@ pub enum TestbedError {
     System {
         /// What was attempted.
         act: &'static str,
-        /// On what.
+        /// The object.
         object: String,
         /// The system's error.
         source: io::Error,
@@ -35,7 +35,7 @@ pub enum TestbedError {
     Link {
         /// What was attempted, and on which object.
         act: String,
-        /// In which namespace.
+        /// The namespace.
         namespace: String,
         /// The kernel's error.
         source: io::Error,
@@ -45,13 +45,13 @@ pub enum TestbedError {
         "{endpoint} cannot listen on {protocol} {address}: {source}. Give each port of one address to one pod"
     )]
     Listen {
-        /// Who should have listened.
+        /// The endpoint that should have listened.
         endpoint: Endpoint,
-        /// With which protocol.
+        /// The protocol.
         protocol: Protocol,
-        /// On which address and port.
+        /// The address and port.
         address: SocketAddr,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A stream or a spoofed packet could not be sent.
@@ -59,17 +59,17 @@ pub enum TestbedError {
     Send {
         /// What was attempted.
         act: &'static str,
-        /// Who should have sent it.
+        /// The sender.
         from: Endpoint,
         /// The receiver.
         to: SocketAddr,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// There is no such pod or node.
     #[error("there is no {0} in the testbed: name one of its layout")]
     Unknown(Endpoint),
-    /// Not everything could be removed; the rest is gone.
+    /// Not everything could be removed; everything else is removed.
     #[error("cannot remove all of the testbed: {}. Remove what is left with ip netns delete NAME", left.join("; "))]
     Remains {
         /// Each thing left, with the reason.

@@ -45,7 +45,7 @@ impl Layout {
 /// A pod, where it runs, and what it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPlacement {
-    /// Which pod.
+    /// Its identity.
     pub pod: PodKey,
     /// Its node (spec.nodeName).
     pub node: String,

@@ -34,15 +34,15 @@ pub(super) struct LinkSpec {
     pub(super) hardware: Option<[u8; 6]>,
 }
 
-/// What can be waited for.
+/// What to wait for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WaitFor {
-    /// A link that is up can send. A veth or bridge cannot until the kernel's link watch, a worker, has noticed its
-    /// carrier; since Linux 6.8 asking for the link makes it notice.
+    /// A link that is up can send. A veth or bridge cannot until the kernel's link watch worker has noticed its
+    /// carrier; since Linux 6.8, a query of the link makes it notice.
     Link(u32),
-    /// Every address of the namespace answers. An IPv6 address cannot be bound, nor be found by its neighbours, until
-    /// a worker of the kernel has joined its solicited-node group; until then it is tentative, even without duplicate
-    /// address detection.
+    /// Every address of the namespace answers. An IPv6 address can neither be bound nor be resolved by neighbours until
+    /// a kernel worker has joined its solicited-node group; until then it is tentative, even without duplicate address
+    /// detection.
     Addresses,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct NetnsLinks {
 }
 
 impl NetnsLinks {
-    /// Opens a connection. Must run on the testbed's thread, which it leaves in the namespace.
+    /// Opens a connection. Must run on the testbed's thread, and leaves that thread in the namespace.
     pub(super) fn open(namespace: &Netns) -> Result<NetnsLinks, TestbedError> {
         namespace.hop()?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| TestbedError::Link {
@@ -71,7 +71,7 @@ impl NetnsLinks {
             namespace: namespace.name().to_owned(),
             source,
         })?;
-        // It ends by itself once the last handle is dropped.
+        // The task ends when the last handle is dropped.
         tokio::spawn(connection);
         Ok(NetnsLinks { handle, namespace: namespace.name().to_owned() })
     }
@@ -143,14 +143,14 @@ impl NetnsLinks {
         Ok(answers)
     }
 
-    /// Makes a bridge that is up. Give it a hardware address, which would change with its ports otherwise.
+    /// Creates a bridge that is up. It should have a hardware address, which would otherwise change with its ports.
     pub(super) async fn bridge(&self, end: &LinkSpec) -> Result<(), TestbedError> {
         let bridge = addressed(LinkBridge::new(&end.name).index(end.index), end).build();
         self.check(self.handle.link().add(bridge).execute().await, || format!("make bridge {}", end.name))
     }
 
-    /// Makes a veth pair, the peer directly inside another namespace. This end is up; the kernel lets the peer be
-    /// brought up only afterwards.
+    /// Creates a veth pair, with the peer in another namespace. This end is up; the kernel accepts bringing the peer up
+    /// only afterwards.
     pub(super) async fn veth(
         &self,
         end: &LinkSpec,
@@ -161,7 +161,7 @@ impl NetnsLinks {
         self.made(end, self.handle.link().add(pair).execute().await)
     }
 
-    /// Makes a veth pair like `veth`, this end a port in hairpin mode of the bridge with index `bridge`.
+    /// Creates a veth pair like `veth`, with this end as a port in hairpin mode of the bridge with index `bridge`.
     pub(super) async fn port(
         &self,
         bridge: u32,
@@ -219,7 +219,7 @@ impl NetnsLinks {
         self.check(add.execute().await, || format!("add route {to} via {via}"))
     }
 
-    /// Routes everything of a family over `via`, sending from `source`, whatever the default route was.
+    /// Sets the default route of a family to `via` with the source `source`, and replaces an existing one.
     pub(super) async fn default_route(
         &self,
         via: IpAddr,

@@ -40,7 +40,7 @@ impl Listener {
     }
 }
 
-/// Serves a port of an address. Must run on the testbed's thread, which it leaves in the namespace.
+/// Serves a port of an address. Must run on the testbed's thread, and leaves that thread in the namespace.
 ///
 /// Each address has its own socket, so that answers come from the address that was probed.
 pub(super) fn listen(
@@ -94,7 +94,7 @@ async fn serve_tcp(listener: TcpListener, who: Endpoint, received: Arc<Received>
                         converse(stream, &name, &received).await.ok();
                     });
                 }
-                // Out of descriptors, most likely: others need the time to close theirs.
+                // Most likely no descriptor is free: other connections need time to close.
                 Err(_) => sleep(BEAT).await,
             },
             Some(_) = connections.join_next() => {}
@@ -132,7 +132,7 @@ async fn converse(mut stream: TcpStream, name: &[u8], received: &Received) -> io
     Ok(())
 }
 
-/// Counts what arrives, a byte a message, until that ends; returns why it did.
+/// Counts the received messages, one byte each, until the stream ends; returns the reason.
 pub(super) async fn take(stream: &mut TcpStream, counter: &StreamCounter) -> io::Error {
     let mut buffer = [0; 4096];
     loop {
@@ -144,7 +144,7 @@ pub(super) async fn take(stream: &mut TcpStream, counter: &StreamCounter) -> io:
     }
 }
 
-/// Sends a message every beat until that fails; returns why it did.
+/// Sends a message at every beat until sending fails; returns the reason.
 pub(super) async fn give(stream: &mut TcpStream) -> io::Error {
     if let Err(error) = stream.set_nodelay(true) {
         return error;
@@ -158,7 +158,7 @@ pub(super) async fn give(stream: &mut TcpStream) -> io::Error {
     }
 }
 
-/// Ticks every beat; after a pause it does not make up for what it missed.
+/// Ticks at every beat; after a delay, it does not catch up.
 pub(super) fn beat() -> Interval {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -205,7 +205,7 @@ async fn give_datagrams(socket: Arc<UdpSocket>, to: SocketAddr, id: u64, receive
     let mut beat = beat();
     while received.stream(id).is_some() {
         beat.tick().await;
-        // A denial shows at the receiver, which counts nothing.
+        // If it is denied, the receiver counts nothing.
         socket.send_to(b".", to).await.ok();
     }
 }

@@ -1,9 +1,9 @@
 //! A small real network in network namespaces, in which agents run and traffic is measured.
 //!
-//! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and what became of real
-//! packets: probes, streams, spoofed datagrams. It knows neither policies nor rules, and never touches the network
-//! of the host: links are made inside its own namespaces, from a thread that never opens a socket outside them.
-//! Its `Prober` also measures in namespaces that others have made.
+//! Comes in: a `Layout` of nodes and pods. Goes out: namespaces to start processes in, and the outcomes of real
+//! packets: probes, streams, spoofed datagrams. It knows neither policies nor rules, and never touches the network of
+//! the host: links are created inside its own namespaces, from a thread that never opens a socket outside them. Its
+//! `Prober` also measures in namespaces of other origin.
 //!
 //! ```text
 //!    outside 203.0.113.10 .77, 2001:db8:ffff::10 ::77
@@ -52,7 +52,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use topology::NetnsHandle;
 
-/// A network in namespaces. Dropping it removes it, as `remove` does, but keeps errors to itself.
+/// A network in namespaces. Dropping it removes it, as `remove` does, but ignores errors.
 #[derive(Debug)]
 pub struct Testbed {
     id: String,
@@ -78,7 +78,7 @@ struct TestPod {
     own: Option<PodNetns>,
 }
 
-/// A namespace of a pod's own, and the index of its link in the node.
+/// A pod's own namespace, and the index of its link in the node.
 #[derive(Debug)]
 struct PodNetns {
     namespace: Netns,
@@ -91,7 +91,7 @@ impl Testbed {
         self.nodes.get(node).map(|node| &node.handle.namespace)
     }
 
-    /// The namespace of the router, which sees what goes from node to node and to the outside.
+    /// The namespace of the router, which forwards packets between nodes and to the outside.
     pub fn router_namespace(&self) -> &Netns {
         &self.router.namespace
     }
@@ -119,7 +119,7 @@ impl Testbed {
         self.addressing.node(node).map(addressing::NodeNets::addresses).unwrap_or_default()
     }
 
-    /// Where the CNI results of a node's pods are, for `--cni-results-dir`.
+    /// The directory of the CNI results of a node's pods, for `--cni-results-dir`.
     pub fn cni_results_dir(&self, node: &str) -> PathBuf {
         self.results.of_node(node)
     }
@@ -158,7 +158,7 @@ impl Testbed {
 
     /// Sends one UDP packet with any source address from an endpoint.
     ///
-    /// Fails when the packet could not be handed to the kernel, not when it is dropped on the way.
+    /// Fails if the packet could not be passed to the kernel, not if it is dropped on the way.
     pub fn spoof(
         &self,
         from: &Endpoint,
@@ -177,10 +177,10 @@ impl Testbed {
         })
     }
 
-    /// How many datagrams the listeners of an endpoint have received from an address, probes included.
+    /// How many datagrams the listeners of an endpoint have received from an address, including probes.
     ///
-    /// Packets arrive in order: once a later probe of the same sender was answered, a spoofed one has arrived or
-    /// never will.
+    /// Packets arrive in order: once a later probe of the same sender was answered, an earlier spoofed packet has
+    /// arrived or was dropped.
     pub fn received_from(&self, listener: &Endpoint, source: IpAddr) -> u64 {
         self.prober.received_from(listener, source)
     }

@@ -1,4 +1,4 @@
-//! What namespaces are called.
+//! The names of namespaces.
 
 use super::TestbedError;
 use sha2::{Digest, Sha256};
@@ -21,7 +21,8 @@ pub(super) fn check_id(id: &str) -> Result<(), TestbedError> {
     })
 }
 
-/// Reserves the file name `wanted`. If that is no file name, too long or taken, a fingerprint makes it unique.
+/// Reserves the file name `wanted`. If it is not valid, too long or already used, a fingerprint is appended to make it
+/// unique.
 pub(super) fn claim(names: &mut BTreeSet<String>, wanted: &str) -> String {
     let legal = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);
     let mut name: String =
@@ -36,7 +37,7 @@ pub(super) fn claim(names: &mut BTreeSet<String>, wanted: &str) -> String {
     name
 }
 
-/// Eight hexadecimal digits that stand for a text.
+/// Eight hexadecimal digits that identify a text.
 pub(super) fn fingerprint(text: &str) -> String {
     Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

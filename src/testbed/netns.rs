@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-/// Where iproute2 keeps the names of network namespaces.
+/// The directory in which iproute2 keeps the names of network namespaces.
 const NAMES: &str = "/run/netns";
 
 /// A setting below /proc/sys/net, with its value.
@@ -26,7 +26,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace and leaves the calling thread in it, so only a thread that may wander can call this.
+    /// Creates a namespace and leaves the calling thread in it. Must be called on a thread that may change namespaces.
     pub(super) fn create(name: &str, sysctls: &[Sysctl]) -> Result<Netns, TestbedError> {
         share_names()?;
         let path = Path::new(NAMES).join(name);
@@ -62,8 +62,8 @@ impl Netns {
         Ok(Netns { name: name.to_owned(), path: path.to_owned(), file: Arc::new(file) })
     }
 
-    /// Opens an existing namespace by a file of it: `/run/netns/NAME`, `/proc/PID/ns/net`. The name is only
-    /// for messages, and the namespace is never removed from here.
+    /// Opens an existing namespace by its file: `/run/netns/NAME`, `/proc/PID/ns/net`. The name is only for messages,
+    /// and this value never removes the namespace.
     pub fn open(name: &str, path: &Path) -> Result<Netns, TestbedError> {
         let file = File::open(path).map_err(|source| {
             system("open", path, source, "Run as root, while the process that holds it still runs")
@@ -86,17 +86,17 @@ impl Netns {
         &self.file
     }
 
-    /// Moves the calling thread into it for good, so only a thread that may wander can call this.
+    /// Moves the calling thread into it permanently. Must be called on a thread that may change namespaces.
     pub(super) fn hop(&self) -> Result<(), TestbedError> {
         setns(&*self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
             system("enter", &self.path, errno.into(), "Run as root (CAP_SYS_ADMIN and CAP_NET_ADMIN)")
         })
     }
 
-    /// Runs `act` inside, on a thread of its own; the calling thread waits and stays where it is.
+    /// Runs `act` inside, on another thread; the calling thread waits and stays in its namespace.
     ///
-    /// A socket made in there stays in the namespace wherever it is used later. Fails if the namespace cannot be
-    /// entered; a panic of `act` goes on in the caller.
+    /// A socket created there stays in the namespace wherever it is used later. Fails if the namespace cannot be
+    /// entered; a panic of `act` continues in the caller.
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T, TestbedError> {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| self.hop().map(|()| act()));
@@ -114,13 +114,13 @@ impl Netns {
         })
     }
 
-    /// Takes its name away; the kernel frees it when the last socket and process inside are gone.
+    /// Removes its name; the kernel frees the namespace when the last socket and process inside are gone.
     pub(super) fn remove(&self) -> Result<(), TestbedError> {
         remove_path(&self.path)
     }
 }
 
-/// Removes every namespace whose name begins with `prefix`, going on after errors, which it returns.
+/// Removes every namespace whose name begins with `prefix`. Continues after errors, and returns them.
 pub(super) fn sweep(prefix: &str) -> Result<Vec<String>, TestbedError> {
     let entries = match fs::read_dir(NAMES) {
         Ok(entries) => entries,

@@ -8,10 +8,10 @@ use super::{Endpoint, PodNetns, PodPlacement, Port, TestPod, Testbed, TestbedErr
 use crate::model::PodKey;
 use std::collections::BTreeMap;
 
-/// From this many entries on, neighbour entries are added instead of left to be learned.
+/// From this many entries on, neighbour entries are added instead of being learned.
 ///
-/// A kernel keeps 1024 learned neighbours of a family over all namespaces together (gc_thresh3, a setting of the host);
-/// in a full mesh each pod learns every other on its bridge. Half is left to other programs.
+/// A kernel keeps 1024 learned neighbours of a family in all namespaces together (gc_thresh3, a setting of the host).
+/// In a full mesh each pod learns every other pod on its bridge. Half of the entries are left to other programs.
 const MOST_LEARNED: usize = 512;
 
 impl Testbed {
@@ -20,7 +20,7 @@ impl Testbed {
         self.add_pods(std::slice::from_ref(place))
     }
 
-    /// Adds pods, all or none. Pods that could not be added leave nothing but the CIDRs they gave their nodes.
+    /// Adds all pods or none. Pods that could not be added leave only the CIDRs that they added to their nodes.
     pub fn add_pods(&mut self, places: &[PodPlacement]) -> Result<(), TestbedError> {
         let mut added = Vec::new();
         let done = self.try_add(places, &mut added);
@@ -43,7 +43,7 @@ impl Testbed {
         self.prober.stop_listening(&who);
         let forgotten = self.results.remove(&gone.place);
         let Some(own) = gone.own else { return forgotten };
-        // The kernel frees a namespace when it likes; the address must not answer until then.
+        // The kernel frees a namespace some time later; the address must not answer until then.
         let unlinked = match self.nodes.get(&gone.place.node) {
             Some(node) => {
                 let links = node.handle.links.clone();
@@ -92,7 +92,7 @@ impl Testbed {
         places.iter().try_for_each(|place| self.serve(&Endpoint::Pod(place.pod.clone()), &place.listens))
     }
 
-    /// Gives a node what a pod brought along, and lets it and its host-network pods listen there.
+    /// Adds to a node the addresses that a pod brought, and makes the node and its host-network pods listen on them.
     fn extend_node(&mut self, name: &str, additions: NodeAdditions) -> Result<(), TestbedError> {
         if additions == NodeAdditions::default() {
             return Ok(());

@@ -20,16 +20,16 @@ pub struct Probe {
     pub from: Endpoint,
     /// The address to connect from, if the kernel is not to choose one of the sender's.
     pub source: Option<IpAddr>,
-    /// The address to connect to.
+    /// The destination address.
     pub to: IpAddr,
-    /// Over which protocol; SCTP cannot be probed.
+    /// The protocol; SCTP cannot be probed.
     pub protocol: Protocol,
-    /// To which port.
+    /// The destination port.
     pub port: u16,
 }
 
 impl Probe {
-    /// A probe from whichever of the sender's addresses the kernel chooses.
+    /// A probe from a source address that the kernel chooses.
     pub fn new(from: Endpoint, to: IpAddr, protocol: Protocol, port: u16) -> Probe {
         Probe { from, source: None, to, protocol, port }
     }
@@ -67,11 +67,11 @@ impl fmt::Display for ProbeOutcome {
     }
 }
 
-/// How long to wait, and for how many at a time.
+/// Timeouts, and the number of concurrent probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeTimeouts {
     /// How long a TCP probe may take. From a little over one second on, a lost first packet is sent again, and a
-    /// connect over IPv6 that is refused by ICMP alone is seen as refused: the kernel gives up no sooner.
+    /// connect over IPv6 that is denied by ICMP only is seen as refused, because the kernel does not give up earlier.
     pub tcp: Duration,
     /// How long a UDP probe may take. A lost datagram is sent again after half of it.
     pub udp: Duration,
@@ -89,13 +89,13 @@ impl Default for ProbeTimeouts {
 /// A probe with everything resolved that it needs.
 #[derive(Clone, Debug)]
 pub struct ResolvedProbe {
-    /// Where it starts.
+    /// The namespace in which it starts.
     pub namespace: Netns,
-    /// From which address, if the kernel is not to choose one.
+    /// The source address, if the kernel is not to choose one.
     pub source: Option<IpAddr>,
-    /// Where it goes.
+    /// The destination.
     pub to: SocketAddr,
-    /// Over which protocol; SCTP cannot be probed.
+    /// The protocol; SCTP cannot be probed.
     pub protocol: Protocol,
     /// The endpoints that may answer; any if empty.
     pub owners: BTreeSet<Endpoint>,
@@ -144,7 +144,7 @@ impl ResolvedProbe {
 
     async fn ask_tcp(&self) -> io::Result<Vec<u8>> {
         let mut stream = self.connect().await?;
-        // A reset leaves neither side in TIME_WAIT, so that probes can go on for ever.
+        // A reset leaves neither side in TIME_WAIT, so that ports do not run out.
         stream.set_zero_linger()?;
         stream.write_u8(word::WHO).await?;
         let mut answer = Vec::new();

@@ -13,7 +13,7 @@ pub(super) struct StreamCounter {
     moved: Condvar,
 }
 
-/// How far a stream has come.
+/// The progress of a stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Messages received.
@@ -38,13 +38,13 @@ impl StreamCounter {
         self.moved.notify_all();
     }
 
-    /// Notes why it ended; the first reason stays.
+    /// Records why it ended; only the first reason is kept.
     pub(super) fn end(&self, reason: String) {
         lock(&self.state).ended.get_or_insert(reason);
         self.moved.notify_all();
     }
 
-    /// Waits until a message arrives; `false` when none did within `patience`.
+    /// Waits until a message arrives; returns `false` if none arrives within `patience`.
     pub(super) fn moves_within(&self, patience: Duration) -> bool {
         let state = lock(&self.state);
         let before = state.received;
@@ -52,7 +52,7 @@ impl StreamCounter {
         waited.unwrap_or_else(PoisonError::into_inner).0.received != before
     }
 
-    /// Waits until none has arrived for `quiet`; `false` when that did not happen within `patience`.
+    /// Waits until no message has arrived for `quiet`; returns `false` if that does not happen within `patience`.
     pub(super) fn falls_silent(&self, quiet: Duration, patience: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < patience {
@@ -107,7 +107,7 @@ impl Received {
     }
 }
 
-/// Locks; a count is right even if some other thread panicked.
+/// Locks; the counts are correct even if another thread panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ const SOURCE_PORT: u16 = 54_321;
 const UDP: u8 = 17;
 const TIME_TO_LIVE: u8 = 64;
 
-/// A whole UDP packet, from the IP header on.
+/// A complete UDP packet, including its IP header.
 pub(super) fn packet(source: IpAddr, to: SocketAddr, payload: &[u8]) -> io::Result<Vec<u8>> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "the payload does not fit one packet");
     let mixed = || io::Error::new(io::ErrorKind::InvalidInput, "source and destination differ in family");
@@ -37,7 +37,7 @@ pub(super) fn packet(source: IpAddr, to: SocketAddr, payload: &[u8]) -> io::Resu
     }
 }
 
-/// The kernel fills in the header's checksum and identification (raw(7)).
+/// The kernel fills in the checksum and identification of the header (raw(7)).
 fn header_v4(source: Ipv4Addr, to: Ipv4Addr, total: u16) -> Vec<u8> {
     let [high, low] = total.to_be_bytes();
     let fixed = [0x45, 0, high, low, 0, 0, 0, 0, TIME_TO_LIVE, UDP, 0, 0];

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// Which side of a stream sends; the other only receives.
+/// The side of a stream that sends; the other only receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Push {
     /// The one that connected.
@@ -42,17 +42,17 @@ impl Stream {
         self.counter.progress().last
     }
 
-    /// The first error that either side met. One over TCP ends the stream; one over UDP need not.
+    /// The first error of either side. Over TCP it ends the stream; over UDP it need not.
     pub fn error(&self) -> Option<String> {
         self.counter.progress().ended
     }
 
-    /// Waits for the next message; `false` when none came within `patience`.
+    /// Waits for the next message; returns `false` if none arrives within `patience`.
     pub fn moves_within(&self, patience: Duration) -> bool {
         self.counter.moves_within(patience)
     }
 
-    /// Waits until no message has come for `quiet`; `false` when that did not happen within `patience`.
+    /// Waits until no message has arrived for `quiet`; returns `false` if that does not happen within `patience`.
     pub fn falls_silent(&self, quiet: Duration, patience: Duration) -> bool {
         self.counter.falls_silent(quiet, patience)
     }

@@ -13,14 +13,15 @@ use std::net::{IpAddr, Ipv6Addr};
 const FIRST: u32 = 100;
 /// The index of eth0 in a node.
 const UPLINK: u32 = 101;
-/// The index of a node's first pod link. Indices are chosen, high enough not to meet devices the kernel makes itself.
+/// The index of a node's first pod link. Indices are assigned by the testbed, high enough not to collide with devices
+/// that the kernel creates.
 pub(super) const FIRST_POD_LINK: u32 = 200;
 
 /// Settings of every namespace.
 ///
-/// IPv6 addresses serve without duplicate address detection, and link-local ones are given like all others, so that
-/// they can be waited for; no source is dropped by routing alone, so that only the packet filter decides; and ICMP
-/// errors are not rate-limited, so that every denial is seen.
+/// IPv6 addresses are used without duplicate address detection, and link-local ones are assigned like all others, so
+/// that they can be waited for. Reverse path filtering is off, so that only the packet filter decides. ICMP errors are
+/// not rate-limited, so that every denial is seen.
 const EVERYWHERE: [Sysctl; 9] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
@@ -30,10 +31,10 @@ const EVERYWHERE: [Sysctl; 9] = [
     ("ipv4/icmp_ratelimit", "0"),
     ("ipv4/icmp_ratemask", "0"),
     ("ipv6/icmp/ratelimit", "0"),
-    // The mask is a list of types; 255 is one that no error has.
+    // The mask is a list of ICMP types; 255 is not the type of any error.
     ("ipv6/icmp/ratemask", "255"),
 ];
-/// The link-local addresses of the router, of each bridge and of what is attached to the router.
+/// The link-local address of the router, of each bridge and of what is attached to the router.
 const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const ATTACHED_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
@@ -92,7 +93,7 @@ pub(super) async fn attach_outside(router: &NetnsHandle, outside: &NetnsHandle) 
     for net in outside_nets() {
         outside.links.address(FIRST, net).await?;
     }
-    // A default route can only name a source that serves.
+    // A default route can only use a source address that is ready.
     outside.links.wait(WaitFor::Addresses).await?;
     for family in Family::BOTH {
         let Some(net) = outside_nets().into_iter().find(|net| Family::of_net(*net) == family) else {
@@ -143,7 +144,7 @@ pub(super) async fn attach_node(
     router.links.wait(WaitFor::Addresses).await
 }
 
-/// Adds what a pod brought to its node: pod CIDRs with their gateway, and host addresses.
+/// Adds to a node the addresses that a pod brought: pod CIDRs with their gateway, and host addresses.
 pub(super) async fn extend_node(
     router: &NetnsHandle,
     node: &NetnsHandle,
@@ -166,7 +167,7 @@ pub(super) async fn extend_node(
     Ok(())
 }
 
-/// Joins a pod to its node's bridge. Its addresses are still to be waited for.
+/// Connects a pod to its node's bridge. The caller must wait for its addresses.
 pub(super) async fn attach_pod(
     node: &NetnsHandle,
     pod: &NetnsHandle,
@@ -181,7 +182,7 @@ pub(super) async fn attach_pod(
     pod.links.up(FIRST).await?;
     pod.links.wait(WaitFor::Link(FIRST)).await?;
     node.links.wait(WaitFor::Link(link)).await?;
-    // Its first port is what makes a bridge work.
+    // A bridge works only once it has its first port.
     node.links.wait(WaitFor::Link(FIRST)).await?;
     pod.links.address(FIRST, link_local(from_hardware(hardware))).await?;
     for family in Family::BOTH {
@@ -216,7 +217,7 @@ fn link_local(address: Ipv6Addr) -> IpNet {
     IpNet::new(IpAddr::V6(address), 64).expect("64 fits IPv6")
 }
 
-/// The link-local address that goes with a hardware address (RFC 4291, appendix A).
+/// The link-local address derived from a hardware address (RFC 4291, appendix A).
 fn from_hardware([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
@@ -225,7 +226,7 @@ fn link_spec(name: &str, index: u32) -> LinkSpec {
     LinkSpec { name: name.to_owned(), index, hardware: None }
 }
 
-/// The name of the device that joins a pod to its node's bridge.
+/// The name of the device that connects a pod to its node's bridge.
 pub(super) fn device(place: &PodPlacement) -> String {
     format!("veth{}", fingerprint(&place.pod.to_string()))
 }

@@ -49,7 +49,7 @@ impl Worker {
         result.recv().expect("work on the testbed's thread does not panic, and ends before it")
     }
 
-    /// Ends the thread; every socket it had is closed then.
+    /// Ends the thread; all its sockets are closed then.
     pub(super) fn stop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             stop.send(()).ok();

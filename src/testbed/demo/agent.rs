@@ -25,7 +25,7 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 /// How much of a log is shown.
 const TAIL_LINES: usize = 15;
 
-/// A agent that runs. Dropping it ends it.
+/// A running agent. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct AgentProcess {
     node: String,
@@ -83,10 +83,10 @@ impl AgentProcess {
         }
     }
 
-    /// Makes sure that it runs.
+    /// Checks that it runs.
     ///
     /// # Errors
-    /// It ended; its last words are in the error.
+    /// It ended; the error contains the end of its log.
     pub(super) fn check(&mut self) -> Result<()> {
         match self.child.try_wait().context("cannot check on an agent")? {
             Some(status) => bail!("the agent on {} ended ({status}). {}", self.node, self.last_words()),

@@ -58,7 +58,7 @@ pub(super) fn awaited(old: &[Finding], new: &[super::question::ExpectedOutcome])
     new.iter().enumerate().filter(|(_, question)| differs(question)).map(|(place, _)| place).collect()
 }
 
-/// What is different in what was measured, a line for each destination's port.
+/// The differences between two measurements, a line for each destination's port.
 ///
 /// `shop/db:5432/TCP  refused → open  from shop/web, shop/api`
 pub(super) fn differences(old: &[Finding], new: &[Finding]) -> Vec<String> {

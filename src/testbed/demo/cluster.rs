@@ -55,7 +55,7 @@ fn world(manifests: &Manifests) -> World {
     let pods = manifests.pods.iter().map(|pod| &pod.converted.key.namespace);
     let spoken_of = pods.chain(manifests.policies.iter().map(|policy| &policy.converted.key.namespace));
     let spoken_of: BTreeSet<_> = spoken_of.map(|name| name.as_str().to_owned()).collect();
-    // A namespace that is only referred to exists too.
+    // A namespace that other objects only refer to exists, too.
     for name in spoken_of.difference(&written) {
         let metadata = api::ObjectMeta { name: name.clone(), ..api::ObjectMeta::default() };
         namespaces.push(api::Namespace { metadata, ..api::Namespace::default() });

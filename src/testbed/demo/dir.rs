@@ -1,4 +1,4 @@
-//! The demo's files: a directory of its own, in it the manifests that the agents read, and their logs.
+//! The demo's files: a temporary directory with the manifests that the agents read, and the agents' logs.
 
 use super::shop::SHOP;
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// How deeply directories may nest, as for the source that reads them.
 const MAX_DEPTH: usize = 16;
 
-/// A fresh directory that only we can read. Dropping it removes it.
+/// A new directory that only this user can read. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct DemoDir {
     root: PathBuf,
@@ -29,7 +29,7 @@ impl DemoDir {
         Ok(dir)
     }
 
-    /// Removes the directories that demos of this id left behind. None of them may run any more.
+    /// Removes the directories that demos of this id left behind. None of them may still run.
     pub(super) fn cleanup_stale(id: &str) {
         let prefix = prefix(id);
         let left = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
@@ -63,7 +63,7 @@ impl DemoDir {
         self.root.join(format!("agent-{number}.log"))
     }
 
-    /// Gives the agents exactly these manifests, each file at once. Files that are the same stay untouched.
+    /// Publishes exactly these manifests to the agents, each file atomically. Unchanged files are not written.
     pub(super) fn publish(&self, files: &ManifestFiles) -> Result<()> {
         let there = ManifestFiles::read(&self.manifests())?;
         for (name, text) in &files.0 {
@@ -74,7 +74,7 @@ impl DemoDir {
         there.0.keys().filter(|name| !files.0.contains_key(*name)).try_for_each(|name| self.withdraw(name))
     }
 
-    /// Gives the agents one more manifest, or another text of it, at once.
+    /// Publishes one more manifest, or a new text of it, to the agents atomically.
     pub(super) fn publish_file(&self, name: &Path, text: &[u8]) -> Result<()> {
         let path = self.manifests().join(name);
         let beside = path.with_file_name(".beside");
@@ -86,7 +86,7 @@ impl DemoDir {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Takes a manifest away from the agents.
+    /// Removes a manifest that was published.
     pub(super) fn withdraw(&self, name: &Path) -> Result<()> {
         let path = self.manifests().join(name);
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
@@ -129,7 +129,7 @@ impl ManifestFiles {
     ) -> io::Result<()> {
         let metadata = fs::metadata(path)?;
         if metadata.is_file() {
-            // A single file is read whatever it is called, but the agents' directory has rules.
+            // A single file is read whatever its name is, but the agents' directory requires an extension.
             let single = || Path::new(if is_json(path) { "manifest.json" } else { "manifest.yaml" });
             let name = if name.as_os_str().is_empty() { single() } else { name };
             if is_manifest(name) {

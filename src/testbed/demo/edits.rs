@@ -15,20 +15,20 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What is known when the next edit comes.
+/// What is known before the next edit.
 pub(super) struct LastGood {
-    /// The files as they are in force.
+    /// The files that are in force.
     pub(super) files: ManifestFiles,
     /// What was measured with them.
     pub(super) findings: Vec<Finding>,
-    /// What is wrong with the files as they are, if anything is.
+    /// What is wrong with the current files, if anything.
     pub(super) problem: Option<String>,
 }
 
 /// Follows the directory.
 ///
 /// # Errors
-/// `Stopped` after a signal; or a later step failed.
+/// `Stopped` after a signal; otherwise a step failed.
 pub(super) fn watch_edits<W: Write>(
     network: &mut DemoNetwork,
     directory: &Path,
@@ -107,7 +107,7 @@ fn complain<W: Write>(problem: String, known: &mut LastGood, output: &mut Output
     Ok(())
 }
 
-/// Waits until all that must change has changed; how long that took, or nothing if it took too long.
+/// Waits until all expected changes have been measured; returns how long that took, or `None` if it took too long.
 fn wait(
     network: &DemoNetwork,
     awaited: &[&ExpectedOutcome],

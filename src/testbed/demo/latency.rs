@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_millis(100);
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// How long an edit may take.
 const LONGEST: Duration = Duration::from_secs(5);
-/// The file and the policy that come and go.
+/// The file and the policy that are created and removed.
 const FILE: &str = "bridgewarden-demo-latency.yaml";
 const NAME: &str = "bridgewarden-demo-latency";
 
@@ -37,8 +37,8 @@ pub(super) struct LatencyTest {
 }
 
 impl LatencyTest {
-    /// Picks an open TCP connection between two pods that isolating its destination ends; one that stays on its node
-    /// if there is one, since then one agent decides.
+    /// Picks an open TCP connection between two pods that is denied once its destination is isolated. Prefers one
+    /// within a node, where only one agent is involved.
     pub(super) fn choose(cluster: &DemoCluster, findings: &[Finding]) -> Option<LatencyTest> {
         let node_of = |endpoint: &Endpoint| match endpoint {
             Endpoint::Pod(pod) => {
@@ -73,7 +73,7 @@ impl LatencyTest {
         best
     }
 
-    /// Makes the edit and undoes it, again and again.
+    /// Makes the edit and undoes it, repeatedly.
     ///
     /// # Errors
     /// The files cannot be written, or the demo is stopped.
@@ -89,7 +89,7 @@ impl LatencyTest {
             let edited = Instant::now();
             dir.publish_file(Path::new(FILE), self.policy.as_bytes())?;
             let refused = self.wait(testbed, &ProbeOutcome::Refused, edited, stop);
-            // The file goes also when the demo is stopped here.
+            // The file is removed even if the demo is stopped here.
             std::thread::sleep(IDLE);
             let removed = Instant::now();
             dir.withdraw(Path::new(FILE))?;
@@ -102,7 +102,7 @@ impl LatencyTest {
         Ok(Ok(EditLatency { connection: self.connection, node: self.node, until_refused, until_open }))
     }
 
-    /// Probes until the outcome is there; how long after `since` that was, or nothing if it took too long.
+    /// Probes until the outcome is as expected; returns how long after `since` that was, or `None` if it took too long.
     fn wait(
         &self,
         testbed: &Testbed,
@@ -121,7 +121,7 @@ impl LatencyTest {
     }
 }
 
-/// A policy that isolates a pod for ingress, and the world in which it holds.
+/// A policy that isolates a pod for ingress, and the world with this policy.
 fn isolate(world: &World, pod: &Endpoint) -> Option<(String, World)> {
     let Endpoint::Pod(key) = pod else { return None };
     // In a terminating namespace, pods stay isolated after their policy is deleted.
@@ -190,7 +190,7 @@ impl fmt::Display for EditLatency {
     }
 }
 
-/// Durations by their median, with all of them behind it.
+/// Formats durations as their median, followed by all of them.
 struct Spread<'a>(&'a [Duration]);
 
 impl fmt::Display for Spread<'_> {

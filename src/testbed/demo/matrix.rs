@@ -24,7 +24,7 @@ pub(crate) enum Paint {
     Colour,
 }
 
-/// What is known of one sender and one port of one destination, over all families.
+/// The findings for one sender and one port of one destination, over all families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MatrixCell {
     Open,
@@ -117,7 +117,7 @@ impl Matrix {
         bands.join("\n")
     }
 
-    /// Shares the destinations out to bands: a namespace stays whole where it fits.
+    /// Distributes the destinations to bands; a namespace is kept together if it fits.
     fn bands(&self, room: usize) -> Vec<Vec<&Destination>> {
         let mut bands: Vec<Vec<&Destination>> = Vec::new();
         let same = |one: &Destination, other: &Destination| words(&one.to).0 == words(&other.to).0;
@@ -236,7 +236,7 @@ fn begins(band: &[&Destination]) -> (Vec<usize>, usize) {
     (begins, end.max(namespace_end))
 }
 
-/// The namespace and name under which an endpoint stands in the table.
+/// The namespace and name of an endpoint in the table.
 fn words(endpoint: &Endpoint) -> (String, String) {
     match endpoint {
         Endpoint::Pod(pod) => (pod.namespace.to_string(), pod.name.to_string()),

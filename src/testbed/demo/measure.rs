@@ -12,10 +12,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The most connections between two checks for a signal.
 const AT_ONCE: usize = 5000;
 
-/// Measures every connection; one with an unexpected outcome is measured again until its outcome is right or time is up.
+/// Measures every connection. A connection with an unexpected outcome is measured again until the outcome is as
+/// expected or time is up.
 ///
 /// # Errors
-/// [`Stopped`] on the way.
+/// [`Stopped`] after a signal.
 pub(super) fn measure(
     testbed: &Testbed,
     questions: &[ExpectedOutcome],

@@ -45,7 +45,7 @@ pub(crate) struct DemoSettings<'a> {
     pub(crate) manifests: Option<&'a Path>,
     /// Whether to measure once and end.
     pub(crate) once: bool,
-    /// Begins the name of every namespace: `bw-ID-…`.
+    /// A part of the name of every namespace: `bw-ID-…`.
     pub(crate) id: &'a str,
     /// Whether the report is in colour.
     pub(crate) paint: Paint,
@@ -109,7 +109,7 @@ impl DemoSettings<'_> {
         }
     }
 
-    /// All that happens between building the network and removing it.
+    /// Everything between building the network and removing it.
     fn perform<W: Write>(
         &self,
         network: &mut DemoNetwork,

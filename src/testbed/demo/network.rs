@@ -1,4 +1,4 @@
-//! The testbed with its agents and files, and the order in which they go.
+//! The testbed with its agents and files, and the order in which they are removed.
 
 use super::agent::AgentProcess;
 use super::changes::PodChanges;
@@ -11,7 +11,7 @@ use crate::explain::oracle::World;
 use crate::testbed::{Layout, PodPlacement, Port, Testbed};
 use anyhow::{Context, Result};
 
-/// Everything that was made. Dropping it removes it: the agents first, then the network, then the files.
+/// Everything that was created. Dropping it removes it: the agents first, then the network, then the files.
 #[derive(Debug)]
 pub(super) struct DemoNetwork {
     agents: Vec<AgentProcess>,
@@ -24,7 +24,7 @@ pub(super) struct DemoNetwork {
 }
 
 impl DemoNetwork {
-    /// Builds the network of a cluster; nothing is enforced in it.
+    /// Builds the network of a cluster; nothing is enforced in it yet.
     pub(super) fn build(id: &str, cluster: &DemoCluster, dir: DemoDir) -> Result<DemoNetwork> {
         let layout = Layout::new(cluster.nodes(), cluster.places.clone());
         let testbed = Testbed::build(id, &layout).context("cannot build the testbed")?;

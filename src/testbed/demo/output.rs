@@ -8,7 +8,7 @@ use crate::testbed::{Endpoint, ProbeOutcome, Testbed};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The widest a table may be where a screen's width is not known.
+/// The width of a table if the screen's width is not known.
 const WIDTH: usize = 120;
 
 /// The destination of the report, and whether it is coloured.
@@ -69,7 +69,7 @@ pub(super) fn totals(findings: &[Finding]) -> String {
     format!("{all} connections measured, {right} as expected, {wrong} not")
 }
 
-/// What the suggested commands refer to.
+/// The values for the suggested commands.
 pub(super) struct InspectCommands<'a> {
     /// The network.
     pub(super) testbed: &'a Testbed,
@@ -77,9 +77,9 @@ pub(super) struct InspectCommands<'a> {
     pub(super) node: &'a str,
     /// The commands that print the rules, each with its program.
     pub(super) print_rules: Vec<(&'static str, String)>,
-    /// Where the agents answer.
+    /// The address at which the agents serve HTTP.
     pub(super) http: String,
-    /// What may be edited.
+    /// The directory that may be edited.
     pub(super) directory: &'a Path,
     /// What was measured.
     pub(super) findings: &'a [Finding],

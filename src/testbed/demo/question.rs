@@ -14,15 +14,15 @@ pub(super) struct ProbedConnection {
     pub(super) from: Endpoint,
     /// The receiver.
     pub(super) to: Endpoint,
-    /// Over which protocol.
+    /// The protocol.
     pub(super) protocol: Protocol,
-    /// To which port.
+    /// The destination port.
     pub(super) port: u16,
-    /// Over which family, with the addresses of both ends.
+    /// The family of both addresses.
     pub(super) family: Family,
-    /// The address it comes from.
+    /// The source address.
     pub(super) source: IpAddr,
-    /// The address it goes to.
+    /// The destination address.
     pub(super) address: IpAddr,
 }
 
@@ -73,7 +73,7 @@ fn end(world: &World, endpoint: &Endpoint, address: IpAddr) -> QueryEnd {
     }
 }
 
-/// The pod's place in the world, or the one past its end.
+/// The index of the pod in the world; if it is missing, the index after the last.
 fn index(world: &World, pod: &PodKey) -> usize {
     let is_it = |metadata: &crate::api::ObjectMeta| {
         metadata.name == *pod.name
@@ -206,7 +206,7 @@ spec:
         DemoCluster::of(&parse_manifests("a.yaml", text).unwrap())
     }
 
-    /// Findings in which all is as expected.
+    /// Findings that are all as expected.
     pub(in super::super) fn findings(text: &str) -> Vec<Finding> {
         let cluster = cluster(text);
         let outside: &[Port] = &[(Protocol::Tcp, 443)];

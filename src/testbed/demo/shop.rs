@@ -1,4 +1,4 @@
-//! The example that is measured when no directory is named: examples/shop, built into the program.
+//! The example that is measured if no directory is given: examples/shop, compiled into the program.
 
 /// Its files, by name.
 pub(super) const SHOP: &[(&str, &str)] = &[

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How long a leftover agent may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
-/// The right to an id, which ends with this process at the latest.
+/// The exclusive use of an id, which ends with this process at the latest.
 #[derive(Debug)]
 pub(super) struct IdLock {
     _socket: UnixListener,
@@ -27,7 +27,7 @@ pub(super) struct IdLock {
 impl IdLock {
     /// Takes an id, unless another demo uses it.
     pub(super) fn take(id: &str) -> Result<IdLock> {
-        // A name in the abstract namespace: no file, so nothing of it can be left.
+        // A name in the abstract namespace leaves no file.
         let name = SocketAddr::from_abstract_name(format!("bridgewarden-demo-{id}"))?;
         match UnixListener::bind_addr(&name) {
             Ok(socket) => Ok(IdLock { _socket: socket }),
@@ -69,7 +69,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// The agents in these namespaces; other programs there are their user's own.
+/// The agents in these namespaces; other programs there belong to the user.
 fn agents_in(namespaces: &BTreeSet<(u64, u64)>) -> Vec<Pid> {
     if namespaces.is_empty() {
         return Vec::new();

@@ -21,14 +21,14 @@ impl fmt::Display for Stopped {
 
 impl Error for Stopped {}
 
-/// Listens for signals from the moment it is made.
+/// Receives signals from its creation on.
 pub(super) struct Stop {
     runtime: Runtime,
     signalled: watch::Receiver<Option<&'static str>>,
 }
 
 impl Stop {
-    /// Begins to listen.
+    /// Begins to receive signals.
     pub(super) fn listen() -> Result<Stop> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -54,18 +54,18 @@ impl Stop {
         Ok(Stop { runtime, signalled })
     }
 
-    /// Whether to go on.
+    /// Checks whether to continue.
     ///
     /// # Errors
-    /// [`Stopped`] once a signal has come.
+    /// [`Stopped`] after a signal.
     pub(super) fn check(&self) -> Result<(), Stopped> {
         self.signalled.borrow().map_or(Ok(()), |name| Err(Stopped(name)))
     }
 
-    /// Sleeps, for a moment only.
+    /// Sleeps for a short time.
     ///
     /// # Errors
-    /// [`Stopped`] once a signal has come.
+    /// [`Stopped`] after a signal.
     pub(super) fn sleep(&self, moment: Duration) -> Result<(), Stopped> {
         self.check()?;
         std::thread::sleep(moment);
@@ -75,7 +75,7 @@ impl Stop {
     /// Begins to watch a directory, for [`Stop::wait_for_edit`].
     ///
     /// # Errors
-    /// The kernel gives no watch.
+    /// The kernel permits no more watches.
     pub(super) fn watch(&self, directory: &std::path::Path) -> Result<DirectoryWatch> {
         let _guard = self.runtime.enter();
         DirectoryWatch::new(directory).with_context(|| format!("cannot watch {}", directory.display()))
@@ -84,7 +84,7 @@ impl Stop {
     /// Waits until the directory has changed.
     ///
     /// # Errors
-    /// [`Stopped`] once a signal has come; or the watch has ended.
+    /// [`Stopped`] after a signal; otherwise the watch has ended.
     pub(super) fn wait_for_edit(&self, watch: &mut DirectoryWatch) -> Result<()> {
         let mut signalled = self.signalled.clone();
         self.runtime.block_on(async {
