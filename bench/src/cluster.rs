@@ -30,7 +30,7 @@ pub struct Size {
     pub local_pods: usize,
     /// How many namespaces there are.
     pub namespaces: usize,
-    /// Which cluster of this size.
+    /// The seed.
     pub seed: u64,
 }
 
@@ -58,10 +58,10 @@ const TEAMS: [&str; 10] = [
 const ENVS: [&str; 3] = ["prod", "staging", "dev"];
 
 impl GeneratedCluster {
-    /// Makes one up.
+    /// Generates a cluster.
     ///
     /// # Errors
-    /// When it is larger than addresses allow.
+    /// The cluster needs more addresses than there are.
     pub fn new(size: &Size) -> Result<GeneratedCluster> {
         ensure!((1..=5_000).contains(&size.namespaces), "a cluster has 1 to 5,000 namespaces");
         ensure!(size.local_pods <= 250 && size.local_pods <= size.pods, "a node has up to 250 pods");
@@ -85,10 +85,10 @@ impl GeneratedCluster {
         Ok(GeneratedCluster { size: size.clone(), namespaces })
     }
 
-    /// Every object of it, as the API server keeps it.
+    /// All its objects, as the API server stores them.
     ///
     /// # Errors
-    /// When a policy is written wrong.
+    /// A policy is malformed.
     pub fn objects(&self) -> Result<Vec<Value>> {
         let mut objects = self.namespaces_and_policies()?;
         objects.extend(self.pods().map(GeneratedPod::object));
@@ -98,7 +98,7 @@ impl GeneratedCluster {
     /// Its namespaces and policies.
     ///
     /// # Errors
-    /// When a policy is written wrong.
+    /// A policy is malformed.
     pub fn namespaces_and_policies(&self) -> Result<Vec<Value>> {
         let mut objects: Vec<Value> = self.namespaces.iter().map(GeneratedNamespace::object).collect();
         for policy in self.namespaces.iter().flat_map(|namespace| &namespace.policies) {
@@ -122,7 +122,7 @@ impl GeneratedCluster {
         )
     }
 
-    /// Pods on another node that are not in the manifests, each of one of the workloads, as it would be scaled up.
+    /// Pods on another node that are not in the manifests, each of one of the workloads, as if these were scaled up.
     pub fn newcomers(&self, count: usize) -> Vec<GeneratedPod> {
         let mut random = Random::new(self.size.seed ^ 0x006e_6577);
         let populated: Vec<&GeneratedNamespace> =
@@ -131,7 +131,7 @@ impl GeneratedCluster {
             let namespace = *random.pick(&populated);
             let workload = random.pick(&namespace.workloads);
             let address = Ipv4Addr::from(0x0afa_0000 + index as u32);
-            // Numbers that no pod of a workload has.
+            // Numbers that no pod of the workload has yet.
             workload.pod(&mut random, 1_000 + index, format!("node-{}", 1 + index % 50), address)
         };
         (0..count).map(newcomer).collect()
@@ -148,7 +148,7 @@ fn namespace(index: usize) -> GeneratedNamespace {
     GeneratedNamespace { name, team, env, workloads: Vec::new(), pods: Vec::new(), policies: Vec::new() }
 }
 
-/// Gives out addresses: each node has a /24 of 10.0.0.0/9 from 10.64 on.
+/// Assigns addresses: each node has a /24 of 10.0.0.0/9, from 10.64 on.
 struct AddressAllocator {
     remote_nodes: usize,
     given: usize,

@@ -1,4 +1,4 @@
-//! A controller that is measured, as a process: ours, or another's command.
+//! The measured controller as a process: Bridgewarden, or the command of another one.
 
 use crate::metrics::{self, AgentMetrics};
 use crate::process::{self, Memory};
@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use support::control_plane::KillOnDrop;
 
-/// The longest that ours may take for anything.
+/// The longest time that Bridgewarden may take for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long it may be until another's process has done its work.
+/// The longest time that another controller may take for its work.
 const PEERS_PATIENCE: Duration = Duration::from_secs(900);
 /// A process that uses almost no processor time for this long is idle.
 const REST: Duration = Duration::from_millis(500);
@@ -29,26 +29,26 @@ pub(crate) enum ControllerKind {
     Peer,
 }
 
-/// How a controller is started, and where the pods are that show what it does.
+/// How a controller is started, and its node and pods on which its effects are measured.
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerUnderTest {
     pub(crate) kind: ControllerKind,
-    /// What it is called in figures.
+    /// Its name in the figures.
     pub(crate) name: String,
     /// Its node.
     pub(crate) namespace: Netns,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) log: PathBuf,
-    /// Where it finds the results of CNI, if it looks for them.
+    /// The directory of CNI results, if it reads them.
     pub(crate) results: PathBuf,
     /// The CNI result of the pod that is started during the measurement.
     pub(crate) starting_result: Value,
-    /// The block of its own pods.
+    /// The block of its pods' addresses.
     pub(crate) block: Ipv4Addr,
 }
 
-/// A controller that runs.
+/// A running controller.
 pub(crate) struct ControllerProcess {
     pub(crate) subject: ControllerUnderTest,
     child: KillOnDrop,

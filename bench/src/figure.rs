@@ -1,9 +1,9 @@
-//! Figures: what was measured, of whom, and what it must reach.
+//! Figures: what was measured, for which controller, and the required values.
 
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Microseconds,
@@ -32,15 +32,15 @@ impl Unit {
     }
 }
 
-/// One thing that was measured of one controller.
+/// One measurement of one controller.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    /// What.
+    /// What was measured.
     pub(crate) name: String,
-    /// Of whom.
+    /// The controller.
     pub(crate) controller: String,
     pub(crate) unit: Unit,
-    /// In order.
+    /// The values, in order.
     pub(crate) samples: Vec<f64>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// No figures yet of these controllers.
+    /// An empty list of figures for these controllers.
     pub(crate) fn of(controllers: Vec<String>) -> Figures {
         Figures { controllers, figures: Vec::new() }
     }
@@ -62,7 +62,7 @@ impl Figures {
         self.add_samples(controller, name, unit, vec![value]);
     }
 
-    /// Adds samples; more of the same thing join those that are there.
+    /// Adds samples; they are appended to existing ones of the same figure.
     pub(crate) fn add_samples(&mut self, controller: &str, name: &str, unit: Unit, samples: Vec<f64>) {
         let same = |figure: &Figure| figure.controller == controller && figure.name == name;
         let at = self.figures.iter().position(same).unwrap_or_else(|| {
@@ -116,13 +116,13 @@ impl Figures {
 }
 
 impl Figure {
-    /// The smallest sample that is not below this part of them.
+    /// The smallest sample that is not below this fraction of them.
     fn quantile(&self, part: f64) -> f64 {
         let rank = (part * self.samples.len() as f64).ceil() as usize;
         self.samples.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    /// The median, and the p99 of a hundred samples or more, or the greatest of fewer.
+    /// The median, and the p99 if there are at least a hundred samples, otherwise the maximum.
     fn text(&self) -> String {
         let middle = number(self.quantile(0.5));
         let text = match self.samples.len() {
@@ -134,7 +134,7 @@ impl Figure {
     }
 }
 
-/// Three digits that count, without a unit.
+/// Three significant digits, without a unit.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         _ if value.fract() == 0.0 => 0,

@@ -1,7 +1,7 @@
-//! What the bench measures in: a generated cluster of any size.
+//! The cluster in which the bench measures, of any size.
 //!
-//! Comes in: a size. Goes out: the objects of a cluster, as an API server keeps them, and what a node would need of them.
-//! Nothing here knows what is measured.
+//! Comes in: a size. Goes out: the objects of a cluster, as an API server stores them, and what a node needs of them.
+//! Nothing here depends on what is measured.
 
 pub mod cluster;
 pub mod reach;

@@ -86,7 +86,7 @@ enum Benchmark {
     Reach,
 }
 
-/// In how many turns controllers are measured.
+/// The number of turns in which controllers are measured.
 const TURNS: usize = 2;
 
 fn main() -> ExitCode {
@@ -207,7 +207,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One turn of everything that is timed of one controller after the other.
+    /// One turn: everything that is timed, for one controller after the other.
     fn time(
         &self,
         setup: &BenchSetup,
@@ -221,7 +221,7 @@ impl Bench {
     }
 }
 
-/// The part of some that belongs to a turn.
+/// The part of a list that belongs to a turn.
 fn part<T>(all: &[T], turn: usize) -> &[T] {
     &all[turn * all.len() / TURNS..(turn + 1) * all.len() / TURNS]
 }

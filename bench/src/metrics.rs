@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use support::http;
 
-/// Where it listens, in its own namespace.
+/// The address at which it listens, in its own namespace.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 /// How long a page may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl AgentMetrics {
         Ok(AgentMetrics(series.collect()))
     }
 
-    /// The value of a series, by its name without the prefix; 0 for one that is not there.
+    /// The value of a series, by its name without the prefix; 0 for one that does not exist.
     pub(crate) fn get(&self, series: &str) -> f64 {
         self.0.get(series).copied().unwrap_or_default()
     }
@@ -46,7 +46,7 @@ impl AgentMetrics {
         self.get("seen_to_enforced_seconds_count")
     }
 
-    /// How often the kernel was asked to change something since `before`.
+    /// How many requests that change something were sent to the kernel since `before`.
     pub(crate) fn writes(&self, before: &AgentMetrics) -> f64 {
         let written = |kind| self.growth(before, &format!("kernel_writes_total{{kind=\"{kind}\"}}"));
         ["set", "rules"].into_iter().map(written).sum()

@@ -4,23 +4,23 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
-/// What is left free for labels: left, right, above, below.
+/// The margins for labels: left, right, above, below.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 250.0;
 const ABOVE: f64 = 40.0;
 const BELOW: f64 = 45.0;
 const COLOURS: [&str; 6] = ["#3274d9", "#37872d", "#a352cc", "#e0752d", "#c4162a", "#b8860b"];
-/// The least that is shown, in milliseconds: below it the network's own time is measured.
+/// The smallest value that is shown, in milliseconds: smaller ones measure the network itself.
 const LEAST: f64 = 0.1;
 
-/// A line: what it shows, and its points, each a count of pods and milliseconds.
+/// A line: its title, and its points, each a number of pods and milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlotLine {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// The picture of these lines as SVG.
+/// The picture with these lines, as SVG.
 pub(crate) fn picture(title: &str, lines: &[PlotLine]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let pods = decades(points().map(|(pods, _)| *pods), 1e3);
@@ -73,14 +73,14 @@ pub(crate) fn picture(title: &str, lines: &[PlotLine]) -> String {
     svg
 }
 
-/// The powers of ten below and above all of these, different from each other.
+/// The powers of ten below and above all these values, different from each other.
 fn decades(values: impl Iterator<Item = f64>, otherwise: f64) -> (i32, i32) {
     let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values {
         (least, most) = (least.min(value), most.max(value));
     }
     let (least, most) = if least <= most { (least, most) } else { (otherwise, otherwise) };
-    // The powers of ten of what is measured here are small.
+    // The measured values have small powers of ten.
     let (low, high) = (least.log10().floor() as i32, most.log10().ceil() as i32);
     (low, high.max(low + 1))
 }

@@ -12,7 +12,7 @@ pub(crate) struct Memory {
     pub(crate) highest: f64,
 }
 
-/// How long a process has worked, with the programs that it has started and seen the end of.
+/// The processor time of a process, including the programs that it started and waited for.
 pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let stat = read(process, "stat")?;
     let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default().split(' ');

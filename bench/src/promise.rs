@@ -1,9 +1,9 @@
-//! What must be reached, and what is, as one table of all sizes and controllers that were measured.
+//! The required and the measured values, as one table for all sizes and controllers.
 
 use serde_json::Value;
 use std::fmt::Write;
 
-/// Which of a figure's samples is held to the promise.
+/// Which of a figure's samples must meet the requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Statistic {
     Middle,
@@ -11,7 +11,7 @@ enum Statistic {
     Greatest,
 }
 
-/// A figure, and what it must reach.
+/// A figure, and its required value.
 struct Promise {
     figure: &'static str,
     part: Statistic,
@@ -54,7 +54,7 @@ const PROMISES: [Promise; 17] = [
     promise("ten policies a second: xtables lock not to be had", Statistic::Middle, "< 5 %", "1"),
 ];
 
-/// The table. Each of `measured` is what was written of a size.
+/// The table. Each of `measured` contains the figures of one size.
 pub(crate) fn table(measured: &[Value]) -> String {
     let mut columns = Vec::<(&str, &Value)>::new();
     for size in measured {
@@ -65,7 +65,7 @@ pub(crate) fn table(measured: &[Value]) -> String {
             }
         }
     }
-    // All sizes of one controller stand together, those of the first first.
+    // All sizes of one controller are adjacent, beginning with the first controller.
     let first = columns.first().map(|(controller, _)| *controller);
     columns.sort_by_key(|(controller, _)| Some(*controller) != first);
     let mut text = String::from("| | must | aim |");

@@ -1,5 +1,5 @@
-//! What share of a cluster a node would receive if it watched pods only in the namespaces that matter to it: those of its own
-//! pods, and those in which the policies that select its pods look for peers.
+//! The share of a cluster that a node would receive if it watched pods only in the namespaces that matter to it: those
+//! of its own pods, and those in which the policies for its pods select peers.
 
 use crate::cluster::{GeneratedCluster, GeneratedPod};
 use anyhow::{Context, Result, ensure};
@@ -12,22 +12,22 @@ use support::worlds::Random;
 /// The part of a cluster that a node would watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reach {
-    /// How many namespaces: as many watches.
+    /// The number of namespaces, which is the number of watches.
     pub namespaces: f64,
-    /// How many of all pods live in them, 0 to 1.
+    /// The fraction of all pods that are in them, 0 to 1.
     pub pods: f64,
 }
 
-/// A policy, and the namespaces in which it looks for peers.
+/// A policy, and the namespaces in which it selects peers.
 struct Asking {
     subject: Selector,
     namespaces: BTreeSet<NamespaceName>,
 }
 
-/// The mean over `nodes` nodes, each with `pods_per_node` pods drawn from the whole cluster.
+/// The mean for `nodes` nodes, each with `pods_per_node` pods drawn from the whole cluster.
 ///
 /// # Errors
-/// When the cluster has fewer pods, or a policy is written wrong.
+/// The cluster has fewer pods, or a policy is malformed.
 pub fn reach(cluster: &GeneratedCluster, pods_per_node: usize, nodes: usize) -> Result<Reach> {
     let pods: Vec<&GeneratedPod> = cluster.pods().collect();
     ensure!(!pods.is_empty() && nodes > 0, "no pod or no node is asked about");

@@ -1,4 +1,4 @@
-//! What is left of a run: figures as JSON and as a table, and a picture of all sizes that have been measured.
+//! The results of a run: figures as JSON and as a table, and a picture of all sizes that have been measured.
 
 use crate::figure::Figures;
 use crate::plot::{PlotLine, picture};
@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// What is drawn.
+/// The figures that are drawn.
 const DRAWN: [(&str, &str); 3] = [
     (remote::UP, "remote pod up"),
     (remote::RELABELLED, "remote pod relabelled"),
@@ -37,13 +37,13 @@ pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) 
     write!(std::io::stdout(), "{table}").context("cannot print the figures")
 }
 
-/// What is known of every size.
+/// The figures of every size that was measured.
 fn measured(out: &Path) -> Vec<Value> {
     let read = |name| serde_json::from_slice(&fs::read(out.join(format!("{name}.json"))).ok()?).ok();
     size::NAMES.into_iter().filter_map(read).collect()
 }
 
-/// A line for each controller and each thing that is drawn.
+/// A line for each controller and each figure that is drawn.
 fn lines(measured: &[Value]) -> Vec<PlotLine> {
     let mut lines = Vec::<PlotLine>::new();
     for size in measured {
@@ -64,7 +64,7 @@ fn lines(measured: &[Value]) -> Vec<PlotLine> {
     lines
 }
 
-/// On what it was measured.
+/// The machine on which it was measured.
 fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");

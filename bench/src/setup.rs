@@ -1,4 +1,5 @@
-//! The setup: a node for each controller with a few pods that run, and a control plane that knows all the others.
+//! The setup: a node with a few running pods for each controller, and a control plane that has the objects of all
+//! others.
 
 use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
 use crate::metrics;
@@ -18,13 +19,13 @@ const ID: &str = "bench";
 const OWN: &str = "own";
 const PEER: &str = "peer";
 const CONTROL_PLANE: &str = "control-plane";
-/// The namespace of the pods that run.
+/// The namespace of the running pods.
 pub(crate) const SCENE: &str = "scene";
 /// An address that no policy allows.
 pub(crate) const UNKNOWN_SENDER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
-/// Where the first and the last pod listen.
+/// The port on which the first and the last pod listen.
 pub(crate) const CONNECT_PORT: u16 = 9_000;
-/// The pods that run.
+/// The running pods.
 pub(crate) const GUARDED: BenchPod = BenchPod { namespace: SCENE, app: "guarded", host: 10 };
 pub(crate) const OPEN: BenchPod = BenchPod { namespace: SCENE, app: "open", host: 11 };
 pub(crate) const STARTING: BenchPod = BenchPod { namespace: SCENE, app: "starting", host: 12 };
@@ -43,21 +44,21 @@ pub(crate) struct BenchPod {
     pub(crate) host: u8,
 }
 
-/// Where everything comes from.
+/// The programs and directories of the setup.
 pub(crate) struct BenchSettings {
     /// Our program.
     pub(crate) bridgewarden: PathBuf,
-    /// The packet filter that it writes to, as its flag names it.
+    /// The packet filter to which it writes, as the value of its flag.
     pub(crate) backend: String,
     /// The directory of `etcd` and `kube-apiserver`.
     pub(crate) programs: PathBuf,
     /// Another controller's command.
     pub(crate) peer: Option<String>,
-    /// Logs, and what the control plane keeps.
+    /// The directory for logs and the data of the control plane.
     pub(crate) directory: PathBuf,
 }
 
-/// The setup. What is named first is ended first.
+/// The setup. Fields are dropped in this order.
 pub(crate) struct BenchSetup {
     pub(crate) own: ControllerUnderTest,
     pub(crate) peer: Option<ControllerUnderTest>,
@@ -120,7 +121,7 @@ impl BenchSetup {
         self.testbed.pod_namespace(&key).with_context(|| format!("{key} is not there"))
     }
 
-    /// Where datagrams enter that come from elsewhere.
+    /// The namespace from which datagrams from outside the node are sent.
     pub(crate) fn elsewhere(&self) -> &Netns {
         self.testbed.router_namespace()
     }
@@ -165,7 +166,7 @@ fn subject(
         let file = file?;
         let text = fs::read_to_string(file.path())?;
         let result: Value = serde_json::from_str(&text).context("a CNI result is JSON")?;
-        // That of the pod that is yet to start comes with it.
+        // The file of the pod that is started later is written at its start.
         match result["cniArgs"].as_array().is_some_and(|arguments| arguments.contains(&starting)) {
             true => starting_result = Some(result),
             false => fs::write(results.join(file.file_name()), text).context("cannot write a CNI result")?,
@@ -185,10 +186,11 @@ fn subject(
                 ["--http-addr", &address],
                 ["--cni-results-dir", &results_flag],
                 ["--flows-socket", ""],
-                // A pod that starts is probed at an address that no pod has before, and that must be open until then.
+                // A pod that starts is probed at an address that no pod had before, and that must be allowed until
+                // then.
                 ["--unknown-pods", "allow"],
                 ["--log-format", "text"],
-                // So rarely that none comes while something else is measured.
+                // So rarely that no audit coincides with a measurement.
                 ["--audit-interval-seconds", "86400"],
             ];
             let arguments =
@@ -260,7 +262,7 @@ fn node() -> Value {
     })
 }
 
-/// The object of a pod that runs.
+/// The object of a running pod.
 pub(crate) fn scene_pod(namespace: &str, name: &str, app: &str, address: Option<Ipv4Addr>) -> Value {
     let status = match address {
         Some(address) => running(address),
@@ -274,7 +276,7 @@ pub(crate) fn scene_pod(namespace: &str, name: &str, app: &str, address: Option<
     })
 }
 
-/// The status of a pod of the node that runs.
+/// The status of a running pod of the node.
 pub(crate) fn running(address: Ipv4Addr) -> Value {
     json!({"phase": "Running", "hostIP": LOCAL_ADDRESS, "hostIPs": [{"ip": LOCAL_ADDRESS}],
            "podIP": address, "podIPs": [{"ip": address}]})

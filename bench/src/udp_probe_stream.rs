@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 /// The destination port.
 pub(crate) const PORT: u16 = 7_000;
-/// How long the receiver waits before it looks whether it is still wanted.
+/// The interval at which the receiver checks whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
 /// Without a datagram for this long, nothing passes.
 const QUIET: Duration = Duration::from_millis(100);
 /// Each stream has its own source port, so that conntrack entries of streams differ.
 static SOURCE_PORT: AtomicU16 = AtomicU16::new(20_000);
 
-/// Datagrams from one address to one pod. None is answered, so that each is evaluated like the first of its connection.
+/// Datagrams from one address to one pod. They are not answered, so each is evaluated like the first packet of a
+/// connection.
 pub(crate) struct UdpProbeStream {
     stop: Arc<AtomicBool>,
     arrived: Arc<Mutex<Vec<Instant>>>,
@@ -116,7 +117,7 @@ fn send(raw: &OwnedFd, packet: &[u8], to: Ipv4Addr, pace: Duration, is_off: &Ato
     let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
     let mut next = Instant::now();
     while !is_off.load(Ordering::Relaxed) {
-        // A full queue loses one datagram, as any network may.
+        // If the queue is full, one datagram is lost, as in any network.
         let _ = sendto(raw.as_raw_fd(), packet, &to, MsgFlags::empty());
         next = (next + pace).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));

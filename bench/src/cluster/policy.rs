@@ -1,10 +1,10 @@
-//! Policies as teams write them: refuse all, then allow by app, by namespace, by prefix.
+//! Policies as teams write them: deny all, then allow by app, by namespace, by prefix.
 
 use super::GeneratedNamespace;
 use support::worlds::Random;
 
-/// In how many of 100 cases a policy for an app is for one that has a pod on this node; with the two for all pods, a
-/// third of the policies select pods of this node.
+/// The percentage of policies for an app that select one with a pod on this node. Together with the two policies for
+/// all pods, a third of the policies select pods of this node.
 const LOCAL: usize = 26;
 
 /// The policies of a namespace.

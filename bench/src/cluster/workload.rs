@@ -15,13 +15,13 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
-/// Pods that are made from one template.
+/// Pods that are created from one template.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     namespace: String,
     /// The value of the label `app`.
     pub(super) app: String,
-    /// The labels of its pods; a stateful set's have one more each.
+    /// The labels of its pods; those of a stateful set have one more each.
     pub(super) labels: Vec<(String, String)>,
     stateful: bool,
     hash: String,
@@ -38,9 +38,9 @@ pub struct GeneratedPod {
     pub name: String,
     /// metadata.labels.
     pub labels: Vec<(String, String)>,
-    /// Kind and name of what made it.
+    /// Kind and name of its controller.
     pub owner: (&'static str, String),
-    /// An annotation that no policy asks for.
+    /// An annotation that no policy depends on.
     pub annotation: String,
     /// spec.nodeName.
     pub node: String,
@@ -54,7 +54,7 @@ fn hash(random: &mut Random, length: usize) -> String {
 }
 
 impl Workload {
-    /// Makes one up; `index` is its number in its namespace.
+    /// Generates a workload; `index` is its number in its namespace.
     pub(super) fn new(random: &mut Random, namespace: &str, team: &str, index: usize) -> Workload {
         let (front, back) = (FRONTS[index % FRONTS.len()], BACKS[index / FRONTS.len() % BACKS.len()]);
         let app = match (namespace, index) {
@@ -106,7 +106,7 @@ impl Workload {
 }
 
 impl GeneratedPod {
-    /// As the API server keeps it, with all that a kubelet and a controller write.
+    /// The object as the API server stores it, with everything that a kubelet and a controller write.
     pub fn object(&self) -> Value {
         let GeneratedPod { namespace, name, labels, owner: (owner_kind, owner), annotation, node, .. } = self;
         let labels: Map<String, Value> =

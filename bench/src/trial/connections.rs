@@ -12,17 +12,17 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use support::program::output;
 
-/// For how long connections are made at a time: short, so that pods are compared with each other before the machine changes.
+/// How long connections are opened at a time: short, so that pods are compared before the machine's state changes.
 const SPELL: Duration = Duration::from_millis(50);
-/// How many connections may wait to be accepted (net.core.somaxconn), less a few.
+/// How many connections may wait to be accepted (slightly below net.core.somaxconn).
 const ROOM: u32 = 4_000;
-/// How often one pod after the other is connected to at a time.
+/// How many times pods are connected to in turn.
 const SPELLS: usize = 40;
 /// How often the agent is restarted in between.
 const TURNS: usize = 4;
 
-/// Compares the first and the last of the guarded pods, in the order in which rules ask for them, with one that no policy
-/// selects, and with a node without rules, which does not track connections either.
+/// Compares the first and the last of the isolated pods, in the order of the rules, with one that no policy selects,
+/// and with a node without rules, which does not track connections either.
 pub(crate) fn measure(
     setup: &BenchSetup,
     mut controller: ControllerProcess,
@@ -62,7 +62,7 @@ pub(crate) fn measure(
     Ok(controller)
 }
 
-/// What one pod's rates are of another's, each compared with the one measured beside it.
+/// The ratios of one pod's rates to another's, each pair measured at about the same time.
 fn parts(above: &[f64], below: &[f64]) -> Vec<f64> {
     above.iter().zip(below).map(|(above, below)| above / below).collect()
 }
@@ -72,14 +72,15 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Connections from outside the cluster to a pod, one after the other, by a second of the connecting thread's processor time.
-/// The kernel does the node's part in it, too, and the pod's: nobody accepts them, so nobody is woken for them. Others who work
-/// on this machine hardly change it.
+/// The rate of connections from outside the cluster to a pod, per second of processor time of the connecting thread.
+/// The kernel does the work of the node and of the pod in this thread, too: connections are not accepted, so no process
+/// is woken for them. Other work on this machine hardly affects the result.
 fn rate(setup: &BenchSetup, pod: &Netns, address: Ipv4Addr) -> Result<f64> {
     let outside = setup.testbed.namespace(&Endpoint::Outside).context("there is no outside")?;
     let listener =
         pod.enter(|| TcpListener::bind((address, CONNECT_PORT)))?.context("cannot listen in a pod")?;
-    // Room for all of a spell: a packet that finds none is dropped, and the next try is a second later.
+    // The backlog has room for all connections of a spell: a SYN that finds none is dropped, and retried a second
+    // later.
     listen(&listener, Backlog::MAXALLOWABLE).context("cannot listen in a pod")?;
     outside.enter(|| {
         let (begun, before, mut count) = (Instant::now(), worked()?, 0_u32);
@@ -91,7 +92,7 @@ fn rate(setup: &BenchSetup, pod: &Netns, address: Ipv4Addr) -> Result<f64> {
     })?
 }
 
-/// Ends a connection so that neither side remembers it.
+/// Ends a connection with a reset, so that neither side keeps state.
 fn reset(stream: TcpStream) -> Result<()> {
     let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(&stream, Linger, &linger).context("cannot have a connection reset")

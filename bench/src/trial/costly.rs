@@ -1,4 +1,4 @@
-//! One policy that costs as much as an object can hold, and another tenant's that comes beside it.
+//! A policy that is as expensive as one object can be, and another tenant's policy that is created at the same time.
 
 use super::{PACE, milliseconds};
 use crate::controller::ControllerProcess;
@@ -10,12 +10,13 @@ use bridgewarden_bench::cluster::GeneratedPod;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// How many pods have labels of their own.
+/// The number of pods with distinct labels.
 const PODS: usize = 3_000;
-/// How many peers the policies have: many, and as many as fit into an object.
+/// The numbers of peers of the policies: many, and as many as fit into an object.
 const PEERS: [usize; 2] = [2_000, 12_000];
 
-/// Writes policies whose every peer selects nearly all pods, and measures what they cost and how soon another one is enforced.
+/// Writes policies in which every peer selects nearly all pods, and measures their cost and how soon another policy is
+/// enforced.
 pub(crate) fn measure(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

@@ -20,18 +20,19 @@ const SCRAPE_EVERY: Duration = Duration::from_millis(10);
 /// The number of idle connections, and the time after which each reconnects: when the agent has closed it.
 const IDLERS: usize = 10_000;
 const ANEW: Duration = Duration::from_secs(5);
-/// How many come at once, and how far apart: one that a listener has no room for tries again only after a second.
+/// How many connections are opened at once, and the pause between such groups: a connection for which the listener has
+/// no room is retried only after a second.
 const TOGETHER: usize = 50;
 const APART: Duration = Duration::from_millis(5);
-/// Syncs are measured in rounds, with and without load by turns, so that other work on the machine is the same.
+/// Syncs are measured in alternating rounds with and without load, so that other work on the machine affects both.
 const ROUNDS: usize = 6;
 const SYNCS: usize = 10;
-/// How long the agent is left alone after a change.
+/// The pause after a change.
 const REST: Duration = Duration::from_millis(150);
-/// File descriptors besides those of idlers.
+/// File descriptors in addition to those of idle connections.
 const MORE_FILES: u64 = 100;
 
-/// Compares how long a policy takes from seen to enforced, with and without load.
+/// Compares the time from receiving a policy to enforcing it, with and without load.
 pub(crate) fn measure(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,

@@ -1,4 +1,4 @@
-//! A controller's beginning, on an empty kernel and on one that is right already, and what it holds in the end.
+//! The start of a controller, on an empty kernel and on one that is already correct, and its memory at the end.
 
 use super::milliseconds;
 use crate::controller::{ControllerKind, ControllerProcess, ControllerUnderTest};
@@ -8,7 +8,7 @@ use crate::udp_probe_stream::UdpProbeStream;
 use anyhow::Result;
 use std::time::Duration;
 
-/// Between two datagrams while a controller starts, so that they do not keep it from its work.
+/// The pause between two datagrams while a controller starts, long enough not to slow it down.
 const SLOW: Duration = Duration::from_millis(2);
 
 /// Starts a controller on an empty kernel; it enforces once datagrams from an unknown address are denied.

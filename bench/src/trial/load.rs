@@ -1,4 +1,4 @@
-//! Many events at a time: those that ask nothing of the node, and those that do.
+//! Many events at once: those that require no change on the node, and those that do.
 
 use super::remote::{CLIENT, OTHER, labels};
 use crate::controller::ControllerProcess;
@@ -10,20 +10,20 @@ use bridgewarden_bench::cluster::{GeneratedPod, LOCAL_NODE};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How often writes begin.
+/// The interval of writes.
 const BEAT: Duration = Duration::from_millis(20);
-/// For how long updates come that ask nothing.
+/// For how long updates are written that require no change.
 const IRRELEVANT: Duration = Duration::from_secs(5);
-/// How many of those a second.
+/// How many of these are written per second.
 const UPDATES: usize = 1_000;
-/// How many relabelled pods a second are tried, one after the other, for how long.
+/// The rates of relabelled pods per second that are tried in sequence, and for how long.
 const RATES: [usize; 5] = [250, 500, 1_000, 2_000, 4_000];
 const CHURN: Duration = Duration::from_secs(3);
 /// The longest delay of an agent that keeps up.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// Writes changes of pods at a rate, one change of one pod after the other from the `first` on; returns how many there were and
-/// how long it took.
+/// Writes changes of pods at a rate, one pod after the other from `first` on; returns how many there were and how long
+/// it took.
 fn write(
     setup: &BenchSetup,
     pods: &[Value],
@@ -36,7 +36,7 @@ fn write(
     let (begun, mut written) = (Instant::now(), 0);
     while begun.elapsed() < time {
         let due = (begun.elapsed().as_secs_f64() * rate as f64) as usize;
-        // No more than there are pods, or one object would be written twice at a time.
+        // At most as many as there are pods, as one object must not be written twice at the same time.
         let now = due.saturating_sub(written).min(pods.len());
         let pod = |index: usize| pods[index % pods.len()].clone();
         objects.patch(
@@ -50,7 +50,7 @@ fn write(
     Ok((written, begun.elapsed()))
 }
 
-/// Updates of pods elsewhere that no policy asks for.
+/// Updates of pods on other nodes that no policy depends on.
 pub(crate) fn irrelevant(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -86,7 +86,7 @@ pub(crate) fn irrelevant(
     Ok(())
 }
 
-/// Pods are relabelled at growing rates, until the agent or the API server falls behind.
+/// Relabels pods at growing rates, until the agent or the API server falls behind.
 pub(crate) fn churn(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -122,7 +122,7 @@ pub(crate) fn churn(
             break;
         }
         sustained = reached.max(sustained);
-        // The API server does no more.
+        // The API server has reached its limit.
         if reached < 0.9 * rate as f64 {
             break;
         }
@@ -134,7 +134,7 @@ pub(crate) fn churn(
     setup.settle(controller)
 }
 
-/// Events that accumulate while the agent is stopped: how fast it reads them when nothing else limits it.
+/// Events that accumulate while the agent is stopped: measures how fast it reads them if nothing else limits it.
 fn backlog(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -147,7 +147,7 @@ fn backlog(
     controller.wait_until_idle()?;
     let before = (controller.metrics()?, controller.cpu()?);
     controller.hold()?;
-    // Each pod once, so that none is passed over for a later one if the watch has to start again.
+    // Each pod once, so that no change is merged into a later one if the watch has to restart.
     setup.objects()?.patch(&all(CLIENT))?;
     let events = pods.len();
     controller.release()?;

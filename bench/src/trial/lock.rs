@@ -1,4 +1,4 @@
-//! Whether other programs that write rules are kept waiting.
+//! Whether other programs that write rules have to wait.
 
 use super::policy::shut;
 use crate::controller::ControllerProcess;
@@ -9,11 +9,11 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The lock that programs of the legacy variant take while they write; those of the nft variant take none.
+/// The lock that programs of the legacy variant hold while they write; those of the nft variant hold none.
 const LOCK: &str = "/run/xtables.lock";
-/// Between two tries to take it.
+/// The pause between two attempts to take it.
 const TRY: Duration = Duration::from_millis(1);
-/// Between two policies that come or go, and how many do.
+/// The interval at which policies are created or deleted, and how many.
 const EVERY: Duration = Duration::from_millis(100);
 const CHANGES: usize = 50;
 

@@ -1,6 +1,6 @@
-//! What is measured, one thing at a time.
+//! The measurements, one file each.
 //!
-//! Comes in: a setup, and controllers that run on it. Goes out: figures. A trial leaves the cluster as it found it.
+//! Comes in: a setup, and controllers that run on it. Goes out: figures. A trial restores the cluster's initial state.
 
 pub(crate) mod connections;
 pub(crate) mod costly;
@@ -18,10 +18,10 @@ pub(crate) mod wire;
 use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// Between two datagrams of a stream that times something.
+/// The interval of datagrams in a stream that times an event.
 pub(crate) const PACE: Duration = Duration::from_micros(200);
 
-/// The processor time of this thread so far, the kernel's on its behalf included.
+/// The processor time of this thread so far, including the kernel's on its behalf.
 pub(crate) fn worked() -> nix::Result<Duration> {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
 }

@@ -1,4 +1,4 @@
-//! What an established packet between two pods of the node costs, with pods bound to their ports and without.
+//! The cost of an established packet between two pods of the node, with and without binding pods to their ports.
 
 use super::worked;
 use crate::controller::ControllerProcess;
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 /// How many datagrams are sent at a time: the receiver's socket has room for them.
 const AT_A_TIME: usize = 100;
-/// How often.
+/// How many times.
 const TIMES: usize = 400;
-/// How often agents with and without the binding take turns.
+/// How many times agents with and without the binding take turns.
 const TURNS: usize = 4;
 const PORT: u16 = 9_001;
-/// The size of a small datagram: 64 bytes with its headers of UDP and IPv4.
+/// A small datagram: 64 bytes with its UDP and IPv4 headers.
 const DATAGRAM: [u8; 36] = [0; 36];
 
-/// Sends from a pod that a policy isolates to one of the same node that nothing isolates, by processor time of the thread that
-/// sends: the kernel does all of the way in it.
+/// Sends from a pod that a policy isolates to one on the same node that nothing isolates. Measures the processor time
+/// of the sending thread, in which the kernel forwards the whole way.
 pub(crate) fn measure(
     setup: &BenchSetup,
     mut controller: ControllerProcess,
@@ -30,7 +30,7 @@ pub(crate) fn measure(
     unbound.arguments.extend(["--bind-addresses", "off"].map(str::to_owned));
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        // The one that is left in the end is as it was in the beginning.
+        // The last one leaves the state as it was at the beginning.
         for (subject, costs) in [(&unbound, &mut without), (&subject, &mut with)] {
             controller.stop()?;
             controller = subject.start()?;
@@ -45,7 +45,7 @@ pub(crate) fn measure(
     Ok(controller)
 }
 
-/// What a datagram costs, in microseconds, each time that some are sent.
+/// The cost of a datagram in microseconds, for each group of datagrams.
 fn sent(setup: &BenchSetup, controller: &ControllerProcess) -> Result<Vec<f64>> {
     let subject = &controller.subject;
     let (from, to) = (subject.address(FIRST.host), subject.address(OPEN.host));
@@ -59,7 +59,7 @@ fn sent(setup: &BenchSetup, controller: &ControllerProcess) -> Result<Vec<f64>> 
     receiver.set_read_timeout(patience)?;
     sender.set_read_timeout(patience)?;
     let mut bytes = DATAGRAM;
-    // The answer makes the flow an established one.
+    // The answer makes the connection an established one.
     sender.send(&bytes)?;
     receiver.recv(&mut bytes).context("the first datagram does not arrive")?;
     receiver.send(&bytes)?;

@@ -1,4 +1,4 @@
-//! A pod starts on the node, under a policy that denies it everything.
+//! Pods start on the node under a policy that denies all their traffic.
 
 use super::{PACE, milliseconds};
 use crate::controller::ControllerProcess;
@@ -10,8 +10,8 @@ use serde_json::json;
 use std::fs;
 use std::time::Instant;
 
-/// Times pods that start, one by one: from the result of CNI, which the API's status follows at once, until the last packet
-/// passed. Its address is open before and after, because no known pod has it.
+/// Times the starts of pods, one by one: from writing the CNI result, which the API's status follows at once, until the
+/// last packet passed. The address is open before and after, because no known pod has it.
 pub(crate) fn time(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -28,7 +28,7 @@ pub(crate) fn time(
         objects.create(&pod)?;
         let stream = UdpProbeStream::start(setup.elsewhere(), UNKNOWN_SENDER, into, address, PACE)?;
         stream.first(subject.patience())?;
-        // While the kernel frees what the removal of the previous pod replaced, the next change of rules waits.
+        // While the kernel frees what the previous pod's removal replaced, the next change of rules waits.
         controller.wait_until_idle()?;
         let sandbox = format!("c0ffee{index}");
         let mut result = subject.starting_result.clone();

@@ -1,4 +1,4 @@
-//! A policy comes for a pod that was open.
+//! A policy is created for a pod that was open.
 
 use super::{PACE, milliseconds};
 use crate::controller::ControllerProcess;
@@ -9,10 +9,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// The figure of a policy that comes.
+/// The name of the figure.
 pub(crate) const CREATED: &str = "policy created → last packet passed";
 
-/// Times policies that come and go, one by one: from the API's answer until the last packet passed.
+/// Times the creation of policies, one by one: from the API server's response until the last packet passed.
 pub(crate) fn time(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -23,7 +23,7 @@ pub(crate) fn time(
     let (objects, into) = (setup.objects()?, setup.pod(&subject, OPEN)?);
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
     for index in 0..count {
-        // While the kernel frees what the removal of the previous policy replaced, the next change of rules waits.
+        // While the kernel frees what the previous policy's removal replaced, the next change of rules waits.
         controller.wait_until_idle()?;
         let policy = [shut(&format!("shut-{index}"))];
         let probe = || {
@@ -45,7 +45,7 @@ pub(crate) fn time(
     Ok(())
 }
 
-/// A policy that lets only others in than who is tried.
+/// A policy that allows others, but not the sender that is measured.
 pub(super) fn shut(name: &str) -> Value {
     let spec = json!({
         "podSelector": {"matchLabels": {"app": OPEN.app}}, "policyTypes": ["Ingress"],

@@ -1,19 +1,19 @@
-//! What share of a large cluster each node would receive, if it watched only the namespaces that matter to it.
+//! The share of a large cluster that each node would receive if it watched only the namespaces that matter to it.
 
 use crate::figure::{Figures, Unit};
 use anyhow::Result;
 use bridgewarden_bench::cluster::{GeneratedCluster, Size};
 use bridgewarden_bench::reach::reach;
 
-/// As large as Kubernetes is meant to be: 5,000 nodes with 30 pods each.
+/// The maximum size that Kubernetes supports: 5,000 nodes with 30 pods each.
 const NODES: usize = 5_000;
 const PODS_PER_NODE: usize = 30;
-/// The namespaces of such a cluster, few or many, and its policies.
+/// The numbers of namespaces and policies of such clusters.
 const SIZES: [(usize, usize); 4] = [(50, 1_000), (500, 10_000), (2_000, 20_000), (5_000, 20_000)];
-/// How many of the nodes are asked.
+/// The number of nodes that are sampled.
 const ASKED: usize = 200;
 
-/// Works it out for clusters of few and of many namespaces.
+/// Computes the share for clusters of few and of many namespaces.
 pub(crate) fn work_out(name: &str, figures: &mut Figures) -> Result<()> {
     for (namespaces, policies) in SIZES {
         let pods = NODES * PODS_PER_NODE;

@@ -1,4 +1,4 @@
-//! A pod of another node comes up, and gets other labels.
+//! A pod of another node gets an address, and later other labels.
 
 use super::{PACE, milliseconds};
 use crate::controller::{ControllerKind, ControllerProcess};
@@ -11,21 +11,22 @@ use bridgewarden_bench::cluster::GeneratedPod;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A label that lets a pod in, and one that does not.
+/// A label with which a policy allows the pod, and one with which it does not.
 pub(super) const CLIENT: (&str, &str) = ("bench", "client");
 pub(super) const OTHER: (&str, &str) = ("bench", "other");
-/// The figures of a pod that comes up, and of one that gets other labels.
+/// The figures for a pod that gets an address, and for one that gets other labels.
 pub(crate) const UP: &str = "remote pod up → first packet passes";
 pub(crate) const RELABELLED: &str = "remote pod relabelled → last packet passed";
-/// The figure of what one event costs.
+/// The figure for the cost of one event.
 const CPU: &str = "CPU for a remote pod's event";
-/// Until what was written before has come to rest.
+/// The pause until earlier writes have been processed.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How many pods change at a time, and how often, while only the cost is asked for.
+/// How many pods change at a time, and how often, while only the cost is measured.
 const AT_A_TIME: usize = 4;
 const EVERY: Duration = Duration::from_millis(20);
 
-/// Times events of these pods one by one: from the API's answer until datagrams of the pod pass, or none does any more.
+/// Times events of these pods one by one: from the API server's response until datagrams of the pod pass, or no longer
+/// pass.
 pub(crate) fn time(
     setup: &BenchSetup,
     controller: &mut ControllerProcess,
@@ -66,7 +67,7 @@ pub(crate) fn time(
             let what = "remote pod's event: bytes read → last netlink ACK";
             figures.add_samples(&name, what, Unit::Milliseconds, inside);
         }
-        // Three events each: it comes up, gets other labels, and goes.
+        // Three events for each pod: it gets an address, gets other labels, and is deleted.
         ControllerKind::Peer => {
             controller.wait_until_idle()?;
             let worked = (controller.cpu()? - worked).as_secs_f64() * 1e3 / (3 * pods.len()) as f64;
@@ -84,7 +85,8 @@ fn counted(controller: &ControllerProcess) -> Result<Option<AgentMetrics>> {
     }
 }
 
-/// By its own count, how many milliseconds an event took from the reading of its bytes until the kernel had the last of it.
+/// The agent's own measurement of how many milliseconds an event took, from reading its bytes to the end of writing it
+/// to the kernel.
 fn took(controller: &ControllerProcess, before: Option<AgentMetrics>) -> Result<Option<f64>> {
     let Some(before) = before else { return Ok(None) };
     let after = controller.wait_for_metrics(|metrics| metrics.enforced() > before.enforced())?;

@@ -1,4 +1,4 @@
-//! What a watch of pods costs the API server, by the form that it is asked for.
+//! The cost of a watch of pods for the API server, by the requested encoding.
 
 use crate::figure::{Figures, Unit};
 use crate::process;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use support::control_plane::{PORT, Watchers, Who};
 
-/// The forms in which objects are sent.
+/// The encodings of objects.
 const FORMS: [(&str, &str); 2] =
     [("JSON", "application/json"), ("protobuf", "application/vnd.kubernetes.protobuf;stream=watch")];
 /// The number of concurrent watches, and of events.
@@ -58,7 +58,7 @@ pub(crate) fn measure(setup: &BenchSetup, pods: &[GeneratedPod], figures: &mut F
     setup.objects()?.delete(&pods)
 }
 
-/// Waits until nothing more comes.
+/// Waits until nothing more is received.
 fn wait_until_idle(watchers: &Watchers) {
     let (mut received, mut since) = (watchers.received(), Instant::now());
     while since.elapsed() < QUIET {
