@@ -1,4 +1,4 @@
-//! What is in the cluster at some moment of a scenario: namespaces, pods and Services, as scenarios describe them.
+//! The state of the cluster at one point of a scenario: namespaces, pods and Services, as scenarios describe them.
 
 use crate::key::ObjectKey;
 use crate::verb::{RelabelTarget, Verb};
@@ -21,7 +21,7 @@ pub struct ScenarioPod {
     /// Its labels.
     #[serde(default)]
     pub labels: Labels,
-    /// The ports it declares and listens on.
+    /// The ports that it declares and listens on.
     #[serde(default)]
     pub ports: Vec<DeclaredPort>,
     /// Whether it shares its node's network.
@@ -43,7 +43,7 @@ impl NodeName {
     /// Both.
     pub const BOTH: [NodeName; 2] = [NodeName::NodeA, NodeName::NodeB];
 
-    /// As it is written.
+    /// The name in scenarios.
     pub fn as_str(self) -> &'static str {
         match self {
             NodeName::NodeA => "node-a",
@@ -56,7 +56,7 @@ impl NodeName {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct DeclaredPort {
-    /// What policies may call it.
+    /// The name by which policies can refer to it.
     pub name: Option<String>,
     /// Its protocol.
     pub protocol: Protocol,
@@ -79,17 +79,17 @@ impl TryFrom<String> for DeclaredPort {
     }
 }
 
-/// A Service: some pods of its namespace behind one address.
+/// A Service: one address for some pods of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The labels that its pods have.
     pub selector: Labels,
-    /// Its ports, the same as its pods'.
+    /// Its ports, the same as those of its pods.
     pub ports: Vec<DeclaredPort>,
 }
 
-/// What is there.
+/// The objects that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScenarioCluster {
     /// Namespaces and their labels.
@@ -101,10 +101,10 @@ pub struct ScenarioCluster {
 }
 
 impl ScenarioCluster {
-    /// Makes it what it is after a change.
+    /// Applies a change.
     ///
     /// # Errors
-    /// When the change refers to an object that does not exist, or creates one that does.
+    /// The change refers to an object that does not exist, or creates one that does.
     pub fn follow(&mut self, verb: &Verb) -> Result<()> {
         match verb {
             Verb::Apply(policies) => policies.keys().try_for_each(|key| self.known(&key.namespace)),
@@ -133,7 +133,7 @@ impl ScenarioCluster {
     /// Checks that an endpoint of a table exists, and listens on a port if one is given.
     ///
     /// # Errors
-    /// A sentence that says what is missing.
+    /// A message that says what is missing.
     pub fn check(&self, name: &Name, port: Option<Port>) -> Result<()> {
         let declares = |ports: &[DeclaredPort]| {
             port.is_none_or(|port| ports.iter().any(|own| (own.protocol, own.number) == port))

@@ -1,4 +1,4 @@
-//! Tables become connections to try, each with what should become of it.
+//! Converts tables to connections to try, each with its expected outcome.
 
 use crate::cluster::ScenarioCluster;
 use crate::key::ObjectKey;
@@ -11,39 +11,39 @@ use std::fmt;
 use std::net::SocketAddr;
 use support::reach::{Cell, Name, Table};
 
-/// A question, the same before and after a change.
+/// A connection that a table has a cell for, the same before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ProbeExpectation {
-    /// Who connects.
+    /// The sender.
     pub(crate) source: Name,
-    /// To whom.
+    /// The receiver.
     pub(crate) destination: Name,
-    /// Over which protocol.
+    /// The protocol.
     pub(crate) protocol: Protocol,
-    /// To which port.
+    /// The destination port.
     pub(crate) port: u16,
-    /// Over which family.
+    /// The family.
     pub(crate) family: Family,
 }
 
-/// A question with the answer that is promised, and the means to ask it.
+/// A connection with its expected outcome, and the probe that tries it.
 #[derive(Clone, Debug)]
 pub(crate) struct Expectation {
-    /// What is asked.
-    pub(crate) question: ProbeExpectation,
-    /// Whether the connection should come about.
-    pub(crate) open: bool,
     /// The connection.
+    pub(crate) question: ProbeExpectation,
+    /// Whether it is expected to be established.
+    pub(crate) open: bool,
+    /// The probe.
     pub(crate) probe: ResolvedProbe,
 }
 
 impl Expectation {
-    /// Whether an outcome is what is promised.
+    /// Whether an outcome is the expected one.
     pub(crate) fn is_met_by(&self, outcome: &ProbeOutcome) -> bool {
         (*outcome == ProbeOutcome::Open) == self.open
     }
 
-    /// What differs, as a line.
+    /// A line that describes an unexpected outcome.
     pub(crate) fn mismatch(&self, outcome: &ProbeOutcome) -> String {
         let wanted = if self.open { "open" } else { "refused" };
         format!("{} should be {wanted} and is {outcome}", self.question)
@@ -57,7 +57,7 @@ impl fmt::Display for ProbeExpectation {
     }
 }
 
-/// All connections of tables, located in a world.
+/// All connections of tables, with the addresses of a world.
 pub(crate) fn expectations(
     world: &dyn ScenarioWorld,
     cluster: &ScenarioCluster,
@@ -106,7 +106,7 @@ pub(crate) fn expectations(
     Ok(expectations)
 }
 
-/// Who may answer for a destination.
+/// The endpoints that may answer for a destination.
 fn owners(cluster: &ScenarioCluster, destination: &Name) -> BTreeSet<Endpoint> {
     match destination {
         Name::Pod { namespace, name } => [Endpoint::pod(namespace, name)].into(),

@@ -1,8 +1,8 @@
-//! One suite, two worlds: scenarios whose steps change a cluster, and who reaches whom after each of them.
+//! One suite for two worlds: scenarios whose steps change a cluster, and who reaches whom after each of them.
 //!
-//! Comes in: `e2e/scenarios/*.yaml`. Goes out: what differs from them, measured with real packets. The same files, the
-//! same tables and the same prober serve a small network in namespaces and a real cluster made by kind; a `ScenarioWorld` is
-//! what the two have in common.
+//! Comes in: `e2e/scenarios/*.yaml`. Goes out: differences, measured with real packets. The same files, tables and
+//! prober are used for a small network in namespaces and for a real cluster made by kind; `ScenarioWorld` is their
+//! common interface.
 
 pub mod cluster;
 mod dns;

@@ -1,4 +1,4 @@
-//! Interfaces of the network in which this is asked, and packet sockets on them.
+//! Interfaces of the calling thread's network, and packet sockets on them.
 
 use anyhow::{Context, Result, bail};
 use pnet_datalink::{
@@ -6,19 +6,19 @@ use pnet_datalink::{
 };
 use std::time::Duration;
 
-/// An interface.
+/// The interface of this name.
 ///
 /// # Errors
-/// When there is none of that name.
+/// It does not exist.
 pub(crate) fn interface(name: &str) -> Result<NetworkInterface> {
     let named = interfaces().into_iter().find(|interface| interface.name == name);
     named.with_context(|| format!("there is no interface {name}"))
 }
 
-/// A packet socket on an interface: to send frames, and to receive them, each within `patience` if one is given.
+/// A packet socket on an interface: sends frames, and receives them, each within `patience` if one is given.
 ///
 /// # Errors
-/// When it cannot be opened, which needs CAP_NET_RAW.
+/// It cannot be opened, which needs CAP_NET_RAW.
 pub(crate) fn packet_socket(
     name: &str,
     patience: Option<Duration>,

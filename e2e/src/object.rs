@@ -4,7 +4,7 @@ use crate::cluster::{DeclaredPort, Labels, ScenarioPod, Service};
 use crate::key::ObjectKey;
 use serde_json::{Value, json};
 
-/// A v1 Namespace, with the label that the API gives each.
+/// A v1 Namespace, with the label that the API server adds to each.
 pub(crate) fn namespace(name: &str, labels: &Labels) -> Value {
     let mut labels = labels.clone();
     labels.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
@@ -33,7 +33,7 @@ pub(crate) fn pod(key: &ObjectKey, pod: &ScenarioPod, node: &str) -> Value {
     })
 }
 
-/// A v1 Pod whose only program of its own waits for ever: others run theirs in it, or in its network.
+/// A v1 Pod whose only container waits forever: other programs run in the pod or in its network.
 pub(crate) fn idle_pod(key: &ObjectKey, node: &str, labels: &Value, image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -57,7 +57,7 @@ pub(crate) fn policy(key: &ObjectKey, spec: &Value) -> Value {
     })
 }
 
-/// A v1 Service, whose ports are its pods'.
+/// A v1 Service with the ports of its pods.
 pub(crate) fn service(key: &ObjectKey, service: &Service) -> Value {
     let port = |port: &DeclaredPort| {
         let name = format!("p{}-{}", port.number, port.protocol.to_string().to_lowercase());

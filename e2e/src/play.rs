@@ -1,5 +1,5 @@
-//! Runs a scenario: before it everything is open, after each step what its table says, and in the end, when
-//! enforcement is ended, everything is open again.
+//! Runs a scenario: first everything is open, after each step its table holds, and in the end, when enforcement is
+//! removed, everything is open again.
 
 use crate::cluster::{ScenarioCluster, outside_listens};
 use crate::dns;
@@ -17,14 +17,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use support::reach::{Cell, Name, Row, Table};
 
-/// How often a matrix that is right is looked at again.
+/// How often a matrix that is correct is measured again.
 const HELD: usize = 3;
 /// How long nothing may arrive for a connection to count as cut.
 const SILENCE: Duration = Duration::from_millis(300);
-/// Between two looks, so that looking does not take the processors from those who work.
+/// The pause between two measurements, so that they do not take processor time from the agents.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long after a change the matrix was right for the first time.
+/// How long after a change the matrix was correct for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepLatency {
     /// The step.
@@ -130,7 +130,7 @@ impl Play<'_> {
         Ok((!step.tables.is_empty() && step.verb.is_some()).then_some(after))
     }
 
-    /// Makes a change, and watches meanwhile what it must not touch.
+    /// Makes a change, and checks meanwhile the pairs that it must not affect.
     fn change(&mut self, verb: &Verb, step: &ScenarioStep) -> Result<()> {
         let pods: Vec<ObjectKey> = self.cluster.pods.keys().cloned().collect();
         for pod in pods.iter().filter(|pod| verb.ends(pod)) {
@@ -164,7 +164,7 @@ impl Play<'_> {
         expectations(&*self.world, &self.cluster, tables)
     }
 
-    /// What is promised now and was promised before the step.
+    /// The pairs that are expected to be the same before and after the step.
     fn guarded(&self, step: &ScenarioStep, wanted: &[Expectation]) -> Guarded {
         let same = |one: &&Expectation| {
             self.promised.get(&one.question).is_some_and(|before| before.open == one.open)
@@ -203,7 +203,7 @@ impl Play<'_> {
         }
     }
 
-    /// Tries everything once more. A datagram may have the ports of a flow that is not cut yet, so it has a second try.
+    /// Tries everything once more. A datagram may have the ports of a flow that is not cut yet, so it is tried twice.
     fn hold(&self, wanted: &[Expectation]) -> Result<()> {
         let mut differing = self.differing(&wanted.iter().collect::<Vec<_>>());
         if differing.iter().all(|(one, _)| one.question.protocol == Protocol::Udp || one.open) {
@@ -257,8 +257,8 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Over TCP two connections: one over which the client sends, and one over which the server does. What a server sends
-    /// over UDP is a flow of its own, once the client's is forgotten.
+    /// Over TCP two connections: one over which the client sends, and one over which the server does. What a server
+    /// sends over UDP is a separate flow once conntrack has forgotten the client's.
     fn streams(&self, connection: &ScenarioConnection) -> Result<Vec<Stream>> {
         let name = |key: &ObjectKey| Name::Pod { namespace: key.namespace.clone(), name: key.name.clone() };
         let table = Table {
@@ -282,7 +282,7 @@ impl Play<'_> {
     }
 }
 
-/// Whether tables expect the same as before; no tables expect no change.
+/// Whether tables expect the same as before; without tables, no change is expected.
 fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> bool {
     let asked = |table: &&Table| (table.protocol, table.port) == (question.protocol, question.port);
     let cells = tables.iter().filter(asked).flat_map(|table| {
@@ -298,7 +298,7 @@ fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> boo
     tables.is_empty() || cells.next().unwrap_or(false)
 }
 
-/// The tables without those who are not there, and with every cell that is asked allowed.
+/// The tables without endpoints that do not exist, and with every tested cell allowed.
 fn opened(cluster: &ScenarioCluster, tables: &[Table]) -> Vec<Table> {
     let mut opened = Vec::new();
     for table in tables {

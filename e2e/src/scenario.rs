@@ -1,4 +1,4 @@
-//! A scenario's file: a cluster, steps that change it, and who reaches whom after each.
+//! The file of a scenario: a cluster, steps that change it, and who reaches whom after each.
 
 use crate::cluster::{Labels, ScenarioCluster, ScenarioPod, Service};
 use crate::key::ObjectKey;
@@ -18,13 +18,13 @@ use support::reach::{self, Cell, Name, Table};
 pub struct Scenario {
     /// The file's name without its ending.
     pub name: String,
-    /// What is promised.
+    /// What the scenario guarantees.
     pub promise: String,
     /// The one world it is for, if not both, and why.
     pub only: Option<Only>,
     /// The cluster before the first step.
     pub cluster: ScenarioCluster,
-    /// What happens.
+    /// The steps.
     pub steps: Vec<ScenarioStep>,
 }
 
@@ -34,7 +34,7 @@ pub struct Scenario {
 pub struct Only {
     /// The world it is for.
     pub world: WorldName,
-    /// Why not the other.
+    /// Why it is not for the other one.
     pub because: String,
 }
 
@@ -48,22 +48,22 @@ pub enum WorldName {
     Kind,
 }
 
-/// A change, and what holds after it.
+/// A change, and the expectations after it.
 #[derive(Clone, Debug)]
 pub struct ScenarioStep {
-    /// What happens, in words.
+    /// A description of the change.
     pub when: String,
-    /// What happens; nothing, if it is only asked who reaches whom.
+    /// The change; `None` if the step only checks who reaches whom.
     pub verb: Option<Verb>,
     /// Who reaches whom afterwards.
     pub tables: Vec<Table>,
-    /// Which pods can ask the cluster's DNS afterwards.
+    /// Which pods can query the cluster's DNS afterwards.
     pub resolves: BTreeMap<ObjectKey, bool>,
     /// Connections that are opened afterwards, and stay open.
     pub open: Vec<ScenarioConnection>,
-    /// Connections opened before that still live.
+    /// Connections opened before that must still be alive.
     pub live: Vec<ScenarioConnection>,
-    /// Connections opened before that are cut.
+    /// Connections opened before that must be cut.
     pub cut: Vec<ScenarioConnection>,
 }
 
@@ -71,13 +71,13 @@ pub struct ScenarioStep {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ScenarioConnection {
-    /// Who opened it.
+    /// The pod that opened it.
     pub from: ObjectKey,
-    /// To whom.
+    /// The destination pod.
     pub to: ObjectKey,
-    /// Over what.
+    /// The protocol.
     pub protocol: Protocol,
-    /// To which port.
+    /// The destination port.
     pub port: u16,
 }
 
@@ -155,22 +155,22 @@ pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Scenario {
-    /// Reads a file, and plays its changes through on paper: whatever it names must be there by then.
+    /// Reads a file, and applies its changes without a cluster to check that everything they refer to exists by then.
     ///
     /// # Errors
-    /// A sentence that begins with the file.
+    /// A message that begins with the file.
     pub fn load(path: &Path) -> Result<Scenario> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Scenario::parse(&name, &text).with_context(|| format!("{}", path.display()))
     }
 
-    /// Reads a scenario's text.
+    /// Parses a scenario's text.
     ///
     /// # Errors
-    /// A sentence that says which step, or which line, is wrong.
+    /// A message that says which step, or which line, is wrong.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
-        // Read twice: a map of the API's takes a key that is there twice, this value doesn't.
+        // Parsed twice: a map type accepts a key that occurs twice, this value type does not.
         serde_yaml_ng::from_str::<serde_yaml_ng::Value>(text)?;
         let file: ScenarioFile = serde_yaml_ng::from_str(text)?;
         let mut cluster =
@@ -185,7 +185,7 @@ impl Scenario {
         Ok(Scenario { name: name.to_owned(), promise: file.promise, only: file.only, cluster, steps })
     }
 
-    /// Why it is not for a world; nothing if it is.
+    /// Why it is not for a world; `None` if it is.
     pub fn reason_against(&self, world: WorldName) -> Option<&str> {
         self.only.as_ref().filter(|only| only.world != world).map(|only| only.because.as_str())
     }

@@ -1,4 +1,4 @@
-//! Trials that need a kind cluster: run if the environment names one (see `e2e/…`), else listed as ignored.
+//! Trials that need a kind cluster: run if the environment names one (see `e2e/…`), otherwise listed as ignored.
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// The cluster that trials run on.
 #[derive(Debug)]
 pub struct TestCluster {
-    /// The file that says how to reach it, as `e2e/cluster/up` printed it.
+    /// The file that describes how to reach it, as `e2e/cluster/up` printed it.
     pub environment: PathBuf,
     /// The image of the trials' own pods.
     pub image: String,
@@ -21,10 +21,10 @@ pub struct TestCluster {
 /// A trial's name and body.
 pub type Promise = (&'static str, fn(&TestCluster) -> Result<()>);
 
-/// Runs trials one after the other; `why` is the reason why they need a cluster.
+/// Runs trials in sequence; `why` is the reason why they need a cluster.
 pub fn play(promises: &[Promise], why: &str) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // There is one cluster.
+    // There is only one cluster.
     arguments.test_threads = Some(1);
     let here = env::var("BRIDGEWARDEN_E2E_WORLD").as_deref() == Ok("kind");
     let trials = promises.iter().map(|&(name, promise)| {
@@ -52,10 +52,10 @@ fn named(variable: &str, what: &str) -> Result<OsString> {
     env::var_os(variable).with_context(|| format!("{variable} has to name {what}"))
 }
 
-/// A number that the environment gives.
+/// A number from an environment variable.
 ///
 /// # Errors
-/// When it is none.
+/// The value is not a number.
 pub fn number(variable: &str, otherwise: usize) -> Result<usize> {
     match env::var(variable) {
         Ok(number) => number.parse().with_context(|| format!("{variable}={number} is no number")),

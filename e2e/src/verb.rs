@@ -1,4 +1,4 @@
-//! What a step does to the cluster.
+//! The changes that steps make to the cluster.
 
 use crate::cluster::{Labels, ScenarioPod};
 use crate::key::ObjectKey;
@@ -10,45 +10,46 @@ use std::collections::BTreeMap;
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verb {
-    /// Makes policies, or changes them: the API's NetworkPolicySpec by name.
+    /// Creates or changes policies: the API's NetworkPolicySpec by name.
     Apply(BTreeMap<ObjectKey, Value>),
     /// Deletes policies.
     Delete(Vec<ObjectKey>),
-    /// Makes pods, and waits until they run.
+    /// Creates pods, and waits until they run.
     Create(BTreeMap<ObjectKey, ScenarioPod>),
     /// Deletes pods, and waits until they are gone.
     Remove(Vec<ObjectKey>),
-    /// Begins to delete pods, which go on running for as long as they may.
+    /// Begins to delete pods, which continue to run for their grace period.
     Terminate(Vec<ObjectKey>),
-    /// Lets pods' programs end well. The pods stay in the API, and their addresses are free.
+    /// Makes pods' programs end successfully. The pods stay in the API, and their addresses are free.
     Finish(Vec<ObjectKey>),
-    /// Gives pods or namespaces these labels, and takes the others.
+    /// Sets the labels of pods or namespaces to exactly these.
     Relabel(BTreeMap<RelabelTarget, Labels>),
-    /// Begins to delete namespaces; their pods go on running for as long as they may.
+    /// Begins to delete namespaces; their pods continue to run for their grace period.
     TerminateNamespaces(Vec<String>),
-    /// Waits until namespaces that terminate are gone, without the patience their pods ask for.
+    /// Waits until namespaces that are being deleted are gone, without waiting for the grace period of their pods.
     RemoveNamespaces(Vec<String>),
-    /// Something happens to the agents of both nodes.
+    /// Acts on the agents of both nodes.
     Agents(AgentAct),
 }
 
-/// What happens to agents.
+/// An action on agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentAct {
-    /// They end as asked, and new ones start.
+    /// They end normally, and new ones start.
     Restart,
-    /// They are killed in the middle of whatever they do (SIGKILL), and new ones start.
+    /// They are killed (SIGKILL), and new ones start.
     Kill,
-    /// They end, and none start.
+    /// They end, and no new ones start.
     Stop,
     /// They start again after a stop or a cleanup.
     Start,
-    /// They end, and what they put into the kernel is taken out: `bridgewarden cleanup`, or the chart's `cleanup.enabled`.
+    /// They end, and everything that they wrote to the kernel is removed: `bridgewarden cleanup`, or the chart's
+    /// `cleanup.enabled`.
     Cleanup,
 }
 
-/// Whose labels change: `namespace/pod`, or a namespace's.
+/// The object whose labels change: `namespace/pod`, or a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub enum RelabelTarget {

@@ -10,66 +10,66 @@ use std::path::Path;
 use std::time::Duration;
 use support::reach::Name;
 
-/// Where an endpoint is: the network namespace it sends from, and the addresses it is reached at.
+/// The location of an endpoint: the network namespace from which it sends, and its addresses.
 #[derive(Clone, Debug)]
 pub struct Whereabouts {
-    /// The network namespace; none for a Service.
+    /// The network namespace; `None` for a Service.
     pub namespace: Option<Netns>,
-    /// The addresses, at most one a family.
+    /// The addresses, at most one per family.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A place where scenarios are played.
+/// A world in which scenarios run.
 pub trait ScenarioWorld: Send {
     /// How long a change may take to be enforced here before the scenario fails.
     fn deadline(&self) -> Duration;
 
-    /// Makes a scenario's cluster, without any policy.
+    /// Creates a scenario's cluster, without any policy.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     fn set_up(&mut self, cluster: &ScenarioCluster) -> Result<()>;
 
-    /// Makes sure that agents run on both nodes and are ready.
+    /// Ensures that agents run on both nodes and are ready.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     fn enforce(&mut self) -> Result<()>;
 
-    /// Makes a change. Returns once the change is made, not once it is enforced.
+    /// Makes a change. Returns once the change is made, which may be before it is enforced.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     fn act(&mut self, verb: &Verb) -> Result<()>;
 
     /// Locates an endpoint.
     ///
     /// # Errors
-    /// When it can't be found out.
+    /// It cannot be located.
     fn find(&self, who: &Name) -> Result<Whereabouts>;
 
-    /// The address of the cluster's DNS; none if there is none.
+    /// The address of the cluster's DNS; `None` if there is none.
     ///
     /// # Errors
-    /// When it can't be found out.
+    /// It cannot be determined.
     fn resolver(&self) -> Result<Option<IpAddr>>;
 
-    /// Ends enforcement, so that everything should be open again.
+    /// Removes enforcement, so that everything should be open again.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     fn remove_enforcement(&mut self) -> Result<()>;
 
-    /// Writes agents' logs, and rules and sets of both nodes, into a directory.
+    /// Writes agents' logs, and rules and sets of both nodes, to a directory.
     ///
     /// # Errors
-    /// When it can't be had, or not be written.
+    /// They cannot be read or written.
     fn dump(&self, directory: &Path) -> Result<()>;
 
-    /// Takes the scenario's cluster down again.
+    /// Removes the scenario's cluster.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     fn clear(&mut self) -> Result<()>;
 }
 

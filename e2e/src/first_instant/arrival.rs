@@ -1,4 +1,4 @@
-//! Waits for datagrams, and not longer than it was meant to.
+//! Waits for datagrams with a precise timeout.
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -8,12 +8,12 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-/// Waits until there is something to receive; false when it is `until`.
+/// Waits until there is something to receive; returns false at `until`.
 ///
-/// A socket's own timeout is counted in the kernel's ticks: with 250 of them a second, 2 ms take 8.
+/// A socket's own timeout counts the kernel's ticks: with 250 per second, a timeout of 2 ms takes 8 ms.
 ///
 /// # Errors
-/// When it cannot be waited for.
+/// Waiting fails.
 pub(super) fn arrives(socket: &UdpSocket, until: Instant) -> Result<bool> {
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -20,16 +20,16 @@ pub struct Observed {
     pub first: Option<(ProbeDatagram, Micros)>,
     /// When the last arrived.
     pub last: Micros,
-    /// Each probe at it.
+    /// The probes that were sent to it.
     pub probes: Vec<SentProbe>,
 }
 
-/// A datagram that an observer sent to a pod on its own.
+/// A datagram that an observer sent to a pod without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentProbe {
     /// When it was sent.
     pub sent: Micros,
-    /// Where to: the pod's address in its node's last CNI result.
+    /// The destination: the pod's address in its node's last CNI result.
     pub to: IpAddr,
 }
 
@@ -45,10 +45,10 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Begins in a pod's network, at its address. Between two probes at a pod lies `pace`.
+    /// Starts an observer in a pod's network, at the pod's address. `pace` is the pause between two probes of a pod.
     ///
     /// # Errors
-    /// When the network cannot be entered, or the port is in use.
+    /// The network cannot be entered, or the port is in use.
     pub fn begin(
         name: &str,
         namespace: &Netns,
@@ -89,10 +89,10 @@ impl Observer {
             .unwrap_or_default()
     }
 
-    /// Ends.
+    /// Stops it.
     ///
     /// # Errors
-    /// When it ended early, and why.
+    /// The reason why it ended early.
     pub fn end(mut self) -> Result<()> {
         self.over.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
@@ -143,7 +143,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// Records and answers datagrams until then.
+    /// Records and answers datagrams until this time.
     fn listen(&self, until: Instant) -> Result<()> {
         let mut bytes = [0; 256];
         while arrives(&self.socket, until)? {

@@ -1,4 +1,4 @@
-//! When each starting pod's address was known: on its node, by its CNI result, and elsewhere, by the API.
+//! Records when each starting pod's address was known: on its node, by its CNI result, and elsewhere, by the API.
 
 use super::{Micros, now};
 use anyhow::{Context, Result};
@@ -30,7 +30,7 @@ pub struct PodEvents {
 }
 
 impl PodEvents {
-    /// Without any pod.
+    /// Knows no pods yet.
     pub fn new(namespace: &str) -> PodEvents {
         PodEvents { namespace: namespace.into(), known: Arc::default() }
     }
@@ -50,10 +50,10 @@ impl PodEvents {
         self.lock().trouble.clone()
     }
 
-    /// Follows a node's CNI results from here on, for as long as this process runs.
+    /// Follows a node's CNI results from now on, for as long as this process runs.
     ///
     /// # Errors
-    /// When they cannot be watched.
+    /// They cannot be watched.
     pub fn follow_results(&self, results: &Path) -> Result<()> {
         let (pod_events, results) = (self.clone(), results.to_owned());
         let runtime = runtime()?;
@@ -87,10 +87,10 @@ impl PodEvents {
         }
     }
 
-    /// Follows the API from here on, for as long as this process runs.
+    /// Follows the API from now on, for as long as this process runs.
     ///
     /// # Errors
-    /// When its network cannot be entered, or the API server not be reached.
+    /// The network cannot be entered, or the API server cannot be reached.
     pub fn follow_api(&self, kubeconfig: &Path, network: Option<&Netns>) -> Result<()> {
         let (pod_events, kubeconfig) = (self.clone(), kubeconfig.to_owned());
         let network = network.cloned();

@@ -24,7 +24,7 @@ pub struct ProbeDatagram {
 }
 
 impl ProbeDatagram {
-    /// As a datagram.
+    /// Its text.
     pub fn write(&self) -> String {
         format!("{} {} {}", self.from, self.number, self.sent)
     }

@@ -20,15 +20,15 @@ pub struct Sender {
     pub name: String,
     /// Its pod's address.
     pub address: IpAddr,
-    /// Whom it writes to.
+    /// The address of its observer.
     pub observer: IpAddr,
-    /// Between two datagrams.
+    /// The pause between two datagrams.
     pub pace: Duration,
     /// The directory in which to keep the report.
     pub reports: PathBuf,
 }
 
-/// What it has seen since it was started.
+/// What it has recorded since its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRun {
     /// Its pod's name.
@@ -41,13 +41,13 @@ pub struct SenderRun {
     pub until: Micros,
     /// How many datagrams it has sent.
     pub sent: u32,
-    /// How many datagrams its pod's network had received, and refused, before it listened.
+    /// How many datagrams its pod's network received and rejected before it listened.
     pub early: u64,
-    /// How many datagrams of others reached it.
+    /// How many datagrams of others it received.
     pub probes: u32,
-    /// When the first of them did.
+    /// When it received the first of them.
     pub first_probe: Option<Micros>,
-    /// When the first answer to a datagram of its own came.
+    /// When it received the first answer to one of its datagrams.
     pub first_answer: Option<Micros>,
 }
 
@@ -55,7 +55,7 @@ impl Sender {
     /// Sends, listens and reports until it is killed.
     ///
     /// # Errors
-    /// When it cannot listen or write the report. A datagram that cannot be sent is no error.
+    /// It cannot listen or write the report. A datagram that cannot be sent is no error.
     pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Between two datagrams to an observer.
+/// The pause between two datagrams to an observer.
 const PACE: Duration = Duration::from_millis(2);
 
 /// Its settings.
@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_millis(2);
 pub struct StartingPod {
     /// Its pod's name.
     pub name: String,
-    /// Whom it writes to.
+    /// The addresses of its observers.
     pub observers: Vec<IpAddr>,
     /// When to end.
     pub lifetime: Duration,
@@ -28,7 +28,7 @@ pub struct StartingPod {
     pub reports: PathBuf,
 }
 
-/// What it saw.
+/// What it recorded.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// When its first instruction ran.
@@ -44,10 +44,10 @@ pub struct Report {
 }
 
 impl StartingPod {
-    /// Sends and listens until its time is over, and writes a report.
+    /// Sends and listens until its lifetime is over, and writes a report.
     ///
     /// # Errors
-    /// When it cannot listen or write the report. A datagram that cannot be sent is no error.
+    /// It cannot listen or write the report. A datagram that cannot be sent is no error.
     pub fn run(&self) -> Result<()> {
         let (began, start) = (now(), Instant::now());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("cannot listen")?;
@@ -93,7 +93,7 @@ impl StartingPod {
     }
 }
 
-/// Writes a report under its name only once it is complete.
+/// Writes a report atomically: under its name only once it is complete.
 pub(super) fn leave(directory: &Path, name: &str, report: &impl Serialize) -> Result<()> {
     let (begun, whole) = (directory.join(format!(".{name}")), directory.join(name));
     let text = serde_json::to_string(report).context("cannot write the report")?;

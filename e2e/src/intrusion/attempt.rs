@@ -1,4 +1,4 @@
-//! What is tried, and how it looks on the link.
+//! The attempts, and the frames that they send.
 
 use super::Neighbour;
 use bridgewarden::flow::Reason;
@@ -7,7 +7,7 @@ use support::frame::{
     ARP, BROADCAST, Bytes, ICMPV6, IPV4, IPV6, TCP, UDP, VLAN, arp, ethernet, icmpv6, ip, ipv6, tagged, udp,
 };
 
-/// The port that everything is sent to.
+/// The destination port of all attempts.
 pub(super) const PORT: u16 = 7777;
 /// The VLAN of a tagged frame.
 const VLAN_ID: u16 = 100;
@@ -16,7 +16,7 @@ const ECHO_REQUEST: u8 = 128;
 /// An ARP reply.
 const REPLY: u16 = 2;
 
-/// One way past a policy, or the honest datagram beside them.
+/// One way past a policy, or the legitimate datagram for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
     /// A datagram of UDP from its own address.
@@ -27,26 +27,26 @@ pub enum Attempt {
     LinkLocalTcp,
     /// An echo request to the receiver's link-local address.
     LinkLocalEcho,
-    /// A gratuitous ARP reply: the claimed address is at the sender's Ethernet address.
+    /// A gratuitous ARP reply: claims that the address is at the sender's Ethernet address.
     ArpClaim,
     /// A datagram from the claimed address.
     ClaimedAddress,
     /// A datagram from the claimed address, in a frame from its Ethernet address.
     ClaimedAddressAndMac,
-    /// A datagram from its own address, in a frame with a tag of priority, which the receiver's kernel takes off.
+    /// A datagram from its own address, in a frame with a priority tag, which the receiver's kernel removes.
     TaggedPriority,
     /// The same with the tag of a VLAN.
     TaggedVlan,
 }
 
-/// Who takes part.
+/// The pods that take part.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
-    /// Who sends.
+    /// The sender.
     pub own: Neighbour,
-    /// Whom it sends to.
+    /// The receiver.
     pub receiver: Neighbour,
-    /// Whose address it claims.
+    /// The pod whose address is claimed.
     pub claimed: Neighbour,
 }
 
@@ -64,7 +64,7 @@ impl Attempt {
         Attempt::TaggedVlan,
     ];
 
-    /// Whether pods that nothing isolates may do it.
+    /// Whether pods that nothing isolates may do this.
     pub fn is_honest(self) -> bool {
         match self {
             Attempt::Own | Attempt::LinkLocalUdp | Attempt::LinkLocalTcp | Attempt::LinkLocalEcho => true,
@@ -76,7 +76,8 @@ impl Attempt {
         }
     }
 
-    /// How it is reported that it was refused: why, the protocol, and the label of the metric; none for that of iptables.
+    /// How its denial is reported: the reason, the protocol, and the label of the metric; no label if iptables denies
+    /// it.
     pub fn report(self) -> (Reason, &'static str, Option<&'static str>) {
         match self {
             Attempt::Own => (Reason::NoRuleAllows, "UDP", None),
@@ -94,12 +95,12 @@ impl Attempt {
         }
     }
 
-    /// What its packet carries, so that it is known where it arrives.
+    /// The payload by which it is recognised where it arrives.
     pub(super) fn token(self) -> Bytes {
         format!("bridgewarden-e2e {self:?}.").into_bytes()
     }
 
-    /// The frame; none for what an ordinary socket sends.
+    /// The frame; `None` for an attempt by an ordinary socket.
     pub(super) fn frame(self, link: &Link) -> Option<Bytes> {
         let Link { own, receiver, claimed } = link;
         let datagram = |from: IpAddr| {
@@ -129,15 +130,15 @@ impl Attempt {
         })
     }
 
-    /// Whether a frame that came to the receiver is this.
+    /// Whether a frame that the receiver saw is this attempt.
     pub fn is_in(self, frame: &[u8], link: &Link) -> bool {
         let at = |place: usize, bytes: &[u8]| frame.get(place..place + bytes.len()) == Some(bytes);
         match self {
-            // The claim itself, and not an answer of its owner.
+            // The claim itself, not an answer of the address's owner.
             Attempt::ArpClaim => {
                 at(12, &ARP.to_be_bytes()) && at(22, &link.own.mac) && at(28, &link.claimed.v4.octets())
             }
-            // A connection begins without a word of its own.
+            // The first segment of a connection carries no payload.
             Attempt::LinkLocalTcp => {
                 at(12, &IPV6.to_be_bytes())
                     && at(20, &[TCP])
@@ -152,7 +153,7 @@ impl Attempt {
             | Attempt::TaggedPriority
             | Attempt::TaggedVlan => {
                 let token = self.token();
-                // What the receiver itself sends, such as an error that quotes it, is seen as well.
+                // Frames that the receiver itself sends are seen, too, such as an error that quotes the attempt.
                 !at(6, &link.receiver.mac) && frame.windows(token.len()).any(|window| window == token)
             }
         }

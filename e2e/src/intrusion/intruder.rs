@@ -1,4 +1,4 @@
-//! The program that tries, from within a pod.
+//! The program in a pod that makes the attempts.
 
 use super::attempt::PORT;
 use super::{Attempt, Link};
@@ -8,9 +8,9 @@ use nix::net::if_::if_nametoindex;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// Between two attempts: the kernel reports at most ten dropped frames a second of each pod to the agent.
+/// The pause between two attempts: the kernel reports at most ten dropped frames per second and pod to the agent.
 const PAUSE: Duration = Duration::from_millis(150);
-/// How long an answer to a connection is waited for.
+/// How long to wait for an answer to a connection.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What to try.
@@ -18,17 +18,17 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub struct Intruder {
     /// The interface.
     pub device: String,
-    /// Who takes part.
+    /// The pods that take part.
     pub link: Link,
     /// How often to try everything.
     pub rounds: u32,
 }
 
 impl Intruder {
-    /// Tries everything.
+    /// Makes all attempts.
     ///
     /// # Errors
-    /// When frames cannot be sent: the pod lacks CAP_NET_RAW, or an interface.
+    /// Frames cannot be sent: the pod lacks CAP_NET_RAW, or an interface.
     pub fn go(&self) -> Result<()> {
         let index = if_nametoindex(self.device.as_str())
             .with_context(|| format!("there is no interface {}", self.device))?;

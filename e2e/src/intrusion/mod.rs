@@ -1,7 +1,8 @@
 //! Ways past policies, tried by a pod's own program on its own link.
 //!
-//! Comes in: who the pod, its receiver and the pod that it claims to be are. Goes out: frames (`Intruder` sends them from
-//! within the pod), and what each looks like where it arrives (`Attempt::is_in`). Nothing here knows of clusters.
+//! Comes in: the addresses of the pod, of its receiver and of the pod that it claims to be. Goes out: frames
+//! (`Intruder` sends them from within the pod), and how to recognise each where it arrives (`Attempt::is_in`). Nothing
+//! here depends on a cluster.
 
 mod attempt;
 mod intruder;

@@ -1,4 +1,4 @@
-//! Who is where on a link.
+//! The addresses of pods on a link.
 
 use crate::link::interface;
 use anyhow::{Context, Result, ensure};
@@ -22,10 +22,10 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Whom the network is of in which this is asked, by its `eth0`.
+    /// The pod whose network the calling thread is in, by its `eth0`.
     ///
     /// # Errors
-    /// When it lacks an interface or an address.
+    /// An interface or an address is missing.
     pub fn here() -> Result<Neighbour> {
         let interface = interface(DEVICE)?;
         let mac = interface.mac.with_context(|| format!("{DEVICE} has no Ethernet address"))?;

@@ -23,11 +23,11 @@ const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
 /// What an agent logs once after its start, when the kernel holds the rules of all policies.
 const ENFORCES: &str = "enforcing: the kernel holds the rules of all policies";
-/// Where its metrics are, for those on its node.
+/// The address of its metrics on its node.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
-/// How a count of dropped frames begins.
+/// The beginning of the line with a count of dropped frames.
 const DROPPED: &str = "bridgewarden_dropped_frames_total{reason=\"";
-/// How its processes look on a node.
+/// The command line of its processes on a node.
 const PROCESS: &str = "^/usr/local/bin/bridgewarden run";
 
 /// Waits until all agents are ready.
@@ -38,7 +38,7 @@ pub(super) fn are_ready(client: &Client) -> Result<()> {
         .context("Bridgewarden is not ready in the cluster: e2e/run installs it")
 }
 
-/// Does something to them, and waits until it is done.
+/// Restarts, kills, stops or starts them, and waits until that is done.
 pub(super) fn act<'n>(
     client: &Client,
     nodes: impl IntoIterator<Item = &'n KindNode>,
@@ -98,7 +98,7 @@ fn kill<'n>(client: &Client, nodes: impl IntoIterator<Item = &'n KindNode>) -> R
     are_ready(client)
 }
 
-/// How often they were started again, all together.
+/// How often all of them together were restarted.
 fn restarts(client: &Client) -> Result<u64> {
     let pods = pods(client)?;
     let containers = items(&pods).flat_map(|pod| pod["status"]["containerStatuses"].as_array());
@@ -109,7 +109,7 @@ fn pods(client: &Client) -> Result<Value> {
     client.get(&["-n", NAMESPACE, "pods", "-l", LABEL])
 }
 
-/// The name of a node's agent's pod.
+/// The name of the pod of a node's agent.
 fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
     let place = format!("--field-selector=spec.nodeName={}", node.name);
     let listed = client.get(&["-n", NAMESPACE, "pods", "-l", LABEL, &place])?;
@@ -121,7 +121,7 @@ fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
 pub(super) fn first_enforced(client: &Client, node: &KindNode, after: Micros) -> Result<Micros> {
     let pod = pod_on(client, node)?;
     let mut first = None;
-    // Its kubelet, which hands its log over, may be about to come up.
+    // The kubelet, which serves the log, may still be starting.
     waits_for(&format!("agent {pod} on {} has logged {ENFORCES:?}", node.name), || {
         let log = client.kubectl(&["-n", NAMESPACE, "logs", &pod]).unwrap_or_default();
         first = log.lines().filter_map(enforced_at).find(|at| *at > after);
@@ -143,7 +143,7 @@ fn select_nodes(client: &Client, labels: &str) -> Result<()> {
     client.kubectl(&["-n", NAMESPACE, "patch", DAEMON_SET, "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Installs them with or without all that closes a pod before the API reports it.
+/// Installs them with or without the options that isolate a pod before the API reports it.
 pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
     // Without CNI results, the rules of unknown pods are those of their ports of the bridge.
     let values = if guarded {
@@ -155,7 +155,7 @@ pub(super) fn guard(client: &Client, guarded: bool) -> Result<()> {
     are_ready(client)
 }
 
-/// Installs them with pods bound to their ports of the bridge, or not.
+/// Installs them with or without binding pods to their ports of the bridge.
 pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
     upgrade(client, if bound { "bindAddresses=on" } else { "bindAddresses=off" })?;
     are_ready(client)

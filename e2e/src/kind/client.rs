@@ -1,4 +1,4 @@
-//! Runs kubectl and docker where the cluster and its engine can be reached.
+//! Runs kubectl and docker where they can reach the cluster and its engine.
 
 use super::{PATIENCE, PAUSE};
 use anyhow::{Context, Result, ensure};
@@ -47,7 +47,7 @@ impl Client {
         process.map_or(PathBuf::from("/"), |process| Path::new(process).join("root"))
     }
 
-    /// Runs a program with something on its standard input, and returns what it printed.
+    /// Runs a program with a text as its standard input, and returns its output.
     pub(super) fn run(&self, program: &str, words: &[&str], input: &str) -> Result<String> {
         let mut command = Command::new(program);
         command.args(words).envs(&self.settings);
@@ -76,8 +76,8 @@ impl Client {
         serde_json::from_str(&text).with_context(|| format!("kubectl get {}", words.join(" ")))
     }
 
-    /// Applies objects; fields that only earlier versions had are removed. A new namespace has no service account
-    /// for a moment, and takes no pods until then.
+    /// Applies objects; fields that only earlier versions had are removed. A new namespace has no service account for a
+    /// moment, and accepts no pods until then.
     pub(super) fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         let words = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", "-"];
@@ -100,7 +100,7 @@ impl Client {
         self.run("docker", words, "")
     }
 
-    /// The image that scenarios' pods run: the nodes have it already.
+    /// The image of scenarios' pods, which the nodes already have.
     pub(super) fn pod_image(&self) -> Result<String> {
         let listed =
             self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}"])?;

@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 use support::program::output;
 
 const NAMESPACE: &str = "intrusion";
-/// Who there is. Policies isolate `receiver`, which lets `friend` in, for ingress, and `sender` for egress.
+/// The pods. Policies isolate `receiver`, which allows `friend`, for ingress, and `sender` for egress.
 const PODS: [&str; 5] = ["free-sender", "free-receiver", "friend", "receiver", "sender"];
-/// Whose address is claimed.
+/// The pod whose address is claimed.
 const CLAIMED: &str = "friend";
-/// How long frames may be under way after the last was sent.
+/// How long frames may take after the last was sent.
 const UNDER_WAY: Duration = Duration::from_millis(500);
-/// How long a frame is waited for at a time.
+/// How long to wait for a frame at a time.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// What became of the attempts of one pod at another.
+/// The outcome of the attempts of one pod on another.
 #[derive(Debug)]
 pub struct AttemptOutcome {
-    /// What arrived.
+    /// The attempts that arrived.
     pub arrived: BTreeSet<Attempt>,
-    /// Where the receiver thought the claimed address to be, before and after.
+    /// The Ethernet address that the receiver had for the claimed address, before and after.
     pub neighbour: [String; 2],
 }
 
@@ -48,13 +48,13 @@ pub struct IntrusionTrial {
 }
 
 impl IntrusionTrial {
-    /// How often everything is tried.
+    /// How often all attempts are made.
     pub const ROUNDS: u32 = 3;
 
-    /// Starts the pods, of that image, under their policies.
+    /// Starts the pods with this image, under their policies.
     ///
     /// # Errors
-    /// When the cluster cannot be reached, or pods don't run.
+    /// The cluster cannot be reached, or pods don't run.
     pub fn open(environment: &Path, image: &str) -> Result<IntrusionTrial> {
         let client = Client::new(environment)?;
         agents::are_ready(&client)?;
@@ -84,7 +84,7 @@ impl IntrusionTrial {
         self.pods.get(name).with_context(|| format!("there is no pod {NAMESPACE}/{name}"))
     }
 
-    /// Waits for duplicate address detection: until then nothing is sent from a link-local address.
+    /// Waits for duplicate address detection: until then, nothing is sent from a link-local address.
     fn has_link_local(&self, name: &str) -> Result<()> {
         let (namespace, neighbour) = self.pod(name)?;
         waits_for(&format!("pod {NAMESPACE}/{name} may use {}", neighbour.link_local), || {
@@ -93,10 +93,10 @@ impl IntrusionTrial {
         })
     }
 
-    /// Lets a pod try everything at another.
+    /// Makes a pod try everything on another one.
     ///
     /// # Errors
-    /// When the attempts cannot be made or watched.
+    /// The attempts cannot be made or observed.
     pub fn attempt(&self, from: &str, to: &str) -> Result<AttemptOutcome> {
         let (_, own) = *self.pod(from)?;
         let (namespace, receiver) = self.pod(to)?;
@@ -122,7 +122,7 @@ impl IntrusionTrial {
     /// How many frames the node's agent has counted as dropped, by reason.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// The agent does not answer.
     pub fn dropped(&self) -> Result<BTreeMap<String, f64>> {
         agents::dropped_frames(&self.worker)
     }
@@ -130,15 +130,15 @@ impl IntrusionTrial {
     /// The denied flows that the node's agent reports.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// The agent does not answer.
     pub fn flows(&self) -> Result<Vec<Record>> {
         agents::flows(&self.client, &self.worker)
     }
 
-    /// Reinstalls the agents, with pods bound to their ports or not.
+    /// Reinstalls the agents, with or without binding pods to their ports.
     ///
     /// # Errors
-    /// When that does not succeed.
+    /// The installation fails.
     pub fn bind(&self, bound: bool) -> Result<()> {
         agents::bind(&self.client, bound)
     }
@@ -146,7 +146,7 @@ impl IntrusionTrial {
     /// Removes the pods.
     ///
     /// # Errors
-    /// When the namespace does not go.
+    /// The namespace is not removed.
     pub fn close(self) -> Result<()> {
         self.client.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=120s"]).map(drop)
     }
@@ -167,7 +167,7 @@ fn place_of(namespace: &Netns, address: Ipv4Addr) -> Result<String> {
     Ok(place)
 }
 
-/// What of the attempts has come by now, or comes a moment later.
+/// The attempts that have arrived so far, or arrive a moment later.
 fn arrived(frames: &mut dyn DataLinkReceiver, link: &Link) -> Result<BTreeSet<Attempt>> {
     let mut arrived = BTreeSet::new();
     let start = Instant::now();

@@ -1,7 +1,8 @@
-//! A kind cluster: real pods by the API, real kubelets, kube-proxy and flannel, and Bridgewarden by its chart.
+//! A kind cluster: real pods created through the API, real kubelets, kube-proxy and flannel, and Bridgewarden installed
+//! by its chart.
 //!
-//! The nodes are containers of an engine on this machine, so the prober enters the pods' own network namespaces: what is
-//! measured are packets of the pods, without a process to start for each.
+//! The nodes are containers of an engine on this machine, so the prober enters the network namespaces of pods: it
+//! measures with packets of the pods, without starting a process for each.
 
 mod agents;
 mod client;
@@ -35,7 +36,7 @@ use support::reach::Name;
 
 /// How long pods may take to run, and agents to be replaced.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two questions to the API server.
+/// The pause between two queries of the API server.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The termination grace period of pods, in seconds. No scenario waits that long.
 const LINGERS: u32 = 120;
@@ -55,7 +56,7 @@ impl OnKind {
     /// The cluster that a file of KEY=VALUE lines describes, as `e2e/cluster/up` writes it.
     ///
     /// # Errors
-    /// When it can't be reached, or its nodes don't run on this machine.
+    /// It can't be reached, or its nodes don't run on this machine.
     pub fn new(environment: &Path) -> Result<OnKind> {
         let client = Client::new(environment)?;
         let nodes = [(NodeName::NodeA, "WORKER"), (NodeName::NodeB, "CONTROL_PLANE")];
@@ -111,7 +112,8 @@ impl OnKind {
         spec["enableServiceLinks"] = json!(false);
         spec["restartPolicy"] = json!("Never");
         spec["tolerations"] = json!([{"operator": "Exists"}]);
-        // The first process of a container ignores a SIGTERM that it doesn't handle: it ends when it is written to.
+        // The first process of a container ignores a SIGTERM that it doesn't handle, so it ends when its pipe is
+        // written to.
         spec["containers"][0]["command"] = json!(["sh", "-c", "mkfifo /tmp/end && exec cat /tmp/end"]);
         spec["containers"][0]["image"] = json!(self.image);
         spec["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
@@ -170,7 +172,8 @@ impl OnKind {
         self.client.apply(&[object])
     }
 
-    /// Kubernetes 1.33 and later leave policies until the pods are gone; earlier ones may take them first, so they go here.
+    /// Kubernetes 1.33 and later keep policies until the pods are gone; earlier versions may delete them first, so they
+    /// are deleted here.
     fn terminate_namespaces(&self, names: &[String]) -> Result<()> {
         for name in names {
             self.client.kubectl(&["delete", "namespace", name, "--wait=false"])?;
@@ -184,8 +187,8 @@ impl OnKind {
         })
     }
 
-    /// Deletes pods and waits until they are gone. A kubelet that has begun to wait for a pod's end does not wait for less,
-    /// so those that were asked before are made to end.
+    /// Deletes pods and waits until they are gone. A kubelet that has begun to wait for a pod's end does not shorten
+    /// the wait, so pods that were asked to end before are ended by force.
     fn remove(&self, pods: &[ObjectKey]) -> Result<()> {
         let listed = self.client.get(&["pods", "-A"])?;
         let asked = |key: &&ObjectKey| {
@@ -208,7 +211,8 @@ impl OnKind {
         let pods = self.cluster.pods.keys().filter(|key| names.contains(&key.namespace));
         self.remove(&pods.cloned().collect::<Vec<_>>())?;
         for name in names {
-            // Its controller would look again only when the pods' patience is over; after a change it looks at once.
+            // The namespace controller would check again only after the pods' grace period; after a change it checks at
+            // once.
             self.client.kubectl(&["annotate", "namespace", name, "bridgewarden.test/pods=gone"])?;
         }
         for name in names {
@@ -302,7 +306,7 @@ impl ScenarioWorld for OnKind {
         Ok(self.find(&dns)?.addresses.into_iter().next())
     }
 
-    /// Its policies go; the agents stay for the next scenario. There is one in which they go.
+    /// Deletes its policies; the agents stay for the next scenario. One scenario removes them.
     fn remove_enforcement(&mut self) -> Result<()> {
         for namespace in self.cluster.namespaces.keys() {
             self.client.kubectl(&["-n", namespace, "delete", "networkpolicies", "--all"])?;
@@ -332,7 +336,7 @@ impl ScenarioWorld for OnKind {
     }
 }
 
-/// Asks again and again until it holds.
+/// Repeats a check until it succeeds.
 fn waits_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !holds()? {
@@ -353,7 +357,7 @@ fn find<'a>(list: &'a Value, key: &ObjectKey) -> Option<&'a Value> {
     items(list).find(is_it)
 }
 
-/// The pod, if it runs and is not on its way out.
+/// The pod, if it runs and is not being deleted.
 fn running<'a>(list: &'a Value, key: &ObjectKey) -> Option<&'a Value> {
     find(list, key).filter(|pod| {
         pod["status"]["phase"] == "Running"

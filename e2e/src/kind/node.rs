@@ -1,4 +1,4 @@
-//! A node: a container of an engine on this machine, whose files and networks root can reach through /proc.
+//! A node: a container of an engine on this machine. Root can reach its files and networks through /proc.
 
 use super::client::Client;
 use super::waits_for;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// A node.
 #[derive(Debug)]
 pub(super) struct KindNode {
-    /// Its name, which is its container's too.
+    /// Its name, which is also that of its container.
     pub(super) name: String,
     /// Its network.
     pub(super) namespace: Netns,
@@ -53,12 +53,12 @@ impl KindNode {
         })
     }
 
-    /// A file of the node's, for who looks from this machine.
+    /// The path on this machine of one of the node's files.
     pub(super) fn path(&self, below_root: &str) -> PathBuf {
         self.root.join(below_root)
     }
 
-    /// The network of a pod, as the CNI plugins noted it.
+    /// The network namespace of a pod, as the CNI results name it.
     pub(super) fn pod_namespace(&self, key: &ObjectKey, uid: &str) -> Result<Netns> {
         let results = self.root.join("var/lib/cni/results");
         let listed = fs::read_dir(&results).with_context(|| format!("cannot list {}", results.display()))?;
@@ -72,12 +72,12 @@ impl KindNode {
         let links = result["result"]["interfaces"].as_array().into_iter().flatten();
         let sandbox = links.filter_map(|link| link["sandbox"].as_str()).find(|sandbox| !sandbox.is_empty());
         let sandbox = sandbox.with_context(|| format!("the CNI result of pod {key} names no namespace"))?;
-        // /var/run is a link to /run, which would be this machine's.
+        // /var/run is a link to /run, which would be resolved on this machine.
         let below = sandbox.trim_start_matches("/var").trim_start_matches('/');
         Ok(Netns::open(&key.to_string(), &self.root.join(below))?)
     }
 
-    /// Waits until a pod of this node runs; its network and its address.
+    /// Waits until a pod of this node runs; returns its network and its address.
     pub(super) fn running(&self, client: &Client, key: &ObjectKey) -> Result<(Netns, IpAddr)> {
         let mut running = None;
         waits_for(&format!("pod {key} runs"), || {

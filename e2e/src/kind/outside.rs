@@ -1,5 +1,5 @@
-//! The host outside the cluster: a network namespace with a link to each node, and the addresses that the outside has in
-//! every world.
+//! The host outside the cluster: a network namespace with a link to each node, and the outside's addresses, which are
+//! the same in every world.
 
 use super::node::KindNode;
 use crate::world::Whereabouts;
@@ -15,7 +15,7 @@ pub(super) const ADDRESSES: [IpAddr; 2] = [OUTSIDE[0], OUTSIDE[1]];
 /// The node's end of the link.
 const WIRE: &str = "outside0";
 
-/// The namespace, and the process that keeps it.
+/// The namespace, and the process that keeps it alive.
 #[derive(Debug)]
 pub(super) struct Outside {
     namespace: Netns,
@@ -42,7 +42,7 @@ impl Outside {
         for (number, node) in (1..).zip(nodes) {
             let [here, there] = [1, 2].map(|host| format!("172.31.{number}.{host}"));
             let wire = format!("node{number}");
-            // Left by a run that was killed a moment ago.
+            // It may be left by a run that was killed a moment ago.
             let _ = ip(&node.namespace, &format!("link delete {WIRE}"));
             ip(&node.namespace, &format!("link add {WIRE} type veth peer name {wire} netns {pid}"))?;
             ip(&node.namespace, &format!("address add {there}/24 dev {WIRE}"))?;
@@ -58,7 +58,7 @@ impl Outside {
         Ok(outside)
     }
 
-    /// Where it is, by one of its addresses.
+    /// The location of one of its addresses.
     pub(super) fn whereabouts(&self, address: IpAddr) -> Result<Whereabouts> {
         Ok(Whereabouts { namespace: Some(self.namespace.clone()), addresses: vec![address] })
     }

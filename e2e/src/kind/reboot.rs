@@ -1,4 +1,4 @@
-//! Pods on a node that is rebooted: what passes while the node comes up again.
+//! Pods on a node that is rebooted: what passes while the node starts.
 
 use super::PAUSE;
 use super::agents;
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 const NAMESPACE: &str = "reboot";
 const OBSERVER: &str = "observer";
-/// Where pods keep their reports on their node: a directory that a reboot leaves as it is.
+/// Where pods keep their reports on their node: a directory that survives a reboot.
 const REPORTS: &str = "var/lib/bridgewarden-reboot";
 /// Flannel's settings for the CNI plugin, in a directory that is empty after a reboot.
 const SUBNET: &str = "run/flannel/subnet.env";
-/// Between two datagrams of a pod, and between two of the observer to each.
+/// The pause between two datagrams of a pod, and between two of the observer to each pod.
 const PACE: Duration = Duration::from_millis(50);
-/// How many datagrams must have been sent each way for the result to count.
+/// How many datagrams must have been sent in each direction for the result to count.
 const ENOUGH: usize = 40;
 /// How long all pods may take to run: two processors start two of them in a second.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -35,7 +35,7 @@ pub struct PodTraffic {
     pub name: String,
     /// Whether a policy allows its traffic with the observer; the other pods are denied everything.
     pub allowed: bool,
-    /// What it saw, in each of its runs.
+    /// What it recorded in each of its runs.
     pub runs: Vec<SenderRun>,
     /// How many of its datagrams arrived at the observer.
     pub datagrams: u32,
@@ -53,7 +53,7 @@ impl PodTraffic {
         self.runs.iter().map(|run| u64::from(run.probes) + run.early).sum()
     }
 
-    /// When it had both been answered and been reached.
+    /// When it had received both an answer and a probe.
     pub fn worked(&self) -> Option<Micros> {
         let first = |of: fn(&SenderRun) -> Option<Micros>| self.runs.iter().filter_map(of).min();
         Some(first(|run| run.first_answer)?.max(first(|run| run.first_probe)?))
@@ -69,16 +69,17 @@ impl PodTraffic {
 /// When the node's network lets pods start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// Once flannel runs as a pod of the node, and has written its subnet for the CNI plugin.
+    /// After flannel runs as a pod of the node, and has written its subnet for the CNI plugin.
     AfterFlannel,
-    /// From the node's first moment, as where flannel is a part of what starts pods: the agent and the pods start side by side.
+    /// From the node's start, as if flannel were a part of the container runtime: the agent and the pods start at the
+    /// same time.
     AtOnce,
 }
 
 /// One reboot.
 #[derive(Debug)]
 pub struct Reboot {
-    /// When it was asked for.
+    /// When it was requested.
     pub asked: Micros,
     /// When the node's first process ran again.
     pub up: Micros,
@@ -100,10 +101,11 @@ pub struct RebootTrial {
 }
 
 impl RebootTrial {
-    /// Starts that many pods that a policy denies everything, and that many that another allows to talk with the observer, and
-    /// waits until all run. They are of that image.
+    /// Starts this many pods for which a policy denies everything, and as many that another policy allows to exchange
+    /// traffic with the observer, and waits until all run with this image.
     ///
     /// # Errors
+    /// The cluster cannot be reached, or pods don't run.
     /// When the cluster cannot be reached, or pods don't run.
     pub fn open(
         environment: &std::path::Path,
@@ -138,10 +140,10 @@ impl RebootTrial {
         Ok(trial)
     }
 
-    /// Reboots the worker, and waits until every pod runs again and has tried long enough.
+    /// Reboots the worker, and waits until every pod runs again and has sent enough.
     ///
     /// # Errors
-    /// When the node, its agent or its pods do not come back.
+    /// The node, its agent or its pods do not start again.
     pub fn reboot(&mut self, network: Network) -> Result<Reboot> {
         let before = self.observed();
         let subnet = self.worker.path(SUBNET);
@@ -172,7 +174,7 @@ impl RebootTrial {
         self.pods.keys().map(|name| (name.clone(), self.observer.observed(name))).collect()
     }
 
-    /// Waits until every pod has begun after that and has tried long enough.
+    /// Waits until every pod has started after this time and has sent enough.
     fn settles(&self, after: Micros, before: &BTreeMap<String, Observed>) -> Result<Vec<PodTraffic>> {
         let start = Instant::now();
         loop {
@@ -221,12 +223,12 @@ impl RebootTrial {
         Ok(pods.collect())
     }
 
-    /// The reports of runs that began after that, in that order.
+    /// The reports of runs that started after this time, in order.
     fn runs(&self, after: Micros) -> Result<BTreeMap<String, Vec<SenderRun>>> {
         let mut runs = BTreeMap::<String, Vec<SenderRun>>::new();
         let directory = self.worker.path(REPORTS);
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            // One that is being written begins with a dot.
+            // The name of a report that is being written begins with a dot.
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
@@ -243,10 +245,10 @@ impl RebootTrial {
         Ok(runs)
     }
 
-    /// Reinstalls the agents with or without the protection that CNI results give.
+    /// Reinstalls the agents with or without the protection by CNI results.
     ///
     /// # Errors
-    /// When that does not succeed.
+    /// The installation fails.
     pub fn guard(&self, guarded: bool) -> Result<()> {
         agents::guard(&self.client, guarded)
     }
@@ -254,7 +256,7 @@ impl RebootTrial {
     /// Removes the pods and the observer.
     ///
     /// # Errors
-    /// When the observer ended before, or the namespace does not go.
+    /// The observer ended early, or the namespace is not removed.
     pub fn close(self) -> Result<()> {
         self.observer.end()?;
         self.client.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=240s"])?;
@@ -288,7 +290,7 @@ fn sender(name: &str, allowed: bool, node: &str, image: &str, observer: IpAddr) 
     })
 }
 
-/// Every sender is isolated both ways; those that are allowed may talk with the observer.
+/// Every sender is isolated in both directions; those that are allowed may exchange traffic with the observer.
 fn policies() -> [(&'static str, Value); 2] {
     let observer = json!([{"podSelector": {"matchLabels": {"app": "observer"}}}]);
     [

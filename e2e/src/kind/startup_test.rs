@@ -19,7 +19,7 @@ const NAMESPACE: &str = "first-instant";
 const PACE: Duration = Duration::from_millis(2);
 /// Where starting pods leave their reports on their node.
 const REPORTS: &str = "run/bridgewarden-first-instant";
-/// The policy that the starting pods of a run are under.
+/// The policy for the starting pods of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyUnderTest {
     /// Isolates them in both directions; created before the pods.

@@ -1,4 +1,4 @@
-//! What pods' datagrams leave a node by its own interface, before flannel wraps them.
+//! Datagrams of pods that leave a node by its own interface, before flannel encapsulates them.
 
 use crate::first_instant::{PORT, ProbeDatagram};
 use crate::link::packet_socket;
@@ -12,10 +12,10 @@ use support::frame::{IPV4, UDP};
 
 /// The interface by which the node reaches other nodes.
 const DEVICE: &str = "eth0";
-/// How often it is looked whether to go on.
+/// The interval at which the thread checks whether to stop.
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
-/// A thread that reads what passes there.
+/// A thread that reads the packets of this interface.
 #[derive(Debug)]
 pub(super) struct Uplink {
     left: Arc<Mutex<BTreeMap<String, u32>>>,
@@ -23,7 +23,7 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// Begins to watch a node's.
+    /// Begins to watch a node's interface.
     pub(super) fn watch(node: &Netns) -> Result<Uplink> {
         let opened = node.enter(|| packet_socket(DEVICE, Some(LOOKS_EVERY)))?;
         let (_, mut frames) =

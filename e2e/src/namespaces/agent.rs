@@ -1,4 +1,4 @@
-//! The program on a node.
+//! The agent on a node, as a process.
 
 use crate::cluster::NodeName;
 use anyhow::{Context, Result, ensure};
@@ -12,12 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::http;
 
-/// Where it serves its pages.
+/// The address of its pages.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
-/// How long one of them may take.
+/// How long the response to a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A program that runs.
+/// A running agent.
 #[derive(Debug)]
 pub(super) struct ScenarioAgent {
     child: Child,
@@ -26,7 +26,7 @@ pub(super) struct ScenarioAgent {
 }
 
 impl ScenarioAgent {
-    /// Starts it. It adds to its log.
+    /// Starts it. Its output is appended to its log.
     pub(super) fn start(
         namespace: &Netns,
         program: &Path,
@@ -64,7 +64,7 @@ impl ScenarioAgent {
         Ok(())
     }
 
-    /// Ends it, and waits for that. What is in force stays in force.
+    /// Ends it, and waits for that. The rules in force stay in force.
     pub(super) fn end(mut self, by_force: bool) -> Result<()> {
         let signal = if by_force { Signal::SIGKILL } else { Signal::SIGTERM };
         let pid = i32::try_from(self.child.id()).context("a process id fits")?;
@@ -76,7 +76,7 @@ impl ScenarioAgent {
 }
 
 impl Drop for ScenarioAgent {
-    /// So that none outlives a scenario that failed.
+    /// No agent must outlive a scenario that failed.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! A directory of manifests, one file an object, each replaced in one instant.
+//! A directory of manifests, one file per object, each replaced atomically.
 
 use crate::key::ObjectKey;
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ impl ManifestDir {
         Ok(ManifestDir { directory })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -48,7 +48,7 @@ impl ManifestDir {
         self.remove(&file(key, "policy"))
     }
 
-    /// Forgets all policies of a namespace.
+    /// Removes all policies of a namespace.
     pub(super) fn remove_policies(&self, namespace: &str) -> Result<()> {
         let listed = fs::read_dir(&self.directory).context("cannot list the manifests")?;
         let names =

@@ -1,7 +1,7 @@
-//! A small network in network namespaces, with the real program on both nodes and manifests in a directory.
+//! A small network in network namespaces, with real agents on both nodes and manifests in a directory.
 //!
-//! This world plays the API server, the kubelets and the CNI plugins itself: it gives pods their addresses and writes
-//! objects as those would, in the order in which they would.
+//! This world replaces the API server, the kubelets and the CNI plugins: it assigns addresses to pods and writes
+//! objects in the order in which those would.
 
 mod agent;
 mod manifests;
@@ -28,7 +28,7 @@ use support::program::output;
 use support::reach::Name;
 use support::topology::{NODES, Node};
 
-/// The last numbers of pods' addresses.
+/// The range of the last octet of pods' addresses.
 const HOSTS: std::ops::Range<u8> = 10..100;
 
 /// How long an agent may take to be ready.
@@ -37,13 +37,13 @@ const START: Duration = Duration::from_secs(10);
 /// Settings of a world in namespaces.
 #[derive(Clone, Debug)]
 pub struct NamespacesSettings {
-    /// Begins the names of its namespaces: 1 to 12 lower-case letters and digits.
+    /// The first part of the names of its namespaces: 1 to 12 lower-case letters and digits.
     pub id: String,
     /// The program.
     pub program: PathBuf,
-    /// Which iptables it uses.
+    /// The backend that it uses.
     pub backend: &'static str,
-    /// A directory of its own, for manifests and logs.
+    /// A separate directory for manifests and logs.
     pub directory: PathBuf,
     /// How long a change may take to be enforced.
     pub deadline: Duration,
@@ -64,7 +64,7 @@ impl InNamespaces {
     /// An empty world.
     ///
     /// # Errors
-    /// When its directory can't be made.
+    /// Its directory can't be created.
     pub fn new(settings: NamespacesSettings) -> Result<InNamespaces> {
         let _ = fs::remove_dir_all(&settings.directory);
         let manifests = ManifestDir::new(settings.directory.join("manifests"))?;
@@ -88,7 +88,7 @@ impl InNamespaces {
             .with_context(|| format!("there is no {}", node.as_str()))
     }
 
-    /// As a kubelet does it: the pod has its network before the API reports its address.
+    /// Creates pods in the order in which a kubelet does: a pod has its network before the API reports its address.
     fn create(&mut self, pods: &BTreeMap<ObjectKey, ScenarioPod>) -> Result<()> {
         let mut places = Vec::new();
         for (key, pod) in pods {
@@ -106,14 +106,14 @@ impl InNamespaces {
         pods.iter().try_for_each(|(key, pod)| self.write_pod(key, pod, "Running", false))
     }
 
-    /// Ends a pod's network: its address is free.
+    /// Removes a pod's network, so that its address is free.
     fn unplug(&mut self, key: &ObjectKey) -> Result<()> {
         self.addresses.remove(key);
         let pod = PodKey::new(&key.namespace, &key.name);
         Ok(self.network.as_mut().context("there is no network yet")?.remove_pod(&pod)?)
     }
 
-    /// As a CNI plugin could do it: the lowest addresses that are free.
+    /// Assigns the lowest free addresses, as a CNI plugin could do.
     fn lease(&self, pod: &ScenarioPod) -> Result<Vec<IpAddr>> {
         let node = topology(pod.node);
         if pod.host_network {
@@ -154,7 +154,8 @@ impl InNamespaces {
         }
     }
 
-    /// As the API does it: the namespace is marked, its policies go, and its pods are asked to end.
+    /// Deletes a namespace as the API does: the namespace is marked, its policies are deleted, and its pods are asked
+    /// to end.
     fn terminate_namespace(&self, name: &str) -> Result<()> {
         self.write_namespace(name, "Terminating")?;
         self.manifests.remove_policies(name)?;
