@@ -1,11 +1,11 @@
-//! The backends that tests without a kernel are run with.
+//! The backends with which tests without a kernel run.
 
 use crate::worlds::{Story, check_stories};
 use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::Options;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// One backend of each packet filter: both variants of iptables get the same rules.
+/// One backend for each packet filter: both variants of iptables get the same rules.
 pub const BACKENDS: [BackendName; 2] = [BackendName::IptablesNft, BackendName::Nftables];
 
 /// The default options, with this backend.
@@ -16,7 +16,7 @@ pub fn options(backend: BackendName) -> Options {
 /// Runs a check on every story with each of [`BACKENDS`].
 ///
 /// # Panics
-/// When a check fails, as [`check_stories`] does, with the backend.
+/// A check fails, as in [`check_stories`]; the message names the backend.
 pub fn check_backends(
     stories: impl IntoIterator<Item = (u64, Story)>,
     mut check: impl FnMut(BackendName, u64, &Story),

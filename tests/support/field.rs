@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Which packet filter the controllers write to.
 pub const BACKENDS: [&str; 3] = ["iptables-nft", "iptables-legacy", "nftables"];
 
-/// A letter for a backend, which makes the names of a test's namespaces its own.
+/// A letter for a backend, which makes the namespace names of a test unique.
 pub fn letter(backend: &str) -> char {
     match backend {
         "iptables-nft" => 'n',
@@ -35,7 +35,7 @@ pub fn letter(backend: &str) -> char {
 /// How long a change may take to be enforced before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where a controller serves HTTP.
+/// The address at which a controller serves HTTP.
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
 /// A cluster in namespaces and the controllers on its nodes.
@@ -48,10 +48,10 @@ pub struct Field {
 }
 
 impl Field {
-    /// Builds the network of a world. `program` is the built `bridgewarden`; logs go below `logs`.
+    /// Builds the network of a world. `program` is the built `bridgewarden`; logs are written below `logs`.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     pub fn build(id: &str, world: &World, program: &Path, logs: &Path) -> Result<Field, String> {
         Testbed::sweep(id).map_err(|error| error.to_string())?;
         let nodes = NODES.map(|node| node.name.to_owned()).into();
@@ -61,10 +61,10 @@ impl Field {
         Ok(Field { testbed, program: program.into(), logs: logs.into(), controllers: Vec::new() })
     }
 
-    /// Makes the outside host answer on the scenario's other external addresses too.
+    /// Makes the outside host answer on the scenario's other external addresses, too.
     ///
     /// # Errors
-    /// What a program said, if it failed.
+    /// The output of a program that failed.
     pub fn add_outside_addresses(&self, scenario: &Scenario) -> Result<(), String> {
         let is_other = |probe: &&Probe| matches!(probe.destination, Name::Stranger(_));
         let addresses: BTreeSet<IpAddr> =
@@ -86,10 +86,10 @@ impl Field {
         Ok(())
     }
 
-    /// Starts a controller on each node. `{node}` in `more` stands for the node's name.
+    /// Starts a controller on each node. `{node}` in `more` is replaced by the node's name.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for people.
     pub fn start(&mut self, manifests: &Path, backend: &str, more: &[&str]) -> Result<(), String> {
         for node in NODES {
             let log = self.logs.join(format!("{}.log", node.name));
@@ -110,10 +110,10 @@ impl Field {
         Ok(())
     }
 
-    /// Waits until every controller is ready: all that must hold is in force.
+    /// Waits until every controller is ready, so that all rules are in force.
     ///
     /// # Errors
-    /// What `/readyz` and the logs say, if that lasts longer than the deadline.
+    /// The content of `/readyz` and of the logs, if that takes longer than the deadline.
     pub fn await_ready(&self) -> Result<(), String> {
         let start = Instant::now();
         for node in NODES {
@@ -127,7 +127,7 @@ impl Field {
         Ok(())
     }
 
-    /// Whether a node's controller says that all that must hold is in force.
+    /// Whether a node's controller reports that all rules are in force.
     pub fn is_ready(&self, node: &str) -> bool {
         self.page(node, "/readyz").is_ok_and(|page| page.status == 200)
     }
@@ -135,7 +135,7 @@ impl Field {
     /// A page of a node's controller.
     ///
     /// # Errors
-    /// When nothing answers.
+    /// There is no answer.
     pub fn page(&self, node: &str, path: &str) -> anyhow::Result<http::Answer> {
         let namespace = self.testbed.node_namespace(node).context("there is no such node")?;
         http::get(namespace, HTTP, path, Duration::from_secs(5))
@@ -146,10 +146,10 @@ impl Field {
         self.logs.join(format!("{}.flows", node.name))
     }
 
-    /// Ends the controllers; with `kill`, in the middle of whatever they do. What is in force stays in force.
+    /// Ends the controllers; with `kill`, by SIGKILL. The rules in force stay in force.
     ///
     /// # Panics
-    /// If one does not end by itself until the deadline: it is killed first.
+    /// A controller does not end by itself before the deadline; it is killed first.
     pub fn stop(&mut self, kill: bool) {
         for mut controller in self.controllers.drain(..) {
             let signal =
@@ -171,7 +171,7 @@ impl Field {
     /// Runs `bridgewarden cleanup` on each node.
     ///
     /// # Errors
-    /// What it said, if it failed.
+    /// Its output, if it failed.
     pub fn clean_up(&self) -> Result<(), String> {
         for node in NODES {
             let program = self.program.to_string_lossy();
@@ -180,10 +180,10 @@ impl Field {
         Ok(())
     }
 
-    /// Runs a program on a node and returns what it printed.
+    /// Runs a program on a node and returns its output.
     ///
     /// # Errors
-    /// What it said, if it failed.
+    /// Its output, if it failed.
     pub fn run(&self, node: &str, words: &[&str]) -> Result<String, String> {
         printed(self.node(node)?, words)
     }
@@ -197,10 +197,10 @@ impl Field {
         NODES.map(read).concat()
     }
 
-    /// Tries connections until all are as wanted; returns how long that took, or what differs at the deadline.
+    /// Tries connections until all are as expected; returns how long that took.
     ///
     /// # Errors
-    /// Every difference, one a line, and the controllers' logs.
+    /// Every difference at the deadline, one per line, and the controllers' logs.
     pub fn settle(&self, asked: &[Asked]) -> Result<Duration, String> {
         let start = Instant::now();
         let mut left: Vec<&Asked> = asked.iter().collect();
@@ -215,11 +215,11 @@ impl Field {
         }
     }
 
-    /// Tries all connections again. A datagram that happens to have the ports of an earlier flow passes until
-    /// that flow is cut, so what differs is tried until the deadline.
+    /// Tries all connections again. A datagram that happens to have the ports of an earlier flow passes until that flow
+    /// is cut, so differences are tried again until the deadline.
     ///
     /// # Errors
-    /// Every difference that lasts, one a line, and the controllers' logs.
+    /// Every difference that remains, one per line, and the controllers' logs.
     pub fn hold(&self, asked: &[Asked]) -> Result<(), String> {
         self.settle(asked).map(drop)
     }
@@ -254,22 +254,23 @@ impl Drop for Field {
     }
 }
 
-/// A connection to try, and what should become of it.
+/// A connection to try, and its expected outcome.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Where it is asked, for messages.
+    /// Where it is defined, for messages.
     pub place: String,
     /// The connection.
     pub probe: testbed::Probe,
-    /// Whether it should get through.
+    /// Whether it is expected to be established.
     pub open: bool,
-    /// Whether it is to a Service's address. Then a denial is an ICMP error, which ends a connect over IPv6 only after a second.
+    /// Whether it is to a Service's address. Then a denial is an ICMP error, which ends a connect over IPv6 only after
+    /// a second.
     pub to_service: bool,
 }
 
 impl Asked {
-    /// Whether this outcome is the right one. A denied TCP connection must be refused at once; that a datagram was denied need not
-    /// be reported, because the kernel limits ICMP errors.
+    /// Whether this outcome is the expected one. A denied TCP connection must be refused at once. The denial of a
+    /// datagram need not be reported, because the kernel limits ICMP errors.
     fn is_met_by(&self, outcome: &testbed::ProbeOutcome) -> bool {
         match (self.open, self.probe.protocol) {
             (true, _) => *outcome == testbed::ProbeOutcome::Open,
@@ -281,7 +282,7 @@ impl Asked {
     }
 }
 
-/// A scenario's questions that a real kernel can be asked: all but SCTP, which testbeds do not speak.
+/// A scenario's questions that can be tried on a real kernel: all but SCTP, which testbeds do not support.
 pub fn asked(scenario: &Scenario) -> Vec<Asked> {
     let probes = scenario.probes.iter().filter(|probe| probe.protocol != Protocol::Sctp);
     probes
@@ -307,7 +308,7 @@ fn endpoint(probe: &Probe) -> Option<Endpoint> {
     }
 }
 
-/// A pod of the node's own network, which gives the node the address that scenarios know it by.
+/// A host-network pod of the node, which gives the node the address that scenarios use for it.
 pub fn hosts(node: Node) -> PodPlacement {
     PodPlacement {
         pod: PodKey::new("kube-system", &format!("{}-itself", node.name)),
@@ -318,7 +319,7 @@ pub fn hosts(node: Node) -> PodPlacement {
     }
 }
 
-/// Where a pod runs; nothing for one that has finished.
+/// The placement of a pod; `None` for one that has finished.
 fn place(pod: &Pod) -> Option<PodPlacement> {
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;

@@ -1,10 +1,10 @@
-//! Frames, byte by byte: what a program with a raw socket can send, well-formed or not.
+//! Frames, byte by byte: everything that a program with a raw socket can send, well-formed or not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
-/// What is sent.
+/// The bytes of a frame, packet or message.
 pub type Bytes = Vec<u8>;
 
 /// The broadcast address.
@@ -39,13 +39,13 @@ pub const ICMPV6: u8 = 58;
 /// The number of IPv6's destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
 
-/// The flag that opens a TCP connection.
+/// The TCP flags that open a connection.
 pub const SYN: u8 = 0x02;
-/// The flag that resets one.
+/// The TCP flags that reset a connection.
 pub const RST: u8 = 0x04;
-/// The flags that accept one.
+/// The TCP flags that accept a connection.
 pub const SYN_ACK: u8 = 0x12;
-/// The flags of data.
+/// The TCP flags of a data segment.
 pub const PUSH_ACK: u8 = 0x18;
 
 /// A frame.
@@ -53,7 +53,7 @@ pub fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Bytes {
     [&to[..], &from, &kind.to_be_bytes(), payload].concat()
 }
 
-/// A frame with a tag in front of what it carries.
+/// A frame with a VLAN tag before its payload.
 pub fn tagged(frame: &[u8], tag: u16, id: u16) -> Bytes {
     [&frame[..12], &tag.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
 }
@@ -73,7 +73,7 @@ pub struct Ipv4 {
     pub source: Ipv4Addr,
     /// The destination address.
     pub destination: Ipv4Addr,
-    /// What it carries.
+    /// The protocol of the payload.
     pub protocol: u8,
     /// The TTL.
     pub ttl: u8,
@@ -84,7 +84,7 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
-    /// Without options, whole, with a TTL of 64.
+    /// A header without options and fragmentation, with a TTL of 64.
     pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> Ipv4 {
         Ipv4 { source, destination, protocol, ttl: 64, fragment: 0, options: Vec::new() }
     }
@@ -94,7 +94,7 @@ impl Ipv4 {
         self.identified(0x1234, payload)
     }
 
-    /// The same with the number that fragments of one packet share.
+    /// The same with an identification, which fragments of one packet share.
     pub fn identified(&self, id: u16, payload: &[u8]) -> Bytes {
         let words = 5 + self.options.len() / 4;
         let total = u16::try_from(words * 4 + payload.len()).expect("a packet's length");
@@ -171,7 +171,7 @@ pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8])
     segment
 }
 
-/// A TCP segment; the second pair is its sequence number and what it acknowledges.
+/// A TCP segment; the second pair is its sequence and acknowledgement numbers.
 pub fn tcp(
     source: IpAddr,
     destination: IpAddr,
@@ -200,7 +200,7 @@ pub fn icmp([kind, code]: [u8; 2], body: &[u8]) -> Bytes {
     message
 }
 
-/// The same of ICMPv6.
+/// An ICMPv6 message from its type on; `body` follows the checksum.
 pub fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, [kind, code]: [u8; 2], body: &[u8]) -> Bytes {
     let mut message = [&[kind, code, 0, 0], body].concat();
     let sum = transport_checksum(source.into(), destination.into(), ICMPV6, &message);

@@ -1,4 +1,4 @@
-//! Golden rules: what a scenario adds on a node to the rules of an empty cluster.
+//! Golden rules: the rules that a scenario adds on a node to those of an empty cluster.
 
 use crate::packets::enforcer;
 use crate::scenario::Scenario;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Set to anything to write the golden files instead of comparing with them.
+/// If set, golden files are written instead of compared.
 const BLESS: &str = "BLESS";
 
 /// Compares what is rendered for each node with `rules.NODE`, and with `table.NODE` for the backend nftables.

@@ -1,4 +1,4 @@
-//! One HTTP exchange from inside a network namespace: with a daemon, or with etcd.
+//! One HTTP exchange from inside a network namespace, with a daemon or with etcd.
 
 use anyhow::{Context, Result};
 use bridgewarden::testbed::Netns;
@@ -14,14 +14,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Answer {
     /// Its HTTP status.
     pub status: u16,
-    /// What follows the head.
+    /// The body.
     pub body: String,
 }
 
-/// Asks for a page. An answer may take that long.
+/// Requests a page, with a timeout.
 ///
 /// # Errors
-/// When nothing answers, or the answer is not HTTP.
+/// There is no answer, or it is not HTTP.
 pub fn get(from: &Netns, at: SocketAddr, path: &str, timeout: Duration) -> Result<Answer> {
     exchange(from, at, timeout, &format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n"))
         .with_context(|| format!("cannot get {path} of {at}"))
@@ -30,7 +30,7 @@ pub fn get(from: &Netns, at: SocketAddr, path: &str, timeout: Duration) -> Resul
 /// Posts JSON.
 ///
 /// # Errors
-/// When nothing answers, or the answer is not HTTP.
+/// There is no answer, or it is not HTTP.
 pub fn post(from: &Netns, at: SocketAddr, path: &str, body: &str) -> Result<Answer> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json");

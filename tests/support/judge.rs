@@ -1,24 +1,24 @@
-//! What can decide whether a connection passes: the oracle, and a tracer over rendered rules.
+//! Judges that decide whether a connection passes: the oracle, and a tracer over rendered rules.
 
 use crate::scenario::{ProbeOutcome, Scenario};
 use std::fmt::Write;
 
 /// Answers a scenario's questions.
 pub trait Judge: Sync {
-    /// A word for test names.
+    /// Its name in test names.
     fn name(&self) -> &'static str;
 
-    /// Answers all of the scenario's probes, in their order. All at once, because setting up a cluster may be expensive.
+    /// Answers all of the scenario's probes, in order. All at once, because setting up a cluster may be expensive.
     ///
     /// # Errors
-    /// A sentence, when the judge can't do its work at all.
+    /// A message for people, if the judge cannot answer at all.
     fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String>;
 }
 
 /// Compares a judge's answers with `reach.txt`.
 ///
 /// # Errors
-/// Every difference, one a line.
+/// Every difference, one per line.
 pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
     let answers = judge.answer(scenario)?;
     if answers.len() != scenario.probes.len() {

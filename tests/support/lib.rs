@@ -1,7 +1,7 @@
-//! What the tests share: the topology they all use, scenarios with their truth tables, random worlds, and a real API
+//! Code that the tests share: a common topology, scenarios with their truth tables, random worlds, and a real API
 //! server with its etcd.
 //!
-//! Comes in: the crate's public items. Goes out: inputs and expectations for any judge. Nothing here knows how
+//! Comes in: the crate's public items. Goes out: inputs and expectations for any judge. Nothing here depends on how
 //! policies are compiled or enforced.
 
 pub mod backends;

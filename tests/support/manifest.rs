@@ -1,7 +1,7 @@
 //! Kubernetes objects from a scenario's YAML.
 //!
-//! Deliberately the plainest reader there is: serde and the API's shapes. It is not the one the program uses, so that
-//! a mistake of that one shows as a difference.
+//! This is deliberately a minimal reader: serde and the API's shapes. It is not the program's reader, so that a mistake
+//! in that one shows as a difference.
 
 use bridgewarden::api::{Namespace, NetworkPolicy, Pod};
 use bridgewarden::explain::oracle::World;
@@ -12,7 +12,7 @@ use serde_yaml_ng::{Deserializer, Value};
 /// Reads a stream of YAML documents.
 ///
 /// # Errors
-/// A sentence that says which document, counted from 1, can't be read and why.
+/// A message that says which document, counted from 1, can't be read and why.
 pub fn parse(text: &str) -> Result<World, String> {
     let mut world = World::default();
     for (number, document) in (1..).zip(Deserializer::from_str(text)) {

@@ -1,4 +1,5 @@
-//! The outcome of a story: how its kernel compares with one that started where the story ends, and what it lets through.
+//! The outcome of a story: how its kernel compares with one that started with the story's last scene, and what it lets
+//! pass.
 
 use crate::packets::Judge;
 use crate::story_node::{Order, StoryNode, open_kernel};
@@ -9,7 +10,7 @@ use bridgewarden::net::Family;
 use bridgewarden::netfilter::nftables::{Table, TableFamily};
 use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE};
 
-/// What a kernel holds, apart from what was done to it.
+/// The content of a kernel, without the record of what was done to it.
 pub fn content(kernel: &Fake) -> String {
     let mut kernel = kernel.clone();
     let tables = Family::BOTH.map(|family| kernel.table(family).clone());
@@ -19,7 +20,8 @@ pub fn content(kernel: &Fake) -> String {
     format!("{:#?}\n{tables:#?}\n{}", kernel.sets(), of_nft.concat())
 }
 
-/// The chains for addresses of two isolated pods stay when there is no such address any more.
+/// Removes the chains for addresses of two isolated pods if there is no such address any more, because these chains
+/// stay.
 fn without_unused_second_chains(table: &mut Table) {
     let is_second = |name: &str| name.contains("SECOND-");
     if table.sets.iter().all(|(name, set)| !is_second(name) || set.elements.is_empty()) {
@@ -28,10 +30,11 @@ fn without_unused_second_chains(table: &mut Table) {
     }
 }
 
-/// Asserts that a node's kernel holds what it would if the scene had always been so, and the tables that are rendered.
+/// Asserts that a node's kernel holds what it would hold if the scene had never changed, and the tables that are
+/// rendered.
 ///
 /// # Panics
-/// When it does not, with what differs.
+/// It does not; the message contains the differences.
 pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
     let ruleset = node.enforcer.clone().ruleset();
     for (family, table, rendered) in
@@ -44,10 +47,10 @@ pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, conte
     assert_same_content(&node.kernel, &scratch.kernel, context);
 }
 
-/// Asserts that a kernel holds what another one does.
+/// Asserts that two kernels hold the same.
 ///
 /// # Panics
-/// When it does not, with what differs.
+/// They do not; the message contains the differences.
 pub fn assert_same_content(kernel: &Fake, wanted: &Fake, context: &str) {
     let (held, wanted) = (content(kernel), content(wanted));
     if held != wanted {
@@ -57,7 +60,7 @@ pub fn assert_same_content(kernel: &Fake, wanted: &Fake, context: &str) {
     }
 }
 
-/// Some of the flows that may be asked about a world.
+/// Some of the possible flows of a world.
 pub fn sample(random: &mut Random, world: &World) -> Vec<FlowQuery> {
     let flows = worlds::flows(world);
     (0..60).map(|_| random.pick(&flows).clone()).collect()

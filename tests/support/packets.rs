@@ -1,4 +1,4 @@
-//! The rules of both nodes as judges of a flow: which hooks its first packet meets, and what they make of it.
+//! The rules of both nodes as judges of a flow: which hooks its first packet passes, and what the rules decide there.
 
 use crate::backends::options;
 use crate::topology::{NODES, Node};
@@ -25,7 +25,7 @@ pub fn facts(world: &World) -> Vec<Change> {
     namespaces.chain(pods).chain(policies).collect()
 }
 
-/// An enforcer of a node that knows a whole world.
+/// An enforcer of a node to which the whole world was reported.
 pub fn enforcer(backend: BackendName, world: &World, node: &str) -> Enforcer {
     let mut enforcer = Enforcer::new(node, options(backend));
     for fact in facts(world) {
@@ -36,11 +36,11 @@ pub fn enforcer(backend: BackendName, world: &World, node: &str) -> Enforcer {
 
 /// Rules in force on one node.
 pub trait Rules {
-    /// What evaluates packets.
+    /// The packet filter with these rules.
     fn filter(&self) -> Filter<'_>;
 }
 
-/// What evaluates packets on one node.
+/// The packet filter of one node.
 pub enum Filter<'a> {
     /// The chains of both families, and the sets.
     Iptables([Chains; 2], &'a dyn SetLookup),
@@ -55,10 +55,10 @@ impl<'a> Filter<'a> {
         Filter::Nftables(inet, marked.unwrap_or_default())
     }
 
-    /// Whether a packet passes at a hook.
+    /// Whether a packet passes a hook.
     ///
     /// # Panics
-    /// When the rules of iptables lead nowhere, or for a hook that they are not asked at.
+    /// The rules of iptables cannot be traced, or the hook is not one at which they are evaluated.
     pub fn allows(&self, point: HookPoint, packet: &Packet) -> bool {
         match self {
             Filter::Iptables([v4, v6], sets) => {
@@ -98,7 +98,7 @@ impl Rules for Rendered {
         let Some(inet) = &self.0.inet else {
             return Filter::Iptables(Family::BOTH.map(|family| self.0.tables[&family].chains.clone()), self);
         };
-        // What a rule names must be there.
+        // Everything that a rule refers to must exist.
         for table in [inet].into_iter().chain(&self.0.bridge) {
             Batch::replacing(table).apply(&mut None).unwrap_or_else(|refused| panic!("{refused}: {table}"));
         }
@@ -118,7 +118,7 @@ impl Rules for Fake {
     }
 }
 
-/// What both nodes render for a world, in the order of [`NODES`].
+/// The rendered rules of both nodes for a world, in the order of [`NODES`].
 pub fn rules_of_both(backend: BackendName, world: &World) -> [Rendered; 2] {
     NODES.map(|node| Rendered(enforcer(backend, world, node.name).ruleset()))
 }
@@ -129,11 +129,11 @@ pub struct Judge<'a> {
     nodes: Vec<(Node, Filter<'a>)>,
 }
 
-/// The node that an end is on, and how it is attached to it.
+/// The node of an end, and how the end is connected to it.
 struct Endpoint {
     address: IpAddr,
     node: Option<&'static str>,
-    /// Behind the node's bridge, and not the node itself.
+    /// Connected to the node's bridge, and not the node itself.
     on_bridge: bool,
 }
 
@@ -149,7 +149,7 @@ impl<'a> Judge<'a> {
         self.passes(flow, |_| {})
     }
 
-    /// The same of another packet between these ends.
+    /// The same for another packet between these ends.
     pub fn passes(&self, flow: &FlowQuery, other: impl Fn(&mut Packet)) -> bool {
         let source = self.endpoint(&flow.source, flow.family);
         let destination = self.endpoint(&flow.destination, flow.family);
@@ -169,7 +169,7 @@ impl<'a> Judge<'a> {
                 destination: destination.address,
                 payload: Payload::Transport { protocol: flow.protocol, port: flow.port },
                 state: State::New,
-                // A pod reaches itself through the node by a Service alone.
+                // A packet from a pod to itself is forwarded by the node only through a Service.
                 translated: source.address == destination.address,
                 connection_mark: 0,
                 bridged,

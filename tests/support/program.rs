@@ -1,13 +1,13 @@
-//! Programs that are run in a network namespace.
+//! Runs programs in a network namespace.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Netns;
 use std::process::{Command, Stdio};
 
-/// Runs a program in a namespace and returns what it printed.
+/// Runs a program in a namespace and returns its output.
 ///
 /// # Errors
-/// When it cannot be started, or does not succeed: with what it said.
+/// It cannot be started, or fails; the message contains its output.
 pub fn output(namespace: &Netns, words: &[&str]) -> Result<String> {
     let (program, arguments) = words.split_first().context("there is no program")?;
     let mut command = Command::new(program);

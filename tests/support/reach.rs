@@ -33,14 +33,14 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// What one source reaches.
+/// The cells of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The line, from 1.
     pub line: usize,
     /// The source.
     pub source: Name,
-    /// One cell a destination.
+    /// One cell per destination.
     pub cells: Vec<Cell>,
 }
 
@@ -69,7 +69,7 @@ pub enum Name {
     Stranger(IpAddr),
 }
 
-/// What a cell promises.
+/// The expectation of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// `.`: the connection is allowed over every family that both ends have.
@@ -92,10 +92,10 @@ pub struct Unreadable {
     pub problem: String,
 }
 
-/// Reads the tables of a `reach.txt`.
+/// Parses the tables of a `reach.txt`.
 ///
 /// # Errors
-/// [`Unreadable`] at the first line that doesn't have the form described above.
+/// [`Unreadable`] for the first line that doesn't have the form described above.
 pub fn parse(text: &str) -> Result<Vec<Table>, Unreadable> {
     let mut tables: Vec<Table> = Vec::new();
     let mut in_block = false;

@@ -1,4 +1,4 @@
-//! A scenario: a cluster, and what is promised about it, as questions that any judge can be asked.
+//! A scenario: a cluster, and expectations about it, as questions for any judge.
 
 use crate::manifest;
 use crate::reach::{self, Cell, Name, Row, Table, Unreadable};
@@ -20,28 +20,28 @@ pub struct Scenario {
     pub directory: PathBuf,
     /// `cluster.yaml`, read.
     pub world: World,
-    /// `reach.txt`, one question a cell and family, in the order of its lines.
+    /// `reach.txt`, one question per cell and family, in the order of its lines.
     pub probes: Vec<Probe>,
 }
 
-/// One question: does this connection get through?
+/// One question: is this connection established?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The line of `reach.txt`.
     pub line: usize,
-    /// Who opens the connection.
+    /// The sender.
     pub source: Name,
-    /// The address it comes from.
+    /// The source address.
     pub source_address: IpAddr,
     /// The destination, which listens on the port.
     pub destination: Name,
-    /// The address it goes to.
+    /// The destination address.
     pub destination_address: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
     /// The destination's port.
     pub port: u16,
-    /// The answer that `reach.txt` gives.
+    /// The expected outcome in `reach.txt`.
     pub expected: ProbeOutcome,
 }
 
@@ -97,7 +97,7 @@ impl Scenario {
     }
 }
 
-/// Whether the cluster is one that the shared topology can carry.
+/// Checks that the shared topology can contain the cluster.
 fn check(world: &World) -> Result<(), String> {
     let mut taken = BTreeSet::new();
     for pod in world.pods.iter().filter(|pod| !has_finished(pod)) {
@@ -204,7 +204,7 @@ fn expected(cell: Cell, family: Family) -> Option<ProbeOutcome> {
     }
 }
 
-/// The pod of this name, or nothing for a name that is no pod's.
+/// The pod of this name; `None` for a name that is not a pod's.
 fn find<'w>(world: &'w World, name: &Name) -> Result<Option<&'w Pod>, String> {
     match name {
         Name::Pod { namespace, name } => world
@@ -230,7 +230,7 @@ fn address(world: &World, name: &Name, family: Family) -> Result<Option<IpAddr>,
     })
 }
 
-/// Pods listen on every port that a running container declares, whatever its name; outside on a few.
+/// Whether an end listens on a port. Pods listen on every port that a running container declares; the outside on a few.
 fn listens(world: &World, name: &Name, protocol: Protocol, port: u16) -> Result<bool, String> {
     let Some(pod) = find(world, name)? else {
         return Ok(protocol != Protocol::Sctp && topology::OUTSIDE_PORTS.contains(&port));

@@ -1,4 +1,4 @@
-//! One node that goes through a story on a kernel in memory.
+//! One node to which a story happens, with a kernel in memory.
 
 use crate::backends::options;
 use crate::packets::facts;
@@ -11,7 +11,7 @@ use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::{Binding, Options};
 use bridgewarden::source::convert;
 
-/// A change of a story as the model's change, for a node; nothing for what only another node knows.
+/// A change of a story as the model's change, for a node; `None` if it is only reported to another node.
 pub fn fact(change: &StoryChange, node: &str) -> Option<Change> {
     Some(match change {
         StoryChange::Namespace(namespace) => Change::Namespace(convert::namespace(namespace)),
@@ -31,14 +31,14 @@ pub fn fact(change: &StoryChange, node: &str) -> Option<Change> {
     })
 }
 
-/// What a node receives of a scene, in the usual order.
+/// What is reported to a node about a scene, in the usual order.
 pub fn first_lists(name: &str, scene: &Scene) -> Vec<Change> {
     let sandboxes = scene.sandboxes_of(name).cloned().map(Change::Sandbox);
     let links = scene.links_of(name).map(Change::Link);
     facts(scene).into_iter().chain(sandboxes).chain(links).collect()
 }
 
-/// An enforcer of a node that knows a whole scene, applied in this order.
+/// An enforcer of a node to which a whole scene was reported in this order.
 fn enforcer(backend: BackendName, name: &str, scene: &Scene, order: Order, limits: Limits) -> Enforcer {
     let mut enforcer = Enforcer::new(name, options(backend)).with_limits(limits);
     let mut facts = first_lists(name, scene);
@@ -54,7 +54,7 @@ fn enforcer(backend: BackendName, name: &str, scene: &Scene, order: Order, limit
 /// The kernel of a node that denies nothing.
 ///
 /// # Panics
-/// When the kernel in memory rejects what is written to it.
+/// The kernel in memory rejects what is written to it.
 pub fn open_kernel() -> Fake {
     let mut enforcer = Enforcer::new("node-b", Options { binding: Binding::Off, ..Options::default() });
     let mut kernel = Fake::default();
@@ -78,7 +78,7 @@ pub enum Order {
 #[derive(Clone, Debug)]
 pub struct StoryNode {
     name: String,
-    /// What one policy may cost it.
+    /// The limits for one policy.
     pub limits: Limits,
     /// Its view of the cluster and the rules.
     pub enforcer: Enforcer,
@@ -92,7 +92,7 @@ impl StoryNode {
         StoryNode::within(backend, name, scene, order, Limits::default())
     }
 
-    /// The same, with these limits of what one policy may cost.
+    /// The same, with these limits for one policy.
     pub fn within(
         backend: BackendName,
         name: &str,
@@ -108,14 +108,14 @@ impl StoryNode {
         node
     }
 
-    /// Applies a change, if it is one that this node receives.
+    /// Applies a change, if it is reported to this node.
     pub fn apply(&mut self, change: &StoryChange) {
         if let Some(fact) = fact(change, &self.name) {
             self.enforcer.apply(fact);
         }
     }
 
-    /// Reads the kernel and writes what differs.
+    /// Reads the kernel and writes differences.
     pub fn adopt(&mut self) -> Result<Flush, KernelError> {
         let actual = Actual::read(&mut self.kernel)?;
         let flush = self.enforcer.adopt(&actual);
@@ -129,9 +129,10 @@ impl StoryNode {
         self.adopt().expect("a kernel takes what it held")
     }
 
-    /// Brings into force what the node has received.
+    /// Enforces the changes that were reported to the node.
     ///
     /// # Panics
+    /// The kernel rejects a step.
     /// When the kernel rejects a step.
     #[track_caller]
     pub fn flush(&mut self) {

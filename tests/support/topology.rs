@@ -1,7 +1,7 @@
-//! The one cluster that scenarios and random worlds live in: two nodes, their pod ranges, and hosts outside.
+//! The cluster of all scenarios and random worlds: two nodes, their pod ranges, and hosts outside.
 //!
-//! Pods of one node sit on one bridge; everything else is routed. The addresses are fixed, so that a judge with a
-//! real kernel can build the same cluster out of network namespaces.
+//! Pods of one node are attached to one bridge; everything else is routed. The addresses are fixed, so that a judge
+//! with a real kernel can build the same cluster in network namespaces.
 
 use bridgewarden::net::Family;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -59,7 +59,8 @@ pub fn outside_host(family: Family, host: u8) -> IpAddr {
 /// The TCP and UDP ports on which the outside host listens.
 pub const OUTSIDE_PORTS: [u16; 3] = [80, 443, 5353];
 
-/// The 16 bits that an IPv6 address shows as these decimal digits, so that `.10` and `::10` are one host.
+/// The 16 bits of an IPv6 address whose hexadecimal digits look like this decimal number, so that `.10` and `::10` are
+/// one host.
 fn as_written(host: u8) -> u16 {
     let host = u16::from(host);
     (host / 100) << 8 | (host / 10 % 10) << 4 | (host % 10)

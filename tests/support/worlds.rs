@@ -1,7 +1,7 @@
-//! Random clusters, and random stories of how they change; the same seed is always the same cluster.
+//! Random clusters, and random stories of how they change; the same seed always gives the same cluster.
 //!
-//! Small alphabets on purpose: labels, names, ports and prefixes meet often. Odd and invalid parts are common,
-//! because what a policy means must not depend on the good behaviour of its author.
+//! There are few different labels, names, ports and prefixes, so that they often coincide. Unusual and invalid parts
+//! are common, because what a policy means must not depend on its author's care.
 
 mod change;
 mod cluster;
@@ -36,7 +36,7 @@ pub fn world(seed: u64) -> World {
     cluster::world(&mut Random::new(seed))
 }
 
-/// A random cluster and the seed that makes it again.
+/// A random cluster and its seed.
 pub struct RandomWorld {
     /// The seed.
     pub seed: u64,
@@ -45,13 +45,13 @@ pub struct RandomWorld {
 }
 
 impl fmt::Debug for RandomWorld {
-    /// What a failed property needs to be run again and understood.
+    /// What is needed to run a failed property again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worlds::world({:#x}): {:#?}", self.seed, self.world)
     }
 }
 
-/// A random story and the seed that makes it again.
+/// A random story and its seed.
 pub struct RandomStory {
     /// The seed.
     pub seed: u64,
@@ -75,7 +75,7 @@ pub fn any_story(length: usize) -> impl Strategy<Value = RandomStory> {
     any::<u64>().no_shrink().prop_map(move |seed| RandomStory { seed, story: story(seed, length) })
 }
 
-/// The ports worth probing: all that pods declare, the neighbours of ranges, and each protocol on another's number.
+/// The ports worth probing: all that pods declare, the ports next to ranges, and port numbers with another protocol.
 pub const PORTS: [(Protocol, u16); 14] = [
     (Protocol::Tcp, 80),
     (Protocol::Tcp, 81),
@@ -100,8 +100,8 @@ pub fn sources(world: &World, family: Family) -> Vec<QueryEnd> {
     destinations(world, family).into_iter().chain(nodes).collect()
 }
 
-/// The ends worth probing toward: every pod and the outside hosts. A pod without an address of this family, or one that
-/// has finished, is none.
+/// The ends worth probing toward: every pod and the outside hosts. Pods without an address of this family, and pods
+/// that have finished, are left out.
 pub fn destinations(world: &World, family: Family) -> Vec<QueryEnd> {
     let outside = [10, 200].map(|host| QueryEnd::Address(outside_host(family, host)));
     let pods = world.pods.iter().enumerate().filter(|(_, pod)| {

@@ -1,4 +1,4 @@
-//! Processes that never outlive the process that started them.
+//! Processes that end at the latest with the process that started them.
 
 use anyhow::{Context, Result, ensure};
 use bridgewarden::testbed::Netns;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// How long a shell may take to start its program.
 const START: Duration = Duration::from_secs(5);
 
-/// Runs a program until it ends, or until the shell's input does, as it does when the holder of the other end is gone, by
-/// whatever signal. Then the program is killed (SIGKILL), by its own id.
+/// Runs a program until it ends, or until the shell's input is closed, which happens when the process at the other end
+/// ends for any reason. Then the program is killed (SIGKILL), by its own process id.
 const SHELL: &str = r#"exec 3<&0 </dev/null
 "$@" 3<&- &
 program=$!
@@ -19,17 +19,17 @@ program=$!
 exec 3<&-
 wait "$program""#;
 
-/// A process that is killed when this is dropped, and when the process that holds this ends in any way.
+/// A process that is killed when this is dropped, and when the process that owns this ends for any reason.
 #[derive(Debug)]
 pub struct KillOnDrop {
     shell: Child,
 }
 
 impl KillOnDrop {
-    /// Starts a program in a namespace. What it says is added to `log`.
+    /// Starts a program in a namespace. Its output is appended to `log`.
     ///
     /// # Errors
-    /// When the log cannot be written, or no shell be started.
+    /// The log cannot be written, or the shell cannot be started.
     pub fn start(namespace: &Netns, program: &Path, arguments: &[String], log: &Path) -> Result<KillOnDrop> {
         let failed = || format!("cannot write {}", log.display());
         let output = File::options().create(true).append(true).open(log).with_context(failed)?;
@@ -42,13 +42,13 @@ impl KillOnDrop {
     /// The id of the program's process.
     ///
     /// # Errors
-    /// When it has ended.
+    /// It has ended.
     pub fn process(&self) -> Result<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.shell.id());
         let begun = Instant::now();
         loop {
             let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-            // The shell starts the program first. Until then it has no child.
+            // The shell starts the program first. Before that it has no child.
             if let Some(process) = children.split(' ').next().and_then(|word| word.parse().ok()) {
                 return Ok(process);
             }
@@ -65,7 +65,7 @@ impl KillOnDrop {
     /// How the program ended, if it did.
     ///
     /// # Errors
-    /// When the system does not report it.
+    /// The operating system does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.shell.try_wait().context("cannot ask whether a process runs")
     }

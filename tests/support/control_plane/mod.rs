@@ -1,10 +1,10 @@
 //! A real control plane: etcd and kube-apiserver as processes in a network namespace.
 //!
 //! Comes in: their programs and a namespace, such as that of a testbed's node. Goes out: an API server that daemons
-//! reach over the network, an administrator's client, and the means to kill it, compact its history and cut its connections.
-//! Nothing here knows who watches it, or what a policy means.
+//! reach over the network, an administrator's client, and the means to kill the server, compact its history and cut its
+//! connections. Nothing here depends on the clients, or on what a policy means.
 //!
-//! It has no controllers, and no kubelets: the client that writes a Pod says where it runs and which addresses it has.
+//! It has no controllers and no kubelets: the client that writes a Pod also sets its node and its addresses.
 
 mod kill_on_drop;
 mod objects;
@@ -26,22 +26,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where kube-apiserver listens, on every address of the namespace's.
+/// The port of kube-apiserver, on every address of the namespace.
 pub const PORT: u16 = 6443;
 /// Where etcd listens, on loopback.
 const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 /// The longest that a server may take to start.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// Between two questions whether it has.
+/// The pause between two checks whether it has started.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Who may do what: an administrator may do everything, and the daemon what the chart lets it.
+/// The users: an administrator may do everything, and the daemon has the rights of the chart.
 const TOKENS: &str = "\
 admin-token,admin,admin,\"system:masters\"
 daemon-token,system:serviceaccount:kube-system:bridgewarden,daemon,\"system:serviceaccounts\"
 ";
 
-/// Who speaks to the API server.
+/// A user of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// A user that may do everything.
@@ -59,7 +59,7 @@ impl Who {
     }
 }
 
-/// etcd and kube-apiserver. Both end when this is dropped, and when this process ends in any way.
+/// etcd and kube-apiserver. Both end when this is dropped, and when this process ends for any reason.
 #[derive(Debug)]
 pub struct ControlPlane {
     namespace: Netns,
@@ -72,11 +72,11 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts both with nothing in them, and waits until they are ready. `programs` is a directory that holds `etcd` and
-    /// `kube-apiserver`; what they keep goes into `directory`, which is emptied first; `address` is one of the namespace's.
+    /// Starts both without data, and waits until they are ready. `programs` is a directory that contains `etcd` and
+    /// `kube-apiserver`; their data goes into `directory`, which is emptied first; `address` is one of the namespace's.
     ///
     /// # Errors
-    /// When one of them does not start.
+    /// One of them does not start.
     pub fn start(
         namespace: &Netns,
         address: IpAddr,
@@ -96,7 +96,7 @@ impl ControlPlane {
             _etcd: start_etcd(namespace, programs, directory)?,
         };
         control_plane.start_server()?;
-        // The server makes its certificate before it listens.
+        // The server creates its certificate before it listens.
         let begun = Instant::now();
         while control_plane.namespace.enter(|| TcpStream::connect((address, PORT)))?.is_err() {
             control_plane.may_take(begun)?;
@@ -108,12 +108,12 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Where its processes run.
+    /// The namespace of its processes.
     pub fn namespace(&self) -> &Netns {
         &self.namespace
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.address, PORT)
     }
@@ -121,15 +121,15 @@ impl ControlPlane {
     /// The id of the API server's process.
     ///
     /// # Errors
-    /// When it does not run.
+    /// It does not run.
     pub fn server_process(&self) -> Result<u32> {
         self.server.as_ref().context("the API server was killed")?.process()
     }
 
-    /// What it holds.
+    /// The administrator's client.
     ///
     /// # Errors
-    /// When it has never been ready.
+    /// The server has never been ready.
     pub fn objects(&self) -> Result<&Objects> {
         self.objects.as_ref().context("the API server has never been ready")
     }
@@ -137,7 +137,7 @@ impl ControlPlane {
     /// Writes the kubeconfig of a user that reaches it at a port of its address, and returns its path.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// It cannot be written.
     pub fn kubeconfig(&self, who: Who, port: u16) -> Result<PathBuf> {
         let server = format!("https://{}", SocketAddr::new(self.address, port));
         let authority = self.directory.join("certificates/apiserver.crt");
@@ -159,10 +159,10 @@ impl ControlPlane {
         }
     }
 
-    /// Starts the API server on what etcd holds, and does not wait for it.
+    /// Starts the API server with the data of etcd, and does not wait for it.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// It cannot be started.
     pub fn start_server(&mut self) -> Result<()> {
         let file = |name: &str| self.directory.join(name).display().to_string();
         let key = file("certificates/apiserver.key");
@@ -170,7 +170,8 @@ impl ControlPlane {
             format!("--etcd-servers=http://{ETCD}"),
             format!("--advertise-address={}", self.address),
             format!("--secure-port={PORT}"),
-            // A certificate for its address, and the authority that signed it, are made here if there are none.
+            // If there is none, the server creates a certificate for its address, and the authority that signs it,
+            // here.
             format!("--cert-dir={}", file("certificates")),
             format!("--token-auth-file={}", file("tokens")),
             "--authorization-mode=RBAC".to_owned(),
@@ -178,7 +179,7 @@ impl ControlPlane {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={key}"),
             format!("--service-account-signing-key-file={key}"),
-            // There is no controller that would make them.
+            // There is no controller that would create service accounts.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
         ];
@@ -188,10 +189,10 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Waits until the API server says that it is ready; returns when it first did.
+    /// Waits until the API server is ready; returns when it first was.
     ///
     /// # Errors
-    /// When it ends, or takes too long.
+    /// It ends, or takes too long.
     pub fn wait_until_ready(&mut self) -> Result<Instant> {
         let begun = Instant::now();
         while self.objects()?.page("/readyz").is_err() {
@@ -234,7 +235,7 @@ fn start_etcd(namespace: &Netns, programs: &Path, directory: &Path) -> Result<Ki
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // What it holds is thrown away.
+        // Its data is discarded.
         "--unsafe-no-fsync".to_owned(),
         // Bytes: room for a hundred thousand pods, each in several versions.
         format!("--quota-backend-bytes={}", 8_u64 << 30),
@@ -243,7 +244,7 @@ fn start_etcd(namespace: &Netns, programs: &Path, directory: &Path) -> Result<Ki
     KillOnDrop::start(namespace, &programs.join("etcd"), &arguments, &directory.join("etcd.log"))
 }
 
-/// What `install.yaml` lets the daemon do.
+/// The rights that `install.yaml` gives the daemon.
 fn rights() -> Result<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../install.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! Objects of a real API server, written by an administrator: many at a time, as a loader needs it.
+//! Writes objects to a real API server as an administrator, many at a time, as a loader needs it.
 
 use anyhow::{Context, Result, bail};
 use bridgewarden::testbed::Netns;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use tokio::runtime::Runtime;
 
-/// How many requests are under way at a time while much is written.
+/// How many requests are sent concurrently when many objects are written.
 const AT_ONCE: usize = 24;
 
 /// An administrator in a network namespace. Every call waits until the server has answered.
@@ -29,12 +29,12 @@ struct Write {
 }
 
 impl Objects {
-    /// An administrator with the credentials of a kubeconfig, who speaks from a namespace.
+    /// An administrator with the credentials of a kubeconfig, who sends from a namespace.
     ///
     /// # Errors
-    /// When the kubeconfig leads to no client.
+    /// No client can be created from the kubeconfig.
     pub(super) fn new(from: &Netns, kubeconfig: &Path) -> Result<Objects> {
-        // Its threads begin in the namespace, and stay there.
+        // Its threads start in the namespace, and stay there.
         let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = from.enter(build)?.context("cannot start a runtime")?;
         let read = Kubeconfig::read_from(kubeconfig);
@@ -95,10 +95,10 @@ impl Objects {
         self.write(objects.iter().map(write).collect::<Result<_>>()?)
     }
 
-    /// Creates a Pod that is given in protocol buffers, and then writes what it says of its status.
+    /// Creates a Pod that is given in protocol buffers, and then writes its status.
     ///
     /// # Errors
-    /// When the server rejects it, and why.
+    /// The server's reason for rejecting it.
     pub fn create_encoded_pod(&self, namespace: &str, name: &str, pod: Vec<u8>) -> Result<()> {
         let pods = format!("/api/v1/namespaces/{namespace}/pods");
         let status = format!("{pods}/{name}/status");
@@ -115,10 +115,10 @@ impl Objects {
         })
     }
 
-    /// What the server says on one of its own pages, such as `/readyz`.
+    /// The content of a page of the server, such as `/readyz`.
     ///
     /// # Errors
-    /// When it cannot be reached, or rejects it.
+    /// The server cannot be reached, or rejects the request.
     pub fn page(&self, path: &str) -> Result<String> {
         let (client, path) = (self.client.clone(), path.to_owned());
         run(&self.runtime, async move {
@@ -127,7 +127,7 @@ impl Objects {
         })
     }
 
-    /// Writes many at a time; those of one object in their order.
+    /// Writes many objects concurrently; the writes of one object are in order.
     fn write(&self, objects: Vec<Vec<Write>>) -> Result<()> {
         let client = self.client.clone();
         run(&self.runtime, async move {
@@ -196,7 +196,7 @@ fn creation(object: &Value) -> Result<Vec<Write>> {
     Ok(writes)
 }
 
-/// Where an object is.
+/// The path of an object.
 fn path(object: &Value) -> Result<String> {
     let word = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let (kind, name) = (word("/kind").unwrap_or_default(), word("/metadata/name").unwrap_or_default());

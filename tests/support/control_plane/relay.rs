@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Passes connections on to a server until it is dropped.
+/// Forwards connections to a server until it is dropped.
 #[derive(Debug)]
 pub struct Relay {
     schedule: Arc<Mutex<CutSchedule>>,
@@ -23,16 +23,16 @@ pub struct Relay {
 #[derive(Debug)]
 struct CutSchedule {
     random: Random,
-    /// After how many bytes from the server, counted from when cutting begins; never if there is no range.
+    /// After how many bytes from the server, counted from the beginning of the cuts; `None` for never.
     after: Option<Range<usize>>,
     cuts: u64,
 }
 
 impl Relay {
-    /// Starts one that listens in a namespace and speaks to a server from there. `seed` decides where it cuts.
+    /// Starts a relay that listens in a namespace and connects to a server from there. `seed` determines where it cuts.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// It cannot listen on the address.
     pub fn start(namespace: &Netns, listen: SocketAddr, server: SocketAddr, seed: u64) -> Result<Relay> {
         let schedule = Arc::new(Mutex::new(CutSchedule { random: Random::new(seed), after: None, cuts: 0 }));
         let listener = namespace
@@ -51,7 +51,7 @@ impl Relay {
                 }
             })
         };
-        // Its connections to the server begin on this thread, and so in the namespace.
+        // Its connections to the server are opened on this thread, and so in the namespace.
         let thread = std::thread::spawn(move || {
             let served = namespace.enter(serve);
             assert!(matches!(served, Ok(Ok(()))), "the relay ended: {served:?}");
@@ -59,12 +59,12 @@ impl Relay {
         Ok(Relay { schedule, running: Some((stop, thread)) })
     }
 
-    /// Cuts every connection, each after so many more bytes from the server, and later connections likewise.
+    /// Cuts every connection, existing and new, each after a number of bytes from the server in this range.
     pub fn cut_after(&self, bytes: Range<usize>) {
         lock(&self.schedule).after = Some(bytes);
     }
 
-    /// Lets connections live.
+    /// Stops cutting connections.
     pub fn spare(&self) {
         lock(&self.schedule).after = None;
     }
@@ -95,7 +95,7 @@ async fn accept(
     }
 }
 
-/// Passes one connection on. However it ends, cut or not, both sides get a reset.
+/// Forwards one connection. When it ends for any reason, both sides get a reset.
 async fn pass(mut client: TcpStream, server: SocketAddr, schedule: Arc<Mutex<CutSchedule>>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = client.set_zero_linger().and_then(|()| server.set_zero_linger());
@@ -134,7 +134,7 @@ async fn answer(
 }
 
 impl CutSchedule {
-    /// How many bytes a connection has left; the range is drawn from when it is first asked for.
+    /// How many more bytes a connection may receive; the number is drawn from the range when it is first needed.
     fn left(&mut self, left: Option<usize>) -> Option<usize> {
         let after = self.after.clone()?;
         Some(left.unwrap_or_else(|| after.start + self.random.below(after.len())))

@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
 
-/// Many watches of one resource, each over a connection of its own. They end when this is dropped.
+/// Many watches of one resource, each over its own connection. They end when this is dropped.
 pub struct Watchers {
     received: Arc<AtomicU64>,
     _runtime: Runtime,
 }
 
 impl Watchers {
-    /// Begins to watch from a namespace, with the credentials of a kubeconfig: `path` is the watch with its parameters, and
-    /// `accept` the form of what is sent (the header Accept).
+    /// Begins to watch from a namespace, with the credentials of a kubeconfig: `path` is the watch with its parameters,
+    /// and `accept` the requested encoding (the header Accept).
     ///
     /// # Errors
+    /// A watch is rejected.
     /// When a watch is rejected.
     pub fn begin(
         from: &Netns,
@@ -30,7 +31,7 @@ impl Watchers {
         accept: &str,
         count: usize,
     ) -> Result<Watchers> {
-        // Its threads begin in the namespace, and stay there.
+        // Its threads start in the namespace, and stay there.
         let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = from.enter(build)?.context("cannot start a runtime")?;
         let received = Arc::<AtomicU64>::default();

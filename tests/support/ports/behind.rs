@@ -1,4 +1,4 @@
-//! What is behind each port of a bridge.
+//! What is connected to each port of a bridge.
 
 use crate::frame::Mac;
 use crate::topology::outside;
@@ -12,20 +12,20 @@ use bridgewarden::source::convert;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// What is behind a port.
+/// What is connected to a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// A network: the port is no veth.
     Network,
-    /// A pod that its namespace exempts.
+    /// A pod that its namespace exempts from binding.
     Exempt,
     /// A veth that no CNI result names, so its pod is not known.
     NoPod,
-    /// This pod, known or without a known object.
+    /// This pod, whether or not its object is known.
     Pod(Protected),
 }
 
-/// A pod behind its port.
+/// A pod at its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
     /// Its own addresses.
@@ -52,7 +52,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports of a node that received a whole scene and never missed the name of a port.
+    /// The ports of a node to which a whole scene was reported, including the name of every port.
     pub fn of(scene: &Scene, node: &str) -> Ports {
         let mut behind: BTreeMap<u32, (Behind, Option<&Sandbox>)> = BTreeMap::new();
         for port in scene.ports_of(node) {
@@ -128,8 +128,9 @@ fn protected(scene: &Scene, node: &str, sandbox: &Sandbox, attached: &[&Sandbox]
     }
 }
 
-/// Whether a pod has an address that is not another's: "if the sandboxes of two known pods claim one address, the later sandbox
-/// has it", and "no other pod is at the address of a known pod's sandbox, whatever its object says".
+/// Whether a pod has an address that does not belong to another one: "if the sandboxes of two known pods claim one
+/// address, the later sandbox has it", and "no other pod is at the address of a known pod's sandbox, whatever its
+/// object says".
 fn has_address(scene: &Scene, node: &str, pod: &Pod) -> bool {
     let key = convert::pod(pod).0.key;
     let known: Vec<&Sandbox> =
@@ -144,7 +145,7 @@ fn has_address(scene: &Scene, node: &str, pod: &Pod) -> bool {
     stated.chain(by_sandbox).any(|address| latest(address).is_none_or(|sandbox| sandbox.key.pod == key))
 }
 
-/// Whether a policy isolates a pod: it can exchange no traffic if rules select no peers.
+/// Whether a policy isolates a pod. That is so if it can exchange no traffic once rules select no peers.
 fn is_isolated(scene: &Scene, pod: &Pod, direction: Direction) -> bool {
     let mut alone = World { pods: vec![pod.clone()], ..without_rules(&scene.world) };
     let own: IpAddr = [10, 244, 1, 250].into();
@@ -160,8 +161,8 @@ fn is_isolated(scene: &Scene, pod: &Pod, direction: Direction) -> bool {
     decide(&alone, &flow).expect("the flow can exist") != Ruling::Allowed
 }
 
-/// "The agent places a pod of this node at the addresses that its object gives and at those of its sandboxes"; a sandbox that
-/// matches no pod is one of an unknown pod.
+/// "The agent places a pod of this node at the addresses that its object gives and at those of its sandboxes"; a
+/// sandbox that matches no pod belongs to an unknown pod.
 fn addresses_of_pods(scene: &Scene, node: &str) -> BTreeSet<IpAddr> {
     let here = |pod: &&Pod| pod.spec.node_name.as_deref() == Some(node);
     let stated = scene.pods.iter().filter(here).map(|pod| convert::pod(pod).0);

@@ -1,4 +1,4 @@
-//! Frames on their way through a kernel in memory.
+//! Frames that are forwarded by a kernel in memory.
 
 use super::{Behind, Carried, Message, Ports, Sent, random_frame};
 use crate::topology::Node;
@@ -10,20 +10,20 @@ use bridgewarden::netfilter::nftables::{Frame, HookPoint, TableFamily, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
 use std::net::IpAddr;
 
-/// A frame on its way from one port to another.
+/// A frame that is forwarded from one port to another.
 #[derive(Clone, Debug)]
 pub struct Crossing {
-    /// The port that it comes by.
+    /// The port at which it arrives.
     pub from: u32,
-    /// The port that it is to leave by.
+    /// The port by which it is to leave.
     pub to: u32,
-    /// What it is.
+    /// The frame.
     pub sent: Sent,
     bytes: Vec<u8>,
 }
 
 impl Crossing {
-    /// Mostly between ports that are there; the others may be again.
+    /// A random crossing, mostly between existing ports; the others may exist again later.
     pub fn random(random: &mut Random, ports: &Ports, node: Node) -> Crossing {
         let there: Vec<u32> = ports.behind.keys().copied().collect();
         let mut any = || {
@@ -35,12 +35,12 @@ impl Crossing {
         Crossing { from, to, bytes: sent.bytes(), sent }
     }
 
-    /// Whether it gets from one port to the other, as far as the table of ports is concerned.
+    /// Whether the table of ports lets it pass from one port to the other.
     pub fn crosses(&self, kernel: &mut Fake) -> bool {
         crosses(kernel, [self.from, self.to], &self.bytes)
     }
 
-    /// Whether it is for a pod's address, and for that pod alone.
+    /// Whether it is for a pod's address, and for that pod only.
     pub fn is_to(&self, receiver: Option<&Behind>) -> bool {
         let (Some(Behind::Pod(pod)), Carried::Ip { destination, .. }) = (receiver, &self.sent.carries) else {
             return false;
@@ -48,7 +48,7 @@ impl Crossing {
         self.sent.to[0] & 1 == 0 && pod.addresses.contains(destination)
     }
 
-    /// The packet that iptables sees, if the frame is one that policies judge.
+    /// The packet that iptables sees, if policies apply to the frame.
     pub fn packet(&self) -> Option<Packet> {
         let Carried::Ip { source, destination, message, .. } = &self.sent.carries else { return None };
         let (protocol, port) = match message {
@@ -73,10 +73,10 @@ fn passes(kernel: &mut Fake, point: HookPoint, [from, to]: [u32; 2], bytes: &[u8
         .is_accepted()
 }
 
-/// Whether a frame gets from one port to another, as far as a kernel's table of ports is concerned.
+/// Whether a kernel's table of ports lets a frame pass from one port to another.
 ///
 /// # Panics
-/// If the kernel has no such table.
+/// The kernel has no such table.
 pub fn crosses(kernel: &mut Fake, ports: [u32; 2], bytes: &[u8]) -> bool {
     [HookPoint::Prerouting, HookPoint::Forward].into_iter().all(|point| passes(kernel, point, ports, bytes))
 }
@@ -96,7 +96,7 @@ fn bridged(source: IpAddr, destination: IpAddr, protocol: Protocol, port: u16) -
     }
 }
 
-/// What a kernel does with frames that who is behind the ports does not say.
+/// Differences between what a kernel does with frames and what follows from the pods at the ports.
 pub fn differing(kernel: &mut Fake, ports: &Ports, crossings: &[Crossing]) -> Vec<String> {
     let mut found = Vec::new();
     for crossing in crossings {

@@ -1,4 +1,4 @@
-//! Frames that pods send, in the words of their protocols, and byte by byte.
+//! Frames that pods send, in the terms of their protocols, and byte by byte.
 
 use super::{Behind, Ports};
 use crate::frame::{self, ARP, BROADCAST, Bytes, ICMPV6, IGMP, Ipv4, Mac, TCP, UDP, VLAN};
@@ -10,11 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// The Ethernet address that it is for.
+    /// The destination Ethernet address.
     pub to: Mac,
-    /// The Ethernet address that it says it is from.
+    /// The source Ethernet address, which may be forged.
     pub from: Mac,
-    /// What is in it.
+    /// The payload.
     pub carries: Carried,
 }
 
@@ -36,7 +36,7 @@ pub enum Carried {
         destination: IpAddr,
         /// Its TTL or hop limit.
         hops: u8,
-        /// What is in it.
+        /// The payload.
         message: Message,
     },
     /// A datagram under a VLAN tag.
@@ -52,15 +52,15 @@ pub enum Message {
     Datagram,
     /// The first segment of a TCP connection.
     Syn,
-    /// What a DHCP client asks.
+    /// A request of a DHCP client.
     DhcpRequest,
-    /// What a DHCPv6 client asks.
+    /// A request of a DHCPv6 client.
     Dhcpv6Request,
     /// A report of IGMP.
     Igmp,
     /// An echo request of ICMPv6.
     Echo,
-    /// ICMPv6 of this type that reports which multicast groups a host listens to.
+    /// An ICMPv6 message of this type that reports the multicast groups to which a host listens.
     Listener(u8),
     /// Neighbour discovery of this type about this address.
     Discovery {
@@ -68,7 +68,7 @@ pub enum Message {
         kind: u8,
         /// The target address.
         target: Ipv6Addr,
-        /// Whether more follows than the usual options.
+        /// Whether it has more than the usual options.
         is_long: bool,
     },
 }
@@ -130,7 +130,7 @@ fn packet(source: IpAddr, destination: IpAddr, hops: u8, message: Message, from:
     }
 }
 
-/// Addresses by owner, from the view of a port.
+/// Addresses by owner, seen from a port.
 struct Cast<'a> {
     ports: &'a Ports,
     port: u32,
@@ -200,7 +200,7 @@ impl Cast<'_> {
     }
 }
 
-/// A frame that may be sent by a port to another one: mostly under the sender's own name, and close to what is allowed.
+/// A random frame from one port to another: mostly with the sender's own addresses, and similar to allowed ones.
 pub fn random_frame(random: &mut Random, ports: &Ports, node: Node, port: u32, to: u32) -> Sent {
     let cast = Cast { ports, port, node };
     let own = cast.of(port);

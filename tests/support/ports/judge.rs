@@ -1,4 +1,4 @@
-//! Whether a frame may come or go by a port.
+//! Whether a frame may pass a port, in or out.
 
 use super::{Behind, Carried, Message, Ports, Protected, Sent};
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ fn is_exact_discovery(carries: &Carried) -> bool {
 }
 
 impl Ports {
-    /// Whether a frame gets in by a port.
+    /// Whether a frame that arrives at a port is accepted.
     pub fn lets_in(&self, port: u32, sent: &Sent) -> bool {
         match self.behind.get(&port) {
             None | Some(Behind::Network | Behind::Exempt) => true,
@@ -56,7 +56,7 @@ impl Ports {
         }
     }
 
-    /// Whether a frame that got in by `from` gets out by `to`.
+    /// Whether a frame that was accepted at `from` may leave by `to`.
     pub fn lets_out(&self, from: u32, to: u32, sent: &Sent) -> bool {
         match self.behind.get(&to) {
             None | Some(Behind::Network | Behind::Exempt) => true,
@@ -83,7 +83,7 @@ impl Ports {
         matches!(address, IpAddr::V6(address) if self.bridge.link_local.contains(&address))
     }
 
-    /// Whether what a packet says of neighbours is for a pod to say. `claims` returns whether the pod may announce an address.
+    /// Whether a pod may send this neighbour discovery. `claims` returns whether the pod may announce an address.
     fn may_say(&self, carries: &Carried, claims: impl Fn(Ipv6Addr) -> bool) -> bool {
         let Carried::Ip { hops, message: Message::Discovery { kind, target, .. }, .. } = carries else {
             return true;
@@ -119,7 +119,8 @@ impl Ports {
             }
     }
 
-    /// From a known pod, or an unknown one whose port is known: "only under its own addresses".
+    /// Whether it may come from a known pod, or from an unknown one whose port is known: "only under its own
+    /// addresses".
     fn may_be_of(&self, pod: &Protected, sent: &Sent) -> bool {
         let own = |address: IpAddr| pod.addresses.contains(&address);
         match &sent.carries {
@@ -152,8 +153,9 @@ impl Ports {
         }
     }
 
-    /// From a port whose pod is not known: "source is an address of a local pod without a port". CNI announces an
-    /// address before its result names it, so announcements need only not be of an address whose port is known.
+    /// Whether it may come from a port whose pod is not known: "source is an address of a local pod without a port".
+    /// CNI announces an address before its result names it, so announcements must only not be of an address whose port
+    /// is known.
     fn may_be_of_unknown_pod(&self, sent: &Sent) -> bool {
         let portless = |address: &IpAddr| self.portless.contains(address);
         match &sent.carries {
@@ -179,7 +181,8 @@ impl Ports {
     }
 }
 
-/// "A pod isolated for ingress may receive ARP and neighbour discovery", and what policies judge: packets to its own addresses.
+/// "A pod isolated for ingress may receive ARP and neighbour discovery", and packets to its own addresses, to which
+/// policies apply.
 fn is_for_isolated(own: &BTreeSet<IpAddr>, sent: &Sent) -> bool {
     match &sent.carries {
         Carried::Arp { is_long, .. } => !is_long,

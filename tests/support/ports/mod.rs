@@ -1,7 +1,8 @@
-//! What may come and go by the ports of a node's bridge, by the text of SECURITY.md and ARCHITECTURE.md.
+//! Which frames may pass the ports of a node's bridge, according to the text of SECURITY.md and ARCHITECTURE.md.
 //!
-//! Comes in: what a node received, and frames in the terms of their protocols. Goes out: whether they pass, and where
-//! a kernel differs. Nothing here knows how `compile` joins ports with pods, or what `render` makes of that.
+//! Comes in: what was reported to a node, and frames in the terms of their protocols. Goes out: whether they pass, and
+//! where a kernel differs. Nothing here depends on how `compile` joins ports with pods, or on what `render` writes for
+//! that.
 
 mod behind;
 mod crossing;

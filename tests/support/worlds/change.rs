@@ -5,41 +5,41 @@ use bridgewarden::api::{Namespace, NetworkPolicy, ObjectMeta, Pod};
 use bridgewarden::explain::oracle::World;
 use bridgewarden::model::{LinkChange, Sandbox, SandboxKey};
 
-/// One fact: an object as it is from here on, or that it is gone.
+/// One fact: the new state of an object, or its removal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A namespace is there, like this.
+    /// The new state of a namespace.
     Namespace(Namespace),
-    /// The namespace of this name is gone.
+    /// The namespace of this name is deleted.
     NamespaceGone(String),
-    /// A pod is there, like this.
+    /// The new state of a pod.
     Pod(Pod),
-    /// This pod is gone.
+    /// A pod is deleted.
     PodGone {
-        /// The namespace it lived in.
+        /// Its namespace.
         namespace: String,
-        /// Its name there.
+        /// Its name in the namespace.
         name: String,
     },
-    /// A policy is there, like this.
+    /// The new state of a policy.
     Policy(NetworkPolicy),
-    /// This policy is gone.
+    /// A policy is deleted.
     PolicyGone {
-        /// The namespace it lived in.
+        /// Its namespace.
         namespace: String,
-        /// Its name there.
+        /// Its name in the namespace.
         name: String,
     },
-    /// A sandbox is there on a node, like this.
+    /// The new state of a sandbox on a node.
     Sandbox(&'static str, Sandbox),
-    /// This sandbox of a node is gone.
+    /// A sandbox of a node is removed.
     SandboxGone(&'static str, SandboxKey),
-    /// The bridge of a node or one of its ports is like this, or is gone.
+    /// The new state of a node's bridge or of one of its ports, or the removal of a port.
     Link(&'static str, LinkChange),
 }
 
 impl Change {
-    /// Makes it so.
+    /// Applies the change to a scene.
     pub fn apply(&self, scene: &mut Scene) {
         let Scene { world: World { namespaces, pods, policies }, sandboxes, bridges, ports } = scene;
         match self {

@@ -8,7 +8,7 @@ use bridgewarden::net::Family;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Names of which one begins another: code that joins names without a separator confuses them.
+/// Some of these names are prefixes of others: code that joins names without a separator confuses them.
 pub(super) const NAMESPACES: [&str; 3] = ["te", "tea", "team"];
 
 /// The labels of pods: key and values.
@@ -37,7 +37,7 @@ const CONTAINER_PORTS: [(Option<&str>, i64, Option<&str>); 14] = [
     (None, 443, None),
 ];
 
-/// Which families a pod has addresses of.
+/// The families in which a pod has addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stack {
     Dual,
@@ -45,7 +45,7 @@ pub(super) enum Stack {
 }
 
 impl Stack {
-    /// Mostly both.
+    /// A random choice, mostly both families.
     pub(super) fn random(random: &mut Random) -> Stack {
         match random.below(8) {
             0 => Stack::Only(Family::V4),
@@ -81,7 +81,7 @@ pub(super) fn world(random: &mut Random) -> World {
     if random.chance(75) {
         pods[8].status.phase = Some(random.pick(&["Succeeded", "Failed"]).to_string());
         if random.chance(50) {
-            // The address that the finished pod still shows is another pod's by now.
+            // The address in the status of the finished pod belongs to another pod by now.
             let taken: Vec<IpAddr> = addresses(&pods[6]).collect();
             set_addresses(&mut pods[8], &taken);
         }
@@ -161,19 +161,19 @@ pub(super) fn has_finished(pod: &Pod) -> bool {
     matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
-/// Whether the pod is one of the pod network, now.
+/// Whether the pod has its own network and has not finished.
 pub(super) fn is_live(pod: &Pod) -> bool {
     !has_finished(pod) && pod.spec.host_network != Some(true)
 }
 
-/// Whether each address is at most one live pod's.
+/// Whether each address belongs to at most one live pod.
 #[cfg(test)]
 pub(super) fn addresses_are_unique(world: &World) -> bool {
     let mut seen = std::collections::BTreeSet::new();
     world.pods.iter().filter(|pod| is_live(pod)).flat_map(addresses).all(|address| seen.insert(address))
 }
 
-/// Each key with its own luck and one of its values.
+/// Random labels: each key may be left out, or has one of its values.
 pub(super) fn labels(random: &mut Random, alphabet: &[(&str, &[&str])]) -> Option<BTreeMap<String, String>> {
     let labels: BTreeMap<String, String> = random
         .some(alphabet, 60)
@@ -187,7 +187,7 @@ fn container(random: &mut Random, name: &str) -> Container {
     let mut ports: Vec<ContainerPort> = Vec::new();
     for _ in 0..random.below(4) {
         let port = port(random);
-        // The API server takes a name only once a container.
+        // The API server accepts a port name only once per container.
         if port.name.is_none() || ports.iter().all(|other| other.name != port.name) {
             ports.push(port);
         }

@@ -1,4 +1,4 @@
-//! Worlds in which something is missing or claimed twice, and ends that are neither pods nor nodes.
+//! Worlds in which something is missing or claimed twice, and flows with ends that are neither pods nor nodes.
 
 use super::{Random, cluster, world};
 use crate::topology::{NODES, outside_host};
@@ -7,7 +7,8 @@ use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
 use bridgewarden::net::{Family, Protocol};
 use std::net::IpAddr;
 
-/// The cluster of a seed, of which up to two namespaces are not known and up to three pods have an address that another
+/// The cluster of a seed, with up to two unknown namespaces and up to three pods with an address that another pod of
+/// either node has, too.
 /// pod, of either node, has as well.
 pub fn doubtful_world(seed: u64) -> World {
     let mut world = world(seed);
@@ -67,7 +68,8 @@ fn no_peer() -> Option<Vec<NetworkPolicyPeer>> {
     Some(vec![NetworkPolicyPeer::default()])
 }
 
-/// The same world, but rules with ports select no peer: what it allows is what it allows to a protocol without ports.
+/// The same world, but rules with ports select no peer. What it allows is what the original allows for a protocol
+/// without ports.
 pub fn without_rules_of_ports(world: &World) -> World {
     let mut world = world.clone();
     for policy in &mut world.policies {
@@ -83,7 +85,7 @@ pub fn without_rules_of_ports(world: &World) -> World {
     world
 }
 
-/// The same world, but no rule selects any peer: what it allows is what no policy isolates.
+/// The same world, but no rule selects any peer. What it allows is what no policy isolates.
 pub fn without_rules(world: &World) -> World {
     let mut world = world.clone();
     for policy in &mut world.policies {

@@ -1,4 +1,4 @@
-//! What happens to links: ports of the bridge come, go and change names, and results of CNI name them.
+//! Changes of links: ports of the bridge are added, removed and renamed, and CNI results name them.
 
 use super::story::StoryGenerator;
 use super::{Change, Random, Scene, cluster};
@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// How many names results name devices by: few, so that two name the same one.
+/// How many device names CNI results use: few, so that two results name the same device.
 const NAMES: usize = 10;
-/// Few indices, so that they are used again.
+/// Few indices, so that they are reused.
 const INDICES: u32 = 16;
 
 fn device(number: usize) -> Box<str> {
     format!("veth{number}").into()
 }
 
-/// Puts most pods behind ports of their nodes' bridges, with results that say so.
+/// Puts most pods behind ports of their nodes' bridges, with CNI results that name these ports.
 pub fn attach_pods(scene: &mut Scene, random: &mut Random) {
     for node in NODES {
         Change::Link(node.name, LinkChange::Bridge(bridge(node, true))).apply(scene);
@@ -59,7 +59,7 @@ fn hardware(node: Node, number: usize) -> Hardware {
 }
 
 impl StoryGenerator {
-    /// Every other time something happens to a link, too.
+    /// Changes a link at every other call.
     pub(super) fn link_event(&mut self) {
         let node = *self.links.pick(&NODES);
         match self.links.below(32) {
@@ -80,7 +80,7 @@ impl StoryGenerator {
         }
     }
 
-    /// Emits a sandbox whose result names a device, and perhaps of that device just before or after.
+    /// Emits a sandbox whose result names a device, and perhaps, just before or after, a change of that device.
     pub(super) fn emit_sandbox_and_port(&mut self, node: &'static str, mut sandbox: Sandbox) {
         let old = self.world.sandboxes_of(node).find(|old| old.key == sandbox.key).cloned();
         let number = self.links.below(1 << 10);
@@ -102,7 +102,7 @@ impl StoryGenerator {
         }
     }
 
-    /// Mostly a device that no other result names.
+    /// A device name for a result, mostly one that no other result has.
     fn device_to_name(&mut self, node: &'static str) -> Box<str> {
         let named = self.named(node);
         let free: Vec<_> = (0..NAMES).map(device).filter(|name| !named.contains(name)).collect();
@@ -113,7 +113,7 @@ impl StoryGenerator {
         }
     }
 
-    /// The devices that results of a node name.
+    /// The devices that the results of a node name.
     fn named(&self, node: &'static str) -> BTreeSet<Box<str>> {
         self.world.sandboxes_of(node).flat_map(|sandbox| sandbox.devices.iter().skip(1)).cloned().collect()
     }
@@ -122,7 +122,7 @@ impl StoryGenerator {
         self.world.ports_of(node).cloned().collect()
     }
 
-    /// A device of this name becomes a port, unless there is one.
+    /// Makes a device of this name a port, unless there is one.
     fn plug(&mut self, node: &'static str, name: &str) {
         let taken: Vec<u32> = self.world.ports_of(node).map(|port| port.index).collect();
         let free: Vec<u32> = (1..=INDICES).filter(|index| !taken.contains(index)).collect();
@@ -139,7 +139,7 @@ impl StoryGenerator {
         }
     }
 
-    /// A name that a result names a device by and no port has, or that of a device that no result will ever name.
+    /// A device name that a result has and no port has, or that of a device that no result will ever name.
     fn name_without_port(&mut self, node: &'static str) -> Box<str> {
         let mut waiting = self.named(node);
         waiting.retain(|name| self.world.ports_of(node).all(|port| port.name != *name));
@@ -171,7 +171,7 @@ impl StoryGenerator {
         Some(index)
     }
 
-    /// A port goes, and another device gets its index.
+    /// Removes a port, and gives its index to another device.
     fn use_index_again(&mut self, node: &'static str) {
         if let Some(index) = self.unplug(node) {
             let name = self.name_without_port(node);
@@ -179,7 +179,7 @@ impl StoryGenerator {
         }
     }
 
-    /// A device gets its name after it became a port.
+    /// Adds a port whose device gets its name only afterwards.
     fn plug_and_rename(&mut self, node: &'static str) {
         self.plug(node, "tmp");
         let Some(port) = self.world.ports_of(node).find(|port| &*port.name == "tmp").cloned() else { return };
@@ -187,7 +187,7 @@ impl StoryGenerator {
         self.plug_at(node, port.index, &name);
     }
 
-    /// A result is written again, with another device.
+    /// Rewrites a result with another device.
     fn move_sandbox(&mut self, node: &'static str) {
         let Some(mut sandbox) = self.any_sandbox(node) else { return };
         let spare: Vec<BridgePort> = self.ports(node);
@@ -199,7 +199,7 @@ impl StoryGenerator {
         self.emit(Change::Sandbox(node, sandbox));
     }
 
-    /// A result is written again: its address or hardware address changes, or it says that it is later.
+    /// Rewrites a result with another address, Ethernet address or time.
     fn write_result_again(&mut self, node: &'static str) {
         let (Some(mut sandbox), Some(other)) = (self.any_sandbox(node), self.any_sandbox(node)) else {
             return;
@@ -222,7 +222,7 @@ impl StoryGenerator {
         (!all.is_empty()).then(|| self.links.pick(&all).clone())
     }
 
-    /// The administrator takes a namespace's pods out of binding.
+    /// Exempts a namespace's pods from binding.
     fn exempt_namespace(&mut self) {
         if self.world.namespaces.is_empty() {
             return;

@@ -1,9 +1,10 @@
-//! How many random worlds and stories a test checks, and those that once failed.
+//! How many random worlds and stories a test checks, and the stories that once failed.
 
-/// The number in the environment variable `BRIDGEWARDEN_WORLDS`, `BRIDGEWARDEN_PACKET_WORLDS` or `BRIDGEWARDEN_STORIES`, or else the usual one.
+/// The number in the environment variable `BRIDGEWARDEN_WORLDS`, `BRIDGEWARDEN_PACKET_WORLDS` or
+/// `BRIDGEWARDEN_STORIES`, or else `usual`.
 ///
 /// # Panics
-/// When the variable is set to something that is no number.
+/// The variable is set to something that is not a number.
 pub fn how_many(variable: &str, usual: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
@@ -14,10 +15,11 @@ pub fn how_many(variable: &str, usual: u64) -> u64 {
 /// The seeds of stories that once failed, with the bug that each has found.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
-/// The seeds of the stories that a test checks: the first of them, as many as `BRIDGEWARDEN_STORIES` says, and the regressions.
+/// The seeds of the stories that a test checks: the first ones, as many as `BRIDGEWARDEN_STORIES` says, and the
+/// regressions.
 ///
 /// # Panics
-/// When the variable is set to something that is no number, or a line of the list does not begin with one.
+/// The variable is set to something that is not a number, or a line of the list does not begin with one.
 pub(super) fn story_seeds(usual: u64) -> impl Iterator<Item = u64> {
     let count = how_many("BRIDGEWARDEN_STORIES", usual);
     let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));

@@ -1,4 +1,4 @@
-//! Random policies: every feature of the API, and every way to get one of its parts wrong.
+//! Random policies: every feature of the API, and every invalid form of its parts.
 
 use super::Random;
 use super::cluster::{NAMESPACE_LABELS, NAMESPACES, POD_LABELS};
@@ -11,7 +11,7 @@ use bridgewarden::explain::oracle::World;
 use serde::Deserialize;
 use serde::de::value::{Error, MapDeserializer};
 
-/// How many parts of 100 are invalid.
+/// The percentage of invalid parts.
 const INVALID: usize = 4;
 
 /// Together with the namespaces' names, these collide when joined without a separator: `team` + `a-p`, `tea` + `ma-p`.
@@ -66,7 +66,7 @@ pub(super) fn policy(random: &mut Random, world: &World) -> NetworkPolicy {
     NetworkPolicy { metadata, spec: spec(random) }
 }
 
-/// What a policy may demand.
+/// A random spec of a policy.
 pub(super) fn spec(random: &mut Random) -> NetworkPolicySpec {
     let pod_selector =
         if random.chance(25) { LabelSelector::default() } else { selector(random, &POD_LABELS) };
@@ -257,7 +257,7 @@ fn absent() -> NetworkPolicyPort {
     NetworkPolicyPort::default()
 }
 
-/// Seldom, a key of an API yet to come.
+/// Rarely, a key that the API does not have.
 fn unknown(random: &mut Random) -> UnknownFields {
     if !random.chance(1) {
         return UnknownFields::default();

@@ -1,11 +1,11 @@
-//! A random stream that is the same on every machine and in every release: SplitMix64.
+//! A random number generator that is the same on every machine and in every release: SplitMix64.
 
 /// Random choices from a seed.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A stream of its own for each seed.
+    /// The generator for a seed.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
@@ -32,12 +32,12 @@ impl Random {
     /// One of these.
     ///
     /// # Panics
-    /// When there are none.
+    /// There are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
-    /// Each of these with its own luck.
+    /// A random subset of these, each with this probability.
     pub fn some<'a, T>(&mut self, items: &'a [T], percent: usize) -> Vec<&'a T> {
         items.iter().filter(|_| self.chance(percent)).collect()
     }

@@ -1,4 +1,4 @@
-//! A cluster together with what its nodes say of their own: the sandboxes of their pods, and the ports of their bridges.
+//! A cluster together with what each node knows locally: the sandboxes of its pods, and the ports of its bridge.
 
 use bridgewarden::explain::oracle::World;
 use bridgewarden::model::{Bridge, BridgePort, LinkChange, Sandbox, SandboxKey};
@@ -8,11 +8,11 @@ use std::ops::{Deref, DerefMut};
 /// A cluster, and the sandboxes and bridges of its nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene {
-    /// What the API shows.
+    /// The objects in the API.
     pub world: World,
     /// By node: its sandboxes.
     pub sandboxes: BTreeMap<&'static str, BTreeMap<SandboxKey, Sandbox>>,
-    /// By node: what it is itself on its bridge.
+    /// By node: its own interface on its bridge.
     pub bridges: BTreeMap<&'static str, Bridge>,
     /// By node: the ports of its bridge, by index.
     pub ports: BTreeMap<&'static str, BTreeMap<u32, BridgePort>>,

@@ -1,4 +1,4 @@
-//! Runs a check on stories, and reports the shortest form of one that fails.
+//! Runs a check on stories, and reports a story that fails in its shortest form.
 
 use super::Story;
 use std::cell::{Cell, RefCell};
@@ -6,22 +6,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether panics of this thread are caught, and so not printed; and where and why the last one was.
+    /// Whether panics of this thread are caught and not printed, and the place and message of the last one.
     static QUIET: Cell<bool> = const { Cell::new(false) };
     static LAST: RefCell<Option<Failure>> = const { RefCell::new(None) };
 }
 
-/// Where a check has failed, and why.
+/// The place and message of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Failure {
     place: String,
     message: String,
 }
 
-/// Runs a check on every story. A story that fails is cut down to as few changes as still fail at the same place of the source.
+/// Runs a check on every story. A story that fails is reduced to the fewest changes with which it still fails at the
+/// same place of the source.
 ///
 /// # Panics
-/// When a check fails: with the seed, the numbers of the changes that are left, the changes, and why they fail.
+/// A check fails: the message has the seed, the numbers of the remaining changes, the changes, and the reason.
 pub fn check_stories(stories: impl IntoIterator<Item = (u64, Story)>, mut check: impl FnMut(u64, &Story)) {
     for (seed, story) in stories {
         let Some(failure) = failure_of(|| check(seed, &story)) else { continue };
@@ -43,7 +44,7 @@ pub fn check_stories(stories: impl IntoIterator<Item = (u64, Story)>, mut check:
     }
 }
 
-/// The fewest of so many changes that fail as all of them do, tried by halves, quarters and so on.
+/// The fewest of this many changes that fail in the same way as all of them, found by halves, quarters and so on.
 fn shrink(
     count: usize,
     first: Failure,
@@ -74,7 +75,7 @@ fn shrink(
 }
 
 impl Story {
-    /// The same story with these of its changes.
+    /// The same story with only these of its changes.
     pub fn only(&self, kept: &[usize]) -> Story {
         let changes = kept.iter().filter_map(|at| self.changes.get(*at)).cloned().collect();
         Story { changes, ..self.clone() }
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
     use crate::worlds::{Change, story};
 
-    /// A check that fails if a story has two policies or more after each other in any order.
+    /// Fails if a story has two or more policies.
     fn check(story: &Story) {
         let policies = story.changes.iter().filter(|change| matches!(change, Change::Policy(_))).count();
         assert!(policies < 2, "{policies} policies");

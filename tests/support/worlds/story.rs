@@ -1,4 +1,4 @@
-//! Random stories: what may happen to a cluster, one fact after the other.
+//! Random stories: sequences of changes that may happen to a cluster.
 
 use super::cluster::{self, Stack};
 use super::{Change, Random, Scene, links, policy, story_seeds};
@@ -10,28 +10,28 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A cluster, and what happens to it.
+/// A cluster, and a sequence of changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Story {
-    /// How many events were asked for; an event may be several changes.
+    /// The requested number of events; an event may be several changes.
     pub length: usize,
-    /// The cluster at first.
+    /// The cluster at the beginning.
     pub start: Scene,
-    /// The changes, in order. Each leaves a cluster that the API could show: an address is at most one live pod's,
-    /// and a namespace goes after everything in it.
+    /// The changes, in order. Each leads to a cluster that the API could have: an address belongs to at most one live
+    /// pod, and a namespace is deleted after everything in it.
     pub changes: Vec<Change>,
 }
 
-/// How many events the stories of tests have.
+/// The number of events in the stories of tests.
 const EVENTS: usize = 14;
 
-/// The stories that a test checks, each with its seed: `usual` of them unless `BRIDGEWARDEN_STORIES` says otherwise, and those that
-/// once failed. They begin with bridges without ports.
+/// The stories that a test checks, each with its seed: `usual` of them unless `BRIDGEWARDEN_STORIES` says otherwise,
+/// and those that once failed. They begin with bridges without ports.
 pub fn stories(usual: u64) -> impl Iterator<Item = (u64, Story)> {
     story_seeds(usual).map(|seed| (seed, story(seed, EVENTS)))
 }
 
-/// The same, that begin with most pods behind ports of their nodes' bridges.
+/// The same stories, but they begin with most pods behind ports of their nodes' bridges.
 pub fn stories_with_ports(usual: u64) -> impl Iterator<Item = (u64, Story)> {
     story_seeds(usual).map(|seed| (seed, generate(seed, EVENTS, links::attach_pods)))
 }
@@ -43,7 +43,7 @@ pub fn story(seed: u64, length: usize) -> Story {
 
 fn generate(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random)) -> Story {
     let mut random = Random::new(seed);
-    // Of its own, so that what happens to links changes nothing of what else happens.
+    // A separate generator, so that changes of links do not affect the other changes.
     let mut links = Random::new(!seed);
     let mut start = Scene::from(cluster::world(&mut random));
     for (number, pod) in start.world.pods.iter_mut().enumerate() {
@@ -60,7 +60,7 @@ fn generate(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random))
     Story { length, start, changes: generator.changes }
 }
 
-/// Generates a story: the cluster so far, and the changes that led there.
+/// Generates a story: the cluster so far, and the changes up to it.
 pub(super) struct StoryGenerator {
     pub(super) world: Scene,
     changes: Vec<Change>,
@@ -112,8 +112,8 @@ impl StoryGenerator {
         }
     }
 
-    /// A pod appears as it does in life: scheduled first, then with a sandbox on its node, and with addresses some time
-    /// later. Its node may know before the API reports it.
+    /// Adds a pod as in a real cluster: scheduled first, then with a sandbox on its node, and with addresses some time
+    /// later. Its node may know it before the API reports it.
     fn add_pod(&mut self, random: &mut Random) {
         if self.world.pods.len() >= 12 || self.world.namespaces.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl StoryGenerator {
         self.emit(Change::Pod(pod));
     }
 
-    /// A pod ends, and another gets its address at once; the finished one may still show it.
+    /// Ends a pod, and gives its address to another at once; the status of the finished pod may still have it.
     fn move_address(&mut self, random: &mut Random) {
         let Some(mut old) = self.any_pod(random) else { return };
         let node = old.spec.node_name.as_deref().and_then(Node::named);
@@ -181,8 +181,8 @@ impl StoryGenerator {
         }
     }
 
-    /// A StatefulSet's pod comes back: the same name, but other ports, another address, perhaps another node. The
-    /// watch may have missed that it was away.
+    /// Recreates a StatefulSet's pod: with the same name, but other ports, another address, and perhaps on another
+    /// node. The watch may have missed its deletion.
     fn recreate_pod(&mut self, random: &mut Random) {
         let Some(old) = self.any_pod(random) else { return };
         let node = *random.pick(&NODES);
@@ -198,12 +198,12 @@ impl StoryGenerator {
         self.emit(Change::Pod(pod));
     }
 
-    /// Another uid for each pod, and none in one of five.
+    /// A different uid for each pod, and none for one in five.
     fn uid(&self, random: &mut Random) -> Option<String> {
         random.chance(80).then(|| format!("uid-{}", self.pods))
     }
 
-    /// A pod's sandbox is made, or made again at another address before the API reports it.
+    /// Creates a pod's sandbox, or recreates it at another address, before the API reports it.
     fn make_sandbox_of_a_pod(&mut self, random: &mut Random) {
         let Some(pod) = self.any_pod(random) else { return };
         let Some(node) = pod.spec.node_name.as_deref().and_then(Node::named) else { return };
@@ -216,8 +216,8 @@ impl StoryGenerator {
         }
     }
 
-    /// Whatever a node may find in its files: the sandbox of a pod that was, or that is not known yet, of any age, at
-    /// an address that may be another pod's by now.
+    /// Creates a sandbox as a node may find it in its files: of a deleted pod, or of one that is not known yet, of any
+    /// age, at an address that may belong to another pod by now.
     fn make_any_sandbox(&mut self, random: &mut Random) {
         let Some(mut pod) = self.any_pod(random) else { return };
         let node = *random.pick(&NODES);
@@ -243,7 +243,7 @@ impl StoryGenerator {
         self.sandboxes += 1;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let key = PodKey::new(namespace, &pod.metadata.name);
-        // Few names, so that some are written over.
+        // Few names, so that some are overwritten.
         let key = SandboxKey::new(key, &format!("sandbox-{}", self.sandboxes % 5));
         let uid = pod.metadata.uid.as_deref().map(Into::into);
         let made = Duration::from_secs(made as u64);
@@ -269,7 +269,7 @@ impl StoryGenerator {
         self.emit(Change::Namespace(namespace));
     }
 
-    /// The namespace terminates; its pods go, its policies, and then itself.
+    /// Deletes a namespace: it terminates, its pods are deleted, then its policies, and then the namespace itself.
     fn delete_namespace(&mut self, random: &mut Random) {
         if self.world.namespaces.len() < 2 {
             return;
@@ -310,7 +310,7 @@ impl StoryGenerator {
         }
         let mut edited = random.pick(&self.world.policies).clone();
         let spec = policy::spec(random);
-        // Mostly one part changes, as when a person edits.
+        // Mostly one part changes, as if a person edited it.
         match random.below(5) {
             0 => edited.spec.pod_selector = spec.pod_selector,
             1 => edited.spec.ingress = spec.ingress,
@@ -331,7 +331,7 @@ impl StoryGenerator {
         }
     }
 
-    /// A host number on this node that no pod shows, finished ones included.
+    /// A host number on this node that no pod has, including finished ones.
     fn free_host(&self, node: Node) -> Option<u8> {
         let taken: Vec<IpAddr> = self.world.pods.iter().flat_map(cluster::addresses).collect();
         (10..100)
