@@ -1,18 +1,18 @@
-# Makes sure that an image is in the engine: pulls it if a registry answers, else builds it from Debian's packages and
+# Ensures that an image is in the engine: pulls it if a registry answers, otherwise builds it from Debian's packages and
 # the programs that tools.sh built. Sourced.
 # shellcheck shell=bash disable=SC2154
 
 debian=bookworm
 label=bridgewarden.inputs
 
-# have IMAGE INPUTS: is it in the engine? One that was built must have been built from these inputs.
+# have IMAGE INPUTS: whether the engine has it. An image that was built must have been built from these inputs.
 have() {
     local found
     found=$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$1" 2>/dev/null) || return 1
     [ -z "$found" ] || [ "$found" = "$2" ]
 }
 
-# answers IMAGE: does a registry have it? One that doesn't answer is not asked again.
+# answers IMAGE: whether a registry has it. A registry that does not answer is not queried again.
 registry=
 answers() {
     [ "$build_only" = 0 ] && [ "$registry" != silent ] || return 1
@@ -25,7 +25,7 @@ answers() {
     return 1
 }
 
-# image IMAGE INPUTS CMD...: makes sure that IMAGE is in the engine. CMD builds it, if it can't be pulled.
+# image IMAGE INPUTS CMD...: ensures that IMAGE is in the engine. CMD builds it if it can't be pulled.
 image() {
     local image=$1 inputs=$2
     shift 2
@@ -37,7 +37,7 @@ image() {
     fi
 }
 
-# Debian's image, which others are built from: the name is in base_image afterwards.
+# Debian's image, on which others are based; sets base_image to its name.
 base_image=
 base() {
     [ -z "$base_image" ] || return 0
@@ -61,12 +61,13 @@ bootstrap() {
     tar -C "$root" --one-file-system -c . | docker import -c 'CMD ["bash"]' - "$1"
 }
 
-# build_from DIR BASE CONTEXT IMAGE INPUTS [ARG...]: docker build of images/DIR over an image, with what is in CONTEXT.
+# build_from DIR BASE CONTEXT IMAGE INPUTS [ARG...]: docker build of images/DIR on a base image, with the content of
+# CONTEXT.
 build_from() {
     with_uplink docker build --network host --label "$label=$5" --build-arg "BASE=$2" "${@:6}" -t "$4" -f "$here/images/$1/Dockerfile" "$3"
 }
 
-# netfilter: Debian with the programs of the kernel's filters; the name is in netfilter_image afterwards.
+# netfilter: Debian with the programs for the kernel's packet filters; sets netfilter_image to its name.
 netfilter() {
     base
     netfilter_image=bridgewarden-e2e/netfilter:$(inputs "$here/images/netfilter")
@@ -74,7 +75,7 @@ netfilter() {
         quietly "building image $netfilter_image" build_from netfilter "$base_image" "$here/images/netfilter" "$netfilter_image" "${netfilter_image#*:}"
 }
 
-# program_image MODULE TOOL PATH BASE IMAGE INPUTS: an image that is BASE and one program, at PATH.
+# program_image MODULE TOOL PATH BASE IMAGE INPUTS: an image with BASE and one program at PATH.
 program_image() {
     local context
     context=$(mktemp -d "$cache/image.XXXX")

@@ -1,4 +1,4 @@
-# Hands images of the engine to a cluster's nodes. Sourced.
+# Copies images from the engine to a cluster's nodes. Sourced.
 # shellcheck shell=bash disable=SC2154
 
 # load_images IMAGE...

@@ -1,11 +1,12 @@
-# The images that pods of a test cluster run: flannel's, and agnhost, the peer of Kubernetes' own network tests. Sourced.
+# The images of a test cluster's pods: flannel's, and agnhost, which Kubernetes' own network tests use as a peer.
+# Sourced.
 # shellcheck shell=bash disable=SC2154
 
 flannel_manifest() { cat "$(module_dir network github.com/flannel-io/flannel)/Documentation/kube-flannel.yml"; }
-# flannel_image NAME: the full name that flannel's manifest gives its image.
+# flannel_image NAME: the full name of an image in flannel's manifest.
 flannel_image() { flannel_manifest | awk -v name="/$1:" '$1 == "image:" && index($2, name) {print $2; exit}'; }
 
-# Makes sure that they are in the engine; their names are in pod_images afterwards.
+# Ensures that they are in the engine. Sets pod_images to their names.
 pod_images=()
 pod_images() {
     local flanneld plugin agnhost network kubernetes

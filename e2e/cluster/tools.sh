@@ -1,12 +1,11 @@
-# Builds the programs a cluster is made of from the Go modules under tools/, each once for each state of its module's
-# files. Sourced.
+# Builds the programs of a cluster from the Go modules under tools/, once for each state of a module's files. Sourced.
 # shellcheck shell=bash disable=SC2154
 
-# tools_dir MODULE: where the programs of tools/MODULE are.
+# tools_dir MODULE: the directory of the programs of tools/MODULE.
 tools_dir() { echo "$cache/tools/$1-$(inputs "$here/tools/$1")"; }
 
-# build MODULE NAME=PACKAGE...: makes sure that these programs are in tools_dir MODULE; one call builds them together,
-# so that what they share is compiled once. With cgo=1, C is compiled in too; the programs are static all the same.
+# build MODULE NAME=PACKAGE...: ensures that these programs are in tools_dir MODULE. One call builds them together, so
+# that shared packages are compiled once. With cgo=1, C is compiled in, too; the programs are static anyway.
 build() {
     local module=$1 dir tool missing=()
     shift
@@ -16,7 +15,8 @@ build() {
     command -v go >/dev/null 2>&1 || die "go is missing: install Go $(awk '/^go / {print $2}' "$here/tools/$module/go.mod") or later to build ${missing[*]%%=*}"
     mkdir -p "$dir"
     say "building ${missing[*]%%=*}"
-    # Programs are built into a directory of this run and then moved: a build that is interrupted leaves none half-written.
+    # Programs are built in a directory of this run and then moved, so that an interrupted build leaves no incomplete
+    # one.
     local new
     new=$(mktemp -d "$dir/.new.XXXX")
     (
@@ -27,19 +27,19 @@ build() {
     rmdir "$new"
 }
 
-# program PACKAGE: what go build names the program: the last part of its path that isn't a version.
+# program PACKAGE: the name that go build gives the program: the last part of its path that is not a version.
 program() {
     local name=${1##*/}
     if [[ $name =~ ^v[0-9]+$ ]]; then name=${1%/*} name=${name##*/}; fi
     echo "$name"
 }
 
-# version MODULE PATH: the version of a Go module that tools/MODULE builds with.
+# version MODULE PATH: the version of a Go module with which tools/MODULE builds.
 version() { awk -v path="$2" '$1 == path && $2 ~ /^v/ {print $2; exit}' "$here/tools/$1/go.mod"; }
-# module_dir MODULE PATH: where the source of that Go module is, after a download if need be.
+# module_dir MODULE PATH: the directory of the source of that Go module, which is downloaded if need be.
 module_dir() { (cd "$here/tools/$1" && go mod download "$2" >&2 && go list -m -f '{{.Dir}}' "$2"); }
 
-# Kubernetes' programs are told their version by the linker; without it they refuse each other.
+# The linker sets the version of Kubernetes' programs; without it, they reject each other.
 ldflags() {
     local version major minor _
     version=$(version kubernetes k8s.io/kubernetes)
@@ -68,6 +68,6 @@ build_network() {
     local plugins=github.com/containernetworking/plugins/plugins
     build network "bridge=$plugins/main/bridge" "host-local=$plugins/ipam/host-local" "loopback=$plugins/main/loopback" \
         "portmap=$plugins/meta/portmap" flannel-cni=./flannel-cni
-    # Its udp backend is in C.
+    # Its udp backend is written in C.
     cgo=1 build network flanneld=github.com/flannel-io/flannel
 }

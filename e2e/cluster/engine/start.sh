@@ -1,4 +1,4 @@
-# Finds a container engine, or starts one that leaves this machine's own network alone. Sourced.
+# Finds a container engine, or starts one that does not change this machine's own network. Sourced.
 # shellcheck shell=bash disable=SC2154
 
 engine_dir=$cache/engine
@@ -10,11 +10,11 @@ netns=
 engine_pid() {
     local pid
     pid=$(cat "$engine_dir/pid" 2>/dev/null) || return 1
-    # After a restart of the machine the number may be somebody else's.
+    # After a restart of the machine, another process may have this id.
     grep -qzxF "$engine_dir" "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
 }
 
-# find_engine: sets docker_host and netns to those of an engine that runs, or fails.
+# find_engine: sets docker_host and netns to those of a running engine, or fails.
 find_engine() {
     local pid
     if pid=$(engine_pid); then
@@ -30,10 +30,11 @@ find_engine() {
     export DOCKER_HOST=$docker_host
 }
 
-# in_engine CMD...: runs CMD in the network the engine's containers can be reached from.
+# in_engine CMD...: runs CMD in the network from which the engine's containers can be reached.
 in_engine() { if [ -n "$netns" ]; then nsenter --net="$netns" -- "$@"; else "$@"; fi; }
 
-# Some sandboxes lack this capability even for root; then `docker run --privileged` asks for what nobody can give.
+# Some sandboxes lack this capability even for root; `docker run --privileged` would then request what cannot be
+# granted.
 limited() { (((0x$(awk '/^CapBnd:/ {print $2}' /proc/self/status) >> 24 & 1) == 0)); }
 
 start_engine() {
@@ -51,7 +52,7 @@ start_engine() {
     say "starting dockerd in namespaces of its own"
     local runtime=runc
     if limited; then runtime=$here/engine/runc-limited; fi
-    # Closing what we hold open (a lock, a pipe): the engine outlives us.
+    # Closes this shell's open descriptors (a lock, a pipe), because the engine outlives the shell.
     setsid unshare --net --pid --fork --kill-child --mount --propagation private \
         bash "$here/engine/init" "$engine_dir" "$runtime" </dev/null >"$engine_dir/log" 2>&1 9>&- &
     disown
@@ -67,7 +68,7 @@ start_engine() {
     die "dockerd didn't answer within a minute; the end of $engine_dir/log is above"
 }
 
-# What an engine that ended unasked has left: nothing of it is alive.
+# Removes what an engine that ended unexpectedly has left: none of its processes is alive.
 forget_clusters() {
     local env
     docker ps -aq | xargs -r docker rm -f -v >/dev/null
@@ -76,8 +77,8 @@ forget_clusters() {
     done
 }
 
-# stop_engine: ends the engine that was started here, and all that ran in it: its first process is the init of their
-# process namespace, and the mounts and networks go with the last process that sees them.
+# stop_engine: ends the engine that was started here, and everything that ran in it: its first process is the init of
+# their process namespace, and the mounts and networks end with the last process that uses them.
 stop_engine() {
     local pid
     if pid=$(engine_pid); then
@@ -95,7 +96,7 @@ stop_engine() {
     remove_cgroups
 }
 
-# What the engine calls its cgroups; the path of a cache is unlike any other's.
+# The name of the engine's cgroups, derived from the path of the cache, which is unique.
 engine_cgroup() { echo "bridgewarden-e2e-$(sha256sum <<<"$1" | cut -c 1-8)"; }
 
 # Empty cgroups stay until they are removed.
@@ -108,14 +109,14 @@ remove_cgroups() {
     done
 }
 
-# with_uplink CMD...: runs CMD while the engine can reach what this machine can. Otherwise it can't: no packet of a
-# test leaves the machine.
+# with_uplink CMD...: runs CMD while the engine can reach everything that this machine can. Otherwise it cannot, so no
+# packet of a test leaves the machine.
 with_uplink() {
     if [ -z "$netns" ]; then "$@"; return; fi
     local ready status=0 uplink
     ready=$(mktemp -u)
     mkfifo "$ready"
-    # It ends when its standard input does: with us, however we end.
+    # It ends when its standard input is closed, which happens when this shell ends in any way.
     exec 7> >(exec slirp4netns --configure --mtu=65520 --ready-fd=8 --exit-fd=0 --netns-type=path "$netns" uplink0 8>"$ready" >"$engine_dir/uplink.log" 2>&1 9>&-)
     uplink=$!
     if ! read -r -n 1 -t 20 <"$ready"; then
