@@ -1,34 +1,38 @@
-//! Which port of the bridge is whose, and what may come and go by it.
+//! Binds ports of the bridge to pods: which pod is behind each port, and which frames may pass it in and out.
 
 use super::{Isolation, Subject, UnknownPods};
 use crate::model::{Cluster, Direction, Hardware, Labels, NamespaceName};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// By this label a namespace takes its pods out of binding: `off`. Namespaces are the administrator's, pods are not.
+/// The label by which a namespace exempts its pods from binding, with the value `off`. It is on namespaces, which
+/// administrators control, and not on pods.
 pub const BIND_ADDRESSES_LABEL: &str = "bridgewarden.io/bind-addresses";
 
-/// What may come and go by a port of the bridge.
+/// Which frames may pass a port of the bridge, in and out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortBinding {
-    /// A pod is behind it, and sends from its own addresses alone.
+    /// A known pod is behind it, which sends only from its own addresses.
     Bound(Bound),
-    /// A pod may be behind it, and it is not known which: it sends from addresses of local pods whose port is not known.
+    /// A pod may be behind it, but it is not known which. It may send only from addresses of local pods whose port is
+    /// not known.
     Unbound,
 }
 
-/// A port with a known pod behind it.
+/// A port with a known pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Who is behind it.
+    /// The pod or sandbox behind it.
     pub subject: Subject,
-    /// The addresses that it may send from, and that it is sent to.
+    /// The addresses from which it may send, and to which frames are sent.
     pub addresses: BTreeSet<IpAddr>,
-    /// The Ethernet address that it may send from; `None` if the CNI result does not say it.
+    /// The Ethernet address from which it may send; `None` if the CNI result does not state it.
     pub hardware: Option<Hardware>,
-    /// Whether it is isolated for egress: only what policies judge, and what a link needs, may come by the port.
+    /// Whether it is isolated for egress: from the port, only packets that policies evaluate and what a link needs are
+    /// accepted.
     pub egress_isolated: bool,
-    /// Whether it is isolated for ingress: only what policies judge, and what a link needs, may go by the port.
+    /// Whether it is isolated for ingress: to the port, only packets that policies evaluate and what a link needs are
+    /// accepted.
     pub ingress_isolated: bool,
 }
 
@@ -42,7 +46,7 @@ impl Bound {
         self.addresses != other.addresses || self.hardware != other.hardware
     }
 
-    /// What both this and another binding of the same port let through: neither opens more.
+    /// What both this binding and another one of the same port accept, which is no more than either.
     pub fn both(&self, other: &Bound) -> Bound {
         let hardware = match (self.hardware, other.hardware) {
             (Some(own), Some(others)) if own != others => Some(NEVER_A_SOURCE),
@@ -57,7 +61,7 @@ impl Bound {
         }
     }
 
-    /// The same pod, isolated, with those of its addresses that `keeps` takes.
+    /// The same pod, isolated, with those of its addresses for which `keeps` returns true.
     pub fn closed(&self, keeps: impl Fn(IpAddr) -> bool) -> Bound {
         Bound {
             addresses: self.addresses.iter().copied().filter(|address| keeps(*address)).collect(),
@@ -68,8 +72,8 @@ impl Bound {
     }
 }
 
-/// Works out the binding of a port; `None` for a port that is gone, that leads to no pod, or whose pod is exempt.
-/// `isolation_of` gives what isolates a subject, if anything does.
+/// The binding of a port; `None` for a port that was removed, that leads to no pod, or whose pod is exempt.
+/// `isolation_of` returns the isolation of a subject.
 pub fn port_binding<'a>(
     cluster: &Cluster,
     port: u32,
@@ -85,7 +89,7 @@ pub fn port_binding<'a>(
         Some(pod) => Subject::Pod(pod.clone()),
         None => Subject::Unknown(sandbox.key.clone()),
     };
-    // A pod that lost all its addresses to later sandboxes is not isolated, but its process may still be there.
+    // A pod that lost all its addresses to later sandboxes is not isolated, but its process may still run.
     let closed = match &subject {
         Subject::Pod(pod) => cluster.pod(pod).is_none(),
         Subject::Unknown(_) => unknown_pods == UnknownPods::Reject,

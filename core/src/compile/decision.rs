@@ -10,16 +10,16 @@ use std::net::IpAddr;
 pub struct Decision<'p> {
     /// Whether they allow it.
     pub verdict: Verdict,
-    /// What the verdict follows from.
+    /// The reason for the verdict.
     pub because: Cause<'p>,
 }
 
-/// What a verdict follows from.
+/// The reason for a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause<'p> {
     /// Allowed: both ends have the same address, and policies do not restrict a pod's traffic to itself.
     SameAddress,
-    /// Allowed: no local pod at the ends is isolated in its direction.
+    /// Allowed: no local pod at either end is isolated in its direction.
     NotIsolated,
     /// Allowed: this rule of a policy. If several directions or pods had to allow it, the last of them.
     Rule {
@@ -27,17 +27,17 @@ pub enum Cause<'p> {
         direction: Direction,
         /// The policy.
         policy: &'p PolicyKey,
-        /// The rule's place in the policy's list, from 0; of rules that the plan has merged, the first.
+        /// The index of the rule in the policy's list, from 0; of rules that the plan has merged, the first.
         rule: usize,
     },
-    /// Denied: a pod is isolated, and none of its policies allows the connection. Its sandbox's object may be unknown: then no
-    /// policy applies, and nothing is allowed.
+    /// Denied: a pod is isolated, and none of its policies allows the connection. If the object of its sandbox is
+    /// unknown, no policy applies, and nothing is allowed.
     Isolated {
         /// The direction, seen from the isolated pod.
         direction: Direction,
         /// The isolated pod.
         subject: &'p Subject,
-        /// What evaluated the connection.
+        /// The policies that evaluated the connection.
         judgement: &'p Judgement,
     },
 }
@@ -60,7 +60,7 @@ impl<'p> Decision<'p> {
 impl Plan {
     /// Decides about a connection in both directions, egress first.
     ///
-    /// A node's own traffic to its pods is not a question for policies: it is allowed elsewhere.
+    /// Policies do not apply to a node's own traffic to its pods: other rules allow it.
     pub fn decide(&self, cluster: &Cluster, flow: &Flow) -> Decision<'_> {
         if flow.source == flow.destination {
             return Decision::allowed(Cause::SameAddress);
@@ -173,7 +173,8 @@ mod tests {
         })
     }
 
-    /// A pod that a policy lets be reached at one port by its second rule, one that none isolates, and a sandbox without a pod.
+    /// A pod that can be reached at one port by a policy's second rule, a pod that no policy isolates, and a sandbox
+    /// without a pod.
     fn plan() -> (Cluster, Plan) {
         let http = PortMatch::Numbered(Protocol::Tcp, PortRange::single(80).expect("a port"));
         let rule = |index, ports| Rule { index, peers: Peers::Anywhere, ports };

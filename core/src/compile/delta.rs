@@ -6,39 +6,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What changed in the plan since it was last taken: names of what to look up, and members that came and went.
+/// What changed in the plan since it was last taken: the keys of what to look up, and members that were added or
+/// removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
-    /// Sets that came into use, changed or went out of use.
+    /// Sets that are used now, changed, or are no longer used.
     pub sets: BTreeMap<Arc<SetDefinition>, SetDelta>,
-    /// Policies whose block came, changed or went.
+    /// Policies whose block was added, changed or removed.
     pub policies: BTreeSet<PolicyKey>,
-    /// Subjects whose isolation came, changed or went.
+    /// Subjects whose isolation was added, changed or removed.
     pub isolations: BTreeSet<Subject>,
-    /// Profiles that came into use or went out of use, in any family.
+    /// Profiles that are used now or no longer, in any family.
     pub profiles: BTreeSet<Profile>,
-    /// Addresses at which a pod became isolated, or is no longer.
+    /// Addresses at which a pod became isolated, or no longer is.
     pub judged: BTreeSet<(Direction, IpAddr)>,
     /// Addresses that became isolated (`true`) or open (`false`).
     pub isolated: BTreeMap<(Direction, IpAddr), bool>,
-    /// Addresses some of whose connections may have lost what allowed them.
+    /// Addresses with connections that may no longer be allowed.
     pub revoked: BTreeSet<IpAddr>,
-    /// Addresses that local pods came to have (`true`) or have no longer (`false`).
+    /// Addresses that local pods now have (`true`) or no longer have (`false`).
     pub local: BTreeMap<IpAddr, bool>,
-    /// Ports whose binding came, changed or went, with the binding as it was.
+    /// Ports whose binding was added, changed or removed, with the previous binding.
     pub ports: BTreeMap<u32, Option<PortBinding>>,
-    /// Addresses that ports came to have, or local pods without a port, or have no longer, with what was true of them.
+    /// Addresses that ports, or local pods without a port, now have or no longer have, with their previous placement.
     pub places: BTreeMap<IpAddr, Placement>,
-    /// Whether the node itself changed on the bridge.
+    /// Whether the node's own interface on the bridge changed.
     pub bridge: bool,
 }
 
-/// How an address of this node is known.
+/// Who has an address of this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// A port has it.
     pub bound: bool,
-    /// A local pod has it, and no port.
+    /// A local pod without a known port has it.
     pub unbound: bool,
 }
 
@@ -48,7 +49,7 @@ impl Delta {
         *self == Delta::default()
     }
 
-    /// Whether something changed, and nothing but who is in sets.
+    /// Whether something changed, and only members of sets.
     pub fn is_of_members(&self) -> bool {
         let of_members = |change: &SetDelta| matches!(change, SetDelta::Members(_));
         let rest = self.policies.is_empty() && self.isolations.is_empty() && self.profiles.is_empty();
@@ -62,10 +63,10 @@ impl Delta {
 /// What changed in one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetDelta {
-    /// It came into use; read it whole.
+    /// It is used now; read all of it.
     Fresh,
-    /// These came in (`true`) or went out (`false`).
+    /// These members were added (`true`) or removed (`false`).
     Members(BTreeMap<Member, bool>),
-    /// It went out of use.
+    /// It is no longer used.
     Retired,
 }

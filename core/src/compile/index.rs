@@ -1,14 +1,14 @@
-//! Finds the sets that a group of pods may feed, without asking every set.
+//! Finds the sets that a group of pods may feed, without checking every set.
 //!
-//! Each set is filed under one thing that its members must have: a label with a value, a label, or a named port. A union is
-//! filed under one such thing for each of its peers.
+//! Each set is indexed by one property that its members must have: a label with a value, a label, or a named port. A
+//! union is indexed by one such property for each of its peers.
 
 use super::{Scope, SetDefinition, SetId};
 use crate::model::{Demand, Group, NamespaceName, Selector};
 use crate::net::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A peer of a set: its place in a union, 0 in a set that has but one.
+/// A peer of a set: its index in a union, and 0 in a set with a single peer.
 pub(super) type PeerOf = (SetId, usize);
 
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ struct Drawer {
     rest: BTreeSet<PeerOf>,
 }
 
-/// Sets, filed by what their members must have.
+/// Sets, indexed by what their members must have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     in_namespace: BTreeMap<NamespaceName, Drawer>,
@@ -104,7 +104,7 @@ fn forget(by_name: &mut BTreeMap<Box<str>, BTreeSet<PeerOf>>, name: &str, id: Pe
 }
 
 impl Index {
-    /// The peers of one union, whatever its number.
+    /// The peers of one union, independent of the union's number.
     pub(super) fn of(definition: &SetDefinition) -> Index {
         let mut index = Index::default();
         index.insert(definition, 0);
@@ -167,7 +167,8 @@ impl Index {
         }
     }
 
-    /// The peers that may select the pods of `group`, and the named ports that these may declare; each must still be asked.
+    /// The peers that may select the pods of `group`, and the named ports that these may declare; the caller must still
+    /// check each.
     pub(super) fn candidates<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = PeerOf> + 'a {
         let own = self.in_namespace.get(&group.namespace).into_iter();
         let peers = own.chain([&self.anywhere]).flat_map(|drawer| drawer.candidates(group));

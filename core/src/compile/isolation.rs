@@ -1,4 +1,4 @@
-//! Which policies isolate a pod of this node, and what happens to an unknown one.
+//! Which policies isolate a pod of this node, and how an unknown pod is treated.
 
 use super::{Judgement, Profile};
 use crate::model::{Cluster, Direction, Group, GroupId, PodKey, PolicyKey, SandboxKey};
@@ -8,17 +8,17 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What is isolated: a pod of this node, known or not.
+/// A pod of this node, known or not, that can be isolated.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A pod of this node.
     Pod(PodKey),
-    /// A sandbox of this node that no known pod explains.
+    /// A sandbox of this node that belongs to no known pod.
     Unknown(SandboxKey),
 }
 
 impl Subject {
-    /// The pod that it is, or that its sandbox was made for.
+    /// The pod itself, or the pod for which its sandbox was made.
     pub fn pod(&self) -> &PodKey {
         match self {
             Subject::Pod(pod) => pod,
@@ -47,19 +47,19 @@ pub enum UnknownPods {
     Allow,
 }
 
-/// What isolates a subject: its addresses, and what evaluates its traffic in each direction.
+/// The isolation of a subject: its addresses, and the policies that evaluate its traffic in each direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Isolation {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// What evaluates what reaches it; `None` when it is not isolated for ingress.
+    /// What evaluates traffic to it; `None` if it is not isolated for ingress.
     pub ingress: Option<Arc<Judgement>>,
-    /// What evaluates what it sends; `None` when it is not isolated for egress.
+    /// What evaluates traffic from it; `None` if it is not isolated for egress.
     pub egress: Option<Arc<Judgement>>,
 }
 
 impl Isolation {
-    /// What evaluates its traffic in a direction; `None` when it is not isolated there.
+    /// What evaluates its traffic in a direction; `None` if it is not isolated in it.
     pub fn judgement(&self, direction: Direction) -> Option<&Arc<Judgement>> {
         match direction {
             Direction::Ingress => self.ingress.as_ref(),
@@ -72,12 +72,12 @@ impl Isolation {
         Direction::BOTH.into_iter().filter_map(|direction| self.profile(direction))
     }
 
-    /// What evaluates its traffic in a direction, with that direction; `None` when it is not isolated there.
+    /// What evaluates its traffic in a direction, with that direction; `None` if it is not isolated in it.
     pub fn profile(&self, direction: Direction) -> Option<Profile> {
         self.judgement(direction).map(|judgement| Profile { direction, judgement: judgement.clone() })
     }
 
-    /// Puts a judgement that others share in the place of an equal one.
+    /// Replaces a judgement by an equal one that other subjects share.
     pub(super) fn share(&mut self, direction: Direction, judgement: Arc<Judgement>) {
         match direction {
             Direction::Ingress => self.ingress = Some(judgement),
@@ -101,11 +101,11 @@ pub(super) fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
     addresses.iter().map(|address| Family::of(*address)).collect()
 }
 
-/// What judges the pods of a group, for ingress and for egress.
+/// The judgements of the pods of a group, for ingress and for egress.
 type OfGroup = (Option<Arc<Judgement>>, Option<Arc<Judgement>>);
 
-/// Works out the isolation of subjects from one state of the cluster. The pods of a group share their judgements, so each group is evaluated once,
-/// however many pods it has.
+/// Computes the isolation of subjects from one state of the cluster. The pods of a group share their judgements, so
+/// each group is evaluated only once.
 pub(super) struct Isolations<'c> {
     cluster: &'c Cluster,
     unknown_pods: UnknownPods,

@@ -1,4 +1,4 @@
-//! What evaluates a pod's traffic in one direction. Pods that the same policies isolate share it.
+//! The policies that evaluate a pod's traffic in one direction. Pods that the same policies isolate share them.
 
 use super::Isolation;
 use super::isolation::families;
@@ -7,7 +7,7 @@ use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What evaluates a subject's traffic in one direction: tiers, in the order in which a packet meets them. What no tier allows is
+/// What evaluates a subject's traffic in one direction: tiers, in the order of evaluation. What no tier allows is
 /// denied.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Judgement {
@@ -18,7 +18,7 @@ pub struct Judgement {
 /// Policies of equal rank.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// NetworkPolicies: what any of them allows is allowed. Without any, nothing is.
+    /// NetworkPolicies: what any of them allows is allowed. If there are none, nothing is allowed.
     Namespaced(BTreeSet<PolicyKey>),
 }
 
@@ -48,8 +48,8 @@ pub struct Profile {
 pub(super) struct Profiles(BTreeMap<Profile, BTreeMap<Family, usize>>);
 
 impl Profiles {
-    /// A subject's isolation changes. Makes the new one share its judgements with those in use. Returns the profiles that came into
-    /// use or went out of use in any family.
+    /// Called when a subject's isolation changes. Makes the new one share its judgements with those in use. Returns the
+    /// profiles that are now used, or no longer used, in any family.
     pub(super) fn change(&mut self, old: Option<&Isolation>, new: &mut Option<Isolation>) -> Vec<Profile> {
         let concerned = old.into_iter().chain(new.as_ref()).flat_map(Isolation::profiles);
         let before: BTreeMap<Profile, BTreeSet<Family>> =

@@ -12,11 +12,12 @@ use std::str::FromStr;
 pub struct Limits {
     /// Peers that select pods.
     pub peers: usize,
-    /// Sets of their own: a peer or a named port needs one, as does a block with exceptions, and all other blocks of a rule.
+    /// Sets: a peer or a named port needs one, as does a block with exceptions, and all other blocks of a rule
+    /// together.
     pub sets: usize,
     /// Ports, each range counted once.
     pub ports: usize,
-    /// Prefixes of blocks, exceptions among them.
+    /// Prefixes of blocks, including exceptions.
     pub blocks: usize,
     /// Members that its sets have together, counted when the policy changes and when the agent starts: afterwards a set grows with
     /// the cluster.
@@ -24,8 +25,8 @@ pub struct Limits {
     /// How many peers of a direction may have a set each. Beyond it, the pods that all peers of a rule select are one set, and
     /// rules with the same ports are one rule.
     pub peers_apart: usize,
-    /// About how many members new sets may have together in one flush. What a policy needs beyond it is made in later ones, and
-    /// until then it does not allow what is new.
+    /// About how many members new sets may have together in one flush. Further ones are created in later flushes, and
+    /// until then the policy does not allow what is new.
     pub slice: usize,
 }
 
@@ -54,7 +55,7 @@ impl fmt::Display for Limits {
 impl FromStr for Limits {
     type Err = String;
 
-    /// Reads `peers=4096,sets=256`: what is not named keeps its default.
+    /// Parses `peers=4096,sets=256`: limits that are not named keep their defaults.
     fn from_str(text: &str) -> Result<Limits, String> {
         let mut limits = Limits::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -77,7 +78,7 @@ impl FromStr for Limits {
     }
 }
 
-/// What a part of a policy would have needed more of.
+/// The resource of which a part of a policy would have needed more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LimitedResource {
     /// Peers that select pods.
@@ -104,16 +105,16 @@ impl LimitedResource {
     }
 }
 
-/// Parts of a policy's rules that are beyond what a node takes on for one policy. They allow nothing.
+/// Parts of a policy's rules that exceed the limits for one policy. They allow nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Surplus {
     /// The direction of the rules.
     pub direction: Direction,
-    /// The place of the first of these rules in its policy's list, from 0.
+    /// The index of the first of these rules in its policy's list, from 0.
     pub rule: usize,
     /// What they would have needed.
     pub resource: LimitedResource,
-    /// How many parts: peers, ports or sets of them.
+    /// The number of parts: peers, ports or sets.
     pub parts: usize,
 }
 
@@ -129,7 +130,7 @@ impl Surplus {
     }
 }
 
-/// What of the limits of one policy is left.
+/// What is left of the limits for one policy.
 #[derive(Clone, Debug)]
 pub(super) struct Left {
     limits: Limits,
@@ -141,7 +142,7 @@ impl Left {
         Left { limits: *limits, surplus: Vec::new() }
     }
 
-    /// Keeps of the `parts` of a rule those that are within the limits; each costs so much.
+    /// Returns those of the `parts` of a rule that are within the limits; each has the same cost.
     pub(super) fn keep<T>(
         &mut self,
         (direction, rule): (Direction, usize),

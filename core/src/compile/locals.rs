@@ -1,10 +1,10 @@
-//! The addresses of this node's pods, isolated or not, and of which of them the port is known.
+//! The addresses of this node's pods, isolated or not, and for which of them the port is known.
 
 use super::{Placement, Subject};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// How many have each address.
+/// Counts by address.
 #[derive(Clone, Debug, Default)]
 struct Counted(BTreeMap<IpAddr, usize>);
 
@@ -36,7 +36,7 @@ pub(super) struct Locals {
 }
 
 impl Locals {
-    /// A subject has these addresses now.
+    /// Sets the addresses of a subject.
     pub(super) fn set(&mut self, subject: &Subject, addresses: Vec<IpAddr>) {
         let old = if addresses.is_empty() {
             self.subjects.remove(subject)
@@ -52,7 +52,7 @@ impl Locals {
         self.subjects.get(subject).map_or(&[], Vec::as_slice)
     }
 
-    /// A port's addresses are these now, and were those.
+    /// Replaces the addresses of a port: these are the new and the previous ones.
     pub(super) fn bind<'a>(
         &mut self,
         old: impl IntoIterator<Item = &'a IpAddr>,
@@ -67,7 +67,7 @@ impl Locals {
         self.local.contains(address)
     }
 
-    /// How an address is known.
+    /// Who has an address.
     pub(super) fn placement(&self, address: IpAddr) -> Placement {
         let bound = self.bound.contains(address);
         Placement { bound, unbound: !bound && self.local.contains(address) }
@@ -83,7 +83,7 @@ impl Locals {
         self.bound.0.keys().copied()
     }
 
-    /// How many local pods have an address of which no port is known.
+    /// How many local pods have an address without a known port.
     pub(super) fn unbound_subjects(&self) -> usize {
         let unbound =
             |addresses: &&Vec<IpAddr>| addresses.iter().any(|address| !self.bound.contains(*address));

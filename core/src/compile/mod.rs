@@ -1,4 +1,4 @@
-//! What must hold on this node, in no backend's words.
+//! What this node must enforce, independent of any backend.
 //!
 //! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
 //! what a policy means, and no chains.

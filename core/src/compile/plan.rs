@@ -1,4 +1,4 @@
-//! The plan of one node, kept equal to the cluster by work in proportion to what changed.
+//! The plan of one node, updated incrementally: the work is proportional to what changed in the cluster.
 
 use super::isolation::{self, Isolations};
 use super::judgement::Profiles;
@@ -21,7 +21,7 @@ mod policies;
 /// The number of a shared set.
 pub type SetId = u32;
 
-/// What must hold on this node.
+/// What this node must enforce.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     membership: Membership,
@@ -45,17 +45,17 @@ impl Plan {
         Plan { unknown_pods, ..Plan::default() }
     }
 
-    /// The same, with these limits of what one policy may cost. To be chosen before the first fact.
+    /// The same, with these limits for one policy. Must be called before the first fact.
     pub fn with_limits(self, limits: Limits) -> Plan {
         Plan { limits, ..self }
     }
 
-    /// The limits of what one policy may cost.
+    /// The limits for one policy.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// From now on makes no more new sets at once than a slice of them ([`Limits::slice`]).
+    /// From now on, new sets are created in slices ([`Limits::slice`]).
     pub fn slice(&mut self) {
         self.slice = Some(self.limits.slice);
     }
@@ -110,12 +110,12 @@ impl Plan {
         std::mem::take(&mut self.pending)
     }
 
-    /// What changed since the last time, if it is only who is in sets.
+    /// What changed since the last time, if only members of sets did.
     pub fn pending_members(&self) -> Option<&Delta> {
         Some(&self.pending).filter(|pending| pending.is_of_members())
     }
 
-    /// Takes what [`Plan::pending_members`] returns. Sets that nothing refers to stay until the next [`Plan::take`].
+    /// Takes what [`Plan::pending_members`] returns. Sets without references stay until the next [`Plan::take`].
     pub fn take_members(&mut self) -> Option<Delta> {
         self.pending.is_of_members().then(|| std::mem::take(&mut self.pending))
     }
@@ -135,7 +135,7 @@ impl Plan {
         &self.isolations
     }
 
-    /// What evaluates the traffic of those whom something isolates; each applies to one subject or several.
+    /// What evaluates the traffic of isolated subjects; each profile applies to one or more of them.
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
         self.profiles.iter()
     }
@@ -150,13 +150,13 @@ impl Plan {
         Family::BOTH.into_iter().any(|family| self.profile_has_family(profile, family))
     }
 
-    /// The isolated addresses of a direction, each with who has it, in order.
+    /// The isolated addresses of a direction, each with the subject that has it, in order.
     pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
         let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);
         all.map(|(_, address, subject)| (*address, subject))
     }
 
-    /// The ports of the bridge that pods are behind, or may be, with what may come and go by each.
+    /// The ports of the bridge behind which pods are, or may be, with what may pass each.
     pub fn ports(&self) -> &BTreeMap<u32, PortBinding> {
         &self.ports
     }
@@ -166,22 +166,22 @@ impl Plan {
         self.locals.local()
     }
 
-    /// How an address is known on this node.
+    /// Who has an address on this node.
     pub fn placement(&self, address: IpAddr) -> Placement {
         self.locals.placement(address)
     }
 
-    /// Every address that a local pod has, or a port.
+    /// Every address that a local pod or a port has.
     pub fn placed(&self) -> BTreeSet<IpAddr> {
         self.locals.local().chain(self.locals.bound()).collect()
     }
 
-    /// How many pods of this node have an address of which no port is known.
+    /// How many pods of this node have an address without a known port.
     pub fn unbound_pods(&self) -> usize {
         self.locals.unbound_subjects()
     }
 
-    /// What becomes of pods of this node that are not known.
+    /// How unknown pods of this node are treated.
     pub fn unknown_pods(&self) -> UnknownPods {
         self.unknown_pods
     }
@@ -191,12 +191,12 @@ impl Plan {
         self.membership.definitions()
     }
 
-    /// Everything a set of pods or named ports holds.
+    /// All members of a set of pods or named ports.
     pub fn members(&self, cluster: &Cluster, set: &SetDefinition) -> BTreeSet<Member> {
         self.membership.members(cluster, set)
     }
 
-    /// Whether a set of pods or named ports holds a member.
+    /// Whether a set of pods or named ports contains a member.
     pub fn contains(&self, cluster: &Cluster, set: &SetDefinition, member: Member) -> bool {
         self.membership.id(set).is_some_and(|id| self.membership.contains(cluster, id, member))
     }
@@ -225,7 +225,7 @@ impl Plan {
         }
     }
 
-    /// Runs the reconciler of every policy that a change may affect; returns the pods whose isolation may change with it.
+    /// Recomputes every policy that a change may affect; returns the pods whose isolation may change as a result.
     fn reconcile_policies(&mut self, cluster: &Cluster, touched: &Touched) -> BTreeSet<PodKey> {
         let mut keys = touched.policies.clone();
         let mut pods = touched.local_pods.clone();
@@ -387,7 +387,7 @@ impl Plan {
         self.isolated_at(direction, address).next().is_some()
     }
 
-    /// Those at an address who are isolated in a direction; more than one only for a moment.
+    /// The subjects with an address that are isolated in a direction; more than one only for a moment.
     pub fn isolated_at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &Subject> {
         let least = (direction, address, Subject::Pod(PodKey::new("", "")));
         let here = self.isolated.range(least..);
@@ -522,7 +522,7 @@ mod tests {
         assert_eq!(members(vec![labelled("one", "none")]), 1, "it is let in no longer");
     }
 
-    /// What is taken must lead from what was taken before to what is there now.
+    /// Each delta must lead from the plan as it was taken before to the current plan.
     #[test]
     fn address_that_passes_from_peer_to_peer_and_goes_before_the_flush_is_taken_out() {
         let mut cluster = Cluster::new("node-a");

@@ -1,4 +1,4 @@
-//! The reconciler of one policy: what it allows here, or nothing when it has no pod on this node.
+//! Computes what one policy allows on this node; nothing if it selects no pod here.
 
 use super::limits::Left;
 use super::{LimitedResource, Limits, PodPeer, Scope, SetDefinition, Surplus, Union};
@@ -9,25 +9,25 @@ use crate::net::{Family, PortRange, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What one policy allows, ready for a backend.
+/// What one policy allows, as the backends render it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyBlock {
-    /// Which policy.
+    /// Its policy.
     pub key: PolicyKey,
     /// Its subjects on this node.
     pub subjects: BTreeSet<PodKey>,
-    /// The families in which any of them has an address; in another, no rule would refer to this policy.
+    /// The families in which any of them has an address; in the other, no rule would refer to this policy.
     pub families: BTreeSet<Family>,
-    /// What may reach its subjects; `None` when it does not isolate for ingress.
+    /// What may reach its subjects; `None` if it does not isolate for ingress.
     pub ingress: Option<Vec<Allow>>,
-    /// What its subjects may reach; `None` when it does not isolate for egress.
+    /// What its subjects may reach; `None` if it does not isolate for egress.
     pub egress: Option<Vec<Allow>>,
-    /// The parts of its rules that are beyond the limits of a policy, and allow nothing.
+    /// The parts of its rules that exceed the limits for one policy, and allow nothing.
     pub surplus: Vec<Surplus>,
 }
 
 impl PolicyBlock {
-    /// What it allows in a direction; `None` when it does not isolate there.
+    /// What it allows in a direction; `None` if it does not isolate in it.
     pub fn allows(&self, direction: Direction) -> Option<&[Allow]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
@@ -85,7 +85,7 @@ fn allows_without(
 /// One alternative: a connection with one of these peers *and* one of these ports is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow {
-    /// The place of the rule in its policy's list, from 0.
+    /// The index of the rule in its policy's list, from 0.
     pub rule: usize,
     /// The peers.
     pub peers: AllowPeers,
@@ -134,11 +134,11 @@ pub enum AllowPorts {
     Any(Vec<AllowPort>),
 }
 
-/// How many ranges of ports a rule of the kernel takes, at least.
+/// The minimum number of port ranges that fit into a rule of the kernel.
 const RANGES_OF_A_RULE: usize = 7;
 
 impl AllowPorts {
-    /// About how many rules of the kernel it takes to match them.
+    /// The approximate number of kernel rules that match them.
     fn ways(&self) -> usize {
         let AllowPorts::Any(ports) = self else { return 1 };
         let ways = ports.iter().map(|port| match port {
@@ -177,10 +177,10 @@ impl AllowPort {
     }
 }
 
-/// Works out what the policy of this name allows to the pods of this node; `known` is what was worked out of the same policy
-/// before, when only its subjects may differ.
+/// What the policy of this name allows the pods of this node. `known` is the previous result if only its subjects may
+/// differ.
 ///
-/// `None` when there is no such policy, or none of its subjects is here: then it costs nothing here.
+/// `None` if there is no such policy, or none of its subjects is on this node: then it costs nothing here.
 pub(super) fn policy(
     cluster: &Cluster,
     key: &PolicyKey,
@@ -210,7 +210,7 @@ pub(super) fn policy(
     Some(PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus: left.into_surplus() })
 }
 
-/// What of a rule is within the limits: its peers, if it lists any, and its ports.
+/// The parts of a rule that are within the limits: its peers, if it lists any, and its ports.
 struct Kept<'a> {
     rule: usize,
     peers: Option<Vec<&'a Peer>>,
@@ -251,7 +251,8 @@ fn allows(
     allows
 }
 
-/// `None` for a rule none of whose peers, or none of whose ports, was understood or is within the limits: it allows nothing.
+/// `None` for a rule that allows nothing, because none of its peers, or none of its ports, is valid and within the
+/// limits.
 fn keep<'a>(left: &mut Left, direction: Direction, rule: &'a Rule) -> Option<Kept<'a>> {
     let place = (direction, rule.index);
     let peers = match &rule.peers {
@@ -281,8 +282,8 @@ fn keep<'a>(left: &mut Left, direction: Direction, rule: &'a Rule) -> Option<Kep
     (!is_nobody && !ports.is_empty()).then_some(Kept { rule: rule.index, peers, ports })
 }
 
-/// Whether the pods that the peers of a rule select are one set: when each with a set of its own would be too many sets, or too
-/// many rules, as each peer stands with each of the ports.
+/// Whether the pods of all peers of a rule form one set. They do if a set for each peer would mean too many sets, or
+/// too many rules, as each peer is combined with each of the ports.
 fn are_together(limits: &Limits, kept: &[Kept<'_>]) -> bool {
     let peers = |kept: &Kept<'_>| {
         let peers = kept.peers.iter().flatten();
@@ -293,8 +294,8 @@ fn are_together(limits: &Limits, kept: &[Kept<'_>]) -> bool {
         || kept.iter().map(rules).sum::<usize>() > limits.peers_apart * limits.peers_apart
 }
 
-/// Makes one of all rules with the same ports that list peers, at the place of the first: what two rules allow, their peers
-/// together are allowed by one.
+/// Merges all rules with peers and the same ports at the position of the first: a rule with the peers of two rules
+/// allows what both allow.
 fn join(kept: Vec<Kept<'_>>) -> Vec<Kept<'_>> {
     let mut joined: Vec<Kept<'_>> = Vec::new();
     let mut by_ports: BTreeMap<AllowPorts, usize> = BTreeMap::new();
@@ -311,7 +312,7 @@ fn join(kept: Vec<Kept<'_>>) -> Vec<Kept<'_>> {
     joined
 }
 
-/// The sets of a rule's peers; with all that select pods in one, if they go together.
+/// The sets of a rule's peers; if `together`, those that select pods are one set.
 fn peer_sets(own: &NamespaceName, peers: &[&Peer], together: bool) -> Vec<Arc<SetDefinition>> {
     let mut sets = BTreeSet::new();
     let mut pods_of = BTreeSet::new();

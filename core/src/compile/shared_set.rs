@@ -1,4 +1,4 @@
-//! Sets of addresses that rules share: what defines one, and what it holds.
+//! Sets of addresses that rules share: their definition and their members.
 
 use crate::model::{Block, Group, NamespaceName, Selector};
 use crate::net::{Family, Protocol};
@@ -8,17 +8,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What a shared set is. Two rules that ask the same share one set; a set's definition never changes.
+/// The definition of a shared set. Rules with equal definitions share one set; a set's definition never changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetDefinition {
     /// The addresses of the pods that a peer selects.
     Pods {
-        /// In which namespaces.
+        /// The namespaces in which pods are selected.
         namespaces: Scope,
         /// Which of their pods.
         pods: Selector,
     },
-    /// The addresses of the pods that any of many peers selects: one set where each peer with its own would be too many.
+    /// The addresses of the pods that any of many peers selects: one set, because a set for each peer would be too
+    /// many.
     AnyOf(Union),
     /// The addresses and ports of all pods that declare a port under this name.
     NamedPort {
@@ -27,12 +28,12 @@ pub enum SetDefinition {
         /// The protocol.
         protocol: Protocol,
     },
-    /// The addresses of these blocks. Either one block with exceptions, or any number without: an exception must
-    /// not take from another block.
+    /// The addresses of these blocks: either one block with exceptions, or any number without, because an exception
+    /// must not apply to another block.
     Blocks(Vec<Block>),
 }
 
-/// The namespaces of a peer, with the policy's own spelled out.
+/// The namespaces of a peer, with the policy's own by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// One namespace.
@@ -44,14 +45,14 @@ pub enum Scope {
 /// One peer that selects pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodPeer {
-    /// In which namespaces.
+    /// The namespaces in which pods are selected.
     pub namespaces: Scope,
     /// Which of their pods.
     pub pods: Selector,
 }
 
-/// Many peers, in order and each once. There may be thousands, so they are compared by a digest first, and not at all with
-/// themselves.
+/// Many peers, in order and without duplicates. There may be thousands, so they are compared by a digest first, and not
+/// at all with themselves.
 #[derive(Clone, Debug)]
 pub struct Union {
     digest: u64,
@@ -105,7 +106,7 @@ impl Hash for Union {
 }
 
 impl SetDefinition {
-    /// Whether the set could ever hold an address of this family.
+    /// Whether the set can contain an address of this family.
     pub fn has_family(&self, family: Family) -> bool {
         match self {
             SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => true,
@@ -113,7 +114,7 @@ impl SetDefinition {
         }
     }
 
-    /// What a pod of `group` at `address` brings into the set, once the set takes from the group.
+    /// What a pod of `group` with `address` adds to the set, if the group feeds the set.
     pub fn members(&self, group: &Group, address: IpAddr) -> Vec<Member> {
         match self {
             SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) => vec![Member::Address(address)],
@@ -127,7 +128,7 @@ impl SetDefinition {
     }
 }
 
-/// One thing that a set of pods or of named ports holds.
+/// A member of a set of pods or of named ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Member {
     /// A pod's address.

@@ -1,4 +1,4 @@
-//! What of a policy cannot be enforced as its author wrote it.
+//! Parts of policies that cannot be enforced as their authors wrote them.
 
 use super::Plan;
 use crate::model::{
@@ -7,29 +7,29 @@ use crate::model::{
 use crate::net::{Family, Protocol};
 use std::collections::BTreeMap;
 
-/// What of one policy cannot be enforced, for one reason.
+/// The parts of one policy that cannot be enforced, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shortfall {
-    /// Which policy.
+    /// The policy.
     pub policy: PolicyKey,
     /// metadata.uid of the policy, if it has one.
     pub uid: Option<Box<str>>,
-    /// Why.
+    /// The reason.
     pub reason: ShortfallReason,
-    /// Every part that it concerns, in words, with what to do.
+    /// Every part concerned, in words, with what to do.
     pub note: String,
 }
 
 /// Why a part of a policy cannot be enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShortfallReason {
-    /// It was not understood, and allows nothing.
+    /// The part is invalid, and allows nothing.
     PolicyNotUnderstood,
-    /// No pod that it is about declares a port of that name, so it allows nothing.
+    /// No pod to which the part applies declares a port of that name, so it allows nothing.
     NamedPortUnresolved,
     /// The node has no addresses of that family.
     FamilyDisabled,
-    /// It is beyond what a node takes on for one policy, and allows nothing.
+    /// The part exceeds the limits for one policy, and allows nothing.
     PolicyLimitExceeded,
 }
 
@@ -45,15 +45,15 @@ impl ShortfallReason {
     }
 }
 
-/// How many parts of a policy are named for one reason; of the others, there is a count.
+/// How many parts of a policy are named for one reason; the others are only counted.
 const NAMED: usize = 8;
 
-/// How often a named port's peers may be asked about pods for one policy. It is advice: to know may not cost what it takes to
-/// enforce. A port that could not be decided counts as declared.
+/// How often the peers of named ports may be compared with pods for one policy. The result is advice, and must not cost
+/// as much as enforcement. A port that could not be decided counts as declared.
 const LOOKS: usize = 200_000;
 
-/// The shortfalls of the policies that are this node's to speak of: those whose first pod, by address, is here. `families`
-/// are the ones this node has. One shortfall for each policy and reason.
+/// The shortfalls of the policies that this node must report: those whose first pod, by address, is here. `families`
+/// are those of this node. There is one shortfall for each policy and reason.
 pub fn shortfalls(cluster: &Cluster, plan: &Plan, families: &[Family]) -> Vec<Shortfall> {
     let mut found = Vec::new();
     for (policy, block) in
@@ -84,7 +84,7 @@ pub fn shortfalls(cluster: &Cluster, plan: &Plan, families: &[Family]) -> Vec<Sh
 #[derive(Default)]
 struct Notes(BTreeMap<ShortfallReason, Named>);
 
-/// The parts that are named, and how many there are.
+/// The parts that are named, and the number of all parts.
 #[derive(Default)]
 struct Named {
     parts: Vec<String>,
@@ -114,7 +114,7 @@ impl Named {
 
 fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
     let groups = cluster.groups_in(&policy.key.namespace);
-    // Only this node knows where one that has finished is.
+    // Only its own node knows the addresses of a pod that has finished.
     let selected = groups.filter(|(_, group)| group.peers && policy.subject.matches(&group.labels));
     let first = selected.flat_map(|(_, group)| cluster.addresses(group)).min();
     let is_subject =

@@ -1,8 +1,9 @@
-//! Policies whose sets are too many to make at once: the sets are made a slice at a time, and what the policy allows comes into
+//! Policies with too many sets to create at once: the sets are created in slices, and what the policy allows comes into
 //! force with the last of them.
 //!
-//! Until then its pods are isolated as it says, and it allows what it allowed before, or nothing. So nothing is open that both
-//! the old policy and the new one refuse, however long it takes, and other events are enforced between two slices.
+//! Until then the policy isolates its pods as written, and allows what it allowed before, or nothing. So nothing is
+//! allowed that both the old policy and the new one deny, however long it takes, and other events are enforced between
+//! two slices.
 
 use super::membership::Membership;
 use super::{PolicyBlock, SetDefinition};
@@ -10,12 +11,12 @@ use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A policy whose sets are being made.
+/// A policy whose sets are being created.
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
-    /// What is to be in force once they are made.
+    /// What must be in force once they exist.
     pub(super) target: PolicyBlock,
-    /// The sets that it refers to already, and those that it does not yet.
+    /// The sets to which it already refers, and those to which it does not refer yet.
     pub(super) acquired: BTreeSet<Arc<SetDefinition>>,
     waiting: BTreeSet<Arc<SetDefinition>>,
     /// Those that have more members than the policy may still have.
@@ -25,8 +26,8 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Goes on from what was acquired for an earlier target; returns the sets that this one does not need. All sets together
-    /// have at most so many members.
+    /// Continues from what was acquired for an earlier target; returns the sets that this one does not need. All sets
+    /// together have at most this many members.
     pub(super) fn new(
         target: PolicyBlock,
         acquired: BTreeSet<Arc<SetDefinition>>,
@@ -71,7 +72,7 @@ impl Staged {
         fresh
     }
 
-    /// What comes into force, and the sets that it was waiting for.
+    /// What comes into force, and the sets for which it waited.
     pub(super) fn into_block(self) -> (PolicyBlock, BTreeSet<Arc<SetDefinition>>) {
         let block = if self.beyond.is_empty() { self.target } else { self.target.without(&self.beyond) };
         (block, self.acquired)
@@ -90,7 +91,7 @@ impl Staged {
     }
 }
 
-/// All policies whose sets are being made.
+/// All policies whose sets are being created.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Staging(BTreeMap<PolicyKey, Staged>);
 
@@ -107,12 +108,12 @@ impl Staging {
         self.0.remove(key)
     }
 
-    /// The one that lacks the fewest sets: a policy of a few sets does not wait for one of hundreds.
+    /// The policy that lacks the fewest sets, so that a policy with a few sets does not wait for one with hundreds.
     pub(super) fn next(&self) -> Option<PolicyKey> {
         self.0.iter().min_by_key(|(_, staged)| staged.waiting.len()).map(|(key, _)| key.clone())
     }
 
-    /// Whether a pod is waiting for what a policy will allow it.
+    /// Whether a pod waits for what a policy will allow it.
     pub(super) fn is_subject(&self, pod: &PodKey) -> bool {
         self.0.values().any(|staged| staged.target.subjects.contains(pod))
     }

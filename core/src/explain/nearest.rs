@@ -1,7 +1,8 @@
-//! Which rule would have allowed a connection, but for one thing.
+//! Finds the rule that would have allowed a denied connection but for one difference.
 //!
-//! Comes in: what is true of the cluster, the policies that isolate a pod, and a packet that none of them allows. Goes
-//! out: the rule that misses by the least, and by what, in words. It judges nothing: the kernel has.
+//! Comes in: the cluster, the policies that isolate a pod, and a packet that none of them allows. Goes out: the rule
+//! that differs in one thing only, and the difference in words. It decides nothing: the kernel has already denied the
+//! packet.
 
 mod peer;
 mod port;
@@ -9,7 +10,8 @@ mod port;
 use crate::model::{Cluster, Direction, Policy, PolicyKey, Rule};
 use crate::net::Flow;
 
-/// The one thing by which a rule misses; what comes first is the likelier mistake.
+/// The one thing in which a rule differs from a connection. The order is that of likelihood: the likelier mistake comes
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Differs {
     /// The port.
@@ -24,7 +26,7 @@ pub enum Differs {
     Namespace,
     /// An exception of a block.
     Except,
-    /// The peer's address, which no block holds.
+    /// The peer's address, which no block contains.
     Address,
 }
 
@@ -43,26 +45,26 @@ impl Differs {
     }
 }
 
-/// A rule that would have allowed a connection but for one thing.
+/// A rule that would have allowed a connection but for one difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearestRule {
     /// Its policy.
     pub policy: PolicyKey,
-    /// Its place in the policy's list, from 0.
+    /// Its index in the policy's list, from 0.
     pub rule: usize,
-    /// The one thing.
+    /// The difference.
     pub differs: Differs,
-    /// The same in words: how it goes on after the rule's name.
+    /// The difference in words, as the continuation of the rule's name.
     pub note: String,
 }
 
-/// By what a peer or the ports of a rule miss a connection: how "would allow it except for" goes on.
+/// How a peer or the ports of a rule differ from a connection, as the continuation of "would allow it except for".
 struct Miss {
     differs: Differs,
     note: String,
 }
 
-/// Whether a part of a rule takes a connection, and if not, by what one thing it misses, if it is one.
+/// Whether a part of a rule matches a connection, and if not, the difference if there is only one.
 enum Fit {
     Takes,
     Misses(Miss),
@@ -103,7 +105,7 @@ fn miss(
     Some(NearestRule { policy: policy.key.clone(), rule: rule.index, differs: miss.differs, note })
 }
 
-/// The first few of some words, for a sentence.
+/// The first few of a list of words, for a sentence.
 fn few<T: ToString>(words: impl Iterator<Item = T>) -> String {
     const FEW: usize = 5;
     let mut all: Vec<String> = words.map(|word| word.to_string()).collect();
@@ -151,7 +153,8 @@ mod tests {
         PortMatch::Numbered(Protocol::Tcp, PortRange::single(port).unwrap())
     }
 
-    /// `other/client` with app=client, in a namespace with team=b, is refused by `shop/web` on 8080/TCP.
+    /// The nearest rule for `other/client` with app=client, in a namespace with team=b, which `shop/web` denies on
+    /// 8080/TCP.
     fn nearest_of(rules: Vec<(Peers, Ports)>, source: [u8; 4]) -> Option<(usize, Differs, String)> {
         let mut cluster = Cluster::new("node-a");
         let pod = |key: PodKey, address: [u8; 4], app: &str, port: u16| {

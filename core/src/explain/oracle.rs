@@ -1,8 +1,8 @@
-//! The oracle: the NetworkPolicy API's own sentences, read literally.
+//! The oracle: a literal implementation of the NetworkPolicy API's text.
 //!
-//! Comes in: objects as the API gives them, and one flow. Goes out: whether the policies allow it. The oracle is
-//! slow and plain, and shares no thought with the compiler: where the two disagree, one of them is wrong. Quoted
-//! comments are sentences of the API's field documentation.
+//! Comes in: objects as the API returns them, and one flow. Goes out: whether the policies allow it. The oracle is slow
+//! and simple, and shares no code with the compiler: if the two disagree, one of them is wrong. Quoted comments are
+//! sentences of the API's field documentation.
 
 mod label;
 mod peer;
@@ -15,12 +15,12 @@ use crate::net::{Family, Protocol};
 use std::net::IpAddr;
 use thiserror::Error;
 
-/// Everything the API knows that can decide a flow.
+/// The objects of the API that can decide about a flow.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     /// The namespaces, in any order.
     pub namespaces: Vec<Namespace>,
-    /// The pods; [`QueryEnd::Pod`] counts in this list.
+    /// The pods; [`QueryEnd::Pod`] is an index in this list.
     pub pods: Vec<Pod>,
     /// The policies, in any order.
     pub policies: Vec<NetworkPolicy>,
@@ -37,32 +37,32 @@ pub enum QueryEnd {
     Node {
         /// The node's name, as in a pod's `spec.nodeName`.
         name: String,
-        /// The address by which it speaks or is spoken to.
+        /// The address that it uses.
         address: IpAddr,
     },
 }
 
-/// A connection of which the oracle is asked whether it is allowed.
+/// A connection, as a query to the oracle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowQuery {
-    /// Who opens it.
+    /// The end that opens it.
     pub source: QueryEnd,
-    /// Whom it is for, after any Service address was translated.
+    /// The other end, after any Service address was translated.
     pub destination: QueryEnd,
     /// Its protocol.
     pub protocol: Protocol,
-    /// The destination's port.
+    /// The destination port.
     pub port: u16,
-    /// The family of addresses it uses.
+    /// The family of its addresses.
     pub family: Family,
 }
 
 /// Whether the policies allow a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// It may pass.
+    /// It is allowed.
     Allowed,
-    /// It may not.
+    /// It is denied.
     Denied {
         /// The direction that denies it: the source's egress is checked first.
         by: Direction,
@@ -74,10 +74,10 @@ pub enum Ruling {
 /// Why a flow cannot exist, so that there is no ruling on it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Impossible {
-    /// The index points past the list.
+    /// The index is beyond the end of the list.
     #[error("cannot judge a flow of pod {index}: the world has {pods} pods")]
     NoSuchPod {
-        /// The index asked for.
+        /// The index.
         index: usize,
         /// How many pods there are.
         pods: usize,
@@ -96,7 +96,7 @@ pub enum Impossible {
         /// The flow's family.
         family: Family,
     },
-    /// An address of one family was put into a flow of the other.
+    /// An address is not of the flow's family.
     #[error("cannot judge an {family} flow of {address}: the address is of the other family")]
     WrongFamily {
         /// The address.
@@ -110,7 +110,7 @@ pub enum Impossible {
 struct ResolvedEnd<'w> {
     /// Its address.
     address: IpAddr,
-    /// The pods that have this address; none for a node or an address outside, two for the moment in which one takes over
+    /// The pods that have this address: none for a node or an address outside the cluster, two while one pod takes over
     /// the address of another.
     pods: Vec<&'w Pod>,
     /// The node, if this is a node itself.
@@ -118,7 +118,7 @@ struct ResolvedEnd<'w> {
 }
 
 impl ResolvedEnd<'_> {
-    /// Whether it is such a pod, whichever of the pods that have its address it is.
+    /// Whether all pods that have its address meet a condition.
     fn is(&self, such: impl Fn(&Pod) -> bool) -> bool {
         !self.pods.is_empty() && self.pods.iter().all(|pod| such(pod))
     }
@@ -162,15 +162,15 @@ struct ResolvedQuery<'w> {
 }
 
 impl ResolvedQuery<'_> {
-    /// The policies that deny the connection in this direction, or nothing when they let it pass.
+    /// The policies that deny the connection in this direction; `None` if they allow it.
     fn denied_by(&self, direction: Direction) -> Option<Vec<String>> {
         let (subject, other) = match direction {
             Direction::Egress => (self.source, self.destination),
             Direction::Ingress => (self.destination, self.source),
         };
         subject.pods.iter().find_map(|pod| {
-            // NetworkPolicySpec.ingress: traffic is allowed "if the traffic source is the pod's local node". The way
-            // back, a pod to its own node, is not governed in this project.
+            // NetworkPolicySpec.ingress: traffic is allowed "if the traffic source is the pod's local node". Traffic
+            // from a pod to its own node is not governed by policies in this project.
             if other.node.is_some() && other.node == pod.spec.node_name.as_deref() {
                 return None;
             }
@@ -185,7 +185,7 @@ impl ResolvedQuery<'_> {
 
     /// Whether one of the policy's rules allows the connection.
     fn allowed_by(&self, policy: &NetworkPolicy, direction: Direction) -> bool {
-        // A subject that can't be understood isolates, and allows nothing.
+        // A policy with an invalid subject isolates, and allows nothing.
         if policy.spec.unknown.first().is_some() || !label::is_valid(&policy.spec.pod_selector) {
             return false;
         }
@@ -208,7 +208,7 @@ impl ResolvedQuery<'_> {
     }
 }
 
-/// Whether the policy selects the pod and speaks about this direction.
+/// Whether the policy selects the pod and affects this direction.
 fn isolates(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
     // NetworkPolicySpec.podSelector: "selects the pods to which this NetworkPolicy object applies"; "an empty
     // podSelector matches all pods in this namespace".
@@ -221,7 +221,7 @@ fn isolates(policy: &NetworkPolicy, pod: &Pod, direction: Direction) -> bool {
 /// NetworkPolicySpec.policyTypes.
 fn speaks_of(policy: &NetworkPolicy, direction: Direction) -> bool {
     let types = policy.spec.policy_types.as_deref().unwrap_or_default();
-    // A type or a key of the spec that can't be understood might have meant either direction.
+    // An unknown type or key of the spec might have meant either direction.
     let unknown = policy.spec.unknown.first().is_some()
         || types.iter().any(|kind| kind != "Ingress" && kind != "Egress");
     match direction {
@@ -249,7 +249,7 @@ impl World {
                 let address =
                     pod::stated_addresses(pod).into_iter().find(|address| Family::of(*address) == family);
                 let address = address.ok_or_else(|| Impossible::NoAddress { pod: pod::key(pod), family })?;
-                // A host-network pod speaks as its node does.
+                // A host-network pod has the address of its node.
                 let node = if pod::shares_node_network(pod) { pod.spec.node_name.as_deref() } else { None };
                 Ok(ResolvedEnd { address, pods: self.holders(address), node })
             }
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// The pods that have this address in the pod network now.
+    /// The pods that currently have this address in the pod network.
     fn holders(&self, address: IpAddr) -> Vec<&Pod> {
         self.pods.iter().filter(|pod| pod::addresses(pod).contains(&address)).collect()
     }

@@ -44,18 +44,18 @@ impl Plan {
         }
     }
 
-    /// Whether policies wait for sets that are not made yet.
+    /// Whether policies wait for sets that do not exist yet.
     pub fn is_staging(&self) -> bool {
         !self.staging.is_empty()
     }
 
-    /// Whether it is not known yet what an address is allowed, as a policy about a pod there waits for sets.
+    /// Whether it is not known yet what an address is allowed, because a policy for a pod with it waits for sets.
     pub fn is_undecided(&self, cluster: &Cluster, address: IpAddr) -> bool {
         let is_subject = |(pod, _): (&PodKey, _)| self.staging.is_subject(pod);
         self.is_staging() && cluster.pods_at(address).into_iter().any(is_subject)
     }
 
-    /// Brings a policy's block up to date; unless the policy itself changed, only its subjects may have.
+    /// Updates a policy's block. If the policy itself did not change, only its subjects may have.
     pub(super) fn reconcile_policy(&mut self, cluster: &Cluster, key: &PolicyKey, changed: bool) {
         let old = self.policies.remove(key);
         let staged = self.staging.remove(key);
@@ -81,7 +81,7 @@ impl Plan {
         }
     }
 
-    /// Makes sets that a policy waits for, as many as the slice lets.
+    /// Creates sets for which a policy waits, as many as the slice permits.
     fn make_sets(&mut self, cluster: &Cluster, staged: &mut Staged) {
         let mut left = self.slice.unwrap_or(usize::MAX);
         for set in staged.advance(cluster, &mut self.membership, &mut left) {
@@ -97,7 +97,7 @@ impl Plan {
         acquired.iter().for_each(|set| self.membership.release(set));
     }
 
-    /// Puts a new block, all of whose sets are there, in the place of the old one.
+    /// Replaces a block by a new one, all of whose sets exist.
     fn replace_policy(
         &mut self,
         cluster: &Cluster,

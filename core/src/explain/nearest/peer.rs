@@ -29,7 +29,7 @@ pub(super) fn fit(cluster: &Cluster, policy: &Policy, peers: &Peers, address: Ip
 fn fit_block(block: &Block, address: IpAddr) -> Fit {
     let cidr = block.cidr;
     if !cidr.contains(&address) {
-        // Of the other family it is another matter.
+        // If the families differ, the address is no near miss.
         let note = format!("the address: {cidr} does not hold {address}");
         let same_family = cidr.addr().is_ipv4() == address.is_ipv4();
         return if same_family { Fit::Misses(Miss { differs: Differs::Address, note }) } else { Fit::IsFar };
@@ -50,7 +50,7 @@ fn fit_pods(
     pods: &Selector,
     address: IpAddr,
 ) -> Fit {
-    // A peer takes an address if it takes all who may be there.
+    // A peer matches an address only if it matches all pods that may have it.
     let mut worst = Fit::IsFar;
     for (number, (key, group)) in cluster.pods_at(address).into_iter().enumerate() {
         match fit_pod(cluster, policy, namespaces, pods, key, group) {

@@ -1,4 +1,4 @@
-//! By what the ports of a rule miss a connection.
+//! How the ports of a rule differ from a connection.
 
 use super::{Differs, Fit, Miss, few};
 use crate::model::{Cluster, Group, PortMatch, Ports};
@@ -6,7 +6,7 @@ use crate::net::{Flow, PortRange, Protocol};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Whether the ports of a rule take a connection.
+/// Whether the ports of a rule match a connection.
 pub(super) fn fit(cluster: &Cluster, ports: &Ports, denied: &Flow) -> Fit {
     let Ports::Listed(ports) = ports else { return Fit::Takes };
     let groups: Vec<&Group> =
@@ -34,7 +34,7 @@ pub(super) fn fit(cluster: &Cluster, ports: &Ports, denied: &Flow) -> Fit {
     Fit::Misses(Miss { differs, note })
 }
 
-/// A port of a rule, and those who are at the connection's destination.
+/// A port of a rule, and the pods at the connection's destination.
 struct RulePort<'a> {
     port: &'a PortMatch,
     groups: &'a [&'a Group],

@@ -11,7 +11,7 @@ pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String
         && selector.match_expressions.iter().flatten().all(|requirement| holds(requirement, labels))
 }
 
-/// Whether the API server would take the selector.
+/// Whether the API server would accept the selector.
 pub(super) fn is_valid(selector: &LabelSelector) -> bool {
     selector.unknown.first().is_none()
         && selector.match_labels.iter().flatten().all(|(key, value)| is_key(key) && is_value(value))

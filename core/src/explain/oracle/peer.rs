@@ -4,7 +4,7 @@ use super::{ResolvedEnd, World, label, pod};
 use crate::api::{IpBlock, LabelSelector, NetworkPolicy, NetworkPolicyPeer, Pod};
 use std::net::IpAddr;
 
-/// Whether a rule of the policy that lists these peers accepts `other` at the other end.
+/// Whether a rule of the policy with these peers accepts `other` as the other end.
 pub(super) fn any(
     world: &World,
     policy: &NetworkPolicy,
@@ -29,7 +29,7 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
         // ipBlock: "If this field is set then neither of the other fields can be."
         (None, None, Some(block)) => holds(block, other.address),
         (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => false,
-        // A peer must say something.
+        // A peer must not be empty.
         (None, None, None) => false,
         // podSelector: "Otherwise it selects the pods matching podSelector in the policy's own namespace."
         (Some(pods), None, None) => other.is(|pod| {
@@ -47,8 +47,8 @@ fn matches(world: &World, policy: &NetworkPolicy, peer: &NetworkPolicyPeer, othe
 
 const NAME: &str = "kubernetes.io/metadata.name";
 
-/// Whether the selector selects the pod's namespace. One that the world does not have is selected only by its name: which
-/// labels it has, or lacks, is not known.
+/// Whether the selector selects the pod's namespace. A namespace that the world does not have is selected only by its
+/// name, because its other labels are not known.
 fn selects_namespace(world: &World, selector: &LabelSelector, pod: &Pod) -> bool {
     let name = pod::namespace(&pod.metadata);
     let known = world.namespaces.iter().find(|namespace| namespace.metadata.name == name);
@@ -66,7 +66,7 @@ fn asks_for_a_name_alone(selector: &LabelSelector) -> bool {
     names_one && pairs().all(|(key, _)| key == NAME) && expressions().all(|expression| expression.key == NAME)
 }
 
-/// Whether the block has this address. Pods' addresses are addresses like any other.
+/// Whether the block contains this address, which may be that of a pod.
 fn holds(block: &IpBlock, address: IpAddr) -> bool {
     let Some(cidr) = CidrPrefix::parse(&block.cidr) else { return false };
     let except: Option<Vec<CidrPrefix>> =
@@ -99,7 +99,7 @@ impl CidrPrefix {
     fn contains(&self, address: IpAddr) -> bool {
         let (own, width) = bits(self.address);
         let (other, other_width) = bits(address);
-        // Shifting all bits out at once is what /0 means, and what `>>` alone refuses to do.
+        // `/0` means shifting out all bits at once, which `>>` alone does not permit.
         let head = |bits: u128| bits.checked_shr(width - self.length).unwrap_or(0);
         width == other_width && head(own) == head(other)
     }

@@ -1,10 +1,10 @@
-//! Pods as the oracle sees them: what they are called, and whether the pod network has them.
+//! Pods as the oracle sees them: their names, labels and addresses.
 
 use crate::api::{ObjectMeta, Pod};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The object's namespace; the API's default for one that names none is `default`.
+/// The object's namespace; `default` if it has none, as in the API.
 pub(super) fn namespace(metadata: &ObjectMeta) -> &str {
     metadata.namespace.as_deref().unwrap_or("default")
 }
@@ -31,14 +31,14 @@ pub(super) fn shares_node_network(pod: &Pod) -> bool {
     pod.spec.host_network == Some(true)
 }
 
-/// The addresses that the status gives, even if they are its node's.
+/// The addresses in the status, even if they are the node's.
 pub(super) fn stated_addresses(pod: &Pod) -> Vec<IpAddr> {
     let all = pod.status.pod_ip.iter().chain(pod.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip));
     all.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The addresses by which the pod network knows this pod: none for a pod on its node's network, whose address is
-/// the node's, nor for a finished one, whose address may be another pod's by now.
+/// The pod's addresses in the pod network: none for a pod on its node's network, whose address is the node's, and none
+/// for a finished pod, whose address may belong to another pod by now.
 pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
     if has_finished(pod) || shares_node_network(pod) { Vec::new() } else { stated_addresses(pod) }
 }

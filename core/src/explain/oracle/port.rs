@@ -4,7 +4,7 @@ use super::ResolvedQuery;
 use crate::api::{Container, IntOrString, NetworkPolicyPort, Pod};
 use crate::net::Protocol;
 
-/// Whether a rule that lists these ports accepts the connection.
+/// Whether a rule with these ports accepts the connection.
 pub(super) fn any(ports: Option<&[NetworkPolicyPort]>, connection: &ResolvedQuery<'_>) -> bool {
     match ports {
         // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
@@ -37,7 +37,7 @@ fn matches(port: &NetworkPolicyPort, connection: &ResolvedQuery<'_>) -> bool {
     }
 }
 
-/// Whether a container that runs beside the pod's others declares this port under this name.
+/// Whether a container that keeps running declares this port under this name.
 fn declares(pod: &Pod, name: &str, protocol: Protocol, number: u16) -> bool {
     // Container.restartPolicy: an init container with Always "will be continually restarted […] until all regular
     // containers have terminated": it runs, and listens, beside them.

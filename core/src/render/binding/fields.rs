@@ -1,4 +1,4 @@
-//! Where things stand in a frame, and the questions about them that several chains ask.
+//! The fields of a frame, and the matches that several chains use.
 
 use crate::netfilter::nftables::{Base, Field, Meta, Rule};
 use std::net::IpAddr;
@@ -62,9 +62,9 @@ const IGMP: u8 = 2;
 const BROADCAST: u8 = 1;
 const MULTICAST: u8 = 2;
 const ND_HOP_LIMIT: u8 = 255;
-/// ARP and the least Ethernet frame that holds it; what is longer carries something else.
+/// The length of ARP, padded to the shortest Ethernet frame; a longer one carries something else.
 const ARP_LONGEST: u32 = 46;
-/// Neighbour discovery with its usual options; what is longer carries something else.
+/// The length of neighbour discovery with its usual options; a longer one carries something else.
 const ND_LONGEST: u32 = 96;
 
 /// Router solicitation, router advertisement, neighbour solicitation and advertisement, redirect (RFC 4861).
@@ -73,15 +73,15 @@ pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(super) const REDIRECT: u8 = 137;
-/// What a pod may send of that.
+/// Those of them that a pod may send.
 pub(super) const DISCOVERS: [u8; 3] = [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT];
 /// Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
 pub(super) const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
 /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
 pub(super) const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
-/// What a pod says of the groups it listens to (RFC 2710, RFC 3810): report, done, report of version 2.
+/// Multicast listener reports of pods (RFC 2710, RFC 3810): report, done, report of version 2.
 pub(super) const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
-/// Who asks what pods listen to (RFC 2710).
+/// The multicast listener query of a router (RFC 2710).
 pub(super) const LISTENER_QUERY: u8 = 130;
 
 /// The octets of an address.
@@ -92,21 +92,21 @@ pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
     }
 }
 
-/// Questions about a frame, in the words of its protocols.
+/// Matches of a frame, in the terms of its protocols.
 pub(super) trait Asks: Sized {
-    /// It is of this Ethernet type; a VLAN tag is a type of its own.
+    /// Matches this Ethernet type; a VLAN tag has a separate type.
     fn of_type(self, kind: [u8; 2]) -> Self;
-    /// It is of another Ethernet type.
+    /// Matches a unicast frame.
     fn to_one(self) -> Self;
-    /// It is for every station.
+    /// Matches a broadcast frame.
     fn to_all(self) -> Self;
-    /// It is for a group of stations.
+    /// Matches a multicast frame.
     fn to_group(self) -> Self;
-    /// Its IPv4 protocol is IGMP, and no router passes it on (RFC 2236).
+    /// Matches IGMP that no router forwards (RFC 2236).
     fn igmp(self) -> Self;
-    /// Its IPv4 destination is a group.
+    /// Matches an IPv4 multicast destination.
     fn to_ipv4_group(self) -> Self;
-    /// It is DHCP from a client that has no address yet, to every server there may be (RFC 2131).
+    /// Matches DHCP from a client that has no address yet, to all servers (RFC 2131).
     fn dhcp_request(self) -> Self;
     /// It is DHCPv6 from a client, to every server there may be (RFC 8415).
     fn dhcpv6_request(self) -> Self;
@@ -114,39 +114,40 @@ pub(super) trait Asks: Sized {
     fn no_icmp(self) -> Self;
     /// It is ICMP of this type.
     fn icmp_type(self, kind: u8) -> Self;
-    /// More fragments of it follow.
+    /// Matches a fragment that is not the last one.
     fn in_fragments(self) -> Self;
-    /// It is about a packet to a link-local address.
+    /// Matches an ICMP error about a packet to a link-local address.
     fn quotes_link_local(self) -> Self;
-    /// It is ICMPv6.
+    /// Matches ICMPv6.
     fn icmpv6(self) -> Self;
-    /// It is not ICMPv6.
+    /// Matches packets other than ICMPv6.
     fn no_icmpv6(self) -> Self;
-    /// It is ICMPv6 of this type.
+    /// Matches ICMPv6 of this type.
     fn icmpv6_type(self, kind: u8) -> Self;
-    /// Something stands between its IPv6 header and what it carries: options, or the header of a fragment.
+    /// Matches a packet with extension headers between its IPv6 header and its payload: options, or the header of a
+    /// fragment.
     fn behind_extensions(self) -> Self;
-    /// It comes from this link (RFC 4861: hop limit 255).
+    /// Matches a packet from this link (RFC 4861: hop limit 255).
     fn sent_on_this_link(self) -> Self;
-    /// It may have come from elsewhere.
+    /// Matches a packet that may have been routed.
     fn perhaps_routed(self) -> Self;
-    /// It is for this link alone (RFC 2710: hop limit 1).
+    /// Matches a packet that no router forwards (RFC 2710: hop limit 1).
     fn for_this_link(self) -> Self;
-    /// Its IPv6 source is link-local.
+    /// Matches a link-local IPv6 source.
     fn source_link_local(self) -> Self;
-    /// Its IPv6 source is not link-local.
+    /// Matches any other IPv6 source.
     fn source_not_link_local(self) -> Self;
-    /// Its IPv6 destination is link-local.
+    /// Matches a link-local IPv6 destination.
     fn to_link_local(self) -> Self;
-    /// Its IPv6 destination is a group.
+    /// Matches an IPv6 multicast destination.
     fn to_ipv6_group(self) -> Self;
-    /// Its IPv6 destination is neither link-local nor a group.
+    /// Matches any other IPv6 destination.
     fn to_global(self) -> Self;
-    /// The target of neighbour discovery is link-local.
+    /// Matches neighbour discovery whose target is link-local.
     fn about_link_local(self) -> Self;
-    /// It is no longer than ARP is.
+    /// Matches a packet that is not longer than ARP.
     fn short_as_arp(self) -> Self;
-    /// It is no longer than neighbour discovery is.
+    /// Matches a packet that is not longer than neighbour discovery.
     fn short_as_nd(self) -> Self;
 }
 
@@ -248,7 +249,7 @@ impl Asks for Rule {
     }
 
     fn to_global(self) -> Rule {
-        // fe00::/8 and ff00::/8 at once: none of the rest is link-local or a group.
+        // Matches fe00::/8 and ff00::/8 in one comparison: nothing else is link-local or multicast.
         self.masked_not(IPV6_DESTINATION_FIRST, &[0xfe], &[0xfe])
     }
 

@@ -37,10 +37,11 @@ const DROP_PREFIXES: [&str; 6] =
 
 const FROM_CHANGING: &str = "from-changing";
 const TO_CHANGING: &str = "to-changing";
-/// The maps that a frame is looked up in before `from` and `to`: ports whose binding changes while iptables rules do.
+/// The maps in which a frame is looked up before `from` and `to`: ports whose binding changes while iptables rules
+/// change.
 pub(super) const CHANGING: [&str; 2] = [FROM_CHANGING, TO_CHANGING];
 
-/// The sets in which to be refuses, rather than allows.
+/// The sets whose elements deny more, where those of the others allow more.
 pub(super) const REFUSES: [&str; 2] = ["taken4", "taken6"];
 
 pub(super) const NODE_HARDWARE: &str = "node-hardware";
@@ -51,7 +52,7 @@ pub(super) const NODE_SETS: [(&str, KeyPart); 2] =
 
 /// How many copies of frames from one port the reader gets in a second.
 const LOGGED_PER_SECOND: u32 = 10;
-/// How long a port that sends nothing more is remembered for that.
+/// How long a port is remembered for this limit after its last dropped frame.
 const LOGGED_TIMEOUT_MS: u64 = 60_000;
 /// A bridge has at most 1,024 ports (BR_MAX_PORTS).
 const PORTS: u32 = 1024;
@@ -63,7 +64,7 @@ pub(super) fn goto(chain: &str) -> Verdict {
     Verdict::Goto(chain.into())
 }
 
-/// A chain that rules lead to.
+/// A chain that only rules enter.
 pub(super) fn plain(rules: Vec<Rule>) -> Chain {
     Chain { base: None, rules }
 }

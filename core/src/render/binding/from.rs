@@ -1,4 +1,4 @@
-//! What may come by a port, for all that the port's own chain does not accept.
+//! The shared chains for frames from a port that the port's own chain does not accept.
 
 use super::Choices;
 use super::fields::{
@@ -10,20 +10,20 @@ use super::fields::{
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
 use crate::netfilter::nftables::{Rule, Statement, Verdict};
 
-/// From a pod that nothing isolates for egress: whatever it likes, under its own name.
+/// From a pod that is not isolated for egress: any frame with the pod's own addresses.
 pub(super) fn from_free() -> Vec<Rule> {
     vec![
         Rule::when().of_type(ARP).goto("arp-bound"),
         Rule::when().of_type(IPV4).goto("ipv4-free"),
         Rule::when().of_type(IPV6).goto("ipv6-free"),
-        // A tag hides a packet from br_netfilter, and the receiver's kernel takes it off.
+        // A tag hides a packet from br_netfilter, and the receiver's kernel removes it.
         Rule::when().of_type(VLAN).goto(PROTOCOL),
         Rule::when().of_type(SERVICE_VLAN).goto(PROTOCOL),
         Rule::when().accept(),
     ]
 }
 
-/// From a pod that is isolated for egress: what policies judge, and what a link needs.
+/// From a pod that is isolated for egress: packets that policies evaluate, and what a link needs.
 pub(super) fn from_isolated() -> Vec<Rule> {
     vec![
         Rule::when().of_type(ARP).short_as_arp().goto("arp-bound"),
@@ -46,7 +46,7 @@ pub(super) fn from_unbound() -> Vec<Rule> {
 pub(super) fn arp() -> Vec<Rule> {
     vec![
         Rule::when().within(&[FROM, ARP_SENDER], "bound4").accept(),
-        // A probe for an address that it may be given (RFC 5227).
+        // A probe for an address that the pod may be assigned (RFC 5227).
         Rule::when().is(ARP_SENDER, &[0; 4]).accept(),
         Rule::when().goto(SPOOFED),
     ]
@@ -85,7 +85,8 @@ pub(super) fn ipv4_isolated() -> Vec<Rule> {
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").igmp().accept(),
         Rule::when().within(&[FROM, IPV4_SOURCE], "bound4").goto(GROUP),
         Rule::when().dhcp_request().accept(),
-        // To an address of a pod it would pass for what policies judge, and they know nothing of a sender without address.
+        // Sent to a pod's address, it would look like traffic that policies evaluate, and they cannot match a sender
+        // without an address.
         Rule::when().is(IPV4_SOURCE, &[0; 4]).to_ipv4_group().igmp().accept(),
         Rule::when().goto(SPOOFED),
     ]);
@@ -125,7 +126,7 @@ pub(super) fn ipv6_free() -> Vec<Rule> {
 
 pub(super) fn ipv6_isolated() -> Vec<Rule> {
     let mut rules = vec![Rule::when().icmpv6().jump("icmpv6-bound")];
-    // Policies do not judge what finds neighbours, whatever it carries.
+    // Policies do not evaluate neighbour discovery, whatever its content.
     rules.extend(DISCOVERS.map(|kind| {
         Rule::when().icmpv6_type(kind).within(&[FROM, IPV6_SOURCE], "bound6").goto("link-control")
     }));
@@ -159,7 +160,7 @@ pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
     rules
 }
 
-/// What a pod may say in neighbour discovery; comes back with the rest. `claims` are the rules about advertisements.
+/// What a pod may send in neighbour discovery; returns for other packets. `claims` are the rules about advertisements.
 pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
     let is = |kind| Rule::when().icmpv6_type(kind);
     let mut rules = vec![
@@ -168,7 +169,7 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
         is(REDIRECT).goto(DISCOVERY),
     ];
     for kind in DISCOVERS {
-        // In fragments or behind options it would not be known for what it is, nor how long it is (RFC 6980).
+        // In fragments or after options, its type and length could not be recognised (RFC 6980).
         rules.extend([
             is(kind).perhaps_routed().goto(DISCOVERY),
             is(kind).behind_extensions().goto(DISCOVERY),
@@ -178,7 +179,7 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
     rules
 }
 
-/// It advertises its own addresses alone, and sends errors about packets that it received.
+/// The pod advertises only its own addresses, and sends errors only about packets that it received.
 pub(super) fn claims_own() -> Vec<Rule> {
     let is = |kind| Rule::when().icmpv6_type(kind);
     let errors = ICMPV6_ERRORS.into_iter().flat_map(|kind| {
@@ -198,7 +199,7 @@ pub(super) fn claims_own() -> Vec<Rule> {
     rules
 }
 
-/// It advertises no address that is known to be another's.
+/// The pod advertises no address that is known to belong to another one.
 pub(super) fn claims_no_others() -> Vec<Rule> {
     let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
     vec![
@@ -220,7 +221,7 @@ pub(super) fn link_control(choices: Choices) -> Vec<Rule> {
         Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT).short_as_nd().accept(),
         to_node.accept(),
     ];
-    // To an address of a pod these would pass for what policies judge.
+    // Sent to a pod's address, these would look like traffic that policies evaluate.
     rules.extend(
         LISTENER_REPORTS.map(|kind| Rule::when().icmpv6_type(kind).to_ipv6_group().for_this_link().accept()),
     );

@@ -1,8 +1,9 @@
-//! The table that binds each pod to its port of the bridge, in the words of nf_tables.
+//! Renders the table of family bridge, which binds each pod to its port of the bridge.
 //!
-//! Frames come in by `prerouting`, which finds the chain of the port that they came by, and leave by `forward`, which finds
-//! the chain of the port that they go by. A port's own chains hold the comparisons that most frames pass, and lead the rest
-//! to chains that all ports share. A frame that no rule accepts ends in a chain that says why.
+//! Frames arrive at `prerouting`, which looks up the chain of the port at which they arrived, and leave by `forward`,
+//! which looks up the chain of the port to which they are sent. A port's own chains have the comparisons that most
+//! frames pass, and send the rest to chains that all ports share. A frame that no rule accepts ends in a chain that is
+//! named after the reason.
 
 mod fields;
 mod fixed;
@@ -22,15 +23,16 @@ use port::PortRules;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What the shared chains depend on.
+/// The options on which the shared chains depend.
 #[derive(Clone, Copy, Debug)]
 struct Choices {
     log_group: u16,
-    /// The mark of what a pod isolated for egress sends to a link-local address of the node; `None` if it may.
+    /// The mark for packets from a pod isolated for egress to a link-local address of the node; `None` if they are
+    /// allowed.
     to_node_mark: Option<u32>,
-    /// The mark of bridged frames; `None` if no rule asks for it.
+    /// The mark for bridged frames; `None` if no rule matches it.
     bridged_mark: Option<u32>,
-    /// Whether a port that may be a pod's that is not known carries only what known addresses send and receive.
+    /// Whether a port whose pod is not known passes only frames from and to known addresses.
     unknown_closed: bool,
 }
 
@@ -41,7 +43,7 @@ impl Choices {
             PodToNode::Policy | PodToNode::Drop => Some(options.mark),
         };
         let bridged_mark = match options.backend {
-            // They ask br_netfilter (physdev).
+            // Their rules match physdev instead.
             BackendName::IptablesNft | BackendName::IptablesLegacy => None,
             BackendName::Nftables => options.refuse_unassigned.then_some(options.mark),
         };
@@ -76,15 +78,15 @@ pub fn bridge_table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table 
     table
 }
 
-/// What changes before the rules of iptables, and only refuses more, and what changes after them.
+/// Changes that only deny more and are made before those of the iptables rules, and changes that are made after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct BridgeChanges {
     pub(super) before: Vec<Change>,
     pub(super) after: Vec<Change>,
 }
 
-/// What is to change in the table of family bridge, given what changed in the plan: before the other rules change, what only denies more,
-/// and after them the rest; no transaction for what changes nothing.
+/// The changes of the table of family bridge that result from changes of the plan: first those that only deny more,
+/// made before the other rules change, then the rest, made after them. `None` if nothing changes.
 pub fn bridge_batches(cluster: &Cluster, plan: &Plan, delta: &Delta) -> [Option<Batch>; 2] {
     changes(cluster, plan, delta).batches()
 }
@@ -112,16 +114,16 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
         };
         let bound = |bound| rules(Some(&PortBinding::Bound(bound)));
         let between = match (old, new) {
-            // A port without rules carries anything.
+            // A port without rules passes any frame.
             (None, new) => rules(new),
             (Some(PortBinding::Bound(old)), Some(PortBinding::Bound(new))) if old.differs_in_sources(new) => {
                 bound(old.both(new))
             }
-            // An unbound port carries every address that has no port, and not only what its pod sent.
+            // An unbound port passes every address without a port, and not only those of its pod.
             (Some(PortBinding::Bound(old)), Some(PortBinding::Unbound)) => {
                 bound(old.closed(|address| plan.placement(address).unbound))
             }
-            // The same the other way round. If every pod has its port, an unbound port carries no address.
+            // The same in reverse. If every pod has its port, an unbound port passes no address.
             (Some(PortBinding::Unbound), Some(PortBinding::Bound(new))) if carries_unbound(plan, delta) => {
                 rules(old.as_ref()).while_it_gets_a_pod(index, &new.closed(was_unbound))
             }
@@ -158,7 +160,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
     changes
 }
 
-/// Whether an unbound port carries any address, before or after a change.
+/// Whether an unbound port passes any address, before or after a change.
 fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
     plan.unknown_pods() == UnknownPods::Allow
         || plan.unbound_pods() > 0
@@ -166,7 +168,7 @@ fn carries_unbound(plan: &Plan, delta: &Delta) -> bool {
 }
 
 impl BridgeChanges {
-    /// As transactions; none for what changes nothing.
+    /// The transactions; `None` if nothing changes.
     fn batches(self) -> [Option<Batch>; 2] {
         [self.before, self.after].map(|changes| {
             let batch = Batch { family: TableFamily::Bridge, table: BRIDGE_TABLE.into(), changes };
@@ -178,7 +180,7 @@ impl BridgeChanges {
 /// An element of a set or map.
 type BridgeElement = (&'static str, Box<[u8]>, Option<Verdict>);
 
-/// The sets that know the node itself.
+/// The elements of the sets of the node's own addresses.
 fn node_elements(bridge: &Bridge) -> Vec<BridgeElement> {
     let hardware = bridge.hardware.iter().map(|own| (fixed::NODE_HARDWARE, own.as_slice().into(), None));
     let link_local = bridge.link_local.iter();
@@ -187,7 +189,7 @@ fn node_elements(bridge: &Bridge) -> Vec<BridgeElement> {
         .collect()
 }
 
-/// The sets that know an address without a port.
+/// The elements of the sets of addresses without a port.
 fn place_elements(address: IpAddr, placement: Placement) -> impl Iterator<Item = BridgeElement> {
     let [taken, unbound] = match Family::of(address) {
         Family::V4 => ["taken4", "unbound4"],

@@ -11,10 +11,10 @@ use crate::netfilter::nftables::{Change, Elements, Rule};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What a port has in the table.
+/// The chains and elements of a port in the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PortRules {
-    /// Chains of its own.
+    /// The port's own chains.
     pub(super) chains: BTreeMap<Box<str>, Vec<Rule>>,
     /// Elements of shared sets and maps.
     pub(super) elements: Vec<BridgeElement>,
@@ -23,7 +23,7 @@ pub(super) struct PortRules {
 const OWN_CHAINS: [&str; 2] = ["from-", "to-"];
 
 impl PortRules {
-    /// The rules of a port with this index.
+    /// The rules of the port with this index.
     pub(super) fn of(index: u32, binding: &PortBinding) -> PortRules {
         let key: Box<[u8]> = index.to_ne_bytes().as_slice().into();
         match binding {
@@ -47,9 +47,9 @@ impl PortRules {
         }
     }
 
-    /// What a port without a known pod carries while it gets one and the iptables rules change: consulted before its binding. To
-    /// put it there only adds to the table. If it replaced anything, `iptables-nft-restore` would wait until the kernel has
-    /// freed that.
+    /// The rules for a port without a known pod while it gets one and the iptables rules change: they are evaluated
+    /// before its binding. Writing them only adds to the table. If it replaced anything, `iptables-nft-restore` would
+    /// wait until the kernel has freed that.
     pub(super) fn while_it_gets_a_pod(self, index: u32, bound: &Bound) -> PortRules {
         let key: Box<[u8]> = index.to_ne_bytes().as_slice().into();
         let [from, to] = fixed::CHANGING.map(|map| format!("{map}-{index}"));
@@ -65,7 +65,7 @@ impl PortRules {
         PortRules { chains, elements }
     }
 
-    /// The changes that make these rules of those.
+    /// The changes from the old rules to these.
     pub(super) fn change(&self, old: &PortRules, changes: &mut Vec<Change>) {
         if self == old {
             return;
@@ -96,7 +96,7 @@ impl PortRules {
     }
 }
 
-/// The element that says that a port has an address.
+/// The element that assigns an address to a port.
 fn bound_element(port: &[u8], address: IpAddr) -> BridgeElement {
     let set = match Family::of(address) {
         Family::V4 => "bound4",
@@ -105,11 +105,11 @@ fn bound_element(port: &[u8], address: IpAddr) -> BridgeElement {
     (set, [port, &octets(address)].concat().into(), None)
 }
 
-/// What most frames from a pod pass by; the rest is asked about in chains that all ports share.
+/// The comparisons that most frames from a pod pass; the rest is evaluated in chains that all ports share.
 fn from_port(bound: &Bound) -> Vec<Rule> {
     let mut rules = Vec::new();
     if let Some(hardware) = bound.hardware {
-        // Before the bridge learns from the frame where an Ethernet address is.
+        // Before the bridge learns the port of an Ethernet address from the frame.
         rules.push(Rule::when().is_not(ETHER_SOURCE, &hardware).goto(fixed::SPOOFED));
     }
     for &address in &bound.addresses {
@@ -129,7 +129,7 @@ fn from_port(bound: &Bound) -> Vec<Rule> {
     rules
 }
 
-/// What most frames to a pod pass by.
+/// The comparisons that most frames to a pod pass.
 fn to_port(bound: &Bound) -> Vec<Rule> {
     let mut rules = Vec::new();
     for &address in &bound.addresses {

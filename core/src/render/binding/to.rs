@@ -1,4 +1,4 @@
-//! What may go by a port, for all that the port's own chain does not accept.
+//! The shared chains for frames to a port that the port's own chain does not accept.
 
 use super::Choices;
 use super::fields::{
@@ -8,13 +8,13 @@ use super::fields::{
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, PROTOCOL, UNASSIGNED};
 use crate::netfilter::nftables::{Field, Rule, Statement, Verdict};
 
-/// To a pod that nothing isolates for ingress.
+/// To a pod that is not isolated for ingress.
 pub(super) fn to_free() -> Vec<Rule> {
     vec![Rule::when().within(&[FROM], "egress").goto("to-pod-from-isolated"), Rule::when().accept()]
 }
 
-/// From a pod that is isolated for egress to another pod, and not to an address of that: only what finds neighbours. The rest of
-/// what a link needs is between pods and their node.
+/// From a pod that is isolated for egress to another pod, but not to an address of that pod: only neighbour discovery.
+/// The rest of what a link needs is exchanged only with the node.
 pub(super) fn to_pod_from_isolated() -> Vec<Rule> {
     vec![
         Rule::when().of_type(ARP).accept(),
@@ -25,8 +25,8 @@ pub(super) fn to_pod_from_isolated() -> Vec<Rule> {
     ]
 }
 
-/// To a pod that is isolated for ingress: what policies judge, and what finds neighbours. `at` are the fields before the address
-/// in the keys of these sets.
+/// To a pod that is isolated for ingress: packets that policies evaluate, and neighbour discovery. `at` are the fields
+/// before the address in the keys of these sets.
 pub(super) fn to_isolated(set4: &str, set6: &str, at: &[Field]) -> Vec<Rule> {
     let key = |address| [at, &[address]].concat();
     vec![
@@ -75,7 +75,7 @@ pub(super) fn to_unbound(choices: Choices) -> Vec<Rule> {
     rules
 }
 
-/// An IPv4 packet that is not to an address of the receiver, or not to it alone.
+/// An IPv4 packet whose destination is not an address of the receiver, or not a unicast address.
 pub(super) fn to_ipv4() -> Vec<Rule> {
     vec![
         Rule::when().to_all().goto(GROUP),
@@ -84,10 +84,10 @@ pub(super) fn to_ipv4() -> Vec<Rule> {
     ]
 }
 
-/// The chain of what is for the node and for routers and is flooded to pods as well.
+/// The chain for traffic to the node and to routers that is also flooded to pods.
 pub(super) const HOUSEKEEPING: &str = "housekeeping";
 
-/// Drops, without a word, what hosts say to routers and servers now and then, and no other pod needs.
+/// Drops, without reporting, what hosts regularly send to routers and servers and other pods do not need.
 pub(super) fn housekeeping() -> Vec<Rule> {
     let quietly = |rule: Rule| rule.and(Statement::Verdict(Verdict::Drop));
     let mut rules = vec![
