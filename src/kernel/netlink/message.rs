@@ -1,27 +1,27 @@
-//! Netlink messages and attributes: built from values, taken apart without trusting any length in them.
+//! Builds netlink messages and attributes from values, and parses them without trusting any length in them.
 
 use crate::net::Family;
 
 /// NLM_F_REQUEST.
 pub(in crate::kernel) const REQUEST: u16 = 0x1;
-/// NLM_F_ACK: answer even when there is nothing to say.
+/// NLM_F_ACK: request an acknowledgement.
 pub(in crate::kernel) const ACKNOWLEDGE: u16 = 0x4;
-/// NLM_F_EXCL: refuse what is there already.
+/// NLM_F_EXCL: fail if the object exists.
 pub(in crate::kernel) const EXCLUSIVE: u16 = 0x200;
 /// NLM_F_CREATE.
 pub(in crate::kernel) const CREATE: u16 = 0x400;
-/// NLM_F_ROOT and NLM_F_MATCH: everything, in as many messages as it takes.
+/// NLM_F_ROOT and NLM_F_MATCH: return everything, in several messages if needed.
 pub(in crate::kernel) const DUMP: u16 = 0x300;
 
 const NESTED: u16 = 0x8000;
 const NETWORK_ORDER: u16 = 0x4000;
 
-/// The bytes of a `struct nlmsghdr` and of the `struct nfgenmsg` behind it.
+/// The length of a `struct nlmsghdr` and the following `struct nfgenmsg`.
 const HEADER: usize = 16;
 const GENERIC: usize = 4;
 const ATTRIBUTE: usize = 4;
 
-/// The kernel's number of a family (AF_INET, AF_INET6; NFPROTO_IPV4, NFPROTO_IPV6 alike).
+/// The kernel's number of a family (AF_INET, AF_INET6; NFPROTO_IPV4 and NFPROTO_IPV6 are the same).
 pub(in crate::kernel) fn family_number(family: Family) -> u8 {
     match family {
         Family::V4 => 2,
@@ -29,13 +29,13 @@ pub(in crate::kernel) fn family_number(family: Family) -> u8 {
     }
 }
 
-/// A request in the making.
+/// A request that is being built.
 pub(in crate::kernel) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    /// A request without attributes: a subsystem (NFNL_SUBSYS_*), its command, flags, and the family it is about.
+    /// A request without attributes: a subsystem (NFNL_SUBSYS_*), its command, flags, and a family.
     pub(in crate::kernel) fn new(subsystem: u8, command: u8, flags: u16, family: u8) -> Message {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&0u32.to_ne_bytes());
@@ -47,7 +47,7 @@ impl Message {
         Message { bytes }
     }
 
-    /// The same, about this number of its subsystem's (nfgenmsg.res_id).
+    /// Sets the resource id (nfgenmsg.res_id).
     pub(in crate::kernel) fn about(mut self, number: u16) -> Message {
         self.bytes[HEADER + 2..HEADER + GENERIC].copy_from_slice(&number.to_be_bytes());
         self
@@ -71,12 +71,12 @@ impl Message {
         self.close(start);
     }
 
-    /// Adds an attribute in network byte order, and says so (NLA_F_NET_BYTEORDER).
+    /// Adds an attribute in network byte order, with the flag for that (NLA_F_NET_BYTEORDER).
     pub(in crate::kernel) fn put_network(&mut self, kind: u16, payload: &[u8]) {
         self.put(kind | NETWORK_ORDER, payload);
     }
 
-    /// Adds a text with the NUL that ends it.
+    /// Adds a text with a terminating NUL.
     pub(in crate::kernel) fn put_text(&mut self, kind: u16, text: &str) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(text.as_bytes());
@@ -84,7 +84,7 @@ impl Message {
         self.close(start);
     }
 
-    /// Adds an attribute that holds attributes.
+    /// Adds an attribute that contains attributes.
     pub(in crate::kernel) fn nest<T>(&mut self, kind: u16, fill: impl FnOnce(&mut Message) -> T) -> T {
         let start = self.open(kind | NESTED);
         let filled = fill(self);
@@ -92,7 +92,7 @@ impl Message {
         filled
     }
 
-    /// Adds attributes that are bytes already.
+    /// Adds attributes that are already encoded.
     pub(in crate::kernel) fn append(&mut self, attributes: &[u8]) {
         self.bytes.extend_from_slice(attributes);
     }
@@ -130,15 +130,15 @@ impl Message {
 pub(in crate::kernel) struct MessageFrame<'a> {
     /// nlmsg_type: a subsystem and its command.
     pub(in crate::kernel) kind: u16,
-    /// nlmsg_seq: the request it answers.
+    /// nlmsg_seq: the number of the request that it answers.
     pub(super) sequence: u32,
     /// nlmsg_pid: the port of the socket whose request is answered.
     pub(in crate::kernel) port: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub(in crate::kernel) payload: &'a [u8],
 }
 
-/// The messages in a received datagram; ends at the first that is cut short.
+/// The messages in a received datagram; ends at the first truncated one.
 pub(in crate::kernel) fn frames(datagram: &[u8]) -> impl Iterator<Item = MessageFrame<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -155,17 +155,17 @@ pub(in crate::kernel) fn frames(datagram: &[u8]) -> impl Iterator<Item = Message
     })
 }
 
-/// The number a message of an error or of a dump's end begins with: 0, or an errno with its sign turned.
+/// The number at the beginning of an error message or of a dump's end: 0, or a negated errno.
 pub(super) fn errno(payload: &[u8]) -> i32 {
     payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes).saturating_neg())
 }
 
-/// The attributes behind a `struct nfgenmsg`.
+/// The attributes after a `struct nfgenmsg`.
 pub(in crate::kernel) fn behind_generic(payload: &[u8]) -> &[u8] {
     payload.get(GENERIC..).unwrap_or_default()
 }
 
-/// The attributes of the request that an error message gives back: behind the errno, the header and the nfgenmsg.
+/// The attributes of the request that an error message contains: after the errno, the header and the nfgenmsg.
 pub(super) fn echoed(payload: &[u8]) -> &[u8] {
     payload.get(size_of::<i32>() + HEADER + GENERIC..).unwrap_or_default()
 }
@@ -177,11 +177,11 @@ pub(in crate::kernel) struct Attribute<'a> {
     pub(in crate::kernel) kind: u16,
     /// Its payload.
     pub(in crate::kernel) payload: &'a [u8],
-    /// All of it, header and payload, without padding.
+    /// The complete attribute, header and payload, without padding.
     pub(in crate::kernel) bytes: &'a [u8],
 }
 
-/// The attributes in some bytes; ends at the first that is cut short.
+/// The attributes in some bytes; ends at the first truncated one.
 pub(in crate::kernel) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -1,7 +1,7 @@
-//! Netfilter netlink (linux/netfilter/nfnetlink.h): requests and answers as bytes, one socket to exchange
-//! them, and one for what the kernel sends to a multicast group.
+//! Netfilter netlink (linux/netfilter/nfnetlink.h): requests and responses as bytes, a socket to exchange them, and a
+//! socket for the messages that the kernel sends to a multicast group.
 //!
-//! It knows headers, attributes and acknowledgements; what the attributes mean is the business of its callers.
+//! It handles headers, attributes and acknowledgements; the meaning of attributes is up to the callers.
 
 mod message;
 mod multicast;

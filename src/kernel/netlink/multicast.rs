@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What the kernel may queue for us, in bytes: some ten thousand rules, changed in one instant.
+/// The receive queue of the socket, in bytes: enough for some ten thousand rules that change in one instant.
 const QUEUE: usize = 8 * 1024 * 1024;
 /// The receive buffer, in bytes. The kernel's messages end at 32 KiB.
 const BUFFER: usize = 64 * 1024;
@@ -30,12 +30,12 @@ impl Multicast {
         Ok(Multicast { socket })
     }
 
-    /// Room for [`Multicast::drain`].
+    /// A buffer for [`Multicast::drain`].
     pub(in crate::kernel) fn buffer() -> Vec<u8> {
         vec![0; BUFFER]
     }
 
-    /// Hands out all messages that have come, and waits for none. Returns whether some were lost.
+    /// Returns all messages that have arrived, without waiting, and whether some were lost.
     pub(in crate::kernel) fn drain(
         &self,
         buffer: &mut [u8],

@@ -9,32 +9,32 @@ use nix::sys::time::TimeVal;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The longest request sent, in bytes. An error gives it back whole, so the receive buffer holds more than that.
+/// The longest request, in bytes. An error message contains the whole request, so the receive buffer is larger.
 pub(in crate::kernel) const REQUEST_MAX: usize = 32 * 1024;
-/// The receive buffer, in bytes. The kernel's messages of a dump end at 32 KiB.
+/// The receive buffer, in bytes. The kernel's messages of a dump have at most 32 KiB.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// What the kernel may queue for us, in bytes.
+/// The receive queue of the socket, in bytes.
 const RECEIVE_QUEUE: libc::c_int = 1024 * 1024;
-/// How long the kernel may think about one request, in seconds.
+/// How long the kernel may take for one request, in seconds.
 const PATIENCE: i64 = 30;
-/// How often a dump is begun before its losses are taken for lasting.
+/// How often a dump is started before its losses are reported as an error.
 const DUMP_ATTEMPTS: usize = 3;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_MIN_TYPE: u16 = 16;
 
-/// Why a request was not answered with success.
+/// Why a request failed.
 #[derive(Debug)]
 pub(in crate::kernel) enum Failure {
-    /// The kernel refused.
+    /// The kernel rejected the request.
     Refused {
         /// Its error number, positive.
         code: i32,
-        /// The attributes of the request, if it gave them back.
+        /// The attributes of the request, if the kernel returned them.
         request: Vec<u8>,
     },
-    /// The kernel had to drop an answer for want of room (ENOBUFS); what was asked may have been done.
+    /// The kernel dropped a response for lack of space (ENOBUFS); the request may have been executed.
     Overrun,
     /// The socket failed.
     System(io::Error),
@@ -50,7 +50,7 @@ impl From<Failure> for io::Error {
     }
 }
 
-/// A connection with the kernel, in the network namespace of the thread that opened it.
+/// A connection to the kernel, in the network namespace of the thread that opened it.
 pub(in crate::kernel) struct Netlink {
     socket: Socket,
     buffer: Vec<u8>,
@@ -69,20 +69,20 @@ impl Netlink {
         Ok(Netlink { socket, buffer: vec![0; RECEIVE_BUFFER], sequence: 0 })
     }
 
-    /// Lets one request, or a batch of them, have so many bytes (SO_SNDBUFFORCE).
+    /// Permits one request, or a batch of them, to have this many bytes (SO_SNDBUFFORCE).
     pub(in crate::kernel) fn may_send(&self, bytes: usize) -> io::Result<()> {
         Ok(setsockopt(&self.socket, SndBufForce, &bytes)?)
     }
 
-    /// The port by which the kernel names this socket (nlmsg_pid).
+    /// The netlink port of this socket (nlmsg_pid).
     pub(in crate::kernel) fn port(&self) -> io::Result<u32> {
         let mut address = SocketAddr::new(0, 0);
         self.socket.get_address(&mut address)?;
         Ok(address.port_number())
     }
 
-    /// Sends one request and reads until its acknowledgement, or the end of its dump.
-    /// `each` is handed the attributes of every message on the way.
+    /// Sends one request and reads until its acknowledgement, or the end of its dump. `each` is called with the
+    /// attributes of every message.
     pub(in crate::kernel) fn ask(
         &mut self,
         mut request: Message,
@@ -168,7 +168,7 @@ impl Netlink {
         Ok(true)
     }
 
-    /// Throws away what is still coming: the kernel begins no dump before the last one has ended.
+    /// Discards everything that still arrives: the kernel starts no dump before the last one has ended.
     fn drain(&mut self) {
         while self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT).is_ok() {}
     }
@@ -207,7 +207,7 @@ impl AsFd for Netlink {
     }
 }
 
-/// Waits until the kernel has sent something, or a signal came.
+/// Waits until the kernel has sent something, or a signal arrives.
 pub(in crate::kernel) fn wait(socket: &impl AsFd) -> io::Result<()> {
     let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     match poll(&mut sockets, PollTimeout::NONE) {
@@ -216,7 +216,7 @@ pub(in crate::kernel) fn wait(socket: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Repeats a dump that lost a part of its answer, a few times.
+/// Repeats a dump that lost a part of its response, a few times.
 pub(in crate::kernel) fn whole<T>(mut dump: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 1..DUMP_ATTEMPTS {
         match dump() {

@@ -1,4 +1,5 @@
-//! The kernel's messages about a table, read back as what this program writes; what it does not write makes the table foreign.
+//! Decodes the kernel's messages about a table. If they contain anything that this program does not write, the table is
+//! foreign.
 
 use super::attribute_set::AttributeSet;
 use super::decode_elements::ReadElements;
@@ -13,8 +14,8 @@ use crate::netfilter::nftables::{
 };
 use std::collections::BTreeMap;
 
-/// Puts a table together from the messages about it: of chains before those of rules, of sets before those of elements. Messages
-/// about other tables are passed over.
+/// Builds a table from the messages about it: messages about chains must come before those about rules, and messages
+/// about sets before those about elements. Messages about other tables are ignored.
 pub(super) struct TableReader {
     table: Table,
     is_there: bool,
@@ -34,7 +35,7 @@ impl TableReader {
         find(message, OF_TABLE).and_then(text) == Some(&self.table.name)
     }
 
-    /// A message about a table.
+    /// Decodes a message about a table.
     pub(super) fn table(&mut self, message: &[u8]) {
         if self.is_of(message) {
             self.is_there = true;
@@ -47,7 +48,7 @@ impl TableReader {
         self.is_there
     }
 
-    /// A message about a chain.
+    /// Decodes a message about a chain.
     pub(super) fn chain(&mut self, message: &[u8]) {
         if self.is_of(message) {
             match chain(message) {
@@ -57,7 +58,7 @@ impl TableReader {
         }
     }
 
-    /// A message about a rule.
+    /// Decodes a message about a rule.
     pub(super) fn rule(&mut self, message: &[u8]) {
         if !self.is_of(message) {
             return;
@@ -72,7 +73,7 @@ impl TableReader {
         }
     }
 
-    /// A message about a set.
+    /// Decodes a message about a set.
     pub(super) fn set(&mut self, message: &[u8]) {
         if self.is_of(message) {
             match set(message) {
@@ -84,14 +85,14 @@ impl TableReader {
         }
     }
 
-    /// The sets that hold what this program put into them.
+    /// The sets whose elements this program writes.
     pub(super) fn asked_sets(&self) -> Vec<Box<str>> {
         let is_asked = |set: &Set| !matches!(set.kind.purpose, SetPurpose::Dynamic { .. });
         let sets = self.table.sets.iter().filter(|(_, set)| is_asked(set));
         sets.map(|(name, _)| name.clone()).collect()
     }
 
-    /// A message about elements of a set.
+    /// Decodes a message about elements of a set.
     pub(super) fn elements(&mut self, message: &[u8]) {
         if self.is_of(message) {
             let set = find(message, ELEMENTS_SET).and_then(text).unwrap_or_default();
@@ -99,7 +100,7 @@ impl TableReader {
         }
     }
 
-    /// A message about a counter or another object.
+    /// Decodes a message about a counter or another object.
     pub(super) fn object(&mut self, message: &[u8]) {
         if self.is_of(message) {
             match counter(message) {
@@ -191,13 +192,13 @@ fn set(message: &[u8]) -> Option<(Box<str>, SetKind)> {
     (length == kind.key_length() && key_type(&kind) == wanted).then_some((name, kind))
 }
 
-/// The parts of a key from the number of its type.
+/// The parts of a key, from the number of its type.
 fn key_parts(number: u32) -> Option<Vec<KeyPart>> {
     let parts = (0..4).rev().map(|place| number >> (6 * place) & 0x3f).skip_while(|part| *part == 0);
     parts.map(|part| KeyPart::ALL.into_iter().find(|own| own.number() == part)).collect()
 }
 
-/// The name of a counter and what it counted. `None` for another kind of object.
+/// The name of a counter and its count. `None` for another kind of object.
 pub(super) fn counter(message: &[u8]) -> Option<(Box<str>, Count)> {
     let mut all = AttributeSet::of(message)?;
     all.ignore(&[OF_TABLE, OBJECT_USE, OBJECT_HANDLE, OBJECT_PADDING, OBJECT_USERDATA]);

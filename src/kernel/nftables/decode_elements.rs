@@ -1,4 +1,4 @@
-//! The kernel's elements of sets, read back as keys and ranges; anything else is `None`.
+//! Decodes the kernel's elements of sets to keys and ranges; `None` for anything that this program does not write.
 
 use super::attribute_set::AttributeSet;
 use super::wire::*;
@@ -54,7 +54,7 @@ impl ReadElements {
         }
     }
 
-    /// All of them, as elements of a set of this kind.
+    /// All elements of the set, which is of this kind.
     pub(super) fn of(self, kind: &SetKind) -> Option<Elements> {
         let length = kind.key_length() as usize;
         let is_map = kind.purpose == SetPurpose::VerdictMap;
@@ -89,7 +89,7 @@ impl ReadElements {
     }
 }
 
-/// The key before one that is not zero.
+/// The key before this one, which is not zero.
 fn predecessor(key: &[u8]) -> Box<[u8]> {
     let mut before: Box<[u8]> = key.into();
     for byte in before.iter_mut().rev() {
@@ -108,7 +108,7 @@ pub(super) fn value(data: &[u8]) -> Option<Box<[u8]>> {
     all.end().map(|()| value.into())
 }
 
-/// The verdict of some data.
+/// The verdict in a data attribute.
 pub(super) fn verdict(data: &[u8]) -> Option<Verdict> {
     let mut all = AttributeSet::of(data)?;
     let mut verdict = AttributeSet::of(all.take(DATA_VERDICT)?)?;

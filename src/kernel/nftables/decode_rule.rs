@@ -1,4 +1,4 @@
-//! The kernel's expressions of a rule, read back as the statements that this program writes; anything else is `None`.
+//! Decodes the kernel's expressions of a rule to statements; `None` for anything that this program does not write.
 
 use super::attribute_set::AttributeSet;
 use super::decode_elements::{value, verdict};
@@ -9,14 +9,14 @@ use crate::netfilter::nftables::{
     Base, Comparison, ConnectionFact, Field, Meta, RejectWith, Rule, RuleComment, Statement,
 };
 
-/// A rule of a chain, and what it counted.
+/// A rule of a chain, and its count.
 pub(super) struct ReadRule {
     pub(super) chain: Box<str>,
     pub(super) rule: Rule,
     pub(super) counted: u64,
 }
 
-/// Reads a rule.
+/// Decodes a rule.
 pub(super) fn rule(message: &[u8]) -> Option<ReadRule> {
     let mut all = AttributeSet::of(message)?;
     all.ignore(&[OF_TABLE, RULE_HANDLE, RULE_POSITION, RULE_PADDING]);
@@ -54,7 +54,7 @@ fn comment(userdata: &[u8]) -> Option<RuleComment> {
 
 type MaskAndXor = (Box<[u8]>, Box<[u8]>);
 
-/// The expressions of a rule that are still to be read, the next one last.
+/// The expressions of a rule that are not decoded yet, the next one last.
 struct Reader<'a> {
     expressions: Vec<(Box<str>, AttributeSet<'a>)>,
     counted: u64,
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     fn statement(&mut self, before: Option<&Statement>) -> Option<Statement> {
         match self.next()? {
             "payload" | "meta" | "ct" | "fib" => self.of_fields(),
-            // The upper end of a range, whose field is in the register already.
+            // The upper end of a range, whose field is already in the register.
             "cmp" => {
                 let Some(Statement::Compare { field, .. }) = before else { return None };
                 self.compare(*field).filter(|statement| before.is_some_and(|own| own.begins_range(statement)))
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A statement that begins with the loading of fields.
+    /// Decodes a statement that begins by loading fields.
     fn of_fields(&mut self) -> Option<Statement> {
         let (mut fields, mut word) = (Vec::new(), 0);
         while let Some("payload" | "meta" | "ct" | "fib") = self.next() {
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         Some(loaded)
     }
 
-    /// Whether the expression behind the next one writes the mark.
+    /// Whether the expression after the next one writes the mark.
     fn sets_mark(&self) -> bool {
         let behind = self.expressions.len().checked_sub(2).and_then(|at| self.expressions.get(at));
         behind.is_some_and(|(name, data)| &**name == "meta" && data.has(META_SOURCE))

@@ -7,7 +7,7 @@ use super::wire::*;
 use crate::kernel::netlink::{ACKNOWLEDGE, CREATE, DUMP, Message};
 use crate::netfilter::nftables::{Batch, Change, Hook, SetKind, SetPurpose, TableFamily};
 
-/// A transaction, from its begin to its end.
+/// A transaction with its begin and end messages.
 pub(super) struct Transaction<'a> {
     /// Its messages.
     pub(super) messages: Vec<Message>,
@@ -122,7 +122,7 @@ fn put_set_kind(message: &mut Message, kind: &SetKind) {
         SetPurpose::Set | SetPurpose::Intervals => {}
         SetPurpose::VerdictMap => {
             message.put(SET_DATA_TYPE, &DATA_IS_VERDICT.to_be_bytes());
-            // The length that nft gives: of a verdict's code and a chain.
+            // The length that nft uses: that of a verdict's code and a chain.
             message.put(SET_DATA_LENGTH, &16u32.to_be_bytes());
         }
         SetPurpose::Dynamic { timeout_ms } => message.put(SET_TIMEOUT, &timeout_ms.to_be_bytes()),
@@ -132,11 +132,12 @@ fn put_set_kind(message: &mut Message, kind: &SetKind) {
             description.put(DESCRIPTION_SIZE, &kind.size.to_be_bytes());
         });
     }
-    // The kernel wants a number by which a rule of the same transaction could name the set; names do.
+    // The kernel requires a number by which rules of the same transaction could refer to the set; these rules use its
+    // name.
     message.put(SET_ID, &1u32.to_be_bytes());
 }
 
-/// A request for all objects of a kind in a table. Of tables the kernel sends all in the family.
+/// A request for all objects of a kind in a table. For tables, the kernel returns all of the family.
 pub(super) fn dump(command: u8, family: TableFamily, table: &str) -> Message {
     let mut message = Message::new(SUBSYSTEM, command, DUMP, family_number(family));
     message.put_text(OF_TABLE, table);

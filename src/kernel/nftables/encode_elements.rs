@@ -1,10 +1,11 @@
-//! Elements of sets as netlink messages.
+//! Encodes elements of sets as netlink messages.
 
 use super::wire::*;
 use crate::kernel::netlink::Message;
 use crate::netfilter::nftables::{Elements, Verdict};
 
-/// Where a message is long enough, in bytes: the attribute of all its elements may have 64 KiB, and one element has less than 1.
+/// From this length on, in bytes, a message is full: the attribute of all its elements may have 64 KiB, and one element
+/// has less than 1.
 const LONG_ENOUGH: usize = 48 * 1024;
 
 /// As many messages as the elements take, each begun by `request`.
@@ -38,7 +39,7 @@ pub(super) fn put_element(list: &mut Message, key: &[u8], verdict: Option<&Verdi
     });
 }
 
-/// Adds a range: its first key, and the first key behind it, if there is one.
+/// Adds a range: its first key, and the key after its last one, if there is one.
 pub(super) fn put_range(list: &mut Message, range: &[u8], _: Option<&Verdict>) {
     let (first, last) = range.split_at(range.len() / 2);
     put_element(list, first, None);
@@ -50,7 +51,7 @@ pub(super) fn put_range(list: &mut Message, range: &[u8], _: Option<&Verdict>) {
     }
 }
 
-/// The next key; `None` behind the last.
+/// The next key; `None` after the last.
 fn successor(key: &[u8]) -> Option<Vec<u8>> {
     let mut next = key.to_vec();
     for byte in next.iter_mut().rev() {
@@ -62,7 +63,7 @@ fn successor(key: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Adds a verdict as data.
+/// Adds a verdict as a data attribute.
 pub(super) fn put_verdict(data: &mut Message, verdict: &Verdict) {
     data.nest(DATA_VERDICT, |nested| {
         let (code, chain) = verdict_code(verdict);

@@ -1,4 +1,4 @@
-//! Rules as the kernel's expressions: statements get their registers here.
+//! Encodes rules as the kernel's expressions, and assigns registers to statements.
 
 use super::encode_elements::put_verdict;
 use super::numbers::{base_number, comparison_number, connection_number, meta_number, reject_numbers};
@@ -22,7 +22,7 @@ pub(super) fn put_rule(message: &mut Message, rule: &Rule) {
     }
 }
 
-/// A comment as `nft` keeps it in a rule's user data: type, length, and text with a NUL.
+/// A comment as `nft` stores it in a rule's user data: type, length, and text with a NUL.
 fn userdata(comment: &RuleComment) -> Vec<u8> {
     let text = comment.as_str().as_bytes();
     let length = u8::try_from(text.len() + 1).expect("a comment has at most 127 bytes");
@@ -31,7 +31,7 @@ fn userdata(comment: &RuleComment) -> Vec<u8> {
 
 fn put_statement(list: &mut Message, statement: &Statement, before: Option<&Statement>) {
     match statement {
-        // The upper end of a range, whose field is in the register already.
+        // The upper end of a range, whose field is already in the register.
         Statement::Compare { value, .. } if before.is_some_and(|before| before.begins_range(statement)) => {
             put_comparison(list, Comparison::AtMost, value);
         }
@@ -97,7 +97,7 @@ fn put_statement(list: &mut Message, statement: &Statement, before: Option<&Stat
                 data.put(REJECT_CODE, &[code]);
             }
         }),
-        // It is no expression.
+        // It is not an expression.
         Statement::Comment(_) => {}
     }
 }
@@ -137,7 +137,7 @@ fn put_bitwise(list: &mut Message, mask: &[u8], xor: &[u8]) {
     });
 }
 
-/// Loads fields into registers, one after the other.
+/// Loads fields into consecutive registers.
 fn put_key(list: &mut Message, fields: &[Field]) {
     let mut word = 0;
     for field in fields {
@@ -169,7 +169,7 @@ fn put_load(list: &mut Message, field: Field, register: u32) {
         }),
     }
     if field == Field::Meta(Meta::Length) {
-        // The kernel compares bytes from the first on, and has the number in its own order.
+        // The kernel compares bytes in memory order, but has the number in host byte order.
         put_expression(list, "byteorder", |data| {
             data.put(BYTEORDER_SOURCE, &register.to_be_bytes());
             data.put(BYTEORDER_DESTINATION, &register.to_be_bytes());

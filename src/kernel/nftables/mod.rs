@@ -1,4 +1,4 @@
-//! nf_tables over netlink: transactions out, whole tables in. Starts no program and needs no library.
+//! nf_tables through netlink: sends transactions, and reads complete tables. Starts no program and needs no library.
 
 mod attribute_set;
 mod decode;

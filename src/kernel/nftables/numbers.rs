@@ -1,4 +1,4 @@
-//! The kernel's numbers of what the language of tables names (linux/netfilter/nf_tables.h, linux/netfilter.h).
+//! The kernel's numbers for the terms of the language of tables (linux/netfilter/nf_tables.h, linux/netfilter.h).
 
 use crate::netfilter::nftables::{
     Base, Comparison, ConnectionFact, HookPoint, Meta, RejectWith, SetKind, TableFamily,
@@ -56,7 +56,7 @@ pub(super) fn comparison_number(comparison: Comparison) -> u32 {
     }
 }
 
-/// Six bits for each part, as `nft` packs the types of a concatenation.
+/// The types of the parts, six bits each, as `nft` packs a concatenation.
 pub(super) fn key_type(kind: &SetKind) -> u32 {
     kind.key.iter().fold(0, |all, part| all << 6 | part.number())
 }

@@ -1,4 +1,4 @@
-//! Whether this kernel takes what our tables need: tried, not concluded from its version.
+//! Tries whether this kernel accepts what our tables need, instead of deriving it from the version.
 
 use super::Nftables;
 use crate::apply::KernelError;
@@ -81,7 +81,7 @@ fn inet() -> Table {
     table
 }
 
-/// A table whose base chains lead to these rules.
+/// A table whose base chains jump to these rules.
 fn table(
     family: TableFamily,
     sets: &[(&str, &[KeyPart], SetPurpose, u32)],
@@ -102,7 +102,8 @@ fn table(
     table
 }
 
-/// No packet mark has all bits, so no rule is reached that asks this; the kernel checks them all the same.
+/// A condition that never holds, as no packet mark has all bits, so that the rules after it are not evaluated. The
+/// kernel still checks them.
 fn never() -> Rule {
     Rule::when().is(Field::Meta(Meta::Mark), &[0xff; 4])
 }

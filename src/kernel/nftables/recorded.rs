@@ -19,7 +19,7 @@ fn recorded() -> Vec<Recorded> {
         let [command, _] = frame.kind.to_le_bytes();
         (command, behind_generic(frame.payload).to_vec())
     });
-    // The kernel ends some sets with a message of no elements.
+    // The kernel ends some sets with a message without elements.
     messages
         .filter(|(command, message)| *command != NEW_ELEMENTS || !message.ends_with(&[4, 0, 3, 0]))
         .collect()
@@ -41,7 +41,7 @@ fn read(messages: &[Recorded]) -> TableRead {
     reader.end()
 }
 
-/// Numbers that look random and are always the same (splitmix64).
+/// Pseudo-random numbers that are always the same (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -69,8 +69,8 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// The attributes of a message that have no other in them, by the way to them; without those that say nothing of what packets
-/// meet. It knows nothing of how the reader goes about it. `None` if lengths do not add up.
+/// The attributes of a message that contain no others, by their path, without those that do not affect packets.
+/// Independent of how the reader works. `None` if lengths do not add up.
 fn meaning(command: u8, message: &[u8]) -> Option<BTreeMap<Vec<u16>, Vec<u8>>> {
     let mut leaves = BTreeMap::new();
     let mut open = vec![(Vec::new(), message)];
@@ -78,7 +78,7 @@ fn meaning(command: u8, message: &[u8]) -> Option<BTreeMap<Vec<u16>, Vec<u8>>> {
         let mut length = 0;
         for (place, attribute) in attributes(bytes).enumerate() {
             length += attribute.bytes.len().next_multiple_of(4);
-            // Only in lists are there several of one kind.
+            // Only lists contain several attributes of one kind.
             let mut way: Vec<u16> = way.clone();
             let is_list = matches!((command, way.as_slice()), (NEW_RULE, [4]) | (NEW_ELEMENTS, [3]));
             way.extend(is_list.then_some(place as u16));
@@ -91,7 +91,7 @@ fn meaning(command: u8, message: &[u8]) -> Option<BTreeMap<Vec<u16>, Vec<u8>>> {
                 continue;
             }
             let mut payload = attribute.payload;
-            // A name ends with its first NUL.
+            // A name ends at its first NUL.
             if matches!((command, way.as_slice()), (_, [1]) | (NEW_ELEMENTS, [2])) {
                 payload = payload.split(|byte| *byte == 0).next().unwrap_or_default();
             }
@@ -120,18 +120,18 @@ fn says_nothing(command: u8, way: &[u16], payload: &[u8]) -> bool {
     match (command, way) {
         // Use, handle, padding, owner.
         (NEW_TABLE, [3 | 4 | 5 | 7 | 8..]) => true,
-        // Whether it is owned.
+        // Whether it has an owner.
         (NEW_TABLE, [2]) => matches!(payload, [0, 0, 0, 0 | 2 | 4 | 6]),
-        // Whether it is a base chain, which its hook says, too.
+        // Whether it is a base chain, which its hook shows, too.
         (NEW_CHAIN, [10]) => matches!(payload, [0, 0, 0, 0 | 1]),
         // Handle, use, padding.
         (NEW_CHAIN, [2 | 6 | 9 | 13..]) => true,
-        // Handle, position, padding, and what a counter counted.
+        // Handle, position, padding, and the count of a counter.
         (NEW_RULE, [3 | 6 | 8 | 12..]) => true,
         (NEW_RULE, [4, _, 1, 2, 1 | 2]) => payload.len() == 8,
-        // What is 0 if it is not there: flags of lookups and limits, the operation of bits, kinds.
+        // Attributes whose absence means 0: flags of lookups and limits, the operation of bits, kinds.
         (NEW_RULE, [4, _, 1, 2, ..]) => payload.iter().all(|byte| *byte == 0) && payload.len() == 4,
-        // How fast it is, how long the data, who named it, and by which number.
+        // Performance hints, the length of data, the name's origin, and the number.
         (NEW_SET, [7 | 8 | 10 | 13 | 14 | 16 | 19..]) | (NEW_SET, [9, 2]) => true,
         (NEW_SET, [3] | [9, 1]) => payload == [0; 4],
         (NEW_SET, [9]) => payload.is_empty(),

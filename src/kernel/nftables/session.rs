@@ -1,4 +1,4 @@
-//! One conversation with nf_tables.
+//! A socket for transactions and dumps of nf_tables.
 
 use super::decode::{self, TableReader};
 use super::encode;
@@ -40,7 +40,7 @@ impl Nftables {
         self.netlink.port().map_err(failed)
     }
 
-    /// Carries out batches as one transaction.
+    /// Commits batches as one transaction.
     pub(in crate::kernel) fn commit(&mut self, batches: &[Batch]) -> Result<(), KernelError> {
         if batches.iter().all(|batch| batch.changes.is_empty()) {
             return Ok(());
@@ -67,7 +67,7 @@ impl Nftables {
         self.transact(&[Batch::deleting(batch.family, &batch.table)])
     }
 
-    /// Reads a table whole.
+    /// Reads a complete table.
     pub(in crate::kernel) fn read(
         &mut self,
         family: TableFamily,

@@ -190,7 +190,7 @@ pub(super) const FIRST_REGISTER: u32 = 1;
 /// NFT_REG32_00.
 const FIRST_WORD: u32 = 8;
 
-/// The register that begins this many words of four bytes behind the first, as the kernel prints it.
+/// The register that is this many 4-byte words after the first, as the kernel reports it.
 pub(super) fn register(word: u32) -> u32 {
     if word.is_multiple_of(4) { FIRST_REGISTER + word / 4 } else { FIRST_WORD + word }
 }
