@@ -50,7 +50,7 @@ pub struct Host {
     nftables: Nftables,
     restores: u64,
     /// The filter tables of variants to which the backend does not write and that need not be read again: they contain
-    /// no rules of ours or of another controller any more, or cannot be read.
+    /// no rules of this program or of another controller any more, or cannot be read.
     done_with: BTreeSet<(Variant, Family)>,
 }
 

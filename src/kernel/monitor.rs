@@ -130,8 +130,8 @@ impl MonitorInner {
     }
 }
 
-/// Whether a change can affect our rules: a rule or chain of ours in iptables, a chain with a hook, or a table of our
-/// own.
+/// Whether a change can affect our rules: one of our rules or chains in iptables, a chain with a hook, or one of our
+/// tables.
 fn matters(frame: &MessageFrame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
     let own_table = match frame.payload.first() {
