@@ -2,6 +2,7 @@
 //! it.
 //!
 //! Comes in: a cluster, a plan and a flow that the kernel has denied. Goes out: an `Account` for people.
+//! `explain::nearest` finds the nearest rule.
 
 use crate::compile::{Cause, Judgement, Plan, Subject};
 use crate::explain::{NearestRule, nearest};

@@ -1,4 +1,4 @@
-//! What keeps a pod from sending under another pod's addresses on this node, and the report of it.
+//! Chooses how pods are bound on this node's kernel, to ports of the bridge or by address alone, and reports it.
 
 use crate::kernel::Host;
 use crate::observe::Health;
@@ -7,8 +7,8 @@ use crate::render::{Binding, Options};
 /// The readiness check that says how pods are bound; it never fails.
 const CHECK: &str = "port-binding";
 
-/// The options for this node's kernel: without tables of family bridge, packets are checked by address alone, and the log and
-/// `/readyz` say so.
+/// The options for this node's kernel. If it has no tables of family bridge, packets are checked by address alone, and
+/// the log and `/readyz` say so.
 pub(super) fn options_here(options: Options, kernel: &mut Host, health: &Health) -> Options {
     health.set_check(CHECK, Ok(()));
     let (mode, binding) = match options.binding {

@@ -1,4 +1,4 @@
-//! The ports of the bridge as another source: they decide from which port a pod's frames arrive.
+//! The ports of the bridge as a source of changes, which show from which pod a frame arrives.
 
 use crate::controller::Delivery;
 use crate::model::Change;

@@ -1,4 +1,4 @@
-//! What the controller reports to be counted.
+//! The values that the controller reports to the metrics.
 
 use crate::net::Family;
 use std::collections::BTreeMap;

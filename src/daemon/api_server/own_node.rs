@@ -1,4 +1,4 @@
-//! Whether any pod is on this node: if none is, its name may be wrong.
+//! Checks whether any pod is on this node; if there is none, the node's name may be wrong.
 
 use crate::model::Change;
 

@@ -1,4 +1,5 @@
-//! Makes records of denied packets: aggregates them to flows, queries the controller about new ones, and reports the answers.
+//! Reports denied packets: aggregates them to flows, queries the controller for the policies and the nearest rule of
+//! each new flow, and passes the records on.
 
 use super::packets::PacketBatch;
 use crate::account::account;
