@@ -38,7 +38,7 @@ pub trait PacketFilter {
     fn commit(&mut self, step: &Step) -> Result<(), KernelError>;
 
     /// Carries out steps in order, and stops at the first that fails. Only adjacent steps that belong together
-    /// ([`Step::goes_with`]) do not stop each other: if one of them fails, the others are still carried out.
+    /// ([`Step::goes_with`]) need not stop each other: if one of them fails, the others may still be carried out.
     fn commit_all(&mut self, steps: &[Step]) -> Result<(), KernelError> {
         steps.iter().try_for_each(|step| self.commit(step))
     }
