@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "
-promise: Nobody reaches web.
+promise: No pod reaches web.
 namespaces: {shop: {}}
 pods:
   shop/web: {node: node-a, ports: [80/TCP]}

@@ -565,7 +565,11 @@ mod tests {
         assert_eq!(value(&metrics, "set_members{family=\"ipv6\"}"), Some(0.0));
         metrics.inventory(&Inventory::default());
         assert_eq!(value(&metrics, "pods"), Some(0.0));
-        assert_eq!(value(&metrics, "set_members{family=\"ipv4\"}"), Some(300.0), "nobody has said otherwise");
+        assert_eq!(
+            value(&metrics, "set_members{family=\"ipv4\"}"),
+            Some(300.0),
+            "the value stays until the next one is set"
+        );
     }
 
     #[test]

@@ -51,16 +51,16 @@ mod tests {
 
     #[test]
     fn processor_time_has_fractions_of_a_second() {
-        let told = || {
+        let exposed = || {
             let text = TextEncoder::new().encode_to_string(&Process::of_this().collect()).unwrap();
-            let told = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
-            told.and_then(|seconds| seconds.parse::<f64>().ok()).expect("it is among them")
+            let seconds = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+            seconds.and_then(|seconds| seconds.parse::<f64>().ok()).expect("it is among them")
         };
-        let before = told();
+        let before = exposed();
         let mut sum = 0_u64;
-        while told() - before < 0.001 {
+        while exposed() - before < 0.001 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        assert!(told() > before);
+        assert!(exposed() > before);
     }
 }

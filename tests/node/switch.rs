@@ -88,7 +88,7 @@ fn listed(test: &NodeTest, backend: &str) -> String {
     }
 }
 
-/// Whether anything of ours is in what a packet filter holds.
+/// Whether a packet filter contains anything of the agent.
 fn holds_ours(listed: &str) -> bool {
     listed.contains("KUBE-") || listed.contains("table inet bridgewarden")
 }

@@ -1,4 +1,4 @@
-//! Other programs change the table of the backend `nftables`: it is put right at once, and no change of ours is taken for theirs.
+//! Other programs change the table of the backend `nftables`: the agent repairs it at once, and takes none of its own changes for another program's.
 
 use crate::setup::*;
 use crate::switch::ConnectionProbe;

@@ -31,7 +31,7 @@ pub struct World {
 pub enum QueryEnd {
     /// The pod at this index of [`World::pods`].
     Pod(usize),
-    /// Whoever has this address; a pod, if one has it.
+    /// The pod with this address, or the address itself if no pod has it.
     Address(IpAddr),
     /// A node itself, not one of its pods.
     Node {

@@ -296,7 +296,7 @@ impl ScenarioWorld for OnKind {
                 self.outside.whereabouts(*address)
             }
             Name::Stranger(address) => {
-                bail!("nobody here has {address}: use one of {:?}", outside::ADDRESSES)
+                bail!("no host outside has {address}: use one of {:?}", outside::ADDRESSES)
             }
         }
     }

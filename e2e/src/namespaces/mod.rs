@@ -282,7 +282,7 @@ impl ScenarioWorld for InNamespaces {
             }
             Name::Outside => (Endpoint::Outside, vec![OUTSIDE[0], OUTSIDE[2]]),
             Name::Stranger(address) if OUTSIDE.contains(address) => (Endpoint::Outside, vec![*address]),
-            Name::Stranger(address) => bail!("nobody here has {address}: use one of {OUTSIDE:?}"),
+            Name::Stranger(address) => bail!("no host outside has {address}: use one of {OUTSIDE:?}"),
             Name::Service { .. } => bail!("{who}: there are no Services here, as there is no kube-proxy"),
         };
         Ok(Whereabouts { namespace: network.namespace(&endpoint).cloned(), addresses })

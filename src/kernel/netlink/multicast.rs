@@ -1,4 +1,4 @@
-//! One socket that hears what the kernel tells everybody, in the order in which it happened.
+//! One socket that receives the kernel's notifications, in the order of the changes.
 
 use super::message::{MessageFrame, frames};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};

@@ -92,7 +92,7 @@ impl Netlink {
     }
 
     /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
-    /// none that follow. Tells the first that failed, by its place.
+    /// none that follow. Returns the index of the first that failed.
     ///
     /// All together may be as long as one request. They are acknowledged together, so none of them may ask for that by itself.
     pub(in crate::kernel) fn write_all(&mut self, requests: &mut [Message]) -> Result<(), (usize, Failure)> {
@@ -112,7 +112,7 @@ impl Netlink {
         self.exchange(requests, awaited, |_| {})
     }
 
-    /// Sends requests and reads until the last of the first `awaited` is answered. Tells the first that failed, by its place.
+    /// Sends requests and reads until the last of the first `awaited` is answered. Returns the index of the first that failed.
     fn exchange(
         &mut self,
         requests: &mut [Message],
@@ -154,7 +154,7 @@ impl Netlink {
     }
 
     /// Reads one datagram of what the kernel sends unasked, if there is one; `each` is handed the attributes of every
-    /// message in it. Tells whether there was one.
+    /// message in it. Returns whether there was one.
     pub(in crate::kernel) fn receive_each(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool, Failure> {
         let length = match self.socket.recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
             Ok(length) => length.min(self.buffer.len()),

@@ -97,7 +97,7 @@ fn peer(from: &api::NetworkPolicyPeer, path: &FieldPath<'_>, invalid: &mut Inval
         (None, None, None) => {
             // A misspelt field was already reported as the reason.
             if known {
-                let message = "the peer names nobody: give it a podSelector, a namespaceSelector or an ipBlock, \
+                let message = "the peer selects nothing: give it a podSelector, a namespaceSelector or an ipBlock, \
                                or leave the whole list out to mean everywhere";
                 invalid.add(path, reason::EMPTY_PEER, message.to_owned());
             }

@@ -11,7 +11,7 @@ use crate::ownership::{
 };
 use std::collections::BTreeMap;
 
-/// Before br_netfilter shows a frame to iptables (NF_BR_PRI_BRNF, 0), and before whoever else filters frames
+/// Before br_netfilter shows a frame to iptables (NF_BR_PRI_BRNF, 0), and before other programs that filter frames
 /// (NF_BR_PRI_FILTER_BRIDGED, -200).
 const PRIORITY: i32 = -300;
 

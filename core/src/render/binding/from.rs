@@ -52,13 +52,13 @@ pub(super) fn arp() -> Vec<Rule> {
     ]
 }
 
-/// CNI announces an address before its result tells of it.
+/// CNI announces an address before it writes its result.
 pub(super) fn arp_unbound() -> Vec<Rule> {
     vec![Rule::when().within(&[ARP_SENDER], "taken4").goto(SPOOFED), Rule::when().accept()]
 }
 
 /// An error is about a packet that its sender received. About another's it would belong to the connection of that, which
-/// conntrack lets through to whoever the connection is of.
+/// conntrack lets through to the connection's end.
 fn errors_of_others() -> Vec<Rule> {
     let is = |kind| Rule::when().icmp_type(kind);
     let rules = ICMP_ERRORS.into_iter().flat_map(|kind| {
@@ -208,7 +208,7 @@ pub(super) fn claims_no_others() -> Vec<Rule> {
     ]
 }
 
-/// What every IPv6 link needs, whoever is isolated, and the node's link-local addresses.
+/// What every IPv6 link needs, whether its pods are isolated or not, and the node's link-local addresses.
 pub(super) fn link_control(choices: Choices) -> Vec<Rule> {
     let to_node = Rule::when().within(&[ETHER_DESTINATION], NODE_HARDWARE).to_link_local();
     let to_node = match choices.to_node_mark {
