@@ -1,6 +1,8 @@
 //! The program on a node, which watches a real API server.
 
 use anyhow::{Context, Result, ensure};
+use bridgewarden::netfilter::BackendName;
+use bridgewarden::ownership::INET_TABLE;
 use bridgewarden::testbed::Netns;
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,14 +26,15 @@ const REST: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeSetup {
     pub(crate) name: &'static str,
-    pub(crate) backend: &'static str,
+    pub(crate) backend: BackendName,
     pub(crate) watch_list: &'static str,
 }
 
-/// The nodes: between them, both variants of iptables and both ways to list.
-pub(crate) const NODES: [NodeSetup; 2] = [
-    NodeSetup { name: "node-a", backend: "nft", watch_list: "on" },
-    NodeSetup { name: "node-b", backend: "legacy", watch_list: "off" },
+/// The nodes: between them, every backend and both ways to list.
+pub(crate) const NODES: [NodeSetup; 3] = [
+    NodeSetup { name: "node-a", backend: BackendName::IptablesNft, watch_list: "on" },
+    NodeSetup { name: "node-b", backend: BackendName::IptablesLegacy, watch_list: "off" },
+    NodeSetup { name: "node-c", backend: BackendName::Nftables, watch_list: "on" },
 ];
 
 /// An agent's process.
@@ -60,13 +63,13 @@ impl NodeAgent {
         log: PathBuf,
     ) -> Result<NodeAgent> {
         let _ = fs::remove_file(&log);
-        let backend = format!("iptables-{}", node.backend);
+        let backend = node.backend.name();
         let kubeconfig = kubeconfig.display().to_string();
         let address = ADDRESS.to_string();
         let flags = [
             ["--kubeconfig", &kubeconfig],
             ["--node-name", node.name],
-            ["--backend", &backend],
+            ["--backend", backend],
             ["--watch-list", node.watch_list],
             ["--http-addr", &address],
             // Ignores the pods of the machine that the test runs on.
@@ -140,8 +143,19 @@ impl NodeAgent {
 
     /// The rules and sets of its node, without counters.
     pub(crate) fn held(&self) -> Result<KernelState> {
-        let backend = self.node.backend;
-        let saves = ["iptables", "ip6tables"].map(|family| format!("{family}-{backend}-save"));
+        match self.node.backend {
+            BackendName::IptablesNft => self.held_by_iptables("nft"),
+            BackendName::IptablesLegacy => self.held_by_iptables("legacy"),
+            BackendName::Nftables => {
+                let rules =
+                    output(&self.namespace, &["nft", "--stateless", "list", "table", "inet", INET_TABLE])?;
+                Ok(KernelState { rules, sets: String::new() })
+            }
+        }
+    }
+
+    fn held_by_iptables(&self, variant: &str) -> Result<KernelState> {
+        let saves = ["iptables", "ip6tables"].map(|family| format!("{family}-{variant}-save"));
         let mut rules = String::new();
         for save in saves {
             let text = output(&self.namespace, &[&save, "-t", "filter"])?;

@@ -32,9 +32,9 @@ const PODS: [(&str, u8, &str, &str); 12] = [
     ("node-b", 10, "shop/far", "client"),
     ("node-b", 11, "shop/cache", "cache"),
     ("node-b", 12, "shop/other", "other"),
-    ("node-b", 13, "bank/guest", "guest"),
-    ("node-b", 14, "bank/audit", "audit"),
-    ("node-b", 15, "bank/teller", "clerk"),
+    ("node-c", 13, "bank/guest", "guest"),
+    ("node-c", 14, "bank/audit", "audit"),
+    ("node-c", 15, "bank/teller", "clerk"),
 ];
 
 /// The part of the cluster that runs.
@@ -264,7 +264,10 @@ pub(crate) fn background_pod(random: &mut Random, index: usize) -> Value {
 }
 
 fn pod(name: &str, node: &str, host: u8, app: &str) -> Value {
-    let at = Node::named(node).expect("one of the two nodes");
+    let at = match Node::named(node) {
+        Some(node) => node,
+        None => Node { name: "node-c", number: 3 },
+    };
     object_of_pod(
         &read(name),
         node,

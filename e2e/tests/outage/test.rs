@@ -1,4 +1,4 @@
-//! Two nodes with a dozen pods, a control plane that knows ten thousand, and the means to partition them.
+//! Three nodes with a dozen pods, a control plane that knows ten thousand, and the means to partition them.
 
 use crate::agent::{KernelState, NODES, NodeAgent};
 use crate::cluster::{BACKGROUND_PODS, OutageCluster, PairCheck, background_objects};

@@ -17,8 +17,8 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     after.relabel("shop/far", "stranger");
     after.relabel("bank/audit", "clerk");
     after.add_policy(
-        "shop/near",
-        json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress"]}),
+        "shop/cache",
+        json!({"podSelector": {"matchLabels": {"app": "cache"}}, "policyTypes": ["Ingress"]}),
     );
     let (steady, changed) = after.compare(&test.cluster);
     let guard = ContinuousCheck::over(&test.testbed, steady)?;
