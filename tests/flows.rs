@@ -95,9 +95,9 @@ fn listener_too_many_fails_with_the_reason() {
     let (child, _stream) = daemon.ask(&["--follow"], "\n! 16 listen already\n");
     let (well, said) = end(child);
     assert!(!well && said.contains("16 listen already"), "{said}");
-    let (child, _stream) = daemon.ask(&[], "! too many ask at once\n");
+    let (child, _stream) = daemon.ask(&[], "! too many clients are connected\n");
     let (well, said) = end(child);
-    assert!(!well && said.contains("too many ask at once"), "{said}");
+    assert!(!well && said.contains("too many clients are connected"), "{said}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Cleanup {
         require_root("cleanup")?;
         let Some(_lock) = Lock::take().context("cannot take the lock of this network namespace")? else {
             bail!(
-                "Bridgewarden is running in this network namespace and would write again what is removed. Stop it first: delete \
+                "Bridgewarden is running in this network namespace and would restore what this command removes. Stop it first: delete \
                  its DaemonSet, or see who it is: {}",
                 Lock::holder_command()
             );
@@ -85,9 +85,9 @@ fn remove_rules(
     }
     for (builtin, hooks) in &left.jumps {
         outcome.left.extend(
-            hooks
-                .iter()
-                .map(|(_, rule)| format!("rule {rule} in {builtin} of {table}: something wrote it again")),
+            hooks.iter().map(|(_, rule)| {
+                format!("rule {rule} in {builtin} of {table}: another program added it again")
+            }),
         );
     }
     host.remove_empty_table(variant, family)

@@ -48,8 +48,8 @@ impl Flows {
         let socket = self.socket.display();
         let stream = UnixStream::connect(&self.socket).with_context(|| {
             format!(
-                "cannot ask the daemon at {socket}. It must run on this node, with the same --flows-socket, and only root \
-                 may ask"
+                "cannot connect to the agent at {socket}. It must run on this node with the same --flows-socket, and only root \
+                 may connect"
             )
         })?;
         let unread = Arc::new(AtomicBool::new(false));
@@ -59,14 +59,14 @@ impl Flows {
         let ended = match self.print(BufReader::new(stream), out) {
             // The reader of the output needs no more.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            printed => printed.with_context(|| format!("cannot print what {socket} says"))?,
+            printed => printed.with_context(|| format!("cannot print the flows from {socket}"))?,
         };
         match ended {
             FlowStreamEnd::Whole => Ok(ExitCode::SUCCESS),
             FlowStreamEnd::Refused(why) => bail!("the agent at {socket} closed the stream: {why}"),
             FlowStreamEnd::Cut if unread.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
             FlowStreamEnd::Cut => bail!(
-                "the daemon at {socket} has ended, so there may be flows that are not printed; ask again"
+                "the agent at {socket} has ended, so some flows may not have been printed; run the command again"
             ),
         }
     }

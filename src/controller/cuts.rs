@@ -46,7 +46,7 @@ pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
     let (Connection { source, destination, destination_port, .. }, error) = failures.first()?;
     let count = failures.len();
     let problem = format!(
-        "{count} connections are not as policies say, such as {source} to {destination} port {destination_port}: {error}"
+        "{count} connections could not be cut or unmarked, such as {source} to {destination} port {destination_port}: {error}"
     );
     tracing::error!(problem, "cannot cut every connection; the agent tries the failed ones again");
     Some((error.kind(), problem))

@@ -146,7 +146,7 @@ impl CniResultsReporter {
         self.unread = self.log_once(found.problem.clone(), self.unread.as_ref());
         let remark = found.missing.then(|| {
             format!(
-                "{} is not there: no pod has been here yet, or the runtime keeps its results elsewhere",
+                "{} does not exist: this node has had no pod yet, or the runtime keeps its results elsewhere",
                 directory.display()
             )
         });
@@ -176,8 +176,8 @@ impl CniResultsReporter {
         let long = self.without_results.is_some_and(|since| now.duration_since(since) >= MISSING_LIMIT);
         let problem = long.then(|| {
             format!(
-                "no result of CNI in {} says where any of this node's pods is: name the directory in which the container runtime \
-                 keeps them with --cni-results-dir, or none to do without",
+                "no CNI result in {} belongs to a pod of this node: set --cni-results-dir to the directory in which the container \
+                 runtime keeps them, or to nothing to work without them",
                 directory.display()
             )
         });

@@ -118,7 +118,7 @@ fn denied_warning(record: &Record) -> Option<Warning> {
         uid: account.uid.clone(),
         reason: "FlowDenied",
         note: format!(
-            "{} refused {source} ({}) -> {destination} ({}) {port}{protocol}: {}. All of them: bridgewarden flows",
+            "{} denied {source} ({}) -> {destination} ({}) {port}{protocol}: {}. All of them: bridgewarden flows",
             account.direction,
             source.address,
             destination.address,

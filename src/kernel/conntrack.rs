@@ -52,7 +52,7 @@ pub(super) struct ConntrackSocket {
 impl ConntrackSocket {
     /// Opens the socket.
     pub(super) fn open() -> Result<ConntrackSocket, KernelError> {
-        let failed = |source| KernelError::Netlink { act: "speak to the kernel's conntrack", source };
+        let failed = |source| KernelError::Netlink { act: "open a socket to the kernel's conntrack", source };
         Ok(ConntrackSocket { netlink: Netlink::open().map_err(failed)?, cut: 0, writes: 0 })
     }
 
@@ -107,7 +107,7 @@ impl ConntrackSocket {
         let family = Family::of(connection.source);
         // A delete request without a tuple would delete all connections.
         if find(&connection.tuple, ORIGINAL).and_then(tuple).is_none() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it carries no tuple of the kernel's");
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it has no conntrack tuple");
             return Err(KernelError::Netlink { act, source });
         }
         let mut request = Message::new(SUBSYSTEM, verb, ACKNOWLEDGE, family_number(family));

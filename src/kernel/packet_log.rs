@@ -41,7 +41,7 @@ const GATHERED_FOR: u32 = 10;
 const AT_ONCE: usize = 64;
 
 /// The attempted action, for errors.
-const ACT: &str = "read the packets that were refused";
+const ACT: &str = "read the denied packets";
 
 /// The reader of one NFLOG group.
 pub struct PacketLog {
@@ -106,7 +106,7 @@ fn refused(group: u16, failure: Failure) -> io::Error {
         Failure::Refused { code: libc::EPERM | libc::EBUSY, .. } => io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!(
-                "NFLOG group {group} has another reader (see /proc/net/netfilter/nfnetlink_log), and can have but one: \
+                "NFLOG group {group} has another reader (see /proc/net/netfilter/nfnetlink_log), and only one is possible: \
                  choose another with --nflog-group"
             ),
         ),

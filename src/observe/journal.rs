@@ -158,7 +158,7 @@ pub async fn serve_flows(listener: UnixListener, journal: Journal) {
                 tokio::spawn(async move {
                     match reader {
                         Some(reader) => send(stream, &journal, &slots, reader).await,
-                        None => reject(stream, "too many ask at once; try again").await,
+                        None => reject(stream, "too many clients are connected; try again").await,
                     }
                 });
             }
@@ -204,7 +204,7 @@ async fn send(
                 () = follow(&mut writer, updates) => None,
                 // It sent something, which no client should, or disconnected.
                 _ = reader_half.read(&mut nothing) => None,
-                () = slot.notified() => Some("this listener's place was needed for another; listen again"),
+                () = slot.notified() => Some("closed in favour of a newer listener; connect again"),
             };
             lock(slots).release(&slot);
             if let Some(why) = why {
@@ -213,7 +213,7 @@ async fn send(
         }
         Some(None) => {
             let why = format!(
-                "{FOLLOWERS} listen already, and that is as many as may: end one of them, or ask without --follow"
+                "{FOLLOWERS} listeners are connected, which is the limit: end one of them, or use the command without --follow"
             );
             write(&mut writer, &format!("{END_MARK} {why}\n")).await;
         }

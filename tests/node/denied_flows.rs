@@ -151,7 +151,7 @@ fn wrong_port_protocol_label_and_address_are_reported_as_the_nearest_rule() {
         ),
         (
             "{from: [{ipBlock: {cidr: 192.0.2.0/24}}]}",
-            ("address", "would allow it except for the address: 192.0.2.0/24 does not hold 10.244.2.20"),
+            ("address", "would allow it except for the address: 192.0.2.0/24 does not contain 10.244.2.20"),
         ),
     ];
     let mut test = NodeTest::build("flowsn", BACKENDS[0], None);
@@ -226,7 +226,9 @@ fn group_with_another_reader_stops_the_telling_and_nothing_else() {
     test.wait_until_enforced();
     assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     test.wait_for("remarked", || {
-        test.get("node-a", "/readyz").contains("[+]denied-flows ok: cannot read the packets that were refused: NFLOG group 101 has another reader")
+        test.get("node-a", "/readyz").contains(
+            "[+]denied-flows ok: cannot read the denied packets: NFLOG group 101 has another reader",
+        )
     });
     assert_eq!(reported(&test), []);
 }

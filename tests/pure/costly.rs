@@ -192,9 +192,9 @@ fn what_is_beyond_the_limits_allows_nothing_and_is_reported() {
     let notes = node.notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
     for part in [
-        "spec.ingress[30] and on: 5 peers or ports allow nothing, as a node takes on no more than 30 sets of one policy",
-        "spec.ingress[35] and on: 15 peers or ports allow nothing, as a node takes on no more than 35 ports of one policy",
-        "spec.ingress[40] and on: 10 peers or ports allow nothing, as a node takes on no more than 40 peers of one policy",
+        "spec.ingress[30] and on: 5 peers or ports allow nothing, because a node enforces at most 30 sets of one policy",
+        "spec.ingress[35] and on: 15 peers or ports allow nothing, because a node enforces at most 35 ports of one policy",
+        "spec.ingress[40] and on: 10 peers or ports allow nothing, because a node enforces at most 40 peers of one policy",
     ] {
         assert!(notes[0].contains(part), "{notes:?}");
     }
@@ -238,7 +238,7 @@ fn sets_that_have_more_members_than_a_policy_may_have_allow_nothing_whatever_cam
         node.settle();
         assert_eq!(allowed(&mut node).0, 5, "each of the rules that are left has its set");
         let note =
-            "15 peers or ports allow nothing, as a node takes on no more than 15000 members of one policy";
+            "15 peers or ports allow nothing, because a node enforces at most 15000 members of one policy";
         assert!(node.notes().concat().contains(note), "{:?}", node.notes());
         node.enforcer.apply(own_ports(3));
         node.settle();

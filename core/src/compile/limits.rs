@@ -124,7 +124,7 @@ impl Surplus {
         let Surplus { direction, rule, parts, .. } = self;
         let (name, limit) = self.resource.of(limits);
         format!(
-            "spec.{direction}[{rule}] and on: {parts} peers or ports allow nothing, as a node takes on no more than {limit} {name} \
+            "spec.{direction}[{rule}] and on: {parts} peers or ports allow nothing, because a node enforces at most {limit} {name} \
              of one policy: select more pods with fewer peers, split the policy, or raise --policy-limits"
         )
     }

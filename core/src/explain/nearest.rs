@@ -250,7 +250,7 @@ mod tests {
     fn block_that_misses_says_by_what() {
         let note = "an exception: 192.0.0.0/16 except 192.0.2.0/24, which holds 192.0.2.1";
         differs(block("192.0.0.0/16", &["192.0.2.0/24"]), Ports::All, STRANGER, Differs::Except, note);
-        let note = "the address: 10.0.0.0/8 does not hold 192.0.2.1";
+        let note = "the address: 10.0.0.0/8 does not contain 192.0.2.1";
         differs(block("10.0.0.0/8", &[]), Ports::All, STRANGER, Differs::Address, note);
         assert_eq!(
             nearest_of(vec![(block("fd00::/8", &[]), Ports::All)], STRANGER),

@@ -200,27 +200,27 @@ impl Account {
                             nearest.rule, nearest.policy, nearest.note
                         )
                     }
-                    None => format!("{word} {all}; no rule of theirs comes near"),
+                    None => format!("{word} {all}; none of their rules is close to allowing it"),
                 }
             }
             Reason::PodNotYetKnown => "pod not yet known: the API server has not reported it".to_owned(),
-            Reason::OwnNode => "its own node is out of reach (--pod-to-node=drop)".to_owned(),
+            Reason::OwnNode => "--pod-to-node=drop denies connections to the pod's own node".to_owned(),
             Reason::AllowedByNow => "pods or policies have changed since: it would be allowed now".to_owned(),
             Reason::SpoofedSource => {
                 self.at_port(&format!("spoofed source: {} is not the sender's address", self.source.address))
             }
-            Reason::ForgedDiscovery => {
-                self.at_port("forged neighbour discovery: the pod claims what it is not")
-            }
+            Reason::ForgedDiscovery => self.at_port(
+                "forged neighbour discovery: the pod announces an address or a router that it is not",
+            ),
             Reason::NotAnAddressOfItsOwn => self.at_port(&format!(
-                "not an address of its own: no pod there has {}",
+                "not an address of its own: no pod at that port has {}",
                 self.destination.address
             )),
             Reason::LinkLocalUnderIsolation => {
-                self.at_port("link-local under isolation: no policy speaks of it")
+                self.at_port("link-local under isolation: no policy can allow it")
             }
             Reason::GroupUnderIsolation => {
-                self.at_port("broadcast or multicast under isolation: no policy speaks of it")
+                self.at_port("broadcast or multicast under isolation: no policy can allow it")
             }
             Reason::ProtocolUnderIsolation => {
                 self.at_port("a VLAN tag, or a protocol that policies do not cover, under isolation")

@@ -39,7 +39,7 @@ impl OwnNode {
     pub(super) fn doubt(&self) -> Option<String> {
         (self.others && !self.has_pods).then(|| {
             let name = &self.name;
-            format!("no pod of the cluster is on a node `{name}`: --node-name must be as in spec.nodeName of pods, or none is guarded")
+            format!("no pod of the cluster is on a node `{name}`: --node-name must be as in spec.nodeName of pods, or no pod is isolated")
         })
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn reason(code: i32) -> Cow<'static, str> {
     match code {
         libc::ENOENT => "there is no set of that name".into(),
         libc::EEXIST => "a set of that name is there already".into(),
-        libc::EPERM => "the process may not; give it the capability CAP_NET_ADMIN".into(),
-        libc::EINVAL => "the kernel knows no ipset, or not this request; load it: modprobe ip_set".into(),
+        libc::EPERM => "the process lacks the permission; give it the capability CAP_NET_ADMIN".into(),
+        libc::EINVAL => "the kernel has no ipset, or does not know this request; load it: modprobe ip_set".into(),
         libc::EBUSY => "another process is reading or growing it; try again".into(),
         libc::ENOMEM => "the kernel is out of memory".into(),
         PROTOCOL => "the kernel does not understand the request (ipset protocol error)".into(),

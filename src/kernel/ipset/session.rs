@@ -75,7 +75,7 @@ pub(in crate::kernel) struct Ipset {
 impl Ipset {
     /// Opens the socket and agrees on a protocol version.
     pub(in crate::kernel) fn open() -> Result<Ipset, KernelError> {
-        let act = "speak to the kernel's ipset";
+        let act = "open a socket to the kernel's ipset";
         let netlink = Netlink::open().map_err(|source| KernelError::Netlink { act, source })?;
         let mut ipset = Ipset { netlink, protocol: OLDEST, writes: 0, elements: 0 };
         let mut newest = None;

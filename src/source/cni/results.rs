@@ -71,7 +71,7 @@ impl CniResults {
         let names = match names(&self.directory) {
             Ok(names) => names,
             Err(error) => {
-                self.problem = Some(format!("{} cannot be looked at: {error}", self.directory.display()));
+                self.problem = Some(format!("{} cannot be read: {error}", self.directory.display()));
                 return;
             }
         };
@@ -260,6 +260,6 @@ mod tests {
         fs::write(scratch.path().join("results"), "").unwrap();
         let found = results.scan(&Changed::Anything);
         assert_eq!(changes(&found), [""; 0]);
-        assert!(found.problem.is_some_and(|problem| problem.contains("results cannot be looked at")));
+        assert!(found.problem.is_some_and(|problem| problem.contains("results cannot be read")));
     }
 }

@@ -72,8 +72,7 @@ pub(super) fn number(from: i64, path: &FieldPath<'_>, invalid: &mut InvalidParts
 fn range(first: i64, last: i64, path: &FieldPath<'_>, invalid: &mut InvalidParts) -> Option<PortRange> {
     let begin = number(first, &path.field("port"), invalid);
     if last < first {
-        let message =
-            format!("endPort {last} is below port {first}: write a range that does not run backwards");
+        let message = format!("endPort {last} is below port {first}: endPort must not be less than port");
         invalid.add(&path.field("endPort"), reason::BAD_END_PORT, message);
         return None;
     }
@@ -171,8 +170,7 @@ mod tests {
 
     #[test]
     fn end_port_below_port_is_refused() {
-        let expected =
-            "ports[0].endPort: endPort 79 is below port 80: write a range that does not run backwards";
+        let expected = "ports[0].endPort: endPort 79 is below port 80: endPort must not be less than port";
         assert_eq!(read(json!({"port": 80, "endPort": 79})), Err(vec![expected.to_owned()]));
     }
 

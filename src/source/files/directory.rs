@@ -132,7 +132,7 @@ impl Directory {
             }
         }
         let problem = |(path, error): &(PathBuf, io::Error)| {
-            Problem::of_file(&name(path), format!("cannot be looked at: {error}"))
+            Problem::of_file(&name(path), format!("cannot be read: {error}"))
         };
         self.problems = walk.errors.iter().map(problem).collect();
         files_read
@@ -440,7 +440,7 @@ mod tests {
         let root = scratch.path().join("manifests");
         let mut directory = Directory::new(&root);
         let loaded = directory.load();
-        assert!(!loaded.complete && error(&loaded).contains("cannot be looked at: No such file"));
+        assert!(!loaded.complete && error(&loaded).contains("cannot be read: No such file"));
         scratch.write("manifests/a.yaml", &pod("web", "web"));
         assert_eq!(changes(&directory.load()).len(), 2);
         std::fs::rename(&root, scratch.path().join("elsewhere")).unwrap();
@@ -529,7 +529,7 @@ mod tests {
         let loaded = Directory::new(scratch.path()).load();
         let error = error(&loaded);
         assert!(error.contains("a.yaml:1:1: expected a Kubernetes object"), "{error}");
-        assert!(error.contains("b.yaml: cannot be looked at: No such file or directory"), "{error}");
+        assert!(error.contains("b.yaml: cannot be read: No such file or directory"), "{error}");
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn follow<W: Write>(
     let differences = differences(&known.findings, &findings);
     let connections = if awaited.len() == 1 { "connection" } else { "connections" };
     let enforced = match took {
-        _ if awaited.is_empty() => "no connection was to change".to_owned(),
+        _ if awaited.is_empty() => "no connection is affected".to_owned(),
         Some(took) => format!("in force at {} {connections} after {} ms", awaited.len(), took.as_millis()),
         None => format!("not in force at {} {connections} within {} s", awaited.len(), SETTLE.as_secs()),
     };

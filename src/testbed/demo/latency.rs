@@ -185,7 +185,7 @@ impl fmt::Display for EditLatency {
             None => writeln!(f, ", on two nodes, with a probe every millisecond.")?,
         }
         f.write_str(
-            "Included: seeing the file come to rest, parsing, compiling, writing the rules, and the probe itself.",
+            "Included: noticing the file, parsing, compiling, writing the rules, and the probe itself.",
         )
     }
 }
@@ -264,7 +264,7 @@ status: {phase: Terminating}
             "policy edit → first refused connection: 23 ms (median of 21, 22, 23, 25, 30)\n\
              policy gone → first open connection:    9 ms (median of 9, 9, 9, 9, 9)\n\
              measured at shop/db → shop/web:80/TCP, both on a, with a probe every millisecond.\n\
-             Included: seeing the file come to rest, parsing, compiling, writing the rules, and the probe itself."
+             Included: noticing the file, parsing, compiling, writing the rules, and the probe itself."
         );
     }
 }

@@ -30,7 +30,7 @@ fn fit_block(block: &Block, address: IpAddr) -> Fit {
     let cidr = block.cidr;
     if !cidr.contains(&address) {
         // If the families differ, the address is no near miss.
-        let note = format!("the address: {cidr} does not hold {address}");
+        let note = format!("the address: {cidr} does not contain {address}");
         let same_family = cidr.addr().is_ipv4() == address.is_ipv4();
         return if same_family { Fit::Misses(Miss { differs: Differs::Address, note }) } else { Fit::IsFar };
     }
@@ -79,8 +79,9 @@ fn fit_pod(
     let of_namespace = match namespaces {
         NamespaceScope::Own if key.namespace == *own => Vec::new(),
         NamespaceScope::Own if of_pod.is_empty() => {
-            let note =
-                format!("the namespace: without a namespaceSelector, pods of {own} alone, and {key} is none");
+            let note = format!(
+                "the namespace: without a namespaceSelector the peer selects only pods of {own}, and {key} is not one"
+            );
             return Fit::Misses(Miss { differs: Differs::Namespace, note });
         }
         NamespaceScope::Own => return Fit::IsFar,

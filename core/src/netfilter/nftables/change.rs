@@ -165,10 +165,10 @@ pub enum Refused {
     #[error("{0} is a base chain")]
     Base(Box<str>),
     /// Chains jump in a loop, or more levels deep than the kernel allows.
-    #[error("chains lead too deep, or in a circle, at {0}")]
+    #[error("jumps nest too deep, or form a loop, at {0}")]
     TooDeep(Box<str>),
     /// The kernel does not accept a rule, or a rule uses a set in a way for which the set is not made.
-    #[error("a rule of {0} does not suit what it refers to")]
+    #[error("a rule of {0} does not match the type of the set or map that it refers to")]
     Senseless(Box<str>),
     /// A key has the wrong length, or the wrong kind of value.
     #[error("an element does not fit {0}")]

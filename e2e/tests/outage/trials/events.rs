@@ -28,7 +28,7 @@ const EXPECTED_EVENTS: [ExpectedEvent; 3] = [
         kind: "Pod",
         namespace: "shop",
         name: "web",
-        words: &["ingress refused ", " -> shop/web (", "80/TCP", "policy shop/web"],
+        words: &["ingress denied ", " -> shop/web (", "80/TCP", "policy shop/web"],
         node: Some("node-a"),
     },
     ExpectedEvent {
@@ -36,7 +36,7 @@ const EXPECTED_EVENTS: [ExpectedEvent; 3] = [
         kind: "Pod",
         namespace: "shop",
         name: "other",
-        words: &["refused ", "shop/other (", "80/TCP", "policy shop/other"],
+        words: &["denied ", "shop/other (", "80/TCP", "policy shop/other"],
         node: Some("node-b"),
     },
     ExpectedEvent {

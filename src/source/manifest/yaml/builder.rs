@@ -147,7 +147,7 @@ impl<'a> Builder<'a> {
     fn grow(&mut self, weight: usize, at: Position) -> Result<(), Fault> {
         self.growth += weight;
         if self.growth > MAX_GROWTH {
-            let message = "aliases make the file grow beyond all reason: write the values out";
+            let message = "aliases expand the file beyond the limit: write the values out";
             return Err(Fault { at, message: message.to_owned() });
         }
         Ok(())

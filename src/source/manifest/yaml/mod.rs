@@ -246,7 +246,7 @@ mod tests {
         }
         let faults = faults(&text);
         assert!(
-            faults.iter().all(|fault| fault.contains("aliases make the file grow beyond all reason")),
+            faults.iter().all(|fault| fault.contains("aliases expand the file beyond the limit")),
             "{faults:?}"
         );
         assert_eq!(faults.len(), 1);
