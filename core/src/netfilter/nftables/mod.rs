@@ -22,3 +22,4 @@ pub use packet::*;
 pub use statement::*;
 pub use table::*;
 pub use trace::*;
+pub use words::key_text;

@@ -18,6 +18,8 @@ pub struct Traced {
     pub counted: Vec<Box<str>>,
     /// Its packet mark after the hook.
     pub mark: u32,
+    /// Each rule that matched, as chain and position from 0.
+    pub met: Vec<(Box<str>, usize)>,
 }
 
 impl Traced {
@@ -48,6 +50,7 @@ pub fn trace(table: &Table, point: HookPoint, frame: &Frame) -> Traced {
         mark: frame.mark,
         logged: Vec::new(),
         counted: Vec::new(),
+        met: Vec::new(),
     };
     walk.hook(point, TableFamily::Bridge)
 }
@@ -62,6 +65,7 @@ pub fn trace_packet(table: &Table, point: HookPoint, packet: &Packet) -> Traced 
         mark: packet.mark,
         logged: Vec::new(),
         counted: Vec::new(),
+        met: Vec::new(),
     };
     walk.hook(point, TableFamily::Inet)
 }
@@ -77,7 +81,9 @@ struct NotInKernel;
 
 /// The effect of a rule or chain on a packet.
 enum RuleStep {
-    /// Continue with the next rule, or in the calling chain.
+    /// The rule does not match: continue with the next one.
+    Unmatched,
+    /// The rule matches: continue with the next one.
     On,
     /// The base chain accepted it.
     Accept,
@@ -109,6 +115,7 @@ struct Walk<'a> {
     mark: u32,
     logged: Vec<Box<str>>,
     counted: Vec<Box<str>>,
+    met: Vec<(Box<str>, usize)>,
 }
 
 /// NFPROTO_BRIDGE.
@@ -118,31 +125,35 @@ impl Walk<'_> {
     /// Evaluates base chains in the order of their priorities: a verdict to accept ends one of them, any other ends
     /// all.
     fn hook(mut self, point: HookPoint, family: TableFamily) -> Traced {
-        let here = self.table.chains.values().filter_map(|chain| {
+        let here = self.table.chains.iter().filter_map(|(name, chain)| {
             let priority = chain.base.filter(|base| base.point == point)?.priority;
-            Some((priority, chain))
+            Some((priority, name, chain))
         });
         let mut chains: Vec<_> = here.collect();
-        chains.sort_by_key(|(priority, _)| *priority);
+        chains.sort_by_key(|(priority, ..)| *priority);
         let mut outcome = if self.table.family == family { Outcome::Accepted } else { Outcome::Dropped };
-        for (_, chain) in chains {
+        for (_, name, chain) in chains {
             if outcome != Outcome::Accepted {
                 break;
             }
-            outcome = match self.rules(&chain.rules, 0) {
+            outcome = match self.rules(name, &chain.rules, 0) {
                 Ok(Some(outcome)) => outcome,
                 Ok(None) => Outcome::Accepted,
                 Err(NotInKernel) => Outcome::Dropped,
             };
         }
-        Traced { outcome, logged: self.logged, counted: self.counted, mark: self.mark }
+        Traced { outcome, logged: self.logged, counted: self.counted, mark: self.mark, met: self.met }
     }
 
     /// The result of some rules for a packet; `None` if it passed the last one or returned.
-    fn rules(&mut self, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
-        for rule in rules {
-            match self.rule(rule)? {
-                RuleStep::On => {}
+    fn rules(&mut self, name: &str, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
+        for (position, rule) in rules.iter().enumerate() {
+            let step = self.rule(rule)?;
+            if !matches!(step, RuleStep::Unmatched) {
+                self.met.push((name.into(), position));
+            }
+            match step {
+                RuleStep::Unmatched | RuleStep::On => {}
                 RuleStep::Accept => return Ok(Some(Outcome::Accepted)),
                 RuleStep::End(outcome) => return Ok(Some(outcome)),
                 RuleStep::Return => return Ok(None),
@@ -159,7 +170,9 @@ impl Walk<'_> {
 
     fn chain(&mut self, name: &str, depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         match self.table.chains.get(name) {
-            Some(chain) if depth < DEEPEST && chain.base.is_none() => self.rules(&chain.rules, depth + 1),
+            Some(chain) if depth < DEEPEST && chain.base.is_none() => {
+                self.rules(name, &chain.rules, depth + 1)
+            }
             Some(_) | None => Err(NotInKernel),
         }
     }
@@ -170,12 +183,12 @@ impl Walk<'_> {
             match statement {
                 Statement::Compare { field, mask, comparison, value } => {
                     if !self.holds(*field, mask.as_deref(), *comparison, value)? {
-                        return Ok(RuleStep::On);
+                        return Ok(RuleStep::Unmatched);
                     }
                 }
                 Statement::In { fields, set, inverted } => {
                     let set = self.set(set)?;
-                    let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::On) };
+                    let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::Unmatched) };
                     let holds = match set.kind.purpose {
                         SetPurpose::Set => set.elements.contains_key(key.as_slice()),
                         SetPurpose::Intervals => {
@@ -185,7 +198,7 @@ impl Walk<'_> {
                         SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(NotInKernel),
                     };
                     if holds == *inverted {
-                        return Ok(RuleStep::On);
+                        return Ok(RuleStep::Unmatched);
                     }
                 }
                 Statement::VerdictOf { fields, map } => {
@@ -193,9 +206,9 @@ impl Walk<'_> {
                     if map.kind.purpose != SetPurpose::VerdictMap {
                         return Err(NotInKernel);
                     }
-                    let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::On) };
+                    let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::Unmatched) };
                     let verdict = map.elements.get(key.as_slice()).cloned().flatten();
-                    return Ok(verdict.map_or(RuleStep::On, RuleStep::from));
+                    return Ok(verdict.map_or(RuleStep::Unmatched, RuleStep::from));
                 }
                 Statement::Limit { fields, set, .. } => {
                     let set = self.set(set)?;
@@ -204,7 +217,7 @@ impl Walk<'_> {
                     }
                     // The first packet after some time is within the limit.
                     if self.key(fields, set)?.is_none() {
-                        return Ok(RuleStep::On);
+                        return Ok(RuleStep::Unmatched);
                     }
                 }
                 Statement::CountIn(counter) => {

@@ -233,6 +233,11 @@ pub(super) fn key_type(part: KeyPart) -> &'static str {
     }
 }
 
+/// A key of a set, as `nft` writes it.
+pub fn key_text(parts: &[KeyPart], bytes: &[u8]) -> String {
+    key(parts, bytes)
+}
+
 /// A key with these parts.
 pub(super) fn key(parts: &[KeyPart], bytes: &[u8]) -> String {
     if let [only] = parts {
