@@ -150,6 +150,10 @@ impl PacketFilter for Host {
         nft_tables::list()
     }
 
+    fn dormant_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        nft_tables::list_dormant()
+    }
+
     fn running(&mut self, controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
         controllers.iter().copied().filter(|controller| processes::is_running(controller.process())).collect()
     }
@@ -224,6 +228,19 @@ impl Conntrack for Host {
     fn clear_mark(&mut self, connection: &Connection, mark: u32) -> Result<(), KernelError> {
         self.conntrack.clear_mark(connection, mark)
     }
+}
+
+/// Whether bridges show bridged packets of each family to the packet filter, in the order of [`Family::BOTH`]: the sysctls
+/// net.bridge.bridge-nf-call-iptables and -ip6tables, which are there while br_netfilter is loaded.
+pub fn sees_bridged() -> [bool; 2] {
+    Family::BOTH.map(|family| {
+        let name = match family {
+            Family::V4 => "bridge-nf-call-iptables",
+            Family::V6 => "bridge-nf-call-ip6tables",
+        };
+        let value = std::fs::read_to_string(format!("/proc/sys/net/bridge/{name}"));
+        value.is_ok_and(|value| value.trim() != "0")
+    })
 }
 
 /// Whether a filter table contains rules of this program or of another NetworkPolicy controller.

@@ -23,6 +23,9 @@ const GET_FLOWTABLE: u8 = 23;
 const NOT_RECURSIVE: u16 = 0x100;
 /// NFTA_TABLE_NAME; NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_USE.
 const TABLE_NAME: u16 = 1;
+/// NFTA_TABLE_FLAGS, NFT_TABLE_F_DORMANT.
+const TABLE_FLAGS: u16 = 2;
+const IS_DORMANT: u32 = 1;
 /// NFTA_FLOWTABLE_TABLE, NFTA_FLOWTABLE_NAME.
 const FLOWTABLE_TABLE: u16 = 1;
 const FLOWTABLE_NAME: u16 = 2;
@@ -41,22 +44,40 @@ const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
 /// The tables of this network namespace, named as in `nft`: `ip filter`. Empty if the kernel has no nf_tables.
 pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
+    list_with(|_| true)
+}
+
+/// Those of them of which the kernel evaluates no rule.
+pub(super) fn list_dormant() -> Result<BTreeSet<String>, KernelError> {
+    list_with(|flags| flags & IS_DORMANT != 0)
+}
+
+/// The tables whose flags (NFTA_TABLE_FLAGS) are such.
+fn list_with(such: impl Fn(u32) -> bool) -> Result<BTreeSet<String>, KernelError> {
     let mut netlink = open()?;
     let mut tables = BTreeSet::new();
     for (word, family) in FAMILIES {
-        let Some(names) = list_family(&mut netlink, family)? else { return Ok(tables) };
+        let Some(names) = list_family(&mut netlink, family, &such)? else { return Ok(tables) };
         tables.extend(names.into_iter().map(|name| format!("{word} {name}")));
     }
     Ok(tables)
 }
 
-/// The names of the tables of a family (NFPROTO_*); `None` if the kernel has no nf_tables.
-fn list_family(netlink: &mut Netlink, family: u8) -> Result<Option<Vec<String>>, KernelError> {
+/// The names of the tables of a family (NFPROTO_*) whose flags are such; `None` if the kernel has no nf_tables.
+fn list_family(
+    netlink: &mut Netlink,
+    family: u8,
+    such: impl Fn(u32) -> bool,
+) -> Result<Option<Vec<String>>, KernelError> {
     let listed = whole(|| {
         let mut names = Vec::new();
         netlink.ask(Message::new(SUBSYSTEM, GET_TABLE, DUMP, family), |table| {
-            let name = attributes(table).find(|attribute| attribute.kind == TABLE_NAME);
-            names.extend(name.and_then(|name| text(name.payload).map(str::to_owned)));
+            let find = |kind| {
+                let found = attributes(table).find(|attribute| attribute.kind == kind);
+                found.map(|attribute| attribute.payload)
+            };
+            let flags = find(TABLE_FLAGS).and_then(exact).map_or(0, u32::from_be_bytes);
+            names.extend(find(TABLE_NAME).and_then(text).filter(|_| such(flags)).map(str::to_owned));
         })?;
         Ok(names)
     });
@@ -92,7 +113,7 @@ pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
 
 /// Whether the table `filter` of `iptables-nft` exists.
 pub(super) fn has_filter(family: Family) -> Result<bool, KernelError> {
-    let tables = list_family(&mut open()?, family_number(family))?;
+    let tables = list_family(&mut open()?, family_number(family), |_| true)?;
     Ok(tables.is_some_and(|tables| tables.iter().any(|name| name == "filter")))
 }
 

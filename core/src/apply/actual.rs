@@ -24,6 +24,8 @@ pub struct Actual {
     pub bridge_next: bool,
     /// Our table of family inet.
     pub inet: TableRead,
+    /// The tables of nf_tables that are dormant, as `nft` names them.
+    pub dormant: BTreeSet<String>,
     /// The rules and tables of other NetworkPolicy controllers.
     pub controllers: OtherControllers,
 }
@@ -35,6 +37,8 @@ pub struct ActualTable {
     pub chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
     /// Our hooks in each built-in chain, as text, with their positions from 0.
     pub jumps: BTreeMap<String, Vec<(usize, String)>>,
+    /// The rules before our first hook in a built-in chain that has one, and of each chain of others that those lead to all rules.
+    pub ahead: BTreeMap<String, Vec<String>>,
     /// Our chains that rules of other programs jump to: they can be emptied, but not removed.
     pub held: BTreeSet<ChainName>,
 }
@@ -51,6 +55,7 @@ impl Actual {
                 Err(error) => actual.unread.push(error.to_string()),
             }
         }
+        actual.dormant = kernel.dormant_nft_tables()?;
         actual.controllers.see_tables(&kernel.read_nft_tables()?);
         if !actual.controllers.at_work.is_empty() {
             actual.controllers.running = kernel.running(&actual.controllers.at_work);
@@ -122,6 +127,7 @@ impl ActualTable {
                 }
             }
         }
+        table.ahead = ahead(text, &own, &table.jumps);
         table
     }
 
@@ -129,6 +135,30 @@ impl ActualTable {
     pub(super) fn is_hooked(&self, hook: &Hook) -> bool {
         self.jumps.get(hook.builtin).is_some_and(|jumps| *jumps == [(0, format!("-j {}", hook.chain))])
     }
+}
+
+fn ahead(
+    text: &TableText,
+    own: &BTreeSet<&str>,
+    jumps: &BTreeMap<String, Vec<(usize, String)>>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    let mut open = Vec::new();
+    for (chain, jumps) in jumps {
+        let (Some((place, _)), Some(rules)) = (jumps.first(), text.chains.get(chain)) else { continue };
+        if *place > 0 {
+            open.push((chain.as_str(), &rules[..*place]));
+        }
+    }
+    while let Some((chain, rules)) = open.pop() {
+        if found.insert(chain.to_owned(), rules.to_vec()).is_some() {
+            continue;
+        }
+        let next = rules.iter().filter_map(|rule| target(rule)).filter(|name| !own.contains(name));
+        let next = next.filter(|name| !found.contains_key(*name));
+        open.extend(next.filter_map(|name| Some((name, text.chains.get(name)?.as_slice()))));
+    }
+    found
 }
 
 /// The filter tables, those of the backend's variant first.

@@ -29,6 +29,11 @@ pub trait PacketFilter {
         Ok(BTreeSet::new())
     }
 
+    /// The tables of nf_tables that are dormant, as `nft` names them: the kernel evaluates none of their rules (NFT_TABLE_F_DORMANT).
+    fn dormant_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        Ok(BTreeSet::new())
+    }
+
     /// Which of these controllers have a process in this network namespace, as far as this process can see.
     fn running(&mut self, _controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
         BTreeSet::new()

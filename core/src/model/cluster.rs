@@ -162,8 +162,7 @@ impl Cluster {
     /// object is not known is selected only by a selector that matches its name and nothing else: nothing else is known
     /// of it, not even which labels are absent.
     pub fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
-        let state = self.namespaces.get(name);
-        match state.and_then(|state| state.labels.as_ref().or(state.last_labels.as_ref())) {
+        match self.labels_for_selection(name) {
             Some(labels) => selector.matches(labels),
             None => {
                 let asks_for_its_name_alone =
@@ -172,6 +171,13 @@ impl Cluster {
                 asks_for_its_name_alone && names_it && selector.matches(&Labels::of_unknown_namespace(name))
             }
         }
+    }
+
+    /// The labels by which selectors select a namespace: those of its object, or those that its object had when it went, as long as
+    /// its pods are there. `None` if it is selected by its name alone.
+    pub fn labels_for_selection(&self, name: &NamespaceName) -> Option<&Labels> {
+        let state = self.namespaces.get(name)?;
+        state.labels.as_ref().or(state.last_labels.as_ref())
     }
 
     /// The addresses of a group's pods. An address that two of them have is returned twice.
@@ -189,6 +195,11 @@ impl Cluster {
     /// Whether more than one pod or sandbox has an address.
     pub fn is_contested(&self, address: IpAddr) -> bool {
         self.pods.share(address) || self.residents.is_claimed_by_unknown(address)
+    }
+
+    /// Whether an unknown sandbox claims an address.
+    pub fn is_claimed_by_unknown(&self, address: IpAddr) -> bool {
+        self.residents.is_claimed_by_unknown(address)
     }
 
     /// Whether any known pod has an address.
