@@ -1,11 +1,13 @@
 //! The pure parts of the way from an event's bytes to the kernel's steps: decoding, the index and the plan, and rendering.
 
 use bridgewarden::api;
-use bridgewarden::apply::Actual;
+use bridgewarden::apply::{Actual, Fake, PacketFilter};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{Change, PodKey};
+use bridgewarden::netfilter::BackendName;
 use bridgewarden::render::Options;
 use bridgewarden::source::convert;
+use bridgewarden::verify::{Evidence, VerificationOutcome, verify};
 use bridgewarden_bench::cluster::{GeneratedCluster, GeneratedPod, LOCAL_NODE, Size};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
@@ -102,5 +104,35 @@ fn render(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(core, decode, index, render);
+/// Every decision of a node compared with policies: what the main loop does for it, and what a thread does.
+fn verification(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("verify");
+    group.sample_size(10);
+    for (size, backend) in SIZES
+        .into_iter()
+        .flat_map(|size| [BackendName::IptablesNft, BackendName::Nftables].map(|name| (size, name)))
+    {
+        let options = Options { backend, ..Options::default() };
+        let mut enforcer = Enforcer::new(LOCAL_NODE, options.clone());
+        changes(&cluster(size)).into_iter().for_each(|change| enforcer.apply(change));
+        let mut kernel = Fake::default();
+        kernel.switch_backend(backend);
+        for step in enforcer.adopt(&Actual::default()).steps {
+            kernel.commit(&step).expect("a kernel in memory takes it");
+        }
+        let actual = Actual::read(&mut kernel).expect("a kernel in memory is read");
+        let evidence = Evidence { options, actual, sees_bridged: [true, true] };
+        let expectation = enforcer.expectation();
+        let verification = verify(&evidence, &expectation);
+        assert_eq!(verification.finding, VerificationOutcome::Verified);
+        let name = format!("{}/{}", backend.name(), size.0);
+        group.bench_function(format!("snapshot/{name}"), |bencher| bencher.iter(|| enforcer.expectation()));
+        group.bench_function(format!("everything/{name}"), |bencher| {
+            bencher.iter(|| verify(&evidence, &expectation));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(core, decode, index, render, verification);
 criterion_main!(core);

@@ -33,3 +33,4 @@ pub mod net;
 pub mod netfilter;
 pub mod ownership;
 pub mod render;
+pub mod verify;

@@ -8,6 +8,7 @@ use crate::model::{Change, Cluster, Direction, InvalidPart, PolicyKey};
 use crate::net::Flow;
 use crate::netfilter::Ruleset;
 use crate::render::Options;
+use crate::verify::Expectation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -192,6 +193,11 @@ impl Enforcer {
     /// made.
     pub fn is_undecided(&self, address: IpAddr) -> bool {
         self.plan.is_undecided(&self.cluster, address)
+    }
+
+    /// What must hold on this node, to be compared with a kernel.
+    pub fn expectation(&self) -> Expectation {
+        Expectation::of(&self.cluster, &self.plan)
     }
 
     /// What is known of the cluster.

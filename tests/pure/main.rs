@@ -16,4 +16,5 @@ mod shortfalls;
 mod slices;
 mod unchanged;
 mod variants;
+mod verify;
 mod watches;

@@ -1,0 +1,303 @@
+//! The rules that were read from a kernel, as something that evaluates packets.
+
+use super::{AddressSet, AskedFacts, Evidence};
+use crate::apply::{ActualTable, TableRead};
+use crate::model::Direction;
+use crate::net::{Family, Protocol};
+use crate::netfilter::iptables::{self, Chains, Packet, Rule, SetLookup, Target, Variant, parse_rule};
+use crate::netfilter::nftables::{self, Frame, HookPoint, Table, trace_packet};
+use crate::netfilter::{ChainName, SetName};
+use crate::ownership::{BRIDGE_TABLE, INET_TABLE};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The rules that were read from a kernel.
+pub(super) struct KernelRules<'a> {
+    rules: FilterRules<'a>,
+    /// The sets and maps that rules ask about addresses, by name.
+    pub(super) sets: BTreeMap<Box<str>, AddressSet>,
+    /// Whether the bridge shows bridged packets of a family to the packet filter.
+    sees_bridged: [bool; 2],
+}
+
+enum FilterRules<'a> {
+    Iptables(Box<[FilterChains; 2]>),
+    Nftables {
+        /// Nothing if no rule of it is in force.
+        table: Option<&'a Table>,
+        /// Why none is.
+        absence: String,
+        /// The mark that the table of family bridge gives to bridged packets.
+        bridged_mark: u32,
+    },
+}
+
+/// The chains of one family's filter table.
+pub(super) struct FilterChains {
+    pub(super) chains: Chains,
+    /// Why a built-in chain does not lead to ours.
+    absences: BTreeMap<&'static str, String>,
+    /// Why chains could not be understood.
+    doubts: BTreeMap<Box<str>, String>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Passage {
+    /// Whether it passed.
+    pub(super) passes: bool,
+    /// The rules that it met, and its end.
+    pub(super) path: Vec<String>,
+}
+
+/// Why it cannot be said what becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unjudged(pub(super) String);
+
+impl<'a> KernelRules<'a> {
+    pub(super) fn of(evidence: &'a Evidence) -> Result<KernelRules<'a>, Unjudged> {
+        let (rules, sets) = match evidence.options.backend.variant() {
+            Some(variant) => {
+                let families = Family::BOTH.map(|family| FilterChains::of(evidence, variant, family));
+                let sets = evidence.actual.sets.iter();
+                let sets =
+                    sets.map(|(name, set)| (name.as_str().into(), AddressSet::of_ipset(set))).collect();
+                (FilterRules::Iptables(Box::new(families)), sets)
+            }
+            None => {
+                let (table, absence) = inet_table(evidence)?;
+                let sets = table.into_iter().flat_map(|table| &table.sets);
+                let sets = sets.map(|(name, set)| (name.clone(), AddressSet::of_nftables(set))).collect();
+                (FilterRules::Nftables { table, absence, bridged_mark: bridged_mark(evidence) }, sets)
+            }
+        };
+        Ok(KernelRules { rules, sets, sees_bridged: evidence.sees_bridged })
+    }
+
+    /// What becomes of a packet at a hook. `explained` asks for the rules that it meets.
+    pub(super) fn pass(
+        &self,
+        point: HookPoint,
+        packet: &Packet,
+        explained: bool,
+    ) -> Result<Passage, Unjudged> {
+        let family = packet.family();
+        if packet.bridged && !self.sees_bridged[place(family)] {
+            let sysctl = match family {
+                Family::V4 => "net.bridge.bridge-nf-call-iptables",
+                Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
+            };
+            let path =
+                vec![format!("the bridge shows it to no rule, because {sysctl} is not 1"), "passed".into()];
+            return Ok(Passage { passes: true, path });
+        }
+        match &self.rules {
+            FilterRules::Iptables(families) => {
+                self.pass_chains(&families[place(family)], point, packet, explained)
+            }
+            FilterRules::Nftables { table: None, absence, .. } => {
+                Ok(Passage { passes: true, path: vec![absence.clone(), "passed".into()] })
+            }
+            FilterRules::Nftables { table: Some(table), bridged_mark, .. } => {
+                let mark = if packet.bridged { *bridged_mark } else { 0 };
+                let packet = nftables::Packet { mark, ..nftables::Packet::from(packet) };
+                let traced = trace_packet(table, point, &packet);
+                let mut path = Vec::new();
+                if explained {
+                    path.extend(traced.met.iter().map(|(chain, rule)| {
+                        let text = table.chains.get(chain).and_then(|chain| chain.rules.get(*rule));
+                        let text = text.map(ToString::to_string).unwrap_or_default();
+                        format!("chain {chain} rule {}: {text}", rule + 1)
+                    }));
+                    path.push(match traced.outcome {
+                        nftables::Outcome::Accepted => "passed".to_owned(),
+                        nftables::Outcome::Dropped => "dropped".to_owned(),
+                        nftables::Outcome::Rejected(_) => "rejected".to_owned(),
+                    });
+                }
+                Ok(Passage { passes: traced.is_accepted(), path })
+            }
+        }
+    }
+
+    fn pass_chains(
+        &self,
+        family: &FilterChains,
+        point: HookPoint,
+        packet: &Packet,
+        explained: bool,
+    ) -> Result<Passage, Unjudged> {
+        let name = built_in(point);
+        let entry = ChainName::new(name).expect("a built-in chain's name is legal");
+        if let Some(absence) = family.absences.get(name) {
+            return Ok(Passage { passes: true, path: vec![absence.clone(), "passed".into()] });
+        }
+        let traced = iptables::trace(&family.chains, &entry, self, packet).map_err(|error| {
+            let chain = match &error {
+                iptables::TraceError::NoChain(chain) | iptables::TraceError::Loop(chain) => chain.as_str(),
+            };
+            Unjudged(family.doubts.get(chain).cloned().unwrap_or_else(|| error.to_string()))
+        })?;
+        let mut path = Vec::new();
+        if explained {
+            path.extend(traced.met.iter().map(|(chain, rule)| {
+                let text = family.chains.get(chain).and_then(|rules| rules.get(*rule));
+                format!("{chain} rule {}: {}", rule + 1, text.map(ToString::to_string).unwrap_or_default())
+            }));
+            path.push(match traced.verdict {
+                iptables::Verdict::Passed => "passed".to_owned(),
+                iptables::Verdict::Accepted => "accepted".to_owned(),
+                iptables::Verdict::Dropped => "dropped".to_owned(),
+                iptables::Verdict::Rejected(_) => "rejected".to_owned(),
+            });
+        }
+        Ok(Passage { passes: traced.verdict.allows(), path })
+    }
+
+    /// What rules may ask about the peers and ports of an address of this node in a direction.
+    pub(super) fn asked(&self, direction: Direction, own: IpAddr) -> AskedFacts {
+        let mut facts = AskedFacts::default();
+        match &self.rules {
+            FilterRules::Iptables(families) => {
+                let chains = &families[place(Family::of(own))].chains;
+                facts.ask_chains(chains, &self.sets, direction, own);
+            }
+            FilterRules::Nftables { table: Some(table), .. } => {
+                facts.ask_table(table, &self.sets, direction, own);
+            }
+            FilterRules::Nftables { table: None, .. } => {}
+        }
+        facts
+    }
+}
+
+impl SetLookup for KernelRules<'_> {
+    fn contains(&self, name: &SetName, address: IpAddr, port: Option<(Protocol, u16)>) -> bool {
+        self.sets.get(name.as_str()).is_some_and(|set| set.contains(address, port))
+    }
+}
+
+pub(super) fn place(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+fn built_in(point: HookPoint) -> &'static str {
+    match point {
+        HookPoint::Forward => "FORWARD",
+        HookPoint::Output => "OUTPUT",
+        HookPoint::Input => "INPUT",
+        HookPoint::Prerouting => "PREROUTING",
+    }
+}
+
+impl FilterChains {
+    fn of(evidence: &Evidence, variant: Variant, family: Family) -> FilterChains {
+        let nothing = ActualTable::default();
+        let table = evidence.actual.tables.get(&(variant, family)).unwrap_or(&nothing);
+        let (mut chains, mut doubts) = (Chains::new(), BTreeMap::new());
+        for (name, rules) in &table.chains {
+            match rules {
+                Some(rules) => drop(chains.insert(name.clone(), rules.clone())),
+                None => drop(doubts.insert(
+                    name.as_str().into(),
+                    format!("chain {name} ({family}) holds a rule that this program does not write and cannot evaluate"),
+                )),
+            }
+        }
+        let mut absences = BTreeMap::new();
+        let filter = match family {
+            Family::V4 => "ip filter",
+            Family::V6 => "ip6 filter",
+        };
+        for name in ["FORWARD", "OUTPUT", "INPUT"] {
+            let Some(entry) = ChainName::new(name) else { continue };
+            if variant == Variant::Nft && evidence.actual.dormant.contains(filter) {
+                absences.insert(
+                    name,
+                    format!("table {filter} is dormant: the kernel evaluates none of its rules"),
+                );
+            }
+            let hook = table.jumps.get(name).and_then(|jumps| jumps.first());
+            let hook = hook.and_then(|(_, text)| parse_rule(text).ok());
+            if hook.is_none() {
+                absences.entry(name).or_insert_with(|| {
+                    format!(
+                        "{name} ({family}) does not jump to KUBE-NWPLCY-{name}: none of our rules sees it"
+                    )
+                });
+            }
+            let ahead = read_ahead(table.ahead.get(name), name, family, &mut doubts);
+            // Without the chain, whatever comes to it cannot be judged.
+            if let Some(ahead) = ahead {
+                chains.insert(entry, ahead.into_iter().chain(hook).collect());
+            }
+        }
+        for (name, rules) in &table.ahead {
+            let Some(chain) = ChainName::new(name).filter(|chain| !chains.contains_key(chain)) else {
+                continue;
+            };
+            if !["FORWARD", "OUTPUT", "INPUT"].contains(&name.as_str())
+                && let Some(rules) = read_ahead(Some(rules), name, family, &mut doubts)
+            {
+                chains.insert(chain, rules);
+            }
+        }
+        FilterChains { chains, absences, doubts }
+    }
+}
+
+/// The rules of others before ours, but for those that only deny: what they deny, policies need not.
+fn read_ahead(
+    rules: Option<&Vec<String>>,
+    chain: &str,
+    family: Family,
+    doubts: &mut BTreeMap<Box<str>, String>,
+) -> Option<Vec<Rule>> {
+    let mut read = Vec::new();
+    for text in rules.into_iter().flatten() {
+        match parse_rule(text) {
+            Ok(Rule { target: Target::Drop | Target::Reject(_), .. }) => {}
+            Ok(rule) => read.push(rule),
+            Err(_)
+                if text.contains(" -j DROP") || text.contains(" -j REJECT") || text.contains(" -j LOG") => {}
+            Err(_) => {
+                let doubt = format!(
+                    "{chain} ({family}) has a rule of another program before ours that cannot be evaluated: {text}"
+                );
+                doubts.insert(chain.into(), doubt);
+                return None;
+            }
+        }
+    }
+    Some(read)
+}
+
+/// The table of family inet, if its rules are in force, and otherwise why they are not.
+fn inet_table(evidence: &Evidence) -> Result<(Option<&Table>, String), Unjudged> {
+    let name = format!("inet {INET_TABLE}");
+    if evidence.actual.dormant.contains(&name) {
+        return Ok((None, format!("table {name} is dormant: the kernel evaluates none of its rules")));
+    }
+    match &evidence.actual.inet {
+        TableRead::Ours { table, .. } => Ok((Some(table), String::new())),
+        TableRead::Absent => Ok((None, format!("table {name} is missing: no rule of ours is in force"))),
+        TableRead::Foreign => Err(Unjudged(format!(
+            "table {name} holds something that this program does not write and cannot evaluate"
+        ))),
+    }
+}
+
+fn bridged_mark(evidence: &Evidence) -> u32 {
+    let frame = Frame { bytes: vec![0; 60], input: 0, output: 0, mark: 0 };
+    match &evidence.actual.bridge {
+        TableRead::Ours { table, .. }
+            if !evidence.actual.dormant.contains(&format!("bridge {BRIDGE_TABLE}")) =>
+        {
+            nftables::trace(table, HookPoint::Forward, &frame).mark
+        }
+        TableRead::Ours { .. } | TableRead::Absent | TableRead::Foreign => 0,
+    }
+}
