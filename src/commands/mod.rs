@@ -8,6 +8,7 @@ mod flows;
 mod preflight;
 mod render;
 mod run;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Cleanup(cleanup::Cleanup),
     /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
     Flows(flows::Flows),
+    /// Compares what this node's kernel does with what policies say, decision by decision. Changes nothing.
+    Verify(verify::Verify),
     /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
     Demo(demo::Demo),
 }
@@ -46,6 +49,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
+        Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
     };
     done.unwrap_or_else(|error| {

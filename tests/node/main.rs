@@ -16,3 +16,4 @@ mod port_drops;
 mod setup;
 mod switch;
 mod table_edits;
+mod verify;

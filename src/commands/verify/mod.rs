@@ -1,0 +1,150 @@
+//! `bridgewarden verify`: whether the rules in this node's kernel do what policies say.
+
+mod known;
+mod report;
+
+use super::flags::{BackendChoice, RenderFlags, require_root};
+use crate::apply::Actual;
+use crate::compile::UnknownPods;
+use crate::controller::Enforcer;
+use crate::kernel::{Host, sees_bridged};
+use crate::render::{Binding, Options};
+use crate::verify::{Evidence, Verification, VerificationOutcome, differences, verify};
+use anyhow::{Context, Result};
+use clap::builder::ArgPredicate;
+use clap::{Args, ValueEnum};
+use known::Source;
+use report::Report;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often everything is read before a difference is reported: an agent may have been between two steps.
+const ATTEMPTS: u32 = 5;
+/// How long to wait before it is read again, times the number of the attempt.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Reads this node's rules, sets and tables back and compares each decision that they make with what policies say. Changes nothing.
+///
+/// Exit codes: 0 all decisions agree, 1 one does not, 2 it could not be found out.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Compare with this directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or JSON
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    manifests: Option<PathBuf>,
+    /// Reach the API server as this kubeconfig says. Without it, use the service account of the pod that the program runs in
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Read CNI results in this directory, as the agent does. Empty to read none, which is the default with --manifests
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/cni/results",
+        default_value_if("manifests", ArgPredicate::IsPresent, "")
+    )]
+    cni_results_dir: OsString,
+    /// What the agent does with a pod that runs on this node and that the API server has not reported yet
+    #[arg(long, value_enum, default_value_t)]
+    unknown_pods: UnknownPods,
+    /// Name of this node, as in the pods' spec.nodeName
+    #[arg(long, value_name = "NODE", env = "NODE_NAME")]
+    node_name: String,
+    /// Which packet filter the agent writes to
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// Print in this format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: VerifyFormat,
+    #[command(flatten)]
+    render: RenderFlags,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum VerifyFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs and auditors
+    Json,
+}
+
+impl Verify {
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        require_root("verify")?;
+        let backend = self.backend.choose();
+        let options = self.render.options(backend)?;
+        let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
+        let source = Source {
+            manifests: self.manifests.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            cni_results_dir: Some(&self.cni_results_dir).filter(|path| !path.is_empty()).map(PathBuf::from),
+            bridge: (options.binding != Binding::Off).then(|| options.bridge.clone()),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("cannot start the runtime")?;
+        let mut attempt = 1;
+        let mut report = self.attempt(&source, &runtime, &options, &mut kernel, attempt)?;
+        while attempt < ATTEMPTS && report.verification.finding != VerificationOutcome::Verified {
+            std::thread::sleep(PAUSE * attempt);
+            attempt += 1;
+            let before = report;
+            report = self.attempt(&source, &runtime, &options, &mut kernel, attempt)?;
+            // Nothing changed meanwhile, so the next attempt would find the same.
+            if report.verification == before.verification && report.digest == before.digest {
+                break;
+            }
+        }
+        match self.output {
+            VerifyFormat::Text => writeln!(out, "{report}"),
+            VerifyFormat::Json => writeln!(out, "{:#}", report.json()),
+        }
+        .context("cannot print the result")?;
+        Ok(match &report.verification.finding {
+            VerificationOutcome::Verified => ExitCode::SUCCESS,
+            VerificationOutcome::Differs(_) => ExitCode::from(1),
+            VerificationOutcome::Unjudged(_) => ExitCode::from(2),
+        })
+    }
+
+    fn attempt(
+        &self,
+        source: &Source,
+        runtime: &tokio::runtime::Runtime,
+        options: &Options,
+        kernel: &mut Host,
+        attempt: u32,
+    ) -> Result<Report> {
+        let time = jiff::Timestamp::now();
+        let changes = runtime.block_on(source.read())?;
+        let mut enforcer = Enforcer::new(&self.node_name, options.clone())
+            .with_unknown_pods(self.unknown_pods)
+            .with_limits(self.render.policy_limits);
+        changes.into_iter().for_each(|change| enforcer.apply(change));
+        let actual = Actual::read(kernel).context("cannot read the packet filter")?;
+        let options = enforcer.options().clone();
+        let evidence = Evidence { options: options.clone(), actual, sees_bridged: sees_bridged() };
+        let verification: Verification = verify(&evidence, &enforcer.expectation());
+        let differences = match verification.finding {
+            VerificationOutcome::Verified => Vec::new(),
+            VerificationOutcome::Differs(_) | VerificationOutcome::Unjudged(_) => {
+                differences(&enforcer.ruleset(), &evidence)
+            }
+        };
+        Ok(Report {
+            time,
+            node: self.node_name.clone(),
+            source: source.to_string(),
+            backend: options.backend,
+            attempt,
+            namespaces: enforcer.cluster().namespaces().count(),
+            pods: enforcer.cluster().pod_count(),
+            policies: enforcer.cluster().policies().count(),
+            digest: evidence.digest(),
+            verification,
+            differences,
+        })
+    }
+}

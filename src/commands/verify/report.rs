@@ -1,0 +1,100 @@
+//! What is printed of a verification.
+
+use crate::netfilter::BackendName;
+use crate::verify::{CounterExample, Verification, VerificationOutcome};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// How many differences are printed for people; of the others, there is a count.
+const NAMED: usize = 10;
+
+/// What came of a verification, and of what.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    /// When the facts were read.
+    pub(super) time: jiff::Timestamp,
+    pub(super) node: String,
+    pub(super) source: String,
+    pub(super) backend: BackendName,
+    /// The attempt that it came of, from 1.
+    pub(super) attempt: u32,
+    pub(super) namespaces: usize,
+    /// Those with an address.
+    pub(super) pods: usize,
+    pub(super) policies: usize,
+    /// Of what was read from the kernel.
+    pub(super) digest: String,
+    pub(super) verification: Verification,
+    /// What in the kernel differs from what an agent would write.
+    pub(super) differences: Vec<String>,
+}
+
+impl Report {
+    /// The same for programs, as docs/verify.md describes it.
+    pub(super) fn json(&self) -> Value {
+        let Verification { decisions, frames, addresses, peer_classes, finding } = &self.verification;
+        let (result, counter_example, unjudged) = match finding {
+            VerificationOutcome::Verified => ("verified", Value::Null, Value::Null),
+            VerificationOutcome::Differs(example) => {
+                let CounterExample { packet, must_pass, reason, path } = &**example;
+                let example = json!({
+                    "packet": packet,
+                    "policies": if *must_pass { "allow" } else { "deny" },
+                    "kernel": if *must_pass { "denies" } else { "allows" },
+                    "reason": reason,
+                    "path": path,
+                });
+                ("differs", example, Value::Null)
+            }
+            VerificationOutcome::Unjudged(what) => ("unjudged", Value::Null, what.as_str().into()),
+        };
+        json!({
+            "apiVersion": "bridgewarden.io/v1alpha1",
+            "kind": "Verification",
+            "time": self.time.to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "revision": option_env!("BRIDGEWARDEN_REVISION"),
+            "node": self.node,
+            "source": self.source,
+            "backend": self.backend.name(),
+            "attempts": self.attempt,
+            "result": result,
+            "decisions": { "packets": decisions, "frames": frames },
+            "addresses": addresses,
+            "peerClasses": peer_classes,
+            "objects": { "namespaces": self.namespaces, "pods": self.pods, "policies": self.policies },
+            "rulesDigest": format!("sha256:{}", self.digest),
+            "counterExample": counter_example,
+            "unjudged": unjudged,
+            "differences": self.differences,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verification { decisions, frames, addresses, peer_classes, finding } = &self.verification;
+        match finding {
+            VerificationOutcome::Verified => {
+                return write!(
+                    f,
+                    "{decisions} decisions verified: {addresses} addresses of pods on {}, {peer_classes} classes of peers, {} \
+                     policies; and {frames} about frames at ports of the bridge",
+                    self.node, self.policies
+                );
+            }
+            VerificationOutcome::Differs(example) => write!(f, "{example}")?,
+            VerificationOutcome::Unjudged(what) => write!(f, "nothing is verified: {what}")?,
+        }
+        if !self.differences.is_empty() {
+            write!(f, "\n  what differs from what an agent would write:")?;
+        }
+        for difference in self.differences.iter().take(NAMED) {
+            write!(f, "\n    {difference}")?;
+        }
+        match self.differences.len().checked_sub(NAMED) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, "\n    and {more} more"),
+        }
+    }
+}
