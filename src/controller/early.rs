@@ -25,8 +25,13 @@ impl Reconciler {
     }
 
     /// Compares what was read from the kernel with what must hold now.
-    pub(super) fn adopt_read(&mut self, actual: &Actual, now: Instant) -> Option<Action> {
-        if self.complete { self.adopt(actual, now) } else { self.adopt_early(actual, now) }
+    pub(super) fn adopt_read(&mut self, actual: Actual, now: Instant) -> Option<Action> {
+        if !self.complete {
+            return self.adopt_early(&actual, now);
+        }
+        let action = self.adopt(&actual, now);
+        self.verifications.take_in(actual, &self.enforcer, now);
+        action
     }
 
     /// Compares what was read from the kernel with the rules that isolate this node's sandboxes.

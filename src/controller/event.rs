@@ -2,6 +2,7 @@
 
 use super::{Delivery, Done};
 use crate::apply::KernelError;
+use crate::verify::Verification;
 use std::time::{Duration, Instant, SystemTime};
 
 /// An event.
@@ -15,6 +16,15 @@ pub enum Event {
     Returned(WorkOutcome<Done>),
     /// The members of sets that were to be written have been written, or one of the steps failed.
     Written(WorkOutcome<()>),
+    /// What was to be compared has been.
+    Verified {
+        /// What came of it.
+        verification: Verification,
+        /// How long it took.
+        took: Duration,
+        /// When it ended, by the host's clock.
+        at: SystemTime,
+    },
     /// Another program may have changed the kernel.
     ExternalChange,
     /// The time has come until which the loop waited.

@@ -24,6 +24,8 @@ mod reconciler;
 mod revoked;
 mod shortfalls;
 mod sync_log;
+mod verifications;
+mod verifier;
 mod work;
 
 pub use coexistence::{Standing, Takeover};
@@ -35,6 +37,7 @@ pub use event::*;
 pub use pace::*;
 pub use query::Query;
 pub use reconciler::*;
+pub use verifications::VerificationTask;
 pub use work::{Done, Work};
 
 use crate::apply::{Kernel, PacketFilter, Step, Tally};
@@ -47,6 +50,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Interval;
+use verifier::Verifier;
 
 /// The longest time between two heartbeats of the loop.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -61,6 +65,7 @@ pub struct Controller {
     tally: Tally,
     /// Writes members of sets to the same kernel.
     set_writer: Box<dyn PacketFilter + Send>,
+    verifier: Verifier,
     /// Notified when another program may have changed the kernel.
     external_changes: Arc<Notify>,
     shortfalls: Shortfalls,
@@ -85,6 +90,7 @@ impl Controller {
             kernel_thread: KernelThread::new(kernel),
             tally: Tally::default(),
             set_writer,
+            verifier: Verifier::default(),
             external_changes: Arc::default(),
             shortfalls: Shortfalls::default(),
             queries: None,
@@ -127,6 +133,7 @@ impl Controller {
             match action {
                 Action::Start(work) => self.kernel_thread.start(work),
                 Action::Write(steps) => self.write(&steps),
+                Action::Verify(comparison) => self.verifier.start(comparison),
                 Action::Wait(until) => self.wait(until, &mut inbox, &mut beat).await,
                 Action::Stop => return,
             }
@@ -157,6 +164,9 @@ impl Controller {
                     self.on(Event::SourcesEnded);
                 }
             },
+            (verification, took) = self.verifier.returned() => {
+                self.on(Event::Verified { verification, took, at: SystemTime::now() });
+            }
             () = self.external_changes.notified() => self.on(Event::ExternalChange),
             () = reached(until) => self.on(Event::TimePassed),
             query = query::next(&mut self.queries), if complete => query.answer(self.reconciler.enforcer()),

@@ -7,7 +7,8 @@ use super::cuts::{self, Cuts, Failures, verdict};
 use super::in_flight::{InFlight, Job, Stage};
 use super::revoked::Revoked;
 use super::sync_log::{self, Ended, SyncLog};
-use super::{Deletions, Done, Enforcer, Event, Flush, Pace, Work, WorkOutcome, inventory};
+use super::verifications::Verifications;
+use super::{Deletions, Done, Enforcer, Event, Flush, Pace, VerificationTask, Work, WorkOutcome, inventory};
 use crate::apply::{Actual, KernelError, Step};
 use crate::observe::{Health, Metrics, Phase};
 use crate::render::OnRevoke;
@@ -23,6 +24,8 @@ pub enum Action {
     /// Write members of sets at once, concurrently with the work in flight if there is any. The next event must be
     /// [`Event::Written`].
     Write(Vec<Step>),
+    /// Compare the kernel with policies, while all else goes on, and report the end as [`Event::Verified`].
+    Verify(Box<VerificationTask>),
     /// Wait for an event, at most until this time; `None` for no limit.
     Wait(Option<Instant>),
     /// The sources have ended, and their last changes are in force or were tried.
@@ -62,6 +65,7 @@ pub struct Reconciler {
     /// What was read but not adopted yet, and whether members of sets were written since that read began.
     read: Option<Box<Actual>>,
     wrote_since_read: bool,
+    pub(super) verifications: Verifications,
 }
 
 impl Reconciler {
@@ -96,6 +100,7 @@ impl Reconciler {
             writing: None,
             read: None,
             wrote_since_read: false,
+            verifications: Verifications::default(),
         }
     }
 
@@ -124,6 +129,7 @@ impl Reconciler {
             }
             Event::Returned(outcome) => self.end(outcome, now),
             Event::Written(outcome) => self.written(outcome, now),
+            Event::Verified { verification, took, at } => self.verified(&verification, took, at, now),
             // The kernel will be read anyway once the first lists are complete.
             Event::ExternalChange if !self.complete => {}
             Event::ExternalChange => self.audit.changed(now),
@@ -142,6 +148,9 @@ impl Reconciler {
 
     /// What to do now. Must be called again after each action and each event.
     pub fn next(&mut self, now: Instant) -> Action {
+        if let Some(task) = self.verifications.start() {
+            return Action::Verify(task);
+        }
         let action = match self.in_flight.take() {
             None => self.begin(now),
             Some(in_flight) => self.write_concurrently(in_flight),
@@ -162,7 +171,7 @@ impl Reconciler {
     fn begin(&mut self, now: Instant) -> Option<Action> {
         if let Some(actual) = self.read.take()
             && !self.is_outdated()
-            && let Some(action) = self.adopt_read(&actual, now)
+            && let Some(action) = self.adopt_read(*actual, now)
         {
             return Some(action);
         }
@@ -333,9 +342,9 @@ impl Reconciler {
         let drifted = self.auditing && !expected && !self.enforcer.removes() && !flush.steps.is_empty();
         self.auditing = false;
         if drifted {
-            self.metrics.drift_repaired();
-            sync_log::drifted(flush.steps.len());
+            self.repairs(flush.steps.len());
         }
+        self.verifications.read(flush.steps.is_empty());
         Some(self.commit(flush))
     }
 

@@ -161,6 +161,11 @@ pub(super) fn drifted(steps: usize) {
     tracing::warn!(steps, "another program changed the agent's chains or sets; repairing them");
 }
 
+/// The kernel holds what was written to it, and decides otherwise than policies, or cannot be evaluated.
+pub(super) fn unverified(why: &str) {
+    tracing::error!(why, "the kernel's rules were not verified");
+}
+
 /// Logs a failed sync, which is retried after this wait.
 pub(super) fn failed(error: &KernelError, wait: Option<Duration>) {
     let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);

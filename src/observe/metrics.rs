@@ -168,6 +168,13 @@ impl Metrics {
         self.inner.series.drift_repairs.inc();
     }
 
+    /// The kernel was compared with what policies say, and so many decisions agreed.
+    pub fn verified(&self, at: SystemTime, decisions: u64) {
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.inner.series.verified_timestamp.set(since_epoch.as_secs_f64());
+        self.inner.series.verified_decisions.set(i64::try_from(decisions).unwrap_or(i64::MAX));
+    }
+
     /// How many parts of policies are invalid, by reason: a short fixed word. A reason that is missing has none.
     pub fn refused_parts(&self, counts: &BTreeMap<&'static str, usize>) {
         let mut known = self.inner.reasons.lock().unwrap_or_else(PoisonError::into_inner);

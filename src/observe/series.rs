@@ -48,6 +48,8 @@ pub(super) struct Series {
     pub(super) processes_started: IntCounter,
     pub(super) connections_cut: IntCounter,
     pub(super) drift_repairs: IntCounter,
+    pub(super) verified_timestamp: Gauge,
+    pub(super) verified_decisions: IntGauge,
     pub(super) denied_packets: IntCounterVec,
     pub(super) denied_lost: IntCounter,
     pub(super) denied_untold: IntCounter,
@@ -200,6 +202,15 @@ impl Series {
             drift_repairs: catalog.counter(
                 "drift_repairs_total",
                 "Audits that found rules or sets changed by another program and repaired them.",
+            ),
+            verified_timestamp: catalog.real_gauge(
+                "verified_timestamp_seconds",
+                "Time at which the kernel's rules were last found to decide as policies do, in seconds since the Unix epoch; 0 if \
+                 they never were. /readyz gives the first difference.",
+            ),
+            verified_decisions: catalog.gauge(
+                "verified_decisions",
+                "Decisions about packets and frames that were compared then.",
             ),
             policy_allowed_packets: catalog.counters(
                 "policy_allowed_packets_total",

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alerts that no run of a minute can make fire; `charts/tests/alerts.yaml` does.
-const BY_SERIES_ALONE: [(&str, &str); 8] = [
+const BY_SERIES_ALONE: [(&str, &str); 9] = [
     ("BridgewardenUnreadableObject", "the manifests of this run are no objects of an API"),
     ("BridgewardenCniResultsMissing", "pods would have to run for half a minute without a result"),
     ("BridgewardenUnboundPods", "no pod of this run has a port of its own"),
@@ -20,6 +20,7 @@ const BY_SERIES_ALONE: [(&str, &str); 8] = [
     ("BridgewardenWatchStale", "the API server would have to be silent for five minutes"),
     ("BridgewardenSyncStale", "no sync would have to end well for five minutes"),
     ("BridgewardenFallingBehind", "changes would have to take five seconds"),
+    ("BridgewardenUnverified", "no comparison would have to end well for half an hour"),
 ];
 /// Queries whose result is zero in this run.
 const NOUGHT: [&str; 4] = [

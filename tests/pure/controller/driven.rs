@@ -5,11 +5,12 @@ use super::NODE;
 use super::kernel::{Shared, rejected};
 use bridgewarden::apply::{Actual, Fake, KernelError, PacketFilter, Step};
 use bridgewarden::controller::{
-    Action, Delivery, Done, Enforcer, Event, NamespaceWatch, Reconciler, Work, WorkOutcome,
+    Action, Delivery, Done, Enforcer, Event, NamespaceWatch, Reconciler, VerificationTask, Work, WorkOutcome,
 };
 use bridgewarden::model::Change;
 use bridgewarden::observe::{Health, Metrics};
 use bridgewarden::render::Options;
+use bridgewarden::verify::VerificationOutcome;
 use std::time::{Duration, Instant, SystemTime};
 use support::outcome::{allowed, assert_same_content, sample};
 use support::worlds::{Random, Scene};
@@ -62,6 +63,7 @@ pub(super) struct Seen {
     pub(super) failures: usize,
     pub(super) settled: usize,
     pub(super) judged: usize,
+    pub(super) verified: usize,
 }
 
 impl DrivenNode {
@@ -138,6 +140,7 @@ impl DrivenNode {
                         Some(UnderWay { state: Progress::Left(work), started: self.now, writes });
                 }
                 Action::Write(steps) => self.write(&steps),
+                Action::Verify(comparison) => self.verify(&comparison),
                 Action::Wait(Some(until)) if until <= self.now => {
                     self.reconciler.on(Event::TimePassed, self.now);
                 }
@@ -150,6 +153,15 @@ impl DrivenNode {
             }
         }
         panic!("it never waits");
+    }
+
+    /// What holds what was written decides as policies do.
+    fn verify(&mut self, comparison: &VerificationTask) {
+        let verification = comparison.perform();
+        assert_eq!(verification.finding, VerificationOutcome::Verified);
+        self.seen.verified += 1;
+        let took = Duration::from_secs(1);
+        self.reconciler.on(Event::Verified { verification, took, at: SystemTime::UNIX_EPOCH }, self.now);
     }
 
     fn assert_patience(&self) {

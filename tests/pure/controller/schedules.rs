@@ -29,6 +29,7 @@ fn whatever_the_schedule_the_kernel_ends_up_as_facts_say_and_nothing_opens_on_th
         schedule.end();
         let node = &schedule.node;
         seen.concurrent_writes += node.seen.concurrent_writes;
+        seen.verified += node.seen.verified;
         seen.failures += node.seen.failures;
         seen.settled += node.seen.settled;
         seen.judged += node.seen.judged;
@@ -37,11 +38,12 @@ fn whatever_the_schedule_the_kernel_ends_up_as_facts_say_and_nothing_opens_on_th
         cuts += node.kernel.state().marked.len();
         uncuttable += usize::from(node.health.ready().is_err());
     });
-    let Seen { concurrent_writes, failures, settled, judged } = seen;
+    let Seen { concurrent_writes, failures, settled, judged, verified } = seen;
     assert!(
         concurrent_writes > 10 && failures > 100 && settled > 200 && judged > 10_000,
         "{concurrent_writes} concurrent writes, {failures} failures, {settled} times settled, {judged} open flows judged"
     );
+    assert!(verified > 50, "{verified} verifications");
     assert!(
         restarts > 50 && edits > 100 && cuts > 15 && uncuttable > 2,
         "{restarts} restarts, {edits} edits, {cuts} cuts, {uncuttable} schedules with one that cannot be cut"
