@@ -11,6 +11,7 @@
 //! 3. `manifest`: manifests as documents
 //! 4. `files`: directories of manifests, and inotify
 //! 5. `cni`: CNI results, a directory of their own
+//! 6. `snapshot`: all of a cluster at one time, for commands that enforce nothing
 //!
 //! `links`, the ports of the bridge as rtnetlink reports them, imports none of these.
 
@@ -19,12 +20,16 @@ pub mod convert;
 mod files;
 mod links;
 mod manifest;
+mod snapshot;
 mod watch;
 
 pub use cni::{CniResultError, CniResults, CniWatch, Found, parse_cni_result};
 pub use files::{Changed, Directory, DirectoryWatch, Loaded, read_manifests};
 pub use links::{LinkWatch, LinkWatchError};
 pub use manifest::{ManifestError, Manifests, Object, Origin, Problem, parse as parse_manifests};
+pub use snapshot::{
+    ClusterAccess, ClusterError, ManifestInput, SnapshotInput, fetch_snapshot, read_snapshot,
+};
 pub use watch::{
     ConnectError, Liveness, Resource, UnreadableObject, Watch, WatchList, WatchTrouble, WatchUpdate, connect,
 };

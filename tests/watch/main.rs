@@ -1,5 +1,6 @@
 //! How a watch handles the responses of a server: lists of both kinds, broken connections, errors and dropped versions.
 
+mod asked_once;
 mod protobuf;
 mod second_reader;
 mod server;

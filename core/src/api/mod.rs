@@ -4,10 +4,16 @@
 //! They depend on serde only, so that the oracle can read objects without using the compiler's code.
 
 mod network_policy;
+mod node;
 mod pod;
+mod service;
+mod workload;
 
 pub use network_policy::*;
+pub use node::*;
 pub use pod::*;
+pub use service::*;
+pub use workload::*;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -7,8 +7,7 @@ mod residents;
 pub use pods::{Group, GroupId};
 
 use super::{
-    Change, Demand, Labels, NAMESPACE_NAME_LABEL, Namespace, NamespaceName, Owner, Pod, PodKey, Policy,
-    PolicyKey, Selector, Touched,
+    Change, Labels, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Selector, Touched,
 };
 use pods::{PodState, Pods, Replaced};
 use ports::BridgePorts;
@@ -159,17 +158,11 @@ impl Cluster {
     /// Whether a selector of namespaces selects a namespace.
     ///
     /// A namespace whose object was deleted is matched by its last labels, for as long as its pods exist. One whose
-    /// object is not known is selected only by a selector that matches its name and nothing else: nothing else is known
-    /// of it, not even which labels are absent.
+    /// object is not known is matched as [`Selector::selects_unknown_namespace`] says.
     pub fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
         match self.labels_for_selection(name) {
             Some(labels) => selector.matches(labels),
-            None => {
-                let asks_for_its_name_alone =
-                    selector.requirements().all(|asked| *asked.key == *NAMESPACE_NAME_LABEL);
-                let names_it = selector.requirements().any(|asked| matches!(asked.demand, Demand::In(_)));
-                asks_for_its_name_alone && names_it && selector.matches(&Labels::of_unknown_namespace(name))
-            }
+            None => selector.selects_unknown_namespace(name),
         }
     }
 

@@ -60,6 +60,10 @@ key!(
     /// The identity of a Pod.
     PodKey
 );
+key!(
+    /// Which Service.
+    ServiceKey
+);
 
 /// The identity of a sandbox of this node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

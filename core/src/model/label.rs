@@ -134,6 +134,14 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.holds(labels))
     }
 
+    /// Whether it selects a namespace of which only the name is known: if it asks for the name alone, and the name is one of
+    /// those that it lists. Nothing else is known of the namespace, not even which labels are absent.
+    pub fn selects_unknown_namespace(&self, name: &NamespaceName) -> bool {
+        let asks_for_the_name_alone = self.0.iter().all(|asked| *asked.key == *NAMESPACE_NAME_LABEL);
+        let names_it = self.0.iter().any(|asked| matches!(asked.demand, Demand::In(_)));
+        asks_for_the_name_alone && names_it && self.matches(&Labels::of_unknown_namespace(name))
+    }
+
     /// Its requirements, in a fixed order.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.0.iter()

@@ -12,7 +12,9 @@ mod pod;
 mod policy;
 mod port;
 mod sandbox;
+mod snapshot;
 mod touched;
+mod workload;
 
 pub use cluster::*;
 pub use key::*;
@@ -22,4 +24,6 @@ pub use pod::*;
 pub use policy::*;
 pub use port::*;
 pub use sandbox::*;
+pub use snapshot::*;
 pub use touched::*;
+pub use workload::*;

@@ -8,6 +8,7 @@ mod directory;
 mod directory_watch;
 mod fingerprint;
 mod manifest_file;
+mod manifest_texts;
 mod manifest_walk;
 mod object_index;
 #[cfg(test)]
@@ -16,3 +17,4 @@ pub(in crate::source) mod scratch;
 pub use changed::Changed;
 pub use directory::{Directory, Loaded, read_manifests};
 pub use directory_watch::DirectoryWatch;
+pub(in crate::source) use manifest_texts::{ManifestText, read_texts};

@@ -1,6 +1,6 @@
 //! Receivers of the objects of manifests as they are read.
 
-use super::object::{Manifests, Object};
+use super::object::{Manifests, Object, OtherObject};
 use super::problem::Origin;
 use crate::source::convert::object_key::ObjectKey;
 use crate::{api, model};
@@ -10,6 +10,12 @@ pub(in crate::source) trait Collect {
     fn namespace(&mut self, object: Object<api::Namespace, model::Namespace>);
     fn pod(&mut self, object: Object<api::Pod, model::Pod>);
     fn policy(&mut self, object: Object<api::NetworkPolicy, model::Policy>);
+    /// The lines of the policy that comes next: `line_of` returns the line on which a path in it begins.
+    fn policy_lines(&mut self, _policy: &model::Policy, _line_of: &dyn Fn(&str) -> usize) {}
+    /// An object of another kind; returns whether it was read. Most receivers skip all of these.
+    fn other(&mut self, _object: &OtherObject<'_>) -> bool {
+        false
+    }
     /// Receives the change that represents an object that cannot be read completely.
     fn unreadable(&mut self, stand_in: model::Change, origin: &Origin);
     /// Called when an object is defined again, so that its earlier definition no longer counts.

@@ -2,7 +2,7 @@
 
 use super::collect::Collect;
 use super::json::{join_surrogates, separate};
-use super::object::{Manifests, Object, Remarks};
+use super::object::{Manifests, Object, OtherObject, Remarks};
 use super::problem::{ManifestError, Origin, Problem, duplicate};
 use super::schema::{self, Shape};
 use super::tree::{Position, YamlNode, YamlValue};
@@ -136,7 +136,7 @@ impl ManifestReader<'_> {
                 self.unreadable(node, Some(kind), &message);
                 self.complain(node.position_of("apiVersion"), "apiVersion", message);
             }
-            Some(_) => self.skip(kind),
+            Some(_) => self.other(node, kind, version),
             None => self.list_or_other_kind(node, kind, version),
         }
     }
@@ -179,7 +179,7 @@ impl ManifestReader<'_> {
                 self.unreadable(node, Some(meant), &message);
                 self.complain(node.position_of("kind"), "kind", message);
             }
-            None => self.skip(kind),
+            None => self.other(node, kind, version),
         }
     }
 
@@ -231,6 +231,7 @@ impl ManifestReader<'_> {
                     self.invalid.push(Complaint { at, path, message });
                 }
                 self.note(ObjectKey::Policy(converted.key.clone()), &origin);
+                self.objects.policy_lines(&converted, &|path| node.position_of(path).line);
                 self.objects.policy(Object { written, converted, origin });
             }
         }
@@ -364,8 +365,10 @@ impl ManifestReader<'_> {
         }
     }
 
-    fn skip(&mut self, kind: &str) {
-        *self.skipped.entry(kind.to_owned()).or_default() += 1;
+    fn other(&mut self, node: &YamlNode<'_>, kind: &str, api_version: &str) {
+        if !self.objects.other(&OtherObject { api_version, kind, node }) {
+            *self.skipped.entry(kind.to_owned()).or_default() += 1;
+        }
     }
 
     fn complain(&mut self, at: Position, path: &str, message: String) {

@@ -1,10 +1,12 @@
 //! The objects of manifests: as written, as converted to the model, and their place in the file.
 
 use super::problem::{Origin, Problem};
+use super::tree::YamlNode;
 use crate::model::Change;
 use crate::source::convert::implied_namespace;
 use crate::source::convert::object_key::ObjectKey;
 use crate::{api, model};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An object of a manifest.
@@ -16,6 +18,28 @@ pub struct Object<A, M> {
     pub converted: M,
     /// Where it begins.
     pub origin: Origin,
+}
+
+/// An object of a kind that policies do not concern.
+pub(in crate::source) struct OtherObject<'a> {
+    pub(in crate::source) api_version: &'a str,
+    pub(in crate::source) kind: &'a str,
+    pub(super) node: &'a YamlNode<'a>,
+}
+
+impl<'a> OtherObject<'a> {
+    /// Reads its fields.
+    ///
+    /// # Errors
+    /// What does not have the type's shape.
+    pub(in crate::source) fn read<T: Deserialize<'a>>(&self) -> Result<T, String> {
+        T::deserialize(self.node).map_err(|error| error.to_string())
+    }
+
+    /// The line and column on which it begins.
+    pub(in crate::source) fn position(&self) -> (usize, usize) {
+        (self.node.at.line, self.node.at.column)
+    }
 }
 
 /// The objects of some manifests, in the order in which they are written.

@@ -1,7 +1,7 @@
 //! Namespaces whose objects are reported late, deleted early, or created again.
 
 use super::*;
-use crate::model::Requirement;
+use crate::model::{Demand, NAMESPACE_NAME_LABEL, Requirement};
 
 fn name() -> NamespaceName {
     NamespaceName::new("team")

@@ -1,0 +1,30 @@
+//! v1 Node.
+
+use super::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+/// A v1 Node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Node {
+    /// Who it is.
+    pub metadata: ObjectMeta,
+    /// How it fares.
+    pub status: NodeStatus,
+}
+
+/// NodeStatus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// Its addresses and host names.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// NodeAddress.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    /// The address, or a host name.
+    pub address: String,
+}

@@ -1,0 +1,57 @@
+//! v1 Service.
+
+use super::{IntOrString, ObjectMeta};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A v1 Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Service {
+    /// Who it is.
+    pub metadata: ObjectMeta,
+    /// What was asked for.
+    pub spec: ServiceSpec,
+}
+
+/// ServiceSpec.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`; absent means `ClusterIP`.
+    #[serde(rename = "type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<String>,
+    /// `Local` if a connection from outside keeps its source address; otherwise a node may put its own in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<String>,
+    /// Labels that its pods must all have; without any, its endpoints are not pods that it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<BTreeMap<String, String>>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Its first address; `None` in text for a headless Service.
+    #[serde(rename = "clusterIP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_ip: Option<String>,
+    /// All of its addresses.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
+}
+
+/// ServicePort.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Its name in the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `TCP` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The port of the Service.
+    pub port: i64,
+    /// The port of its pods, by number or by name; `port` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrString>,
+}

@@ -1,0 +1,82 @@
+//! Puts objects together to a snapshot, whether they come from files or from an API server.
+
+use super::SnapshotInput;
+use super::workloads::WorkloadPods;
+use crate::api;
+use crate::model::{Namespace, Pod, Policy, PolicyOrigin, Service, Snapshot};
+use crate::source::convert;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A snapshot that is being put together.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotBuilder {
+    pub(super) snapshot: Snapshot,
+    pub(super) workloads: WorkloadPods,
+    pub(super) warnings: Vec<String>,
+    pub(super) skipped: BTreeMap<String, usize>,
+}
+
+impl SnapshotBuilder {
+    pub(super) fn namespace(&mut self, namespace: Namespace) {
+        self.snapshot.namespaces.insert(namespace.name.clone(), namespace);
+    }
+
+    /// A pod, as it is written and as it is converted. One on its node's network shows an address of the node.
+    pub(super) fn pod(&mut self, written: &api::Pod, pod: Pod) {
+        if let Some(node) = &pod.node {
+            let known = self.snapshot.nodes.entry(node.clone()).or_default();
+            if !pod.networked {
+                let listed = written.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip);
+                let addresses = listed.chain(&written.status.pod_ip).filter_map(|text| text.parse().ok());
+                addresses.for_each(|address| add(known, address));
+            }
+        }
+        self.snapshot.pods.insert(pod.key.clone(), pod);
+    }
+
+    pub(super) fn policy(&mut self, policy: Policy, origin: Option<PolicyOrigin>) {
+        if let Some(origin) = origin {
+            self.snapshot.origins.insert(policy.key.clone(), origin);
+        }
+        self.snapshot.policies.insert(policy.key.clone(), policy);
+    }
+
+    pub(super) fn service(&mut self, service: Service) {
+        self.snapshot.services.insert(service.key.clone(), service);
+    }
+
+    pub(super) fn node(&mut self, node: &api::Node) {
+        let known = self.snapshot.nodes.entry(node.metadata.name.as_str().into()).or_default();
+        let addresses = node.status.addresses.iter().filter_map(|listed| listed.address.parse().ok());
+        addresses.for_each(|address| add(known, address));
+    }
+
+    /// The whole snapshot: with a pod for each workload that has none, and with the namespaces that only other objects name.
+    pub(super) fn finish(self) -> SnapshotInput {
+        let SnapshotBuilder { mut snapshot, workloads, mut warnings, skipped } = self;
+        for pod in workloads.without_pods(snapshot.pods.values()) {
+            snapshot.pods.insert(pod.key.clone(), pod);
+        }
+        let of_pods = snapshot.pods.keys().map(|key| &key.namespace);
+        let named = of_pods.chain(snapshot.policies.keys().map(|key| &key.namespace));
+        for name in named {
+            if !snapshot.namespaces.contains_key(name) {
+                snapshot.namespaces.insert(name.clone(), convert::implied_namespace(name));
+            }
+        }
+        for (kind, count) in skipped.iter().filter(|(kind, _)| kind.contains("NetworkPolic")) {
+            warnings.push(format!(
+                "{count} {kind} not read: only NetworkPolicy of networking.k8s.io/v1 is enforced"
+            ));
+        }
+        SnapshotInput { snapshot, warnings, skipped }
+    }
+}
+
+fn add(known: &mut Vec<IpAddr>, address: IpAddr) {
+    let address = address.to_canonical();
+    if !known.contains(&address) {
+        known.push(address);
+    }
+}
