@@ -3,8 +3,10 @@
 
 mod cleanup;
 mod demo;
+mod explain;
 mod flags;
 mod flows;
+mod input;
 mod preflight;
 mod render;
 mod run;
@@ -31,6 +33,8 @@ enum Command {
     Preflight(preflight::Preflight),
     /// Removes everything that Bridgewarden added to this node's kernel, and nothing else.
     Cleanup(cleanup::Cleanup),
+    /// Explains whether policies let one end reach another, and what would have to change.
+    Explain(explain::Explain),
     /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
     Flows(flows::Flows),
     /// Compares what this node's kernel does with what policies say, decision by decision. Changes nothing.
@@ -48,6 +52,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
+        Command::Explain(explain) => explain.execute(&mut std::io::stdout().lock()),
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
         Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),

@@ -7,6 +7,7 @@ mod controller;
 mod convergence;
 mod costly;
 mod equivalence;
+mod explain;
 mod first_names;
 mod forward;
 mod moving_ports;

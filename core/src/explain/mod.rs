@@ -4,7 +4,28 @@
 //! it. This room reads facts and changes none; its oracle knows the NetworkPolicy API and nothing of plans, chains or
 //! sets, so that it can judge those who do.
 
+mod answer;
+mod case;
+mod difference;
+mod ends;
+mod exact_selector;
+mod fix;
+mod lookup;
+mod near_rule;
 mod nearest;
 pub mod oracle;
+mod port_set;
+mod question;
+mod snapshot_judge;
 
+pub use answer::*;
+pub use case::*;
+pub use difference::*;
+pub use ends::CaseMembers;
+pub use fix::*;
+pub use lookup::LookupError;
+pub use near_rule::*;
 pub use nearest::*;
+pub use port_set::PortSet;
+pub use question::*;
+pub use snapshot_judge::SnapshotJudge;

@@ -1,6 +1,7 @@
 //! By what the peers of a rule miss a connection.
 
 use super::{Differs, Fit, Miss};
+use crate::explain::difference::lacking;
 use crate::model::{
     Block, Cluster, Group, Labels, NamespaceScope, Peer, Peers, PodKey, Policy, Requirement, Selector,
 };
@@ -75,7 +76,7 @@ fn fit_pod(
         return Fit::IsFar;
     }
     let own = &policy.key.namespace;
-    let of_pod = lacking(pods, &group.labels);
+    let of_pod: Vec<&Requirement> = lacking(pods, &group.labels).collect();
     let of_namespace = match namespaces {
         NamespaceScope::Own if key.namespace == *own => Vec::new(),
         NamespaceScope::Own if of_pod.is_empty() => {
@@ -89,10 +90,13 @@ fn fit_pod(
             Vec::new()
         }
         NamespaceScope::Matching(selector) => {
-            match cluster.namespace_labels(&key.namespace).map(|labels| lacking(selector, labels)) {
-                Some(lacking) if !lacking.is_empty() => lacking,
-                Some(_) | None => return Fit::IsFar,
+            let labels = cluster.namespace_labels(&key.namespace);
+            let lacking: Vec<&Requirement> =
+                labels.into_iter().flat_map(|labels| lacking(selector, labels)).collect();
+            if lacking.is_empty() {
+                return Fit::IsFar;
             }
+            lacking
         }
     };
     match (of_pod.as_slice(), of_namespace.as_slice()) {
@@ -109,11 +113,6 @@ fn fit_pod(
         }
         (_, _) => Fit::IsFar,
     }
-}
-
-/// The requirements of a selector that some labels lack.
-fn lacking<'a>(selector: &'a Selector, labels: &Labels) -> Vec<&'a Requirement> {
-    selector.requirements().filter(|requirement| !requirement.holds(labels)).collect()
 }
 
 /// What some labels have instead of what is demanded.

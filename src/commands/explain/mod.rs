@@ -1,0 +1,137 @@
+//! `bridgewarden explain`: whether one thing can reach another, why, and the smallest change that would allow it.
+
+mod change;
+mod fix_yaml;
+mod json;
+mod text;
+mod words;
+
+use super::input::{InputFlags, print_warnings};
+use crate::explain::{Answer, DestinationName, EndName, Fix, LookupError, NoFix, SnapshotJudge, ask, fix};
+use crate::model::{NamespaceName, Snapshot};
+use crate::net::Verdict;
+use anyhow::{Context, Result, anyhow, bail};
+use change::few;
+use clap::{Args, ValueEnum};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use text::TextStyle;
+
+/// How the answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum AnswerFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object: see docs/explanation.schema.json.
+    Json,
+}
+
+/// Explains whether policies let one end reach another, and what would have to change.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Explain {
+    /// What opens the connection: NAMESPACE/POD, NAMESPACE/KIND/NAME such as shop/deploy/web or shop/svc/web, node/NAME, an
+    /// address, or a block such as 10.0.0.0/8
+    #[arg(value_name = "SOURCE")]
+    source: EndName,
+    /// What it is for, written in the same way, with its port by number or by name, and its protocol unless that is TCP:
+    /// shop/db:5432, kube-system/svc/kube-dns:53/UDP, 192.0.2.1:443, [2001:db8::1]:443. Without a port: whether any port is
+    /// open, and which
+    #[arg(value_name = "DESTINATION[:PORT][/PROTOCOL]")]
+    destination: DestinationName,
+    #[command(flatten)]
+    input: InputFlags,
+    /// The namespace of ends that are written without one
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// Print the answer in this format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: AnswerFormat,
+    /// Print policies that allow the connection and nothing else, as YAML, instead of the explanation. The exit code is then 0
+    #[arg(long)]
+    fix: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  bridgewarden explain shop/web shop/db:5432                            in the cluster of the kubeconfig
+  bridgewarden explain -f manifests/ shop/deploy/web shop/svc/db        before anything is applied
+  kubectl get ns,pods,netpol,svc -A -o yaml | bridgewarden explain -f - shop/web 192.0.2.1:443
+  bridgewarden explain -f manifests/ shop/web shop/db:5432 --fix | kubectl apply -f -
+
+Exit code: 0 allowed, 1 denied, 2 the question cannot be answered";
+
+impl Explain {
+    /// Exit code 1 when the connection is denied.
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let input = self.input.read()?;
+        print_warnings(&input);
+        let judge = SnapshotJudge::new(&input.snapshot);
+        let namespace = NamespaceName::new(&self.namespace);
+        let answer = ask(&judge, &namespace, &self.source, &self.destination).map_err(|error| {
+            let skipped = Some(&input.skipped)
+                .filter(|skipped| matches!(error, LookupError::NoSuch { .. }) && !skipped.is_empty());
+            let kinds = skipped.map(|skipped| format!(". Not read: {}", few(skipped.keys())));
+            anyhow!("{error}{}", kinds.unwrap_or_default())
+        })?;
+        for note in &answer.notes {
+            let _ = writeln!(std::io::stderr(), "note: {note}");
+        }
+        let allowed = answer.verdict() == Verdict::Allowed;
+        let fix = fix(&input.snapshot, &answer);
+        let printed =
+            if self.fix { print_fix(&fix, out)? } else { self.print(&input.snapshot, &answer, &fix, out) };
+        let printed = printed.and_then(|()| out.flush());
+        // What reads the output may have seen enough.
+        let printed =
+            printed.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
+        printed.context("cannot print the answer")?;
+        Ok(ExitCode::from(u8::from(!allowed && !self.fix)))
+    }
+
+    fn print(
+        &self,
+        snapshot: &Snapshot,
+        answer: &Answer<'_>,
+        fix: &Result<Fix, NoFix>,
+        out: &mut impl Write,
+    ) -> std::io::Result<()> {
+        match self.output {
+            AnswerFormat::Text => text::print(snapshot, answer, fix, TextStyle::of_stdout(), out),
+            AnswerFormat::Json => {
+                let source = self.source.to_string();
+                writeln!(out, "{:#}", json::of(snapshot, &source, &self.destination, answer, fix))
+            }
+        }
+    }
+}
+
+/// Prints the policies that allow what was asked for.
+fn print_fix(fix: &Result<Fix, NoFix>, out: &mut impl Write) -> Result<std::io::Result<()>> {
+    match fix {
+        Ok(fix) => {
+            if !fix.also.is_empty() {
+                let also = few(fix.also.iter());
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "note: these pods have the same labels, so the policies concern them as well: {also}"
+                );
+            }
+            Ok(fix.policies.iter().try_for_each(|policy| fix_yaml::write(policy, out)))
+        }
+        Err(NoFix::Allowed) => {
+            let _ = writeln!(std::io::stderr(), "note: it is allowed already, so no policy is printed");
+            Ok(Ok(()))
+        }
+        Err(error) => bail!("cannot print a policy: {error}"),
+    }
+}
+
+impl TextStyle {
+    /// Coloured on a terminal, unless NO_COLOR is set.
+    fn of_stdout() -> TextStyle {
+        let colour =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        if colour { TextStyle::Colour } else { TextStyle::Plain }
+    }
+}
