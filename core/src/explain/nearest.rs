@@ -236,7 +236,7 @@ mod tests {
         let scope = NamespaceScope::Matching(selector(&[("team", "a")]));
         let note = "a label of the namespace: namespaces with team=a, and other has team=b";
         differs(pods(scope, &[("app", "client")]), Ports::All, CLIENT, Differs::NamespaceLabel, note);
-        let note = "the namespace: without a namespaceSelector, pods of shop alone, and other/client is none";
+        let note = "the namespace: without a namespaceSelector the peer selects only pods of shop, and other/client is not one";
         differs(
             pods(NamespaceScope::Own, &[("app", "client")]),
             Ports::All,
