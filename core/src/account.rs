@@ -43,6 +43,7 @@ fn account_at_port(cluster: &Cluster, flow: &DeniedFlow, drop: PortDrop) -> Acco
             PortReason::LinkLocal => Reason::LinkLocalUnderIsolation,
             PortReason::Group => Reason::GroupUnderIsolation,
             PortReason::Protocol => Reason::ProtocolUnderIsolation,
+            PortReason::Tunnel => Reason::ToTunnel,
         },
         policies: Vec::new(),
         nearest: None,

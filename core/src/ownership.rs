@@ -61,6 +61,8 @@ pub const DENIED_LINK_LOCAL: &str = "denied-link-local";
 pub const DENIED_GROUP: &str = "denied-group";
 /// The NFLOG prefix of a frame from or to an isolated pod, of a protocol that policies cannot name.
 pub const DENIED_PROTOCOL: &str = "denied-protocol";
+/// What the copy of a frame says that carries a packet to a tunnel of the nodes.
+pub const DENIED_TUNNEL: &str = "denied-tunnel";
 
 /// The table of family inet that the backend `nftables` writes.
 pub const INET_TABLE: &str = "bridgewarden";

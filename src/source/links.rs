@@ -1,6 +1,7 @@
 //! The bridge and its ports as the kernel reports them (rtnetlink): first all, and then every change.
 
-use crate::model::{Bridge, BridgePort, LinkChange};
+use super::tunnel::tunnel_inputs;
+use crate::model::{Bridge, BridgePort, LinkChange, TunnelInputs};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -93,6 +94,8 @@ struct Links {
     index: Option<u32>,
     bridge: Bridge,
     ports: BTreeMap<u32, BridgePort>,
+    /// What each tunnel device unpacks, by the device's index.
+    tunnels: BTreeMap<u32, TunnelInputs>,
 }
 
 impl Links {
@@ -110,6 +113,9 @@ impl Links {
         }
         let ports = links.iter().filter(|link| fresh.index.is_some() && master(link) == fresh.index);
         fresh.ports = ports.filter_map(port).map(|port| (port.index, port)).collect();
+        let tunnels = links.iter().map(|link| (link.header.index, tunnel_inputs(link)));
+        fresh.tunnels = tunnels.filter(|(_, inputs)| *inputs != TunnelInputs::default()).collect();
+        fresh.bridge.tunnels = fresh.joined_tunnels();
         let own = addresses.iter().filter(|address| Some(address.header.index) == fresh.index);
         let own: BTreeSet<Ipv6Addr> = own.filter_map(link_local).collect();
         fresh.bridge.link_local = own.into_iter().collect();
@@ -132,8 +138,11 @@ impl Links {
         }
         if let RouteNetlinkMessage::DelLink(link) = message {
             self.remove_port(link.header.index, changes);
-            return self.index != Some(link.header.index)
-                || link.header.interface_family == AddressFamily::Bridge;
+            if link.header.interface_family == AddressFamily::Bridge {
+                return true;
+            }
+            self.set_tunnel(link.header.index, TunnelInputs::default(), changes);
+            return self.index != Some(link.header.index);
         }
         if let RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) = message {
             let comes = matches!(message, RouteNetlinkMessage::NewAddress(_));
@@ -151,6 +160,7 @@ impl Links {
             self.bridge.hardware = hardware(link);
             changes.push(LinkChange::Bridge(self.bridge.clone()));
         }
+        self.set_tunnel(link.header.index, tunnel_inputs(link), changes);
         if self.index.is_some() && master(link) == self.index {
             self.add_port(link, changes);
         } else {
@@ -173,6 +183,26 @@ impl Links {
         }
     }
 
+    fn set_tunnel(&mut self, index: u32, inputs: TunnelInputs, changes: &mut Vec<LinkChange>) {
+        let old = match inputs == TunnelInputs::default() {
+            true => self.tunnels.remove(&index),
+            false => self.tunnels.insert(index, inputs.clone()),
+        };
+        if old.unwrap_or_default() != inputs {
+            let tunnels = self.joined_tunnels();
+            if self.bridge.tunnels != tunnels {
+                self.bridge.tunnels = tunnels;
+                changes.push(LinkChange::Bridge(self.bridge.clone()));
+            }
+        }
+    }
+
+    fn joined_tunnels(&self) -> TunnelInputs {
+        let mut joined = TunnelInputs::default();
+        self.tunnels.values().for_each(|inputs| joined.join(inputs));
+        joined
+    }
+
     fn set_address(&mut self, address: &AddressMessage, comes: bool, changes: &mut Vec<LinkChange>) {
         let Some(own) = link_local(address).filter(|_| Some(address.header.index) == self.index) else {
             return;
@@ -186,7 +216,8 @@ impl Links {
     }
 }
 
-fn name(link: &LinkMessage) -> Option<&String> {
+/// The name of a link.
+pub(super) fn name(link: &LinkMessage) -> Option<&String> {
     link.attributes
         .iter()
         .find_map(|attribute| if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None })

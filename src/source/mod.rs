@@ -13,7 +13,7 @@
 //! 5. `cni`: CNI results, a directory of their own
 //! 6. `snapshot`: all of a cluster at one time, for commands that enforce nothing
 //!
-//! `links`, the ports of the bridge as rtnetlink reports them, imports none of these.
+//! `links`, the ports of the bridge and the node's tunnels as rtnetlink reports them, imports none of these.
 
 mod cni;
 pub mod convert;
@@ -21,6 +21,7 @@ mod files;
 mod links;
 mod manifest;
 mod snapshot;
+mod tunnel;
 mod watch;
 
 pub use cni::{CniResultError, CniResults, CniWatch, Found, parse_cni_result};

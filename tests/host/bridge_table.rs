@@ -6,7 +6,7 @@ use bridgewarden::controller::Enforcer;
 use bridgewarden::kernel::Host;
 use bridgewarden::model::{
     Bridge, BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
-    Sandbox, SandboxKey, Selector,
+    Sandbox, SandboxKey, Selector, TunnelInputs,
 };
 use bridgewarden::netfilter::iptables::Variant;
 use bridgewarden::netfilter::nftables::{self, Batch, Elements, Table, TableFamily};
@@ -49,7 +49,11 @@ fn closes_all(name: &str) -> Change {
 
 fn node() -> Change {
     let link_local = vec!["fe80::1".parse().expect("an address")];
-    Change::Link(LinkChange::Bridge(Bridge { hardware: Some([2, 0, 0, 0, 0, 1]), link_local }))
+    Change::Link(LinkChange::Bridge(Bridge {
+        hardware: Some([2, 0, 0, 0, 0, 1]),
+        link_local,
+        ..Bridge::default()
+    }))
 }
 
 fn namespace(labels: &[(&str, &str)]) -> Change {
@@ -87,6 +91,11 @@ fn story() -> Vec<Vec<Change>> {
         vec![Change::Link(LinkChange::Bridge(Bridge {
             hardware: Some([2, 0, 0, 0, 0, 7]),
             link_local: Vec::new(),
+            tunnels: TunnelInputs { udp_ports: [8472, 4789].into(), protocols: [4, 47].into() },
+        }))],
+        vec![Change::Link(LinkChange::Bridge(Bridge {
+            tunnels: TunnelInputs { udp_ports: [6081].into(), protocols: [4].into() },
+            ..Bridge::default()
         }))],
         vec![Change::PodGone(PodKey::new("shop", "pod-12"))],
     ]

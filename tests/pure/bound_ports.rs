@@ -4,8 +4,8 @@
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::model::{
-    BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
-    Sandbox, SandboxKey, Selector,
+    Bridge, BridgePort, Change, Labels, LinkChange, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
+    Sandbox, SandboxKey, Selector, TunnelInputs,
 };
 use bridgewarden::netfilter::nftables::{Frame, HookPoint, TableFamily, trace};
 use bridgewarden::ownership::BRIDGE_TABLE;
@@ -251,6 +251,37 @@ fn address_that_gets_a_port_is_denied_to_ports_without_a_known_pod_before_rules_
         });
         assert!(node.lets_in(owner, datagram(11, GATEWAY)));
     }
+}
+
+/// What the node unpacks is dropped where it goes on to the node, or to a network behind a port, and nowhere else.
+#[test]
+fn packet_for_a_tunnel_of_the_nodes_leaves_the_bridge_by_no_way() {
+    let uplink = BridgePort { index: 9, name: "eth1".into(), is_veth: false };
+    let tunnels = TunnelInputs { udp_ports: [8472].into(), protocols: [4, 47].into() };
+    let bridge = |tunnels| Change::Link(LinkChange::Bridge(Bridge { tunnels, ..Bridge::default() }));
+    let facts = [pod("web"), sandbox("web", 10, 1, 7), port(7), port(8), bridge(tunnels)];
+    let mut node = Node::with(facts.into_iter().chain([Change::Link(LinkChange::Port(uplink))]));
+    let of = |protocol, payload: &[u8]| {
+        let packet = ip(address(10), address(1), protocol, payload);
+        ethernet(GATEWAY, [2, 0, 0, 0, 0, 10], IPV4, &packet)
+    };
+    let to_port = |port| of(UDP, &udp(address(10), address(1), [40_000, port], b"letter"));
+    let frames = [to_port(8472), of(4, &[0x45; 20]), of(47, &[0; 8]), to_port(4789), of(41, &[0x60; 40])];
+    let mut passes = |point, input, output| {
+        frames.clone().map(|bytes| node.passes(point, Frame { bytes, input, output, mark: 0 }))
+    };
+    let kept = [false, false, false, true, true];
+    assert_eq!(passes(HookPoint::Input, 7, 0), kept);
+    assert_eq!(passes(HookPoint::Input, 8, 0), kept, "the pod behind the port is not known");
+    assert_eq!(passes(HookPoint::Forward, 7, 9), kept);
+    assert_eq!(passes(HookPoint::Prerouting, 7, 0), [true; 5], "it may be for a neighbour");
+    assert_eq!(passes(HookPoint::Input, 9, 0), [true; 5], "another node sends it");
+
+    node.enforcer.apply(bridge(TunnelInputs { udp_ports: [4789].into(), ..TunnelInputs::default() }));
+    node.kernel.commit_all(&node.enforcer.flush().steps).expect("it takes every step");
+    let [old, new] = [to_port(8472), to_port(4789)]
+        .map(|bytes| node.passes(HookPoint::Input, Frame { bytes, input: 7, output: 0, mark: 0 }));
+    assert_eq!([old, new], [true, false], "the tunnel has another port");
 }
 
 /// Behind a port that is no veth are networks.

@@ -14,6 +14,7 @@ mod link_layer;
 mod setup;
 mod sources;
 mod to_node;
+mod tunnels;
 mod way;
 
 use setup::{BypassTest, Mode};

@@ -51,6 +51,8 @@ pub enum PortReason {
     Group,
     /// It is from or to an isolated pod and of a protocol that policies cannot name, or it has a VLAN tag.
     Protocol,
+    /// It carries a packet to a tunnel of the nodes.
+    Tunnel,
 }
 
 impl Place {

@@ -146,6 +146,8 @@ pub enum Reason {
     GroupUnderIsolation,
     /// A protocol that policies cannot name, from or to a pod that policies isolate, or a VLAN tag.
     ProtocolUnderIsolation,
+    /// To a tunnel of the nodes, which would unpack a packet from any address (`--bind-addresses`).
+    ToTunnel,
 }
 
 /// The rule that differs from a flow in one thing only, and would allow it otherwise.
@@ -225,6 +227,9 @@ impl Account {
             Reason::ProtocolUnderIsolation => {
                 self.at_port("a VLAN tag, or a protocol that policies do not cover, under isolation")
             }
+            Reason::ToTunnel => self.at_port(
+                "encapsulated packet for a tunnel of the nodes: policies could not see what is in it",
+            ),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The bridge to which this node's pods are attached, and its ports.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 /// An Ethernet address.
@@ -35,4 +36,23 @@ pub struct Bridge {
     pub hardware: Option<Hardware>,
     /// Its link-local addresses, in order.
     pub link_local: Vec<Ipv6Addr>,
+    /// What reaches the node's tunnels.
+    pub tunnels: TunnelInputs,
+}
+
+/// What a host with tunnels unpacks, whoever sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TunnelInputs {
+    /// Destination ports of UDP.
+    pub udp_ports: BTreeSet<u16>,
+    /// Protocols of IPv4 and IPv6 (IPPROTO_*).
+    pub protocols: BTreeSet<u8>,
+}
+
+impl TunnelInputs {
+    /// Adds those of another tunnel.
+    pub fn join(&mut self, other: &TunnelInputs) {
+        self.udp_ports.extend(&other.udp_ports);
+        self.protocols.extend(&other.protocols);
+    }
 }

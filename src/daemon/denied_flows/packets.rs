@@ -6,7 +6,7 @@ use crate::kernel::{Logged, PacketLog};
 use crate::model::Direction;
 use crate::ownership::{
     DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
-    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_UNASSIGNED,
+    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_TUNNEL, DENIED_UNASSIGNED,
 };
 use tokio::sync::mpsc;
 
@@ -46,7 +46,8 @@ fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
         DENIED_TO_NODE => Place::ToNode,
         prefix => {
             let why = port_reason(prefix)?;
-            let forwarded = copy.to_port.is_some() || copy.from_port.is_none();
+            let by_sender = why == PortReason::Tunnel;
+            let forwarded = !by_sender && (copy.to_port.is_some() || copy.from_port.is_none());
             let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
             // A frame to a group is denied for each member: that is one flow, not one for each.
             let to = copy.to_port.filter(|_| why != PortReason::Group);
@@ -69,6 +70,7 @@ fn port_reason(prefix: &str) -> Option<PortReason> {
         DENIED_LINK_LOCAL => PortReason::LinkLocal,
         DENIED_GROUP => PortReason::Group,
         DENIED_PROTOCOL => PortReason::Protocol,
+        DENIED_TUNNEL => PortReason::Tunnel,
         _ => return None,
     })
 }

@@ -51,6 +51,7 @@ fn bridge(node: Node, has_link_local: bool) -> Bridge {
     Bridge {
         hardware: Some([2, 0xfe, node.number, 0, 0, 0]),
         link_local: if has_link_local { vec![link_local] } else { Vec::new() },
+        ..Bridge::default()
     }
 }
 

@@ -43,9 +43,10 @@ pub(super) const ND_TARGET: Field = transport(8, 16);
 const ND_TARGET_START: Field = transport(8, 2);
 /// Source and destination port.
 const PORTS: Field = transport(0, 4);
+pub(super) const DESTINATION_PORT: Field = transport(2, 2);
 pub(super) const FROM: Field = Field::Meta(Meta::InputIndex);
 pub(super) const TO: Field = Field::Meta(Meta::OutputIndex);
-const PROTOCOL: Field = Field::Meta(Meta::TransportProtocol);
+pub(super) const TRANSPORT_PROTOCOL: Field = Field::Meta(Meta::TransportProtocol);
 const PACKET_TYPE: Field = Field::Meta(Meta::PacketType);
 const LENGTH: Field = Field::Meta(Meta::Length);
 
@@ -110,6 +111,8 @@ pub(super) trait Asks: Sized {
     fn dhcp_request(self) -> Self;
     /// It is DHCPv6 from a client, to every server there may be (RFC 8415).
     fn dhcpv6_request(self) -> Self;
+    /// It is UDP.
+    fn udp(self) -> Self;
     /// It is not ICMP.
     fn no_icmp(self) -> Self;
     /// It is ICMP of this type.
@@ -181,19 +184,23 @@ impl Asks for Rule {
 
     fn dhcp_request(self) -> Rule {
         let from_nowhere_to_all = self.is(IPV4_SOURCE, &[0; 4]).is(IPV4_DESTINATION, &[0xff; 4]);
-        from_nowhere_to_all.is(PROTOCOL, &[UDP]).is(PORTS, &[0, 68, 0, 67])
+        from_nowhere_to_all.udp().is(PORTS, &[0, 68, 0, 67])
     }
 
     fn dhcpv6_request(self) -> Rule {
-        self.to_ipv6_group().is(PROTOCOL, &[UDP]).is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+        self.to_ipv6_group().udp().is(PORTS, &[0x02, 0x22, 0x02, 0x23])
+    }
+
+    fn udp(self) -> Rule {
+        self.is(TRANSPORT_PROTOCOL, &[UDP])
     }
 
     fn no_icmp(self) -> Rule {
-        self.is_not(PROTOCOL, &[ICMP])
+        self.is_not(TRANSPORT_PROTOCOL, &[ICMP])
     }
 
     fn icmp_type(self, kind: u8) -> Rule {
-        self.is(PROTOCOL, &[ICMP]).is(ICMP_TYPE, &[kind])
+        self.is(TRANSPORT_PROTOCOL, &[ICMP]).is(ICMP_TYPE, &[kind])
     }
 
     fn in_fragments(self) -> Rule {
@@ -205,11 +212,11 @@ impl Asks for Rule {
     }
 
     fn icmpv6(self) -> Rule {
-        self.is(PROTOCOL, &[ICMPV6])
+        self.is(TRANSPORT_PROTOCOL, &[ICMPV6])
     }
 
     fn no_icmpv6(self) -> Rule {
-        self.is_not(PROTOCOL, &[ICMPV6])
+        self.is_not(TRANSPORT_PROTOCOL, &[ICMPV6])
     }
 
     fn icmpv6_type(self, kind: u8) -> Rule {

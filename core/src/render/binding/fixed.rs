@@ -1,13 +1,14 @@
 //! The chains and sets that all ports share.
 
 use super::Choices;
-use super::fields::{ETHER_DESTINATION, FROM, TO};
+use super::fields::{Asks, DESTINATION_PORT, ETHER_DESTINATION, FROM, TO, TRANSPORT_PROTOCOL};
 use super::{from, to};
 use crate::netfilter::nftables::{
     Chain, Field, Hook, HookPoint, KeyPart, Rule, SetKind, SetPurpose, Statement, Verdict,
 };
 use crate::ownership::{
-    DENIED_DISCOVERY, DENIED_GROUP, DENIED_LINK_LOCAL, DENIED_PROTOCOL, DENIED_SPOOFED, DENIED_UNASSIGNED,
+    DENIED_DISCOVERY, DENIED_GROUP, DENIED_LINK_LOCAL, DENIED_PROTOCOL, DENIED_SPOOFED, DENIED_TUNNEL,
+    DENIED_UNASSIGNED,
 };
 use std::collections::BTreeMap;
 
@@ -28,12 +29,20 @@ pub(super) const UNASSIGNED: &str = "unassigned";
 pub(super) const LINK_LOCAL: &str = "link-local";
 pub(super) const GROUP: &str = "group";
 pub(super) const PROTOCOL: &str = "protocol";
+pub(super) const TUNNEL: &str = "tunnel";
 
 /// Why frames are dropped at ports: the names of the chains in which they end.
-pub const DROP_REASONS: [&str; 6] = [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL, GROUP, PROTOCOL];
+pub const DROP_REASONS: [&str; 7] = [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL, GROUP, PROTOCOL, TUNNEL];
 /// What the copy of a frame says that ends in each of them.
-const DROP_PREFIXES: [&str; 6] =
-    [DENIED_SPOOFED, DENIED_DISCOVERY, DENIED_UNASSIGNED, DENIED_LINK_LOCAL, DENIED_GROUP, DENIED_PROTOCOL];
+const DROP_PREFIXES: [&str; 7] = [
+    DENIED_SPOOFED,
+    DENIED_DISCOVERY,
+    DENIED_UNASSIGNED,
+    DENIED_LINK_LOCAL,
+    DENIED_GROUP,
+    DENIED_PROTOCOL,
+    DENIED_TUNNEL,
+];
 
 const FROM_CHANGING: &str = "from-changing";
 const TO_CHANGING: &str = "to-changing";
@@ -46,9 +55,17 @@ pub(super) const REFUSES: [&str; 2] = ["taken4", "taken6"];
 
 pub(super) const NODE_HARDWARE: &str = "node-hardware";
 pub(super) const NODE_LINK_LOCAL: &str = "node-link-local";
-/// The sets that know the node itself.
-pub(super) const NODE_SETS: [(&str, KeyPart); 2] =
-    [(NODE_HARDWARE, KeyPart::Ethernet), (NODE_LINK_LOCAL, KeyPart::Ipv6)];
+pub(super) const TUNNEL_PORTS: &str = "tunnel-ports";
+pub(super) const TUNNEL_PROTOCOLS: &str = "tunnel-protocols";
+/// The sets that know the node itself, and how many elements each can have.
+pub(super) const NODE_SETS: [(&str, KeyPart, u32); 4] = [
+    (NODE_HARDWARE, KeyPart::Ethernet, NODE_ADDRESSES),
+    (NODE_LINK_LOCAL, KeyPart::Ipv6, NODE_ADDRESSES),
+    (TUNNEL_PORTS, KeyPart::Service, TUNNELS),
+    (TUNNEL_PROTOCOLS, KeyPart::Protocol, TUNNELS),
+];
+/// The set of ports behind which pods are.
+pub(super) const POD_PORTS: &str = "pod-ports";
 
 /// How many copies of frames from one port the reader gets in a second.
 const LOGGED_PER_SECOND: u32 = 10;
@@ -58,6 +75,7 @@ const LOGGED_TIMEOUT_MS: u64 = 60_000;
 const PORTS: u32 = 1024;
 const ADDRESSES: u32 = 16_384;
 const NODE_ADDRESSES: u32 = 64;
+const TUNNELS: u32 = 1024;
 
 /// Going on in a chain.
 pub(super) fn goto(chain: &str) -> Verdict {
@@ -80,6 +98,7 @@ pub(super) fn sets() -> Vec<(Box<str>, SetKind)> {
         map(FROM_CHANGING),
         map(TO_CHANGING),
         set("egress", &[KeyPart::Interface], PORTS),
+        set(POD_PORTS, &[KeyPart::Interface], PORTS),
         set("bound4", &[KeyPart::Interface, KeyPart::Ipv4], ADDRESSES),
         set("bound6", &[KeyPart::Interface, KeyPart::Ipv6], ADDRESSES),
         set("taken4", &[KeyPart::Ipv4], ADDRESSES),
@@ -91,7 +110,7 @@ pub(super) fn sets() -> Vec<(Box<str>, SetKind)> {
             of(SetPurpose::Dynamic { timeout_ms: LOGGED_TIMEOUT_MS }, &[KeyPart::Interface], PORTS),
         ),
     ];
-    sets.extend(NODE_SETS.map(|(name, key)| set(name, &[key], NODE_ADDRESSES)));
+    sets.extend(NODE_SETS.map(|(name, key, size)| set(name, &[key], size)));
     sets
 }
 
@@ -113,6 +132,14 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     let reserved = ([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0], [0x01, 0x80, 0xc2, 0, 0, 0]);
     let to_bridges = Rule::when().masked(ETHER_DESTINATION, &reserved.0, &reserved.1);
     base("input", HookPoint::Input, to_bridges, FROM, from);
+    // What goes on to the node or by it has left the bridge, and what a map has no chain for leaves by a port to a network. No
+    // packet between two pods of the node comes here.
+    if let Some(input) = chains.get_mut("input") {
+        input.rules.splice(..0, to_tunnels());
+    }
+    if let Some(forward) = chains.get_mut("forward") {
+        forward.rules.extend(to_tunnels());
+    }
     let shared = [
         (FROM_FREE, from::from_free()),
         (FROM_ISOLATED, from::from_isolated()),
@@ -139,6 +166,15 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     let reasons = DROP_REASONS.into_iter().zip(DROP_PREFIXES);
     chains.extend(reasons.map(|(name, prefix)| (name.into(), plain(drops(choices, prefix)))));
     chains
+}
+
+/// What pods send to the tunnels of this node, or of others that are set up like it.
+fn to_tunnels() -> [Rule; 2] {
+    let of_pod = |rule: Rule| rule.within(&[FROM], POD_PORTS).goto(TUNNEL);
+    [
+        of_pod(Rule::when().udp().within(&[DESTINATION_PORT], TUNNEL_PORTS)),
+        of_pod(Rule::when().within(&[TRANSPORT_PROTOCOL], TUNNEL_PROTOCOLS)),
+    ]
 }
 
 fn verdict_of(field: Field, map: &str) -> Statement {

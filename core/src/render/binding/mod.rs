@@ -95,7 +95,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
     let mut changes = BridgeChanges::default();
     if delta.bridge {
         // Who the node is on the bridge is no pod's to say; it changes in one instant.
-        for (set, _) in fixed::NODE_SETS {
+        for (set, ..) in fixed::NODE_SETS {
             changes.after.push(Change::FlushSet(set.into()));
         }
         let mut sets = BTreeMap::<&str, Elements>::new();
@@ -184,8 +184,12 @@ type BridgeElement = (&'static str, Box<[u8]>, Option<Verdict>);
 fn node_elements(bridge: &Bridge) -> Vec<BridgeElement> {
     let hardware = bridge.hardware.iter().map(|own| (fixed::NODE_HARDWARE, own.as_slice().into(), None));
     let link_local = bridge.link_local.iter();
+    let ports = bridge.tunnels.udp_ports.iter();
+    let protocols = bridge.tunnels.protocols.iter();
     hardware
         .chain(link_local.map(|own| (fixed::NODE_LINK_LOCAL, own.octets().as_slice().into(), None)))
+        .chain(ports.map(|port| (fixed::TUNNEL_PORTS, port.to_be_bytes().as_slice().into(), None)))
+        .chain(protocols.map(|protocol| (fixed::TUNNEL_PROTOCOLS, [*protocol].as_slice().into(), None)))
         .collect()
 }
 

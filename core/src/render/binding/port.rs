@@ -32,13 +32,17 @@ impl PortRules {
                 elements: vec![
                     ("from", key.clone(), Some(goto(fixed::FROM_UNBOUND))),
                     ("to", key.clone(), Some(goto(fixed::TO_UNBOUND))),
+                    (fixed::POD_PORTS, key.clone(), None),
                     ("egress", key, None),
                 ],
             },
             PortBinding::Bound(bound) => {
                 let [from, to] = OWN_CHAINS.map(|prefix| format!("{prefix}{index}"));
-                let mut elements =
-                    vec![("from", key.clone(), Some(goto(&from))), ("to", key.clone(), Some(goto(&to)))];
+                let mut elements = vec![
+                    ("from", key.clone(), Some(goto(&from))),
+                    ("to", key.clone(), Some(goto(&to))),
+                    (fixed::POD_PORTS, key.clone(), None),
+                ];
                 elements.extend(bound.egress_isolated.then(|| ("egress", key.clone(), None)));
                 elements.extend(bound.addresses.iter().map(|address| bound_element(&key, *address)));
                 let chains = [(from.into(), from_port(bound)), (to.into(), to_port(bound))];
