@@ -44,6 +44,7 @@ fn account_at_port(cluster: &Cluster, flow: &DeniedFlow, drop: PortDrop) -> Acco
             PortReason::Group => Reason::GroupUnderIsolation,
             PortReason::Protocol => Reason::ProtocolUnderIsolation,
             PortReason::Tunnel => Reason::ToTunnel,
+            PortReason::Reserved => Reason::ReservedAddress,
         },
         policies: Vec::new(),
         nearest: None,

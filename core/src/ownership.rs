@@ -63,6 +63,8 @@ pub const DENIED_GROUP: &str = "denied-group";
 pub const DENIED_PROTOCOL: &str = "denied-protocol";
 /// What the copy of a frame says that carries a packet to a tunnel of the nodes.
 pub const DENIED_TUNNEL: &str = "denied-tunnel";
+/// What the copy of a packet says that came in a frame to an address that bridges keep for themselves.
+pub const DENIED_RESERVED: &str = "denied-reserved";
 
 /// The table of family inet that the backend `nftables` writes.
 pub const INET_TABLE: &str = "bridgewarden";
@@ -70,6 +72,8 @@ pub const INET_TABLE: &str = "bridgewarden";
 pub const BRIDGE_TABLE: &str = "bridgewarden";
 /// The table of family bridge that exists beside it while an agent takes over from another: a frame must pass both.
 pub const BRIDGE_TABLE_NEXT: &str = "bridgewarden-next";
+/// The table of family inet that drops what a bridge hands to a port's own device.
+pub const RESERVED_TABLE: &str = "bridgewarden-reserved";
 
 /// Whether a chain is ours.
 pub fn owns_chain(name: &str) -> bool {

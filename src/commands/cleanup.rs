@@ -8,7 +8,9 @@ use crate::kernel::{Host, Lock};
 use crate::net::Family;
 use crate::netfilter::iptables::Variant;
 use crate::netfilter::{BackendName, ChainName, SetName};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, POLICY_PREFIX, SCRATCH, owns_set};
+use crate::ownership::{
+    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, POLICY_PREFIX, RESERVED_TABLE, SCRATCH, owns_set,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeSet;
@@ -99,7 +101,12 @@ fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
         BTreeSet::new()
     });
-    let own = [("inet", INET_TABLE), ("bridge", BRIDGE_TABLE), ("bridge", BRIDGE_TABLE_NEXT)];
+    let own = [
+        ("inet", INET_TABLE),
+        ("inet", RESERVED_TABLE),
+        ("bridge", BRIDGE_TABLE),
+        ("bridge", BRIDGE_TABLE_NEXT),
+    ];
     for table in own.map(|(family, name)| format!("{family} {name}")) {
         if there.contains(&table) {
             match host.commit(&Step::RemoveNftTable(table.clone())) {

@@ -34,13 +34,14 @@ pub(super) fn inventory(enforcer: &Enforcer) -> Inventory {
     }
 }
 
-/// How many frames the table of family bridge dropped, by reason.
+/// How many frames were dropped at ports, by reason.
 pub(super) fn dropped_frames(actual: &Actual) -> BTreeMap<&'static str, u64> {
-    let counted = |reason| match &actual.bridge {
+    let counted = |table: &TableRead, reason| match table {
         TableRead::Ours { counted, .. } => counted.get(reason).copied().unwrap_or_default(),
         TableRead::Absent | TableRead::Foreign => 0,
     };
-    DROP_REASONS.map(|reason| (reason, counted(reason))).into()
+    let in_all = |reason| [&actual.bridge, &actual.reserved].map(|table| counted(table, reason)).iter().sum();
+    DROP_REASONS.map(|reason| (reason, in_all(reason))).into()
 }
 
 /// Counts the parts of policies that allow nothing, by reason: invalid parts, and those beyond the limits of a policy.

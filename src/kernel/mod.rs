@@ -92,13 +92,13 @@ impl Host {
         self.ipset.as_mut().ok_or_else(missing)
     }
 
-    /// Checks whether this kernel accepts tables of family bridge as this program writes them: one is created and
+    /// Checks whether this kernel accepts the tables that bind pods to ports as this program writes them: they are created and
     /// removed.
     ///
     /// # Errors
     /// The reason why it does not.
     pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
-        nftables::probe(&mut self.nftables, TableFamily::Bridge)
+        nftables::probe_binding(&mut self.nftables)
     }
 
     /// The filter table of a family; `None`, without starting a program, if it does not exist. Creates no table.

@@ -7,7 +7,7 @@ use super::iptables::TABLE;
 use super::netlink::{MessageFrame, Multicast, attributes, behind_generic, family_number, find, text, wait};
 use crate::apply::KernelError;
 use crate::net::Family;
-use crate::ownership::{BRIDGE_TABLE, INET_TABLE, owns_chain};
+use crate::ownership::{BRIDGE_TABLE, INET_TABLE, RESERVED_TABLE, owns_chain};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -134,14 +134,15 @@ impl MonitorInner {
 /// tables.
 fn matters(frame: &MessageFrame<'_>) -> bool {
     let [subsystem, command] = frame.kind.to_be_bytes();
-    let own_table = match frame.payload.first() {
-        Some(&INET) => Some(INET_TABLE),
-        Some(&BRIDGE) => Some(BRIDGE_TABLE),
-        Some(_) | None => None,
+    let own_tables: &[&str] = match frame.payload.first() {
+        Some(&INET) => &[INET_TABLE, RESERVED_TABLE],
+        Some(&BRIDGE) => &[BRIDGE_TABLE],
+        Some(_) | None => &[],
     };
-    if subsystem == SUBSYSTEM && own_table.is_some() {
+    if subsystem == SUBSYSTEM && !own_tables.is_empty() {
         let table = find(behind_generic(frame.payload), OF_TABLE).and_then(text);
-        return table == own_table && !matches!(command, GENERATION | TRACE);
+        let is_own = table.is_some_and(|table| own_tables.contains(&table));
+        return is_own && !matches!(command, GENERATION | TRACE);
     }
     let name = match command {
         NEW_RULE | DELETE_RULE | DESTROY_RULE => RULE_CHAIN,
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn whatever_changes_in_our_own_tables_matters_and_no_other_table_of_their_families() {
-        for (family, own) in [(INET, INET_TABLE), (BRIDGE, BRIDGE_TABLE)] {
+        for (family, own) in [(INET, INET_TABLE), (INET, RESERVED_TABLE), (BRIDGE, BRIDGE_TABLE)] {
             let changed =
                 |command, table| matters_to_us(SUBSYSTEM, command, family, table, (RULE_CHAIN, "prerouting"));
             for command in [2, 3, 5, NEW_RULE, DELETE_RULE, 11, 12, 14, 20, 26, DESTROY_RULE, 30] {

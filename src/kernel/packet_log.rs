@@ -27,6 +27,7 @@ const NUMBERED: u16 = 1;
 
 /// NFULA_*.
 const HEADER: u16 = 1;
+const FROM_DEVICE: u16 = 4;
 const FROM_PORT: u16 = 6;
 const TO_PORT: u16 = 7;
 const PAYLOAD: u16 = 9;
@@ -85,8 +86,8 @@ impl PacketLog {
                 let copy = Copied::of(message);
                 lost += copy.sequence.map_or(0, |sequence| next.lost_before(sequence));
                 if let (Some(prefix), Some(bytes)) = (copy.prefix, copy.payload) {
-                    let Copied { kind, from_port, to_port, .. } = copy;
-                    each(Logged { prefix, kind, from_port, to_port, bytes });
+                    let Copied { kind, from_device, from_port, to_port, .. } = copy;
+                    each(Logged { prefix, kind, from_device, from_port, to_port, bytes });
                 }
             });
             match received {
@@ -138,6 +139,8 @@ pub struct Logged<'a> {
     pub prefix: &'a str,
     /// The Ethernet type (NFULA_PACKET_HDR).
     pub kind: u16,
+    /// The index of the device at which it arrived (NFULA_IFINDEX_INDEV): the bridge, if it arrived at a port.
+    pub from_device: Option<u32>,
     /// The index of the bridge port at which it arrived (NFULA_IFINDEX_PHYSINDEV).
     pub from_port: Option<u32>,
     /// The index of the bridge port by which it was to leave (NFULA_IFINDEX_PHYSOUTDEV).
@@ -153,6 +156,7 @@ struct Copied<'a> {
     payload: Option<&'a [u8]>,
     sequence: Option<u32>,
     kind: u16,
+    from_device: Option<u32>,
     from_port: Option<u32>,
     to_port: Option<u32>,
 }
@@ -167,6 +171,7 @@ impl<'a> Copied<'a> {
                 HEADER => {
                     copied.kind = attribute.payload.first_chunk().map_or(0, |kind| u16::from_be_bytes(*kind))
                 }
+                FROM_DEVICE => copied.from_device = exact(attribute.payload).map(u32::from_be_bytes),
                 FROM_PORT => copied.from_port = exact(attribute.payload).map(u32::from_be_bytes),
                 TO_PORT => copied.to_port = exact(attribute.payload).map(u32::from_be_bytes),
                 SEQUENCE => copied.sequence = exact(attribute.payload).map(u32::from_be_bytes),

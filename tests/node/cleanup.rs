@@ -34,12 +34,12 @@ fn clean_up_counts_what_it_removed_and_leaves_no_table_behind() {
         let count = |words: &[&str], begins: &str| {
             test.on_node_a(words).lines().filter(|line| line.starts_with(begins)).count()
         };
-        let (mut chains, mut sets, mut tables) = (0, 0, 2);
+        let (mut chains, mut sets, mut tables) = (0, 0, 3);
         if backend != "nftables" {
             let save = |program: &str| count(&[&format!("{program}-save"), "-t", "filter"], ":KUBE-");
             chains = save(backend) + save(&backend.replace("iptables", "ip6tables"));
             sets = count(&["ipset", "save"], "create");
-            tables = 1;
+            tables = 2;
             assert!(chains > 10 && sets > 4, "{chains} chains and {sets} sets");
         }
         assert_eq!(
@@ -88,7 +88,7 @@ fn clean_up_of_nftables_needs_no_program_and_says_what_else_it_could_not_look_at
     test.on_node_a(&["iptables-nft", "-A", "FORWARD", "-s", "198.51.100.9", "-j", "DROP"]);
     let (reported, code) = tried(&test, &format!("PATH=/nowhere {PROGRAM} cleanup"));
     let lines: Vec<_> = reported.lines().collect();
-    assert_eq!(lines[0], "removed 0 chains, 0 sets and 2 tables of nftables");
+    assert_eq!(lines[0], "removed 0 chains, 0 sets and 3 tables of nftables");
     assert!(
         lines.len() == 2
             && lines[1].starts_with("left: what may be in the filter table of iptables-nft (IPv4)"),

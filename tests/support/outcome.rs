@@ -8,7 +8,7 @@ use bridgewarden::apply::{Fake, PacketFilter};
 use bridgewarden::explain::oracle::{FlowQuery, World};
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::nftables::{Table, TableFamily};
-use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE};
+use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE, RESERVED_TABLE};
 
 /// The content of a kernel, without the record of what was done to it.
 pub fn content(kernel: &Fake) -> String {
@@ -37,9 +37,11 @@ fn without_unused_second_chains(table: &mut Table) {
 /// It does not; the message contains the differences.
 pub fn assert_as_from_scratch(node: &StoryNode, name: &str, world: &Scene, context: &str) {
     let ruleset = node.enforcer.clone().ruleset();
-    for (family, table, rendered) in
-        [(TableFamily::Bridge, BRIDGE_TABLE, &ruleset.bridge), (TableFamily::Inet, INET_TABLE, &ruleset.inet)]
-    {
+    for (family, table, rendered) in [
+        (TableFamily::Bridge, BRIDGE_TABLE, &ruleset.bridge),
+        (TableFamily::Inet, RESERVED_TABLE, &ruleset.reserved),
+        (TableFamily::Inet, INET_TABLE, &ruleset.inet),
+    ] {
         let held = node.kernel.table_of_nft(family, table);
         assert!(held == rendered.as_ref(), "{context}: the table of family {family:?} is not as rendered");
     }

@@ -6,7 +6,9 @@ use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
 use crate::netfilter::nftables::{self, TableFamily};
 use crate::netfilter::{ChainName, Hook, SetName};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, POLICY_PREFIX, owns_set};
+use crate::ownership::{
+    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, POLICY_PREFIX, RESERVED_TABLE, owns_set,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Our rules and sets in the kernel, as last read.
@@ -22,6 +24,8 @@ pub struct Actual {
     pub bridge: TableRead,
     /// Whether the table that temporarily exists beside it was left in the kernel.
     pub bridge_next: bool,
+    /// Our table that drops what a bridge hands to a port's own device.
+    pub reserved: TableRead,
     /// Our table of family inet.
     pub inet: TableRead,
     /// The tables of nf_tables that are dormant, as `nft` names them.
@@ -65,6 +69,7 @@ impl Actual {
         actual.bridge = kernel.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE)?;
         actual.bridge_next =
             kernel.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE_NEXT)? != TableRead::Absent;
+        actual.reserved = kernel.read_nft_table(TableFamily::Inet, RESERVED_TABLE)?;
         actual.inet = kernel.read_nft_table(TableFamily::Inet, INET_TABLE)?;
         Ok(actual)
     }

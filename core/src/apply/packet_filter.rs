@@ -4,7 +4,7 @@ use super::{KernelError, OtherController, Step};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::Variant;
-use crate::netfilter::nftables::{Table, TableFamily};
+use crate::netfilter::nftables::{Batch, Table, TableFamily};
 use crate::netfilter::{BackendName, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +74,18 @@ pub enum TableRead {
         /// How many packets the counters of each chain have counted.
         counted: BTreeMap<Box<str>, u64>,
     },
+}
+
+impl TableRead {
+    /// The transaction that puts a table in its place, or none in it; nothing if it is so.
+    pub(crate) fn replaced(&self, family: TableFamily, name: &str, desired: Option<&Table>) -> Option<Batch> {
+        match (desired, self) {
+            (None, TableRead::Absent) => None,
+            (None, TableRead::Foreign | TableRead::Ours { .. }) => Some(Batch::deleting(family, name)),
+            (Some(desired), TableRead::Ours { table, .. }) if table == desired => None,
+            (Some(desired), _) => Some(Batch::replacing(desired)),
+        }
+    }
 }
 
 /// The work that a kernel did, in counts that do not depend on the machine.

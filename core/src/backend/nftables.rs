@@ -10,9 +10,9 @@ use crate::netfilter::nftables::{
     Batch, Change, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, Table, TableFamily,
 };
 use crate::netfilter::{BackendName, Ruleset};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, RESERVED_TABLE};
 use crate::render::nftables::TableRenderer;
-use crate::render::{Binding, Options, bridge_batches, bridge_table};
+use crate::render::{Binding, Options, bridge_batches, bridge_table, reserved_table};
 use std::collections::BTreeMap;
 
 /// The table of family inet, and the one of family bridge.
@@ -36,12 +36,16 @@ impl NftablesBackend {
     fn bridge(&self, view: View<'_>) -> Option<Table> {
         self.binds().then(|| bridge_table(self.options(), view.cluster, view.plan))
     }
+
+    fn reserved(&self) -> Option<Table> {
+        self.binds().then(|| reserved_table(self.options()))
+    }
 }
 
 impl Backend for NftablesBackend {
     fn ruleset(&mut self, view: View<'_>) -> Ruleset {
         let inet = Some(self.renderer.table(view.cluster, view.plan));
-        Ruleset { bridge: self.bridge(view), inet, ..Ruleset::default() }
+        Ruleset { bridge: self.bridge(view), reserved: self.reserved(), inet, ..Ruleset::default() }
     }
 
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
@@ -60,7 +64,10 @@ impl Backend for NftablesBackend {
         if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut inet) {
             batch.changes.insert(0, Change::AddTable);
         }
-        let mut steps = transactions(Vec::new(), inet, adopt_bridge(self.bridge(view), actual));
+        let mut others = adopt_bridge(self.bridge(view), actual);
+        let reserved = self.reserved();
+        others.extend(actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved.as_ref()));
+        let mut steps = transactions(Vec::new(), inet, others);
         steps.extend(leftovers(BackendName::Nftables, actual));
         steps
     }
@@ -131,12 +138,7 @@ fn adopt_bridge(desired: Option<Table>, actual: &Actual) -> Vec<Batch> {
     if actual.bridge_next {
         batches.push(remove(BRIDGE_TABLE_NEXT));
     }
-    match (desired, &actual.bridge) {
-        (None, TableRead::Absent) => {}
-        (None, TableRead::Foreign | TableRead::Ours { .. }) => batches.push(remove(BRIDGE_TABLE)),
-        (Some(desired), TableRead::Ours { table, .. }) if *table == desired => {}
-        (Some(desired), _) => batches.push(Batch::replacing(&desired)),
-    }
+    batches.extend(actual.bridge.replaced(TableFamily::Bridge, BRIDGE_TABLE, desired.as_ref()));
     batches
 }
 

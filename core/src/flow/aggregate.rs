@@ -53,6 +53,8 @@ pub enum PortReason {
     Protocol,
     /// It carries a packet to a tunnel of the nodes.
     Tunnel,
+    /// It carries a packet to an Ethernet address that bridges keep for themselves.
+    Reserved,
 }
 
 impl Place {

@@ -148,6 +148,8 @@ pub enum Reason {
     ProtocolUnderIsolation,
     /// To a tunnel of the nodes, which would unpack a packet from any address (`--bind-addresses`).
     ToTunnel,
+    /// In a frame to an Ethernet address that bridges keep for themselves, 01:80:c2:00:00:0x (`--bind-addresses`).
+    ReservedAddress,
 }
 
 /// The rule that differs from a flow in one thing only, and would allow it otherwise.
@@ -226,6 +228,9 @@ impl Account {
             }
             Reason::ProtocolUnderIsolation => {
                 self.at_port("a VLAN tag, or a protocol that policies do not cover, under isolation")
+            }
+            Reason::ReservedAddress => {
+                self.at_port("packet in a frame to an address that bridges keep for themselves (LLDP)")
             }
             Reason::ToTunnel => self.at_port(
                 "encapsulated packet for a tunnel of the nodes: policies could not see what is in it",

@@ -9,6 +9,6 @@ mod name;
 pub mod nftables;
 mod options;
 
-pub use binding::{DROP_REASONS, bridge_batches, bridge_table};
+pub use binding::{DROP_REASONS, bridge_batches, bridge_table, reserved_table};
 pub use name::*;
 pub use options::*;

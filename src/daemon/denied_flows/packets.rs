@@ -6,7 +6,7 @@ use crate::kernel::{Logged, PacketLog};
 use crate::model::Direction;
 use crate::ownership::{
     DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
-    DENIED_SPOOFED, DENIED_TO_NODE, DENIED_TUNNEL, DENIED_UNASSIGNED,
+    DENIED_RESERVED, DENIED_SPOOFED, DENIED_TO_NODE, DENIED_TUNNEL, DENIED_UNASSIGNED,
 };
 use tokio::sync::mpsc;
 
@@ -46,12 +46,14 @@ fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
         DENIED_TO_NODE => Place::ToNode,
         prefix => {
             let why = port_reason(prefix)?;
+            // The bridge handed it to the port's own device.
+            let from = if why == PortReason::Reserved { copy.from_device } else { copy.from_port };
             let by_sender = why == PortReason::Tunnel;
-            let forwarded = !by_sender && (copy.to_port.is_some() || copy.from_port.is_none());
+            let forwarded = !by_sender && (copy.to_port.is_some() || from.is_none());
             let direction = if forwarded { Direction::Ingress } else { Direction::Egress };
             // A frame to a group is denied for each member: that is one flow, not one for each.
             let to = copy.to_port.filter(|_| why != PortReason::Group);
-            Place::Port(PortDrop { why, direction, from: copy.from_port, to })
+            Place::Port(PortDrop { why, direction, from, to })
         }
     };
     let packet = match place {
@@ -71,6 +73,7 @@ fn port_reason(prefix: &str) -> Option<PortReason> {
         DENIED_GROUP => PortReason::Group,
         DENIED_PROTOCOL => PortReason::Protocol,
         DENIED_TUNNEL => PortReason::Tunnel,
+        DENIED_RESERVED => PortReason::Reserved,
         _ => return None,
     })
 }
@@ -83,7 +86,14 @@ mod tests {
     fn only_packets_that_our_rules_copied_are_flows() {
         let mut bytes = [0; 24];
         (bytes[0], bytes[9]) = (0x45, 6);
-        let copy = |prefix, bytes| Logged { prefix, kind: 0x0800, from_port: Some(7), to_port: None, bytes };
+        let copy = |prefix, bytes| Logged {
+            prefix,
+            kind: 0x0800,
+            from_device: Some(3),
+            from_port: Some(7),
+            to_port: None,
+            bytes,
+        };
         let place = |prefix| flow_of(copy(prefix, &bytes)).map(|flow| flow.place);
         assert_eq!(place(DENIED_INGRESS), Some(Place::Pod(Direction::Ingress)));
         assert_eq!(place(DENIED_EGRESS), Some(Place::Pod(Direction::Egress)));
@@ -91,6 +101,8 @@ mod tests {
         let spoofed =
             PortDrop { why: PortReason::Spoofed, direction: Direction::Egress, from: Some(7), to: None };
         assert_eq!(place(DENIED_SPOOFED), Some(Place::Port(spoofed)));
+        let reserved = PortDrop { why: PortReason::Reserved, from: Some(3), ..spoofed };
+        assert_eq!(place(DENIED_RESERVED), Some(Place::Port(reserved)));
         assert_eq!(flow_of(copy(DENIED_INGRESS, &bytes[..4])), None);
     }
 }

@@ -14,5 +14,5 @@ mod recorded;
 mod session;
 mod wire;
 
-pub(super) use probe::probe;
+pub(super) use probe::{probe, probe_binding};
 pub(super) use session::*;

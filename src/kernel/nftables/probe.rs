@@ -13,6 +13,20 @@ const SCRATCH: &str = "bridgewarden-preflight";
 const SIZE: u32 = 8;
 const DYNAMIC: SetPurpose = SetPurpose::Dynamic { timeout_ms: 1000 };
 
+/// Tries what binds pods to ports: a table of family bridge with every kind of statement and set of ours, and one of family inet that
+/// sees Ethernet addresses.
+///
+/// # Errors
+/// The kernel does not take one of them, and why.
+pub(in crate::kernel) fn probe_binding(nftables: &mut Nftables) -> Result<(), KernelError> {
+    let mut input = Table::new(TableFamily::Inet, SCRATCH);
+    let base = Some(Hook { point: HookPoint::Input, priority: -300 });
+    let rules = vec![never().is(payload(Base::Link, 0, 6), &[0; 6]).drop()];
+    input.chains.insert("input".into(), Chain { base, rules });
+    probe(nftables, TableFamily::Bridge)?;
+    nftables.try_out(&Batch::replacing(&input))
+}
+
 /// Tries a table with every kind of statement and set that our table of this family has, and removes it.
 ///
 /// Takes a socket that stays open: a program that closes one waits until the kernel has freed what was removed, 23 ms.

@@ -2,7 +2,7 @@
 
 use super::probe::{self, RefusedRule};
 use super::{Saved, Wanted, others};
-use crate::apply::OtherController;
+use crate::apply::{KernelError, OtherController};
 use crate::kernel::exec::Runner;
 use crate::kernel::nftables::{self, Nftables};
 use crate::kernel::{iptables, nft_tables, processes};
@@ -93,10 +93,10 @@ impl Facts {
             facts.refused_sets = probe::refused_sets();
         }
         if !has_controller && wanted.backend == BackendName::Nftables {
-            facts.inet_table = Some(try_table(TableFamily::Inet));
+            facts.inet_table = Some(tried(|kernel| nftables::probe(kernel, TableFamily::Inet)));
         }
         if wanted.try_bridge_table && !has_controller {
-            facts.bridge_table = Some(try_table(TableFamily::Bridge));
+            facts.bridge_table = Some(tried(nftables::probe_binding));
         }
         if let Some(variant) = variant {
             let may_load = wanted.may_load_tables
@@ -127,9 +127,9 @@ impl Facts {
     }
 }
 
-/// Tries whether the kernel accepts our table of a family.
-fn try_table(family: TableFamily) -> Result<(), String> {
-    let tried = Nftables::open().and_then(|mut kernel| nftables::probe(&mut kernel, family));
+/// Tries whether the kernel accepts what a probe writes.
+fn tried(probe: impl Fn(&mut Nftables) -> Result<(), KernelError>) -> Result<(), String> {
+    let tried = Nftables::open().and_then(|mut kernel| probe(&mut kernel));
     tried.map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,7 @@ use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::{Chains, Variant};
 use crate::netfilter::nftables::{self, Batch, TableFamily};
 use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, RESERVED_TABLE};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -47,6 +47,13 @@ impl Applier {
             adopt_set(&mut builder, name, set, actual);
         }
         adopt_bridge(&mut builder, desired.bridge, actual);
+        let reserved = desired.reserved.as_ref();
+        if let Some(batch) = actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved) {
+            match reserved {
+                Some(_) => builder.narrow_bridge(batch),
+                None => builder.change_bridge(batch),
+            }
+        }
         (applier, builder.steps())
     }
 

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 
 /// Before br_netfilter shows a frame to iptables (NF_BR_PRI_BRNF, 0), and before other programs that filter frames
 /// (NF_BR_PRI_FILTER_BRIDGED, -200).
-const PRIORITY: i32 = -300;
+pub(super) const PRIORITY: i32 = -300;
+/// The Ethernet addresses that bridges keep for themselves, as a mask and what it leaves of them: 01:80:c2:00:00:0x (IEEE 802.1D).
+pub(super) const RESERVED_ADDRESSES: ([u8; 6], [u8; 6]) =
+    ([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0], [0x01, 0x80, 0xc2, 0, 0, 0]);
 
 pub(super) const FROM_FREE: &str = "from-free";
 pub(super) const FROM_ISOLATED: &str = "from-isolated";
@@ -30,18 +33,20 @@ pub(super) const LINK_LOCAL: &str = "link-local";
 pub(super) const GROUP: &str = "group";
 pub(super) const PROTOCOL: &str = "protocol";
 pub(super) const TUNNEL: &str = "tunnel";
+pub(super) const RESERVED: &str = "reserved";
 
 /// Why frames are dropped at ports: the names of the chains in which they end.
-pub const DROP_REASONS: [&str; 7] = [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL, GROUP, PROTOCOL, TUNNEL];
-/// What the copy of a frame says that ends in each of them.
-const DROP_PREFIXES: [&str; 7] = [
-    DENIED_SPOOFED,
-    DENIED_DISCOVERY,
-    DENIED_UNASSIGNED,
-    DENIED_LINK_LOCAL,
-    DENIED_GROUP,
-    DENIED_PROTOCOL,
-    DENIED_TUNNEL,
+pub const DROP_REASONS: [&str; 8] =
+    [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL, GROUP, PROTOCOL, TUNNEL, RESERVED];
+/// Those of the table of family bridge, and what the copy of a frame says that ends in each of them.
+const DROPS: [(&str, &str); 7] = [
+    (SPOOFED, DENIED_SPOOFED),
+    (DISCOVERY, DENIED_DISCOVERY),
+    (UNASSIGNED, DENIED_UNASSIGNED),
+    (LINK_LOCAL, DENIED_LINK_LOCAL),
+    (GROUP, DENIED_GROUP),
+    (PROTOCOL, DENIED_PROTOCOL),
+    (TUNNEL, DENIED_TUNNEL),
 ];
 
 const FROM_CHANGING: &str = "from-changing";
@@ -64,6 +69,8 @@ pub(super) const NODE_SETS: [(&str, KeyPart, u32); 4] = [
     (TUNNEL_PORTS, KeyPart::Service, TUNNELS),
     (TUNNEL_PROTOCOLS, KeyPart::Protocol, TUNNELS),
 ];
+/// The set of ports that sent what was copied.
+pub(super) const REPORTED: &str = "reported";
 /// The set of ports behind which pods are.
 pub(super) const POD_PORTS: &str = "pod-ports";
 
@@ -105,13 +112,16 @@ pub(super) fn sets() -> Vec<(Box<str>, SetKind)> {
         set("taken6", &[KeyPart::Ipv6], ADDRESSES),
         set("unbound4", &[KeyPart::Ipv4], ADDRESSES),
         set("unbound6", &[KeyPart::Ipv6], ADDRESSES),
-        (
-            "reported".into(),
-            of(SetPurpose::Dynamic { timeout_ms: LOGGED_TIMEOUT_MS }, &[KeyPart::Interface], PORTS),
-        ),
+        (REPORTED.into(), reported()),
     ];
     sets.extend(NODE_SETS.map(|(name, key, size)| set(name, &[key], size)));
     sets
+}
+
+/// The set of ports of which frames were copied.
+pub(super) fn reported() -> SetKind {
+    let purpose = SetPurpose::Dynamic { timeout_ms: LOGGED_TIMEOUT_MS };
+    SetKind { key: vec![KeyPart::Interface], purpose, size: PORTS }
 }
 
 /// The chains.
@@ -128,9 +138,8 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
     let (from, to) = ([FROM_CHANGING, "from"], [TO_CHANGING, "to"]);
     base("prerouting", HookPoint::Prerouting, Rule::when(), FROM, from);
     base("forward", HookPoint::Forward, Rule::when(), TO, to);
-    // Frames to 01:80:c2:00:00:0x are for bridges themselves and come here without being routed before (br_handle_frame).
-    let reserved = ([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0], [0x01, 0x80, 0xc2, 0, 0, 0]);
-    let to_bridges = Rule::when().masked(ETHER_DESTINATION, &reserved.0, &reserved.1);
+    // Frames for bridges themselves come here without being routed before (br_handle_frame), but for those for LLDP.
+    let to_bridges = Rule::when().masked(ETHER_DESTINATION, &RESERVED_ADDRESSES.0, &RESERVED_ADDRESSES.1);
     base("input", HookPoint::Input, to_bridges, FROM, from);
     // What goes on to the node or by it has left the bridge, and what a map has no chain for leaves by a port to a network. No
     // packet between two pods of the node comes here.
@@ -163,8 +172,7 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
         (to::HOUSEKEEPING, to::housekeeping()),
     ];
     chains.extend(shared.map(|(name, rules)| (name.into(), plain(rules))));
-    let reasons = DROP_REASONS.into_iter().zip(DROP_PREFIXES);
-    chains.extend(reasons.map(|(name, prefix)| (name.into(), plain(drops(choices, prefix)))));
+    chains.extend(DROPS.map(|(name, prefix)| (name.into(), plain(drops(choices, prefix)))));
     chains
 }
 
@@ -182,10 +190,10 @@ fn verdict_of(field: Field, map: &str) -> Statement {
 }
 
 /// Counts, copies within limits, drops.
-fn drops(choices: Choices, prefix: &str) -> Vec<Rule> {
+pub(super) fn drops(choices: Choices, prefix: &str) -> Vec<Rule> {
     let limit = Statement::Limit {
         fields: vec![FROM],
-        set: "reported".into(),
+        set: REPORTED.into(),
         per_second: LOGGED_PER_SECOND,
         burst: LOGGED_PER_SECOND,
     };

@@ -9,6 +9,7 @@ mod fields;
 mod fixed;
 mod from;
 mod port;
+mod reserved;
 mod to;
 
 use super::{Options, PodToNode};
@@ -20,6 +21,7 @@ use crate::netfilter::nftables::{Batch, Change, Elements, Set, Table, TableFamil
 use crate::ownership::BRIDGE_TABLE;
 pub use fixed::DROP_REASONS;
 use port::PortRules;
+pub use reserved::reserved_table;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

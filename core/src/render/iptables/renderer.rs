@@ -6,7 +6,9 @@ use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
-use crate::render::{Binding, Names, Options, bridge_batches, bridge_table, isolated_set, local_set};
+use crate::render::{
+    Binding, Names, Options, bridge_batches, bridge_table, isolated_set, local_set, reserved_table,
+};
 use std::collections::BTreeMap;
 
 type NamedChain = (ChainName, Vec<Rule>);
@@ -48,14 +50,13 @@ impl Renderer {
         for direction in Direction::BOTH {
             sets.extend(Family::BOTH.map(|family| set::isolated(plan, direction, family)));
         }
-        let bridge = match self.options.binding {
-            Binding::Ports => Some(bridge_table(&self.options, cluster, plan)),
-            Binding::Addresses | Binding::Off => None,
-        };
+        let binds = self.options.binding == Binding::Ports;
+        let bridge = binds.then(|| bridge_table(&self.options, cluster, plan));
+        let reserved = binds.then(|| reserved_table(&self.options));
         if self.options.binding != Binding::Off {
             sets.extend(Family::BOTH.map(|family| set::local(plan, family)));
         }
-        Ruleset { tables: tables.into(), sets, bridge, inet: None }
+        Ruleset { tables: tables.into(), sets, bridge, reserved, inet: None }
     }
 
     /// The changes of the desired state that result from changes of the plan.
