@@ -68,8 +68,9 @@ pub(super) struct RenderFlags {
     /// Bind each pod to its port of the bridge, so that it can send from its own addresses only
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_addresses: BindAddresses,
-    /// Limits for one policy on this node: peers that select pods, sets, ports, prefixes of blocks, and members of its sets.
-    /// Rules count in their order; what exceeds a limit allows nothing and is reported
+    /// Limits for one policy on this node: peers that select pods, sets, ports, prefixes of blocks, and members of its sets; and
+    /// for the members of the sets of all policies of a namespace. Rules count in their order; what exceeds a limit allows nothing
+    /// and is reported
     #[arg(long, value_name = "LIMITS", default_value_t)]
     pub(super) policy_limits: Limits,
 }

@@ -1,5 +1,7 @@
 //! What one costly policy makes of a node's work, in counts that do not depend on the machine.
 
+mod namespace;
+
 use bridgewarden::apply::{Actual, Fake, PacketFilter, Step};
 use bridgewarden::compile::{Limits, shortfalls};
 use bridgewarden::controller::Enforcer;

@@ -13,8 +13,16 @@ fn stories() -> impl Iterator<Item = (u64, Story)> {
 
 /// Every rule's peers in one set, and no more than one new set in a flush.
 const SLICED: Limits = Limits { peers_apart: 0, slice: 1, ..DEFAULT };
-const DEFAULT: Limits =
-    Limits { peers: 100, sets: 100, ports: 100, blocks: 100, members: 100_000, peers_apart: 16, slice: 1000 };
+const DEFAULT: Limits = Limits {
+    peers: 100,
+    sets: 100,
+    ports: 100,
+    blocks: 100,
+    members: 100_000,
+    namespace_members: 100_000,
+    peers_apart: 16,
+    slice: 1000,
+};
 
 /// Flushes until nothing is left to do; the kernel after every step, with the steps of each flush.
 fn settle(node: &mut StoryNode, context: &str) -> Vec<(Fake, Step)> {

@@ -1,10 +1,10 @@
-//! How much of one policy a node takes on, so that no object can cost more than that.
+//! How much of one policy, and of all policies of a namespace, a node takes on, so that no object and no tenant can cost more.
 
 use crate::model::Direction;
 use std::fmt;
 use std::str::FromStr;
 
-/// What one policy may cost a node. What is beyond it allows nothing, and is reported.
+/// What one policy, and all of a namespace, may cost a node. What is beyond it allows nothing, and is reported.
 ///
 /// Sets are what costs: each may hold the address of every pod of the cluster, and each address of each set is written to the
 /// kernel.
@@ -22,6 +22,9 @@ pub struct Limits {
     /// Members that its sets have together, counted when the policy changes and when the agent starts: afterwards a set grows with
     /// the cluster.
     pub members: usize,
+    /// Members that the sets of all policies of one namespace have together, each set once, counted in the same way. Of many policies
+    /// those come first that are there first.
+    pub namespace_members: usize,
     /// How many peers of a direction may have a set each. Beyond it, the pods that all peers of a rule select are one set, and
     /// rules with the same ports are one rule.
     pub peers_apart: usize,
@@ -38,6 +41,7 @@ impl Default for Limits {
             ports: 1024,
             blocks: 16_384,
             members: 1_000_000,
+            namespace_members: 4_000_000,
             peers_apart: 16,
             slice: 20_000,
         }
@@ -47,8 +51,11 @@ impl Default for Limits {
 impl fmt::Display for Limits {
     /// As [`Limits::from_str`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { peers, sets, ports, blocks, members, .. } = self;
-        write!(f, "peers={peers},sets={sets},ports={ports},blocks={blocks},members={members}")
+        let Limits { peers, sets, ports, blocks, members, namespace_members, .. } = self;
+        write!(
+            f,
+            "peers={peers},sets={sets},ports={ports},blocks={blocks},members={members},namespace-members={namespace_members}"
+        )
     }
 }
 
@@ -60,7 +67,7 @@ impl FromStr for Limits {
         let mut limits = Limits::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || {
-                let names = "peers, sets, ports, blocks and members";
+                let names = "peers, sets, ports, blocks, members and namespace-members";
                 format!("{part:?} is not one of {names} with a number, as in sets=256")
             };
             let (name, number) = part.split_once('=').ok_or_else(wrong)?;
@@ -71,6 +78,7 @@ impl FromStr for Limits {
                 "ports" => limits.ports = number,
                 "blocks" => limits.blocks = number,
                 "members" => limits.members = number,
+                "namespace-members" => limits.namespace_members = number,
                 _ => return Err(wrong()),
             }
         }
@@ -91,6 +99,8 @@ pub enum LimitedResource {
     Blocks,
     /// Members of sets.
     Members,
+    /// Members of the sets of all policies of its namespace.
+    NamespaceMembers,
 }
 
 impl LimitedResource {
@@ -101,6 +111,7 @@ impl LimitedResource {
             LimitedResource::Ports => ("ports", limits.ports),
             LimitedResource::Blocks => ("blocks", limits.blocks),
             LimitedResource::Members => ("members", limits.members),
+            LimitedResource::NamespaceMembers => ("members of sets", limits.namespace_members),
         }
     }
 }
@@ -123,9 +134,21 @@ impl Surplus {
     pub fn note(&self, limits: &Limits) -> String {
         let Surplus { direction, rule, parts, .. } = self;
         let (name, limit) = self.resource.of(limits);
+        let (whose, cure) = match self.resource {
+            LimitedResource::Peers
+            | LimitedResource::Sets
+            | LimitedResource::Ports
+            | LimitedResource::Blocks
+            | LimitedResource::Members => {
+                ("one policy", "select more pods with fewer peers, split the policy")
+            }
+            LimitedResource::NamespaceMembers => {
+                ("all policies of one namespace", "let policies share peers, delete those that nothing needs")
+            }
+        };
         format!(
             "spec.{direction}[{rule}] and on: {parts} peers or ports allow nothing, because a node enforces at most {limit} {name} \
-             of one policy: select more pods with fewer peers, split the policy, or raise --policy-limits"
+             of {whose}: {cure}, or raise --policy-limits"
         )
     }
 }
@@ -156,6 +179,7 @@ impl Left {
             LimitedResource::Ports => &mut self.limits.ports,
             LimitedResource::Blocks => &mut self.limits.blocks,
             LimitedResource::Members => &mut self.limits.members,
+            LimitedResource::NamespaceMembers => &mut self.limits.namespace_members,
         };
         let before = parts.len();
         parts.retain(|part| match left.checked_sub(cost(part)) {
@@ -185,7 +209,8 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_they_are_shown() {
-        let limits = Limits { peers: 1, sets: 2, ports: 3, blocks: 4, members: 5, ..Limits::default() };
+        let (peers, sets, ports, blocks, members, namespace_members) = (1, 2, 3, 4, 5, 6);
+        let limits = Limits { peers, sets, ports, blocks, members, namespace_members, ..Limits::default() };
         assert_eq!(limits.to_string().parse(), Ok(limits));
         assert_eq!("".parse(), Ok(Limits::default()));
         assert_eq!("sets=7".parse(), Ok(Limits { sets: 7, ..Limits::default() }));

@@ -55,32 +55,32 @@ impl Membership {
         self.ids.keys()
     }
 
-    /// Counts one more reference, and makes the set if it is not there; `None` if it has more than `most` members.
+    /// Counts one more reference, and makes the set if it is not there. A set of more than `most` members is an error: how many.
     pub(super) fn acquire(
         &mut self,
         cluster: &Cluster,
         definition: &Arc<SetDefinition>,
         most: usize,
-    ) -> Option<Acquired> {
+    ) -> Result<Acquired, usize> {
         if let Some(set) = self.ids.get(definition).and_then(|&id| self.sets.get_mut(id)) {
-            let members = set.members;
-            return (members <= most).then(|| {
-                set.references += 1;
-                Acquired { members, is_new: false }
-            });
+            if set.members > most {
+                return Err(set.members);
+            }
+            set.references += 1;
+            return Ok(Acquired { members: set.members, is_new: false });
         }
         let groups = groups_for(cluster, definition);
         let pods = groups.iter().filter_map(|group| cluster.group(*group));
         let members =
             blocks_in(definition) + pods.map(|group| cluster.addresses(group).count()).sum::<usize>();
         if members > most {
-            return None;
+            return Err(members);
         }
         let id = self.sets.insert(Registered { definition: definition.clone(), references: 1, members });
         self.ids.insert(definition.clone(), id);
         self.index.insert(definition, id);
         groups.into_iter().for_each(|group| self.start_feeding(group, id));
-        Some(Acquired { members, is_new: true })
+        Ok(Acquired { members, is_new: true })
     }
 
     /// Counts one more reference of a set that is there.

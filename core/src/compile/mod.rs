@@ -14,6 +14,7 @@ mod locals;
 mod membership;
 mod plan;
 mod policy;
+mod share;
 mod shared_set;
 mod shortfall;
 mod staging;

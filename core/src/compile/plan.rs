@@ -4,6 +4,7 @@ use super::isolation::{self, Isolations};
 use super::judgement::Profiles;
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
+use super::share::NamespaceShares;
 use super::staging::Staging;
 use super::{
     Delta, Isolation, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
@@ -34,6 +35,7 @@ pub struct Plan {
     unknown_pods: UnknownPods,
     limits: Limits,
     staging: Staging,
+    shares: NamespaceShares,
     /// About how many members sets may still have that are made before the next [`Plan::take`]; `None` for any number.
     slice: Option<usize>,
     pending: Delta,
@@ -252,6 +254,7 @@ impl Plan {
                 pods.extend(old.into_iter().chain(new));
             }
         }
+        self.complete_short(cluster);
         pods
     }
 

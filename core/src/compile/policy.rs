@@ -41,8 +41,8 @@ impl PolicyBlock {
         allows.flat_map(|allow| allow.sets()).cloned().collect()
     }
 
-    /// The same without what these sets would allow, as they have more members than a policy may have.
-    pub(super) fn without(self, beyond: &BTreeSet<Arc<SetDefinition>>) -> PolicyBlock {
+    /// The same without what these sets would allow, as they have more members than the policy or its namespace may have.
+    pub(super) fn without(self, beyond: &BTreeMap<Arc<SetDefinition>, LimitedResource>) -> PolicyBlock {
         let PolicyBlock { key, subjects, families, ingress, egress, mut surplus } = self;
         let mut of = |direction, allows: Option<Vec<Allow>>| {
             let (allows, own) = allows_without(direction, allows?, beyond);
@@ -57,15 +57,15 @@ impl PolicyBlock {
 fn allows_without(
     direction: Direction,
     mut allows: Vec<Allow>,
-    beyond: &BTreeSet<Arc<SetDefinition>>,
-) -> (Vec<Allow>, Option<Surplus>) {
-    let mut surplus: Option<Surplus> = None;
+    beyond: &BTreeMap<Arc<SetDefinition>, LimitedResource>,
+) -> (Vec<Allow>, impl Iterator<Item = Surplus>) {
+    let mut surplus = BTreeMap::new();
     allows.retain_mut(|Allow { rule, peers, ports }| {
-        let mut parts = 0;
         let mut keeps = |set: &Arc<SetDefinition>| {
-            let is_beyond = beyond.contains(set);
-            parts += usize::from(is_beyond);
-            !is_beyond
+            let Some(&resource) = beyond.get(set) else { return true };
+            let first = Surplus { direction, rule: *rule, resource, parts: 0 };
+            surplus.entry(resource).or_insert(first).parts += 1;
+            false
         };
         if let AllowPeers::In(sets) = peers {
             sets.retain(&mut keeps);
@@ -73,13 +73,9 @@ fn allows_without(
         if let AllowPorts::Any(ports) = ports {
             ports.retain(|port| port.set().is_none_or(&mut keeps));
         }
-        if parts > 0 {
-            let first = Surplus { direction, rule: *rule, resource: LimitedResource::Members, parts: 0 };
-            surplus.get_or_insert(first).parts += parts;
-        }
         !peers.is_empty() && !ports.is_empty()
     });
-    (allows, surplus)
+    (allows, surplus.into_values())
 }
 
 /// One alternative: a connection with one of these peers *and* one of these ports is allowed.

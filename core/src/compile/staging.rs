@@ -6,7 +6,8 @@
 //! two slices.
 
 use super::membership::Membership;
-use super::{PolicyBlock, SetDefinition};
+use super::share::NamespaceShares;
+use super::{LimitedResource, PolicyBlock, SetDefinition};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +20,10 @@ pub(super) struct Staged {
     /// The sets to which it already refers, and those to which it does not refer yet.
     pub(super) acquired: BTreeSet<Arc<SetDefinition>>,
     waiting: BTreeSet<Arc<SetDefinition>>,
-    /// Those that have more members than the policy may still have.
-    beyond: BTreeSet<Arc<SetDefinition>>,
+    /// Those that have more members than the policy or its namespace may still have.
+    beyond: BTreeMap<Arc<SetDefinition>, LimitedResource>,
+    /// Of those beyond the limit of the namespace, how many members the least has.
+    lacks: Option<usize>,
     /// How many members the policy may still have.
     members_left: usize,
 }
@@ -40,28 +43,41 @@ impl Staged {
         let waiting = sets.difference(&acquired).cloned().collect();
         let used = acquired.iter().map(|set| membership.size(set)).sum();
         let members_left = members.saturating_sub(used);
-        (Staged { target, acquired, waiting, beyond: BTreeSet::new(), members_left }, unneeded)
+        let beyond = BTreeMap::new();
+        (Staged { target, acquired, waiting, beyond, lacks: None, members_left }, unneeded)
     }
 
     pub(super) fn is_done(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Acquires sets until all are there or the slice is used up; returns those that had to be made.
+    /// Acquires sets until all are there or the slice is used up; returns those that had to be made. Those of all policies of its
+    /// namespace together have at most so many members.
     pub(super) fn advance(
         &mut self,
         cluster: &Cluster,
         membership: &mut Membership,
+        shares: &mut NamespaceShares,
+        of_namespace: usize,
         slice: &mut usize,
     ) -> Vec<Arc<SetDefinition>> {
+        let namespace = &self.target.key.namespace;
         let mut fresh = Vec::new();
         while *slice > 0
             && let Some(set) = self.waiting.pop_first()
         {
-            let Some(acquired) = membership.acquire(cluster, &set, self.members_left) else {
-                self.beyond.insert(set);
-                continue;
+            let (most, limited) = shares.most(namespace, &set, self.members_left, of_namespace);
+            let acquired = match membership.acquire(cluster, &set, most) {
+                Ok(acquired) => acquired,
+                Err(members) => {
+                    if limited == LimitedResource::NamespaceMembers {
+                        self.lacks = Some(self.lacks.map_or(members, |least| least.min(members)));
+                    }
+                    self.beyond.insert(set, limited);
+                    continue;
+                }
             };
+            shares.refer(namespace, &set, acquired.members);
             self.members_left -= acquired.members;
             if acquired.is_new {
                 *slice = slice.saturating_sub(acquired.members.max(1));
@@ -76,6 +92,11 @@ impl Staged {
     pub(super) fn into_block(self) -> (PolicyBlock, BTreeSet<Arc<SetDefinition>>) {
         let block = if self.beyond.is_empty() { self.target } else { self.target.without(&self.beyond) };
         (block, self.acquired)
+    }
+
+    /// How many members the least set has that its namespace has no room for, if there is one.
+    pub(super) fn lacks(&self) -> Option<usize> {
+        self.lacks
     }
 
     /// What holds until all sets are there. What was allowed before goes on only for pods that it was allowed to before.

@@ -2,11 +2,13 @@
 
 use super::Plan;
 use crate::compile::policy::policy;
+use crate::compile::share::NamespaceShares;
 use crate::compile::staging::Staged;
-use crate::compile::{PolicyBlock, SetDelta};
+use crate::compile::{LimitedResource, Limits, PolicyBlock, SetDefinition, SetDelta};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 impl Plan {
     /// Makes the next slice of the sets that policies wait for, if any do.
@@ -25,22 +27,50 @@ impl Plan {
         }
     }
 
-    /// Takes from policies what is beyond the limit of members. It is counted when a policy's sets are made, but the first lists
+    /// Takes from policies what is beyond the limits of members. They are counted when a policy's sets are made, but the first lists
     /// may bring the policies before the pods.
     pub fn hold_members(&mut self, cluster: &Cluster) {
-        let most = self.limits.members;
-        let size =
-            |block: &PolicyBlock| block.sets().iter().map(|set| self.membership.size(set)).sum::<usize>();
-        let beyond: Vec<PolicyBlock> =
-            self.policies.values().filter(|block| size(block) > most).cloned().collect();
-        for old in beyond {
+        let Limits { members: of_policy, namespace_members: of_namespace, .. } = self.limits;
+        self.shares.recount(|set| self.membership.size(set));
+        let is_beyond = |block: &&PolicyBlock| {
+            let own = block.sets().iter().map(|set| self.membership.size(set)).sum::<usize>();
+            own > of_policy || self.shares.members(&block.key.namespace) > of_namespace
+        };
+        let blocks: Vec<PolicyBlock> = self.policies.values().filter(is_beyond).cloned().collect();
+        let mut counted = NamespaceShares::default();
+        for old in blocks {
             let key = old.key.clone();
-            self.policies.remove(&key);
-            let (mut staged, _) = Staged::new(old.clone(), BTreeSet::new(), &self.membership, most);
-            // All of its sets are there, so none is made.
-            let mut slice = usize::MAX;
-            staged.advance(cluster, &mut self.membership, &mut slice);
-            self.enforce(cluster, &key, Some(old), staged);
+            let (mut left, mut beyond, mut lacks) = (of_policy, BTreeMap::new(), None);
+            for set in old.sets() {
+                let members = self.membership.size(&set);
+                let (most, limited) = counted.most(&key.namespace, &set, left, of_namespace);
+                if members <= most {
+                    counted.refer(&key.namespace, &set, members);
+                    left -= members;
+                    continue;
+                }
+                if limited == LimitedResource::NamespaceMembers {
+                    lacks = Some(lacks.map_or(members, |least: usize| least.min(members)));
+                }
+                beyond.insert(set, limited);
+            }
+            if !beyond.is_empty() {
+                self.policies.remove(&key);
+                let new = old.clone().without(&beyond);
+                self.replace_policy(cluster, &key, Some(old), Some(new));
+                if lacks.is_some() {
+                    self.shares.lacks(&key, lacks);
+                }
+            }
+        }
+    }
+
+    /// Gives policies sets that their namespace had no room for, where it has now.
+    pub(super) fn complete_short(&mut self, cluster: &Cluster) {
+        for key in self.shares.take_short() {
+            if self.shares.can_have_more(&key, self.limits.namespace_members) {
+                self.reconcile_policy(cluster, &key, true);
+            }
         }
     }
 
@@ -65,12 +95,15 @@ impl Plan {
         let target = match target {
             Some(target) if !is_alike(Some(&target), old.as_ref()) => target,
             target => {
-                acquired.iter().for_each(|set| self.membership.release(set));
+                acquired.iter().for_each(|set| self.release(key, set));
+                if target.is_none() {
+                    self.shares.lacks(key, None);
+                }
                 return self.replace_policy(cluster, key, old, target);
             }
         };
         let (mut staged, unneeded) = Staged::new(target, acquired, &self.membership, self.limits.members);
-        unneeded.iter().for_each(|set| self.membership.release(set));
+        unneeded.iter().for_each(|set| self.release(key, set));
         self.make_sets(cluster, &mut staged);
         if staged.is_done() {
             self.enforce(cluster, key, old, staged);
@@ -84,7 +117,9 @@ impl Plan {
     /// Creates sets for which a policy waits, as many as the slice permits.
     fn make_sets(&mut self, cluster: &Cluster, staged: &mut Staged) {
         let mut left = self.slice.unwrap_or(usize::MAX);
-        for set in staged.advance(cluster, &mut self.membership, &mut left) {
+        let of_namespace = self.limits.namespace_members;
+        let fresh = staged.advance(cluster, &mut self.membership, &mut self.shares, of_namespace, &mut left);
+        for set in fresh {
             self.pending.sets.insert(set, SetDelta::Fresh);
         }
         self.slice = self.slice.map(|_| left);
@@ -92,9 +127,21 @@ impl Plan {
 
     /// Brings a policy into force all of whose sets are there.
     fn enforce(&mut self, cluster: &Cluster, key: &PolicyKey, old: Option<PolicyBlock>, staged: Staged) {
+        self.shares.lacks(key, staged.lacks());
         let (block, acquired) = staged.into_block();
         self.replace_policy(cluster, key, old, Some(block));
-        acquired.iter().for_each(|set| self.membership.release(set));
+        acquired.iter().for_each(|set| self.release(key, set));
+    }
+
+    /// A policy refers to a set once more, which is there.
+    fn refer(&mut self, key: &PolicyKey, set: &Arc<SetDefinition>) {
+        self.membership.refer(set);
+        self.shares.refer(&key.namespace, set, self.membership.size(set));
+    }
+
+    fn release(&mut self, key: &PolicyKey, set: &SetDefinition) {
+        self.membership.release(set);
+        self.shares.release(&key.namespace, set);
     }
 
     /// Replaces a block by a new one, all of whose sets exist.
@@ -111,10 +158,10 @@ impl Plan {
         }
         if !is_alike(old.as_ref(), new.as_ref()) {
             for set in new.iter().flat_map(PolicyBlock::sets) {
-                self.membership.refer(&set);
+                self.refer(key, &set);
             }
             for set in old.iter().flat_map(PolicyBlock::sets) {
-                self.membership.release(&set);
+                self.release(key, &set);
             }
             self.pending.policies.insert(key.clone());
             let subjects = new.iter().chain(&old).flat_map(|block| &block.subjects);
