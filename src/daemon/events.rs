@@ -2,6 +2,7 @@
 
 use crate::compile::Shortfall;
 use crate::flow::{Reason, Record, Turns};
+use crate::model::UnreadablePod;
 use crate::net::Family;
 use crate::observe::{EventLimiter, EventWriter, Regarding, Warning, Warnings};
 use std::path::Path;
@@ -19,17 +20,28 @@ pub(super) fn families() -> Vec<Family> {
     Family::BOTH.into_iter().filter(|family| has_v6 || *family == Family::V4).collect()
 }
 
-/// Writes warnings until the sender of shortfalls is dropped.
-pub(super) async fn write(writer: EventWriter, mut shortfalls: watch::Receiver<Vec<Shortfall>>) {
+/// Writes warnings about shortfalls and about pods that cannot be read, until the sender of either is dropped.
+pub(super) async fn write(
+    writer: EventWriter,
+    mut shortfalls: watch::Receiver<Vec<Shortfall>>,
+    mut unreadable_pods: watch::Receiver<Vec<Warning>>,
+) {
     let mut warnings = Warnings::default();
     let mut tick = interval(CHECK_INTERVAL);
     loop {
+        let changed = async {
+            tokio::select! {
+                changed = shortfalls.changed() => changed,
+                changed = unreadable_pods.changed() => changed,
+            }
+        };
         tokio::select! {
-            changed = shortfalls.changed() => {
+            changed = changed => {
                 if changed.is_err() {
                     return;
                 }
-                let current = shortfalls.borrow_and_update().iter().map(warning).collect();
+                let mut current: Vec<Warning> = shortfalls.borrow_and_update().iter().map(warning).collect();
+                current.extend(unreadable_pods.borrow_and_update().iter().cloned());
                 warnings.hold(current, Instant::now());
             }
             _ = tick.tick() => {
@@ -125,6 +137,18 @@ fn denied_warning(record: &Record) -> Option<Warning> {
             account.why()
         ),
     })
+}
+
+/// The warning about a pod that cannot be read.
+pub(super) fn unreadable_warning(pod: &UnreadablePod, fault: &str, consequence: &str) -> Warning {
+    Warning {
+        regarding: Regarding::Pod,
+        namespace: pod.key.namespace.to_string(),
+        name: pod.key.name.to_string(),
+        uid: pod.uid.as_deref().map(str::to_owned),
+        reason: "PodNotUnderstood",
+        note: format!("the pod cannot be read: {fault}; {consequence}. Correct or delete it"),
+    }
 }
 
 fn warning(shortfall: &Shortfall) -> Warning {

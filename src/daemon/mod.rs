@@ -131,6 +131,7 @@ impl Settings {
             controller.report_shortfalls(events::families(), send);
             shortfalls
         });
+        let (unreadable_pods, unreadable) = watch::channel(Vec::new());
         let namespaces = NamespaceWatch::default();
         if self.source.has_several_watches() {
             controller.await_namespaces(namespaces.clone());
@@ -138,8 +139,8 @@ impl Settings {
         let source = self.source.deliver(
             &self.node_name,
             audit_interval,
-            Outlet { outbox, namespaces },
-            ForEvents { shortfalls, denied },
+            Outlet { outbox, namespaces, unreadable_pods },
+            ForEvents { shortfalls, denied, unreadable_pods: unreadable },
             metrics.clone(),
             health.clone(),
         );

@@ -4,7 +4,7 @@ use super::{api_server, events, manifests};
 use crate::compile::Shortfall;
 use crate::controller::{Delivery, NamespaceWatch};
 use crate::flow::Record;
-use crate::observe::{EventWriter, Health, Metrics};
+use crate::observe::{EventWriter, Health, Metrics, Warning};
 use crate::source::{Liveness, WatchList, connect};
 use anyhow::Result;
 use std::fmt;
@@ -35,6 +35,7 @@ pub enum ObjectSource {
 pub(super) struct ForEvents {
     pub(super) shortfalls: Option<watch::Receiver<Vec<Shortfall>>>,
     pub(super) denied: Option<mpsc::Receiver<Record>>,
+    pub(super) unreadable_pods: watch::Receiver<Vec<Warning>>,
 }
 
 /// Where changes are sent.
@@ -42,6 +43,8 @@ pub(super) struct Outlet {
     pub(super) outbox: mpsc::Sender<Delivery>,
     /// Set while the watch of namespaces is cut off.
     pub(super) namespaces: NamespaceWatch,
+    /// Warnings about the pods of this node that cannot be read.
+    pub(super) unreadable_pods: watch::Sender<Vec<Warning>>,
 }
 
 impl ObjectSource {
@@ -86,9 +89,10 @@ impl ObjectSource {
             ObjectSource::ApiServer { kubeconfig, list, .. } => {
                 let liveness = Liveness::new(Instant::now());
                 let client = connect(kubeconfig.as_deref(), liveness.clone()).await?;
-                let ForEvents { shortfalls, denied } = for_events;
+                let ForEvents { shortfalls, denied, unreadable_pods } = for_events;
                 if let Some(shortfalls) = shortfalls {
-                    tokio::spawn(events::write(EventWriter::new(client.clone(), node), shortfalls));
+                    let writer = EventWriter::new(client.clone(), node);
+                    tokio::spawn(events::write(writer, shortfalls, unreadable_pods));
                 }
                 if let Some(denied) = denied {
                     tokio::spawn(events::write_denied(EventWriter::new(client.clone(), node), denied));

@@ -55,6 +55,8 @@ impl Pod {
 pub struct UnreadablePod {
     /// Its identity.
     pub key: PodKey,
+    /// metadata.uid, if it can be read.
+    pub uid: Option<Arc<str>>,
     /// The node to which it was scheduled; `None` if that cannot be read either, so that it may be any node.
     pub node: Option<Arc<str>>,
     /// Those of its addresses that can be read. Empty for a pod that shares its node's network, or may share it.

@@ -6,7 +6,7 @@ mod readiness;
 
 use super::object_source::Outlet;
 use crate::controller::{Delivery, NamespaceWatch};
-use crate::observe::{Health, Metrics};
+use crate::observe::{Health, Metrics, Warning};
 use crate::source::{Liveness, Resource, UnreadableObject, Watch, WatchList, WatchTrouble, WatchUpdate};
 use anyhow::{Context, Result};
 use kube::Client;
@@ -14,7 +14,7 @@ use outage::Outage;
 use own_node::OwnNode;
 use readiness::Readiness;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -58,6 +58,7 @@ pub(super) async fn deliver(
                 has_pods: false,
                 others: false,
             }),
+            unreadable_pods: outlet.unreadable_pods.clone(),
         };
         watchers.spawn(watcher.run());
     }
@@ -84,6 +85,8 @@ struct ResourceWatcher {
     unreadable_events: UnreadableEvents,
     /// In the watch of pods: whether any pod is on this node.
     own_node: Option<OwnNode>,
+    /// Warnings about the pods of this node that cannot be read, from the watch of pods.
+    unreadable_pods: watch::Sender<Vec<Warning>>,
 }
 
 /// Events that could not be read, not even which object they are about.
@@ -159,16 +162,22 @@ impl ResourceWatcher {
             Resource::NetworkPolicies => "it isolates its whole namespace and allows nothing",
             Resource::Pods => "no policy selects it as a peer, and on its own node it is an unknown pod",
         };
-        for UnreadableObject { object, fault } in unreadable {
+        for UnreadableObject { object, fault, .. } in unreadable {
             tracing::error!(object, fault, consequence, "cannot read an API object; correct or delete it");
+        }
+        if let Some(own) = &self.own_node {
+            let here = self.watch.unreadable().filter_map(|object| own.unreadable(object, consequence));
+            let here: Vec<Warning> = here.collect();
+            self.unreadable_pods.send_if_modified(|before| std::mem::replace(before, here.clone()) != here);
         }
         let all = self.watch.unreadable();
         self.metrics.unreadable_objects(self.resource.word(), all.len());
         let others = all.len().saturating_sub(1);
-        let remark = self.watch.unreadable().next().map(|UnreadableObject { object, fault }| match others {
-            0 => format!("{object} cannot be read ({fault}): {consequence}"),
-            _ => format!("{object} cannot be read ({fault}), nor can {others} more: {consequence}"),
-        });
+        let remark =
+            self.watch.unreadable().next().map(|UnreadableObject { object, fault, .. }| match others {
+                0 => format!("{object} cannot be read ({fault}): {consequence}"),
+                _ => format!("{object} cannot be read ({fault}), nor can {others} more: {consequence}"),
+            });
         self.health.remark(CHECK, self.resource.unreadable(), remark);
     }
 
@@ -281,6 +290,7 @@ mod tests {
             outage: None,
             unreadable_events: UnreadableEvents::default(),
             own_node: None,
+            unreadable_pods: watch::channel(Vec::new()).0,
         };
         (Resource::ALL.map(watcher).into(), inbox)
     }

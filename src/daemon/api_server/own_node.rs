@@ -1,6 +1,9 @@
-//! Checks whether any pod is on this node; if there is none, the node's name may be wrong.
+//! The pods of this node: if there are none, its name may be wrong; one that cannot be read is reported by its own node.
 
+use crate::daemon::events::unreadable_warning;
 use crate::model::Change;
+use crate::observe::Warning;
+use crate::source::UnreadableObject;
 
 /// Whether pods name this node. In a cluster, at least the agent's own pod does.
 pub(super) struct OwnNode {
@@ -35,6 +38,13 @@ impl OwnNode {
         self.has_pods
     }
 
+    /// The warning about an object that cannot be read, if it is a pod of this node. Where a pod's node cannot be read, it may be any
+    /// node's, and each would write one.
+    pub(super) fn unreadable(&self, object: &UnreadableObject, consequence: &str) -> Option<Warning> {
+        let pod = object.pod.as_ref().filter(|pod| pod.node.as_deref() == Some(&*self.name))?;
+        Some(unreadable_warning(pod, &object.fault, consequence))
+    }
+
     /// What is wrong, once all pods were listed.
     pub(super) fn doubt(&self) -> Option<String> {
         (self.others && !self.has_pods).then(|| {
@@ -50,10 +60,39 @@ mod tests {
     use crate::model::{PodKey, UnreadablePod};
 
     #[test]
+    fn pod_that_cannot_be_read_is_reported_by_its_own_node_alone() {
+        let own = OwnNode { name: "node-a".to_owned(), has_pods: false, others: false };
+        let on = |node: Option<&str>| {
+            let pod = UnreadablePod {
+                key: PodKey::new("shop", "odd"),
+                uid: Some("7".into()),
+                node: node.map(Into::into),
+                addresses: vec![],
+            };
+            let (object, fault) = ("Pod shop/odd".to_owned(), "status.podIPs[0].ip: no address".to_owned());
+            own.unreadable(&UnreadableObject { object, fault, pod: Some(pod) }, "it is nobody's peer")
+        };
+        let warning = on(Some("node-a")).expect("a warning");
+        assert_eq!((&*warning.namespace, &*warning.name, warning.uid.as_deref()), ("shop", "odd", Some("7")));
+        assert_eq!(warning.reason, "PodNotUnderstood");
+        assert!(
+            warning.note.contains("status.podIPs[0].ip: no address; it is nobody's peer"),
+            "{}",
+            warning.note
+        );
+        assert_eq!([on(Some("node-b")), on(None)], [None, None]);
+    }
+
+    #[test]
     fn node_without_pods_is_reported_until_it_has_one() {
         let on = |node: &str| {
             let key = PodKey::new("shop", node);
-            Change::PodUnreadable(UnreadablePod { key, node: Some(node.into()), addresses: vec![] })
+            Change::PodUnreadable(UnreadablePod {
+                key,
+                uid: None,
+                node: Some(node.into()),
+                addresses: vec![],
+            })
         };
         let mut own = OwnNode { name: "node-a".to_owned(), has_pods: false, others: false };
         assert_eq!((own.take_in(&[]), own.doubt()), (false, None), "an empty cluster proves nothing");

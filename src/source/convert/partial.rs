@@ -57,7 +57,7 @@ pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -
         ObjectKind::Namespace => Change::NamespaceUnreadable(NamespaceName::new(&name)),
         ObjectKind::Pod => {
             let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            Change::PodUnreadable(pod(PodKey::new(namespace, &name), object))
+            Change::PodUnreadable(pod(PodKey::new(namespace, &name), uid, object))
         }
         ObjectKind::NetworkPolicy => {
             let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
@@ -91,7 +91,7 @@ fn names_namespace(object: &Value) -> bool {
     }
 }
 
-fn pod(key: PodKey, object: &Value) -> UnreadablePod {
+fn pod(key: PodKey, uid: Option<String>, object: &Value) -> UnreadablePod {
     let empty = Map::new();
     let node = match object.get("spec") {
         None | Some(Value::Null) => Some(Value::Null),
@@ -120,7 +120,7 @@ fn pod(key: PodKey, object: &Value) -> UnreadablePod {
             }
         }
     }
-    UnreadablePod { key, node, addresses }
+    UnreadablePod { key, uid: uid.map(Into::into), node, addresses }
 }
 
 /// The first string that was not UTF-8: it contains U+FFFD, which no valid string of these fields can.

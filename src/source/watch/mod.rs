@@ -24,7 +24,7 @@ pub use liveness::Liveness;
 pub use resource::Resource;
 
 use super::convert::object_key::ObjectKey;
-use crate::model::Change;
+use crate::model::{Change, UnreadablePod};
 use backoff::{WatchBackoff, WatchFailure};
 use event::WatchEvent;
 use futures::stream::BoxStream;
@@ -71,6 +71,8 @@ pub struct UnreadableObject {
     pub object: String,
     /// What is wrong with it.
     pub fault: String,
+    /// What is certain of it, if it is a pod.
+    pub pod: Option<UnreadablePod>,
 }
 
 /// Why a watch failed, and how long to wait before it tries again.
@@ -111,7 +113,7 @@ pub struct Watch {
     /// An error that arrived after events, which are reported first.
     pending_error: Option<Error>,
     /// The objects that cannot be read, and why.
-    unreadable: BTreeMap<ObjectKey, String>,
+    unreadable: BTreeMap<ObjectKey, UnreadableObject>,
 }
 
 impl Watch {
@@ -132,10 +134,8 @@ impl Watch {
     }
 
     /// The objects that cannot be read at present.
-    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = UnreadableObject> {
-        self.unreadable
-            .iter()
-            .map(|(key, fault)| UnreadableObject { object: key.to_string(), fault: fault.clone() })
+    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = &UnreadableObject> {
+        self.unreadable.values()
     }
 
     /// Which resource it watches.
@@ -202,9 +202,11 @@ impl Watch {
         match &event {
             WatchEvent::Unreadable(change, fault) => {
                 let key = ObjectKey::of(change);
-                if self.unreadable.get(&key) != Some(fault) {
-                    unreadable.push(UnreadableObject { object: key.to_string(), fault: fault.clone() });
-                    self.unreadable.insert(key, fault.clone());
+                let pod = if let Change::PodUnreadable(pod) = &**change { Some(pod.clone()) } else { None };
+                let own = UnreadableObject { object: key.to_string(), fault: fault.clone(), pod };
+                let old = self.unreadable.insert(key, own.clone());
+                if old.is_none_or(|old| old.fault != own.fault) {
+                    unreadable.push(own);
                 }
             }
             WatchEvent::Applied(change) if !self.unreadable.is_empty() => {

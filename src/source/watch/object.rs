@@ -62,7 +62,8 @@ impl WatchedKind for api::Pod {
         let mut faults = invalid_parts.iter();
         // The addresses of such a pod remain unknown, and so do the packets that are its own.
         if let Some(fault) = faults.find(|fault| fault.reason == reason::BAD_ADDRESS) {
-            let unreadable = UnreadablePod { key: pod.key, node: pod.node, addresses: pod.addresses };
+            let unreadable =
+                UnreadablePod { key: pod.key, uid: pod.uid, node: pod.node, addresses: pod.addresses };
             return (Change::PodUnreadable(unreadable), Some(fault.to_string()));
         }
         (Change::Pod(pod), None)

@@ -696,7 +696,12 @@ mod tests {
     fn unreadable_pod_is_no_peer_and_here_it_is_unknown_until_it_can_be_read_or_is_gone() {
         let unreadable = |node: Option<&str>, hosts: &[u8]| {
             let node = node.map(Into::into);
-            Change::PodUnreadable(UnreadablePod { key: key("web"), node, addresses: addresses(hosts) })
+            Change::PodUnreadable(UnreadablePod {
+                key: key("web"),
+                uid: None,
+                node,
+                addresses: addresses(hosts),
+            })
         };
         for node in [Some(NODE), None] {
             let mut known = KnownNode::nothing();
@@ -722,7 +727,12 @@ mod tests {
     fn unreadable_pod_takes_no_address_from_a_known_one_and_its_own_sandbox_is_unknown() {
         let mut known = KnownNode::nothing();
         known.pod(pod("db", "b", &[10]));
-        let web = UnreadablePod { key: key("web"), node: Some(NODE.into()), addresses: addresses(&[10, 11]) };
+        let web = UnreadablePod {
+            key: key("web"),
+            uid: None,
+            node: Some(NODE.into()),
+            addresses: addresses(&[10, 11]),
+        };
         known.0.apply(Change::PodUnreadable(web));
         assert_eq!((known.of("db"), known.of_unknown()), (addresses(&[10]), addresses(&[11])));
         known.sandbox(&sandbox("web", "a", 1, &[12]));
