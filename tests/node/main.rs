@@ -7,6 +7,7 @@ mod coexistence;
 mod connections;
 mod denied_flows;
 mod first_instant;
+mod first_names;
 mod life;
 mod mesh;
 mod other_controllers;
