@@ -68,6 +68,8 @@ pub const DENIED_RESERVED: &str = "denied-reserved";
 
 /// The table of family inet that the backend `nftables` writes.
 pub const INET_TABLE: &str = "bridgewarden";
+/// The table of family inet that is in force in its place while it is made again.
+pub const INET_TABLE_NEXT: &str = "bridgewarden-next";
 /// The table of family bridge that binds pods to ports.
 pub const BRIDGE_TABLE: &str = "bridgewarden";
 /// The table of family bridge that exists beside it while an agent takes over from another: a frame must pass both.

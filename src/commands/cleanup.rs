@@ -9,7 +9,8 @@ use crate::net::Family;
 use crate::netfilter::iptables::Variant;
 use crate::netfilter::{BackendName, ChainName, SetName};
 use crate::ownership::{
-    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, POLICY_PREFIX, RESERVED_TABLE, SCRATCH, owns_set,
+    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, POLICY_PREFIX, RESERVED_TABLE, SCRATCH,
+    owns_set,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -103,6 +104,7 @@ fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
     });
     let own = [
         ("inet", INET_TABLE),
+        ("inet", INET_TABLE_NEXT),
         ("inet", RESERVED_TABLE),
         ("bridge", BRIDGE_TABLE),
         ("bridge", BRIDGE_TABLE_NEXT),

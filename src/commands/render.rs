@@ -85,7 +85,11 @@ impl Render {
         match format {
             RuleFormat::Nft => {
                 let table = ruleset.inet.as_ref().map(ToString::to_string).unwrap_or_default();
-                writeln!(out, "# What node {} holds. Load it with: nft -f -", self.node_name)?;
+                writeln!(
+                    out,
+                    "# What node {} holds. Load it with: nft -f - (where an agent has run, after: bridgewarden cleanup)",
+                    self.node_name
+                )?;
                 write!(out, "table inet {INET_TABLE}\ndelete table inet {INET_TABLE}\n{table}")
             }
             RuleFormat::Ipset => write!(out, "{sets}"),

@@ -69,6 +69,10 @@ pub(super) struct Run {
     /// Serve denied flows to `bridgewarden flows` at this Unix socket. Empty for no socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     flows_socket: OsString,
+    /// Own the nftables tables, so that no other program can change or flush them (Linux 6.9). Without it, and with older
+    /// kernels, what others change is written again
+    #[arg(long, value_enum, default_value_t)]
+    own_tables: Switch,
     #[command(flatten)]
     render: RenderFlags,
 }
@@ -170,6 +174,7 @@ impl Run {
                 Switch::Off => Takeover::Off,
             },
             options: self.render.options(backend)?,
+            own_tables: self.own_tables == Switch::On,
             limits: self.render.policy_limits,
             // The choice of options tries whether the kernel accepts tables of family bridge, and `/readyz` reports the
             // result.

@@ -18,6 +18,7 @@ mod policy_counts;
 mod rule_changes;
 mod settings;
 mod signals;
+mod table_owner;
 
 pub use object_source::ObjectSource;
 pub use settings::Settings;
@@ -67,9 +68,12 @@ impl Settings {
             }
         };
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
+        if self.own_tables {
+            table_owner::own_tables(&self.options, &mut kernel);
+        }
+        let near = Box::new(kernel.beside().context("cannot open a netlink socket")?);
         let changed_by_others = Arc::new(Notify::new());
-        let near = Box::new(Host::new(backend).context("cannot open a netlink socket")?);
-        rule_changes::watch(&mut kernel, &near, changed_by_others.clone(), audit_interval);
+        rule_changes::watch(&mut kernel, changed_by_others.clone(), audit_interval);
         let options = binding::options_here(self.options.clone(), &mut kernel, &health);
         let binds = options.binding != Binding::Off;
         let enforcer = Enforcer::new(&self.node_name, options)

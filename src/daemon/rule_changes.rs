@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Has `notify` notified of changes by other programs, if this kernel reports them. This process writes with both hosts.
-pub(super) fn watch(kernel: &mut Host, beside: &Host, notify: Arc<Notify>, audit_interval: Duration) {
+/// Has `notify` notified of changes by other programs, if this kernel reports them.
+pub(super) fn watch(kernel: &mut Host, notify: Arc<Notify>, audit_interval: Duration) {
     let audit_interval_seconds = audit_interval.as_secs();
     let log_failure = move |error: KernelError| {
         tracing::error!(%error, audit_interval_seconds, "only audits will notice changes by other programs");
@@ -16,7 +16,7 @@ pub(super) fn watch(kernel: &mut Host, beside: &Host, notify: Arc<Notify>, audit
         read.unwrap_or_else(log_failure);
         notify.notify_one();
     };
-    match kernel.report_external_changes(beside, on_change) {
+    match kernel.report_external_changes(on_change) {
         Ok(true) => {}
         Ok(false) => tracing::info!(
             audit_interval_seconds,

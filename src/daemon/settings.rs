@@ -24,6 +24,8 @@ pub struct Settings {
     pub takeover: Takeover,
     /// What is rendered, if this node's kernel can do it.
     pub options: Options,
+    /// Whether other programs are kept from changing our tables of nf_tables, where the kernel can.
+    pub own_tables: bool,
     /// The limits for one policy.
     pub limits: Limits,
     /// What the preflight checks look for, including the variant of iptables to use.

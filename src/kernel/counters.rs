@@ -2,7 +2,7 @@
 
 use super::exec::Runner;
 use super::iptables;
-use super::nftables::Nftables;
+use super::nftables;
 use crate::apply::KernelError;
 use crate::net::Family;
 use crate::netfilter::BackendName;
@@ -42,10 +42,7 @@ impl Counters {
                 let read = |family| Ok((family, iptables::save_counts(&mut self.runner, variant, family)?));
                 Family::BOTH.into_iter().map(read).collect::<Result<_, _>>().map(CountedRules::Iptables)
             }
-            None => {
-                let read = Nftables::open()?.read_counters(TableFamily::Inet, INET_TABLE)?;
-                Ok(CountedRules::Nftables(read))
-            }
+            None => nftables::read_counters(TableFamily::Inet, INET_TABLE).map(CountedRules::Nftables),
         }
     }
 

@@ -60,27 +60,46 @@ impl Host {
     /// # Errors
     /// CAP_NET_ADMIN is missing, or the kernel has no ipset and the backend needs it.
     pub fn new(backend: impl Into<BackendName>) -> Result<Host, KernelError> {
-        let (backend, runner, done_with) = (backend.into(), Runner::new(), BTreeSet::new());
+        Host::over(backend.into(), Nftables::open()?)
+    }
+
+    /// Opens a second one for another thread of this network namespace. Both change tables of nf_tables by one socket, so that a
+    /// table which one of them owns can be changed by the other.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn beside(&self) -> Result<Host, KernelError> {
+        Host::over(self.backend, self.nftables.beside()?)
+    }
+
+    fn over(backend: BackendName, nftables: Nftables) -> Result<Host, KernelError> {
+        let (runner, done_with) = (Runner::new(), BTreeSet::new());
         let ipset = match Ipset::open() {
             Ok(ipset) => Some(ipset),
             Err(_) if backend == BackendName::Nftables => None,
             Err(error) => return Err(error),
         };
-        let (conntrack, nftables) = (ConntrackSocket::open()?, Nftables::open()?);
+        let conntrack = ConntrackSocket::open()?;
         Ok(Host { backend, runner, ipset, conntrack, nftables, restores: 0, done_with })
     }
 
+    /// From now on makes its tables of nf_tables so that no other program can change or flush them while this lives, and that they
+    /// stay after that (NFT_TABLE_F_OWNER with NFT_TABLE_F_PERSIST).
+    ///
+    /// # Errors
+    /// The kernel cannot do that, and why. Any program can change its tables then.
+    pub fn own_tables(&mut self) -> Result<(), KernelError> {
+        self.nftables.own_tables()
+    }
+
     /// Calls `report` at once whenever another program has changed, or may have changed, one of our chains, a built-in
-    /// chain of the filter table or one of our own tables; an error is reported last. Changes by `beside` count as our
-    /// own. Returns false if changes of chains are not reported. The kernel never reports changes of x_tables and of
-    /// ipset.
+    /// chain of the filter table or one of our own tables; an error is reported last. Returns false if changes of chains
+    /// are not reported. The kernel never reports changes of x_tables and of ipset.
     pub fn report_external_changes(
         &mut self,
-        beside: &Host,
         report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<bool, KernelError> {
-        let sockets = vec![self.nftables.port()?, beside.nftables.port()?];
-        self.runner.monitor = Some(Monitor::begin(sockets, report)?);
+        self.runner.monitor = Some(Monitor::begin(self.nftables.port(), report)?);
         Ok(self.backend != BackendName::IptablesLegacy)
     }
 }
@@ -98,7 +117,7 @@ impl Host {
     /// # Errors
     /// The reason why it does not.
     pub fn try_bridge_table(&mut self) -> Result<(), KernelError> {
-        nftables::probe_binding(&mut self.nftables)
+        nftables::probe_binding(&self.nftables)
     }
 
     /// The filter table of a family; `None`, without starting a program, if it does not exist. Creates no table.

@@ -3,6 +3,7 @@
 use super::netlink::{
     ACKNOWLEDGE, DUMP, Failure, Message, Netlink, attributes, exact, family_number, text, whole,
 };
+use super::nftables::OWNED_BY_ANOTHER;
 use crate::apply::KernelError;
 use crate::net::Family;
 use nix::libc;
@@ -159,6 +160,11 @@ pub(super) fn remove(table: &str) -> Result<(), KernelError> {
     request.put_text(TABLE_NAME, name);
     match transact(&mut open()?, vec![request]) {
         Ok(()) | Err(Failure::Refused { code: libc::ENOENT, .. }) => Ok(()),
+        Err(Failure::Refused { code: libc::EPERM, .. }) => Err(KernelError::Table {
+            table: name.to_owned(),
+            change: "its removal".to_owned(),
+            reason: OWNED_BY_ANOTHER.to_owned(),
+        }),
         Err(failure) => Err(failed("remove a table of nf_tables", failure)),
     }
 }

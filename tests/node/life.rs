@@ -104,9 +104,12 @@ fn rendered_table_loads_and_is_what_a_controller_wants() {
     test.start(&["--bind-addresses", "addresses"]);
     test.wait_until_enforced();
     test.field.stop(false);
+    // The agent may have been its owner, which nft 1.0.6 cannot say.
+    test.on_node_a(&["nft", "delete", "table", "inet", "bridgewarden"]);
     let render = format!("{render} --bind-addresses addresses");
     test.on_node_a(&["sh", "-c", &format!("{render} | nft -f -")]);
-    test.start(&["--bind-addresses", "addresses"]);
+    // A table that nft has loaded has no owner.
+    test.start(&["--bind-addresses", "addresses", "--own-tables=off"]);
     test.wait_until_enforced();
     let writes = test.metric("node-a", "bridgewarden_kernel_writes_total{kind=\"table\"}");
     assert_eq!(writes, 0.0, "the table is as the controller would write it");

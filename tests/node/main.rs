@@ -17,4 +17,6 @@ mod port_drops;
 mod setup;
 mod switch;
 mod table_edits;
+mod table_owner;
+mod table_rewrites;
 mod verify;

@@ -11,12 +11,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use support::field::{BACKENDS, DEADLINE, letter};
 
 /// Dials web from a pod without a pause.
 pub(crate) struct ConnectionProbe {
     stop: Arc<AtomicBool>,
-    dialling: JoinHandle<(usize, Vec<ErrorKind>)>,
+    dialling: JoinHandle<(Vec<Instant>, Vec<ErrorKind>)>,
 }
 
 impl ConnectionProbe {
@@ -26,11 +27,11 @@ impl ConnectionProbe {
         let stopped = stop.clone();
         let dial = move || {
             let to = WEB.map(|to| SocketAddr::new(to.parse().expect("an address"), 80));
-            let (mut open, mut closed) = (0, Vec::new());
+            let (mut open, mut closed) = (Vec::new(), Vec::new());
             while !stopped.load(Ordering::Relaxed) {
                 for to in to {
                     match ask(to) {
-                        Ok(()) => open += 1,
+                        Ok(()) => open.push(Instant::now()),
                         Err(error) => closed.push(error.kind()),
                     }
                 }
@@ -43,6 +44,12 @@ impl ConnectionProbe {
 
     /// How many connections succeeded, and how the others ended.
     pub(crate) fn end(self) -> (usize, Vec<ErrorKind>) {
+        let (open, closed) = self.end_with_instants();
+        (open.len(), closed)
+    }
+
+    /// When connections succeeded, and how the others ended.
+    pub(crate) fn end_with_instants(self) -> (Vec<Instant>, Vec<ErrorKind>) {
         self.stop.store(true, Ordering::Relaxed);
         self.dialling.join().expect("it dials")
     }
@@ -58,7 +65,7 @@ fn ask(to: SocketAddr) -> std::io::Result<()> {
 }
 
 /// near may reach web, far may not.
-const WEB_ALLOWS_ITS_NODE: &str = "
+pub(crate) const WEB_ALLOWS_ITS_NODE: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {namespace: shop, name: web}
@@ -68,7 +75,7 @@ spec:
 ";
 
 /// The same in other words, which need other sets.
-const WEB_ALLOWS_NEAR: &str = "
+pub(crate) const WEB_ALLOWS_NEAR: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {namespace: shop, name: web}

@@ -7,7 +7,8 @@ use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
 use crate::netfilter::nftables::{self, TableFamily};
 use crate::netfilter::{ChainName, Hook, SetName};
 use crate::ownership::{
-    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, POLICY_PREFIX, RESERVED_TABLE, owns_set,
+    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, INET_TABLE_NEXT, POLICY_PREFIX, RESERVED_TABLE,
+    owns_set,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,8 @@ pub struct Actual {
     pub reserved: TableRead,
     /// Our table of family inet.
     pub inet: TableRead,
+    /// The table that is in force in its place for a moment.
+    pub inet_next: TableRead,
     /// The tables of nf_tables that are dormant, as `nft` names them.
     pub dormant: BTreeSet<String>,
     /// The rules and tables of other NetworkPolicy controllers.
@@ -71,6 +74,7 @@ impl Actual {
             kernel.read_nft_table(TableFamily::Bridge, BRIDGE_TABLE_NEXT)? != TableRead::Absent;
         actual.reserved = kernel.read_nft_table(TableFamily::Inet, RESERVED_TABLE)?;
         actual.inet = kernel.read_nft_table(TableFamily::Inet, INET_TABLE)?;
+        actual.inet_next = kernel.read_nft_table(TableFamily::Inet, INET_TABLE_NEXT)?;
         Ok(actual)
     }
 
@@ -78,13 +82,15 @@ impl Actual {
     pub fn is_in_force(&self) -> bool {
         let has_base_chain =
             |table: &nftables::Table| table.chains.values().any(|chain| chain.base.is_some());
-        let inet = match &self.inet {
+        let is_table_in_force = |table: &TableRead| match table {
             TableRead::Absent => false,
             // Another version of this program wrote it.
             TableRead::Foreign => true,
             TableRead::Ours { table, .. } => has_base_chain(table),
         };
-        inet || self.tables.values().any(|table| !table.jumps.is_empty())
+        is_table_in_force(&self.inet)
+            || is_table_in_force(&self.inet_next)
+            || self.tables.values().any(|table| !table.jumps.is_empty())
     }
 
     /// The chains of a filter table that could be read as ours.

@@ -15,6 +15,7 @@ mod other_controller;
 mod packet_filter;
 mod recognise;
 mod step;
+mod table_owner;
 
 pub use actual::*;
 pub use conntrack::*;
@@ -25,3 +26,4 @@ pub use other_controller::*;
 pub use packet_filter::*;
 pub use recognise::own_chains;
 pub use step::*;
+pub use table_owner::*;

@@ -22,9 +22,9 @@ pub struct TableApplier {
 }
 
 impl TableApplier {
-    /// Starts from a table as the kernel has it; `None` if it does not exist, or contains something that this program
-    /// does not write. Returns the transaction that makes it equal to `desired`, if anything differs.
-    pub fn adopt(desired: Table, actual: Option<&Table>) -> (TableApplier, Option<Batch>) {
+    /// Starts from a table as the kernel has it; `None` if it does not exist, or cannot stay. Returns what makes it equal
+    /// to `desired`.
+    pub fn adopt(desired: Table, actual: Option<&Table>) -> (TableApplier, Correction) {
         let desired = match actual {
             None => desired,
             Some(actual) => match TableEdit::between(actual, desired) {
@@ -32,11 +32,11 @@ impl TableApplier {
                 Ok(edit) => {
                     let mut applier = TableApplier::of(actual);
                     let batch = applier.edit(edit);
-                    return (applier, batch);
+                    return (applier, Correction::Edit(batch));
                 }
             },
         };
-        (TableApplier::of(&desired), Some(Batch::replacing(&desired)))
+        (TableApplier::of(&desired), Correction::Replace(desired))
     }
 
     fn of(table: &Table) -> TableApplier {
@@ -166,6 +166,35 @@ impl TableApplier {
     pub fn sets(&self) -> impl Iterator<Item = (&SetKind, usize)> {
         self.sets.values().map(|(kind, count)| (kind, *count))
     }
+}
+
+/// What makes a table in the kernel equal to what it is to be.
+#[derive(Clone, Debug)]
+pub enum Correction {
+    /// This transaction, if anything differs.
+    Edit(Option<Batch>),
+    /// This table in its place.
+    Replace(Table),
+}
+
+/// The transactions that put a table into the place of another of its name, while at every instant one of them is in force and whole.
+/// `beside` is carried out in the transaction that brings the new one into force.
+///
+/// A set of ranges must be filled in a transaction before the rules that ask it ([`Batch::take_intervals`]), and a name has room for
+/// one table. So the new table is in force under the name `meanwhile`, which must be free, until its own is filled.
+pub fn replacement(table: &Table, meanwhile: &str, beside: Vec<Batch>) -> Vec<Vec<Batch>> {
+    let mut create = Batch::creating(table);
+    let Some(ahead) = create.take_intervals() else {
+        return vec![[vec![Batch::replacing(table)], beside].concat()];
+    };
+    let renamed = |batch: &Batch| Batch { table: meanwhile.into(), ..batch.clone() };
+    let delete = |name| Batch::deleting(table.family, name);
+    vec![
+        vec![renamed(&ahead)],
+        [vec![delete(&table.name), renamed(&create)], beside].concat(),
+        vec![ahead],
+        vec![create, delete(meanwhile)],
+    ]
 }
 
 /// Changes in an order that the kernel accepts.

@@ -1,6 +1,6 @@
 //! The operations on a packet filter, real or fake: read our objects, carry out one step.
 
-use super::{KernelError, OtherController, Step};
+use super::{KernelError, OtherController, Step, TableOwner};
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::Variant;
@@ -73,6 +73,8 @@ pub enum TableRead {
         table: Table,
         /// How many packets the counters of each chain have counted.
         counted: BTreeMap<Box<str>, u64>,
+        /// Whether other programs can change it.
+        owner: TableOwner,
     },
 }
 
@@ -82,7 +84,7 @@ impl TableRead {
         match (desired, self) {
             (None, TableRead::Absent) => None,
             (None, TableRead::Foreign | TableRead::Ours { .. }) => Some(Batch::deleting(family, name)),
-            (Some(desired), TableRead::Ours { table, .. }) if table == desired => None,
+            (Some(desired), there) if there.kept() == Some(desired) => None,
             (Some(desired), _) => Some(Batch::replacing(desired)),
         }
     }
@@ -99,7 +101,7 @@ pub struct Tally {
     pub elements: u64,
     /// Rule transactions committed.
     pub restores: u64,
-    /// Transactions of our own tables of nf_tables committed.
+    /// Transactions committed that change what is in our own tables of nf_tables.
     pub transactions: u64,
     /// Connections deleted, marked as revoked, or allowed again.
     pub cut: u64,

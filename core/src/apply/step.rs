@@ -47,7 +47,8 @@ impl Step {
         match self {
             Step::Restore(..) => true,
             Step::Transact(batches) => {
-                batches.iter().any(|batch| batch.family == TableFamily::Inet && !batch.is_of_elements())
+                let changes_rules = |batch: &Batch| batch.changes_content() && !batch.is_of_elements();
+                batches.iter().any(|batch| batch.family == TableFamily::Inet && changes_rules(batch))
             }
             Step::CreateSet(..)
             | Step::ReplaceSet(..)

@@ -1,8 +1,8 @@
 //! The backend `nftables`: one table of nf_tables, changed in one transaction.
 
 use super::{Backend, ConcurrentEdits, Held, Update, View};
-use crate::apply::nftables::TableApplier;
-use crate::apply::{Actual, Step, TableRead, leftovers};
+use crate::apply::nftables::{Correction, TableApplier, replacement};
+use crate::apply::{Actual, Step, TableRead, leftovers, take_tables};
 use crate::compile::Delta;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
@@ -10,7 +10,7 @@ use crate::netfilter::nftables::{
     Batch, Change, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, Table, TableFamily,
 };
 use crate::netfilter::{BackendName, Ruleset};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, RESERVED_TABLE};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
 use crate::render::nftables::TableRenderer;
 use crate::render::{Binding, Options, bridge_batches, bridge_table, reserved_table};
 use std::collections::BTreeMap;
@@ -50,24 +50,18 @@ impl Backend for NftablesBackend {
 
     fn adopt(&mut self, view: View<'_>, delta: &Delta, actual: &Actual) -> Vec<Step> {
         let nothing = Table::new(TableFamily::Inet, INET_TABLE);
-        let held = match &actual.inet {
-            TableRead::Ours { table, .. } => Some(table),
-            TableRead::Absent => Some(&nothing),
-            TableRead::Foreign => None,
-        };
+        let held = if actual.inet == TableRead::Absent { Some(&nothing) } else { actual.inet.kept() };
         self.renderer.forget(view.plan, delta);
         if let Some(held) = held {
             self.renderer.continue_from(held);
         }
-        let (applier, mut inet) = TableApplier::adopt(self.renderer.table(view.cluster, view.plan), held);
+        let (applier, correction) = TableApplier::adopt(self.renderer.table(view.cluster, view.plan), held);
         self.applier = Some(applier);
-        if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut inet) {
-            batch.changes.insert(0, Change::AddTable);
-        }
         let mut others = adopt_bridge(self.bridge(view), actual);
         let reserved = self.reserved();
         others.extend(actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved.as_ref()));
-        let mut steps = transactions(Vec::new(), inet, others);
+        let mut steps = Vec::from_iter(take_tables(actual));
+        steps.extend(adopt_inet(correction, actual, others));
         steps.extend(leftovers(BackendName::Nftables, actual));
         steps
     }
@@ -129,6 +123,28 @@ fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) 
         .filter(|batches| batches.iter().any(|batch| !batch.changes.is_empty()))
         .map(Step::Transact)
         .collect()
+}
+
+/// Makes the table of family inet what it is to be, and carries out `bridge` in the transaction that brings its rules into force.
+fn adopt_inet(correction: Correction, actual: &Actual, mut bridge: Vec<Batch>) -> Vec<Step> {
+    let has_next = actual.inet_next != TableRead::Absent;
+    match correction {
+        Correction::Replace(table) if !has_next => {
+            let transactions = replacement(&table, INET_TABLE_NEXT, bridge);
+            transactions.into_iter().map(Step::Transact).collect()
+        }
+        Correction::Replace(table) => {
+            bridge.extend([Batch::replacing(&table), Batch::deleting(TableFamily::Inet, INET_TABLE_NEXT)]);
+            vec![Step::Transact(bridge)]
+        }
+        Correction::Edit(mut inet) => {
+            if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut inet) {
+                batch.changes.insert(0, Change::AddTable);
+            }
+            bridge.extend(has_next.then(|| Batch::deleting(TableFamily::Inet, INET_TABLE_NEXT)));
+            transactions(Vec::new(), inet, bridge)
+        }
+    }
 }
 
 /// Replaces a table of family bridge that differs, in the same transaction as everything else.

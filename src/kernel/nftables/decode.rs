@@ -6,7 +6,7 @@ use super::decode_elements::ReadElements;
 use super::decode_rule::{ReadRule, rule};
 use super::numbers::{hook_number, key_type};
 use super::wire::*;
-use crate::apply::TableRead;
+use crate::apply::{TableOwner, TableRead};
 use crate::kernel::netlink::{find, text};
 use crate::netfilter::iptables::Count;
 use crate::netfilter::nftables::{
@@ -18,17 +18,20 @@ use std::collections::BTreeMap;
 /// about sets before those about elements. Messages about other tables are ignored.
 pub(super) struct TableReader {
     table: Table,
-    is_there: bool,
+    /// The netlink port that is to own the table; nothing if none is to.
+    wanted_owner: Option<u32>,
+    /// Nothing until a message said it.
+    owner: Option<TableOwner>,
     foreign: bool,
     counted: BTreeMap<Box<str>, u64>,
     elements: BTreeMap<Box<str>, ReadElements>,
 }
 
 impl TableReader {
-    /// Begins with a table that has nothing in it.
-    pub(super) fn new(table: Table) -> TableReader {
+    /// Begins with a table that has nothing in it. `wanted_owner` is the netlink port that is to own it, if one is to.
+    pub(super) fn new(table: Table, wanted_owner: Option<u32>) -> TableReader {
         let (counted, elements) = (BTreeMap::new(), BTreeMap::new());
-        TableReader { table, is_there: false, foreign: false, counted, elements }
+        TableReader { table, wanted_owner, owner: None, foreign: false, counted, elements }
     }
 
     fn is_of(&self, message: &[u8]) -> bool {
@@ -38,14 +41,15 @@ impl TableReader {
     /// Decodes a message about a table.
     pub(super) fn table(&mut self, message: &[u8]) {
         if self.is_of(message) {
-            self.is_there = true;
-            self.foreign |= table(message).is_none();
+            let owner = table_owner(message, self.wanted_owner);
+            self.foreign |= owner.is_none();
+            self.owner = Some(owner.unwrap_or_default());
         }
     }
 
     /// Whether a message was about the table itself.
     pub(super) fn is_there(&self) -> bool {
-        self.is_there
+        self.owner.is_some()
     }
 
     /// Decodes a message about a chain.
@@ -112,9 +116,7 @@ impl TableReader {
 
     /// The whole.
     pub(super) fn end(mut self) -> TableRead {
-        if !self.is_there {
-            return TableRead::Absent;
-        }
+        let Some(owner) = self.owner else { return TableRead::Absent };
         for (name, read) in self.elements {
             let place = self.table.sets.get_mut(&name);
             match place.and_then(|place| Some((read.of(&place.kind)?, place))) {
@@ -125,15 +127,24 @@ impl TableReader {
         if self.foreign {
             return TableRead::Foreign;
         }
-        TableRead::Ours { table: self.table, counted: self.counted }
+        TableRead::Ours { table: self.table, counted: self.counted, owner }
     }
 }
 
-fn table(message: &[u8]) -> Option<()> {
+/// What the owner of a table is to the process that reads it. `None` if the table has flags that this program does not give it, such
+/// as that of a table that is not in force (NFT_TABLE_F_DORMANT).
+fn table_owner(message: &[u8], wanted: Option<u32>) -> Option<TableOwner> {
     let mut all = AttributeSet::of(message)?;
-    all.ignore(&[OF_TABLE, TABLE_USE, TABLE_HANDLE, TABLE_PADDING, TABLE_OWNER]);
+    all.ignore(&[OF_TABLE, TABLE_USE, TABLE_HANDLE, TABLE_PADDING]);
     let flags = all.number_or_zero(TABLE_FLAGS)?;
-    all.end_of_object(TABLE_LAST_KNOWN).filter(|()| flags & !TABLE_IS_OWNED == 0)
+    let owner = all.number_or_zero(TABLE_OWNER)?;
+    all.end_of_object(TABLE_LAST_KNOWN).filter(|()| flags & !(TABLE_IS_OWNER | TABLE_PERSISTS) == 0)?;
+    Some(match wanted {
+        None => TableOwner::Settled,
+        Some(wanted) if flags & TABLE_IS_OWNER != 0 && owner == wanted => TableOwner::Settled,
+        Some(_) if flags != 0 => TableOwner::Ended,
+        Some(_) => TableOwner::Nobody,
+    })
 }
 
 fn chain(message: &[u8]) -> Option<(Box<str>, Chain)> {

@@ -4,6 +4,7 @@ use super::encode_elements::{element_messages, put_element, put_range};
 use super::encode_rule::put_rule;
 use super::numbers::{family_number, hook_number, key_type};
 use super::wire::*;
+use super::writer::TableFlags;
 use crate::kernel::netlink::{ACKNOWLEDGE, CREATE, DUMP, Message};
 use crate::netfilter::nftables::{Batch, Change, Hook, SetKind, SetPurpose, TableFamily};
 
@@ -16,12 +17,12 @@ pub(super) struct Transaction<'a> {
 }
 
 /// One transaction of all batches.
-pub(super) fn transaction(batches: &[Batch]) -> Transaction<'_> {
+pub(super) fn transaction(batches: &[Batch], flags: TableFlags) -> Transaction<'_> {
     let boundary = |kind| Message::new(0, kind, 0, 0).about(u16::from(SUBSYSTEM));
     let (mut messages, mut changes) = (vec![boundary(BATCH_BEGIN)], Vec::new());
     for batch in batches {
         for change in &batch.changes {
-            messages.extend(change_messages(batch, change));
+            messages.extend(change_messages(batch, change, flags));
             changes.resize(messages.len() - 1, (batch, change));
         }
     }
@@ -33,25 +34,28 @@ pub(super) fn transaction(batches: &[Batch]) -> Transaction<'_> {
     Transaction { messages, changes }
 }
 
-fn change_messages(batch: &Batch, change: &Change) -> Vec<Message> {
+fn change_messages(batch: &Batch, change: &Change, flags: TableFlags) -> Vec<Message> {
     let request = |command, flags| Message::new(SUBSYSTEM, command, flags, family_number(batch.family));
-    let named = |command, flags, kind, name: &str| {
+    let table = |command, flags| {
         let mut message = request(command, flags);
         message.put_text(OF_TABLE, &batch.table);
+        message
+    };
+    let named = |command, flags, kind, name: &str| {
+        let mut message = table(command, flags);
         message.put_text(kind, name);
         message
     };
     match change {
         Change::AddTable => {
-            let mut message = request(NEW_TABLE, CREATE);
-            message.put_text(OF_TABLE, &batch.table);
+            let mut message = table(NEW_TABLE, CREATE);
+            if flags == TableFlags::Owned {
+                message.put(TABLE_FLAGS, &(TABLE_IS_OWNER | TABLE_PERSISTS).to_be_bytes());
+            }
             vec![message]
         }
-        Change::DeleteTable => {
-            let mut message = request(DELETE_TABLE, 0);
-            message.put_text(OF_TABLE, &batch.table);
-            vec![message]
-        }
+        // Without flags, the first changes no table that is there. NFT_MSG_DESTROYTABLE exists only since Linux 6.3.
+        Change::DeleteTable => vec![table(NEW_TABLE, CREATE), table(DELETE_TABLE, 0)],
         Change::AddChain(name, base) => {
             let mut message = named(NEW_CHAIN, CREATE, CHAIN_NAME, name);
             if let Some(base) = base {

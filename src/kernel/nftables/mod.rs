@@ -13,6 +13,7 @@ mod probe;
 mod recorded;
 mod session;
 mod wire;
+mod writer;
 
 pub(super) use probe::{probe, probe_binding};
 pub(super) use session::*;

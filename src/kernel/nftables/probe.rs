@@ -8,7 +8,7 @@ use crate::netfilter::nftables::{
 };
 
 /// The scratch table. No frame or packet is treated otherwise by it.
-const SCRATCH: &str = "bridgewarden-preflight";
+pub(super) const SCRATCH: &str = "bridgewarden-preflight";
 /// How many elements its dynamic sets hold.
 const SIZE: u32 = 8;
 const DYNAMIC: SetPurpose = SetPurpose::Dynamic { timeout_ms: 1000 };
@@ -18,7 +18,7 @@ const DYNAMIC: SetPurpose = SetPurpose::Dynamic { timeout_ms: 1000 };
 ///
 /// # Errors
 /// The kernel does not take one of them, and why.
-pub(in crate::kernel) fn probe_binding(nftables: &mut Nftables) -> Result<(), KernelError> {
+pub(in crate::kernel) fn probe_binding(nftables: &Nftables) -> Result<(), KernelError> {
     let mut input = Table::new(TableFamily::Inet, SCRATCH);
     let base = Some(Hook { point: HookPoint::Input, priority: -300 });
     let rules = vec![never().is(payload(Base::Link, 0, 6), &[0; 6]).drop()];
@@ -33,7 +33,7 @@ pub(in crate::kernel) fn probe_binding(nftables: &mut Nftables) -> Result<(), Ke
 ///
 /// # Errors
 /// The kernel does not take it, and why.
-pub(in crate::kernel) fn probe(nftables: &mut Nftables, family: TableFamily) -> Result<(), KernelError> {
+pub(in crate::kernel) fn probe(nftables: &Nftables, family: TableFamily) -> Result<(), KernelError> {
     let table = match family {
         TableFamily::Bridge => bridge(),
         TableFamily::Inet => inet(),

@@ -2,7 +2,9 @@
 
 use super::decode::{self, TableReader};
 use super::encode;
+use super::probe::SCRATCH;
 use super::wire::*;
+use super::writer::{TableFlags, Writer};
 use crate::apply::{KernelError, TableRead};
 use crate::kernel::netlink::{Failure, Netlink, whole};
 use crate::netfilter::iptables::Count;
@@ -10,15 +12,17 @@ use crate::netfilter::nftables::{Batch, Change, Table, TableFamily};
 use nix::libc;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 /// How often a table is read again because rules changed meanwhile, before what was read is taken as it is.
 const READ_ATTEMPTS: usize = 5;
-/// The bytes that one transaction may have: a thousand ports' chains and more.
-const SEND_BUFFER: usize = 16 * 1024 * 1024;
 
-/// A socket to nf_tables in the network namespace of the thread that opened it.
+/// What a thread reads tables with and changes them by, in the network namespace of the thread that opened it.
 pub(in crate::kernel) struct Nftables {
+    /// For reading.
     netlink: Netlink,
+    writer: Arc<Writer>,
+    flags: TableFlags,
     /// Transactions carried out.
     pub(in crate::kernel) transactions: u64,
     /// Elements of sets of the table of family inet that they added or removed.
@@ -26,18 +30,33 @@ pub(in crate::kernel) struct Nftables {
 }
 
 impl Nftables {
-    /// Opens the socket.
+    /// Opens the sockets.
     pub(in crate::kernel) fn open() -> Result<Nftables, KernelError> {
-        let failed = |source| KernelError::Netlink { act: "open a socket to nf_tables", source };
-        let netlink = Netlink::open().map_err(failed)?;
-        netlink.may_send(SEND_BUFFER).map_err(failed)?;
-        Ok(Nftables { netlink, transactions: 0, elements: 0 })
+        Nftables::over(Arc::new(Writer::open()?), TableFlags::Open)
     }
 
-    /// The netlink port of the socket: what the kernel reports as changed from this port is our own doing.
-    pub(in crate::kernel) fn port(&self) -> Result<u32, KernelError> {
-        let failed = |source| KernelError::Netlink { act: "read the name of a netlink socket", source };
-        self.netlink.port().map_err(failed)
+    /// The same for another thread: both write by one socket.
+    pub(in crate::kernel) fn beside(&self) -> Result<Nftables, KernelError> {
+        Nftables::over(self.writer.clone(), self.flags)
+    }
+
+    fn over(writer: Arc<Writer>, flags: TableFlags) -> Result<Nftables, KernelError> {
+        let failed = |source| KernelError::Netlink { act: "open a socket to nf_tables", source };
+        let netlink = Netlink::open().map_err(failed)?;
+        Ok(Nftables { netlink, writer, flags, transactions: 0, elements: 0 })
+    }
+
+    /// From now on makes tables that no other program can change, if this kernel has them; otherwise, why it has not.
+    pub(in crate::kernel) fn own_tables(&mut self) -> Result<(), KernelError> {
+        let owned = Nftables::over(self.writer.clone(), TableFlags::Owned)?;
+        owned.try_out(&Batch::taking(TableFamily::Inet, SCRATCH))?;
+        self.flags = TableFlags::Owned;
+        Ok(())
+    }
+
+    /// The netlink port by which tables are changed: what the kernel reports as changed from this port is our own doing.
+    pub(in crate::kernel) fn port(&self) -> u32 {
+        self.writer.port()
     }
 
     /// Commits batches as one transaction.
@@ -46,15 +65,15 @@ impl Nftables {
             return Ok(());
         }
         self.transact(batches)?;
-        self.transactions += 1;
+        self.transactions += u64::from(batches.iter().any(Batch::changes_content));
         let changes = batches.iter().filter(|batch| batch.family == TableFamily::Inet);
         self.elements += changes.flat_map(|batch| &batch.changes).map(elements).sum::<u64>();
         Ok(())
     }
 
-    fn transact(&mut self, batches: &[Batch]) -> Result<(), KernelError> {
-        let mut transaction = encode::transaction(batches);
-        self.netlink.write_batch(&mut transaction.messages).map_err(|(place, failure)| {
+    fn transact(&self, batches: &[Batch]) -> Result<(), KernelError> {
+        let mut transaction = encode::transaction(batches, self.flags);
+        self.writer.transact(&mut transaction.messages).map_err(|(place, failure)| {
             // The first message only begins the transaction.
             let change = place.checked_sub(1).and_then(|place| transaction.changes.get(place).copied());
             refused(batches, change, failure)
@@ -62,7 +81,7 @@ impl Nftables {
     }
 
     /// Whether the kernel takes a transaction; nothing of it stays, and it is not counted.
-    pub(in crate::kernel) fn try_out(&mut self, batch: &Batch) -> Result<(), KernelError> {
+    pub(in crate::kernel) fn try_out(&self, batch: &Batch) -> Result<(), KernelError> {
         self.transact(std::slice::from_ref(batch))?;
         self.transact(&[Batch::deleting(batch.family, &batch.table)])
     }
@@ -94,28 +113,9 @@ impl Nftables {
         Ok(found)
     }
 
-    /// Reads what the counters of a table counted; of a table that is not there, nothing.
-    pub(in crate::kernel) fn read_counters(
-        &mut self,
-        family: TableFamily,
-        name: &str,
-    ) -> Result<BTreeMap<Box<str>, Count>, KernelError> {
-        let failed = |failure: Failure| KernelError::Netlink {
-            act: "read counters of nf_tables",
-            source: failure.into(),
-        };
-        let read = || {
-            let mut counters = BTreeMap::new();
-            self.netlink.ask(encode::dump(GET_OBJECTS, family, name), |message| {
-                counters.extend(decode::counter(message));
-            })?;
-            Ok(counters)
-        };
-        whole(read).map_err(failed)
-    }
-
     fn read_once(&mut self, family: TableFamily, name: &str) -> Result<TableRead, Failure> {
-        let mut reader = TableReader::new(Table::new(family, name));
+        let owner = (self.flags == TableFlags::Owned).then(|| self.writer.port());
+        let mut reader = TableReader::new(Table::new(family, name), owner);
         let dump = |command| encode::dump(command, family, name);
         self.netlink.ask(dump(GET_TABLES), |message| reader.table(message))?;
         if !reader.is_there() {
@@ -132,6 +132,23 @@ impl Nftables {
         }
         Ok(reader.end())
     }
+}
+
+/// Reads what the counters of a table counted, in the network namespace of the calling thread; of a table that is not there, nothing.
+pub(in crate::kernel) fn read_counters(
+    family: TableFamily,
+    name: &str,
+) -> Result<BTreeMap<Box<str>, Count>, KernelError> {
+    let failed = |source| KernelError::Netlink { act: "read counters of nf_tables", source };
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let read = || {
+        let mut counters = BTreeMap::new();
+        netlink.ask(encode::dump(GET_OBJECTS, family, name), |message| {
+            counters.extend(decode::counter(message));
+        })?;
+        Ok(counters)
+    };
+    whole(read).map_err(|failure: Failure| failed(failure.into()))
 }
 
 /// How many elements a change adds or removes.
@@ -155,6 +172,10 @@ fn elements(change: &Change) -> u64 {
     }
 }
 
+/// Why a change is refused with EPERM, and what to do.
+pub(in crate::kernel) const OWNED_BY_ANOTHER: &str = "another process that is running owns it, or this one lacks CAP_NET_ADMIN. See which: \
+                                                      nft list tables shows its name. It must end first";
+
 fn refused(batches: &[Batch], change: Option<(&Batch, &Change)>, failure: Failure) -> KernelError {
     let batch = change.map(|(batch, _)| batch).or(batches.first());
     let reason = match &failure {
@@ -163,6 +184,7 @@ fn refused(batches: &[Batch], change: Option<(&Batch, &Change)>, failure: Failur
         {
             "the kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)".to_owned()
         }
+        Failure::Refused { code: libc::EPERM, .. } => OWNED_BY_ANOTHER.to_owned(),
         Failure::Refused { .. } | Failure::Overrun | Failure::System(_) => {
             io::Error::from(failure).to_string()
         }

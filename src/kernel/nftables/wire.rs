@@ -31,14 +31,15 @@ pub(super) const GET_TABLES: u8 = 1;
 
 /// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE, NFTA_OBJ_TABLE.
 pub(super) const OF_TABLE: u16 = 1;
-/// NFTA_TABLE_*, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST. The last known of each kind of object is that of Linux 6.18.
+/// NFTA_TABLE_*, NFT_TABLE_F_OWNER (Linux 5.12), NFT_TABLE_F_PERSIST (Linux 6.9). The last known of each kind of object is that of Linux 6.18.
 pub(super) const TABLE_FLAGS: u16 = 2;
 pub(super) const TABLE_USE: u16 = 3;
 pub(super) const TABLE_HANDLE: u16 = 4;
 pub(super) const TABLE_PADDING: u16 = 5;
 pub(super) const TABLE_OWNER: u16 = 7;
 pub(super) const TABLE_LAST_KNOWN: u16 = 7;
-pub(super) const TABLE_IS_OWNED: u32 = 2 | 4;
+pub(super) const TABLE_IS_OWNER: u32 = 2;
+pub(super) const TABLE_PERSISTS: u32 = 4;
 /// NFTA_LIST_ELEM.
 pub(super) const LIST_ELEMENT: u16 = 1;
 /// NFTA_GEN_ID.

@@ -49,6 +49,8 @@ pub struct Facts {
     /// Whether the kernel accepted a table of family inet as the backend `nftables` writes it, or why it did not;
     /// `None` if this was not tried.
     pub inet_table: Option<Result<(), String>>,
+    /// Whether the kernel has owners of tables that the tables outlive, or why it has not; nothing if none was tried.
+    pub table_owner: Option<Result<(), String>>,
     /// The flowtables, named as in `nft`: packets of their connections skip the forward hook.
     pub flowtables: BTreeSet<String>,
     /// The existing rules.
@@ -98,6 +100,10 @@ impl Facts {
         if wanted.try_bridge_table && !has_controller {
             facts.bridge_table = Some(tried(nftables::probe_binding));
         }
+        if facts.inet_table.is_some() || facts.bridge_table.is_some() {
+            let tried = Nftables::open().and_then(|mut kernel| kernel.own_tables());
+            facts.table_owner = Some(tried.map_err(|error| error.to_string()));
+        }
         if let Some(variant) = variant {
             let may_load = wanted.may_load_tables
                 || Family::BOTH.into_iter().all(|family| iptables::may_read(variant, family));
@@ -128,8 +134,8 @@ impl Facts {
 }
 
 /// Tries whether the kernel accepts what a probe writes.
-fn tried(probe: impl Fn(&mut Nftables) -> Result<(), KernelError>) -> Result<(), String> {
-    let tried = Nftables::open().and_then(|mut kernel| probe(&mut kernel));
+fn tried(probe: impl Fn(&Nftables) -> Result<(), KernelError>) -> Result<(), String> {
+    let tried = Nftables::open().and_then(|kernel| probe(&kernel));
     tried.map_err(|error| error.to_string())
 }
 

@@ -38,6 +38,9 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
         Check { name: "flowtables", result: Ok(flowtables(facts)) },
         Check { name: "bridge", result: bridge(facts, wanted) },
     ]);
+    if let Some(tried) = &facts.table_owner {
+        checks.push(Check { name: "table-owner", result: Ok(table_owner(tried)) });
+    }
     if wanted.try_bridge_table {
         checks.push(Check { name: "port-binding", result: Ok(port_binding(facts)) });
     }
@@ -55,6 +58,20 @@ fn port_binding(facts: &Facts) -> String {
         ),
         None => "not tried: the agent writes nothing beside the rules of another NetworkPolicy controller"
             .to_owned(),
+    }
+}
+
+/// Whether other programs can be kept from changing our tables. Where they cannot be, what they change is written again.
+fn table_owner(tried: &Result<(), String>) -> String {
+    match tried {
+        Ok(()) => {
+            "the kernel can keep other programs from changing or flushing Bridgewarden's nftables tables"
+                .to_owned()
+        }
+        Err(why) => format!(
+            "other programs can change or flush Bridgewarden's nftables tables, which the agent then writes again: the kernel has no \
+             owners of tables that persist (Linux 6.9): {why}"
+        ),
     }
 }
 

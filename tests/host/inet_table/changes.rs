@@ -223,7 +223,8 @@ fn counters_outlive_the_rules_that_count_in_them() {
             ("unasked".into(), Count { packets: 0, bytes: 0 }),
         ];
         assert_eq!(counters(), after_three.clone().into());
-        let TableRead::Ours { table, counted } = host.read_nft_table(TableFamily::Inet, NAME).expect("read")
+        let TableRead::Ours { table, counted, .. } =
+            host.read_nft_table(TableFamily::Inet, NAME).expect("read")
         else {
             panic!("not our table");
         };

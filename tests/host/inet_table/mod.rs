@@ -4,6 +4,7 @@ mod by_hand;
 mod changes;
 mod draft;
 mod everything;
+mod owner;
 
 use super::{in_namespace, run};
 use bridgewarden::apply::{KernelError, PacketFilter, Step, TableRead};

@@ -1,13 +1,15 @@
 //! A kernel in memory that rejects what a real kernel rejects. For tests, and for checking rules without root.
 
+mod owner;
 mod restore;
 
 use super::{Connection, Conntrack, KernelError, PacketFilter, Step, TableRead, TableText, Tally};
 use crate::net::{Family, Protocol};
 use crate::netfilter::ipset::{Element, MAX_ELEMENTS, Set, Type};
 use crate::netfilter::iptables::{Chains, Match, SetLookup, Variant, parse_rule};
-use crate::netfilter::nftables::TableFamily;
+use crate::netfilter::nftables::{Batch, TableFamily};
 use crate::netfilter::{BackendName, SetName, nftables};
+use owner::TableOwners;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,6 +20,7 @@ pub struct Fake {
     tables: BTreeMap<(Variant, Family), BTreeMap<String, Vec<String>>>,
     sets: BTreeMap<SetName, Set>,
     tables_of_nft: BTreeMap<(TableFamily, Box<str>), nftables::Table>,
+    owners: TableOwners,
     nft_tables: BTreeSet<String>,
     tally: Tally,
     fail_after: Option<usize>,
@@ -37,6 +40,7 @@ impl Default for Fake {
             tables: tables.map(|key| (key, table.clone())).collect(),
             sets: BTreeMap::new(),
             tables_of_nft: BTreeMap::new(),
+            owners: TableOwners::default(),
             nft_tables: BTreeSet::new(),
             tally: Tally::default(),
             fail_after: None,
@@ -86,6 +90,21 @@ impl Fake {
     /// The tables of nf_tables, to inspect or to change as another program would.
     pub fn tables_of_nft(&mut self) -> &mut BTreeMap<(TableFamily, Box<str>), nftables::Table> {
         &mut self.tables_of_nft
+    }
+
+    /// From now on another process changes it: the one that did has ended.
+    pub fn end_process(&mut self) {
+        self.owners.end_process();
+    }
+
+    /// From now on it has no owners of tables, as Linux before 6.9; a table that has one has none.
+    pub fn without_owners(&mut self) {
+        self.owners = TableOwners::unknown();
+    }
+
+    /// Takes the owners of all tables away, as if a program had written them that wants none.
+    pub fn disown_tables(&mut self) {
+        self.owners = TableOwners::default();
     }
 
     /// The tables of nf_tables that iptables does not show, as `nft` names them.
@@ -231,8 +250,9 @@ impl PacketFilter for Fake {
     }
 
     fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError> {
-        let table = self.tables_of_nft.get(&(family, name.into())).cloned();
-        Ok(table.map_or(TableRead::Absent, |table| TableRead::Ours { table, counted: BTreeMap::new() }))
+        let key = (family, name.into());
+        let Some(table) = self.tables_of_nft.get(&key).cloned() else { return Ok(TableRead::Absent) };
+        Ok(TableRead::Ours { table, counted: BTreeMap::new(), owner: self.owners.read(&key) })
     }
 
     fn commit(&mut self, step: &Step) -> Result<(), KernelError> {
@@ -252,19 +272,22 @@ impl PacketFilter for Fake {
             return Ok(());
         }
         if let Step::Transact(batches) = step {
-            self.tally.transactions += 1;
-            let mut after = self.tables_of_nft.clone();
+            self.tally.transactions += u64::from(batches.iter().any(Batch::changes_content));
+            let (mut after, mut owners) = (self.tables_of_nft.clone(), self.owners.clone());
+            owners.begin_transaction();
             for batch in batches {
-                let key = (batch.family, batch.table.clone());
-                let mut place = after.remove(&key);
-                batch.apply(&mut place).map_err(|refused| KernelError::Table {
+                let refused = |reason: String| KernelError::Table {
                     table: batch.table.to_string(),
                     change: format!("{:?}", batch.changes),
-                    reason: refused.to_string(),
-                })?;
+                    reason,
+                };
+                let key = (batch.family, batch.table.clone());
+                let mut place = after.remove(&key);
+                owners.change(batch, place.is_some()).map_err(|reason| refused(reason.to_owned()))?;
+                batch.apply(&mut place).map_err(|reason| refused(reason.to_string()))?;
                 after.extend(place.map(|table| (key, table)));
             }
-            self.tables_of_nft = after;
+            (self.tables_of_nft, self.owners) = (after, owners);
             return Ok(());
         }
         self.tally.netlink_writes += 1;

@@ -3,7 +3,7 @@
 use super::ConcurrentEdits;
 use super::transaction::TransactionBuilder;
 use crate::apply::leftovers::leftovers;
-use crate::apply::{Actual, ActualTable, Step, TableRead};
+use crate::apply::{Actual, ActualTable, Step, TableRead, take_tables};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::{Chains, Variant};
@@ -54,7 +54,9 @@ impl Applier {
                 None => builder.change_bridge(batch),
             }
         }
-        (applier, builder.steps())
+        let mut steps = Vec::from_iter(take_tables(actual));
+        steps.extend(builder.steps());
+        (applier, steps)
     }
 
     /// Returns the steps that carry out an edit, and what may be written concurrently with them: nothing for an edit
@@ -176,7 +178,7 @@ fn adopt_bridge(builder: &mut TransactionBuilder, desired: Option<nftables::Tabl
         (None, TableRead::Absent) => {}
         (None, TableRead::Foreign | TableRead::Ours { .. }) => builder.change_bridge(remove(BRIDGE_TABLE)),
         (Some(desired), TableRead::Absent) => builder.narrow_bridge(Batch::replacing(&desired)),
-        (Some(desired), TableRead::Ours { table, .. }) if *table == desired => {}
+        (Some(desired), there) if there.kept() == Some(&desired) => {}
         (Some(desired), TableRead::Foreign | TableRead::Ours { .. }) => {
             let next = nftables::Table { name: BRIDGE_TABLE_NEXT.into(), ..desired.clone() };
             builder.narrow_bridge(Batch::replacing(&next));

@@ -1,6 +1,7 @@
 //! One node on a kernel in memory: the properties that only the backend `nftables` has.
 
 mod choices;
+mod owner;
 
 use super::*;
 use crate::apply::{Fake, PacketFilter};

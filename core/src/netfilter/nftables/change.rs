@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 /// One change of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Creates the table; an existing one stays as it is.
+    /// Creates the table with this program as its owner, if the kernel supports owners of tables (NFT_TABLE_F_OWNER with
+    /// NFT_TABLE_F_PERSIST). A table that this program owns stays as it is; one whose owner has ended gets this owner.
     AddTable,
-    /// Deletes the table with everything in it.
+    /// Deletes the table with everything in it, if it exists.
     DeleteTable,
     /// Creates a chain.
     AddChain(Box<str>, Option<Hook>),
@@ -76,8 +77,14 @@ pub struct Batch {
 impl Batch {
     /// Replaces any table of this name in one instant.
     pub fn replacing(table: &Table) -> Batch {
-        let mut batch = Batch::deleting(table.family, &table.name);
-        batch.changes.push(Change::AddTable);
+        let mut batch = Batch::creating(table);
+        batch.changes.insert(0, Change::DeleteTable);
+        batch
+    }
+
+    /// Makes a table where there is none, or one with sets of the same kinds and nothing else.
+    pub fn creating(table: &Table) -> Batch {
+        let mut batch = Batch::taking(table.family, &table.name);
         batch.changes.extend(table.counters.iter().cloned().map(Change::AddCounter));
         let sets = table.sets.iter();
         batch.changes.extend(sets.map(|(name, set)| Change::AddSet(name.clone(), set.kind.clone())));
@@ -134,9 +141,19 @@ impl Batch {
         self.family == TableFamily::Inet && self.changes.iter().all(of_elements)
     }
 
+    /// Whether it changes what is in a table, and not only who its owner is.
+    pub fn changes_content(&self) -> bool {
+        self.changes.iter().any(|change| *change != Change::AddTable)
+    }
+
     /// Deletes a table, if it exists.
     pub fn deleting(family: TableFamily, name: &str) -> Batch {
-        Batch { family, table: name.into(), changes: vec![Change::AddTable, Change::DeleteTable] }
+        Batch { family, table: name.into(), changes: vec![Change::DeleteTable] }
+    }
+
+    /// Makes the program the owner of a table.
+    pub fn taking(family: TableFamily, name: &str) -> Batch {
+        Batch { family, table: name.into(), changes: vec![Change::AddTable] }
     }
 }
 
@@ -206,10 +223,13 @@ impl Batch {
             place.get_or_insert_with(|| Table::new(self.family, &self.table));
             return Ok(());
         }
+        if *change == Change::DeleteTable {
+            *place = None;
+            return Ok(());
+        }
         let table = place.as_mut().ok_or(Refused::NoTable)?;
         match change {
-            Change::AddTable => {}
-            Change::DeleteTable => *place = None,
+            Change::AddTable | Change::DeleteTable => {}
             Change::AddChain(name, base) => {
                 let fresh = Chain { base: *base, rules: Vec::new() };
                 if table.chains.entry(name.clone()).or_insert(fresh).base != *base {

@@ -1,0 +1,68 @@
+//! Whose a table is: one that has an owner is taken over as it is, and one that has none is made again.
+
+use super::*;
+use crate::ownership::{BRIDGE_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
+
+/// A node that lets two ranges of ports of `a` be reached from 192.0.2.0, and nothing else.
+fn node() -> Node {
+    let ranges = policy("web", &["web"], &[&[(80, 81), (90, 95)]]);
+    Node::new(options(), [ranges, pod("a", "web", 10)])
+}
+
+/// The steps of an agent that starts now.
+fn steps_of_a_start(node: &mut Node) -> Vec<Step> {
+    node.kernel.end_process();
+    node.backend = NftablesBackend::new(options());
+    let actual = Actual::read(&mut node.kernel).expect("it is read");
+    let delta = node.plan.take(&node.cluster);
+    node.backend.adopt(View { cluster: &node.cluster, plan: &node.plan }, &delta, &actual)
+}
+
+/// The tables of family inet that evaluate packets, under the name of the one.
+fn in_force(kernel: &Fake) -> Vec<Table> {
+    let tables = [INET_TABLE, INET_TABLE_NEXT].map(|name| kernel.table_of_nft(TableFamily::Inet, name));
+    let in_force = tables.into_iter().flatten().filter(|table| !table.chains.is_empty());
+    in_force.map(|table| Table { name: INET_TABLE.into(), ..table.clone() }).collect()
+}
+
+#[test]
+fn tables_of_an_agent_that_has_ended_are_taken_over_and_not_written_again() {
+    let mut node = node();
+    let steps = steps_of_a_start(&mut node);
+    let taking = |family, name| Batch::taking(family, name);
+    let inet = [INET_TABLE, RESERVED_TABLE].map(|name| taking(TableFamily::Inet, name));
+    let bridge = taking(TableFamily::Bridge, BRIDGE_TABLE);
+    assert_eq!(steps, [Step::Transact(inet.into_iter().chain([bridge]).collect())]);
+    node.commit(&steps);
+    assert_eq!(node.adopt(), 0);
+}
+
+#[test]
+fn kernel_without_owners_of_tables_is_asked_for_none() {
+    let mut node = node();
+    node.kernel.without_owners();
+    assert_eq!(steps_of_a_start(&mut node), []);
+}
+
+#[test]
+fn table_without_an_owner_is_made_again_and_one_that_is_whole_evaluates_packets_all_the_time() {
+    let mut before = node();
+    let right = before.table().clone();
+    before.kernel.disown_tables();
+    let count = steps_of_a_start(&mut before).len();
+    assert_eq!(count, 4);
+    for stop in 0..=count {
+        let mut node = Node { kernel: before.kernel.clone(), ..node() };
+        for step in steps_of_a_start(&mut node).iter().take(stop) {
+            node.kernel.commit(step).expect("the kernel takes every step");
+            assert_eq!(in_force(&node.kernel), std::slice::from_ref(&right), "{stop}: {step:?}");
+        }
+        // The agent ends, and another one goes on with what it finds.
+        for step in steps_of_a_start(&mut node) {
+            node.kernel.commit(&step).expect("the kernel takes every step");
+            assert_eq!(in_force(&node.kernel), std::slice::from_ref(&right), "{stop}: {step:?}");
+        }
+        assert_eq!(node.kernel.table_of_nft(TableFamily::Inet, INET_TABLE_NEXT), None, "{stop}");
+        assert_eq!((node.adopt(), node.table()), (0, &right), "{stop}");
+    }
+}
