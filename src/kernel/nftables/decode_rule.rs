@@ -81,7 +81,8 @@ impl<'a> Reader<'a> {
             "counter" => {
                 let mut data = self.take("counter")?;
                 self.counted += data.long(COUNTER_PACKETS)?;
-                data.ignore(&[COUNTER_BYTES, COUNTER_PADDING]);
+                data.long(COUNTER_BYTES)?;
+                data.ignore(&[COUNTER_PADDING]);
                 data.end().map(|()| Statement::Counter)
             }
             "objref" => {

@@ -1,5 +1,5 @@
-//! What Linux 6.18 sent about a table with every statement and set, message after message: tables, chains, rules, objects, sets
-//! and elements. Whatever becomes of its bytes, the reader does not panic, and takes no other table for the same.
+//! What Linux 6.18 sent about tables, message after message: tables, chains, rules, objects, sets and elements. Whatever becomes of
+//! these bytes, the reader does not panic, and takes no other table for the same.
 
 use super::decode::TableReader;
 use super::wire::*;
@@ -8,14 +8,21 @@ use crate::kernel::netlink::{attributes, behind_generic, frames};
 use crate::netfilter::nftables::{Table, TableFamily};
 use std::collections::BTreeMap;
 
-const RECORDED: &[u8] = include_bytes!("recorded.dump");
+/// One table with every statement and set, and tables of agents, which own them: of scenarios `many-ports` and `dual-stack-differs`.
+const CORPUS: [(TableFamily, &[u8]); 4] = [
+    (TableFamily::Inet, include_bytes!("corpus/everything.dump")),
+    (TableFamily::Inet, include_bytes!("corpus/many-ports.dump")),
+    (TableFamily::Inet, include_bytes!("corpus/dual-stack.dump")),
+    (TableFamily::Bridge, include_bytes!("corpus/bridge.dump")),
+];
+/// How many mutations are tried, unless BRIDGEWARDEN_MUTATIONS says so.
 const MUTATIONS: u64 = 30_000;
 
 /// A command, and the attributes of its message.
 type Recorded = (u8, Vec<u8>);
 
-fn recorded() -> Vec<Recorded> {
-    let messages = frames(RECORDED).map(|frame| {
+fn recorded(bytes: &[u8]) -> Vec<Recorded> {
+    let messages = frames(bytes).map(|frame| {
         let [command, _] = frame.kind.to_le_bytes();
         (command, behind_generic(frame.payload).to_vec())
     });
@@ -25,8 +32,8 @@ fn recorded() -> Vec<Recorded> {
         .collect()
 }
 
-fn read(messages: &[Recorded]) -> TableRead {
-    let mut reader = TableReader::new(Table::new(TableFamily::Inet, "bridgewarden"));
+fn read(family: TableFamily, messages: &[Recorded]) -> TableRead {
+    let mut reader = TableReader::new(Table::new(family, "bridgewarden"), None);
     for (command, message) in messages {
         match *command {
             NEW_TABLE => reader.table(message),
@@ -58,6 +65,9 @@ impl Random {
 }
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
     let at = random.below(bytes.len());
     let number = random.next().to_le_bytes();
     match random.below(5) {
@@ -129,6 +139,8 @@ fn says_nothing(command: u8, way: &[u16], payload: &[u8]) -> bool {
         // Handle, position, padding, and the count of a counter.
         (NEW_RULE, [3 | 6 | 8 | 12..]) => true,
         (NEW_RULE, [4, _, 1, 2, 1 | 2]) => payload.len() == 8,
+        // The timeout of elements that packets add (0 if absent), and padding.
+        (NEW_RULE, [4, _, 1, 2, 6 | 8]) if payload.len() == 8 => payload.iter().all(|byte| *byte == 0),
         // Attributes whose absence means 0: flags of lookups and limits, the operation of bits, kinds.
         (NEW_RULE, [4, _, 1, 2, ..]) => payload.iter().all(|byte| *byte == 0) && payload.len() == 4,
         // Performance hints, the length of data, the name's origin, and the number.
@@ -144,44 +156,59 @@ fn says_nothing(command: u8, way: &[u16], payload: &[u8]) -> bool {
 
 #[test]
 fn recorded_table_is_read_whole() {
-    let TableRead::Ours { table, counted } = read(&recorded()) else { panic!("not ours") };
+    let [(family, everything), agents @ ..] = CORPUS;
+    let TableRead::Ours { table, counted, .. } = read(family, &recorded(everything)) else {
+        panic!("not ours")
+    };
     assert_eq!((table.chains.len(), table.sets.len(), table.counters.len()), (9, 15, 2));
     assert_eq!(table.chains.values().map(|chain| chain.rules.len()).sum::<usize>(), 77);
     assert_eq!(counted.values().sum::<u64>(), 0);
+    for (family, bytes) in agents {
+        assert!(matches!(read(family, &recorded(bytes)), TableRead::Ours { .. }), "{family:?}");
+    }
 }
 
 #[test]
 fn mutated_messages_are_never_taken_for_the_table_that_was_meant() {
-    let messages = recorded();
-    let right = read(&messages);
-    let meant: Vec<_> = messages.iter().map(|(command, message)| meaning(*command, message)).collect();
-    let (mut random, mut taken) = (Random(1), 0);
-    for _ in 0..MUTATIONS {
-        let place = random.below(messages.len());
-        let mut mutated = messages.clone();
-        mutate(&mut random, &mut mutated[place].1);
-        if read(&mutated) == right {
-            let (command, message) = &mutated[place];
-            let found = meaning(*command, message);
-            assert!(found == meant[place], "{command}: {:x?}\nbecame {message:x?}", messages[place].1);
-            taken += 1;
+    let wanted = std::env::var("BRIDGEWARDEN_MUTATIONS").ok().and_then(|count| count.parse().ok());
+    let mutations = wanted.unwrap_or(MUTATIONS) / CORPUS.len() as u64;
+    let mut random = Random(1);
+    for (family, bytes) in CORPUS {
+        let messages = recorded(bytes);
+        let right = read(family, &messages);
+        let meant: Vec<_> = messages.iter().map(|(command, message)| meaning(*command, message)).collect();
+        let mut taken = 0;
+        for _ in 0..mutations {
+            let place = random.below(messages.len());
+            let mut mutated = messages.clone();
+            for _ in 0..=random.below(3) {
+                mutate(&mut random, &mut mutated[place].1);
+            }
+            if read(family, &mutated) == right {
+                let (command, message) = &mutated[place];
+                let found = meaning(*command, message);
+                assert!(found == meant[place], "{command}: {:x?}\nbecame {message:x?}", messages[place].1);
+                taken += 1;
+            }
         }
+        // A handle, a use or a position is a matter of some hundred bytes of the whole.
+        assert!(taken < mutations / 2, "{taken}");
     }
-    // A handle, a use or a position is a matter of some hundred bytes of the whole.
-    assert!(taken < MUTATIONS / 2, "{taken}");
 }
 
 #[test]
 fn messages_that_are_missing_or_come_twice_are_never_taken_for_the_table_that_was_meant() {
-    let messages = recorded();
-    let right = read(&messages);
-    for place in 0..messages.len() {
-        let mut fewer = messages.clone();
-        let (command, missing) = fewer.remove(place);
-        assert!(read(&fewer) != right, "{command}");
-        // A rule that comes twice is there twice. What has a name or a key is the same.
-        let mut more = messages.clone();
-        more.insert(place, (command, missing));
-        assert!((read(&more) == right) == (command != NEW_RULE), "{command}");
+    for (family, bytes) in CORPUS {
+        let messages = recorded(bytes);
+        let right = read(family, &messages);
+        for place in 0..messages.len() {
+            let mut fewer = messages.clone();
+            let (command, missing) = fewer.remove(place);
+            assert!(read(family, &fewer) != right, "{command}");
+            // A rule that comes twice is there twice. What has a name or a key is the same.
+            let mut more = messages.clone();
+            more.insert(place, (command, missing));
+            assert!((read(family, &more) == right) == (command != NEW_RULE), "{command}");
+        }
     }
 }
