@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long to wait between two reads because of changes by other programs: at first, and at most while they continue.
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// How long no change must be reported before the wait is short again.
 const CALM: Duration = Duration::from_secs(10);
@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When to read the kernel: at an interval, and soon after another program has changed it.
 ///
 /// The first read after a reported change is due at once. If a firewall manager flushes and loads in several steps, the
-/// kernel is also read between them; if it never stops, about once a second.
+/// kernel is also read between them; if it never stops, twice a second. A flush
+/// every second is repaired at once.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     every: Duration,
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_never_end_cost_a_look_a_second() {
+    fn changes_that_never_end_cost_two_reads_a_second() {
         let start = Instant::now();
         let mut audit = Audit::every(HOUR, start);
         let mut looks = Vec::new();
