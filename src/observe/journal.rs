@@ -285,7 +285,7 @@ mod tests {
         // They have their slots once they have not disconnected for a while.
         let mut too_many = follower(&path).await;
         let line = next(&mut too_many).await.expect("it is sent the reason");
-        assert!(line.starts_with(END_MARK) && line.contains("16 listen already"), "{line}");
+        assert!(line.starts_with(END_MARK) && line.contains("16 listeners are connected"), "{line}");
         assert_eq!(next(&mut too_many).await, None);
         // Clients that do not follow are still sent what is kept.
         drop(follower(&path).await);
