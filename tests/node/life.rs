@@ -83,7 +83,7 @@ fn rendered_text_loads_and_is_what_a_controller_wants() {
         assert_eq!(test.metric(node, "bridgewarden_kernel_writes_total{kind=\"rules\"}"), 0.0);
         assert_eq!(test.metric(node, "bridgewarden_kernel_writes_total{kind=\"set\"}"), 0.0);
         let tables = test.metric(node, "bridgewarden_kernel_writes_total{kind=\"table\"}");
-        assert_eq!(tables, 1.0, "which port is whose, only the node knows");
+        assert_eq!(tables, 2.0, "what binds pods to ports: which port is whose, only the node knows");
     }
 }
 
