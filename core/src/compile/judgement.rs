@@ -28,13 +28,13 @@ impl Judgement {
         Judgement { tiers: vec![Tier::Namespaced(policies)] }
     }
 
-    /// Every policy that takes part, in the order in which a packet meets them.
+    /// All its policies, in the order of evaluation.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyKey> {
         self.tiers.iter().flat_map(|Tier::Namespaced(policies)| policies)
     }
 }
 
-/// A judgement in one direction, which all subjects share that it applies to.
+/// A judgement in one direction, shared by all subjects to which it applies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Profile {
     /// The direction, seen from the subject.

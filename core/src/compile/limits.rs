@@ -19,14 +19,14 @@ pub struct Limits {
     pub ports: usize,
     /// Prefixes of blocks, including exceptions.
     pub blocks: usize,
-    /// Members that its sets have together, counted when the policy changes and when the agent starts: afterwards a set grows with
-    /// the cluster.
+    /// Members of all its sets together, counted when the policy changes and when the agent starts; afterwards a set
+    /// grows with the cluster.
     pub members: usize,
     /// Members that the sets of all policies of one namespace have together, each set once, counted in the same way. Of many policies
     /// those come first that are there first.
     pub namespace_members: usize,
-    /// How many peers of a direction may have a set each. Beyond it, the pods that all peers of a rule select are one set, and
-    /// rules with the same ports are one rule.
+    /// How many peers of a direction may have a set each. If there are more, the pods of all peers of a rule are one
+    /// set, and rules with the same ports are one rule.
     pub peers_apart: usize,
     /// About how many members new sets may have together in one flush. Further ones are created in later flushes, and
     /// until then the policy does not allow what is new.
@@ -49,7 +49,7 @@ impl Default for Limits {
 }
 
 impl fmt::Display for Limits {
-    /// As [`Limits::from_str`] reads it.
+    /// In the form that [`Limits::from_str`] parses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Limits { peers, sets, ports, blocks, members, namespace_members, .. } = self;
         write!(

@@ -1,4 +1,4 @@
-//! Which groups feed which sets, and what a moved address changes.
+//! Which groups feed which sets, and how sets change when an address moves between groups.
 
 use super::index::Index;
 use super::{Member, Scope, SetDefinition, SetId, Union};
@@ -12,18 +12,18 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     pub(super) definition: Arc<SetDefinition>,
-    /// How many policy blocks refer to it.
+    /// The number of policy blocks that refer to it.
     pub(super) references: usize,
     /// About how many members it has.
     members: usize,
 }
 
-/// A set that is referred to once more.
+/// A set after another reference to it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Acquired {
     /// About how many members it has.
     pub(super) members: usize,
-    /// Whether it had to be made.
+    /// Whether it had to be created.
     pub(super) is_new: bool,
 }
 
@@ -33,13 +33,13 @@ pub(super) struct Membership {
     sets: Slab<Registered>,
     ids: BTreeMap<Arc<SetDefinition>, SetId>,
     index: Index,
-    /// Sets that lost their last reference since the last burial.
+    /// Sets that lost their last reference since the last call of `bury`.
     unreferenced: BTreeSet<SetId>,
-    /// By group: the sets it feeds, in order.
+    /// By group: the sets that it feeds, in order.
     feeds: Vec<Vec<SetId>>,
 }
 
-/// A member that came into (`true`) or went out of (`false`) a set.
+/// A member that was added to (`true`) or removed from (`false`) a set.
 pub(super) type MemberChange = (SetId, Member, bool);
 
 impl Membership {
@@ -83,26 +83,26 @@ impl Membership {
         Ok(Acquired { members, is_new: true })
     }
 
-    /// Counts one more reference of a set that is there.
+    /// Adds a reference to an existing set.
     pub(super) fn refer(&mut self, definition: &SetDefinition) {
         if let Some(set) = self.id(definition).and_then(|id| self.sets.get_mut(id)) {
             set.references += 1;
         }
     }
 
-    /// Counts a member that came or went.
+    /// Counts a member that was added or removed.
     pub(super) fn count(&mut self, (set, _, came): MemberChange) {
         if let Some(set) = self.sets.get_mut(set) {
             set.members = if came { set.members + 1 } else { set.members.saturating_sub(1) };
         }
     }
 
-    /// About how many members a set has.
+    /// The approximate number of a set's members.
     pub(super) fn size(&self, definition: &SetDefinition) -> usize {
         self.id(definition).and_then(|id| self.sets.get(id)).map_or(0, |set| set.members)
     }
 
-    /// Counts one reference less. A set without references stays, and stays right, until `bury`.
+    /// Removes a reference. A set without references is kept, and kept up to date, until `bury`.
     pub(super) fn release(&mut self, definition: &SetDefinition) {
         if let Some(id) = self.id(definition)
             && let Some(set) = self.sets.get_mut(id)
@@ -114,14 +114,14 @@ impl Membership {
         }
     }
 
-    /// Frees the sets that nothing refers to.
+    /// Frees the sets without references.
     pub(super) fn bury(&mut self, cluster: &Cluster) -> Vec<Arc<SetDefinition>> {
         let mut buried = Vec::new();
         for id in std::mem::take(&mut self.unreferenced) {
             let Some(set) = self.sets.get(id).filter(|set| set.references == 0) else { continue };
             let definition = set.definition.clone();
             match *definition {
-                // To ask the peers of a union costs more than to look at every group.
+                // Checking the peers of a union would cost more than walking over every group.
                 SetDefinition::AnyOf(_) => self.feeds.iter_mut().for_each(|fed| stop_feeding(fed, id)),
                 SetDefinition::Pods { .. } | SetDefinition::NamedPort { .. } | SetDefinition::Blocks(_) => {
                     for group in groups_for(cluster, &definition) {
@@ -145,7 +145,7 @@ impl Membership {
         self.feeds.get(group as usize).map_or(&[], |sets| sets)
     }
 
-    /// Finds what a group that came into being feeds.
+    /// Finds the sets that a new group feeds.
     pub(super) fn group_born(&mut self, cluster: &Cluster, id: GroupId) {
         let Some(group) = cluster.group(id) else { return };
         let mut fed = BTreeSet::new();
@@ -164,7 +164,7 @@ impl Membership {
         }
     }
 
-    /// Works out what the moves of one address change.
+    /// The changes of sets that result from moves of one address.
     pub(super) fn moved(
         &self,
         cluster: &Cluster,
@@ -192,7 +192,8 @@ impl Membership {
         );
     }
 
-    /// What all of these groups bring into sets at an address, in order: of whom one is there is not known.
+    /// What all of these groups add to sets for an address, in order, because it is not known which of their pods has
+    /// it.
     fn all_bring(&self, cluster: &Cluster, groups: &[GroupId], address: IpAddr) -> Vec<(SetId, Member)> {
         let Some((&first, others)) = groups.split_first() else { return Vec::new() };
         let fed = self.feeds_of(first).iter();
@@ -206,7 +207,7 @@ impl Membership {
         brought
     }
 
-    /// Works out what new labels of a namespace change, group by group.
+    /// The changes of sets that result from new labels of a namespace, group by group.
     pub(super) fn namespace_changed(
         &mut self,
         cluster: &Cluster,
@@ -243,7 +244,7 @@ impl Membership {
         }
     }
 
-    /// Everything a set of pods or named ports holds.
+    /// All members of a set of pods or named ports.
     pub(super) fn members(&self, cluster: &Cluster, definition: &SetDefinition) -> BTreeSet<Member> {
         let Some(set) = self.id(definition) else { return BTreeSet::new() };
         let fed = |(id, _): &(GroupId, &Group)| self.feeds(*id, set);
@@ -264,13 +265,13 @@ impl Membership {
         }
     }
 
-    /// Whether pods are at the member's address, and all of them bring it into a set.
+    /// Whether pods have the member's address, and all of them add it to a set.
     pub(super) fn contains(&self, cluster: &Cluster, set: SetId, member: Member) -> bool {
         let mut holders = cluster.holders(member.address()).peekable();
         holders.peek().is_some() && self.held(cluster, holders, set, member)
     }
 
-    /// Whether all of these groups bring a member into a set.
+    /// Whether all of these groups add a member to a set.
     fn held(
         &self,
         cluster: &Cluster,
@@ -291,7 +292,7 @@ impl Membership {
 
     fn start_feeding(&mut self, group: GroupId, set: SetId) {
         let fed = self.feeds_mut(group);
-        // A set that was made last has the highest number as a rule: then it goes to the end.
+        // A new set usually has the highest number, so it is appended.
         if let Err(place) = fed.binary_search(&set) {
             fed.insert(place, set);
         }
@@ -325,7 +326,7 @@ fn blocks_in(definition: &SetDefinition) -> usize {
     }
 }
 
-/// Whether the labels of namespaces decide who is in a set.
+/// Whether the members of a set depend on the labels of namespaces.
 fn asks_namespaces(definition: &SetDefinition) -> bool {
     let asks = |scope: &Scope| matches!(scope, Scope::Matching(_));
     match definition {
@@ -335,7 +336,7 @@ fn asks_namespaces(definition: &SetDefinition) -> bool {
     }
 }
 
-/// Whether a set takes in the pods of a group.
+/// Whether a set contains the pods of a group.
 fn takes_from(cluster: &Cluster, definition: &SetDefinition, group: &Group) -> bool {
     match definition {
         SetDefinition::Pods { namespaces, pods } => selects(cluster, namespaces, pods, group),
@@ -350,7 +351,7 @@ fn takes_from(cluster: &Cluster, definition: &SetDefinition, group: &Group) -> b
     }
 }
 
-/// The same, of one peer of a union alone.
+/// The same for a single peer of a union.
 fn takes_by_peer(cluster: &Cluster, definition: &SetDefinition, peer: usize, group: &Group) -> bool {
     match definition {
         SetDefinition::AnyOf(union) => is_selected(cluster, union, peer, group),
@@ -373,7 +374,7 @@ fn selects(cluster: &Cluster, namespaces: &Scope, pods: &Selector, group: &Group
     group.peers && in_scope && pods.matches(&group.labels)
 }
 
-/// The groups that a set takes from, found by asking those in its scope.
+/// The groups that feed a set, found by checking those in its scope.
 fn groups_for(cluster: &Cluster, definition: &SetDefinition) -> Vec<GroupId> {
     let taken = |(_, group): &(GroupId, &Group)| takes_from(cluster, definition, group);
     match definition {

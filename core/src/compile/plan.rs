@@ -36,7 +36,7 @@ pub struct Plan {
     limits: Limits,
     staging: Staging,
     shares: NamespaceShares,
-    /// About how many members sets may still have that are made before the next [`Plan::take`]; `None` for any number.
+    /// About how many members new sets may still have before the next [`Plan::take`]; `None` for any number.
     slice: Option<usize>,
     pending: Delta,
 }
@@ -62,7 +62,7 @@ impl Plan {
         self.slice = Some(self.limits.slice);
     }
 
-    /// Takes in what a change to the cluster touched. `cluster` is the cluster after that change and before the next.
+    /// Applies what a change of the cluster touched. `cluster` is the cluster after that change and before the next.
     pub fn update(&mut self, cluster: &Cluster, touched: &Touched) {
         let mut changes = Vec::new();
         for &group in &touched.groups_born {
@@ -103,7 +103,7 @@ impl Plan {
         self.pending.bridge |= touched.bridge;
     }
 
-    /// Takes what changed since the last time, and lets go of sets that nothing refers to.
+    /// Takes what changed since the last time, and frees sets without references.
     pub fn take(&mut self, cluster: &Cluster) -> Delta {
         for definition in self.membership.bury(cluster) {
             self.pending.sets.insert(definition, SetDelta::Retired);
@@ -132,7 +132,7 @@ impl Plan {
         &self.policies
     }
 
-    /// Those here that something isolates.
+    /// The subjects of this node that are isolated.
     pub fn isolations(&self) -> &BTreeMap<Subject, Isolation> {
         &self.isolations
     }

@@ -99,7 +99,8 @@ impl Staged {
         self.lacks
     }
 
-    /// What holds until all sets are there. What was allowed before goes on only for pods that it was allowed to before.
+    /// What is in force until all sets exist. What was allowed before stays allowed only for the pods for which it was
+    /// allowed before.
     pub(super) fn interim(&self, old: Option<&PolicyBlock>, is_same_policy: bool) -> PolicyBlock {
         let goes_on = |old: &&PolicyBlock| is_same_policy || self.target.subjects.is_subset(&old.subjects);
         let old = old.filter(goes_on);

@@ -1,8 +1,8 @@
 //! What a policy means for one connection, and why.
 //!
-//! Comes in: a cluster and a flow. Goes out: a verdict; for one that was refused, the rule that would almost have allowed
-//! it. This room reads facts and changes none; its oracle knows the NetworkPolicy API and nothing of plans, chains or
-//! sets, so that it can judge those who do.
+//! Comes in: a cluster and a flow. Goes out: a verdict and, for a denied flow, the rule that comes nearest to allowing
+//! it. This room changes no state; its oracle knows the NetworkPolicy API and nothing of plans, chains or sets, so that
+//! it can check the code that does.
 
 mod answer;
 mod case;

@@ -110,13 +110,13 @@ impl Message {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// Has the kernel answer even when there is nothing to say (NLM_F_ACK).
+    /// Requests an acknowledgement (NLM_F_ACK).
     pub(in crate::kernel) fn demand_acknowledgement(&mut self) {
         let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | ACKNOWLEDGE;
         self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
     }
 
-    /// Writes the length and the sequence number into the header; the request is ready to go.
+    /// Writes the length and the sequence number to the header, so that the request can be sent.
     pub(in crate::kernel) fn seal(&mut self, sequence: u32) -> &[u8] {
         let length = u32::try_from(self.bytes.len()).expect("requests are kept under 64 KiB");
         self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());

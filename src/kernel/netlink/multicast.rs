@@ -9,10 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// The receive queue of the socket, in bytes: enough for some ten thousand rules that change in one instant.
 const QUEUE: usize = 8 * 1024 * 1024;
-/// The receive buffer, in bytes. The kernel's messages end at 32 KiB.
+/// The receive buffer, in bytes. The kernel's messages have at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
 
-/// A listener of one group, in the network namespace of the thread that opened it.
+/// A receiver of one group, in the network namespace of the thread that opened it.
 pub(in crate::kernel) struct Multicast {
     socket: Socket,
 }

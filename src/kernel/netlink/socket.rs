@@ -1,4 +1,4 @@
-//! One socket to the kernel's netfilter, one question at a time.
+//! A netlink socket to netfilter, with one request at a time.
 
 use super::message::{Message, behind_generic, echoed, errno, frames};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
@@ -102,8 +102,8 @@ impl Netlink {
         self.exchange(requests, all, |_| {})
     }
 
-    /// Sends the requests of a transaction, the last of which only ends it and is not acknowledged; the one before it asks
-    /// for its acknowledgement. Returns the first that failed, by its place.
+    /// Sends the requests of a transaction. The last one only ends it and is not acknowledged; the one before it
+    /// requests an acknowledgement. Returns the index of the first that failed.
     pub(in crate::kernel) fn write_batch(
         &mut self,
         requests: &mut [Message],

@@ -47,7 +47,7 @@ impl TableReader {
         }
     }
 
-    /// Whether a message was about the table itself.
+    /// Whether there was a message about the table itself.
     pub(super) fn is_there(&self) -> bool {
         self.owner.is_some()
     }
@@ -114,7 +114,7 @@ impl TableReader {
         }
     }
 
-    /// The whole.
+    /// The complete table.
     pub(super) fn end(mut self) -> TableRead {
         let Some(owner) = self.owner else { return TableRead::Absent };
         for (name, read) in self.elements {

@@ -6,11 +6,11 @@ use crate::kernel::netlink::attributes;
 use crate::netfilter::nftables::{Elements, SetKind, SetPurpose, Verdict};
 use std::collections::BTreeSet;
 
-/// The elements of a set, of which the kernel sends some with each message, in any order.
+/// The elements of a set, which the kernel sends in several messages, in any order.
 #[derive(Default)]
 pub(super) struct ReadElements {
     keys: Elements,
-    /// The keys that end a range.
+    /// The keys that end a range, exclusive.
     ends: BTreeSet<Box<[u8]>>,
 }
 
@@ -69,9 +69,9 @@ impl ReadElements {
         }
     }
 
-    /// Each first key with the last before the end behind it.
+    /// The ranges: each first key with the last key before the next end.
     fn ranges(mut self) -> Option<Elements> {
-        // With this mark nft begins a set whose first range does not begin at zero.
+        // nft adds this end marker to a set whose first range does not begin at zero.
         if self.ends.first().is_some_and(|end| end.iter().all(|byte| *byte == 0)) {
             self.ends.pop_first();
         }
@@ -101,7 +101,7 @@ fn predecessor(key: &[u8]) -> Box<[u8]> {
     before
 }
 
-/// The value of some data.
+/// The value in a data attribute.
 pub(super) fn value(data: &[u8]) -> Option<Box<[u8]>> {
     let mut all = AttributeSet::of(data)?;
     let value = all.take(DATA_VALUE)?;

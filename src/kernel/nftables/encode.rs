@@ -1,4 +1,4 @@
-//! Changes of a table as netlink messages (linux/netfilter/nf_tables.h).
+//! Encodes changes of a table as netlink messages (linux/netfilter/nf_tables.h).
 
 use super::encode_elements::{element_messages, put_element, put_range};
 use super::encode_rule::put_rule;
@@ -12,11 +12,11 @@ use crate::netfilter::nftables::{Batch, Change, Hook, SetKind, SetPurpose, Table
 pub(super) struct Transaction<'a> {
     /// Its messages.
     pub(super) messages: Vec<Message>,
-    /// What each of them does, without the first and the last, which only begin and end it.
+    /// The change that each of them makes, except for the first and the last message.
     pub(super) changes: Vec<(&'a Batch, &'a Change)>,
 }
 
-/// One transaction of all batches.
+/// One transaction with all batches.
 pub(super) fn transaction(batches: &[Batch], flags: TableFlags) -> Transaction<'_> {
     let boundary = |kind| Message::new(0, kind, 0, 0).about(u16::from(SUBSYSTEM));
     let (mut messages, mut changes) = (vec![boundary(BATCH_BEGIN)], Vec::new());
@@ -26,7 +26,7 @@ pub(super) fn transaction(batches: &[Batch], flags: TableFlags) -> Transaction<'
             changes.resize(messages.len() - 1, (batch, change));
         }
     }
-    // The end itself is acknowledged by new kernels alone.
+    // Only new kernels acknowledge the end itself.
     if let [_, .., last] = messages.as_mut_slice() {
         last.demand_acknowledgement();
     }

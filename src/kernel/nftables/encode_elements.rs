@@ -8,7 +8,7 @@ use crate::netfilter::nftables::{Elements, Verdict};
 /// has less than 1.
 const LONG_ENOUGH: usize = 48 * 1024;
 
-/// As many messages as the elements take, each begun by `request`.
+/// The messages for the elements, as many as needed; `request` creates each of them.
 pub(super) fn element_messages(
     elements: &Elements,
     request: impl Fn() -> Message,

@@ -7,9 +7,9 @@ use crate::netfilter::nftables::{
     Set, SetKind, SetPurpose, Statement, Table, TableFamily, Verdict, state,
 };
 
-/// The scratch table. No frame or packet is treated otherwise by it.
+/// The temporary table. It affects no frame or packet.
 pub(super) const SCRATCH: &str = "bridgewarden-preflight";
-/// How many elements its dynamic sets hold.
+/// The size of its dynamic sets.
 const SIZE: u32 = 8;
 const DYNAMIC: SetPurpose = SetPurpose::Dynamic { timeout_ms: 1000 };
 
@@ -29,10 +29,11 @@ pub(in crate::kernel) fn probe_binding(nftables: &Nftables) -> Result<(), Kernel
 
 /// Tries a table with every kind of statement and set that our table of this family has, and removes it.
 ///
-/// Takes a socket that stays open: a program that closes one waits until the kernel has freed what was removed, 23 ms.
+/// Uses a socket that stays open, because a program that closes one waits until the kernel has freed what was removed
+/// (23 ms).
 ///
 /// # Errors
-/// The kernel does not take it, and why.
+/// The reason why the kernel does not accept it.
 pub(in crate::kernel) fn probe(nftables: &Nftables, family: TableFamily) -> Result<(), KernelError> {
     let table = match family {
         TableFamily::Bridge => bridge(),

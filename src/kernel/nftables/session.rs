@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// How often a table is read again because rules changed meanwhile, before what was read is taken as it is.
+/// How often a table is read again because rules changed meanwhile, before the result is used as it is.
 const READ_ATTEMPTS: usize = 5;
 
 /// What a thread reads tables with and changes them by, in the network namespace of the thread that opened it.
@@ -23,9 +23,9 @@ pub(in crate::kernel) struct Nftables {
     netlink: Netlink,
     writer: Arc<Writer>,
     flags: TableFlags,
-    /// Transactions carried out.
+    /// The number of committed transactions.
     pub(in crate::kernel) transactions: u64,
-    /// Elements of sets of the table of family inet that they added or removed.
+    /// The number of elements that they added to or removed from sets of the table of family inet.
     pub(in crate::kernel) elements: u64,
 }
 
@@ -80,7 +80,7 @@ impl Nftables {
         })
     }
 
-    /// Whether the kernel takes a transaction; nothing of it stays, and it is not counted.
+    /// Tries whether the kernel accepts a transaction. Nothing of it stays, and it is not counted.
     pub(in crate::kernel) fn try_out(&self, batch: &Batch) -> Result<(), KernelError> {
         self.transact(std::slice::from_ref(batch))?;
         self.transact(&[Batch::deleting(batch.family, &batch.table)])

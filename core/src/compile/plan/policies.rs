@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 impl Plan {
-    /// Makes the next slice of the sets that policies wait for, if any do.
+    /// Creates the next slice of the sets for which policies wait, if there are any.
     pub fn advance(&mut self, cluster: &Cluster) {
         while self.slice.is_none_or(|left| left > 0)
             && let Some(key) = self.staging.next()
@@ -125,7 +125,7 @@ impl Plan {
         self.slice = self.slice.map(|_| left);
     }
 
-    /// Brings a policy into force all of whose sets are there.
+    /// Brings a policy into force, all of whose sets exist.
     fn enforce(&mut self, cluster: &Cluster, key: &PolicyKey, old: Option<PolicyBlock>, staged: Staged) {
         self.shares.lacks(key, staged.lacks());
         let (block, acquired) = staged.into_block();

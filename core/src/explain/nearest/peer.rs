@@ -1,4 +1,4 @@
-//! By what the peers of a rule miss a connection.
+//! How the peers of a rule differ from a connection.
 
 use super::{Differs, Fit, Miss};
 use crate::explain::difference::lacking;
@@ -115,7 +115,7 @@ fn fit_pod(
     }
 }
 
-/// What some labels have instead of what is demanded.
+/// What some labels have instead of what a requirement demands.
 fn has(labels: Option<&Labels>, missing: &Requirement) -> String {
     let key = &missing.key;
     labels

@@ -109,13 +109,13 @@ pub(super) trait Asks: Sized {
     fn to_ipv4_group(self) -> Self;
     /// Matches DHCP from a client that has no address yet, to all servers (RFC 2131).
     fn dhcp_request(self) -> Self;
-    /// It is DHCPv6 from a client, to every server there may be (RFC 8415).
+    /// Matches DHCPv6 from a client, to all servers (RFC 8415).
     fn dhcpv6_request(self) -> Self;
     /// It is UDP.
     fn udp(self) -> Self;
-    /// It is not ICMP.
+    /// Does not match ICMP.
     fn no_icmp(self) -> Self;
-    /// It is ICMP of this type.
+    /// Matches ICMP of this type.
     fn icmp_type(self, kind: u8) -> Self;
     /// Matches a fragment that is not the last one.
     fn in_fragments(self) -> Self;

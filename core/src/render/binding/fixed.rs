@@ -35,7 +35,7 @@ pub(super) const PROTOCOL: &str = "protocol";
 pub(super) const TUNNEL: &str = "tunnel";
 pub(super) const RESERVED: &str = "reserved";
 
-/// Why frames are dropped at ports: the names of the chains in which they end.
+/// The reasons why frames are dropped at ports, which are the names of the chains that drop them.
 pub const DROP_REASONS: [&str; 8] =
     [SPOOFED, DISCOVERY, UNASSIGNED, LINK_LOCAL, GROUP, PROTOCOL, TUNNEL, RESERVED];
 /// Those of the table of family bridge, and what the copy of a frame says that ends in each of them.
@@ -74,7 +74,7 @@ pub(super) const REPORTED: &str = "reported";
 /// The set of ports behind which pods are.
 pub(super) const POD_PORTS: &str = "pod-ports";
 
-/// How many copies of frames from one port the reader gets in a second.
+/// How many frames per second of one port are copied to NFLOG.
 const LOGGED_PER_SECOND: u32 = 10;
 /// How long a port is remembered for this limit after its last dropped frame.
 const LOGGED_TIMEOUT_MS: u64 = 60_000;
@@ -84,7 +84,7 @@ const ADDRESSES: u32 = 16_384;
 const NODE_ADDRESSES: u32 = 64;
 const TUNNELS: u32 = 1024;
 
-/// Going on in a chain.
+/// The verdict that continues in a chain.
 pub(super) fn goto(chain: &str) -> Verdict {
     Verdict::Goto(chain.into())
 }
@@ -189,7 +189,7 @@ fn verdict_of(field: Field, map: &str) -> Statement {
     Statement::VerdictOf { fields: vec![field], map: map.into() }
 }
 
-/// Counts, copies within limits, drops.
+/// Rules that count a frame, copy it rate-limited, and drop it.
 pub(super) fn drops(choices: Choices, prefix: &str) -> Vec<Rule> {
     let limit = Statement::Limit {
         fields: vec![FROM],

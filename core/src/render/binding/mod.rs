@@ -96,7 +96,7 @@ pub fn bridge_batches(cluster: &Cluster, plan: &Plan, delta: &Delta) -> [Option<
 fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
     let mut changes = BridgeChanges::default();
     if delta.bridge {
-        // Who the node is on the bridge is no pod's to say; it changes in one instant.
+        // No pod can influence the node's own addresses on the bridge, so they change in one instant.
         for (set, ..) in fixed::NODE_SETS {
             changes.after.push(Change::FlushSet(set.into()));
         }
@@ -145,7 +145,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
             if !new.contains_key(set) {
                 let gone =
                     Change::DeleteElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
-                // That an address is some port's refuses it to others: that goes last.
+                // An element that assigns an address to a port denies the address to other ports, so it is added last.
                 let last = fixed::REFUSES.contains(set);
                 if last { &mut changes.after } else { &mut changes.before }.push(gone);
             }
