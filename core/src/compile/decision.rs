@@ -127,9 +127,7 @@ impl Plan {
 
     fn holds_peer(&self, cluster: &Cluster, set: &SetDefinition, peer: IpAddr) -> bool {
         match set {
-            SetDefinition::Blocks(blocks) => blocks.iter().any(|block| {
-                block.cidr.contains(&peer) && !block.except.iter().any(|except| except.contains(&peer))
-            }),
+            SetDefinition::Blocks(blocks) => blocks.iter().any(|block| block.contains(peer)),
             SetDefinition::Pods { .. } | SetDefinition::AnyOf(_) | SetDefinition::NamedPort { .. } => {
                 self.contains(cluster, set, Member::Address(peer))
             }

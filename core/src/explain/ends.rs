@@ -127,12 +127,8 @@ pub(super) fn signature<'s>(
     keys: &BTreeSet<&str>,
     nodes_matter: bool,
 ) -> impl Ord + use<'s> {
-    let holds = |block: &&Block| {
-        let holds = |address: &IpAddr| {
-            block.cidr.contains(address) && !block.except.iter().any(|except| except.contains(address))
-        };
-        pod.addresses.iter().map(holds).collect::<Vec<bool>>()
-    };
+    let holds =
+        |block: &&Block| pod.addresses.iter().map(|address| block.contains(*address)).collect::<Vec<bool>>();
     let families: Vec<Family> = pod.addresses.iter().map(|address| Family::of(*address)).collect();
     let node = pod.node.as_deref().filter(|_| nodes_matter || !pod.networked);
     let held: Vec<Vec<bool>> = blocks.iter().map(holds).collect();

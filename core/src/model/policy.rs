@@ -26,6 +26,14 @@ impl Direction {
         }
     }
 
+    /// The direction in which the other end of a connection is isolated.
+    pub fn opposite(self) -> Direction {
+        match self {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        }
+    }
+
     /// The other end, which the rules of such policies match as the peer.
     pub fn peer_end(self, flow: &Flow) -> IpAddr {
         match self {
@@ -122,6 +130,13 @@ pub struct Block {
     pub cidr: IpNet,
     /// Excluded prefixes, which lie strictly inside `cidr`, with host bits cleared.
     pub except: Vec<IpNet>,
+}
+
+impl Block {
+    /// Whether an address is in the prefix and in no exception.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.cidr.contains(&address) && !self.except.iter().any(|except| except.contains(&address))
+    }
 }
 
 /// The ports that a rule allows.

@@ -52,7 +52,7 @@ impl AskedFacts {
         own: IpAddr,
     ) {
         let Some(entry) = ChainName::new("FORWARD") else { return };
-        let walk = ChainWalk { chains, sets, direction, own, other: dispatch_chain(opposite(direction)) };
+        let walk = ChainWalk { chains, sets, direction, own, other: dispatch_chain(direction.opposite()) };
         walk.chain(self, &entry, 0);
     }
 
@@ -70,13 +70,6 @@ impl AskedFacts {
                 walk.rules(self, &chain.rules, 0);
             }
         }
-    }
-}
-
-pub(super) fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Egress => Direction::Ingress,
-        Direction::Ingress => Direction::Egress,
     }
 }
 
@@ -221,7 +214,7 @@ impl TableWalk<'_> {
     fn rule(&self, facts: &mut AskedFacts, rule: &nftables::Rule, depth: usize) {
         let family = Family::of(self.own);
         let (mine, theirs) =
-            (address_field(family, self.direction), address_field(family, opposite(self.direction)));
+            (address_field(family, self.direction), address_field(family, self.direction.opposite()));
         let mut protocol = None;
         let mut text = String::new();
         let mut at_least = 0;

@@ -307,9 +307,7 @@ impl Expectation {
     pub(super) fn peers_hold(&self, own: &NamespaceName, rule: &Rule, peer: IpAddr) -> bool {
         let Peers::Listed(peers) = &rule.peers else { return true };
         peers.iter().any(|listed| match listed {
-            Peer::Block(block) => {
-                block.cidr.contains(&peer) && !block.except.iter().any(|except| except.contains(&peer))
-            }
+            Peer::Block(block) => block.contains(peer),
             Peer::Pods { namespaces, pods } => self.all_holders(peer, |group| {
                 let in_scope = match namespaces {
                     NamespaceScope::Own => group.namespace == *own,

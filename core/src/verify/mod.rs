@@ -21,7 +21,7 @@ mod sides;
 mod verification;
 
 use address_sets::AddressSet;
-use asked::{AskedFacts, opposite};
+use asked::AskedFacts;
 pub use cause::differences;
 pub use counter_example::CounterExample;
 pub use evidence::Evidence;

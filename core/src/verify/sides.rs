@@ -2,7 +2,7 @@
 
 use super::ports::PortClasses;
 use super::question::{Question, Way};
-use super::{AskedFacts, Expectation, KernelRules, opposite};
+use super::{AskedFacts, Expectation, KernelRules};
 use crate::model::{Direction, PortMatch, Ports};
 use crate::net::Protocol;
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ impl Sides<'_> {
         let mut distinct: Vec<DistinctPeer> = Vec::new();
         let mut known: BTreeMap<PeerSigns, BTreeMap<Option<usize>, usize>> = BTreeMap::new();
         for &peer in peers {
-            let other = sides.get(&(peer, opposite(side.direction))).map(|other| other.kind);
+            let other = sides.get(&(peer, side.direction.opposite())).map(|other| other.kind);
             let alike = known.entry(self.signs(side, peer)).or_default();
             // Of a peer on this node its own policies decide too: peers without such are enough to show what this side's do.
             let is_new = alike.is_empty();

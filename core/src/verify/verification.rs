@@ -4,7 +4,7 @@ use super::frames::FrameCheck;
 use super::peers::peer_classes;
 use super::question::{Question, Way, ways};
 use super::sides::{DistinctPeer, Side, Sides};
-use super::{CounterExample, Evidence, Expectation, KernelRules, Passage, SideRuling, Unjudged, opposite};
+use super::{CounterExample, Evidence, Expectation, KernelRules, Passage, SideRuling, Unjudged};
 use crate::compile::Subject;
 use crate::model::Direction;
 use crate::net::{Family, Protocol};
@@ -130,7 +130,7 @@ impl NodeComparison<'_> {
         let mut is_first = true;
         for DistinctPeer { first, second, is_new } in peers {
             let Some(peer) = Some(*first).filter(|peer| *peer != side.own).or(*second) else { continue };
-            let other = sides.get(&(peer, opposite(side.direction)));
+            let other = sides.get(&(peer, side.direction.opposite()));
             let mut classes = side.ports.clone();
             if side.direction == Direction::Egress {
                 classes.declare(self.expectation.declared(peer));
@@ -184,7 +184,7 @@ impl NodeComparison<'_> {
         let mark = self.evidence.options.mark;
         let cuts = self.evidence.options.on_revoke == OnRevoke::Cut;
         let isolated = self.expectation.is_isolated(side.direction, side.own)
-            || self.expectation.is_isolated(opposite(side.direction), peer);
+            || self.expectation.is_isolated(side.direction.opposite(), peer);
         let denied = |port: &&Option<(Protocol, u16)>| {
             !self.expectation.allows(&side.question(peer, **port, Way::Bridged).flow())
         };
