@@ -113,7 +113,7 @@ pub(super) fn lacking<'a>(
 }
 
 /// What is there instead of a label that is wanted: `app=db`, or `no label app`.
-fn instead(wanted: &Requirement, found: Option<&str>) -> String {
+pub fn found_label(wanted: &Requirement, found: Option<&str>) -> String {
     let key = &wanted.key;
     found.map_or_else(|| format!("no label {key}"), |value| format!("{key}={value}"))
 }
@@ -123,10 +123,10 @@ impl fmt::Display for PeerDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PeerDifference::PodLabel { pod, wanted, found } => {
-                write!(f, "{pod} has {}, wanted: {wanted}", instead(wanted, found.as_deref()))
+                write!(f, "{pod} has {}, wanted: {wanted}", found_label(wanted, found.as_deref()))
             }
             PeerDifference::NamespaceLabel { namespace, wanted, found } => {
-                let found = instead(wanted, found.as_deref());
+                let found = found_label(wanted, found.as_deref());
                 write!(f, "namespace {namespace} has {found}, wanted: {wanted}")
             }
             PeerDifference::UnknownNamespace(namespace) => {

@@ -3,8 +3,8 @@
 
 use crate::compile::{Plan, PortBinding, Subject, UnknownPods};
 use crate::model::{
-    Cluster, Demand, Direction, Labels, NAMESPACE_NAME_LABEL, NamedPort, NamespaceName, NamespaceScope, Peer,
-    Peers, Policy, PolicyKey, PortMatch, Ports, Rule, Selector,
+    Cluster, Direction, Labels, NamedPort, NamespaceName, NamespaceScope, Peer, Peers, Policy, PolicyKey,
+    PortMatch, Ports, Rule, Selector,
 };
 use crate::net::{Family, Flow, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
@@ -327,15 +327,12 @@ impl Expectation {
             })
     }
 
-    /// A namespace whose object is not known is selected by its name alone, if nothing else is asked for.
+    /// A namespace whose object is not known is selected as [`Selector::selects_unknown_namespace`] says.
     fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
-        if let Some(Some(labels)) = self.namespaces.get(name) {
-            return selector.matches(labels);
+        match self.namespaces.get(name) {
+            Some(Some(labels)) => selector.matches(labels),
+            Some(None) | None => selector.selects_unknown_namespace(name),
         }
-        let names_one = selector.requirements().any(|asked| matches!(asked.demand, Demand::In(_)));
-        names_one
-            && selector.requirements().all(|asked| *asked.key == *NAMESPACE_NAME_LABEL)
-            && selector.matches(&Labels::of_unknown_namespace(name))
     }
 
     fn ports_allow(&self, rule: &Rule, destination: IpAddr, port: Option<(Protocol, u16)>) -> bool {

@@ -4,7 +4,7 @@ use super::change::{advice, few, reliance};
 use super::words::{end_text, peer_text};
 use crate::explain::{
     Answer, AnsweredCase, AskedPort, Fix, NoFix, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer,
-    SideAnswer, port_text,
+    SideAnswer, found_label, port_text,
 };
 use crate::model::{Direction, Peers, Policy, PortMatch, Ports, Snapshot};
 use crate::net::{Family, Verdict};
@@ -164,11 +164,7 @@ impl CasePage<'_> {
             let key = &bystander.policy.key;
             let labels = self.snapshot.pods.get(*subject).map(|pod| &pod.labels);
             let wanted = bystander.wanted;
-            let found = labels.and_then(|labels| labels.get(&wanted.key));
-            let found = found.map_or_else(
-                || format!("no label {}", wanted.key),
-                |value| format!("{}={value}", wanted.key),
-            );
+            let found = found_label(wanted, labels.and_then(|labels| labels.get(&wanted.key)));
             let place = self.policy_place(bystander.policy);
             writeln!(
                 out,

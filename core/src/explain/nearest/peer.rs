@@ -1,9 +1,9 @@
 //! How the peers of a rule differ from a connection.
 
 use super::{Differs, Fit, Miss};
-use crate::explain::difference::lacking;
+use crate::explain::difference::{found_label, lacking};
 use crate::model::{
-    Block, Cluster, Group, Labels, NamespaceScope, Peer, Peers, PodKey, Policy, Requirement, Selector,
+    Block, Cluster, Group, NamespaceScope, Peer, Peers, PodKey, Policy, Requirement, Selector,
 };
 use std::net::IpAddr;
 
@@ -102,23 +102,17 @@ fn fit_pod(
     match (of_pod.as_slice(), of_namespace.as_slice()) {
         ([], []) => Fit::Takes,
         ([missing], []) => {
-            let has = has(Some(&group.labels), missing);
+            let has = found_label(missing, group.labels.get(&missing.key));
             let note = format!("a label: pods with {missing}, and {key} has {has}");
             Fit::Misses(Miss { differs: Differs::PodLabel, note })
         }
         ([], [missing]) => {
-            let (name, has) = (&key.namespace, has(cluster.namespace_labels(&key.namespace), missing));
+            let name = &key.namespace;
+            let found = cluster.namespace_labels(name).and_then(|labels| labels.get(&missing.key));
+            let has = found_label(missing, found);
             let note = format!("a label of the namespace: namespaces with {missing}, and {name} has {has}");
             Fit::Misses(Miss { differs: Differs::NamespaceLabel, note })
         }
         (_, _) => Fit::IsFar,
     }
-}
-
-/// What some labels have instead of what a requirement demands.
-fn has(labels: Option<&Labels>, missing: &Requirement) -> String {
-    let key = &missing.key;
-    labels
-        .and_then(|labels| labels.get(key))
-        .map_or_else(|| format!("no label {key}"), |value| format!("{key}={value}"))
 }
