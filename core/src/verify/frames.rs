@@ -1,13 +1,12 @@
 //! Whether each port of the bridge carries the frames of its pod, and no others.
 
+use super::kernel_rules::{bridge_table, met_rules};
 use super::verification::EarlyEnd;
-use super::{CounterExample, Evidence, Expectation, Unjudged};
-use crate::apply::TableRead;
+use super::{CounterExample, Evidence, Expectation};
 use crate::compile::{Bound, PortBinding, Subject, UnknownPods};
 use crate::model::Hardware;
 use crate::net::Family;
-use crate::netfilter::nftables::{Base, Field, Frame, HookPoint, Statement, Table, trace};
-use crate::ownership::BRIDGE_TABLE;
+use crate::netfilter::nftables::{Base, Field, Frame, HookPoint, KeyPart, Statement, Table, trace};
 use crate::render::Binding;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +25,9 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(super) struct FrameCheck<'a> {
     evidence: &'a Evidence,
     expectation: &'a Expectation,
-    /// Addresses that somebody could pretend to have.
+    /// The addresses of pods whose port is known.
+    taken: BTreeSet<IpAddr>,
+    /// Addresses that a pod could pretend to have.
     addresses: BTreeSet<IpAddr>,
 }
 
@@ -40,36 +41,23 @@ enum Carries {
 
 impl<'a> FrameCheck<'a> {
     pub(super) fn new(evidence: &'a Evidence, expectation: &'a Expectation) -> FrameCheck<'a> {
-        let mut addresses: BTreeSet<IpAddr> =
-            Family::BOTH.into_iter().flat_map(|family| expectation.local(family)).collect();
-        addresses.extend(expectation.ports.values().flat_map(|binding| match binding {
-            PortBinding::Bound(bound) => bound.addresses.clone(),
-            PortBinding::Unbound => BTreeSet::new(),
-        }));
-        let strangers: [IpAddr; 2] =
+        let bound = expectation.ports.values().filter_map(|binding| match binding {
+            PortBinding::Bound(bound) => Some(&bound.addresses),
+            PortBinding::Unbound => None,
+        });
+        let taken: BTreeSet<IpAddr> = bound.flatten().copied().collect();
+        let of_no_pod: [IpAddr; 2] =
             [Ipv4Addr::new(192, 0, 2, 9).into(), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9).into()];
-        addresses.extend(strangers);
-        FrameCheck { evidence, expectation, addresses }
+        let local = Family::BOTH.into_iter().flat_map(|family| expectation.local(family));
+        let addresses = local.chain(taken.iter().copied()).chain(of_no_pod).collect();
+        FrameCheck { evidence, expectation, taken, addresses }
     }
 
     pub(super) fn run(mut self, agreed: &mut u64) -> Result<(), EarlyEnd> {
         if self.evidence.options.binding != Binding::Ports || self.expectation.ports.is_empty() {
             return Ok(());
         }
-        let name = format!("bridge {BRIDGE_TABLE}");
-        let (table, absence) = match &self.evidence.actual.bridge {
-            _ if self.evidence.actual.dormant.contains(&name) => {
-                (None, format!("table {name} is dormant: the kernel evaluates none of its rules"))
-            }
-            TableRead::Ours { table, .. } => (Some(table), String::new()),
-            TableRead::Absent => (None, format!("table {name} is missing: no port is bound to its pod")),
-            TableRead::Foreign => {
-                let what = format!(
-                    "table {name} holds something that this program does not write and cannot evaluate"
-                );
-                return Err(EarlyEnd::Unjudged(Unjudged(what)));
-            }
-        };
+        let (table, absence) = bridge_table(self.evidence)?;
         self.addresses.extend(table.into_iter().flat_map(named_addresses));
         for (index, binding) in &self.expectation.ports {
             match binding {
@@ -147,17 +135,8 @@ impl<'a> FrameCheck<'a> {
         index: u32,
         agreed: &mut u64,
     ) -> Result<(), EarlyEnd> {
-        let taken: BTreeSet<IpAddr> = self
-            .expectation
-            .ports
-            .values()
-            .flat_map(|binding| match binding {
-                PortBinding::Bound(bound) => bound.addresses.clone(),
-                PortBinding::Unbound => BTreeSet::new(),
-            })
-            .collect();
         for &address in &self.addresses {
-            let is_taken = taken.contains(&address);
+            let is_taken = self.taken.contains(&address);
             let is_open = self.expectation.unknown_pods == UnknownPods::Allow;
             let must_pass = !is_taken && (is_open || self.expectation.is_local(address));
             let carries = Carries::Datagram { source: address, destination: elsewhere(address) };
@@ -204,15 +183,8 @@ impl FrameQuestion {
         }
         let path = match (&traced, table) {
             (Some(traced), Some(table)) => {
-                let met = traced.met.iter().map(|(chain, rule)| {
-                    let text = table.chains.get(chain).and_then(|chain| chain.rules.get(*rule));
-                    format!(
-                        "chain {chain} rule {}: {}",
-                        rule + 1,
-                        text.map(ToString::to_string).unwrap_or_default()
-                    )
-                });
-                met.chain([if traced.is_accepted() { "passed" } else { "dropped" }.to_owned()]).collect()
+                let end = if traced.is_accepted() { "passed" } else { "dropped" };
+                met_rules(table, traced).chain([end.to_owned()]).collect()
             }
             _ => vec![absence.to_owned(), "passed".to_owned()],
         };
@@ -313,13 +285,8 @@ fn named_addresses(table: &Table) -> BTreeSet<IpAddr> {
     for set in table.sets.values() {
         for key in set.elements.keys() {
             let address = match set.kind.key.as_slice() {
-                [
-                    _,
-                    crate::netfilter::nftables::KeyPart::Ipv4 | crate::netfilter::nftables::KeyPart::Ipv6,
-                ] => key.get(4..),
-                [crate::netfilter::nftables::KeyPart::Ipv4 | crate::netfilter::nftables::KeyPart::Ipv6] => {
-                    Some(&**key)
-                }
+                [_, KeyPart::Ipv4 | KeyPart::Ipv6] => key.get(4..),
+                [KeyPart::Ipv4 | KeyPart::Ipv6] => Some(&**key),
                 _ => None,
             };
             found.extend(address.and_then(super::address_sets::address));

@@ -104,11 +104,7 @@ impl<'a> KernelRules<'a> {
                 let traced = trace_packet(table, point, &packet);
                 let mut path = Vec::new();
                 if explained {
-                    path.extend(traced.met.iter().map(|(chain, rule)| {
-                        let text = table.chains.get(chain).and_then(|chain| chain.rules.get(*rule));
-                        let text = text.map(ToString::to_string).unwrap_or_default();
-                        format!("chain {chain} rule {}: {text}", rule + 1)
-                    }));
+                    path.extend(met_rules(table, &traced));
                     path.push(match traced.outcome {
                         nftables::Outcome::Accepted => "passed".to_owned(),
                         nftables::Outcome::Dropped => "dropped".to_owned(),
@@ -275,15 +271,39 @@ fn read_ahead(
     Some(read)
 }
 
+/// The rules that a packet or a frame met in a table.
+pub(super) fn met_rules(table: &Table, traced: &nftables::Traced) -> impl Iterator<Item = String> {
+    traced.met.iter().map(|(chain, rule)| {
+        let text = table.chains.get(chain).and_then(|chain| chain.rules.get(*rule));
+        let text = text.map(ToString::to_string).unwrap_or_default();
+        format!("chain {chain} rule {}: {text}", rule + 1)
+    })
+}
+
 /// The table of family inet, if its rules are in force, and otherwise why they are not.
 fn inet_table(evidence: &Evidence) -> Result<(Option<&Table>, String), Unjudged> {
     let name = format!("inet {INET_TABLE}");
-    if evidence.actual.dormant.contains(&name) {
+    table_in_force(evidence, &name, &evidence.actual.inet, "no rule of ours is in force")
+}
+
+/// The table of family bridge, if its rules are in force, and otherwise why they are not.
+pub(super) fn bridge_table(evidence: &Evidence) -> Result<(Option<&Table>, String), Unjudged> {
+    let name = format!("bridge {BRIDGE_TABLE}");
+    table_in_force(evidence, &name, &evidence.actual.bridge, "no port is bound to its pod")
+}
+
+fn table_in_force<'a>(
+    evidence: &Evidence,
+    name: &str,
+    read: &'a TableRead,
+    without_it: &str,
+) -> Result<(Option<&'a Table>, String), Unjudged> {
+    if evidence.actual.dormant.contains(name) {
         return Ok((None, format!("table {name} is dormant: the kernel evaluates none of its rules")));
     }
-    match &evidence.actual.inet {
+    match read {
         TableRead::Ours { table, .. } => Ok((Some(table), String::new())),
-        TableRead::Absent => Ok((None, format!("table {name} is missing: no rule of ours is in force"))),
+        TableRead::Absent => Ok((None, format!("table {name} is missing: {without_it}"))),
         TableRead::Foreign => Err(Unjudged(format!(
             "table {name} holds something that this program does not write and cannot evaluate"
         ))),
@@ -292,12 +312,8 @@ fn inet_table(evidence: &Evidence) -> Result<(Option<&Table>, String), Unjudged>
 
 fn bridged_mark(evidence: &Evidence) -> u32 {
     let frame = Frame { bytes: vec![0; 60], input: 0, output: 0, mark: 0 };
-    match &evidence.actual.bridge {
-        TableRead::Ours { table, .. }
-            if !evidence.actual.dormant.contains(&format!("bridge {BRIDGE_TABLE}")) =>
-        {
-            nftables::trace(table, HookPoint::Forward, &frame).mark
-        }
-        TableRead::Ours { .. } | TableRead::Absent | TableRead::Foreign => 0,
+    match bridge_table(evidence) {
+        Ok((Some(table), _)) => nftables::trace(table, HookPoint::Forward, &frame).mark,
+        Ok((None, _)) | Err(_) => 0,
     }
 }
