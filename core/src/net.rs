@@ -179,6 +179,14 @@ pub enum Verdict {
     Denied,
 }
 
+/// An address in network byte order: 4 or 16 bytes.
+pub fn octets(address: IpAddr) -> Box<[u8]> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
+    }
+}
+
 /// The prefix that holds exactly one address.
 pub fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)

@@ -5,7 +5,7 @@
 
 use super::AddressSet;
 use crate::model::Direction;
-use crate::net::{Family, IpNet, PortRange, Protocol};
+use crate::net::{Family, IpNet, PortRange, Protocol, octets};
 use crate::netfilter::ChainName;
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, Target};
 use crate::netfilter::nftables::{
@@ -347,12 +347,5 @@ impl TableWalk<'_> {
                 facts.ask_ports(protocol, first, last.unwrap_or(first));
             }
         }
-    }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().into(),
-        IpAddr::V6(address) => address.octets().into(),
     }
 }

@@ -1,7 +1,6 @@
 //! The fields of a frame, and the matches that several chains use.
 
 use crate::netfilter::nftables::{Base, Field, Meta, Rule};
-use std::net::IpAddr;
 
 const fn link(offset: u8, length: u8) -> Field {
     Field::Payload { base: Base::Link, offset, length }
@@ -84,14 +83,6 @@ pub(super) const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
 pub(super) const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
 /// The multicast listener query of a router (RFC 2710).
 pub(super) const LISTENER_QUERY: u8 = 130;
-
-/// The octets of an address.
-pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
-    match address {
-        IpAddr::V4(address) => address.octets().as_slice().into(),
-        IpAddr::V6(address) => address.octets().as_slice().into(),
-    }
-}
 
 /// Matches of a frame, in the terms of its protocols.
 pub(super) trait Asks: Sized {

@@ -15,7 +15,7 @@ mod to;
 use super::{Options, PodToNode};
 use crate::compile::{Delta, Placement, Plan, PortBinding, UnknownPods};
 use crate::model::{Bridge, Cluster};
-use crate::net::Family;
+use crate::net::{Family, octets};
 use crate::netfilter::BackendName;
 use crate::netfilter::nftables::{Batch, Change, Elements, Set, Table, TableFamily, Verdict};
 use crate::ownership::BRIDGE_TABLE;
@@ -202,5 +202,5 @@ fn place_elements(address: IpAddr, placement: Placement) -> impl Iterator<Item =
         Family::V6 => ["taken6", "unbound6"],
     };
     let in_sets = [(taken, placement.bound), (unbound, placement.unbound)];
-    in_sets.into_iter().filter(|(_, is_in)| *is_in).map(move |(set, _)| (set, fields::octets(address), None))
+    in_sets.into_iter().filter(|(_, is_in)| *is_in).map(move |(set, _)| (set, octets(address), None))
 }

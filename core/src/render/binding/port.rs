@@ -2,11 +2,11 @@
 
 use super::BridgeElement;
 use super::fields::{
-    Asks, ETHER_SOURCE, IPV4, IPV4_DESTINATION, IPV4_SOURCE, IPV6, IPV6_DESTINATION, IPV6_SOURCE, octets,
+    Asks, ETHER_SOURCE, IPV4, IPV4_DESTINATION, IPV4_SOURCE, IPV6, IPV6_DESTINATION, IPV6_SOURCE,
 };
 use super::fixed::{self, goto};
 use crate::compile::{Bound, PortBinding};
-use crate::net::Family;
+use crate::net::{Family, octets};
 use crate::netfilter::nftables::{Change, Elements, Rule};
 use std::collections::BTreeMap;
 use std::net::IpAddr;

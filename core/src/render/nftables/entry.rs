@@ -3,10 +3,10 @@
 
 use super::fields::{
     CONNECTION_MARK, address_part, by_device, destination, established, from_link, from_link_local, icmpv6,
-    igmp, octets, of_family, source, subject, to_port, to_service, with_mark, with_protocol,
+    igmp, of_family, source, subject, to_port, to_service, with_mark, with_protocol,
 };
 use crate::model::Direction;
-use crate::net::{Family, Protocol};
+use crate::net::{Family, Protocol, octets};
 use crate::netfilter::nftables::{
     Chain, Field, Hook, HookPoint, KeyPart, LOCAL_ADDRESS, Meta, RejectWith, Rule, SetKind, SetPurpose,
     Statement, Verdict,

@@ -5,7 +5,6 @@ use crate::net::{Family, Protocol};
 use crate::netfilter::nftables::{
     Base, ConnectionFact, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Rule, state, status,
 };
-use std::net::IpAddr;
 
 const IPV4_SOURCE: Field = network(12, 4);
 const IPV4_DESTINATION: Field = network(16, 4);
@@ -72,14 +71,6 @@ pub(super) fn address_part(family: Family) -> KeyPart {
     match family {
         Family::V4 => KeyPart::Ipv4,
         Family::V6 => KeyPart::Ipv6,
-    }
-}
-
-/// An address in network byte order.
-pub(super) fn octets(address: IpAddr) -> Box<[u8]> {
-    match address {
-        IpAddr::V4(address) => address.octets().into(),
-        IpAddr::V6(address) => address.octets().into(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Renders a complete table from the plan, and an edit from its changes.
 
 use super::policy::PolicyRules;
-use super::{entry, fields, policy, profile, set};
+use super::{entry, policy, profile, set};
 use crate::compile::{Delta, Plan, Profile, SetDelta};
 use crate::model::{Cluster, Direction, PolicyKey};
-use crate::net::Family;
+use crate::net::{self, Family};
 use crate::netfilter::nftables::{
     Chain, ElementEdit, Elements, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
 };
@@ -62,7 +62,7 @@ impl TableRenderer {
         for ((direction, address), verdicts) in verdicts {
             for (map, verdict) in self.map_elements(direction, address, verdicts) {
                 if let (Some(map), Some(verdict)) = (table.sets.get_mut(map.as_str()), verdict) {
-                    map.elements.insert(fields::octets(address), Some(verdict));
+                    map.elements.insert(net::octets(address), Some(verdict));
                 }
             }
         }
@@ -216,7 +216,7 @@ impl TableRenderer {
             }
             for (map, verdict) in self.map_elements(direction, address, verdicts) {
                 let change = verdict.map_or(ElementEdit::Gone, |verdict| ElementEdit::There(Some(verdict)));
-                edit_element(edit, &map, fields::octets(address), change);
+                edit_element(edit, &map, net::octets(address), change);
             }
         }
     }
@@ -273,7 +273,7 @@ impl TableRenderer {
 
     /// The elements of sets for the address of a local pod.
     fn local_elements(&self, address: IpAddr) -> Vec<(String, Box<[u8]>)> {
-        let (family, octets) = (Family::of(address), fields::octets(address));
+        let (family, octets) = (Family::of(address), net::octets(address));
         let mut elements = vec![(entry::itself_set(family), [&*octets, &*octets].concat().into())];
         if entry::knows_local(&self.options) {
             elements.push((entry::local_set(family), octets));

@@ -1,9 +1,9 @@
 //! Shared sets as sets of nf_tables.
 
-use super::fields::{address_part, octets};
+use super::fields::address_part;
 use crate::compile::{Member, Plan, SetDefinition};
 use crate::model::{Block, Cluster};
-use crate::net::{Family, IpNet};
+use crate::net::{Family, IpNet, octets};
 use crate::netfilter::nftables::{Elements, KeyPart, Set, SetKind, SetPurpose};
 use std::net::IpAddr;
 
