@@ -14,7 +14,7 @@ use crate::ownership::{
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -100,7 +100,7 @@ fn remove_rules(
 fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
     let there = host.read_nft_tables().unwrap_or_else(|error| {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
-        BTreeSet::new()
+        BTreeMap::new()
     });
     let own = [
         ("inet", INET_TABLE),
@@ -110,7 +110,7 @@ fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
         ("bridge", BRIDGE_TABLE_NEXT),
     ];
     for table in own.map(|(family, name)| format!("{family} {name}")) {
-        if there.contains(&table) {
+        if there.contains_key(&table) {
             match host.commit(&Step::RemoveNftTable(table.clone())) {
                 Ok(()) => outcome.tables += 1,
                 Err(error) => outcome.left.push(format!("table {table}: {error}")),

@@ -37,6 +37,7 @@ use exec::Runner;
 use ipset::{Ipset, Members};
 use monitor::Monitor;
 use nftables::Nftables;
+use preflight::{CALL_IP6TABLES, CALL_IPTABLES, sysctl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -165,12 +166,8 @@ impl PacketFilter for Host {
         read
     }
 
-    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
+    fn read_nft_tables(&mut self) -> Result<BTreeMap<String, bool>, KernelError> {
         nft_tables::list()
-    }
-
-    fn dormant_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
-        nft_tables::list_dormant()
     }
 
     fn running(&mut self, controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
@@ -254,11 +251,10 @@ impl Conntrack for Host {
 pub fn sees_bridged() -> [bool; 2] {
     Family::BOTH.map(|family| {
         let name = match family {
-            Family::V4 => "bridge-nf-call-iptables",
-            Family::V6 => "bridge-nf-call-ip6tables",
+            Family::V4 => CALL_IPTABLES,
+            Family::V6 => CALL_IP6TABLES,
         };
-        let value = std::fs::read_to_string(format!("/proc/sys/net/bridge/{name}"));
-        value.is_ok_and(|value| value.trim() != "0")
+        sysctl(name).is_some_and(|value| value != "0")
     })
 }
 

@@ -43,33 +43,20 @@ const FAMILIES: [(&str, u8); 5] = [("inet", 1), ("ip", 2), ("arp", 3), ("bridge"
 /// The chains that `iptables-nft` creates in a filter table.
 const BUILT_IN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
-/// The tables of this network namespace, named as in `nft`: `ip filter`. Empty if the kernel has no nf_tables.
-pub(super) fn list() -> Result<BTreeSet<String>, KernelError> {
-    list_with(|_| true)
-}
-
-/// Those of them of which the kernel evaluates no rule.
-pub(super) fn list_dormant() -> Result<BTreeSet<String>, KernelError> {
-    list_with(|flags| flags & IS_DORMANT != 0)
-}
-
-/// The tables whose flags (NFTA_TABLE_FLAGS) are such.
-fn list_with(such: impl Fn(u32) -> bool) -> Result<BTreeSet<String>, KernelError> {
+/// The tables of this network namespace, named as in `nft`: `ip filter`; and whether each is dormant. Empty if the kernel has no
+/// nf_tables.
+pub(super) fn list() -> Result<BTreeMap<String, bool>, KernelError> {
     let mut netlink = open()?;
-    let mut tables = BTreeSet::new();
+    let mut tables = BTreeMap::new();
     for (word, family) in FAMILIES {
-        let Some(names) = list_family(&mut netlink, family, &such)? else { return Ok(tables) };
-        tables.extend(names.into_iter().map(|name| format!("{word} {name}")));
+        let Some(listed) = list_family(&mut netlink, family)? else { return Ok(tables) };
+        tables.extend(listed.into_iter().map(|(name, is_dormant)| (format!("{word} {name}"), is_dormant)));
     }
     Ok(tables)
 }
 
-/// The names of the tables of a family (NFPROTO_*) whose flags are such; `None` if the kernel has no nf_tables.
-fn list_family(
-    netlink: &mut Netlink,
-    family: u8,
-    such: impl Fn(u32) -> bool,
-) -> Result<Option<Vec<String>>, KernelError> {
+/// The names of the tables of a family (NFPROTO_*), and whether each is dormant; `None` if the kernel has no nf_tables.
+fn list_family(netlink: &mut Netlink, family: u8) -> Result<Option<Vec<(String, bool)>>, KernelError> {
     let listed = whole(|| {
         let mut names = Vec::new();
         netlink.ask(Message::new(SUBSYSTEM, GET_TABLE, DUMP, family), |table| {
@@ -78,7 +65,8 @@ fn list_family(
                 found.map(|attribute| attribute.payload)
             };
             let flags = find(TABLE_FLAGS).and_then(exact).map_or(0, u32::from_be_bytes);
-            names.extend(find(TABLE_NAME).and_then(text).filter(|_| such(flags)).map(str::to_owned));
+            let name = find(TABLE_NAME).and_then(text);
+            names.extend(name.map(|name| (name.to_owned(), flags & IS_DORMANT != 0)));
         })?;
         Ok(names)
     });
@@ -114,8 +102,8 @@ pub(super) fn flowtables() -> Result<BTreeSet<String>, KernelError> {
 
 /// Whether the table `filter` of `iptables-nft` exists.
 pub(super) fn has_filter(family: Family) -> Result<bool, KernelError> {
-    let tables = list_family(&mut open()?, family_number(family), |_| true)?;
-    Ok(tables.is_some_and(|tables| tables.iter().any(|name| name == "filter")))
+    let tables = list_family(&mut open()?, family_number(family))?;
+    Ok(tables.is_some_and(|tables| tables.iter().any(|(name, _)| name == "filter")))
 }
 
 /// Removes the table `filter` of `iptables-nft` if it contains only built-in chains without rules that accept

@@ -62,8 +62,10 @@ impl Actual {
                 Err(error) => actual.unread.push(error.to_string()),
             }
         }
-        actual.dormant = kernel.dormant_nft_tables()?;
-        actual.controllers.see_tables(&kernel.read_nft_tables()?);
+        let tables = kernel.read_nft_tables()?;
+        actual.controllers.see_tables(tables.keys());
+        let dormant = tables.into_iter().filter(|(_, is_dormant)| *is_dormant);
+        actual.dormant = dormant.map(|(table, _)| table).collect();
         if !actual.controllers.at_work.is_empty() {
             actual.controllers.running = kernel.running(&actual.controllers.at_work);
         }

@@ -178,9 +178,8 @@ impl OtherControllers {
     }
 
     /// Evaluates the tables of nf_tables.
-    pub(super) fn see_tables(&mut self, tables: &BTreeSet<String>) {
-        for (table, own) in tables.iter().filter_map(|table| Some((table, OtherController::of_table(table)?)))
-        {
+    pub(super) fn see_tables<'a>(&mut self, tables: impl Iterator<Item = &'a String>) {
+        for (table, own) in tables.filter_map(|table| Some((table, OtherController::of_table(table)?))) {
             self.at_work.insert(own);
             if own.is_removable() {
                 self.removal.push(Step::RemoveNftTable(table.clone()));

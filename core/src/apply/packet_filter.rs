@@ -24,14 +24,10 @@ pub trait PacketFilter {
     /// Reads a table of nf_tables.
     fn read_nft_table(&mut self, family: TableFamily, name: &str) -> Result<TableRead, KernelError>;
 
-    /// The tables of nf_tables, as `nft` names them: `inet theirs`.
-    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
-        Ok(BTreeSet::new())
-    }
-
-    /// The tables of nf_tables that are dormant, as `nft` names them: the kernel evaluates none of their rules (NFT_TABLE_F_DORMANT).
-    fn dormant_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
-        Ok(BTreeSet::new())
+    /// The tables of nf_tables, as `nft` names them: `inet theirs`; and whether each is dormant, so that the kernel evaluates none
+    /// of its rules (NFT_TABLE_F_DORMANT).
+    fn read_nft_tables(&mut self) -> Result<BTreeMap<String, bool>, KernelError> {
+        Ok(BTreeMap::new())
     }
 
     /// Which of these controllers have a process in this network namespace, as far as this process can see.

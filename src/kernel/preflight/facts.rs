@@ -13,8 +13,8 @@ use crate::netfilter::nftables::TableFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub(super) const CALL_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
-pub(super) const CALL_IP6TABLES: &str = "net.bridge.bridge-nf-call-ip6tables";
+pub(in crate::kernel) const CALL_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
+pub(in crate::kernel) const CALL_IP6TABLES: &str = "net.bridge.bridge-nf-call-ip6tables";
 pub(super) const FORWARD_V4: &str = "net.ipv4.ip_forward";
 pub(super) const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
 
@@ -119,10 +119,7 @@ impl Facts {
     /// Collects the facts that can be read from files.
     pub fn gather_sysctls(wanted: &Wanted) -> Facts {
         let names = [CALL_IPTABLES, CALL_IP6TABLES, FORWARD_V4, FORWARD_V6];
-        let values = names.into_iter().filter_map(|name| {
-            let value = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
-            Some((name, value.trim().to_owned()))
-        });
+        let values = names.into_iter().filter_map(|name| Some((name, sysctl(name)?)));
         Facts {
             bridge_netfilter: Path::new("/proc/sys/net/bridge").exists(),
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),
@@ -133,6 +130,12 @@ impl Facts {
     }
 }
 
+/// The value of a sysctl by its dotted name, if it exists.
+pub(in crate::kernel) fn sysctl(name: &str) -> Option<String> {
+    let value = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+    Some(value.trim().to_owned())
+}
+
 /// Tries whether the kernel accepts what a probe writes.
 fn tried(probe: impl Fn(&Nftables) -> Result<(), KernelError>) -> Result<(), String> {
     let tried = Nftables::open().and_then(|kernel| probe(&kernel));
@@ -141,7 +144,7 @@ fn tried(probe: impl Fn(&Nftables) -> Result<(), KernelError>) -> Result<(), Str
 
 /// The tables of nf_tables. Empty if they cannot be listed: the check `rules` reports what cannot be read.
 pub(super) fn nft_tables() -> BTreeSet<String> {
-    nft_tables::list().unwrap_or_default()
+    nft_tables::list().unwrap_or_default().into_keys().collect()
 }
 
 /// Whether the programs of a variant are installed, for both families.

@@ -16,6 +16,7 @@ mod saved;
 pub use backend::detect_backend;
 pub use facts::Facts;
 pub(super) use facts::read;
+pub(super) use facts::{CALL_IP6TABLES, CALL_IPTABLES, sysctl};
 pub use judge::{judge, judge_sysctls};
 pub use probe::RefusedRule;
 pub use saved::Saved;

@@ -240,8 +240,8 @@ impl PacketFilter for Fake {
         Ok(TableText { chains: self.tables.get(&(variant, family)).cloned().unwrap_or_default() })
     }
 
-    fn read_nft_tables(&mut self) -> Result<BTreeSet<String>, KernelError> {
-        Ok(self.nft_tables.clone())
+    fn read_nft_tables(&mut self) -> Result<BTreeMap<String, bool>, KernelError> {
+        Ok(self.nft_tables.iter().map(|table| (table.clone(), false)).collect())
     }
 
     fn read_sets(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
