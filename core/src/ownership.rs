@@ -74,7 +74,7 @@ pub const INET_TABLE_NEXT: &str = "bridgewarden-next";
 pub const BRIDGE_TABLE: &str = "bridgewarden";
 /// The table of family bridge that exists beside it while an agent takes over from another: a frame must pass both.
 pub const BRIDGE_TABLE_NEXT: &str = "bridgewarden-next";
-/// The table of family inet that drops what a bridge hands to a port's own device.
+/// The table of family inet that drops frames which a bridge delivers to a port's own device.
 pub const RESERVED_TABLE: &str = "bridgewarden-reserved";
 
 /// Whether a chain is ours.

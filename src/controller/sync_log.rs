@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_sync_is_told_at_once_and_others_are_added_up() {
+    fn lone_sync_is_logged_at_once_and_others_are_added_up() {
         let (mut log, start) = (SyncLog::default(), Instant::now());
         log.info(ended(1, 5), start);
         assert_eq!(log.unlogged, None);

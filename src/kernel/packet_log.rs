@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn group_of_another_reader_is_told_with_the_way_out() {
+    fn group_of_another_reader_is_reported_with_the_way_out() {
         let received = |code| refused(101, Failure::Refused { code, request: Vec::new() }).to_string();
         assert!(
             received(libc::EPERM).contains("NFLOG group 101 has another reader")

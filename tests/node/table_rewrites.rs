@@ -30,7 +30,7 @@ fn count(variable: &str, usual: usize) -> usize {
     std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
 }
 
-/// What an agent of node-a that has read the manifests with this policy is told.
+/// The changes that an agent of node-a reads from the manifests with this policy.
 fn facts(test: &NodeTest, policy: &str) -> Vec<Change> {
     test.write("policy.yaml", policy);
     let loaded = Directory::new(&test.manifests).load();

@@ -45,7 +45,7 @@ fn rules(
 }
 
 #[test]
-fn pod_whose_addresses_only_its_sandbox_tells_is_judged_as_if_the_api_told_them() {
+fn pod_whose_addresses_only_its_sandbox_reports_is_judged_as_if_the_api_reported_them() {
     for (seed, backend) in (0..worlds() / 5).flat_map(|seed| BACKENDS.map(|backend| (seed, backend))) {
         let world = worlds::world(seed);
         for node in NODES.map(|node| node.name) {

@@ -14,7 +14,7 @@ fn stories() -> impl Iterator<Item = (u64, Story)> {
 }
 
 #[test]
-fn fact_told_twice_writes_nothing_the_second_time() {
+fn fact_reported_twice_writes_nothing_the_second_time() {
     check_backends(stories(), |backend, seed, story| {
         let mut node = StoryNode::start(backend, "node-b", &story.start, Order::Usual);
         for change in &story.changes {

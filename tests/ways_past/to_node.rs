@@ -114,7 +114,7 @@ fn node_is_closed(backend: &'static str, mode: Mode) {
             // A known limit: such frames come by the port itself, of which these rules know nothing.
             Mode::Addresses => assert_eq!(by_bridge.len(), 2, "{by_bridge:#?}"),
         }
-        // The bridge hands what is for LLDP to the port's device, past all of its hooks.
+        // The bridge delivers frames for LLDP to the port's device and calls none of its hooks.
         let by_lldp = received(&mut test, pod, forges, To::Bridge(0x0e));
         match mode {
             Mode::Ports | Mode::Unbound => {

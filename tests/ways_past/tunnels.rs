@@ -14,7 +14,7 @@ use support::frame::*;
 const FLANNEL: u16 = 8472;
 /// The port of VXLAN (RFC 7348).
 const IANA: u16 = 4789;
-/// The Ethernet address of each node's tunnel device: whoever may read Nodes knows it.
+/// The Ethernet address of each node's tunnel device: a tenant who may read Nodes knows it.
 const TUNNEL: Mac = [2, 0, 0, 0, 0x51, 1];
 /// An address of a Service in front of the tunnel of node-a.
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 99);

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Node {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// How it fares.
+    /// Its status.
     pub status: NodeStatus,
 }
 

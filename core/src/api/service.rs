@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Service {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What was asked for.
+    /// Its specification.
     pub spec: ServiceSpec,
 }
 

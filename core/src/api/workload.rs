@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct WorkloadObject {
-    /// Who it is.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What was asked for.
+    /// Its specification.
     pub spec: WorkloadSpec,
 }
 

@@ -25,7 +25,7 @@ pub struct Actual {
     pub bridge: TableRead,
     /// Whether the table that temporarily exists beside it was left in the kernel.
     pub bridge_next: bool,
-    /// Our table that drops what a bridge hands to a port's own device.
+    /// Our table that drops frames which a bridge delivers to a port's own device.
     pub reserved: TableRead,
     /// Our table of family inet.
     pub inet: TableRead,

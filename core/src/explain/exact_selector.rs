@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Labels that change with every roll-out. No policy should name them, so pods that differ by these alone are the same here.
 const PASSING: [&str; 3] = ["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 /// Labels that identify what a pod runs, the best first.
-const TELLING: [&str; 7] = [
+const IDENTIFYING: [&str; 7] = [
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
     "app.kubernetes.io/component",
@@ -64,7 +64,7 @@ pub(super) fn exact_selector<'a>(wanted: &[&Pod], all: impl Iterator<Item = &'a 
 
 /// Labels in the order in which a selector should name them.
 fn in_order<'a>(labels: &BTreeMap<&'a str, &'a str>) -> Vec<(&'a str, &'a str)> {
-    let rank = |key: &str| TELLING.iter().position(|telling| *telling == key).unwrap_or(TELLING.len());
+    let rank = |key: &str| IDENTIFYING.iter().position(|known| *known == key).unwrap_or(IDENTIFYING.len());
     let mut labels: Vec<_> = labels.iter().map(|(key, value)| (*key, *value)).collect();
     labels.sort_by_key(|(key, _)| (rank(key), *key));
     labels

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_rules_the_likeliest_mistake_is_told() {
+    fn of_several_rules_the_likeliest_mistake_is_reported() {
         let by_address = (block("10.0.0.0/16", &[]), Ports::All);
         let by_label = (pods(anywhere(), &[("app", "web")]), Ports::All);
         let by_port = (Peers::Anywhere, Ports::Listed(vec![tcp(80)]));

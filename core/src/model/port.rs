@@ -40,7 +40,7 @@ pub struct Bridge {
     pub tunnels: TunnelInputs,
 }
 
-/// What a host with tunnels unpacks, whoever sent it.
+/// The packets that a host with tunnels unpacks from any sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TunnelInputs {
     /// Destination ports of UDP.

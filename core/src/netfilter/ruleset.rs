@@ -17,7 +17,7 @@ pub struct Ruleset {
     pub sets: BTreeMap<SetName, DesiredSet>,
     /// The table of family bridge; `None` if there must be none.
     pub bridge: Option<nftables::Table>,
-    /// The table that drops what a bridge hands to a port's own device; `None` if there must be none.
+    /// The table that drops frames which a bridge delivers to a port's own device; `None` if there must be none.
     pub reserved: Option<nftables::Table>,
     /// The table of family inet; `None` if there must be none.
     pub inet: Option<nftables::Table>,

@@ -1,4 +1,4 @@
-//! The classes of peers that policies or rules of the kernel can tell apart, by an address of each.
+//! The classes of peers that policies or rules of the kernel can distinguish, by an address of each.
 
 use super::address_sets::{edges_of_prefix, next};
 use super::{AddressSet, Expectation, Holder};

@@ -1,4 +1,4 @@
-//! The classes of ports that policies or rules can tell apart, by the first port of each.
+//! The classes of ports that policies or rules can distinguish, by the first port of each.
 
 use super::AskedFacts;
 use crate::model::{NamedPort, PortMatch, Ports, Rule};

@@ -1,4 +1,4 @@
-//! What decides about an address of this node in one direction, and which peers that can tell apart.
+//! The policies and rules that decide about an address of this node in one direction, and which peers they can distinguish.
 
 use super::ports::PortClasses;
 use super::question::{Question, Way};
@@ -24,12 +24,12 @@ pub(super) struct Side {
 /// What distinguishes two peers for a side.
 type PeerSigns = (Vec<bool>, Vec<(usize, Protocol, u16)>);
 
-/// A peer of each class that a side can tell apart.
+/// A peer of each class that a side can distinguish.
 pub(super) struct DistinctPeer {
     pub(super) first: IpAddr,
     /// Another one of the class, in case that the first is the address itself.
     pub(super) second: Option<IpAddr>,
-    /// Whether this side can tell it from each one before it, whatever the peer's own policies say.
+    /// Whether this side can distinguish it from each one before it, whatever the peer's own policies say.
     pub(super) is_new: bool,
 }
 
@@ -70,7 +70,7 @@ impl Sides<'_> {
         self.rules.sets.get(set).map_or(&[], |set| set.ports(address))
     }
 
-    /// What policies and rules can tell of a peer.
+    /// What policies and rules can know of a peer.
     fn signs(&self, side: &Side, peer: IpAddr) -> PeerSigns {
         let mut signs = Vec::new();
         let held = |set: &str| self.rules.sets.get(set).is_some_and(|set| set.contains(peer, None));
@@ -98,8 +98,8 @@ impl Sides<'_> {
         (signs, ports)
     }
 
-    /// The peers that a side, or what decides about the peer itself, can tell apart.
-    pub(super) fn told_apart(
+    /// The peers that a side, or the policies and rules of the peer itself, can distinguish.
+    pub(super) fn distinct_peers(
         &self,
         sides: &BTreeMap<(IpAddr, Direction), Side>,
         side: &Side,

@@ -104,13 +104,13 @@ impl NodeComparison<'_> {
             sides.values().flat_map(|side| side.facts.prefixes.iter().copied()).collect();
         let peers = peer_classes(family, self.expectation, &self.rules.sets, prefixes.into_iter());
         done.peer_classes += peers.len();
-        let mut told_apart = BTreeMap::new();
+        let mut distinct = BTreeMap::new();
         for address in addresses {
             for direction in Direction::BOTH {
                 let side = &sides[&(address, direction)];
-                let peers = told_apart
+                let peers = distinct
                     .entry(side.kind)
-                    .or_insert_with(|| self.finder().told_apart(&sides, side, &peers));
+                    .or_insert_with(|| self.finder().distinct_peers(&sides, side, &peers));
                 self.side(&sides, side, peers)?;
             }
             self.itself(address)?;

@@ -298,7 +298,7 @@ mod tests {
     use crate::netfilter::ipset::Type;
 
     #[test]
-    fn set_told_in_several_messages_is_one_and_strangers_are_skipped() {
+    fn set_listed_in_several_messages_is_one_and_other_sets_are_skipped() {
         let kind = Kind { of: Type::HashIp, family: Family::V4 };
         let elements = [1, 2, 3].map(|last| Element::Address([10, 0, 0, last].into()));
         let message = |name: &str, kind: Option<Kind>, elements: &[Element]| {

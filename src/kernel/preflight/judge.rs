@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn sysctl_that_is_off_is_told_with_the_command_that_turns_it_on() {
+    fn sysctl_that_is_off_is_reported_with_the_command_that_turns_it_on() {
         let mut facts = healthy();
         facts.sysctls.insert(CALL_IPTABLES, "0".to_owned());
         let (names, problem, cure) = failing(&facts);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn host_without_tables_of_family_bridge_is_fit_and_told_what_it_lacks() {
+    fn host_without_tables_of_family_bridge_is_fit_and_what_it_lacks_is_reported() {
         let check = |facts: &Facts, wanted: &Wanted| {
             judge(facts, wanted).into_iter().find(|check| check.name == "port-binding")
         };
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn log_group_that_is_read_already_is_told_with_a_free_one_and_is_no_miss() {
+    fn log_group_that_is_read_already_is_reported_with_a_free_one_and_is_no_miss() {
         let facts = Facts { log_readers: [(101, "7".to_owned())].into(), ..healthy() };
         let text = log_group(&facts, &wanted()).expect("enforcement can do without");
         assert!(text.contains("netlink port 7") && text.contains("--nflog-group 102"), "{text}");
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_does_not_forward_to_its_bridge_is_told() {
+    fn node_that_does_not_forward_to_its_bridge_is_reported() {
         let mut facts = healthy();
         facts.sysctls.insert(FORWARD_V4, "0".to_owned());
         assert_eq!(failing(&facts).0, ["ip-forward"]);

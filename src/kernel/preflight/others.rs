@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_chain_left_in_the_other_variant_is_told() {
+    fn our_own_chain_left_in_the_other_variant_is_reported() {
         let hook = "-j KUBE-NWPLCY-FORWARD";
         let (names, _, cure) = failing(&with_rule(Variant::Legacy, "filter", "FORWARD", hook));
         assert_eq!(names, ["other-variant"]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn mark_that_others_use_is_told_with_a_free_one() {
+    fn mark_that_others_use_is_reported_with_a_free_one() {
         let theirs = with_rule(Variant::Nft, "mangle", "PREROUTING", "-j MARK --set-xmark 0x30000/0x30000");
         let (names, problem, cure) = failing(&theirs);
         assert_eq!((names, cure.as_str()), (vec!["mark"], "--mark 0x40000"));

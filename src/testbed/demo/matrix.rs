@@ -318,7 +318,7 @@ outside         X     .   .
     }
 
     #[test]
-    fn families_that_differ_are_told_apart() {
+    fn families_that_differ_are_shown_separately() {
         let mut findings = findings(TWO);
         for finding in findings.iter_mut().filter(|finding| {
             finding.question.connection.to == Endpoint::Outside

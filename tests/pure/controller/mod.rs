@@ -150,7 +150,7 @@ async fn what_came_before_the_list_was_complete_is_enforced_with_it() {
 }
 
 #[tokio::test]
-async fn failed_apply_opens_nothing_is_told_and_is_tried_again() {
+async fn failed_apply_opens_nothing_is_reported_and_is_tried_again() {
     let running = Running::start(Shared::default());
     running.send(shop(), true).await;
     running.until("enforcement", |running| running.health.ready().is_ok()).await;

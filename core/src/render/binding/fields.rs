@@ -102,7 +102,7 @@ pub(super) trait Asks: Sized {
     fn dhcp_request(self) -> Self;
     /// Matches DHCPv6 from a client, to all servers (RFC 8415).
     fn dhcpv6_request(self) -> Self;
-    /// It is UDP.
+    /// Matches UDP.
     fn udp(self) -> Self;
     /// Does not match ICMP.
     fn no_icmp(self) -> Self;

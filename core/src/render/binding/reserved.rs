@@ -1,6 +1,6 @@
 //! The table that drops IP packets in frames to addresses that bridges keep for themselves.
 //!
-//! A bridge hands some of these frames to its port's own device, and asks no hook of family bridge (br_handle_frame: always those for
+//! A bridge delivers some of these frames to its port's own device, and calls no hook of family bridge (br_handle_frame: always those for
 //! LLDP, 01:80:c2:00:00:0e; those for the spanning tree where it takes part in one). IP takes them for packets of that device. It
 //! neither forwards them nor takes TCP from them, so the hook for packets to the host sees all that is left. Nothing of IP is sent to
 //! such an address.
