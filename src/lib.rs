@@ -48,6 +48,7 @@
 //! - [`account`]: explains a denied flow: pods, policies and the nearest rule.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`verify`]: whether the rules in a kernel decide as policies do.
+//! - [`reach`]: which connections policies allow between all pods and addresses, in classes.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
 //! - [`daemon`]: the agent on a node: its parts, the order in which they start, and how they stop.
@@ -69,7 +70,7 @@
 
 pub use bridgewarden_core::{
     account, api, apply, backend, collections, compile, explain, flow, model, net, netfilter, ownership,
-    render, verify,
+    reach, render, verify,
 };
 
 pub mod commands;

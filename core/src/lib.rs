@@ -32,5 +32,6 @@ pub mod model;
 pub mod net;
 pub mod netfilter;
 pub mod ownership;
+pub mod reach;
 pub mod render;
 pub mod verify;

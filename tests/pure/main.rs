@@ -12,6 +12,7 @@ mod first_names;
 mod forward;
 mod moving_ports;
 mod oracle;
+mod reach;
 mod sandboxes;
 mod shortfalls;
 mod slices;

@@ -39,6 +39,12 @@ impl Labels {
         Labels { text: text.into(), ends }
     }
 
+    /// Those of the labels whose keys are wanted.
+    pub fn restricted_to(&self, wants: impl Fn(&str) -> bool) -> Labels {
+        let kept: Vec<(&str, &str)> = self.iter().filter(|(key, _)| wants(key)).collect();
+        Labels::of(kept.into_iter())
+    }
+
     /// The value of `key`, if the object has that label.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter().find(|(own, _)| *own == key).map(|(_, value)| value)
