@@ -50,7 +50,7 @@ fmt: ## Formats all code
 	$(CARGO) fmt --all
 
 bless: ## Rewrites golden files and generated docs from the code; review the difference before you commit it
-	BLESS=1 $(CARGO) test --locked --test scenarios --test metrics_doc --test explain_doc
+	BLESS=1 $(CARGO) test --locked --test scenarios --test metrics_doc --test explain_doc --test reach
 	BLESS=1 charts/test
 
 bench: setup ## Measures 10,000 pods on a real API server; SIZE=1k or 100k; PEER='command' measures it, too; needs Go

@@ -3,11 +3,13 @@
 
 mod cleanup;
 mod demo;
+mod diff;
 mod explain;
 mod flags;
 mod flows;
 mod input;
 mod preflight;
+mod reach;
 mod render;
 mod run;
 mod verify;
@@ -35,6 +37,10 @@ enum Command {
     Cleanup(cleanup::Cleanup),
     /// Explains whether policies let one end reach another, and what would have to change.
     Explain(explain::Explain),
+    /// Shows who can reach whom, on which ports, as the policies of a cluster or of manifests allow it.
+    Reach(reach::ReachCommand),
+    /// Shows which connections open and close between two states of a cluster.
+    Diff(diff::Diff),
     /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
     Flows(flows::Flows),
     /// Compares what this node's kernel does with what policies say, decision by decision. Changes nothing.
@@ -53,6 +59,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
         Command::Explain(explain) => explain.execute(&mut std::io::stdout().lock()),
+        Command::Reach(reach) => reach.execute(&mut std::io::stdout().lock()),
+        Command::Diff(diff) => diff.execute(&mut std::io::stdout().lock()),
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
         Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),

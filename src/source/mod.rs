@@ -27,7 +27,9 @@ mod watch;
 pub use cni::{CniResultError, CniResults, CniWatch, Found, parse_cni_result};
 pub use files::{Changed, Directory, DirectoryWatch, Loaded, read_manifests};
 pub use links::{LinkWatch, LinkWatchError};
-pub use manifest::{ManifestError, Manifests, Object, Origin, Problem, parse as parse_manifests};
+pub use manifest::{
+    ManifestError, Manifests, Object, Origin, Problem, parse as parse_manifests, read_document,
+};
 pub use snapshot::{
     ClusterAccess, ClusterError, ManifestInput, SnapshotInput, fetch_snapshot, read_snapshot,
 };

@@ -5,6 +5,7 @@
 
 pub(in crate::source) mod collect;
 mod decode;
+mod document;
 mod json;
 pub(in crate::source) mod manifest_reader;
 pub(in crate::source) mod object;
@@ -15,6 +16,7 @@ mod tree;
 pub(in crate::source) mod unparsed;
 mod yaml;
 
+pub use document::read_document;
 pub use manifest_reader::parse;
 pub use object::{Manifests, Object};
 pub use problem::{ManifestError, Origin, Problem};
