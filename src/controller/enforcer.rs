@@ -90,10 +90,21 @@ impl Enforcer {
 
     /// Applies one fact.
     pub fn apply(&mut self, change: Change) {
+        self.apply_unsettled(change);
+        self.settle();
+    }
+
+    /// Applies one fact of several. [`Enforcer::settle`] must be called after the last, before the plan is used.
+    pub(super) fn apply_unsettled(&mut self, change: Change) {
         let touched = self.cluster.apply(change);
         if !touched.is_empty() {
-            self.plan.update(&self.cluster, &touched);
+            self.plan.update_unsettled(&self.cluster, &touched);
         }
+    }
+
+    /// Updates the plan for all facts that were applied since the last time.
+    pub fn settle(&mut self) {
+        self.plan.settle(&self.cluster);
     }
 
     /// Whether there is something to write, because facts changed, or the kernel must be read first.

@@ -34,6 +34,14 @@ impl Reconciler {
         }
     }
 
+    /// Updates the plan for all facts that were taken in. Until the first lists are complete nothing depends on it, and they may bring
+    /// thousands of policies for the same pods.
+    pub(super) fn settle_facts(&mut self) {
+        if self.complete {
+            self.enforcer.settle();
+        }
+    }
+
     fn believe(&mut self, change: Change) {
         let (kind, policy) = inventory::subject(&change);
         self.uncounted = true;

@@ -61,11 +61,11 @@ pub(super) fn refused(enforcer: &Enforcer) -> BTreeMap<&'static str, usize> {
 /// The reason that metrics give for parts beyond the limits of a policy.
 const BEYOND_LIMITS: &str = "policy_limit";
 
-/// Applies a change, and logs the parts of its policy that allow nothing and are new.
+/// Applies a change, which is then to be settled, and logs the parts of its policy that allow nothing and are new.
 pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&PolicyKey>) {
     let refusals = |enforcer: &Enforcer| policy.map(|key| refusals_of(enforcer, key)).unwrap_or_default();
     let before = refusals(enforcer);
-    enforcer.apply(change);
+    enforcer.apply_unsettled(change);
     for refusal in refusals(enforcer).difference(&before) {
         let policy = policy.map(ToString::to_string);
         tracing::warn!(policy, refusal, "part of a policy cannot be enforced; it allows nothing");
@@ -88,6 +88,7 @@ impl Reconciler {
         if !std::mem::take(&mut self.uncounted) {
             return;
         }
+        self.enforcer.settle();
         self.metrics.refused_parts(&refused(&self.enforcer));
         self.metrics.inventory(&inventory(&self.enforcer));
         self.counts += 1;

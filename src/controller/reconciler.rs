@@ -148,6 +148,7 @@ impl Reconciler {
 
     /// What to do now. Must be called again after each action and each event.
     pub fn next(&mut self, now: Instant) -> Action {
+        self.settle_facts();
         if let Some(task) = self.verifications.start() {
             return Action::Verify(task);
         }
@@ -218,14 +219,13 @@ impl Reconciler {
     /// Then it must be read again. If nothing changed since then, what was written is still wanted, and is written once
     /// more.
     fn is_outdated(&self) -> bool {
-        let may_differ = self.enforcer.plan().has_changed() || self.enforcer.is_unread();
-        self.wrote_since_read && may_differ
+        self.wrote_since_read && (self.enforcer.plan().has_changed() || self.enforcer.is_unread())
     }
 
     /// Writes what may be written concurrently with the work in progress.
     fn write_concurrently(&mut self, mut in_flight: InFlight) -> Option<Action> {
         let mut flush = None;
-        if self.enforcer.plan().has_changed() {
+        if self.complete && self.enforcer.plan().has_changed() {
             let permitted = in_flight.concurrent.as_ref();
             flush = permitted.and_then(|concurrent| self.enforcer.flush_concurrently(concurrent));
             if flush.is_none() {

@@ -4,6 +4,7 @@ use super::Isolation;
 use super::isolation::families;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,12 +36,29 @@ impl Judgement {
 }
 
 /// A judgement in one direction, shared by all subjects to which it applies.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Profile {
     /// The direction, seen from the subject.
     pub direction: Direction,
     /// The judgement.
     pub judgement: Arc<Judgement>,
+}
+
+impl Ord for Profile {
+    /// By direction, then by the judgement; one that is shared is not compared with itself, as it may have thousands of policies.
+    fn cmp(&self, other: &Profile) -> Ordering {
+        let judgements = || match Arc::ptr_eq(&self.judgement, &other.judgement) {
+            true => Ordering::Equal,
+            false => self.judgement.cmp(&other.judgement),
+        };
+        self.direction.cmp(&other.direction).then_with(judgements)
+    }
+}
+
+impl PartialOrd for Profile {
+    fn partial_cmp(&self, other: &Profile) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// How many subjects with an address of each family each profile has.

@@ -8,7 +8,7 @@ use super::share::NamespaceShares;
 use super::staging::Staging;
 use super::{
     Delta, Isolation, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
-    Subject, UnknownPods, port_binding,
+    Subject, UnknownPods,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
 use crate::net::Family;
@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 mod policies;
+mod ports;
 
 /// The number of a shared set.
 pub type SetId = u32;
@@ -36,9 +37,27 @@ pub struct Plan {
     limits: Limits,
     staging: Staging,
     shares: NamespaceShares,
+    unsettled: Unsettled,
     /// About how many members new sets may still have before the next [`Plan::take`]; `None` for any number.
     slice: Option<usize>,
     pending: Delta,
+}
+
+/// What must be looked at again.
+#[derive(Clone, Debug, Default)]
+struct Unsettled {
+    /// Whose isolation may have changed.
+    subjects: BTreeSet<Subject>,
+    /// The ports whose pod, or whose pod's addresses, may have.
+    ports: BTreeSet<u32>,
+    /// The namespaces some of whose pods' ports may have.
+    namespaces: BTreeSet<NamespaceName>,
+}
+
+impl Unsettled {
+    fn is_empty(&self) -> bool {
+        self.subjects.is_empty() && self.ports.is_empty() && self.namespaces.is_empty()
+    }
 }
 
 impl Plan {
@@ -64,6 +83,13 @@ impl Plan {
 
     /// Applies what a change of the cluster touched. `cluster` is the cluster after that change and before the next.
     pub fn update(&mut self, cluster: &Cluster, touched: &Touched) {
+        self.update_unsettled(cluster, touched);
+        self.settle(cluster);
+    }
+
+    /// The same, but whom policies isolate is worked out with the next [`Plan::settle`]: a thousand policies about the same pods are
+    /// then evaluated once and not a thousand times. Nothing else may be asked of the plan before that, but for its policies.
+    pub fn update_unsettled(&mut self, cluster: &Cluster, touched: &Touched) {
         let mut changes = Vec::new();
         for &group in &touched.groups_born {
             self.membership.group_born(cluster, group);
@@ -86,25 +112,35 @@ impl Plan {
             self.note(change);
         }
         let pods = self.reconcile_policies(cluster, touched);
-        let unknown = touched.sandboxes.iter().cloned().map(Subject::Unknown);
-        let mut ports = touched.ports.clone();
-        let mut isolations = Isolations::new(cluster, self.unknown_pods);
-        for subject in pods.into_iter().map(Subject::Pod).chain(unknown) {
-            self.reconcile_isolation(&mut isolations, &subject);
+        let unknown = || touched.sandboxes.iter().cloned().map(Subject::Unknown);
+        for subject in touched.local_pods.iter().cloned().map(Subject::Pod).chain(unknown()) {
             self.reconcile_addresses(cluster, &subject);
+        }
+        self.unsettled.subjects.extend(pods.into_iter().map(Subject::Pod).chain(unknown()));
+        self.unsettled.ports.extend(&touched.ports);
+        self.unsettled.namespaces.extend(touched.namespaces.iter().cloned());
+        self.pending.bridge |= touched.bridge;
+    }
+
+    /// Works out whom policies isolate, after what [`Plan::update_unsettled`] took in. `cluster` is the cluster after the last of it.
+    pub fn settle(&mut self, cluster: &Cluster) {
+        let Unsettled { subjects, mut ports, namespaces } = std::mem::take(&mut self.unsettled);
+        let mut isolations = Isolations::new(cluster, self.unknown_pods);
+        for subject in subjects {
+            self.reconcile_isolation(&mut isolations, &subject);
             ports.extend(cluster.ports_of(subject.pod()));
         }
-        if !touched.namespaces.is_empty() {
-            ports.extend(self.ports_in(cluster, &touched.namespaces));
+        if !namespaces.is_empty() {
+            ports.extend(self.ports_in(cluster, &namespaces));
         }
         for port in ports {
             self.reconcile_port(cluster, port);
         }
-        self.pending.bridge |= touched.bridge;
     }
 
     /// Takes what changed since the last time, and frees sets without references.
     pub fn take(&mut self, cluster: &Cluster) -> Delta {
+        debug_assert!(self.unsettled.is_empty(), "it is settled before it is taken");
         for definition in self.membership.bury(cluster) {
             self.pending.sets.insert(definition, SetDelta::Retired);
         }
@@ -124,6 +160,7 @@ impl Plan {
 
     /// Whether anything changed since it was last taken.
     pub fn has_changed(&self) -> bool {
+        debug_assert!(self.unsettled.is_empty(), "it is settled before it is asked");
         !self.pending.is_empty()
     }
 
@@ -134,6 +171,7 @@ impl Plan {
 
     /// The subjects of this node that are isolated.
     pub fn isolations(&self) -> &BTreeMap<Subject, Isolation> {
+        debug_assert!(self.unsettled.is_empty(), "it is settled before it is asked");
         &self.isolations
     }
 
@@ -235,9 +273,7 @@ impl Plan {
             let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
             let labels = here.map(|(_, group)| &group.labels);
             let families = here.map(|(addresses, _)| isolation::families(addresses)).unwrap_or_default();
-            let isolation = self.isolations.get(&Subject::Pod(pod.clone()));
-            let others =
-                isolation.is_some_and(|isolation| isolation::families(&isolation.addresses) != families);
+            let others = isolation::families(self.locals.of(&Subject::Pod(pod.clone()))) != families;
             for policy in cluster.policies_in(&pod.namespace) {
                 let was = self.policies.get(&policy.key).is_some_and(|block| block.subjects.contains(pod));
                 let is = labels.is_some_and(|labels| policy.subject.matches(labels));
@@ -274,75 +310,6 @@ impl Plan {
         }
         if let Some(new) = new {
             self.isolations.insert(subject.clone(), new);
-        }
-    }
-
-    fn reconcile_addresses(&mut self, cluster: &Cluster, subject: &Subject) {
-        let new = match subject {
-            Subject::Pod(pod) => {
-                let here = cluster.pod(pod).filter(|_| cluster.is_local(pod));
-                here.map(|(addresses, _)| addresses.to_vec()).unwrap_or_default()
-            }
-            Subject::Unknown(sandbox) => cluster.addresses_of_unknown(sandbox).to_vec(),
-        };
-        let old = self.locals.of(subject).to_vec();
-        if old == new {
-            return;
-        }
-        let changed: BTreeSet<IpAddr> = old.iter().chain(&new).copied().collect();
-        let before: Vec<_> = changed
-            .into_iter()
-            .map(|address| (address, self.locals.is_local(address), self.placement(address)))
-            .collect();
-        self.locals.set(subject, new);
-        for (address, was_local, was) in before {
-            let is_local = self.locals.is_local(address);
-            if was_local != is_local && self.pending.local.remove(&address).is_none() {
-                self.pending.local.insert(address, is_local);
-            }
-            self.note_placement(address, was);
-        }
-    }
-
-    fn note_placement(&mut self, address: IpAddr, was: Placement) {
-        let is = self.placement(address);
-        if is == was {
-            return;
-        }
-        let first = *self.pending.places.entry(address).or_insert(was);
-        if first == is {
-            self.pending.places.remove(&address);
-        }
-    }
-
-    fn ports_in(&self, cluster: &Cluster, namespaces: &[NamespaceName]) -> Vec<u32> {
-        let ports = cluster.ports().map(|port| port.index);
-        let is_in = |port: &u32| {
-            cluster.sandbox_at(*port).is_some_and(|sandbox| namespaces.contains(&sandbox.key.pod.namespace))
-        };
-        ports.filter(is_in).collect()
-    }
-
-    fn reconcile_port(&mut self, cluster: &Cluster, port: u32) {
-        let new = port_binding(cluster, port, self.unknown_pods, |subject| self.isolations.get(subject));
-        let old = self.ports.get(&port).cloned();
-        if old == new {
-            return;
-        }
-        let addresses = |binding: &Option<PortBinding>| match binding {
-            Some(PortBinding::Bound(bound)) => bound.addresses.clone(),
-            Some(PortBinding::Unbound) | None => BTreeSet::new(),
-        };
-        let (was, is) = (addresses(&old), addresses(&new));
-        let before: Vec<_> = was.union(&is).map(|address| (*address, self.placement(*address))).collect();
-        self.locals.bind(&was, &is);
-        before.into_iter().for_each(|(address, was)| self.note_placement(address, was));
-        match new.clone() {
-            Some(binding) => self.ports.insert(port, binding),
-            None => self.ports.remove(&port),
-        };
-        if *self.pending.ports.entry(port).or_insert(old) == new {
-            self.pending.ports.remove(&port);
         }
     }
 
@@ -445,6 +412,29 @@ mod tests {
             egress: None,
             invalid_parts: Vec::new(),
         })
+    }
+
+    #[test]
+    fn changes_that_are_settled_together_end_as_if_each_had_been_settled() {
+        let Change::Policy(second) = web_allows_clients() else { panic!("it is a policy") };
+        let second = Policy { key: PolicyKey::new("shop", "second"), egress: Some(Vec::new()), ..second };
+        let with_both = |app: &str| [pod("web", app), Change::Sandbox(sandbox("web", 1, 10))];
+        let changes = [web_allows_clients(), Change::Policy(second)].into_iter().chain(with_both("web"));
+        let changes = changes.chain(with_both("none")).chain(with_both("web"));
+        let (mut cluster, mut each) = (Cluster::new("node-a"), Plan::default());
+        let mut together = Plan::default();
+        for change in changes.chain([Change::Sandbox(sandbox("web", 2, 11))]) {
+            let touched = cluster.apply(change);
+            each.update(&cluster, &touched);
+            together.update_unsettled(&cluster, &touched);
+        }
+        together.settle(&cluster);
+        assert_eq!(together.isolations().len(), 1);
+        assert_eq!((together.isolations(), together.policies()), (each.isolations(), each.policies()));
+        assert!(together.profiles().eq(each.profiles()));
+        let isolated = |plan: &Plan| plan.isolated(Direction::Egress).map(|(at, _)| at).collect::<Vec<_>>();
+        assert_eq!(isolated(&together), isolated(&each));
+        assert_eq!(together.take(&cluster).local, each.take(&cluster).local);
     }
 
     #[test]

@@ -102,10 +102,13 @@ impl DrivenNode {
         // Deletions of policies may wait for a time.
         let (is_delivery, before) = (matches!(event, Event::Delivery(_)), policies(self));
         self.reconciler.on(event, self.now);
-        let enforcer = self.reconciler.enforcer();
-        let differs = (is_delivery || policies(self) != before) && enforcer.plan().has_changed();
-        if self.reconciler.is_complete() && differs && !self.in_force.is_empty() {
-            self.in_force.push(rendered(enforcer));
+        let may_differ = is_delivery || policies(self) != before;
+        if self.reconciler.is_complete() && may_differ && !self.in_force.is_empty() {
+            let mut enforcer = self.reconciler.enforcer().clone();
+            enforcer.settle();
+            if enforcer.plan().has_changed() {
+                self.in_force.push(rendered(&enforcer));
+            }
         }
         self.run();
     }
