@@ -54,8 +54,6 @@ struct Listening {
     buffer: Vec<u8>,
     /// The port of the program that we are running.
     own: Option<u32>,
-    /// The port of the socket by which this process changes tables.
-    socket: u32,
 }
 
 /// While this exists, changes by one of our programs are not reported.
@@ -65,13 +63,13 @@ impl Monitor {
     /// Starts a thread for the life of the process, which calls `report` when another program has changed, or may have
     /// changed, one of our chains or a built-in chain of the filter table. An error is reported last.
     ///
-    /// `socket` is the port of the socket by which this process changes tables itself.
+    /// `socket` is the port of the socket by which this process changes tables itself. Its changes wake no thread.
     pub(super) fn begin(
         socket: u32,
         report: impl Fn(Result<(), KernelError>) + Send + Sync + 'static,
     ) -> Result<Monitor, KernelError> {
-        let multicast = Multicast::join(GROUP).map_err(failed)?;
-        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None, socket });
+        let multicast = Multicast::join(GROUP, socket).map_err(failed)?;
+        let listening = Mutex::new(Listening { buffer: Multicast::buffer(), own: None });
         let inner = Arc::new(MonitorInner { multicast, listening, report: Box::new(report) });
         let on_thread = inner.clone();
         std::thread::Builder::new()
@@ -117,11 +115,10 @@ impl MonitorInner {
     }
 
     fn receive(&self, listening: &mut Listening) -> io::Result<()> {
-        let Listening { buffer, own, socket } = listening;
+        let Listening { buffer, own } = listening;
         let mut strange = false;
         let lost = self.multicast.drain(buffer, |frame| {
-            let is_own = Some(frame.port) == *own || frame.port == *socket;
-            strange = strange || (!is_own && matters(frame));
+            strange = strange || (Some(frame.port) != *own && matters(frame));
         })?;
         if strange || lost {
             (self.report)(Ok(()));

@@ -4,6 +4,7 @@ use super::message::{MessageFrame, frames};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,15 +13,26 @@ const QUEUE: usize = 8 * 1024 * 1024;
 /// The receive buffer, in bytes. The kernel's messages have at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
 
+/// Classic BPF (linux/filter.h): load 32 bits in network byte order, jump if equal, return.
+const LOAD: u16 = 0x20;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+/// The offset of nlmsg_pid in `struct nlmsghdr`.
+const PORT: u32 = 12;
+
 /// A receiver of one group, in the network namespace of the thread that opened it.
 pub(in crate::kernel) struct Multicast {
     socket: Socket,
 }
 
 impl Multicast {
-    /// Joins a group (NFNLGRP_*).
-    pub(in crate::kernel) fn join(group: u32) -> io::Result<Multicast> {
+    /// Joins a group (NFNLGRP_*), without the messages about what the socket with the port `own` changes: the kernel drops them
+    /// before they wake a reader.
+    ///
+    /// While that socket is open, no other of this network namespace can have its port.
+    pub(in crate::kernel) fn join(group: u32, own: u32) -> io::Result<Multicast> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        SockRef::from(&socket).attach_filter(&filter(own))?;
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
         if setsockopt(&socket, RcvBufForce, &QUEUE).is_err() {
@@ -56,6 +68,17 @@ impl Multicast {
             }
         }
     }
+}
+
+/// Drops each datagram whose first message names this port. All messages of a transaction name the port of its sender, and no
+/// datagram has messages of two transactions (`nft_commit_notify`, linux/net/netfilter/nf_tables_api.c).
+fn filter(port: u32) -> [SockFilter; 4] {
+    [
+        SockFilter::new(LOAD, 0, 0, PORT),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes(port.to_ne_bytes())),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 impl AsFd for Multicast {
