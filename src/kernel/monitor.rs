@@ -177,14 +177,14 @@ fn failed(source: io::Error) -> KernelError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::netlink::{Message, frames};
+    use crate::kernel::netlink::{Datagram, Message, frames};
 
     fn matters_to_us(subsystem: u8, command: u8, family: u8, table: &str, name: (u16, &str)) -> bool {
         let mut message = Message::new(subsystem, command, 0, family);
         message.put_text(OF_TABLE, table);
         message.put(20, b"more");
         message.put_text(name.0, name.1);
-        let bytes = message.seal(7).to_vec();
+        let bytes = Datagram::from(message).number(7).to_vec();
         matters(&frames(&bytes).next().expect("one frame"))
     }
 
@@ -229,7 +229,7 @@ mod tests {
     fn message_that_is_cut_short_says_nothing() {
         let mut message = Message::new(SUBSYSTEM, NEW_RULE, 0, 2);
         message.put_text(OF_TABLE, "filter");
-        let bytes = message.seal(7).to_vec();
+        let bytes = Datagram::from(message).number(7).to_vec();
         assert!(!matters(&frames(&bytes).next().expect("one frame")));
     }
 }

@@ -1,7 +1,7 @@
 //! Lists the tables of nf_tables, and removes empty ones.
 
 use super::netlink::{
-    ACKNOWLEDGE, DUMP, Failure, Message, Netlink, attributes, exact, family_number, text, whole,
+    ACKNOWLEDGE, DUMP, Datagram, Failure, Message, Netlink, attributes, exact, family_number, text, whole,
 };
 use super::nftables::OWNED_BY_ANOTHER;
 use crate::apply::KernelError;
@@ -177,9 +177,9 @@ fn chains(netlink: &mut Netlink, family: Family) -> Result<BTreeMap<String, bool
 /// Sends requests as one transaction. The last one must request an acknowledgement.
 fn transact(netlink: &mut Netlink, requests: Vec<Message>) -> Result<(), Failure> {
     let frame = |kind| Message::new(0, kind, 0, 0).about(SUBSYSTEM.into());
-    let mut batch: Vec<Message> =
-        std::iter::once(frame(BATCH_BEGIN)).chain(requests).chain([frame(BATCH_END)]).collect();
-    netlink.write_batch(&mut batch).map_err(|(_, failure)| failure)
+    let mut batch = Datagram::from(frame(BATCH_BEGIN));
+    requests.iter().chain([&frame(BATCH_END)]).for_each(|request| batch.push(request));
+    netlink.write_batch(batch).map_err(|(_, failure)| failure)
 }
 
 fn open() -> Result<Netlink, KernelError> {

@@ -4,7 +4,8 @@ use super::codec::{self, IpsetCommand};
 use super::refusal;
 use crate::apply::KernelError;
 use crate::kernel::netlink::{
-    ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Failure, Message, Netlink, REQUEST_MAX, exact, find, whole,
+    ACKNOWLEDGE, CREATE, DUMP, Datagram, EXCLUSIVE, Failure, Message, Netlink, REQUEST_MAX, exact, find,
+    whole,
 };
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::{SET_NAME_MAX, SetName};
@@ -45,19 +46,17 @@ impl<'a> Members<'a> {
 /// Requests that are sent in one message.
 #[derive(Default)]
 struct Requests<'a, 'b> {
-    messages: Vec<Message>,
+    datagram: Datagram,
     /// The elements that each request is about.
     about: Vec<&'b Members<'a>>,
-    /// Bytes and elements of all requests.
-    length: usize,
+    /// The number of elements of all requests.
     elements: u32,
 }
 
 impl<'a, 'b> Requests<'a, 'b> {
-    fn add(&mut self, message: Message, about: &'b Members<'a>, elements: u32) {
-        self.length += message.len();
+    fn add(&mut self, message: &Message, about: &'b Members<'a>, elements: u32) {
         self.elements += elements;
-        self.messages.push(message);
+        self.datagram.push(message);
         self.about.push(about);
     }
 }
@@ -190,18 +189,18 @@ impl Ipset {
                 request.put_text(codec::NAME, own.actual);
                 let count = codec::put_elements(&mut request, sent, &mut rest);
                 sent += count;
-                if requests.length + request.len() > REQUEST_MAX {
+                if requests.datagram.len() + request.len() > REQUEST_MAX {
                     self.write_all(act, std::mem::take(&mut requests))?;
                 }
-                requests.add(request, own, count);
+                requests.add(&request, own, count);
             }
         }
         self.write_all(act, requests)
     }
 
-    fn write_all(&mut self, act: &'static str, mut requests: Requests<'_, '_>) -> Result<(), KernelError> {
-        self.writes += requests.messages.len() as u64;
-        self.netlink.write_all(&mut requests.messages).map_err(|(place, failure)| {
+    fn write_all(&mut self, act: &'static str, requests: Requests<'_, '_>) -> Result<(), KernelError> {
+        self.writes += requests.datagram.count() as u64;
+        self.netlink.write_all(requests.datagram).map_err(|(place, failure)| {
             let Members { set, elements, .. } = requests.about[place];
             match failure {
                 Failure::Refused { code, request } => {

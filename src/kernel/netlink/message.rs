@@ -109,19 +109,59 @@ impl Message {
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
+}
 
-    /// Requests an acknowledgement (NLM_F_ACK).
-    pub(in crate::kernel) fn demand_acknowledgement(&mut self) {
-        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | ACKNOWLEDGE;
-        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+/// Requests that are sent together, in this order.
+#[derive(Default)]
+pub(in crate::kernel) struct Datagram {
+    bytes: Vec<u8>,
+    /// The offset of each request.
+    starts: Vec<usize>,
+}
+
+impl Datagram {
+    /// The number of requests.
+    pub(in crate::kernel) fn count(&self) -> usize {
+        self.starts.len()
     }
 
-    /// Writes the length and the sequence number to the header, so that the request can be sent.
-    pub(in crate::kernel) fn seal(&mut self, sequence: u32) -> &[u8] {
-        let length = u32::try_from(self.bytes.len()).expect("requests are kept under 64 KiB");
-        self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
-        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    /// Their length in bytes.
+    pub(in crate::kernel) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a request, with its length in its header.
+    pub(in crate::kernel) fn push(&mut self, message: &Message) {
+        let length = u32::try_from(message.bytes.len()).expect("requests are kept under 64 KiB");
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&message.bytes[size_of::<u32>()..]);
+    }
+
+    /// Requests an acknowledgement of the last request (NLM_F_ACK).
+    pub(in crate::kernel) fn demand_acknowledgement(&mut self) {
+        let Some(start) = self.starts.last() else { return };
+        let flags = &mut self.bytes[start + 6..start + 8];
+        let demanding = u16::from_ne_bytes([flags[0], flags[1]]) | ACKNOWLEDGE;
+        flags.copy_from_slice(&demanding.to_ne_bytes());
+    }
+
+    /// Writes consecutive sequence numbers to the headers, `first` to the first. Returns the bytes to send.
+    pub(in crate::kernel) fn number(&mut self, first: u32) -> &[u8] {
+        let mut sequence = first;
+        for start in &self.starts {
+            self.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
+            sequence = sequence.wrapping_add(1);
+        }
         &self.bytes
+    }
+}
+
+impl From<Message> for Datagram {
+    fn from(message: Message) -> Datagram {
+        let mut datagram = Datagram::default();
+        datagram.push(&message);
+        datagram
     }
 }
 
@@ -221,7 +261,7 @@ mod tests {
         message.put(1, &[7]);
         message.put_text(2, "S4");
         message.nest(7, |data| data.put_network(4, &80u16.to_be_bytes()));
-        let bytes = message.seal(42).to_vec();
+        let bytes = Datagram::from(message).number(42).to_vec();
         assert_eq!(bytes.len() % 4, 0);
 
         let frame = frames(&bytes).next().expect("one frame");

@@ -1,6 +1,6 @@
 //! A netlink socket to netfilter, with one request at a time.
 
-use super::message::{Message, behind_generic, echoed, errno, frames};
+use super::message::{Datagram, Message, behind_generic, echoed, errno, frames};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -85,53 +85,50 @@ impl Netlink {
     /// attributes of every message.
     pub(in crate::kernel) fn ask(
         &mut self,
-        mut request: Message,
+        request: Message,
         each: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
-        self.exchange(std::slice::from_mut(&mut request), 1, each).map_err(|(_, failure)| failure)
+        self.exchange(request.into(), 1, each).map_err(|(_, failure)| failure)
     }
 
     /// Sends requests together, which the kernel carries out in their order, and reads until all are done. One that fails stops
     /// none that follow. Returns the index of the first that failed.
     ///
     /// All together may be as long as one request. They are acknowledged together, so none of them may ask for that by itself.
-    pub(in crate::kernel) fn write_all(&mut self, requests: &mut [Message]) -> Result<(), (usize, Failure)> {
-        let Some(last) = requests.last_mut() else { return Ok(()) };
-        last.demand_acknowledgement();
-        let all = requests.len();
-        self.exchange(requests, all, |_| {})
+    pub(in crate::kernel) fn write_all(&mut self, mut requests: Datagram) -> Result<(), (usize, Failure)> {
+        requests.demand_acknowledgement();
+        match requests.count() {
+            0 => Ok(()),
+            all => self.exchange(requests, all, |_| {}),
+        }
     }
 
     /// Sends the requests of a transaction. The last one only ends it and is not acknowledged; the one before it
     /// requests an acknowledgement. Returns the index of the first that failed.
-    pub(in crate::kernel) fn write_batch(
-        &mut self,
-        requests: &mut [Message],
-    ) -> Result<(), (usize, Failure)> {
-        let awaited = requests.len().saturating_sub(1);
+    pub(in crate::kernel) fn write_batch(&mut self, requests: Datagram) -> Result<(), (usize, Failure)> {
+        let awaited = requests.count().saturating_sub(1);
         self.exchange(requests, awaited, |_| {})
     }
 
-    /// Sends requests and reads until the last of the first `awaited` is answered. Returns the index of the first that failed.
+    /// Sends the requests and reads until the last of the first `awaited` is answered. Returns the index of the first that failed.
     fn exchange(
         &mut self,
-        requests: &mut [Message],
+        mut requests: Datagram,
         awaited: usize,
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), (usize, Failure)> {
-        let first = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::with_capacity(requests.iter().map(Message::len).sum());
-        for request in &mut *requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            bytes.extend_from_slice(request.seal(self.sequence));
-        }
-        self.send(&bytes).map_err(|failure| (0, failure))?;
+        let (first, count) = (self.sequence.wrapping_add(1), requests.count());
+        self.sequence = self.sequence.wrapping_add(count as u32);
+        let sent = self.send(requests.number(first));
+        // The kernel has copied them.
+        drop(requests);
+        sent.map_err(|failure| (0, failure))?;
         let mut failed = None;
         loop {
             let length = self.receive().inspect_err(|_| self.drain()).map_err(|failure| (0, failure))?;
             for frame in frames(&self.buffer[..length]) {
                 let place = frame.sequence.wrapping_sub(first) as usize;
-                if place >= requests.len() {
+                if place >= count {
                     continue;
                 }
                 match frame.kind {

@@ -1,17 +1,17 @@
 //! Encodes changes of a table as netlink messages (linux/netfilter/nf_tables.h).
 
-use super::encode_elements::{element_messages, put_element, put_range};
+use super::encode_elements::{put_all, put_element, put_range};
 use super::encode_rule::put_rule;
 use super::numbers::{family_number, hook_number, key_type};
 use super::wire::*;
 use super::writer::TableFlags;
-use crate::kernel::netlink::{ACKNOWLEDGE, CREATE, DUMP, Message};
+use crate::kernel::netlink::{ACKNOWLEDGE, CREATE, DUMP, Datagram, Message};
 use crate::netfilter::nftables::{Batch, Change, Hook, SetKind, SetPurpose, TableFamily};
 
 /// A transaction with its begin and end messages.
 pub(super) struct Transaction<'a> {
     /// Its messages.
-    pub(super) messages: Vec<Message>,
+    pub(super) requests: Datagram,
     /// The change that each of them makes, except for the first and the last message.
     pub(super) changes: Vec<(&'a Batch, &'a Change)>,
 }
@@ -19,22 +19,23 @@ pub(super) struct Transaction<'a> {
 /// One transaction with all batches.
 pub(super) fn transaction(batches: &[Batch], flags: TableFlags) -> Transaction<'_> {
     let boundary = |kind| Message::new(0, kind, 0, 0).about(u16::from(SUBSYSTEM));
-    let (mut messages, mut changes) = (vec![boundary(BATCH_BEGIN)], Vec::new());
+    let (mut requests, mut changes) = (Datagram::from(boundary(BATCH_BEGIN)), Vec::new());
     for batch in batches {
         for change in &batch.changes {
-            messages.extend(change_messages(batch, change, flags));
-            changes.resize(messages.len() - 1, (batch, change));
+            put_change(batch, change, flags, |message| requests.push(&message));
+            changes.resize(requests.count() - 1, (batch, change));
         }
     }
     // Only new kernels acknowledge the end itself.
-    if let [_, .., last] = messages.as_mut_slice() {
-        last.demand_acknowledgement();
+    if !changes.is_empty() {
+        requests.demand_acknowledgement();
     }
-    messages.push(boundary(BATCH_END));
-    Transaction { messages, changes }
+    requests.push(&boundary(BATCH_END));
+    Transaction { requests, changes }
 }
 
-fn change_messages(batch: &Batch, change: &Change, flags: TableFlags) -> Vec<Message> {
+/// Passes the messages of a change to `push`.
+fn put_change(batch: &Batch, change: &Change, flags: TableFlags, mut push: impl FnMut(Message)) {
     let request = |command, flags| Message::new(SUBSYSTEM, command, flags, family_number(batch.family));
     let table = |command, flags| {
         let mut message = request(command, flags);
@@ -52,53 +53,56 @@ fn change_messages(batch: &Batch, change: &Change, flags: TableFlags) -> Vec<Mes
             if flags == TableFlags::Owned {
                 message.put(TABLE_FLAGS, &(TABLE_IS_OWNER | TABLE_PERSISTS).to_be_bytes());
             }
-            vec![message]
+            push(message);
         }
         // Without flags, the first changes no table that is there. NFT_MSG_DESTROYTABLE exists only since Linux 6.3.
-        Change::DeleteTable => vec![table(NEW_TABLE, CREATE), table(DELETE_TABLE, 0)],
+        Change::DeleteTable => {
+            push(table(NEW_TABLE, CREATE));
+            push(table(DELETE_TABLE, 0));
+        }
         Change::AddChain(name, base) => {
             let mut message = named(NEW_CHAIN, CREATE, CHAIN_NAME, name);
             if let Some(base) = base {
                 put_hook(&mut message, base);
             }
-            vec![message]
+            push(message);
         }
-        Change::FlushChain(name) => vec![named(DELETE_RULE, 0, RULE_CHAIN, name)],
-        Change::DeleteChain(name) => vec![named(DELETE_CHAIN, 0, CHAIN_NAME, name)],
+        Change::FlushChain(name) => push(named(DELETE_RULE, 0, RULE_CHAIN, name)),
+        Change::DeleteChain(name) => push(named(DELETE_CHAIN, 0, CHAIN_NAME, name)),
         Change::AddRule(chain, rule) => {
             let mut message = named(NEW_RULE, CREATE | APPEND, RULE_CHAIN, chain);
             put_rule(&mut message, rule);
-            vec![message]
+            push(message);
         }
         Change::AddSet(name, kind) => {
             let mut message = named(NEW_SET, CREATE, SET_NAME, name);
             put_set_kind(&mut message, kind);
-            vec![message]
+            push(message);
         }
-        Change::DeleteSet(name) => vec![named(DELETE_SET, 0, SET_NAME, name)],
-        Change::FlushSet(set) => vec![named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set)],
+        Change::DeleteSet(name) => push(named(DELETE_SET, 0, SET_NAME, name)),
+        Change::FlushSet(set) => push(named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set)),
         Change::AddElements(set, elements) => {
-            element_messages(elements, || named(NEW_ELEMENTS, CREATE, ELEMENTS_SET, set), put_element)
+            put_all(elements, || named(NEW_ELEMENTS, CREATE, ELEMENTS_SET, set), put_element, push);
         }
         Change::AddRanges(set, elements) => {
-            element_messages(elements, || named(NEW_ELEMENTS, CREATE, ELEMENTS_SET, set), put_range)
+            put_all(elements, || named(NEW_ELEMENTS, CREATE, ELEMENTS_SET, set), put_range, push);
         }
         Change::DeleteElements(set, elements) => {
-            element_messages(elements, || named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set), put_element)
+            put_all(elements, || named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set), put_element, push);
         }
         Change::DeleteRanges(set, elements) => {
-            element_messages(elements, || named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set), put_range)
+            put_all(elements, || named(DELETE_ELEMENTS, 0, ELEMENTS_SET, set), put_range, push);
         }
         Change::AddCounter(name) => {
             let mut message = named(NEW_OBJECT, CREATE, OBJECT_NAME, name);
             message.put(OBJECT_TYPE, &OBJECT_IS_COUNTER.to_be_bytes());
             message.nest(OBJECT_DATA, |_| {});
-            vec![message]
+            push(message);
         }
         Change::DeleteCounter(name) => {
             let mut message = named(DELETE_OBJECT, 0, OBJECT_NAME, name);
             message.put(OBJECT_TYPE, &OBJECT_IS_COUNTER.to_be_bytes());
-            vec![message]
+            push(message);
         }
     }
 }

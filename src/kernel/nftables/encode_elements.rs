@@ -8,13 +8,14 @@ use crate::netfilter::nftables::{Elements, Verdict};
 /// has less than 1.
 const LONG_ENOUGH: usize = 48 * 1024;
 
-/// The messages for the elements, as many as needed; `request` creates each of them.
-pub(super) fn element_messages(
+/// Passes the messages for the elements to `push`, as many as needed; `request` creates each of them.
+pub(super) fn put_all(
     elements: &Elements,
     request: impl Fn() -> Message,
     put: impl Fn(&mut Message, &[u8], Option<&Verdict>),
-) -> Vec<Message> {
-    let (mut messages, mut rest) = (Vec::new(), elements.iter().peekable());
+    mut push: impl FnMut(Message),
+) {
+    let mut rest = elements.iter().peekable();
     while rest.peek().is_some() {
         let mut message = request();
         message.nest(ELEMENTS, |list| {
@@ -24,9 +25,8 @@ pub(super) fn element_messages(
                 put(list, key, verdict.as_ref());
             }
         });
-        messages.push(message);
+        push(message);
     }
-    messages
 }
 
 /// Adds a key with its verdict, if it has one.

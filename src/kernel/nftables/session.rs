@@ -1,7 +1,7 @@
 //! A socket for transactions and dumps of nf_tables.
 
 use super::decode::{self, TableReader};
-use super::encode;
+use super::encode::{self, Transaction};
 use super::probe::SCRATCH;
 use super::wire::*;
 use super::writer::{TableFlags, Writer};
@@ -72,10 +72,10 @@ impl Nftables {
     }
 
     fn transact(&self, batches: &[Batch]) -> Result<(), KernelError> {
-        let mut transaction = encode::transaction(batches, self.flags);
-        self.writer.transact(&mut transaction.messages).map_err(|(place, failure)| {
+        let Transaction { requests, changes } = encode::transaction(batches, self.flags);
+        self.writer.transact(requests).map_err(|(place, failure)| {
             // The first message only begins the transaction.
-            let change = place.checked_sub(1).and_then(|place| transaction.changes.get(place).copied());
+            let change = place.checked_sub(1).and_then(|place| changes.get(place).copied());
             refused(batches, change, failure)
         })
     }

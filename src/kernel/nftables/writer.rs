@@ -1,7 +1,7 @@
 //! The one socket by which this process changes tables: the kernel knows a table's owner by its socket.
 
 use crate::apply::KernelError;
-use crate::kernel::netlink::{Failure, Message, Netlink};
+use crate::kernel::netlink::{Datagram, Failure, Netlink};
 use std::sync::{Mutex, PoisonError};
 
 /// The bytes that one transaction may have: a thousand ports' chains and more.
@@ -28,9 +28,9 @@ impl Writer {
         self.port
     }
 
-    /// Sends the messages of a transaction and waits until the kernel has carried it out, and before that any of another thread.
-    pub(super) fn transact(&self, messages: &mut [Message]) -> Result<(), (usize, Failure)> {
-        self.netlink.lock().unwrap_or_else(PoisonError::into_inner).write_batch(messages)
+    /// Sends the requests of a transaction and waits until the kernel has carried it out, and before that any of another thread.
+    pub(super) fn transact(&self, requests: Datagram) -> Result<(), (usize, Failure)> {
+        self.netlink.lock().unwrap_or_else(PoisonError::into_inner).write_batch(requests)
     }
 }
 
