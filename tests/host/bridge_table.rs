@@ -137,7 +137,7 @@ fn kernel_in_memory_and_the_real_one_refuse_the_same_transactions() {
         let table = enforcer.ruleset().bridge.expect("a table");
         let key: Box<[u8]> = 210u32.to_ne_bytes().as_slice().into();
         let other: Box<[u8]> = 7u32.to_ne_bytes().as_slice().into();
-        let element = |key: &[u8], verdict| Elements::from([(key.into(), verdict)]);
+        let element = |key: &[u8], verdict| Elements::from([(key, verdict)]);
         use nftables::{Change, Rule, Verdict};
         let goto = |chain: &str| Some(Verdict::Goto(chain.into()));
         let attempts = [

@@ -207,7 +207,8 @@ fn edits_of_the_table_by_other_programs_are_undone() {
             chain.rules.clear();
         }
         for set in table.sets.values_mut() {
-            set.elements.retain(|_, _| random.chance(80));
+            let left = set.elements.iter().filter(|_| random.chance(80));
+            set.elements = left.map(|(key, verdict)| (key, verdict.cloned())).collect();
         }
         let chain = nftables::Chain { base: None, rules: vec![nftables::Rule::when().accept()] };
         table.chains.insert("theirs".into(), chain);

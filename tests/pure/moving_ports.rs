@@ -102,8 +102,8 @@ fn frames_find_a_port_that_is_treated_as_another_is() {
             .get_mut(&(TableFamily::Bridge, BRIDGE_TABLE.into()))
             .expect("the table of ports");
         let from = &mut table.sets.get_mut("from").expect("a map").elements;
-        let first = from.values().next().cloned().expect("a port");
-        from.values_mut().for_each(|verdict| *verdict = first.clone());
+        let first = from.verdicts().next().cloned().expect("a port");
+        *from = from.keys().map(|key| (key, Some(first.clone()))).collect();
         found += usize::from(!differing(&mut node.kernel, &ports, &crossings).is_empty());
     });
     assert_eq!(found, 20);

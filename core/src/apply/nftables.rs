@@ -126,28 +126,30 @@ impl TableApplier {
         let Some((kind, count)) = self.sets.get_mut(&name) else { return };
         let (mut come, mut go) = (Elements::new(), Elements::new());
         for (key, edit) in edits {
-            let there = self.maps.get(&name).and_then(|map| map.get(&key));
+            let there = self.maps.get(&name).and_then(|map| map.get(&key)).map(|verdict| verdict.cloned());
             match edit {
-                ElementEdit::There(verdict) if there == Some(&verdict) => {}
+                ElementEdit::There(verdict) if there.as_ref() == Some(&verdict) => {}
                 ElementEdit::There(verdict) => {
                     // A different verdict for the same key is a different element.
                     if let Some(old) = there {
-                        go.insert(key.clone(), old.clone());
+                        go.insert(&key, old);
                     }
-                    come.insert(key, verdict);
+                    come.insert(&key, verdict);
                 }
                 ElementEdit::Gone if kind.purpose == SetPurpose::VerdictMap => {
                     if let Some(old) = there {
-                        go.insert(key, old.clone());
+                        go.insert(&key, old);
                     }
                 }
-                ElementEdit::Gone => drop(go.insert(key, None)),
+                ElementEdit::Gone => go.insert(&key, None),
             }
         }
         *count = (*count + come.len()).saturating_sub(go.len());
         if let Some(map) = self.maps.get_mut(&name) {
-            go.keys().for_each(|key| drop(map.remove(key)));
-            map.extend(come.clone());
+            for key in go.keys() {
+                map.remove(key);
+            }
+            map.extend(come.iter().map(|(key, verdict)| (key, verdict.cloned())));
         }
         if !go.is_empty() {
             order.elements_gone.push(Change::delete(&name, kind.purpose, go));

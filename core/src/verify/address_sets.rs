@@ -60,14 +60,14 @@ impl AddressSet {
         let keys = || set.elements.keys();
         match (set.kind.key.as_slice(), &set.kind.purpose) {
             ([KeyPart::Ipv4 | KeyPart::Ipv6], SetPurpose::Set | SetPurpose::VerdictMap) => {
-                AddressSet::Hosts(keys().filter_map(|key| address(key)).collect())
+                AddressSet::Hosts(keys().filter_map(address).collect())
             }
             ([KeyPart::Ipv4 | KeyPart::Ipv6], SetPurpose::Intervals) => {
                 let range = |key: &[u8]| {
                     let (first, last) = key.split_at(key.len() / 2);
                     Some((address(first)?, address(last)?))
                 };
-                AddressSet::Ranges(keys().filter_map(|key| range(key)).collect())
+                AddressSet::Ranges(keys().filter_map(range).collect())
             }
             (
                 [part @ (KeyPart::Ipv4 | KeyPart::Ipv6), KeyPart::Protocol, KeyPart::Service],

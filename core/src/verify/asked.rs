@@ -282,20 +282,19 @@ impl TableWalk<'_> {
                     _ => {}
                 },
                 Statement::VerdictOf { fields, map } => {
-                    let verdict = |key: &[u8]| self.table.sets.get(map)?.elements.get(key)?.clone();
+                    let map = self.table.sets.get(map);
                     match fields.as_slice() {
                         [field] if *field == mine => {
-                            let next = verdict(&octets(self.own));
+                            let next = map.and_then(|map| map.elements.get(&octets(self.own))).flatten();
                             facts.rules.push(format!("{text}vmap >"));
-                            self.follow(facts, next.as_ref(), depth);
+                            self.follow(facts, next, depth);
                             facts.rules.push("<".into());
                         }
                         // The peer's own pod is asked there.
                         [field] if *field == theirs => facts.rules.push(format!("{text}vmap of the peer")),
                         _ => {
-                            let all =
-                                self.table.sets.get(map).into_iter().flat_map(|map| map.elements.values());
-                            all.for_each(|verdict| self.follow(facts, verdict.as_ref(), depth));
+                            let all = map.into_iter().flat_map(|map| map.elements.iter());
+                            all.for_each(|(_, verdict)| self.follow(facts, verdict, depth));
                         }
                     }
                     return;

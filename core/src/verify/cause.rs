@@ -148,19 +148,19 @@ fn tables_between(family: &str, there: &Table, wanted: &Table, found: &mut Vec<S
             continue;
         };
         let text = |key: &[u8]| element_text(&set.kind.key, key);
-        for (key, verdict) in &set.elements {
+        for (key, verdict) in set.elements.iter() {
             match held.elements.get(key) {
                 None => found.push(format!("{place} lacks {}", text(key))),
                 Some(other) if other != verdict => found.push(format!(
                     "{place} leads {} to {}, not {}",
                     text(key),
-                    other.as_ref().map(ToString::to_string).unwrap_or_default(),
-                    verdict.as_ref().map(ToString::to_string).unwrap_or_default()
+                    other.map(ToString::to_string).unwrap_or_default(),
+                    verdict.map(ToString::to_string).unwrap_or_default()
                 )),
                 Some(_) => {}
             }
         }
-        let more = held.elements.keys().filter(|key| !set.elements.contains_key(*key));
+        let more = held.elements.keys().filter(|key| !set.elements.contains(key));
         found.extend(more.map(|key| format!("{place} has {} too many", text(key))));
     }
 }

@@ -286,7 +286,7 @@ fn named_addresses(table: &Table) -> BTreeSet<IpAddr> {
         for key in set.elements.keys() {
             let address = match set.kind.key.as_slice() {
                 [_, KeyPart::Ipv4 | KeyPart::Ipv6] => key.get(4..),
-                [KeyPart::Ipv4 | KeyPart::Ipv6] => Some(&**key),
+                [KeyPart::Ipv4 | KeyPart::Ipv6] => Some(key),
                 _ => None,
             };
             found.extend(address.and_then(super::address_sets::address));

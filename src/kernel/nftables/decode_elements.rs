@@ -4,14 +4,53 @@ use super::attribute_set::AttributeSet;
 use super::wire::*;
 use crate::kernel::netlink::attributes;
 use crate::netfilter::nftables::{Elements, SetKind, SetPurpose, Verdict};
-use std::collections::BTreeSet;
 
 /// The elements of a set, which the kernel sends in several messages, in any order.
 #[derive(Default)]
 pub(super) struct ReadElements {
-    keys: Elements,
+    keys: Keys,
+    /// The verdict of each key, in a map.
+    verdicts: Vec<Verdict>,
     /// The keys that end a range, exclusive.
-    ends: BTreeSet<Box<[u8]>>,
+    ends: Keys,
+}
+
+/// Keys of one length, in the order in which they were read.
+#[derive(Default)]
+struct Keys {
+    length: usize,
+    bytes: Vec<u8>,
+}
+
+impl Keys {
+    /// Adds a key, unless it is empty or of another length.
+    fn push(&mut self, key: &[u8]) -> Option<()> {
+        if self.bytes.is_empty() {
+            self.length = key.len();
+        }
+        (!key.is_empty() && key.len() == self.length).then(|| self.bytes.extend_from_slice(key))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks_exact(self.length.max(1))
+    }
+
+    fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether each has this length.
+    fn have_length(&self, length: usize) -> bool {
+        self.bytes.is_empty() || self.length == length
+    }
+
+    /// In ascending order, each once.
+    fn sorted(&self) -> Vec<&[u8]> {
+        let mut sorted: Vec<_> = self.iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted
+    }
 }
 
 impl ReadElements {
@@ -40,15 +79,14 @@ impl ReadElements {
         };
         let ends_range = all.take(ELEMENT_FLAGS);
         all.end_of_object(ELEMENT_LAST_KNOWN)?;
-        // While a set grows, the kernel may send an element twice.
         match ends_range {
             None | Some([0, 0, 0, 0]) => {
-                let there = self.keys.insert(key, verdict.clone());
-                there.is_none_or(|there| there == verdict).then_some(())
+                self.keys.push(key)?;
+                self.verdicts.extend(verdict);
+                Some(())
             }
             Some(flags) if flags == ELEMENT_ENDS_RANGE.to_be_bytes() && verdict.is_none() => {
-                self.ends.insert(key);
-                Some(())
+                self.ends.push(key)
             }
             Some(_) => None,
         }
@@ -57,33 +95,50 @@ impl ReadElements {
     /// All elements of the set, which is of this kind.
     pub(super) fn of(self, kind: &SetKind) -> Option<Elements> {
         let length = kind.key_length() as usize;
-        let is_map = kind.purpose == SetPurpose::VerdictMap;
-        let fit = self.keys.iter().all(|(key, verdict)| key.len() == length && verdict.is_some() == is_map)
-            && self.ends.iter().all(|end| end.len() == length);
+        if !self.keys.have_length(length) || !self.ends.have_length(length) {
+            return None;
+        }
         match kind.purpose {
-            _ if !fit => None,
-            SetPurpose::Intervals => self.ranges(),
-            SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => {
-                self.ends.is_empty().then_some(self.keys)
+            SetPurpose::Intervals => self.verdicts.is_empty().then(|| self.ranges())?,
+            SetPurpose::VerdictMap => self.map(),
+            SetPurpose::Set | SetPurpose::Dynamic { .. } => {
+                let fits = self.ends.bytes.is_empty() && self.verdicts.is_empty();
+                fits.then(|| self.keys.sorted().into_iter().map(|key| (key, None)).collect())
             }
         }
     }
 
-    /// The ranges: each first key with the last key before the next end.
-    fn ranges(mut self) -> Option<Elements> {
-        // nft adds this end marker to a set whose first range does not begin at zero.
-        if self.ends.first().is_some_and(|end| end.iter().all(|byte| *byte == 0)) {
-            self.ends.pop_first();
+    /// The keys with their verdicts. While a set grows, the kernel may send an element twice.
+    fn map(self) -> Option<Elements> {
+        if !self.ends.bytes.is_empty() || self.verdicts.len() != self.keys.len() {
+            return None;
         }
-        let (mut ranges, mut ends) = (Elements::new(), self.ends.into_iter());
-        let mut firsts = self.keys.into_keys().peekable();
+        let mut elements = Elements::new();
+        for (key, verdict) in self.keys.iter().zip(self.verdicts) {
+            match elements.get(key).flatten() {
+                Some(there) if *there != verdict => return None,
+                Some(_) => {}
+                None => elements.insert(key, Some(verdict)),
+            }
+        }
+        Some(elements)
+    }
+
+    /// The ranges: each first key with the last key before the next end.
+    fn ranges(self) -> Option<Elements> {
+        let (mut ends, mut firsts) = (self.ends.sorted(), self.keys.sorted().into_iter().peekable());
+        // nft adds this end marker to a set whose first range does not begin at zero.
+        if ends.first().is_some_and(|end| end.iter().all(|byte| *byte == 0)) {
+            ends.remove(0);
+        }
+        let (mut ranges, mut ends) = (Elements::new(), ends.into_iter());
         while let Some(first) = firsts.next() {
             let last: Box<[u8]> = match (ends.next(), firsts.peek()) {
-                (Some(end), next) if end > first && next.is_none_or(|next| *next >= end) => predecessor(&end),
+                (Some(end), next) if end > first && next.is_none_or(|next| *next >= end) => predecessor(end),
                 (None, None) => vec![0xff; first.len()].into(),
                 (Some(_) | None, _) => return None,
             };
-            ranges.insert([first, last].concat().into(), None);
+            ranges.insert(&[first, &*last].concat(), None);
         }
         ends.next().is_none().then_some(ranges)
     }
@@ -102,10 +157,10 @@ fn predecessor(key: &[u8]) -> Box<[u8]> {
 }
 
 /// The value in a data attribute.
-pub(super) fn value(data: &[u8]) -> Option<Box<[u8]>> {
+pub(super) fn value(data: &[u8]) -> Option<&[u8]> {
     let mut all = AttributeSet::of(data)?;
     let value = all.take(DATA_VALUE)?;
-    all.end().map(|()| value.into())
+    all.end().map(|()| value)
 }
 
 /// The verdict in a data attribute.

@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
         data.end()?;
         let lengths = [says_length, Some(mask.len()), Some(xor.len())];
         let fits = is_mask && in_place == [Some(FIRST_REGISTER); 2] && lengths == [Some(length); 3];
-        fits.then_some((mask, xor))
+        fits.then(|| (mask.into(), xor.into()))
     }
 
     fn compare(&mut self, field: Field) -> Option<Statement> {
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
         let mut data = self.take("cmp")?;
         let wanted = data.number(CMP_OPERATOR)?;
         let comparison = Comparison::ALL.into_iter().find(|own| comparison_number(*own) == wanted)?;
-        let value = value(data.take(CMP_DATA)?)?;
+        let value: Box<[u8]> = value(data.take(CMP_DATA)?)?.into();
         let fits = value.len() == length && data.number(CMP_SOURCE) == Some(FIRST_REGISTER);
         data.end().filter(|()| fits).map(|()| Statement::Compare { field, mask, comparison, value })
     }

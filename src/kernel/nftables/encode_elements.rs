@@ -22,7 +22,7 @@ pub(super) fn put_all(
             while list.len() < LONG_ENOUGH
                 && let Some((key, verdict)) = rest.next()
             {
-                put(list, key, verdict.as_ref());
+                put(list, key, verdict);
             }
         });
         push(message);

@@ -251,7 +251,7 @@ fn sixteen_mebibytes_go_in_one_transaction() {
         // An element with an IPv6 address has 28 bytes.
         for number in 0..61u128 {
             let address = |place| Ipv6Addr::from_bits((0xfd00 << 112) + (number << 64) + place);
-            let keys = (0..10_000).map(|place| address(place).octets().as_slice().into());
+            let keys = (0..10_000).map(|place| address(place).octets());
             *draft.set(&format!("set-{number}"), &[KeyPart::Ipv6], SetPurpose::Set, 0) =
                 keys.map(|key| (key, None)).collect();
         }

@@ -37,9 +37,9 @@ pub(super) fn everything() -> Table {
     *draft.set("ports6", &parts6, SetPurpose::Set, 0) =
         Elements::from([(address_port("fd00::1", UDP, 53), None)]);
     *draft.set("links", &[KeyPart::Interface, KeyPart::Ipv4], SetPurpose::Set, 0) =
-        Elements::from([([&1u32.to_ne_bytes()[..], &octets("10.0.0.1")].concat().into(), None)]);
+        Elements::from([([&1u32.to_ne_bytes()[..], &octets("10.0.0.1")].concat(), None)]);
     *draft.set("stations", &[KeyPart::Ethernet], SetPurpose::Set, 0) =
-        Elements::from([([2, 0, 0, 0, 0, 1].into(), None)]);
+        Elements::from([([2, 0, 0, 0, 0, 1], None)]);
     *draft.set("blocks4", &[KeyPart::Ipv4], SetPurpose::Intervals, 0) = Elements::from([
         (addresses(&["0.0.0.0", "9.255.255.255"]), None),
         (addresses(&["10.0.0.0", "10.0.0.0"]), None),
@@ -54,7 +54,7 @@ pub(super) fn everything() -> Table {
     *draft.set("all4", &[KeyPart::Ipv4], SetPurpose::Intervals, 0) =
         Elements::from([(addresses(&["0.0.0.0", "255.255.255.255"]), None)]);
     *draft.set("services", &[KeyPart::Service], SetPurpose::Intervals, 0) =
-        Elements::from([([0, 80, 0, 90].into(), None)]);
+        Elements::from([([0, 80, 0, 90], None)]);
     let timeout_ms = 61_500;
     draft.set("reported4", &[KeyPart::Ipv4], SetPurpose::Dynamic { timeout_ms }, 1024);
     draft.set("reported6", &[KeyPart::Ipv6], SetPurpose::Dynamic { timeout_ms: 60_000 }, 1024);

@@ -273,9 +273,9 @@ impl Batch {
                 }
                 table.sets.remove(name);
             }
-            Change::FlushSet(name) => set(table, name)?.elements.clear(),
+            Change::FlushSet(name) => set(table, name)?.elements = Elements::new(),
             Change::AddElements(name, elements) => {
-                elements.values().flatten().try_for_each(|verdict| check_verdict(table, verdict))?;
+                elements.verdicts().try_for_each(|verdict| check_verdict(table, verdict))?;
                 add(unranged(table, name)?, name, elements)?;
             }
             Change::AddRanges(name, elements) => add(ranged(table, name)?, name, elements)?,
@@ -310,14 +310,16 @@ fn unranged<'a>(table: &'a mut Table, name: &str) -> Result<&'a mut Set, Refused
 
 fn delete(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
     for key in elements.keys() {
-        set.elements.remove(key).ok_or_else(|| Refused::NoElement(name.into()))?;
+        if !set.elements.remove(key) {
+            return Err(Refused::NoElement(name.into()));
+        }
     }
     Ok(())
 }
 
 fn add(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
     let is_map = set.kind.purpose == SetPurpose::VerdictMap;
-    for (key, verdict) in elements {
+    for (key, verdict) in elements.iter() {
         if key.len() as u32 != set.kind.element_length() || verdict.is_some() != is_map {
             return Err(Refused::Unfit(name.into()));
         }
@@ -328,7 +330,7 @@ fn add(set: &mut Set, name: &str, elements: &Elements) -> Result<(), Refused> {
                 return Err(Refused::Full(name.into()));
             }
             None if set.kind.purpose == SetPurpose::Intervals => add_range(set, name, key)?,
-            None => drop(set.elements.insert(key.clone(), verdict.clone())),
+            None => set.elements.insert(key, verdict.cloned()),
         }
     }
     Ok(())
@@ -342,6 +344,6 @@ fn add_range(set: &mut Set, name: &str, range: &[u8]) -> Result<(), Refused> {
     if set.last_range_from(last).is_some_and(|[_, reaches]| reaches >= first) {
         return Err(Refused::Overlap(name.into()));
     }
-    set.elements.insert(range.into(), None);
+    set.elements.insert(range, None);
     Ok(())
 }

@@ -86,8 +86,8 @@ fn can_become(old: &Table, new: &Table) -> bool {
 }
 
 fn elements_between(old: &Elements, new: &Elements) -> BTreeMap<Box<[u8]>, ElementEdit> {
-    let come = new.iter().filter(|(key, verdict)| old.get(*key) != Some(verdict));
-    let come = come.map(|(key, verdict)| (key.clone(), ElementEdit::There(verdict.clone())));
-    let gone = old.keys().filter(|key| !new.contains_key(*key));
-    come.chain(gone.map(|key| (key.clone(), ElementEdit::Gone))).collect()
+    let come = new.iter().filter(|(key, verdict)| old.get(key) != Some(*verdict));
+    let come = come.map(|(key, verdict)| (key.into(), ElementEdit::There(verdict.cloned())));
+    let gone = old.keys().filter(|key| !new.contains(key));
+    come.chain(gone.map(|key| (key.into(), ElementEdit::Gone))).collect()
 }

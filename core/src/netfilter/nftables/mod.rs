@@ -5,6 +5,7 @@
 
 mod change;
 mod edit;
+mod elements;
 mod field;
 mod headers;
 mod packet;
@@ -17,6 +18,7 @@ mod words;
 
 pub use change::*;
 pub use edit::*;
+pub use elements::*;
 pub use field::*;
 pub use packet::*;
 pub use statement::*;

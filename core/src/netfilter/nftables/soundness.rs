@@ -36,7 +36,7 @@ pub(super) fn asked_set(statement: &Statement) -> Option<(&str, &[Field])> {
 }
 
 fn map_targets<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = &'a str> {
-    let elements = table.sets.get(map).into_iter().flat_map(|set| set.elements.values().flatten());
+    let elements = table.sets.get(map).into_iter().flat_map(|set| set.elements.verdicts());
     elements.filter_map(target)
 }
 
@@ -53,7 +53,7 @@ pub(super) fn check(table: &Table) -> Result<(), Refused> {
     for (name, chain) in &table.chains {
         chain.rules.iter().try_for_each(|rule| check_rule(table, name, rule))?;
     }
-    let verdicts = table.sets.values().flat_map(|set| set.elements.values().flatten());
+    let verdicts = table.sets.values().flat_map(|set| set.elements.verdicts());
     verdicts.into_iter().try_for_each(|verdict| check_verdict(table, verdict))?;
     check_depth(table)
 }

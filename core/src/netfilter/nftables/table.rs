@@ -1,8 +1,7 @@
 //! A table: chains with rules, sets with elements.
 
-use super::{Rule, Verdict};
+use super::{Elements, Rule};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 /// The family of a table (NFPROTO_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,9 +171,6 @@ impl SetKind {
     }
 }
 
-/// The elements of a set: keys, in a map with verdicts.
-pub type Elements = BTreeMap<Box<[u8]>, Option<Verdict>>;
-
 /// A set with its elements, without those that packets add to a dynamic set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -188,8 +184,7 @@ impl Set {
     /// For a set of intervals: the first and last key of the last range that begins at or before this key.
     pub fn last_range_from(&self, key: &[u8]) -> Option<[&[u8]; 2]> {
         let up_to = [key, &vec![0xff; key.len()]].concat();
-        let before = (Bound::Unbounded, Bound::Included(up_to.as_slice()));
-        let (range, _) = self.elements.range::<[u8], _>(before).next_back()?;
+        let range = self.elements.last_up_to(&up_to)?;
         let (first, last) = range.split_at(range.len() / 2);
         Some([first, last])
     }

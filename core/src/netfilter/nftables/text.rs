@@ -131,7 +131,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     }
     if !set.elements.is_empty() {
         let elements = set.elements.iter().map(|(key, verdict)| {
-            let verdict = verdict.as_ref().map(|verdict| format!(" : {verdict}")).unwrap_or_default();
+            let verdict = verdict.map(|verdict| format!(" : {verdict}")).unwrap_or_default();
             format!("\t\t\t{}{verdict}", element(kind, key))
         });
         let elements: Vec<_> = elements.collect();

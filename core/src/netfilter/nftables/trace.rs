@@ -190,7 +190,7 @@ impl Walk<'_> {
                     let set = self.set(set)?;
                     let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::Unmatched) };
                     let holds = match set.kind.purpose {
-                        SetPurpose::Set => set.elements.contains_key(key.as_slice()),
+                        SetPurpose::Set => set.elements.contains(&key),
                         SetPurpose::Intervals => {
                             set.last_range_from(&key).is_some_and(|[_, last]| *last >= *key)
                         }
@@ -207,7 +207,7 @@ impl Walk<'_> {
                         return Err(NotInKernel);
                     }
                     let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::Unmatched) };
-                    let verdict = map.elements.get(key.as_slice()).cloned().flatten();
+                    let verdict = map.elements.get(&key).flatten().cloned();
                     return Ok(verdict.map_or(RuleStep::Unmatched, RuleStep::from));
                 }
                 Statement::Limit { fields, set, .. } => {
@@ -416,7 +416,7 @@ mod tests {
         }
         table.counters.insert("counter".into());
         let mut set = |name: &str, key: &[KeyPart], purpose, elements: &[(&[u8], Option<Verdict>)]| {
-            let elements = elements.iter().map(|(key, verdict)| ((*key).into(), verdict.clone())).collect();
+            let elements = elements.iter().map(|(key, verdict)| (*key, verdict.clone())).collect();
             let kind = SetKind { key: key.into(), purpose, size: 0 };
             table.sets.insert(name.into(), Set { kind, elements });
         };

@@ -74,7 +74,7 @@ pub fn bridge_table(options: &Options, cluster: &Cluster, plan: &Plan) -> Table 
     }
     for (set, key, verdict) in elements {
         if let Some(set) = table.sets.get_mut(set) {
-            set.elements.insert(key, verdict);
+            set.elements.insert(&key, verdict);
         }
     }
     table
@@ -102,7 +102,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
         }
         let mut sets = BTreeMap::<&str, Elements>::new();
         for (set, key, verdict) in node_elements(cluster.bridge()) {
-            sets.entry(set).or_default().insert(key, verdict);
+            sets.entry(set).or_default().insert(&key, verdict);
         }
         changes
             .after
@@ -144,7 +144,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
         for (set, (key, verdict)) in &old {
             if !new.contains_key(set) {
                 let gone =
-                    Change::DeleteElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
+                    Change::DeleteElements((*set).into(), Elements::from_iter([(key, verdict.clone())]));
                 // An element that assigns an address to a port denies the address to other ports, so it is added last.
                 let last = fixed::REFUSES.contains(set);
                 if last { &mut changes.after } else { &mut changes.before }.push(gone);
@@ -152,8 +152,7 @@ fn changes(cluster: &Cluster, plan: &Plan, delta: &Delta) -> BridgeChanges {
         }
         for (set, (key, verdict)) in &new {
             if !old.contains_key(set) {
-                let come =
-                    Change::AddElements((*set).into(), Elements::from([(key.clone(), verdict.clone())]));
+                let come = Change::AddElements((*set).into(), Elements::from_iter([(key, verdict.clone())]));
                 let first = fixed::REFUSES.contains(set);
                 if first { &mut changes.before } else { &mut changes.after }.push(come);
             }

@@ -78,7 +78,7 @@ impl PortRules {
             let mut sets = BTreeMap::<&str, Elements>::new();
             for element in elements.iter().filter(|element| !others.contains(element)) {
                 let (set, key, verdict) = element.clone();
-                sets.entry(set).or_default().insert(key, verdict);
+                sets.entry(set).or_default().insert(&key, verdict);
             }
             sets.into_iter().map(|(set, elements)| (set.into(), elements))
         };

@@ -62,14 +62,14 @@ impl TableRenderer {
         for ((direction, address), verdicts) in verdicts {
             for (map, verdict) in self.map_elements(direction, address, verdicts) {
                 if let (Some(map), Some(verdict)) = (table.sets.get_mut(map.as_str()), verdict) {
-                    map.elements.insert(net::octets(address), Some(verdict));
+                    map.elements.insert(&net::octets(address), Some(verdict));
                 }
             }
         }
         for address in plan.local() {
             for (name, key) in self.local_elements(address) {
                 if let Some(set) = table.sets.get_mut(name.as_str()) {
-                    set.elements.insert(key, None);
+                    set.elements.insert(&key, None);
                 }
             }
         }
@@ -292,7 +292,7 @@ fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: Element
     match edit.sets.entry(set.into()).or_insert_with(|| SetEdit::Elements(BTreeMap::new())) {
         SetEdit::Elements(elements) => drop(elements.insert(key, change)),
         SetEdit::Whole(set) => match change {
-            ElementEdit::There(verdict) => drop(set.elements.insert(key, verdict)),
+            ElementEdit::There(verdict) => set.elements.insert(&key, verdict),
             ElementEdit::Gone => drop(set.elements.remove(&key)),
         },
         SetEdit::Remove => {}

@@ -1,14 +1,14 @@
 //! Faults in the table of nftables.
 
-use super::{Fault, bridge, find_all, inet};
+use super::{Fault, bridge, find_all, inet, remove_first};
 use bridgewarden::apply::Fake;
 use bridgewarden::netfilter::BackendName;
-use bridgewarden::netfilter::nftables::{Rule, Statement, Table, TableFamily, Verdict};
+use bridgewarden::netfilter::nftables::{Elements, Rule, Statement, Table, TableFamily, Verdict};
 use bridgewarden::ownership::INET_TABLE;
 
 /// The chain that a map leads to for the first of its elements.
 fn profile<'t>(table: &'t mut Table, map: &str) -> &'t mut Vec<Rule> {
-    let verdict = table.sets[map].elements.values().next().cloned().flatten();
+    let verdict = table.sets[map].elements.verdicts().next().cloned();
     let Some(Verdict::Goto(chain) | Verdict::Jump(chain)) = verdict else { panic!("it leads to a chain") };
     &mut table.chains.get_mut(&chain).expect("it is there").rules
 }
@@ -23,10 +23,7 @@ fn policy(table: &mut Table) -> &mut Vec<Rule> {
     &mut table.chains.get_mut(&chain.expect("there is one")).expect("it is there").rules
 }
 
-fn set_of<'t>(
-    table: &'t mut Table,
-    such: &str,
-) -> &'t mut std::collections::BTreeMap<Box<[u8]>, Option<Verdict>> {
+fn set_of<'t>(table: &'t mut Table, such: &str) -> &'t mut Elements {
     let found = table.sets.iter_mut().find(|(name, set)| name.contains(such) && !set.elements.is_empty());
     &mut found.expect("there is such a set").1.elements
 }
@@ -84,35 +81,35 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
     ),
     (
         "an address that is no longer isolated",
-        |kernel| drop(set_of(inet(kernel), "ISOLATED-INGRESS-4").pop_first()),
+        |kernel| remove_first(set_of(inet(kernel), "ISOLATED-INGRESS-4")),
         "ISOLATED-INGRESS-4 of table inet bridgewarden lacks 10.244.1.10",
     ),
     (
         "an address with another's profile",
         |kernel| {
             let map = set_of(inet(kernel), "ISOLATED-INGRESS-4");
-            let verdicts: Vec<_> = map.values().rev().cloned().collect();
-            map.values_mut().zip(verdicts).for_each(|(own, other)| *own = other);
+            let verdicts: Vec<_> = map.verdicts().cloned().collect();
+            *map = map.keys().zip(verdicts.into_iter().rev().map(Some)).collect();
         },
         "leads 10.244.1.10 to",
     ),
     (
         "an address that is no longer of this node",
-        |kernel| drop(set_of(inet(kernel), "LOCAL-4").pop_first()),
+        |kernel| remove_first(set_of(inet(kernel), "LOCAL-4")),
         "LOCAL-4 of table inet bridgewarden lacks",
     ),
     (
         "an address that never was of this node",
         |kernel| {
-            set_of(inet(kernel), "LOCAL-4").insert([10, 244, 1, 77].into(), None);
+            set_of(inet(kernel), "LOCAL-4").insert(&[10, 244, 1, 77], None);
         },
         "10.244.1.77 too many",
     ),
-    ("a lost member", |kernel| drop(set_of(inet(kernel), "-P4-").pop_last()), "lacks 10.244."),
+    ("a lost member", |kernel| remove_first(set_of(inet(kernel), "-P4-")), "lacks 10.244."),
     (
         "a member too many",
         |kernel| {
-            set_of(inet(kernel), "-P4-").insert([10, 244, 2, 21].into(), None);
+            set_of(inet(kernel), "-P4-").insert(&[10, 244, 2, 21], None);
         },
         "10.244.2.21 too many",
     ),
@@ -120,13 +117,13 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
         "a block without its exception",
         |kernel| {
             let blocks = set_of(inet(kernel), "-B4-");
-            *blocks = [([203, 0, 113, 0, 203, 0, 113, 255].into(), None)].into();
+            *blocks = [([203, 0, 113, 0, 203, 0, 113, 255], None)].into();
         },
         "203.0.113.0-203.0.113.255 too many",
     ),
     (
         "no rules of IPv6",
-        |kernel| set_of(inet(kernel), "ISOLATED-INGRESS-6").clear(),
+        |kernel| *set_of(inet(kernel), "ISOLATED-INGRESS-6") = Elements::new(),
         "ISOLATED-INGRESS-6 of table inet bridgewarden lacks",
     ),
     (
@@ -140,7 +137,7 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
                 }
             }
             // Then an address that no pod has is refused on the bridge as if it were routed: only to deny what is allowed.
-            set_of(inet(kernel), "LOCAL-4").clear();
+            *set_of(inet(kernel), "LOCAL-4") = Elements::new();
         },
         "LOCAL-4",
     ),
