@@ -76,8 +76,8 @@ impl Applier {
             match rules {
                 Some(rules) if chains.get(&name) == Some(&rules) => {}
                 Some(rules) => {
-                    chains.insert(name.clone(), rules.clone());
-                    builder.write_chain(family, name, rules);
+                    builder.write_chain(family, name.clone(), &rules);
+                    chains.insert(name, rules);
                 }
                 None => {
                     if chains.remove(&name).is_some() {
@@ -146,7 +146,7 @@ impl Applier {
 fn adopt_chains(builder: &mut TransactionBuilder, family: Family, desired: &Table, actual: &ActualTable) {
     for (name, rules) in &desired.chains {
         if actual.chains.get(name).and_then(Option::as_ref) != Some(rules) {
-            builder.write_chain(family, name.clone(), rules.clone());
+            builder.write_chain(family, name.clone(), rules);
         }
     }
     for (name, rules) in actual.chains.iter().filter(|(name, _)| !desired.chains.contains_key(name)) {

@@ -7,12 +7,15 @@ use crate::netfilter::{ChainName, Hook};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The changes of one filter table, in one transaction of the kernel.
+/// The bytes of a line that declares or removes a chain: at most so many.
+const DECLARATION: usize = 40;
+
+/// What is to change in a filter table, in one transaction of the kernel.
 #[derive(Debug, Default)]
 pub(super) struct FilterTableEdit {
-    /// Chains with their new rules; `None` removes one.
-    pub(super) chains: BTreeMap<ChainName, Option<Vec<Rule>>>,
-    /// Rules to remove from built-in chains: the chain, and the rule as text.
+    /// Chains with the lines that append their new rules; `None` removes one.
+    chains: BTreeMap<ChainName, Option<String>>,
+    /// Rules that leave a built-in chain: the chain, and the rule as text.
     pub(super) unhooked: Vec<(String, String)>,
     /// Hooks to insert at the beginning of their built-in chains.
     pub(super) hooked: Vec<Hook>,
@@ -33,12 +36,26 @@ pub fn removal(variant: Variant, family: Family, table: &ActualTable, also: &[Ch
 }
 
 impl FilterTableEdit {
-    /// Removes a chain that is no longer needed, or empties it if rules of other programs jump to it.
+    /// Gives a chain these rules.
+    pub(super) fn write_chain(&mut self, name: ChainName, rules: &[Rule]) {
+        let mut lines = String::new();
+        for rule in rules {
+            let _ = writeln!(lines, "-A {name} {rule}");
+        }
+        self.chains.insert(name, Some(lines));
+    }
+
+    /// Removes a chain.
+    pub(super) fn remove_chain(&mut self, name: ChainName) {
+        self.chains.insert(name, None);
+    }
+
+    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
     pub(super) fn retire_chain(&mut self, name: &ChainName, rules: Option<&[Rule]>, table: &ActualTable) {
         match table.held.contains(name) {
-            false => drop(self.chains.insert(name.clone(), None)),
+            false => self.remove_chain(name.clone()),
             true if rules.is_some_and(<[Rule]>::is_empty) => {}
-            true => drop(self.chains.insert(name.clone(), Some(Vec::new()))),
+            true => self.write_chain(name.clone(), &[]),
         }
     }
 
@@ -47,22 +64,21 @@ impl FilterTableEdit {
     }
 
     pub(super) fn text(self) -> RestoreText {
-        let mut text = String::from("*filter\n");
+        let lines = self.chains.values().flatten();
+        let length: usize = lines.map(String::len).sum();
+        let mut text = String::with_capacity(length + self.chains.len() * DECLARATION + DECLARATION);
+        text.push_str("*filter\n");
         for name in self.chains.keys() {
             let _ = writeln!(text, ":{name} - [0:0]");
         }
-        for (name, rules) in &self.chains {
-            for rule in rules.iter().flatten() {
-                let _ = writeln!(text, "-A {name} {rule}");
-            }
-        }
+        self.chains.values().flatten().for_each(|lines| text.push_str(lines));
         for (builtin, rule) in &self.unhooked {
             let _ = writeln!(text, "-D {builtin} {rule}");
         }
         for hook in &self.hooked {
             let _ = writeln!(text, "-I {} 1 -j {}", hook.builtin, hook.chain);
         }
-        for name in self.chains.iter().filter(|(_, rules)| rules.is_none()).map(|(name, _)| name) {
+        for name in self.chains.iter().filter(|(_, lines)| lines.is_none()).map(|(name, _)| name) {
             let _ = writeln!(text, "-X {name}");
         }
         text.push_str("COMMIT\n");

@@ -97,12 +97,12 @@ impl TransactionBuilder {
         entry.or_insert_with(|| (kind, BTreeSet::new())).1.insert(element);
     }
 
-    pub(super) fn write_chain(&mut self, family: Family, name: ChainName, rules: Vec<Rule>) {
-        self.restores.entry(family).or_default().chains.insert(name, Some(rules));
+    pub(super) fn write_chain(&mut self, family: Family, name: ChainName, rules: &[Rule]) {
+        self.restores.entry(family).or_default().write_chain(name, rules);
     }
 
     pub(super) fn remove_chain(&mut self, family: Family, name: ChainName) {
-        self.restores.entry(family).or_default().chains.insert(name, None);
+        self.restores.entry(family).or_default().remove_chain(name);
     }
 
     /// Removes a chain that is no longer needed, or empties it if rules of other programs jump to it.
