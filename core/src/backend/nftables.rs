@@ -165,7 +165,7 @@ fn held(applier: &TableApplier, family: Family) -> Held {
         Family::V6 => (KeyPart::Ipv4, NFPROTO_IPV4),
     };
     let asks_for_other = |statement: &Statement| matches!(statement, Statement::Compare { field: Field::Meta(Meta::NfProto), value, .. } if **value == [other_number]);
-    let rules = applier.chains().flatten().filter(|rule| !rule.0.iter().any(asks_for_other));
+    let rules = applier.chains().flatten().filter(|rule| !rule.statements().iter().any(asks_for_other));
     let sets = || applier.sets().filter(|(kind, _)| !kind.key.contains(&other_part));
     Held {
         chains: applier.chains().count(),

@@ -218,7 +218,7 @@ impl TableWalk<'_> {
         let mut protocol = None;
         let mut text = String::new();
         let mut at_least = 0;
-        for statement in &rule.0 {
+        for statement in rule.statements() {
             let mut is_own = false;
             match statement {
                 Statement::Compare { field, mask: None, comparison, value } => match (*field, comparison) {

@@ -270,7 +270,7 @@ fn elsewhere(address: IpAddr) -> IpAddr {
 fn named_addresses(table: &Table) -> BTreeSet<IpAddr> {
     let mut found = BTreeSet::new();
     for rule in table.chains.values().flat_map(|chain| &chain.rules) {
-        for statement in &rule.0 {
+        for statement in rule.statements() {
             if let Statement::Compare {
                 field: Field::Payload { base: Base::Network, length: 4 | 16, .. },
                 mask: None,

@@ -43,7 +43,7 @@ pub(super) fn rule(message: &[u8]) -> Option<ReadRule> {
         statements.push(Statement::Comment(comment(data)?));
     }
     all.end_of_object(RULE_LAST_KNOWN)?;
-    Some(ReadRule { chain, rule: Rule(statements), counted: reader.counted })
+    Some(ReadRule { chain, rule: statements.into(), counted: reader.counted })
 }
 
 fn comment(userdata: &[u8]) -> Option<RuleComment> {

@@ -10,12 +10,12 @@ use crate::netfilter::nftables::{Comparison, Field, Meta, Rule, RuleComment, Sta
 pub(super) fn put_rule(message: &mut Message, rule: &Rule) {
     message.nest(RULE_EXPRESSIONS, |list| {
         let mut before = None;
-        for statement in &rule.0 {
+        for statement in rule.statements() {
             put_statement(list, statement, before);
             before = Some(statement);
         }
     });
-    for statement in &rule.0 {
+    for statement in rule.statements() {
         if let Statement::Comment(comment) = statement {
             message.put(RULE_USERDATA, &userdata(comment));
         }

@@ -15,7 +15,7 @@ fn target(verdict: &Verdict) -> Option<&str> {
 
 /// All statements of a table.
 pub(super) fn statements(table: &Table) -> impl Iterator<Item = &Statement> {
-    table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0)
+    table.chains.values().flat_map(|chain| &chain.rules).flat_map(Rule::statements)
 }
 
 /// The set that a statement reads or fills, and its fields.
@@ -60,8 +60,8 @@ pub(super) fn check(table: &Table) -> Result<(), Refused> {
 
 /// Checks whether the kernel accepts a rule of a chain of this table.
 pub(super) fn check_rule(table: &Table, chain: &str, rule: &Rule) -> Result<(), Refused> {
-    let last = rule.0.len().saturating_sub(1);
-    for (place, statement) in rule.0.iter().enumerate() {
+    let last = rule.statements().len().saturating_sub(1);
+    for (place, statement) in rule.statements().iter().enumerate() {
         let is_misplaced = matches!(statement, Statement::Comment(_)) && place != last;
         if is_misplaced || !is_sound(table, statement)? {
             return Err(Refused::Senseless(chain.into()));
@@ -135,7 +135,7 @@ fn check_depth(table: &Table) -> Result<(), Refused> {
         .chains
         .iter()
         .map(|(name, chain)| {
-            let statements = chain.rules.iter().flat_map(|rule| &rule.0);
+            let statements = chain.rules.iter().flat_map(Rule::statements);
             let led = statements.flat_map(|statement| {
                 let verdict =
                     if let Statement::Verdict(verdict) = statement { target(verdict) } else { None };

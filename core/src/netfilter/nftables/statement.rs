@@ -2,6 +2,7 @@
 
 use super::Field;
 use crate::netfilter::Comment;
+use std::sync::Arc;
 
 /// How a value is compared (enum nft_cmp_ops). `AtMost` and `AtLeast` compare bytes in network byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,14 +161,25 @@ impl Statement {
     }
 }
 
-/// One rule of a chain.
+/// One rule of a chain. Copies share its statements, because the renderer, the applier and the transaction each keep the rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rule(pub Vec<Statement>);
+pub struct Rule(Arc<Vec<Statement>>);
+
+impl From<Vec<Statement>> for Rule {
+    fn from(statements: Vec<Statement>) -> Rule {
+        Rule(Arc::new(statements))
+    }
+}
 
 impl Rule {
     /// A rule with this verdict on every packet.
     pub fn verdict(verdict: Verdict) -> Rule {
-        Rule(vec![Statement::Verdict(verdict)])
+        vec![Statement::Verdict(verdict)].into()
+    }
+
+    /// Its statements, in the order of evaluation.
+    pub fn statements(&self) -> &[Statement] {
+        &self.0
     }
 
     /// A rule without statements.
@@ -177,7 +189,7 @@ impl Rule {
 
     /// Appends a statement.
     pub fn and(mut self, statement: Statement) -> Rule {
-        self.0.push(statement);
+        Arc::make_mut(&mut self.0).push(statement);
         self
     }
 

@@ -86,7 +86,7 @@ fn statement(statement: &Statement, asked: Asked) -> String {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut words, mut asked) = (Vec::new(), Asked::default());
-        let mut rest = self.0.iter().peekable();
+        let mut rest = self.statements().iter().peekable();
         while let Some(next) = rest.next() {
             match range(next, rest.peek().copied(), asked) {
                 Some(range) => {

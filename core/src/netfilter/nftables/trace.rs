@@ -179,7 +179,7 @@ impl Walk<'_> {
 
     /// The effect of a rule on a packet that matches all its statements.
     fn rule(&mut self, rule: &Rule) -> Result<RuleStep, NotInKernel> {
-        for statement in &rule.0 {
+        for statement in rule.statements() {
             match statement {
                 Statement::Compare { field, mask, comparison, value } => {
                     if !self.holds(*field, mask.as_deref(), *comparison, value)? {

@@ -16,7 +16,8 @@ fn profile<'t>(table: &'t mut Table, map: &str) -> &'t mut Vec<Rule> {
 /// The chain of a policy that asks a set of peers.
 fn policy(table: &mut Table) -> &mut Vec<Rule> {
     let asks = |rule: &Rule| {
-        rule.0.iter().any(|statement| matches!(statement, Statement::In { set, .. } if set.contains("-P4-")))
+        let mut statements = rule.statements().iter();
+        statements.any(|statement| matches!(statement, Statement::In { set, .. } if set.contains("-P4-")))
     };
     let chain =
         table.chains.iter().find(|(_, chain)| chain.rules.iter().any(asks)).map(|(name, _)| name.clone());
@@ -75,7 +76,8 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
         "a denial that accepts",
         |kernel| {
             let rules = &mut inet(kernel).chains.get_mut("DENIED-INGRESS").expect("a chain").rules;
-            rules.retain(|rule| !rule.0.iter().any(|statement| matches!(statement, Statement::Reject(_))));
+            let rejects = |statement: &Statement| matches!(statement, Statement::Reject(_));
+            rules.retain(|rule| !rule.statements().iter().any(rejects));
         },
         "lacks its rule",
     ),
@@ -130,10 +132,14 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
         "a wrong mark of bridged frames",
         |kernel| {
             for chain in bridge(kernel).chains.values_mut() {
-                for statement in chain.rules.iter_mut().flat_map(|rule| &mut rule.0) {
-                    if let Statement::SetMark(bits) = statement {
-                        *bits = 0x20000;
+                for rule in &mut chain.rules {
+                    let mut statements = rule.statements().to_vec();
+                    for statement in &mut statements {
+                        if let Statement::SetMark(bits) = statement {
+                            *bits = 0x20000;
+                        }
                     }
+                    *rule = statements.into();
                 }
             }
             // Then an address that no pod has is refused on the bridge as if it were routed: only to deny what is allowed.
