@@ -29,6 +29,14 @@ impl Judgement {
         Judgement { tiers: vec![Tier::Namespaced(policies)] }
     }
 
+    /// Whether any of these policies is one of its policies.
+    pub fn has_any(&self, policies: &BTreeSet<PolicyKey>) -> bool {
+        self.tiers.iter().any(|Tier::Namespaced(own)| match own.len() < policies.len() {
+            true => own.iter().any(|policy| policies.contains(policy)),
+            false => policies.iter().any(|policy| own.contains(policy)),
+        })
+    }
+
     /// All its policies, in the order of evaluation.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyKey> {
         self.tiers.iter().flat_map(|Tier::Namespaced(policies)| policies)

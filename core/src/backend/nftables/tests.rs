@@ -348,3 +348,28 @@ fn named_ports_are_found_in_both_families() {
         assert!(changes.iter().all(of_elements), "no rules: {changes:?}");
     }
 }
+
+#[test]
+fn policy_of_many_rules_has_a_chain_and_one_of_few_is_part_of_its_profiles() {
+    let peer = |host: u8| IpAddr::from([192, 0, 2, host]);
+    let of_rules = |count: u16| {
+        let ranges: Vec<[(u16, u16); 1]> = (0..count).map(|rule| [(80 + rule, 80 + rule)]).collect();
+        policy("web", &["web", "both"], &ranges.iter().map(<[_; 1]>::as_slice).collect::<Vec<_>>())
+    };
+    let other = policy("other", &["both"], &[&[(443, 443)]]);
+    let pods = [pod("a", "web", 10), pod("b", "both", 11)];
+    let mut node = Node::new(options(), pods.into_iter().chain([other, of_rules(8)]));
+    let chains = |node: &Node| node.table().chains.keys().filter(|name| name.starts_with("KUBE-")).count();
+    let open = |node: &Node, rule: u8| {
+        [10, 11].map(|host| node.passes(peer(rule), address(host), 80 + u16::from(rule)))
+    };
+    assert_eq!((chains(&node), open(&node, 7), open(&node, 8)), (2, [true; 2], [false; 2]));
+    node.flush([of_rules(9)]);
+    assert_eq!((chains(&node), open(&node, 7), open(&node, 8)), (3, [true; 2], [true; 2]));
+    node.flush([of_rules(10)]);
+    assert_eq!((chains(&node), open(&node, 9)), (3, [true; 2]));
+    node.flush([of_rules(1)]);
+    assert_eq!((chains(&node), open(&node, 0), open(&node, 1)), (2, [true; 2], [false; 2]));
+    assert!(node.passes(peer(0), address(11), 443));
+    assert_eq!(node.restart(options()), 0);
+}

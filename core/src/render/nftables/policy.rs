@@ -1,16 +1,16 @@
-//! The chain of one policy in one direction: it accepts and counts what the policy allows.
+//! The rules of one policy in one direction: they accept and count what the policy allows.
 
 use super::fields::{DESTINATION_PORT, PROTOCOL, destination, of_family, peer, with_protocol};
 use super::set;
 use crate::compile::{Allow, AllowPeers, AllowPort, AllowPorts};
 use crate::model::{Direction, PolicyKey};
 use crate::net::{Family, PortRange, Protocol};
-use crate::netfilter::ChainName;
 use crate::netfilter::nftables::{KeyPart, Rule, Set, SetKind, SetPurpose};
+use crate::netfilter::{ChainName, SetName};
 use crate::render::Names;
 use std::collections::BTreeMap;
 
-/// The rules of a policy's chain, and the sets that only these rules use.
+/// The rules of a policy, and the sets that only these rules use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PolicyRules {
     pub(super) rules: Vec<Rule>,
@@ -18,8 +18,8 @@ pub(super) struct PolicyRules {
     pub(super) sets: BTreeMap<Box<str>, Set>,
 }
 
-/// A policy's chain in a direction. Its counter has the same name.
-pub(super) fn chain(
+/// The rules of a policy in a direction. Its counter, and its chain if it has one, are named `Names::policy`.
+pub(super) fn rules(
     names: &mut Names,
     key: &PolicyKey,
     direction: Direction,
@@ -30,9 +30,10 @@ pub(super) fn chain(
     for allow in allows {
         let comment = format!("{key} {direction}[{}]", allow.rule);
         let ports = ports(&allow.ports, &name, &mut policy.sets);
-        for peer in peers(names, direction, &allow.peers) {
+        for peer in peers(names, &allow.peers) {
             for port in &ports {
                 for rule in port.apply(names, &peer) {
+                    let rule = peer.end(rule, direction);
                     policy.rules.push(rule.count_in(name.as_str()).accept().comment(&comment));
                 }
             }
@@ -45,19 +46,34 @@ pub(super) fn chain(
 enum PeerCondition {
     /// Any address of either family.
     Anywhere,
-    /// An address in a set, in one family.
-    In(Family, Rule),
+    /// An address in this set, in one family.
+    In(Family, SetName),
 }
 
-fn peers(names: &mut Names, direction: Direction, peers: &AllowPeers) -> Vec<PeerCondition> {
+impl PeerCondition {
+    /// The first conditions of a rule, which cost least.
+    fn begin(&self) -> Rule {
+        match self {
+            PeerCondition::Anywhere => Rule::when(),
+            PeerCondition::In(family, _) => of_family(*family),
+        }
+    }
+
+    /// Appends the look-up of the peer. It costs more than comparing a port, so it comes last.
+    fn end(&self, rule: Rule, direction: Direction) -> Rule {
+        match self {
+            PeerCondition::Anywhere => rule,
+            PeerCondition::In(family, set) => rule.within(&[peer(direction, *family)], set.as_str()),
+        }
+    }
+}
+
+fn peers(names: &mut Names, peers: &AllowPeers) -> Vec<PeerCondition> {
     let AllowPeers::In(sets) = peers else { return vec![PeerCondition::Anywhere] };
     let mut ways = Vec::new();
     for definition in sets {
-        for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
-            let set = names.set(definition, family);
-            let rule = of_family(family).within(&[peer(direction, family)], set.as_str());
-            ways.push(PeerCondition::In(family, rule));
-        }
+        let families = Family::BOTH.into_iter().filter(|family| definition.has_family(*family));
+        ways.extend(families.map(|family| PeerCondition::In(family, names.set(definition, family))));
     }
     ways
 }
@@ -94,12 +110,9 @@ fn ports<'a>(
 }
 
 impl PortCondition<'_> {
-    /// The rules that allow peers on these ports: one, or one for each family.
+    /// The rules for these ports: one, or one for each family.
     fn apply(&self, names: &mut Names, peers: &PeerCondition) -> Vec<Rule> {
-        let rule = match peers {
-            PeerCondition::Anywhere => Rule::when(),
-            PeerCondition::In(_, rule) => rule.clone(),
-        };
+        let rule = peers.begin();
         match self {
             PortCondition::All => vec![rule],
             PortCondition::Protocol(protocol) => vec![with_protocol(rule, *protocol)],

@@ -6,7 +6,7 @@ use crate::compile::{Delta, Plan, Profile, SetDelta};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::{self, Family};
 use crate::netfilter::nftables::{
-    Chain, ElementEdit, Elements, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
+    Chain, ElementEdit, Elements, Rule, Set, SetEdit, Table, TableEdit, TableFamily, Verdict,
 };
 use crate::ownership::INET_TABLE;
 use crate::render::{Names, Options, PodToNode};
@@ -18,11 +18,20 @@ use std::net::IpAddr;
 pub struct TableRenderer {
     options: Options,
     names: Names,
-    /// The sets of port ranges of each policy's chain that has any.
-    port_sets: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    /// What was rendered of each policy and direction, by the name of its counter.
+    policies: BTreeMap<Box<str>, RenderedPolicy>,
     /// Whether any address has had two isolated pods. The chains for this case stay, because deleting a base chain
     /// drops all packets that wait in any queue of the network namespace (nf_queue).
     has_second: bool,
+}
+
+/// What was rendered of a policy in a direction.
+#[derive(Clone, Debug, Default)]
+struct RenderedPolicy {
+    /// Its rules, if they are part of the chains of its profiles; `None` if it has its own chain.
+    inlined: Option<Vec<Rule>>,
+    /// Its sets of port ranges.
+    port_sets: BTreeSet<Box<str>>,
 }
 
 impl TableRenderer {
@@ -73,20 +82,22 @@ impl TableRenderer {
                 }
             }
         }
+        self.policies.clear();
         for key in plan.policies().keys() {
             for direction in Direction::BOTH {
                 if let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) {
-                    self.note_port_sets(&name, &sets);
+                    self.remember(&name, &rules, &sets);
                     table.sets.extend(sets);
                     table.counters.insert(name.clone());
-                    table.chains.insert(name, Chain { base: None, rules });
+                    if !profile::is_inlined(&rules) {
+                        table.chains.insert(name, Chain { base: None, rules });
+                    }
                 }
             }
         }
         for profile in plan.profiles().filter(|profile| plan.profile_is_in_use(profile)) {
-            let name = self.names.profile(profile).as_str().into();
-            let rules = profile::chain(&mut self.names, profile);
-            table.chains.insert(name, Chain { base: None, rules });
+            let (name, chain) = self.profile(profile);
+            table.chains.insert(name, chain);
         }
         for definition in plan.sets() {
             for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
@@ -107,6 +118,12 @@ impl TableRenderer {
         }
         for profile in &delta.profiles {
             self.edit_profile(plan, profile, &mut edit);
+        }
+        if !delta.policies.is_empty() {
+            let has_changed = |profile: &&Profile| profile.judgement.has_any(&delta.policies);
+            for profile in plan.profiles().filter(has_changed) {
+                self.edit_profile(plan, profile, &mut edit);
+            }
         }
         self.edit_isolated(plan, delta, &mut edit);
         for (&address, &came) in &delta.local {
@@ -147,14 +164,14 @@ impl TableRenderer {
                 if !has_chain(plan, key, direction)
                     && let Some(name) = self.names.forget_policy(key, direction)
                 {
-                    self.port_sets.remove(name.as_str());
+                    self.policies.remove(name.as_str());
                 }
             }
         }
         self.names.forget_unused(plan, delta);
     }
 
-    /// A policy's chain with its name, if the policy has one.
+    /// A policy's rules, with the name of its counter and, if it has one, of its chain; `None` if no pod needs them.
     fn policy(
         &mut self,
         plan: &Plan,
@@ -162,41 +179,55 @@ impl TableRenderer {
         direction: Direction,
     ) -> Option<(Box<str>, PolicyRules)> {
         let block = plan.policies().get(key).filter(|_| has_chain(plan, key, direction))?;
-        let rules = policy::chain(&mut self.names, key, direction, block.allows(direction)?);
+        let rules = policy::rules(&mut self.names, key, direction, block.allows(direction)?);
         Some((self.names.policy(key, direction).as_str().into(), rules))
+    }
+
+    /// The chain of a profile, with its name.
+    fn profile(&mut self, profile: &Profile) -> (Box<str>, Chain) {
+        let mut rules = profile::before_policies();
+        for key in profile.judgement.policies() {
+            let name = self.names.policy(key, profile.direction);
+            match self.policies.get(name.as_str()) {
+                Some(RenderedPolicy { inlined: Some(own), .. }) => rules.extend(own.iter().cloned()),
+                Some(RenderedPolicy { inlined: None, .. }) => rules.push(profile::jump(key, &name)),
+                None => {}
+            }
+        }
+        rules.push(profile::after_policies(profile.direction));
+        (self.names.profile(profile).as_str().into(), Chain { base: None, rules })
     }
 
     fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut TableEdit) {
         let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) else {
             let Some(name) = self.names.forget_policy(key, direction) else { return };
-            let old = self.port_sets.remove(name.as_str()).unwrap_or_default();
+            let old = self.policies.remove(name.as_str()).unwrap_or_default().port_sets;
             edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
             edit.counters.insert(name.as_str().into(), false);
             edit.chains.insert(name.as_str().into(), None);
             return;
         };
-        let old = self.port_sets.remove(&name).unwrap_or_default();
-        self.note_port_sets(&name, &sets);
+        let old = self.policies.remove(&name).unwrap_or_default().port_sets;
+        self.remember(&name, &rules, &sets);
         let gone = old.iter().filter(|set| !sets.contains_key(*set));
         edit.sets.extend(gone.map(|set| (set.clone(), SetEdit::Remove)));
         let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
         edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
         edit.counters.insert(name.clone(), true);
-        edit.chains.insert(name, Some(Chain { base: None, rules }));
+        let chain = (!profile::is_inlined(&rules)).then_some(Chain { base: None, rules });
+        edit.chains.insert(name, chain);
     }
 
-    fn note_port_sets(&mut self, chain: &str, sets: &BTreeMap<Box<str>, Set>) {
-        match sets.is_empty() {
-            true => drop(self.port_sets.remove(chain)),
-            false => drop(self.port_sets.insert(chain.into(), sets.keys().cloned().collect())),
-        }
+    fn remember(&mut self, name: &str, rules: &[Rule], sets: &BTreeMap<Box<str>, Set>) {
+        let inlined = profile::is_inlined(rules).then(|| rules.to_vec());
+        let port_sets = sets.keys().cloned().collect();
+        self.policies.insert(name.into(), RenderedPolicy { inlined, port_sets });
     }
 
     fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut TableEdit) {
         if plan.profile_is_in_use(profile) {
-            let name = self.names.profile(profile).as_str().into();
-            let rules = profile::chain(&mut self.names, profile);
-            edit.chains.insert(name, Some(Chain { base: None, rules }));
+            let (name, chain) = self.profile(profile);
+            edit.chains.insert(name, Some(chain));
         } else if let Some(name) = self.names.forget_profile(profile) {
             edit.chains.insert(name.as_str().into(), None);
         }

@@ -13,15 +13,17 @@ fn profile<'t>(table: &'t mut Table, map: &str) -> &'t mut Vec<Rule> {
     &mut table.chains.get_mut(&chain).expect("it is there").rules
 }
 
-/// The chain of a policy that asks a set of peers.
+/// Whether a rule allows a set of peers.
+fn allows_peers(rule: &Rule) -> bool {
+    let mut statements = rule.statements().iter();
+    statements.any(|statement| matches!(statement, Statement::In { set, .. } if set.contains("-P4-")))
+}
+
+/// A chain with rules of a policy that allow a set of peers.
 fn policy(table: &mut Table) -> &mut Vec<Rule> {
-    let asks = |rule: &Rule| {
-        let mut statements = rule.statements().iter();
-        statements.any(|statement| matches!(statement, Statement::In { set, .. } if set.contains("-P4-")))
-    };
-    let chain =
-        table.chains.iter().find(|(_, chain)| chain.rules.iter().any(asks)).map(|(name, _)| name.clone());
-    &mut table.chains.get_mut(&chain.expect("there is one")).expect("it is there").rules
+    let mut chains = table.chains.values_mut();
+    let chain = chains.find(|chain| chain.rules.iter().any(allows_peers));
+    &mut chain.expect("there is one").rules
 }
 
 fn set_of<'t>(table: &'t mut Table, such: &str) -> &'t mut Elements {
@@ -35,8 +37,20 @@ const OF_NFTABLES: [Fault<Fake>; 19] = [
         |kernel| drop(kernel.tables_of_nft().remove(&(TableFamily::Inet, INET_TABLE.into()))),
         "inet bridgewarden is missing",
     ),
-    ("a rule of a policy removed", |kernel| drop(policy(inet(kernel)).remove(0)), "lacks its rule"),
-    ("a policy's chain flushed", |kernel| policy(inet(kernel)).clear(), "is empty"),
+    (
+        "a rule of a policy removed",
+        |kernel| {
+            let rules = policy(inet(kernel));
+            let first = rules.iter().position(allows_peers).expect("there is one");
+            rules.remove(first);
+        },
+        "lacks its rule",
+    ),
+    (
+        "a policy's rules removed",
+        |kernel| policy(inet(kernel)).retain(|rule| !allows_peers(rule)),
+        "lacks its rule",
+    ),
     ("a profile's chain flushed", |kernel| profile(inet(kernel), "ISOLATED-INGRESS-4").clear(), "is empty"),
     (
         "a profile's chain that returns first",
