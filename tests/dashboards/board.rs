@@ -10,7 +10,7 @@ const DIRECTORY: &str = "charts/bridgewarden/dashboards";
 /// The data source that every panel asks: whichever the variable names.
 const DATA_SOURCE: &str = "${datasource}";
 /// What follows the name of each metric, so that the variables choose.
-const CHOSEN: &str = r#"{job=~"$job", instance=~"$instance""#;
+const CHOSEN: &str = r#"{cluster=~"$cluster", job=~"$job", node=~"$node", instance=~"$instance""#;
 /// The kinds of panels.
 const KINDS: [&str; 4] = ["heatmap", "stat", "table", "timeseries"];
 /// The units.
@@ -130,7 +130,8 @@ impl Board {
         fault(!self.uid.starts_with("bridgewarden-"), format!("uid {:?}", self.uid));
         fault(self.schema_version < 36, format!("schemaVersion {} is before Grafana 9", self.schema_version));
         fault(!is_sentence(&self.description), "its description is no sentence".to_owned());
-        for (name, kind) in [("datasource", "datasource"), ("job", "query"), ("instance", "query")] {
+        let variables = ["cluster", "job", "node", "instance"].map(|name| (name, "query"));
+        for (name, kind) in variables.into_iter().chain([("datasource", "datasource")]) {
             let has = self.templating.list.iter().any(|own| own.name == name && own.kind == kind);
             fault(!has, format!("there is no variable {name} of type {kind}"));
         }
@@ -181,7 +182,13 @@ impl Panel {
 impl PanelQuery {
     /// The question for a Prometheus that scrapes every second, over so many seconds.
     pub(crate) fn question(&self, seconds: u64) -> String {
-        let words = [("$job", ".+"), ("$instance", ".+"), ("$__rate_interval", "5s")];
+        let words = [
+            ("$cluster", ".*"),
+            ("$job", ".+"),
+            ("$node", ".*"),
+            ("$instance", ".+"),
+            ("$__rate_interval", "5s"),
+        ];
         let filled = words.iter().fold(self.expr.clone(), |text, (word, value)| text.replace(word, value));
         filled.replace("$__range", &format!("{seconds}s"))
     }

@@ -41,14 +41,16 @@ fn every_fault_is_noticed() -> Result<(), String> {
             "datasource": {"uid": "${datasource}"}, "gridPos": {"x": x, "y": 0, "w": 12, "h": 8},
             "fieldConfig": {"defaults": {"unit": "s"}},
             "targets": [{"datasource": {"uid": "${datasource}"}, "legendFormat": "c",
-                "expr": "rate(process_threads{job=~\"$job\", instance=~\"$instance\"}[1m])"}],
+                "expr": "rate(process_threads{cluster=~\"$cluster\", job=~\"$job\", node=~\"$node\", \
+                    instance=~\"$instance\"}[1m])"}],
         })
     };
     let good = json!({
         "uid": "bridgewarden-a", "title": "A", "description": "B.", "schemaVersion": 39,
         "templating": {"list": [
             {"name": "datasource", "type": "datasource"}, {"name": "job", "type": "query"},
-            {"name": "instance", "type": "query"},
+            {"name": "instance", "type": "query"}, {"name": "cluster", "type": "query"},
+            {"name": "node", "type": "query"},
         ]},
         "panels": [panel(1, 0), panel(2, 12)],
     });
@@ -56,12 +58,13 @@ fn every_fault_is_noticed() -> Result<(), String> {
     if !found.is_empty() {
         return Err(format!("found in what is right: {found:?}"));
     }
-    let changes: [(&str, Value); 14] = [
+    let changes: [(&str, Value); 15] = [
         ("/uid", json!("other")),
         ("/schemaVersion", json!(20)),
         ("/description", json!("")),
         ("/templating/list/0/type", json!("query")),
         ("/templating/list/1/name", json!("task")),
+        ("/templating/list/3/name", json!("group")),
         ("/panels/1/id", json!(1)),
         ("/panels/1/gridPos/x", json!(11)),
         ("/panels/1/gridPos/w", json!(13)),
