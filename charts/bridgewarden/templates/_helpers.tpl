@@ -28,6 +28,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "bridgewarden.releaseLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Annotations of an object: those of all objects, and its own (a list of both: the root and its own). */}}
+{{- define "bridgewarden.annotations" -}}
+{{- with merge (dict) (index . 1) (index . 0).Values.commonAnnotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "bridgewarden.serviceAccountName" -}}
@@ -37,7 +48,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "bridgewarden.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{- $version := ternary (printf "@%s" .Values.image.digest) (printf ":%s" $tag) (ne .Values.image.digest "") -}}
+{{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
 {{- printf "%s%s" .Values.image.repository $version -}}
+{{- end -}}
+
+{{/* The secrets with which images are pulled, each once. */}}
+{{- define "bridgewarden.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with uniq $secrets -}}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* What --http-addr is given. */}}
@@ -63,6 +87,10 @@ httpGet:
 
 {{/* The right to change the packet filter, and no other. iptables' set match and its legacy variant open raw sockets. */}}
 {{- define "bridgewarden.netfilterRights" -}}
+{{- toYaml (mergeOverwrite (include "bridgewarden.netfilterRightsByDefault" . | fromYaml) .Values.securityContext) -}}
+{{- end -}}
+
+{{- define "bridgewarden.netfilterRightsByDefault" -}}
 runAsUser: 0
 runAsGroup: 0
 privileged: false

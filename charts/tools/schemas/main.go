@@ -1,5 +1,5 @@
 // Schemas writes the JSON schemas that kubeconform asks for, of the kinds that the chart can render, from what Kubernetes
-// and the Prometheus operator publish of themselves. Both come from the module proxy, pinned by version and sum. A field
+// and the operators of Prometheus and Grafana publish of themselves. All come from the module proxy, pinned by version and sum. A field
 // that is not in a schema is refused.
 package main
 
@@ -20,7 +20,8 @@ type module struct{ path, version, sum string }
 
 var (
 	kubernetes = module{"k8s.io/kubernetes", "v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk="}
-	operator   = module{"github.com/prometheus-operator/prometheus-operator", "v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="}
+	prometheus = module{"github.com/prometheus-operator/prometheus-operator", "v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="}
+	grafana    = module{"github.com/grafana/grafana-operator/v5", "v5.19.4", "h1:RJbitTafZsz11YxFIANxc0I+d/eTyj2nbHN9aK317oo="}
 )
 
 // Definitions in Kubernetes' OpenAPI document, by the name of the file that kubeconform asks for.
@@ -28,6 +29,7 @@ var kinds = map[string]string{
 	"configmap-v1":                "io.k8s.api.core.v1.ConfigMap",
 	"pod-v1":                      "io.k8s.api.core.v1.Pod",
 	"service-v1":                  "io.k8s.api.core.v1.Service",
+	"resourcequota-v1":            "io.k8s.api.core.v1.ResourceQuota",
 	"serviceaccount-v1":           "io.k8s.api.core.v1.ServiceAccount",
 	"daemonset-apps-v1":           "io.k8s.api.apps.v1.DaemonSet",
 	"deployment-apps-v1":          "io.k8s.api.apps.v1.Deployment",
@@ -36,10 +38,20 @@ var kinds = map[string]string{
 	"clusterrolebinding-rbac-v1":  "io.k8s.api.rbac.v1.ClusterRoleBinding",
 }
 
-// Custom resources of the Prometheus operator, by the plural that names their file.
-var customKinds = map[string]string{
-	"podmonitor-monitoring-v1":     "podmonitors",
-	"prometheusrule-monitoring-v1": "prometheusrules",
+// The definition of a custom resource, in a file of a module.
+type definition struct {
+	from    module
+	path    string
+	version string
+}
+
+const prometheusCRDs = "example/prometheus-operator-crd/monitoring.coreos.com_"
+
+// Custom resources, by the name of the file that kubeconform asks for.
+var customKinds = map[string]definition{
+	"podmonitor-monitoring-v1":         {prometheus, prometheusCRDs + "podmonitors.yaml", "v1"},
+	"prometheusrule-monitoring-v1":     {prometheus, prometheusCRDs + "prometheusrules.yaml", "v1"},
+	"grafanadashboard-grafana-v1beta1": {grafana, "config/crd/bases/grafana.integreatly.org_grafanadashboards.yaml", "v1beta1"},
 }
 
 type object = map[string]any
@@ -70,7 +82,7 @@ func write(directory string) error {
 		schemas[file] = strict(definitions[name], definitions)
 	}
 	metadata := definitions["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"]
-	for file, plural := range customKinds {
+	for file, custom := range customKinds {
 		var resource struct {
 			Spec struct {
 				Versions []struct {
@@ -79,19 +91,18 @@ func write(directory string) error {
 				}
 			}
 		}
-		path := "example/prometheus-operator-crd/monitoring.coreos.com_" + plural + ".yaml"
-		if err := read(operator, path, &resource); err != nil {
+		if err := read(custom.from, custom.path, &resource); err != nil {
 			return err
 		}
 		for _, version := range resource.Spec.Versions {
-			if version.Name == "v1" {
+			if version.Name == custom.version {
 				schema := version.Schema.OpenAPIV3Schema
 				schema["properties"].(object)["metadata"] = metadata
 				schemas[file] = strict(schema, definitions)
 			}
 		}
 		if schemas[file] == nil {
-			return fmt.Errorf("%s has no version v1", path)
+			return fmt.Errorf("%s has no version %s", custom.path, custom.version)
 		}
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil {
