@@ -4,6 +4,7 @@ use super::monitor::Monitor;
 use crate::apply::KernelError;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,6 +28,8 @@ pub(super) struct Runner {
     /// Must know which programs are ours.
     pub(super) monitor: Option<Monitor>,
     deadline: Duration,
+    /// Programs that wait for their input, by command line.
+    waiting: BTreeMap<String, Child>,
 }
 
 /// The result of a program.
@@ -43,7 +46,7 @@ pub(super) struct Finished {
 impl Runner {
     /// A runner that has started nothing.
     pub(super) fn new() -> Runner {
-        Runner { started: 0, monitor: None, deadline: DEADLINE }
+        Runner { started: 0, monitor: None, deadline: DEADLINE, waiting: BTreeMap::new() }
     }
 
     /// Runs a program of a package in the network namespace of the calling thread, with `input` as its standard input.
@@ -55,14 +58,11 @@ impl Runner {
         arguments: &[&str],
         input: &str,
     ) -> Result<Finished, KernelError> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?;
+        let mut child = match self.waiting(program, arguments) {
+            Some(child) => child,
+            None => spawn(program, arguments)
+                .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?,
+        };
         self.started += 1;
         // It waits for its input, so it has not changed anything yet.
         let _own_changes = self.monitor.as_ref().map(|monitor| monitor.own_changes_of(child.id()));
@@ -72,8 +72,7 @@ impl Runner {
         match status {
             Ok((status, (output, complaint))) => Ok(Finished { status, output, complaint }),
             Err(error) => {
-                let _ = child.kill();
-                let _ = wait(&mut child, Instant::now() + KILL_GRACE);
+                kill(&mut child);
                 Err(KernelError::Program {
                     program: command_line(program, arguments),
                     status: "killed".to_owned(),
@@ -83,6 +82,46 @@ impl Runner {
             }
         }
     }
+}
+
+impl Runner {
+    /// Starts a program for the next [`Runner::run`] with the same arguments, which then does not wait until a new process is
+    /// ready to read (2 ms). Before it has read its input, the program must read and change nothing and hold no lock. If it
+    /// cannot be started, the next run reports it.
+    pub(super) fn start_ahead(&mut self, program: &str, arguments: &[&str]) {
+        if let Ok(child) = spawn(program, arguments)
+            && let Some(mut old) = self.waiting.insert(command_line(program, arguments), child)
+        {
+            kill(&mut old);
+        }
+    }
+
+    /// The process that waits for this input, if it still does.
+    fn waiting(&mut self, program: &str, arguments: &[&str]) -> Option<Child> {
+        let mut child = self.waiting.remove(&command_line(program, arguments))?;
+        matches!(child.try_wait(), Ok(None)).then_some(child)
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.waiting.values_mut().for_each(kill);
+    }
+}
+
+fn spawn(program: &str, arguments: &[&str]) -> io::Result<Child> {
+    Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+fn kill(child: &mut Child) {
+    let _ = child.kill();
+    let _ = wait(child, Instant::now() + KILL_GRACE);
 }
 
 /// A program and its arguments, as one would type them.
@@ -204,12 +243,45 @@ mod tests {
 
     #[test]
     fn stuck_program_is_killed_and_counted() {
-        let mut runner = Runner { started: 0, monitor: None, deadline: Duration::from_millis(100) };
+        let mut runner = Runner::new();
+        runner.deadline = Duration::from_millis(100);
         let begun = Instant::now();
         let error = runner.run("sleep", "coreutils", &["30"], "").expect_err("it was stuck");
         assert!(begun.elapsed() < Duration::from_secs(10));
         assert_eq!(error.to_string(), "sleep 30 failed (killed): it did not end in time");
         assert_eq!(runner.started, 1);
+    }
+
+    #[test]
+    fn program_that_waits_gets_the_next_input_and_one_that_has_ended_is_started_again() {
+        let mut runner = Runner::new();
+        let arguments = ["-c", "echo $$; cat"];
+        runner.start_ahead("sh", &arguments);
+        let id = runner.waiting.values().next().map(Child::id).expect("it waits");
+        let finished = runner.run("sh", "dash", &arguments, "input").expect("it ran");
+        assert_eq!(finished.output, format!("{id}\ninput"));
+        assert_eq!((runner.waiting.len(), runner.started), (0, 1));
+
+        runner.start_ahead("sh", &arguments);
+        let ended = runner.waiting.values_mut().next().expect("it waits");
+        kill(ended);
+        let finished = runner.run("sh", "dash", &arguments, "more").expect("it ran");
+        assert!(finished.status.success() && finished.output.ends_with("\nmore"), "{finished:?}");
+    }
+
+    #[test]
+    fn programs_that_wait_end_with_the_runner() {
+        let mut runner = Runner::new();
+        let ids: Vec<u32> = (0..2)
+            .map(|_| {
+                runner.start_ahead("cat", &[]);
+                runner.waiting.values().next().map(Child::id).expect("it waits")
+            })
+            .collect();
+        drop(runner);
+        for id in ids {
+            assert!(!std::path::Path::new(&format!("/proc/{id}")).exists(), "{id}");
+        }
     }
 
     #[test]

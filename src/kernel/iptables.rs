@@ -105,6 +105,10 @@ pub(super) fn restore(
     let program = variant.restore(family);
     let arguments = ["--noflush", "-w", LOCK_WAIT];
     let Finished { status, complaint, .. } = runner.run(program, PACKAGE, &arguments, text)?;
+    // Only an agent writes again. iptables-legacy-restore could hold the lock of the tables while it waits.
+    if variant == Variant::Nft && runner.monitor.is_some() {
+        runner.start_ahead(program, &arguments);
+    }
     if status.success() {
         return Ok(());
     }
