@@ -60,8 +60,11 @@ impl Runner {
     ) -> Result<Finished, KernelError> {
         let mut child = match self.waiting(program, arguments) {
             Some(child) => child,
-            None => spawn(program, arguments)
-                .map_err(|source| KernelError::Start { program: program.to_owned(), package, source })?,
+            None => spawn(program, arguments).map_err(|source| KernelError::Start {
+                program: program.to_owned(),
+                package,
+                source,
+            })?,
         };
         self.started += 1;
         // It waits for its input, so it has not changed anything yet.

@@ -8,11 +8,11 @@ use bridgewarden::net::Protocol;
 use bridgewarden::testbed::ProbeOutcome;
 use std::io::ErrorKind;
 
-/// All rules and sets.
-fn everything(test: &NodeTest, backend: &str) -> String {
+/// All rules and sets; `None` if a set was removed while a program read the rule that names it.
+fn everything(test: &NodeTest, backend: &str) -> Option<String> {
     let program6 = backend.replace("iptables", "ip6tables");
     let script = format!("{backend}-save -t filter; {program6}-save -t filter; ipset save");
-    test.on_node_a(&["sh", "-ec", &script])
+    test.field.run("node-a", &["sh", "-ec", &script]).ok()
 }
 
 /// Chains and sets with a hash that lacks the mark.
@@ -47,7 +47,7 @@ fn rules_of_0_1_0_are_taken_over_with_no_packet_leaked_and_none_wrongly_refused(
         test.wait_until_enforced();
         test.field.stop(false);
         rename(&test, backend);
-        assert!(has_first_names(&everything(&test, backend)));
+        assert!(has_first_names(&everything(&test, backend).expect("nothing changes")));
         for (pod, outcome) in [("near", ProbeOutcome::Refused), ("far", ProbeOutcome::Open)] {
             for web in WEB {
                 assert_eq!(test.probe(pod, web, Protocol::Tcp), outcome, "{pod} under the first names");
@@ -57,7 +57,9 @@ fn rules_of_0_1_0_are_taken_over_with_no_packet_leaked_and_none_wrongly_refused(
         let refused = ConnectionProbe::from(&test, "near");
         let allowed = ConnectionProbe::from(&test, "far");
         test.start(&["--audit-interval-seconds", "1"]);
-        test.wait_for("taken over", || !has_first_names(&everything(&test, backend)));
+        test.wait_for("taken over", || {
+            everything(&test, backend).is_some_and(|text| !has_first_names(&text))
+        });
         test.wait_until_enforced();
         let (let_in, kept_out) = refused.end();
         let (passed, lost) = allowed.end();
@@ -69,7 +71,8 @@ fn rules_of_0_1_0_are_taken_over_with_no_packet_leaked_and_none_wrongly_refused(
         assert!(kept_out.iter().all(|kind| *kind == ErrorKind::ConnectionRefused), "{kept_out:?}");
         assert!(let_in == 0 && kept_out.len() > 20, "{let_in} got in beside {}", kept_out.len());
         assert!(lost.is_empty() && passed > 20, "{lost:?} lost beside {passed}\n{}", test.field.log());
-        assert!(everything(&test, backend).contains("KUBE-POD-SPECIFIC-FW-0"), "they have the names of now");
+        let now = everything(&test, backend).expect("nothing changes");
+        assert!(now.contains("KUBE-POD-SPECIFIC-FW-0"), "they have the names of now");
         for pod in ["near", "far"] {
             let wanted = if pod == "far" { ProbeOutcome::Open } else { ProbeOutcome::Refused };
             assert_eq!(test.probe(pod, WEB[0], Protocol::Tcp), wanted, "{pod} afterwards");
