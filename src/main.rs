@@ -1,8 +1,8 @@
 //! The `bridgewarden` program.
 
-use clap::Parser;
+use bridgewarden::commands::{self, Cli};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    bridgewarden::commands::main(bridgewarden::commands::Cli::parse())
+    commands::main(Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()))
 }

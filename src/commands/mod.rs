@@ -14,12 +14,13 @@ mod render;
 mod run;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Enforces Kubernetes NetworkPolicies on a node whose pods are attached to a Linux bridge.
 #[derive(Debug, Parser)]
-#[command(name = "bridgewarden", version, about, propagate_version = true)]
+#[command(name = "bridgewarden", version, about, propagate_version = true, after_help = VARIABLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -49,6 +50,41 @@ enum Command {
     Demo(demo::Demo),
 }
 
+const VARIABLES: &str = "A flag can also be given by a variable of the environment: BRIDGEWARDEN_HTTP_ADDR for --http-addr. If a \
+    flag is given more than once, the last one counts.";
+
+impl Cli {
+    /// Parses a command line and the environment; the first word is the program.
+    ///
+    /// # Errors
+    /// What clap prints to the user, which is also the help and the version.
+    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
+        let mut program = Cli::command();
+        let names: Vec<String> =
+            program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        for name in names {
+            program = program
+                .mut_subcommand(name, |command| command.args_override_self(true).mut_args(with_variable));
+        }
+        let mut matches = program.try_get_matches_from_mut(words)?;
+        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
+    }
+}
+
+/// Kubernetes sets BRIDGEWARDEN_PORT in pods beside a Service of that name, so this flag has no variable.
+const NO_VARIABLE: [&str; 3] = ["port", "help", "version"];
+
+fn with_variable(flag: Arg) -> Arg {
+    let name = flag.get_long().filter(|name| !NO_VARIABLE.contains(name)).map(str::to_owned);
+    match name {
+        Some(name) if flag.get_env().is_none() && !matches!(flag.get_action(), ArgAction::Append) => {
+            let variable = format!("BRIDGEWARDEN_{}", name.to_uppercase().replace('-', "_"));
+            flag.env(variable).hide_env(true)
+        }
+        _ => flag,
+    }
+}
+
 /// Executes the command.
 ///
 /// Exit codes: 0 success, 1 a check failed or something differs, 2 the command could not be executed.
@@ -67,7 +103,16 @@ pub fn main(cli: Cli) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         use std::io::Write;
+        if reader_has_closed(&error) {
+            return ExitCode::SUCCESS;
+        }
         let _ = writeln!(std::io::stderr(), "bridgewarden: {error:#}");
         ExitCode::from(2)
     })
+}
+
+/// Whether what was printed goes nowhere any more, as with `bridgewarden render … | head`.
+fn reader_has_closed(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
