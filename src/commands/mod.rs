@@ -2,6 +2,7 @@
 //! the flags that several share.
 
 mod cleanup;
+mod container;
 mod demo;
 mod diff;
 mod explain;
@@ -48,6 +49,9 @@ enum Command {
     Verify(verify::Verify),
     /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
     Demo(demo::Demo),
+    /// Does what the chart's other containers need, so that the image needs no shell.
+    #[command(hide = true)]
+    Container(container::ContainerCommand),
 }
 
 const VARIABLES: &str = "A flag can also be given by a variable of the environment: BRIDGEWARDEN_HTTP_ADDR for --http-addr. If a \
@@ -100,6 +104,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
         Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
+        Command::Container(container) => container.execute(&mut std::io::stdout().lock()),
     };
     done.unwrap_or_else(|error| {
         use std::io::Write;

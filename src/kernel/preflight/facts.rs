@@ -13,8 +13,10 @@ use crate::netfilter::nftables::TableFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub(in crate::kernel) const CALL_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
-pub(in crate::kernel) const CALL_IP6TABLES: &str = "net.bridge.bridge-nf-call-ip6tables";
+/// The sysctl by which bridged IPv4 packets pass iptables.
+pub const CALL_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
+/// The sysctl by which bridged IPv6 packets pass ip6tables.
+pub const CALL_IP6TABLES: &str = "net.bridge.bridge-nf-call-ip6tables";
 pub(super) const FORWARD_V4: &str = "net.ipv4.ip_forward";
 pub(super) const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
 

@@ -14,9 +14,9 @@ mod probe;
 mod saved;
 
 pub use backend::detect_backend;
-pub use facts::Facts;
 pub(super) use facts::read;
-pub(super) use facts::{CALL_IP6TABLES, CALL_IPTABLES, sysctl};
+pub(super) use facts::sysctl;
+pub use facts::{CALL_IP6TABLES, CALL_IPTABLES, Facts};
 pub use judge::{judge, judge_sysctls};
 pub use probe::RefusedRule;
 pub use saved::Saved;
