@@ -6,7 +6,7 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image demo test quick chart e2e conformance pictures lint fmt bless bench doc clean
+.PHONY: help setup build image release demo test quick chart e2e conformance pictures lint fmt bless bench doc clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ chart: ## Tests the Helm chart and install.yaml; needs Go
 
 image: build ## Builds the container image bridgewarden/bridgewarden:dev with docker
 	docker build -t bridgewarden/bridgewarden:dev .
+
+release: setup ## Makes the files of a release in target/release-files: program, image, chart, checksums; needs Go
+	rm -rf target/release-files
+	release/build $(ARGS) target/release-files
 
 e2e: setup ## Runs the e2e scenarios on real clusters that it creates and removes, and the outage trials; needs Go
 	@$(SUDO) e2e/all

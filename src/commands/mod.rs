@@ -63,7 +63,7 @@ impl Cli {
     /// # Errors
     /// What clap prints to the user, which is also the help and the version.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
-        let mut program = Cli::command();
+        let mut program = Cli::command().version(version());
         let names: Vec<String> =
             program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
         for name in names {
@@ -72,6 +72,16 @@ impl Cli {
         }
         let mut matches = program.try_get_matches_from_mut(words)?;
         Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
+    }
+}
+
+/// The version; of a release also the commit and its date.
+fn version() -> String {
+    let parts = [option_env!("BRIDGEWARDEN_REVISION"), option_env!("BRIDGEWARDEN_DATE")];
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
+    match parts.as_slice() {
+        [] => env!("CARGO_PKG_VERSION").to_owned(),
+        parts => format!("{} ({})", env!("CARGO_PKG_VERSION"), parts.join(", ")),
     }
 }
 
