@@ -1,10 +1,12 @@
 //! `bridgewarden flows`: the flows that the daemon of this node has reported as denied, with policies and reasons.
 
 use super::flags::FLOWS_SOCKET;
+use super::flow_filter::FlowFilter;
 use crate::flow::Record;
 use crate::observe::END_MARK;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -32,9 +34,8 @@ pub(super) struct Flows {
     /// Continue with new denied flows until interrupted. A flow that goes on is printed again, with its count
     #[arg(short, long)]
     follow: bool,
-    /// Print only flows with one end in this namespace
-    #[arg(short, long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    filter: FlowFilter,
     /// Print flows in this format
     #[arg(short, long, value_enum, default_value_t)]
     output: FlowFormat,
@@ -73,6 +74,7 @@ impl Flows {
 
     /// Prints the flows that are kept, and with `--follow` those after the empty line.
     fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<FlowStreamEnd> {
+        let asked = Timestamp::now();
         for line in lines.lines() {
             let line = line?;
             if let Some(why) = line.strip_prefix(END_MARK) {
@@ -87,8 +89,7 @@ impl Flows {
                 continue;
             }
             let record: Record = serde_json::from_str(&line)?;
-            let ends = [&record.account.source, &record.account.destination];
-            if self.namespace.is_some() && ends.iter().all(|end| end.namespace != self.namespace) {
+            if !self.filter.admits(&record, asked) {
                 continue;
             }
             match self.output {

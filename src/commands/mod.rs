@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod explain;
 mod flags;
+mod flow_filter;
 mod flows;
 mod input;
 mod preflight;

@@ -184,7 +184,7 @@ impl ManifestReader<'_> {
     }
 
     fn list(&mut self, node: &mut YamlNode<'_>, of: Option<ObjectKind>) {
-        let sound = self.check(node, schema::LIST);
+        let sound = self.check(node, schema::LIST, true);
         if let Some(items) = node.get_mut("items").filter(|_| sound)
             && let YamlValue::List(items) = &mut items.value
         {
@@ -196,7 +196,8 @@ impl ManifestReader<'_> {
 
     fn known(&mut self, node: &mut YamlNode<'_>, kind: ObjectKind) {
         schema::normalise(node, schema::of(kind));
-        let fits = self.check(node, schema::of(kind)) && self.is_utf8(node, kind);
+        let may_be_newer = kind != ObjectKind::NetworkPolicy;
+        let fits = self.check(node, schema::of(kind), may_be_newer) && self.is_utf8(node, kind);
         if !fits || !self.is_named(node, kind) {
             return self.unreadable(node, Some(kind), "it does not have the API's shape");
         }
@@ -290,8 +291,10 @@ impl ManifestReader<'_> {
         Origin { file: Arc::clone(&self.file), line: at.line, column: at.column }
     }
 
-    fn check(&mut self, node: &YamlNode<'_>, shape: Shape) -> bool {
-        let misfits = schema::check(node, shape);
+    /// Whether an object has its shape. With `may_be_newer`, it may have fields of a newer API.
+    fn check(&mut self, node: &YamlNode<'_>, shape: Shape, may_be_newer: bool) -> bool {
+        let mut misfits = schema::check(node, shape);
+        misfits.retain(|misfit| !(may_be_newer && misfit.may_be_newer));
         let sound = misfits.is_empty();
         misfits.into_iter().for_each(|misfit| self.complain(misfit.at, &misfit.path, misfit.message));
         sound
@@ -437,6 +440,18 @@ mod tests {
             "shop.yaml:8:7: spec.ingress[0].from[0].namespaceselector: unknown field `namespaceselector`: \
              did you mean `namespaceSelector`?\n  8 |       namespaceselector: {}\n    |       ^"
         );
+    }
+
+    #[test]
+    fn fields_of_a_newer_api_are_no_error_unless_a_policy_has_them_or_they_resemble_known_ones() {
+        let newer = format!("{POD}spec: {{nodeName: a, colour: red}}\nstatus: {{moods: [good]}}\n---\n")
+            + "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\nspec: {colour: red}\n";
+        let manifests = sound(&newer);
+        assert_eq!((manifests.pods.len(), manifests.namespaces.len()), (1, 1));
+        let misspelt = complaints(&format!("{POD}spec: {{nodename: a}}\n"));
+        assert!(misspelt.contains("unknown field `nodename`: did you mean `nodeName`?"), "{misspelt}");
+        let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {colour: red}\n";
+        assert!(complaints(policy).contains("unknown field `colour`"));
     }
 
     #[test]

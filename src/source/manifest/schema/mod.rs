@@ -1,7 +1,7 @@
 //! Checks before an object is read that the API has its fields and that their values have the right types.
 //!
-//! A typo must not change what a policy means, so a field that the API does not have is reported to the author as an
-//! error, and never silently dropped.
+//! A typo must not change what a policy means, so a field of a policy that the API does not have is reported to the author as an
+//! error, and never silently dropped. Other kinds may have fields of a newer API that resemble none that is known.
 
 mod table;
 
@@ -44,6 +44,8 @@ pub(super) struct SchemaField {
 /// A value that does not have its shape.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
+    /// Whether it is a field that a newer API may have: unknown, and no misspelling of a known one.
+    pub(super) may_be_newer: bool,
     pub(super) at: Position,
     pub(super) path: String,
     pub(super) message: String,
@@ -163,6 +165,7 @@ fn visit(node: &YamlNode<'_>, shape: Shape, path: &FieldPath<'_>, misfits: &mut 
                         }
                     }
                     Err(_) => misfits.push(Misfit {
+                        may_be_newer: meant(&entry.key, fields).is_none(),
                         at: entry.at,
                         path: path.to_string(),
                         message: unknown_field(&entry.key, fields),
@@ -179,7 +182,12 @@ fn visit(node: &YamlNode<'_>, shape: Shape, path: &FieldPath<'_>, misfits: &mut 
             | Shape::List(_)
             | Shape::Object(_),
             _,
-        ) => misfits.push(Misfit { at: node.at, path: path.to_string(), message: wrong_type(node, shape) }),
+        ) => misfits.push(Misfit {
+            may_be_newer: false,
+            at: node.at,
+            path: path.to_string(),
+            message: wrong_type(node, shape),
+        }),
     }
 }
 
@@ -190,6 +198,7 @@ fn check_key(entry: &YamlEntry<'_>, path: &FieldPath<'_>, misfits: &mut Vec<Misf
         Scalar::Null => (&entry.key, "nothing"),
     };
     misfits.push(Misfit {
+        may_be_newer: false,
         at: entry.at,
         path: path.key(key).to_string(),
         message: format!("wrong type: expected a string as key, found {what}: quote it"),
@@ -232,7 +241,7 @@ fn wrong_type(node: &YamlNode<'_>, shape: Shape) -> String {
 
 fn unknown_field(key: &str, fields: &[SchemaField]) -> String {
     let names = fields.iter().map(|field| field.name);
-    match nearest(key, names.clone()) {
+    match meant(key, fields) {
         Some(name) => format!("unknown field `{key}`: did you mean `{name}`?"),
         None => {
             let names: Vec<_> = names.filter(|_| fields.len() <= 6).collect();
@@ -242,6 +251,11 @@ fn unknown_field(key: &str, fields: &[SchemaField]) -> String {
             }
         }
     }
+}
+
+/// The field that `key` most likely misspells.
+fn meant(key: &str, fields: &[SchemaField]) -> Option<&'static str> {
+    nearest(key, fields.iter().map(|field| field.name))
 }
 
 /// The name that `word` most likely misspells.
@@ -263,7 +277,7 @@ mod tests {
         let node = Documents::new(text).next().unwrap().unwrap();
         let misfits = check(&node, shape).into_iter();
         misfits
-            .map(|Misfit { at, path, message }| format!("{}:{}: {path}: {message}", at.line, at.column))
+            .map(|Misfit { at, path, message, .. }| format!("{}:{}: {path}: {message}", at.line, at.column))
             .collect()
     }
 
