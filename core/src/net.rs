@@ -3,8 +3,12 @@
 //!
 //! This room depends on no other, and knows neither Kubernetes nor netfilter.
 
+mod port_set;
+
 use std::fmt;
 use std::net::IpAddr;
+
+pub use port_set::PortSet;
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 

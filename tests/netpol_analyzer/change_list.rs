@@ -3,15 +3,15 @@
 use crate::By;
 use crate::connection_list::addresses;
 use crate::example::{Compared, Example, name_of};
-use crate::notation::{Theirs, end, ports, transport};
+use crate::notation::{Theirs, end, ports};
 use bridgewarden::model::{PodKey, Workload};
-use bridgewarden::net::Family;
-use bridgewarden::reach::{Difference, EndGroup, OpenPorts, PairDifference, ReachName, ReachState};
+use bridgewarden::net::{Family, PortSet};
+use bridgewarden::reach::{Difference, EndGroup, PairDifference, ReachName, ReachState};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The old and the new ports of a line.
-type Change = (OpenPorts, OpenPorts);
+type Change = (PortSet, PortSet);
 
 fn expected_difference(text: &str) -> By<Change> {
     let mut found = BTreeMap::new();
@@ -37,7 +37,7 @@ fn expected_difference(text: &str) -> By<Change> {
 fn our_difference(difference: &Difference) -> BTreeMap<(usize, usize), Change> {
     let v4 = |pair: &PairDifference| {
         let family = pair.families.iter().find(|family| family.family == Family::V4)?;
-        let of = |ports: &OpenPorts| ports.intersection(&transport());
+        let of = |ports: &PortSet| ports.intersection(&PortSet::every_port());
         let change = (of(&family.old), of(&family.new));
         (change.0 != change.1).then_some(((pair.from, pair.to), change))
     };

@@ -3,13 +3,13 @@
 use crate::By;
 use crate::example::{Compared, Example, name_of};
 use crate::notation::{Theirs, end, ports};
-use bridgewarden::net::Family;
-use bridgewarden::reach::{ClassId, ClassMembers, OpenPorts, Reach};
+use bridgewarden::net::{Family, PortSet};
+use bridgewarden::reach::{ClassId, ClassMembers, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The connections of a list by their ends.
-fn expected_list(text: &str) -> By<OpenPorts> {
+fn expected_list(text: &str) -> By<PortSet> {
     let mut found = BTreeMap::new();
     for line in text.lines() {
         let Some((source, rest)) = line.split_once(" => ") else { continue };
@@ -41,15 +41,15 @@ pub(crate) fn addresses(reach: &Reach, theirs: impl Iterator<Item = Theirs>) -> 
 /// What the other project expects between ends, where each range of addresses is asked by one of its addresses.
 struct Expected {
     /// By workloads.
-    between: BTreeMap<(String, String), OpenPorts>,
+    between: BTreeMap<(String, String), PortSet>,
     /// From ranges, by the workload.
-    from: BTreeMap<String, Vec<(Ipv4Addr, Ipv4Addr, OpenPorts)>>,
+    from: BTreeMap<String, Vec<(Ipv4Addr, Ipv4Addr, PortSet)>>,
     /// To ranges.
-    to: BTreeMap<String, Vec<(Ipv4Addr, Ipv4Addr, OpenPorts)>>,
+    to: BTreeMap<String, Vec<(Ipv4Addr, Ipv4Addr, PortSet)>>,
 }
 
 impl Expected {
-    fn new(list: By<OpenPorts>) -> Expected {
+    fn new(list: By<PortSet>) -> Expected {
         let mut expected = Expected { between: BTreeMap::new(), from: BTreeMap::new(), to: BTreeMap::new() };
         for (ends, ports) in list {
             match ends {
@@ -68,10 +68,10 @@ impl Expected {
         expected
     }
 
-    fn at(ranges: Option<&Vec<(Ipv4Addr, Ipv4Addr, OpenPorts)>>, address: Ipv4Addr) -> OpenPorts {
+    fn at(ranges: Option<&Vec<(Ipv4Addr, Ipv4Addr, PortSet)>>, address: Ipv4Addr) -> PortSet {
         let ranges = ranges.into_iter().flatten();
         let holding = ranges.filter(|(first, last, _)| (*first..=*last).contains(&address));
-        holding.fold(OpenPorts::default(), |all, (_, _, ports)| all.union(ports))
+        holding.fold(PortSet::default(), |all, (_, _, ports)| all.union(ports))
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn compare(example: &Example, text: &str) -> Compared {
     let workloads = example.workloads();
     let mut pairs = example.reach.pairs();
     let mut open = |from: &BTreeSet<ClassId>, to: &BTreeSet<ClassId>| {
-        let mut all = OpenPorts::default();
+        let mut all = PortSet::default();
         for from in from {
             for to in to {
                 let answer = pairs.between(*from, *to);
@@ -93,7 +93,7 @@ pub(crate) fn compare(example: &Example, text: &str) -> Compared {
         }
         all
     };
-    let none = OpenPorts::default();
+    let none = PortSet::default();
     let mut compared = Compared::default();
     for (from, from_classes) in &workloads {
         for (to, to_classes) in workloads.iter().filter(|(to, _)| *to != from) {

@@ -1,8 +1,8 @@
 //! The examples, and what a comparison finds.
 
-use crate::notation::transport;
 use bridgewarden::model::{Pod, Snapshot};
-use bridgewarden::reach::{ClassId, OpenPorts, Reach};
+use bridgewarden::net::PortSet;
+use bridgewarden::reach::{ClassId, Reach};
 use bridgewarden::source::{ManifestInput, read_snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -90,9 +90,10 @@ pub(crate) struct Compared {
 }
 
 impl Compared {
-    pub(crate) fn compare(&mut self, what: &str, ours: &OpenPorts, theirs: &OpenPorts) {
+    pub(crate) fn compare(&mut self, what: &str, ours: &PortSet, theirs: &PortSet) {
         self.pairs += 1;
-        let ours = ours.intersection(&transport());
+        // The other project says nothing of protocols without ports.
+        let ours = ours.intersection(&PortSet::every_port());
         if ours != *theirs {
             self.differing.push(format!("{what}: ours {ours}, theirs {theirs}"));
         }

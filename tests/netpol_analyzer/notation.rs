@@ -1,7 +1,6 @@
 //! How the other project writes ends and ports.
 
-use bridgewarden::net::{PortRange, Protocol};
-use bridgewarden::reach::OpenPorts;
+use bridgewarden::net::{PortRange, PortSet, Protocol};
 use std::net::Ipv4Addr;
 
 /// An end as the other project writes it.
@@ -25,13 +24,13 @@ pub(crate) fn end(text: &str) -> Option<Theirs> {
 }
 
 /// `TCP 80,8000-9000,UDP 53`, `All Connections`, `No Connections`.
-pub(crate) fn ports(text: &str) -> OpenPorts {
-    let mut ports = OpenPorts::default();
+pub(crate) fn ports(text: &str) -> PortSet {
+    let mut ports = PortSet::default();
     let mut protocol = Protocol::Tcp;
     for part in text.trim().split(',') {
         let numbers = match part.split_once(' ') {
-            _ if part == "All Connections" => return transport(),
-            _ if part == "No Connections" => return OpenPorts::default(),
+            _ if part == "All Connections" => return PortSet::every_port(),
+            _ if part == "No Connections" => return PortSet::default(),
             Some((word, numbers)) => {
                 protocol = Protocol::parse(word).unwrap_or_else(|| panic!("{text}"));
                 numbers
@@ -40,15 +39,7 @@ pub(crate) fn ports(text: &str) -> OpenPorts {
         };
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
         let range = PortRange::new(first.parse().expect("a port"), last.parse().expect("a port"));
-        ports = ports.union(&OpenPorts::of(protocol, range.expect("a range")));
+        ports = ports.union(&PortSet::of(protocol, range.expect("a range")));
     }
     ports
-}
-
-/// All ports; the other project says nothing of protocols without ports.
-pub(crate) fn transport() -> OpenPorts {
-    Protocol::ALL
-        .into_iter()
-        .map(OpenPorts::of_protocol)
-        .fold(OpenPorts::default(), |all, one| all.union(&one))
 }

@@ -15,7 +15,7 @@ use support::topology::NODES;
 use support::worlds;
 
 /// The world as `explain` knows it.
-fn snapshot(world: &World) -> Snapshot {
+pub(crate) fn snapshot(world: &World) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for namespace in world.namespaces.iter().map(convert::namespace) {
         snapshot.namespaces.insert(namespace.name.clone(), namespace);
@@ -32,7 +32,7 @@ fn snapshot(world: &World) -> Snapshot {
     snapshot
 }
 
-fn key(world: &World, index: usize) -> PodKey {
+pub(crate) fn key(world: &World, index: usize) -> PodKey {
     convert::pod(&world.pods[index]).0.key
 }
 

@@ -1,31 +1,20 @@
 //! Who can reach whom: the grouped answer is the oracle's and the rendered rules', pair by pair and port by port.
 
 use crate::equivalence::{address, oracle_allows, worlds};
+use crate::explain::{key, snapshot};
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
-use bridgewarden::model::{PodKey, Snapshot};
+use bridgewarden::explain::{AskedPort, Case, CaseEnd, SnapshotJudge};
+use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::netfilter::BackendName;
 use bridgewarden::reach::{
-    ClassId, Connectivity, Difference, PairDifference, Pairs, Reach, ReachName, ReachState,
+    ClassId, ClassMembers, Connectivity, Difference, PairDifference, Pairs, Reach, ReachName, ReachState,
 };
-use bridgewarden::source::convert;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use support::packets::{Judge, rules_of_both};
-use support::topology::Node;
+use support::topology::{NODES, Node};
 use support::worlds::{self, addresses};
-
-fn snapshot(world: &World) -> Snapshot {
-    let namespaces = world.namespaces.iter().map(convert::namespace);
-    let pods = world.pods.iter().map(|pod| convert::pod(pod).0);
-    let policies = world.policies.iter().map(convert::policy);
-    Snapshot {
-        namespaces: namespaces.map(|namespace| (namespace.name.clone(), namespace)).collect(),
-        pods: pods.map(|pod| (pod.key.clone(), pod)).collect(),
-        policies: policies.map(|policy| (policy.key.clone(), policy)).collect(),
-        ..Snapshot::default()
-    }
-}
 
 fn reach_of(world: &World) -> Reach {
     Reach::new(&snapshot(world))
@@ -44,11 +33,6 @@ fn class(world: &World, reach: &Reach, end: &QueryEnd, other: &QueryEnd, family:
             (!own).then(|| reach.class_of_address(node.address(family)))
         }
     }
-}
-
-fn key(world: &World, index: usize) -> PodKey {
-    let metadata = &world.pods[index].metadata;
-    PodKey::new(metadata.namespace.as_deref().unwrap_or("default"), &metadata.name)
 }
 
 /// Whether more than one pod that runs on the pod network shows an address: then what all of them may, it may.
@@ -110,6 +94,65 @@ fn reach_allows_protocols_without_ports_where_rules_without_ports_do() {
         }
     }
     assert!(asked.iter().all(|count| *count > worlds()), "{asked:?}");
+}
+
+/// Ends of connections of a family as `explain` knows them, with their classes: the pods that hold an address alone, and the first
+/// and the last address of each prefix outside.
+fn ends(world: &World, reach: &Reach, family: Family) -> Vec<(ClassId, CaseEnd)> {
+    let mut ends = Vec::new();
+    for (index, pod) in world.pods.iter().enumerate() {
+        let address = addresses(pod).find(|address| Family::of(*address) == family);
+        if let Some(class) = reach.class_of(&key(world, index))
+            && reach.classes()[class as usize].has(family)
+            && !address.is_some_and(|address| is_contested(world, address))
+        {
+            ends.push((class, CaseEnd::Pod { key: key(world, index), address }));
+        }
+    }
+    for class in reach.classes() {
+        let ClassMembers::Addresses(prefixes) = &class.members else { continue };
+        for prefix in prefixes.iter().filter(|prefix| Family::of_net(**prefix) == family) {
+            for address in [prefix.network(), prefix.broadcast()] {
+                // Nodes reach their own pods, and pods have classes of their own.
+                let is_pod = world.pods.iter().any(|pod| addresses(pod).any(|own| own == address));
+                if !is_pod && NODES.iter().all(|node| node.address(family) != address) {
+                    ends.push((reach.class_of_address(address), CaseEnd::Address(address)));
+                }
+            }
+        }
+    }
+    ends
+}
+
+#[test]
+fn reach_is_what_explain_answers_for_every_pair() {
+    let mut asked = [0_u64; 3];
+    for seed in 0..worlds() / 10 {
+        let world = if seed % 4 == 3 { worlds::doubtful_world(seed) } else { worlds::world(seed) };
+        let snapshot = snapshot(&world);
+        let reach = Reach::new(&snapshot);
+        let (judge, mut pairs) = (SnapshotJudge::new(&snapshot), reach.pairs());
+        for family in Family::BOTH {
+            let ends = ends(&world, &reach, family);
+            for ((from, source), (to, destination)) in
+                ends.iter().flat_map(|one| ends.iter().map(move |other| (one, other)))
+            {
+                let outside = |end: &CaseEnd| matches!(end, CaseEnd::Address(_));
+                if source == destination || outside(source) && outside(destination) {
+                    continue;
+                }
+                let (source, destination) = (source.clone(), destination.clone());
+                let case = Case { source, destination, family, port: AskedPort::Any };
+                let explained = judge.judge(&case).allowed;
+                let answer = pairs.between(*from, *to);
+                let reached = pairs.ports(answer, family).expect("both ends have this family");
+                assert_eq!(reached, &explained, "reach (left) and explain (right): world {seed}, {case:?}");
+                let kind = if explained.is_empty() { 0 } else { 1 + usize::from(explained.is_all()) };
+                asked[kind] += 1;
+            }
+        }
+    }
+    assert!(asked.iter().all(|count| *count > worlds() * 10), "{asked:?}");
 }
 
 #[test]

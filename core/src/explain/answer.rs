@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(lines, ["web-0 db-0 5432/TCP", "web-0 db-1 6432/TCP"], "their port has other numbers");
         assert_eq!(
             asked(&snapshot, "web-0", "sts/db:5432").unwrap(),
-            ["web-0 db-0 5432/TCP", "web-0 db-1 no port"]
+            ["web-0 db-0 5432/TCP", "web-0 db-1 none"]
         );
         assert_eq!(asked(&snapshot, "sts/db", "web-0:1").unwrap(), ["db-0 web-0 1/TCP", "db-1 web-0 1/TCP"]);
         let by_address = cluster(vec![block("10.244.1.1/32", &[])], ADDRESSES);
@@ -374,10 +374,7 @@ mod tests {
         for service in ["shop/svc/db:5432", "svc/db:main", "10.96.0.7:5432"] {
             assert_eq!(asked(&snapshot, "web-0", service).unwrap(), wanted, "{service}");
         }
-        assert_eq!(
-            asked(&snapshot, "web-0", "svc/db:80").unwrap(),
-            ["web-0 db-0 no port", "web-0 db-1 no port"]
-        );
+        assert_eq!(asked(&snapshot, "web-0", "svc/db:80").unwrap(), ["web-0 db-0 none", "web-0 db-1 none"]);
         for (service, problem) in [("svc/db", "several ports"), ("svc/db:81", "does not have this port")] {
             let error = asked(&snapshot, "web-0", service).unwrap_err().to_string();
             assert!(error.contains(problem) && error.contains("main (5432/TCP), other (80/TCP)"), "{error}");
@@ -389,18 +386,18 @@ mod tests {
         let snapshot = cluster(vec![block("198.51.0.0/16", &["198.51.100.0/24"])], ADDRESSES);
         let lines = asked(&snapshot, "198.51.0.0/16", "db-0:pg").unwrap();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines.contains(&"198.51.100.0/24 db-0 no port".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"198.51.100.0/24 db-0 none".to_owned()), "{lines:?}");
         let lines = asked(&snapshot, "198.51.100.0/25", "db-0:pg").unwrap();
-        assert_eq!(lines, ["198.51.100.0/25 db-0 no port"]);
+        assert_eq!(lines, ["198.51.100.0/25 db-0 none"]);
     }
 
     #[test]
     fn address_that_is_not_known_is_in_a_block_of_all_addresses_only() {
         for (peer, allowed) in [
             (block("0.0.0.0/0", &[]), "5432/TCP"),
-            (block("0.0.0.0/0", &["192.0.2.0/24"]), "no port"),
-            (block("10.0.0.0/8", &[]), "no port"),
-            (block("::/0", &[]), "no port"),
+            (block("0.0.0.0/0", &["192.0.2.0/24"]), "none"),
+            (block("10.0.0.0/8", &[]), "none"),
+            (block("::/0", &[]), "none"),
             (all_pods(), "5432/TCP"),
         ] {
             let snapshot = cluster(vec![peer.clone()], [None; 3]);
@@ -414,7 +411,7 @@ mod tests {
         let snapshot = cluster(vec![all_pods()], ADDRESSES);
         assert_eq!(asked(&snapshot, "node/node-a", "db-0:pg").unwrap(), ["itself db-0 5432/TCP"]);
         assert_eq!(asked(&snapshot, "192.0.2.1", "db-0:pg").unwrap(), ["itself db-0 5432/TCP"]);
-        assert_eq!(asked(&snapshot, "192.0.2.2", "db-0:pg").unwrap(), ["itself db-0 no port"]);
+        assert_eq!(asked(&snapshot, "192.0.2.2", "db-0:pg").unwrap(), ["itself db-0 none"]);
         assert_eq!(asked(&snapshot, "db-0", "db-0:9").unwrap(), ["db-0 db-0 9/TCP"], "to itself");
     }
 

@@ -1,9 +1,8 @@
 //! One connection, between two ends: whether policies allow it, and how each rule of each policy applies to it.
 
 use super::difference::{PeerDifference, PortDifference};
-use super::port_set::PortSet;
 use crate::model::{Direction, Peer, Peers, PodKey, Policy, PortMatch, Ports, Requirement, Rule};
-use crate::net::{Family, PortRange, Protocol, Verdict};
+use crate::net::{Family, PortRange, PortSet, Protocol, Verdict};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -54,13 +53,10 @@ impl AskedPort {
     pub(super) fn of_set(self, set: &PortSet) -> PortSet {
         match self {
             AskedPort::Any => set.clone(),
-            AskedPort::Of(protocol) => set.of(protocol),
+            AskedPort::Of(protocol) => set.intersection(&PortSet::of_protocol(protocol)),
             AskedPort::One(protocol, port) => {
-                let mut one = PortSet::none();
-                if let Some(range) = PortRange::single(port).filter(|_| set.contains(protocol, port)) {
-                    one.add(protocol, range);
-                }
-                one
+                let one = PortRange::single(port).map(|range| PortSet::of(protocol, range));
+                one.unwrap_or_default().intersection(set)
             }
         }
     }

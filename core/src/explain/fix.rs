@@ -9,7 +9,7 @@ use crate::model::{
     Block, Demand, Direction, NAMESPACE_NAME_LABEL, NamespaceName, NamespaceScope, Peer, Peers, Pod, PodKey,
     Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector, Snapshot,
 };
-use crate::net::{PortRange, Protocol, Verdict, host};
+use crate::net::{PortRange, PortSet, Protocol, Verdict, host};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
@@ -103,7 +103,7 @@ fn needs_more(side: &SideAnswer<'_>, asked: AskedPort) -> bool {
     match asked {
         AskedPort::One(..) => side.verdict == Verdict::Denied,
         // Both sides may allow ports, and not the same.
-        AskedPort::Any | AskedPort::Of(_) => side.opens != super::PortSet::all(),
+        AskedPort::Any | AskedPort::Of(_) => !PortSet::every_port().difference(&side.opens).is_empty(),
     }
 }
 

@@ -14,7 +14,6 @@ mod lookup;
 mod near_rule;
 mod nearest;
 pub mod oracle;
-mod port_set;
 mod question;
 mod snapshot_judge;
 
@@ -26,6 +25,5 @@ pub use fix::*;
 pub use lookup::LookupError;
 pub use near_rule::*;
 pub use nearest::*;
-pub use port_set::PortSet;
 pub use question::*;
 pub use snapshot_judge::SnapshotJudge;

@@ -42,11 +42,7 @@ fn miss(
     match (answer.peer_matches(), answer.port_matches()) {
         (true, false) => {
             let AskedPort::One(protocol, port) = asked else { return None };
-            let same_number = answer.ports.iter().any(|listed| {
-                let mut other = super::PortSet::none();
-                answer.opens.iter().for_each(|(_, range)| other.add(protocol, range));
-                listed.difference.is_some() && other.contains(protocol, port)
-            });
+            let same_number = answer.opens.ranges().any(|(_, range)| range.contains(port));
             let differs = if same_number { Differs::Protocol } else { Differs::Port };
             Some((
                 differs,

@@ -5,9 +5,8 @@ use super::case::{
     SideAnswer,
 };
 use super::difference::{PeerDifference, PortDifference, lacking, of_pod};
-use super::port_set::PortSet;
 use crate::model::{Block, Direction, Peer, Peers, Pod, Policy, PortMatch, Ports, Rule, Snapshot};
-use crate::net::{Family, IpNet, PortRange, Protocol, Verdict};
+use crate::net::{Family, IpNet, PortRange, PortSet, Protocol, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -201,17 +200,17 @@ fn answer_port<'s>(
     let (mut own, mut declared) = (PortSet::none(), Vec::new());
     let protocol = match port {
         PortMatch::Protocol(protocol) => {
-            own.add_protocol(*protocol);
+            own = PortSet::of_protocol(*protocol);
             protocol
         }
         PortMatch::Numbered(protocol, range) => {
-            own.add(*protocol, *range);
+            own = PortSet::of(*protocol, *range);
             protocol
         }
         PortMatch::Named(protocol, name) => {
             declared.extend(destination.declared(*protocol, name));
             let ranges = declared.iter().filter_map(|port| PortRange::single(*port));
-            ranges.for_each(|range| own.add(*protocol, range));
+            ranges.for_each(|range| own.add_all(&PortSet::of(*protocol, range)));
             protocol
         }
     };

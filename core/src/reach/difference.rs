@@ -2,9 +2,9 @@
 
 use super::address::AddressSpace;
 use super::end::pods_by_workload;
-use super::{ClassId, Connectivity, OpenPorts, Pairs, Reach, ReachName};
+use super::{ClassId, Connectivity, Pairs, Reach, ReachName};
 use crate::model::{Direction, PodKey, Snapshot, Workload};
-use crate::net::{Family, IpNet};
+use crate::net::{Family, IpNet, PortSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A snapshot and what its policies allow.
@@ -35,19 +35,19 @@ pub struct PortsDifference {
     /// The family.
     pub family: Family,
     /// What was allowed.
-    pub old: OpenPorts,
+    pub old: PortSet,
     /// What is allowed.
-    pub new: OpenPorts,
+    pub new: PortSet,
 }
 
 impl PortsDifference {
     /// What is allowed now and was not.
-    pub fn opened(&self) -> OpenPorts {
+    pub fn opened(&self) -> PortSet {
         self.new.difference(&self.old)
     }
 
     /// What was allowed and is no longer.
-    pub fn closed(&self) -> OpenPorts {
+    pub fn closed(&self) -> PortSet {
         self.old.difference(&self.new)
     }
 }

@@ -12,7 +12,6 @@ mod address;
 mod class;
 mod difference;
 mod end;
-mod open_ports;
 mod pair;
 mod reason;
 mod row;
@@ -23,7 +22,6 @@ pub use difference::{
     Difference, EndGroup, IsolationDifference, PairDifference, PortsDifference, ReachState,
 };
 pub use end::{ReachEnd, ReachName};
-pub use open_ports::OpenPorts;
 pub use pair::{Connectivity, Pairs};
 pub use reason::{AllowingRule, DirectionReason};
 

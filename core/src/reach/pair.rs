@@ -1,10 +1,9 @@
 //! The answer for a pair of classes.
 
-use super::OpenPorts;
 use super::class::{Class, ClassId, index};
-use super::row::{NONE, OpenPortSets, PortsId, RowId, Rows};
+use super::row::{NONE, PortSets, PortsId, RowId, Rows};
 use crate::model::Direction;
-use crate::net::Family;
+use crate::net::{Family, PortSet};
 
 /// What is allowed from one class to another, by family; `None` where one of them has no address of it, so that there is no
 /// connection to allow. Between two members of one class, which must be two.
@@ -33,7 +32,7 @@ impl Connectivity {
 pub struct Pairs<'r> {
     classes: &'r [Class],
     rows: &'r Rows,
-    sets: OpenPortSets,
+    sets: PortSets,
     /// For each family, the egress row that was written out last and what it allows with each class.
     source: [Option<(RowId, Vec<PortsId>)>; 2],
 }
@@ -69,7 +68,7 @@ impl<'r> Pairs<'r> {
     }
 
     /// The connections of an answer in a family. `None` where there is none of this family.
-    pub fn ports(&self, answer: Connectivity, family: Family) -> Option<&OpenPorts> {
+    pub fn ports(&self, answer: Connectivity, family: Family) -> Option<&PortSet> {
         answer.of(family).map(|id| self.sets.get(id))
     }
 }

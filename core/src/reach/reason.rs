@@ -1,10 +1,10 @@
 //! Why a pair of classes has the connections that it has.
 
+use super::Reach;
 use super::class::{Class, ClassId};
 use super::row::named;
-use super::{OpenPorts, Reach};
 use crate::model::{Direction, PolicyKey};
-use crate::net::Family;
+use crate::net::{Family, PortSet};
 
 /// A rule that allows connections of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct AllowingRule {
     /// Its place in the policy's list, from 0.
     pub rule: usize,
     /// The connections that it allows.
-    pub ports: OpenPorts,
+    pub ports: PortSet,
 }
 
 /// What a direction says of a pair.

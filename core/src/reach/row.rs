@@ -1,10 +1,9 @@
 //! What one direction allows, for each way of being isolated and each class at the other end.
 
 use super::class::{Class, ClassId, class_id};
-use super::open_ports::OpenPorts;
 use super::term::{TermId, TermPolicy, TermRule, Terms};
 use crate::model::{Direction, NamedPort};
-use crate::net::{Family, PortRange};
+use crate::net::{Family, PortRange, PortSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a set of ports; equal sets have equal numbers.
@@ -16,31 +15,31 @@ pub(super) const ALL: PortsId = 1;
 
 /// Sets of ports, each once.
 #[derive(Clone, Debug)]
-pub(super) struct OpenPortSets {
-    sets: Vec<OpenPorts>,
-    ids: BTreeMap<OpenPorts, PortsId>,
+pub(super) struct PortSets {
+    sets: Vec<PortSet>,
+    ids: BTreeMap<PortSet, PortsId>,
     unions: BTreeMap<(PortsId, PortsId), PortsId>,
     intersections: BTreeMap<(PortsId, PortsId), PortsId>,
 }
 
-impl OpenPortSets {
-    fn new() -> OpenPortSets {
-        let mut sets = OpenPortSets {
+impl PortSets {
+    fn new() -> PortSets {
+        let mut sets = PortSets {
             sets: Vec::new(),
             ids: BTreeMap::new(),
             unions: BTreeMap::new(),
             intersections: BTreeMap::new(),
         };
-        sets.id(OpenPorts::default());
-        sets.id(OpenPorts::all());
+        sets.id(PortSet::default());
+        sets.id(PortSet::all());
         sets
     }
 
-    pub(super) fn get(&self, id: PortsId) -> &OpenPorts {
+    pub(super) fn get(&self, id: PortsId) -> &PortSet {
         &self.sets[id as usize]
     }
 
-    pub(super) fn id(&mut self, set: OpenPorts) -> PortsId {
+    pub(super) fn id(&mut self, set: PortSet) -> PortsId {
         *self.ids.entry(set).or_insert_with_key(|set| {
             self.sets.push(set.clone());
             class_id(self.sets.len() - 1)
@@ -113,7 +112,7 @@ pub(super) type RowId = usize;
 /// All rows, and which is that of each class.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
-    pub(super) sets: OpenPortSets,
+    pub(super) sets: PortSets,
     /// In each of [`Family::BOTH`].
     rows: [Vec<Row>; 2],
     egress: Vec<RowId>,
@@ -140,7 +139,7 @@ impl Rows {
             row_of((Direction::Ingress, isolation, ports))
         });
         let ingress = ingress.collect();
-        let mut sets = OpenPortSets::new();
+        let mut sets = PortSets::new();
         let mut ordered: Vec<(RowId, RowKey<'_>)> = keys.into_iter().map(|(key, id)| (id, key)).collect();
         ordered.sort_unstable_by_key(|(id, _)| *id);
         let rows = Family::BOTH.map(|family| {
@@ -169,18 +168,13 @@ struct RowWriter<'a> {
     holders: Vec<Vec<ClassId>>,
     /// The classes that have a named port that some rule names.
     with_ports: Vec<ClassId>,
-    sets: &'a mut OpenPortSets,
+    sets: &'a mut PortSets,
     /// What is allowed with each class, while a row is written.
     all: Vec<PortsId>,
 }
 
 impl<'a> RowWriter<'a> {
-    fn new(
-        terms: &'a Terms,
-        classes: &'a [Class],
-        family: Family,
-        sets: &'a mut OpenPortSets,
-    ) -> RowWriter<'a> {
+    fn new(terms: &'a Terms, classes: &'a [Class], family: Family, sets: &'a mut PortSets) -> RowWriter<'a> {
         let mut holders = vec![Vec::new(); terms.count() as usize];
         let ids = (0..classes.len()).map(class_id);
         for (id, class) in ids.clone().zip(classes) {
@@ -252,11 +246,10 @@ fn holders(all: &[Vec<ClassId>], terms: &[TermId]) -> impl Iterator<Item = Class
 }
 
 /// What the named ports of a rule are on a pod with these ports.
-pub(super) fn named(rule: &TermRule, ports: &[NamedPort]) -> OpenPorts {
+pub(super) fn named(rule: &TermRule, ports: &[NamedPort]) -> PortSet {
     let declared = ports.iter().filter(|port| {
         rule.names.iter().any(|(protocol, name)| *protocol == port.protocol && **name == *port.name)
     });
-    let ranges =
-        declared.filter_map(|port| Some(OpenPorts::of(port.protocol, PortRange::single(port.port)?)));
-    ranges.fold(OpenPorts::default(), |all, one| all.union(&one))
+    let ranges = declared.filter_map(|port| Some(PortSet::of(port.protocol, PortRange::single(port.port)?)));
+    ranges.fold(PortSet::default(), |all, one| all.union(&one))
 }

@@ -1,12 +1,11 @@
 //! What policies ask of a peer, each question once, and the rules that ask.
 
-use super::OpenPorts;
 use super::class::stranger_namespace;
 use crate::model::{
     Block, Demand, Direction, Labels, NamespaceName, NamespaceScope, Peer, Peers, Policy, PolicyKey,
     PortMatch, Ports, Requirement, Rule, Selector, Snapshot,
 };
-use crate::net::Protocol;
+use crate::net::{PortSet, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a question that policies ask of a peer: is it such a pod, or in such a block?
@@ -27,7 +26,7 @@ pub(super) struct TermRule {
     /// One of these must hold of the peer; `None` when the rule allows every peer.
     pub(super) peers: Option<Vec<TermId>>,
     /// Its ports by number.
-    pub(super) ports: OpenPorts,
+    pub(super) ports: PortSet,
     /// Its ports by name, which the destination resolves.
     pub(super) names: Vec<(Protocol, Box<str>)>,
 }
@@ -134,18 +133,18 @@ impl Terms {
                 Some(terms.into_iter().collect())
             }
         };
-        let mut ports = OpenPorts::default();
+        let mut ports = PortSet::default();
         let mut names = Vec::new();
         match &rule.ports {
-            Ports::All => ports = OpenPorts::all(),
+            Ports::All => ports = PortSet::all(),
             Ports::Listed(listed) => {
                 for port in listed {
                     match port {
                         PortMatch::Protocol(protocol) => {
-                            ports = ports.union(&OpenPorts::of_protocol(*protocol))
+                            ports = ports.union(&PortSet::of_protocol(*protocol))
                         }
                         PortMatch::Numbered(protocol, range) => {
-                            ports = ports.union(&OpenPorts::of(*protocol, *range));
+                            ports = ports.union(&PortSet::of(*protocol, *range));
                         }
                         PortMatch::Named(protocol, name) => {
                             self.names.insert((*protocol, name.clone()));

@@ -1,7 +1,8 @@
 //! The difference as lines for people: pairs with the same change share a line.
 
 use crate::model::Direction;
-use crate::reach::{Difference, EndGroup, OpenPorts, PairDifference, PortsDifference, ReachName};
+use crate::net::PortSet;
+use crate::reach::{Difference, EndGroup, PairDifference, PortsDifference, ReachName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many ends a line names.
@@ -22,7 +23,7 @@ impl Effect {
         }
     }
 
-    fn of(self, difference: &PortsDifference) -> OpenPorts {
+    fn of(self, difference: &PortsDifference) -> PortSet {
         match self {
             Effect::Opens => difference.opened(),
             Effect::Closes => difference.closed(),

@@ -3,10 +3,10 @@
 use super::words::peer_text;
 use crate::explain::{
     Answer, AnsweredCase, AskedPort, CaseEnd, CaseMembers, DestinationName, Fix, NoFix, PeerAnswer,
-    PolicyAnswer, PortAnswer, PortDifference, PortSet, RuleAnswer, SideAnswer, nearest_rule, port_text,
+    PolicyAnswer, PortAnswer, PortDifference, RuleAnswer, SideAnswer, nearest_rule, port_text,
 };
 use crate::model::{Direction, Policy, PolicyOrigin, Snapshot};
-use crate::net::Verdict;
+use crate::net::{PortRange, PortSet, Protocol, Verdict};
 use serde_json::{Value, json};
 
 /// The answer to a question.
@@ -89,8 +89,8 @@ fn end_json(end: &CaseEnd, members: &CaseMembers) -> Value {
 }
 
 fn ports_json(ports: &PortSet) -> Value {
-    let range = |(protocol, range): (crate::net::Protocol, crate::net::PortRange)| json!({"protocol": protocol.to_string(), "first": range.first(), "last": range.last()});
-    ports.iter().map(range).collect::<Vec<Value>>().into()
+    let range = |(protocol, range): (Protocol, PortRange)| json!({"protocol": protocol.to_string(), "first": range.first(), "last": range.last()});
+    ports.ranges().map(range).collect::<Vec<Value>>().into()
 }
 
 fn side_json(snapshot: &Snapshot, case: &AnsweredCase<'_>, side: &SideAnswer<'_>) -> Value {

@@ -81,8 +81,9 @@ fn headline(snapshot: &Snapshot, answer: &Answer<'_>, case: &AnsweredCase<'_>, s
     let verdict = case.answer.verdict();
     let port = match (asked.port, verdict) {
         (AskedPort::One(protocol, port), _) => format!("{port}/{protocol}"),
-        (AskedPort::Any | AskedPort::Of(_), Verdict::Allowed) => case.answer.allowed.to_string(),
         (AskedPort::Any, Verdict::Denied) => "any port".to_owned(),
+        (AskedPort::Any, Verdict::Allowed) if case.answer.allowed.is_all() => "any port".to_owned(),
+        (AskedPort::Any | AskedPort::Of(_), Verdict::Allowed) => case.answer.allowed.to_string(),
         (AskedPort::Of(protocol), Verdict::Denied) => format!("any {protocol}"),
     };
     let families: BTreeSet<Family> = answer.cases.iter().flat_map(|case| &case.families).copied().collect();

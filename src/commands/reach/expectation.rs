@@ -3,8 +3,8 @@
 use super::end_filter::EndFilter;
 use super::picture::escaped;
 use crate::model::Snapshot;
-use crate::net::Family;
-use crate::reach::{OpenPorts, Reach, ReachEnd};
+use crate::net::{Family, PortSet};
+use crate::reach::{Reach, ReachEnd};
 use crate::source::read_document;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -63,9 +63,9 @@ impl OneOrMore {
         self.texts().iter().map(|text| text.parse().map_err(anyhow::Error::msg)).collect()
     }
 
-    fn ports(&self) -> Result<OpenPorts> {
-        self.texts().iter().try_fold(OpenPorts::default(), |all, text| {
-            let ports: OpenPorts = text.parse().map_err(anyhow::Error::msg)?;
+    fn ports(&self) -> Result<PortSet> {
+        self.texts().iter().try_fold(PortSet::default(), |all, text| {
+            let ports: PortSet = text.parse().map_err(anyhow::Error::msg)?;
             Ok(all.union(&ports))
         })
     }
@@ -75,19 +75,19 @@ impl OneOrMore {
 #[derive(Debug)]
 enum WantedPorts {
     /// These are open, and others may be.
-    Allowed(OpenPorts),
+    Allowed(PortSet),
     /// None of these is open.
-    Denied(OpenPorts),
+    Denied(PortSet),
     /// These are open, and no others.
-    Exactly(OpenPorts),
+    Exactly(PortSet),
 }
 
 impl WantedPorts {
     /// What is wrong with what is open between a pair.
-    fn fault(&self, open: &OpenPorts) -> Option<String> {
+    fn fault(&self, open: &PortSet) -> Option<String> {
         let (wanting, excess) = match self {
-            WantedPorts::Allowed(ports) => (ports.difference(open), OpenPorts::default()),
-            WantedPorts::Denied(ports) => (OpenPorts::default(), open.intersection(ports)),
+            WantedPorts::Allowed(ports) => (ports.difference(open), PortSet::default()),
+            WantedPorts::Denied(ports) => (PortSet::default(), open.intersection(ports)),
             WantedPorts::Exactly(ports) => (ports.difference(open), open.difference(ports)),
         };
         let parts = [("not allowed", wanting), ("allowed", excess)];

@@ -2,8 +2,8 @@
 
 use super::json::{API_VERSION, of_ports};
 use crate::model::{Direction, Snapshot};
-use crate::net::Family;
-use crate::reach::{ClassId, OpenPorts, Pairs, Reach, ReachName};
+use crate::net::{Family, PortSet};
+use crate::reach::{ClassId, Pairs, Reach, ReachName};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,18 +14,18 @@ pub(super) struct Exposure {
     name: String,
     isolated: bool,
     /// The ports that a pod without labels in a new namespace reaches: every pod reaches them.
-    any_pod: OpenPorts,
+    any_pod: PortSet,
     /// What pods of other namespaces reach beyond that.
-    namespaces: BTreeMap<String, OpenPorts>,
+    namespaces: BTreeMap<String, PortSet>,
     /// What addresses outside reach.
-    outside: BTreeMap<String, OpenPorts>,
+    outside: BTreeMap<String, PortSet>,
 }
 
 /// What is allowed in any family.
-fn open(pairs: &mut Pairs<'_>, from: ClassId, to: ClassId) -> OpenPorts {
+fn open(pairs: &mut Pairs<'_>, from: ClassId, to: ClassId) -> PortSet {
     let answer = pairs.between(from, to);
     let families = Family::BOTH.into_iter().filter_map(|family| pairs.ports(answer, family));
-    families.fold(OpenPorts::default(), |all, ports| all.union(ports))
+    families.fold(PortSet::default(), |all, ports| all.union(ports))
 }
 
 /// What can reach the workloads of these namespaces, or of all.
@@ -64,7 +64,7 @@ pub(super) fn exposures(snapshot: &Snapshot, reach: &Reach, namespace: Option<&s
 
 impl Exposure {
     fn fields(&self) -> [String; 5] {
-        let of = |list: &BTreeMap<String, OpenPorts>| {
+        let of = |list: &BTreeMap<String, PortSet>| {
             // What several may is written once.
             let mut by_ports: BTreeMap<String, Vec<&str>> = BTreeMap::new();
             for (name, ports) in list {
@@ -80,7 +80,7 @@ impl Exposure {
     }
 
     fn json(&self) -> Value {
-        let of = |list: &BTreeMap<String, OpenPorts>| -> serde_json::Map<String, Value> {
+        let of = |list: &BTreeMap<String, PortSet>| -> serde_json::Map<String, Value> {
             list.iter().map(|(name, ports)| (name.clone(), of_ports(ports))).collect()
         };
         json!({

@@ -1,7 +1,7 @@
 //! The matrix as JSON: see docs/reach.schema.json.
 
 use super::matrix::{Cell, MatrixEnd, ReachMatrix};
-use crate::reach::OpenPorts;
+use crate::net::PortSet;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -63,6 +63,6 @@ pub(crate) fn allowed(cell: Cell<'_>) -> Value {
 }
 
 /// Its parts, such as `80/TCP`.
-pub(crate) fn of_ports(ports: &OpenPorts) -> Value {
+pub(crate) fn of_ports(ports: &PortSet) -> Value {
     json!(ports.words())
 }

@@ -2,8 +2,8 @@
 
 use super::end_filter::EndFilter;
 use crate::model::{Direction, PodKey, Snapshot};
-use crate::net::{Family, IpNet};
-use crate::reach::{ClassId, Connectivity, OpenPorts, Pairs, Reach, ReachName};
+use crate::net::{Family, IpNet, PortSet};
+use crate::reach::{ClassId, Connectivity, Pairs, Reach, ReachName};
 use std::collections::BTreeMap;
 
 /// With more ends than this, those that policies treat alike share a row.
@@ -329,18 +329,18 @@ fn grouped(ends: Vec<MatrixEnd>) -> Vec<MatrixEnd> {
 /// What is allowed between two ends; at least one family is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell<'m> {
-    pub(crate) v4: Option<&'m OpenPorts>,
-    pub(crate) v6: Option<&'m OpenPorts>,
+    pub(crate) v4: Option<&'m PortSet>,
+    pub(crate) v6: Option<&'m PortSet>,
 }
 
 impl Cell<'_> {
     pub(crate) fn is_empty(&self) -> bool {
-        [self.v4, self.v6].into_iter().flatten().all(OpenPorts::is_empty)
+        [self.v4, self.v6].into_iter().flatten().all(PortSet::is_empty)
     }
 
     /// Whether everything is allowed in each family that is there.
     pub(crate) fn is_all(&self) -> bool {
-        [self.v4, self.v6].into_iter().flatten().all(OpenPorts::is_all)
+        [self.v4, self.v6].into_iter().flatten().all(PortSet::is_all)
     }
 
     /// What is allowed, part by part; nothing if nothing is. What one of two families alone allows says so.

@@ -1,14 +1,14 @@
-//! Sets of connections by protocol and port, and their algebra.
+//! Sets of protocols and ports, and their algebra.
 
-use crate::net::{PortRange, Protocol};
+use super::{PortRange, Protocol};
 use std::fmt;
 use std::str::FromStr;
 
-/// Protocols and destination ports: what is allowed from one end to another.
+/// Protocols and their destination ports, as policies allow them.
 ///
-/// Two sets that hold the same connections are equal.
+/// Two sets that hold the same are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpenPorts {
+pub struct PortSet {
     /// The ranges of each of [`Protocol::ALL`]: in order, with a gap between each two.
     ranges: [Vec<PortRange>; 3],
     /// Whether protocols without ports, such as ICMP, are in it: a rule without ports allows them, and no other rule does.
@@ -17,23 +17,33 @@ pub struct OpenPorts {
 
 const LAST: u16 = u16::MAX;
 
-impl OpenPorts {
+impl PortSet {
+    /// Nothing.
+    pub fn none() -> PortSet {
+        PortSet::default()
+    }
+
     /// Every port of every protocol, and protocols without ports.
-    pub fn all() -> OpenPorts {
+    pub fn all() -> PortSet {
+        PortSet { others: true, ..PortSet::every_port() }
+    }
+
+    /// Every port of every protocol that has ports.
+    pub fn every_port() -> PortSet {
         let every = || PortRange::new(1, LAST).into_iter().collect();
-        OpenPorts { ranges: [every(), every(), every()], others: true }
+        PortSet { ranges: [every(), every(), every()], others: false }
     }
 
     /// A range of ports of a protocol.
-    pub fn of(protocol: Protocol, range: PortRange) -> OpenPorts {
-        let mut set = OpenPorts::default();
+    pub fn of(protocol: Protocol, range: PortRange) -> PortSet {
+        let mut set = PortSet::default();
         set.ranges[index(protocol)].push(range);
         set
     }
 
     /// Every port of a protocol.
-    pub fn of_protocol(protocol: Protocol) -> OpenPorts {
-        PortRange::new(1, LAST).map(|range| OpenPorts::of(protocol, range)).unwrap_or_default()
+    pub fn of_protocol(protocol: Protocol) -> PortSet {
+        PortRange::new(1, LAST).map(|range| PortSet::of(protocol, range)).unwrap_or_default()
     }
 
     /// Whether nothing is in it.
@@ -63,18 +73,23 @@ impl OpenPorts {
             .flat_map(|protocol| self.ranges[index(protocol)].iter().map(move |range| (protocol, *range)))
     }
 
+    /// Adds what is in another set.
+    pub fn add_all(&mut self, other: &PortSet) {
+        *self = self.union(other);
+    }
+
     /// What is in either.
-    pub fn union(&self, other: &OpenPorts) -> OpenPorts {
+    pub fn union(&self, other: &PortSet) -> PortSet {
         let ranges = Protocol::ALL.map(|protocol| {
             let mut both = [&self.ranges[index(protocol)][..], &other.ranges[index(protocol)][..]].concat();
             both.sort_unstable();
             joined(both)
         });
-        OpenPorts { ranges, others: self.others || other.others }
+        PortSet { ranges, others: self.others || other.others }
     }
 
     /// What is in both.
-    pub fn intersection(&self, other: &OpenPorts) -> OpenPorts {
+    pub fn intersection(&self, other: &PortSet) -> PortSet {
         let ranges = Protocol::ALL.map(|protocol| {
             let (own, others) = (&self.ranges[index(protocol)], &other.ranges[index(protocol)]);
             let both = own.iter().flat_map(|one| {
@@ -84,16 +99,16 @@ impl OpenPorts {
             });
             both.collect()
         });
-        OpenPorts { ranges, others: self.others && other.others }
+        PortSet { ranges, others: self.others && other.others }
     }
 
     /// What is in this one and not in the other.
-    pub fn difference(&self, other: &OpenPorts) -> OpenPorts {
+    pub fn difference(&self, other: &PortSet) -> PortSet {
         let ranges = Protocol::ALL.map(|protocol| {
             let (own, others) = (&self.ranges[index(protocol)], &other.ranges[index(protocol)]);
             own.iter().flat_map(|range| without(*range, others)).collect()
         });
-        OpenPorts { ranges, others: self.others && !other.others }
+        PortSet { ranges, others: self.others && !other.others }
     }
 
     fn has_all_of(&self, protocol: Protocol) -> bool {
@@ -128,31 +143,31 @@ impl OpenPorts {
     }
 }
 
-impl FromStr for OpenPorts {
+impl FromStr for PortSet {
     type Err = String;
 
-    /// Reads one of its [words](OpenPorts::words), and also `80` for TCP and `UDP` for `any UDP`.
-    fn from_str(text: &str) -> Result<OpenPorts, String> {
+    /// Reads one of its [words](PortSet::words), and also `80` for TCP and `UDP` for `any UDP`.
+    fn from_str(text: &str) -> Result<PortSet, String> {
         let wrong =
             || format!("`{text}` is no port: write for example 80/TCP, 8000-8999/UDP, `any UDP` or `all`");
         if text == "all" {
-            return Ok(OpenPorts::all());
+            return Ok(PortSet::all());
         }
         let word = text.strip_prefix("any ").unwrap_or(text);
         if let Some(protocol) = Protocol::parse(word) {
-            return Ok(OpenPorts::of_protocol(protocol));
+            return Ok(PortSet::of_protocol(protocol));
         }
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
         let protocol = Protocol::parse(protocol).ok_or_else(wrong)?;
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let number = |text: &str| text.parse().map_err(|_| wrong());
         let range = PortRange::new(number(first)?, number(last)?).ok_or_else(wrong)?;
-        Ok(OpenPorts::of(protocol, range))
+        Ok(PortSet::of(protocol, range))
     }
 }
 
-impl fmt::Display for OpenPorts {
-    /// Its [words](OpenPorts::words) with commas; `none` for nothing.
+impl fmt::Display for PortSet {
+    /// Its [words](PortSet::words) with commas; `none` for nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() { f.write_str("none") } else { f.write_str(&self.words().join(", ")) }
     }
@@ -205,49 +220,49 @@ mod tests {
         PortRange::new(first, last).unwrap()
     }
 
-    fn tcp(first: u16, last: u16) -> OpenPorts {
-        OpenPorts::of(Protocol::Tcp, range(first, last))
+    fn tcp(first: u16, last: u16) -> PortSet {
+        PortSet::of(Protocol::Tcp, range(first, last))
     }
 
     #[test]
     fn ranges_that_meet_become_one() {
         assert_eq!(tcp(80, 89).union(&tcp(90, 99)), tcp(80, 99));
-        assert_eq!(tcp(1, 80).union(&tcp(81, u16::MAX)), OpenPorts::of_protocol(Protocol::Tcp));
+        assert_eq!(tcp(1, 80).union(&tcp(81, u16::MAX)), PortSet::of_protocol(Protocol::Tcp));
         assert_eq!(tcp(80, 80).union(&tcp(82, 82)).words(), ["80/TCP", "82/TCP"]);
     }
 
     #[test]
     fn set_is_written_as_a_person_writes_it() {
-        let udp = OpenPorts::of_protocol(Protocol::Udp);
-        assert_eq!(OpenPorts::default().to_string(), "none");
-        assert_eq!(OpenPorts::all().to_string(), "all");
+        let udp = PortSet::of_protocol(Protocol::Udp);
+        assert_eq!(PortSet::default().to_string(), "none");
+        assert_eq!(PortSet::all().to_string(), "all");
         assert_eq!(
             tcp(80, 80).union(&tcp(8000, 8999)).union(&udp).to_string(),
             "80/TCP, 8000-8999/TCP, any UDP"
         );
-        let rest = OpenPorts::all().difference(&tcp(80, 80));
+        let rest = PortSet::all().difference(&tcp(80, 80));
         assert_eq!(rest.to_string(), "1-79/TCP, 81-65535/TCP, any UDP, any SCTP, other protocols");
     }
 
     #[test]
     fn ports_are_read_as_they_are_written() {
         for text in ["80/TCP", "8000-8999/UDP", "any SCTP", "all"] {
-            assert_eq!(text.parse::<OpenPorts>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<PortSet>().unwrap().to_string(), text);
         }
         assert_eq!("443".parse(), Ok(tcp(443, 443)));
-        assert_eq!("UDP".parse(), Ok(OpenPorts::of_protocol(Protocol::Udp)));
+        assert_eq!("UDP".parse(), Ok(PortSet::of_protocol(Protocol::Udp)));
         for text in ["", "0", "70000/TCP", "90-80/TCP", "80/ICMP", "80-/TCP", "http"] {
-            assert!(text.parse::<OpenPorts>().is_err(), "{text}");
+            assert!(text.parse::<PortSet>().is_err(), "{text}");
         }
     }
 
-    fn any_set() -> impl Strategy<Value = OpenPorts> {
+    fn any_set() -> impl Strategy<Value = PortSet> {
         let part = (0_usize..3, 1_u16..12, 0_u16..4).prop_map(|(protocol, first, more)| {
-            OpenPorts::of(Protocol::ALL[protocol], range(first, first + more))
+            PortSet::of(Protocol::ALL[protocol], range(first, first + more))
         });
         let parts = proptest::collection::vec(part, 0..6);
         (parts, any::<bool>()).prop_map(|(parts, others)| {
-            let start = OpenPorts { others, ..OpenPorts::default() };
+            let start = PortSet { others, ..PortSet::default() };
             parts.iter().fold(start, |set, part| set.union(part))
         })
     }
