@@ -42,8 +42,8 @@ e2e: setup ## Runs the e2e scenarios on real clusters that it creates and remove
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on a real cluster, for each backend; needs Go
 	@$(SUDO) e2e/conformance $(ARGS)
 
-pictures: setup ## Redraws the pictures of the dashboards, from a run in network namespaces
-	DRAW=1 $(SUDO) $(CARGO) test --locked --test dashboards
+pictures: setup ## Redraws the pictures of the dashboards, from a run in network namespaces, and of the page of reach
+	DRAW=1 $(SUDO) $(CARGO) test --locked --test dashboards --test page
 
 lint: ## Checks formatting, clippy lints and the subjects of commits; warnings are errors
 	@scripts/check-subjects

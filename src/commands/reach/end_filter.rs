@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// Ends as a user names them: `shop`, `shop/web`, `shop/deploy/web`, `shop/*`, `outside`, `192.0.2.1`, `10.0.0.0/8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EndFilter {
+pub(crate) enum ReachFilter {
     /// Every end.
     Everything,
     /// All addresses that no pod has.
@@ -44,15 +44,15 @@ fn kind(word: &str) -> String {
     known.map_or(word, |(kind, _)| (*kind).to_owned())
 }
 
-impl FromStr for EndFilter {
+impl FromStr for ReachFilter {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<EndFilter, String> {
+    fn from_str(text: &str) -> Result<ReachFilter, String> {
         if let Ok(prefix) = text.parse::<IpNet>() {
-            return Ok(EndFilter::Addresses(prefix.trunc()));
+            return Ok(ReachFilter::Addresses(prefix.trunc()));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(EndFilter::Addresses(IpNet::from(address)));
+            return Ok(ReachFilter::Addresses(IpNet::from(address)));
         }
         let any = |part: &str| (part != "*").then(|| part.to_owned());
         let parts: Vec<&str> = text.split('/').collect();
@@ -60,14 +60,12 @@ impl FromStr for EndFilter {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'*');
             !part.is_empty() && part.bytes().all(legal)
         };
-        let workloads = |namespace: &str, kind: Option<String>, name: Option<String>| EndFilter::Workloads {
-            namespace: namespace.to_owned(),
-            kind,
-            name,
+        let workloads = |namespace: &str, kind: Option<String>, name: Option<String>| {
+            ReachFilter::Workloads { namespace: namespace.to_owned(), kind, name }
         };
         match parts[..] {
-            ["*"] => Ok(EndFilter::Everything),
-            ["outside"] => Ok(EndFilter::Outside),
+            ["*"] => Ok(ReachFilter::Everything),
+            ["outside"] => Ok(ReachFilter::Outside),
             _ if !parts.iter().all(is_name) => Err(wrong(text)),
             [namespace] => Ok(workloads(namespace, None, None)),
             [namespace, name] => Ok(workloads(namespace, None, any(name))),
@@ -84,13 +82,13 @@ fn wrong(text: &str) -> String {
     )
 }
 
-impl fmt::Display for EndFilter {
+impl fmt::Display for ReachFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EndFilter::Everything => f.write_str("*"),
-            EndFilter::Outside => f.write_str("outside"),
-            EndFilter::Addresses(prefix) => write!(f, "{prefix}"),
-            EndFilter::Workloads { namespace, kind, name } => {
+            ReachFilter::Everything => f.write_str("*"),
+            ReachFilter::Outside => f.write_str("outside"),
+            ReachFilter::Addresses(prefix) => write!(f, "{prefix}"),
+            ReachFilter::Workloads { namespace, kind, name } => {
                 f.write_str(namespace)?;
                 if let Some(kind) = kind {
                     write!(f, "/{kind}")?;
@@ -104,20 +102,20 @@ impl fmt::Display for EndFilter {
     }
 }
 
-impl EndFilter {
+impl ReachFilter {
     /// Whether an end is one of these. `pods` are those that it consists of: one of a workload may be named by its own name.
     pub(crate) fn takes(&self, end: &ReachName, pods: &[PodKey]) -> bool {
         match (self, end) {
-            (EndFilter::Everything, _) | (EndFilter::Outside, ReachName::Outside { .. }) => true,
-            (EndFilter::Addresses(asked), ReachName::Outside { prefixes, .. }) => {
+            (ReachFilter::Everything, _) | (ReachFilter::Outside, ReachName::Outside { .. }) => true,
+            (ReachFilter::Addresses(asked), ReachName::Outside { prefixes, .. }) => {
                 prefixes.iter().any(|prefix| prefix.contains(asked) || asked.contains(prefix))
             }
-            (EndFilter::Workloads { namespace, kind, name }, ReachName::Workload { workload, .. }) => {
+            (ReachFilter::Workloads { namespace, kind, name }, ReachName::Workload { workload, .. }) => {
                 let in_namespace = namespace == "*" || *namespace == *workload.namespace.as_str();
                 in_namespace && self.names(workload, kind.as_deref(), name.as_deref(), pods)
             }
-            (EndFilter::Outside | EndFilter::Addresses(_), ReachName::Workload { .. })
-            | (EndFilter::Workloads { .. }, ReachName::Outside { .. }) => false,
+            (ReachFilter::Outside | ReachFilter::Addresses(_), ReachName::Workload { .. })
+            | (ReachFilter::Workloads { .. }, ReachName::Outside { .. }) => false,
         }
     }
 
@@ -143,7 +141,7 @@ mod tests {
     }
 
     fn takes(filter: &str, end: &ReachName, pods: &[PodKey]) -> bool {
-        filter.parse::<EndFilter>().unwrap_or_else(|error| panic!("{error}")).takes(end, pods)
+        filter.parse::<ReachFilter>().unwrap_or_else(|error| panic!("{error}")).takes(end, pods)
     }
 
     #[test]
@@ -189,7 +187,7 @@ mod tests {
     #[test]
     fn text_that_names_no_end_is_refused() {
         for text in ["", "a b", "a/b/c/d", "a//b", "/", "10.0.0.0/33/x y"] {
-            assert!(text.parse::<EndFilter>().is_err(), "{text}");
+            assert!(text.parse::<ReachFilter>().is_err(), "{text}");
         }
     }
 }

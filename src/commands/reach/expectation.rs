@@ -1,6 +1,6 @@
 //! Expectations of who can reach whom, from a file, for tests of policies.
 
-use super::end_filter::EndFilter;
+use super::end_filter::ReachFilter;
 use super::picture::escaped;
 use crate::model::Snapshot;
 use crate::net::{Family, PortSet};
@@ -59,7 +59,7 @@ impl OneOrMore {
         }
     }
 
-    fn filters(&self) -> Result<Vec<EndFilter>> {
+    fn filters(&self) -> Result<Vec<ReachFilter>> {
         self.texts().iter().map(|text| text.parse().map_err(anyhow::Error::msg)).collect()
     }
 
@@ -102,9 +102,9 @@ impl WantedPorts {
 #[derive(Debug)]
 pub(super) struct ReachExpectation {
     name: String,
-    from: Vec<EndFilter>,
-    except: Vec<EndFilter>,
-    to: Vec<EndFilter>,
+    from: Vec<ReachFilter>,
+    except: Vec<ReachFilter>,
+    to: Vec<ReachFilter>,
     wanted: WantedPorts,
 }
 
@@ -178,7 +178,7 @@ impl Written {
 pub(super) fn verify(expectations: &[ReachExpectation], snapshot: &Snapshot, reach: &Reach) -> Vec<Verified> {
     let ends = reach.ends(snapshot);
     let mut pairs = reach.pairs();
-    let taken = |filters: &[EndFilter]| -> Vec<&ReachEnd> {
+    let taken = |filters: &[ReachFilter]| -> Vec<&ReachEnd> {
         ends.iter().filter(|end| filters.iter().any(|filter| filter.takes(&end.name, &end.pods))).collect()
     };
     let mut verified = Vec::new();

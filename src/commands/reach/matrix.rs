@@ -1,6 +1,6 @@
 //! Ends and what is allowed between them, as a table for every format.
 
-use super::end_filter::EndFilter;
+use super::end_filter::ReachFilter;
 use crate::model::{Direction, PodKey, Snapshot};
 use crate::net::{Family, IpNet, PortSet};
 use crate::reach::{ClassId, Connectivity, Pairs, Reach, ReachName};
@@ -113,8 +113,8 @@ fn outside_label(names: &[ReachName]) -> String {
 pub(crate) struct Selection {
     /// Only connections from or to this namespace.
     pub(crate) namespace: Option<String>,
-    pub(crate) from: Vec<EndFilter>,
-    pub(crate) to: Vec<EndFilter>,
+    pub(crate) from: Vec<ReachFilter>,
+    pub(crate) to: Vec<ReachFilter>,
     pub(crate) grouping: Grouping,
 }
 
@@ -294,9 +294,9 @@ impl EndsOf {
         EndsOf(workloads.collect())
     }
 
-    fn taken_by(&self, filters: &[EndFilter]) -> Vec<MatrixEnd> {
+    fn taken_by(&self, filters: &[ReachFilter]) -> Vec<MatrixEnd> {
         let taken = self.0.iter().filter(|(end, pods)| {
-            let takes = |filter: &EndFilter| end.names.iter().any(|name| filter.takes(name, pods));
+            let takes = |filter: &ReachFilter| end.names.iter().any(|name| filter.takes(name, pods));
             filters.is_empty() || filters.iter().any(takes)
         });
         taken.map(|(end, _)| end.clone()).collect()

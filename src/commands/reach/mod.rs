@@ -15,7 +15,7 @@ use crate::model::{Peer, Peers, Policy, Snapshot};
 use crate::reach::Reach;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use end_filter::EndFilter;
+use end_filter::ReachFilter;
 use matrix::{Grouping, ReachMatrix, Selection};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -59,10 +59,10 @@ pub(super) struct ReachCommand {
     /// Show only connections from these ends: NAMESPACE, NAMESPACE/NAME, NAMESPACE/KIND/NAME, `outside`, an address or a block.
     /// May be given more than once
     #[arg(long, value_name = "END")]
-    from: Vec<EndFilter>,
+    from: Vec<ReachFilter>,
     /// Show only connections to these ends
     #[arg(long, value_name = "END")]
-    to: Vec<EndFilter>,
+    to: Vec<ReachFilter>,
     /// Whether ends that policies treat alike share a row
     #[arg(long, value_enum, default_value_t)]
     group: GroupChoice,
