@@ -1,5 +1,5 @@
-//! How long the kernel takes for a change when 10, 1,000 and 10,000 chains of policies are in force: 100 pods on the node, each selected
-//! by a hundredth of the policies. Each policy has a set of ranges and three rules.
+//! How long the kernel takes for a change when 10, 1,000 and 10,000 policies are in force: 100 pods on the node, each selected by a
+//! hundredth of the policies. Each policy has a set of ranges and three rules, which are part of the chain of a profile.
 
 use crate::{in_namespace, print};
 use bridgewarden::apply::{Actual, PacketFilter};
@@ -31,8 +31,8 @@ const EDITS: [(&str, Edit); 4] = [
         let name = format!("near-{round}");
         [pod("node-a", &name, "0", [10, 244, 2, round as u8]), Change::PodGone(PodKey::new("shop", &name))]
     }),
-    ("a policy's chain is rewritten", |_| [policy(0, 444), policy(0, 443)]),
-    ("policy is created: its chain, its set, and the chain of a profile", |_| {
+    ("a policy changes: the chain of a profile is rewritten", |_| [policy(0, 444), policy(0, 443)]),
+    ("policy is created: its set, and the chain of a profile", |_| {
         [policy(60_000, 443), Change::PolicyGone(PolicyKey::new("shop", "policy-60000"))]
     }),
 ];
@@ -43,7 +43,7 @@ pub(crate) fn measure() {
         in_namespace(move || measure_at(policies));
     }
     print(format_args!(
-        "an element of a set beside a policy's chain that is rewritten without a pause, 1,000 chains of policies"
+        "an element of a set beside a profile's chain that is rewritten without a pause, 1,000 policies"
     ));
     for round in 1..=3 {
         for (what, is_shared) in [("with one socket", true), ("with a socket for each thread", false)] {
@@ -107,7 +107,7 @@ fn start(policies: u16) -> (Enforcer, Host) {
     let steps = enforcer.adopt(&actual).steps;
     let begun = Instant::now();
     host.commit_all(&steps).expect("written");
-    print(format_args!("{policies} chains of policies, written in {:?}", begun.elapsed()));
+    print(format_args!("{policies} policies, written in {:?}", begun.elapsed()));
     (enforcer, host)
 }
 
@@ -154,10 +154,11 @@ fn policy(number: u16, port: u16) -> Change {
         Ports::Listed(vec![PortMatch::Numbered(Protocol::Tcp, PortRange::new(first, last).expect("a range"))])
     };
     let [high, low] = number.to_be_bytes();
-    let cidr = format!("172.{}.{low}.0/28", 16 + high % 16).parse().expect("a prefix");
-    let other = format!("100.{}.{low}.0/28", 64 + high).parse().ok();
-    let blocks = [Some(cidr), other].into_iter().flatten();
-    let blocks = blocks.map(|cidr| Peer::Block(Block { cidr, except: vec![] })).collect();
+    let blocks = [
+        format!("172.{}.{low}.0/28", 16 + high % 16).parse().expect("a prefix"),
+        format!("100.{}.{low}.0/28", 64 + high % 64).parse().expect("a prefix"),
+    ];
+    let blocks = blocks.into_iter().map(|cidr| Peer::Block(Block { cidr, except: vec![] })).collect();
     let pods = vec![Peer::Pods { namespaces: NamespaceScope::Own, pods: selector("peer") }];
     let rules = [
         (Peers::Listed(blocks), ports(80, 80)),
