@@ -6,8 +6,8 @@ use bridgewarden::apply::{Actual, PacketFilter};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::kernel::Host;
 use bridgewarden::model::{
-    Block, Change, Demand, Labels, NamespaceScope, Peer, Peers, Pod, PodKey, Policy, PolicyKey, PortMatch,
-    Ports, Requirement, Rule, Selector,
+    Block, Change, Demand, Labels, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, PodKey,
+    Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector,
 };
 use bridgewarden::net::{PortRange, Protocol};
 use bridgewarden::netfilter::BackendName;
@@ -91,6 +91,12 @@ fn measure_beside(is_shared: bool) -> String {
 fn start(policies: u16) -> (Enforcer, Host) {
     let options = Options { backend: BackendName::Nftables, binding: Binding::Off, ..Options::default() };
     let mut enforcer = Enforcer::new("node-a", options);
+    // Without it, a policy that is deleted stays in force.
+    enforcer.apply(Change::Namespace(Namespace {
+        name: NamespaceName::new("shop"),
+        labels: Labels::default(),
+        terminating: false,
+    }));
     for number in 0..policies {
         enforcer.apply(policy(number, 443));
     }

@@ -8,8 +8,9 @@ use crate::netfilter::ChainName;
 use crate::netfilter::nftables::{Rule, Verdict};
 
 /// The most rules of a policy that are part of the chains of its profiles. A policy with more has its own chain, to which these jump:
-/// it may have thousands of rules, and a hundred profiles.
-const MOST_INLINED: usize = 8;
+/// it may have thousands of rules, and a hundred profiles. A namespace that gives each of its pods a profile of its own has at most this
+/// many times the rules that it would have with jumps alone.
+const MOST_INLINED: usize = 4;
 
 /// Whether the rules of a policy are part of the chains of its profiles: a packet is then evaluated by one chain and not by one per
 /// policy, and the kernel validates fewer chains in each transaction.
