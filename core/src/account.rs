@@ -182,6 +182,7 @@ mod tests {
             ingress: Some(Vec::new()),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         }));
         known
     }

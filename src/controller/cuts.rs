@@ -211,6 +211,7 @@ mod tests {
             ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers.into()), ports: Ports::All }]),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         }));
         assert_eq!(verdict(&enforcer, &connection(2, 0)), None);
         while enforcer.is_behind() {

@@ -189,6 +189,7 @@ mod tests {
             ingress: Some(Vec::new()),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         })
     }
 

@@ -193,6 +193,7 @@ mod tests {
                 ingress: Some(Vec::new()),
                 egress: Some(Vec::new()),
                 invalid_parts: Vec::new(),
+                audit: Default::default(),
             }));
         }
         let table = enforcer.ruleset().tables.remove(&Family::V4).unwrap();

@@ -44,6 +44,7 @@ fn closes_all(name: &str) -> Change {
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }
 

@@ -58,6 +58,7 @@ fn isolates(is_there: bool) -> Change {
         ingress: None,
         egress: Some(Vec::new()),
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }
 

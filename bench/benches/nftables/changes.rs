@@ -179,5 +179,6 @@ fn policy(number: u16, port: u16) -> Change {
         ingress: Some(rules.into_iter().enumerate().map(rule).collect()),
         egress: None,
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }

@@ -121,5 +121,6 @@ fn policy(blocks: u32, ranges: u16) -> Change {
         ingress: Some(vec![Rule { index: 0, peers, ports }]),
         egress: None,
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }

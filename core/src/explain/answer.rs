@@ -299,6 +299,7 @@ mod tests {
             ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers), ports }]),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         };
         let selector = BTreeMap::from([("app".to_owned(), "db".to_owned())]);
         let port = |name: &str, port, target| ServicePort {

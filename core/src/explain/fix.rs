@@ -6,8 +6,8 @@ use super::ends::CaseMembers;
 use super::exact_selector::{exact_selector, lasting, selected};
 use super::snapshot_judge::SnapshotJudge;
 use crate::model::{
-    Block, Demand, Direction, NAMESPACE_NAME_LABEL, NamespaceName, NamespaceScope, Peer, Peers, Pod, PodKey,
-    Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector, Snapshot,
+    AuditLabel, Block, Demand, Direction, NAMESPACE_NAME_LABEL, NamespaceName, NamespaceScope, Peer, Peers,
+    Pod, PodKey, Policy, PolicyKey, PortMatch, Ports, Requirement, Rule, Selector, Snapshot,
 };
 use crate::net::{PortRange, PortSet, Protocol, Verdict, host};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,7 +161,15 @@ fn policies(
             Direction::Ingress => (Some(rules), None),
             Direction::Egress => (None, Some(rules)),
         };
-        Policy { key, uid: None, subject, ingress, egress, invalid_parts: Vec::new() }
+        Policy {
+            key,
+            uid: None,
+            subject,
+            ingress,
+            egress,
+            invalid_parts: Vec::new(),
+            audit: AuditLabel::Enforced,
+        }
     });
     policies.collect()
 }

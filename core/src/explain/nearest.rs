@@ -174,6 +174,7 @@ mod tests {
             ingress: Some(rules.into_iter().enumerate().map(rule).collect()),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         };
         let name = NamespaceName::new("other");
         let team = labels(&[("team", "b")]);

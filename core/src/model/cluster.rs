@@ -7,7 +7,8 @@ mod residents;
 pub use pods::{Group, GroupId};
 
 use super::{
-    Change, Labels, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Selector, Touched,
+    AuditLabel, Change, Labels, Namespace, NamespaceName, Owner, Pod, PodKey, Policy, PolicyKey, Selector,
+    Touched,
 };
 use pods::{PodState, Pods, Replaced};
 use ports::BridgePorts;
@@ -38,6 +39,11 @@ struct NamespaceState {
 impl NamespaceState {
     fn is_ending(&self) -> bool {
         self.terminating || self.labels.is_none()
+    }
+
+    /// Whether all its policies are audited. Those of a namespace whose object is not known are not.
+    fn is_audited(&self) -> bool {
+        self.labels.as_ref().is_some_and(|labels| AuditLabel::of(labels) == AuditLabel::Audited)
     }
 }
 
@@ -101,6 +107,12 @@ impl Cluster {
     /// Every policy.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.namespaces.values().flat_map(|state| state.policies.values())
+    }
+
+    /// Whether a policy is evaluated and reported, and not enforced: its own label says so, or its namespace's.
+    pub fn is_audited(&self, policy: &Policy) -> bool {
+        policy.audit == AuditLabel::Audited
+            || self.namespaces.get(&policy.key.namespace).is_some_and(NamespaceState::is_audited)
     }
 
     /// The pods of this node in a namespace that have an address.
@@ -233,9 +245,13 @@ impl Cluster {
         let (_, state) = enter(&mut self.namespaces, &namespace.name);
         state.terminating = namespace.terminating;
         if state.labels.as_ref() != Some(&namespace.labels) {
+            let was_audited = state.is_audited();
             state.last_labels = None;
             state.labels = Some(namespace.labels);
             touched.namespaces.push(namespace.name.clone());
+            if state.is_audited() != was_audited {
+                touched.policies.extend(state.policies.keys().cloned());
+            }
         }
         self.drop_lingering(&namespace.name, touched);
     }
@@ -244,6 +260,9 @@ impl Cluster {
         let Some(state) = self.namespaces.get_mut(name) else { return };
         if state.labels.is_some() {
             touched.namespaces.push(name.clone());
+        }
+        if state.is_audited() {
+            touched.policies.extend(state.policies.keys().cloned());
         }
         state.last_labels = state.labels.take().or(state.last_labels.take()).filter(|_| state.pods > 0);
         self.forget_namespace(name);

@@ -4,6 +4,7 @@
 //! Comes in: `Change`, one fact at a time. Goes out: `Cluster`, and `Touched`, what a change may have affected. This
 //! room knows nothing of Kubernetes' wire format, of chains, or of time.
 
+mod audit;
 mod cluster;
 mod key;
 mod label;
@@ -16,6 +17,7 @@ mod snapshot;
 mod touched;
 mod workload;
 
+pub use audit::*;
 pub use cluster::*;
 pub use key::*;
 pub use label::*;

@@ -1,6 +1,6 @@
 //! NetworkPolicies, with every default of the API filled in.
 
-use super::{PolicyKey, Selector};
+use super::{AuditLabel, PolicyKey, Selector};
 use crate::net::{Flow, IpNet, PortRange, Protocol};
 use std::fmt;
 use std::net::IpAddr;
@@ -68,6 +68,8 @@ pub struct Policy {
     pub egress: Option<Vec<Rule>>,
     /// Its invalid parts. Each allows nothing.
     pub invalid_parts: Vec<InvalidPart>,
+    /// What its own label says; its namespace's may audit it as well ([`Cluster::is_audited`](super::Cluster::is_audited)).
+    pub audit: AuditLabel,
 }
 
 impl Policy {

@@ -1,7 +1,8 @@
 //! A cluster at one time, for questions about it. The agent, which follows changes, has a [`Cluster`](super::Cluster).
 
 use super::{
-    Change, Direction, Labels, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey, ServiceKey,
+    AuditLabel, Change, Direction, Labels, Namespace, NamespaceName, Pod, PodKey, Policy, PolicyKey,
+    ServiceKey,
 };
 use crate::net::Protocol;
 use std::collections::BTreeMap;
@@ -41,6 +42,12 @@ impl Snapshot {
         let first = PodKey { namespace: namespace.clone(), name: "".into() };
         let from = self.pods.range(first..);
         from.take_while(move |(key, _)| key.namespace == *namespace).map(|(_, pod)| pod)
+    }
+
+    /// Whether a policy is evaluated and reported, and not enforced: its own label says so, or its namespace's.
+    pub fn is_audited(&self, policy: &Policy) -> bool {
+        let of_namespace = || self.namespace_labels(&policy.key.namespace).map(AuditLabel::of);
+        policy.audit == AuditLabel::Audited || of_namespace() == Some(AuditLabel::Audited)
     }
 
     /// The labels of a namespace; `None` while its object is not known.

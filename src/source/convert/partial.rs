@@ -1,14 +1,15 @@
 //! Objects that cannot be read completely: converts what is certain of them, so that one such object affects no other.
 //!
-//! Such a pod is unknown, such a policy isolates its whole namespace, and such a namespace has no labels. Fields that
+//! Such a pod is unknown, such a policy isolates its whole namespace unless its label says that it is audited, and such a
+//! namespace has no labels. Fields that
 //! do not affect enforcement are removed first: if the rest can be read, the object is complete.
 
 use super::object_kind::ObjectKind;
 use super::{DEFAULT_NAMESPACE, unreadable_policy};
 use crate::api::ObjectMeta;
-use crate::model::{Change, NamespaceName, PodKey, UnreadablePod};
+use crate::model::{AUDIT_LABEL, Change, NamespaceName, PodKey, UnreadablePod};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
 /// What identifies an object, as far as it can be read.
@@ -60,7 +61,8 @@ pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -
             Change::PodUnreadable(pod(PodKey::new(namespace, &name), uid, object))
         }
         ObjectKind::NetworkPolicy => {
-            let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
+            let labels = audit_label(object).map(|value| [(AUDIT_LABEL.to_owned(), value.to_owned())].into());
+            let metadata = ObjectMeta { name, namespace, uid, labels, ..ObjectMeta::default() };
             Change::Policy(unreadable_policy(&metadata, fault))
         }
     })
@@ -159,8 +161,12 @@ fn remove_immaterial(kind: ObjectKind, object: &mut Value) {
         ObjectKind::Pod => &["annotations", "ownerReferences", "deletionTimestamp"],
         ObjectKind::NetworkPolicy => &["annotations", "ownerReferences", "deletionTimestamp", "labels"],
     };
+    let audit = audit_label(object).filter(|_| kind == ObjectKind::NetworkPolicy).map(str::to_owned);
     let Some(fields) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     fields.retain(|field, _| !metadata.contains(&field.as_str()));
+    if let Some(value) = audit {
+        fields.insert("labels".to_owned(), json!({ AUDIT_LABEL: value }));
+    }
     for field in ["uid", "resourceVersion"] {
         if fields.get(field).is_some_and(|value| !value.is_string()) {
             fields.remove(field);
@@ -174,6 +180,11 @@ fn remove_immaterial(kind: ObjectKind, object: &mut Value) {
             }
         }
     }
+}
+
+/// The only label of a policy that affects enforcement, if it can be read.
+fn audit_label(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("labels")?.get(AUDIT_LABEL)?.as_str()
 }
 
 /// To the API, a null field is the same as an absent one.
@@ -191,8 +202,7 @@ fn remove_nulls(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PolicyKey;
-    use serde_json::json;
+    use crate::model::{AuditLabel, PolicyKey};
 
     #[test]
     fn policy_whose_namespace_cannot_be_read_isolates_none_and_one_that_names_none_isolates_default() {
@@ -204,6 +214,40 @@ mod tests {
         for metadata in [json!({"name": "p"}), json!({"name": "p", "namespace": null})] {
             let Some(Change::Policy(policy)) = policy(metadata) else { panic!("it is a policy") };
             assert_eq!(policy.key, PolicyKey::new(DEFAULT_NAMESPACE, "p"));
+        }
+    }
+
+    #[test]
+    fn policy_that_cannot_be_read_isolates_unless_its_label_says_legibly_that_it_is_audited() {
+        let labelled = |spec: Value, labels: Value| {
+            let object = json!({"metadata": {"name": "p", "labels": labels}, "spec": spec});
+            match read::<crate::api::NetworkPolicy>(ObjectKind::NetworkPolicy, object) {
+                Ok(read) => (true, super::super::policy(&read).audit),
+                Err((fault, object)) => match change(ObjectKind::NetworkPolicy, &object, &fault) {
+                    Some(Change::Policy(policy)) => {
+                        assert!(
+                            [&policy.ingress, &policy.egress]
+                                .iter()
+                                .all(|rules| rules.as_deref() == Some(&[]))
+                        );
+                        (false, policy.audit)
+                    }
+                    _ => panic!("it is a policy"),
+                },
+            }
+        };
+        for (is_read, spec) in [(true, json!({})), (false, json!({"podSelector": 7}))] {
+            for (labels, audit) in [
+                (json!({AUDIT_LABEL: "true"}), AuditLabel::Audited),
+                (json!({AUDIT_LABEL: "true", "other": 7}), AuditLabel::Audited),
+                (json!({AUDIT_LABEL: "yes", "other": 7}), AuditLabel::NotUnderstood("yes".into())),
+                (json!({AUDIT_LABEL: true}), AuditLabel::Enforced),
+                (json!({AUDIT_LABEL: ["true"]}), AuditLabel::Enforced),
+                (json!([AUDIT_LABEL, "true"]), AuditLabel::Enforced),
+                (json!({"other": "true"}), AuditLabel::Enforced),
+            ] {
+                assert_eq!(labelled(spec.clone(), labels.clone()), (is_read, audit), "{labels}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::rule::rules;
 use super::{FieldPath, InvalidParts, namespace_of, reason, selector};
 use crate::api;
-use crate::model::{Direction, Policy, PolicyKey, Selector};
+use crate::model::{AUDIT_LABEL, AuditLabel, Direction, Policy, PolicyKey, Selector};
 
 /// Converts a policy. Its invalid parts are listed in it and allow nothing.
 ///
@@ -34,10 +34,12 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
         ingress,
         egress,
         invalid_parts: invalid.0,
+        audit: audit(&from.metadata),
     }
 }
 
-/// The replacement for a policy that does not have the API's shape: it selects every pod of its namespace and allows nothing.
+/// The replacement for a policy that does not have the API's shape: it selects every pod of its namespace and allows nothing. If
+/// its label says that it is audited, it is.
 pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
     let mut invalid = InvalidParts::default();
     let message = format!(
@@ -52,7 +54,14 @@ pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
         invalid_parts: invalid.0,
+        audit: audit(metadata),
     }
+}
+
+/// What the policy's own label says about audit mode.
+fn audit(metadata: &api::ObjectMeta) -> AuditLabel {
+    let labels = metadata.labels.as_ref();
+    AuditLabel::of_value(labels.and_then(|labels| labels.get(AUDIT_LABEL)).map(String::as_str))
 }
 
 /// What a policy does in one direction.

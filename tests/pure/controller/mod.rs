@@ -117,6 +117,7 @@ fn closed() -> Change {
         ingress: Some(Vec::new()),
         egress: None,
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }
 
@@ -194,6 +195,7 @@ fn web_takes(ports: &[u16]) -> Change {
         ingress: Some(ports.iter().enumerate().map(rule).collect()),
         egress: None,
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }
 

@@ -160,6 +160,7 @@ fn policy(name: &str, apps: &[&str], rules: &[&[(u16, u16)]]) -> Fact {
         ingress: Some(rules.iter().enumerate().map(rule).collect()),
         egress: None,
         invalid_parts: Vec::new(),
+        audit: Default::default(),
     })
 }
 

@@ -682,6 +682,7 @@ mod tests {
             ingress: Some(Vec::new()),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
             uid: None,
         }));
         known.pod(pod("web", "a", &[]));

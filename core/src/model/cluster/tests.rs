@@ -81,7 +81,15 @@ fn namespace_that_went_keeps_its_labels_until_its_pods_are_gone() {
     let key = PolicyKey::new("team", "kept");
     let subject = Selector::everything();
     let (uid, invalid_parts) = (None, Vec::new());
-    cluster.apply(Change::Policy(Policy { key, uid, subject, ingress: None, egress: None, invalid_parts }));
+    cluster.apply(Change::Policy(Policy {
+        key,
+        uid,
+        subject,
+        ingress: None,
+        egress: None,
+        invalid_parts,
+        audit: AuditLabel::Enforced,
+    }));
     cluster.apply(Change::PodGone(PodKey::new("team", "b")));
     cluster.apply(pod("b", 2));
     assert!(!is_selected(&cluster, &prod, "b"), "a pod of another namespace of this name");

@@ -151,6 +151,7 @@ mod tests {
             ingress: Some(Vec::new()),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         });
         let mut before = chains(&mut names, &plan, DIRECTION, Family::V4);
         let mut lengths = Vec::new();
@@ -198,6 +199,7 @@ mod tests {
                 ingress: Some(ingress),
                 egress: None,
                 invalid_parts: Vec::new(),
+                audit: Default::default(),
             })
         };
         let everybody = || vec![Allow { index: 0, peers: Peers::Anywhere, ports: Ports::All }];
