@@ -3,8 +3,8 @@
 use super::{Enforcer, Reconciler};
 use crate::apply::{Actual, TableRead};
 use crate::backend::Held;
-use crate::compile::{PortBinding, Subject};
-use crate::model::{Change, Direction, PolicyKey};
+use crate::compile::{PortBinding, Subject, audit_label_note};
+use crate::model::{AuditLabel, Change, Cluster, Direction, PolicyKey};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use crate::render::{Binding, DROP_REASONS};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,10 +65,39 @@ const BEYOND_LIMITS: &str = "policy_limit";
 pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&PolicyKey>) {
     let refusals = |enforcer: &Enforcer| policy.map(|key| refusals_of(enforcer, key)).unwrap_or_default();
     let before = refusals(enforcer);
+    log_audit_label(enforcer.cluster(), &change);
     enforcer.apply_unsettled(change);
     for refusal in refusals(enforcer).difference(&before) {
         let policy = policy.map(ToString::to_string);
         tracing::warn!(policy, refusal, "part of a policy cannot be enforced; it allows nothing");
+    }
+}
+
+/// Logs a label for audit mode that is new and not understood.
+fn log_audit_label(cluster: &Cluster, change: &Change) {
+    let (kind, name, new, old) = match change {
+        Change::Policy(policy) => {
+            let old = cluster.policy(&policy.key).map(|old| old.audit.clone());
+            ("policy", policy.key.to_string(), policy.audit.clone(), old)
+        }
+        Change::Namespace(namespace) => {
+            let old = cluster.namespace_labels(&namespace.name).map(AuditLabel::of);
+            ("namespace", namespace.name.to_string(), AuditLabel::of(&namespace.labels), old)
+        }
+        Change::NamespaceUnreadable(_)
+        | Change::NamespaceGone(_)
+        | Change::Pod(_)
+        | Change::PodUnreadable(_)
+        | Change::PodGone(_)
+        | Change::PolicyGone(_)
+        | Change::Sandbox(_)
+        | Change::SandboxGone(_)
+        | Change::Link(_) => return,
+    };
+    if let AuditLabel::NotUnderstood(value) = &new
+        && old.as_ref() != Some(&new)
+    {
+        tracing::warn!(kind, name, "{}", audit_label_note(kind, value));
     }
 }
 

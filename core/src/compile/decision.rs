@@ -1,6 +1,8 @@
 //! What this node's policies decide about one connection, and why.
 
-use super::{Allow, AllowPeers, AllowPort, AllowPorts, Judgement, Member, Plan, SetDefinition, Subject};
+use super::{
+    Allow, AllowPeers, AllowPort, AllowPorts, Judgement, Member, Plan, PolicyBlock, SetDefinition, Subject,
+};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::{Flow, Verdict};
 use std::net::IpAddr;
@@ -100,16 +102,44 @@ impl Plan {
         static EMPTY: Judgement = Judgement { tiers: Vec::new() };
         let judgement = self.isolations().get(subject).and_then(|isolation| isolation.judgement(direction));
         let judgement = judgement.map_or(&EMPTY, |judgement| &**judgement);
-        let blocks = judgement.policies().filter_map(|key| self.policies().get(key));
-        let mut allows = blocks.flat_map(|block| {
-            block.allows(direction).unwrap_or_default().iter().map(move |own| (block, own))
-        });
-        match allows.find(|(_, allow)| self.is_allowed_by(cluster, allow, direction, flow)) {
+        match self.allowing(cluster, judgement, direction, flow) {
             Some((block, allow)) => {
                 Decision::allowed(Cause::Rule { direction, policy: &block.key, rule: allow.rule })
             }
             None => Decision::denied(Cause::Isolated { direction, subject, judgement }),
         }
+    }
+
+    /// The subject and the judgement that would deny a connection in a direction, if its audited policies were enforced, too; `None`
+    /// if none would. Whether the enforced ones allow the connection is another question.
+    pub fn would_deny(
+        &self,
+        cluster: &Cluster,
+        direction: Direction,
+        flow: &Flow,
+    ) -> Option<(&Subject, &Judgement)> {
+        let own = direction.own_end(flow);
+        let audited = self.audits().at(direction, own).filter(|_| flow.source != flow.destination);
+        let judged = audited.filter_map(|subject| {
+            let judgement = self.audits().subjects().get(subject)?.judgement(direction)?;
+            Some((subject, &**judgement))
+        });
+        judged.into_iter().find(|(_, judgement)| self.allowing(cluster, judgement, direction, flow).is_none())
+    }
+
+    /// What allows a connection, among the policies of a judgement.
+    fn allowing<'p>(
+        &'p self,
+        cluster: &Cluster,
+        judgement: &Judgement,
+        direction: Direction,
+        flow: &Flow,
+    ) -> Option<(&'p PolicyBlock, &'p Allow)> {
+        let blocks = judgement.policies().filter_map(|key| self.policies().get(key));
+        let mut allows = blocks.flat_map(|block| {
+            block.allows(direction).unwrap_or_default().iter().map(move |own| (block, own))
+        });
+        allows.find(|(_, allow)| self.is_allowed_by(cluster, allow, direction, flow))
     }
 
     fn is_allowed_by(&self, cluster: &Cluster, allow: &Allow, direction: Direction, flow: &Flow) -> bool {
@@ -184,6 +214,7 @@ mod tests {
             ingress: Some(rules),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         };
         let sandbox = Sandbox {
             key: SandboxKey::new(PodKey::new("shop", "new"), "a"),

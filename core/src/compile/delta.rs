@@ -1,6 +1,6 @@
 //! What changed in the plan since it was last taken.
 
-use super::{Member, PortBinding, Profile, SetDefinition, Subject};
+use super::{AuditDelta, Member, PortBinding, Profile, SetDefinition, Subject};
 use crate::model::{Direction, PolicyKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -32,6 +32,8 @@ pub struct Delta {
     pub places: BTreeMap<IpAddr, Placement>,
     /// Whether the node's own interface on the bridge changed.
     pub bridge: bool,
+    /// What changed in what is only evaluated and reported.
+    pub audit: AuditDelta,
 }
 
 /// Who has an address of this node.
@@ -56,7 +58,7 @@ impl Delta {
         let isolated = self.judged.is_empty() && self.isolated.is_empty();
         let binding = self.ports.is_empty() && self.places.is_empty() && !self.bridge;
         let members = !self.sets.is_empty() || !self.local.is_empty();
-        rest && isolated && binding && members && self.sets.values().all(of_members)
+        rest && isolated && binding && self.audit.is_empty() && members && self.sets.values().all(of_members)
     }
 }
 

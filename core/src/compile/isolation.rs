@@ -1,7 +1,7 @@
 //! Which policies isolate a pod of this node, and how an unknown pod is treated.
 
 use super::{Judgement, Profile};
-use crate::model::{Cluster, Direction, Group, GroupId, PodKey, PolicyKey, SandboxKey};
+use crate::model::{Cluster, Direction, Group, GroupId, PodKey, Policy, PolicyKey, SandboxKey};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -102,7 +102,15 @@ pub(super) fn families(addresses: &[IpAddr]) -> BTreeSet<Family> {
 }
 
 /// The judgements of the pods of a group, for ingress and for egress.
-type OfGroup = (Option<Arc<Judgement>>, Option<Arc<Judgement>>);
+type BothWays = [Option<Arc<Judgement>>; 2];
+
+/// The judgements of the pods of a group.
+struct OfGroup {
+    /// What is enforced.
+    enforced: BothWays,
+    /// What is evaluated and reported only.
+    audited: BothWays,
+}
 
 /// Computes the isolation of subjects from one state of the cluster. The pods of a group share their judgements, so
 /// each group is evaluated only once.
@@ -135,23 +143,55 @@ impl Isolations<'_> {
     }
 
     fn isolation_of_pod(&mut self, key: &PodKey) -> Option<Isolation> {
+        self.with_addresses(key, |own| &own.enforced)
+    }
+
+    /// How audited policies would isolate a subject together with the enforced ones, in the directions of audited policies; `None` if
+    /// there are none. An unknown pod is isolated completely, whatever policies say.
+    pub(super) fn audit(&mut self, subject: &Subject) -> Option<Isolation> {
+        match subject {
+            Subject::Pod(key) => self.with_addresses(key, |own| &own.audited),
+            Subject::Unknown(_) => None,
+        }
+    }
+
+    fn with_addresses(
+        &mut self,
+        key: &PodKey,
+        judgements: impl Fn(&OfGroup) -> &BothWays,
+    ) -> Option<Isolation> {
         let cluster = self.cluster;
         let (addresses, group) = cluster.pod(key).filter(|_| cluster.is_local(key))?;
-        let judgements = self.groups.entry(cluster.group_id_of(key)?);
-        let (ingress, egress) = judgements.or_insert_with(|| of_group(cluster, group)).clone();
+        let of_group = self.groups.entry(cluster.group_id_of(key)?);
+        let [ingress, egress] = judgements(of_group.or_insert_with(|| OfGroup::new(cluster, group))).clone();
         let is_isolated = ingress.is_some() || egress.is_some();
         is_isolated.then(|| Isolation { addresses: addresses.to_vec(), ingress, egress })
     }
 }
 
-fn of_group(cluster: &Cluster, group: &Group) -> OfGroup {
-    let mut policies: BTreeMap<Direction, BTreeSet<PolicyKey>> = BTreeMap::new();
-    for policy in cluster.policies_in(&group.namespace).filter(|policy| policy.subject.matches(&group.labels))
-    {
-        for direction in Direction::BOTH.into_iter().filter(|own| policy.rules(*own).is_some()) {
-            policies.entry(direction).or_default().insert(policy.key.clone());
+impl OfGroup {
+    fn new(cluster: &Cluster, group: &Group) -> OfGroup {
+        let own = cluster.policies_in(&group.namespace);
+        let (audited, enforced): (Vec<&Policy>, Vec<&Policy>) = own
+            .filter(|policy| policy.subject.matches(&group.labels))
+            .partition(|policy| cluster.is_audited(policy));
+        let in_direction = |policies: &[&Policy], direction| -> BTreeSet<PolicyKey> {
+            let isolating = policies.iter().filter(|policy| policy.rules(direction).is_some());
+            isolating.map(|policy| policy.key.clone()).collect()
+        };
+        let judgement = |policies: BTreeSet<PolicyKey>| {
+            (!policies.is_empty()).then(|| Arc::new(Judgement::of_policies(policies)))
+        };
+        let both = [Direction::Ingress, Direction::Egress];
+        OfGroup {
+            enforced: both.map(|direction| judgement(in_direction(&enforced, direction))),
+            audited: both.map(|direction| {
+                let mut policies = in_direction(&audited, direction);
+                if !policies.is_empty() {
+                    policies.extend(in_direction(&enforced, direction));
+                }
+                judgement(policies)
+            }),
         }
     }
-    let mut judgement = |direction| policies.remove(&direction).map(Judgement::of_policies).map(Arc::new);
-    (judgement(Direction::Ingress), judgement(Direction::Egress))
 }

@@ -3,6 +3,7 @@
 //! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
 //! what a policy means, and no chains.
 
+mod audit;
 mod binding;
 mod decision;
 mod delta;
@@ -19,6 +20,7 @@ mod shared_set;
 mod shortfall;
 mod staging;
 
+pub use audit::*;
 pub use binding::*;
 pub use decision::*;
 pub use delta::*;

@@ -7,8 +7,8 @@ use super::membership::{MemberChange, Membership};
 use super::share::NamespaceShares;
 use super::staging::Staging;
 use super::{
-    Delta, Isolation, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition, SetDelta,
-    Subject, UnknownPods,
+    Audits, Delta, Isolation, Limits, Member, Placement, PolicyBlock, PortBinding, Profile, SetDefinition,
+    SetDelta, Subject, UnknownPods,
 };
 use crate::model::{Cluster, Direction, Moved, NamespaceName, PodKey, PolicyKey, Touched};
 use crate::net::Family;
@@ -31,6 +31,7 @@ pub struct Plan {
     isolations: BTreeMap<Subject, Isolation>,
     profiles: Profiles,
     isolated: BTreeSet<(Direction, IpAddr, Subject)>,
+    audits: Audits,
     locals: Locals,
     ports: BTreeMap<u32, PortBinding>,
     unknown_pods: UnknownPods,
@@ -128,6 +129,7 @@ impl Plan {
         let mut isolations = Isolations::new(cluster, self.unknown_pods);
         for subject in subjects {
             self.reconcile_isolation(&mut isolations, &subject);
+            self.audits.set(&subject, isolations.audit(&subject), &mut self.pending.audit);
             ports.extend(cluster.ports_of(subject.pod()));
         }
         if !namespaces.is_empty() {
@@ -173,6 +175,12 @@ impl Plan {
     pub fn isolations(&self) -> &BTreeMap<Subject, Isolation> {
         debug_assert!(self.unsettled.is_empty(), "it is settled before it is asked");
         &self.isolations
+    }
+
+    /// Whom audited policies would isolate, and how.
+    pub fn audits(&self) -> &Audits {
+        debug_assert!(self.unsettled.is_empty(), "it is settled before it is asked");
+        &self.audits
     }
 
     /// What evaluates the traffic of isolated subjects; each profile applies to one or more of them.
@@ -411,6 +419,7 @@ mod tests {
             ingress: Some(vec![rule]),
             egress: None,
             invalid_parts: Vec::new(),
+            audit: Default::default(),
         })
     }
 

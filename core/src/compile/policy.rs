@@ -24,6 +24,8 @@ pub struct PolicyBlock {
     pub egress: Option<Vec<Allow>>,
     /// The parts of its rules that exceed the limits for one policy, and allow nothing.
     pub surplus: Vec<Surplus>,
+    /// Whether it is evaluated and reported only: then it neither isolates its subjects nor allows them anything.
+    pub audited: bool,
 }
 
 impl PolicyBlock {
@@ -43,14 +45,14 @@ impl PolicyBlock {
 
     /// The same without what these sets would allow, as they have more members than the policy or its namespace may have.
     pub(super) fn without(self, beyond: &BTreeMap<Arc<SetDefinition>, LimitedResource>) -> PolicyBlock {
-        let PolicyBlock { key, subjects, families, ingress, egress, mut surplus } = self;
+        let PolicyBlock { key, subjects, families, ingress, egress, mut surplus, audited } = self;
         let mut of = |direction, allows: Option<Vec<Allow>>| {
             let (allows, own) = allows_without(direction, allows?, beyond);
             surplus.extend(own);
             Some(allows)
         };
         let (ingress, egress) = (of(Direction::Ingress, ingress), of(Direction::Egress, egress));
-        PolicyBlock { key, subjects, families, ingress, egress, surplus }
+        PolicyBlock { key, subjects, families, ingress, egress, surplus, audited }
     }
 }
 
@@ -193,8 +195,9 @@ pub(super) fn policy(
     }
     let addresses = subjects.iter().filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
     let families = addresses.map(|address| Family::of(*address)).collect();
+    let audited = cluster.is_audited(policy);
     if let Some(known) = known {
-        return Some(PolicyBlock { subjects, families, ..known.clone() });
+        return Some(PolicyBlock { subjects, families, audited, ..known.clone() });
     }
     let mut left = Left::new(limits);
     let mut sets = BTreeSet::new();
@@ -203,7 +206,8 @@ pub(super) fn policy(
         Some(allows(limits, &mut left, &mut sets, &key.namespace, direction, rules))
     };
     let (ingress, egress) = (allowed(Direction::Ingress), allowed(Direction::Egress));
-    Some(PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus: left.into_surplus() })
+    let surplus = left.into_surplus();
+    Some(PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus, audited })
 }
 
 /// The parts of a rule that are within the limits: its peers, if it lists any, and its ports.

@@ -2,7 +2,8 @@
 
 use super::Plan;
 use crate::model::{
-    Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey, PortMatch, Ports,
+    AUDIT_LABEL, AuditLabel, Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey,
+    PortMatch, Ports,
 };
 use crate::net::{Family, Protocol};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub enum ShortfallReason {
     FamilyDisabled,
     /// The part exceeds the limits for one policy, and allows nothing.
     PolicyLimitExceeded,
+    /// The policy's label for audit mode, or its namespace's, has an unknown value, so the policy is enforced.
+    AuditLabelNotUnderstood,
 }
 
 impl ShortfallReason {
@@ -41,6 +44,7 @@ impl ShortfallReason {
             ShortfallReason::NamedPortUnresolved => "NamedPortUnresolved",
             ShortfallReason::FamilyDisabled => "FamilyDisabled",
             ShortfallReason::PolicyLimitExceeded => "PolicyLimitExceeded",
+            ShortfallReason::AuditLabelNotUnderstood => "AuditLabelNotUnderstood",
         }
     }
 }
@@ -66,6 +70,7 @@ pub fn shortfalls(cluster: &Cluster, plan: &Plan, families: &[Family]) -> Vec<Sh
         for surplus in &block.surplus {
             notes.add(ShortfallReason::PolicyLimitExceeded, || surplus.note(plan.limits()));
         }
+        audit_labels(cluster, policy, &mut notes);
         named_ports(cluster, policy, &mut notes);
         blocks(policy, families, &mut notes);
         if notes.0.is_empty() || !is_first_subject_here(cluster, policy) {
@@ -123,6 +128,26 @@ fn is_first_subject_here(cluster: &Cluster, policy: &Policy) -> bool {
         let mut there = cluster.pods_at(first).into_iter();
         there.any(|(pod, group)| is_subject(group) && cluster.is_local(pod))
     })
+}
+
+fn audit_labels(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
+    if cluster.is_audited(policy) {
+        return;
+    }
+    let of_namespace = cluster.namespace_labels(&policy.key.namespace).map(AuditLabel::of);
+    let labels = [("policy", Some(&policy.audit)), ("namespace", of_namespace.as_ref())];
+    for (owner, label) in labels {
+        if let Some(AuditLabel::NotUnderstood(value)) = label {
+            notes.add(ShortfallReason::AuditLabelNotUnderstood, || audit_label_note(owner, value));
+        }
+    }
+}
+
+/// What to do about a value of the label for audit mode that is not understood. The owner is the kind of object that has it.
+pub fn audit_label_note(owner: &str, value: &str) -> String {
+    format!(
+        "the label {AUDIT_LABEL} of the {owner} is `{value}`, so it is enforced: for audit mode write \"true\""
+    )
 }
 
 fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {

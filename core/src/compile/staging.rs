@@ -102,7 +102,11 @@ impl Staged {
     /// What is in force until all sets exist. What was allowed before stays allowed only for the pods for which it was
     /// allowed before.
     pub(super) fn interim(&self, old: Option<&PolicyBlock>, is_same_policy: bool) -> PolicyBlock {
-        let goes_on = |old: &&PolicyBlock| is_same_policy || self.target.subjects.is_subset(&old.subjects);
+        // An audited policy allowed nothing.
+        let allowed = |old: &PolicyBlock| !old.audited || self.target.audited;
+        let goes_on = |old: &&PolicyBlock| {
+            allowed(old) && (is_same_policy || self.target.subjects.is_subset(&old.subjects))
+        };
         let old = old.filter(goes_on);
         let allows = |direction: Direction| {
             let before = || old.and_then(|old| old.allows(direction)).unwrap_or_default().to_vec();

@@ -9,7 +9,7 @@ mod peer;
 mod pod;
 mod port;
 
-use crate::api::{Namespace, NetworkPolicy, Pod};
+use crate::api::{Namespace, NetworkPolicy, ObjectMeta, Pod};
 use crate::model::Direction;
 use crate::net::{Family, Protocol};
 use std::net::IpAddr;
@@ -152,6 +152,32 @@ pub fn decide(world: &World, flow: &FlowQuery) -> Result<Ruling, Impossible> {
     Ok(Ruling::Allowed)
 }
 
+/// What the audited policies at one end of a flow would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRuling {
+    /// The direction that would deny it.
+    pub by: Direction,
+    /// The audited policies that would isolate the pod in that direction (`namespace/name`); none of them allows the flow, and
+    /// neither does an enforced one.
+    pub audited: Vec<String>,
+}
+
+/// Judges a flow that [`decide`] allows: whether it would be denied if audited policies were enforced, at each end on its own.
+///
+/// # Errors
+/// [`Impossible`] when one of the ends cannot take part in such a flow.
+pub fn would_deny(world: &World, flow: &FlowQuery) -> Result<Vec<AuditRuling>, Impossible> {
+    let source = world.find(&flow.source, flow.family)?;
+    let destination = world.find(&flow.destination, flow.family)?;
+    if source.address == destination.address {
+        return Ok(Vec::new());
+    }
+    let (source, destination) = (&source, &destination);
+    let query = ResolvedQuery { world, source, destination, protocol: flow.protocol, port: flow.port };
+    let of = |by| query.would_be_denied_by(by).map(|audited| AuditRuling { by, audited });
+    Ok([Direction::Egress, Direction::Ingress].into_iter().filter_map(of).collect())
+}
+
 /// A query whose ends were found.
 struct ResolvedQuery<'w> {
     world: &'w World,
@@ -164,23 +190,38 @@ struct ResolvedQuery<'w> {
 impl ResolvedQuery<'_> {
     /// The policies that deny the connection in this direction; `None` if they allow it.
     fn denied_by(&self, direction: Direction) -> Option<Vec<String>> {
-        let (subject, other) = match direction {
-            Direction::Egress => (self.source, self.destination),
-            Direction::Ingress => (self.destination, self.source),
-        };
-        subject.pods.iter().find_map(|pod| {
-            // NetworkPolicySpec.ingress: traffic is allowed "if the traffic source is the pod's local node". Traffic
-            // from a pod to its own node is not governed by policies in this project.
-            if other.node.is_some() && other.node == pod.spec.node_name.as_deref() {
-                return None;
-            }
-            let isolating: Vec<&NetworkPolicy> =
-                self.world.policies.iter().filter(|policy| isolates(policy, pod, direction)).collect();
+        let (subject, other) = self.ends(direction);
+        subject.pods.iter().filter(|pod| !is_own_node(other, pod)).find_map(|pod| {
+            let isolating = self.isolating(pod, direction).filter(|policy| !self.world.audits(policy));
+            let isolating: Vec<&NetworkPolicy> = isolating.collect();
             // "By default, a pod is non-isolated"; once isolated, the allow lists of its policies add up.
             let allowed =
                 isolating.is_empty() || isolating.iter().any(|policy| self.allowed_by(policy, direction));
             (!allowed).then(|| isolating.iter().map(|policy| key(policy)).collect())
         })
+    }
+
+    /// The audited policies that would isolate a pod in this direction, if they and the enforced ones together would deny the
+    /// connection.
+    fn would_be_denied_by(&self, direction: Direction) -> Option<Vec<String>> {
+        let (subject, other) = self.ends(direction);
+        subject.pods.iter().filter(|pod| !is_own_node(other, pod)).find_map(|pod| {
+            let audited = self.isolating(pod, direction).filter(|policy| self.world.audits(policy));
+            let audited: Vec<String> = audited.map(key).collect();
+            let allowed = self.isolating(pod, direction).any(|policy| self.allowed_by(policy, direction));
+            (!audited.is_empty() && !allowed).then_some(audited)
+        })
+    }
+
+    fn ends(&self, direction: Direction) -> (&ResolvedEnd<'_>, &ResolvedEnd<'_>) {
+        match direction {
+            Direction::Egress => (self.source, self.destination),
+            Direction::Ingress => (self.destination, self.source),
+        }
+    }
+
+    fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = &NetworkPolicy> {
+        self.world.policies.iter().filter(move |policy| isolates(policy, pod, direction))
     }
 
     /// Whether one of the policy's rules allows the connection.
@@ -206,6 +247,12 @@ impl ResolvedQuery<'_> {
             }),
         }
     }
+}
+
+/// NetworkPolicySpec.ingress: traffic is allowed "if the traffic source is the pod's local node". Traffic from a pod to its own node
+/// is not governed by policies in this project.
+fn is_own_node(other: &ResolvedEnd<'_>, pod: &Pod) -> bool {
+    other.node.is_some() && other.node == pod.spec.node_name.as_deref()
 }
 
 /// Whether the policy selects the pod and affects this direction.
@@ -263,6 +310,17 @@ impl World {
                 Err(Impossible::WrongFamily { address: *address, family })
             }
         }
+    }
+
+    /// Whether a policy is not enforced: its own label or that of its namespace is exactly `true`.
+    fn audits(&self, policy: &NetworkPolicy) -> bool {
+        let says_so = |metadata: &ObjectMeta| {
+            let labels = metadata.labels.iter().flatten();
+            labels.into_iter().any(|(key, value)| key == "bridgewarden.io/audit" && value == "true")
+        };
+        let namespace = pod::namespace(&policy.metadata);
+        let own = self.namespaces.iter().filter(|own| own.metadata.name == namespace);
+        says_so(&policy.metadata) || own.into_iter().any(|own| says_so(&own.metadata))
     }
 
     /// The pods that currently have this address in the pod network.

@@ -164,7 +164,8 @@ impl Plan {
                 self.release(key, &set);
             }
             self.pending.policies.insert(key.clone());
-            let subjects = new.iter().chain(&old).flat_map(|block| &block.subjects);
+            let enforced = new.iter().chain(&old).filter(|block| !block.audited);
+            let subjects = enforced.flat_map(|block| &block.subjects);
             let addresses = subjects.filter_map(|pod| cluster.pod(pod)).flat_map(|(addresses, _)| addresses);
             self.pending.revoked.extend(addresses);
         }
@@ -174,11 +175,11 @@ impl Plan {
     }
 }
 
-/// Whether two blocks allow the same.
+/// Whether two blocks allow the same, and are enforced or audited alike.
 fn is_alike(one: Option<&PolicyBlock>, other: Option<&PolicyBlock>) -> bool {
     let allows = |block: &PolicyBlock, direction| block.allows(direction).map(<[_]>::to_vec);
     let allows = |block: Option<&PolicyBlock>| {
-        block.map(|block| Direction::BOTH.map(|direction| allows(block, direction)))
+        block.map(|block| (block.audited, Direction::BOTH.map(|direction| allows(block, direction))))
     };
     allows(one) == allows(other)
 }
