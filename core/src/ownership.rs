@@ -23,7 +23,7 @@ pub const SCRATCH: &str = "BRIDGEWARDEN-PREFLIGHT";
 /// The chains to which built-in chains jump, without [`POLICY_PREFIX`].
 pub const ENTRANCES: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
 /// The other fixed chains, except for buckets. Every chain whose name has no hash must be in one of these lists.
-const FIXED_CHAINS: [&str; 5] = ["REVOKED", "ACCEPT", "INGRESS", "EGRESS", "UNASSIGNED"];
+const FIXED_CHAINS: [&str; 6] = ["REVOKED", "ACCEPT", "INGRESS", "EGRESS", "UNASSIGNED", "AUDIT"];
 /// The beginnings of the names of buckets, before two hexadecimal digits.
 const BUCKETS: [&str; 2] = ["INGRESS-", "EGRESS-"];
 /// The fixed sets.
@@ -46,6 +46,10 @@ const SET_LENGTH: usize = 31;
 pub const DENIED_INGRESS: &str = "denied-ingress";
 /// The NFLOG prefix of a packet that was denied by a pod's egress policies.
 pub const DENIED_EGRESS: &str = "denied-egress";
+/// The NFLOG prefix of an allowed packet that a pod's audited ingress policies would have denied.
+pub const AUDITED_INGRESS: &str = "audited-ingress";
+/// The NFLOG prefix of an allowed packet that a pod's audited egress policies would have denied.
+pub const AUDITED_EGRESS: &str = "audited-egress";
 /// The NFLOG prefix of a packet from a pod to its own node, denied because of `--pod-to-node=drop`.
 pub const DENIED_TO_NODE: &str = "denied-to-node";
 

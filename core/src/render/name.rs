@@ -116,6 +116,9 @@ pub struct Names {
     pods: Register<(Subject, Direction), ChainName>,
     policies: Register<(PolicyKey, Direction), ChainName>,
     profiles: Register<Profile, ChainName>,
+    audit_pods: Register<(Subject, Direction), ChainName>,
+    audit_policies: Register<(PolicyKey, Direction), ChainName>,
+    audit_profiles: Register<Profile, ChainName>,
     sets: Register<(Arc<SetDefinition>, Family), SetName>,
 }
 
@@ -185,6 +188,32 @@ impl Names {
         })
     }
 
+    /// The chain that evaluates a pod's allowed traffic in a direction by its audited policies.
+    pub fn audit_pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
+        self.audit_pods.name((subject.clone(), direction), |salt| {
+            let identity = Identity::default().part("audit").subject(subject, direction).number(salt);
+            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+        })
+    }
+
+    /// The chain with what a policy would allow in a direction, for audits. It is never the chain that is enforced, which counts what
+    /// the policy allows.
+    pub fn audit_policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
+        self.audit_policies.name((policy.clone(), direction), |salt| {
+            let identity = Identity::default().part("audit-policy").part(direction_word(direction));
+            let identity = identity.part(policy.namespace.as_str()).part(&policy.name).number(salt);
+            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+        })
+    }
+
+    /// The chain that evaluates the allowed traffic of all pods with an audit's profile.
+    pub fn audit_profile(&mut self, profile: &Profile) -> ChainName {
+        self.audit_profiles.name(profile.clone(), |salt| {
+            let identity = Identity::default().part("audit").profile(profile).number(salt);
+            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+        })
+    }
+
     /// A set of port ranges that only one policy's chain refers to. Changed ranges are another set with another name,
     /// because a rule and its set must change in one instant. The hash is long enough that different lists of ranges
     /// never have the same name.
@@ -230,13 +259,36 @@ impl Names {
         self.profiles.forget(profile)
     }
 
+    /// Frees the name of a pod's chain for audits, and returns it if there was one.
+    pub fn forget_audit_pod(&mut self, subject: &Subject, direction: Direction) -> Option<ChainName> {
+        self.audit_pods.forget(&(subject.clone(), direction))
+    }
+
+    /// Frees the name of a policy's chain for audits, and returns it if there was one.
+    pub fn forget_audit_policy(&mut self, policy: &PolicyKey, direction: Direction) -> Option<ChainName> {
+        self.audit_policies.forget(&(policy.clone(), direction))
+    }
+
+    /// Frees the name of an audit's profile's chain, and returns it if there was one.
+    pub fn forget_audit_profile(&mut self, profile: &Profile) -> Option<ChainName> {
+        self.audit_profiles.forget(profile)
+    }
+
     /// Frees a set's name, and returns it if there was one.
     pub fn forget_set(&mut self, definition: &Arc<SetDefinition>, family: Family) -> Option<SetName> {
         self.sets.forget(&(definition.clone(), family))
     }
 
-    /// Frees the names of profiles and sets that are no longer used.
+    /// Frees the names of profiles, sets and audits' chains that are no longer used, but for those of audited pods.
     pub fn forget_unused(&mut self, plan: &Plan, delta: &Delta) {
+        for profile in delta.audit.profiles.iter().filter(|profile| !plan.audits().is_in_use(profile)) {
+            self.forget_audit_profile(profile);
+        }
+        for (policy, direction) in &delta.audit.policies {
+            if !plan.audits().has_policy(policy, *direction) {
+                self.forget_audit_policy(policy, *direction);
+            }
+        }
         for profile in delta.profiles.iter().filter(|profile| !plan.profile_is_in_use(profile)) {
             self.forget_profile(profile);
         }
@@ -278,6 +330,11 @@ pub fn revoked_chain() -> ChainName {
 /// The fixed chain that accepts packets that were evaluated and allowed.
 pub fn accept_chain() -> ChainName {
     chain(&format!("{POLICY_PREFIX}ACCEPT"))
+}
+
+/// The fixed chain that finds the chains of audited addresses.
+pub fn audit_chain() -> ChainName {
+    chain(&format!("{POLICY_PREFIX}AUDIT"))
 }
 
 /// The fixed chain that denies packets to an address that no pod has.

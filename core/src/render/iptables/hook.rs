@@ -1,6 +1,8 @@
 //! The fixed chains: where packets enter our chains, and which packets pass without evaluation.
 
+use super::audit;
 use super::pod::{LOGGED_PER_SECOND, clear_mark, refusal, rejects};
+use crate::compile::Audits;
 use crate::model::Direction;
 use crate::net::{Family, IpNet, Ipv6Net, PortRange, Protocol};
 use crate::netfilter::iptables::{Chains, Layer4, Match, Rule, SetSide, State, Target};
@@ -37,10 +39,11 @@ pub(super) fn hooks(options: &Options) -> Vec<Hook> {
     hooks
 }
 
-/// The fixed chains whose content depends on the options alone.
-pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
+/// The fixed chains whose content depends only on the options, and on whether anything is audited.
+pub(super) fn fixed_chains(options: &Options, audits: &Audits, family: Family) -> Chains {
+    let audit = || audit::entrance(audits, family);
     let mut chains = Chains::from([
-        (forward_chain(), forward(options, family)),
+        (forward_chain(), forward(options, audit(), family)),
         (output_chain(), output(options, family)),
     ]);
     match options.binding {
@@ -58,19 +61,20 @@ pub(super) fn fixed_chains(options: &Options, family: Family) -> Chains {
     match options.allowed {
         Allowed::Return => {}
         Allowed::Accept => {
-            chains.insert(accept_chain(), vec![clear_mark(options), Rule::new(Target::Accept)]);
+            let rules = audit().into_iter().chain([clear_mark(options), Rule::new(Target::Accept)]);
+            chains.insert(accept_chain(), rules.collect());
         }
     }
     match options.pod_to_node {
         PodToNode::Allow => {}
         PodToNode::Policy | PodToNode::Drop => {
-            chains.insert(input_chain(), input(options, family));
+            chains.insert(input_chain(), input(options, audit(), family));
         }
     }
     chains
 }
 
-fn forward(options: &Options, family: Family) -> Vec<Rule> {
+fn forward(options: &Options, audit: Option<Rule>, family: Family) -> Vec<Rule> {
     let mut rules = revoked(options);
     match options.allowed {
         Allowed::Return => {}
@@ -90,6 +94,7 @@ fn forward(options: &Options, family: Family) -> Vec<Rule> {
             rules.push(accept.comment("judged and allowed"));
         }
     }
+    rules.extend(audit);
     rules.push(clear_mark(options));
     rules
 }
@@ -108,7 +113,7 @@ fn output(options: &Options, family: Family) -> Vec<Rule> {
     rules
 }
 
-fn input(options: &Options, family: Family) -> Vec<Rule> {
+fn input(options: &Options, audit: Option<Rule>, family: Family) -> Vec<Rule> {
     let dhcp = match family {
         Family::V4 => DHCP_SERVER,
         Family::V6 => DHCPV6_SERVER,
@@ -126,6 +131,7 @@ fn input(options: &Options, family: Family) -> Vec<Rule> {
         PodToNode::Allow => {}
         PodToNode::Policy => {
             rules.push(gate(Direction::Egress, family, dispatch_chain(Direction::Egress)));
+            rules.extend(audit);
             rules.push(clear_mark(options));
         }
         PodToNode::Drop => {

@@ -1,6 +1,7 @@
 //! Renders the plan for iptables and ipset: from `Plan` to `Ruleset`, and from `Delta` to `Edit`.
 
 mod allowed;
+mod audit;
 mod dispatch;
 mod hook;
 mod pod;

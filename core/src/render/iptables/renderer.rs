@@ -1,13 +1,14 @@
 //! Renders a complete ruleset from the plan, and an edit from its changes.
 
-use super::{dispatch, hook, pod, policy, set};
+use super::{audit, dispatch, hook, pod, policy, set};
 use crate::compile::{Delta, Plan, Profile, SetDelta, Subject};
 use crate::model::{Cluster, Direction, PolicyKey};
 use crate::net::Family;
 use crate::netfilter::iptables::{Chains, Rule};
 use crate::netfilter::{ChainName, Edit, Role, Ruleset, SetEdit, Table};
 use crate::render::{
-    Binding, Names, Options, bridge_batches, bridge_table, isolated_set, local_set, reserved_table,
+    Binding, Names, Options, audit_chain, bridge_batches, bridge_table, isolated_set, local_set,
+    reserved_table,
 };
 use std::collections::BTreeMap;
 
@@ -75,6 +76,9 @@ impl Renderer {
                 self.edit_pod(plan, subject, direction, &mut edit);
             }
         }
+        if !delta.audit.is_empty() || plan.audits().are_touched_by(delta) {
+            self.edit_audits(plan, delta, &mut edit);
+        }
         for direction in Direction::BOTH {
             for family in Family::BOTH {
                 let changes = dispatch::changes(&mut self.names, plan, direction, family, &delta.judged);
@@ -119,7 +123,11 @@ impl Renderer {
     pub fn forget(&mut self, plan: &Plan, delta: &Delta) {
         for direction in Direction::BOTH {
             for key in &delta.policies {
-                if plan.policies().get(key).is_none_or(|block| block.allows(direction).is_none()) {
+                if plan
+                    .policies()
+                    .get(key)
+                    .is_none_or(|block| block.audited || block.allows(direction).is_none())
+                {
                     self.names.forget_policy(key, direction);
                 }
             }
@@ -128,12 +136,17 @@ impl Renderer {
                     self.names.forget_pod(subject, direction);
                 }
             }
+            for subject in &delta.audit.subjects {
+                if plan.audits().subjects().get(subject).is_none_or(|audit| !audit.is_isolated(direction)) {
+                    self.names.forget_audit_pod(subject, direction);
+                }
+            }
         }
         self.names.forget_unused(plan, delta);
     }
 
     fn table(&mut self, plan: &Plan, family: Family) -> Table {
-        let mut chains: Chains = hook::fixed_chains(&self.options, family);
+        let mut chains: Chains = hook::fixed_chains(&self.options, plan.audits(), family);
         for direction in Direction::BOTH {
             chains.extend(dispatch::chains(&mut self.names, plan, direction, family));
             let guarded = plan.isolations().keys();
@@ -144,6 +157,22 @@ impl Renderer {
         }
         for profile in plan.profiles() {
             chains.extend(self.profile_chain(plan, profile, family));
+        }
+        let audits = plan.audits();
+        if audit::has_chains(audits, family) {
+            chains.insert(audit_chain(), audit::dispatch(&mut self.names, audits, family));
+        }
+        for direction in Direction::BOTH {
+            let subjects = audits.subjects().keys();
+            chains.extend(
+                subjects.filter_map(|subject| self.audit_pod_chain(plan, subject, direction, family)),
+            );
+        }
+        for (key, direction) in audits.policies() {
+            chains.extend(self.audit_policy_chain(plan, key, *direction, family));
+        }
+        for profile in audits.profiles() {
+            chains.extend(self.audit_profile_chain(plan, profile, family));
         }
         Table { chains, hooks: hook::hooks(&self.options) }
     }
@@ -170,10 +199,85 @@ impl Renderer {
         direction: Direction,
         family: Family,
     ) -> Option<NamedChain> {
-        let block = plan.policies().get(key).filter(|block| block.families.contains(&family))?;
+        let block =
+            plan.policies().get(key).filter(|block| block.families.contains(&family) && !block.audited)?;
         let allows = block.allows(direction)?;
         let rules = policy::chain(&mut self.names, &self.options, family, key, direction, allows);
         Some((self.names.policy(key, direction), rules))
+    }
+
+    fn audit_pod_chain(
+        &mut self,
+        plan: &Plan,
+        subject: &Subject,
+        direction: Direction,
+        family: Family,
+    ) -> Option<NamedChain> {
+        let audit = plan.audits().subjects().get(subject).filter(|audit| audit.has_family(family))?;
+        let profile = audit.profile(direction)?;
+        let rules = audit::pod_chain(&mut self.names, &self.options, family, subject, &profile, audit);
+        Some((self.names.audit_pod(subject, direction), rules))
+    }
+
+    fn audit_policy_chain(
+        &mut self,
+        plan: &Plan,
+        key: &PolicyKey,
+        direction: Direction,
+        family: Family,
+    ) -> Option<NamedChain> {
+        let block = plan.policies().get(key).filter(|block| block.families.contains(&family))?;
+        let allows = block.allows(direction).filter(|_| plan.audits().has_policy(key, direction))?;
+        let rules = policy::chain(&mut self.names, &self.options, family, key, direction, allows);
+        Some((self.names.audit_policy(key, direction), rules))
+    }
+
+    fn audit_profile_chain(&mut self, plan: &Plan, profile: &Profile, family: Family) -> Option<NamedChain> {
+        if !plan.audits().profile_has_family(profile, family) {
+            return None;
+        }
+        let rules = audit::profile_chain(&mut self.names, &self.options, profile);
+        Some((self.names.audit_profile(profile), rules))
+    }
+
+    /// The changes of audits: of their entrances, and of the chains of pods, policies and profiles.
+    fn edit_audits(&mut self, plan: &Plan, delta: &Delta, edit: &mut Edit) {
+        let both = Family::BOTH;
+        for family in both {
+            if delta.audit.addresses.iter().any(|address| Family::of(*address) == family) {
+                let has_chains = audit::has_chains(plan.audits(), family);
+                let rules = has_chains.then(|| audit::dispatch(&mut self.names, plan.audits(), family));
+                edit.chains.insert((family, audit_chain()), rules);
+                let entrances = hook::fixed_chains(&self.options, plan.audits(), family).into_iter();
+                edit.chains.extend(entrances.map(|(name, rules)| ((family, name), Some(rules))));
+            }
+        }
+        for direction in Direction::BOTH {
+            for subject in &delta.audit.subjects {
+                let chains =
+                    both.map(|family| (family, self.audit_pod_chain(plan, subject, direction, family)));
+                let name = name_of(&chains).or_else(|| self.names.forget_audit_pod(subject, direction));
+                write_or_remove(chains, name, edit);
+            }
+            for key in &delta.policies {
+                self.edit_audit_policy(plan, key, direction, edit);
+            }
+        }
+        for (key, direction) in &delta.audit.policies {
+            self.edit_audit_policy(plan, key, *direction, edit);
+        }
+        for profile in &delta.audit.profiles {
+            let chains = both.map(|family| (family, self.audit_profile_chain(plan, profile, family)));
+            let name = name_of(&chains).or_else(|| self.names.forget_audit_profile(profile));
+            write_or_remove(chains, name, edit);
+        }
+    }
+
+    fn edit_audit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {
+        let chains =
+            Family::BOTH.map(|family| (family, self.audit_policy_chain(plan, key, direction, family)));
+        let name = name_of(&chains).or_else(|| self.names.forget_audit_policy(key, direction));
+        write_or_remove(chains, name, edit);
     }
 
     fn profile_chain(&mut self, plan: &Plan, profile: &Profile, family: Family) -> Option<NamedChain> {

@@ -34,20 +34,20 @@ const UNASSIGNED: &str = "UNASSIGNED";
 /// Denies packets from a pod to its node, with `--pod-to-node=drop`.
 const TO_NODE: &str = "TO-NODE";
 /// Accepts packets from a pod to itself.
-const TO_ITSELF: &str = "TO-ITSELF";
+pub(super) const TO_ITSELF: &str = "TO-ITSELF";
 
 const UNASSIGNED_LIMIT: &str = "REPORTED-DEVICES";
 /// How many denied packets per second of one pod and direction are copied to NFLOG.
 const LOGGED_PER_SECOND: u32 = 10;
 const LOGGED_BURST: u32 = 5;
 /// How long a pod is remembered for this limit after its last denied packet.
-const LOGGED_TIMEOUT_MS: u64 = 60_000;
+pub(super) const LOGGED_TIMEOUT_MS: u64 = 60_000;
 /// How many pods or devices are remembered for this limit at once. Packets of further ones are not copied.
-const LOGGED_MOST: u32 = 4096;
+pub(super) const LOGGED_MOST: u32 = 4096;
 
 /// Router solicitation, neighbour solicitation and neighbour advertisement (RFC 4861). Bridged ones pass the forward
 /// hook, and without them address resolution fails.
-const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
+pub(super) const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
 /// Router advertisement and redirect (RFC 4861): a pod that sends one claims to be a router.
 const ROUTER_ONLY: [u8; 2] = [134, 137];
 /// Multicast listener reports: report, done, report of version 2 (RFC 2710, RFC 3810).
@@ -250,6 +250,14 @@ fn second(direction: Direction) -> [Vec<Rule>; 2] {
 
 /// Evaluates what a pod sends to its node, unless `--pod-to-node=allow`: the map contains the chain for each address.
 fn input(options: &Options, map: impl Fn(Family) -> String) -> Vec<Rule> {
+    let mut rules = open_to_node();
+    rules.extend(from_link_local_of_pods(options).map(|rule| rule.goto(TO_NODE)));
+    rules.extend(look_up(map, Direction::Egress));
+    rules
+}
+
+/// Accepts what a pod may send to its node whatever policies say.
+pub(super) fn open_to_node() -> Vec<Rule> {
     let mut rules = vec![established().accept()];
     rules.extend(NEIGHBOUR_DISCOVERY.map(|number| icmpv6(number).accept()));
     for (protocol, port) in [(Protocol::Udp, DNS), (Protocol::Tcp, DNS)] {
@@ -258,8 +266,6 @@ fn input(options: &Options, map: impl Fn(Family) -> String) -> Vec<Rule> {
     for (family, port) in [(Family::V4, DHCP_SERVER), (Family::V6, DHCPV6_SERVER)] {
         rules.push(to_port(of_family(family), Protocol::Udp, port).accept());
     }
-    rules.extend(from_link_local_of_pods(options).map(|rule| rule.goto(TO_NODE)));
-    rules.extend(look_up(map, Direction::Egress));
     rules
 }
 
@@ -282,12 +288,12 @@ fn revoked(options: &Options) -> Option<Rule> {
     (options.on_revoke == OnRevoke::Cut).then(|| cut.comment("connections that lost what allowed them"))
 }
 
-fn from_this_node() -> Rule {
+pub(super) fn from_this_node() -> Rule {
     Rule::when().is(Field::SourceAddressType, &LOCAL_ADDRESS.to_ne_bytes())
 }
 
 /// Looks up the chains that evaluate the traffic of isolated addresses.
-fn look_up(map: impl Fn(Family) -> String, direction: Direction) -> [Rule; 2] {
+pub(super) fn look_up(map: impl Fn(Family) -> String, direction: Direction) -> [Rule; 2] {
     Family::BOTH.map(|family| of_family(family).verdict_of(&[subject(direction, family)], &map(family)))
 }
 
@@ -352,7 +358,7 @@ fn to_itself() -> Vec<Rule> {
 }
 
 /// Copies a packet to NFLOG, rate-limited for each value of the fields.
-fn report(rule: Rule, fields: Vec<Field>, set: &str, options: &Options, prefix: &str) -> Rule {
+pub(super) fn report(rule: Rule, fields: Vec<Field>, set: &str, options: &Options, prefix: &str) -> Rule {
     let limit =
         Statement::Limit { fields, set: set.into(), per_second: LOGGED_PER_SECOND, burst: LOGGED_BURST };
     rule.and(limit).and(Statement::Log { group: options.nflog_group, prefix: prefix.into() })

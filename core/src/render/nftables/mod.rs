@@ -4,6 +4,7 @@
 //! mark is needed to note that a policy allows. A map finds the chain of an isolated address in one lookup. All pods
 //! that the same policies isolate share that chain, so a new pod adds elements and no rules.
 
+mod audit;
 mod entry;
 mod fields;
 mod policy;

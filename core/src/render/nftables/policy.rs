@@ -18,23 +18,35 @@ pub(super) struct PolicyRules {
     pub(super) sets: BTreeMap<Box<str>, Set>,
 }
 
-/// The rules of a policy in a direction. Its counter, and its chain if it has one, are named `Names::policy`.
+/// Whether rules count the packets that they accept, in the counter with the name of their policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    On,
+    Off,
+}
+
+/// The rules of a policy in a direction. This is the name of its counter, and of its chain if it has one.
 pub(super) fn rules(
     names: &mut Names,
+    name: &ChainName,
     key: &PolicyKey,
     direction: Direction,
     allows: &[Allow],
+    counting: Counting,
 ) -> PolicyRules {
-    let name = names.policy(key, direction);
     let mut policy = PolicyRules::default();
     for allow in allows {
         let comment = format!("{key} {direction}[{}]", allow.rule);
-        let ports = ports(&allow.ports, &name, &mut policy.sets);
+        let ports = ports(&allow.ports, name, &mut policy.sets);
         for peer in peers(names, &allow.peers) {
             for port in &ports {
                 for rule in port.apply(names, &peer) {
                     let rule = peer.end(rule, direction);
-                    policy.rules.push(rule.count_in(name.as_str()).accept().comment(&comment));
+                    let rule = match counting {
+                        Counting::On => rule.count_in(name.as_str()),
+                        Counting::Off => rule,
+                    };
+                    policy.rules.push(rule.accept().comment(&comment));
                 }
             }
         }

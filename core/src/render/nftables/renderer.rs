@@ -1,6 +1,7 @@
 //! Renders a complete table from the plan, and an edit from its changes.
 
-use super::policy::PolicyRules;
+use super::audit::AuditRenderer;
+use super::policy::{Counting, PolicyRules};
 use super::{entry, policy, profile, set};
 use crate::compile::{Delta, Plan, Profile, SetDelta};
 use crate::model::{Cluster, Direction, PolicyKey};
@@ -23,6 +24,7 @@ pub struct TableRenderer {
     /// Whether any address has had two isolated pods. The chains for this case stay, because deleting a base chain
     /// drops all packets that wait in any queue of the network namespace (nf_queue).
     has_second: bool,
+    audits: AuditRenderer,
 }
 
 /// What was rendered of a policy in a direction.
@@ -49,6 +51,7 @@ impl TableRenderer {
     pub fn continue_from(&mut self, table: &Table) {
         let map = entry::second_map(Direction::Egress, Family::V4);
         self.has_second |= table.sets.contains_key(map.as_str());
+        self.audits.continue_from(table);
     }
 
     /// The policy and direction of each policy's counter.
@@ -99,6 +102,7 @@ impl TableRenderer {
             let (name, chain) = self.profile(profile);
             table.chains.insert(name, chain);
         }
+        self.audits.complete(&mut self.names, &self.options, plan, &mut table);
         for definition in plan.sets() {
             for family in Family::BOTH.into_iter().filter(|family| definition.has_family(*family)) {
                 let name = self.names.set(definition, family).as_str().into();
@@ -126,6 +130,7 @@ impl TableRenderer {
             }
         }
         self.edit_isolated(plan, delta, &mut edit);
+        self.audits.edit(&mut self.names, &self.options, plan, delta, &mut edit);
         for (&address, &came) in &delta.local {
             for (name, key) in self.local_elements(address) {
                 let change = if came { ElementEdit::There(None) } else { ElementEdit::Gone };
@@ -168,6 +173,7 @@ impl TableRenderer {
                 }
             }
         }
+        self.audits.forget(&mut self.names, plan, delta);
         self.names.forget_unused(plan, delta);
     }
 
@@ -179,8 +185,10 @@ impl TableRenderer {
         direction: Direction,
     ) -> Option<(Box<str>, PolicyRules)> {
         let block = plan.policies().get(key).filter(|_| has_chain(plan, key, direction))?;
-        let rules = policy::rules(&mut self.names, key, direction, block.allows(direction)?);
-        Some((self.names.policy(key, direction).as_str().into(), rules))
+        let name = self.names.policy(key, direction);
+        let allows = block.allows(direction)?;
+        let rules = policy::rules(&mut self.names, &name, key, direction, allows, Counting::On);
+        Some((name.as_str().into(), rules))
     }
 
     /// The chain of a profile, with its name.
@@ -313,13 +321,13 @@ impl TableRenderer {
     }
 }
 
-/// Whether a policy isolates a pod that has an address, in a direction.
+/// Whether a policy is enforced and isolates a pod that has an address, in a direction.
 fn has_chain(plan: &Plan, key: &PolicyKey, direction: Direction) -> bool {
-    let block = plan.policies().get(key).filter(|block| !block.families.is_empty());
+    let block = plan.policies().get(key).filter(|block| !block.families.is_empty() && !block.audited);
     block.is_some_and(|block| block.allows(direction).is_some())
 }
 
-fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: ElementEdit) {
+pub(super) fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: ElementEdit) {
     match edit.sets.entry(set.into()).or_insert_with(|| SetEdit::Elements(BTreeMap::new())) {
         SetEdit::Elements(elements) => drop(elements.insert(key, change)),
         SetEdit::Whole(set) => match change {
