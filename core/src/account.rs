@@ -6,7 +6,9 @@
 
 use crate::compile::{Cause, Judgement, Plan, Subject};
 use crate::explain::{NearestRule, nearest};
-use crate::flow::{self, Account, DeniedFlow, DeniedPayload, FlowEnd, Place, PortDrop, PortReason, Reason};
+use crate::flow::{
+    self, Account, DeniedFlow, DeniedPayload, FlowEnd, FlowVerdict, Place, PortDrop, PortReason, Reason,
+};
 use crate::model::{Cluster, Direction, PodKey, PolicyKey};
 use crate::net;
 use std::net::IpAddr;
@@ -15,7 +17,7 @@ use std::net::IpAddr;
 pub fn account(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Account {
     match flow.place {
         Place::Port(drop) => account_at_port(cluster, flow, drop),
-        Place::Pod(_) | Place::ToNode => account_of_policies(cluster, plan, flow),
+        Place::Pod(_) | Place::ToNode | Place::Audit(_) => account_of_policies(cluster, plan, flow),
     }
 }
 
@@ -31,6 +33,7 @@ fn account_at_port(cluster: &Cluster, flow: &DeniedFlow, drop: PortDrop) -> Acco
     let (source, destination) = (at(drop.from, packet.source), at(drop.to, packet.destination));
     let uid = port.and_then(|port| cluster.sandbox_at(port)?.uid.as_deref().map(str::to_owned));
     Account {
+        verdict: flow.place.verdict(),
         direction: flow.place.direction(),
         source,
         destination,
@@ -69,26 +72,39 @@ fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Acc
     let port = packet.payload.port();
     let denied = net::Flow { source: packet.source, destination: packet.destination, port };
     let isolated = plan.isolated_at(direction, direction.own_end(&denied)).next();
-    let (reason, subject, judgement) = match (flow.place, plan.decide_in(cluster, direction, &denied).because)
-    {
-        (Place::ToNode, _) => {
+    let (reason, subject, judgement) = match flow.place {
+        Place::ToNode => {
             let judgement = isolated.and_then(|subject| plan.isolations().get(subject)?.judgement(direction));
             (Reason::OwnNode, isolated, judgement.map(|judgement| &**judgement))
         }
-        (_, Cause::Isolated { subject: Subject::Unknown(_), .. }) => (Reason::PodNotYetKnown, None, None),
-        (_, Cause::Isolated { subject, judgement, .. }) => {
-            (Reason::NoRuleAllows, Some(subject), Some(judgement))
-        }
-        (_, Cause::SameAddress | Cause::NotIsolated | Cause::Rule { .. }) => {
-            (Reason::AllowedByNow, isolated, None)
-        }
+        Place::Audit(_) => match plan.would_deny(cluster, direction, &denied) {
+            Some((subject, judgement)) => (Reason::NoRuleAllows, Some(subject), Some(judgement)),
+            None => {
+                let audited = plan.audits().at(direction, direction.own_end(&denied)).next();
+                (Reason::AllowedByNow, audited, None)
+            }
+        },
+        Place::Pod(_) | Place::Port(_) => match plan.decide_in(cluster, direction, &denied).because {
+            Cause::Isolated { subject: Subject::Unknown(_), .. } => (Reason::PodNotYetKnown, None, None),
+            Cause::Isolated { subject, judgement, .. } => {
+                (Reason::NoRuleAllows, Some(subject), Some(judgement))
+            }
+            Cause::SameAddress | Cause::NotIsolated | Cause::Rule { .. } => {
+                (Reason::AllowedByNow, isolated, None)
+            }
+        },
     };
     let policies: Vec<PolicyKey> = judgement.into_iter().flat_map(Judgement::policies).cloned().collect();
+    let verdict = flow.place.verdict();
+    let is_named = |key: &&PolicyKey| {
+        verdict == FlowVerdict::Denied || plan.policies().get(*key).is_some_and(|block| block.audited)
+    };
     let uid = match subject {
         Some(Subject::Pod(pod)) => cluster.uid_of(pod),
         Some(Subject::Unknown(_)) | None => None,
     };
     Account {
+        verdict,
         direction,
         source: end(cluster, packet.source),
         destination: end(cluster, packet.destination),
@@ -99,7 +115,7 @@ fn account_of_policies(cluster: &Cluster, plan: &Plan, flow: &DeniedFlow) -> Acc
             .then(|| nearest(cluster, &policies, direction, &denied))
             .flatten()
             .map(|nearest| nearest_record(nearest, direction)),
-        policies: policies.iter().map(ToString::to_string).collect(),
+        policies: policies.iter().filter(is_named).map(ToString::to_string).collect(),
         bridge_port: None,
         uid: uid.map(str::to_owned),
     }

@@ -1,10 +1,10 @@
 //! Events about parts of policies that cannot be enforced, and about denied flows.
 
 use crate::compile::Shortfall;
-use crate::flow::{Reason, Record, Turns};
+use crate::flow::{FlowVerdict, Reason, Record, Turns};
 use crate::model::UnreadablePod;
 use crate::net::Family;
-use crate::observe::{EventLimiter, EventWriter, Regarding, Warning, Warnings};
+use crate::observe::{EventLimiter, EventWriter, Regarding, WOULD_BE_DENIED, Warning, Warnings};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -123,14 +123,21 @@ fn denied_warning(record: &Record) -> Option<Warning> {
     let (namespace, name) = denier.namespace.clone().zip(denier.pod.clone()).filter(|_| by_policy)?;
     let port = account.port.map(|port| format!("{port}/")).unwrap_or_default();
     let (source, destination, protocol) = (&account.source, &account.destination, &account.protocol);
+    let denied = match account.verdict {
+        FlowVerdict::Denied => "denied",
+        FlowVerdict::WouldBeDenied => "would have denied",
+    };
     Some(Warning {
         regarding: Regarding::Pod,
         namespace,
         name,
         uid: account.uid.clone(),
-        reason: "FlowDenied",
+        reason: match account.verdict {
+            FlowVerdict::Denied => "FlowDenied",
+            FlowVerdict::WouldBeDenied => WOULD_BE_DENIED,
+        },
         note: format!(
-            "{} denied {source} ({}) -> {destination} ({}) {port}{protocol}: {}. All of them: bridgewarden flows",
+            "{} {denied} {source} ({}) -> {destination} ({}) {port}{protocol}: {}. All of them: bridgewarden flows",
             account.direction,
             source.address,
             destination.address,

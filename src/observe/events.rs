@@ -22,6 +22,9 @@ const NAMESPACE_GUARANTEE: usize = 10;
 const SHARED_LIMIT: usize = 1000;
 const TOTAL_LIMIT: usize = 4000;
 
+/// The reason of an Event about a connection that audited policies would have denied. It is not a warning: nothing was denied.
+pub const WOULD_BE_DENIED: &str = "WouldBeDenied";
+
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Regarding {
@@ -88,11 +91,11 @@ impl Warnings {
     }
 }
 
-/// Limits Events about denied flows: one an hour for each pod, and a share for each namespace.
+/// Limits Events about denied flows: one an hour for each pod and reason, and a share for each namespace.
 #[derive(Debug, Default)]
 pub struct EventLimiter {
-    /// By namespace: its pods, by uid if they have one, and when the last Event of each was written.
-    written: BTreeMap<String, BTreeMap<String, Instant>>,
+    /// By namespace: the reasons and its pods, by uid if they have one, and when the last Event of each was written.
+    written: BTreeMap<String, BTreeMap<(&'static str, String), Instant>>,
 }
 
 impl EventLimiter {
@@ -108,24 +111,24 @@ impl EventLimiter {
         let own = pods.map_or(0, BTreeMap::len);
         let has_room =
             own < NAMESPACE_GUARANTEE && all < TOTAL_LIMIT || own < NAMESPACE_LIMIT && all < SHARED_LIMIT;
-        if !has_room || pods.is_some_and(|pods| pods.contains_key(EventLimiter::pod(warning))) {
+        if !has_room || pods.is_some_and(|pods| pods.contains_key(&EventLimiter::pod(warning))) {
             return false;
         }
         let pods = self.written.entry(warning.namespace.clone()).or_default();
-        pods.insert(EventLimiter::pod(warning).to_owned(), now);
+        pods.insert(EventLimiter::pod(warning), now);
         true
     }
 
     /// This one could not be written.
     pub fn not_written(&mut self, warning: &Warning) {
         if let Some(pods) = self.written.get_mut(&warning.namespace) {
-            pods.remove(EventLimiter::pod(warning));
+            pods.remove(&EventLimiter::pod(warning));
         }
     }
 
-    /// A pod that was recreated under its name is another pod.
-    fn pod(warning: &Warning) -> &str {
-        warning.uid.as_deref().unwrap_or(&warning.name)
+    /// A pod that was recreated under its name is another pod. What would have been denied does not hide what is denied.
+    fn pod(warning: &Warning) -> (&'static str, String) {
+        (warning.reason, warning.uid.clone().unwrap_or_else(|| warning.name.clone()))
     }
 }
 
@@ -158,7 +161,7 @@ impl EventWriter {
             ..ObjectReference::default()
         };
         let event = Event {
-            type_: EventType::Warning,
+            type_: if warning.reason == WOULD_BE_DENIED { EventType::Normal } else { EventType::Warning },
             reason: warning.reason.to_owned(),
             note: Some(shortened(&warning.note)),
             action: "Enforce".to_owned(),
@@ -225,6 +228,12 @@ mod tests {
         assert!(limiter.allows(&web, start + POD_INTERVAL));
         limiter.not_written(&web);
         assert!(limiter.allows(&web, start + POD_INTERVAL), "it was not written");
+        let audited = Warning { reason: WOULD_BE_DENIED, ..web.clone() };
+        assert!(
+            limiter.allows(&audited, start + POD_INTERVAL),
+            "it hides nothing that is denied, and is not hidden"
+        );
+        assert!(!limiter.allows(&audited, start + POD_INTERVAL));
     }
 
     fn of(namespace: &str, number: usize) -> Warning {

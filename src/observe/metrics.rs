@@ -7,6 +7,7 @@ use super::series::Series;
 use super::{ChangeKind, Documentation, Inventory, KernelInventory, PerPolicy, Phase};
 use crate::apply::{KernelError, Tally};
 use crate::net::Family;
+use prometheus::IntCounterVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -253,12 +254,21 @@ impl Metrics {
     /// This many packets were denied in a direction (`ingress` or `egress`) for a pod of this namespace; `None` if the pod was not
     /// looked up.
     pub fn denied(&self, direction: &str, namespace: Option<&str>, count: u64) {
+        self.count_packets(&self.inner.series.denied_packets, direction, namespace, count);
+    }
+
+    /// The same for packets that were allowed and that audited policies would have denied.
+    pub fn would_be_denied(&self, direction: &str, namespace: Option<&str>, count: u64) {
+        self.count_packets(&self.inner.series.audited_packets, direction, namespace, count);
+    }
+
+    fn count_packets(&self, of: &IntCounterVec, direction: &str, namespace: Option<&str>, count: u64) {
         let mut known = self.inner.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |name: &&str| known.contains(*name) || known.len() < NAMESPACES;
         let namespace = namespace.filter(fits);
         known.extend(namespace.map(str::to_owned));
         let labels = [direction, namespace.unwrap_or_default()];
-        self.inner.series.denied_packets.with_label_values(&labels).inc_by(count);
+        of.with_label_values(&labels).inc_by(count);
     }
 
     /// This many messages about denied packets were lost between the kernel and the agent.
@@ -354,6 +364,7 @@ mod tests {
         metrics.watch_listed("pods");
         metrics.watch_failed("pods", "refused");
         metrics.denied("ingress", Some("shop"), 1);
+        metrics.would_be_denied("ingress", Some("shop"), 1);
         let policy = |name: &str| PolicyLabels {
             direction: "ingress".into(),
             namespace: "shop".into(),
@@ -456,6 +467,7 @@ mod tests {
         let metrics = Metrics::new("1.2.3", None);
         for number in 0..2 * NAMESPACES {
             metrics.denied("egress", Some(&format!("n{number}")), 1);
+            metrics.would_be_denied("egress", Some(&format!("n{number}")), 1);
         }
         metrics.denied("egress", Some("n0"), 2);
         metrics.denied("egress", None, 5);

@@ -51,6 +51,7 @@ pub(super) struct Series {
     pub(super) verified_timestamp: Gauge,
     pub(super) verified_decisions: IntGauge,
     pub(super) denied_packets: IntCounterVec,
+    pub(super) audited_packets: IntCounterVec,
     pub(super) denied_lost: IntCounter,
     pub(super) denied_untold: IntCounter,
     pub(super) policy_allowed_packets: IntCounterVec,
@@ -229,6 +230,12 @@ impl Series {
                 &["direction", "pod_namespace"],
                 "Denied packets of which the kernel sent a copy: at most ten a second for each pod, direction and family. \
                  pod_namespace is empty for namespaces beyond the first 100 and for flows that were only counted.",
+            ),
+            audited_packets: catalog.counters(
+                "audited_packets_total",
+                &["direction", "pod_namespace"],
+                "Allowed packets that audited policies would have denied, of which the kernel sent a copy: at most ten a second \
+                 for each pod, direction and family. pod_namespace is empty as for bridgewarden_denied_packets_total.",
             ),
             denied_lost: catalog.counter(
                 "denied_packets_lost_total",

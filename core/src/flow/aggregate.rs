@@ -1,7 +1,7 @@
 //! Aggregates denied packets to flows. The time is passed in, and the memory is bounded.
 
 use super::party::has_room;
-use super::{DeniedPacket, Party};
+use super::{DeniedPacket, FlowVerdict, Party};
 use crate::model::Direction;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub const OPEN_FLOWS: usize = 4096;
 pub enum Place {
     /// By the rules that isolate a pod in this direction.
     Pod(Direction),
+    /// Nowhere: the rules of audited policies would have denied it for a pod in this direction.
+    Audit(Direction),
     /// On the way from a pod to its own node, with `--pod-to-node=drop`.
     ToNode,
     /// At a port of the bridge, or because no pod of this node has the destination.
@@ -61,9 +63,17 @@ impl Place {
     /// The direction, seen from the pod.
     pub fn direction(self) -> Direction {
         match self {
-            Place::Pod(direction) => direction,
+            Place::Pod(direction) | Place::Audit(direction) => direction,
             Place::ToNode => Direction::Egress,
             Place::Port(drop) => drop.direction,
+        }
+    }
+
+    /// Whether it was denied there.
+    pub fn verdict(self) -> FlowVerdict {
+        match self {
+            Place::Audit(_) => FlowVerdict::WouldBeDenied,
+            Place::Pod(_) | Place::ToNode | Place::Port(_) => FlowVerdict::Denied,
         }
     }
 }

@@ -18,8 +18,12 @@ impl DeniedFlow {
     /// The party to which this flow is attributed.
     pub fn party(&self) -> Party {
         match self.place {
-            Place::Pod(Direction::Ingress) => Party::Address(self.packet.destination),
-            Place::Pod(Direction::Egress) | Place::ToNode => Party::Address(self.packet.source),
+            Place::Pod(Direction::Ingress) | Place::Audit(Direction::Ingress) => {
+                Party::Address(self.packet.destination)
+            }
+            Place::Pod(Direction::Egress) | Place::Audit(Direction::Egress) | Place::ToNode => {
+                Party::Address(self.packet.source)
+            }
             Place::Port(drop) => Party::Port(drop.from),
         }
     }

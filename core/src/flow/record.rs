@@ -26,6 +26,9 @@ pub struct Record {
 /// What is known about a denied flow, besides when and how often it was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Account {
+    /// Whether it was denied.
+    #[serde(default)]
+    pub verdict: FlowVerdict,
     /// `ingress` if the destination's policies denied it, `egress` if the source's did.
     #[serde(with = "direction_word")]
     pub direction: Direction,
@@ -40,7 +43,8 @@ pub struct Account {
     pub port: Option<u16>,
     /// Why it was denied.
     pub reason: Reason,
-    /// The policies that isolate the pod in this direction (`namespace/name`); none of them allows it.
+    /// The policies that isolate the pod in this direction (`namespace/name`); none of them allows it. If it would have been denied:
+    /// the audited policies among them.
     pub policies: Vec<String>,
     /// The rule that differs from the flow in one thing only, and would allow it otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +55,27 @@ pub struct Account {
     /// The uid of the pod whose policies denied it, if it is known.
     #[serde(skip)]
     pub uid: Option<String>,
+}
+
+/// Whether a flow was denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowVerdict {
+    /// It was.
+    #[default]
+    Denied,
+    /// It was allowed, and would have been denied if the audited policies of the pod were enforced.
+    WouldBeDenied,
+}
+
+impl fmt::Display for FlowVerdict {
+    /// `denied` or `would be denied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FlowVerdict::Denied => "denied",
+            FlowVerdict::WouldBeDenied => "would be denied",
+        })
+    }
 }
 
 impl Account {
@@ -168,14 +193,14 @@ pub struct NearestRecord {
 impl fmt::Display for Record {
     /// Two lines for people: the two ends and the policies, then the reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Account { direction, source, destination, protocol, port, .. } = &self.account;
+        let Account { verdict, direction, source, destination, protocol, port, .. } = &self.account;
         let time = self.time.split_once('T').map_or(self.time.as_str(), |(_, time)| time);
         write!(f, "{}  {source} -> {destination} ", time.get(..8).unwrap_or(time))?;
         match port {
             Some(port) => write!(f, "{port}/{protocol}")?,
             None => write!(f, "{protocol}")?,
         }
-        write!(f, "  denied by {} of {}", direction, self.account.refuser())?;
+        write!(f, "  {verdict} by {direction} of {}", self.account.refuser())?;
         if self.count > 1 {
             write!(f, ", {} packets", self.count)?;
         }
@@ -196,7 +221,12 @@ impl Account {
         match self.reason {
             Reason::NoRuleAllows => {
                 let all = self.policies.join(", ");
-                let word = if self.policies.len() == 1 { "policy" } else { "policies" };
+                let word = match (self.verdict, self.policies.len()) {
+                    (FlowVerdict::Denied, 1) => "policy",
+                    (FlowVerdict::Denied, _) => "policies",
+                    (FlowVerdict::WouldBeDenied, 1) => "audited policy",
+                    (FlowVerdict::WouldBeDenied, _) => "audited policies",
+                };
                 match &self.nearest {
                     Some(nearest) => {
                         format!(
@@ -257,6 +287,7 @@ mod tests {
             note: "would allow it except for the port: 80/TCP, not 8080/TCP".into(),
         };
         let account = Account {
+            verdict: FlowVerdict::Denied,
             direction: Direction::Ingress,
             source: end(1, None),
             destination: end(2, Some("web")),
@@ -287,6 +318,11 @@ mod tests {
         let text = other.to_string();
         assert!(text.contains(" ICMP 8/0  denied by ingress of shop/web, 3 packets\n"), "{text}");
         assert!(text.ends_with("pod not yet known: the API server has not reported it"), "{text}");
+        let mut audited = record(0);
+        audited.account.verdict = FlowVerdict::WouldBeDenied;
+        let text = audited.to_string();
+        assert!(text.contains(" 8080/TCP  would be denied by ingress of shop/web\n"), "{text}");
+        assert!(text.contains("audited policy shop/web; nearest: "), "{text}");
     }
 
     #[test]
@@ -299,5 +335,10 @@ mod tests {
         );
         assert!(json.contains(r#""owner":{"kind":"ReplicaSet","name":"web-5d9c"}"#), "{json}");
         assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+        let mut audited = record.clone();
+        audited.account.verdict = FlowVerdict::WouldBeDenied;
+        let json = serde_json::to_string(&audited).unwrap();
+        assert!(json.contains(r#""verdict":"would-be-denied""#), "{json}");
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), audited);
     }
 }

@@ -33,12 +33,13 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Account, FlowEnd, Reason};
+    use crate::flow::{Account, FlowEnd, FlowVerdict, Reason};
     use crate::model::Direction;
 
     fn record(number: u64) -> Record {
         let end = || FlowEnd { address: [10, 0, 0, 1].into(), namespace: None, pod: None, owner: None };
         let account = Account {
+            verdict: FlowVerdict::Denied,
             direction: Direction::Egress,
             source: end(),
             destination: end(),

@@ -5,8 +5,9 @@ use crate::flow::{DeniedFlow, DeniedPacket, Place, PortDrop, PortReason};
 use crate::kernel::{Logged, PacketLog};
 use crate::model::Direction;
 use crate::ownership::{
-    DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS, DENIED_LINK_LOCAL, DENIED_PROTOCOL,
-    DENIED_RESERVED, DENIED_SPOOFED, DENIED_TO_NODE, DENIED_TUNNEL, DENIED_UNASSIGNED,
+    AUDITED_EGRESS, AUDITED_INGRESS, DENIED_DISCOVERY, DENIED_EGRESS, DENIED_GROUP, DENIED_INGRESS,
+    DENIED_LINK_LOCAL, DENIED_PROTOCOL, DENIED_RESERVED, DENIED_SPOOFED, DENIED_TO_NODE, DENIED_TUNNEL,
+    DENIED_UNASSIGNED,
 };
 use tokio::sync::mpsc;
 
@@ -43,6 +44,8 @@ fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
     let place = match copy.prefix {
         DENIED_INGRESS => Place::Pod(Direction::Ingress),
         DENIED_EGRESS => Place::Pod(Direction::Egress),
+        AUDITED_INGRESS => Place::Audit(Direction::Ingress),
+        AUDITED_EGRESS => Place::Audit(Direction::Egress),
         DENIED_TO_NODE => Place::ToNode,
         prefix => {
             let why = port_reason(prefix)?;
@@ -57,7 +60,7 @@ fn flow_of(copy: Logged<'_>) -> Option<DeniedFlow> {
         }
     };
     let packet = match place {
-        Place::Pod(_) | Place::ToNode => DeniedPacket::read(copy.bytes),
+        Place::Pod(_) | Place::Audit(_) | Place::ToNode => DeniedPacket::read(copy.bytes),
         Place::Port(_) => DeniedPacket::of_frame(copy.kind, copy.bytes),
     };
     Some(DeniedFlow { place, packet: packet? })
@@ -95,6 +98,8 @@ mod tests {
             bytes,
         };
         let place = |prefix| flow_of(copy(prefix, &bytes)).map(|flow| flow.place);
+        assert_eq!(place(AUDITED_INGRESS), Some(Place::Audit(Direction::Ingress)));
+        assert_eq!(place(AUDITED_EGRESS), Some(Place::Audit(Direction::Egress)));
         assert_eq!(place(DENIED_INGRESS), Some(Place::Pod(Direction::Ingress)));
         assert_eq!(place(DENIED_EGRESS), Some(Place::Pod(Direction::Egress)));
         assert_eq!((place(DENIED_TO_NODE), place("stranger")), (Some(Place::ToNode), None));

@@ -5,7 +5,8 @@ use super::packets::PacketBatch;
 use crate::account::account;
 use crate::apply::KernelError;
 use crate::controller::Query;
-use crate::flow::{Account, Aggregate, Budget, Closed, DeniedFlow, Noted, Party, Record, Turns};
+use crate::flow::{Account, Aggregate, Budget, Closed, DeniedFlow, FlowVerdict, Noted, Party, Record, Turns};
+use crate::model::Direction;
 use crate::observe::{Journal, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -203,11 +204,19 @@ impl FlowReporter {
     fn count(&self, record: &Record, packets: u64) {
         let account = &record.account;
         let namespace = account.refuser().namespace.as_deref();
-        self.metrics.denied(&account.direction.to_string(), namespace, packets);
+        self.count_in(account.verdict, account.direction, namespace, packets);
     }
 
     fn count_unreported(&self, flow: &DeniedFlow, packets: u64) {
-        self.metrics.denied(&flow.place.direction().to_string(), None, packets);
+        self.count_in(flow.place.verdict(), flow.place.direction(), None, packets);
+    }
+
+    fn count_in(&self, verdict: FlowVerdict, direction: Direction, namespace: Option<&str>, packets: u64) {
+        let direction = direction.to_string();
+        match verdict {
+            FlowVerdict::Denied => self.metrics.denied(&direction, namespace, packets),
+            FlowVerdict::WouldBeDenied => self.metrics.would_be_denied(&direction, namespace, packets),
+        }
     }
 
     fn log_record(&self, record: &Record) {
@@ -229,7 +238,8 @@ impl FlowReporter {
             nearest = account.nearest.as_ref().map(|nearest| format!("{} of {}", nearest.rule, nearest.policy)),
             why = account.why(),
             count = record.count,
-            "denied"
+            "{}",
+            account.verdict
         );
     }
 
@@ -259,7 +269,6 @@ async fn until(then: Option<Instant>) {
 mod tests {
     use super::*;
     use crate::flow::{DeniedPacket, DeniedPayload, FlowEnd, Place, Reason, WINDOW};
-    use crate::model::Direction;
     use crate::net::Protocol;
 
     const NOW: Duration = Duration::from_secs(1);
@@ -279,6 +288,7 @@ mod tests {
             owner: None,
         };
         Account {
+            verdict: FlowVerdict::Denied,
             direction: Direction::Ingress,
             source: end(1),
             destination: end(2),
