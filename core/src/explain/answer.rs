@@ -137,7 +137,7 @@ fn join_blocks(cases: Vec<AnsweredCase<'_>>) -> Vec<AnsweredCase<'_>> {
 
 /// Which parts of the rules match, rule by rule.
 fn rules(answer: &CaseAnswer<'_>) -> Vec<(bool, bool)> {
-    let policies = answer.sides.iter().flat_map(|side| &side.policies);
+    let policies = answer.sides.iter().flat_map(|side| side.policies.iter().chain(&side.audited));
     let rules = policies.flat_map(|policy| &policy.rules);
     rules.map(|rule| (rule.peer_matches(), rule.port_matches())).collect()
 }

@@ -107,7 +107,11 @@ pub struct SideAnswer<'s> {
     pub own_node: bool,
     /// The policies that isolate the pod in this direction. None: everything is allowed.
     pub policies: Vec<PolicyAnswer<'s>>,
-    /// Policies of the namespace that concern this direction and miss the pod by one label.
+    /// The audited policies that would isolate the pod in this direction. They are not enforced.
+    pub audited: Vec<PolicyAnswer<'s>>,
+    /// Whether the policies that are enforced allow an asked port, and would not together with the audited ones.
+    pub would_deny: bool,
+    /// Enforced policies of the namespace that concern this direction and miss the pod by one label.
     pub bystanders: Vec<Bystander<'s>>,
     /// The ports that the policies allow to the other end, whether they were asked about or not.
     pub opens: PortSet,

@@ -106,27 +106,32 @@ impl<'s> SnapshotJudge<'s> {
         destination: &FoundEnd<'s, '_>,
     ) -> SideAnswer<'s> {
         let own_node = other.is_node_of(subject);
-        let (mut policies, mut bystanders) = (Vec::new(), Vec::new());
+        let (mut policies, mut audited, mut bystanders) = (Vec::new(), Vec::new(), Vec::new());
         for policy in self.snapshot.policies_in(&subject.key.namespace) {
             let Some(rules) = policy.rules(direction) else { continue };
+            let is_audited = self.snapshot.is_audited(policy);
             let mut lacking = lacking(&policy.subject, &subject.labels);
             match (lacking.next(), lacking.next()) {
                 (None, _) => {
                     let rules = rules.iter().map(|rule| self.rule(case, policy, rule, other, destination));
-                    policies.push(PolicyAnswer { policy, rules: rules.collect() });
+                    let answer = PolicyAnswer { policy, rules: rules.collect() };
+                    if is_audited { &mut audited } else { &mut policies }.push(answer);
                 }
-                (Some(wanted), None) => bystanders.push(Bystander { policy, wanted }),
-                (Some(_), Some(_)) => {}
+                (Some(wanted), None) if !is_audited => bystanders.push(Bystander { policy, wanted }),
+                (Some(_), _) => {}
             }
         }
-        let mut opens = PortSet::none();
+        let mut opens = opened_by(&policies);
+        let would_open = audited_would_open(&opens, &audited);
         if own_node || policies.is_empty() {
             opens = PortSet::all();
         }
-        let rules = policies.iter().flat_map(|policy| &policy.rules);
-        rules.filter(|rule| rule.peer_matches()).for_each(|rule| opens.add_all(&rule.opens));
-        let verdict = if case.port.of_set(&opens).is_empty() { Verdict::Denied } else { Verdict::Allowed };
-        SideAnswer { direction, subject: &subject.key, own_node, policies, bystanders, opens, verdict }
+        let is_open = |ports: &PortSet| !case.port.of_set(ports).is_empty();
+        let verdict = if is_open(&opens) { Verdict::Allowed } else { Verdict::Denied };
+        let would_deny =
+            !own_node && verdict == Verdict::Allowed && would_open.is_some_and(|ports| !is_open(&ports));
+        let subject = &subject.key;
+        SideAnswer { direction, subject, own_node, policies, audited, would_deny, bystanders, opens, verdict }
     }
 
     fn rule(
@@ -174,6 +179,21 @@ impl<'s> SnapshotJudge<'s> {
         };
         PeerAnswer { peer, differences }
     }
+}
+
+/// The ports that policies allow to the other end.
+fn opened_by(policies: &[PolicyAnswer<'_>]) -> PortSet {
+    let mut opens = PortSet::none();
+    let rules = policies.iter().flat_map(|policy| &policy.rules);
+    rules.filter(|rule| rule.peer_matches()).for_each(|rule| opens.add_all(&rule.opens));
+    opens
+}
+
+/// The ports that enforced policies would allow together with audited ones; `None` if there are no audited ones.
+fn audited_would_open(enforced: &PortSet, audited: &[PolicyAnswer<'_>]) -> Option<PortSet> {
+    let mut opens = opened_by(audited);
+    opens.add_all(enforced);
+    (!audited.is_empty()).then_some(opens)
 }
 
 /// The differences between a block and an address. An address that is not known is in a block only if every one is.

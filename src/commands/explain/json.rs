@@ -107,7 +107,9 @@ fn side_json(snapshot: &Snapshot, case: &AnsweredCase<'_>, side: &SideAnswer<'_>
             "advice": near.advice,
         })
     });
-    let policies = side.policies.iter().map(|policy| policy_json(snapshot, side.direction, policy));
+    let answers = |policies: &[PolicyAnswer<'_>]| -> Vec<Value> {
+        policies.iter().map(|policy| policy_json(snapshot, side.direction, policy)).collect()
+    };
     json!({
         "direction": side.direction.to_string(),
         "pod": side.subject.to_string(),
@@ -115,7 +117,9 @@ fn side_json(snapshot: &Snapshot, case: &AnsweredCase<'_>, side: &SideAnswer<'_>
         "isolated": !side.policies.is_empty(),
         "ownNode": side.own_node,
         "opens": ports_json(&side.opens),
-        "policies": policies.collect::<Vec<Value>>(),
+        "policies": answers(&side.policies),
+        "audited": answers(&side.audited),
+        "wouldDeny": side.would_deny,
         "nearest": near,
     })
 }

@@ -160,7 +160,8 @@ impl CasePage<'_> {
             return Ok(());
         }
         let mut left = MOST_RULES;
-        policies.iter().try_for_each(|policy| self.policy(*direction, policy, &mut left, out))?;
+        policies.iter().try_for_each(|policy| self.policy(*direction, policy, "", &mut left, out))?;
+        self.audited(side, &mut left, out)?;
         for bystander in side.bystanders.iter().filter(|_| side.policies.is_empty()) {
             let key = &bystander.policy.key;
             let labels = self.snapshot.pods.get(*subject).map(|pod| &pod.labels);
@@ -175,6 +176,21 @@ impl CasePage<'_> {
         Ok(())
     }
 
+    /// The audited policies, and what would become of the connection if they were enforced.
+    fn audited(&self, side: &SideAnswer<'_>, left: &mut usize, out: &mut impl Write) -> io::Result<()> {
+        let direction = side.direction;
+        let mark = ", audited: not enforced";
+        side.audited.iter().try_for_each(|policy| self.policy(direction, policy, mark, left, out))?;
+        if side.would_deny {
+            let count = match side.audited.len() {
+                1 => "the audited policy".to_owned(),
+                count => format!("the {count} audited policies"),
+            };
+            writeln!(out, "  {}", self.style.bad(&format!("it would be denied if {count} were enforced")))?;
+        }
+        Ok(())
+    }
+
     fn policy_place(&self, policy: &Policy) -> String {
         let origin = self.snapshot.origins.get(&policy.key);
         origin.map(|origin| format!(" ({origin})")).unwrap_or_default()
@@ -184,12 +200,13 @@ impl CasePage<'_> {
         &self,
         direction: Direction,
         answer: &PolicyAnswer<'_>,
+        mark: &str,
         left: &mut usize,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let PolicyAnswer { policy, rules } = answer;
         let nothing = if rules.is_empty() { format!(": it has no {direction} rules") } else { String::new() };
-        writeln!(out, "  NetworkPolicy {}{}{nothing}", policy.key, self.policy_place(policy))?;
+        writeln!(out, "  NetworkPolicy {}{}{mark}{nothing}", policy.key, self.policy_place(policy))?;
         for part in policy.invalid_parts.iter().take(MOST_PEERS) {
             writeln!(out, "    invalid, so it allows nothing: {part}")?;
         }
