@@ -3,6 +3,7 @@
 use bridgewarden::compile::Limits;
 use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{self, FlowQuery, QueryEnd, Ruling, World};
+use bridgewarden::model::Direction;
 use bridgewarden::net::{self, Family, Protocol};
 use bridgewarden::netfilter::BackendName;
 use bridgewarden::netfilter::iptables::{Payload, State};
@@ -47,6 +48,58 @@ fn rendered_rules_do_what_the_api_says_in_every_random_world() {
             }
         }
     }
+}
+
+#[test]
+fn what_audited_policies_would_deny_is_reported_once_and_nothing_else_is() {
+    let (mut reported, mut unreported) = (0, 0);
+    for seed in 0..worlds() {
+        let world = worlds::world(seed);
+        let rules = BACKENDS.map(|backend| rules_of_both(backend, &world));
+        let judges = judges(&world, &rules);
+        let nodes = NODES.map(|node| enforcer(BackendName::Nftables, &world, node.name));
+        for flow in worlds::flows(&world) {
+            let audits = oracle::would_deny(&world, &flow).expect("flows worth probing are possible");
+            let wanted = oracle_allows(&world, &flow).then(|| {
+                let mut directions: Vec<_> = audits.iter().map(|audit| audit.by).collect();
+                directions.sort();
+                directions
+            });
+            match &wanted {
+                Some(directions) if !directions.is_empty() => reported += 1,
+                Some(_) | None => unreported += 1,
+            }
+            for (backend, judge) in BACKENDS.iter().zip(&judges) {
+                assert_eq!(
+                    judge.audits(&flow),
+                    wanted,
+                    "reports of {backend:?} (left) and API (right) differ in world {seed} on {flow:?}: {audits:?}"
+                );
+            }
+            let from_node =
+                [&flow.source, &flow.destination].iter().any(|end| matches!(end, QueryEnd::Node { .. }));
+            if !from_node {
+                let asked = net::Flow {
+                    source: address(&world, &flow.source, flow.family),
+                    destination: address(&world, &flow.destination, flow.family),
+                    port: Some((flow.protocol, flow.port)),
+                };
+                for audit in &audits {
+                    let named = nodes.iter().find_map(|node| names(node, audit.by, &asked));
+                    assert_eq!(named.as_ref(), Some(&audit.audited), "world {seed}, {flow:?}");
+                }
+            }
+        }
+    }
+    assert!(reported > 50 * worlds() && unreported > 1000 * worlds(), "{reported} {unreported}");
+}
+
+/// The audited policies that a node names for a flow in a direction.
+fn names(node: &Enforcer, direction: Direction, flow: &net::Flow) -> Option<Vec<String>> {
+    let (plan, cluster) = (node.plan(), node.cluster());
+    let (_, judgement) = plan.would_deny(cluster, direction, flow)?;
+    let audited = judgement.policies().filter(|key| plan.policies()[*key].audited);
+    Some(audited.map(ToString::to_string).collect())
 }
 
 /// A policy of many peers puts the pods of a rule into one set, and makes one of rules with the same ports.

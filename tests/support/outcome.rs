@@ -8,25 +8,29 @@ use bridgewarden::apply::{Fake, PacketFilter};
 use bridgewarden::explain::oracle::{FlowQuery, World};
 use bridgewarden::net::Family;
 use bridgewarden::netfilter::nftables::{Table, TableFamily};
-use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE, RESERVED_TABLE};
+use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE, POLICY_PREFIX, RESERVED_TABLE};
 
 /// The content of a kernel, without the record of what was done to it.
 pub fn content(kernel: &Fake) -> String {
     let mut kernel = kernel.clone();
     let tables = Family::BOTH.map(|family| kernel.table(family).clone());
     let of_nft = kernel.tables_of_nft();
-    of_nft.values_mut().for_each(without_unused_second_chains);
+    for table in of_nft.values_mut() {
+        for word in ["SECOND-", "AUDIT"] {
+            without_unused_chains(table, word);
+        }
+    }
     let of_nft: Vec<String> = of_nft.values().map(ToString::to_string).collect();
     format!("{:#?}\n{tables:#?}\n{}", kernel.sets(), of_nft.concat())
 }
 
-/// Removes the chains for addresses of two isolated pods if there is no such address any more, because these chains
-/// stay.
-fn without_unused_second_chains(table: &mut Table) {
-    let is_second = |name: &str| name.contains("SECOND-");
-    if table.sets.iter().all(|(name, set)| !is_second(name) || set.elements.is_empty()) {
-        table.sets.retain(|name, _| !is_second(name));
-        table.chains.retain(|name, _| !is_second(name));
+/// Removes the chains for addresses of two isolated pods, or for audited ones, if there is no such address any more, because these
+/// chains stay.
+fn without_unused_chains(table: &mut Table, word: &str) {
+    let is_one = |name: &str| name.contains(word) && !name.starts_with(POLICY_PREFIX);
+    if table.sets.iter().all(|(name, set)| !is_one(name) || set.elements.is_empty()) {
+        table.sets.retain(|name, _| !is_one(name));
+        table.chains.retain(|name, _| !is_one(name));
     }
 }
 

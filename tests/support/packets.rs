@@ -6,14 +6,15 @@ use bridgewarden::api::Pod;
 use bridgewarden::apply::{Fake, PacketFilter};
 use bridgewarden::controller::Enforcer;
 use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
-use bridgewarden::model::Change;
+use bridgewarden::model::{Change, Direction};
 use bridgewarden::net::{Family, Protocol};
-use bridgewarden::netfilter::iptables::{self, Chains, Packet, Payload, SetLookup, State};
+use bridgewarden::netfilter::iptables::{self, Chains, Packet, Payload, SetLookup, State, Target};
 use bridgewarden::netfilter::nftables::{self, Batch, Frame, HookPoint, Table, TableFamily, trace_packet};
 use bridgewarden::netfilter::{BackendName, Ruleset, SetName};
-use bridgewarden::ownership::{BRIDGE_TABLE, INET_TABLE};
+use bridgewarden::ownership::{AUDITED_EGRESS, AUDITED_INGRESS, BRIDGE_TABLE, INET_TABLE};
 use bridgewarden::render::{forward_chain, output_chain};
 use bridgewarden::source::convert;
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 /// The facts of a world, in the order in which a first list would deliver them.
@@ -60,6 +61,14 @@ impl<'a> Filter<'a> {
     /// # Panics
     /// The rules of iptables cannot be traced, or the hook is not one at which they are evaluated.
     pub fn allows(&self, point: HookPoint, packet: &Packet) -> bool {
+        self.follow(point, packet).0
+    }
+
+    /// Whether a packet passes a hook, and the prefixes with which it is copied to NFLOG there.
+    ///
+    /// # Panics
+    /// As [`Filter::allows`].
+    pub fn follow(&self, point: HookPoint, packet: &Packet) -> (bool, Vec<Box<str>>) {
         match self {
             Filter::Iptables([v4, v6], sets) => {
                 let chains = match packet.family() {
@@ -72,12 +81,18 @@ impl<'a> Filter<'a> {
                     HookPoint::Prerouting | HookPoint::Input => panic!("no packet is asked about there"),
                 };
                 let traced = iptables::trace(chains, &entry, *sets, packet);
-                traced.unwrap_or_else(|broken| panic!("{broken} for {packet:?}")).verdict.allows()
+                let traced = traced.unwrap_or_else(|broken| panic!("{broken} for {packet:?}"));
+                let met = traced.met.iter().map(|(chain, rule)| &chains[chain][*rule].target);
+                let copies = met.filter_map(|target| {
+                    if let Target::Log { prefix, .. } = target { Some(Box::from(&**prefix)) } else { None }
+                });
+                (traced.verdict.allows(), copies.collect())
             }
             Filter::Nftables(table, bridged_mark) => {
                 let mark = if packet.bridged { *bridged_mark } else { 0 };
                 let packet = nftables::Packet { mark, ..nftables::Packet::from(packet) };
-                trace_packet(table, point, &packet).is_accepted()
+                let traced = trace_packet(table, point, &packet);
+                (traced.is_accepted(), traced.logged)
             }
         }
     }
@@ -149,8 +164,28 @@ impl<'a> Judge<'a> {
         self.passes(flow, |_| {})
     }
 
+    /// The directions in which audited policies of the nodes on the way would deny the first packet of a flow, as the rules report it;
+    /// `None` if it is denied.
+    pub fn audits(&self, flow: &FlowQuery) -> Option<Vec<Direction>> {
+        let copies = RefCell::new(Vec::new());
+        let allowed = self.walk(flow, |_| {}, |prefixes| copies.borrow_mut().extend(prefixes));
+        let of = |prefix: &str| match prefix {
+            AUDITED_EGRESS => Some(Direction::Egress),
+            AUDITED_INGRESS => Some(Direction::Ingress),
+            _ => None,
+        };
+        let mut directions: Vec<Direction> =
+            copies.into_inner().iter().filter_map(|prefix| of(prefix)).collect();
+        directions.sort();
+        allowed.then_some(directions)
+    }
+
     /// The same for another packet between these ends.
     pub fn passes(&self, flow: &FlowQuery, other: impl Fn(&mut Packet)) -> bool {
+        self.walk(flow, other, |_| {})
+    }
+
+    fn walk(&self, flow: &FlowQuery, other: impl Fn(&mut Packet), copied: impl Fn(Vec<Box<str>>)) -> bool {
         let source = self.endpoint(&flow.source, flow.family);
         let destination = self.endpoint(&flow.destination, flow.family);
         self.nodes.iter().all(|(node, filter)| {
@@ -178,7 +213,9 @@ impl<'a> Judge<'a> {
                 source_is_local: sends && !source.on_bridge,
             };
             other(&mut packet);
-            filter.allows(point, &packet)
+            let (allowed, prefixes) = filter.follow(point, &packet);
+            copied(prefixes);
+            allowed
         })
     }
 

@@ -3,6 +3,7 @@
 //! There are few different labels, names, ports and prefixes, so that they often coincide. Unusual and invalid parts
 //! are common, because what a policy means must not depend on its author's care.
 
+mod audit;
 mod change;
 mod cluster;
 mod doubt;
@@ -33,7 +34,9 @@ use std::fmt;
 
 /// The cluster of a seed: 3 namespaces, 9 pods on 2 nodes, 1 to 6 policies.
 pub fn world(seed: u64) -> World {
-    cluster::world(&mut Random::new(seed))
+    let mut world = cluster::world(&mut Random::new(seed));
+    audit::label_some(&mut world, &mut Random::new(seed.rotate_left(32)));
+    world
 }
 
 /// A random cluster and its seed.

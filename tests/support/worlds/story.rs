@@ -1,7 +1,7 @@
 //! Random stories: sequences of changes that may happen to a cluster.
 
 use super::cluster::{self, Stack};
-use super::{Change, Random, Scene, links, policy, story_seeds};
+use super::{Change, Random, Scene, audit, links, policy, story_seeds};
 use crate::topology::{NODES, Node};
 use bridgewarden::api::{NetworkPolicy, ObjectMeta, Pod};
 use bridgewarden::model::{PodKey, Sandbox, SandboxKey};
@@ -45,14 +45,16 @@ fn generate(seed: u64, length: usize, prepare: impl Fn(&mut Scene, &mut Random))
     let mut random = Random::new(seed);
     // A separate generator, so that changes of links do not affect the other changes.
     let mut links = Random::new(!seed);
+    let mut audits = Random::new(seed.rotate_left(32));
     let mut start = Scene::from(cluster::world(&mut random));
+    audit::label_some(&mut start.world, &mut audits);
     for (number, pod) in start.world.pods.iter_mut().enumerate() {
         pod.metadata.uid = Some(format!("first-{number}"));
     }
     prepare(&mut start, &mut links);
     let sandboxes = start.sandboxes.values().map(BTreeMap::len).sum();
     let mut generator =
-        StoryGenerator { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes, links };
+        StoryGenerator { world: start.clone(), changes: Vec::new(), pods: 0, sandboxes, links, audits };
     for _ in 0..length {
         generator.event(&mut random);
         generator.link_event();
@@ -67,10 +69,24 @@ pub(super) struct StoryGenerator {
     pods: usize,
     sandboxes: usize,
     pub(super) links: Random,
+    audits: Random,
 }
 
 impl StoryGenerator {
-    pub(super) fn emit(&mut self, change: Change) {
+    pub(super) fn emit(&mut self, mut change: Change) {
+        match &mut change {
+            Change::Policy(policy) => audit::relabel_policy(&mut policy.metadata, &mut self.audits),
+            Change::Namespace(namespace) => {
+                audit::relabel_namespace(&mut namespace.metadata, &mut self.audits);
+            }
+            Change::NamespaceGone(_)
+            | Change::Pod(_)
+            | Change::PodGone { .. }
+            | Change::PolicyGone { .. }
+            | Change::Sandbox(..)
+            | Change::SandboxGone(..)
+            | Change::Link(..) => {}
+        }
         change.apply(&mut self.world);
         self.changes.push(change);
     }
