@@ -2,7 +2,7 @@
 //!
 //! To add a judge, implement [`Judge`] and list it in `judges`.
 
-use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide};
+use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, Ruling, decide, would_deny};
 use bridgewarden::netfilter::BackendName;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::net::IpAddr;
@@ -88,8 +88,12 @@ impl Judge for Trace {
     fn answer(&self, scenario: &Scenario) -> Result<Vec<ProbeOutcome>, String> {
         let rules = packets::rules_of_both(self.0, &scenario.world);
         let judge = packets::Judge::new(&scenario.world, [&rules[0], &rules[1]]);
-        let outcome = |allowed| if allowed { ProbeOutcome::Arrives } else { ProbeOutcome::Denied };
-        Ok(flows(scenario)?.iter().map(|flow| outcome(judge.allows(flow))).collect())
+        let outcome = |flow: &FlowQuery| match judge.audits(flow).as_deref() {
+            None => ProbeOutcome::Denied,
+            Some([]) => ProbeOutcome::Arrives,
+            Some(_) => ProbeOutcome::Reported,
+        };
+        Ok(flows(scenario)?.iter().map(outcome).collect())
     }
 }
 
@@ -105,8 +109,10 @@ impl Judge for Oracle {
         let mut answers = Vec::new();
         for flow in flows(scenario)? {
             let verdict = decide(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
+            let audits = would_deny(&scenario.world, &flow).map_err(|impossible| impossible.to_string())?;
             answers.push(match verdict {
-                Ruling::Allowed => ProbeOutcome::Arrives,
+                Ruling::Allowed if audits.is_empty() => ProbeOutcome::Arrives,
+                Ruling::Allowed => ProbeOutcome::Reported,
                 Ruling::Denied { .. } => ProbeOutcome::Denied,
             });
         }

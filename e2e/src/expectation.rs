@@ -120,7 +120,7 @@ fn owners(cluster: &ScenarioCluster, destination: &Name) -> BTreeSet<Endpoint> {
 
 fn promised(cell: Cell, family: Family) -> Option<bool> {
     match cell {
-        Cell::Allowed => Some(true),
+        Cell::Allowed | Cell::Reported => Some(true),
         Cell::Denied => Some(false),
         Cell::Only(only) => Some(only == family),
         Cell::Unasked => None,

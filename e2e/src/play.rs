@@ -290,7 +290,7 @@ fn steady_cell(tables: &[Table], question: &ProbeExpectation, open: bool) -> boo
         rows.flat_map(|row| table.destinations.iter().zip(&row.cells))
     });
     let mut cells = cells.filter(|(name, _)| **name == question.destination).map(|(_, cell)| match cell {
-        Cell::Allowed => open,
+        Cell::Allowed | Cell::Reported => open,
         Cell::Denied => !open,
         Cell::Only(family) => (*family == question.family) == open,
         Cell::Unasked => false,

@@ -292,7 +292,7 @@ pub fn asked(scenario: &Scenario) -> Vec<Asked> {
             Some(Asked {
                 place: format!("{}/reach.txt:{}", scenario.name, probe.line),
                 probe: real.from_address(probe.source_address),
-                open: probe.expected == ProbeOutcome::Arrives,
+                open: probe.expected != ProbeOutcome::Denied,
                 to_service: false,
             })
         })

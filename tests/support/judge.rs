@@ -36,10 +36,12 @@ pub fn compare(judge: &dyn Judge, scenario: &Scenario) -> Result<(), String> {
         }
         let word = match answer {
             ProbeOutcome::Arrives => "arrives",
+            ProbeOutcome::Reported => "arrives and is reported",
             ProbeOutcome::Denied => "is denied",
         };
         let promised = match probe.expected {
             ProbeOutcome::Arrives => "allowed",
+            ProbeOutcome::Reported => "allowed and reported",
             ProbeOutcome::Denied => "denied",
         };
         writeln!(

@@ -9,7 +9,7 @@
 //! ```
 //! A block per port, blank lines between blocks. Its first line names the port and, as columns, the destinations;
 //! each further line is a source. A cell is `.` allowed, `X` denied, `4` or `6` allowed over that family and denied
-//! over the other, `-` not asked. Where the two ends have only one family in common, `.` and `X` mean that one.
+//! over the other, `a` allowed and reported, because audited policies would deny it, `-` not asked. Where the two ends have only one family in common, `.` and `X` mean that one.
 //! `#` begins a comment.
 
 use crate::topology::Node;
@@ -78,6 +78,8 @@ pub enum Cell {
     Denied,
     /// `4` or `6`: allowed over this family, denied over the other.
     Only(Family),
+    /// `a`: it is allowed over every family, and reported, because audited policies would deny it.
+    Reported,
     /// `-`: the table says nothing.
     Unasked,
 }
@@ -210,8 +212,9 @@ impl Cell {
             "X" => Ok(Cell::Denied),
             "4" => Ok(Cell::Only(Family::V4)),
             "6" => Ok(Cell::Only(Family::V6)),
+            "a" => Ok(Cell::Reported),
             "-" => Ok(Cell::Unasked),
-            other => Err(format!("`{other}` is no cell: write . X 4 6 or -")),
+            other => Err(format!("`{other}` is no cell: write . X 4 6 a or -")),
         }
     }
 }
@@ -260,7 +263,7 @@ mod tests {
             "line 2: svc:a/c is a destination only: a Service sends nothing"
         );
         assert_eq!(problem("80/TCP a/b\na/c . .\n"), "line 2: a/c has 2 cells for 1 columns");
-        assert_eq!(problem("80/TCP a/b\na/c x\n"), "line 2: `x` is no cell: write . X 4 6 or -");
+        assert_eq!(problem("80/TCP a/b\na/c x\n"), "line 2: `x` is no cell: write . X 4 6 a or -");
         assert_eq!(problem("80/TCP a/b\na/c X\na/c X\n"), "line 3: a/c has a row already, in line 2");
         assert_eq!(
             problem("80/TCP a/b\nnode-c .\n"),

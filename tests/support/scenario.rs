@@ -50,6 +50,8 @@ pub struct Probe {
 pub enum ProbeOutcome {
     /// It is established.
     Arrives,
+    /// It is established, and reported as one that audited policies would deny.
+    Reported,
     /// It is not established.
     Denied,
 }
@@ -187,17 +189,18 @@ fn cell_probes(
     }
     let source = &row.source;
     match (cell, probes.len()) {
-        (Cell::Allowed | Cell::Denied, 0) => {
+        (Cell::Allowed | Cell::Reported | Cell::Denied, 0) => {
             Err(format!("{source} and {destination} share no family: write -"))
         }
         (Cell::Only(_), 0 | 1) => Err(format!("{source} and {destination} share one family: write . or X")),
-        (Cell::Allowed | Cell::Denied | Cell::Only(_) | Cell::Unasked, _) => Ok(probes),
+        (Cell::Allowed | Cell::Reported | Cell::Denied | Cell::Only(_) | Cell::Unasked, _) => Ok(probes),
     }
 }
 
 fn expected(cell: Cell, family: Family) -> Option<ProbeOutcome> {
     match cell {
         Cell::Allowed => Some(ProbeOutcome::Arrives),
+        Cell::Reported => Some(ProbeOutcome::Reported),
         Cell::Denied => Some(ProbeOutcome::Denied),
         Cell::Only(only) => Some(if only == family { ProbeOutcome::Arrives } else { ProbeOutcome::Denied }),
         Cell::Unasked => None,
