@@ -158,7 +158,7 @@ fn opens_somebody(cluster: &Cluster, key: &PolicyKey, waiting: &BTreeMap<PolicyK
         return false;
     };
     let isolates = |policy: &Policy, labels: &Labels, direction: Direction| {
-        policy.rules(direction).is_some() && policy.subject.matches(labels)
+        policy.rules(direction).is_some() && !cluster.is_audited(policy) && policy.subject.matches(labels)
     };
     let stays_isolated = |labels: &Labels, direction: Direction| {
         let others = cluster.policies_in(&key.namespace);
@@ -175,7 +175,7 @@ fn opens_somebody(cluster: &Cluster, key: &PolicyKey, waiting: &BTreeMap<PolicyK
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, Pod, PodKey, Selector};
+    use crate::model::{AuditLabel, Namespace, Pod, PodKey, Selector};
 
     fn key() -> PolicyKey {
         PolicyKey::new("shop", "closed")
@@ -296,6 +296,19 @@ mod tests {
         assert!(believer.cluster.policy(&named("allows")).is_some(), "the other one waits, too");
         believer.after(1_000);
         assert_eq!(believer.cluster.policies().count(), 0);
+    }
+
+    #[test]
+    fn audited_policy_isolates_no_pod_beside_one_that_is_deleted_and_its_own_deletion_waits_for_nothing() {
+        let Change::Policy(closed) = policy() else { unreachable!("it is one") };
+        let audited = PolicyKey::new("shop", "audited");
+        let of_audited = Policy { key: audited.clone(), audit: AuditLabel::Audited, ..closed };
+        let mut believer = Believer::of(Deletions::that_wait_for(NamespaceWatch::default()));
+        believer.take_in(Change::Policy(of_audited));
+        believer.take_in(gone());
+        assert!(believer.guards(), "no other enforced policy isolates the pod");
+        believer.take_in(Change::PolicyGone(audited.clone()));
+        assert!(believer.cluster.policy(&audited).is_none(), "it opens no pod");
     }
 
     #[test]

@@ -139,8 +139,8 @@ impl Staging {
         self.0.iter().min_by_key(|(_, staged)| staged.waiting.len()).map(|(key, _)| key.clone())
     }
 
-    /// Whether a pod waits for what a policy will allow it.
+    /// Whether a pod waits for what an enforced policy will allow it.
     pub(super) fn is_subject(&self, pod: &PodKey) -> bool {
-        self.0.values().any(|staged| staged.target.subjects.contains(pod))
+        self.0.values().any(|staged| !staged.target.audited && staged.target.subjects.contains(pod))
     }
 }
