@@ -72,7 +72,7 @@ pub(super) struct Terms {
 impl Terms {
     pub(super) fn of(snapshot: &Snapshot) -> Terms {
         let mut terms = Terms::default();
-        for policy in snapshot.policies.values() {
+        for policy in snapshot.policies.values().filter(|policy| !snapshot.is_audited(policy)) {
             let policy = terms.policy(policy);
             let place = terms.policies.len();
             terms.by_namespace.entry(policy.key.namespace.clone()).or_default().push(place);

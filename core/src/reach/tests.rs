@@ -53,7 +53,7 @@ fn policy(
     egress: Option<Vec<Rule>>,
 ) -> Policy {
     let (key, subject) = (PolicyKey::new("shop", name), selector(subject));
-    Policy { key, uid: None, subject, ingress, egress, invalid_parts: Vec::new() }
+    Policy { key, uid: None, subject, ingress, egress, invalid_parts: Vec::new(), audit: Default::default() }
 }
 
 fn snapshot(pods: Vec<Pod>, policies: Vec<Policy>) -> Snapshot {
