@@ -154,7 +154,7 @@ fn end_of(cluster: &Cluster, pod: Option<&PodKey>, address: IpAddr) -> FlowEnd {
 mod tests {
     use super::*;
     use crate::flow::DeniedPacket;
-    use crate::model::{Change, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
+    use crate::model::{AuditLabel, Change, Owner, Pod, Policy, Sandbox, SandboxKey, Selector};
     use crate::net::Protocol;
     use std::sync::Arc;
     use std::time::Duration;
@@ -226,6 +226,33 @@ mod tests {
             (account.protocol.as_str(), account.port, account.uid.as_deref()),
             ("UDP", Some(53), Some("uid-of-web"))
         );
+    }
+
+    #[test]
+    fn flow_that_audited_policies_would_deny_names_these_and_no_enforced_ones() {
+        let mut known = known();
+        let Some(closed) = known.0.policy(&PolicyKey::new("shop", "closed")).cloned() else {
+            panic!("a policy")
+        };
+        let open = vec![crate::model::Rule {
+            index: 0,
+            peers: crate::model::Peers::Listed(Vec::new()),
+            ports: crate::model::Ports::All,
+        }];
+        let audited = Policy { audit: AuditLabel::Audited, ingress: Some(open), ..closed.clone() };
+        known.apply(Change::Policy(Policy { key: PolicyKey::new("shop", "audited"), ..audited.clone() }));
+        let place = Place::Audit(Direction::Ingress);
+        let account = denied(&known, place, [192, 0, 2, 1], WEB);
+        assert_eq!((account.verdict, account.reason), (FlowVerdict::WouldBeDenied, Reason::NoRuleAllows));
+        assert_eq!(
+            (account.policies, account.uid.as_deref()),
+            (vec!["shop/audited".to_owned()], Some("uid-of-web"))
+        );
+        let real = denied(&known, Place::Pod(Direction::Ingress), [192, 0, 2, 1], WEB);
+        assert_eq!((real.verdict, real.policies), (FlowVerdict::Denied, vec!["shop/closed".to_owned()]));
+        known.apply(Change::Policy(Policy { key: PolicyKey::new("shop", "audited"), ..closed }));
+        let account = denied(&known, place, [192, 0, 2, 1], WEB);
+        assert_eq!((account.reason, account.policies), (Reason::AllowedByNow, Vec::new()));
     }
 
     #[test]

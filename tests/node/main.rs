@@ -1,6 +1,7 @@
 //! What a node does over time, on the real kernel: connections cut, edits, restarts, foreign rules, cleanup,
 //! spoofed packets. Needs root; everything happens in namespaces of its own.
 
+mod audit;
 mod choices;
 mod cleanup;
 mod coexistence;

@@ -2,7 +2,7 @@
 //! nothing else.
 
 use crate::equivalence::{address, oracle_allows, worlds};
-use bridgewarden::explain::oracle::{FlowQuery, QueryEnd, World};
+use bridgewarden::explain::oracle::{self, FlowQuery, QueryEnd, World};
 use bridgewarden::explain::{
     AskedPort, Case, CaseEnd, DestinationName, EndName, NoFix, PortName, SnapshotJudge, are_alike, ask, fix,
 };
@@ -73,6 +73,13 @@ fn explained_verdict_is_that_of_the_api_and_of_the_rendered_rules() {
             let answer = judge.judge(&case(&world, &flow));
             let allowed = answer.verdict() == Verdict::Allowed;
             assert_eq!(allowed, oracle_allows(&world, &flow), "world {seed}, {flow:?}: {answer:#?}");
+            let audits = oracle::would_deny(&world, &flow).expect("flows worth probing are possible");
+            let explained = answer.sides.iter().any(|side| side.would_deny);
+            assert_eq!(
+                allowed && explained,
+                allowed && !audits.is_empty(),
+                "world {seed}, {flow:?}: {answer:#?}"
+            );
         }
         if seed % 20 != 0 {
             continue;

@@ -37,6 +37,38 @@ fn notes(changes: impl IntoIterator<Item = Change>, families: &[Family]) -> Vec<
     found.into_iter().map(|found| format!("{}: {}", found.reason.word(), found.note)).collect()
 }
 
+fn labelled(kind: &str, value: &str) -> Change {
+    let labels = json!({"bridgewarden.io/audit": value});
+    if kind == "policy" {
+        let object = json!({"metadata": {"namespace": "shop", "name": "web", "labels": labels}, "spec": {}});
+        return Change::Policy(convert::policy(&serde_json::from_value(object).expect("a policy")));
+    }
+    let object = json!({"metadata": {"name": "shop", "labels": labels}});
+    Change::Namespace(convert::namespace(&serde_json::from_value(object).expect("a namespace")))
+}
+
+#[test]
+fn label_for_audit_mode_with_an_unknown_value_is_reported_unless_the_policy_is_audited_all_the_same() {
+    let with = |policy: &str, namespace: &str| {
+        let pod = pod("web", "a", None, "10.0.0.1");
+        notes([pod, labelled("namespace", namespace), labelled("policy", policy)], &BOTH)
+    };
+    let note = |owner: &str, value: &str| {
+        format!(
+            "the label bridgewarden.io/audit of the {owner} is `{value}`, so it is enforced: for audit mode write \"true\""
+        )
+    };
+    for (policy, namespace) in
+        [("false", "false"), ("true", "false"), ("false", "true"), ("True", "true"), ("true", "yes")]
+    {
+        assert_eq!(with(policy, namespace), Vec::<String>::new(), "{policy} {namespace}");
+    }
+    let reported = |parts: &[String]| [format!("AuditLabelNotUnderstood: {}", parts.join("; "))];
+    assert_eq!(with("True", "false"), reported(&[note("policy", "True")]));
+    assert_eq!(with("false", ""), reported(&[note("namespace", "")]));
+    assert_eq!(with("on", "1"), reported(&[note("policy", "on"), note("namespace", "1")]));
+}
+
 fn named() -> Change {
     policy(json!({"podSelector": {}, "ingress": [{"ports": [{"port": "http"}]}]}))
 }

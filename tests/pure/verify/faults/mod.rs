@@ -1,5 +1,6 @@
 //! Faults planted in a kernel in memory: each is found, and named.
 
+mod of_audits;
 mod of_iptables;
 mod of_nftables;
 
@@ -22,7 +23,11 @@ const CLUSTER: &str = include_str!("../../../verify/cluster.yaml");
 
 /// A node that enforces the cluster, and its kernel.
 fn node(backend: BackendName) -> (Enforcer, Fake) {
-    let mut scene = Scene::from(manifest::parse(CLUSTER).expect("the cluster reads"));
+    node_of(backend, CLUSTER)
+}
+
+fn node_of(backend: BackendName, cluster: &str) -> (Enforcer, Fake) {
+    let mut scene = Scene::from(manifest::parse(cluster).expect("the cluster reads"));
     attach_pods(&mut scene, &mut Random::new(1));
     let mut enforcer = Enforcer::new("node-a", options(backend));
     first_lists("node-a", &scene).into_iter().for_each(|fact| enforcer.apply(fact));
@@ -35,8 +40,12 @@ type Fault<S> = (&'static str, fn(&mut S), &'static str);
 
 /// What verification finds on a backend with each of these faults.
 fn find_all(backend: BackendName, faults: &[Fault<Fake>]) {
+    find_all_in(backend, CLUSTER, faults);
+}
+
+fn find_all_in(backend: BackendName, cluster: &str, faults: &[Fault<Fake>]) {
     for (what, plant, word) in faults {
-        let (mut enforcer, mut kernel) = node(backend);
+        let (mut enforcer, mut kernel) = node_of(backend, cluster);
         let before = kernel.clone();
         plant(&mut kernel);
         assert!(format!("{before:?}") != format!("{kernel:?}"), "{what}: nothing was planted");
