@@ -1,12 +1,15 @@
-//! Every command of docs/explain.md prints what the page shows, and does what the page says.
+//! Every command of docs/explain.md and docs/audit.md prints what the page shows, and does what the page says.
 //!
-//! `BLESS=1` rewrites the outputs on the page.
+//! `BLESS=1` rewrites the outputs on the pages.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const PAGE: &str = "docs/explain.md";
+
+/// The pages with commands, and how many each has at least.
+const PAGES: [(&str, usize); 2] = [(PAGE, 8), ("docs/audit.md", 1)];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,8 +32,11 @@ fn page_now(page: &str) -> String {
             continue;
         }
         let command = lines.next().expect("a block begins with a command");
-        let output = run(command);
         now += &format!("{command}\n");
+        if !command.starts_with("$ bridgewarden ") {
+            continue;
+        }
+        let output = run(command);
         for stream in [output.stderr, output.stdout] {
             now += &String::from_utf8(stream).expect("it prints UTF-8");
         }
@@ -45,16 +51,18 @@ fn page_now(page: &str) -> String {
 }
 
 #[test]
-fn page_shows_what_its_commands_print() {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).expect("the page can be read");
-    let now = page_now(&page);
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&path, &now).expect("the page can be written");
-        return;
+fn pages_show_what_their_commands_print() {
+    for (name, commands) in PAGES {
+        let path = root().join(name);
+        let page = fs::read_to_string(&path).expect("the page can be read");
+        let now = page_now(&page);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, &now).expect("the page can be written");
+            continue;
+        }
+        assert!(page.matches("```console\n$ bridgewarden ").count() >= commands, "{name} has its commands");
+        assert_eq!(page, now, "{name} (left) differs from what the program prints; BLESS=1 rewrites it");
     }
-    assert!(page.matches("```console").count() >= 8, "the page has its commands");
-    assert_eq!(page, now, "{PAGE} (left) differs from what the program prints; BLESS=1 rewrites it");
 }
 
 /// The commands of the page that are denied, each with its manifests, are allowed with what `--fix` prints.

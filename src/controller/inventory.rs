@@ -75,7 +75,7 @@ pub(super) fn apply(enforcer: &mut Enforcer, change: Change, policy: Option<&Pol
 
 /// Logs a label for audit mode that is new and not understood.
 fn log_audit_label(cluster: &Cluster, change: &Change) {
-    let (kind, name, new, old) = match change {
+    let (owner, name, new, old) = match change {
         Change::Policy(policy) => {
             let old = cluster.policy(&policy.key).map(|old| old.audit.clone());
             ("policy", policy.key.to_string(), policy.audit.clone(), old)
@@ -97,7 +97,12 @@ fn log_audit_label(cluster: &Cluster, change: &Change) {
     if let AuditLabel::NotUnderstood(value) = &new
         && old.as_ref() != Some(&new)
     {
-        tracing::warn!(kind, name, "{}", audit_label_note(kind, value));
+        let (object, refusal) = (format!("{owner} {name}"), audit_label_note(owner, value));
+        tracing::warn!(
+            object,
+            refusal,
+            "a label for audit mode is not understood; what it is about is enforced"
+        );
     }
 }
 
