@@ -80,13 +80,16 @@ impl Drop for ScrapedAgent {
     }
 }
 
-/// A directory with an iptables-restore that fails while there is a file `broken`.
+/// A directory with an iptables-restore that fails if there is a file `broken` when it has read its input: an agent starts it before
+/// it has any. The program keeps the process of the script, by which the agent knows its own changes.
 fn fragile(directory: &Path, broken: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     for program in ["iptables-nft-restore", "ip6tables-nft-restore"] {
         let path = directory.join(program);
         let script = format!(
-            "#!/bin/sh\nif [ -e '{}' ]; then echo 'made to fail' >&2; exit 1; fi\nPATH=${{PATH#*:}} exec {program} \"$@\"\n",
+            "#!/bin/sh\ninput={}.$$\ncat >\"$input\"\nexec <\"$input\"\nrm \"$input\"\n\
+             if [ -e '{}' ]; then echo 'made to fail' >&2; exit 1; fi\nPATH=${{PATH#*:}} exec {program} \"$@\"\n",
+            path.display(),
             broken.display()
         );
         std::fs::write(&path, script)?;
