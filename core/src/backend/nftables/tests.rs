@@ -359,16 +359,16 @@ fn policy_of_many_rules_has_a_chain_and_one_of_few_is_part_of_its_profiles() {
     };
     let other = policy("other", &["both"], &[&[(443, 443)]]);
     let pods = [pod("a", "web", 10), pod("b", "both", 11)];
-    let mut node = Node::new(options(), pods.into_iter().chain([other, of_rules(8)]));
+    let mut node = Node::new(options(), pods.into_iter().chain([other, of_rules(4)]));
     let chains = |node: &Node| node.table().chains.keys().filter(|name| name.starts_with("KUBE-")).count();
     let open = |node: &Node, rule: u8| {
         [10, 11].map(|host| node.passes(peer(rule), address(host), 80 + u16::from(rule)))
     };
-    assert_eq!((chains(&node), open(&node, 7), open(&node, 8)), (2, [true; 2], [false; 2]));
-    node.flush([of_rules(9)]);
-    assert_eq!((chains(&node), open(&node, 7), open(&node, 8)), (3, [true; 2], [true; 2]));
-    node.flush([of_rules(10)]);
-    assert_eq!((chains(&node), open(&node, 9)), (3, [true; 2]));
+    assert_eq!((chains(&node), open(&node, 3), open(&node, 4)), (2, [true; 2], [false; 2]));
+    node.flush([of_rules(5)]);
+    assert_eq!((chains(&node), open(&node, 3), open(&node, 4)), (3, [true; 2], [true; 2]));
+    node.flush([of_rules(6)]);
+    assert_eq!((chains(&node), open(&node, 5)), (3, [true; 2]));
     node.flush([of_rules(1)]);
     assert_eq!((chains(&node), open(&node, 0), open(&node, 1)), (2, [true; 2], [false; 2]));
     assert!(node.passes(peer(0), address(11), 443));
