@@ -2,6 +2,7 @@
 //! the flags that several share.
 
 mod cleanup;
+mod completions;
 mod container;
 mod demo;
 mod diff;
@@ -10,6 +11,7 @@ mod flags;
 mod flow_filter;
 mod flows;
 mod input;
+mod man;
 mod preflight;
 mod reach;
 mod render;
@@ -50,6 +52,10 @@ enum Command {
     Verify(verify::Verify),
     /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
     Demo(demo::Demo),
+    /// Prints a script with which a shell completes the command line.
+    Completions(completions::Completions),
+    /// Prints the manual page, or writes one for each command.
+    Man(man::ManPages),
     /// Does what the chart's other containers need, so that the image needs no shell.
     #[command(hide = true)]
     Container(container::ContainerCommand),
@@ -64,16 +70,19 @@ impl Cli {
     /// # Errors
     /// What clap prints to the user, which is also the help and the version.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
-        let mut program = Cli::command().version(version());
-        let names: Vec<String> =
-            program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-        for name in names {
-            program = program
-                .mut_subcommand(name, |command| command.args_override_self(true).mut_args(with_variable));
-        }
+        let mut program = program();
         let mut matches = program.try_get_matches_from_mut(words)?;
         Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
     }
+}
+
+/// All commands with their flags.
+fn program() -> clap::Command {
+    let program = Cli::command().version(version());
+    let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.into_iter().fold(program, |program, name| {
+        program.mut_subcommand(name, |command| command.args_override_self(true).mut_args(with_variable))
+    })
 }
 
 /// The version; of a release also the commit and its date.
@@ -115,6 +124,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
         Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
+        Command::Completions(completions) => completions.execute(&mut std::io::stdout().lock()),
+        Command::Man(pages) => pages.execute(&mut std::io::stdout().lock()),
         Command::Container(container) => container.execute(&mut std::io::stdout().lock()),
     };
     done.unwrap_or_else(|error| {

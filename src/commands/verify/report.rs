@@ -98,3 +98,58 @@ impl fmt::Display for Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn names(value: &Value) -> BTreeSet<&str> {
+        value.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn json_has_the_fields_of_its_schema() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../docs/verification.schema.json")).unwrap();
+        let example = CounterExample {
+            packet: "shop/a to shop/b".into(),
+            must_pass: false,
+            reason: "no rule allows it".into(),
+            path: vec!["FORWARD".into()],
+        };
+        let outcomes = [
+            (VerificationOutcome::Verified, "verified"),
+            (VerificationOutcome::Differs(Box::new(example)), "differs"),
+            (VerificationOutcome::Unjudged("a rule".into()), "unjudged"),
+        ];
+        for (finding, result) in outcomes {
+            let report = Report {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                node: "node-a".into(),
+                source: "cluster".into(),
+                backend: BackendName::Nftables,
+                attempt: 1,
+                namespaces: 1,
+                pods: 2,
+                policies: 3,
+                digest: "00".into(),
+                verification: Verification {
+                    decisions: 4,
+                    frames: 5,
+                    addresses: 6,
+                    peer_classes: 7,
+                    finding,
+                },
+                differences: Vec::new(),
+            };
+            let json = report.json();
+            assert_eq!(json["result"], result);
+            assert_eq!(names(&json), names(&schema["properties"]));
+            for part in ["decisions", "objects", "counterExample"] {
+                let fields = names(&schema["properties"][part]["properties"]);
+                assert!(json[part].is_null() || names(&json[part]) == fields, "{part}");
+            }
+        }
+    }
+}
