@@ -45,7 +45,7 @@ fn document_shows_what_its_commands_print() {
         }
         let prompt = lines.next().expect("a command");
         let words: Vec<&str> =
-            prompt.strip_prefix("$ bridgewarden ").expect("a command of ours").split(' ').collect();
+            prompt.strip_prefix("$ bridgewarden ").expect("a command of this program").split(' ').collect();
         lines.by_ref().find(|line| *line == "```").expect("the end of the block");
         written.push_str(&format!("{prompt}\n{}```\n", stdout(&run(&words))));
         commands += 1;

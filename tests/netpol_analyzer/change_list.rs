@@ -33,7 +33,7 @@ fn expected_difference(text: &str) -> By<Change> {
     found
 }
 
-/// What a difference of ours says of two ends.
+/// What our difference says of two ends.
 fn our_difference(difference: &Difference) -> BTreeMap<(usize, usize), Change> {
     let v4 = |pair: &PairDifference| {
         let family = pair.families.iter().find(|family| family.family == Family::V4)?;

@@ -110,7 +110,7 @@ pub(crate) fn compare(example: &Example, text: &str) -> Compared {
     }
     for (from, to) in expected.between.keys() {
         for name in [from, to].into_iter().filter(|name| !workloads.contains_key(*name)) {
-            // Pods on their node's network, and finished ones, have no row of ours.
+            // Pods on their node's network, and finished ones, have no row in our table.
             let is_left_out = (example.snapshot.pods.values())
                 .any(|pod| name_of(pod) == *name && (!pod.networked || pod.finished));
             if !is_left_out {

@@ -181,7 +181,7 @@ fn reach_keeps_apart_what_policies_can_distinguish_and_nothing_else_of_equal_pod
     let mut shared = 0;
     for seed in 0..worlds() / 5 {
         let mut world = worlds::world(seed);
-        // A second replica of each pod, which no policy can tell from the first.
+        // A second replica of each pod, which no policy can distinguish from the first.
         let replicas = world.pods.len();
         for index in 0..replicas {
             let mut replica = world.pods[index].clone();

@@ -112,7 +112,7 @@ pub(super) struct Classes {
     /// In each of [`Family::BOTH`].
     pub(super) outside: [OutsideClasses; 2],
     /// The class of a pod that might be created in a new namespace, neither with labels.
-    pub(super) stranger: ClassId,
+    pub(super) any_pod: ClassId,
 }
 
 /// The classes of a family's addresses.
@@ -173,8 +173,8 @@ impl Classes {
                 ports: signature.ports,
             });
         }
-        let known_anywhere = labelling.pod_terms.holding(&stranger_namespace(), &Labels::default());
-        let stranger = class_id(classes.len());
+        let known_anywhere = labelling.pod_terms.holding(&any_namespace(), &Labels::default());
+        let any_pod = class_id(classes.len());
         classes.push(Class {
             members: ClassMembers::Pods(Vec::new()),
             isolation: Isolating::default(),
@@ -198,12 +198,12 @@ impl Classes {
             }));
             OutsideClasses { space, first }
         });
-        Classes { classes, class_of, outside, stranger }
+        Classes { classes, class_of, outside, any_pod }
     }
 }
 
-/// A name that no namespace can have: the API server takes no capitals.
-pub(super) fn stranger_namespace() -> NamespaceName {
+/// The namespace of [`Classes::any_pod`]. A name that no namespace can have: the API server takes no capitals.
+pub(super) fn any_namespace() -> NamespaceName {
     NamespaceName::new("ANY")
 }
 

@@ -40,7 +40,7 @@ pub struct Reach {
     classes: Vec<Class>,
     class_of: BTreeMap<PodKey, ClassId>,
     outside: [OutsideClasses; 2],
-    stranger: ClassId,
+    any_pod: ClassId,
     rows: Rows,
 }
 
@@ -48,12 +48,12 @@ impl Reach {
     /// Works out what the policies of a snapshot allow.
     pub fn new(snapshot: &Snapshot) -> Reach {
         let terms = Terms::of(snapshot);
-        let Classes { classes, class_of, outside, stranger } = Classes::of(snapshot, &terms);
+        let Classes { classes, class_of, outside, any_pod } = Classes::of(snapshot, &terms);
         let rows = Rows::of(&terms, &classes);
-        Reach { terms, classes, class_of, outside, stranger, rows }
+        Reach { terms, classes, class_of, outside, any_pod, rows }
     }
 
-    /// The classes: those of pods, that of [`stranger`](Self::stranger), and those of addresses. A [`ClassId`] is a place in this list.
+    /// The classes: those of pods, that of [`any_pod`](Self::any_pod), and those of addresses. A [`ClassId`] is a place in this list.
     pub fn classes(&self) -> &[Class] {
         &self.classes
     }
@@ -70,8 +70,8 @@ impl Reach {
 
     /// The class of a pod without labels in a new namespace without labels, whose address is not known: what it may reach is
     /// open to every pod of the cluster. It has no members, and comes between the pods' classes and those of addresses.
-    pub fn stranger(&self) -> ClassId {
-        self.stranger
+    pub fn any_pod(&self) -> ClassId {
+        self.any_pod
     }
 
     /// Whether policies isolate the pods of a class in a direction.

@@ -1,6 +1,6 @@
 //! What policies ask of a peer, each question once, and the rules that ask.
 
-use super::class::stranger_namespace;
+use super::class::any_namespace;
 use crate::model::{
     Block, Demand, Direction, Labels, NamespaceName, NamespaceScope, Peer, Peers, Policy, PolicyKey,
     PortMatch, Ports, Requirement, Rule, Selector, Snapshot,
@@ -256,7 +256,7 @@ impl<'t> PodTerms<'t> {
     }
 
     fn selects_namespace(&self, selector: &Selector, name: &NamespaceName) -> bool {
-        if *name == stranger_namespace() {
+        if *name == any_namespace() {
             return selector.matches(&Labels::of_unknown_namespace(name));
         }
         match self.snapshot.namespace_labels(name) {

@@ -88,7 +88,7 @@ fn labels_that_no_selector_asks_for_keep_no_pods_apart() {
     let isolated = policy("p", &[("app", "web")], rules(vec![(pods(&[("app", "web")]), tcp(80))]), None);
     let reach = Reach::new(&snapshot(pods_of_web.clone(), vec![isolated.clone()]));
     let classes: Vec<usize> = reach.classes().iter().map(|class| class.pods().len()).collect();
-    assert_eq!(classes, [3, 0, 0, 0], "one of pods, the stranger, and all addresses of both families");
+    assert_eq!(classes, [3, 0, 0, 0], "one of pods, that of any pod, and all addresses of both families");
     assert_eq!(between(&reach, "web-0", "web-1"), both("80/TCP"));
     let asks = policy("q", &[("statefulset.kubernetes.io/pod-name", "web-1")], rules(vec![]), None);
     let snapshot = snapshot(pods_of_web, vec![isolated, asks]);
@@ -145,14 +145,14 @@ fn pod_of_unknown_address_is_in_no_block_but_one_of_all_addresses() {
 }
 
 #[test]
-fn stranger_may_what_every_pod_may() {
+fn any_pod_may_what_every_pod_may() {
     let everywhere = NamespaceScope::Matching(Selector::everything());
     let any_pod = Peers::Listed(vec![Peer::Pods { namespaces: everywhere, pods: Selector::everything() }]);
     let ingress = rules(vec![(any_pod, tcp(53)), (pods(&[]), tcp(80)), (block("0.0.0.0/0"), tcp(443))]);
     let dns = pod("dns", "dns", &[], &["10.0.0.1", "fd00::1"]);
     let reach = Reach::new(&snapshot(vec![dns], vec![policy("p", &[], ingress, None)]));
     let mut pairs = reach.pairs();
-    let answer = pairs.between(reach.stranger(), reach.class_of(&PodKey::new("shop", "dns")).unwrap());
+    let answer = pairs.between(reach.any_pod(), reach.class_of(&PodKey::new("shop", "dns")).unwrap());
     let texts = Family::BOTH.map(|family| pairs.ports(answer, family).unwrap().to_string());
     assert_eq!(texts, ["53/TCP, 443/TCP", "53/TCP"]);
 }

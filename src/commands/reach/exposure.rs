@@ -36,7 +36,7 @@ pub(super) fn exposures(snapshot: &Snapshot, reach: &Reach, namespace: Option<&s
     let shown =
         |name: &ReachName| name.namespace().is_some_and(|own| namespace.is_none_or(|asked| asked == own));
     for end in ends.iter().filter(|end| shown(&end.name)) {
-        let any_pod = open(&mut pairs, reach.stranger(), end.class);
+        let any_pod = open(&mut pairs, reach.any_pod(), end.class);
         let mut exposure = Exposure {
             name: end.name.to_string(),
             isolated: reach.is_isolated(end.class, Direction::Ingress),

@@ -7,15 +7,15 @@ use crate::netfilter::{ChainName, Hook};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The bytes of a line that declares or removes a chain: at most so many.
+/// The most bytes of a line that declares or removes a chain.
 const DECLARATION: usize = 40;
 
-/// What is to change in a filter table, in one transaction of the kernel.
+/// The changes of one filter table, in one transaction of the kernel.
 #[derive(Debug, Default)]
 pub(super) struct FilterTableEdit {
     /// Chains with the lines that append their new rules; `None` removes one.
     chains: BTreeMap<ChainName, Option<String>>,
-    /// Rules that leave a built-in chain: the chain, and the rule as text.
+    /// Rules to remove from built-in chains: the chain, and the rule as text.
     pub(super) unhooked: Vec<(String, String)>,
     /// Hooks to insert at the beginning of their built-in chains.
     pub(super) hooked: Vec<Hook>,
@@ -50,7 +50,7 @@ impl FilterTableEdit {
         self.chains.insert(name, None);
     }
 
-    /// Removes a chain that is not wanted any more, or empties it if rules of other programs lead to it.
+    /// Removes a chain that is no longer needed, or empties it if rules of other programs jump to it.
     pub(super) fn retire_chain(&mut self, name: &ChainName, rules: Option<&[Rule]>, table: &ActualTable) {
         match table.held.contains(name) {
             false => self.remove_chain(name.clone()),
