@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -57,11 +57,8 @@ impl Flows {
         if self.follow {
             end_when_unread(&stream, unread.clone()).context("cannot watch the output")?;
         }
-        let ended = match self.print(BufReader::new(stream), out) {
-            // The reader of the output needs no more.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            printed => printed.with_context(|| format!("cannot print the flows from {socket}"))?,
-        };
+        let ended = self.print(BufReader::new(stream), out);
+        let ended = ended.with_context(|| format!("cannot print the flows from {socket}"))?;
         match ended {
             FlowStreamEnd::Whole => Ok(ExitCode::SUCCESS),
             FlowStreamEnd::Refused(why) => bail!("the agent at {socket} closed the stream: {why}"),

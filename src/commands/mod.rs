@@ -61,6 +61,9 @@ enum Command {
     Container(container::ContainerCommand),
 }
 
+/// The version of the documents that commands print and read.
+const API_VERSION: &str = "bridgewarden.io/v1alpha1";
+
 const VARIABLES: &str = "A flag can also be given by a variable of the environment: BRIDGEWARDEN_HTTP_ADDR for --http-addr. If a \
     flag is given more than once, the last one counts.";
 

@@ -77,8 +77,8 @@ const SHORT: [(&str, &[&str]); 10] = [
     ("node", &["no", "nodes"]),
 ];
 
-/// A kind as it is written here, from how kubectl may write it.
-fn kind(word: &str) -> String {
+/// A kind in lower case and in full, from how kubectl may write it: `deployment` for `deploy`.
+pub fn kind_in_full(word: &str) -> String {
     let word = word.to_lowercase();
     let known = SHORT.iter().find(|(kind, short)| *kind == word || short.contains(&&*word));
     known.map_or(word, |(kind, _)| (*kind).to_owned())
@@ -112,9 +112,9 @@ impl FromStr for EndName {
         }
         match parts[..] {
             [name] => Ok(object(None, None, name)),
-            [word, name] if is_kind(word) => Ok(object(None, Some(kind(word)), name)),
+            [word, name] if is_kind(word) => Ok(object(None, Some(kind_in_full(word)), name)),
             [namespace, name] => Ok(object(Some(namespace), None, name)),
-            [namespace, word, name] => Ok(object(Some(namespace), Some(kind(word)), name)),
+            [namespace, word, name] => Ok(object(Some(namespace), Some(kind_in_full(word)), name)),
             _ => Err(NameError::Form(text.to_owned())),
         }
     }

@@ -3,8 +3,8 @@
 mod change;
 mod side;
 
+use super::API_VERSION;
 use super::input::{AccessFlags, print_warnings};
-use super::reach::json::API_VERSION;
 use crate::reach::{Difference, Reach, ReachState};
 use anyhow::{Context, Result};
 use change::{Effect, came_and_went, changes, few, isolation, names};

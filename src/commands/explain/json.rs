@@ -1,6 +1,7 @@
 //! An answer as JSON, for programs: docs/explanation.schema.json.
 
 use super::words::peer_text;
+use crate::commands::API_VERSION;
 use crate::explain::{
     Answer, AnsweredCase, AskedPort, CaseEnd, CaseMembers, DestinationName, Fix, NoFix, PeerAnswer,
     PolicyAnswer, PortAnswer, PortDifference, RuleAnswer, SideAnswer, nearest_rule, port_text,
@@ -22,7 +23,7 @@ pub(super) fn of(
         Err(_) => Vec::new(),
     };
     json!({
-        "apiVersion": "bridgewarden.io/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": "Explanation",
         "source": source,
         "destination": destination.end.to_string(),

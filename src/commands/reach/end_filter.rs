@@ -1,5 +1,6 @@
 //! Which ends of connections a user asks about.
 
+use crate::explain::kind_in_full;
 use crate::model::{PodKey, Workload};
 use crate::net::IpNet;
 use crate::reach::ReachName;
@@ -23,25 +24,6 @@ pub(crate) enum ReachFilter {
         kind: Option<String>,
         name: Option<String>,
     },
-}
-
-/// The kinds of workloads, with the names that kubectl takes for them.
-const KINDS: [(&str, &[&str]); 9] = [
-    ("pod", &["po", "pods"]),
-    ("deployment", &["deploy", "deployments"]),
-    ("replicaset", &["rs", "replicasets"]),
-    ("statefulset", &["sts", "statefulsets"]),
-    ("daemonset", &["ds", "daemonsets"]),
-    ("job", &["jobs"]),
-    ("cronjob", &["cj", "cronjobs"]),
-    ("replicationcontroller", &["rc", "replicationcontrollers"]),
-    ("node", &["no", "nodes"]),
-];
-
-fn kind(word: &str) -> String {
-    let word = word.to_lowercase();
-    let known = KINDS.iter().find(|(kind, others)| *kind == word || others.contains(&&*word));
-    known.map_or(word, |(kind, _)| (*kind).to_owned())
 }
 
 impl FromStr for ReachFilter {
@@ -69,7 +51,9 @@ impl FromStr for ReachFilter {
             _ if !parts.iter().all(is_name) => Err(wrong(text)),
             [namespace] => Ok(workloads(namespace, None, None)),
             [namespace, name] => Ok(workloads(namespace, None, any(name))),
-            [namespace, word, name] => Ok(workloads(namespace, any(word).map(|word| kind(&word)), any(name))),
+            [namespace, word, name] => {
+                Ok(workloads(namespace, any(word).map(|word| kind_in_full(&word)), any(name)))
+            }
             _ => Err(wrong(text)),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::end_filter::ReachFilter;
 use super::picture::escaped;
+use crate::commands::API_VERSION;
 use crate::model::Snapshot;
 use crate::net::{Family, PortSet};
 use crate::reach::{Reach, ReachEnd};
@@ -139,7 +140,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<ReachExpectation>> {
 
 fn parse(name: &str, text: &str) -> Result<Vec<ReachExpectation>> {
     let file: ExpectationFile = read_document(name, text)?;
-    let (version, kind) = (super::json::API_VERSION, "ReachExpectations");
+    let (version, kind) = (API_VERSION, "ReachExpectations");
     ensure!(
         file.api_version == version && file.kind == kind,
         "it begins with apiVersion: {} and kind: {}; write apiVersion: {version} and kind: {kind}",

@@ -1,6 +1,7 @@
 //! What is reachable from farther away than a workload's own namespace.
 
-use super::json::{API_VERSION, of_ports};
+use super::json::of_ports;
+use crate::commands::API_VERSION;
 use crate::model::{Direction, Snapshot};
 use crate::net::{Family, PortSet};
 use crate::reach::{ClassId, Pairs, Reach, ReachName};

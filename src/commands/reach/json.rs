@@ -1,13 +1,11 @@
 //! The matrix as JSON: see docs/reach.schema.json.
 
 use super::matrix::{Cell, MatrixEnd, ReachMatrix};
+use crate::commands::API_VERSION;
 use crate::net::PortSet;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-
-/// The version of the documents that commands print.
-pub(crate) const API_VERSION: &str = "bridgewarden.io/v1alpha1";
 
 /// Prints the document with a line for each connection: there may be millions.
 pub(super) fn print(matrix: &ReachMatrix<'_>, out: &mut impl Write) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What is printed of a verification.
 
+use crate::commands::API_VERSION;
 use crate::netfilter::BackendName;
 use crate::verify::{CounterExample, Verification, VerificationOutcome};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ impl Report {
             VerificationOutcome::Unjudged(what) => ("unjudged", Value::Null, what.as_str().into()),
         };
         json!({
-            "apiVersion": "bridgewarden.io/v1alpha1",
+            "apiVersion": API_VERSION,
             "kind": "Verification",
             "time": self.time.to_string(),
             "version": env!("CARGO_PKG_VERSION"),
