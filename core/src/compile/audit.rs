@@ -1,9 +1,10 @@
 //! Whom audited policies would isolate. This is kept apart from who is isolated, so that an audited policy changes nothing that is
 //! enforced.
 
+use super::by_address::SubjectsByAddress;
 use super::judgement::Profiles;
 use super::{Delta, Isolation, Profile, Subject};
-use crate::model::{Direction, PodKey, PolicyKey};
+use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 pub struct Audits {
     subjects: BTreeMap<Subject, Isolation>,
     profiles: Profiles,
-    addresses: BTreeSet<(Direction, IpAddr, Subject)>,
+    addresses: SubjectsByAddress,
     /// How many profiles a policy takes part in.
     policies: BTreeMap<(PolicyKey, Direction), usize>,
 }
@@ -65,7 +66,7 @@ impl Audits {
 
     /// Whether any subject has a profile.
     pub fn is_in_use(&self, profile: &Profile) -> bool {
-        Family::BOTH.into_iter().any(|family| self.profile_has_family(profile, family))
+        self.profiles.is_in_use(profile)
     }
 
     /// Whether a policy takes part in a profile of a direction.
@@ -73,12 +74,12 @@ impl Audits {
         self.policies.contains_key(&(policy.clone(), direction))
     }
 
-    /// Whether one of the policies that changed takes part in a profile.
+    /// Whether they changed, or one of the policies that changed takes part in a profile.
     pub fn are_touched_by(&self, delta: &Delta) -> bool {
         let has = |policy: &PolicyKey| {
             Direction::BOTH.into_iter().any(|direction| self.has_policy(policy, direction))
         };
-        !self.policies.is_empty() && delta.policies.iter().any(has)
+        !delta.audit.is_empty() || !self.policies.is_empty() && delta.policies.iter().any(has)
     }
 
     /// The policies that take part in profiles, audited or not, with the directions.
@@ -88,15 +89,12 @@ impl Audits {
 
     /// The addresses of a direction, each with the subject that has it, in order.
     pub fn addresses(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
-        let all = self.addresses.iter().filter(move |(own, ..)| *own == direction);
-        all.map(|(_, address, subject)| (*address, subject))
+        self.addresses.in_direction(direction)
     }
 
     /// The subjects with an address, in a direction; more than one only for a moment.
     pub fn at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &Subject> {
-        let least = (direction, address, Subject::Pod(PodKey::new("", "")));
-        let here = self.addresses.range(least..);
-        here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
+        self.addresses.at(direction, address)
     }
 
     /// Replaces what is known of a subject; `None` if no audited policy would isolate it.
@@ -119,10 +117,12 @@ impl Audits {
         for isolation in old.iter().chain(&new) {
             delta.addresses.extend(&isolation.addresses);
         }
-        for entry in old.iter().flat_map(|old| entries(subject, old)) {
-            self.addresses.remove(&entry);
+        for (direction, address) in old.iter().flat_map(isolated_addresses) {
+            self.addresses.remove(direction, address, subject);
         }
-        self.addresses.extend(new.iter().flat_map(|new| entries(subject, new)));
+        for (direction, address) in new.iter().flat_map(isolated_addresses) {
+            self.addresses.insert(direction, address, subject);
+        }
         delta.subjects.insert(subject.clone());
         self.subjects.extend(new.map(|new| (subject.clone(), new)));
     }
@@ -151,9 +151,7 @@ impl Audits {
     }
 }
 
-fn entries(subject: &Subject, isolation: &Isolation) -> Vec<(Direction, IpAddr, Subject)> {
+fn isolated_addresses(isolation: &Isolation) -> impl Iterator<Item = (Direction, IpAddr)> {
     let directions = Direction::BOTH.into_iter().filter(|direction| isolation.is_isolated(*direction));
-    let at =
-        |direction| isolation.addresses.iter().map(move |address| (direction, *address, subject.clone()));
-    directions.flat_map(at).collect()
+    directions.flat_map(|direction| isolation.addresses.iter().map(move |address| (direction, *address)))
 }

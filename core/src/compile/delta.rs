@@ -46,6 +46,13 @@ pub struct Placement {
 }
 
 impl Delta {
+    /// The policies, with directions, whose part in audits may have changed: those that changed, and those that take part now or no
+    /// longer.
+    pub fn policies_of_audits(&self) -> BTreeSet<(PolicyKey, Direction)> {
+        let both = |key: &PolicyKey| Direction::BOTH.map(|direction| (key.clone(), direction));
+        self.policies.iter().flat_map(both).chain(self.audit.policies.iter().cloned()).collect()
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         *self == Delta::default()

@@ -121,6 +121,11 @@ impl Profiles {
         self.0.get(profile).into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
+    /// Whether a subject of a profile has any address.
+    pub(super) fn is_in_use(&self, profile: &Profile) -> bool {
+        self.0.get(profile).is_some_and(|subjects| !subjects.is_empty())
+    }
+
     /// Whether a subject of a profile has an address of a family.
     pub(super) fn has_family(&self, profile: &Profile, family: Family) -> bool {
         self.0.get(profile).is_some_and(|subjects| subjects.contains_key(&family))

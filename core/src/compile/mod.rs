@@ -5,6 +5,7 @@
 
 mod audit;
 mod binding;
+mod by_address;
 mod decision;
 mod delta;
 mod index;

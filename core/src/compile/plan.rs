@@ -1,5 +1,6 @@
 //! The plan of one node, updated incrementally: the work is proportional to what changed in the cluster.
 
+use super::by_address::SubjectsByAddress;
 use super::isolation::{self, Isolations};
 use super::judgement::Profiles;
 use super::locals::Locals;
@@ -30,7 +31,7 @@ pub struct Plan {
     policies: BTreeMap<PolicyKey, PolicyBlock>,
     isolations: BTreeMap<Subject, Isolation>,
     profiles: Profiles,
-    isolated: BTreeSet<(Direction, IpAddr, Subject)>,
+    isolated: SubjectsByAddress,
     audits: Audits,
     locals: Locals,
     ports: BTreeMap<u32, PortBinding>,
@@ -195,13 +196,12 @@ impl Plan {
 
     /// Whether a subject of a profile has any address.
     pub fn profile_is_in_use(&self, profile: &Profile) -> bool {
-        Family::BOTH.into_iter().any(|family| self.profile_has_family(profile, family))
+        self.profiles.is_in_use(profile)
     }
 
     /// The isolated addresses of a direction, each with the subject that has it, in order.
     pub fn isolated(&self, direction: Direction) -> impl Iterator<Item = (IpAddr, &Subject)> {
-        let all = self.isolated.iter().filter(move |(own, ..)| *own == direction);
-        all.map(|(_, address, subject)| (*address, subject))
+        self.isolated.in_direction(direction)
     }
 
     /// The ports of the bridge behind which pods are, or may be, with what may pass each.
@@ -336,11 +336,10 @@ impl Plan {
         for &address in old.symmetric_difference(&new) {
             let is_isolated = new.contains(&address);
             let was_open = !self.is_isolated(direction, address);
-            let entry = (direction, address, subject.clone());
             if is_isolated {
-                self.isolated.insert(entry);
+                self.isolated.insert(direction, address, subject);
             } else {
-                self.isolated.remove(&entry);
+                self.isolated.remove(direction, address, subject);
             }
             self.pending.judged.insert((direction, address));
             if was_open == self.is_isolated(direction, address) {
@@ -367,9 +366,7 @@ impl Plan {
 
     /// The subjects with an address that are isolated in a direction; more than one only for a moment.
     pub fn isolated_at(&self, direction: Direction, address: IpAddr) -> impl Iterator<Item = &Subject> {
-        let least = (direction, address, Subject::Pod(PodKey::new("", "")));
-        let here = self.isolated.range(least..);
-        here.take_while(move |(own, at, _)| (*own, *at) == (direction, address)).map(|(.., subject)| subject)
+        self.isolated.at(direction, address)
     }
 }
 

@@ -13,7 +13,6 @@ use crate::render::{
 use std::collections::BTreeMap;
 
 type NamedChain = (ChainName, Vec<Rule>);
-type FamilyChain = (Family, Option<NamedChain>);
 
 /// Renders for one node: the options, and the names in use.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +75,7 @@ impl Renderer {
                 self.edit_pod(plan, subject, direction, &mut edit);
             }
         }
-        if !delta.audit.is_empty() || plan.audits().are_touched_by(delta) {
+        if plan.audits().are_touched_by(delta) {
             self.edit_audits(plan, delta, &mut edit);
         }
         for direction in Direction::BOTH {
@@ -242,8 +241,7 @@ impl Renderer {
 
     /// The changes of audits: of their entrances, and of the chains of pods, policies and profiles.
     fn edit_audits(&mut self, plan: &Plan, delta: &Delta, edit: &mut Edit) {
-        let both = Family::BOTH;
-        for family in both {
+        for family in Family::BOTH {
             if delta.audit.addresses.iter().any(|address| Family::of(*address) == family) {
                 let has_chains = audit::has_chains(plan.audits(), family);
                 let rules = has_chains.then(|| audit::dispatch(&mut self.names, plan.audits(), family));
@@ -254,30 +252,27 @@ impl Renderer {
         }
         for direction in Direction::BOTH {
             for subject in &delta.audit.subjects {
-                let chains =
-                    both.map(|family| (family, self.audit_pod_chain(plan, subject, direction, family)));
-                let name = name_of(&chains).or_else(|| self.names.forget_audit_pod(subject, direction));
-                write_or_remove(chains, name, edit);
-            }
-            for key in &delta.policies {
-                self.edit_audit_policy(plan, key, direction, edit);
+                self.edit_chain(
+                    edit,
+                    |own, family| own.audit_pod_chain(plan, subject, direction, family),
+                    |names| names.forget_audit_pod(subject, direction),
+                );
             }
         }
-        for (key, direction) in &delta.audit.policies {
-            self.edit_audit_policy(plan, key, *direction, edit);
+        for (key, direction) in delta.policies_of_audits() {
+            self.edit_chain(
+                edit,
+                |own, family| own.audit_policy_chain(plan, &key, direction, family),
+                |names| names.forget_audit_policy(&key, direction),
+            );
         }
         for profile in &delta.audit.profiles {
-            let chains = both.map(|family| (family, self.audit_profile_chain(plan, profile, family)));
-            let name = name_of(&chains).or_else(|| self.names.forget_audit_profile(profile));
-            write_or_remove(chains, name, edit);
+            self.edit_chain(
+                edit,
+                |own, family| own.audit_profile_chain(plan, profile, family),
+                |names| names.forget_audit_profile(profile),
+            );
         }
-    }
-
-    fn edit_audit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {
-        let chains =
-            Family::BOTH.map(|family| (family, self.audit_policy_chain(plan, key, direction, family)));
-        let name = name_of(&chains).or_else(|| self.names.forget_audit_policy(key, direction));
-        write_or_remove(chains, name, edit);
     }
 
     fn profile_chain(&mut self, plan: &Plan, profile: &Profile, family: Family) -> Option<NamedChain> {
@@ -289,21 +284,42 @@ impl Renderer {
     }
 
     fn edit_profile(&mut self, plan: &Plan, profile: &Profile, edit: &mut Edit) {
-        let chains = Family::BOTH.map(|family| (family, self.profile_chain(plan, profile, family)));
-        let name = name_of(&chains).or_else(|| self.names.forget_profile(profile));
-        write_or_remove(chains, name, edit);
+        self.edit_chain(
+            edit,
+            |own, family| own.profile_chain(plan, profile, family),
+            |names| names.forget_profile(profile),
+        );
     }
 
     fn edit_policy(&mut self, plan: &Plan, key: &PolicyKey, direction: Direction, edit: &mut Edit) {
-        let chains = Family::BOTH.map(|family| (family, self.policy_chain(plan, key, direction, family)));
-        let name = name_of(&chains).or_else(|| self.names.forget_policy(key, direction));
-        write_or_remove(chains, name, edit);
+        self.edit_chain(
+            edit,
+            |own, family| own.policy_chain(plan, key, direction, family),
+            |names| names.forget_policy(key, direction),
+        );
     }
 
     fn edit_pod(&mut self, plan: &Plan, subject: &Subject, direction: Direction, edit: &mut Edit) {
-        let chains = Family::BOTH.map(|family| (family, self.pod_chain(plan, subject, direction, family)));
-        let name = name_of(&chains).or_else(|| self.names.forget_pod(subject, direction));
-        write_or_remove(chains, name, edit);
+        self.edit_chain(
+            edit,
+            |own, family| own.pod_chain(plan, subject, direction, family),
+            |names| names.forget_pod(subject, direction),
+        );
+    }
+
+    /// Writes a chain in each family that has it, and removes it from the others. If no family has it, its name is freed.
+    fn edit_chain(
+        &mut self,
+        edit: &mut Edit,
+        chain: impl Fn(&mut Renderer, Family) -> Option<NamedChain>,
+        forget: impl FnOnce(&mut Names) -> Option<ChainName>,
+    ) {
+        let chains = Family::BOTH.map(|family| (family, chain(self, family)));
+        let name = chains.iter().find_map(|(_, chain)| chain.as_ref()).map(|(name, _)| name.clone());
+        let Some(name) = name.or_else(|| forget(&mut self.names)) else { return };
+        for (family, chain) in chains {
+            edit.chains.insert((family, name.clone()), chain.map(|(_, rules)| rules));
+        }
     }
 
     fn edit_isolated(&self, delta: &Delta, edit: &mut Edit) {
@@ -332,19 +348,6 @@ fn edit_local(delta: &Delta, edit: &mut Edit) {
         });
         if let SetEdit::Elements { elements, .. } = change {
             elements.insert(set::element(crate::compile::Member::Address(address)), came);
-        }
-    }
-}
-
-/// The name that the chains of both families share, if there is a chain.
-fn name_of(chains: &[FamilyChain; 2]) -> Option<ChainName> {
-    chains.iter().find_map(|(_, chain)| chain.as_ref()).map(|(name, _)| name.clone())
-}
-
-fn write_or_remove(chains: [FamilyChain; 2], name: Option<ChainName>, edit: &mut Edit) {
-    for (family, chain) in chains {
-        if let Some(name) = &name {
-            edit.chains.insert((family, name.clone()), chain.map(|(_, rules)| rules));
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::entry::{self, NEIGHBOUR_DISCOVERY, word};
 use super::fields::{address_part, established, icmpv6, invalid, of_family, subject, to_service};
 use super::policy::{self, Counting, PolicyRules};
-use super::renderer::edit_element;
+use super::renderer::{edit_element, edit_port_sets};
 use crate::compile::{AuditDelta, Delta, Plan, Profile};
 use crate::model::{Direction, PolicyKey};
 use crate::net::{Family, octets};
@@ -85,7 +85,7 @@ impl AuditRenderer {
         delta: &Delta,
         edit: &mut TableEdit,
     ) {
-        if delta.audit.is_empty() && !plan.audits().are_touched_by(delta) {
+        if !plan.audits().are_touched_by(delta) {
             return;
         }
         if !plan.audits().is_empty() && !self.has_chains {
@@ -107,10 +107,7 @@ impl AuditRenderer {
     }
 
     fn edit_audits(&mut self, names: &mut Names, plan: &Plan, delta: &Delta, edit: &mut TableEdit) {
-        let changed =
-            delta.policies.iter().flat_map(|key| Direction::BOTH.map(|direction| (key.clone(), direction)));
-        let policies: BTreeSet<_> = changed.chain(delta.audit.policies.iter().cloned()).collect();
-        for (key, direction) in policies {
+        for (key, direction) in delta.policies_of_audits() {
             self.edit_policy(names, plan, &key, direction, edit);
         }
         for profile in &delta.audit.profiles {
@@ -148,20 +145,17 @@ impl AuditRenderer {
         let Some(allows) = block.and_then(|block| block.allows(direction)) else {
             let Some(name) = names.forget_audit_policy(key, direction) else { return };
             let old = self.port_sets.remove(name.as_str()).unwrap_or_default();
-            edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
+            edit_port_sets(edit, &old, BTreeMap::new());
             edit.chains.insert(name.as_str().into(), None);
             return;
         };
         let name = names.audit_policy(key, direction);
         let PolicyRules { rules, sets } = policy::rules(names, &name, key, direction, allows, Counting::Off);
         let old = self.port_sets.remove(name.as_str()).unwrap_or_default();
-        let gone = old.iter().filter(|set| !sets.contains_key(*set));
-        edit.sets.extend(gone.map(|set| (set.clone(), SetEdit::Remove)));
         if !sets.is_empty() {
             self.port_sets.insert(name.as_str().into(), sets.keys().cloned().collect());
         }
-        let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
-        edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
+        edit_port_sets(edit, &old, sets);
         edit.chains.insert(name.as_str().into(), Some(chain(rules)));
     }
 }

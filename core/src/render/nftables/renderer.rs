@@ -210,17 +210,14 @@ impl TableRenderer {
         let Some((name, PolicyRules { rules, sets })) = self.policy(plan, key, direction) else {
             let Some(name) = self.names.forget_policy(key, direction) else { return };
             let old = self.policies.remove(name.as_str()).unwrap_or_default().port_sets;
-            edit.sets.extend(old.into_iter().map(|set| (set, SetEdit::Remove)));
+            edit_port_sets(edit, &old, BTreeMap::new());
             edit.counters.insert(name.as_str().into(), false);
             edit.chains.insert(name.as_str().into(), None);
             return;
         };
         let old = self.policies.remove(&name).unwrap_or_default().port_sets;
         self.remember(&name, &rules, &sets);
-        let gone = old.iter().filter(|set| !sets.contains_key(*set));
-        edit.sets.extend(gone.map(|set| (set.clone(), SetEdit::Remove)));
-        let come = sets.into_iter().filter(|(set, _)| !old.contains(set));
-        edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
+        edit_port_sets(edit, &old, sets);
         edit.counters.insert(name.clone(), true);
         let chain = (!profile::is_inlined(&rules)).then_some(Chain { base: None, rules });
         edit.chains.insert(name, chain);
@@ -325,6 +322,14 @@ impl TableRenderer {
 fn has_chain(plan: &Plan, key: &PolicyKey, direction: Direction) -> bool {
     let block = plan.policies().get(key).filter(|block| !block.families.is_empty() && !block.audited);
     block.is_some_and(|block| block.allows(direction).is_some())
+}
+
+/// Replaces a policy's sets of port ranges. A set with the same name has the same ranges.
+pub(super) fn edit_port_sets(edit: &mut TableEdit, old: &BTreeSet<Box<str>>, new: BTreeMap<Box<str>, Set>) {
+    let gone = old.iter().filter(|set| !new.contains_key(*set));
+    edit.sets.extend(gone.map(|set| (set.clone(), SetEdit::Remove)));
+    let come = new.into_iter().filter(|(set, _)| !old.contains(set));
+    edit.sets.extend(come.map(|(name, set)| (name, SetEdit::Whole(set))));
 }
 
 pub(super) fn edit_element(edit: &mut TableEdit, set: &str, key: Box<[u8]>, change: ElementEdit) {
