@@ -27,6 +27,12 @@ impl Identity {
         self
     }
 
+    /// What a chain of this kind is for: a policy, in a direction.
+    fn of_policy(kind: &str, policy: &PolicyKey, direction: Direction) -> Identity {
+        let identity = Identity::default().part(kind).part(direction_word(direction));
+        identity.part(policy.namespace.as_str()).part(&policy.name)
+    }
+
     fn selector(self, selector: &Selector) -> Identity {
         let requirements: Vec<_> = selector.requirements().collect();
         let mut identity = self.number(requirements.len() as u64);
@@ -158,6 +164,11 @@ fn chain(name: &str) -> ChainName {
     ChainName::new(name).expect("a prefix and a hash make a chain name")
 }
 
+/// The name with a prefix and as much of an identity's hash as fits.
+fn hashed(prefix: &str, identity: Identity) -> ChainName {
+    chain(&format!("{prefix}{}", identity.text(CHAIN_NAME_MAX - prefix.len())))
+}
+
 fn set(name: &str) -> SetName {
     SetName::new(name).expect("a prefix and a hash make a set name")
 }
@@ -167,16 +178,14 @@ impl Names {
     pub fn pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
         self.pods.name((subject.clone(), direction), |salt| {
             let identity = Identity::default().subject(subject, direction).number(salt);
-            chain(&format!("{POD_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POD_PREFIX.len())))
+            hashed(POD_PREFIX, identity)
         })
     }
 
     /// The chain with what a policy allows in a direction.
     pub fn policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
         self.policies.name((policy.clone(), direction), |salt| {
-            let identity = Identity::default().part("policy").part(direction_word(direction));
-            let identity = identity.part(policy.namespace.as_str()).part(&policy.name).number(salt);
-            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+            hashed(POLICY_PREFIX, Identity::of_policy("policy", policy, direction).number(salt))
         })
     }
 
@@ -184,7 +193,7 @@ impl Names {
     pub fn profile(&mut self, profile: &Profile) -> ChainName {
         self.profiles.name(profile.clone(), |salt| {
             let identity = Identity::default().profile(profile).number(salt);
-            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+            hashed(POLICY_PREFIX, identity)
         })
     }
 
@@ -192,7 +201,7 @@ impl Names {
     pub fn audit_pod(&mut self, subject: &Subject, direction: Direction) -> ChainName {
         self.audit_pods.name((subject.clone(), direction), |salt| {
             let identity = Identity::default().part("audit").subject(subject, direction).number(salt);
-            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+            hashed(POLICY_PREFIX, identity)
         })
     }
 
@@ -200,9 +209,7 @@ impl Names {
     /// the policy allows.
     pub fn audit_policy(&mut self, policy: &PolicyKey, direction: Direction) -> ChainName {
         self.audit_policies.name((policy.clone(), direction), |salt| {
-            let identity = Identity::default().part("audit-policy").part(direction_word(direction));
-            let identity = identity.part(policy.namespace.as_str()).part(&policy.name).number(salt);
-            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+            hashed(POLICY_PREFIX, Identity::of_policy("audit-policy", policy, direction).number(salt))
         })
     }
 
@@ -210,7 +217,7 @@ impl Names {
     pub fn audit_profile(&mut self, profile: &Profile) -> ChainName {
         self.audit_profiles.name(profile.clone(), |salt| {
             let identity = Identity::default().part("audit").profile(profile).number(salt);
-            chain(&format!("{POLICY_PREFIX}{}", identity.text(CHAIN_NAME_MAX - POLICY_PREFIX.len())))
+            hashed(POLICY_PREFIX, identity)
         })
     }
 
