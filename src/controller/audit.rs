@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// How long to wait between two reads because of changes by other programs: at first, and at most while they continue.
+/// How long to wait at least between two reads because of changes by other programs, and on average if they never end.
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_millis(500);
+const AVERAGE: Duration = Duration::from_millis(300);
 
-/// How long no change must be reported before the wait is short again.
-const CALM: Duration = Duration::from_secs(10);
+/// How many reads may come sooner than the average before it holds.
+const BURST: u32 = 10;
 
 /// How long the agent's own work may delay a read if it comes without a pause.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When to read the kernel: at an interval, and soon after another program has changed it.
 ///
 /// The first read after a reported change is due at once. If a firewall manager flushes and loads in several steps, the
-/// kernel is also read between them; if it never stops, twice a second. A flush
-/// every second is repaired at once.
+/// kernel is also read between them; if it never stops, three times a second. A flush every second is repaired at once,
+/// though the kernel may report one flush in several parts.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     every: Duration,
@@ -24,16 +24,16 @@ pub(super) struct Audit {
     last: Instant,
     /// When the first change since then was reported.
     news: Option<Instant>,
-    /// When the kernel was last read because of a reported change, and how many such reads followed each other without
-    /// a calm period.
+    /// When the kernel was last read because of a reported change.
     last_news: Option<Instant>,
-    looks: u32,
+    /// When all such reads would have ended if each had taken the average wait.
+    paid: Instant,
 }
 
 impl Audit {
     /// Reads at this interval, counted from now.
     pub(super) fn every(every: Duration, now: Instant) -> Audit {
-        Audit { every, last: now, news: None, last_news: None, looks: 0 }
+        Audit { every, last: now, news: None, last_news: None, paid: now }
     }
 
     /// Another program changed the kernel.
@@ -44,8 +44,9 @@ impl Audit {
     /// When to read because of a reported change; `None` if there is none.
     pub(super) fn due(&self) -> Option<Instant> {
         let news = self.news?;
-        let pause = SHORTEST.saturating_mul(1 << self.looks.min(16)).min(LONGEST);
-        Some(self.last_news.map_or(news, |last| news.max(last + pause)))
+        let soonest = self.last_news.map_or(news, |last| last + SHORTEST);
+        let on_average = self.paid.checked_sub(AVERAGE * BURST).unwrap_or(news);
+        Some(news.max(soonest).max(on_average))
     }
 
     /// Whether to read now; `idle` means that there is nothing else to do.
@@ -59,8 +60,7 @@ impl Audit {
     pub(super) fn looks(&mut self, now: Instant) {
         self.last = now;
         if self.news.take().is_some() {
-            let calm = self.last_news.is_none_or(|last| last + CALM <= now);
-            self.looks = if calm { 0 } else { self.looks.saturating_add(1) };
+            self.paid = self.paid.max(now) + AVERAGE;
             self.last_news = Some(now);
         }
     }
@@ -102,36 +102,47 @@ mod tests {
         assert!(audit.is_due(now + PATIENCE, false));
     }
 
-    #[test]
-    fn changes_that_never_end_cost_two_reads_a_second() {
+    /// When it reads while changes are reported at these milliseconds of a minute.
+    fn looks_while(is_change: impl Fn(u64) -> bool) -> Vec<Duration> {
         let start = Instant::now();
         let mut audit = Audit::every(HOUR, start);
-        let mut looks = Vec::new();
-        for millisecond in 0..60_000 {
-            let now = start + Duration::from_millis(millisecond);
-            audit.changed(now);
-            if audit.is_due(now, true) {
-                audit.looks(now);
-                looks.push(now);
+        let mut reads_at = |millisecond: &u64| {
+            let now = start + Duration::from_millis(*millisecond);
+            if is_change(*millisecond) {
+                audit.changed(now);
             }
-        }
-        let apart: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(apart[..3], [SHORTEST, SHORTEST * 2, SHORTEST * 4]);
-        assert!(apart[4..].iter().all(|apart| *apart == LONGEST), "{apart:?}");
+            let is_due = audit.is_due(now, true);
+            if is_due {
+                audit.looks(now);
+            }
+            is_due
+        };
+        (0..60_000).filter(|millisecond| reads_at(millisecond)).map(Duration::from_millis).collect()
     }
 
     #[test]
-    fn calm_makes_the_next_look_soon_again_and_looks_without_news_do_not_disturb_it() {
+    fn changes_that_never_end_cost_three_reads_a_second() {
+        let looks = looks_while(|_| true);
+        let apart: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(apart[..10].iter().all(|apart| *apart == SHORTEST), "{apart:?}");
+        assert!(apart[20..].iter().all(|apart| *apart == AVERAGE), "{apart:?}");
+    }
+
+    #[test]
+    fn change_every_second_is_read_at_once_even_if_it_is_reported_in_parts() {
+        let looks = looks_while(|millisecond| [0, 10, 150].contains(&(millisecond % 1000)));
+        let at_once = looks.iter().filter(|look| look.as_millis() % 1000 == 0).count();
+        assert_eq!(at_once, 60, "{looks:?}");
+    }
+
+    #[test]
+    fn reads_without_reported_changes_delay_no_other() {
         let start = Instant::now();
         let mut audit = Audit::every(Duration::from_secs(1), start);
-        for second in 0..5 {
-            audit.changed(start);
+        for second in 0..100 {
             audit.looks(start + Duration::from_secs(second));
         }
-        let later = start + Duration::from_secs(4) + CALM;
-        for second in 5..14 {
-            audit.looks(start + Duration::from_secs(second));
-        }
+        let later = start + Duration::from_secs(100);
         audit.changed(later);
         assert!(audit.is_due(later, true));
         audit.looks(later);

@@ -18,7 +18,7 @@ use support::field::{BACKENDS, DEADLINE, letter};
 /// Dials web from a pod without a pause.
 pub(crate) struct ConnectionProbe {
     stop: Arc<AtomicBool>,
-    dialling: JoinHandle<(Vec<Instant>, Vec<ErrorKind>)>,
+    dialling: JoinHandle<(Vec<[Instant; 2]>, Vec<ErrorKind>)>,
 }
 
 impl ConnectionProbe {
@@ -31,8 +31,9 @@ impl ConnectionProbe {
             let (mut open, mut closed) = (Vec::new(), Vec::new());
             while !stopped.load(Ordering::Relaxed) {
                 for to in to {
+                    let begin = Instant::now();
                     match ask(to) {
-                        Ok(()) => open.push(Instant::now()),
+                        Ok(()) => open.push([begin, Instant::now()]),
                         Err(error) => closed.push(error.kind()),
                     }
                 }
@@ -49,8 +50,8 @@ impl ConnectionProbe {
         (open.len(), closed)
     }
 
-    /// When connections succeeded, and how the others ended.
-    pub(crate) fn end_with_instants(self) -> (Vec<Instant>, Vec<ErrorKind>) {
+    /// When connections that succeeded began and ended, and how the others ended.
+    pub(crate) fn end_with_instants(self) -> (Vec<[Instant; 2]>, Vec<ErrorKind>) {
         self.stop.store(true, Ordering::Relaxed);
         self.dialling.join().expect("it dials")
     }
