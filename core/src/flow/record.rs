@@ -194,8 +194,12 @@ impl fmt::Display for Record {
     /// Two lines for people: the two ends and the policies, then the reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Account { verdict, direction, source, destination, protocol, port, .. } = &self.account;
-        let time = self.time.split_once('T').map_or(self.time.as_str(), |(_, time)| time);
-        write!(f, "{}  {source} -> {destination} ", time.get(..8).unwrap_or(time))?;
+        // The fraction of the second is left out; the rest can be given to `--since`.
+        match self.time.split_once('.') {
+            Some((time, _)) => write!(f, "{time}Z")?,
+            None => f.write_str(&self.time)?,
+        }
+        write!(f, "  {source} -> {destination} ")?;
         match port {
             Some(port) => write!(f, "{port}/{protocol}")?,
             None => write!(f, "{protocol}")?,
@@ -204,7 +208,7 @@ impl fmt::Display for Record {
         if self.count > 1 {
             write!(f, ", {} packets", self.count)?;
         }
-        write!(f, "\n          {}", self.account.why())
+        write!(f, "\n    {}", self.account.why())
     }
 }
 
@@ -307,7 +311,7 @@ mod tests {
     fn record_reads_as_who_and_by_whom_and_why() {
         assert_eq!(
             record(0).to_string(),
-            "03:04:05  10.244.1.1 -> shop/web 8080/TCP  denied by ingress of shop/web\n          policy shop/web; \
+            "2026-01-02T03:04:05Z  10.244.1.1 -> shop/web 8080/TCP  denied by ingress of shop/web\n    policy shop/web; \
              nearest: spec.ingress[0] of shop/web would allow it except for the port: 80/TCP, not 8080/TCP"
         );
         let mut other = record(0);
