@@ -177,7 +177,7 @@ fn chart_and_program_have_the_same_defaults() {
 
 #[test]
 fn alerts_ask_only_for_metrics_that_the_program_has() {
-    let documentation = Metrics::new("", None).documentation();
+    let documentation = Metrics::default().documentation();
     let known: BTreeSet<&str> =
         documentation.iter().map(|Documentation { name, .. }| name.as_str()).collect();
     let mut asked = 0;

@@ -1,6 +1,6 @@
 //! `docs/metrics.md` says of every metric what the code says of it. `BLESS=1` rewrites it.
 
-use bridgewarden::observe::{Documentation, Metrics};
+use bridgewarden::observe::{Build, Documentation, Metrics};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn table(documentation: &[Documentation]) -> String {
 #[test]
 fn page_of_metrics_is_what_the_code_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-    let page = page(&Metrics::with_names_of_kube_router("", None));
+    let page = page(&Metrics::with_names_of_kube_router(Build::default()));
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &page).expect("the page can be written");
     }
@@ -84,7 +84,7 @@ fn page_of_metrics_is_what_the_code_says() {
 
 #[test]
 fn every_metric_and_its_labels_are_on_the_page() {
-    let metrics = Metrics::with_names_of_kube_router("", None);
+    let metrics = Metrics::with_names_of_kube_router(Build::default());
     let page = page(&metrics);
     let documentation = [metrics.documentation(), metrics.documentation_of_kube_router()].concat();
     for Documentation { name, labels, help, .. } in &documentation {

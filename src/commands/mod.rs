@@ -18,6 +18,7 @@ mod render;
 mod run;
 mod verify;
 
+use crate::observe::Build;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -90,11 +91,11 @@ fn program() -> clap::Command {
 
 /// The version; of a release also the commit and its date.
 fn version() -> String {
-    let parts = [option_env!("BRIDGEWARDEN_REVISION"), option_env!("BRIDGEWARDEN_DATE")];
-    let parts: Vec<&str> = parts.into_iter().flatten().collect();
+    let Build { version, revision, date } = Build::THIS;
+    let parts: Vec<&str> = [revision, date].into_iter().flatten().collect();
     match parts.as_slice() {
-        [] => env!("CARGO_PKG_VERSION").to_owned(),
-        parts => format!("{} ({})", env!("CARGO_PKG_VERSION"), parts.join(", ")),
+        [] => version.to_owned(),
+        parts => format!("{version} ({})", parts.join(", ")),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::compile::UnknownPods;
 use crate::controller::Takeover;
 use crate::daemon::{self, ObjectSource, Settings};
 use crate::kernel::preflight::Wanted;
-use crate::observe::{LogFormat, Metrics};
+use crate::observe::{Build, LogFormat, Metrics};
 use crate::source::WatchList;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
@@ -89,10 +89,9 @@ enum MetricsCompat {
 
 impl MetricsCompat {
     fn metrics(self) -> Metrics {
-        let (version, revision) = (env!("CARGO_PKG_VERSION"), option_env!("BRIDGEWARDEN_REVISION"));
         match self {
-            MetricsCompat::None => Metrics::new(version, revision),
-            MetricsCompat::KubeRouter => Metrics::with_names_of_kube_router(version, revision),
+            MetricsCompat::None => Metrics::new(Build::THIS),
+            MetricsCompat::KubeRouter => Metrics::with_names_of_kube_router(Build::THIS),
         }
     }
 }

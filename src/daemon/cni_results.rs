@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn node_with_pods_and_no_result_is_not_ready_and_one_without_pods_is() {
-        let (metrics, health) = (Metrics::new("", None), Health::new(&[CHECK]));
+        let (metrics, health) = (Metrics::default(), Health::new(&[CHECK]));
         let mut reporter = CniResultsReporter {
             unwatched: None,
             unread: None,

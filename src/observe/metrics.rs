@@ -4,7 +4,7 @@
 use super::catalog::Catalog;
 use super::kube_router::KubeRouter;
 use super::series::Series;
-use super::{ChangeKind, Documentation, Inventory, KernelInventory, PerPolicy, Phase};
+use super::{Build, ChangeKind, Documentation, Inventory, KernelInventory, PerPolicy, Phase};
 use crate::apply::{KernelError, Tally};
 use crate::net::Family;
 use prometheus::IntCounterVec;
@@ -45,18 +45,25 @@ struct Inner {
     asked: Notify,
 }
 
+impl Default for Metrics {
+    /// Metrics of a build of which nothing is known.
+    fn default() -> Metrics {
+        Metrics::new(Build::default())
+    }
+}
+
 impl Metrics {
-    /// Metrics with nothing counted. `revision` is the commit the program was built from, if that is known.
-    pub fn new(version: &str, revision: Option<&str>) -> Metrics {
-        Metrics::make(version, revision, None)
+    /// Metrics of this build with nothing counted.
+    pub fn new(build: Build) -> Metrics {
+        Metrics::make(build, None)
     }
 
     /// The same, and some also under kube-router's names.
-    pub fn with_names_of_kube_router(version: &str, revision: Option<&str>) -> Metrics {
-        Metrics::make(version, revision, Some(KubeRouter::new()))
+    pub fn with_names_of_kube_router(build: Build) -> Metrics {
+        Metrics::make(build, Some(KubeRouter::new()))
     }
 
-    fn make(version: &str, revision: Option<&str>, kube_router: Option<KubeRouter>) -> Metrics {
+    fn make(build: Build, kube_router: Option<KubeRouter>) -> Metrics {
         let mut catalog = Catalog::new(PREFIX);
         let series = Series::new(&mut catalog);
         catalog.process();
@@ -75,7 +82,7 @@ impl Metrics {
                 asked: Notify::new(),
             }),
         };
-        metrics.begin(version, revision.unwrap_or_default());
+        metrics.begin(build);
         metrics
     }
 
@@ -314,9 +321,11 @@ impl Metrics {
     }
 
     /// Creates the series whose labels are known beforehand, so that a rate over the first event is not lost.
-    fn begin(&self, version: &str, revision: &str) {
+    fn begin(&self, build: Build) {
         let series = &self.inner.series;
-        series.build_info.with_label_values(&[version, revision]).set(1);
+        let Build { version, revision, date } = build;
+        let labels = [version, revision.unwrap_or_default(), date.unwrap_or_default()];
+        series.build_info.with_label_values(&labels).set(1);
         let kernel = Family::BOTH.map(|family| (family, KernelInventory::default())).into();
         self.inventory(&Inventory { kernel, ..Inventory::default() });
         self.tally(Tally::default());
@@ -350,7 +359,8 @@ mod tests {
 
     /// Metrics in which every possible series has a value.
     fn full() -> Metrics {
-        let metrics = Metrics::new("1.2.3", Some("abc"));
+        let metrics =
+            Metrics::new(Build { version: "1.2.3", revision: Some("abc"), date: Some("2026-01-02") });
         for phase in Phase::ALL {
             metrics.phase(phase, Duration::from_micros(70));
         }
@@ -464,7 +474,7 @@ mod tests {
 
     #[test]
     fn namespaces_of_denied_packets_have_own_series_up_to_a_bound() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         for number in 0..2 * NAMESPACES {
             metrics.denied("egress", Some(&format!("n{number}")), 1);
             metrics.would_be_denied("egress", Some(&format!("n{number}")), 1);
@@ -500,7 +510,7 @@ mod tests {
     fn names_of_kube_router_are_there_if_asked_for_and_say_the_same() {
         assert!(!full().text().contains("kube_router"));
         assert_eq!(full().documentation_of_kube_router(), []);
-        let metrics = Metrics::with_names_of_kube_router("1.2.3", None);
+        let metrics = Metrics::with_names_of_kube_router(Build::default());
         metrics.phase(Phase::Total, Duration::from_secs(2));
         metrics.phase(Phase::Apply, Duration::from_secs(1));
         let kernel = KernelInventory { chains: 4, rules: 40, sets: 3, set_members: 300 };
@@ -531,7 +541,7 @@ mod tests {
 
     #[test]
     fn series_known_beforehand_begin_at_nought() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         for series in [
             "syncs_total{result=\"ok\"}",
             "syncs_total{result=\"netlink\"}",
@@ -543,12 +553,12 @@ mod tests {
         ] {
             assert_eq!(value(&metrics, series), Some(0.0), "{series}");
         }
-        assert_eq!(value(&metrics, "build_info{revision=\"\",version=\"1.2.3\"}"), Some(1.0));
+        assert_eq!(value(&metrics, "build_info{date=\"\",revision=\"\",version=\"\"}"), Some(1.0));
     }
 
     #[test]
     fn running_totals_become_counters_that_never_fall() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         let tally =
             Tally { processes: 3, netlink_writes: 5, elements: 100, restores: 2, transactions: 4, cut: 1 };
         metrics.tally(tally);
@@ -575,7 +585,7 @@ mod tests {
 
     #[test]
     fn an_inventory_replaces_the_one_before() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         let kernel = KernelInventory { chains: 4, rules: 40, sets: 3, set_members: 300 };
         let kernel = BTreeMap::from([(crate::net::Family::V4, kernel)]);
         metrics.inventory(&Inventory { pods: 7, kernel, ..Inventory::default() });
@@ -593,7 +603,7 @@ mod tests {
 
     #[test]
     fn two_daemons_in_one_process_do_not_share_numbers() {
-        let (one, other) = (Metrics::new("1", None), Metrics::new("1", None));
+        let (one, other) = (Metrics::default(), Metrics::default());
         one.clone().manifest_errors(1);
         assert_eq!(
             (value(&one, "manifest_errors"), value(&other, "manifest_errors")),

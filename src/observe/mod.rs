@@ -3,6 +3,7 @@
 //! Comes in: counts, durations and outcomes from the other rooms. Goes out: text for people and for Prometheus, and Events. This
 //! room requests nothing from other rooms and does not know what a policy means; no client of its pages can slow the agent down.
 
+mod build;
 mod catalog;
 mod events;
 mod fact;
@@ -17,6 +18,7 @@ mod process;
 mod series;
 mod server;
 
+pub use build::*;
 pub use catalog::*;
 pub use events::*;
 pub use fact::*;

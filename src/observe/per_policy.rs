@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn series_of_a_policy_begin_at_0_and_end_with_it() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         assert!(!metrics.text().contains("policy_allowed"));
         let both = BTreeSet::from([labels("web"), labels("db")]);
         metrics.per_policy().in_force(&both);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn policies_have_own_series_up_to_a_bound_and_others_get_them_when_some_end() {
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         let current: BTreeSet<_> = (0..POLICIES + 10).map(labels).collect();
         metrics.per_policy().in_force(&current);
         current.iter().for_each(|policy| metrics.per_policy().allowed(policy, 1, 60));

@@ -70,8 +70,8 @@ impl Series {
         Series {
             build_info: catalog.gauges(
                 "build_info",
-                &["version", "revision"],
-                "Always 1. The labels name the version and the commit; revision is empty if the commit is unknown.",
+                &["version", "revision", "date"],
+                "Always 1. The labels name the version, the commit and its date; revision and date are empty if the commit is unknown.",
             ),
             ready: catalog
                 .gauge("ready", "1 if the agent enforces all policies it knows, 0 if not; /readyz gives the reason."),

@@ -168,7 +168,7 @@ mod tests {
     async fn server(limits: ServerLimits) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = Metrics::new("1.2.3", None);
+        let metrics = Metrics::default();
         let health = Health::new(&["manifests", "preflight"]);
         let (stop, stopped) = oneshot::channel::<()>();
         let router = router(metrics.clone(), health.clone());

@@ -60,7 +60,7 @@ fn recorded_names(expression: &str) -> impl Iterator<Item = &str> {
 }
 
 fn known() -> BTreeSet<String> {
-    Metrics::new("", None).documentation().into_iter().map(|metric| metric.name).collect()
+    Metrics::default().documentation().into_iter().map(|metric| metric.name).collect()
 }
 
 fn asked() -> Result<BTreeSet<String>, String> {

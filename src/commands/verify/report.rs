@@ -2,6 +2,7 @@
 
 use crate::commands::API_VERSION;
 use crate::netfilter::BackendName;
+use crate::observe::Build;
 use crate::verify::{CounterExample, Verification, VerificationOutcome};
 use serde_json::{Value, json};
 use std::fmt;
@@ -53,8 +54,8 @@ impl Report {
             "apiVersion": API_VERSION,
             "kind": "Verification",
             "time": self.time.to_string(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "revision": option_env!("BRIDGEWARDEN_REVISION"),
+            "version": Build::THIS.version,
+            "revision": Build::THIS.revision,
             "node": self.node,
             "source": self.source,
             "backend": self.backend.name(),

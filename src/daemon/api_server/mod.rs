@@ -283,7 +283,7 @@ mod tests {
             liveness: liveness.clone(),
             outbox: outbox.clone(),
             namespaces: NamespaceWatch::default(),
-            metrics: Metrics::new("", None),
+            metrics: Metrics::default(),
             health: health.clone(),
             readiness: readiness.clone(),
             listed: false,

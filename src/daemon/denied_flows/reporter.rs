@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn reporter() -> (FlowReporter, mpsc::Sender<Query>, mpsc::Receiver<Query>) {
-        let metrics = Metrics::new("", None);
+        let metrics = Metrics::default();
         let (sender, queries) = mpsc::channel(1);
         (FlowReporter::new("node-a".into(), false, Journal::default(), metrics, None), sender, queries)
     }

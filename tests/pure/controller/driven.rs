@@ -69,7 +69,7 @@ pub(super) struct Seen {
 impl DrivenNode {
     /// A node that knows nothing and has just started on a kernel.
     pub(super) fn new(kernel: Shared, now: Instant, watch: Option<&NamespaceWatch>) -> DrivenNode {
-        let (metrics, health) = (Metrics::new("", None), Health::new(&["sync"]));
+        let (metrics, health) = (Metrics::default(), Health::new(&["sync"]));
         let enforcer = Enforcer::new(NODE, Options::default());
         let mut reconciler = Reconciler::new(enforcer, metrics.clone(), health.clone(), AUDIT, now);
         watch.into_iter().for_each(|watch| reconciler.await_namespaces(watch.clone()));

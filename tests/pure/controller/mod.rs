@@ -42,7 +42,7 @@ impl Running {
     fn of(kernel: Shared, enforcer: Enforcer, namespaces: Option<NamespaceWatch>) -> Running {
         let health = Health::new(&["sync"]);
         let [kernel_thread, set_writer] = [0, 1].map(|_| Box::new(kernel.clone()));
-        let metrics = Metrics::new("", None);
+        let metrics = Metrics::default();
         let mut controller = Controller::new(
             enforcer,
             kernel_thread,
