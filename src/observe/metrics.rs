@@ -541,7 +541,7 @@ mod tests {
 
     #[test]
     fn series_known_beforehand_begin_at_nought() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(Build { version: "1.2.3", ..Build::default() });
         for series in [
             "syncs_total{result=\"ok\"}",
             "syncs_total{result=\"netlink\"}",
@@ -553,7 +553,9 @@ mod tests {
         ] {
             assert_eq!(value(&metrics, series), Some(0.0), "{series}");
         }
-        assert_eq!(value(&metrics, "build_info{date=\"\",revision=\"\",version=\"\"}"), Some(1.0));
+        assert_eq!(value(&metrics, "build_info{date=\"\",revision=\"\",version=\"1.2.3\"}"), Some(1.0));
+        let of_a_release = "build_info{date=\"2026-01-02\",revision=\"abc\",version=\"1.2.3\"}";
+        assert_eq!(value(&full(), of_a_release), Some(1.0));
     }
 
     #[test]
