@@ -1,12 +1,13 @@
 //! Decides when to read the kernel and compare it with what must hold. The time is passed in.
 
+use crate::flow::Budget;
 use std::time::{Duration, Instant};
 
 /// How long to wait at least between two reads because of changes by other programs, and on average if they never end.
 const SHORTEST: Duration = Duration::from_millis(100);
 const AVERAGE: Duration = Duration::from_millis(300);
 
-/// How many reads may come sooner than the average before it holds.
+/// How many reads may follow each other after the shortest wait.
 const BURST: u32 = 10;
 
 /// How long the agent's own work may delay a read if it comes without a pause.
@@ -26,14 +27,22 @@ pub(super) struct Audit {
     news: Option<Instant>,
     /// When the kernel was last read because of a reported change.
     last_news: Option<Instant>,
-    /// When all such reads would have ended if each had taken the average wait.
-    paid: Instant,
+    /// How many such reads may follow now, counted from the beginning.
+    budget: Budget,
+    begin: Instant,
 }
 
 impl Audit {
     /// Reads at this interval, counted from now.
     pub(super) fn every(every: Duration, now: Instant) -> Audit {
-        Audit { every, last: now, news: None, last_news: None, paid: now }
+        Audit {
+            every,
+            last: now,
+            news: None,
+            last_news: None,
+            budget: Budget::new(BURST, AVERAGE),
+            begin: now,
+        }
     }
 
     /// Another program changed the kernel.
@@ -44,9 +53,8 @@ impl Audit {
     /// When to read because of a reported change; `None` if there is none.
     pub(super) fn due(&self) -> Option<Instant> {
         let news = self.news?;
-        let soonest = self.last_news.map_or(news, |last| last + SHORTEST);
-        let on_average = self.paid.checked_sub(AVERAGE * BURST).unwrap_or(news);
-        Some(news.max(soonest).max(on_average))
+        let soonest = self.last_news.map_or(news, |last| news.max(last + SHORTEST));
+        Some(self.begin + self.budget.next(soonest.duration_since(self.begin)))
     }
 
     /// Whether to read now; `idle` means that there is nothing else to do.
@@ -60,7 +68,7 @@ impl Audit {
     pub(super) fn looks(&mut self, now: Instant) {
         self.last = now;
         if self.news.take().is_some() {
-            self.paid = self.paid.max(now) + AVERAGE;
+            self.budget.take(now.duration_since(self.begin));
             self.last_news = Some(now);
         }
     }

@@ -2,41 +2,39 @@
 
 use std::time::Duration;
 
-/// A bucket that is refilled at a number of tokens per second, and holds as many as one second adds.
+/// A bucket that holds a number of tokens, and gets one after each interval until it is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    per_second: u32,
-    left: f64,
-    filled: Duration,
+    /// How many tokens are missing at most while there is one.
+    spare: u32,
+    every: Duration,
+    /// When it will be full if none is taken before.
+    full: Duration,
 }
 
 impl Budget {
     /// A full bucket.
-    pub fn new(per_second: u32) -> Budget {
-        Budget { per_second, left: f64::from(per_second), filled: Duration::ZERO }
+    pub fn new(tokens: u32, every: Duration) -> Budget {
+        Budget { spare: tokens.saturating_sub(1), every, full: Duration::ZERO }
+    }
+
+    /// A full bucket that gets so many tokens in a second, and holds as many.
+    pub fn per_second(tokens: u32) -> Budget {
+        Budget::new(tokens, Duration::from_secs(1) / tokens)
     }
 
     /// Takes one token, if there is one. `now` is the time since any fixed moment.
     pub fn take(&mut self, now: Duration) -> bool {
-        self.fill(now);
-        let may = self.left >= 1.0;
+        let may = self.next(now) <= now;
         if may {
-            self.left -= 1.0;
+            self.full = self.full.max(now) + self.every;
         }
         may
     }
 
-    /// When the next token will be available, if none is taken before; not later than `now` if one is available.
-    pub fn next(&mut self, now: Duration) -> Duration {
-        self.fill(now);
-        now + Duration::from_secs_f64((1.0 - self.left).max(0.0) / f64::from(self.per_second))
-    }
-
-    fn fill(&mut self, now: Duration) {
-        let rate = f64::from(self.per_second);
-        let gained = now.saturating_sub(self.filled).as_secs_f64() * rate;
-        self.left = (self.left + gained).min(rate);
-        self.filled = self.filled.max(now);
+    /// When the next token will be available, if none is taken before; `now` if one is available.
+    pub fn next(&self, now: Duration) -> Duration {
+        now.max(self.full.saturating_sub(self.every * self.spare))
     }
 }
 
@@ -46,7 +44,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_are_had_in_a_second_however_often_is_asked() {
-        let mut budget = Budget::new(10);
+        let mut budget = Budget::per_second(10);
         let taken = |budget: &mut Budget, now: u64| {
             (0..1000).filter(|_| budget.take(Duration::from_millis(now))).count()
         };

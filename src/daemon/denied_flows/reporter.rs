@@ -66,7 +66,7 @@ impl FlowReporter {
             events,
             began: (Instant::now(), SystemTime::now()),
             flows: Aggregate::default(),
-            budget: Budget::new(QUERIES_PER_SECOND),
+            budget: Budget::per_second(QUERIES_PER_SECOND),
             new_flows: Turns::new(MAX_WAITING),
             pending: None,
             ended_early: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl FlowReporter {
     }
 
     /// When something must be done if nothing happens before: a flow ends, or the next query may be sent.
-    fn due(&mut self, now: Duration) -> Option<Duration> {
+    fn due(&self, now: Duration) -> Option<Duration> {
         let may_ask = self.pending.is_none() && !self.new_flows.is_empty();
         let next = may_ask.then(|| self.budget.next(now));
         self.flows.due().into_iter().chain(next).min()
