@@ -19,6 +19,10 @@ const LOCK_WAIT: &str = "10";
 pub(super) const TABLE: &str = "filter";
 /// What `iptables-nft-save` prints, with exit status 0, instead of a table with rules that only `nft` can write.
 const INCOMPATIBLE: &str = "# Table `filter' is incompatible";
+/// What `iptables-save` complains of if a set was destroyed after the program had read a rule that refers to it.
+const SET_IS_GONE: &str = "in kernel doesn't exist";
+/// How often tables are read in that case, before the failure is returned.
+const READ_ATTEMPTS: u64 = 3;
 
 /// Reads the filter table of a family.
 pub(super) fn save(runner: &mut Runner, variant: Variant, family: Family) -> Result<TableText, KernelError> {
@@ -75,7 +79,13 @@ pub(super) fn look(
 }
 
 fn saved_text(runner: &mut Runner, program: &str, arguments: &[&str]) -> Result<String, KernelError> {
-    let finished = runner.run(program, PACKAGE, arguments, "")?;
+    let mut finished = runner.run(program, PACKAGE, arguments, "")?;
+    for _ in 1..READ_ATTEMPTS {
+        if finished.status.success() || !finished.complaint.contains(SET_IS_GONE) {
+            break;
+        }
+        finished = runner.run(program, PACKAGE, arguments, "")?;
+    }
     let readable = !finished.output.lines().any(|line| line.starts_with(INCOMPATIBLE));
     if finished.status.success() && readable {
         return Ok(finished.output);
@@ -211,6 +221,24 @@ mod tests {
         let count = |packets, bytes| Count { packets, bytes };
         assert_eq!(counts, [("KUBE-NWPLCY-ACCEPT", vec![count(3, 180), count(2, 120)])]);
         assert_eq!((parse_count("3"), parse_count("3:x"), parse_count("-1:3")), (None, None, None));
+    }
+
+    #[test]
+    fn tables_are_read_again_if_a_set_was_destroyed_meanwhile_and_not_for_ever() {
+        let read = |script: &str| {
+            let mut runner = Runner::new();
+            (saved_text(&mut runner, "sh", &["-c", script]).is_ok(), runner.started)
+        };
+        let fail = |complaint: &str| format!("{{ echo \"{complaint}\" >&2; exit 2; }}");
+        let gone = fail("ip6tables-save v1.8.9 (legacy): Set with index 5 in kernel doesn't exist.");
+        let first = std::env::temp_dir().join(format!("bridgewarden-first-read-{}", std::process::id()));
+        std::fs::create_dir(&first).expect("a directory that the first read removes");
+        assert_eq!(
+            read(&format!("rmdir {} 2>/dev/null && {gone}; echo '*filter'", first.display())),
+            (true, 2)
+        );
+        assert_eq!(read(&gone), (false, READ_ATTEMPTS));
+        assert_eq!(read(&fail("Permission denied")), (false, 1));
     }
 
     #[test]
