@@ -81,6 +81,9 @@ pub const BRIDGE_TABLE_NEXT: &str = "bridgewarden-next";
 /// The table of family inet that drops frames which a bridge delivers to a port's own device.
 pub const RESERVED_TABLE: &str = "bridgewarden-reserved";
 
+/// The table of family inet that denies all traffic of pods while an agent starts on a kernel without rules.
+pub const START_TABLE: &str = "bridgewarden-start";
+
 /// Whether a chain is ours.
 pub fn owns_chain(name: &str) -> bool {
     let fixed = |rest: &str| {

@@ -67,9 +67,23 @@ fn noticed_unguarded(cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
-/// Pods that are denied everything, and had a packet through.
+/// Pods that are denied everything, and had a packet through while the agent was there.
 fn opened(reboot: &Reboot) -> impl Iterator<Item = &PodTraffic> {
-    denied(reboot).filter(|pod| pod.datagrams + pod.left > 0 || pod.received() > 0)
+    let since = since(reboot);
+    denied(reboot).filter(move |pod| pod.datagrams + left(pod, since) > 0 || pod.received() > 0)
+}
+
+/// From when on packets of pods count. Without flannel, nothing keeps pods from starting before the agent's process does.
+fn since(reboot: &Reboot) -> Micros {
+    match network() {
+        Network::AtOnce => reboot.denied.unwrap_or_default(),
+        Network::AfterFlannel => 0,
+    }
+}
+
+/// How many datagrams that left the node a pod sent after this time.
+fn left(pod: &PodTraffic, since: Micros) -> u32 {
+    pod.left.iter().map(|sent| u32::from(*sent > since)).sum()
 }
 
 fn denied(reboot: &Reboot) -> impl Iterator<Item = &PodTraffic> {
@@ -93,21 +107,24 @@ fn record(what: &str, reboot: &Reboot) -> Result<()> {
     let sent: u32 = denied(reboot).flat_map(|pod| &pod.runs).map(|run| run.sent).sum();
     let probes: usize = denied(reboot).map(|pod| pod.probes).sum();
     let early: usize = denied(reboot).filter(|pod| pod.probes_before > 0).count();
-    let out: u32 = denied(reboot).map(|pod| pod.datagrams + pod.left).sum();
+    let out: u32 = denied(reboot).map(|pod| pod.datagrams + left(pod, since(reboot))).sum();
+    let earlier: usize =
+        denied(reboot).flat_map(|pod| &pod.left).filter(|sent| **sent <= since(reboot)).count();
     let into: u64 = denied(reboot).map(PodTraffic::received).sum();
     let waits: Result<Vec<String>> =
         reboot.pods.iter().filter(|pod| pod.allowed).map(|pod| waited(reboot, pod).map(ms)).collect();
     note(
         &Path::new(env!("CARGO_TARGET_TMPDIR")).join("reboot"),
         &format!(
-            "{what}: {} denied pods, {} of them with packets beyond policy: {out} sent, {into} received\n  \
+            "{what}: {} denied pods, {} of them with packets beyond policy: {out} sent, {into} received; {earlier} sent before the agent ran\n  \
              tried: {sent} datagrams by them, {probes} to them; {early} had some before their first instruction\n  \
-             after the node was up: first pod began {}, last {}, agent enforced {}; {before} denied pods began before that\n  \
+             after the node was up: first pod began {}, last {}, agent denied all {}, enforced {}; {before} denied pods began before that\n  \
              allowed pods worked after their start and the agent's first sync: {}",
             denied(reboot).count(),
             opened(reboot).count(),
             since_up(first.unwrap_or(0)),
             since_up(last.unwrap_or(0)),
+            reboot.denied.map_or("never".to_owned(), since_up),
             since_up(reboot.enforced),
             waits?.join(", ")
         ),

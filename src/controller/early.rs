@@ -41,10 +41,12 @@ impl Reconciler {
                 "the rules of an earlier run stay in force unchanged until the first lists are complete"
             );
             self.early = None;
+            self.past_start = true;
         }
         let early = self.early.as_mut()?;
         let steps = early.adopt(actual).steps;
         if let Some(why) = self.log.other_controllers(early.standing()) {
+            self.past_start = true;
             self.health.set_check("sync", Err(why));
             return self.pace.waits(now);
         }

@@ -48,7 +48,7 @@ use kernel_thread::{KernelThread, WorkResult};
 use shortfalls::Shortfalls;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Interval;
 use verifier::Verifier;
 
@@ -70,6 +70,8 @@ pub struct Controller {
     external_changes: Arc<Notify>,
     shortfalls: Shortfalls,
     queries: Option<mpsc::Receiver<Query>>,
+    /// Told when the start is over.
+    past_start: Option<oneshot::Sender<()>>,
 }
 
 impl Controller {
@@ -94,7 +96,13 @@ impl Controller {
             external_changes: Arc::default(),
             shortfalls: Shortfalls::default(),
             queries: None,
+            past_start: None,
         }
+    }
+
+    /// Sends once, as soon as [`Reconciler::is_past_start`].
+    pub fn report_end_of_start(&mut self, listener: oneshot::Sender<()>) {
+        self.past_start = Some(listener);
     }
 
     /// Answers queries when there is nothing else to do.
@@ -129,6 +137,12 @@ impl Controller {
                 && matches!(action, Action::Start(Work::Commit { .. }) | Action::Write(_));
             if renders {
                 self.metrics.phase(Phase::Render, start.elapsed());
+            }
+            if self.reconciler.is_past_start()
+                && let Some(listener) = self.past_start.take()
+            {
+                // An error means that nobody waits for it any more.
+                listener.send(()).ok();
             }
             match action {
                 Action::Start(work) => self.kernel_thread.start(work),

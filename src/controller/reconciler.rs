@@ -42,6 +42,8 @@ pub struct Reconciler {
     ended: bool,
     /// Isolates this node's sandboxes until the first lists are complete; `None` if that is not, or no longer, needed.
     pub(super) early: Option<Enforcer>,
+    /// Whether it is decided which rules protect pods from now on.
+    pub(super) past_start: bool,
     pub(super) deletions: Deletions,
     pub(super) pace: Pace,
     pub(super) backlog: Backlog,
@@ -79,6 +81,7 @@ impl Reconciler {
     ) -> Reconciler {
         Reconciler {
             early: enforcer.of_sandboxes_alone(),
+            past_start: false,
             enforcer,
             deletions: Deletions::default(),
             backlog: Backlog::new(metrics.clone()),
@@ -112,6 +115,12 @@ impl Reconciler {
     /// Whether every source has delivered its first complete list.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether the start is over: the rules of all policies are in force, or rules of an earlier run or of another controller stay in
+    /// force for now. Until then, all traffic of pods may be denied.
+    pub fn is_past_start(&self) -> bool {
+        self.past_start
     }
 
     /// How often objects, rules and sets were counted. They are counted only after something changed.
@@ -336,6 +345,7 @@ impl Reconciler {
         let expected = self.enforcer.plan().has_changed();
         let flush = self.enforcer.adopt(actual);
         if let Some(why) = self.log.other_controllers(self.enforcer.standing()) {
+            self.past_start = true;
             self.health.set_check("sync", Err(why));
             return self.pace.waits(now);
         }
@@ -355,6 +365,7 @@ impl Reconciler {
             self.pace.succeeded();
         }
         if what == Stage::Commit {
+            self.past_start = true;
             self.health.set_check("sync", Ok(()));
         }
         self.sync += 1;

@@ -18,6 +18,7 @@ mod policy_counts;
 mod rule_changes;
 mod settings;
 mod signals;
+mod start_table;
 mod table_owner;
 
 pub use object_source::ObjectSource;
@@ -67,6 +68,7 @@ impl Settings {
                 return Ok(());
             }
         };
+        let start = start_table::create(&self.options, self.unknown_pods);
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         if self.own_tables {
             table_owner::own_tables(&self.options, &mut kernel);
@@ -89,6 +91,7 @@ impl Settings {
             audit_interval,
         );
         controller.watch_external_changes(changed_by_others);
+        start.into_iter().for_each(|table| start_table::remove_after_start(table, &mut controller));
 
         let (outbox, inbox) = mpsc::channel(64);
         let preflight = tokio::spawn(node_check::keep_checking(

@@ -17,10 +17,12 @@ mod nftables;
 mod packet_log;
 pub mod preflight;
 mod processes;
+mod start_table;
 
 pub use counters::*;
 pub use lock::Lock;
 pub use packet_log::*;
+pub use start_table::StartTable;
 
 use crate::apply::{
     Connection, Conntrack, KernelError, OtherController, PacketFilter, Step, TableRead, TableText, Tally,

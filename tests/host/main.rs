@@ -7,6 +7,7 @@ mod inet_table;
 mod preflight;
 mod rules;
 mod sets;
+mod start_table;
 
 use bridgewarden::apply::KernelError;
 use bridgewarden::net::Family;

@@ -16,6 +16,7 @@ mod packets;
 mod policy_counts;
 mod port_drops;
 mod setup;
+mod start_table;
 mod switch;
 mod table_edits;
 mod table_owner;

@@ -53,6 +53,10 @@ const TABLES: [(&str, OtherController); 6] = [
     ("inet antrea", Antrea),
 ];
 
+/// The beginnings of the names of their sets of ipset.
+const SETS: [&str; 8] =
+    ["KUBE-SRC-", "KUBE-DST-", "kube-router-", "cali", "weave-", "cilium", "ANTREA-", "azure-npm-"];
+
 impl OtherController {
     /// All of them.
     pub const ALL: [OtherController; 7] =
@@ -123,6 +127,12 @@ impl OtherController {
         let target = target(rule)?;
         let own = HOOKS.into_iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, own)| own)?;
         (own != KubeRouter || OF_KUBE_ROUTER.contains(&target)).then_some(own)
+    }
+
+    /// Whether a set of ipset may belong to one of them.
+    pub fn may_own_set(name: &str) -> bool {
+        let name = name.strip_prefix("inet6:").unwrap_or(name);
+        SETS.into_iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// The controller to which a table of nf_tables belongs.

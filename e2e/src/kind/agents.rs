@@ -23,6 +23,8 @@ const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");
 /// What an agent logs once after its start, when the kernel holds the rules of all policies.
 const ENFORCES: &str = "enforcing: the kernel holds the rules of all policies";
+/// What an agent logs at its start on a kernel without rules.
+const DENIES: &str = "the kernel has no rules: all traffic of pods is denied until rules are in force";
 /// The address of its metrics on its node.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 /// The beginning of the line with a count of dropped frames.
@@ -123,16 +125,26 @@ pub(super) fn first_enforced(client: &Client, node: &KindNode, after: Micros) ->
     let mut first = None;
     // The kubelet, which serves the log, may still be starting.
     waits_for(&format!("agent {pod} on {} has logged {ENFORCES:?}", node.name), || {
-        let log = client.kubectl(&["-n", NAMESPACE, "logs", &pod]).unwrap_or_default();
-        first = log.lines().filter_map(enforced_at).find(|at| *at > after);
+        first = first_logged(client, &pod, after, ENFORCES).unwrap_or_default();
         Ok(first.is_some())
     })?;
     first.with_context(|| format!("agent {pod} on {} has not logged {ENFORCES:?}", node.name))
 }
 
-/// The time of a log line, if it reports that policies are enforced.
-fn enforced_at(line: &str) -> Option<Micros> {
-    let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["message"] == ENFORCES)?;
+/// When a node's agent, which has logged since that policies are enforced, first logged after `after` that it denies all traffic of pods.
+pub(super) fn first_denied(client: &Client, node: &KindNode, after: Micros) -> Result<Option<Micros>> {
+    first_logged(client, &pod_on(client, node)?, after, DENIES)
+}
+
+/// When an agent first logged this message after `after`.
+fn first_logged(client: &Client, pod: &str, after: Micros, message: &str) -> Result<Option<Micros>> {
+    let log = client.kubectl(&["-n", NAMESPACE, "logs", pod])?;
+    Ok(log.lines().filter_map(|line| logged_at(line, message)).find(|at| *at > after))
+}
+
+/// The time of a log line, if it has this message.
+fn logged_at(line: &str, message: &str) -> Option<Micros> {
+    let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["message"] == message)?;
     let at: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
     u64::try_from(at.as_microsecond()).ok()
 }

@@ -39,8 +39,8 @@ pub struct PodTraffic {
     pub runs: Vec<SenderRun>,
     /// How many of its datagrams arrived at the observer.
     pub datagrams: u32,
-    /// How many of its datagrams left the node by the node's own interface, as they do while flannel does not run.
-    pub left: u32,
+    /// When it sent those of its datagrams that left the node by the node's own interface, as they do while flannel does not run.
+    pub left: Vec<Micros>,
     /// How many datagrams the observer had sent to its new address before its first instruction.
     pub probes_before: usize,
     /// How many datagrams the observer has sent to its new address.
@@ -83,6 +83,8 @@ pub struct Reboot {
     pub asked: Micros,
     /// When the node's first process ran again.
     pub up: Micros,
+    /// When the node's agent logged that it denies all traffic of pods until it has written rules; `None` if it did not.
+    pub denied: Option<Micros>,
     /// When the node's agent first logged that the kernel holds the rules of all policies.
     pub enforced: Micros,
     /// Its pods.
@@ -106,7 +108,6 @@ impl RebootTrial {
     ///
     /// # Errors
     /// The cluster cannot be reached, or pods don't run.
-    /// When the cluster cannot be reached, or pods don't run.
     pub fn open(
         environment: &std::path::Path,
         image: &str,
@@ -166,8 +167,9 @@ impl RebootTrial {
         let mut pods = self.settles(asked, &before)?;
         pods.iter_mut().for_each(|pod| pod.left = uplink.left(&pod.name));
         let enforced = agents::first_enforced(&self.client, &self.worker, asked)?;
+        let denied = agents::first_denied(&self.client, &self.worker, asked)?;
         agents::are_ready(&self.client)?;
-        Ok(Reboot { asked, up, enforced, pods })
+        Ok(Reboot { asked, up, denied, enforced, pods })
     }
 
     fn observed(&self) -> BTreeMap<String, Observed> {
@@ -214,7 +216,7 @@ impl RebootTrial {
                 name: name.clone(),
                 allowed: *allowed,
                 datagrams: observed.datagrams - datagrams,
-                left: 0,
+                left: Vec::new(),
                 probes_before: probes.iter().filter(|sent| **sent < began).count(),
                 probes: probes.len(),
                 runs,

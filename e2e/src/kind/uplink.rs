@@ -1,6 +1,6 @@
 //! Datagrams of pods that leave a node by its own interface, before flannel encapsulates them.
 
-use crate::first_instant::{PORT, ProbeDatagram};
+use crate::first_instant::{Micros, PORT, ProbeDatagram};
 use crate::link::packet_socket;
 use anyhow::{Context, Result};
 use bridgewarden::testbed::Netns;
@@ -18,7 +18,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(100);
 /// A thread that reads the packets of this interface.
 #[derive(Debug)]
 pub(super) struct Uplink {
-    left: Arc<Mutex<BTreeMap<String, u32>>>,
+    left: Arc<Mutex<BTreeMap<String, Vec<Micros>>>>,
     over: Arc<AtomicBool>,
 }
 
@@ -34,7 +34,8 @@ impl Uplink {
         let watch = move || {
             while !over.load(Ordering::Relaxed) {
                 if let Some(found) = frames.next().ok().and_then(probe_datagram) {
-                    *left.lock().unwrap_or_else(PoisonError::into_inner).entry(found.from).or_default() += 1;
+                    let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+                    left.entry(found.from).or_default().push(found.sent);
                 }
             }
         };
@@ -42,9 +43,9 @@ impl Uplink {
         Ok(uplink)
     }
 
-    /// How many datagrams of a pod were seen.
-    pub(super) fn left(&self, pod: &str) -> u32 {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).get(pod).copied().unwrap_or(0)
+    /// When the datagrams of a pod that were seen were sent.
+    pub(super) fn left(&self, pod: &str) -> Vec<Micros> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).get(pod).cloned().unwrap_or_default()
     }
 }
 

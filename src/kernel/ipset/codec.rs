@@ -26,6 +26,7 @@ const TYPE_NAME: u16 = 3;
 pub(super) const SECOND_NAME: u16 = 3;
 const REVISION: u16 = 4;
 const FAMILY: u16 = 5;
+pub(super) const FLAGS: u16 = 6;
 const DATA: u16 = 7;
 const ELEMENTS: u16 = 8;
 const LINE: u16 = 9;
@@ -46,6 +47,9 @@ const IPV6: u16 = 2;
 
 /// IPSET_FLAG_NOMATCH.
 const NOMATCH: u32 = 1 << 2;
+
+/// IPSET_FLAG_LIST_SETNAME: a list without types and elements.
+pub(super) const NAMES_ALONE: u32 = 1 << 1;
 
 /// The number of buckets of a small set. The kernel doubles them as elements are added, which takes it 10 ms each time.
 const SMALL: usize = 64;

@@ -5,7 +5,7 @@ use super::refusal;
 use crate::apply::KernelError;
 use crate::kernel::netlink::{
     ACKNOWLEDGE, CREATE, DUMP, Datagram, EXCLUSIVE, Failure, Message, Netlink, REQUEST_MAX, exact, find,
-    whole,
+    text, whole,
 };
 use crate::netfilter::ipset::{Element, Kind, Set};
 use crate::netfilter::{SET_NAME_MAX, SetName};
@@ -141,6 +141,20 @@ impl Ipset {
     /// Every set whose name begins with `prefix` and whose type is in use here.
     pub(in crate::kernel) fn read(&mut self, prefix: &str) -> Result<BTreeMap<SetName, Set>, KernelError> {
         whole(|| self.list(prefix)).map_err(|failure| refused("read", prefix, failure))
+    }
+
+    /// The names of all sets.
+    pub(in crate::kernel) fn names(&mut self) -> Result<BTreeSet<String>, KernelError> {
+        let read = || {
+            let mut names = BTreeSet::new();
+            let mut request = self.request(IpsetCommand::List, DUMP);
+            request.put(codec::FLAGS, &codec::NAMES_ALONE.to_be_bytes());
+            self.netlink.ask(request, |set| {
+                names.extend(find(set, codec::NAME).and_then(text).map(str::to_owned));
+            })?;
+            Ok(names)
+        };
+        whole(read).map_err(|failure| refused("list", "(all)", failure))
     }
 
     /// Lists all sets at once: a list of one set by name would make the kernel walk over all of them.

@@ -50,8 +50,12 @@ fn put_change(batch: &Batch, change: &Change, flags: TableFlags, mut push: impl 
     match change {
         Change::AddTable => {
             let mut message = table(NEW_TABLE, CREATE);
-            if flags == TableFlags::Owned {
-                message.put(TABLE_FLAGS, &(TABLE_IS_OWNER | TABLE_PERSISTS).to_be_bytes());
+            match flags {
+                TableFlags::Open => {}
+                TableFlags::Owned => {
+                    message.put(TABLE_FLAGS, &(TABLE_IS_OWNER | TABLE_PERSISTS).to_be_bytes());
+                }
+                TableFlags::Temporary => message.put(TABLE_FLAGS, &TABLE_IS_OWNER.to_be_bytes()),
             }
             push(message);
         }

@@ -35,6 +35,11 @@ impl Nftables {
         Nftables::over(Arc::new(Writer::open()?), TableFlags::Open)
     }
 
+    /// Opens the sockets. Tables that are made by them are removed when they are closed.
+    pub(in crate::kernel) fn open_temporary() -> Result<Nftables, KernelError> {
+        Nftables::over(Arc::new(Writer::open()?), TableFlags::Temporary)
+    }
+
     /// The same for another thread: both write by one socket.
     pub(in crate::kernel) fn beside(&self) -> Result<Nftables, KernelError> {
         Nftables::over(self.writer.clone(), self.flags)

@@ -41,4 +41,6 @@ pub(super) enum TableFlags {
     Open,
     /// Only the socket of the writer can, until it is closed; the table stays after that.
     Owned,
+    /// Only the socket of the writer can; the kernel removes the table when it is closed (Linux 5.12).
+    Temporary,
 }

@@ -50,9 +50,11 @@ async fn kernel_without_rules_closes_sandboxes_until_the_first_lists_are_complet
         .send(vec![Change::SandboxGone(SandboxKey::new(PodKey::new("shop", "client"), "sandbox"))], false)
         .await;
     running.until("client has gone", |running| is_open(&running.kernel, 11)).await;
+    assert!(!running.is_past_start(), "pods that no result names are unprotected");
     running.send(Vec::new(), true).await;
     running.until("the lists are in force", |running| running.health.ready().is_ok()).await;
     assert!(is_open(&running.kernel, 10), "no policy isolates it");
+    running.until("the start is over", Running::is_past_start).await;
 }
 
 /// Otherwise a pod could escape its isolation with a spoofed address.
@@ -116,6 +118,7 @@ async fn rules_of_an_earlier_run_stay_as_they_are_until_the_first_lists_are_comp
     second.send(vec![sandbox("client", 11), sandbox("new", 12)], false).await;
     second.send(vec![namespace(false), pod("web", 10)], false).await;
     second.until("it looked at both families", |running| running.kernel.tally().processes == looks + 2).await;
+    second.until("the start is over: rules are in force", Running::is_past_start).await;
     // What it saw is handled before what it receives later.
     for (name, host, received) in [("third", 13, 3), ("fourth", 14, 4)] {
         second.send(vec![sandbox(name, host)], false).await;

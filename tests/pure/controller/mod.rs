@@ -19,7 +19,7 @@ use kernel::Shared;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 const NODE: &str = "node-a";
@@ -32,6 +32,7 @@ struct Running {
     metrics: Metrics,
     outbox: mpsc::Sender<Delivery>,
     task: JoinHandle<()>,
+    past_start: oneshot::Receiver<()>,
 }
 
 impl Running {
@@ -54,9 +55,16 @@ impl Running {
         let external_changes = Arc::new(Notify::new());
         controller.watch_external_changes(external_changes.clone());
         namespaces.into_iter().for_each(|watch| controller.await_namespaces(watch));
+        let (listener, past_start) = oneshot::channel();
+        controller.report_end_of_start(listener);
         let (outbox, inbox) = mpsc::channel(8);
         let task = tokio::spawn(controller.run(inbox));
-        Running { kernel, health, external_changes, metrics, outbox, task }
+        Running { kernel, health, external_changes, metrics, outbox, task, past_start }
+    }
+
+    /// Whether the end of the start was reported, which is not the case as long as all traffic of pods must stay denied.
+    fn is_past_start(&self) -> bool {
+        !self.past_start.is_empty()
     }
 
     async fn send(&self, changes: Vec<Change>, complete: bool) {

@@ -11,5 +11,7 @@ mod policy;
 mod profile;
 mod renderer;
 mod set;
+mod start;
 
 pub use renderer::TableRenderer;
+pub use start::start_table;

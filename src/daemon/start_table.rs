@@ -1,0 +1,41 @@
+//! Denies all traffic of pods until the agent has written or found rules, if the kernel has none.
+
+use crate::compile::UnknownPods;
+use crate::controller::Controller;
+use crate::kernel::StartTable;
+use crate::netfilter::BackendName;
+use crate::render::{Binding, Options};
+use tokio::sync::oneshot;
+
+/// Creates the table if it is needed and possible. An earlier run is recognised by its tables of nf_tables, so these options must have
+/// one.
+pub(super) fn create(options: &Options, unknown_pods: UnknownPods) -> Option<StartTable> {
+    let has_tables = options.backend == BackendName::Nftables || options.binding == Binding::Ports;
+    if unknown_pods != UnknownPods::Reject || !has_tables {
+        return None;
+    }
+    match StartTable::create(&options.bridge) {
+        Ok(table) => {
+            if table.is_some() {
+                tracing::info!(
+                    "the kernel has no rules: all traffic of pods is denied until rules are in force"
+                );
+            }
+            table
+        }
+        Err(error) => {
+            tracing::info!(%error, "pods are not protected before the agent has read the kernel");
+            None
+        }
+    }
+}
+
+/// Removes the table once the start is over, or the controller has ended. A thread does it, because the kernel takes some milliseconds.
+pub(super) fn remove_after_start(table: StartTable, controller: &mut Controller) {
+    let (sender, over) = oneshot::channel();
+    controller.report_end_of_start(sender);
+    tokio::task::spawn_blocking(move || {
+        over.blocking_recv().ok();
+        drop(table);
+    });
+}
