@@ -4,7 +4,7 @@ use crate::compile::UnknownPods;
 use crate::controller::Controller;
 use crate::kernel::StartTable;
 use crate::netfilter::BackendName;
-use crate::render::{Binding, Options};
+use crate::render::{Binding, Options, nftables};
 use tokio::sync::oneshot;
 
 /// Creates the table if it is needed and possible. An earlier run is recognised by its tables of nf_tables, so these options must have
@@ -14,7 +14,7 @@ pub(super) fn create(options: &Options, unknown_pods: UnknownPods) -> Option<Sta
     if unknown_pods != UnknownPods::Reject || !has_tables {
         return None;
     }
-    match StartTable::create(&options.bridge) {
+    match StartTable::create(&nftables::start_table(&options.bridge)) {
         Ok(table) => {
             if table.is_some() {
                 tracing::info!(

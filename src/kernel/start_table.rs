@@ -7,9 +7,8 @@ use super::ipset::Ipset;
 use super::nft_tables;
 use super::nftables::Nftables;
 use crate::apply::{KernelError, OtherController};
-use crate::netfilter::nftables::Batch;
+use crate::netfilter::nftables::{Batch, Table};
 use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
-use crate::render::nftables::start_table;
 
 /// The names of the tables by which an earlier run of the agent is recognised.
 const OWN: [&str; 5] = [BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE];
@@ -21,12 +20,12 @@ pub struct StartTable {
 }
 
 impl StartTable {
-    /// Denies new connections to and from the pods of this bridge, in the network namespace of the calling thread. `None`, with no
-    /// change, if an earlier run of the agent or another NetworkPolicy controller has left something: their rules stay in force.
+    /// Creates this table in the network namespace of the calling thread. `None`, with no change, if an earlier run of the agent or
+    /// another NetworkPolicy controller has left something: their rules stay in force.
     ///
     /// # Errors
     /// The kernel has no tables that end with their owner (Linux 5.12), or CAP_NET_ADMIN is missing.
-    pub fn create(bridge: &str) -> Result<Option<StartTable>, KernelError> {
+    pub fn create(table: &Table) -> Result<Option<StartTable>, KernelError> {
         let tables = nft_tables::list()?;
         let is_own = |table: &String| table.split_once(' ').is_some_and(|(_, name)| OWN.contains(&name));
         if tables.keys().any(|table| is_own(table) || OtherController::of_table(table).is_some()) {
@@ -38,7 +37,7 @@ impl StartTable {
             return Ok(None);
         }
         let mut socket = Nftables::open_temporary()?;
-        socket.commit(&[Batch::creating(&start_table(bridge))])?;
+        socket.commit(&[Batch::creating(table)])?;
         Ok(Some(StartTable { _socket: socket }))
     }
 }

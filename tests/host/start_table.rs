@@ -2,6 +2,7 @@
 
 use super::{in_namespace, run};
 use bridgewarden::kernel::StartTable;
+use bridgewarden::render::nftables::start_table;
 
 #[test]
 fn nothing_is_denied_at_the_start_where_rules_of_an_agent_or_of_another_controller_are() {
@@ -15,7 +16,7 @@ fn nothing_is_denied_at_the_start_where_rules_of_an_agent_or_of_another_controll
         in_namespace(move || {
             run(found);
             let before = run("nft list tables");
-            if let Ok(table) = StartTable::create("bridge0") {
+            if let Ok(table) = StartTable::create(&start_table("bridge0")) {
                 assert!(table.is_none(), "{found}");
             }
             assert_eq!(run("nft list tables"), before);
@@ -23,6 +24,9 @@ fn nothing_is_denied_at_the_start_where_rules_of_an_agent_or_of_another_controll
     }
     in_namespace(|| {
         run("nft add table inet other; ipset create other hash:ip; ipset create others hash:net");
-        assert!(StartTable::create("bridge0").map_or(true, |table| table.is_some()), "no controller's");
+        assert!(
+            StartTable::create(&start_table("bridge0")).map_or(true, |table| table.is_some()),
+            "no controller's"
+        );
     });
 }

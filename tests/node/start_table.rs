@@ -3,6 +3,7 @@
 use crate::setup::*;
 use bridgewarden::kernel::StartTable;
 use bridgewarden::net::Protocol;
+use bridgewarden::render::nftables::start_table;
 use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome};
 
 /// What connects: a neighbour and a pod of another node with web, and the node itself.
@@ -21,7 +22,9 @@ fn traffic_of_pods_is_denied_while_the_agent_starts_and_that_of_their_node_is_no
     let node = test.field.testbed.node_namespace("node-a").expect("it is there");
     assert_eq!(open(&test), [true; 3]);
     // Before Linux 5.12, tables have no owners.
-    let Ok(table) = node.enter(|| StartTable::create("cni0")).expect("the namespace is entered") else {
+    let Ok(table) =
+        node.enter(|| StartTable::create(&start_table("cni0"))).expect("the namespace is entered")
+    else {
         return;
     };
     let table = table.expect("the kernel has no rules");
