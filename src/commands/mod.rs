@@ -12,6 +12,7 @@ mod flow_filter;
 mod flows;
 mod input;
 mod man;
+mod migrate;
 mod preflight;
 mod reach;
 mod render;
@@ -39,6 +40,8 @@ enum Command {
     Render(render::Render),
     /// Checks what enforcement needs on this node, and says how to repair what is missing.
     Preflight(preflight::Preflight),
+    /// Says which steps are left to change over from another NetworkPolicy controller on this node, or back. Changes nothing.
+    Migrate(migrate::Migrate),
     /// Removes everything that Bridgewarden added to this node's kernel, and nothing else.
     Cleanup(cleanup::Cleanup),
     /// Explains whether policies let one end reach another, and what would have to change.
@@ -121,6 +124,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
         Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
+        Command::Migrate(migrate) => migrate.execute(&mut std::io::stdout().lock()),
         Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
         Command::Explain(explain) => explain.execute(&mut std::io::stdout().lock()),
         Command::Reach(reach) => reach.execute(&mut std::io::stdout().lock()),

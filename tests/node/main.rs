@@ -11,6 +11,7 @@ mod first_instant;
 mod first_names;
 mod life;
 mod mesh;
+mod migrate;
 mod other_controllers;
 mod packets;
 mod policy_counts;

@@ -69,7 +69,7 @@ fn kube_router(web: &str, length: u8, icmp: &str, sets: &str) -> String {
 }
 
 /// What loads all of it into node-a, as `sh` reads it.
-fn loading(test: &NodeTest, backend: &str) -> String {
+pub(crate) fn loading(test: &NodeTest, backend: &str) -> String {
     let files = test.manifests.with_file_name("theirs");
     std::fs::create_dir_all(&files).expect("a directory of our own");
     let write = |name: &str, text: String| {
@@ -96,7 +96,7 @@ fn loading(test: &NodeTest, backend: &str) -> String {
     )
 }
 
-fn run(test: &NodeTest, script: &str) {
+pub(crate) fn run(test: &NodeTest, script: &str) {
     test.on_node_a(&["sh", "-ec", script]);
 }
 

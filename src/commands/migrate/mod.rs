@@ -1,0 +1,119 @@
+//! `bridgewarden migrate`: what is left to do to change over from another NetworkPolicy controller, or back. Changes nothing.
+
+mod daemon_sets;
+mod steps;
+
+use super::flags::{BackendChoice, RenderFlags, require_root};
+use crate::apply::Actual;
+use crate::kernel::preflight::{self, Facts};
+use crate::kernel::{Host, Lock};
+use crate::netfilter::BackendName;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use daemon_sets::{DaemonSet, Helm, daemon_sets};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use steps::{MigrationState, MigrationStep};
+
+/// The kubelet names the node by it, unless it is told otherwise.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// The checks of the node that are about other controllers, and not about what enforcement needs.
+const OF_OTHERS: [&str; 2] = ["other-controller", "other-variant"];
+
+/// Says which steps are left to change over from another controller on this node.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Say the steps from Bridgewarden back to another controller
+    #[arg(long)]
+    back: bool,
+    /// The context of the kubeconfig with which kubectl looks for controllers
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The kubeconfig with which kubectl looks for controllers
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The packet filter that Bridgewarden is to use
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    #[command(flatten)]
+    flags: RenderFlags,
+}
+
+impl Migrate {
+    /// Returns exit code 1 if a step is left.
+    pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        require_root("migrate")?;
+        let mut found = self.look()?;
+        match self.ask_cluster() {
+            Ok((others, own)) => (found.daemon_sets, found.own_release) = (others, own),
+            Err(error) => writeln!(
+                std::io::stderr(),
+                "note: kubectl was asked for DaemonSets in vain ({error:#}), so the commands are the usual ones"
+            )?,
+        }
+        let steps = if self.back { found.steps_back() } else { found.steps() };
+        writeln!(out, "{}\n", found.summary())?;
+        write_steps(&steps, out)?;
+        let left = steps.iter().any(|step| step.done == Some(false));
+        Ok(if left { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    }
+
+    /// What this node has.
+    fn look(&self) -> Result<MigrationState> {
+        let backend = self.backend.choose();
+        self.flags.options(backend)?;
+        let wanted = self.flags.wanted(backend, false);
+        let facts = Facts::gather(&wanted);
+        let needs =
+            preflight::judge(&facts, &wanted).into_iter().filter(|check| !OF_OTHERS.contains(&check.name));
+        // An agent that runs has the lock.
+        let agent_runs = Lock::take().context("cannot look for an agent")?.is_none();
+        // This backend needs neither iptables nor ipset.
+        let actual = Actual::read(&mut Host::new(BackendName::Nftables)?)?;
+        Ok(MigrationState {
+            at_work: actual.controllers.at_work.clone(),
+            running: facts.running,
+            has_leftovers: actual.controllers.left_something(),
+            is_k3s: facts.is_k3s,
+            cures: needs.filter_map(|check| check.result.err()).map(|missing| missing.cure).collect(),
+            agent_runs,
+            is_in_force: actual.is_in_force(),
+            node: std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned(),
+            ..MigrationState::default()
+        })
+    }
+
+    /// Asks the cluster for the DaemonSets of controllers.
+    fn ask_cluster(&self) -> Result<(Vec<DaemonSet>, Option<Helm>)> {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.args(["get", "daemonsets", "--all-namespaces", "--output=json", "--request-timeout=5s"]);
+        kubectl.args(self.context.iter().map(|context| format!("--context={context}")));
+        kubectl.args(self.kubeconfig.iter().map(|file| format!("--kubeconfig={}", file.display())));
+        let output = kubectl.output().context("cannot start kubectl")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{}", said.lines().last().unwrap_or("it failed without a word"));
+        }
+        daemon_sets(&output.stdout).context("it printed no list of DaemonSets")
+    }
+}
+
+/// One step for each paragraph; the first that is not done is the next one.
+fn write_steps(steps: &[MigrationStep], out: &mut impl Write) -> Result<()> {
+    let next = steps.iter().position(|step| step.done != Some(true));
+    for (place, step) in steps.iter().enumerate() {
+        let state = match (step.done, next == Some(place)) {
+            (Some(true), _) => "done",
+            (_, true) => "next",
+            (_, false) => "",
+        };
+        writeln!(out, "[{state:4}] {}. {}", place + 1, step.what)?;
+        if step.done != Some(true) {
+            for command in &step.commands {
+                writeln!(out, "           {command}")?;
+            }
+        }
+    }
+    Ok(())
+}
