@@ -48,6 +48,7 @@
 //! - [`account`]: explains a denied flow: pods, policies and the nearest rule.
 //! - [`explain`]: what a policy means for one connection, by the API's text alone.
 //! - [`verify`]: whether the rules in a kernel decide as policies do.
+//! - [`status`]: what an agent says of itself: whether it is ready, and which policies are in force.
 //! - [`reach`]: which connections policies allow between all pods and addresses, in classes.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
@@ -70,7 +71,7 @@
 
 pub use bridgewarden_core::{
     account, api, apply, backend, collections, compile, explain, flow, model, net, netfilter, ownership,
-    reach, render, verify,
+    reach, render, status, verify,
 };
 
 pub mod commands;

@@ -186,6 +186,7 @@ fn subject(
                 ["--http-addr", &address],
                 ["--cni-results-dir", &results_flag],
                 ["--flows-socket", ""],
+                ["--status-socket", ""],
                 // A pod that starts is probed at an address that no pod had before, and that must be allowed until
                 // then.
                 ["--unknown-pods", "allow"],

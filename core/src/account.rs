@@ -194,6 +194,7 @@ mod tests {
         known.apply(Change::Policy(Policy {
             key: PolicyKey::new("shop", "closed"),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,

@@ -34,4 +34,5 @@ pub mod netfilter;
 pub mod ownership;
 pub mod reach;
 pub mod render;
+pub mod status;
 pub mod verify;

@@ -10,6 +10,9 @@ use clap::{Args, ValueEnum};
 /// The default socket at which the daemon serves denied flows.
 pub(super) const FLOWS_SOCKET: &str = "/run/bridgewarden/flows.sock";
 
+/// The default socket at which the daemon serves its status.
+pub(super) const STATUS_SOCKET: &str = "/run/bridgewarden/status.sock";
+
 /// Which packet filter the program writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum BackendChoice {

@@ -1,11 +1,14 @@
 //! The command line. The only room that prints and that decides exit codes. Each command is a file; `flags` contains
 //! the flags that several share.
 
+mod agent_socket;
+mod agents;
 mod cleanup;
 mod completions;
 mod container;
 mod demo;
 mod diff;
+mod duration;
 mod explain;
 mod flags;
 mod flow_filter;
@@ -13,15 +16,19 @@ mod flows;
 mod input;
 mod man;
 mod migrate;
+mod policy_name;
 mod preflight;
 mod reach;
 mod render;
 mod run;
+mod status;
 mod verify;
+mod wait;
 
 use crate::observe::Build;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Enforces Kubernetes NetworkPolicies on a node whose pods are attached to a Linux bridge.
@@ -52,6 +59,10 @@ enum Command {
     Diff(diff::Diff),
     /// Prints which flows were denied on this node, by which policies, and which rule came nearest to allowing them.
     Flows(flows::Flows),
+    /// Prints what an agent holds: whether it is ready, and which version of each policy is in force.
+    Status(status::Status),
+    /// Waits until a NetworkPolicy is in force, or until its deletion is.
+    Wait(wait::Wait),
     /// Compares what this node's kernel does with what policies say, decision by decision. Changes nothing.
     Verify(verify::Verify),
     /// Builds a cluster of network namespaces, enforces policies in it, and measures every connection.
@@ -65,6 +76,9 @@ enum Command {
     Container(container::ContainerCommand),
 }
 
+/// The name under which kubectl finds the program as a plugin, and runs it for `kubectl bridgewarden`.
+const PLUGIN: &str = "kubectl-bridgewarden";
+
 /// The version of the documents that commands print and read.
 const API_VERSION: &str = "bridgewarden.io/v1alpha1";
 
@@ -77,7 +91,11 @@ impl Cli {
     /// # Errors
     /// What clap prints to the user, which is also the help and the version.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let mut program = program();
+        if words.first().is_some_and(|name| Path::new(name).file_stem() == Some(PLUGIN.as_ref())) {
+            program = program.bin_name("kubectl bridgewarden");
+        }
         let mut matches = program.try_get_matches_from_mut(words)?;
         Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut program))
     }
@@ -130,6 +148,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Reach(reach) => reach.execute(&mut std::io::stdout().lock()),
         Command::Diff(diff) => diff.execute(&mut std::io::stdout().lock()),
         Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
+        Command::Status(status) => status.execute(&mut std::io::stdout().lock()),
+        Command::Wait(wait) => wait.execute(&mut std::io::stdout().lock()),
         Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
         Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
         Command::Completions(completions) => completions.execute(&mut std::io::stdout().lock()),

@@ -1,6 +1,6 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped. Its flags become `daemon::Settings`.
 
-use super::flags::{BackendChoice, FLOWS_SOCKET, RenderFlags, require_root};
+use super::flags::{BackendChoice, FLOWS_SOCKET, RenderFlags, STATUS_SOCKET, require_root};
 use crate::compile::UnknownPods;
 use crate::controller::Takeover;
 use crate::daemon::{self, ObjectSource, Settings};
@@ -69,6 +69,9 @@ pub(super) struct Run {
     /// Serve denied flows to `bridgewarden flows` at this Unix socket. Empty for no socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     flows_socket: OsString,
+    /// Serve the agent's status to `bridgewarden status` and `bridgewarden wait` at this Unix socket. Empty for no socket
+    #[arg(long, value_name = "PATH", default_value = STATUS_SOCKET)]
+    status_socket: OsString,
     /// Own the nftables tables, so that no other program can change or flush them (Linux 6.9). Without it, and with older
     /// kernels, what others change is written again
     #[arg(long, value_enum, default_value_t)]
@@ -184,6 +187,7 @@ impl Run {
             metrics_per_policy: self.metrics_per_policy == Switch::On,
             log_denied: self.log_denied == Switch::On,
             flows_socket: path(&self.flows_socket),
+            status_socket: path(&self.status_socket),
         })
     }
 }

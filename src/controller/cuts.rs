@@ -1,12 +1,12 @@
 //! Decides about live connections: those that are no longer allowed are cut, and those that were cut and are allowed
 //! again are unmarked. The time is passed in.
 
-use super::{Enforcer, Pace};
+use super::{Enforcer, Pace, Reconciler};
 use crate::apply::{Connection, KernelError};
 use crate::net::{Flow, Protocol, Verdict};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Whether a live connection could be opened now; `None` while policies for it are still coming into force. Policies do
 /// not apply to the node's own connections.
@@ -50,6 +50,18 @@ pub(super) fn problem(failures: &Failures) -> Option<(&'static str, String)> {
     );
     tracing::error!(problem, "cannot cut every connection; the agent tries the failed ones again");
     Some((error.kind(), problem))
+}
+
+impl Reconciler {
+    /// Handles the end of cutting and unmarking connections, with the failures.
+    pub(super) fn cut(&mut self, failures: &Failures, at: SystemTime, now: Instant) {
+        self.cuts.done(failures, now);
+        let problem = problem(failures);
+        if let Some((kind, _)) = &problem {
+            self.metrics.sync_ended(at, Err(kind));
+        }
+        self.health.set_check("connections", problem.map_or(Ok(()), |(_, problem)| Err(problem)));
+    }
 }
 
 /// Which connections to cut or unmark, and which attempts failed.
@@ -207,6 +219,7 @@ mod tests {
         enforcer.apply(Change::Policy(Policy {
             key: PolicyKey::new("shop", "web"),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers.into()), ports: Ports::All }]),
             egress: None,

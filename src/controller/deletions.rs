@@ -185,6 +185,7 @@ mod tests {
         Change::Policy(Policy {
             key: key(),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,

@@ -1,6 +1,7 @@
 //! The complete path without I/O, from one fact to the steps that the kernel needs for it.
 
 use super::coexistence::{Coexistence, Standing, Takeover};
+use super::rollout::{self, Rollout};
 use crate::apply::{Actual, Step};
 use crate::backend::{self, Backend, ConcurrentEdits, Update, View};
 use crate::compile::{Decision, Delta, Limits, Plan, SetDelta, UnknownPods};
@@ -15,8 +16,9 @@ use std::net::IpAddr;
 /// What is known, what must be enforced, and what the kernel holds.
 #[derive(Clone, Debug)]
 pub struct Enforcer {
-    cluster: Cluster,
-    plan: Plan,
+    pub(super) cluster: Cluster,
+    pub(super) plan: Plan,
+    pub(super) rollout: Rollout,
     backend: Box<dyn Backend>,
     /// Whether the kernel must be read to check that it holds what it should.
     audits: bool,
@@ -44,6 +46,7 @@ impl Enforcer {
         Enforcer {
             cluster: Cluster::new(node),
             plan: Plan::default(),
+            rollout: Rollout::default(),
             backend: backend::new(options),
             audits: false,
             was_adopted: false,
@@ -96,7 +99,9 @@ impl Enforcer {
 
     /// Applies one fact of several. [`Enforcer::settle`] must be called after the last, before the plan is used.
     pub(super) fn apply_unsettled(&mut self, change: Change) {
+        let before = rollout::version_before(&self.cluster, &change);
         let touched = self.cluster.apply(change);
+        self.policies_changed(&touched.policies, before);
         if !touched.is_empty() {
             self.plan.update_unsettled(&self.cluster, &touched);
         }

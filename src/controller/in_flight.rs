@@ -11,6 +11,8 @@ pub(super) struct Job {
     pub(super) what: Stage,
     /// The changes that it brings into force, and the number of its steps.
     pub(super) carries: Changes,
+    /// The number of the commit by which the enforcer knows which policies those are; 0 for none.
+    pub(super) policies: u64,
     pub(super) steps: usize,
     /// Whether it changes policies or rules.
     pub(super) structure: bool,
@@ -22,7 +24,7 @@ impl Job {
     /// A job that has just begun and brings no changes into force.
     pub(super) fn new(what: Stage, revoked: BTreeSet<IpAddr>) -> Job {
         let carries = Changes::default();
-        Job { what, carries, steps: 0, structure: false, revoked }
+        Job { what, carries, policies: 0, steps: 0, structure: false, revoked }
     }
 }
 

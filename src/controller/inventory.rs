@@ -107,7 +107,7 @@ fn log_audit_label(cluster: &Cluster, change: &Change) {
 }
 
 /// The parts of one policy that allow nothing, in words; if there are many, only the first.
-fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
+pub(super) fn refusals_of(enforcer: &Enforcer, key: &PolicyKey) -> BTreeSet<String> {
     let limits = enforcer.plan().limits();
     let block = enforcer.plan().policies().get(key);
     let surplus = block.into_iter().flat_map(|block| &block.surplus).map(|own| own.note(limits));

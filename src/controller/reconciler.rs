@@ -3,7 +3,7 @@
 
 use super::audit::Audit;
 use super::backlog::Backlog;
-use super::cuts::{self, Cuts, Failures, verdict};
+use super::cuts::{Cuts, Failures, verdict};
 use super::in_flight::{InFlight, Job, Stage};
 use super::revoked::Revoked;
 use super::sync_log::{self, Ended, SyncLog};
@@ -11,7 +11,6 @@ use super::verifications::Verifications;
 use super::{Deletions, Done, Enforcer, Event, Flush, Pace, VerificationTask, Work, WorkOutcome, inventory};
 use crate::apply::{Actual, KernelError, Step};
 use crate::observe::{Health, Metrics, Phase};
-use crate::render::OnRevoke;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,9 +51,9 @@ pub struct Reconciler {
     pub(super) log: SyncLog,
     auditing: bool,
     /// Addresses with connections that may no longer be allowed.
-    revoked: Revoked,
+    pub(super) revoked: Revoked,
     /// Connections to cut, and connections that are allowed again.
-    cuts: Cuts,
+    pub(super) cuts: Cuts,
     /// Whether policies or rules changed since the last commit of rules.
     pub(super) structure_changed: bool,
     /// Whether anything changed since the last count.
@@ -210,6 +209,7 @@ impl Reconciler {
         }
         if idle {
             self.backlog.settle(now);
+            self.enforcer.policies_settled();
         }
         if self.revoked.is_due(now, idle) {
             let addresses = self.revoked.take(now);
@@ -277,21 +277,14 @@ impl Reconciler {
         revoked.extend(self.cuts.may_return(granted));
         let (carries, revoked) = (self.backlog.carry(), self.unless_kept(revoked));
         let structure = what == Stage::Commit && std::mem::take(&mut self.structure_changed);
-        Job { carries, steps: steps.len(), structure, ..Job::new(what, revoked) }
+        let policies = self.enforcer.carry_policies();
+        Job { carries, policies, steps: steps.len(), structure, ..Job::new(what, revoked) }
     }
 
     /// Starts work during which members of sets may be written.
     pub(super) fn start(&mut self, work: Work, job: Job) -> Action {
         self.in_flight = Some(InFlight::new(job));
         Action::Start(work)
-    }
-
-    /// The addresses whose connections are to be checked; none with `--on-revoke=keep`.
-    fn unless_kept(&self, revoked: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        match self.enforcer.options().on_revoke {
-            OnRevoke::Cut => revoked,
-            OnRevoke::Keep => BTreeSet::new(),
-        }
     }
 
     /// Whether connections will be looked at soon, if nothing fails.
@@ -359,7 +352,8 @@ impl Reconciler {
     }
 
     fn committed(&mut self, job: Job, started: Instant, at: SystemTime, now: Instant) {
-        let Job { what, carries, steps, structure, revoked } = job;
+        let Job { what, carries, policies, steps, structure, revoked } = job;
+        self.enforcer.policies_arrived(policies);
         self.schedule_check(revoked, now);
         if matches!(what, Stage::Commit | Stage::Early) {
             self.pace.succeeded();
@@ -382,21 +376,6 @@ impl Reconciler {
         if structure { self.log.info(ended, now) } else { self.log.debug(ended) }
     }
 
-    /// Schedules a check of the connections of these addresses.
-    fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
-        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
-    }
-
-    /// Handles the end of cutting and unmarking connections, with the failures.
-    fn cut(&mut self, failures: &Failures, at: SystemTime, now: Instant) {
-        self.cuts.done(failures, now);
-        let problem = cuts::problem(failures);
-        if let Some((kind, _)) = &problem {
-            self.metrics.sync_ended(at, Err(kind));
-        }
-        self.health.set_check("connections", problem.map_or(Ok(()), |(_, problem)| Err(problem)));
-    }
-
     fn failed(&mut self, error: &KernelError, failed: Job, at: SystemTime, now: Instant) {
         self.schedule_check(failed.revoked, now);
         self.structure_changed |= failed.structure;
@@ -404,6 +383,7 @@ impl Reconciler {
         self.enforcer.invalidate();
         self.early.iter_mut().for_each(Enforcer::invalidate);
         self.backlog.give_back(failed.carries);
+        self.enforcer.policies_failed(failed.policies);
         self.metrics.sync_ended(at, Err(error.kind()));
         self.health.set_check("sync", Err(error.to_string()));
         sync_log::failed(error, self.pace.not_before().map(|then| then.duration_since(now)));

@@ -1,5 +1,7 @@
 //! Decides when to check the connections of which addresses. The time is passed in.
 
+use super::Reconciler;
+use crate::render::OnRevoke;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -17,6 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the check of addresses waits that no pod has any more: their connections have usually ended with the pod.
 const GONE: Duration = Duration::from_secs(5);
+
+impl Reconciler {
+    /// The addresses whose connections are to be checked; none with `--on-revoke=keep`.
+    pub(super) fn unless_kept(&self, revoked: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        match self.enforcer.options().on_revoke {
+            OnRevoke::Cut => revoked,
+            OnRevoke::Keep => BTreeSet::new(),
+        }
+    }
+
+    /// Schedules a check of the connections of these addresses.
+    pub(super) fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
+        self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
+    }
+}
 
 /// Addresses with connections that may no longer be allowed.
 ///

@@ -18,7 +18,9 @@ mod policy_counts;
 mod rule_changes;
 mod settings;
 mod signals;
+mod socket;
 mod start_table;
+mod status;
 mod table_owner;
 
 pub use object_source::ObjectSource;
@@ -31,6 +33,7 @@ use crate::render::Binding;
 use anyhow::{Context, Result};
 use object_source::{ForEvents, Outlet};
 use signals::StopSignals;
+use status::StatusReporter;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -58,7 +61,12 @@ impl Settings {
         // One pair of listeners until the end: a signal that nothing listens to is lost.
         let mut signals = StopSignals::listen()?;
         let (stop, stopped) = watch::channel(false);
-        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), stopped)?;
+        // Three senders, each with one query at a time.
+        let (sender, queries) = mpsc::channel(3);
+        let (node, queue) = (self.node_name.clone(), sender.clone());
+        let reporter = StatusReporter::new(node, backend, metrics.clone(), health.clone(), queue);
+        let status = self.status_socket.clone().map(|path| reporter.serve_at(path));
+        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), status, stopped)?;
         // Before anything is written, even only to try what the kernel takes.
         let _lock = tokio::select! {
             lock = only_agent::lock(&health) => lock?,
@@ -116,8 +124,6 @@ impl Settings {
             ),
             false => None,
         };
-        // Two senders, each with one query at a time.
-        let (sender, queries) = mpsc::channel(2);
         controller.answer(queries);
         let (denied_events, denied) = events::denied(self.source.wants_events());
         let denied_flows = denied_flows::DeniedFlows {

@@ -1,5 +1,5 @@
-//! Metrics and health over HTTP, in their own thread: enforcement and HTTP clients do not wait for each other, and policies are
-//! enforced even if the address is not available.
+//! Metrics and health over HTTP, and the status over a socket, in their own thread: enforcement and clients do not wait for each
+//! other, and policies are enforced even if the address is not available.
 
 use super::new_runtime;
 use crate::observe::{Health, Metrics, serve};
@@ -17,17 +17,19 @@ pub(super) const CHECK: &str = "http";
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// Serves until `stopped` is true, as soon as the address is available. The returned receiver completes when it ends.
+/// Serves until `stopped` is true, as soon as the address is available, and beside that serves the status. The returned receiver completes when it ends.
 pub(super) fn serve_apart(
     address: SocketAddr,
     metrics: Metrics,
     health: Health,
+    status: Option<impl Future<Output = ()> + Send + 'static>,
     stopped: watch::Receiver<bool>,
 ) -> Result<oneshot::Receiver<()>> {
     let (ending, ended) = oneshot::channel();
     let runtime = new_runtime()?;
     let run = move || {
         runtime.block_on(async {
+            status.map(tokio::spawn);
             let stop = stopped.clone();
             tokio::select! {
                 listener = listen(address, &health) => serve(listener, metrics, health, until_stopped(stopped)).await,

@@ -189,6 +189,7 @@ mod tests {
             enforcer.apply(Change::Policy(Policy {
                 key: PolicyKey::new("shop", name),
                 uid: None,
+                version: Default::default(),
                 subject: Selector::everything(),
                 ingress: Some(Vec::new()),
                 egress: Some(Vec::new()),

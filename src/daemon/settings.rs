@@ -42,4 +42,6 @@ pub struct Settings {
     pub log_denied: bool,
     /// The Unix socket at which denied flows are served, if any.
     pub flows_socket: Option<PathBuf>,
+    /// The Unix socket at which the status is served, if any.
+    pub status_socket: Option<PathBuf>,
 }

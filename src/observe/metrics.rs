@@ -248,6 +248,16 @@ impl Metrics {
         usize::try_from(self.inner.series.local_pods.get()).unwrap_or_default()
     }
 
+    /// When the last sync ended that succeeded, if there was one.
+    pub fn last_sync(&self) -> Option<SystemTime> {
+        time_of(self.inner.series.last_success.get())
+    }
+
+    /// When the kernel was last found to decide as policies say, if it was.
+    pub fn last_verification(&self) -> Option<SystemTime> {
+        time_of(self.inner.series.verified_timestamp.get())
+    }
+
     /// The outcome of a preflight check, whose name is a short fixed word.
     pub fn preflight<E>(&self, check: &'static str, outcome: &Result<(), E>) {
         self.inner.series.preflight_ok.with_label_values(&[check]).set(i64::from(outcome.is_ok()));
@@ -339,6 +349,12 @@ impl Metrics {
             self.changed(kind, 0);
         }
     }
+}
+
+/// A time of a metric; 0 stands for never.
+fn time_of(since_epoch: f64) -> Option<SystemTime> {
+    let since_epoch = Duration::try_from_secs_f64(since_epoch).ok().filter(|since| !since.is_zero())?;
+    UNIX_EPOCH.checked_add(since_epoch)
 }
 
 fn family_word(family: Family) -> &'static str {

@@ -17,6 +17,7 @@ mod per_policy;
 mod process;
 mod series;
 mod server;
+mod status_socket;
 
 pub use build::*;
 pub use catalog::*;
@@ -28,3 +29,4 @@ pub use log::*;
 pub use metrics::*;
 pub use per_policy::*;
 pub use server::*;
+pub use status_socket::*;

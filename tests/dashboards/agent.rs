@@ -39,7 +39,14 @@ impl ScrapedAgent {
         let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
         command.args(["run", "--node-name", node, "--backend", "iptables-nft"]);
-        command.args(["--http-addr", "0.0.0.0:20245", "--audit-interval-seconds", "1", "--flows-socket="]);
+        command.args([
+            "--http-addr",
+            "0.0.0.0:20245",
+            "--audit-interval-seconds",
+            "1",
+            "--flows-socket=",
+            "--status-socket=",
+        ]);
         // So that promtool sees these names too, and panels of policies have data.
         command.args(["--metrics-compat=kube-router", "--metrics-per-policy=on"]);
         match origin {

@@ -40,6 +40,7 @@ fn closes_all(name: &str) -> Change {
     Change::Policy(Policy {
         key: PolicyKey::new("shop", name),
         uid: None,
+        version: Default::default(),
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),

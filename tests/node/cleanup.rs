@@ -159,7 +159,7 @@ fn second_agent_waits_writes_nothing_and_begins_when_the_first_has_ended() {
         "--backend",
         "iptables-nft",
     ]);
-    command.args(["--http-addr", "127.0.0.1:20299", "--flows-socket", ""]);
+    command.args(["--http-addr", "127.0.0.1:20299", "--flows-socket=", "--status-socket="]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let node = test.field.testbed.node_namespace("node-a").expect("a node");
     let mut second = node.spawn(&mut command).expect("it starts");

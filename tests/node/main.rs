@@ -18,6 +18,7 @@ mod policy_counts;
 mod port_drops;
 mod setup;
 mod start_table;
+mod status;
 mod switch;
 mod table_edits;
 mod table_owner;

@@ -54,6 +54,7 @@ fn isolates(is_there: bool) -> Change {
     Change::Policy(Policy {
         key,
         uid: None,
+        version: Default::default(),
         subject: Selector::everything(),
         ingress: None,
         egress: Some(Vec::new()),

@@ -99,6 +99,7 @@ impl Field {
             command.arg("run").arg("--manifests").arg(manifests);
             command.args(["--node-name", node.name, "--backend", backend]);
             command.arg("--flows-socket").arg(self.flows_socket(node));
+            command.arg("--status-socket").arg(self.status_socket(node));
             if !more.iter().any(|word| word.starts_with("--cni-results-dir")) {
                 command.arg("--cni-results-dir").arg(self.testbed.cni_results_dir(node.name));
             }
@@ -144,6 +145,11 @@ impl Field {
     /// The socket on which a node's controller serves denied flows.
     pub fn flows_socket(&self, node: Node) -> PathBuf {
         self.logs.join(format!("{}.flows", node.name))
+    }
+
+    /// The socket on which a node's controller serves its status.
+    pub fn status_socket(&self, node: Node) -> PathBuf {
+        self.logs.join(format!("{}.status", node.name))
     }
 
     /// Ends the controllers; with `kill`, by SIGKILL. The rules in force stay in force.

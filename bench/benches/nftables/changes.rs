@@ -175,6 +175,7 @@ fn policy(number: u16, port: u16) -> Change {
     Change::Policy(Policy {
         key: PolicyKey::new("shop", &format!("policy-{number}")),
         uid: None,
+        version: Default::default(),
         subject: selector(&(number % PODS).to_string()),
         ingress: Some(rules.into_iter().enumerate().map(rule).collect()),
         egress: None,

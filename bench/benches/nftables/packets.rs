@@ -114,6 +114,7 @@ fn policy(blocks: u32, ranges: u16) -> Change {
     Change::Policy(Policy {
         key: PolicyKey::new("shop", "web"),
         uid: None,
+        version: Default::default(),
         subject: Selector::new([bridgewarden::model::Requirement {
             key: "app".into(),
             demand: bridgewarden::model::Demand::In(["web".into()].into()),

@@ -111,3 +111,12 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{/* The directories of the agent's sockets, as a list in JSON. */}}
+{{- define "bridgewarden.socketDirectories" -}}
+{{- $directories := list }}
+{{- range compact (list .Values.flowsSocket .Values.statusSocket) }}
+{{- $directories = append $directories (dir .) }}
+{{- end }}
+{{- $directories | uniq | toJson }}
+{{- end }}

@@ -36,6 +36,8 @@ var kinds = map[string]string{
 	"networkpolicy-networking-v1": "io.k8s.api.networking.v1.NetworkPolicy",
 	"clusterrole-rbac-v1":         "io.k8s.api.rbac.v1.ClusterRole",
 	"clusterrolebinding-rbac-v1":  "io.k8s.api.rbac.v1.ClusterRoleBinding",
+	"role-rbac-v1":                "io.k8s.api.rbac.v1.Role",
+	"rolebinding-rbac-v1":         "io.k8s.api.rbac.v1.RoleBinding",
 }
 
 // The definition of a custom resource, in a file of a module.

@@ -36,6 +36,9 @@ pub struct ObjectMeta {
     /// The uid, which distinguishes objects that have the same name one after the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// Which state of the specification this is: the server counts its changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// The server's version of the object. It is opaque: clients must not compare two versions by order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,

@@ -210,6 +210,7 @@ mod tests {
         let policy = Policy {
             key: PolicyKey::new("shop", "http"),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(rules),
             egress: None,

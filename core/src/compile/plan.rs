@@ -412,6 +412,7 @@ mod tests {
         Change::Policy(Policy {
             key: PolicyKey::new("shop", "web"),
             uid: None,
+            version: Default::default(),
             subject: selector("web"),
             ingress: Some(vec![rule]),
             egress: None,

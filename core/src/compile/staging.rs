@@ -126,6 +126,10 @@ impl Staging {
         self.0.is_empty()
     }
 
+    pub(super) fn contains(&self, key: &PolicyKey) -> bool {
+        self.0.contains_key(key)
+    }
+
     pub(super) fn insert(&mut self, key: PolicyKey, staged: Staged) {
         self.0.insert(key, staged);
     }

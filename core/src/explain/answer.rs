@@ -295,6 +295,7 @@ mod tests {
         let policy = Policy {
             key: PolicyKey::new("shop", "db"),
             uid: None,
+            version: Default::default(),
             subject: Selector::new([app]),
             ingress: Some(vec![Rule { index: 0, peers: Peers::Listed(peers), ports }]),
             egress: None,

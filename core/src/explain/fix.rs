@@ -164,6 +164,7 @@ fn policies(
         Policy {
             key,
             uid: None,
+            version: Default::default(),
             subject,
             ingress,
             egress,

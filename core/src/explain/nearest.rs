@@ -170,6 +170,7 @@ mod tests {
         let policy = Policy {
             key: PolicyKey::new("shop", "web"),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(rules.into_iter().enumerate().map(rule).collect()),
             egress: None,

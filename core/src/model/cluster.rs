@@ -15,6 +15,7 @@ use ports::BridgePorts;
 use residents::Residents;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The group of unknown pods. An address belongs to it if a sandbox that no known pod explains may have the address. It
@@ -107,6 +108,16 @@ impl Cluster {
     /// Every policy.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.namespaces.values().flat_map(|state| state.policies.values())
+    }
+
+    /// The policies behind this one, or from the first on, in the order of their keys.
+    pub fn policies_after(&self, key: Option<&PolicyKey>) -> impl Iterator<Item = &Policy> {
+        let first = key.map_or(Bound::Unbounded, |key| Bound::Included(&key.namespace));
+        let namespaces = self.namespaces.range::<NamespaceName, _>((first, Bound::Unbounded));
+        namespaces.flat_map(move |(_, state)| {
+            let after = key.map_or(Bound::Unbounded, Bound::Excluded);
+            state.policies.range::<PolicyKey, _>((after, Bound::Unbounded)).map(|(_, policy)| policy)
+        })
     }
 
     /// Whether a policy is evaluated and reported, and not enforced: its own label says so, or its namespace's.
@@ -320,7 +331,12 @@ impl Cluster {
         let key = policy.key.clone();
         let (_, state) = enter(&mut self.namespaces, &key.namespace);
         state.lingering.remove(&key);
-        if state.policies.get(&key) != Some(&policy) {
+        let known = state.policies.get_mut(&key).map(|known| {
+            // Another version that says the same changes nothing else.
+            known.version.clone_from(&policy.version);
+            &*known
+        });
+        if known != Some(&policy) {
             state.policies.insert(key.clone(), policy);
             touched.policies.insert(key);
         }

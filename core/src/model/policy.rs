@@ -60,6 +60,8 @@ pub struct Policy {
     /// Its uid (metadata.uid), which distinguishes policies that have the same name one after the other; a manifest
     /// need not have one.
     pub uid: Option<Box<str>>,
+    /// Which state of the object this is. Two states may mean the same.
+    pub version: PolicyVersion,
     /// The pods of its namespace that it isolates (spec.podSelector).
     pub subject: Selector,
     /// The rules for connections to them; `None` if the policy does not isolate for ingress.
@@ -80,6 +82,15 @@ impl Policy {
             Direction::Egress => self.egress.as_deref(),
         }
     }
+}
+
+/// Which state of a policy's object was read; a manifest need not say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PolicyVersion {
+    /// metadata.generation, which grows with each change of the specification.
+    pub generation: Option<i64>,
+    /// metadata.resourceVersion, which is another one after each change of the object. It has no order.
+    pub resource: Option<Box<str>>,
 }
 
 /// One rule: it allows a connection that matches one of its peers *and* one of its ports.

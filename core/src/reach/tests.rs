@@ -53,7 +53,16 @@ fn policy(
     egress: Option<Vec<Rule>>,
 ) -> Policy {
     let (key, subject) = (PolicyKey::new("shop", name), selector(subject));
-    Policy { key, uid: None, subject, ingress, egress, invalid_parts: Vec::new(), audit: Default::default() }
+    Policy {
+        key,
+        uid: None,
+        version: Default::default(),
+        subject,
+        ingress,
+        egress,
+        invalid_parts: Vec::new(),
+        audit: Default::default(),
+    }
 }
 
 fn snapshot(pods: Vec<Pod>, policies: Vec<Policy>) -> Snapshot {

@@ -47,6 +47,7 @@ impl ScenarioAgent {
             "--http-addr",
             &ADDRESS.to_string(),
             "--flows-socket=",
+            "--status-socket=",
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Ok(ScenarioAgent { child: namespace.spawn(&mut command)?, namespace: namespace.clone(), log })

@@ -75,6 +75,7 @@ impl NodeAgent {
             // Ignores the pods of the machine that the test runs on.
             ["--cni-results-dir", ""],
             ["--flows-socket", ""],
+            ["--status-socket", ""],
             ["--log-format", "text"],
         ];
         let arguments: Vec<String> =

@@ -3,6 +3,7 @@
 mod daemon_sets;
 mod steps;
 
+use super::agents::{INTERRUPTED, Kubectl, until_signal};
 use super::flags::{BackendChoice, RenderFlags, require_root};
 use crate::apply::Actual;
 use crate::kernel::preflight::{self, Facts};
@@ -13,11 +14,16 @@ use clap::Args;
 use daemon_sets::{DaemonSet, Helm, daemon_sets};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::time::Duration;
 use steps::{MigrationState, MigrationStep};
 
 /// The kubelet names the node by it, unless it is told otherwise.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// How long the API server may take. Without one, the steps are the same.
+const LIST_LIMIT: Duration = Duration::from_secs(5);
+/// The DaemonSets of all namespaces are listed.
+const NO_NAMESPACE: &str = "";
 /// The checks of the node that are about other controllers, and not about what enforcement needs.
 const OF_OTHERS: [&str; 2] = ["other-controller", "other-variant"];
 
@@ -45,7 +51,10 @@ impl Migrate {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
         require_root("migrate")?;
         let mut found = self.look()?;
-        match self.ask_cluster() {
+        let Some(asked) = until_signal(async { Ok(self.ask_cluster().await) })? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        match asked {
             Ok((others, own)) => (found.daemon_sets, found.own_release) = (others, own),
             Err(error) => writeln!(
                 std::io::stderr(),
@@ -85,15 +94,12 @@ impl Migrate {
     }
 
     /// Asks the cluster for the DaemonSets of controllers.
-    fn ask_cluster(&self) -> Result<(Vec<DaemonSet>, Option<Helm>)> {
-        let mut kubectl = Command::new("kubectl");
-        kubectl.args(["get", "daemonsets", "--all-namespaces", "--output=json", "--request-timeout=5s"]);
-        kubectl.args(self.context.iter().map(|context| format!("--context={context}")));
-        kubectl.args(self.kubeconfig.iter().map(|file| format!("--kubeconfig={}", file.display())));
-        let output = kubectl.output().context("cannot start kubectl")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{}", said.lines().last().unwrap_or("it failed without a word"));
+    async fn ask_cluster(&self) -> Result<(Vec<DaemonSet>, Option<Helm>)> {
+        let kubectl = Kubectl::new(self.context.as_deref(), self.kubeconfig.as_deref(), NO_NAMESPACE);
+        let words = ["get", "daemonsets", "--all-namespaces", "--output=json"];
+        let output = kubectl.run(&words, LIST_LIMIT).await.map_err(anyhow::Error::msg)?;
+        if output.code != Some(0) {
+            bail!("{}", output.complaint());
         }
         daemon_sets(&output.stdout).context("it printed no list of DaemonSets")
     }

@@ -1,8 +1,10 @@
 //! `bridgewarden verify`: whether the rules in this node's kernel do what policies say.
 
+mod cluster;
 mod known;
 mod report;
 
+use super::agents::AgentFlags;
 use super::flags::{BackendChoice, RenderFlags, require_root};
 use crate::apply::Actual;
 use crate::compile::UnknownPods;
@@ -28,15 +30,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads this node's rules, sets and tables back and compares each decision that they make with what policies say. Changes nothing.
 ///
-/// Exit codes: 0 all decisions agree, 1 one does not, 2 it could not be found out.
+/// With --all or --node, each agent's container verifies its own node with the flags of its agent.
+///
+/// Exit codes: 0 all decisions agree, 1 one does not, 2 it could not be found out. Of several nodes, the highest counts.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     /// Compare with this directory of manifests instead of a cluster: Namespace, Pod and NetworkPolicy objects in YAML or JSON
-    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "all", "node"])]
     manifests: Option<PathBuf>,
-    /// Reach the API server as this kubeconfig says. Without it, use the service account of the pod that the program runs in
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
     /// Read CNI results in this directory, as the agent does. Empty to read none, which is the default with --manifests
     #[arg(
         long,
@@ -49,8 +50,8 @@ pub(super) struct Verify {
     #[arg(long, value_enum, default_value_t)]
     unknown_pods: UnknownPods,
     /// Name of this node, as in the pods' spec.nodeName
-    #[arg(long, value_name = "NODE", env = "NODE_NAME")]
-    node_name: String,
+    #[arg(long, value_name = "NODE", env = "NODE_NAME", required_unless_present_any = ["all", "node"])]
+    node_name: Option<String>,
     /// Which packet filter the agent writes to
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
@@ -59,6 +60,8 @@ pub(super) struct Verify {
     output: VerifyFormat,
     #[command(flatten)]
     render: RenderFlags,
+    #[command(flatten)]
+    agents: AgentFlags,
 }
 
 /// How the result is printed.
@@ -73,25 +76,29 @@ enum VerifyFormat {
 
 impl Verify {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        if self.agents.are_given() {
+            return self.ask_agents(out);
+        }
         require_root("verify")?;
+        let node = self.node_name.as_deref().unwrap_or_default();
         let backend = self.backend.choose();
         let options = self.render.options(backend)?;
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         let source = Source {
             manifests: self.manifests.clone(),
-            kubeconfig: self.kubeconfig.clone(),
+            kubeconfig: self.agents.kubeconfig.clone(),
             cni_results_dir: Some(&self.cni_results_dir).filter(|path| !path.is_empty()).map(PathBuf::from),
             bridge: (options.binding != Binding::Off).then(|| options.bridge.clone()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
         let mut attempt = 1;
-        let mut report = self.attempt(&source, &runtime, &options, &mut kernel, attempt)?;
+        let mut report = self.attempt(node, &source, &runtime, &options, &mut kernel, attempt)?;
         while attempt < ATTEMPTS && report.verification.finding != VerificationOutcome::Verified {
             std::thread::sleep(PAUSE * attempt);
             attempt += 1;
             let before = report;
-            report = self.attempt(&source, &runtime, &options, &mut kernel, attempt)?;
+            report = self.attempt(node, &source, &runtime, &options, &mut kernel, attempt)?;
             // Nothing changed meanwhile, so the next attempt would find the same.
             if report.verification == before.verification && report.digest == before.digest {
                 break;
@@ -111,6 +118,7 @@ impl Verify {
 
     fn attempt(
         &self,
+        node: &str,
         source: &Source,
         runtime: &tokio::runtime::Runtime,
         options: &Options,
@@ -119,7 +127,7 @@ impl Verify {
     ) -> Result<Report> {
         let time = jiff::Timestamp::now();
         let changes = runtime.block_on(source.read())?;
-        let mut enforcer = Enforcer::new(&self.node_name, options.clone())
+        let mut enforcer = Enforcer::new(node, options.clone())
             .with_unknown_pods(self.unknown_pods)
             .with_limits(self.render.policy_limits);
         changes.into_iter().for_each(|change| enforcer.apply(change));
@@ -135,7 +143,7 @@ impl Verify {
         };
         Ok(Report {
             time,
-            node: self.node_name.clone(),
+            node: node.to_owned(),
             source: source.to_string(),
             backend: options.backend,
             attempt,

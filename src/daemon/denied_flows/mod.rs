@@ -4,11 +4,12 @@
 mod packets;
 mod reporter;
 
+use super::socket::SocketUse;
 use crate::apply::KernelError;
 use crate::controller::Query;
 use crate::flow::{BYTES, Record};
 use crate::kernel::PacketLog;
-use crate::observe::{Health, Journal, Metrics, listen_at, serve_flows};
+use crate::observe::{Health, Journal, Metrics, serve_flows};
 use reporter::FlowReporter;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,23 +80,6 @@ impl DeniedFlows {
 
 /// Serves `bridgewarden flows` at a path, as soon as the socket can be opened.
 async fn serve_at(path: PathBuf, journal: Journal, health: Health) {
-    let mut logged = None;
-    loop {
-        let problem = match listen_at(&path) {
-            Ok(listener) => {
-                health.remark(CHECK, "socket", None);
-                return serve_flows(listener, journal).await;
-            }
-            Err(error) => error.to_string(),
-        };
-        let (again, shown) = (RETRY_AFTER.as_secs(), path.display());
-        let remark =
-            format!("`bridgewarden flows` cannot be answered at {shown}: {problem}; see --flows-socket");
-        if logged.as_ref() != Some(&problem) {
-            tracing::warn!(path = %shown, problem, again_in_s = again, "`bridgewarden flows` cannot be answered here; see --flows-socket");
-        }
-        health.remark(CHECK, "socket", Some(remark));
-        logged = Some(problem);
-        sleep(RETRY_AFTER).await;
-    }
+    let place = SocketUse { check: CHECK, command: "bridgewarden flows", flag: "--flows-socket" };
+    serve_flows(place.listen(&path, &health).await, journal).await;
 }

@@ -49,7 +49,7 @@ pub(in crate::source) fn read<T: DeserializeOwned>(
 
 /// The change that represents an object that cannot be read completely; `None` if not even its name can be read.
 pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -> Option<Change> {
-    let ObjectIdentity { name, namespace, uid, .. } = identity(object);
+    let ObjectIdentity { name, namespace, uid, resource_version } = identity(object);
     let name = name?;
     if kind != ObjectKind::Namespace && !names_namespace(object) {
         return None;
@@ -62,7 +62,16 @@ pub(in crate::source) fn change(kind: ObjectKind, object: &Value, fault: &str) -
         }
         ObjectKind::NetworkPolicy => {
             let labels = audit_label(object).map(|value| [(AUDIT_LABEL.to_owned(), value.to_owned())].into());
-            let metadata = ObjectMeta { name, namespace, uid, labels, ..ObjectMeta::default() };
+            let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+            let metadata = ObjectMeta {
+                name,
+                namespace,
+                uid,
+                generation,
+                resource_version,
+                labels,
+                ..ObjectMeta::default()
+            };
             Change::Policy(unreadable_policy(&metadata, fault))
         }
     })
@@ -172,6 +181,9 @@ fn remove_immaterial(kind: ObjectKind, object: &mut Value) {
             fields.remove(field);
         }
     }
+    if fields.get("generation").is_some_and(|value| !value.is_i64()) {
+        fields.remove("generation");
+    }
     if kind == ObjectKind::Pod {
         for list in ["containers", "initContainers"] {
             let list = object.get_mut("spec").and_then(|spec| spec.get_mut(list));
@@ -248,6 +260,31 @@ mod tests {
             ] {
                 assert_eq!(labelled(spec.clone(), labels.clone()), (is_read, audit), "{labels}");
             }
+        }
+    }
+
+    #[test]
+    fn version_of_a_policy_is_kept_even_if_the_rest_cannot_be_read_and_never_makes_a_policy_unreadable() {
+        let version = |metadata: Value, spec: Value| {
+            let object = json!({"metadata": metadata, "spec": spec});
+            match read::<crate::api::NetworkPolicy>(ObjectKind::NetworkPolicy, object) {
+                Ok(policy) => (true, policy.metadata.generation, policy.metadata.resource_version),
+                Err((fault, object)) => match change(ObjectKind::NetworkPolicy, &object, &fault) {
+                    Some(Change::Policy(policy)) => {
+                        let resource = policy.version.resource.map(String::from);
+                        (false, policy.version.generation, resource)
+                    }
+                    _ => panic!("it is a policy"),
+                },
+            }
+        };
+        let metadata =
+            |generation: Value| json!({"name": "p", "generation": generation, "resourceVersion": "7"});
+        let kept = Some("7".to_owned());
+        assert_eq!(version(metadata(json!(3)), json!({})), (true, Some(3), kept.clone()));
+        assert_eq!(version(metadata(json!(3)), json!({"podSelector": 7})), (false, Some(3), kept.clone()));
+        for odd in [json!("3"), json!(u64::MAX), json!(0.5), json!([3])] {
+            assert_eq!(version(metadata(odd.clone()), json!({})), (true, None, kept.clone()), "{odd}");
         }
     }
 }

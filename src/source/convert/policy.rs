@@ -3,7 +3,7 @@
 use super::rule::rules;
 use super::{FieldPath, InvalidParts, namespace_of, reason, selector};
 use crate::api;
-use crate::model::{AUDIT_LABEL, AuditLabel, Direction, Policy, PolicyKey, Selector};
+use crate::model::{AUDIT_LABEL, AuditLabel, Direction, Policy, PolicyKey, PolicyVersion, Selector};
 
 /// Converts a policy. Its invalid parts are listed in it and allow nothing.
 ///
@@ -30,6 +30,7 @@ pub fn policy(from: &api::NetworkPolicy) -> Policy {
     Policy {
         key: PolicyKey::new(namespace_of(&from.metadata), &from.metadata.name),
         uid: from.metadata.uid.as_deref().map(Into::into),
+        version: version(&from.metadata),
         subject: subject.unwrap_or_else(Selector::everything),
         ingress,
         egress,
@@ -50,12 +51,18 @@ pub fn unreadable_policy(metadata: &api::ObjectMeta, fault: &str) -> Policy {
     Policy {
         key: PolicyKey::new(namespace_of(metadata), &metadata.name),
         uid: metadata.uid.as_deref().map(Into::into),
+        version: version(metadata),
         subject: Selector::everything(),
         ingress: Some(Vec::new()),
         egress: Some(Vec::new()),
         invalid_parts: invalid.0,
         audit: audit(metadata),
     }
+}
+
+fn version(metadata: &api::ObjectMeta) -> PolicyVersion {
+    let resource = metadata.resource_version.as_deref().map(Into::into);
+    PolicyVersion { generation: metadata.generation, resource }
 }
 
 /// What the policy's own label says about audit mode.

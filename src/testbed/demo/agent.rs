@@ -50,6 +50,7 @@ impl AgentProcess {
         command.arg("--cni-results-dir").arg(results);
         command.args(["--backend", backend, "--http-addr", &HTTP.to_string(), "--log-format", "text"]);
         command.arg("--flows-socket").arg(log.with_extension("flows"));
+        command.arg("--status-socket").arg(log.with_extension("status"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // The terminal's Ctrl-C must reach only this process, which then ends the agent.
         command.process_group(0);

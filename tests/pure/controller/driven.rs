@@ -252,6 +252,8 @@ impl DrivenNode {
         if !rests || self.was_edited || self.reconciler.enforcer().is_behind() {
             return;
         }
+        let counts = self.reconciler.enforcer().agent_counts();
+        assert_eq!(counts.pending_policies, 0, "it rests, so every policy is in force as it is known");
         if self.in_force.len() != 1 {
             self.seen.settled += 1;
             let held = self.kernel.state().fake.clone();

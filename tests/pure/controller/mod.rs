@@ -4,6 +4,7 @@ mod connections;
 mod driven;
 mod early;
 mod kernel;
+mod rollout;
 mod schedules;
 
 use bridgewarden::apply::{PacketFilter, Tally};
@@ -121,6 +122,7 @@ fn closed() -> Change {
     Change::Policy(Policy {
         key,
         uid: None,
+        version: Default::default(),
         subject,
         ingress: Some(Vec::new()),
         egress: None,
@@ -199,6 +201,7 @@ fn web_takes(ports: &[u16]) -> Change {
     Change::Policy(Policy {
         key: PolicyKey::new("shop", "web"),
         uid: None,
+        version: Default::default(),
         subject: labelled("web"),
         ingress: Some(ports.iter().enumerate().map(rule).collect()),
         egress: None,

@@ -156,6 +156,7 @@ fn policy(name: &str, apps: &[&str], rules: &[&[(u16, u16)]]) -> Fact {
     Fact::Policy(Policy {
         key: PolicyKey::new("shop", name),
         uid: None,
+        version: Default::default(),
         subject: selector(apps),
         ingress: Some(rules.iter().enumerate().map(rule).collect()),
         egress: None,

@@ -79,6 +79,11 @@ impl Plan {
         !self.staging.is_empty()
     }
 
+    /// Whether a policy waits for sets that do not exist yet, so that not all that it allows is allowed.
+    pub fn is_staged(&self, key: &PolicyKey) -> bool {
+        self.staging.contains(key)
+    }
+
     /// Whether it is not known yet what an address is allowed, because a policy for a pod with it waits for sets.
     pub fn is_undecided(&self, cluster: &Cluster, address: IpAddr) -> bool {
         let is_subject = |(pod, _): (&PodKey, _)| self.staging.is_subject(pod);

@@ -683,6 +683,7 @@ mod tests {
             egress: None,
             invalid_parts: Vec::new(),
             audit: Default::default(),
+            version: Default::default(),
             uid: None,
         }));
         known.pod(pod("web", "a", &[]));

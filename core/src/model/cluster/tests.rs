@@ -84,6 +84,7 @@ fn namespace_that_went_keeps_its_labels_until_its_pods_are_gone() {
     cluster.apply(Change::Policy(Policy {
         key,
         uid,
+        version: Default::default(),
         subject,
         ingress: None,
         egress: None,

@@ -119,7 +119,16 @@ mod tests {
         let demand = Demand::In(BTreeSet::from([app.into()]));
         let subject = Selector::new([Requirement { key: "app".into(), demand }]);
         let key = PolicyKey::new("shop", app);
-        Change::Policy(Policy { key, uid: None, subject, ingress, egress, invalid_parts: Vec::new(), audit })
+        Change::Policy(Policy {
+            key,
+            uid: None,
+            version: Default::default(),
+            subject,
+            ingress,
+            egress,
+            invalid_parts: Vec::new(),
+            audit,
+        })
     }
 
     /// The sender's egress is enforced, and allows everything: its packets have our mark when they come to the audit.

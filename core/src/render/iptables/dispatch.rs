@@ -147,6 +147,7 @@ mod tests {
         let isolate = Change::Policy(Policy {
             key: PolicyKey::new("shop", "isolate"),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,
@@ -195,6 +196,7 @@ mod tests {
             Change::Policy(Policy {
                 key: PolicyKey::new("shop", app),
                 uid: None,
+                version: Default::default(),
                 subject: Selector::new([Requirement { key: "app".into(), demand }]),
                 ingress: Some(ingress),
                 egress: None,

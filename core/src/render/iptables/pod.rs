@@ -115,6 +115,7 @@ mod tests {
         Change::Policy(Policy {
             key: PolicyKey::new("shop", &format!("policy-{number}")),
             uid: None,
+            version: Default::default(),
             subject: Selector::everything(),
             ingress: Some(Vec::new()),
             egress: None,

@@ -1,5 +1,9 @@
 //! `bridgewarden flows`: the flows that the daemon of this node has reported as denied, with policies and reasons.
 
+mod cluster;
+mod unread;
+
+use super::agents::AgentFlags;
 use super::flags::FLOWS_SOCKET;
 use super::flow_filter::FlowFilter;
 use crate::flow::Record;
@@ -7,11 +11,8 @@ use crate::observe::END_MARK;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ enum FlowFormat {
     Json,
 }
 
-/// Prints the flows that were denied on this node: the last thousand, the oldest first.
+/// Prints the flows that were denied on this node, or with --all on all nodes: the last thousand of each, the oldest first.
 #[derive(Debug, Args)]
 pub(super) struct Flows {
     /// Continue with new denied flows until interrupted. A flow that goes on is printed again, with its count
@@ -42,20 +43,30 @@ pub(super) struct Flows {
     /// Connect to the agent at this Unix socket
     #[arg(long, value_name = "PATH", default_value = FLOWS_SOCKET)]
     socket: PathBuf,
+    #[command(flatten)]
+    agents: AgentFlags,
 }
 
 impl Flows {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        if self.agents.are_given() {
+            return self.ask_agents(out);
+        }
         let socket = self.socket.display();
         let stream = UnixStream::connect(&self.socket).with_context(|| {
             format!(
                 "cannot connect to the agent at {socket}. It must run on this node with the same --flows-socket, and only root \
-                 may connect"
+                 may connect. From outside the cluster, ask with --all or --node"
             )
         })?;
         let unread = Arc::new(AtomicBool::new(false));
         if self.follow {
-            end_when_unread(&stream, unread.clone()).context("cannot watch the output")?;
+            let (connection, told) = (stream.try_clone().context("cannot watch the output")?, unread.clone());
+            let close = move || {
+                told.store(true, Ordering::Relaxed);
+                connection.shutdown(Shutdown::Both).ok();
+            };
+            unread::watch(close).context("cannot watch the output")?;
         }
         let ended = self.print(BufReader::new(stream), out);
         let ended = ended.with_context(|| format!("cannot print the flows from {socket}"))?;
@@ -110,31 +121,4 @@ enum FlowStreamEnd {
     Refused(String),
     /// The daemon has ended, or the connection was closed.
     Cut,
-}
-
-/// Closes the connection when the output is no longer read, or when the program that started this one has closed the
-/// pipe that is its input. Otherwise this would be noticed only with the next denied flow, which may never come.
-fn end_when_unread(stream: &UnixStream, unread: Arc<AtomicBool>) -> Result<()> {
-    let connection = stream.try_clone()?;
-    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
-    let is_gone = move |end: &PollFd<'_>| end.revents().is_some_and(|events| events.intersects(gone));
-    std::thread::Builder::new().spawn(move || {
-        let (output, input) = (std::io::stdout(), std::io::stdin());
-        let mut ends = vec![PollFd::new(output.as_fd(), PollFlags::empty())];
-        let mut first = [PollFd::new(input.as_fd(), PollFlags::empty())];
-        // An input that was closed from the start means nothing.
-        if poll(&mut first, PollTimeout::ZERO).is_ok() && !is_gone(&first[0]) {
-            ends.push(PollFd::new(input.as_fd(), PollFlags::empty()));
-        }
-        while !ends.iter().any(is_gone) {
-            match poll(&mut ends, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                // If the descriptors cannot be watched, the end is noticed with the next flow.
-                Err(_) => return,
-            }
-        }
-        unread.store(true, Ordering::Relaxed);
-        connection.shutdown(Shutdown::Both).ok();
-    })?;
-    Ok(())
 }

@@ -1,0 +1,124 @@
+//! The user's own kubectl. It ends with this program, and gets no input.
+
+use super::AgentPlace;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// The program.
+const KUBECTL: &str = "kubectl";
+/// The most characters of a complaint that are repeated.
+const LONGEST_COMPLAINT: usize = 600;
+
+/// kubectl, with the flags that choose the cluster.
+#[derive(Clone, Debug)]
+pub(in crate::commands) struct Kubectl {
+    flags: Vec<OsString>,
+    namespace: String,
+}
+
+/// How a run of kubectl ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::commands) struct KubectlOutput {
+    /// The exit code, which is that of the command in the container; `None` if a signal ended it.
+    pub(in crate::commands) code: Option<i32>,
+    pub(in crate::commands) stdout: Vec<u8>,
+    pub(in crate::commands) stderr: String,
+}
+
+impl KubectlOutput {
+    /// What it complains of, in one line.
+    pub(in crate::commands) fn complaint(&self) -> String {
+        let own = |line: &&str| !line.is_empty() && !line.starts_with("command terminated with exit code");
+        let lines: Vec<&str> = self.stderr.lines().map(str::trim).filter(own).collect();
+        let code = || match self.code {
+            Some(code) => format!("kubectl ended with exit code {code} and without a word"),
+            None => "kubectl was ended by a signal".to_owned(),
+        };
+        let complaint = if lines.is_empty() { code() } else { lines.join("; ") };
+        complaint.chars().take(LONGEST_COMPLAINT).collect()
+    }
+}
+
+impl Kubectl {
+    /// The kubectl on PATH, for this context and kubeconfig; the agents are in `namespace`.
+    pub(in crate::commands) fn new(
+        context: Option<&str>,
+        kubeconfig: Option<&Path>,
+        namespace: &str,
+    ) -> Kubectl {
+        let flag = |name: &str, value: &OsStr| {
+            let mut flag = OsString::from(name);
+            flag.push(value);
+            flag
+        };
+        let context = context.map(|context| flag("--context=", context.as_ref()));
+        let kubeconfig = kubeconfig.map(|kubeconfig| flag("--kubeconfig=", kubeconfig.as_ref()));
+        Kubectl { flags: context.into_iter().chain(kubeconfig).collect(), namespace: namespace.to_owned() }
+    }
+
+    /// The words that run a command of this program in an agent's container.
+    pub(super) fn words_in(&self, place: &AgentPlace, command: Vec<String>) -> Vec<String> {
+        let exec = ["exec", "--namespace", &self.namespace, &place.pod, "--container", "agent", "--"];
+        exec.into_iter().map(str::to_owned).chain(["bridgewarden".to_owned()]).chain(command).collect()
+    }
+
+    /// The same for a command that runs until its input ends.
+    pub(in crate::commands) fn follow(&self, place: &AgentPlace, command: Vec<String>) -> Command {
+        let mut words = self.words_in(place, command);
+        words.insert(1, "--stdin".to_owned());
+        let mut kubectl = self.command(&words);
+        kubectl.stdin(Stdio::piped());
+        kubectl
+    }
+
+    /// Runs kubectl to its end.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not end in time.
+    pub(in crate::commands) async fn run<W: AsRef<OsStr>>(
+        &self,
+        words: &[W],
+        patience: Duration,
+    ) -> Result<KubectlOutput, String> {
+        let output = match timeout(patience, self.command(words).output()).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => return Err(not_started(&error)),
+            Err(_) => return Err(format!("it did not answer within {} s", patience.as_secs_f64())),
+        };
+        Ok(KubectlOutput {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    fn command<W: AsRef<OsStr>>(&self, words: &[W]) -> Command {
+        let mut command = Command::new(KUBECTL);
+        command.args(&self.flags).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+}
+
+/// Why kubectl could not be started.
+pub(in crate::commands) fn not_started(error: &std::io::Error) -> String {
+    format!("cannot start {KUBECTL}: {error}; is it installed and on PATH?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaint_is_what_kubectl_and_the_command_wrote_and_not_the_code_that_follows() {
+        let finished = |code, stderr: &str| KubectlOutput { code, stdout: Vec::new(), stderr: stderr.into() };
+        let both = finished(Some(2), "bridgewarden: cannot connect\n\ncommand terminated with exit code 2\n");
+        assert_eq!(both.complaint(), "bridgewarden: cannot connect");
+        assert_eq!(finished(Some(1), "").complaint(), "kubectl ended with exit code 1 and without a word");
+        assert_eq!(finished(None, "").complaint(), "kubectl was ended by a signal");
+    }
+}
