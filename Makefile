@@ -6,10 +6,10 @@ CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image release demo test quick chart e2e conformance pictures lint fmt bless bench doc clean
+.PHONY: help setup build image release demo test quick chart e2e conformance vm-test pictures lint fmt bless bench doc clean
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Installs the Debian packages for building and testing; checks for Rust
 	@scripts/setup
@@ -41,6 +41,10 @@ e2e: setup ## Runs the e2e scenarios on real clusters that it creates and remove
 
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on a real cluster, for each backend; needs Go
 	@$(SUDO) e2e/conformance $(ARGS)
+
+vm-test: ## Runs the demo and the packet tests in virtual machines with Debian's kernels, without a network; needs KVM or ARGS=--emulate
+	@scripts/setup vm
+	@e2e/vm/run $(ARGS)
 
 pictures: setup ## Redraws the pictures of the dashboards, from a run in network namespaces, and of the page of reach
 	DRAW=1 $(SUDO) $(CARGO) test --locked --test dashboards --test page

@@ -1,11 +1,11 @@
-//! A sample of the random worlds, measured with real packets: real controllers, real kernel, real TCP and UDP.
+//! A sample of the random worlds, measured with real packets: real controllers, real kernel, real TCP and UDP, and SCTP if
+//! the kernel has it.
 
 use bridgewarden::explain::oracle::{QueryEnd, Ruling, World, decide};
 use bridgewarden::model::PodKey;
-use bridgewarden::net::Protocol;
 use bridgewarden::testbed::{Endpoint, Probe};
 use std::path::Path;
-use support::field::{Asked, BACKENDS, Field};
+use support::field::{Asked, BACKENDS, Field, can_be_tried};
 use support::worlds;
 
 #[test]
@@ -41,7 +41,7 @@ fn kernel_does_what_the_api_says_in_random_worlds() {
 
 /// Every pod's declared ports, from every pod, node and the outside, with what the API says of each.
 fn asked(seed: u64, world: &World) -> Vec<Asked> {
-    let flows = worlds::flows(world).into_iter().filter(|flow| flow.protocol != Protocol::Sctp);
+    let flows = worlds::flows(world).into_iter().filter(|flow| can_be_tried(flow.protocol));
     let mut asked = Vec::new();
     for flow in flows {
         let QueryEnd::Pod(to) = flow.destination else { continue };

@@ -3,6 +3,7 @@
 use super::received::{Received, StreamCounter};
 use super::{Endpoint, Netns, Port, TestbedError};
 use crate::net::Protocol;
+use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -56,20 +57,37 @@ pub(super) fn listen(
     let (who, received) = (who.clone(), received.clone());
     let mut tasks = JoinSet::new();
     match protocol {
-        Protocol::Tcp => drop(tasks.spawn(serve_tcp(tcp(address).map_err(failed)?, who, received))),
         Protocol::Udp => drop(tasks.spawn(serve_udp(udp(address).map_err(failed)?, who, received))),
-        Protocol::Sctp => {}
+        Protocol::Tcp | Protocol::Sctp => {
+            let listener = listener(protocol, address).map_err(failed)?;
+            tasks.spawn(serve_streams(listener, who, received));
+        }
     }
     Ok(Listener(tasks))
 }
 
-/// A TCP socket for an address' family, in the namespace of the calling thread.
-pub(super) fn tcp_socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+/// A socket of TCP or SCTP for an address' family, in the namespace of the calling thread. A socket of SCTP with one
+/// association behaves as one of TCP.
+pub(super) fn stream_socket(protocol: Protocol, address: SocketAddr) -> io::Result<TcpSocket> {
+    match protocol {
+        Protocol::Sctp => {
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::SCTP))?;
+            socket.set_nonblocking(true)?;
+            Ok(TcpSocket::from_std_stream(socket.into()))
+        }
+        Protocol::Tcp | Protocol::Udp if address.is_ipv4() => TcpSocket::new_v4(),
+        Protocol::Tcp | Protocol::Udp => TcpSocket::new_v6(),
+    }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = tcp_socket(address)?;
+/// Whether the kernel has sockets of SCTP.
+pub fn has_sctp() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(socket2::Protocol::SCTP)).is_ok()
+}
+
+fn listener(protocol: Protocol, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = stream_socket(protocol, address)?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(1024)
@@ -81,7 +99,7 @@ fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn serve_tcp(listener: TcpListener, who: Endpoint, received: Arc<Received>) {
+async fn serve_streams(listener: TcpListener, who: Endpoint, received: Arc<Received>) {
     let name = name(&who);
     let mut connections = JoinSet::new();
     loop {

@@ -39,6 +39,7 @@ mod worker;
 
 pub use error::TestbedError;
 pub use layout::{Endpoint, Layout, OUTSIDE, PodPlacement, Port};
+pub use listen::has_sctp;
 pub use netns::Netns;
 pub use probe::{Probe, ProbeOutcome, ProbeTimeouts, ResolvedProbe};
 pub use prober::Prober;

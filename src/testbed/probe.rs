@@ -1,6 +1,6 @@
 //! Probes: does a connection over a real socket succeed, and which endpoint answers?
 
-use super::listen::{tcp_socket, word};
+use super::listen::{stream_socket, word};
 use super::{Endpoint, Netns};
 use crate::net::Protocol;
 use futures::StreamExt;
@@ -22,7 +22,7 @@ pub struct Probe {
     pub source: Option<IpAddr>,
     /// The destination address.
     pub to: IpAddr,
-    /// The protocol; SCTP cannot be probed.
+    /// The protocol; SCTP only if [`has_sctp`](super::has_sctp).
     pub protocol: Protocol,
     /// The destination port.
     pub port: u16,
@@ -70,7 +70,8 @@ impl fmt::Display for ProbeOutcome {
 /// Timeouts, and the number of concurrent probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeTimeouts {
-    /// How long a TCP probe may take. From a little over one second on, a lost first packet is sent again, and a
+    /// How long a TCP or SCTP probe may take. Over SCTP, a denial is a timeout, because the kernel acts on no ICMP port
+    /// unreachable, and a lost first packet is sent again after three seconds. Over TCP, from a little over one second on, a lost first packet is sent again, and a
     /// connect over IPv6 that is denied by ICMP only is seen as refused, because the kernel does not give up earlier.
     pub tcp: Duration,
     /// How long a UDP probe may take. A lost datagram is sent again after half of it.
@@ -95,7 +96,7 @@ pub struct ResolvedProbe {
     pub source: Option<IpAddr>,
     /// The destination.
     pub to: SocketAddr,
-    /// The protocol; SCTP cannot be probed.
+    /// The protocol; SCTP only if [`has_sctp`](super::has_sctp).
     pub protocol: Protocol,
     /// The endpoints that may answer; any if empty.
     pub owners: BTreeSet<Endpoint>,
@@ -122,9 +123,8 @@ pub(super) async fn run(
 impl ResolvedProbe {
     async fn run(self, timeouts: ProbeTimeouts) -> ProbeOutcome {
         let asked = match self.protocol {
-            Protocol::Tcp => timeout(timeouts.tcp, self.ask_tcp()).await,
+            Protocol::Tcp | Protocol::Sctp => timeout(timeouts.tcp, self.ask_stream()).await,
             Protocol::Udp => timeout(timeouts.udp, self.ask_udp(timeouts.udp / 2)).await,
-            Protocol::Sctp => return ProbeOutcome::Failed("SCTP cannot be probed".to_owned()),
         };
         match asked {
             Ok(Ok(name)) => self.judge(&name),
@@ -142,7 +142,7 @@ impl ResolvedProbe {
         }
     }
 
-    async fn ask_tcp(&self) -> io::Result<Vec<u8>> {
+    async fn ask_stream(&self) -> io::Result<Vec<u8>> {
         let mut stream = self.connect().await?;
         // A reset leaves neither side in TIME_WAIT, so that ports do not run out.
         stream.set_zero_linger()?;
@@ -168,10 +168,10 @@ impl ResolvedProbe {
         }
     }
 
-    /// Connects over TCP.
+    /// Connects over TCP or SCTP.
     pub(super) async fn connect(&self) -> io::Result<TcpStream> {
         self.namespace.hop().map_err(io::Error::other)?;
-        let socket = tcp_socket(self.to)?;
+        let socket = stream_socket(self.protocol, self.to)?;
         if let Some(source) = self.source {
             socket.bind(SocketAddr::new(source, 0))?;
         }

@@ -76,7 +76,7 @@ pub(super) async fn open(
     let begun = match probe.protocol {
         Protocol::Tcp => open_tcp(&probe, push, id, &counter, timeouts.tcp).await,
         Protocol::Udp => open_udp(&probe, push, id, &counter).await,
-        Protocol::Sctp => Err(ProbeOutcome::Failed("SCTP cannot be probed".to_owned())),
+        Protocol::Sctp => Err(ProbeOutcome::Failed("streams are of TCP or UDP".to_owned())),
     };
     match begun {
         Ok(task) => Ok(Stream { id, counter, received, task }),

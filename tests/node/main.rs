@@ -9,6 +9,7 @@ mod connections;
 mod denied_flows;
 mod first_instant;
 mod first_names;
+mod ipvs;
 mod life;
 mod mesh;
 mod migrate;

@@ -288,9 +288,9 @@ impl Asked {
     }
 }
 
-/// A scenario's questions that can be tried on a real kernel: all but SCTP, which testbeds do not support.
+/// A scenario's questions that can be tried on this kernel: those of SCTP only if it has sockets of SCTP.
 pub fn asked(scenario: &Scenario) -> Vec<Asked> {
-    let probes = scenario.probes.iter().filter(|probe| probe.protocol != Protocol::Sctp);
+    let probes = scenario.probes.iter().filter(|probe| can_be_tried(probe.protocol));
     probes
         .filter_map(|probe| {
             let real =
@@ -303,6 +303,11 @@ pub fn asked(scenario: &Scenario) -> Vec<Asked> {
             })
         })
         .collect()
+}
+
+/// Whether this kernel has sockets of a protocol.
+pub fn can_be_tried(protocol: Protocol) -> bool {
+    protocol != Protocol::Sctp || testbed::has_sctp()
 }
 
 fn endpoint(probe: &Probe) -> Option<Endpoint> {
@@ -339,7 +344,7 @@ fn place(pod: &Pod) -> Option<PodPlacement> {
         pod: convert::pod(pod).0.key,
         node: pod.spec.node_name.clone()?,
         addresses: pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
-        listens: listens.filter(|(protocol, _)| *protocol != Protocol::Sctp).collect(),
+        listens: listens.filter(|(protocol, _)| can_be_tried(*protocol)).collect(),
         host_network: pod.spec.host_network == Some(true),
     })
 }

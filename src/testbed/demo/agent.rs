@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// Where every agent serves its pages, in its own namespace.
 pub(super) const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 
-/// The deadline for an agent to become ready.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// The deadline for an agent to become ready. On a slow machine, the first one waits for modules of the kernel to load.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The polling interval of its readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long an agent may take to end.

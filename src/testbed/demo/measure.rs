@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 /// How long a connection may have an unexpected outcome before it counts as a mismatch.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
+/// How often it is measured at least, however long that takes: a slow machine needs more than one second for a connection
+/// while it opens hundreds.
+const LEAST: usize = 5;
 /// The pause before unsettled connections are measured again.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The most connections between two checks for a signal.
 const AT_ONCE: usize = 5000;
 
 /// Measures every connection. A connection with an unexpected outcome is measured again until the outcome is as
-/// expected or time is up.
+/// expected, or time is up and it was measured five times.
 ///
 /// # Errors
 /// [`Stopped`] after a signal.
@@ -49,18 +52,19 @@ fn settle<E>(
         .map(|question| Finding { question: question.clone(), measured: ProbeOutcome::Timeout })
         .collect();
     let mut unsettled: Vec<usize> = (0..findings.len()).collect();
-    loop {
+    for measured in 1.. {
         let probes: Vec<Probe> =
             unsettled.iter().map(|&index| findings[index].question.connection.probe()).collect();
         for (&index, outcome) in unsettled.iter().zip(ask(&probes)?) {
             findings[index].measured = outcome;
         }
         unsettled.retain(|&index| !findings[index].is_as_expected());
-        if unsettled.is_empty() || Instant::now() >= deadline {
-            return Ok(findings);
+        if unsettled.is_empty() || measured >= LEAST && Instant::now() >= deadline {
+            break;
         }
         pause()?;
     }
+    Ok(findings)
 }
 
 #[cfg(test)]
@@ -93,6 +97,18 @@ mod tests {
         let Ok(findings) = settle(&questions, ask, || Ok(()), Duration::from_secs(60));
         assert!(findings.iter().all(Finding::is_as_expected));
         assert_eq!(asked, [questions.len(), 2, 2]);
+    }
+
+    #[test]
+    fn however_slow_the_machine_is_each_connection_is_measured_five_times() {
+        let questions = questions();
+        let mut asked = Vec::new();
+        let ask = |probes: &[Probe]| {
+            asked.push(probes.len());
+            Ok::<_, Infallible>(vec![ProbeOutcome::Timeout; probes.len()])
+        };
+        let Ok(_) = settle(&questions, ask, || Ok(()), Duration::ZERO);
+        assert_eq!(asked, [questions.len(); LEAST]);
     }
 
     #[test]
