@@ -67,12 +67,12 @@ struct DaemonSetList {
 
 #[derive(Deserialize)]
 struct ListedDaemonSet {
-    metadata: ListedMeta,
-    spec: ListedSpec,
+    metadata: DaemonSetMeta,
+    spec: DaemonSetSpec,
 }
 
 #[derive(Deserialize)]
-struct ListedMeta {
+struct DaemonSetMeta {
     name: String,
     namespace: String,
     #[serde(default)]
@@ -82,22 +82,22 @@ struct ListedMeta {
 }
 
 #[derive(Deserialize)]
-struct ListedSpec {
-    template: ListedTemplate,
+struct DaemonSetSpec {
+    template: DaemonSetTemplate,
 }
 
 #[derive(Deserialize)]
-struct ListedTemplate {
-    spec: ListedPodSpec,
+struct DaemonSetTemplate {
+    spec: DaemonSetPodSpec,
 }
 
 #[derive(Deserialize)]
-struct ListedPodSpec {
-    containers: Vec<ListedContainer>,
+struct DaemonSetPodSpec {
+    containers: Vec<DaemonSetContainer>,
 }
 
 #[derive(Deserialize)]
-struct ListedContainer {
+struct DaemonSetContainer {
     #[serde(default)]
     image: String,
     #[serde(default)]
@@ -106,7 +106,7 @@ struct ListedContainer {
     args: Vec<String>,
 }
 
-impl ListedContainer {
+impl DaemonSetContainer {
     /// Whether a switch of kube-router is on, which is so if it is not mentioned.
     fn has_on(&self, switch: &str) -> bool {
         let mut words = self.command.iter().chain(&self.args);
