@@ -11,6 +11,7 @@ mod first_instant;
 mod first_names;
 mod ipvs;
 mod life;
+mod live;
 mod mesh;
 mod migrate;
 mod other_controllers;

@@ -3,10 +3,10 @@
 use crate::cleanup::{PROGRAM, tried};
 use crate::setup::*;
 
-const VERIFIED_CLUSTER: &str = include_str!("../verify/cluster.yaml");
+pub(crate) const VERIFIED_CLUSTER: &str = include_str!("../verify/cluster.yaml");
 
 /// What the scripts of faults use: the programs of the backend, and the chains and sets of the cluster.
-const OF_IPTABLES: &str = r#"
+pub(crate) const OF_IPTABLES: &str = r#"
     IP=BACKEND; IP6=$(echo BACKEND | sed s/iptables/ip6tables/)
     POD=$($IP -S | sed -n 's/^-A KUBE-NWPLCY-INGRESS-.* -d 10.244.1.10\/32 .*-g //p; s/^-A KUBE-NWPLCY-INGRESS-.. -d 10.244.1.10\/32 .*-g //p' | head -1)
     POLICY=$($IP -S | sed -n 's/^-A \(KUBE-NWPLCY-0[A-Z2-7]*\) .*--match-set KUBE-NWPLCY-P4-.*/\1/p' | head -1)
@@ -14,7 +14,7 @@ const OF_IPTABLES: &str = r#"
     BLOCK=$(ipset list -n | grep -- -B4- | head -1)
     test -n "$POD" && test -n "$POLICY" && test "$PEERS" != "$OTHERS" && test -n "$BLOCK"
 "#;
-const OF_NFTABLES: &str = r#"
+pub(crate) const OF_NFTABLES: &str = r#"
     T='inet bridgewarden'
     POLICY=$(nft list table $T | awk '/chain KUBE-NWPLCY-0/{c=$2} /@KUBE-NWPLCY-P4/{print c; exit}')
     PROFILE=$(nft list map $T ISOLATED-INGRESS-4 | grep -o '10.244.1.10 : goto [A-Z0-9-]*' | cut -d' ' -f4)

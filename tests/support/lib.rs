@@ -18,6 +18,7 @@ pub mod ports;
 pub mod program;
 pub mod reach;
 pub mod scenario;
+pub mod schema;
 pub mod story_node;
 pub mod topology;
 pub mod worlds;

@@ -13,14 +13,24 @@ use std::net::IpAddr;
 
 /// The rules that were read from a kernel.
 pub(super) struct KernelRules<'a> {
-    rules: FilterRules<'a>,
+    pub(super) rules: FilterRules<'a>,
     /// The sets and maps that rules ask about addresses, by name.
     pub(super) sets: BTreeMap<Box<str>, AddressSet>,
     /// Whether the bridge shows bridged packets of a family to the packet filter.
     sees_bridged: [bool; 2],
 }
 
-enum FilterRules<'a> {
+/// Which rules of other programs before ours are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OthersAhead {
+    /// Those that may let a packet pass: what others deny, policies need not.
+    Accepting,
+    /// All that can be evaluated.
+    All,
+}
+
+/// The rules of the backend.
+pub(super) enum FilterRules<'a> {
     Iptables(Box<[FilterChains; 2]>),
     Nftables {
         /// Nothing if no rule of it is in force.
@@ -36,9 +46,9 @@ enum FilterRules<'a> {
 pub(super) struct FilterChains {
     pub(super) chains: Chains,
     /// Why a built-in chain does not lead to ours.
-    absences: BTreeMap<&'static str, String>,
+    pub(super) absences: BTreeMap<&'static str, String>,
     /// Why chains could not be understood.
-    doubts: BTreeMap<Box<str>, String>,
+    pub(super) doubts: BTreeMap<Box<str>, String>,
 }
 
 /// What became of a packet.
@@ -55,10 +65,10 @@ pub(super) struct Passage {
 pub(super) struct Unjudged(pub(super) String);
 
 impl<'a> KernelRules<'a> {
-    pub(super) fn of(evidence: &'a Evidence) -> Result<KernelRules<'a>, Unjudged> {
+    pub(super) fn of(evidence: &'a Evidence, others: OthersAhead) -> Result<KernelRules<'a>, Unjudged> {
         let (rules, sets) = match evidence.options.backend.variant() {
             Some(variant) => {
-                let families = Family::BOTH.map(|family| FilterChains::of(evidence, variant, family));
+                let families = Family::BOTH.map(|family| FilterChains::of(evidence, variant, family, others));
                 let sets = evidence.actual.sets.iter();
                 let sets =
                     sets.map(|(name, set)| (name.as_str().into(), AddressSet::of_ipset(set))).collect();
@@ -82,14 +92,8 @@ impl<'a> KernelRules<'a> {
         explained: bool,
     ) -> Result<Passage, Unjudged> {
         let family = packet.family();
-        if packet.bridged && !self.sees_bridged[place(family)] {
-            let sysctl = match family {
-                Family::V4 => "net.bridge.bridge-nf-call-iptables",
-                Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
-            };
-            let path =
-                vec![format!("the bridge shows it to no rule, because {sysctl} is not 1"), "passed".into()];
-            return Ok(Passage { passes: true, path });
+        if let Some(why) = self.unseen(packet) {
+            return Ok(Passage { passes: true, path: vec![why, "passed".into()] });
         }
         match &self.rules {
             FilterRules::Iptables(families) => {
@@ -116,6 +120,16 @@ impl<'a> KernelRules<'a> {
         }
     }
 
+    /// Why no rule sees a packet, if the bridge shows it to none.
+    pub(super) fn unseen(&self, packet: &Packet) -> Option<String> {
+        let sysctl = match packet.family() {
+            Family::V4 => "net.bridge.bridge-nf-call-iptables",
+            Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
+        };
+        let unseen = packet.bridged && !self.sees_bridged[place(packet.family())];
+        unseen.then(|| format!("the bridge shows it to no rule, because {sysctl} is not 1"))
+    }
+
     fn pass_chains(
         &self,
         family: &FilterChains,
@@ -128,12 +142,8 @@ impl<'a> KernelRules<'a> {
         if let Some(absence) = family.absences.get(name) {
             return Ok(Passage { passes: true, path: vec![absence.clone(), "passed".into()] });
         }
-        let traced = iptables::trace(&family.chains, &entry, self, packet).map_err(|error| {
-            let chain = match &error {
-                iptables::TraceError::NoChain(chain) | iptables::TraceError::Loop(chain) => chain.as_str(),
-            };
-            Unjudged(family.doubts.get(chain).cloned().unwrap_or_else(|| error.to_string()))
-        })?;
+        let traced = iptables::trace(&family.chains, &entry, self, packet);
+        let traced = traced.map_err(|error| family.unjudged(&error))?;
         let mut path = Vec::new();
         if explained {
             path.extend(traced.met.iter().map(|(chain, rule)| {
@@ -180,7 +190,7 @@ pub(super) fn place(family: Family) -> usize {
     }
 }
 
-fn built_in(point: HookPoint) -> &'static str {
+pub(super) fn built_in(point: HookPoint) -> &'static str {
     match point {
         HookPoint::Forward => "FORWARD",
         HookPoint::Output => "OUTPUT",
@@ -190,7 +200,15 @@ fn built_in(point: HookPoint) -> &'static str {
 }
 
 impl FilterChains {
-    fn of(evidence: &Evidence, variant: Variant, family: Family) -> FilterChains {
+    /// Why a packet that led to this error cannot be judged.
+    pub(super) fn unjudged(&self, error: &iptables::TraceError) -> Unjudged {
+        let chain = match error {
+            iptables::TraceError::NoChain(chain) | iptables::TraceError::Loop(chain) => chain.as_str(),
+        };
+        Unjudged(self.doubts.get(chain).cloned().unwrap_or_else(|| error.to_string()))
+    }
+
+    fn of(evidence: &Evidence, variant: Variant, family: Family, others: OthersAhead) -> FilterChains {
         let nothing = ActualTable::default();
         let table = evidence.actual.tables.get(&(variant, family)).unwrap_or(&nothing);
         let (mut chains, mut doubts) = (Chains::new(), BTreeMap::new());
@@ -225,7 +243,7 @@ impl FilterChains {
                     )
                 });
             }
-            let ahead = read_ahead(table.ahead.get(name), name, family, &mut doubts);
+            let ahead = read_ahead(table.ahead.get(name), name, (family, others), &mut doubts);
             // Without the chain, whatever comes to it cannot be judged.
             if let Some(ahead) = ahead {
                 chains.insert(entry, ahead.into_iter().chain(hook).collect());
@@ -236,7 +254,7 @@ impl FilterChains {
                 continue;
             };
             if !["FORWARD", "OUTPUT", "INPUT"].contains(&name.as_str())
-                && let Some(rules) = read_ahead(Some(rules), name, family, &mut doubts)
+                && let Some(rules) = read_ahead(Some(rules), name, (family, others), &mut doubts)
             {
                 chains.insert(chain, rules);
             }
@@ -245,17 +263,18 @@ impl FilterChains {
     }
 }
 
-/// The rules of others before ours, but for those that only deny: what they deny, policies need not.
+/// The rules of others before ours.
 fn read_ahead(
     rules: Option<&Vec<String>>,
     chain: &str,
-    family: Family,
+    (family, others): (Family, OthersAhead),
     doubts: &mut BTreeMap<Box<str>, String>,
 ) -> Option<Vec<Rule>> {
     let mut read = Vec::new();
     for text in rules.into_iter().flatten() {
         match parse_rule(text) {
-            Ok(Rule { target: Target::Drop | Target::Reject(_), .. }) => {}
+            Ok(Rule { target: Target::Drop | Target::Reject(_), .. }) if others == OthersAhead::Accepting => {
+            }
             Ok(rule) => read.push(rule),
             Err(_)
                 if text.contains(" -j DROP") || text.contains(" -j REJECT") || text.contains(" -j LOG") => {}

@@ -4,6 +4,8 @@
 //! Comes in: [`Evidence`], what was read from a kernel, and [`Expectation`], what must hold. Goes out: [`Verification`], with the
 //! number of decisions that agree, or the first that does not. It must not know how `compile` and `render` make rules of policies:
 //! it follows packets through the rules as they are.
+//!
+//! [`follow`] does the same for one connection, and returns its way rule by rule.
 
 mod address_sets;
 mod asked;
@@ -11,11 +13,14 @@ mod cause;
 mod counter_example;
 mod evidence;
 mod expectation;
+mod follow;
+mod followed_rules;
 mod frames;
 mod kernel_rules;
 mod peers;
 mod ports;
 mod question;
+mod read_binding;
 mod reason;
 mod sides;
 mod verification;
@@ -27,5 +32,7 @@ pub use counter_example::CounterExample;
 pub use evidence::Evidence;
 pub use expectation::Expectation;
 use expectation::{Holder, SideRuling};
-use kernel_rules::{KernelRules, Passage, Unjudged, place};
+pub use follow::*;
+use kernel_rules::{KernelRules, OthersAhead, Passage, Unjudged, place};
+pub use read_binding::{ReadBinding, read_binding};
 pub use verification::{Verification, VerificationOutcome, verify};

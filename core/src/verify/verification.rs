@@ -4,7 +4,7 @@ use super::frames::FrameCheck;
 use super::peers::peer_classes;
 use super::question::{Question, Way, ways};
 use super::sides::{DistinctPeer, Side, Sides};
-use super::{CounterExample, Evidence, Expectation, KernelRules, Passage, SideRuling, Unjudged};
+use super::{CounterExample, Evidence, Expectation, KernelRules, OthersAhead, Passage, SideRuling, Unjudged};
 use crate::compile::Subject;
 use crate::model::Direction;
 use crate::net::{Family, Protocol};
@@ -75,7 +75,7 @@ impl From<Unjudged> for EarlyEnd {
 }
 
 fn compare(evidence: &Evidence, expectation: &Expectation, done: &mut Verification) -> Result<(), EarlyEnd> {
-    let rules = KernelRules::of(evidence)?;
+    let rules = KernelRules::of(evidence, OthersAhead::Accepting)?;
     let mut comparison = NodeComparison { evidence, expectation, rules, decisions: 0 };
     for family in Family::BOTH {
         let result = comparison.family(family, done);

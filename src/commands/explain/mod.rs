@@ -3,6 +3,7 @@
 mod change;
 mod fix_yaml;
 mod json;
+mod live;
 mod text;
 mod words;
 
@@ -13,6 +14,7 @@ use crate::net::Verdict;
 use anyhow::{Context, Result, anyhow, bail};
 use change::few;
 use clap::{Args, ValueEnum};
+use live::{LiveFlags, LiveReport, live_json, print_live};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use text::TextStyle;
@@ -51,6 +53,8 @@ pub(super) struct Explain {
     /// Print policies that allow the connection and nothing else, as YAML, instead of the explanation. The exit code is then 0
     #[arg(long)]
     fix: bool,
+    #[command(flatten, next_help_heading = "This node's kernel")]
+    live: LiveFlags,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -58,8 +62,9 @@ const EXAMPLES: &str = "Examples:
   bridgewarden explain -f manifests/ shop/deploy/web shop/svc/db        before anything is applied
   kubectl get ns,pods,netpol,svc -A -o yaml | bridgewarden explain -f - shop/web 192.0.2.1:443
   bridgewarden explain -f manifests/ shop/web shop/db:5432 --fix | kubectl apply -f -
+  bridgewarden explain shop/web shop/db:5432 --live                     on the node of either, as root
 
-Exit code: 0 allowed, 1 denied, 2 the question cannot be answered";
+Exit code: 0 allowed, 1 denied, 2 the question cannot be answered, or kernel and policies disagree (--live)";
 
 impl Explain {
     /// Exit code 1 when the connection is denied.
@@ -78,15 +83,32 @@ impl Explain {
             let _ = writeln!(std::io::stderr(), "note: {note}");
         }
         let allowed = answer.verdict() == Verdict::Allowed;
+        let live = self
+            .live
+            .live
+            .then(|| self.live.compare(&input.snapshot, &answer, names_service(&self.destination)));
+        let (live, failure) = match live.transpose() {
+            Ok(report) => (report, None),
+            Err(error) => (None, Some(error)),
+        };
         let fix = fix(&input.snapshot, &answer);
-        let printed =
-            if self.fix { print_fix(&fix, out)? } else { self.print(&input.snapshot, &answer, &fix, out) };
+        let printed = match self.fix {
+            true => print_fix(&fix, out)?,
+            false => self.print(&input.snapshot, &answer, &fix, live.as_ref(), out),
+        };
         let printed = printed.and_then(|()| out.flush());
         // What reads the output may have seen enough.
         let printed =
             printed.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
         printed.context("cannot print the answer")?;
-        Ok(ExitCode::from(u8::from(!allowed && !self.fix)))
+        match (failure, live) {
+            (Some(error), _) => Err(error.context("--live")),
+            (None, Some(report)) if !report.agrees() => {
+                let _ = writeln!(std::io::stderr(), "warning: kernel and policies disagree");
+                Ok(ExitCode::from(2))
+            }
+            (None, _) => Ok(ExitCode::from(u8::from(!allowed && !self.fix))),
+        }
     }
 
     fn print(
@@ -94,16 +116,28 @@ impl Explain {
         snapshot: &Snapshot,
         answer: &Answer<'_>,
         fix: &Result<Fix, NoFix>,
+        live: Option<&LiveReport>,
         out: &mut impl Write,
     ) -> std::io::Result<()> {
+        let style = TextStyle::of_stdout();
         match self.output {
-            AnswerFormat::Text => text::print(snapshot, answer, fix, TextStyle::of_stdout(), out),
+            AnswerFormat::Text => {
+                text::print(snapshot, answer, fix, style, out)?;
+                live.map_or(Ok(()), |report| print_live(report, style, out))
+            }
             AnswerFormat::Json => {
                 let source = self.source.to_string();
-                writeln!(out, "{:#}", json::of(snapshot, &source, &self.destination, answer, fix))
+                let mut value = json::of(snapshot, &source, &self.destination, answer, fix);
+                value["live"] = live.map(live_json).into();
+                writeln!(out, "{value:#}")
             }
         }
     }
+}
+
+/// Whether a destination is a Service, whose address is translated on the way.
+fn names_service(destination: &DestinationName) -> bool {
+    matches!(&destination.end, EndName::Object { kind: Some(kind), .. } if kind == "service")
 }
 
 /// Prints the policies that allow what was asked for.

@@ -24,11 +24,11 @@ pub(super) enum TextStyle {
 }
 
 impl TextStyle {
-    fn good(self, text: &str) -> String {
+    pub(super) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    fn bad(self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         self.paint("31", text)
     }
 

@@ -1,6 +1,7 @@
 //! What verification says of a kernel in memory: nothing of one that is right, and of each fault what it does.
 
 mod faults;
+mod follow;
 
 use crate::equivalence::{address, oracle_allows, worlds};
 use bridgewarden::apply::{Actual, Fake};

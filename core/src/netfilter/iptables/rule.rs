@@ -25,7 +25,37 @@ pub struct Rule {
     pub target: Target,
 }
 
+/// One condition of a rule, which prints as `iptables-save` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition<'r> {
+    /// `-s`.
+    Source(IpNet),
+    /// `-d`.
+    Destination(IpNet),
+    /// `-i`.
+    InInterface(&'r str),
+    /// `-o`.
+    OutInterface(&'r str),
+    /// `-p`.
+    Protocol(Layer4),
+    /// An extension match, and the protocol of its rule.
+    Match(&'r Match, Option<Layer4>),
+}
+
 impl Rule {
+    /// Its conditions, in the order in which they are evaluated and printed.
+    pub fn conditions(&self) -> impl Iterator<Item = Condition<'_>> {
+        let fixed = [
+            self.source.map(Condition::Source),
+            self.destination.map(Condition::Destination),
+            self.in_interface.as_deref().map(Condition::InInterface),
+            self.out_interface.as_deref().map(Condition::OutInterface),
+            self.protocol.map(Condition::Protocol),
+        ];
+        let matches = self.matches.iter().map(|condition| Condition::Match(condition, self.protocol));
+        fixed.into_iter().flatten().chain(matches)
+    }
+
     /// A rule that applies `target` to every packet.
     pub fn new(target: Target) -> Rule {
         Rule {

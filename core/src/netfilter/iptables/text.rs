@@ -1,31 +1,27 @@
 //! Rules as text, exactly as `iptables-save` of both variants prints them.
 
-use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
+use super::{Condition, Layer4, Match, RejectWith, Rule, SetSide, State, Target};
 use crate::net::{IpNet, PortRange};
 use std::fmt;
 
 impl fmt::Display for Rule {
     /// The rule without `-A CHAIN `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(source) = self.source {
-            write!(f, "-s {} ", Prefix(source))?;
-        }
-        if let Some(destination) = self.destination {
-            write!(f, "-d {} ", Prefix(destination))?;
-        }
-        if let Some(name) = &self.in_interface {
-            write!(f, "-i {name} ")?;
-        }
-        if let Some(name) = &self.out_interface {
-            write!(f, "-o {name} ")?;
-        }
-        if let Some(protocol) = self.protocol {
-            write!(f, "-p {protocol} ")?;
-        }
-        for condition in &self.matches {
-            write_match(f, condition, self.protocol)?;
-        }
+        self.conditions().try_for_each(|condition| write!(f, "{condition} "))?;
         write!(f, "{}", self.target)
+    }
+}
+
+impl fmt::Display for Condition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Condition::Source(net) => write!(f, "-s {}", Prefix(net)),
+            Condition::Destination(net) => write!(f, "-d {}", Prefix(net)),
+            Condition::InInterface(name) => write!(f, "-i {name}"),
+            Condition::OutInterface(name) => write!(f, "-o {name}"),
+            Condition::Protocol(protocol) => write!(f, "-p {protocol}"),
+            Condition::Match(condition, protocol) => write_match(f, condition, protocol),
+        }
     }
 }
 
@@ -101,28 +97,28 @@ fn write_match(f: &mut fmt::Formatter<'_>, condition: &Match, protocol: Option<L
     let not = |wanted: bool| if wanted { "" } else { "! " };
     match condition {
         Match::ConnectionState(states) => {
-            write!(f, "-m conntrack --ctstate {} ", Joined(states))
+            write!(f, "-m conntrack --ctstate {}", Joined(states))
         }
-        Match::Set(name, side) => write!(f, "-m set --match-set {name} {side} "),
-        Match::NotInSet(name, side) => write!(f, "-m set ! --match-set {name} {side} "),
-        Match::Bridged(wanted) => write!(f, "-m physdev {}--physdev-is-bridged ", not(*wanted)),
-        Match::Mark { value, mask } => write!(f, "-m mark --mark {value:#x}/{mask:#x} "),
-        Match::ConnectionMark { value, mask } => write!(f, "-m connmark --mark {value:#x}/{mask:#x} "),
-        Match::SourceIsLocal(wanted) => write!(f, "-m addrtype {}--src-type LOCAL ", not(*wanted)),
+        Match::Set(name, side) => write!(f, "-m set --match-set {name} {side}"),
+        Match::NotInSet(name, side) => write!(f, "-m set ! --match-set {name} {side}"),
+        Match::Bridged(wanted) => write!(f, "-m physdev {}--physdev-is-bridged", not(*wanted)),
+        Match::Mark { value, mask } => write!(f, "-m mark --mark {value:#x}/{mask:#x}"),
+        Match::ConnectionMark { value, mask } => write!(f, "-m connmark --mark {value:#x}/{mask:#x}"),
+        Match::SourceIsLocal(wanted) => write!(f, "-m addrtype {}--src-type LOCAL", not(*wanted)),
         Match::DestinationPort(ports) => {
             if let Some(Layer4::Transport(protocol)) = protocol {
-                write!(f, "-m {} --dport {ports} ", protocol.lowercase())
+                write!(f, "-m {} --dport {ports}", protocol.lowercase())
             } else {
                 Err(fmt::Error)
             }
         }
-        Match::DestinationPorts(ports) => write!(f, "-m multiport --dports {} ", Joined::<PortRange>(ports)),
-        Match::Icmpv6Type(number) => write!(f, "-m icmp6 --icmpv6-type {number} "),
-        Match::LimitPerSecond(rate) => write!(f, "-m limit --limit {rate}/sec "),
+        Match::DestinationPorts(ports) => write!(f, "-m multiport --dports {}", Joined::<PortRange>(ports)),
+        Match::Icmpv6Type(number) => write!(f, "-m icmp6 --icmpv6-type {number}"),
+        Match::LimitPerSecond(rate) => write!(f, "-m limit --limit {rate}/sec"),
         Match::Comment(comment) if comment.as_str().contains(|c: char| !c.is_ascii_alphanumeric()) => {
-            write!(f, "-m comment --comment \"{comment}\" ")
+            write!(f, "-m comment --comment \"{comment}\"")
         }
-        Match::Comment(comment) => write!(f, "-m comment --comment {comment} "),
+        Match::Comment(comment) => write!(f, "-m comment --comment {comment}"),
     }
 }
 

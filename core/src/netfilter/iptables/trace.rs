@@ -1,6 +1,6 @@
 //! Traces a packet through a table of rules, with the semantics of the kernel's packet filter.
 
-use super::{Layer4, Match, RejectWith, Rule, SetSide, State, Target};
+use super::{Condition, Layer4, Match, RejectWith, Rule, SetSide, State, Target};
 use crate::net::{Family, Protocol};
 use crate::netfilter::{ChainName, SetName};
 use std::collections::BTreeMap;
@@ -114,9 +114,34 @@ pub fn trace(
     sets: &dyn SetLookup,
     packet: &Packet,
 ) -> Result<Trace, TraceError> {
-    let mut walk = Walk { chains, sets, packet, mark: 0, met: Vec::new() };
+    let mut walk = Walk { chains, sets, packet, mark: 0, met: Vec::new(), visited: None };
     let verdict = walk.chain(entry, 0)?.unwrap_or(Verdict::Passed);
     Ok(Trace { verdict, met: walk.met })
+}
+
+/// Traces a packet from the first rule of `entry`, and returns every rule that it came to.
+pub fn visit(
+    chains: &Chains,
+    entry: &ChainName,
+    sets: &dyn SetLookup,
+    packet: &Packet,
+) -> Result<(Trace, Vec<VisitedRule>), TraceError> {
+    let mut visited = Vec::new();
+    let mut walk = Walk { chains, sets, packet, mark: 0, met: Vec::new(), visited: Some(&mut visited) };
+    let verdict = walk.chain(entry, 0)?.unwrap_or(Verdict::Passed);
+    let trace = Trace { verdict, met: walk.met };
+    Ok((trace, visited))
+}
+
+/// A rule that a packet came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisitedRule {
+    /// The chain.
+    pub chain: ChainName,
+    /// The rule's position in it, from 0.
+    pub position: usize,
+    /// The position of the first of its [conditions](Rule::conditions) that does not hold; `None` if all hold.
+    pub missed: Option<usize>,
 }
 
 struct Walk<'a> {
@@ -125,6 +150,8 @@ struct Walk<'a> {
     packet: &'a Packet,
     mark: u32,
     met: Vec<(ChainName, usize)>,
+    /// Where to note the rules that it comes to.
+    visited: Option<&'a mut Vec<VisitedRule>>,
 }
 
 const DEEPEST: usize = 16;
@@ -138,7 +165,11 @@ impl Walk<'_> {
         }
         let rules = self.chains.get(name).ok_or_else(|| TraceError::NoChain(name.clone()))?;
         for (position, rule) in rules.iter().enumerate() {
-            if !self.matches(rule) {
+            let missed = rule.conditions().position(|condition| !self.meets(condition));
+            if let Some(visited) = &mut self.visited {
+                visited.push(VisitedRule { chain: name.clone(), position, missed });
+            }
+            if missed.is_some() {
                 continue;
             }
             self.met.push((name.clone(), position));
@@ -160,14 +191,16 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn matches(&self, rule: &Rule) -> bool {
+    fn meets(&self, condition: Condition<'_>) -> bool {
         let packet = self.packet;
-        rule.source.is_none_or(|net| net.contains(&packet.source))
-            && rule.destination.is_none_or(|net| net.contains(&packet.destination))
-            && rule.in_interface.as_ref().is_none_or(|name| *name == packet.in_interface)
-            && rule.out_interface.as_ref().is_none_or(|name| *name == packet.out_interface)
-            && rule.protocol.is_none_or(|protocol| carries(packet.payload, protocol))
-            && rule.matches.iter().all(|condition| self.holds(condition))
+        match condition {
+            Condition::Source(net) => net.contains(&packet.source),
+            Condition::Destination(net) => net.contains(&packet.destination),
+            Condition::InInterface(name) => *name == *packet.in_interface,
+            Condition::OutInterface(name) => *name == *packet.out_interface,
+            Condition::Protocol(protocol) => carries(packet.payload, protocol),
+            Condition::Match(condition, _) => self.holds(condition),
+        }
     }
 
     fn holds(&self, condition: &Match) -> bool {

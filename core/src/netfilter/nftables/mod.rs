@@ -14,6 +14,7 @@ mod statement;
 mod table;
 mod text;
 mod trace;
+mod visit;
 mod words;
 
 pub use change::*;
@@ -24,4 +25,5 @@ pub use packet::*;
 pub use statement::*;
 pub use table::*;
 pub use trace::*;
+pub use visit::*;
 pub use words::key_text;

@@ -101,6 +101,16 @@ impl fmt::Display for Rule {
     }
 }
 
+impl Rule {
+    /// The text of the statement at a position, as it is in the rule's text.
+    pub fn statement_text(&self, place: usize) -> Option<String> {
+        let mut asked = Asked::default();
+        let wanted = self.statements().get(place)?;
+        self.statements()[..place].iter().for_each(|before| asked.note(before));
+        Some(statement(wanted, asked))
+    }
+}
+
 fn element(kind: &SetKind, key: &[u8]) -> String {
     match kind.purpose {
         SetPurpose::Intervals => match key.split_at(key.len() / 2) {

@@ -2,6 +2,7 @@
 
 use super::headers::Headers;
 use super::soundness::DEEPEST;
+use super::visit::VisitedRule;
 use super::{
     Base, Comparison, ConnectionFact, Device, Field, Frame, HookPoint, LOCAL_ADDRESS, Meta, NFPROTO_IPV4,
     NFPROTO_IPV6, Packet, RejectWith, Rule, Set, SetPurpose, Statement, Table, TableFamily, Verdict, state,
@@ -42,32 +43,12 @@ pub enum Outcome {
 
 /// Traces a frame through the base chains of one hook of a table of family bridge.
 pub fn trace(table: &Table, point: HookPoint, frame: &Frame) -> Traced {
-    let walk = Walk {
-        table,
-        bytes: &frame.bytes,
-        headers: Headers::of_frame(&frame.bytes),
-        seen: Seen::Frame(frame),
-        mark: frame.mark,
-        logged: Vec::new(),
-        counted: Vec::new(),
-        met: Vec::new(),
-    };
-    walk.hook(point, TableFamily::Bridge)
+    Walk::of_frame(table, frame).hook(point, TableFamily::Bridge)
 }
 
 /// Traces a packet through the base chains of one hook of a table of family inet.
 pub fn trace_packet(table: &Table, point: HookPoint, packet: &Packet) -> Traced {
-    let walk = Walk {
-        table,
-        bytes: &packet.bytes,
-        headers: Headers::of_packet(&packet.bytes),
-        seen: Seen::Packet(packet),
-        mark: packet.mark,
-        logged: Vec::new(),
-        counted: Vec::new(),
-        met: Vec::new(),
-    };
-    walk.hook(point, TableFamily::Inet)
+    Walk::of_packet(table, packet).hook(point, TableFamily::Inet)
 }
 
 #[derive(Clone, Copy)]
@@ -81,8 +62,8 @@ struct NotInKernel;
 
 /// The effect of a rule or chain on a packet.
 enum RuleStep {
-    /// The rule does not match: continue with the next one.
-    Unmatched,
+    /// The statement at this position does not match: continue with the next rule.
+    Unmatched(usize),
     /// The rule matches: continue with the next one.
     On,
     /// The base chain accepted it.
@@ -107,7 +88,8 @@ impl From<Verdict> for RuleStep {
     }
 }
 
-struct Walk<'a> {
+/// The way of a frame or packet through a table.
+pub(super) struct Walk<'a> {
     table: &'a Table,
     bytes: &'a [u8],
     headers: Headers,
@@ -116,15 +98,34 @@ struct Walk<'a> {
     logged: Vec<Box<str>>,
     counted: Vec<Box<str>>,
     met: Vec<(Box<str>, usize)>,
+    /// Where to note the rules that it comes to.
+    pub(super) visited: Option<&'a mut Vec<VisitedRule>>,
 }
 
 /// NFPROTO_BRIDGE.
 const NFPROTO_BRIDGE: u8 = 7;
 
+impl<'a> Walk<'a> {
+    pub(super) fn of_frame(table: &'a Table, frame: &'a Frame) -> Walk<'a> {
+        let headers = Headers::of_frame(&frame.bytes);
+        Walk::new(table, &frame.bytes, headers, Seen::Frame(frame), frame.mark)
+    }
+
+    pub(super) fn of_packet(table: &'a Table, packet: &'a Packet) -> Walk<'a> {
+        let headers = Headers::of_packet(&packet.bytes);
+        Walk::new(table, &packet.bytes, headers, Seen::Packet(packet), packet.mark)
+    }
+
+    fn new(table: &'a Table, bytes: &'a [u8], headers: Headers, seen: Seen<'a>, mark: u32) -> Walk<'a> {
+        let (logged, counted, met) = (Vec::new(), Vec::new(), Vec::new());
+        Walk { table, bytes, headers, seen, mark, logged, counted, met, visited: None }
+    }
+}
+
 impl Walk<'_> {
     /// Evaluates base chains in the order of their priorities: a verdict to accept ends one of them, any other ends
     /// all.
-    fn hook(mut self, point: HookPoint, family: TableFamily) -> Traced {
+    pub(super) fn hook(mut self, point: HookPoint, family: TableFamily) -> Traced {
         let here = self.table.chains.iter().filter_map(|(name, chain)| {
             let priority = chain.base.filter(|base| base.point == point)?.priority;
             Some((priority, name, chain))
@@ -149,11 +150,15 @@ impl Walk<'_> {
     fn rules(&mut self, name: &str, rules: &[Rule], depth: usize) -> Result<Option<Outcome>, NotInKernel> {
         for (position, rule) in rules.iter().enumerate() {
             let step = self.rule(rule)?;
-            if !matches!(step, RuleStep::Unmatched) {
+            let missed = if let RuleStep::Unmatched(statement) = step { Some(statement) } else { None };
+            if missed.is_none() {
                 self.met.push((name.into(), position));
             }
+            if let Some(visited) = &mut self.visited {
+                visited.push(VisitedRule { chain: name.into(), position, missed });
+            }
             match step {
-                RuleStep::Unmatched | RuleStep::On => {}
+                RuleStep::Unmatched(_) | RuleStep::On => {}
                 RuleStep::Accept => return Ok(Some(Outcome::Accepted)),
                 RuleStep::End(outcome) => return Ok(Some(outcome)),
                 RuleStep::Return => return Ok(None),
@@ -179,16 +184,16 @@ impl Walk<'_> {
 
     /// The effect of a rule on a packet that matches all its statements.
     fn rule(&mut self, rule: &Rule) -> Result<RuleStep, NotInKernel> {
-        for statement in rule.statements() {
+        for (place, statement) in rule.statements().iter().enumerate() {
             match statement {
                 Statement::Compare { field, mask, comparison, value } => {
                     if !self.holds(*field, mask.as_deref(), *comparison, value)? {
-                        return Ok(RuleStep::Unmatched);
+                        return Ok(RuleStep::Unmatched(place));
                     }
                 }
                 Statement::In { fields, set, inverted } => {
                     let set = self.set(set)?;
-                    let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::Unmatched) };
+                    let Some(key) = self.key(fields, set)? else { return Ok(RuleStep::Unmatched(place)) };
                     let holds = match set.kind.purpose {
                         SetPurpose::Set => set.elements.contains(&key),
                         SetPurpose::Intervals => {
@@ -198,7 +203,7 @@ impl Walk<'_> {
                         SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => return Err(NotInKernel),
                     };
                     if holds == *inverted {
-                        return Ok(RuleStep::Unmatched);
+                        return Ok(RuleStep::Unmatched(place));
                     }
                 }
                 Statement::VerdictOf { fields, map } => {
@@ -206,9 +211,9 @@ impl Walk<'_> {
                     if map.kind.purpose != SetPurpose::VerdictMap {
                         return Err(NotInKernel);
                     }
-                    let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::Unmatched) };
+                    let Some(key) = self.key(fields, map)? else { return Ok(RuleStep::Unmatched(place)) };
                     let verdict = map.elements.get(&key).flatten().cloned();
-                    return Ok(verdict.map_or(RuleStep::Unmatched, RuleStep::from));
+                    return Ok(verdict.map_or(RuleStep::Unmatched(place), RuleStep::from));
                 }
                 Statement::Limit { fields, set, .. } => {
                     let set = self.set(set)?;
@@ -217,7 +222,7 @@ impl Walk<'_> {
                     }
                     // The first packet after some time is within the limit.
                     if self.key(fields, set)?.is_none() {
-                        return Ok(RuleStep::Unmatched);
+                        return Ok(RuleStep::Unmatched(place));
                     }
                 }
                 Statement::CountIn(counter) => {
