@@ -82,16 +82,8 @@ impl Actual {
 
     /// Whether our rules are in force, in any table.
     pub fn is_in_force(&self) -> bool {
-        let has_base_chain =
-            |table: &nftables::Table| table.chains.values().any(|chain| chain.base.is_some());
-        let is_table_in_force = |table: &TableRead| match table {
-            TableRead::Absent => false,
-            // Another version of this program wrote it.
-            TableRead::Foreign => true,
-            TableRead::Ours { table, .. } => has_base_chain(table),
-        };
-        is_table_in_force(&self.inet)
-            || is_table_in_force(&self.inet_next)
+        self.inet.is_in_force()
+            || self.inet_next.is_in_force()
             || self.tables.values().any(|table| !table.jumps.is_empty())
     }
 

@@ -184,19 +184,21 @@ pub enum Correction {
 ///
 /// A set of ranges must be filled in a transaction before the rules that ask it ([`Batch::take_intervals`]), and a name has room for
 /// one table. So the new table is in force under the name `meanwhile`, which must be free, until its own is filled.
+///
+/// One table is never exchanged for another in one transaction: of two base chains of one priority, the kernel calls the newer first
+/// (`nf_hook_entries_grow`), and each looks up on its own which rules are in force (`nft_do_chain`). For a packet between the two at
+/// that instant, the new one would still be empty and the old one empty already.
 pub fn replacement(table: &Table, meanwhile: &str, beside: Vec<Batch>) -> Vec<Vec<Batch>> {
     let mut create = Batch::creating(table);
-    let Some(ahead) = create.take_intervals() else {
-        return vec![[vec![Batch::replacing(table)], beside].concat()];
-    };
+    let ahead = create.take_intervals();
     let renamed = |batch: &Batch| Batch { table: meanwhile.into(), ..batch.clone() };
-    let delete = |name| Batch::deleting(table.family, name);
-    vec![
-        vec![renamed(&ahead)],
-        [vec![delete(&table.name), renamed(&create)], beside].concat(),
-        vec![ahead],
-        vec![create, delete(meanwhile)],
-    ]
+    let delete = |name| vec![Batch::deleting(table.family, name)];
+    let mut transactions = Vec::new();
+    transactions.extend(ahead.as_ref().map(|ahead| vec![renamed(ahead)]));
+    transactions.extend([[vec![renamed(&create)], beside].concat(), delete(&table.name)]);
+    transactions.extend(ahead.map(|ahead| vec![ahead]));
+    transactions.extend([vec![create], delete(meanwhile)]);
+    transactions
 }
 
 /// Changes in an order that the kernel accepts.

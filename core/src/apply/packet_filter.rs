@@ -75,6 +75,15 @@ pub enum TableRead {
 }
 
 impl TableRead {
+    /// Whether its rules are evaluated. Those of a table that another version of this program wrote are, as far as is known.
+    pub fn is_in_force(&self) -> bool {
+        match self {
+            TableRead::Absent => false,
+            TableRead::Foreign => true,
+            TableRead::Ours { table, .. } => table.chains.values().any(|chain| chain.base.is_some()),
+        }
+    }
+
     /// The transaction that puts a table in its place, or none in it; nothing if it is so.
     pub(crate) fn replaced(&self, family: TableFamily, name: &str, desired: Option<&Table>) -> Option<Batch> {
         match (desired, self) {

@@ -125,24 +125,25 @@ fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) 
         .collect()
 }
 
-/// Makes the table of family inet what it is to be, and carries out `bridge` in the transaction that brings its rules into force.
+/// Makes the table of family inet what it is to be, and carries out `bridge` in the transaction that brings its rules into force. What
+/// an agent left that was ended while it replaced the table goes in a transaction of its own, as in [`replacement`].
 fn adopt_inet(correction: Correction, actual: &Actual, mut bridge: Vec<Batch>) -> Vec<Step> {
-    let has_next = actual.inet_next != TableRead::Absent;
+    let remove_next = || Step::Transact(vec![Batch::deleting(TableFamily::Inet, INET_TABLE_NEXT)]);
+    let next = (actual.inet_next != TableRead::Absent).then(remove_next);
     match correction {
-        Correction::Replace(table) if !has_next => {
-            let transactions = replacement(&table, INET_TABLE_NEXT, bridge);
-            transactions.into_iter().map(Step::Transact).collect()
+        Correction::Replace(table) if actual.inet_next.is_in_force() => {
+            bridge.push(Batch::replacing(&table));
+            [Step::Transact(bridge)].into_iter().chain(next).collect()
         }
         Correction::Replace(table) => {
-            bridge.extend([Batch::replacing(&table), Batch::deleting(TableFamily::Inet, INET_TABLE_NEXT)]);
-            vec![Step::Transact(bridge)]
+            let transactions = replacement(&table, INET_TABLE_NEXT, bridge);
+            next.into_iter().chain(transactions.into_iter().map(Step::Transact)).collect()
         }
         Correction::Edit(mut inet) => {
             if let (TableRead::Absent, Some(batch)) = (&actual.inet, &mut inet) {
                 batch.changes.insert(0, Change::AddTable);
             }
-            bridge.extend(has_next.then(|| Batch::deleting(TableFamily::Inet, INET_TABLE_NEXT)));
-            transactions(Vec::new(), inet, bridge)
+            transactions(Vec::new(), inet, bridge).into_iter().chain(next).collect()
         }
     }
 }
