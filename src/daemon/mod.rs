@@ -76,7 +76,7 @@ impl Settings {
                 return Ok(());
             }
         };
-        let start = start_table::create(&self.options, self.unknown_pods);
+        let start = start_table::create(&self.options, self.unknown_pods, &health);
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         if self.own_tables {
             table_owner::own_tables(&self.options, &mut kernel);
@@ -99,7 +99,9 @@ impl Settings {
             audit_interval,
         );
         controller.watch_external_changes(changed_by_others);
-        start.into_iter().for_each(|table| start_table::remove_after_start(table, &mut controller));
+        start
+            .into_iter()
+            .for_each(|table| start_table::remove_after_start(table, &mut controller, health.clone()));
 
         let (outbox, inbox) = mpsc::channel(64);
         let preflight = tokio::spawn(node_check::keep_checking(

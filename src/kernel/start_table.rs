@@ -7,16 +7,20 @@ use super::ipset::Ipset;
 use super::nft_tables;
 use super::nftables::Nftables;
 use crate::apply::{KernelError, OtherController};
-use crate::netfilter::nftables::{Batch, Table};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
+use crate::netfilter::nftables::{Batch, Table, TableFamily};
+use crate::ownership::{
+    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE, owns_set,
+};
 
-/// The names of the tables by which an earlier run of the agent is recognised.
+/// The names of the tables by which, besides its sets, an earlier run of the agent is recognised.
 const OWN: [&str; 5] = [BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE];
 
-/// The table, which is there until this is dropped.
+/// The table. It is gone some time after this is dropped: a program that the agent starts meanwhile holds a copy of the socket until it
+/// is executed.
 pub struct StartTable {
     /// Its owner.
-    _socket: Nftables,
+    socket: Nftables,
+    name: Box<str>,
 }
 
 impl StartTable {
@@ -31,13 +35,21 @@ impl StartTable {
         if tables.keys().any(|table| is_own(table) || OtherController::of_table(table).is_some()) {
             return Ok(None);
         }
-        // A kernel without ipset has no sets of other controllers.
+        // Version 0.1.0 had rules and sets, and no tables of its own. A kernel without ipset has no sets.
         let sets = Ipset::open().and_then(|mut ipset| ipset.names()).unwrap_or_default();
-        if sets.iter().any(|set| OtherController::may_own_set(set)) {
+        if sets.iter().any(|set| owns_set(set) || OtherController::may_own_set(set)) {
             return Ok(None);
         }
         let mut socket = Nftables::open_temporary()?;
         socket.commit(&[Batch::creating(table)])?;
-        Ok(Some(StartTable { _socket: socket }))
+        Ok(Some(StartTable { socket, name: table.name.clone() }))
+    }
+
+    /// Removes the table at once.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn remove(mut self) -> Result<(), KernelError> {
+        self.socket.commit(&[Batch::deleting(TableFamily::Inet, &self.name)])
     }
 }

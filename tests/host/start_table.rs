@@ -10,6 +10,7 @@ fn nothing_is_denied_at_the_start_where_rules_of_an_agent_or_of_another_controll
         "nft add table bridge bridgewarden",
         "nft add table inet bridgewarden-next",
         "nft add table inet kube-network-policies",
+        "ipset create KUBE-NWPLCY-ISOLATED-INGRESS-4 hash:ip",
         "ipset create KUBE-SRC-ABCDEFGHIJKLMNOP hash:ip",
         "ipset create inet6:KUBE-DST-ABCDEFGHIJKLMNOP hash:ip family inet6",
     ] {
