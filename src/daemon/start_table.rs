@@ -22,9 +22,8 @@ pub(super) fn create(options: &Options, unknown_pods: UnknownPods, health: &Heal
     match StartTable::create(&nftables::start_table(&options.bridge)) {
         Ok(table) => {
             if table.is_some() {
-                tracing::info!(
-                    "the kernel has no rules: all traffic of pods is denied until rules are in force"
-                );
+                tracing::info!("{DENIES}");
+                health.set_check(CHECK, Err(DENIES.to_owned()));
             }
             table
         }

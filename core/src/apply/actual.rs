@@ -4,7 +4,7 @@ use super::{KernelError, OtherControllers, PacketFilter, TableRead, TableText, o
 use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
-use crate::netfilter::nftables::{self, TableFamily};
+use crate::netfilter::nftables::TableFamily;
 use crate::netfilter::{ChainName, Hook, SetName};
 use crate::ownership::{
     BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, INET_TABLE_NEXT, POLICY_PREFIX, RESERVED_TABLE,

@@ -114,9 +114,10 @@ impl Backend for NftablesBackend {
 }
 
 /// One transaction: the changes of the table of family inet between those of the table of family bridge that come
-/// before and after them. New sets of intervals get a transaction ahead of it.
+/// before and after them. New sets of intervals, and new chains to which keys of a map lead that led elsewhere, get a transaction ahead
+/// of it.
 fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) -> Vec<Step> {
-    let ahead = inet.as_mut().and_then(Batch::take_intervals);
+    let ahead = inet.as_mut().and_then(|batch| batch.take_chains().or_else(|| batch.take_intervals()));
     let together: Vec<Batch> = before.into_iter().chain(inet).chain(after).collect();
     [Vec::from_iter(ahead), together]
         .into_iter()

@@ -3,7 +3,6 @@
 
 use super::soundness::{asked_set, check, check_rule, check_verdict, statements, targets};
 use super::{Chain, Elements, Hook, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily};
-use std::collections::BTreeSet;
 
 /// One change of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,40 +97,6 @@ impl Batch {
             batch.changes.push(Change::add(name, set.kind.purpose, set.elements.clone()));
         }
         batch
-    }
-
-    /// Removes from this transaction what must be carried out in one before it: new sets of intervals, with their
-    /// elements.
-    ///
-    /// A transaction brings its rules into force in one instant, but the kernel makes the elements of such a set
-    /// visible only a moment later (`nft_set_commit_update`, linux/net/netfilter/nf_tables_api.c): meanwhile rules
-    /// would find the set empty.
-    pub fn take_intervals(&mut self) -> Option<Batch> {
-        let is_replaced = |name: &str| {
-            let goes = |change: &Change| {
-                matches!(change, Change::DeleteTable)
-                    || matches!(change, Change::DeleteSet(gone) if **gone == *name)
-            };
-            self.changes.iter().any(goes)
-        };
-        let mut new = BTreeSet::new();
-        for change in &self.changes {
-            if let Change::AddSet(name, SetKind { purpose: SetPurpose::Intervals, .. }) = change
-                && !is_replaced(name)
-            {
-                new.insert(name.clone());
-            }
-        }
-        if new.is_empty() {
-            return None;
-        }
-        let is_of_new = |change: &Change| matches!(change, Change::AddSet(name, _) | Change::AddRanges(name, _) if new.contains(name));
-        let (mut ahead, rest): (Vec<_>, Vec<_>) = self.changes.drain(..).partition(is_of_new);
-        if rest.contains(&Change::AddTable) {
-            ahead.insert(0, Change::AddTable);
-        }
-        self.changes = rest;
-        Some(Batch { family: self.family, table: self.table.clone(), changes: ahead })
     }
 
     /// Whether it changes only elements of sets and maps of family inet.

@@ -3,6 +3,7 @@
 //! A rule is a list of statements without registers; the room `kernel` assigns registers when it encodes them, and
 //! decodes the same statements. A rule that cannot be decoded to statements is not ours.
 
+mod ahead;
 mod change;
 mod edit;
 mod elements;
