@@ -84,6 +84,18 @@ pub const RESERVED_TABLE: &str = "bridgewarden-reserved";
 /// The table of family inet that denies all traffic of pods while an agent starts on a kernel without rules.
 pub const START_TABLE: &str = "bridgewarden-start";
 
+/// Our tables of nf_tables, named as in `nft`, but for the one of the start, which ends with its agent.
+pub fn own_tables() -> [String; 5] {
+    let of = |family: &str, name: &str| format!("{family} {name}");
+    [
+        of("inet", INET_TABLE),
+        of("inet", INET_TABLE_NEXT),
+        of("inet", RESERVED_TABLE),
+        of("bridge", BRIDGE_TABLE),
+        of("bridge", BRIDGE_TABLE_NEXT),
+    ]
+}
+
 /// Whether a chain is ours.
 pub fn owns_chain(name: &str) -> bool {
     let fixed = |rest: &str| {

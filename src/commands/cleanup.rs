@@ -8,10 +8,7 @@ use crate::kernel::{Host, Lock};
 use crate::net::Family;
 use crate::netfilter::iptables::Variant;
 use crate::netfilter::{BackendName, ChainName, SetName};
-use crate::ownership::{
-    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, POLICY_PREFIX, RESERVED_TABLE, SCRATCH,
-    owns_set,
-};
+use crate::ownership::{POLICY_PREFIX, SCRATCH, own_tables, owns_set};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -102,14 +99,7 @@ fn remove_tables(host: &mut Host, outcome: &mut CleanupOutcome) {
         outcome.left.push(format!("tables of nftables, which cannot be listed: {error}"));
         BTreeMap::new()
     });
-    let own = [
-        ("inet", INET_TABLE),
-        ("inet", INET_TABLE_NEXT),
-        ("inet", RESERVED_TABLE),
-        ("bridge", BRIDGE_TABLE),
-        ("bridge", BRIDGE_TABLE_NEXT),
-    ];
-    for table in own.map(|(family, name)| format!("{family} {name}")) {
+    for table in own_tables() {
         if there.contains_key(&table) {
             match host.commit(&Step::RemoveNftTable(table.clone())) {
                 Ok(()) => outcome.tables += 1,

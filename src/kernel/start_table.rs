@@ -8,12 +8,7 @@ use super::nft_tables;
 use super::nftables::Nftables;
 use crate::apply::{KernelError, OtherController};
 use crate::netfilter::nftables::{Batch, Table, TableFamily};
-use crate::ownership::{
-    BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE, owns_set,
-};
-
-/// The names of the tables by which, besides its sets, an earlier run of the agent is recognised.
-const OWN: [&str; 5] = [BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE];
+use crate::ownership::{own_tables, owns_set};
 
 /// The table. It is gone some time after this is dropped: a program that the agent starts meanwhile holds a copy of the socket until it
 /// is executed.
@@ -31,8 +26,8 @@ impl StartTable {
     /// The kernel has no tables that end with their owner (Linux 5.12), or CAP_NET_ADMIN is missing.
     pub fn create(table: &Table) -> Result<Option<StartTable>, KernelError> {
         let tables = nft_tables::list()?;
-        let is_own = |table: &String| table.split_once(' ').is_some_and(|(_, name)| OWN.contains(&name));
-        if tables.keys().any(|table| is_own(table) || OtherController::of_table(table).is_some()) {
+        let own = own_tables();
+        if tables.keys().any(|table| own.contains(table) || OtherController::of_table(table).is_some()) {
             return Ok(None);
         }
         // Version 0.1.0 had rules and sets, and no tables of its own. A kernel without ipset has no sets.

@@ -53,9 +53,8 @@ const TABLES: [(&str, OtherController); 6] = [
     ("inet antrea", Antrea),
 ];
 
-/// The beginnings of the names of their sets of ipset.
-const SETS: [&str; 8] =
-    ["KUBE-SRC-", "KUBE-DST-", "kube-router-", "cali", "weave-", "cilium", "ANTREA-", "azure-npm-"];
+/// The beginnings of the names of further sets of theirs.
+const SETS: [&str; 6] = ["kube-router-", "cali", "weave-", "cilium", "ANTREA-", "azure-npm-"];
 
 impl OtherController {
     /// All of them.
@@ -131,8 +130,8 @@ impl OtherController {
 
     /// Whether a set of ipset may belong to one of them.
     pub fn may_own_set(name: &str) -> bool {
-        let name = name.strip_prefix("inet6:").unwrap_or(name);
-        SETS.into_iter().any(|prefix| name.starts_with(prefix))
+        let plain = name.strip_prefix("inet6:").unwrap_or(name);
+        is_set_of_kube_router(name) || SETS.into_iter().any(|prefix| plain.starts_with(prefix))
     }
 
     /// The controller to which a table of nf_tables belongs.
