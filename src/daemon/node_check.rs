@@ -1,7 +1,7 @@
 //! Checks for as long as the agent runs whether the node meets the requirements of enforcement.
 
 use crate::controller::Takeover;
-use crate::kernel::preflight::{self, Check, Missing, Wanted};
+use crate::kernel::preflight::{self, Check, Missing, OTHER_CONTROLLER, OTHER_VARIANT, Wanted};
 use crate::observe::{Health, Metrics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,12 +12,6 @@ const SYSCTL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// The same while a requirement is not met.
 const FULL_CHECK_INTERVAL_WHILE_FAILING: Duration = Duration::from_secs(10);
-
-/// The check that finds our rules in the other variant of iptables.
-const OTHER_VARIANT: &str = "other-variant";
-
-/// The check that finds rules of another controller.
-const OTHER_CONTROLLER: &str = "other-controller";
 
 /// Checks everything at the start and while a requirement is not met; otherwise mostly what other programs may change.
 pub(super) async fn keep_checking(wanted: Wanted, takeover: Takeover, metrics: Metrics, health: Health) {

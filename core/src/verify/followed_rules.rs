@@ -23,13 +23,7 @@ pub(super) fn bridge_stage(
 ) -> Result<Option<FollowedStage>, Unjudged> {
     let Some(table) = bridge_table(evidence)?.0 else { return Ok(None) };
     let (traced, visited) = visit(table, point, frame);
-    let hook = match point {
-        HookPoint::Prerouting => "prerouting",
-        HookPoint::Input => "input",
-        HookPoint::Forward => "forward",
-        HookPoint::Output => "output",
-    };
-    let place = format!("table bridge {}, {hook}", table.name);
+    let place = format!("table bridge {}, {point}", table.name);
     Ok(Some(table_stage(place, table, (traced, visited), packet, [frame.input, frame.output])))
 }
 

@@ -2,7 +2,7 @@
 
 use super::facts::{CALL_IP6TABLES, CALL_IPTABLES, FORWARD_V4, FORWARD_V6, Facts};
 use super::others;
-use super::{Check, Missing, Wanted};
+use super::{Check, Missing, OTHER_CONTROLLER, OTHER_VARIANT, Wanted};
 use crate::net::Family;
 use crate::netfilter::iptables::Variant;
 use std::collections::BTreeSet;
@@ -31,8 +31,8 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     }
     checks.extend([
         Check { name: "rules", result: others::rules(facts) },
-        Check { name: "other-controller", result: others::controller(facts) },
-        Check { name: "other-variant", result: others::variant(facts, wanted) },
+        Check { name: OTHER_CONTROLLER, result: others::controller(facts) },
+        Check { name: OTHER_VARIANT, result: others::variant(facts, wanted) },
         Check { name: "mark", result: others::mark(facts, wanted) },
         Check { name: "log-group", result: log_group(facts, wanted) },
         Check { name: "flowtables", result: Ok(flowtables(facts)) },

@@ -23,6 +23,11 @@ pub use saved::Saved;
 
 use crate::netfilter::BackendName;
 
+/// The check that finds our rules in the other variant of iptables.
+pub const OTHER_VARIANT: &str = "other-variant";
+/// The check that finds rules of another controller.
+pub const OTHER_CONTROLLER: &str = "other-controller";
+
 /// What to check for.
 #[derive(Clone, Debug)]
 pub struct Wanted {

@@ -150,13 +150,19 @@ fn write_set(f: &mut fmt::Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     writeln!(f, "\t}}")
 }
 
+impl fmt::Display for HookPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HookPoint::Prerouting => "prerouting",
+            HookPoint::Input => "input",
+            HookPoint::Forward => "forward",
+            HookPoint::Output => "output",
+        })
+    }
+}
+
 fn write_hook(f: &mut fmt::Formatter<'_>, hook: Hook) -> fmt::Result {
-    let point = match hook.point {
-        HookPoint::Prerouting => "prerouting",
-        HookPoint::Input => "input",
-        HookPoint::Forward => "forward",
-        HookPoint::Output => "output",
-    };
+    let point = hook.point;
     writeln!(f, "\t\ttype filter hook {point} priority {}; policy accept;", hook.priority)
 }
 
