@@ -23,14 +23,13 @@ pub(super) fn ask(socket: &Path, question: &StatusQuestion) -> Result<AgentStatu
              connect. From outside the cluster, ask with --all or --node"
         )
     })?;
-    let exchange = || {
+    let mut exchange = || {
         stream.set_read_timeout(Some(PATIENCE))?;
         writeln!(stream, "{question}")?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line)?;
         std::io::Result::Ok(line)
     };
-    let mut exchange = exchange;
     let line = exchange().with_context(|| format!("the agent at {shown} does not answer"))?;
     if line.is_empty() {
         bail!("the agent at {shown} closed the connection without an answer; it may be ending: ask again");

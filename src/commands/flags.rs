@@ -4,7 +4,7 @@ use crate::compile::Limits;
 use crate::kernel::preflight::{self, Wanted};
 use crate::netfilter::BackendName;
 use crate::render::{Allowed, Binding, Deny, OnRevoke, Options, PodToNode};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 /// The default socket at which the daemon serves denied flows.
@@ -155,6 +155,14 @@ fn device(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 15 && text.bytes().all(legal);
     fits.then(|| text.to_owned())
         .ok_or_else(|| format!("`{text}` is not a device name: 1 to 15 printable characters without / + !"))
+}
+
+/// This host's name, by which the kubelet names its node unless it is told otherwise.
+pub(super) fn host_name() -> Result<String> {
+    let path = "/proc/sys/kernel/hostname";
+    let name =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read this host's name in {path}"))?;
+    Ok(name.trim().to_lowercase())
 }
 
 /// Fails without the right to change the packet filter.

@@ -96,6 +96,22 @@ impl Kubectl {
         })
     }
 
+    /// Runs kubectl to its end, and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Kubectl::run`], or it fails.
+    pub(in crate::commands) async fn get<W: AsRef<OsStr>>(
+        &self,
+        words: &[W],
+        patience: Duration,
+    ) -> anyhow::Result<Vec<u8>> {
+        let output = self.run(words, patience).await.map_err(anyhow::Error::msg)?;
+        if output.code != Some(0) {
+            anyhow::bail!("{}", output.complaint());
+        }
+        Ok(output.stdout)
+    }
+
     fn command<W: AsRef<OsStr>>(&self, words: &[W]) -> Command {
         let mut command = Command::new(KUBECTL);
         command.args(&self.flags).args(words);

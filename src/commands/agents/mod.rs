@@ -86,12 +86,8 @@ impl AgentFlags {
         let (namespace, selector) = (&self.agent_namespace, &self.agent_selector);
         let what = || format!("cannot list the agents' pods ({selector}) in namespace {namespace}");
         let words = ["get", "pods", "--namespace", namespace, "--selector", selector, "--output", "json"];
-        let finished =
-            kubectl.run(&words, LIST_LIMIT).await.map_err(anyhow::Error::msg).with_context(what)?;
-        if finished.code != Some(0) {
-            return Err(anyhow::Error::msg(finished.complaint())).with_context(what);
-        }
-        let all = pod::agents(&finished.stdout).with_context(what)?;
+        let listed = kubectl.get(&words, LIST_LIMIT).await.with_context(what)?;
+        let all = pod::agents(&listed).with_context(what)?;
         if all.is_empty() {
             bail!(
                 "there are no agents with the labels {selector} in namespace {namespace}; see --agent-namespace and --agent-selector"

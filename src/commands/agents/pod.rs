@@ -41,6 +41,17 @@ impl AgentPlace {
         }
         value
     }
+
+    /// The socket at which the agent serves something, according to a flag.
+    ///
+    /// # Errors
+    /// It does not serve that.
+    pub(in crate::commands) fn socket<'a>(&'a self, flag: &str, default: &'a str) -> Result<&'a str, String> {
+        match self.flag(flag).unwrap_or(default) {
+            "" => Err(format!("the agent of pod {} runs with an empty --{flag}", self.pod)),
+            socket => Ok(socket),
+        }
+    }
 }
 
 #[derive(Deserialize)]

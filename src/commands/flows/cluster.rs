@@ -179,10 +179,7 @@ async fn follow(
 /// # Errors
 /// The agent serves no flows.
 fn words(place: &AgentPlace, follow: bool) -> Result<Vec<String>, String> {
-    let socket = place.flag("flows-socket").unwrap_or(FLOWS_SOCKET);
-    if socket.is_empty() {
-        return Err(format!("the agent of pod {} runs with an empty --flows-socket", place.pod));
-    }
+    let socket = place.socket("flows-socket", FLOWS_SOCKET)?;
     let words = ["flows", "--output=json"].map(str::to_owned).into_iter();
     let follow = follow.then(|| "--follow".to_owned());
     Ok(words.chain([format!("--socket={socket}")]).chain(follow).collect())

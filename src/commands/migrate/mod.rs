@@ -4,12 +4,12 @@ mod daemon_sets;
 mod steps;
 
 use super::agents::{INTERRUPTED, Kubectl, until_signal};
-use super::flags::{BackendChoice, RenderFlags, require_root};
+use super::flags::{BackendChoice, RenderFlags, host_name, require_root};
 use crate::apply::Actual;
-use crate::kernel::preflight::{self, Facts};
+use crate::kernel::preflight::{self, Facts, OTHER_CONTROLLER, OTHER_VARIANT};
 use crate::kernel::{Host, Lock};
 use crate::netfilter::BackendName;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use daemon_sets::{DaemonSet, Helm, daemon_sets};
 use std::io::Write;
@@ -18,14 +18,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 use steps::{MigrationState, MigrationStep};
 
-/// The kubelet names the node by it, unless it is told otherwise.
-const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// How long the API server may take. Without one, the steps are the same.
 const LIST_LIMIT: Duration = Duration::from_secs(5);
 /// The DaemonSets of all namespaces are listed.
 const NO_NAMESPACE: &str = "";
 /// The checks of the node that are about other controllers, and not about what enforcement needs.
-const OF_OTHERS: [&str; 2] = ["other-controller", "other-variant"];
+const OF_OTHERS: [&str; 2] = [OTHER_CONTROLLER, OTHER_VARIANT];
 
 /// Says which steps are left to change over from another controller on this node.
 #[derive(Debug, Args)]
@@ -88,7 +86,7 @@ impl Migrate {
             cures: needs.filter_map(|check| check.result.err()).map(|missing| missing.cure).collect(),
             agent_runs,
             is_in_force: actual.is_in_force(),
-            node: std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_owned(),
+            node: host_name()?,
             ..MigrationState::default()
         })
     }
@@ -97,11 +95,7 @@ impl Migrate {
     async fn ask_cluster(&self) -> Result<(Vec<DaemonSet>, Option<Helm>)> {
         let kubectl = Kubectl::new(self.context.as_deref(), self.kubeconfig.as_deref(), NO_NAMESPACE);
         let words = ["get", "daemonsets", "--all-namespaces", "--output=json"];
-        let output = kubectl.run(&words, LIST_LIMIT).await.map_err(anyhow::Error::msg)?;
-        if output.code != Some(0) {
-            bail!("{}", output.complaint());
-        }
-        daemon_sets(&output.stdout).context("it printed no list of DaemonSets")
+        daemon_sets(&kubectl.get(&words, LIST_LIMIT).await?).context("it printed no list of DaemonSets")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The status of the agents of several nodes.
 
-use super::text::{aligned, notes, shown, state, version};
+use super::text::{aligned, notes, row, version};
 use super::{Status, StatusFormat, document};
 use crate::commands::agents::{AgentPlace, INTERRUPTED, NodeAnswer, report_silent, until_signal};
 use crate::commands::flags::STATUS_SOCKET;
@@ -54,10 +54,7 @@ pub(in crate::commands) fn question(
     place: &AgentPlace,
     policy: Option<&PolicyName>,
 ) -> Result<Vec<String>, String> {
-    let socket = place.flag("status-socket").unwrap_or(STATUS_SOCKET);
-    if socket.is_empty() {
-        return Err(format!("the agent of pod {} runs with an empty --status-socket", place.pod));
-    }
+    let socket = place.socket("status-socket", STATUS_SOCKET)?;
     let words = ["status", "--output=json"].map(str::to_owned).into_iter();
     let policy = policy.map(|policy| format!("--policy={policy}"));
     Ok(words.chain([format!("--socket={socket}")]).chain(policy).collect())
@@ -122,16 +119,9 @@ fn print(statuses: &[AgentStatus], of_one_policy: bool, out: &mut impl Write) ->
             if is_in_order && !of_one_policy {
                 continue;
             }
-            let name = format!("{}/{}", policy.namespace, policy.name);
+            let [name, state, known, in_force, pods] = row(policy);
             remarks.extend(notes.into_iter().map(|note| format!("{}: {name}: {note}", status.node)));
-            rows.push([
-                status.node.clone(),
-                name,
-                state(policy).to_owned(),
-                policy.received.as_ref().map_or("deleted".to_owned(), shown),
-                policy.in_force.as_ref().map_or_else(none, shown),
-                policy.pods.to_string(),
-            ]);
+            rows.push([status.node.clone(), name, state, known, in_force, pods]);
         }
     }
     if rows.len() > 1 {

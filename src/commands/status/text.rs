@@ -65,7 +65,7 @@ pub(super) fn version(status: &AgentStatus) -> String {
 }
 
 /// The columns of a policy.
-fn row(policy: &PolicyStatus) -> [String; 5] {
+pub(super) fn row(policy: &PolicyStatus) -> [String; 5] {
     let known = policy.received.as_ref().map_or("deleted".to_owned(), shown);
     let in_force = policy.in_force.as_ref().map_or(NONE.to_owned(), shown);
     [
@@ -78,7 +78,7 @@ fn row(policy: &PolicyStatus) -> [String; 5] {
 }
 
 /// The state of a policy in words.
-pub(super) fn state(policy: &PolicyStatus) -> &'static str {
+fn state(policy: &PolicyStatus) -> &'static str {
     match policy.state {
         PolicyState::InForce if policy.audited => "audited",
         PolicyState::InForce => "in force",
@@ -88,7 +88,7 @@ pub(super) fn state(policy: &PolicyStatus) -> &'static str {
 }
 
 /// The generation; the resourceVersion if there is none.
-pub(super) fn shown(version: &StatedVersion) -> String {
+fn shown(version: &StatedVersion) -> String {
     let generation = version.generation.map(|generation| generation.to_string());
     generation.or_else(|| version.resource_version.clone()).unwrap_or_else(|| NONE.to_owned())
 }

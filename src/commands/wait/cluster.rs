@@ -115,15 +115,12 @@ impl Wait {
             "--output",
             "json",
         ];
-        let finished = kubectl.run(&words, GET_LIMIT).await.map_err(anyhow::Error::msg).with_context(what)?;
-        if finished.code != Some(0) {
-            return Err(anyhow::Error::msg(finished.complaint())).with_context(what);
-        }
-        let exists = !finished.stdout.trim_ascii().is_empty();
+        let found = kubectl.get(&words, GET_LIMIT).await.with_context(what)?;
+        let exists = !found.trim_ascii().is_empty();
         match self.what {
             AwaitedState::Delete => Ok((Goal::Deleted, exists)),
             AwaitedState::InForce if exists => {
-                let object: PolicyObject = serde_json::from_slice(&finished.stdout).with_context(what)?;
+                let object: PolicyObject = serde_json::from_slice(&found).with_context(what)?;
                 Ok((Goal::InForce(object.metadata), true))
             }
             AwaitedState::InForce => {
