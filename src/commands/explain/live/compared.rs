@@ -78,9 +78,7 @@ pub(in crate::commands::explain) enum FlowAgreement {
 impl LiveReport {
     /// Whether the kernel does what policies say with every connection.
     pub(in crate::commands::explain) fn agrees(&self) -> bool {
-        self.flows
-            .iter()
-            .all(|flow| matches!(flow.agreement(), FlowAgreement::Agrees | FlowAgreement::ToNode))
+        self.flows.iter().all(ComparedFlow::agrees)
     }
 
     /// What a rule has counted, or the counter that it counts in.
@@ -98,6 +96,11 @@ impl LiveReport {
 }
 
 impl ComparedFlow {
+    /// Whether nothing is wrong with what the kernel does.
+    pub(super) fn agrees(&self) -> bool {
+        matches!(self.agreement(), FlowAgreement::Agrees | FlowAgreement::ToNode)
+    }
+
     /// Whether the kernel does what policies say.
     pub(in crate::commands::explain) fn agreement(&self) -> FlowAgreement {
         let passes = match &self.followed {

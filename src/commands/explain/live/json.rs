@@ -1,6 +1,6 @@
 //! What the kernel does with the connections of an answer, for programs: docs/explanation.schema.json.
 
-use super::compared::{ComparedFlow, EndOnNode, FlowAgreement, LiveReport, TrackedFlow};
+use super::compared::{ComparedFlow, EndOnNode, LiveReport, TrackedFlow};
 use super::text::hardware_text;
 use crate::net::{Family, Flow, Protocol, Verdict};
 use crate::verify::{FollowedRule, FollowedStage};
@@ -51,7 +51,7 @@ fn flow_json(report: &LiveReport, compared: &ComparedFlow) -> Value {
             Verdict::Allowed => "allowed",
             Verdict::Denied => "denied",
         },
-        "agrees": matches!(compared.agreement(), FlowAgreement::Agrees | FlowAgreement::ToNode),
+        "agrees": compared.agrees(),
         "sentence": compared.sentence(),
         "differences": compared.differences,
     })

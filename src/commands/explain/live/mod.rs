@@ -11,7 +11,7 @@ pub(super) use json::live_json;
 pub(super) use text::print_live;
 
 use crate::apply::{Actual, Conntrack, TableRead};
-use crate::commands::flags::{BackendChoice, RenderFlags};
+use crate::commands::flags::{BackendChoice, RenderFlags, host_name};
 use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
 use crate::explain::Answer;
@@ -96,10 +96,7 @@ impl LiveFlags {
         if let Some(name) = &self.node_name {
             return Ok(name.clone());
         }
-        let path = "/proc/sys/kernel/hostname";
-        let name = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read this host's name in {path}; give --node-name"))?;
-        Ok(name.trim().to_lowercase())
+        host_name().context("give --node-name")
     }
 
     fn attempt(&self, flows: &NodeFlows<'_>, kernel: &mut Host) -> Result<LiveReport> {
@@ -132,8 +129,14 @@ impl LiveFlags {
         }
         let mut report =
             LiveReport { node: flows.node.to_owned(), backend, flows: Vec::new(), left_out, remarks, counts };
+        let mut all = None;
         for flow in local {
-            let compared = compare_flow(flow, &evidence, &mut enforcer, kernel);
+            let mut compared = compare_flow(flow, &evidence, &enforcer, kernel);
+            if compared.agreement() != FlowAgreement::Agrees {
+                let all = all.get_or_insert_with(|| differences(&enforcer.ruleset(), &evidence));
+                let own = all.iter().filter(|difference| relevant(&compared, difference));
+                compared.differences = own.take(MOST_DIFFERENCES).cloned().collect();
+            }
             report.flows.push(compared);
         }
         Ok(report)
@@ -205,7 +208,7 @@ impl LiveFlags {
 fn compare_flow(
     flow: LocalFlow,
     evidence: &Evidence,
-    enforcer: &mut Enforcer,
+    enforcer: &Enforcer,
     kernel: &mut Host,
 ) -> ComparedFlow {
     let followed = follow(evidence, &flow.followed);
@@ -220,11 +223,5 @@ fn compare_flow(
         tracked.collect()
     });
     let ends = flow.ends(evidence, enforcer.cluster(), enforcer.plan());
-    let mut compared = ComparedFlow { flow, ends, followed, tracked, differences: Vec::new() };
-    if compared.agreement() != FlowAgreement::Agrees {
-        let all = differences(&enforcer.ruleset(), evidence);
-        let own = all.into_iter().filter(|difference| relevant(&compared, difference));
-        compared.differences = own.take(MOST_DIFFERENCES).collect();
-    }
-    compared
+    ComparedFlow { flow, ends, followed, tracked, differences: Vec::new() }
 }

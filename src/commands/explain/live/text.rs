@@ -1,6 +1,6 @@
 //! What the kernel does with the connections of an answer, for people.
 
-use super::compared::{BridgeEnd, ComparedFlow, EndOnNode, FlowAgreement, LiveReport, TrackedFlow};
+use super::compared::{BridgeEnd, ComparedFlow, EndOnNode, LiveReport, TrackedFlow};
 use crate::commands::explain::text::TextStyle;
 use crate::net::{Family, Flow, Protocol};
 use crate::verify::{FollowedRule, FollowedStage};
@@ -28,17 +28,11 @@ pub(in crate::commands::explain) fn print_live(
     if report.left_out {
         writeln!(out, "\nThere are more connections; only the first {} were followed", report.flows.len())?;
     }
-    let (count, differing) = (report.flows.len(), report.flows.iter().filter(|flow| flow.differs()).count());
+    let (count, differing) = (report.flows.len(), report.flows.iter().filter(|flow| !flow.agrees()).count());
     match (count, differing) {
         (0 | 1, _) => Ok(()),
         (_, 0) => writeln!(out, "\n{}: kernel and policies agree about all {count}", style.good("AGREE")),
         _ => writeln!(out, "\n{}: about {differing} of {count}", style.bad("DISAGREE")),
-    }
-}
-
-impl ComparedFlow {
-    fn differs(&self) -> bool {
-        !matches!(self.agreement(), FlowAgreement::Agrees | FlowAgreement::ToNode)
     }
 }
 
@@ -68,27 +62,19 @@ impl FlowPage<'_> {
         }
         self.tracked(out)?;
         let sentence = self.flow.sentence();
-        match self.flow.agreement() {
-            FlowAgreement::Agrees | FlowAgreement::ToNode => {
-                writeln!(out, "  {}: {sentence}", self.style.good("AGREE"))?;
-            }
-            FlowAgreement::KernelAllows
-            | FlowAgreement::KernelDenies
-            | FlowAgreement::NotBound
-            | FlowAgreement::Unjudged => {
-                writeln!(out, "  {}: {sentence}", self.style.bad("DISAGREE"))?;
-                match self.flow.differences.is_empty() {
-                    true => writeln!(
-                        out,
-                        "    nothing on its way differs from what an agent with these flags would write; bridgewarden verify \
-                         compares all of it"
-                    )?,
-                    false => writeln!(out, "    what differs from what an agent would write:")?,
-                }
-                self.flow.differences.iter().try_for_each(|line| writeln!(out, "      {line}"))?;
-            }
+        if self.flow.agrees() {
+            return writeln!(out, "  {}: {sentence}", self.style.good("AGREE"));
         }
-        Ok(())
+        writeln!(out, "  {}: {sentence}", self.style.bad("DISAGREE"))?;
+        match self.flow.differences.is_empty() {
+            true => writeln!(
+                out,
+                "    nothing on its way differs from what an agent with these flags would write; bridgewarden verify \
+                 compares all of it"
+            )?,
+            false => writeln!(out, "    what differs from what an agent would write:")?,
+        }
+        self.flow.differences.iter().try_for_each(|line| writeln!(out, "      {line}"))
     }
 
     fn stage(&self, stage: &FollowedStage, out: &mut impl Write) -> io::Result<()> {
