@@ -72,7 +72,7 @@ pub struct Controller {
     external_changes: Arc<Notify>,
     shortfalls: Shortfalls,
     queries: Option<mpsc::Receiver<Query>>,
-    /// Told when the start is over.
+    /// Notified when the start is over.
     past_start: Option<oneshot::Sender<()>>,
 }
 
