@@ -113,11 +113,19 @@ impl NodeTest {
     }
 
     pub(crate) fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        self.wait_for_all(what, || if holds() { Ok(()) } else { Err(String::new()) });
+    }
+
+    /// Waits until nothing differs; the failure has the last difference. Only a look that began after the deadline fails: the machine may
+    /// stand still during one.
+    pub(crate) fn wait_for_all(&self, what: &str, mut look: impl FnMut() -> Result<(), String>) {
         let start = Instant::now();
-        while !holds() {
-            if start.elapsed() > DEADLINE {
+        loop {
+            let begun = start.elapsed();
+            let Err(difference) = look() else { return };
+            if begun > DEADLINE {
                 let pages = ["node-a", "node-b"].map(|node| self.get(node, "/readyz"));
-                panic!("{what}: not within {DEADLINE:?}\n{pages:#?}\n{}", self.field.log());
+                panic!("{what}: not within {DEADLINE:?}\n{difference}\n{pages:#?}\n{}", self.field.log());
             }
         }
     }

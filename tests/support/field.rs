@@ -118,8 +118,12 @@ impl Field {
     pub fn await_ready(&self) -> Result<(), String> {
         let start = Instant::now();
         for node in NODES {
-            while !self.is_ready(node.name) {
-                if start.elapsed() > DEADLINE {
+            loop {
+                let begun = start.elapsed();
+                if self.is_ready(node.name) {
+                    break;
+                }
+                if begun > DEADLINE {
                     let page = self.page(node.name, "/readyz");
                     return Err(format!("{} is not ready: {page:?}\n{}", node.name, self.log()));
                 }
@@ -211,11 +215,12 @@ impl Field {
         let start = Instant::now();
         let mut left: Vec<&Asked> = asked.iter().collect();
         loop {
+            let begun = start.elapsed();
             left = self.differing(&left).into_iter().map(|(asked, _)| asked).collect();
             if left.is_empty() {
                 return Ok(start.elapsed());
             }
-            if start.elapsed() > DEADLINE {
+            if begun > DEADLINE {
                 return Err(format!("{}\n{}", self.report(&self.differing(&left)), self.log()));
             }
         }
