@@ -57,11 +57,13 @@ impl Backend for NftablesBackend {
         }
         let (applier, correction) = TableApplier::adopt(self.renderer.table(view.cluster, view.plan), held);
         self.applier = Some(applier);
-        let mut others = adopt_bridge(self.bridge(view), actual);
+        let bridge = BridgeTransactions::adopting(self.bridge(view), actual);
         let reserved = self.reserved();
-        others.extend(actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved.as_ref()));
+        let reserved = actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved.as_ref());
         let mut steps = Vec::from_iter(take_tables(actual));
-        steps.extend(adopt_inet(correction, actual, others));
+        steps.extend(bridge.before.map(|batch| Step::Transact(vec![batch])));
+        steps.extend(adopt_inet(correction, actual, bridge.beside.into_iter().chain(reserved).collect()));
+        steps.extend(bridge.after.map(|batch| Step::Transact(vec![batch])));
         steps.extend(leftovers(BackendName::Nftables, actual));
         steps
     }
@@ -149,15 +151,30 @@ fn adopt_inet(correction: Correction, actual: &Actual, mut bridge: Vec<Batch>) -
     }
 }
 
-/// Replaces a table of family bridge that differs, in the same transaction as everything else.
-fn adopt_bridge(desired: Option<Table>, actual: &Actual) -> Vec<Batch> {
-    let remove = |name| Batch::deleting(TableFamily::Bridge, name);
-    let mut batches = Vec::new();
-    if actual.bridge_next {
-        batches.push(remove(BRIDGE_TABLE_NEXT));
+/// How the table of family bridge becomes what it is to be.
+struct BridgeTransactions {
+    before: Option<Batch>,
+    /// In the transaction that brings the rules of family inet into force.
+    beside: Option<Batch>,
+    after: Option<Batch>,
+}
+
+impl BridgeTransactions {
+    /// A table that differs is replaced while its successor is in force under another name, for the reason given at [`replacement`]. Until
+    /// the end, only frames that both accept pass.
+    fn adopting(desired: Option<Table>, actual: &Actual) -> BridgeTransactions {
+        let differs = actual.bridge != TableRead::Absent && actual.bridge.kept() != desired.as_ref();
+        let next = desired
+            .as_ref()
+            .filter(|_| differs)
+            .map(|desired| Table { name: BRIDGE_TABLE_NEXT.into(), ..desired.clone() });
+        let has_next = actual.bridge_next || next.is_some();
+        BridgeTransactions {
+            before: next.as_ref().map(Batch::replacing),
+            beside: actual.bridge.replaced(TableFamily::Bridge, BRIDGE_TABLE, desired.as_ref()),
+            after: has_next.then(|| Batch::deleting(TableFamily::Bridge, BRIDGE_TABLE_NEXT)),
+        }
     }
-    batches.extend(actual.bridge.replaced(TableFamily::Bridge, BRIDGE_TABLE, desired.as_ref()));
-    batches
 }
 
 /// Counts the objects for one family. Chains, sets of ports and rules that match no family count for both.

@@ -18,11 +18,15 @@ fn steps_of_a_start(node: &mut Node) -> Vec<Step> {
     node.backend.adopt(View { cluster: &node.cluster, plan: &node.plan }, &delta, &actual)
 }
 
-/// The tables of family inet that evaluate packets, under the name of the one.
-fn in_force(kernel: &Fake) -> Vec<Table> {
-    let tables = [INET_TABLE, INET_TABLE_NEXT].map(|name| kernel.table_of_nft(TableFamily::Inet, name));
+/// The tables of a family that evaluate packets, under the name of the one.
+fn in_force(kernel: &Fake, family: TableFamily) -> Vec<Table> {
+    let names = match family {
+        TableFamily::Inet => [INET_TABLE, INET_TABLE_NEXT],
+        TableFamily::Bridge => [BRIDGE_TABLE, BRIDGE_TABLE_NEXT],
+    };
+    let tables = names.map(|name| kernel.table_of_nft(family, name));
     let in_force = tables.into_iter().flatten().filter(|table| !table.chains.is_empty());
-    in_force.map(|table| Table { name: INET_TABLE.into(), ..table.clone() }).collect()
+    in_force.map(|table| Table { name: names[0].into(), ..table.clone() }).collect()
 }
 
 #[test]
@@ -50,23 +54,37 @@ fn table_without_an_owner_is_made_again_and_one_that_is_whole_evaluates_packets_
     let right = before.table().clone();
     before.kernel.disown_tables();
     let count = steps_of_a_start(&mut before).len();
-    assert_eq!(count, 6);
+    assert_eq!(count, 8);
     let is_whole = |kernel: &Fake, where_: String| {
-        let tables = in_force(kernel);
+        let tables = in_force(kernel, TableFamily::Inet);
         assert!(!tables.is_empty() && tables.iter().all(|table| *table == right), "{where_}");
+    };
+    // A step deletes a table, or exchanges it, while another is in force.
+    let commit = |kernel: &mut Fake, step: &Step| {
+        let Step::Transact(batches) = step else { panic!("no transaction: {step:?}") };
+        let deletes = |batch: &&Batch| batch.changes.first() == Some(&Change::DeleteTable);
+        for batch in batches.iter().filter(deletes).filter(|batch| *batch.table != *RESERVED_TABLE) {
+            let mut without = kernel.clone();
+            without.tables_of_nft().remove(&(batch.family, batch.table.clone()));
+            assert!(!in_force(&without, batch.family).is_empty(), "{batch:?}");
+        }
+        kernel.commit(step).expect("the kernel takes every step");
     };
     for stop in 0..=count {
         let mut node = Node { kernel: before.kernel.clone(), ..node() };
         for step in steps_of_a_start(&mut node).iter().take(stop) {
-            node.kernel.commit(step).expect("the kernel takes every step");
+            commit(&mut node.kernel, step);
             is_whole(&node.kernel, format!("{stop}: {step:?}"));
         }
         // The agent ends, and another one goes on with what it finds.
         for step in steps_of_a_start(&mut node) {
-            node.kernel.commit(&step).expect("the kernel takes every step");
+            commit(&mut node.kernel, &step);
             is_whole(&node.kernel, format!("{stop}: {step:?}"));
         }
-        assert_eq!(node.kernel.table_of_nft(TableFamily::Inet, INET_TABLE_NEXT), None, "{stop}");
+        for (family, next) in [(TableFamily::Inet, INET_TABLE_NEXT), (TableFamily::Bridge, BRIDGE_TABLE_NEXT)]
+        {
+            assert_eq!(node.kernel.table_of_nft(family, next), None, "{stop}");
+        }
         assert_eq!((node.adopt(), node.table()), (0, &right), "{stop}");
     }
 }
