@@ -4,4 +4,5 @@
 //! Nothing here depends on what is measured.
 
 pub mod cluster;
+pub mod manifests;
 pub mod reach;

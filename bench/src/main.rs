@@ -1,9 +1,11 @@
 //! Measures Bridgewarden, and optionally another controller: a generated cluster on a real API server, a node in a network
 //! namespace, real packets, and figures of how soon what is written holds and what that costs.
 
+mod answer;
 mod controller;
 mod figure;
 mod metrics;
+mod one_run;
 mod plot;
 mod process;
 mod promise;
@@ -15,19 +17,30 @@ mod udp_probe_stream;
 
 use anyhow::{Context, Result};
 use bridgewarden_bench::cluster::{GeneratedCluster, GeneratedPod};
-use clap::{Parser, ValueEnum};
+use bridgewarden_bench::manifests::ClusterFiles;
+use clap::{Parser, Subcommand, ValueEnum};
 use controller::ControllerProcess;
 use figure::Figures;
 use setup::{BenchSettings, BenchSetup};
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trial::{connections, costly, crowd, life, load, lock, packet, pod_start, policy, reach, remote, wire};
+use trial::{
+    connections, costly, crowd, life, load, lock, packet, pod_start, policy, reach, remote, verify, wire,
+};
 
 /// Measures Bridgewarden in a generated cluster. Needs root; touches only network namespaces of its own.
 #[derive(Debug, Parser)]
-#[command(name = "bridgewarden-bench", version)]
+#[command(
+    name = "bridgewarden-bench",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Bench {
+    #[command(subcommand)]
+    other: Option<OtherTask>,
     /// How large the cluster is: 1k, 10k or 100k pods
     #[arg(long, env = "SIZE", default_value = "10k", value_parser = size::NAMES)]
     size: String,
@@ -36,7 +49,7 @@ struct Bench {
     peer: Option<String>,
     /// The directory of etcd and kube-apiserver
     #[arg(long, env = "BRIDGEWARDEN_E2E_PROGRAMS", value_name = "DIR")]
-    programs: PathBuf,
+    programs: Option<PathBuf>,
     /// The program to measure [default: the one beside this]
     #[arg(long, value_name = "FILE")]
     bridgewarden: Option<PathBuf>,
@@ -57,6 +70,40 @@ struct Bench {
     peer_events: usize,
 }
 
+/// What needs no API server, and no root.
+#[derive(Debug, Subcommand)]
+enum OtherTask {
+    /// Measure explain and reach with the manifests of a generated cluster
+    Answers {
+        /// How large the cluster is
+        #[arg(long, env = "SIZE", default_value = "10k", value_parser = size::NAMES)]
+        size: String,
+        /// The program to measure [default: the one beside this]
+        #[arg(long, value_name = "FILE")]
+        bridgewarden: Option<PathBuf>,
+        /// How often each question is asked
+        #[arg(long, value_name = "COUNT", default_value_t = 5)]
+        runs: usize,
+        /// Where the manifests go
+        #[arg(long, value_name = "DIR", default_value = "target/bench/answers")]
+        out: PathBuf,
+    },
+    /// Write the manifests of a generated cluster: as lists of YAML and JSON, and as a directory of many files
+    Manifests {
+        /// How large the cluster is
+        #[arg(long, env = "SIZE", default_value = "10k", value_parser = size::NAMES)]
+        size: String,
+        /// Where they go
+        directory: PathBuf,
+    },
+    /// Run a command once, and print the seconds, the KiB of memory and the exit code
+    #[command(name = one_run::ONCE, hide = true)]
+    Once {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
 /// What is measured after the start on an empty kernel, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
@@ -72,6 +119,8 @@ enum Benchmark {
     Costly,
     /// Starts on a kernel that is already correct
     Restart,
+    /// `bridgewarden verify` of the node
+    Verify,
     /// The xtables lock
     Lock,
     /// Clients of the metrics
@@ -90,7 +139,12 @@ enum Benchmark {
 const TURNS: usize = 2;
 
 fn main() -> ExitCode {
-    match Bench::parse().run() {
+    let bench = Bench::parse();
+    let done = match &bench.other {
+        Some(other) => other.run(),
+        None => bench.run(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error:#}"));
@@ -104,17 +158,45 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// The program to measure: the given one, or the one beside this.
+fn program(given: Option<&Path>) -> Result<PathBuf> {
+    let beside = || Ok(std::env::current_exe()?.with_file_name("bridgewarden"));
+    let program = given.map(Path::to_owned).map_or_else(beside, anyhow::Ok)?;
+    setup::require(&program, "build it with make build")?;
+    Ok(program)
+}
+
+impl OtherTask {
+    fn run(&self) -> Result<()> {
+        match self {
+            OtherTask::Answers { size, bridgewarden, runs, out } => {
+                let program = program(bridgewarden.as_deref())?;
+                let cluster = GeneratedCluster::new(&size::of(size)?)?;
+                let mut figures = Figures::of(vec![answer::NAME.to_owned()]);
+                answer::measure(&program, &cluster, &out.join(size), *runs, &mut figures)?;
+                report::print(&cluster.describe(), &figures)
+            }
+            OtherTask::Manifests { size, directory } => {
+                std::fs::create_dir_all(directory)
+                    .with_context(|| format!("cannot make {}", directory.display()))?;
+                ClusterFiles::write(directory, &GeneratedCluster::new(&size::of(size)?)?).map(drop)
+            }
+            OtherTask::Once { command } => one_run::run(command),
+        }
+    }
+}
+
 impl Bench {
     fn run(&self) -> Result<()> {
-        let beside = || Ok(std::env::current_exe()?.with_file_name("bridgewarden"));
-        let bridgewarden = self.bridgewarden.clone().map_or_else(beside, anyhow::Ok)?;
-        setup::require(&bridgewarden, "build it with make build")?;
-        setup::require(&self.programs.join("kube-apiserver"), "run bench/run, which builds it")?;
+        let bridgewarden = program(self.bridgewarden.as_deref())?;
+        let programs =
+            self.programs.clone().context("--programs names no directory: run bench/run, which builds it")?;
+        setup::require(&programs.join("kube-apiserver"), "run bench/run, which builds it")?;
         let out = std::path::absolute(&self.out).context("cannot find where figures go")?;
         let settings = BenchSettings {
             bridgewarden,
             backend: self.backend.clone(),
-            programs: self.programs.clone(),
+            programs,
             peer: self.peer.clone().filter(|command| !command.is_empty()),
             directory: out.join("run"),
         };
@@ -157,6 +239,9 @@ impl Bench {
         }
         if self.wants(Benchmark::Restart) {
             own = life::restart(setup, own, 5, figures)?;
+        }
+        if self.wants(Benchmark::Verify) {
+            verify::measure(setup, figures)?;
         }
         if self.wants(Benchmark::Lock) {
             lock::measure(setup, &mut own, figures)?;

@@ -20,7 +20,7 @@ const DRAWN: [(&str, &str); 3] = [
 
 /// Writes the figures of a size into `out`, and prints the table.
 pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) -> Result<()> {
-    let table = format!("{described}; {}\n\n{}", machine(), figures.markdown());
+    let table = table(described, figures);
     let pods = size::of(size)?.pods;
     let all = json!({"size": size, "pods": pods, "cluster": described, "machine": machine(), "figures": figures.json()});
     for (name, text) in [("json", serde_json::to_string_pretty(&all)? + "\n"), ("md", table.clone())] {
@@ -35,6 +35,15 @@ pub(crate) fn write(out: &Path, size: &str, described: &str, figures: &Figures) 
     fs::write(&path, promise::table(&measured(out)))
         .with_context(|| format!("cannot write {}", path.display()))?;
     write!(std::io::stdout(), "{table}").context("cannot print the figures")
+}
+
+/// Prints the table of figures that do not belong to a run on an API server.
+pub(crate) fn print(described: &str, figures: &Figures) -> Result<()> {
+    write!(std::io::stdout(), "{}", table(described, figures)).context("cannot print the figures")
+}
+
+fn table(described: &str, figures: &Figures) -> String {
+    format!("{described}; {}\n\n{}", machine(), figures.markdown())
 }
 
 /// The figures of every size that was measured.

@@ -13,6 +13,7 @@ pub(crate) mod pod_start;
 pub(crate) mod policy;
 pub(crate) mod reach;
 pub(crate) mod remote;
+pub(crate) mod verify;
 pub(crate) mod wire;
 
 use nix::time::{ClockId, clock_gettime};

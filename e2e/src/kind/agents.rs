@@ -4,10 +4,11 @@ use super::client::Client;
 use super::node::KindNode;
 use super::{PATIENCE, PAUSE, items, waits_for};
 use crate::first_instant::Micros;
+use crate::key::ObjectKey;
 use crate::verb::AgentAct;
 use anyhow::{Context, Result, ensure};
 use bridgewarden::flow::Record;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +17,7 @@ use std::time::Instant;
 use support::http;
 
 /// Where the chart is installed, and under which name.
-const NAMESPACE: &str = "kube-system";
+pub(super) const NAMESPACE: &str = "kube-system";
 const RELEASE: &str = "bridgewarden";
 const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
@@ -112,7 +113,7 @@ fn pods(client: &Client) -> Result<Value> {
 }
 
 /// The name of the pod of a node's agent.
-fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
+pub(super) fn pod_on(client: &Client, node: &KindNode) -> Result<String> {
     let place = format!("--field-selector=spec.nodeName={}", node.name);
     let listed = client.get(&["-n", NAMESPACE, "pods", "-l", LABEL, &place])?;
     let name = items(&listed).find_map(|pod| pod["metadata"]["name"].as_str());
@@ -173,6 +174,16 @@ pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
     are_ready(client)
 }
 
+/// Gives the right to ask all agents to this service account and to nobody else, or to nobody.
+pub(super) fn admit(client: &Client, account: Option<&ObjectKey>) -> Result<()> {
+    let subjects: Vec<Value> = account
+        .map(|ObjectKey { namespace, name }| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}))
+        .into_iter()
+        .collect();
+    let value = format!("rbac.operators={}", Value::from(subjects));
+    reinstall(client, &["--set-json", &value])
+}
+
 /// How many frames a node's agent has counted as dropped at ports of the bridge, by reason.
 pub(super) fn dropped_frames(node: &KindNode) -> Result<BTreeMap<String, f64>> {
     let answer = http::get(&node.namespace, METRICS, "/metrics", PATIENCE)?;
@@ -203,6 +214,10 @@ pub(super) fn flows(client: &Client, node: &KindNode) -> Result<Vec<Record>> {
 
 /// Reinstalls them with a changed value.
 fn upgrade(client: &Client, value: &str) -> Result<()> {
-    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "--set", value];
-    client.run(client.setting("HELM")?, &words, "").map(drop)
+    reinstall(client, &["--set", value])
+}
+
+fn reinstall(client: &Client, change: &[&str]) -> Result<()> {
+    let words = ["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values"];
+    client.run(client.setting("HELM")?, &[&words, change].concat(), "").map(drop)
 }

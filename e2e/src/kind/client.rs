@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 /// How to reach a cluster.
@@ -49,20 +49,24 @@ impl Client {
 
     /// Runs a program with a text as its standard input, and returns its output.
     pub(super) fn run(&self, program: &str, words: &[&str], input: &str) -> Result<String> {
-        let mut command = Command::new(program);
-        command.args(words).envs(&self.settings);
+        let output = self.finish(Command::new(program).args(words).envs(&self.settings), input)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} {}: {}", words.join(" "), said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command where the cluster can be reached, to its end, however it ends.
+    pub(super) fn finish(&self, command: &mut Command, input: &str) -> Result<Output> {
+        let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match &self.network {
-            Some(network) => network.spawn(&mut command)?,
+            Some(network) => network.spawn(command)?,
             None => command.spawn().with_context(|| format!("cannot start {program}"))?,
         };
         if let Some(mut pipe) = child.stdin.take() {
             pipe.write_all(input.as_bytes()).with_context(|| format!("cannot write to {program}"))?;
         }
-        let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{program} {}: {}", words.join(" "), said.trim());
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        child.wait_with_output().with_context(|| format!("cannot wait for {program}"))
     }
 
     /// Runs kubectl.

@@ -30,7 +30,7 @@ pub(in crate::commands) struct KubectlOutput {
 }
 
 impl KubectlOutput {
-    /// What it complains of, in one line.
+    /// What it complains of, in one line, and what to do about a right that is missing.
     pub(in crate::commands) fn complaint(&self) -> String {
         let own = |line: &&str| !line.is_empty() && !line.starts_with("command terminated with exit code");
         let lines: Vec<&str> = self.stderr.lines().map(str::trim).filter(own).collect();
@@ -39,8 +39,25 @@ impl KubectlOutput {
             None => "kubectl was ended by a signal".to_owned(),
         };
         let complaint = if lines.is_empty() { code() } else { lines.join("; ") };
-        complaint.chars().take(LONGEST_COMPLAINT).collect()
+        let shown: String = complaint.chars().take(LONGEST_COMPLAINT).collect();
+        match missing_right(&complaint) {
+            Some(cure) => format!("{shown}; {cure}"),
+            None => shown,
+        }
     }
+}
+
+/// What to do if the API server denies the user what agents are asked with.
+fn missing_right(complaint: &str) -> Option<&'static str> {
+    if !complaint.contains("(Forbidden)") {
+        return None;
+    }
+    Some(if complaint.contains("networkpolicies") {
+        "ask an administrator of the cluster for the right to get networkpolicies in that namespace"
+    } else {
+        "ask an administrator of the cluster to name you in rbac.operators of Bridgewarden's chart, which gives the right to list \
+         the agents' pods and to run commands in them (docs/status.md)"
+    })
 }
 
 impl Kubectl {
@@ -136,5 +153,20 @@ mod tests {
         assert_eq!(both.complaint(), "bridgewarden: cannot connect");
         assert_eq!(finished(Some(1), "").complaint(), "kubectl ended with exit code 1 and without a word");
         assert_eq!(finished(None, "").complaint(), "kubectl was ended by a signal");
+    }
+
+    #[test]
+    fn complaint_about_a_missing_right_says_who_can_give_it() {
+        let denied = |what: &str| {
+            let stderr = format!("Error from server (Forbidden): {what} is forbidden: User \"dev\" cannot\n");
+            KubectlOutput { code: Some(1), stdout: Vec::new(), stderr }.complaint()
+        };
+        let exec = denied("pods \"bridgewarden-x\"");
+        assert!(
+            exec.starts_with("Error from server (Forbidden): pods") && exec.contains("rbac.operators"),
+            "{exec}"
+        );
+        let policy = denied("networkpolicies.networking.k8s.io \"web\"");
+        assert!(policy.contains("right to get networkpolicies") && !policy.contains("operators"), "{policy}");
     }
 }

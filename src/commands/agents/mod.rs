@@ -33,7 +33,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 #[derive(Clone, Debug, Args)]
 pub(super) struct AgentFlags {
     /// Ask the agents of all nodes, with kubectl. This needs the right to run commands in their pods (docs/status.md)
-    #[arg(long)]
+    #[arg(short = 'A', long)]
     all: bool,
     /// Ask the agent of this node, with kubectl. May be given several times
     #[arg(long, value_name = "NODE", conflicts_with = "all")]

@@ -4,8 +4,10 @@
 //! error, and never silently dropped. Other kinds may have fields of a newer API that resemble none that is known.
 
 mod table;
+mod unread;
 
 pub(super) use table::LIST;
+pub(super) use unread::drop_unread;
 
 use super::scalar::Scalar;
 use super::tree::{Position, YamlEntry, YamlNode, YamlValue};

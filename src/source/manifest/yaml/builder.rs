@@ -2,6 +2,7 @@
 
 use super::{Fault, position, syntax};
 use crate::source::manifest::scalar::{self, Scalar};
+use crate::source::manifest::schema::drop_unread;
 use crate::source::manifest::tree::{Position, YamlEntry, YamlNode, YamlValue};
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use std::borrow::Cow;
@@ -10,6 +11,9 @@ use std::mem::size_of;
 
 /// How deeply values may nest.
 const MAX_DEPTH: usize = 128;
+
+/// How deeply an object nests at most: it is a document, or an item of a list in it.
+const OBJECT_DEPTH: usize = 2;
 
 /// How many bytes, roughly, the aliases of one file may add to it.
 const MAX_GROWTH: usize = 16 << 20;
@@ -177,7 +181,11 @@ impl<'a> Builder<'a> {
                 YamlValue::Map(entries)
             }
         };
-        let node = YamlNode { at: frame.at, value };
+        let mut node = YamlNode { at: frame.at, value };
+        // A document, or an item of its list. What has an anchor may stand elsewhere for something else.
+        if self.open.len() <= OBJECT_DEPTH && frame.anchor == 0 {
+            drop_unread(&mut node);
+        }
         let finished = FinishedNode {
             node,
             weight: frame.weight,
@@ -188,6 +196,9 @@ impl<'a> Builder<'a> {
     }
 
     fn report_duplicates(&mut self, entries: &[YamlEntry<'a>]) {
+        if entries.len() < 2 {
+            return;
+        }
         let mut keys: Vec<(&str, Position)> = entries.iter().map(|entry| (&*entry.key, entry.at)).collect();
         keys.sort();
         for pair in keys.windows(2) {
