@@ -2,7 +2,16 @@
 // What changes on the node: its denied flows and its health. The agent is asked every two seconds while the page is seen.
 {
   const PERIOD = 2000, PATIENCE = 9000;
+  const shown = {};
   let newest = null;
+
+  // Whether something is to be drawn: what is drawn again although it is the same loses its selection.
+  function differs(part, value) {
+    const text = JSON.stringify(value);
+    if (shown[part] === text) return false;
+    shown[part] = text;
+    return true;
+  }
 
   // A text is set only if it differs, because a screen reader says it again otherwise.
   function say(id, text) {
@@ -33,6 +42,7 @@
       : `${status.node} is not ready: ${failed.join(", ")}.`);
     const counts = status.counts;
     const pending = counts ? `${counts.pendingPolicies} of ${counts.policies}` : "not known before the first lists are complete";
+    if (!differs("health", { ...status, time: "" })) return;
     by("facts").replaceChildren(
       ...fact("Backend", status.backend),
       ...fact("Version", status.version),
@@ -52,6 +62,7 @@
   }
 
   function showFlows(flows) {
+    if (!differs("flows", flows)) return;
     by("flow-rows").replaceChildren(...flows.map(flowRow));
     const first = flows.length ? flows[0] : null;
     if (!first) say("flows-summary", "Nothing was denied since the agent started.");
