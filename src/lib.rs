@@ -50,6 +50,7 @@
 //! - [`verify`]: whether the rules in a kernel decide as policies do.
 //! - [`status`]: what an agent says of itself: whether it is ready, and which policies are in force.
 //! - [`reach`]: which connections policies allow between all pods and addresses, in classes.
+//! - [`matrix`]: who can reach whom as a matrix, and its page for a browser.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
 //! - [`daemon`]: the agent on a node: its parts, the order in which they start, and how they stop.
@@ -78,6 +79,7 @@ pub mod commands;
 pub mod controller;
 pub mod daemon;
 pub mod kernel;
+pub mod matrix;
 pub mod observe;
 pub mod source;
 pub mod testbed;

@@ -347,7 +347,8 @@ fn page_is_one_file_with_an_answer_and_its_reasons_for_each_pair() {
     let start = page.find("id=\"data\">").expect("the data") + "id=\"data\">".len();
     let end = start + page[start..].find("</script>").expect("its end");
     let data: Value = serde_json::from_str(&page[start..end]).expect("JSON");
-    let list = |name: &str| data[name].as_array().expect("a list").clone();
+    let matrix = &data["matrices"][0];
+    let list = |name: &str| matrix[name].as_array().expect("a list").clone();
     let (sources, destinations, cells) = (list("sources"), list("destinations"), list("cells"));
     assert_eq!(cells.len(), sources.len() * destinations.len());
     let place = |ends: &[Value], name: &str| ends.iter().position(|end| end["name"] == name).expect(name);

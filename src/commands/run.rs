@@ -5,7 +5,7 @@ use crate::compile::UnknownPods;
 use crate::controller::Takeover;
 use crate::daemon::{self, ObjectSource, Settings};
 use crate::kernel::preflight::Wanted;
-use crate::observe::{Build, LogFormat, Metrics};
+use crate::observe::{Build, LogFormat, Metrics, UiAddress, UiAddressError};
 use crate::source::WatchList;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
@@ -72,6 +72,10 @@ pub(super) struct Run {
     /// Serve the agent's status to `bridgewarden status` and `bridgewarden wait` at this Unix socket. Empty for no socket
     #[arg(long, value_name = "PATH", default_value = STATUS_SOCKET)]
     status_socket: OsString,
+    /// Serve a page of this node for a browser at this address: who can reach whom, denied flows and health. 127.0.0.1:PORT,
+    /// [::1]:PORT or unix:/PATH; others are refused, because whoever reads the page reads the cluster's policies. Empty for no page
+    #[arg(long, value_name = "ADDRESS", default_value = "", value_parser = ui_address)]
+    ui_addr: UiChoice,
     /// Own the nftables tables, so that no other program can change or flush them (Linux 6.9). Without it, and with older
     /// kernels, what others change is written again
     #[arg(long, value_enum, default_value_t)]
@@ -188,8 +192,16 @@ impl Run {
             log_denied: self.log_denied == Switch::On,
             flows_socket: path(&self.flows_socket),
             status_socket: path(&self.status_socket),
+            ui_address: self.ui_addr.clone(),
         })
     }
+}
+
+/// Where the page of the node is served, if anywhere. Not spelled out in the flag, where it would mean that the flag may be absent.
+type UiChoice = Option<UiAddress>;
+
+fn ui_address(flag: &str) -> Result<UiChoice, UiAddressError> {
+    Some(flag).filter(|flag| !flag.is_empty()).map(str::parse).transpose()
 }
 
 /// The path in a flag; `None` if it is empty.
@@ -206,6 +218,17 @@ mod tests {
     struct Line {
         #[command(flatten)]
         run: Run,
+    }
+
+    #[test]
+    fn page_of_the_node_is_off_unless_an_address_of_this_host_is_given() {
+        let parse = |more: &[&str]| {
+            Line::try_parse_from(["run", "--node-name", "a"].iter().chain(more)).map(|line| line.run.ui_addr)
+        };
+        assert_eq!((parse(&[]).unwrap(), parse(&["--ui-addr="]).unwrap()), (None, None));
+        assert_eq!(parse(&["--ui-addr", "127.0.0.1:1"]).unwrap(), Some("127.0.0.1:1".parse().unwrap()));
+        let refused = parse(&["--ui-addr", "0.0.0.0:80"]).unwrap_err().to_string();
+        assert!(refused.contains("--ui-addr") && refused.contains("not a loopback address"), "{refused}");
     }
 
     #[test]

@@ -21,6 +21,12 @@ impl Enforcer {
         self.cluster().policies_after(key).take(most).map(|policy| self.known_policy(policy)).collect()
     }
 
+    /// The same of the policies that are not in force as they are known, at most so many.
+    pub fn unfinished_policy_statuses(&self, most: usize) -> Vec<PolicyStatus> {
+        let keys = self.rollout.all_unfinished().keys().take(most);
+        keys.filter_map(|key| self.policy_status(key)).collect()
+    }
+
     /// The same of all policies that were deleted and may be in force.
     pub fn deleted_policy_statuses(&self) -> Vec<PolicyStatus> {
         let keys = self.rollout.all_unfinished().keys();

@@ -22,13 +22,14 @@ mod socket;
 mod start_table;
 mod status;
 mod table_owner;
+mod ui;
 
 pub use object_source::ObjectSource;
 pub use settings::Settings;
 
 use crate::controller::{Controller, Enforcer, NamespaceWatch};
 use crate::kernel::Host;
-use crate::observe::Health;
+use crate::observe::{Health, Journal};
 use crate::render::Binding;
 use anyhow::{Context, Result};
 use object_source::{ForEvents, Outlet};
@@ -65,6 +66,12 @@ impl Settings {
         let (sender, queries) = mpsc::channel(3);
         let (node, queue) = (self.node_name.clone(), sender.clone());
         let reporter = StatusReporter::new(node, backend, metrics.clone(), health.clone(), queue);
+        let journal = Journal::default();
+        if let Some(address) = self.ui_address.clone() {
+            let (node, health) = (self.node_name.clone(), health.clone());
+            let (reporter, denied) = (reporter.clone(), journal.clone());
+            ui::NodeUi { address, node, health, reporter, denied }.serve_apart(stopped.clone());
+        }
         let status = self.status_socket.clone().map(|path| reporter.serve_at(path));
         let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), status, stopped)?;
         // Before anything is written, even only to try what the kernel takes.
@@ -131,6 +138,7 @@ impl Settings {
         let denied_flows = denied_flows::DeniedFlows {
             log: self.log_denied,
             flows_socket: self.flows_socket.clone(),
+            journal,
             node: self.node_name.clone(),
             group: self.options.nflog_group,
             metrics: metrics.clone(),

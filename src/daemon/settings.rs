@@ -4,7 +4,7 @@ use super::ObjectSource;
 use crate::compile::{Limits, UnknownPods};
 use crate::controller::Takeover;
 use crate::kernel::preflight::Wanted;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, UiAddress};
 use crate::render::Options;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,4 +44,6 @@ pub struct Settings {
     pub flows_socket: Option<PathBuf>,
     /// The Unix socket at which the status is served, if any.
     pub status_socket: Option<PathBuf>,
+    /// Where the page of the node is served, if anywhere.
+    pub ui_address: Option<UiAddress>,
 }

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many policies one query contains at most: some hundred microseconds of the main loop.
 const POLICIES_PER_QUERY: usize = 256;
 
+/// How many policies that are not in force are named where not all are asked for.
+const UNFINISHED_SHOWN: usize = 50;
+
 /// What is reported, and of which agent.
 #[derive(Clone)]
 pub(super) struct StatusReporter {
@@ -62,8 +65,20 @@ impl StatusReporter {
         serve_status(listener, answer).await;
     }
 
+    /// The status with those policies alone that are not in force as they are known, and of these the first few.
+    pub(super) async fn unfinished(&self) -> AgentStatus {
+        let read = |enforcer: &Enforcer| MainLoopAnswer {
+            counts: enforcer.agent_counts(),
+            policies: enforcer.unfinished_policy_statuses(UNFINISHED_SHOWN),
+        };
+        self.report(timeout(PATIENCE, self.ask(read)).await.ok().flatten())
+    }
+
     async fn answer(&self, question: StatusQuestion) -> AgentStatus {
-        let known = timeout(PATIENCE, self.known(question)).await.ok().flatten();
+        self.report(timeout(PATIENCE, self.known(question)).await.ok().flatten())
+    }
+
+    fn report(&self, known: Option<MainLoopAnswer>) -> AgentStatus {
         let (counts, policies) = known.map(|known| (known.counts, known.policies)).unzip();
         let checks = self.health.checks().into_iter().map(|(name, outcome)| CheckStatus {
             name: name.to_owned(),
@@ -123,7 +138,11 @@ impl StatusReporter {
         Some(MainLoopAnswer { counts, policies })
     }
 
-    async fn ask<A: Send + 'static>(&self, read: impl FnOnce(&Enforcer) -> A + Send + 'static) -> Option<A> {
+    /// Asks the main loop, one query at a time. `None` if the agent is about to end.
+    pub(super) async fn ask<A: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Enforcer) -> A + Send + 'static,
+    ) -> Option<A> {
         let turn = self.turn.clone().acquire_owned().await.ok()?;
         let (query, answer) = Query::new(move |enforcer| {
             let answer = read(enforcer);
@@ -136,6 +155,6 @@ impl StatusReporter {
 }
 
 /// A time in UTC, to the millisecond (RFC 3339).
-fn clock(time: SystemTime) -> Option<String> {
+pub(super) fn clock(time: SystemTime) -> Option<String> {
     Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
 }

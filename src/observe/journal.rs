@@ -68,6 +68,12 @@ impl Journal {
         ring.iter().cloned().collect()
     }
 
+    /// The last of the flows that are kept, at most so many, the newest first.
+    pub fn latest(&self, most: usize) -> Vec<Record> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().rev().take(most).cloned().collect()
+    }
+
     fn publish(&self, record: &Record) {
         // An error means that there are no followers.
         self.updates.send(line(record)).ok();

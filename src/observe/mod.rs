@@ -1,10 +1,11 @@
-//! Reports about the agent: metrics, health, the HTTP pages that serve them, denied flows, Events and the log.
+//! Reports about the agent: metrics, health, the HTTP pages that serve them, denied flows, the page of the node, Events and the log.
 //!
 //! Comes in: counts, durations and outcomes from the other rooms. Goes out: text for people and for Prometheus, and Events. This
 //! room requests nothing from other rooms and does not know what a policy means; no client of its pages can slow the agent down.
 
 mod build;
 mod catalog;
+mod connections;
 mod events;
 mod fact;
 mod health;
@@ -18,6 +19,9 @@ mod process;
 mod series;
 mod server;
 mod status_socket;
+mod ui_address;
+mod ui_router;
+mod ui_server;
 
 pub use build::*;
 pub use catalog::*;
@@ -30,3 +34,6 @@ pub use metrics::*;
 pub use per_policy::*;
 pub use server::*;
 pub use status_socket::*;
+pub use ui_address::*;
+pub use ui_router::*;
+pub use ui_server::*;

@@ -1,36 +1,13 @@
 //! Serves metrics and health over HTTP, at a bounded cost whatever clients do.
 
+use super::connections::{Connections, ServerLimits, is_about_the_client};
 use super::page::router;
 use super::{Health, Metrics};
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use std::collections::VecDeque;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-
-/// Limits on what clients may use.
-#[derive(Clone, Copy, Debug)]
-struct ServerLimits {
-    /// Connections at once. For one more, the oldest is closed, so that idle connections do not keep a new one waiting.
-    connections: usize,
-    /// How long a connection is not closed for that, so that its request can arrive. New connections wait.
-    grace: Duration,
-    /// From accepting a connection to the end of the request's headers.
-    headers: Duration,
-    /// From accepting a connection to the end of the response. A connection carries one request.
-    whole: Duration,
-    /// For connections still open when the server ends.
-    farewell: Duration,
-    /// Bytes of a request that are kept.
-    buffer: usize,
-}
+use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
@@ -63,7 +40,7 @@ async fn serve_within(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let mut connections = Connections::new(limits);
+    let mut connections = Connections::new(limits, "metrics or health");
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -83,74 +60,16 @@ async fn serve_within(
     connections.close().await;
 }
 
-fn is_about_the_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-struct Connections {
-    limits: ServerLimits,
-    tasks: JoinSet<()>,
-    by_age: VecDeque<(Instant, AbortHandle)>,
-    closing: GracefulShutdown,
-}
-
-impl Connections {
-    fn new(limits: ServerLimits) -> Connections {
-        let closing = GracefulShutdown::new();
-        Connections { limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
-    }
-
-    async fn open(&mut self, stream: TcpStream, router: Router) {
-        self.make_room().await;
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.headers)
-            .keep_alive(false)
-            .half_close(true)
-            .max_buf_size(self.limits.buffer)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        let answered = timeout(self.limits.whole, self.closing.watch(connection));
-        let task = self.tasks.spawn(async move {
-            if let Ok(Err(error)) = answered.await {
-                tracing::trace!(%error, "a client of metrics or health failed");
-            }
-        });
-        self.by_age.push_back((Instant::now(), task));
-    }
-
-    /// Waits until there is room for one more; if need be, closes the oldest.
-    async fn make_room(&mut self) {
-        while self.tasks.try_join_next().is_some() {}
-        loop {
-            self.by_age.retain(|(_, task)| !task.is_finished());
-            let oldest = self.by_age.front().filter(|_| self.by_age.len() >= self.limits.connections);
-            let Some((opened, oldest)) = oldest else { return };
-            tokio::select! {
-                _ = self.tasks.join_next() => {}
-                () = sleep_until(*opened + self.limits.grace) => {
-                    oldest.abort();
-                    self.by_age.pop_front();
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn close(self) {
-        if timeout(self.limits.farewell, self.closing.shutdown()).await.is_err() {
-            tracing::debug!("stopping while HTTP requests for metrics or health are still being answered");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
+    use tokio::time::{Instant, timeout};
 
     /// Long enough for a slow machine; nothing waits for it to pass.
     const TEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -25,4 +25,5 @@ mod switch;
 mod table_edits;
 mod table_owner;
 mod table_rewrites;
+mod ui;
 mod verify;

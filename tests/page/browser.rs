@@ -1,7 +1,7 @@
 //! Debian's Chromium without a window, by its DevTools protocol.
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -29,26 +29,41 @@ impl Browser {
         std::fs::create_dir_all(&scratch).expect("a directory for the browser");
         let file = scratch.join("page.html");
         std::fs::write(&file, page).expect("the page can be written");
-        let mut browser = Browser::start(scratch);
+        Browser::show(Browser::start(scratch, Command::spawn), &format!("file://{}", file.display()))
+    }
+
+    /// Starts a browser as `spawn` does, and opens what is served at an address.
+    pub(crate) fn at(
+        name: &str,
+        url: &str,
+        spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+    ) -> Browser {
+        let scratch = std::env::temp_dir().join(format!("bridgewarden-page-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch).expect("a directory for the browser");
+        Browser::show(Browser::start(scratch, spawn), url)
+    }
+
+    fn show(mut browser: Browser, url: &str) -> Browser {
         let target =
             browser.call("Target.createTarget", json!({"url": "about:blank", "width": 1280, "height": 800}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let session = browser.call("Target.attachToTarget", attach)["sessionId"].clone();
         browser.session = session.as_str().map(str::to_owned);
         browser.call("Runtime.enable", json!({}));
-        browser.call("Page.navigate", json!({"url": format!("file://{}", file.display())}));
+        browser.call("Page.navigate", json!({"url": url}));
         browser.evaluate("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))");
         browser
     }
 
-    fn start(scratch: PathBuf) -> Browser {
+    fn start(scratch: PathBuf, spawn: impl FnOnce(&mut Command) -> io::Result<Child>) -> Browser {
         let path = std::env::var("PATH").unwrap_or_default();
         let is_there =
             |program: &str| path.split(':').any(|directory| Path::new(directory).join(program).is_file());
         let program = PROGRAMS.into_iter().find(|program| is_there(program));
         let program = program.expect("chromium-headless-shell is missing: `make setup` installs it");
         // The protocol is spoken over the descriptors 3 and 4.
-        let mut process = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh", program])
             .args([
                 "--headless",
@@ -60,9 +75,8 @@ impl Browser {
             .args(["--disable-background-networking", "--hide-scrollbars", "--remote-debugging-pipe"])
             .arg(format!("--user-data-dir={}", scratch.display()))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the browser starts");
+            .stdout(Stdio::piped());
+        let mut process = spawn(&mut command).expect("the browser starts");
         let input = process.stdin.take().expect("it is piped");
         let output = BufReader::new(process.stdout.take().expect("it is piped"));
         let (sender, messages) = channel();

@@ -1,7 +1,8 @@
 //! The page of `bridgewarden reach -o html` in a browser: it draws, filters and explains, with a mouse, with a keyboard and with
-//! a screen reader, in dark and in light.
+//! a screen reader, in dark and in light. And the same page of an agent, with what is denied on its node.
 
 mod browser;
+mod live;
 
 use browser::Browser;
 use serde_json::{Value, json};
@@ -223,16 +224,17 @@ const PICTURE: &str = "docs/reach-page.png";
 fn picture_of_the_documents_is_small() {
     let mut browser = Browser::open("picture", &page(&["-f", "examples/shop"], ""));
     browser.click("td[aria-label='shop-api/checkout-1 to shop-data/postgres-0: 5432/TCP']");
-    let data = browser.call(
-        "Page.captureScreenshot",
-        json!({"format": "png", "clip": {"x": 0, "y": 0, "width": 1280, "height": 640, "scale": 1}}),
-    )["data"]
-        .clone();
+    draw(&mut browser, PICTURE);
+}
+
+/// Draws a picture of the documents again, with DRAW=1. It must be small in any case.
+fn draw(browser: &mut Browser, path: &str) {
+    let clip = json!({"x": 0, "y": 0, "width": 1280, "height": 640, "scale": 1});
+    let data = browser.call("Page.captureScreenshot", json!({"format": "png", "clip": clip}))["data"].clone();
     if std::env::var_os("DRAW").is_some() {
-        let picture = decoded(&data);
-        std::fs::write(project().join(PICTURE), picture).expect("the picture can be written");
+        std::fs::write(project().join(path), decoded(&data)).expect("the picture can be written");
     }
-    let picture = std::fs::read(project().join(PICTURE)).expect("make pictures draws it");
+    let picture = std::fs::read(project().join(path)).expect("make pictures draws it");
     assert!(picture.starts_with(b"\x89PNG") && picture.len() < 150_000, "{} bytes", picture.len());
 }
 

@@ -115,7 +115,8 @@ capabilities:
 {{/* The directories of the agent's sockets, as a list in JSON. */}}
 {{- define "bridgewarden.socketDirectories" -}}
 {{- $directories := list }}
-{{- range compact (list .Values.flowsSocket .Values.statusSocket) }}
+{{- $ui := ternary (trimPrefix "unix:" .Values.ui.addr) "" (hasPrefix "unix:" .Values.ui.addr) }}
+{{- range compact (list .Values.flowsSocket .Values.statusSocket $ui) }}
 {{- $directories = append $directories (dir .) }}
 {{- end }}
 {{- $directories | uniq | toJson }}

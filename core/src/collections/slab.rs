@@ -46,6 +46,14 @@ impl<T> Slab<T> {
         self.slots.iter().enumerate().filter_map(|(number, slot)| Some((number as u32, slot.as_ref()?)))
     }
 
+    /// The values of some numbers, from one on, with the first number behind them; `None` if there are no more.
+    pub fn part(&self, first: u32, most: usize) -> (impl Iterator<Item = &T>, Option<u32>) {
+        let start = (first as usize).min(self.slots.len());
+        let end = start.saturating_add(most).min(self.slots.len());
+        let next = (end < self.slots.len()).then_some(end as u32);
+        (self.slots[start..end].iter().flatten(), next)
+    }
+
     /// The number of values.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -25,7 +25,7 @@ impl Ring {
     }
 
     /// All that are kept, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Record> {
         self.0.values()
     }
 }

@@ -1,9 +1,11 @@
 //! Everything known of the cluster, changed one fact at a time.
 
+mod part;
 mod pods;
 mod ports;
 mod residents;
 
+pub use part::PodsPart;
 pub use pods::{Group, GroupId};
 
 use super::{

@@ -1,8 +1,8 @@
 //! Expectations of who can reach whom, from a file, for tests of policies.
 
-use super::end_filter::ReachFilter;
 use super::picture::escaped;
 use crate::commands::API_VERSION;
+use crate::matrix::ReachFilter;
 use crate::model::Snapshot;
 use crate::net::{Family, PortSet};
 use crate::reach::{Reach, ReachEnd};

@@ -1,6 +1,6 @@
 //! The connections as a graph in the language of Graphviz.
 
-use super::matrix::{MatrixEnd, ReachMatrix};
+use crate::matrix::{MatrixEnd, ReachMatrix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 

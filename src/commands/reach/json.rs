@@ -1,7 +1,7 @@
 //! The matrix as JSON: see docs/reach.schema.json.
 
-use super::matrix::{Cell, MatrixEnd, ReachMatrix};
 use crate::commands::API_VERSION;
+use crate::matrix::{Cell, MatrixEnd, ReachMatrix};
 use crate::net::PortSet;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

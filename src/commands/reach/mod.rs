@@ -1,22 +1,18 @@
 //! `bridgewarden reach`: who can reach whom, on which ports.
 
-mod end_filter;
 mod expectation;
 mod exposure;
 mod graph;
 pub(super) mod json;
-mod matrix;
-mod page;
 mod picture;
 mod table;
 
 use super::input::{InputFlags, print_warnings};
+use crate::matrix::{Grouping, ReachFilter, ReachMatrix, Selection, reach_page};
 use crate::model::{Peer, Peers, Policy, Snapshot};
 use crate::reach::Reach;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use end_filter::ReachFilter;
-use matrix::{Grouping, ReachMatrix, Selection};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -178,7 +174,7 @@ impl ReachCommand {
             MatrixFormat::Json => json::print(&matrix, out),
             MatrixFormat::Dot => graph::print(&matrix, out),
             MatrixFormat::Svg => write!(out, "{}", picture::of(&matrix)),
-            MatrixFormat::Html => write!(out, "{}", page::of(snapshot, reach, &matrix)),
+            MatrixFormat::Html => write!(out, "{}", reach_page(snapshot, reach, &matrix)),
             MatrixFormat::Tap | MatrixFormat::Junit => bail!("-o tap and -o junit are for --assert"),
         })
     }

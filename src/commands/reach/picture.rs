@@ -1,6 +1,6 @@
 //! The matrix as a picture (SVG).
 
-use super::matrix::{Cell, MatrixEnd, ReachMatrix};
+use crate::matrix::{Cell, MatrixEnd, ReachMatrix};
 use std::fmt::Write as _;
 
 /// The side of a cell, in pixels.

@@ -1,6 +1,6 @@
 //! The matrix as text: for a terminal, and for Markdown.
 
-use super::matrix::{Cell, MatrixEnd, ReachMatrix};
+use crate::matrix::{Cell, MatrixEnd, ReachMatrix};
 use std::io::{self, Write};
 
 /// Between two columns.

@@ -27,6 +27,8 @@ pub(super) struct DeniedFlows {
     pub(super) log: bool,
     /// Where they are served, if anywhere.
     pub(super) flows_socket: Option<PathBuf>,
+    /// Keeps the last of them.
+    pub(super) journal: Journal,
     pub(super) node: String,
     pub(super) group: u16,
     pub(super) metrics: Metrics,
@@ -38,13 +40,12 @@ pub(super) struct DeniedFlows {
 impl DeniedFlows {
     /// Reads and reports for as long as the agent runs.
     pub(super) async fn watch(self, queries: mpsc::Sender<Query>) {
-        let journal = Journal::default();
-        self.serve(&journal);
+        self.serve();
         self.health.set_check(CHECK, Ok(()));
         let mut reporter = FlowReporter::new(
             self.node.clone(),
             self.log,
-            journal,
+            self.journal.clone(),
             self.metrics.clone(),
             self.events.clone(),
         );
@@ -62,9 +63,9 @@ impl DeniedFlows {
         }
     }
 
-    fn serve(&self, journal: &Journal) {
+    fn serve(&self) {
         if let Some(path) = self.flows_socket.clone() {
-            tokio::spawn(serve_at(path, journal.clone(), self.health.clone()));
+            tokio::spawn(serve_at(path, self.journal.clone(), self.health.clone()));
         }
     }
 

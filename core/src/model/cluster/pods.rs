@@ -148,17 +148,24 @@ impl Pods {
     pub(super) fn remote_at(&self, address: IpAddr) -> Vec<Pod> {
         let holders = self.by_address.candidates(&address).filter(|(own, _)| *own == address);
         let remote = holders.filter_map(|(_, id)| self.pods.get(*id)).filter(|pod| !pod.is_local());
-        let found = remote.filter_map(|pod| {
-            let group = self.groups.get(pod.place.group)?;
-            Some(Pod {
-                owner: pod.owner.clone(),
-                labels: group.labels.clone(),
-                ports: group.ports.to_vec(),
-                addresses: pod.addresses().to_vec(),
-                ..Pod::new(pod.key.clone())
-            })
-        });
-        found.collect()
+        remote.filter_map(|pod| self.reported(pod)).collect()
+    }
+
+    /// A pod as it was reported, without its node, its uid, and whether it has finished.
+    pub(super) fn reported(&self, pod: &PodState) -> Option<Pod> {
+        let group = self.groups.get(pod.place.group)?;
+        Some(Pod {
+            owner: pod.owner.clone(),
+            labels: group.labels.clone(),
+            ports: group.ports.to_vec(),
+            addresses: pod.addresses().to_vec(),
+            ..Pod::new(pod.key.clone())
+        })
+    }
+
+    /// The pods of some numbers, from one on, and the number from which to go on.
+    pub(super) fn part(&self, first: u32, most: usize) -> (impl Iterator<Item = &PodState>, Option<u32>) {
+        self.pods.part(first, most)
     }
 
     /// The pods that have an address, with their groups.

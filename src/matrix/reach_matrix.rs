@@ -1,13 +1,18 @@
 //! Ends and what is allowed between them, as a table for every format.
 
+use super::cell::Cell;
 use super::end_filter::ReachFilter;
+use super::matrix_end::{EndsOf, MatrixEnd, grouped};
 use crate::model::{Direction, PodKey, Snapshot};
-use crate::net::{Family, IpNet, PortSet};
-use crate::reach::{ClassId, Connectivity, Pairs, Reach, ReachName};
-use std::collections::BTreeMap;
+use crate::net::Family;
+use crate::reach::{Connectivity, Pairs, Reach, ReachName};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// With more ends than this, those that policies treat alike share a row.
 const APART: usize = 60;
+
+/// How many lines a matrix of some pods has at most in each direction: a browser draws 40,000 cells in a moment.
+const LINES: usize = 200;
 
 /// Whether ends that policies treat alike share a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,94 +25,6 @@ pub(crate) enum Grouping {
     WhereMany,
 }
 
-/// A row and a column of the table.
-#[derive(Clone, Debug)]
-pub(crate) struct MatrixEnd {
-    /// The ends that it stands for; never empty.
-    pub(crate) names: Vec<ReachName>,
-    pub(crate) class: ClassId,
-    /// How many pods they have.
-    pub(crate) pods: usize,
-    /// Whether policies isolate them, egress first. `None` for addresses outside.
-    pub(crate) isolated: Option<[bool; 2]>,
-    /// Whether a connection between two of its members is possible.
-    meets_itself: bool,
-}
-
-impl MatrixEnd {
-    /// Its first end, and how many more there are.
-    pub(crate) fn label(&self) -> String {
-        if self.is_outside() {
-            return outside_label(&self.names);
-        }
-        let first = self.names.first().map(ToString::to_string).unwrap_or_default();
-        match self.names.len() {
-            0 | 1 => first,
-            count => format!("{first} and {} more", count - 1),
-        }
-    }
-
-    /// Its namespace, if all of it is in one.
-    pub(crate) fn namespace(&self) -> Option<&str> {
-        let mut namespaces = self.names.iter().map(ReachName::namespace);
-        let first = namespaces.next().flatten()?;
-        namespaces.all(|namespace| namespace == Some(first)).then_some(first)
-    }
-
-    pub(crate) fn is_outside(&self) -> bool {
-        self.names.iter().all(ReachName::is_outside)
-    }
-
-    /// The addresses that it stands for; none for workloads.
-    pub(crate) fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
-        self.names.iter().flat_map(|name| match name {
-            ReachName::Outside { prefixes, .. } => prefixes.as_slice(),
-            ReachName::Workload { .. } => &[],
-        })
-    }
-}
-
-/// Addresses in words: `any address outside`, or the first few prefixes, and whether they are what blocks leave over.
-fn outside_label(names: &[ReachName]) -> String {
-    const FEW: usize = 2;
-    let (mut prefixes, mut rests) = (Vec::new(), Vec::new());
-    for name in names {
-        if let ReachName::Outside { prefixes: own, rest } = name {
-            prefixes.extend_from_slice(own);
-            rests.extend(own.first().filter(|_| *rest).map(|first| Family::of_net(*first)));
-        }
-    }
-    let joined = IpNet::aggregate(&prefixes);
-    let whole: Vec<Family> = joined
-        .iter()
-        .filter(|prefix| prefix.prefix_len() == 0)
-        .map(|prefix| Family::of_net(*prefix))
-        .collect();
-    // The rest is named, and what is whole; of all other addresses, the first few.
-    let is_specific = |name: &&ReachName| matches!(name, ReachName::Outside { prefixes, rest: false } if !prefixes.iter().any(|prefix| whole.contains(&Family::of_net(*prefix))));
-    let specific = names.iter().filter(is_specific).flat_map(|name| match name {
-        ReachName::Outside { prefixes, .. } => prefixes.as_slice(),
-        ReachName::Workload { .. } => &[],
-    });
-    let specific = IpNet::aggregate(&specific.copied().collect());
-    let mut words: Vec<String> = specific.iter().take(FEW).map(ToString::to_string).collect();
-    if specific.len() > FEW {
-        words.push(format!("{} more prefixes", specific.len() - FEW));
-    }
-    rests.retain(|family| !whole.contains(family));
-    match (&whole[..], &rests[..]) {
-        ([_, _], _) => words.push("any address outside".to_owned()),
-        ([family], _) => words.push(format!("any {family} address outside")),
-        _ => {}
-    }
-    match rests[..] {
-        [_, _] => words.push("other addresses".to_owned()),
-        [family] => words.push(format!("other {family} addresses")),
-        _ => {}
-    }
-    words.join(", ")
-}
-
 /// Which connections are shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
@@ -116,6 +33,13 @@ pub(crate) struct Selection {
     pub(crate) from: Vec<ReachFilter>,
     pub(crate) to: Vec<ReachFilter>,
     pub(crate) grouping: Grouping,
+}
+
+/// How many lines a matrix of some pods lacks because it would have more than [`LINES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinesLeftOut {
+    pub(crate) own: usize,
+    pub(crate) others: usize,
 }
 
 /// What is allowed from each source to each destination.
@@ -153,20 +77,60 @@ impl<'r> ReachMatrix<'r> {
         };
         let (sources, destinations) =
             if together { (grouped(sources), grouped(destinations)) } else { (sources, destinations) };
+        let focus = selection.namespace.clone();
+        let is_hidden = |source: &MatrixEnd, destination: &MatrixEnd| {
+            focus.is_some() && !is_in(source) && !is_in(destination)
+        };
+        let matrix = ReachMatrix::between(reach, sources, destinations, is_hidden);
+        ReachMatrix { focus, ..matrix }
+    }
+
+    /// What some pods reach (egress), or what reaches them (ingress), of everything there is. They are shown by workload; of the other
+    /// ends, those that policies treat alike share a line where there are many.
+    pub(crate) fn of_pods(
+        snapshot: &Snapshot,
+        reach: &'r Reach,
+        pods: &BTreeSet<PodKey>,
+        direction: Direction,
+    ) -> (ReachMatrix<'r>, LinesLeftOut) {
+        let ends = EndsOf::new(snapshot, reach);
+        let mut own = ends.of_pods(pods);
+        let mut others = ends.taken_by(&[]);
+        if others.len() > APART {
+            others = grouped(others);
+        }
+        // Addresses outside are last in the list, and are what people ask for first.
+        others.sort_by_key(|end| !end.is_outside());
+        let left_out =
+            LinesLeftOut { own: own.len().saturating_sub(LINES), others: others.len().saturating_sub(LINES) };
+        own.truncate(LINES);
+        others.truncate(LINES);
+        others.sort_by_key(MatrixEnd::is_outside);
+        let (sources, destinations) = match direction {
+            Direction::Egress => (own, others),
+            Direction::Ingress => (others, own),
+        };
+        (ReachMatrix::between(reach, sources, destinations, |_, _| false), left_out)
+    }
+
+    fn between(
+        reach: &'r Reach,
+        sources: Vec<MatrixEnd>,
+        destinations: Vec<MatrixEnd>,
+        is_hidden: impl Fn(&MatrixEnd, &MatrixEnd) -> bool,
+    ) -> ReachMatrix<'r> {
         let mut pairs = reach.pairs();
         let mut cells = Vec::with_capacity(sources.len() * destinations.len());
         for source in &sources {
             for destination in &destinations {
-                let hidden = namespace.is_some() && !is_in(source) && !is_in(destination);
                 let same = source.class == destination.class && source.names == destination.names;
-                let is_pair = !(hidden
+                let is_pair = !(is_hidden(source, destination)
                     || source.is_outside() && destination.is_outside()
                     || same && !source.meets_itself);
                 cells.push(is_pair.then(|| pairs.between(source.class, destination.class)));
             }
         }
-        let mut matrix =
-            ReachMatrix { sources, destinations, focus: selection.namespace.clone(), cells, pairs };
+        let mut matrix = ReachMatrix { sources, destinations, focus: None, cells, pairs };
         matrix.join_outside();
         matrix.drop_silent();
         matrix
@@ -270,91 +234,5 @@ impl<'r> ReachMatrix<'r> {
         };
         self.sources = pick(&self.sources, rows);
         self.destinations = pick(&self.destinations, columns);
-    }
-}
-
-/// The ends of a snapshot with the pods that each consists of.
-struct EndsOf(Vec<(MatrixEnd, Vec<PodKey>)>);
-
-impl EndsOf {
-    fn new(snapshot: &Snapshot, reach: &Reach) -> EndsOf {
-        let workloads = reach.ends(snapshot).into_iter().map(|end| {
-            let isolated = Direction::BOTH.map(|direction| reach.is_isolated(end.class, direction));
-            // A single pod has no connection to another of its own; a workload may get more pods.
-            let meets_itself = !end.name.is_outside() && !end.pods.iter().all(|pod| is_bare(&end.name, pod));
-            let matrix_end = MatrixEnd {
-                class: end.class,
-                pods: end.pods.len(),
-                isolated: (!end.name.is_outside()).then_some(isolated),
-                meets_itself,
-                names: vec![end.name],
-            };
-            (matrix_end, end.pods)
-        });
-        EndsOf(workloads.collect())
-    }
-
-    fn taken_by(&self, filters: &[ReachFilter]) -> Vec<MatrixEnd> {
-        let taken = self.0.iter().filter(|(end, pods)| {
-            let takes = |filter: &ReachFilter| end.names.iter().any(|name| filter.takes(name, pods));
-            filters.is_empty() || filters.iter().any(takes)
-        });
-        taken.map(|(end, _)| end.clone()).collect()
-    }
-}
-
-/// Whether a workload is this pod and nothing else.
-fn is_bare(name: &ReachName, pod: &PodKey) -> bool {
-    matches!(name, ReachName::Workload { workload, .. } if *workload.kind == *"Pod" && *workload.name == *pod.name)
-}
-
-/// Ends of one class as one.
-fn grouped(ends: Vec<MatrixEnd>) -> Vec<MatrixEnd> {
-    let mut places: BTreeMap<ClassId, usize> = BTreeMap::new();
-    let mut found: Vec<MatrixEnd> = Vec::new();
-    for end in ends {
-        let place = *places.entry(end.class).or_insert(found.len());
-        match found.get_mut(place) {
-            Some(known) => {
-                known.names.extend(end.names);
-                known.pods += end.pods;
-                known.meets_itself = true;
-            }
-            None => found.push(end),
-        }
-    }
-    found
-}
-
-/// What is allowed between two ends; at least one family is there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cell<'m> {
-    pub(crate) v4: Option<&'m PortSet>,
-    pub(crate) v6: Option<&'m PortSet>,
-}
-
-impl Cell<'_> {
-    pub(crate) fn is_empty(&self) -> bool {
-        [self.v4, self.v6].into_iter().flatten().all(PortSet::is_empty)
-    }
-
-    /// Whether everything is allowed in each family that is there.
-    pub(crate) fn is_all(&self) -> bool {
-        [self.v4, self.v6].into_iter().flatten().all(PortSet::is_all)
-    }
-
-    /// What is allowed, part by part; nothing if nothing is. What one of two families alone allows says so.
-    pub(crate) fn words(&self) -> Vec<String> {
-        match (self.v4, self.v6) {
-            (Some(v4), Some(v6)) if v4 != v6 => {
-                let mut words = v4.intersection(v6).words();
-                for (ports, family) in [(v4.difference(v6), Family::V4), (v6.difference(v4), Family::V6)] {
-                    words.extend(ports.words().into_iter().map(|word| format!("{word} ({family})")));
-                }
-                words
-            }
-            (Some(ports), _) | (None, Some(ports)) => ports.words(),
-            (None, None) => Vec::new(),
-        }
     }
 }

@@ -1,75 +1,7 @@
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Who can reach whom</title>
-<style>
-:root { color-scheme: light dark; --page: #fff; --text: #1b1f24; --soft: #59636e; --line: #d1d9e0; --none: #eef1f4;
-  --some: #1f6feb; --all: #b35900; --on: #fff; --panel: #f6f8fa; --focus: #8250df; }
-@media (prefers-color-scheme: dark) { :root:not(.light) { --page: #0d1117; --text: #e6edf3; --soft: #9198a1; --line: #3d444d;
-  --none: #21262d; --some: #79b8ff; --all: #ffa657; --on: #0d1117; --panel: #151b23; --focus: #d2a8ff; } }
-:root.dark { --page: #0d1117; --text: #e6edf3; --soft: #9198a1; --line: #3d444d; --none: #21262d; --some: #79b8ff;
-  --all: #ffa657; --on: #0d1117; --panel: #151b23; --focus: #d2a8ff; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); font: 14px/1.45 system-ui, sans-serif; }
-header { padding: 12px 16px; border-bottom: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: 12px; align-items: center; }
-h1 { font-size: 16px; margin: 0 12px 0 0; }
-h2 { font-size: 14px; margin: 0 0 8px; }
-h3 { font-size: 13px; margin: 12px 0 4px; }
-input, select, button { font: inherit; color: inherit; background: var(--page); border: 1px solid var(--soft); border-radius: 6px;
-  padding: 4px 8px; }
-button[aria-pressed="true"] { background: var(--text); color: var(--page); }
-:focus-visible { outline: 3px solid var(--focus); outline-offset: 1px; }
-main { display: grid; grid-template-columns: minmax(0, 1fr) 340px; }
-@media (max-width: 800px) { main { grid-template-columns: minmax(0, 1fr); } }
-#view { overflow: auto; max-height: calc(100vh - 60px); padding: 12px 16px; }
-aside { border-left: 1px solid var(--line); background: var(--panel); padding: 12px 16px; overflow: auto; max-height: calc(100vh - 60px); }
-table { border-collapse: separate; border-spacing: 2px; font-size: 12px; }
-th { font-weight: 500; text-align: left; white-space: nowrap; background: var(--page); }
-thead th { position: sticky; top: 0; vertical-align: bottom; z-index: 1; }
-thead th span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 220px; overflow: hidden; text-overflow: ellipsis; }
-tbody th { position: sticky; left: 0; padding-right: 8px; max-width: 280px; overflow: hidden; text-overflow: ellipsis; }
-td { width: 20px; height: 20px; min-width: 20px; border-radius: 3px; text-align: center; cursor: pointer; font-size: 11px; }
-td.none { background: var(--none); color: var(--soft); }
-td.some { background: var(--some); color: var(--on); }
-td.all { background: var(--all); color: var(--on); }
-td.pair0 { cursor: default; }
-td[aria-selected="true"] { outline: 2px solid var(--text); outline-offset: 1px; }
-.key { display: inline-flex; gap: 4px; align-items: center; color: var(--soft); }
-.key i { width: 14px; height: 14px; border-radius: 3px; display: inline-block; }
-svg text { fill: var(--text); font-size: 12px; }
-svg .group { fill: none; stroke: var(--line); }
-svg path { fill: none; stroke: var(--some); stroke-width: 1.5; opacity: .85; cursor: pointer; }
-svg path.all { stroke: var(--all); }
-svg path:hover, svg path:focus { opacity: 1; stroke-width: 3; }
-ul { margin: 4px 0; padding-left: 18px; }
-code { font: 12px ui-monospace, monospace; }
-[hidden] { display: none; }
-</style>
-<header>
-  <h1>Who can reach whom</h1>
-  <label>From <input id="source" type="search" placeholder="part of a name" autocomplete="off"></label>
-  <label>To <input id="destination" type="search" placeholder="part of a name" autocomplete="off"></label>
-  <label>Namespace <select id="namespace"><option value="">all</option></select></label>
-  <button id="matrix" aria-pressed="true">Matrix</button>
-  <button id="graph" aria-pressed="false">Graph</button>
-  <button id="theme">Dark or light</button>
-  <span class="key"><i style="background:var(--none)"></i>nothing</span>
-  <span class="key"><i style="background:var(--some)"></i>some ports</span>
-  <span class="key"><i style="background:var(--all)"></i>everything</span>
-</header>
-<main>
-  <div id="view"></div>
-  <aside aria-live="polite" aria-label="Explanation">
-    <div id="details"><h2>No pair selected</h2><p>Select a cell to see which policies allow or deny its connections. In the
-    matrix, arrow keys move and Enter selects.</p></div>
-    <p id="count" style="color:var(--soft)"></p>
-  </aside>
-</main>
-<script type="application/json" id="data">DATA</script>
-<script>
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
+// The matrix that is shown. The page of a node has two: what its pods reach, and what reaches them.
+let matrix = data.matrices[0] || { sources: [], destinations: [], cells: [] };
 const by = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const state = { source: "", destination: "", namespace: "", view: "matrix", pair: null };
@@ -82,11 +14,11 @@ function element(name, attributes, ...children) {
   return node;
 }
 
-const cell = (from, to) => data.cells[from * data.destinations.length + to];
+const cell = (from, to) => matrix.cells[from * matrix.destinations.length + to];
 const words = entry => entry === null ? "no pair" : data.words[entry[0]].join(", ") || "nothing";
 const kind = entry => entry === null ? "pair0" : data.words[entry[0]].length === 0 ? "none"
   : data.words[entry[0]].length === 1 && data.words[entry[0]][0] === "all" ? "all" : "some";
-const label = (from, to) => `${data.sources[from].name} to ${data.destinations[to].name}: ${words(cell(from, to))}`;
+const label = (from, to) => `${matrix.sources[from].name} to ${matrix.destinations[to].name}: ${words(cell(from, to))}`;
 
 // The places of the ends whose names contain a text.
 function containing(ends, text) {
@@ -94,11 +26,11 @@ function containing(ends, text) {
   return places.filter(place => ends[place].name.toLowerCase().includes(text.toLowerCase()));
 }
 function inNamespace(from, to) {
-  return !state.namespace || data.sources[from].namespace === state.namespace
-    || data.destinations[to].namespace === state.namespace;
+  return !state.namespace || matrix.sources[from].namespace === state.namespace
+    || matrix.destinations[to].namespace === state.namespace;
 }
 function lines() {
-  const rows = containing(data.sources, state.source), columns = containing(data.destinations, state.destination);
+  const rows = containing(matrix.sources, state.source), columns = containing(matrix.destinations, state.destination);
   const rowHas = row => columns.some(column => inNamespace(row, column));
   const columnHas = column => rows.some(row => inNamespace(row, column));
   return state.namespace ? [rows.filter(rowHas), columns.filter(columnHas)] : [rows, columns];
@@ -107,11 +39,11 @@ function lines() {
 function drawMatrix() {
   const [rows, columns] = lines();
   const head = element("tr", {}, element("th", { scope: "col" }, "from \\ to"));
-  for (const column of columns) head.append(element("th", { scope: "col", title: data.destinations[column].name },
-    element("span", {}, data.destinations[column].name)));
+  for (const column of columns) head.append(element("th", { scope: "col", title: matrix.destinations[column].name },
+    element("span", {}, matrix.destinations[column].name)));
   const body = element("tbody"), pattern = element("td", { tabindex: -1 });
   rows.forEach((row, y) => {
-    const line = element("tr", {}, element("th", { scope: "row", title: data.sources[row].name }, data.sources[row].name));
+    const line = element("tr", {}, element("th", { scope: "row", title: matrix.sources[row].name }, matrix.sources[row].name));
     columns.forEach((column, x) => {
       const entry = inNamespace(row, column) ? cell(row, column) : null;
       const mark = { none: "·", some: "◐", all: "●", pair0: "" }[kind(entry)];
@@ -133,11 +65,11 @@ function drawMatrix() {
   const first = body.querySelector("td");
   if (first) first.tabIndex = 0;
   if (rows.length && columns.length) by("view").replaceChildren(table); else nothingLeft();
-  by("count").textContent = `${rows.length} sources, ${columns.length} destinations`;
+  by("count").textContent = `${rows.length} sources, ${columns.length} destinations${matrix.remark || ""}`;
 }
 
 function nothingLeft() {
-  by("view").replaceChildren(element("p", {}, "No names contain these texts."));
+  by("view").replaceChildren(element("p", {}, matrix.cells.length ? "No names contain these texts." : data.note || "There is nothing to show."));
 }
 
 function move(event) {
@@ -161,8 +93,8 @@ function drawGraph() {
   const [rows, columns] = lines();
   const names = new Map();
   const add = end => names.set(end.name, end.namespace || "");
-  rows.forEach(row => add(data.sources[row]));
-  columns.forEach(column => add(data.destinations[column]));
+  rows.forEach(row => add(matrix.sources[row]));
+  columns.forEach(column => add(matrix.destinations[column]));
   const groups = new Map();
   for (const [name, namespace] of names) groups.set(namespace, [...(groups.get(namespace) || []), name]);
   const place = new Map();
@@ -185,8 +117,8 @@ function drawGraph() {
   for (const row of rows) for (const column of columns) {
     const entry = inNamespace(row, column) ? cell(row, column) : null;
     if (kind(entry) !== "some" && kind(entry) !== "all") continue;
-    if (kind(entry) === "all" && !data.destinations[column].isolated && !data.sources[row].isolated) continue;
-    const [fromX, fromY] = place.get(data.sources[row].name), [toX, toY] = place.get(data.destinations[column].name);
+    if (kind(entry) === "all" && !matrix.destinations[column].isolated && !matrix.sources[row].isolated) continue;
+    const [fromX, fromY] = place.get(matrix.sources[row].name), [toX, toY] = place.get(matrix.destinations[column].name);
     const [startX, endX] = fromX < toX ? [fromX + WIDTH, toX] : fromX > toX ? [fromX, toX + WIDTH] : [fromX + WIDTH, toX + WIDTH];
     const bend = fromX === toX ? 60 : (endX - startX) / 2;
     const curve = `M${startX},${fromY - 4} C${startX + bend},${fromY - 4} ${fromX === toX ? endX + bend : endX - bend},${toY - 4} ${endX},${toY - 4}`;
@@ -201,7 +133,7 @@ function drawGraph() {
   svg.setAttribute("width", x);
   svg.setAttribute("height", height);
   by("view").replaceChildren(svg);
-  by("count").textContent = `${edges} connections; those between ends that no policy isolates are not drawn`;
+  by("count").textContent = `${edges} connections; those between ends that no policy isolates are not drawn${matrix.remark || ""}`;
 }
 
 function side(title, reason) {
@@ -230,19 +162,20 @@ function show(from, to) {
   state.pair = [from, to];
   const verdict = words(entry);
   by("details").replaceChildren(
-    element("h2", {}, `${data.sources[from].name} → ${data.destinations[to].name}`),
+    element("h2", {}, `${matrix.sources[from].name} → ${matrix.destinations[to].name}`),
     element("p", {}, "Allowed: ", element("code", {}, verdict)),
     side("Egress of the source", entry[1] === null ? null : data.reasons[entry[1]]),
     side("Ingress of the destination", entry[2] === null ? null : data.reasons[entry[2]]));
-  history.replaceState(null, "", "#" + new URLSearchParams({ from: data.sources[from].name, to: data.destinations[to].name }));
+  history.replaceState(null, "", "#" + new URLSearchParams({ from: matrix.sources[from].name, to: matrix.destinations[to].name }));
 }
 
 function draw() {
   for (const view of ["matrix", "graph"]) by(view).setAttribute("aria-pressed", String(state.view === view));
-  if (state.view === "matrix") drawMatrix(); else drawGraph();
+  if (!matrix.cells.length) nothingLeft(); else if (state.view === "matrix") drawMatrix(); else drawGraph();
 }
 
-const namespaces = new Set([...data.sources, ...data.destinations].map(end => end.namespace).filter(Boolean));
+const ends = data.matrices.flatMap(one => [...one.sources, ...one.destinations]);
+const namespaces = new Set(ends.map(end => end.namespace).filter(Boolean));
 for (const namespace of [...namespaces].sort()) by("namespace").append(element("option", { value: namespace }, namespace));
 for (const end of ["source", "destination"])
   by(end).addEventListener("input", event => { state[end] = event.target.value.trim(); draw(); });
@@ -254,14 +187,18 @@ by("theme").addEventListener("click", () => {
   root.classList.toggle("dark", !dark);
   root.classList.toggle("light", dark);
 });
+if (data.matrices.length > 1) {
+  const choice = by("view-choice");
+  data.matrices.forEach((one, place) => choice.append(element("option", { value: place }, one.title)));
+  choice.addEventListener("change", () => { matrix = data.matrices[Number(choice.value)]; draw(); });
+  by("sides").hidden = false;
+}
 const asked = new URLSearchParams(location.hash.slice(1));
 if (asked.has("namespace")) { state.namespace = asked.get("namespace"); by("namespace").value = state.namespace; }
 if (asked.get("view") === "graph") state.view = "graph";
 draw();
 if (asked.has("from") && asked.has("to")) {
-  const from = data.sources.findIndex(end => end.name === asked.get("from"));
-  const to = data.destinations.findIndex(end => end.name === asked.get("to"));
+  const from = matrix.sources.findIndex(end => end.name === asked.get("from"));
+  const to = matrix.destinations.findIndex(end => end.name === asked.get("to"));
   if (from >= 0 && to >= 0) show(from, to);
 }
-</script>
-</html>

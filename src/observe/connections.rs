@@ -1,0 +1,102 @@
+//! The connections of an HTTP server, at a bounded cost whatever clients do.
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Limits on what clients may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerLimits {
+    /// Connections at once. For one more, the oldest is closed, so that idle connections do not keep a new one waiting.
+    pub(super) connections: usize,
+    /// How long a connection is not closed for that, so that its request can arrive. New connections wait.
+    pub(super) grace: Duration,
+    /// From accepting a connection to the end of the request's headers.
+    pub(super) headers: Duration,
+    /// From accepting a connection to the end of the response. A connection carries one request.
+    pub(super) whole: Duration,
+    /// For connections still open when the server ends.
+    pub(super) farewell: Duration,
+    /// Bytes of a request that are kept.
+    pub(super) buffer: usize,
+}
+
+/// Whether accepting failed because of the client, so that the next may succeed at once.
+pub(super) fn is_about_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// The connections of one server.
+pub(super) struct Connections {
+    /// What it serves, for the log.
+    subject: &'static str,
+    limits: ServerLimits,
+    tasks: JoinSet<()>,
+    by_age: VecDeque<(Instant, AbortHandle)>,
+    closing: GracefulShutdown,
+}
+
+impl Connections {
+    pub(super) fn new(limits: ServerLimits, subject: &'static str) -> Connections {
+        let closing = GracefulShutdown::new();
+        Connections { subject, limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
+    }
+
+    /// Answers the request of one connection. Waits first if there are too many.
+    pub(super) async fn open(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        router: Router,
+    ) {
+        self.make_room().await;
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.headers)
+            .keep_alive(false)
+            .half_close(true)
+            .max_buf_size(self.limits.buffer)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        let answered = timeout(self.limits.whole, self.closing.watch(connection));
+        let subject = self.subject;
+        let task = self.tasks.spawn(async move {
+            if let Ok(Err(error)) = answered.await {
+                tracing::trace!(%error, subject, "a client failed");
+            }
+        });
+        self.by_age.push_back((Instant::now(), task));
+    }
+
+    /// Waits until there is room for one more; if need be, closes the oldest.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        loop {
+            self.by_age.retain(|(_, task)| !task.is_finished());
+            let oldest = self.by_age.front().filter(|_| self.by_age.len() >= self.limits.connections);
+            let Some((opened, oldest)) = oldest else { return };
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(*opened + self.limits.grace) => {
+                    oldest.abort();
+                    self.by_age.pop_front();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets the requests that are being answered end, within a limit.
+    pub(super) async fn close(self) {
+        if timeout(self.limits.farewell, self.closing.shutdown()).await.is_err() {
+            tracing::debug!(subject = self.subject, "stopping while HTTP requests are still being answered");
+        }
+    }
+}
