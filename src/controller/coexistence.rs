@@ -53,8 +53,10 @@ impl Coexistence {
     pub(super) fn look(&mut self, actual: &Actual) -> &Standing {
         let others = &actual.controllers;
         let there = others.at_work.clone();
+        // Of one that takes its rules along when it is stopped, ours have to be in force before that.
+        let must_end_first = others.running.iter().any(|controller| controller.leaves_its_rules());
         let may_remove = self.takeover == Takeover::On
-            && others.running.is_empty()
+            && !must_end_first
             && there.iter().all(|controller| controller.is_removable());
         self.standing = if !others.left_something() && there.is_empty() {
             self.was_removed = self.attempts > 0;
@@ -144,6 +146,13 @@ mod tests {
         let mut running = actual(&[HOOK]);
         running.controllers.running = set(&ROUTER);
         assert_eq!(*Coexistence::new(Takeover::On).look(&running), Standing::Waits(set(&ROUTER)));
+        running.controllers.at_work = set(&[OtherController::KubeNetworkPolicies]);
+        running.controllers.running = running.controllers.at_work.clone();
+        assert_eq!(
+            *Coexistence::new(Takeover::On).look(&running),
+            Standing::Removes(set(&[OtherController::KubeNetworkPolicies])),
+            "it takes its rules along when it is stopped"
+        );
         let both = actual(&[HOOK, "-j cali-FORWARD"]);
         let wanted = set(&[OtherController::KubeRouter, OtherController::Calico]);
         assert_eq!(*Coexistence::new(Takeover::On).look(&both), Standing::Waits(wanted));

@@ -255,3 +255,30 @@ fn table_of_kube_network_policies_is_waited_for_and_taken_over() {
     test.wait_until_enforced();
     assert!(everything(&test).contains("table inet theirs"));
 }
+
+#[test]
+fn takeover_enforces_while_a_controller_runs_that_takes_its_rules_along() {
+    let mut test = NodeTest::build("knpruns", "iptables-nft", Some(WEB_ALLOWS_FAR));
+    run(&test, "nft add table inet kube-network-policies");
+    let copy = test.manifests.with_file_name("netpol");
+    std::fs::copy("/bin/sleep", &copy).expect("a copy");
+    let node = test.field.testbed.node_namespace("node-a").expect("a node");
+    let mut command = Command::new(&copy);
+    let mut theirs = node.spawn(command.arg("600").stdin(Stdio::null())).expect("it starts");
+    test.start(&["--audit-interval-seconds", "1", "--takeover"]);
+    test.wait_for("taken over", || !everything(&test).contains("kube-network-policies"));
+    test.wait_until_enforced();
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+
+    // As when a pod changes before it is stopped.
+    run(&test, "nft add table inet kube-network-policies");
+    test.wait_for("said", || test.field.log().contains("has restored its removed rules"));
+    assert!(everything(&test).contains("kube-network-policies"));
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+    theirs.kill().expect("it is ours");
+    theirs.wait().expect("it ends");
+    run(&test, "nft delete table inet kube-network-policies");
+    test.wait_until_enforced();
+    assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
+    assert_eq!(test.probe("far", WEB[0], Protocol::Tcp), ProbeOutcome::Open);
+}

@@ -41,6 +41,9 @@ const HOOKS: [(&str, OtherController); 6] = [
 ];
 /// The chains by which kube-router evaluates policies; its other chains are about Services.
 const OF_KUBE_ROUTER: [&str; 3] = ["KUBE-ROUTER-INPUT", "KUBE-ROUTER-FORWARD", "KUBE-ROUTER-OUTPUT"];
+/// By this mark it lets packets pass that its policies allow. It writes the rule into each of the chains above, in the
+/// transaction in which it first writes the chains of pods.
+const PASSES_KUBE_ROUTER: &str = "-m mark --mark 0x20000/0x20000 -j ACCEPT";
 /// The names of kube-router's chains that begin with `KUBE-NWPLCY-` and have no hash.
 const FIXED_OF_KUBE_ROUTER: [&str; 3] = ["KUBE-NWPLCY-DEFAULT", "KUBE-NWPLCY-COMMON", "KUBE-NWPLCY-TAIL"];
 /// Tables of nf_tables, as `nft` names them.
@@ -121,6 +124,12 @@ impl OtherController {
         }
     }
 
+    /// Whether its rules decide as before when it is stopped. kube-network-policies decides itself, and deletes its table
+    /// when it ends; if it cannot, the kernel drops or passes all that the table sends to it, by `--fail-open`.
+    pub fn leaves_its_rules(self) -> bool {
+        self != KubeNetworkPolicies
+    }
+
     /// The controller to which a rule of a built-in chain of the filter table belongs, by the chain that it jumps to.
     pub fn of_hook(rule: &str) -> Option<OtherController> {
         let target = target(rule)?;
@@ -145,6 +154,8 @@ impl OtherController {
 pub struct OtherControllers {
     /// Controllers whose rules evaluate packets.
     pub at_work: BTreeSet<OtherController>,
+    /// Those of them that have made their hooks and have not written the rules for pods yet, so that nothing is denied.
+    pub unfinished: BTreeSet<OtherController>,
     /// Controllers whose process was found. k3s is not looked for: its process is the kubelet, too.
     pub running: BTreeSet<OtherController>,
     /// Steps that remove their rules, unless a program writes these again.
@@ -171,6 +182,14 @@ impl OtherControllers {
             built_in.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.as_str())))
         };
         self.at_work.extend(hooks().filter_map(|(_, rule)| OtherController::of_hook(rule)));
+        let hooked =
+            hooks().filter_map(|(_, rule)| target(rule)).filter(|name| OF_KUBE_ROUTER.contains(name));
+        let is_finished = |name: &str| {
+            table.chains.get(name).into_iter().flatten().any(|rule| rule.ends_with(PASSES_KUBE_ROUTER))
+        };
+        if hooked.into_iter().any(|name| !is_finished(name)) {
+            self.unfinished.insert(KubeRouter);
+        }
         let chains = chains_of_kube_router(table);
         if chains.is_empty() {
             return;
@@ -234,4 +253,35 @@ pub fn chains_of_kube_router(table: &TableText) -> BTreeSet<&str> {
 fn is_set_of_kube_router(name: &str) -> bool {
     let name = name.strip_prefix("inet6:").unwrap_or(name);
     name.starts_with("KUBE-SRC-") || name.starts_with("KUBE-DST-") || name == "kube-router-local-pods"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(passes: [&str; 2]) -> OtherControllers {
+        let mut found = OtherControllers::default();
+        for (family, own) in Family::BOTH.into_iter().zip(passes) {
+            let hook = "-m comment --comment \"kube-router netpol - A\" -j KUBE-ROUTER-FORWARD";
+            let mut table = TableText::default();
+            table.chains.insert("FORWARD".to_owned(), vec![hook.to_owned()]);
+            let rules = [own].into_iter().filter(|rule| !rule.is_empty()).map(str::to_owned).collect();
+            table.chains.insert("KUBE-ROUTER-FORWARD".to_owned(), rules);
+            found.see(Variant::Nft, family, &table);
+        }
+        found
+    }
+
+    #[test]
+    fn hooks_of_kube_router_are_unfinished_until_its_rules_are_written_in_both_families() {
+        let passes = "-m comment --comment \"rule to explicitly ACCEPT traffic that comply to network policies\" \
+                      -m mark --mark 0x20000/0x20000 -j ACCEPT";
+        let router = BTreeSet::from([KubeRouter]);
+        for unfinished in [["", ""], [passes, ""], ["", passes], [passes, "-j KUBE-NWPLCY-TAIL"]] {
+            let found = seen(unfinished);
+            assert_eq!((&found.at_work, &found.unfinished), (&router, &router), "{unfinished:?}");
+        }
+        let found = seen([passes, passes]);
+        assert_eq!((found.at_work, found.unfinished), (router, BTreeSet::new()));
+    }
 }

@@ -80,6 +80,7 @@ impl Migrate {
         let actual = Actual::read(&mut Host::new(BackendName::Nftables)?)?;
         Ok(MigrationState {
             at_work: actual.controllers.at_work.clone(),
+            unfinished: actual.controllers.unfinished.clone(),
             running: facts.running,
             has_leftovers: actual.controllers.left_something(),
             is_k3s: facts.is_k3s,

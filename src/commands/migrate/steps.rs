@@ -13,6 +13,8 @@ const NAMESPACE: &str = "kube-system";
 pub(super) struct MigrationState {
     /// The other controllers whose rules evaluate packets.
     pub(super) at_work: BTreeSet<OtherController>,
+    /// Those of them that have not written their rules for pods yet.
+    pub(super) unfinished: BTreeSet<OtherController>,
     /// The other controllers whose process runs.
     pub(super) running: BTreeSet<OtherController>,
     /// Whether something of other controllers can be removed.
@@ -49,7 +51,9 @@ impl MigrationState {
     pub(super) fn summary(&self) -> String {
         let others: BTreeSet<OtherController> = self.others();
         let other = |controller: &OtherController| {
-            let rules = if self.at_work.contains(controller) {
+            let rules = if self.unfinished.contains(controller) {
+                "it has not written its rules yet"
+            } else if self.at_work.contains(controller) {
                 "its rules are in force"
             } else {
                 "it has no rules here"
@@ -85,17 +89,33 @@ impl MigrationState {
             done: Some(self.cures.is_empty()),
             commands: self.cures.clone(),
         }];
-        steps.extend(self.others().into_iter().map(|controller| self.stop(controller)));
+        // One that takes its rules along is stopped once Bridgewarden's are in force.
+        let (first, last): (Vec<_>, Vec<_>) =
+            self.others().into_iter().partition(|other| other.leaves_its_rules());
+        steps.extend(first.into_iter().map(|controller| self.stop(controller)));
         let helm = self.helm();
+        // Until it is stopped, it may write its rules again; the agents are not ready then.
+        let until_installed = match last.is_empty() {
+            true => format!("kubectl -n {} rollout status daemonset/{}", helm.namespace, helm.release),
+            false => format!(
+                "kubectl -n {} logs -l app.kubernetes.io/name=bridgewarden --tail=-1 --prefix | grep enforcing:     # a line for each node",
+                helm.namespace
+            ),
+        };
+        steps.push(MigrationStep {
+            what: "Install Bridgewarden, which removes what is left once its own rules are in force"
+                .to_owned(),
+            done: Some(self.agent_runs && (last.is_empty() || self.is_in_force)),
+            commands: vec![
+                format!(
+                    "helm upgrade --install {} charts/bridgewarden -n {} --set takeover=true",
+                    helm.release, helm.namespace
+                ),
+                until_installed,
+            ],
+        });
+        steps.extend(last.into_iter().map(|controller| self.stop(controller)));
         steps.extend([
-            MigrationStep {
-                what: "Install Bridgewarden, which removes what is left once its own rules are in force".to_owned(),
-                done: Some(self.agent_runs),
-                commands: vec![
-                    format!("helm upgrade --install {} charts/bridgewarden -n {} --set takeover=true", helm.release, helm.namespace),
-                    format!("kubectl -n {} rollout status daemonset/{}", helm.namespace, helm.release),
-                ],
-            },
             MigrationStep {
                 what: "Bridgewarden's rules alone are in force".to_owned(),
                 done: Some(self.is_in_force && self.at_work.is_empty() && !self.has_leftovers),
@@ -128,7 +148,7 @@ impl MigrationState {
         vec![
             MigrationStep {
                 what: "Install and start the other controller. Beside it, Bridgewarden goes on to enforce, and is not ready".to_owned(),
-                done: Some(!self.at_work.is_empty()),
+                done: Some(!self.at_work.is_empty() && self.unfinished.is_empty()),
                 commands: Vec::new(),
             },
             MigrationStep {
@@ -172,11 +192,11 @@ impl MigrationState {
         let runs = self.running.contains(&controller) || set.is_some() || may_run_inside;
         let stop = set.map_or_else(|| controller.cure(self.is_k3s).to_owned(), DaemonSet::stop);
         if controller.is_removable() {
-            return MigrationStep {
-                what: format!("Stop {name} and keep its rules, without its clean-up and without a reboot"),
-                done: Some(!runs),
-                commands: vec![stop],
+            let what = match controller.leaves_its_rules() {
+                true => format!("Stop {name} and keep its rules, without its clean-up and without a reboot"),
+                false => format!("Stop {name}, which takes its rules along"),
             };
+            return MigrationStep { what, done: Some(!runs), commands: vec![stop] };
         }
         MigrationStep {
             what: format!(
@@ -196,7 +216,7 @@ impl MigrationState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use OtherController::{Calico, KubeRouter};
+    use OtherController::{Calico, KubeNetworkPolicies, KubeRouter};
 
     fn next(found: &MigrationState) -> Option<String> {
         found.steps().into_iter().find(|step| step.done == Some(false)).map(|step| step.what)
@@ -252,6 +272,30 @@ mod tests {
     }
 
     #[test]
+    fn controller_that_takes_its_rules_along_is_stopped_once_ours_are_in_force() {
+        let theirs = BTreeSet::from([KubeNetworkPolicies]);
+        let mut found = MigrationState {
+            at_work: theirs.clone(),
+            running: theirs,
+            has_leftovers: true,
+            ..MigrationState::default()
+        };
+        let mut order = Vec::new();
+        let mut see = |found: &MigrationState| order.push(next(found).unwrap_or_default());
+        see(&found);
+        found.agent_runs = true;
+        see(&found);
+        found.is_in_force = true;
+        (found.at_work, found.has_leftovers) = (BTreeSet::new(), false);
+        see(&found);
+        found.running.clear();
+        see(&found);
+        let starts = ["Install", "Install", "Stop kube-network-policies", ""];
+        assert!(order.iter().zip(starts).all(|(step, start)| step.starts_with(start)), "{order:?}");
+        assert_eq!(order[3], "");
+    }
+
+    #[test]
     fn network_that_is_the_controller_too_is_replaced_node_by_node() {
         let found = MigrationState { at_work: BTreeSet::from([Calico]), ..beside_kube_router() };
         let steps = found.steps();
@@ -266,6 +310,9 @@ mod tests {
         let mut found = MigrationState { agent_runs: true, is_in_force: true, ..MigrationState::default() };
         assert_eq!(done(&found), [Some(false), Some(false)]);
         found.at_work.insert(KubeRouter);
+        found.unfinished.insert(KubeRouter);
+        assert_eq!(done(&found), [Some(false), Some(false)], "its hooks deny nothing yet");
+        found.unfinished.clear();
         assert_eq!(done(&found), [Some(true), Some(false)]);
         (found.agent_runs, found.is_in_force) = (false, false);
         assert_eq!(done(&found), [Some(true), Some(true)]);
