@@ -208,6 +208,7 @@ fn path(object: &Value) -> Result<String> {
         "NetworkPolicy" => {
             format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}")
         }
+        "DaemonSet" => format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"),
         "ClusterRole" | "ClusterRoleBinding" => {
             format!("/apis/rbac.authorization.k8s.io/v1/{}s/{name}", kind.to_lowercase())
         }
