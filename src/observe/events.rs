@@ -1,9 +1,8 @@
 //! Events on NetworkPolicies, about what of a policy cannot be enforced, and on pods, about denied connections.
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Api, Client};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -145,17 +144,6 @@ impl EventWriter {
     pub fn new(client: Client, node: &str) -> EventWriter {
         let reporter = Reporter { controller: "bridgewarden".to_owned(), instance: Some(node.to_owned()) };
         EventWriter { client, reporter }
-    }
-
-    /// Writes a warning about a pod whose uid is not known, unless there is no such pod any more.
-    pub async fn write_of_pod(&self, warning: &Warning) -> Result<(), kube::Error> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &warning.namespace);
-        let named = ListParams::default().fields(&format!("metadata.name={}", warning.name)).limit(1);
-        let found = pods.list_metadata(&named).await?.items.into_iter().next();
-        match found.and_then(|pod| pod.metadata.uid) {
-            Some(uid) => self.write(&Warning { uid: Some(uid), ..warning.clone() }).await,
-            None => Ok(()),
-        }
     }
 
     /// Writes a warning as an Event of its object.
