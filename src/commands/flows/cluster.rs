@@ -1,5 +1,6 @@
 //! The denied flows of several nodes.
 
+use super::families::FamilyPairs;
 use super::{FlowFormat, Flows, unread};
 use crate::commands::agents::{
     AgentPlace, AgentPod, INTERRUPTED, Kubectl, KubectlOutput, not_started, report_silent, until_signal,
@@ -59,9 +60,7 @@ impl Flows {
             }
         }
         flows.sort_by(|(one, _), (other, _)| (&one.time, &one.node).cmp(&(&other.time, &other.node)));
-        for (record, line) in &flows {
-            self.print_of_node(record, line, width, out).context("cannot print the flows")?;
-        }
+        self.print_kept(flows, width, out).context("cannot print the flows")?;
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
@@ -122,6 +121,23 @@ impl Flows {
         }
     }
 
+    fn print_kept(
+        &self,
+        flows: Vec<(Record, String)>,
+        width: usize,
+        out: &mut impl Write,
+    ) -> std::io::Result<()> {
+        match self.output {
+            FlowFormat::Json => flows.iter().try_for_each(|(_, line)| writeln!(out, "{line}")),
+            FlowFormat::Text => {
+                let mut pairs = FamilyPairs::default();
+                flows.into_iter().for_each(|(record, _)| pairs.add(record));
+                let lines = pairs.into_lines();
+                lines.iter().try_for_each(|line| print_text(line.node(), line, width, out))
+            }
+        }
+    }
+
     fn print_of_node(
         &self,
         record: &Record,
@@ -131,12 +147,13 @@ impl Flows {
     ) -> std::io::Result<()> {
         match self.output {
             FlowFormat::Json => writeln!(out, "{line}"),
-            FlowFormat::Text => {
-                let node = &record.node;
-                record.to_string().lines().try_for_each(|line| writeln!(out, "{node:<width$}  {line}"))
-            }
+            FlowFormat::Text => print_text(&record.node, record, width, out),
         }
     }
+}
+
+fn print_text(node: &str, text: &impl ToString, width: usize, out: &mut impl Write) -> std::io::Result<()> {
+    text.to_string().lines().try_for_each(|line| writeln!(out, "{node:<width$}  {line}"))
 }
 
 /// Passes the lines of one agent on until they end; returns why they ended.

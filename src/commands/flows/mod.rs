@@ -1,6 +1,7 @@
 //! `bridgewarden flows`: the flows that the daemon of this node has reported as denied, with policies and reasons.
 
 mod cluster;
+mod families;
 mod unread;
 
 use super::agents::AgentFlags;
@@ -10,6 +11,7 @@ use crate::flow::Record;
 use crate::observe::END_MARK;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use families::FamilyPairs;
 use jiff::Timestamp;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -80,17 +82,29 @@ impl Flows {
         }
     }
 
-    /// Prints the flows that are kept, and with `--follow` those after the empty line.
+    /// Prints the flows that are kept, and with `--follow` those after the empty line. Of those that are kept, an attempt in both families
+    /// is one line; later ones are printed as they come.
     fn print(&self, lines: impl BufRead, out: &mut impl Write) -> std::io::Result<FlowStreamEnd> {
+        let mut kept = Some(FamilyPairs::default());
+        let ended = self.print_lines(lines, &mut kept, out);
+        print_kept(kept, out)?;
+        ended
+    }
+
+    fn print_lines(
+        &self,
+        lines: impl BufRead,
+        kept: &mut Option<FamilyPairs>,
+        out: &mut impl Write,
+    ) -> std::io::Result<FlowStreamEnd> {
         let asked = Timestamp::now();
         for line in lines.lines() {
             let line = line?;
             if let Some(why) = line.strip_prefix(END_MARK) {
-                out.flush()?;
                 return Ok(FlowStreamEnd::Refused(why.trim().to_owned()));
             }
             if line.is_empty() {
-                out.flush()?;
+                print_kept(kept.take(), out)?;
                 if !self.follow {
                     return Ok(FlowStreamEnd::Whole);
                 }
@@ -100,17 +114,23 @@ impl Flows {
             if !self.filter.admits(&record, asked) {
                 continue;
             }
-            match self.output {
-                FlowFormat::Text => writeln!(out, "{record}")?,
-                FlowFormat::Json => writeln!(out, "{line}")?,
+            match (self.output, kept.as_mut()) {
+                (FlowFormat::Text, Some(kept)) => kept.add(record),
+                (FlowFormat::Text, None) => writeln!(out, "{record}")?,
+                (FlowFormat::Json, _) => writeln!(out, "{line}")?,
             }
             if self.follow {
                 out.flush()?;
             }
         }
-        out.flush()?;
         Ok(FlowStreamEnd::Cut)
     }
+}
+
+fn print_kept(kept: Option<FamilyPairs>, out: &mut impl Write) -> std::io::Result<()> {
+    let lines = kept.map(FamilyPairs::into_lines).unwrap_or_default();
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    out.flush()
 }
 
 /// How the daemon's stream of flows ended.
