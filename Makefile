@@ -36,7 +36,7 @@ release: setup ## Makes the files of a release in target/release-files: program,
 	rm -rf target/release-files
 	release/build $(ARGS) target/release-files
 
-e2e: setup ## Runs the e2e scenarios on real clusters that it creates and removes, and the trials of outages and changes of controller; needs Go
+e2e: setup ## Runs the e2e scenarios on real clusters that it creates and removes, and the outage trials; needs Go
 	@$(SUDO) e2e/all
 
 conformance: setup ## Runs Kubernetes' own NetworkPolicy cases on a real cluster, for each backend; needs Go
