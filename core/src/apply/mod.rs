@@ -5,6 +5,7 @@
 //! them in memory.
 
 mod actual;
+mod bridge_replacement;
 mod conntrack;
 mod error;
 mod fake;
@@ -18,6 +19,7 @@ mod step;
 mod table_owner;
 
 pub use actual::*;
+pub(crate) use bridge_replacement::BridgeReplacement;
 pub use conntrack::*;
 pub use error::*;
 pub use fake::*;

@@ -2,7 +2,7 @@
 
 use super::{Backend, ConcurrentEdits, Held, Update, View};
 use crate::apply::nftables::{Correction, TableApplier, replacement};
-use crate::apply::{Actual, Step, TableRead, leftovers, take_tables};
+use crate::apply::{Actual, BridgeReplacement, Step, TableRead, leftovers, take_tables};
 use crate::compile::Delta;
 use crate::model::{Direction, PolicyKey};
 use crate::net::Family;
@@ -10,7 +10,7 @@ use crate::netfilter::nftables::{
     Batch, Change, Field, KeyPart, Meta, NFPROTO_IPV4, NFPROTO_IPV6, Statement, Table, TableFamily,
 };
 use crate::netfilter::{BackendName, Ruleset};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
+use crate::ownership::{INET_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
 use crate::render::nftables::TableRenderer;
 use crate::render::{Binding, Options, bridge_batches, bridge_table, reserved_table};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ impl Backend for NftablesBackend {
         }
         let (applier, correction) = TableApplier::adopt(self.renderer.table(view.cluster, view.plan), held);
         self.applier = Some(applier);
-        let bridge = BridgeTransactions::adopting(self.bridge(view), actual);
+        let bridge = BridgeReplacement::adopting(self.bridge(view), actual);
         let reserved = self.reserved();
         let reserved = actual.reserved.replaced(TableFamily::Inet, RESERVED_TABLE, reserved.as_ref());
         let mut steps = Vec::from_iter(take_tables(actual));
@@ -147,32 +147,6 @@ fn adopt_inet(correction: Correction, actual: &Actual, mut bridge: Vec<Batch>) -
                 batch.changes.insert(0, Change::AddTable);
             }
             transactions(Vec::new(), inet, bridge).into_iter().chain(next).collect()
-        }
-    }
-}
-
-/// How the table of family bridge becomes what it is to be.
-struct BridgeTransactions {
-    before: Option<Batch>,
-    /// In the transaction that brings the rules of family inet into force.
-    beside: Option<Batch>,
-    after: Option<Batch>,
-}
-
-impl BridgeTransactions {
-    /// A table that differs is replaced while its successor is in force under another name, for the reason given at [`replacement`]. Until
-    /// the end, only frames that both accept pass.
-    fn adopting(desired: Option<Table>, actual: &Actual) -> BridgeTransactions {
-        let differs = actual.bridge != TableRead::Absent && actual.bridge.kept() != desired.as_ref();
-        let next = desired
-            .as_ref()
-            .filter(|_| differs)
-            .map(|desired| Table { name: BRIDGE_TABLE_NEXT.into(), ..desired.clone() });
-        let has_next = actual.bridge_next || next.is_some();
-        BridgeTransactions {
-            before: next.as_ref().map(Batch::replacing),
-            beside: actual.bridge.replaced(TableFamily::Bridge, BRIDGE_TABLE, desired.as_ref()),
-            after: has_next.then(|| Batch::deleting(TableFamily::Bridge, BRIDGE_TABLE_NEXT)),
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::ConcurrentEdits;
 use super::transaction::TransactionBuilder;
 use crate::apply::leftovers::leftovers;
-use crate::apply::{Actual, ActualTable, Step, TableRead, take_tables};
+use crate::apply::{Actual, ActualTable, BridgeReplacement, Step, TableRead, take_tables};
 use crate::net::Family;
 use crate::netfilter::ipset::Kind;
 use crate::netfilter::iptables::{Chains, Variant};
-use crate::netfilter::nftables::{self, Batch, TableFamily};
+use crate::netfilter::nftables::{self, TableFamily};
 use crate::netfilter::{DesiredSet, Edit, Role, Ruleset, SetEdit, SetName, Table};
-use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT, RESERVED_TABLE};
+use crate::ownership::RESERVED_TABLE;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -167,25 +167,14 @@ fn adopt_hooks(builder: &mut TransactionBuilder, family: Family, desired: &Table
     }
 }
 
-/// Replaces a table that differs. Until everything else is in force, the new table exists beside the old one, so only
-/// frames that both accept pass.
+/// Replaces the table of family bridge if it differs.
 fn adopt_bridge(builder: &mut TransactionBuilder, desired: Option<nftables::Table>, actual: &Actual) {
-    let remove = |name| Batch::deleting(TableFamily::Bridge, name);
-    if actual.bridge_next {
-        builder.change_bridge(remove(BRIDGE_TABLE_NEXT));
-    }
-    match (desired, &actual.bridge) {
-        (None, TableRead::Absent) => {}
-        (None, TableRead::Foreign | TableRead::Ours { .. }) => builder.change_bridge(remove(BRIDGE_TABLE)),
-        (Some(desired), TableRead::Absent) => builder.narrow_bridge(Batch::replacing(&desired)),
-        (Some(desired), there) if there.kept() == Some(&desired) => {}
-        (Some(desired), TableRead::Foreign | TableRead::Ours { .. }) => {
-            let next = nftables::Table { name: BRIDGE_TABLE_NEXT.into(), ..desired.clone() };
-            builder.narrow_bridge(Batch::replacing(&next));
-            builder.change_bridge(Batch::replacing(&desired));
-            builder.change_bridge(remove(BRIDGE_TABLE_NEXT));
-        }
-    }
+    let BridgeReplacement { before, beside, after } = BridgeReplacement::adopting(desired, actual);
+    // Where there was none, a table only denies more.
+    let (narrowing, changing) =
+        if actual.bridge == TableRead::Absent { (beside, None) } else { (None, beside) };
+    before.into_iter().chain(narrowing).for_each(|batch| builder.narrow_bridge(batch));
+    changing.into_iter().chain(after).for_each(|batch| builder.change_bridge(batch));
 }
 
 fn adopt_set(builder: &mut TransactionBuilder, name: SetName, desired: DesiredSet, actual: &Actual) {

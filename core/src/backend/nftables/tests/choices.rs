@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::netfilter::nftables::RejectWith;
+use crate::ownership::BRIDGE_TABLE;
 use crate::render::{Deny, OnRevoke};
 use std::collections::BTreeSet;
 

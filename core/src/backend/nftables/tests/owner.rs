@@ -1,7 +1,7 @@
 //! Whose a table is: one that has an owner is taken over as it is, and one that has none is made again.
 
 use super::*;
-use crate::ownership::{BRIDGE_TABLE, INET_TABLE_NEXT, RESERVED_TABLE};
+use crate::ownership::{BRIDGE_TABLE, BRIDGE_TABLE_NEXT};
 
 /// A node that lets two ranges of ports of `a` be reached from 192.0.2.0, and nothing else.
 fn node() -> Node {
