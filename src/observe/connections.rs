@@ -7,10 +7,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Limits on what clients may use.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +31,74 @@ pub(super) struct ServerLimits {
     pub(super) buffer: usize,
 }
 
+/// How long to wait after a connection could not be accepted, which is when file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where connections come from.
+pub(super) trait Accept: Send {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection; `None` for one that is not answered.
+    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<Option<TcpStream>> {
+        Ok(Some(TcpListener::accept(self).await?.0))
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        Ok(Some(UnixListener::accept(self).await?.0))
+    }
+}
+
+/// Serves what a router says until `shutdown` completes, and then finishes responses within a limit. `subject` is what it serves, for the
+/// log.
+///
+/// It cannot fail: an error on a connection affects only that client, and one in accepting is logged and retried.
+pub(super) async fn serve_router(
+    limits: ServerLimits,
+    subject: &'static str,
+    listener: impl Accept,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let mut connections = Connections::new(limits, subject);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(Some(stream)) => connections.open(stream, router.clone()).await,
+            Ok(None) => {}
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for {subject}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close().await;
+}
+
 /// Whether accepting failed because of the client, so that the next may succeed at once.
-pub(super) fn is_about_the_client(error: &io::Error) -> bool {
+fn is_about_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The connections of one server.
-pub(super) struct Connections {
+struct Connections {
     /// What it serves, for the log.
     subject: &'static str,
     limits: ServerLimits,
@@ -46,17 +108,13 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ServerLimits, subject: &'static str) -> Connections {
+    fn new(limits: ServerLimits, subject: &'static str) -> Connections {
         let closing = GracefulShutdown::new();
         Connections { subject, limits, tasks: JoinSet::new(), by_age: VecDeque::new(), closing }
     }
 
     /// Answers the request of one connection. Waits first if there are too many.
-    pub(super) async fn open(
-        &mut self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        router: Router,
-    ) {
+    async fn open(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
         self.make_room().await;
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -94,7 +152,7 @@ impl Connections {
     }
 
     /// Lets the requests that are being answered end, within a limit.
-    pub(super) async fn close(self) {
+    async fn close(self) {
         if timeout(self.limits.farewell, self.closing.shutdown()).await.is_err() {
             tracing::debug!(subject = self.subject, "stopping while HTTP requests are still being answered");
         }

@@ -1,13 +1,11 @@
 //! Serves metrics and health over HTTP, at a bounded cost whatever clients do.
 
-use super::connections::{Connections, ServerLimits, is_about_the_client};
+use super::connections::{ServerLimits, serve_router};
 use super::page::router;
 use super::{Health, Metrics};
 use axum::Router;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
 
 const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
@@ -17,9 +15,6 @@ const LIMITS: ServerLimits = ServerLimits {
     farewell: Duration::from_secs(1),
     buffer: 16 * 1024,
 };
-
-/// How long to wait after a connection could not be accepted, which is when file descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves `/metrics`, `/healthz`, `/livez`, `/readyz` and an index until `shutdown` completes, and then finishes responses for at
 /// most a second.
@@ -40,24 +35,7 @@ async fn serve_within(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let mut connections = Connections::new(limits, "metrics or health");
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => connections.open(stream, router.clone()).await,
-            Err(error) if is_about_the_client(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection for metrics or health");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    connections.close().await;
+    serve_router(limits, "metrics or health", listener, router, shutdown).await;
 }
 
 #[cfg(test)]
@@ -69,7 +47,7 @@ mod tests {
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
-    use tokio::time::{Instant, timeout};
+    use tokio::time::{Instant, sleep, timeout};
 
     /// Long enough for a slow machine; nothing waits for it to pass.
     const TEST_TIMEOUT: Duration = Duration::from_secs(30);

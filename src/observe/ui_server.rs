@@ -1,13 +1,11 @@
 //! Serves the page of the node, at a bounded cost whatever clients do, to processes of this host only.
 
-use super::connections::{Connections, ServerLimits, is_about_the_client};
+use super::connections::{Accept, ServerLimits, serve_router};
 use super::{UiAddress, listen_at};
 use axum::Router;
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// A page is larger than metrics, and may take some seconds to make.
 const LIMITS: ServerLimits = ServerLimits {
@@ -19,8 +17,8 @@ const LIMITS: ServerLimits = ServerLimits {
     buffer: 16 * 1024,
 };
 
-/// How long to wait after a connection could not be accepted, which is when file descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// What it serves, for the log.
+const SUBJECT: &str = "the page of the node";
 
 /// A listener at a [`UiAddress`].
 #[derive(Debug)]
@@ -29,11 +27,6 @@ pub enum UiListener {
     Loopback(TcpListener),
     /// At a Unix socket.
     Socket(UnixListener),
-}
-
-enum UiStream {
-    Loopback(TcpStream),
-    Socket(UnixStream),
 }
 
 impl UiListener {
@@ -47,17 +40,18 @@ impl UiListener {
             UiAddress::Socket(path) => UiListener::Socket(listen_at(path)?),
         })
     }
+}
 
-    /// The next connection; `None` for one that does not come from this host.
-    async fn accept(&self) -> io::Result<Option<UiStream>> {
-        match self {
-            UiListener::Loopback(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                // With the sysctl route_localnet, a neighbour on the link can send packets to 127.0.0.1, under its own address.
-                Ok(peer.ip().is_loopback().then_some(UiStream::Loopback(stream)))
-            }
-            UiListener::Socket(listener) => Ok(Some(UiStream::Socket(listener.accept().await?.0))),
-        }
+/// Accepts only connections that come from this host.
+struct FromThisHost(TcpListener);
+
+impl Accept for FromThisHost {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<Option<TcpStream>> {
+        let (stream, peer) = self.0.accept().await?;
+        // With the sysctl route_localnet, a neighbour on the link can send packets to 127.0.0.1, under its own address.
+        Ok(peer.ip().is_loopback().then_some(stream))
     }
 }
 
@@ -65,24 +59,10 @@ impl UiListener {
 ///
 /// It cannot fail: an error on a connection affects only that client, and one in accepting is logged and retried.
 pub async fn serve_ui(listener: UiListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
-    let mut connections = Connections::new(LIMITS, "the page of the node");
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(Some(UiStream::Loopback(stream))) => connections.open(stream, router.clone()).await,
-            Ok(Some(UiStream::Socket(stream))) => connections.open(stream, router.clone()).await,
-            Ok(None) => {}
-            Err(error) if is_about_the_client(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection for the page of the node");
-                sleep(ACCEPT_PAUSE).await;
-            }
+    match listener {
+        UiListener::Loopback(listener) => {
+            serve_router(LIMITS, SUBJECT, FromThisHost(listener), router, shutdown).await;
         }
+        UiListener::Socket(listener) => serve_router(LIMITS, SUBJECT, listener, router, shutdown).await,
     }
-    drop(listener);
-    connections.close().await;
 }
