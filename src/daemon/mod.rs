@@ -9,6 +9,7 @@ mod cni_results;
 mod denied_flows;
 mod events;
 mod links;
+mod listening;
 mod manifests;
 mod node_check;
 mod object_source;

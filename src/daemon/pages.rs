@@ -1,21 +1,16 @@
 //! Metrics and health over HTTP, and the status over a socket, in their own thread: enforcement and clients do not wait for each
 //! other, and policies are enforced even if the address is not available.
 
+use super::listening::{Retry, listen, until_stopped};
 use super::new_runtime;
 use crate::observe::{Health, Metrics, serve};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
 
 /// The readiness check of whether they are served.
 pub(super) const CHECK: &str = "http";
-
-/// How long to wait before listening is tried again: at first, and at most.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Serves until `stopped` is true, as soon as the address is available, and beside that serves the status. The returned receiver completes when it ends.
 pub(super) fn serve_apart(
@@ -32,7 +27,7 @@ pub(super) fn serve_apart(
             status.map(tokio::spawn);
             let stop = stopped.clone();
             tokio::select! {
-                listener = listen(address, &health) => serve(listener, metrics, health, until_stopped(stopped)).await,
+                listener = listen_at_address(address, &health) => serve(listener, metrics, health, until_stopped(stopped)).await,
                 () = until_stopped(stop) => {}
             }
         });
@@ -42,33 +37,20 @@ pub(super) fn serve_apart(
     Ok(ended)
 }
 
-/// Listens, and retries until that succeeds.
-async fn listen(address: SocketAddr, health: &Health) -> TcpListener {
-    let mut wait = FIRST_RETRY;
-    let mut logged = None;
-    loop {
-        let problem = match TcpListener::bind(address).await {
-            Ok(listener) => {
-                if logged.is_some() {
-                    tracing::info!(http = %address, "metrics and health are now served");
-                }
-                health.set_check(CHECK, Ok(()));
-                return listener;
-            }
-            Err(error) => format!("cannot listen on {address}: {error}; choose another with --http-addr"),
-        };
-        if logged.as_ref() != Some(&problem) {
+async fn listen_at_address(address: SocketAddr, health: &Health) -> TcpListener {
+    let failed = |error: &str, is_new: bool| {
+        let problem = format!("cannot listen on {address}: {error}; choose another with --http-addr");
+        if is_new {
             tracing::error!(problem, "cannot serve metrics and health; policies are enforced all the same");
         }
-        health.set_check(CHECK, Err(problem.clone()));
-        logged = Some(problem);
-        sleep(wait).await;
-        wait = wait.saturating_mul(2).min(LONGEST_RETRY);
+        health.set_check(CHECK, Err(problem));
+    };
+    let (listener, had_failed) = listen(Retry::ADDRESS, || TcpListener::bind(address), failed).await;
+    if had_failed {
+        tracing::info!(http = %address, "metrics and health are now served");
     }
-}
-
-async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+    health.set_check(CHECK, Ok(()));
+    listener
 }
 
 #[cfg(test)]
@@ -82,7 +64,7 @@ mod tests {
         let health = Health::new(&[CHECK]);
         let waiting = tokio::spawn({
             let health = health.clone();
-            async move { listen(address, &health).await }
+            async move { listen_at_address(address, &health).await }
         });
         while !health.ready().is_err_and(|failed| failed[0].1.contains("cannot listen on")) {
             tokio::task::yield_now().await;

@@ -1,13 +1,14 @@
 //! The Unix sockets at which commands reach the agent.
 
+use super::listening::{Retry, listen};
 use crate::observe::{Health, listen_at};
+use std::future::ready;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::time::sleep;
 
 /// How long to wait before a failed attempt is repeated.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
+const RETRY: Retry = Retry { first: Duration::from_secs(10), longest: Duration::from_secs(10) };
 
 /// Which socket it is.
 #[derive(Clone, Copy)]
@@ -24,23 +25,16 @@ impl SocketUse {
     /// Listens at a path, as soon as that is possible.
     pub(super) async fn listen(self, path: &Path, health: &Health) -> UnixListener {
         let SocketUse { check, command, flag } = self;
-        let mut logged = None;
-        loop {
-            let problem = match listen_at(path) {
-                Ok(listener) => {
-                    health.remark(check, "socket", None);
-                    return listener;
-                }
-                Err(error) => error.to_string(),
-            };
-            let (again, shown) = (RETRY_AFTER.as_secs(), path.display());
-            let remark = format!("`{command}` cannot be answered at {shown}: {problem}; see {flag}");
-            if logged.as_ref() != Some(&problem) {
+        let (again, shown) = (RETRY.first.as_secs(), path.display());
+        let failed = |problem: &str, is_new: bool| {
+            if is_new {
                 tracing::warn!(path = %shown, problem, again_in_s = again, "`{command}` cannot be answered here; see {flag}");
             }
+            let remark = format!("`{command}` cannot be answered at {shown}: {problem}; see {flag}");
             health.remark(check, "socket", Some(remark));
-            logged = Some(problem);
-            sleep(RETRY_AFTER).await;
-        }
+        };
+        let (listener, _) = listen(RETRY, || ready(listen_at(path)), failed).await;
+        health.remark(check, "socket", None);
+        listener
     }
 }

@@ -4,6 +4,7 @@
 mod known_cluster;
 mod node_matrix;
 
+use super::listening::{Retry, listen, until_stopped};
 use super::new_runtime;
 use super::status::StatusReporter;
 use crate::matrix::PAGE_FILES;
@@ -13,13 +14,9 @@ use node_matrix::NodeMatrix;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
 
 /// The readiness check of the page; it never fails.
 const CHECK: &str = "ui";
-/// How long to wait before listening is tried again: at first, and at most.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// How long an answer about health is given again: browsers ask every two seconds, and there may be several.
 const HEALTH_AGE: Duration = Duration::from_secs(1);
 
@@ -53,7 +50,7 @@ impl NodeUi {
         }
     }
 
-    async fn serve(self, mut stopped: watch::Receiver<bool>) {
+    async fn serve(self, stopped: watch::Receiver<bool>) {
         let NodeUi { address, node, health, reporter, denied } = self;
         let matrix = Arc::new(NodeMatrix::new(node, reporter.clone()));
         let status = Arc::new(RecentStatus { reporter, last: Mutex::new(None) });
@@ -61,38 +58,26 @@ impl NodeUi {
         let page = move || matrix.clone().page();
         let status = move || status.clone().status();
         let router = ui_router(files, page, status, denied);
-        let mut ending = stopped.clone();
+        let stop = stopped.clone();
         tokio::select! {
-            listener = listen(&address, &health) => {
-                let until_stopped = async { ending.wait_for(|stopped| *stopped).await.map(|_| ()).unwrap_or_default() };
-                serve_ui(listener, router, until_stopped).await;
-            }
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+            listener = listen_at_address(&address, &health) => serve_ui(listener, router, until_stopped(stopped)).await,
+            () = until_stopped(stop) => {}
         }
     }
 }
 
-/// Listens, and retries until that succeeds.
-async fn listen(address: &UiAddress, health: &Health) -> UiListener {
-    let mut wait = FIRST_RETRY;
-    let mut logged = None;
-    loop {
-        let problem = match UiListener::bind(address).await {
-            Ok(listener) => {
-                tracing::info!(ui = %address, "the page of the node is served");
-                health.remark(CHECK, "address", None);
-                return listener;
-            }
-            Err(error) => format!("cannot listen on {address}: {error}; choose another with --ui-addr"),
-        };
-        if logged.as_ref() != Some(&problem) {
+async fn listen_at_address(address: &UiAddress, health: &Health) -> UiListener {
+    let failed = |error: &str, is_new: bool| {
+        let problem = format!("cannot listen on {address}: {error}; choose another with --ui-addr");
+        if is_new {
             tracing::warn!(problem, "cannot serve the page of the node; policies are enforced all the same");
         }
-        health.remark(CHECK, "address", Some(problem.clone()));
-        logged = Some(problem);
-        sleep(wait).await;
-        wait = wait.saturating_mul(2).min(LONGEST_RETRY);
-    }
+        health.remark(CHECK, "address", Some(problem));
+    };
+    let (listener, _) = listen(Retry::ADDRESS, || UiListener::bind(address), failed).await;
+    tracing::info!(ui = %address, "the page of the node is served");
+    health.remark(CHECK, "address", None);
+    listener
 }
 
 /// The agent's health, asked for at most once a second however many browsers show it.
@@ -125,7 +110,7 @@ mod tests {
         health.set_check(CHECK, Ok(()));
         let waiting = tokio::spawn({
             let (address, health) = (address.clone(), health.clone());
-            async move { listen(&address, &health).await }
+            async move { listen_at_address(&address, &health).await }
         });
         while health.remarks(CHECK).is_empty() {
             tokio::task::yield_now().await;
