@@ -41,7 +41,7 @@ fn right_decides(cluster: &TestCluster) -> Result<()> {
     note(&directory, &format!("both users were answered as their rights say, in {seconds:.0} s"))
 }
 
-/// The developer is told nothing of the cluster, but what is missing and who can give it.
+/// The answer to the developer has nothing of the cluster, but names the missing right and who can give it.
 fn is_denied(trial: &OperatorTrial) -> Result<()> {
     for words in QUESTIONS {
         let answer = trial.ask(ClusterUser::Developer, words)?;
@@ -85,10 +85,10 @@ fn is_answered(trial: &OperatorTrial, user: ClusterUser) -> Result<()> {
         answered(flows, &|text| text.lines().any(reports_client))
     })?;
     let answer = trial.ask_on_worker(user, &live())?;
-    let told = ["DENIED  operators/client → operators/server on 80/TCP", "operators/nobody"];
+    let parts = ["DENIED  operators/client → operators/server on 80/TCP", "operators/nobody"];
     let agrees = !answer.stderr.contains("kernel and policies disagree");
     ensure!(
-        answer.code == Some(1) && agrees && told.iter().all(|part| answer.stdout.contains(part)),
+        answer.code == Some(1) && agrees && parts.iter().all(|part| answer.stdout.contains(part)),
         "{user:?}: {}",
         differs(&live(), &answer)
     );

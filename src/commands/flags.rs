@@ -157,7 +157,7 @@ fn device(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("`{text}` is not a device name: 1 to 15 printable characters without / + !"))
 }
 
-/// This host's name, by which the kubelet names its node unless it is told otherwise.
+/// This host's name, by which the kubelet names its node unless --hostname-override is set.
 pub(super) fn host_name() -> Result<String> {
     let path = "/proc/sys/kernel/hostname";
     let name =

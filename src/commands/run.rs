@@ -73,7 +73,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH", default_value = STATUS_SOCKET)]
     status_socket: OsString,
     /// Serve a page of this node for a browser at this address: who can reach whom, denied flows and health. 127.0.0.1:PORT,
-    /// [::1]:PORT or unix:/PATH; others are refused, because whoever reads the page reads the cluster's policies. Empty for no page
+    /// [::1]:PORT or unix:/PATH; others are refused, because the page shows the cluster's policies without a password. Empty for no page
     #[arg(long, value_name = "ADDRESS", default_value = "", value_parser = ui_address)]
     ui_addr: UiChoice,
     /// Own the nftables tables, so that no other program can change or flush them (Linux 6.9). Without it, and with older

@@ -1,4 +1,4 @@
-//! An agent serves a page of its node to processes of the host, and to nobody else.
+//! An agent serves a page of its node to processes of the host, and to no others.
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;

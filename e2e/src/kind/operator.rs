@@ -69,7 +69,7 @@ impl OperatorTrial {
     pub const ENDS: [&str; 2] = ["operators/client", "operators/server:80"];
 
     /// Starts the pods with this image, and makes the users' files in `directory`. `program` becomes a plugin of kubectl. At first the
-    /// chart gives the right to ask agents to nobody.
+    /// chart gives no user the right to ask agents.
     ///
     /// # Errors
     /// The cluster cannot be reached, or pods don't run.
@@ -99,7 +99,7 @@ impl OperatorTrial {
         agents::admit(&self.client, Some(&ObjectKey::new(NAMESPACE, DEVELOPER)))
     }
 
-    /// Gives that right to nobody.
+    /// Takes that right from all users.
     ///
     /// # Errors
     /// The installation fails.

@@ -15,7 +15,7 @@ use support::program::output;
 /// The programs of iptables that it starts by these names.
 const IPTABLES: [&str; 6] =
     ["iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"];
-/// How it is told to do nothing but policies. With IPv6, version 2.1.0 aborts each sync here, because its rules of IPv6 name a
+/// Its arguments, with which it does nothing but policies. With IPv6, version 2.1.0 aborts each sync here, because its rules of IPv6 name a
 /// set that it has not made.
 const SWITCHES: [&str; 6] = [
     "--run-firewall=true",

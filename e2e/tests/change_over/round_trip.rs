@@ -35,7 +35,7 @@ fn there(test: &mut ChangeTest) -> Result<()> {
         "kubectl -n kube-system delete daemonset kube-router",
     )?;
 
-    probes.mark("kube-router is told to end");
+    probes.mark("SIGTERM to kube-router");
     test.delete_kube_router()?;
     probes.mark("kube-router has ended");
     std::thread::sleep(PAUSE);

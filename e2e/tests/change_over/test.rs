@@ -168,7 +168,7 @@ impl ChangeTest {
 
     /// Runs a command of `bridgewarden` on the node.
     pub(crate) fn command(&self, words: &[&str]) -> Result<CommandOutput> {
-        // migrate starts kubectl, which keeps a cache in the home directory unless it is told where.
+        // migrate starts kubectl, which keeps its cache in the home directory.
         let path = env::var("PATH").unwrap_or_default();
         let mut command = Command::new(&self.settings.program);
         command.args(words).env("PATH", format!("{}:{path}", self.settings.programs.display()));

@@ -34,7 +34,7 @@ pub struct PageFile {
     pub text: &'static str,
 }
 
-/// The files of the page of a node. Nothing is inline there, so that the browser can be told to run nothing else.
+/// The files of the page of a node. Nothing is inline there, so that its Content-Security-Policy forbids everything else.
 pub const PAGE_FILES: [PageFile; 3] = [
     PageFile { path: "/page.css", media_type: "text/css; charset=utf-8", text: STYLE },
     PageFile { path: "/page.js", media_type: "text/javascript; charset=utf-8", text: SCRIPT },
