@@ -1,7 +1,7 @@
 //! Runs `iptables-save` and `iptables-restore`, and parses their output.
 
 use super::exec::{Finished, Runner, command_line};
-use super::nft_tables;
+use super::table_list;
 use crate::apply::{KernelError, TableText};
 use crate::net::Family;
 use crate::netfilter::ChainName;
@@ -72,7 +72,7 @@ pub(super) fn look(
     family: Family,
 ) -> Result<Option<TableText>, KernelError> {
     let is_there = match variant {
-        Variant::Nft => nft_tables::has_filter(family)?,
+        Variant::Nft => table_list::has_filter(family)?,
         Variant::Legacy => may_read(variant, family),
     };
     is_there.then(|| save(runner, variant, family)).transpose()

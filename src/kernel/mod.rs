@@ -12,12 +12,12 @@ mod iptables;
 mod lock;
 mod monitor;
 mod netlink;
-mod nft_tables;
 mod nftables;
 mod packet_log;
 pub mod preflight;
 mod processes;
 mod start_table;
+mod table_list;
 
 pub use counters::*;
 pub use lock::Lock;
@@ -138,7 +138,7 @@ impl Host {
     /// The kernel's error.
     pub fn remove_empty_table(&mut self, variant: Variant, family: Family) -> Result<(), KernelError> {
         match variant {
-            Variant::Nft => nft_tables::remove_empty_filter(family),
+            Variant::Nft => table_list::remove_empty_filter(family),
             Variant::Legacy => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl PacketFilter for Host {
     }
 
     fn read_nft_tables(&mut self) -> Result<BTreeMap<String, bool>, KernelError> {
-        nft_tables::list()
+        table_list::list()
     }
 
     fn running(&mut self, controllers: &BTreeSet<OtherController>) -> BTreeSet<OtherController> {
@@ -191,7 +191,7 @@ impl PacketFilter for Host {
             Step::AddElements(..) | Step::RemoveElements(..) => self.commit_all(std::slice::from_ref(step)),
             Step::DestroySet(name) => self.ipset()?.destroy(name),
             Step::Transact(batches) => self.nftables.commit(batches),
-            Step::RemoveNftTable(table) => nft_tables::remove(table),
+            Step::RemoveNftTable(table) => table_list::remove(table),
             Step::Restore(variant, family, restore) => {
                 iptables::restore(&mut self.runner, *variant, *family, &restore.text)?;
                 self.restores += 1;

@@ -4,8 +4,8 @@
 //! more on a busy node; this table is one transaction. Its socket owns it, so it cannot outlive the agent.
 
 use super::ipset::Ipset;
-use super::nft_tables;
 use super::nftables::Nftables;
+use super::table_list;
 use crate::apply::{KernelError, OtherController};
 use crate::netfilter::nftables::{Batch, Table, TableFamily};
 use crate::ownership::{own_tables, owns_set};
@@ -25,7 +25,7 @@ impl StartTable {
     /// # Errors
     /// The kernel has no tables that end with their owner (Linux 5.12), or CAP_NET_ADMIN is missing.
     pub fn create(table: &Table) -> Result<Option<StartTable>, KernelError> {
-        let tables = nft_tables::list()?;
+        let tables = table_list::list()?;
         let own = own_tables();
         if tables.keys().any(|table| own.contains(table) || OtherController::of_table(table).is_some()) {
             return Ok(None);

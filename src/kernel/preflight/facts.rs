@@ -5,7 +5,7 @@ use super::{Saved, Wanted, others};
 use crate::apply::{KernelError, OtherController};
 use crate::kernel::exec::Runner;
 use crate::kernel::nftables::{self, Nftables};
-use crate::kernel::{iptables, nft_tables, processes};
+use crate::kernel::{iptables, processes, table_list};
 use crate::net::Family;
 use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
@@ -82,7 +82,7 @@ impl Facts {
             absent_programs: programs.filter(|program| !installed(program)).collect(),
             saved: Saved::gather(&mut runner),
             nft_tables: nft_tables(),
-            flowtables: nft_tables::flowtables().unwrap_or_default(),
+            flowtables: table_list::flowtables().unwrap_or_default(),
             is_k3s: is_k3s(&read("/proc/self/mountinfo"), |path| Path::new(path).exists()),
             log_readers: log_readers(&read("/proc/thread-self/net/netfilter/nfnetlink_log")),
             ..Facts::gather_sysctls(wanted)
@@ -146,7 +146,7 @@ fn tried(probe: impl Fn(&Nftables) -> Result<(), KernelError>) -> Result<(), Str
 
 /// The tables of nf_tables. Empty if they cannot be listed: the check `rules` reports what cannot be read.
 pub(super) fn nft_tables() -> BTreeSet<String> {
-    nft_tables::list().unwrap_or_default().into_keys().collect()
+    table_list::list().unwrap_or_default().into_keys().collect()
 }
 
 /// Whether the programs of a variant are installed, for both families.

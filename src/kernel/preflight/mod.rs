@@ -4,7 +4,7 @@
 //! Comes in: what is wanted, and facts of the host. Goes out: checks. Facts are collected in one place and judged in
 //! another, so that each judgement can be tested without such a host.
 
-mod backend;
+mod detect_backend;
 mod facts;
 #[cfg(test)]
 mod fixture;
@@ -13,7 +13,7 @@ mod others;
 mod probe;
 mod saved;
 
-pub use backend::detect_backend;
+pub use detect_backend::detect_backend;
 pub(super) use facts::read;
 pub(super) use facts::sysctl;
 pub use facts::{CALL_IP6TABLES, CALL_IPTABLES, Facts};

@@ -7,7 +7,7 @@
 use crate::apply::KernelError;
 use crate::kernel::exec::Runner;
 use crate::kernel::ipset::Ipset;
-use crate::kernel::{iptables, nft_tables};
+use crate::kernel::{iptables, table_list};
 use crate::net::Family;
 use crate::netfilter::SetName;
 use crate::netfilter::ipset::{Kind, Set, Type};
@@ -80,7 +80,7 @@ pub(super) fn refused_sets() -> Vec<(String, String)> {
 pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<RefusedRule> {
     let mut refused = Vec::new();
     for family in Family::BOTH {
-        let had_table = variant == Variant::Legacy || nft_tables::has_filter(family).unwrap_or(true);
+        let had_table = variant == Variant::Legacy || table_list::has_filter(family).unwrap_or(true);
         let tried = Ipset::open().and_then(|mut ipset| {
             let kind = Kind { of: Type::HashIp, family };
             with_scratch_set(&mut ipset, kind, || try_rules(runner, variant, family))
@@ -93,7 +93,7 @@ pub(super) fn refused_rules(runner: &mut Runner, variant: Variant) -> Vec<Refuse
         }
         if !had_table {
             // If the kernel rejects this, the empty table stays: that does not prevent enforcement.
-            nft_tables::remove_empty_filter(family).ok();
+            table_list::remove_empty_filter(family).ok();
         }
     }
     refused

@@ -1,7 +1,7 @@
 //! Rules and tables as text from which `nft -f` creates the same table. In a table of family bridge, header fields are
 //! written as raw bytes, which `nft` does not compare with typed sets.
 
-use super::words::{self, Asked};
+use super::field_text::{self, Asked};
 use super::{
     Comparison, Hook, HookPoint, RejectWith, Rule, Set, SetKind, SetPurpose, Statement, Table, TableFamily,
     Verdict,
@@ -31,17 +31,17 @@ fn operator(comparison: Comparison) -> &'static str {
 
 fn compare(statement: &Statement, asked: Asked) -> Option<String> {
     let Statement::Compare { field, mask, comparison, value } = statement else { return None };
-    let (word, kind) = words::field(*field, asked);
+    let (word, kind) = field_text::field(*field, asked);
     let is_zero = value.iter().all(|byte| *byte == 0);
     let any_bit = mask.as_ref().filter(|_| *comparison == Comparison::Different && is_zero);
-    if let Some(names) = any_bit.and_then(|mask| words::names(kind, mask)) {
+    if let Some(names) = any_bit.and_then(|mask| field_text::names(kind, mask)) {
         return Some(format!("{word} {names}"));
     }
-    let (value, operator) = (words::value(kind, value), operator(*comparison));
+    let (value, operator) = (field_text::value(kind, value), operator(*comparison));
     Some(match (mask, comparison, kind) {
-        (Some(mask), _, _) => format!("{word} & {} {operator} {value}", words::value(kind, mask)),
+        (Some(mask), _, _) => format!("{word} & {} {operator} {value}", field_text::value(kind, mask)),
         // Without an operator, nft would match any of the bits.
-        (None, Comparison::Equal, words::Value::NamedBits(_)) => format!("{word} == {value}"),
+        (None, Comparison::Equal, field_text::Value::NamedBits(_)) => format!("{word} == {value}"),
         (None, Comparison::Equal, _) => format!("{word} {value}"),
         (None, _, _) => format!("{word} {operator} {value}"),
     })
@@ -52,8 +52,8 @@ fn range(first: &Statement, last: Option<&Statement>, asked: Asked) -> Option<St
     let last = last.filter(|last| first.begins_range(last))?;
     match (first, last) {
         (Statement::Compare { field, value: first, .. }, Statement::Compare { value: last, .. }) => {
-            let (word, kind) = words::field(*field, asked);
-            Some(format!("{word} {}-{}", words::value(kind, first), words::value(kind, last)))
+            let (word, kind) = field_text::field(*field, asked);
+            Some(format!("{word} {}-{}", field_text::value(kind, first), field_text::value(kind, last)))
         }
         _ => None,
     }
@@ -63,11 +63,11 @@ fn statement(statement: &Statement, asked: Asked) -> String {
     match statement {
         Statement::Compare { .. } => compare(statement, asked).unwrap_or_default(),
         Statement::In { fields, set, inverted } => {
-            format!("{}{} @{set}", words::fields(fields, asked), if *inverted { " !=" } else { "" })
+            format!("{}{} @{set}", field_text::fields(fields, asked), if *inverted { " !=" } else { "" })
         }
-        Statement::VerdictOf { fields, map } => format!("{} vmap @{map}", words::fields(fields, asked)),
+        Statement::VerdictOf { fields, map } => format!("{} vmap @{map}", field_text::fields(fields, asked)),
         Statement::Limit { fields, set, per_second, burst } => {
-            let fields = words::fields(fields, asked);
+            let fields = field_text::fields(fields, asked);
             format!("update @{set} {{ {fields} limit rate {per_second}/second burst {burst} packets }}")
         }
         Statement::Counter => "counter".to_owned(),
@@ -114,16 +114,20 @@ impl Rule {
 fn element(kind: &SetKind, key: &[u8]) -> String {
     match kind.purpose {
         SetPurpose::Intervals => match key.split_at(key.len() / 2) {
-            (first, last) if first == last => words::key(&kind.key, first),
-            (first, last) => format!("{}-{}", words::key(&kind.key, first), words::key(&kind.key, last)),
+            (first, last) if first == last => field_text::key(&kind.key, first),
+            (first, last) => {
+                format!("{}-{}", field_text::key(&kind.key, first), field_text::key(&kind.key, last))
+            }
         },
-        SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => words::key(&kind.key, key),
+        SetPurpose::Set | SetPurpose::VerdictMap | SetPurpose::Dynamic { .. } => {
+            field_text::key(&kind.key, key)
+        }
     }
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     let kind = &set.kind;
-    let parts: Vec<_> = kind.key.iter().map(|part| words::key_type(*part)).collect();
+    let parts: Vec<_> = kind.key.iter().map(|part| field_text::key_type(*part)).collect();
     let (word, data) = match kind.purpose {
         SetPurpose::VerdictMap => ("map", " : verdict"),
         SetPurpose::Set | SetPurpose::Intervals | SetPurpose::Dynamic { .. } => ("set", ""),

@@ -2,7 +2,7 @@
 
 use super::Choices;
 use super::fields::{Asks, DESTINATION_PORT, ETHER_DESTINATION, FROM, TO, TRANSPORT_PROTOCOL};
-use super::{from, to};
+use super::{from_port, to_port};
 use crate::netfilter::nftables::{
     Chain, Field, Hook, HookPoint, KeyPart, Rule, SetKind, SetPurpose, Statement, Verdict,
 };
@@ -150,26 +150,26 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
         forward.rules.extend(to_tunnels());
     }
     let shared = [
-        (FROM_FREE, from::from_free()),
-        (FROM_ISOLATED, from::from_isolated()),
-        (FROM_UNBOUND, from::from_unbound()),
-        ("arp-bound", from::arp()),
-        ("arp-unbound", from::arp_unbound()),
-        ("ipv4-free", from::ipv4_free()),
-        ("ipv4-isolated", from::ipv4_isolated()),
-        ("ipv4-unbound", from::ipv4_unbound(choices)),
-        ("ipv6-free", from::ipv6_free()),
-        ("ipv6-isolated", from::ipv6_isolated()),
-        ("ipv6-unbound", from::ipv6_unbound(choices)),
-        ("icmpv6-bound", from::icmpv6(&from::claims_own())),
-        ("icmpv6-unbound", from::icmpv6(&from::claims_no_others())),
-        ("link-control", from::link_control(choices)),
-        (TO_FREE, to::to_free()),
-        ("to-pod-from-isolated", to::to_pod_from_isolated()),
-        (TO_ISOLATED, to::to_isolated("bound4", "bound6", &[TO])),
-        (TO_UNBOUND, to::to_unbound(choices)),
-        ("to-ipv4", to::to_ipv4()),
-        (to::HOUSEKEEPING, to::housekeeping()),
+        (FROM_FREE, from_port::from_free()),
+        (FROM_ISOLATED, from_port::from_isolated()),
+        (FROM_UNBOUND, from_port::from_unbound()),
+        ("arp-bound", from_port::arp()),
+        ("arp-unbound", from_port::arp_unbound()),
+        ("ipv4-free", from_port::ipv4_free()),
+        ("ipv4-isolated", from_port::ipv4_isolated()),
+        ("ipv4-unbound", from_port::ipv4_unbound(choices)),
+        ("ipv6-free", from_port::ipv6_free()),
+        ("ipv6-isolated", from_port::ipv6_isolated()),
+        ("ipv6-unbound", from_port::ipv6_unbound(choices)),
+        ("icmpv6-bound", from_port::icmpv6(&from_port::claims_own())),
+        ("icmpv6-unbound", from_port::icmpv6(&from_port::claims_no_others())),
+        ("link-control", from_port::link_control(choices)),
+        (TO_FREE, to_port::to_free()),
+        ("to-pod-from-isolated", to_port::to_pod_from_isolated()),
+        (TO_ISOLATED, to_port::to_isolated("bound4", "bound6", &[TO])),
+        (TO_UNBOUND, to_port::to_unbound(choices)),
+        ("to-ipv4", to_port::to_ipv4()),
+        (to_port::HOUSEKEEPING, to_port::housekeeping()),
     ];
     chains.extend(shared.map(|(name, rules)| (name.into(), plain(rules))));
     chains.extend(DROPS.map(|(name, prefix)| (name.into(), plain(drops(choices, prefix)))));

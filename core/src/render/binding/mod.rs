@@ -7,10 +7,10 @@
 
 mod fields;
 mod fixed;
-mod from;
+mod from_port;
 mod port;
 mod reserved;
-mod to;
+mod to_port;
 
 use super::{Options, PodToNode};
 use crate::compile::{Delta, Placement, Plan, PortBinding, UnknownPods};
