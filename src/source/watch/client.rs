@@ -29,6 +29,9 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 /// TCP's retransmission timeout doubles from 0.2 s on.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
+/// How many received bytes of each connection are in memory. Without a limit, a list would leave buffers of 512 KiB.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// Why no client can be created.
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -82,7 +85,8 @@ fn client(config: &Config, liveness: &Liveness) -> Result<Client, kube::Error> {
         config.rustls_https_connector_with_connector(Hedged::new(tcp, liveness.clone()))?,
     );
     connector.set_connect_timeout(config.connect_timeout);
-    let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let http: legacy::Client<_, Body> =
+        legacy::Client::builder(TokioExecutor::new()).http1_max_buf_size(READ_BUFFER).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
