@@ -13,15 +13,15 @@ use support::frame::*;
 
 /// The state of a live connection, as a sniffer knows it.
 #[derive(Clone, Copy, Debug)]
-struct TrackedState {
-    ports: [u16; 2],
+pub(crate) struct TrackedState {
+    pub(crate) ports: [u16; 2],
     sequence: u32,
     acknowledged: u32,
 }
 
 /// A connection between two pods, open as long as this lives.
 pub(crate) struct OpenConnection {
-    known: TrackedState,
+    pub(crate) known: TrackedState,
     _ends: [TcpStream; 2],
 }
 
@@ -66,7 +66,13 @@ fn errors(family: Family) -> &'static [[u8; 2]] {
 }
 
 /// An error's message about a packet from one to another, with the token in what it quotes.
-fn error(shot: &Shot, kind: [u8; 2], source: IpAddr, quoted: [IpAddr; 2], ports: [u16; 2]) -> Bytes {
+pub(crate) fn error(
+    shot: &Shot,
+    kind: [u8; 2],
+    source: IpAddr,
+    quoted: [IpAddr; 2],
+    ports: [u16; 2],
+) -> Bytes {
     // No fragment's end may divide the token.
     let before: &[u8] = if quoted[0].is_ipv4() { &[] } else { &[0; 4] };
     let payload = [before, &shot.token].concat();

@@ -165,6 +165,18 @@ fn neighbour_claims(ways: &mut Vec<Way>) {
         .past_isolation("--!")
         .among_free("--!"),
     );
+    for (to_all, name) in [(true, "to its group"), (false, "to the receiver")] {
+        ways.push(
+            by_ipv6(NetRaw, format!("question {name} whether the receiver's address is free"), move |shot| {
+                let target = shot.to.v6;
+                let to = if to_all { solicited(target) } else { target };
+                let body = [&[0; 4][..], &target.octets()].concat();
+                shot.icmpv6([Ipv6Addr::UNSPECIFIED, to], 135, 255, &body)
+            })
+            .past_isolation("-!!")
+            .among_free("-!!"),
+        );
+    }
 }
 
 fn routers(ways: &mut Vec<Way>) {
@@ -198,6 +210,22 @@ fn routers(ways: &mut Vec<Way>) {
             .past_isolation("---")
             .among_free("---")
             .routed("---"),
+        );
+    }
+    // The bridge would take the sender for a multicast router, and send solicitations only to ports that answered it.
+    for (name, own) in [("its own", true), ("the node's", false)] {
+        ways.push(
+            by_ipv6(
+                NetRaw,
+                format!("multicast listener query from {name} link-local address"),
+                move |shot| {
+                    let source = if own { shot.from.link_local } else { shot.node().link_local };
+                    let body = [&[0, 100, 0, 0][..], &[0; 16]].concat();
+                    shot.icmpv6([source, ALL_NODES], 130, 1, &body)
+                },
+            )
+            .past_isolation("---")
+            .among_free("--!"),
         );
     }
     ways.push(

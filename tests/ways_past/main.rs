@@ -13,6 +13,7 @@ mod hosts;
 mod link_layer;
 mod setup;
 mod sources;
+mod split_headers;
 mod to_node;
 mod tunnels;
 mod way;
@@ -37,6 +38,7 @@ fn no_way_past(backend: &'static str, mode: Mode) {
     let mut test = BypassTest::build("ways", backend, mode, &[]);
     let live = connections::open(&mut test);
     let mut differing = test.differing(&connections::ways(&live));
+    differing.extend(test.differing(&split_headers::ways(&live)));
     differing.extend(test.differing(&table()));
     differing.extend(honest::conversations(&mut test).err());
     differing.extend(honest::large(&mut test).err());

@@ -65,6 +65,8 @@ fn ipv6_transport(packet: &[u8]) -> Option<(u8, Option<usize>)> {
             (0 | 43 | 60, Some(extension)) => (usize::from(extension[1]) + 1) * 8,
             (51, Some(extension)) => (usize::from(extension[1]) + 2) * 4,
             (44, Some(extension)) if u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8 == 0 => 8,
+            // What an extension header in a later fragment says is not known (ipv6_find_hdr).
+            (44, Some([0 | 43 | 44 | 51 | 60, ..])) => return None,
             (44, Some(extension)) => return Some((extension[0], None)),
             (0 | 43 | 44 | 51 | 60, None) => return None,
             _ => return Some((next, Some(at))),

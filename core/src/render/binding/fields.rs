@@ -27,6 +27,9 @@ pub(super) const IPV4_DESTINATION: Field = network(16, 4);
 const IPV4_DESTINATION_FIRST: Field = network(16, 1);
 const NEXT_HEADER: Field = network(6, 1);
 const HOP_LIMIT: Field = network(7, 1);
+/// In a header of a fragment that stands right behind the IPv6 header: what follows it, and the offset of the fragment (RFC 8200).
+const FRAGMENT_NEXT_HEADER: Field = network(40, 1);
+const FRAGMENT_OFFSET: Field = network(42, 2);
 pub(super) const IPV6_SOURCE: Field = network(8, 16);
 const IPV6_SOURCE_START: Field = network(8, 2);
 pub(super) const IPV6_DESTINATION: Field = network(24, 16);
@@ -58,6 +61,8 @@ pub(super) const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const UDP: u8 = 17;
+/// The header of a fragment.
+const FRAGMENT: u8 = 44;
 const IGMP: u8 = 2;
 const BROADCAST: u8 = 1;
 const MULTICAST: u8 = 2;
@@ -121,6 +126,12 @@ pub(super) trait Asks: Sized {
     /// Matches a packet with extension headers between its IPv6 header and its payload: options, or the header of a
     /// fragment.
     fn behind_extensions(self) -> Self;
+    /// Matches ICMPv6 whose type can be read.
+    fn legible_icmpv6(self) -> Self;
+    /// Matches a fragment of ICMPv6 that is not the first, without other extension headers.
+    fn later_icmpv6_fragment(self) -> Self;
+    /// Matches a packet whose extension headers are all there, so that its protocol can be read.
+    fn legible_protocol(self) -> Self;
     /// Matches a packet from this link (RFC 4861: hop limit 255).
     fn sent_on_this_link(self) -> Self;
     /// Matches a packet that may have been routed.
@@ -216,6 +227,19 @@ impl Asks for Rule {
 
     fn behind_extensions(self) -> Rule {
         self.is_not(NEXT_HEADER, &[ICMPV6])
+    }
+
+    fn legible_icmpv6(self) -> Rule {
+        self.icmpv6().at_most(ICMP_TYPE, &[u8::MAX])
+    }
+
+    fn later_icmpv6_fragment(self) -> Rule {
+        let alone = self.icmpv6().is(NEXT_HEADER, &[FRAGMENT]).is(FRAGMENT_NEXT_HEADER, &[ICMPV6]);
+        alone.masked_not(FRAGMENT_OFFSET, &[0xff, 0xf8], &[0, 0])
+    }
+
+    fn legible_protocol(self) -> Rule {
+        self.at_most(TRANSPORT_PROTOCOL, &[u8::MAX])
     }
 
     fn sent_on_this_link(self) -> Rule {

@@ -158,6 +158,7 @@ pub(super) fn chains(choices: Choices) -> BTreeMap<Box<str>, Chain> {
         ("ipv4-free", from_port::ipv4_free()),
         ("ipv4-isolated", from_port::ipv4_isolated()),
         ("ipv4-unbound", from_port::ipv4_unbound(choices)),
+        (from_port::LEGIBLE, from_port::legible()),
         ("ipv6-free", from_port::ipv6_free()),
         ("ipv6-isolated", from_port::ipv6_isolated()),
         ("ipv6-unbound", from_port::ipv6_unbound(choices)),

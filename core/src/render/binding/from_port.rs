@@ -3,9 +3,9 @@
 use super::Choices;
 use super::fields::{
     ARP, ARP_SENDER, Asks, DISCOVERS, ETHER_DESTINATION, FROM, ICMP_ERRORS, ICMPV6_ERRORS, IPV4, IPV4_SOURCE,
-    IPV6, IPV6_SOURCE, LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
-    QUOTED_IPV4_DESTINATION, QUOTED_IPV6_DESTINATION, REDIRECT, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION,
-    SERVICE_VLAN, VLAN,
+    IPV6, IPV6_SOURCE, LISTENER_QUERY, LISTENER_REPORTS, ND_TARGET, NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION, QUOTED_IPV4_DESTINATION, QUOTED_IPV6_DESTINATION, REDIRECT, ROUTER_ADVERTISEMENT,
+    ROUTER_SOLICITATION, SERVICE_VLAN, VLAN,
 };
 use super::fixed::{DISCOVERY, GROUP, LINK_LOCAL, NODE_HARDWARE, NODE_LINK_LOCAL, PROTOCOL, SPOOFED};
 use crate::netfilter::nftables::{Rule, Statement, Verdict};
@@ -113,8 +113,26 @@ pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
     rules
 }
 
+/// The chain that drops IPv6 whose kind cannot be told; returns for other packets.
+pub(super) const LEGIBLE: &str = "ipv6-legible";
+
+/// A fragment can end before the header that tells what the packet is. Netfilter puts fragments together only after the bridge has
+/// passed them on, and then the packet is evaluated as what it is by no chain of this table: it could be neighbour discovery, or an
+/// error about a connection of others.
+pub(super) fn legible() -> Vec<Rule> {
+    let returns = |rule: Rule| rule.and(Statement::Verdict(Verdict::Return));
+    vec![
+        returns(Rule::when().legible_icmpv6()),
+        returns(Rule::when().later_icmpv6_fragment()),
+        Rule::when().icmpv6().goto(DISCOVERY),
+        returns(Rule::when().legible_protocol()),
+        Rule::when().goto(PROTOCOL),
+    ]
+}
+
 pub(super) fn ipv6_free() -> Vec<Rule> {
     vec![
+        Rule::when().jump(LEGIBLE),
         Rule::when().icmpv6().jump("icmpv6-bound"),
         Rule::when().within(&[FROM, IPV6_SOURCE], "bound6").accept(),
         Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
@@ -125,7 +143,7 @@ pub(super) fn ipv6_free() -> Vec<Rule> {
 }
 
 pub(super) fn ipv6_isolated() -> Vec<Rule> {
-    let mut rules = vec![Rule::when().icmpv6().jump("icmpv6-bound")];
+    let mut rules = vec![Rule::when().jump(LEGIBLE), Rule::when().icmpv6().jump("icmpv6-bound")];
     // Policies do not evaluate neighbour discovery, whatever its content.
     rules.extend(DISCOVERS.map(|kind| {
         Rule::when().icmpv6_type(kind).within(&[FROM, IPV6_SOURCE], "bound6").goto("link-control")
@@ -144,6 +162,7 @@ pub(super) fn ipv6_isolated() -> Vec<Rule> {
 
 pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
     let mut rules = vec![
+        Rule::when().jump(LEGIBLE),
         Rule::when().icmpv6().jump("icmpv6-unbound"),
         Rule::when().within(&[IPV6_SOURCE], NODE_LINK_LOCAL).goto(SPOOFED),
         Rule::when().source_link_local().goto("link-control"),
@@ -164,9 +183,11 @@ pub(super) fn ipv6_unbound(choices: Choices) -> Vec<Rule> {
 pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
     let is = |kind| Rule::when().icmpv6_type(kind);
     let mut rules = vec![
-        // Pods are no routers.
+        // Pods are no routers. The bridge would take the sender of a query for one, and then send multicast only to ports that
+        // answered it (net/bridge/br_multicast.c).
         is(ROUTER_ADVERTISEMENT).goto(DISCOVERY),
         is(REDIRECT).goto(DISCOVERY),
+        is(LISTENER_QUERY).goto(DISCOVERY),
     ];
     for kind in DISCOVERS {
         // In fragments or after options, its type and length could not be recognised (RFC 6980).
@@ -179,7 +200,15 @@ pub(super) fn icmpv6(claims: &[Rule]) -> Vec<Rule> {
     rules
 }
 
-/// The pod advertises only its own addresses, and sends errors only about packets that it received.
+/// A solicitation without a source asks whether an address is free (RFC 4862): it keeps others from using it.
+fn claims() -> [Rule; 2] {
+    [
+        Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT),
+        Rule::when().icmpv6_type(NEIGHBOUR_SOLICITATION).is(IPV6_SOURCE, &[0; 16]),
+    ]
+}
+
+/// The pod advertises and claims only its own addresses, and sends errors only about packets that it received.
 pub(super) fn claims_own() -> Vec<Rule> {
     let is = |kind| Rule::when().icmpv6_type(kind);
     let errors = ICMPV6_ERRORS.into_iter().flat_map(|kind| {
@@ -189,23 +218,26 @@ pub(super) fn claims_own() -> Vec<Rule> {
             is(kind).outside(&[FROM, QUOTED_IPV6_DESTINATION], "bound6").goto(SPOOFED),
         ]
     });
-    let advertises = || is(NEIGHBOUR_ADVERTISEMENT);
     let mut rules: Vec<_> = errors.collect();
-    rules.extend([
-        advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
-        advertises().about_link_local().and(Statement::Verdict(Verdict::Return)),
-        advertises().outside(&[FROM, ND_TARGET], "bound6").goto(DISCOVERY),
-    ]);
+    rules.extend(claims().into_iter().flat_map(|claim| {
+        [
+            claim.clone().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
+            claim.clone().about_link_local().and(Statement::Verdict(Verdict::Return)),
+            claim.outside(&[FROM, ND_TARGET], "bound6").goto(DISCOVERY),
+        ]
+    }));
     rules
 }
 
-/// The pod advertises no address that is known to belong to another one.
+/// The pod advertises and claims no address that is known to belong to another one.
 pub(super) fn claims_no_others() -> Vec<Rule> {
-    let advertises = || Rule::when().icmpv6_type(NEIGHBOUR_ADVERTISEMENT);
-    vec![
-        advertises().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
-        advertises().within(&[ND_TARGET], "taken6").goto(DISCOVERY),
-    ]
+    let of = |claim: Rule| {
+        [
+            claim.clone().within(&[ND_TARGET], NODE_LINK_LOCAL).goto(DISCOVERY),
+            claim.within(&[ND_TARGET], "taken6").goto(DISCOVERY),
+        ]
+    };
+    claims().into_iter().flat_map(of).collect()
 }
 
 /// What every IPv6 link needs, whether its pods are isolated or not, and the node's link-local addresses.

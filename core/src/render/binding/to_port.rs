@@ -32,6 +32,8 @@ pub(super) fn to_isolated(set4: &str, set6: &str, at: &[Field]) -> Vec<Rule> {
     vec![
         Rule::when().of_type(ARP).short_as_arp().accept(),
         Rule::when().of_type(IPV4).within(&key(IPV4_DESTINATION), set4).to_one().accept(),
+        // By its answers a bridge knows which multicast, and so which solicitations, the pod receives. No pod can send it.
+        Rule::when().of_type(IPV6).icmpv6_type(LISTENER_QUERY).for_this_link().short_as_nd().accept(),
         Rule::when().jump(HOUSEKEEPING),
         Rule::when().of_type(IPV4).goto("to-ipv4"),
         Rule::when()
