@@ -116,13 +116,18 @@ impl Backend for NftablesBackend {
 }
 
 /// One transaction: the changes of the table of family inet between those of the table of family bridge that come
-/// before and after them. New sets of intervals, and new chains to which keys of a map lead that led elsewhere, get a transaction ahead
-/// of it.
+/// before and after them. What [`Batch::take_chains`] or [`Batch::take_ahead`] removes from it gets transactions ahead of it.
 fn transactions(before: Vec<Batch>, mut inet: Option<Batch>, after: Vec<Batch>) -> Vec<Step> {
-    let ahead = inet.as_mut().and_then(|batch| batch.take_chains().or_else(|| batch.take_intervals()));
+    let ahead = |batch: &mut Batch| match batch.take_chains() {
+        Some(chains) => vec![chains],
+        None => batch.take_ahead(),
+    };
+    let ahead = inet.as_mut().map(ahead).unwrap_or_default();
     let together: Vec<Batch> = before.into_iter().chain(inet).chain(after).collect();
-    [Vec::from_iter(ahead), together]
+    ahead
         .into_iter()
+        .map(|batch| vec![batch])
+        .chain([together])
         .filter(|batches| batches.iter().any(|batch| !batch.changes.is_empty()))
         .map(Step::Transact)
         .collect()

@@ -4,8 +4,9 @@ use crate::apply::KernelError;
 use crate::kernel::netlink::{Datagram, Failure, Netlink};
 use std::sync::{Mutex, PoisonError};
 
-/// The bytes that one transaction may have: a thousand ports' chains and more.
-const SEND_BUFFER: usize = 16 * 1024 * 1024;
+/// The bytes that one transaction may have: the chains of a thousand ports and all rules of many namespaces. Memory is used only for
+/// those that it has.
+const SEND_BUFFER: usize = 64 * 1024 * 1024;
 
 /// A socket to nf_tables that several threads write to, one transaction after the other, as the kernel carries them out.
 pub(super) struct Writer {
