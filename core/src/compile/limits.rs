@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 /// What one policy, and all of a namespace, may cost a node. What is beyond it allows nothing, and is reported.
 ///
-/// Sets are what costs: each may hold the address of every pod of the cluster, and each address of each set is written to the
-/// kernel.
+/// Sets cost: each may hold the address of every pod of the cluster, and each address of each set is written to the kernel. So do
+/// rules: each peer that needs a set is combined with each of the ports, and a new connection is compared with all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Peers that select pods.
@@ -19,6 +19,10 @@ pub struct Limits {
     pub ports: usize,
     /// Prefixes of blocks, including exceptions.
     pub blocks: usize,
+    /// Rules in the kernel, in both families and directions together.
+    pub rules: usize,
+    /// Rules of all policies of one namespace. Of many policies those come first that are there first.
+    pub namespace_rules: usize,
     /// Members of all its sets together, counted when the policy changes and when the agent starts; afterwards a set
     /// grows with the cluster.
     pub members: usize,
@@ -40,6 +44,8 @@ impl Default for Limits {
             sets: 256,
             ports: 1024,
             blocks: 16_384,
+            rules: 2048,
+            namespace_rules: 16_384,
             members: 1_000_000,
             namespace_members: 4_000_000,
             peers_apart: 16,
@@ -51,10 +57,12 @@ impl Default for Limits {
 impl fmt::Display for Limits {
     /// In the form that [`Limits::from_str`] parses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { peers, sets, ports, blocks, members, namespace_members, .. } = self;
+        let Limits { peers, sets, ports, blocks, rules, namespace_rules, members, namespace_members, .. } =
+            self;
         write!(
             f,
-            "peers={peers},sets={sets},ports={ports},blocks={blocks},members={members},namespace-members={namespace_members}"
+            "peers={peers},sets={sets},ports={ports},blocks={blocks},rules={rules},namespace-rules={namespace_rules},\
+             members={members},namespace-members={namespace_members}"
         )
     }
 }
@@ -67,7 +75,8 @@ impl FromStr for Limits {
         let mut limits = Limits::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || {
-                let names = "peers, sets, ports, blocks, members and namespace-members";
+                let names =
+                    "peers, sets, ports, blocks, rules, namespace-rules, members and namespace-members";
                 format!("{part:?} is not one of {names} with a number, as in sets=256")
             };
             let (name, number) = part.split_once('=').ok_or_else(wrong)?;
@@ -77,6 +86,8 @@ impl FromStr for Limits {
                 "sets" => limits.sets = number,
                 "ports" => limits.ports = number,
                 "blocks" => limits.blocks = number,
+                "rules" => limits.rules = number,
+                "namespace-rules" => limits.namespace_rules = number,
                 "members" => limits.members = number,
                 "namespace-members" => limits.namespace_members = number,
                 _ => return Err(wrong()),
@@ -97,6 +108,10 @@ pub enum LimitedResource {
     Ports,
     /// Prefixes of blocks.
     Blocks,
+    /// Rules.
+    Rules,
+    /// Rules of all policies of its namespace.
+    NamespaceRules,
     /// Members of sets.
     Members,
     /// Members of the sets of all policies of its namespace.
@@ -110,6 +125,8 @@ impl LimitedResource {
             LimitedResource::Sets => ("sets", limits.sets),
             LimitedResource::Ports => ("ports", limits.ports),
             LimitedResource::Blocks => ("blocks", limits.blocks),
+            LimitedResource::Rules => ("rules", limits.rules),
+            LimitedResource::NamespaceRules => ("rules", limits.namespace_rules),
             LimitedResource::Members => ("members", limits.members),
             LimitedResource::NamespaceMembers => ("members of sets", limits.namespace_members),
         }
@@ -139,10 +156,11 @@ impl Surplus {
             | LimitedResource::Sets
             | LimitedResource::Ports
             | LimitedResource::Blocks
+            | LimitedResource::Rules
             | LimitedResource::Members => {
                 ("one policy", "select more pods with fewer peers, split the policy")
             }
-            LimitedResource::NamespaceMembers => {
+            LimitedResource::NamespaceRules | LimitedResource::NamespaceMembers => {
                 ("all policies of one namespace", "let policies share peers, delete those that nothing needs")
             }
         };
@@ -178,6 +196,8 @@ impl Left {
             LimitedResource::Sets => &mut self.limits.sets,
             LimitedResource::Ports => &mut self.limits.ports,
             LimitedResource::Blocks => &mut self.limits.blocks,
+            LimitedResource::Rules => &mut self.limits.rules,
+            LimitedResource::NamespaceRules => &mut self.limits.namespace_rules,
             LimitedResource::Members => &mut self.limits.members,
             LimitedResource::NamespaceMembers => &mut self.limits.namespace_members,
         };
@@ -210,7 +230,18 @@ mod tests {
     #[test]
     fn limits_are_read_as_they_are_shown() {
         let (peers, sets, ports, blocks, members, namespace_members) = (1, 2, 3, 4, 5, 6);
-        let limits = Limits { peers, sets, ports, blocks, members, namespace_members, ..Limits::default() };
+        let (rules, namespace_rules) = (7, 8);
+        let limits = Limits {
+            peers,
+            sets,
+            ports,
+            blocks,
+            members,
+            namespace_members,
+            rules,
+            namespace_rules,
+            ..Limits::default()
+        };
         assert_eq!(limits.to_string().parse(), Ok(limits));
         assert_eq!("".parse(), Ok(Limits::default()));
         assert_eq!("sets=7".parse(), Ok(Limits { sets: 7, ..Limits::default() }));

@@ -16,6 +16,7 @@ mod locals;
 mod membership;
 mod plan;
 mod policy;
+mod rule_shares;
 mod share;
 mod shared_set;
 mod shortfall;

@@ -5,6 +5,7 @@ use super::isolation::{self, Isolations};
 use super::judgement::Profiles;
 use super::locals::Locals;
 use super::membership::{MemberChange, Membership};
+use super::rule_shares::RuleShares;
 use super::share::NamespaceShares;
 use super::staging::Staging;
 use super::{
@@ -39,6 +40,7 @@ pub struct Plan {
     limits: Limits,
     staging: Staging,
     shares: NamespaceShares,
+    rule_shares: RuleShares,
     unsettled: Unsettled,
     /// About how many members new sets may still have before the next [`Plan::take`]; `None` for any number.
     slice: Option<usize>,

@@ -43,6 +43,36 @@ impl PolicyBlock {
         allows.flat_map(|allow| allow.sets()).cloned().collect()
     }
 
+    /// About how many rules of the kernel it has, in both families together.
+    pub(super) fn rules(&self) -> usize {
+        self.ingress.iter().chain(&self.egress).flatten().map(Allow::rules).sum()
+    }
+
+    /// The same with at most so many rules: what comes after them allows nothing, because there is no more of this resource.
+    pub(super) fn with_rules(mut self, most: usize, resource: LimitedResource) -> PolicyBlock {
+        let mut left = most;
+        for (direction, allows) in
+            [(Direction::Ingress, &mut self.ingress), (Direction::Egress, &mut self.egress)]
+        {
+            let mut surplus: Option<Surplus> = None;
+            for allow in allows.iter_mut().flatten() {
+                let (before, rules) = (allow.parts(), allow.rules());
+                if rules <= left {
+                    left -= rules;
+                    continue;
+                }
+                allow.keep_rules(&mut left);
+                let first = Surplus { direction, rule: allow.rule, resource, parts: 0 };
+                surplus.get_or_insert(first).parts += before - allow.parts();
+            }
+            if let Some(allows) = allows {
+                allows.retain(|allow| allow.parts() > 0);
+            }
+            self.surplus.extend(surplus);
+        }
+        self
+    }
+
     /// The same without what these sets would allow, as they have more members than the policy or its namespace may have.
     pub(super) fn without(self, beyond: &BTreeMap<Arc<SetDefinition>, LimitedResource>) -> PolicyBlock {
         let PolicyBlock { key, subjects, families, ingress, egress, mut surplus, audited } = self;
@@ -92,6 +122,38 @@ pub struct Allow {
 }
 
 impl Allow {
+    /// About how many rules of the kernel it needs, in both families together.
+    fn rules(&self) -> usize {
+        match &self.peers {
+            AllowPeers::Anywhere => self.ports.ways(),
+            AllowPeers::In(sets) => sets.iter().map(|set| families(set)).sum::<usize>() * self.ports.ways(),
+        }
+    }
+
+    /// Its peers, or 1 if it allows all; 0 if it allows nothing.
+    fn parts(&self) -> usize {
+        match (&self.peers, self.ports.is_empty()) {
+            (_, true) => 0,
+            (AllowPeers::Anywhere, false) => 1,
+            (AllowPeers::In(sets), false) => sets.len(),
+        }
+    }
+
+    /// Keeps of its peers those for which enough rules are left.
+    fn keep_rules(&mut self, left: &mut usize) {
+        let ways = self.ports.ways();
+        let mut is_kept = |rules: usize| {
+            let less = left.checked_sub(rules);
+            *left = less.unwrap_or(*left);
+            less.is_some()
+        };
+        match &mut self.peers {
+            AllowPeers::Anywhere if is_kept(ways) => {}
+            AllowPeers::Anywhere => self.peers = AllowPeers::In(Vec::new()),
+            AllowPeers::In(sets) => sets.retain(|set| is_kept(families(set) * ways)),
+        }
+    }
+
     fn sets(&self) -> impl Iterator<Item = &Arc<SetDefinition>> {
         let peers = match &self.peers {
             AllowPeers::Anywhere => &[],
@@ -103,6 +165,11 @@ impl Allow {
         };
         peers.iter().chain(ports.iter().filter_map(AllowPort::set))
     }
+}
+
+/// How many families a set has addresses of.
+fn families(set: &SetDefinition) -> usize {
+    Family::BOTH.into_iter().filter(|family| set.has_family(*family)).count()
 }
 
 /// The peers of an alternative.
@@ -207,7 +274,8 @@ pub(super) fn policy(
     };
     let (ingress, egress) = (allowed(Direction::Ingress), allowed(Direction::Egress));
     let surplus = left.into_surplus();
-    Some(PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus, audited })
+    let block = PolicyBlock { key: key.clone(), subjects, families, ingress, egress, surplus, audited };
+    Some(block.with_rules(limits.rules, LimitedResource::Rules))
 }
 
 /// The parts of a rule that are within the limits: its peers, if it lists any, and its ports.

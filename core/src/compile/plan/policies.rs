@@ -65,10 +65,15 @@ impl Plan {
         }
     }
 
-    /// Gives policies sets that their namespace had no room for, where it has now.
+    /// Gives policies sets and rules that their namespace had no room for, where it has now.
     pub(super) fn complete_short(&mut self, cluster: &Cluster) {
         for key in self.shares.take_short() {
             if self.shares.can_have_more(&key, self.limits.namespace_members) {
+                self.reconcile_policy(cluster, &key, true);
+            }
+        }
+        for key in self.rule_shares.take_short() {
+            if self.rule_shares.can_have_more(&key, self.limits.namespace_rules) {
                 self.reconcile_policy(cluster, &key, true);
             }
         }
@@ -96,6 +101,7 @@ impl Plan {
         let staged = self.staging.remove(key);
         let known = staged.as_ref().map(|staged| &staged.target).or(old.as_ref());
         let target = policy(cluster, key, &self.limits, known.filter(|_| !changed));
+        let target = self.within_namespace(key, target);
         let acquired = staged.map(|staged| staged.acquired).unwrap_or_default();
         let target = match target {
             Some(target) if !is_alike(Some(&target), old.as_ref()) => target,
@@ -117,6 +123,23 @@ impl Plan {
             self.replace_policy(cluster, key, old, Some(interim));
             self.staging.insert(key.clone(), staged);
         }
+    }
+
+    /// Takes from a policy the rules that its namespace has no room for.
+    fn within_namespace(&mut self, key: &PolicyKey, target: Option<PolicyBlock>) -> Option<PolicyBlock> {
+        let Some(target) = target else {
+            self.rule_shares.set(key, 0, false);
+            return None;
+        };
+        let most = self.rule_shares.most(key, self.limits.namespace_rules);
+        let target = if target.rules() > most {
+            target.with_rules(most, LimitedResource::NamespaceRules)
+        } else {
+            target
+        };
+        let lacks = target.surplus.iter().any(|surplus| surplus.resource == LimitedResource::NamespaceRules);
+        self.rule_shares.set(key, target.rules(), lacks);
+        Some(target)
     }
 
     /// Creates sets for which a policy waits, as many as the slice permits.
