@@ -56,6 +56,7 @@ fn case(world: &World, flow: &FlowQuery) -> Case {
         destination: end(world, &flow.destination, flow.family),
         family: flow.family,
         port: AskedPort::One(flow.protocol, flow.port),
+        replicas: false,
     }
 }
 

@@ -142,7 +142,7 @@ fn reach_is_what_explain_answers_for_every_pair() {
                     continue;
                 }
                 let (source, destination) = (source.clone(), destination.clone());
-                let case = Case { source, destination, family, port: AskedPort::Any };
+                let case = Case { source, destination, family, port: AskedPort::Any, replicas: false };
                 let explained = judge.judge(&case).allowed;
                 let answer = pairs.between(*from, *to);
                 let reached = pairs.ports(answer, family).expect("both ends have this family");

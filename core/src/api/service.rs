@@ -12,6 +12,33 @@ pub struct Service {
     pub metadata: ObjectMeta,
     /// Its specification.
     pub spec: ServiceSpec,
+    /// Its status.
+    pub status: ServiceStatus,
+}
+
+/// ServiceStatus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Its load balancer.
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// LoadBalancerStatus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Where it takes connections.
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// LoadBalancerIngress.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct LoadBalancerIngress {
+    /// Its address, unless it has a host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
 }
 
 /// ServiceSpec.
@@ -37,6 +64,9 @@ pub struct ServiceSpec {
     /// All of its addresses.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
+    /// Addresses outside that lead to its nodes.
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<String>,
 }
 
 /// ServicePort.
@@ -54,4 +84,7 @@ pub struct ServicePort {
     /// The port of its pods, by number or by name; `port` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_port: Option<IntOrString>,
+    /// The port by which every node leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i64>,
 }

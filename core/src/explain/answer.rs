@@ -1,17 +1,13 @@
 //! The answer to a question: a case for each class of ends that policies can distinguish.
 
-use super::case::{AskedPort, Case, CaseAnswer, CaseEnd};
-use super::ends::{
-    CaseMembers, EndClass, blocks_in, ends_of_node, ends_of_pod, keys_in_use, signature, uncut,
-    usual_families,
-};
+use super::case::{Case, CaseAnswer, CaseEnd};
+use super::classes::{classes, keep_families, others, two_ends};
+use super::ends::CaseMembers;
 use super::lookup::{FoundName, Lookup, LookupError};
 use super::question::{DestinationName, EndName};
 use super::snapshot_judge::SnapshotJudge;
-use crate::model::{Block, NamespaceName, Pod};
+use crate::model::{NamespaceName, Service};
 use crate::net::{Family, IpNet, Verdict};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,23 +59,44 @@ pub fn ask<'s>(
     destination: &DestinationName,
 ) -> Result<Answer<'s>, LookupError> {
     let lookup = Lookup { snapshot: judge.snapshot(), namespace };
-    let (from, to) = (lookup.end(source)?, lookup.end(&destination.end)?);
-    let sources = classes(judge, &lookup, &from, &to, None)?;
-    let destinations = classes(judge, &lookup, &to, &from, Some(destination))?;
+    let (from, mut to) = (lookup.end(source)?, lookup.end(&destination.end)?);
+    let behind = lookup.behind_node_port(&to, destination);
+    if let Some((service, _)) = behind {
+        to = FoundName::Service(service, lookup.pods_of_service(service));
+    }
+    let through_node = behind.is_some();
+    let destination = behind.as_ref().map_or(destination, |(_, port)| port);
+    let mut sources = classes(judge, &lookup, &from, &to, None)?;
+    let mut destinations = classes(judge, &lookup, &to, &from, Some(destination))?;
+    keep_families(&mut sources, source, &from);
+    keep_families(&mut destinations, &destination.end, &to);
+    let are_workloads = matches!(from, FoundName::Workload(_))
+        && matches!(to, FoundName::Workload(_) | FoundName::Service(..));
     let mut cases: Vec<AnsweredCase<'s>> = Vec::new();
-    for (source, destination) in
+    let pairs = || {
         sources.iter().flat_map(|source| destinations.iter().map(move |destination| (source, destination)))
-    {
-        for (family, one) in &source.ends {
-            let Some(other) = destination.ends.get(family) else { continue };
+    };
+    let is_one_pod = |(one, other): (&CaseEnd, &CaseEnd)| one == other && matches!(one, CaseEnd::Pod { .. });
+    // Of several pods, a question is about two.
+    let has_two = pairs().any(|(source, destination)| {
+        let mut ends = source.ends.keys().filter_map(|family| two_ends(source, destination, *family));
+        ends.any(|ends| !is_one_pod(ends))
+    });
+    for (source, destination) in pairs() {
+        for family in source.ends.keys() {
+            let Some((one, other)) = two_ends(source, destination, *family) else { continue };
+            if has_two && is_one_pod((one, other)) {
+                continue;
+            }
             let case = Case {
                 source: one.clone(),
                 destination: other.clone(),
                 family: *family,
                 port: destination.port,
+                replicas: are_workloads,
             };
             let answer = judge.judge(&case);
-            let (sources, destinations) = (source.members.clone(), destination.members.clone());
+            let (sources, destinations) = others(&source.members, &destination.members);
             let same = cases.iter_mut().find(|case| {
                 (&case.sources, &case.destinations) == (&sources, &destinations)
                     && case.answer.case.port == answer.case.port
@@ -105,7 +122,7 @@ pub fn ask<'s>(
         return Err(LookupError::NoFamily { source_end, destination });
     }
     let cases = join_blocks(cases);
-    Ok(Answer { notes: notes(judge, &from, &to), cases })
+    Ok(Answer { notes: notes(judge, &from, &to, destination, through_node), cases })
 }
 
 /// Whether two families are treated alike by the same rules: what the rules miss by may name other addresses.
@@ -153,84 +170,28 @@ fn join(into: &mut CaseMembers, from: CaseMembers) {
     }
 }
 
-/// The classes of one end. `asked` is the destination with its port, if this is the destination.
-fn classes<'s>(
-    judge: &SnapshotJudge<'s>,
-    lookup: &Lookup<'s, '_>,
-    found: &FoundName<'s>,
-    other: &FoundName<'s>,
-    asked: Option<&DestinationName>,
-) -> Result<Vec<EndClass>, LookupError> {
-    let snapshot = judge.snapshot();
-    let usual = usual_families(snapshot);
-    let port_of =
-        |pod: Option<&Pod>| asked.map_or(Ok(AskedPort::Any), |asked| lookup.port(asked, found, pod));
-    let blocks = blocks_in(snapshot, other);
-    let (ends, members) = match found {
-        FoundName::Pods(pods) | FoundName::Service(_, pods) => {
-            return of_pods(judge, pods, &blocks, matches!(other, FoundName::Node(_)), port_of);
-        }
-        FoundName::Node(name) => (ends_of_node(snapshot, name, &usual), CaseMembers::Itself),
-        FoundName::Address(address) => (at_address(judge, *address), CaseMembers::Itself),
-        FoundName::Block(prefix) => {
-            let port = port_of(None)?;
-            let parts = uncut(*prefix, &blocks).into_iter();
-            let class = |part| {
-                let end = CaseEnd::Address(free_address(judge, part));
-                let ends = BTreeMap::from([(Family::of_net(part), end)]);
-                EndClass { ends, members: CaseMembers::Blocks(vec![part]), port }
-            };
-            return Ok(parts.map(class).collect());
-        }
-    };
-    Ok(vec![EndClass { ends, members, port: port_of(None)? }])
-}
-
-/// The end at an address: the pod that holds it alone, or the address.
-fn at_address(judge: &SnapshotJudge<'_>, address: IpAddr) -> BTreeMap<Family, CaseEnd> {
-    let end = match judge.holders(address) {
-        [pod] => CaseEnd::Pod { key: pod.key.clone(), address: Some(address) },
-        _ => CaseEnd::Address(address),
-    };
-    BTreeMap::from([(Family::of(address), end)])
-}
-
-/// An address of a prefix that no pod holds, as far as one is found soon.
-fn free_address(judge: &SnapshotJudge<'_>, prefix: IpNet) -> IpAddr {
-    const TRIES: usize = 4096;
-    let mut hosts = prefix.hosts().take(TRIES);
-    hosts.find(|address| judge.holders(*address).is_empty()).unwrap_or(prefix.addr())
-}
-
-fn of_pods(
-    judge: &SnapshotJudge<'_>,
-    pods: &[&Pod],
-    blocks: &[&Block],
-    nodes_matter: bool,
-    port_of: impl Fn(Option<&Pod>) -> Result<AskedPort, LookupError>,
-) -> Result<Vec<EndClass>, LookupError> {
-    let (usual, keys) = (usual_families(judge.snapshot()), keys_in_use(judge.snapshot()));
-    let mut classes = BTreeMap::new();
-    for pod in pods {
-        let port = port_of(Some(pod))?;
-        // A pod at an address with another is answered for with it.
-        let contested = pod.addresses.iter().any(|address| judge.holders(*address).len() > 1);
-        let key = (contested.then_some(&pod.key), signature(pod, port, blocks, &keys, nodes_matter));
-        let class = classes.entry(key).or_insert_with(|| EndClass {
-            ends: ends_of_pod(judge.snapshot(), pod, &usual),
-            members: CaseMembers::Pods(Vec::new()),
-            port,
-        });
-        if let CaseMembers::Pods(members) = &mut class.members {
-            members.push(pod.key.clone());
-        }
-    }
-    Ok(classes.into_values().collect())
-}
-
 /// What should be known about an end.
-fn notes(judge: &SnapshotJudge<'_>, from: &FoundName<'_>, to: &FoundName<'_>) -> Vec<String> {
+fn notes(
+    judge: &SnapshotJudge<'_>,
+    from: &FoundName<'_>,
+    to: &FoundName<'_>,
+    destination: &DestinationName,
+    through_node: bool,
+) -> Vec<String> {
     let mut notes = Vec::new();
+    if let (true, FoundName::Service(service, _)) = (through_node, to) {
+        notes.push(format!(
+            "this port of a node leads to Service {}: the answer is about its pods",
+            service.key
+        ));
+    }
+    if let (FoundName::Workload(sources), FoundName::Workload(pods) | FoundName::Service(_, pods)) =
+        (from, to)
+        && let ([one], [other]) = (&sources[..], &pods[..])
+        && one.key == other.key
+    {
+        notes.push(format!("{} stands for two pods of its workload at the two ends", one.key));
+    }
     for found in [from, to] {
         if let FoundName::Block(prefix) = found {
             let inside = judge
@@ -247,8 +208,10 @@ fn notes(judge: &SnapshotJudge<'_>, from: &FoundName<'_>, to: &FoundName<'_>) ->
             }
         }
     }
-    if let (FoundName::Address(_) | FoundName::Block(_), FoundName::Service(service, _)) = (from, to)
+    let from_outside = matches!(from, FoundName::Address(_) | FoundName::Block(_));
+    if let FoundName::Service(service, _) = to
         && service.translates_source
+        && (from_outside || through_node || is_outer(service, destination))
     {
         notes.push(format!(
             "a node may put its own address in place of the source of a connection from outside to Service {}, unless the Service's \
@@ -259,15 +222,21 @@ fn notes(judge: &SnapshotJudge<'_>, from: &FoundName<'_>, to: &FoundName<'_>) ->
     notes
 }
 
+/// Whether a question names a Service by an address that it has outside the cluster.
+fn is_outer(service: &Service, destination: &DestinationName) -> bool {
+    matches!(&destination.end, EndName::Address(address) if service.outer_addresses.contains(address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{
-        Demand, Labels, NamedPort, Owner, Peer, Peers, PodKey, Policy, PolicyKey, PortMatch, Ports,
-        Requirement, Rule, Selector, Service, ServiceKey, ServicePort, Snapshot, TargetPort,
+        Block, Demand, Labels, NamedPort, Owner, Peer, Peers, Pod, PodKey, Policy, PolicyKey, PortMatch,
+        Ports, Requirement, Rule, Selector, Service, ServiceKey, ServicePort, Snapshot, TargetPort,
     };
     use crate::net::Protocol;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::IpAddr;
     use std::sync::Arc;
 
     fn pod(name: &str, app: &str, address: Option<&str>, port: u16) -> Pod {
@@ -308,6 +277,7 @@ mod tests {
             protocol: Protocol::Tcp,
             port,
             target,
+            node_port: None,
         };
         let service = Service {
             key: ServiceKey::new("shop", "db"),
@@ -317,6 +287,7 @@ mod tests {
                 port("other", 80, TargetPort::Number(81)),
             ],
             addresses: vec!["10.96.0.7".parse().unwrap()],
+            outer_addresses: Vec::new(),
             translates_source: true,
         };
         let [web, db_0, db_1] = addresses;
@@ -432,5 +403,79 @@ mod tests {
             let error = asked(&snapshot, source, destination).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn pods_of_a_workload_are_asked_about_each_other_and_not_about_themselves() {
+        let snapshot = cluster(vec![block("192.0.2.0/24", &[])], ADDRESSES);
+        for question in [("sts/db", "sts/db:5432"), ("db-0", "sts/db:5432"), ("db-0", "svc/db:5432")] {
+            let lines = asked(&snapshot, question.0, question.1).unwrap();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with(" none")), "{lines:?}");
+        }
+        assert_eq!(asked(&snapshot, "db-0", "10.244.1.2:5432").unwrap(), ["db-0 itself 5432/TCP"]);
+    }
+
+    #[test]
+    fn pod_that_stands_for_its_workload_is_two_pods_if_both_ends_are_the_workload() {
+        let mut snapshot = cluster(vec![block("192.0.2.0/24", &[])], [None; 3]);
+        snapshot.pods.remove(&PodKey::new("shop", "db-1"));
+        assert_eq!(asked(&snapshot, "sts/db", "sts/db:5432").unwrap(), ["db-0 db-0 none"]);
+        assert_eq!(asked(&snapshot, "sts/db", "svc/db:5432").unwrap(), ["db-0 db-0 none"]);
+        assert_eq!(asked(&snapshot, "db-0", "db-0:5432").unwrap(), ["db-0 db-0 5432/TCP"]);
+    }
+
+    #[test]
+    fn address_of_a_node_or_a_service_is_asked_about_and_no_other() {
+        let peers = || vec![block("192.0.2.0/24", &[]), block("2001:db8::/64", &[])];
+        let mut snapshot = cluster(peers(), ADDRESSES);
+        let addresses = ["198.51.100.1", "192.0.2.9", "2001:db8::9"].map(|text| text.parse().unwrap());
+        snapshot.nodes.insert("node-b".into(), addresses.into());
+        for pod in snapshot.pods.values_mut() {
+            let IpAddr::V4(address) = pod.addresses[0] else { panic!("it is IPv4") };
+            pod.addresses.push(address.to_ipv6_mapped().segments().map(|part| part ^ 0xfd00).into());
+        }
+        assert_eq!(asked(&snapshot, "192.0.2.9", "db-0:pg").unwrap(), ["itself db-0 5432/TCP"]);
+        assert_eq!(asked(&snapshot, "198.51.100.1", "db-0:pg").unwrap(), ["itself db-0 none"]);
+        assert_eq!(asked(&snapshot, "2001:db8::9", "db-0:pg").unwrap(), ["itself db-0 5432/TCP"]);
+        let judge = SnapshotJudge::new(&snapshot);
+        let (source, destination) = ("web-0".parse().unwrap(), "svc/db:5432".parse().unwrap());
+        let answer = ask(&judge, &NamespaceName::new("shop"), &source, &destination).unwrap();
+        assert!(
+            answer.cases.iter().all(|case| case.families == [Family::V4]),
+            "the Service has no IPv6 address"
+        );
+    }
+
+    #[test]
+    fn port_of_a_node_and_an_outer_address_lead_to_the_pods_of_their_service() {
+        let mut snapshot = cluster(vec![all_pods()], ADDRESSES);
+        let service = snapshot.services.get_mut(&ServiceKey::new("shop", "db")).unwrap();
+        service.ports[0].node_port = Some(30432);
+        service.outer_addresses.push("198.51.100.6".parse().unwrap());
+        let wanted = ["web-0 db-0 5432/TCP", "web-0 db-1 6432/TCP"];
+        for destination in ["node/node-a:30432", "192.0.2.1:30432", "198.51.100.6:5432"] {
+            assert_eq!(asked(&snapshot, "web-0", destination).unwrap(), wanted, "{destination}");
+        }
+        assert_eq!(asked(&snapshot, "web-0", "node/node-a:30433").unwrap(), ["web-0 itself 30433/TCP"]);
+    }
+
+    #[test]
+    fn pod_without_the_named_port_of_a_service_is_no_endpoint_of_it() {
+        let mut snapshot = cluster(vec![all_pods()], ADDRESSES);
+        snapshot.pods.get_mut(&PodKey::new("shop", "db-1")).unwrap().ports.clear();
+        assert_eq!(asked(&snapshot, "web-0", "svc/db:5432").unwrap(), ["web-0 db-0 5432/TCP"]);
+    }
+
+    #[test]
+    fn node_of_a_host_network_pod_is_open_to_it_and_other_nodes_are_not() {
+        let mut snapshot = cluster(vec![block("203.0.113.0/24", &[])], ADDRESSES);
+        let on = |pod: &mut Pod, node: &str| pod.node = Some(node.into());
+        on(snapshot.pods.get_mut(&PodKey::new("shop", "db-1")).unwrap(), "node-b");
+        let web = snapshot.pods.get_mut(&PodKey::new("shop", "web-0")).unwrap();
+        (web.networked, web.addresses) = (false, vec!["192.0.2.1".parse().unwrap()]);
+        assert_eq!(
+            asked(&snapshot, "web-0", "sts/db:5432").unwrap(),
+            ["web-0 db-0 5432/TCP", "web-0 db-1 none"]
+        );
     }
 }

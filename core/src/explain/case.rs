@@ -73,6 +73,8 @@ pub struct Case {
     pub family: Family,
     /// Its port, or which ports are of interest.
     pub port: AskedPort,
+    /// Whether the ends are two pods of a workload even if they are the same one here, which then stands for both.
+    pub replicas: bool,
 }
 
 /// The outcome of policies for a connection.

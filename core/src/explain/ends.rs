@@ -12,6 +12,8 @@ use std::net::IpAddr;
 pub(super) struct EndClass {
     /// One of them in each family that they have.
     pub(super) ends: BTreeMap<Family, CaseEnd>,
+    /// Another one, if there are several.
+    pub(super) second: BTreeMap<Family, CaseEnd>,
     pub(super) members: CaseMembers,
     /// For a destination, the port that is asked about.
     pub(super) port: AskedPort,
@@ -30,11 +32,7 @@ pub enum CaseMembers {
 
 /// The blocks of all policies of some namespaces.
 pub(super) fn blocks_in<'s>(snapshot: &'s Snapshot, found: &FoundName<'s>) -> Vec<&'s Block> {
-    let pods = match found {
-        FoundName::Pods(pods) | FoundName::Service(_, pods) => pods.as_slice(),
-        FoundName::Node(_) | FoundName::Address(_) | FoundName::Block(_) => &[],
-    };
-    let namespaces: BTreeSet<_> = pods.iter().map(|pod| &pod.key.namespace).collect();
+    let namespaces: BTreeSet<_> = found.pods().iter().map(|pod| &pod.key.namespace).collect();
     let policies = namespaces.into_iter().flat_map(|namespace| snapshot.policies_in(namespace));
     let rules = policies.flat_map(|policy| policy.ingress.iter().chain(&policy.egress).flatten());
     let mut blocks: Vec<&Block> = rules
@@ -71,11 +69,21 @@ pub(super) fn keys_in_use(snapshot: &Snapshot) -> BTreeSet<&str> {
     selectors.flat_map(|selector| selector.requirements().map(|requirement| &*requirement.key)).collect()
 }
 
-/// The families of which ends without a known address are asked: those that the cluster's pods have.
-pub(super) fn usual_families(snapshot: &Snapshot) -> BTreeSet<Family> {
+/// The families of which ends without a known address are asked: those that the cluster's pods have; if none is known, that of the
+/// other end.
+pub(super) fn usual_families(snapshot: &Snapshot, other: &FoundName<'_>) -> BTreeSet<Family> {
     let addresses = snapshot.pods.values().flat_map(|pod| &pod.addresses);
     let families: BTreeSet<Family> = addresses.map(|address| Family::of(*address)).collect();
-    if families.is_empty() { BTreeSet::from([Family::V4]) } else { families }
+    if !families.is_empty() {
+        return families;
+    }
+    BTreeSet::from([match other {
+        FoundName::Address(address) | FoundName::Node(_, Some(address)) => Family::of(*address),
+        FoundName::Block(prefix) => Family::of_net(*prefix),
+        FoundName::Pod(_) | FoundName::Workload(_) | FoundName::Service(..) | FoundName::Node(_, None) => {
+            Family::V4
+        }
+    }])
 }
 
 /// One end in each family: with its addresses, or without if it has none that is known.
@@ -104,9 +112,9 @@ pub(super) fn ends_of_pod(
         let end = |address| CaseEnd::Pod { key: pod.key.clone(), address };
         return in_families(&pod.addresses, usual, end);
     }
-    let known = pod.node.as_ref().and_then(|node| snapshot.nodes.get(node));
-    let addresses = known.map(Vec::as_slice).unwrap_or_default();
-    in_families(addresses, usual, |address| CaseEnd::Node { name: pod.node.clone(), address })
+    let of_node = pod.node.as_ref().and_then(|node| snapshot.nodes.get(node)).into_iter().flatten();
+    let addresses: Vec<IpAddr> = pod.addresses.iter().chain(of_node).copied().collect();
+    in_families(&addresses, usual, |address| CaseEnd::Node { name: pod.node.clone(), address })
 }
 
 /// The end that a node is.

@@ -2,7 +2,9 @@
 
 use super::case::AskedPort;
 use super::question::{DestinationName, EndName, PortName};
-use crate::model::{NamespaceName, Pod, PodKey, Service, ServiceKey, Snapshot, TargetPort, Workload};
+use crate::model::{
+    NamespaceName, Pod, PodKey, Service, ServiceKey, ServicePort, Snapshot, TargetPort, Workload,
+};
 use crate::net::{IpNet, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,12 +14,14 @@ use thiserror::Error;
 /// What a name means.
 #[derive(Clone, Debug)]
 pub(super) enum FoundName<'s> {
-    /// Pods, one of which every connection has at this end.
-    Pods(Vec<&'s Pod>),
+    /// A pod.
+    Pod(&'s Pod),
+    /// The pods of a workload, one of which every connection has at this end.
+    Workload(Vec<&'s Pod>),
     /// The pods of a Service.
     Service(&'s Service, Vec<&'s Pod>),
-    /// A node.
-    Node(Arc<str>),
+    /// A node, by one of its addresses or by its name.
+    Node(Arc<str>, Option<IpAddr>),
     /// An address of no pod, node or Service.
     Address(IpAddr),
     /// All addresses of a prefix.
@@ -100,6 +104,17 @@ pub(super) struct Lookup<'s, 'q> {
     pub(super) namespace: &'q NamespaceName,
 }
 
+impl<'s> FoundName<'s> {
+    /// Its pods.
+    pub(super) fn pods(&self) -> &[&'s Pod] {
+        match self {
+            FoundName::Pod(pod) => std::slice::from_ref(pod),
+            FoundName::Workload(pods) | FoundName::Service(_, pods) => pods,
+            FoundName::Node(..) | FoundName::Address(_) | FoundName::Block(_) => &[],
+        }
+    }
+}
+
 impl<'s> Lookup<'s, '_> {
     /// What an end's name means.
     pub(super) fn end(&self, name: &EndName) -> Result<FoundName<'s>, LookupError> {
@@ -117,11 +132,33 @@ impl<'s> Lookup<'s, '_> {
 
     fn address(&self, address: IpAddr) -> FoundName<'s> {
         let services = || self.snapshot.services.values();
-        if let Some(service) = services().find(|service| service.addresses.contains(&address)) {
+        let has = |service: &&Service| {
+            service.addresses.contains(&address) || service.outer_addresses.contains(&address)
+        };
+        if let Some(service) = services().find(has) {
             return FoundName::Service(service, self.pods_of_service(service));
         }
         let node = self.snapshot.nodes.iter().find(|(_, known)| known.contains(&address));
-        node.map_or(FoundName::Address(address), |(name, _)| FoundName::Node(name.clone()))
+        node.map_or(FoundName::Address(address), |(name, _)| FoundName::Node(name.clone(), Some(address)))
+    }
+
+    /// The Service to which a port of a node leads, with the Service's port.
+    pub(super) fn behind_node_port(
+        &self,
+        found: &FoundName<'s>,
+        asked: &DestinationName,
+    ) -> Option<(&'s Service, DestinationName)> {
+        let (FoundName::Node(..), Some(PortName::Number(asked_port))) = (found, &asked.port) else {
+            return None;
+        };
+        let protocol = asked.protocol.unwrap_or(Protocol::Tcp);
+        self.snapshot.services.values().find_map(|service| {
+            let is_it =
+                |port: &&ServicePort| port.node_port == Some(*asked_port) && port.protocol == protocol;
+            let port = service.ports.iter().find(is_it)?;
+            let (port, protocol) = (Some(PortName::Number(port.port)), Some(protocol));
+            Some((service, DestinationName { end: asked.end.clone(), port, protocol }))
+        })
     }
 
     fn object(
@@ -135,7 +172,7 @@ impl<'s> Lookup<'s, '_> {
             None => {
                 let key = PodKey { namespace: place.clone(), name: name.into() };
                 match (self.snapshot.pods.get(&key), namespace) {
-                    (Some(pod), _) => Ok(FoundName::Pods(vec![self.live(pod)?])),
+                    (Some(pod), _) => Ok(FoundName::Pod(self.live(pod)?)),
                     (None, None) if self.snapshot.nodes.contains_key(name) => self.node(name),
                     (None, _) => Err(self.no_such("pod", &place, name)),
                 }
@@ -160,7 +197,7 @@ impl<'s> Lookup<'s, '_> {
                 if namespace.is_none()
                     && let Some(pod) = self.snapshot.pods.get(&PodKey::new(kind, name))
                 {
-                    return Ok(FoundName::Pods(vec![self.live(pod)?]));
+                    return Ok(FoundName::Pod(self.live(pod)?));
                 }
                 let all: Vec<&Pod> = self.pods_of_workload(&place, kind, name).collect();
                 if all.is_empty() {
@@ -171,7 +208,7 @@ impl<'s> Lookup<'s, '_> {
                     let what = format!("{place}/{kind}/{name}");
                     return Err(LookupError::NoPods { what, why: "all of them have finished" });
                 }
-                Ok(FoundName::Pods(live))
+                Ok(FoundName::Workload(live))
             }
         }
     }
@@ -182,7 +219,7 @@ impl<'s> Lookup<'s, '_> {
 
     fn node(&self, name: &str) -> Result<FoundName<'s>, LookupError> {
         match self.snapshot.nodes.get_key_value(name) {
-            Some((name, _)) => Ok(FoundName::Node(name.clone())),
+            Some((name, _)) => Ok(FoundName::Node(name.clone(), None)),
             None => {
                 let there = nearest_names(name, self.snapshot.nodes.keys().map(|name| name.to_string()));
                 Err(LookupError::NoSuch { what: format!("node {name}"), there })
@@ -190,7 +227,7 @@ impl<'s> Lookup<'s, '_> {
         }
     }
 
-    fn pods_of_service(&self, service: &Service) -> Vec<&'s Pod> {
+    pub(super) fn pods_of_service(&self, service: &Service) -> Vec<&'s Pod> {
         let pods = self.snapshot.pods_in(&service.key.namespace);
         pods.filter(|pod| !pod.finished && service.selects(pod)).collect()
     }
@@ -275,7 +312,7 @@ fn named_port(pod: &Pod, name: &str, protocol: Option<Protocol>) -> Result<Asked
 /// The port of a pod to which a Service leads the port of a question; its only one if none is asked for.
 fn port_of_service(asked: &DestinationName, service: &Service, pod: &Pod) -> Result<AskedPort, LookupError> {
     let problem = |problem: String| {
-        let text = |port: &crate::model::ServicePort| match &*port.name {
+        let text = |port: &ServicePort| match &*port.name {
             "" => format!("{}/{}", port.port, port.protocol),
             name => format!("{name} ({}/{})", port.port, port.protocol),
         };

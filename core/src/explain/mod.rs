@@ -6,6 +6,7 @@
 
 mod answer;
 mod case;
+mod classes;
 mod difference;
 mod ends;
 mod exact_selector;

@@ -5,6 +5,7 @@ use super::difference::PeerDifference;
 use super::nearest::Differs;
 use crate::model::{Demand, Direction, Policy, Requirement, Rule};
 use crate::net::Verdict;
+use std::net::IpAddr;
 
 /// A rule that would allow a denied connection but for one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +59,16 @@ fn miss(
 }
 
 fn miss_of_peer(direction: Direction, peer: &PeerAnswer<'_>, end: &CaseEnd) -> Option<(Differs, String)> {
-    let [difference] = peer.differences.as_slice() else { return None };
     let list = match direction {
         Direction::Egress => "to",
         Direction::Ingress => "from",
     };
+    if let Some((excepts, address)) = excepted(&peer.differences) {
+        let what = if excepts.contains(", ") { "exceptions" } else { "exception" };
+        let advice = format!("change the {what} {excepts} to leave out {address}, or add a peer to `{list}`");
+        return Some((Differs::Except, advice));
+    }
+    let [difference] = peer.differences.as_slice() else { return None };
     Some(match difference {
         PeerDifference::PodLabel { pod, wanted, .. } => {
             (Differs::PodLabel, relabel(&pod.to_string(), wanted))
@@ -78,12 +84,6 @@ fn miss_of_peer(direction: Direction, peer: &PeerAnswer<'_>, end: &CaseEnd) -> O
                 pod.namespace
             ),
         ),
-        PeerDifference::Excepted { except, address } => (
-            Differs::Except,
-            format!(
-                "narrow the exception {except} so that it does not hold {address}, or add a peer to `{list}`"
-            ),
-        ),
         PeerDifference::OutsideBlock { address, cidr } => {
             let CaseEnd::Address(_) = end else { return None };
             if address.is_ipv4() != cidr.addr().is_ipv4() {
@@ -91,10 +91,22 @@ fn miss_of_peer(direction: Direction, peer: &PeerAnswer<'_>, end: &CaseEnd) -> O
             }
             (Differs::Address, format!("add an ipBlock that holds {address} to `{list}`"))
         }
-        PeerDifference::UnknownNamespace(_) | PeerDifference::NoPod | PeerDifference::UnknownAddress => {
-            return None;
-        }
+        PeerDifference::UnknownNamespace(_)
+        | PeerDifference::NoPod
+        | PeerDifference::UnknownAddress
+        | PeerDifference::Excepted { .. } => return None,
     })
+}
+
+/// The exceptions, of one block, because of which a peer misses an address, if it misses it by nothing else.
+fn excepted(differences: &[PeerDifference]) -> Option<(String, IpAddr)> {
+    let (mut excepts, mut of) = (Vec::new(), None);
+    for difference in differences {
+        let PeerDifference::Excepted { except, address } = difference else { return None };
+        excepts.push(except.to_string());
+        of = Some(*address);
+    }
+    Some((excepts.join(", "), of?))
 }
 
 /// How to make something meet a requirement.

@@ -68,10 +68,11 @@ impl<'s> SnapshotJudge<'s> {
     pub fn judge(&self, case: &Case) -> CaseAnswer<'s> {
         let source = self.find(&case.source);
         let destination = self.find(&case.destination);
-        let to_itself = match (case.source.address(), case.destination.address()) {
+        let is_one = match (case.source.address(), case.destination.address()) {
             (Some(source), Some(destination)) => source == destination,
             _ => case.source == case.destination && !source.pods.is_empty(),
         };
+        let to_itself = is_one && !case.replicas;
         let mut sides = Vec::new();
         if !to_itself {
             for direction in Direction::BOTH {
@@ -206,8 +207,8 @@ fn of_block(block: &Block, address: Option<IpAddr>, family: Family) -> Vec<PeerD
     if !block.cidr.contains(&address) {
         return vec![PeerDifference::OutsideBlock { cidr: block.cidr, address }];
     }
-    let except = block.except.iter().find(|except| except.contains(&address));
-    except.map(|except| PeerDifference::Excepted { except: *except, address }).into_iter().collect()
+    let excepts = block.except.iter().filter(|except| except.contains(&address));
+    excepts.map(|except| PeerDifference::Excepted { except: *except, address }).collect()
 }
 
 /// Compares a port of a rule with the asked port, and adds it to the ports that the rule opens.

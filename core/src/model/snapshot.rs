@@ -116,6 +116,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Its addresses (spec.clusterIPs).
     pub addresses: Vec<IpAddr>,
+    /// Its addresses outside the cluster (spec.externalIPs, status.loadBalancer).
+    pub outer_addresses: Vec<IpAddr>,
     /// Whether its pods may see the address of a node in place of a client's outside the cluster: it has a node's port or a load
     /// balancer, and its externalTrafficPolicy is not `Local`.
     pub translates_source: bool,
@@ -141,6 +143,8 @@ pub struct ServicePort {
     pub port: u16,
     /// The port of the pods.
     pub target: TargetPort,
+    /// The port by which every node leads to it.
+    pub node_port: Option<u16>,
 }
 
 /// The port of a Service's pods (targetPort).
@@ -193,6 +197,7 @@ mod tests {
             selector: Some(labels(&[("app", "web")])),
             ports: Vec::new(),
             addresses: Vec::new(),
+            outer_addresses: Vec::new(),
             translates_source: false,
         };
         assert!(service.selects(&pod("shop", &[("app", "web"), ("tier", "front")])));

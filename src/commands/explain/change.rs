@@ -45,12 +45,13 @@ pub(super) fn advice(snapshot: &Snapshot, case: &AnsweredCase<'_>) -> Vec<String
 /// What allows the connection, a line for each side whose pod is isolated.
 pub(super) fn reliance(snapshot: &Snapshot, case: &AnsweredCase<'_>) -> Vec<String> {
     let isolated = case.answer.sides.iter().filter(|side| !side.own_node && !side.policies.is_empty());
+    let allowed = &case.answer.allowed;
     let line = |side: &SideAnswer<'_>| {
         let rules: Vec<(&PolicyKey, &RuleAnswer<'_>)> = side
             .policies
             .iter()
             .flat_map(|policy| policy.rules.iter().map(|rule| (&policy.policy.key, rule)))
-            .filter(|(_, rule)| rule.allows)
+            .filter(|(_, rule)| rule.peer_matches() && !rule.opens.intersection(allowed).is_empty())
             .collect();
         let place = |(policy, rule): &(&PolicyKey, &RuleAnswer<'_>)| {
             rule_place(snapshot, side.direction, policy, rule.rule.index)
@@ -58,8 +59,15 @@ pub(super) fn reliance(snapshot: &Snapshot, case: &AnsweredCase<'_>) -> Vec<Stri
         match rules.as_slice() {
             [] => None,
             [only] => Some(format!("{}: without this rule it is denied", place(only))),
-            [first, ..] => {
+            [first, ..] if rules.iter().all(|(_, rule)| rule.opens.intersection(allowed) == *allowed) => {
                 Some(format!("{}, or another of {} rules: each is enough", place(first), rules.len()))
+            }
+            [first, others @ ..] => {
+                let rules = match others.len() {
+                    1 => "another rule".to_owned(),
+                    count => format!("{count} other rules"),
+                };
+                Some(format!("{} and {rules}, for some of the ports each", place(first)))
             }
         }
     };

@@ -3,8 +3,8 @@
 use super::change::{advice, few, reliance};
 use super::words::{end_text, peer_text};
 use crate::explain::{
-    Answer, AnsweredCase, AskedPort, Fix, NoFix, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer,
-    SideAnswer, found_label, port_text,
+    Answer, AnsweredCase, AskedPort, CaseAnswer, Fix, NoFix, PeerAnswer, PolicyAnswer, PortAnswer,
+    RuleAnswer, SideAnswer, found_label, port_text,
 };
 use crate::model::{Direction, Peers, Policy, PortMatch, Ports, Snapshot};
 use crate::net::{Family, Verdict};
@@ -329,6 +329,9 @@ impl CasePage<'_> {
             }
             Verdict::Denied => {
                 let advice = advice(self.snapshot, self.case);
+                if let Some(sides) = nothing_in_common(&self.case.answer) {
+                    return writeln!(out, "\nBoth sides allow something, but no port in common: {sides}");
+                }
                 writeln!(out, "\nTo allow it")?;
                 let denied = self.case.answer.sides.iter().filter(|side| side.verdict == Verdict::Denied);
                 let every = advice.len() == denied.count();
@@ -351,6 +354,13 @@ impl CasePage<'_> {
             }
         }
     }
+}
+
+/// What each side allows, if each allows some of the asked ports and both together allow none.
+fn nothing_in_common(answer: &CaseAnswer<'_>) -> Option<String> {
+    let is_open = answer.sides.iter().all(|side| side.verdict == Verdict::Allowed);
+    let text = |side: &SideAnswer<'_>| format!("{} of {} {}", side.direction, side.subject, side.opens);
+    is_open.then(|| answer.sides.iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
 /// Whether a port is a name that the destination does not declare.

@@ -6,6 +6,7 @@ use crate::model::{Labels, Service, ServiceKey, ServicePort, TargetPort};
 use crate::net::Protocol;
 use crate::source::convert;
 use crate::source::manifest::object::OtherObject;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Reads an object if it is of such a kind; returns whether it is.
@@ -34,18 +35,22 @@ pub(super) fn service(from: &api::Service) -> Result<Service, String> {
     let ports = spec.ports.iter().map(port).collect::<Result<_, _>>()?;
     let kind = spec.service_type.as_deref().unwrap_or("ClusterIP");
     let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty() && kind != "ExternalName");
-    let mut addresses: Vec<IpAddr> =
-        spec.cluster_ips.iter().chain(&spec.cluster_ip).filter_map(|text| text.parse().ok()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+    let balanced = from.status.load_balancer.ingress.iter().filter_map(|ingress| ingress.ip.as_ref());
     Ok(Service {
         key: ServiceKey::new(convert::namespace_of(&from.metadata), &from.metadata.name),
         selector: selector.map(Labels::new),
         ports,
-        addresses,
+        addresses: addresses(spec.cluster_ips.iter().chain(&spec.cluster_ip)),
+        outer_addresses: addresses(spec.external_ips.iter().chain(balanced)),
         translates_source: matches!(kind, "NodePort" | "LoadBalancer")
             && spec.external_traffic_policy.as_deref() != Some("Local"),
     })
+}
+
+/// The addresses among some texts, each once.
+fn addresses<'t>(texts: impl Iterator<Item = &'t String>) -> Vec<IpAddr> {
+    let addresses = texts.filter_map(|text| text.parse::<IpAddr>().ok());
+    BTreeSet::from_iter(addresses).into_iter().collect()
 }
 
 fn port(from: &api::ServicePort) -> Result<ServicePort, String> {
@@ -64,5 +69,12 @@ fn port(from: &api::ServicePort) -> Result<ServicePort, String> {
         Some(IntOrString::Int(target)) => TargetPort::Number(number(*target)?),
         Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
     };
-    Ok(ServicePort { name: from.name.as_deref().unwrap_or_default().into(), protocol, port, target })
+    let node_port = from.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    Ok(ServicePort {
+        name: from.name.as_deref().unwrap_or_default().into(),
+        protocol,
+        port,
+        target,
+        node_port,
+    })
 }

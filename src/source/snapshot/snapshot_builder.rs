@@ -3,9 +3,12 @@
 use super::SnapshotInput;
 use super::workloads::WorkloadPods;
 use crate::api;
-use crate::model::{Namespace, Pod, Policy, PolicyOrigin, Service, Snapshot};
+use crate::model::{
+    NAMESPACE_NAME_LABEL, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy, PolicyOrigin,
+    Service, Snapshot,
+};
 use crate::source::convert;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A snapshot that is being put together.
@@ -48,8 +51,11 @@ impl SnapshotBuilder {
 
     pub(super) fn node(&mut self, node: &api::Node) {
         let known = self.snapshot.nodes.entry(node.metadata.name.as_str().into()).or_default();
-        let addresses = node.status.addresses.iter().filter_map(|listed| listed.address.parse().ok());
-        addresses.for_each(|address| add(known, address));
+        // A node speaks to pods by its internal address.
+        let (internal, others): (Vec<_>, Vec<_>) =
+            node.status.addresses.iter().partition(|listed| listed.address_type == "InternalIP");
+        let listed = internal.into_iter().chain(others);
+        listed.filter_map(|listed| listed.address.parse().ok()).for_each(|address| add(known, address));
     }
 
     /// The whole snapshot: with a pod for each workload that has none, and with the namespaces that only other objects name.
@@ -58,6 +64,7 @@ impl SnapshotBuilder {
         for pod in workloads.without_pods(snapshot.pods.values()) {
             snapshot.pods.insert(pod.key.clone(), pod);
         }
+        warnings.extend(unknown_labels(&snapshot));
         let of_pods = snapshot.pods.keys().map(|key| &key.namespace);
         let named = of_pods.chain(snapshot.policies.keys().map(|key| &key.namespace));
         for name in named {
@@ -72,6 +79,38 @@ impl SnapshotBuilder {
         }
         SnapshotInput { snapshot, warnings, skipped }
     }
+}
+
+/// Says of which namespaces no object was read, if a policy asks for their labels.
+fn unknown_labels(snapshot: &Snapshot) -> Option<String> {
+    const FEW: usize = 5;
+    let asks = |peer: &Peer| match peer {
+        Peer::Pods { namespaces: NamespaceScope::Matching(selector), .. } => {
+            selector.requirements().any(|requirement| &*requirement.key != NAMESPACE_NAME_LABEL)
+        }
+        Peer::Pods { namespaces: NamespaceScope::Own, .. } | Peer::Block(_) => false,
+    };
+    let rules =
+        snapshot.policies.values().flat_map(|policy| policy.ingress.iter().chain(&policy.egress).flatten());
+    let is_asked = rules.into_iter().any(|rule| match &rule.peers {
+        Peers::Anywhere => false,
+        Peers::Listed(peers) => peers.iter().any(asks),
+    });
+    let namespaces: BTreeSet<&NamespaceName> = snapshot.pods.keys().map(|key| &key.namespace).collect();
+    let unknown: Vec<&str> = namespaces
+        .into_iter()
+        .filter(|name| !snapshot.namespaces.contains_key(*name))
+        .map(NamespaceName::as_str)
+        .collect();
+    (is_asked && !unknown.is_empty()).then(|| {
+        let more = unknown.len().saturating_sub(FEW);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!(
+            "no object of namespace {}{more} was read: the only label that it is known to have is {NAMESPACE_NAME_LABEL}, and policies \
+             select namespaces by others",
+            unknown[..unknown.len().min(FEW)].join(", ")
+        )
+    })
 }
 
 fn add(known: &mut Vec<IpAddr>, address: IpAddr) {
