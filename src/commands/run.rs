@@ -116,7 +116,7 @@ struct SourceFlags {
     /// How to list a resource before watching it
     #[arg(long, value_enum, default_value_t)]
     watch_list: ListMode,
-    /// Write Events on NetworkPolicies that cannot be fully enforced, and on pods that deny connections
+    /// Write Events on NetworkPolicies that cannot be fully enforced, and on pods that deny connections or are denied them
     #[arg(long, value_enum, default_value_t)]
     events: Switch,
 }

@@ -2,7 +2,7 @@
 
 use crate::compile::Shortfall;
 use crate::flow::{FlowVerdict, Reason, Record, Turns};
-use crate::model::UnreadablePod;
+use crate::model::{Direction, UnreadablePod};
 use crate::net::Family;
 use crate::observe::{EventLimiter, EventWriter, Regarding, WOULD_BE_DENIED, Warning, Warnings};
 use std::path::Path;
@@ -58,6 +58,9 @@ pub(super) async fn write(
     }
 }
 
+/// The reason of an Event on a pod whose connection the policies of its destination denied.
+const DENIED_BY_DESTINATION: &str = "FlowDeniedByDestination";
+
 /// How many denied flows may be queued.
 const MAX_QUEUED: usize = 16;
 
@@ -70,8 +73,8 @@ pub(super) fn denied(wanted: bool) -> (Option<mpsc::Sender<Record>>, Option<mpsc
     if wanted { (Some(sender), Some(receiver)) } else { (None, None) }
 }
 
-/// Writes Events on pods about denied flows, rarely for each pod, and for each namespace in turn. An Event that cannot be written
-/// is not tried again; the next denied flow is.
+/// Writes Events on pods that denied a flow, and on pods that sent it, rarely for each pod, and for each namespace in turn. An Event
+/// that cannot be written is not tried again; the next denied flow is.
 pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver<Record>) {
     let (mut limiter, mut turns) = (EventLimiter::default(), Turns::new(MAX_UNWRITTEN));
     let mut writing: Option<Pin<Box<dyn Future<Output = Option<Warning>> + Send>>> = None;
@@ -84,11 +87,12 @@ pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver
         tokio::select! {
             record = denied.recv() => {
                 let Some(record) = record else { return };
-                if let Some(warning) = denied_warning(&record)
-                    && limiter.allows(&warning, Instant::now())
-                    && !turns.push(warning.namespace.clone(), warning.clone())
-                {
-                    limiter.not_written(&warning);
+                for warning in denied_warning(&record).into_iter().chain(sender_warning(&record)) {
+                    if limiter.allows(&warning, Instant::now())
+                        && !turns.push(warning.namespace.clone(), warning.clone())
+                    {
+                        limiter.not_written(&warning);
+                    }
                 }
             }
             failed = written(&mut writing) => {
@@ -99,9 +103,13 @@ pub(super) async fn write_denied(writer: EventWriter, mut denied: mpsc::Receiver
     }
 }
 
-/// Writes a warning, and returns it if that failed.
+/// Writes a warning, and returns it if that failed. Each node whose pods deny a sender warns of the same.
 async fn write_one(writer: EventWriter, warning: Warning) -> Option<Warning> {
-    let error = writer.write(&warning).await.err()?;
+    let written = match warning.reason {
+        DENIED_BY_DESTINATION => writer.write_with_others(&warning).await,
+        _ => writer.write(&warning).await,
+    };
+    let error = written.err()?;
     tracing::debug!(%error, pod = warning.name, "cannot write an Event of a denied flow");
     Some(warning)
 }
@@ -146,6 +154,30 @@ fn denied_warning(record: &Record) -> Option<Warning> {
     })
 }
 
+/// The warning of the sender, whose owners see nothing of the destination's Events. It says what the sender knows, and nothing of the
+/// other namespace's policies and pods.
+fn sender_warning(record: &Record) -> Option<Warning> {
+    let account = &record.account;
+    let is_by_destination = account.direction == Direction::Ingress
+        && account.verdict == FlowVerdict::Denied
+        && account.reason == Reason::NoRuleAllows;
+    let (namespace, name) =
+        account.source.namespace.clone().zip(account.source.pod.clone()).filter(|_| is_by_destination)?;
+    let port = account.port.map(|port| format!("port {port}/")).unwrap_or_default();
+    Some(Warning {
+        regarding: Regarding::Pod,
+        note: format!(
+            "no NetworkPolicy of the destination allows this pod to reach {} {port}{}. Who may read the policies there sees why: \
+             bridgewarden explain {namespace}/{name} {}",
+            account.destination.address, account.protocol, account.destination.address
+        ),
+        namespace,
+        name,
+        uid: None,
+        reason: DENIED_BY_DESTINATION,
+    })
+}
+
 /// The warning about a pod that cannot be read.
 pub(super) fn unreadable_warning(pod: &UnreadablePod, fault: &str, consequence: &str) -> Warning {
     Warning {
@@ -166,5 +198,61 @@ fn warning(shortfall: &Shortfall) -> Warning {
         uid: shortfall.uid.as_deref().map(str::to_owned),
         reason: shortfall.reason.word(),
         note: shortfall.note.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Account, FlowEnd};
+
+    fn denied(direction: Direction) -> Record {
+        let end = |namespace: &str, pod: &str, host: u8| FlowEnd {
+            address: [10, 244, 1, host].into(),
+            namespace: Some(namespace.to_owned()),
+            pod: Some(pod.to_owned()),
+            owner: None,
+        };
+        let account = Account {
+            verdict: FlowVerdict::Denied,
+            direction,
+            source: end("shop", "client", 1),
+            destination: end("bank", "vault", 2),
+            protocol: "TCP".to_owned(),
+            port: Some(443),
+            reason: Reason::NoRuleAllows,
+            policies: vec!["bank/locked".to_owned()],
+            nearest: None,
+            bridge_port: None,
+            uid: None,
+        };
+        let time = "2026-01-02T03:04:05.678Z".to_owned();
+        Record { number: 0, time: time.clone(), last: time, count: 1, node: "node-a".into(), account }
+    }
+
+    #[test]
+    fn sender_is_told_of_the_address_and_nothing_of_the_other_namespace() {
+        let warning = sender_warning(&denied(Direction::Ingress)).unwrap();
+        assert_eq!((&*warning.namespace, &*warning.name), ("shop", "client"));
+        assert!(warning.note.contains("to reach 10.244.1.2 port 443/TCP"), "{}", warning.note);
+        assert!(
+            !["bank", "vault", "locked"].iter().any(|word| warning.note.contains(word)),
+            "{}",
+            warning.note
+        );
+    }
+
+    #[test]
+    fn sender_that_its_own_policies_deny_or_that_is_no_pod_gets_no_second_event() {
+        assert_eq!(sender_warning(&denied(Direction::Egress)), None);
+        let mut outside = denied(Direction::Ingress);
+        outside.account.source.pod = None;
+        assert_eq!(sender_warning(&outside), None);
+        let mut audited = denied(Direction::Ingress);
+        audited.account.verdict = FlowVerdict::WouldBeDenied;
+        assert_eq!(sender_warning(&audited), None);
+        let mut unknown = denied(Direction::Ingress);
+        unknown.account.reason = Reason::PodNotYetKnown;
+        assert_eq!(sender_warning(&unknown), None);
     }
 }

@@ -1,8 +1,12 @@
 //! Events on NetworkPolicies, about what of a policy cannot be enforced, and on pods, about denied connections.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use super::event_name;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -136,39 +140,72 @@ impl EventLimiter {
 #[derive(Clone)]
 pub struct EventWriter {
     client: Client,
-    reporter: Reporter,
+    node: String,
 }
 
 impl EventWriter {
     /// A writer of Events that name the agent of this node as their reporter.
     pub fn new(client: Client, node: &str) -> EventWriter {
-        let reporter = Reporter { controller: "bridgewarden".to_owned(), instance: Some(node.to_owned()) };
-        EventWriter { client, reporter }
+        EventWriter { client, node: node.to_owned() }
     }
 
     /// Writes a warning as an Event of its object.
     pub async fn write(&self, warning: &Warning) -> Result<(), kube::Error> {
+        let now = Timestamp::now();
+        self.create(&self.event(warning, event_name::unique(&warning.name, now), now)).await
+    }
+
+    /// Writes a warning that the agents of other nodes may write about the same pod: they write one Event in an hour together. The pod's
+    /// uid is asked of the API server. If the pod is gone or its Event is there, nothing is written.
+    pub async fn write_with_others(&self, warning: &Warning) -> Result<(), kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &warning.namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={}", warning.name)).limit(1);
+        let found = pods.list_metadata(&named).await?.items.into_iter().next();
+        let Some(uid) = found.and_then(|pod| pod.metadata.uid) else { return Ok(()) };
+        let now = Timestamp::now();
+        let name = event_name::common(&warning.name, &uid, warning.reason, now);
+        let warning = Warning { uid: Some(uid), ..warning.clone() };
+        match self.create(&self.event(&warning, name, now)).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn create(&self, event: &Event) -> Result<(), kube::Error> {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        events.create(&PostParams::default(), event).await.map(|_| ())
+    }
+
+    fn event(&self, warning: &Warning, name: String, now: Timestamp) -> Event {
         let (api_version, kind) = match warning.regarding {
             Regarding::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy"),
             Regarding::Pod => ("v1", "Pod"),
         };
-        let regarding = ObjectReference {
-            api_version: Some(api_version.to_owned()),
-            kind: Some(kind.to_owned()),
-            name: Some(warning.name.clone()),
-            namespace: Some(warning.namespace.clone()),
-            uid: warning.uid.clone(),
-            ..ObjectReference::default()
-        };
-        let event = Event {
-            type_: if warning.reason == WOULD_BE_DENIED { EventType::Normal } else { EventType::Warning },
-            reason: warning.reason.to_owned(),
+        let type_ = if warning.reason == WOULD_BE_DENIED { "Normal" } else { "Warning" };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(warning.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Enforce".to_owned()),
+            event_time: Some(MicroTime(now)),
             note: Some(shortened(&warning.note)),
-            action: "Enforce".to_owned(),
-            secondary: None,
-        };
-        // A recorder merges events with the same reason into one series, whatever their notes; so each event has its own.
-        Recorder::new(self.client.clone(), self.reporter.clone()).publish(&event, &regarding).await
+            reason: Some(warning.reason.to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some(api_version.to_owned()),
+                kind: Some(kind.to_owned()),
+                name: Some(warning.name.clone()),
+                namespace: Some(warning.namespace.clone()),
+                uid: warning.uid.clone(),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some("bridgewarden".to_owned()),
+            reporting_instance: Some(self.node.clone()),
+            type_: Some(type_.to_owned()),
+            ..Event::default()
+        }
     }
 }
 

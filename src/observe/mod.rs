@@ -6,6 +6,7 @@
 mod build;
 mod catalog;
 mod connections;
+mod event_name;
 mod events;
 mod fact;
 mod health;

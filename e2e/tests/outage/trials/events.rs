@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use support::control_plane::PORT;
 
-/// Connections that are denied: the first on node-a by the destination's policy, the second on node-b by the source's.
-const DENIED: [(&str, &str); 2] = [("bank/vault", "shop/web"), ("shop/other", "shop/db")];
+/// Connections that are denied: the first on node-a and the second on node-c by the destination's policy, the third on node-b by the
+/// source's. So two agents write an Event on the same sender.
+const DENIED: [(&str, &str); 3] =
+    [("bank/vault", "shop/web"), ("bank/vault", "bank/guest"), ("shop/other", "shop/db")];
 /// An Event that must be written.
 struct ExpectedEvent {
     reason: &'static str,
@@ -22,7 +24,7 @@ struct ExpectedEvent {
     node: Option<&'static str>,
 }
 
-const EXPECTED_EVENTS: [ExpectedEvent; 3] = [
+const EXPECTED_EVENTS: [ExpectedEvent; 5] = [
     ExpectedEvent {
         reason: "FlowDenied",
         kind: "Pod",
@@ -34,10 +36,26 @@ const EXPECTED_EVENTS: [ExpectedEvent; 3] = [
     ExpectedEvent {
         reason: "FlowDenied",
         kind: "Pod",
+        namespace: "bank",
+        name: "guest",
+        words: &["ingress denied ", " -> bank/guest (", "80/TCP", "bank/closed"],
+        node: Some("node-c"),
+    },
+    ExpectedEvent {
+        reason: "FlowDenied",
+        kind: "Pod",
         namespace: "shop",
         name: "other",
         words: &["denied ", "shop/other (", "80/TCP", "policy shop/other"],
         node: Some("node-b"),
+    },
+    ExpectedEvent {
+        reason: "FlowDeniedByDestination",
+        kind: "Pod",
+        namespace: "bank",
+        name: "vault",
+        words: &["no NetworkPolicy of the destination allows this pod to reach", "port 80/TCP"],
+        node: None,
     },
     ExpectedEvent {
         reason: "NamedPortUnresolved",
@@ -91,8 +109,9 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
         };
         assert_reports(test, event, expected)?;
     }
-    let objects: BTreeSet<String> = events.iter().map(|event| event["regarding"].to_string()).collect();
-    ensure!(objects.len() == events.len(), "an object was reported twice: {events:#?}");
+    let subject = |event: &Value| format!("{} {}", event["regarding"], event["reason"]);
+    let subjects: BTreeSet<String> = events.iter().map(subject).collect();
+    ensure!(subjects.len() == events.len(), "an object was reported twice for one reason: {events:#?}");
     let kinds: BTreeSet<String> = events.iter().map(|event| event["regarding"]["kind"].to_string()).collect();
     ensure!(kinds.len() == 2, "only pods and one policy should be reported: {kinds:?}");
     test.note(&format!(
