@@ -27,7 +27,7 @@ const DENIED: &str = "shop/stranger shop/web:80";
 const KERNEL_DENIES: &str = "DISAGREE: policies allow it, and the kernel denies it";
 const KERNEL_ALLOWS: &str = "DISAGREE: policies deny it, and the kernel lets it pass";
 
-const WITH_IPTABLES: [OnTheWay; 7] = [
+const WITH_IPTABLES: [OnTheWay; 9] = [
     ("a removed rule", "$IP -F $WEB", ALLOWED, &[KERNEL_DENIES, "is empty"]),
     (
         "a lost set member",
@@ -57,7 +57,22 @@ const WITH_IPTABLES: [OnTheWay; 7] = [
         "a foreign rule before ours that cannot be evaluated",
         "$IP -I FORWARD 1 -m statistic --mode random --probability 0.5 -j ACCEPT",
         ALLOWED,
-        &["DISAGREE: it is not known what the kernel does", "statistic"],
+        &["NOT KNOWN: it is not known what the kernel does", "statistic"],
+    ),
+    (
+        "a foreign rule before ours that may deny and cannot be evaluated",
+        "$IP -I FORWARD 1 -m statistic --mode random --probability 0.5 -j DROP",
+        ALLOWED,
+        &[
+            "not understood; may decide before: FORWARD (IPv4): -m statistic",
+            "NOT KNOWN: it is not known what the kernel does",
+        ],
+    ),
+    (
+        "a foreign rule before ours that accepts and whose comment names another target",
+        "$IP -I FORWARD 1 -m statistic --mode random --probability 0.5 -m comment --comment 'as with -j DROP' -j ACCEPT",
+        ALLOWED,
+        &["NOT KNOWN: it is not known what the kernel does: FORWARD (IPv4) has a rule", "statistic"],
     ),
     (
         "no jump to ours",
@@ -225,6 +240,46 @@ fn connection_that_was_cut_is_shown_as_such() {
         let (said, ended) = ask(&test, ALLOWED);
         assert_eq!(ended, 1, "{backend}: {said}");
         assert!(said.contains("marked as cut: its packets are denied"), "{backend}: {said}");
+    });
+}
+
+/// The node of these tests, which manifests have only where a question names it.
+const NODE: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: node-a}
+status: {addresses: [{type: InternalIP, address: 192.168.100.1}]}
+";
+
+#[test]
+fn connection_to_the_node_is_judged_by_what_pod_to_node_says() {
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build_with(&format!("liven{short}"), backend, VERIFIED_CLUSTER, None);
+        let node = test.manifests.with_file_name("node.yaml");
+        std::fs::write(&node, NODE).expect("a file");
+        let ask = |test: &NodeTest, flags: &str| {
+            ask(test, &format!("-f {} shop/web node/node-a:9090 {flags}", node.display()))
+        };
+        for (agent, flags, code, words) in [
+            ("drop", "--pod-to-node drop", 0, "  AGREE: kernel and policies with --pod-to-node deny it"),
+            ("drop", "", 2, "DISAGREE: policies with --pod-to-node allow it, and the kernel denies it"),
+            ("policy", "--pod-to-node policy", 0, "  AGREE: kernel and policies with --pod-to-node deny it"),
+            ("allow", "", 0, "  AGREE: kernel and policies with --pod-to-node allow it"),
+            (
+                "allow",
+                "--pod-to-node drop",
+                2,
+                "DISAGREE: policies with --pod-to-node deny it, and the kernel lets it pass",
+            ),
+        ] {
+            test.start(&["--pod-to-node", agent]);
+            test.wait_until_enforced();
+            let (said, ended) = ask(&test, flags);
+            assert!(said.contains(words), "{backend}: {agent}, {flags}: {said}");
+            assert_eq!(ended, code, "{backend}: {agent}, {flags}: {said}");
+            test.field.stop(false);
+            tried(&test, "nft flush ruleset");
+        }
     });
 }
 

@@ -7,6 +7,7 @@ use crate::model::{
     PortMatch, Ports, Rule, Selector,
 };
 use crate::net::{Family, Flow, Protocol};
+use crate::render::PodToNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -288,6 +289,21 @@ impl Expectation {
         self.rulings(flow).iter().all(SideRuling::allows)
     }
 
+    /// Whether a pod of this node may open a connection to the node itself, as `--pod-to-node` says.
+    pub fn allows_to_node(&self, choice: PodToNode, flow: &Flow) -> bool {
+        let excused = open_to_node(Family::of(flow.source));
+        match choice {
+            PodToNode::Allow => true,
+            PodToNode::Policy | PodToNode::Drop if flow.port.is_some_and(|port| excused.contains(&port)) => {
+                true
+            }
+            PodToNode::Policy => {
+                self.decide(Direction::Egress, flow.source, flow.destination, flow.port).allows()
+            }
+            PodToNode::Drop => !self.is_isolated(Direction::Egress, flow.source),
+        }
+    }
+
     /// What the policies of this node's pods at both ends say, egress first.
     pub(super) fn rulings(&self, flow: &Flow) -> [SideRuling<'_>; 2] {
         Direction::BOTH.map(|direction| {
@@ -362,4 +378,13 @@ impl Expectation {
             Holder::Unknown => &[],
         })
     }
+}
+
+/// The DNS and DHCP of a node, which pods reach whatever `--pod-to-node` says.
+pub(super) fn open_to_node(family: Family) -> [(Protocol, u16); 3] {
+    let dhcp = match family {
+        Family::V4 => 67,
+        Family::V6 => 547,
+    };
+    [(Protocol::Udp, 53), (Protocol::Tcp, 53), (Protocol::Udp, dhcp)]
 }

@@ -48,9 +48,14 @@ pub struct FollowedPacket {
 }
 
 impl FollowedPacket {
-    /// Whether it passes all of them.
+    /// Whether it passes all of them, as far as their rules are understood.
     pub fn passes(&self) -> bool {
         self.stages.iter().all(|stage| stage.passes)
+    }
+
+    /// The rules of other programs, each with its chain, that may deny it before ours and are not understood.
+    pub fn not_understood(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().flat_map(|stage| &stage.not_understood).map(String::as_str)
     }
 }
 
@@ -63,6 +68,8 @@ pub struct FollowedStage {
     pub absence: Option<String>,
     /// The rules that it comes to, in order. Of those that it does not match, the first few hundred.
     pub rules: Vec<FollowedRule>,
+    /// The rules of other programs in chains that it comes to, before ours, that may drop or reject it and are not understood.
+    pub not_understood: Vec<String>,
     /// Its end: `passed`, `accepted`, `dropped` or `rejected`.
     pub end: &'static str,
     /// Whether it goes on.
@@ -102,37 +109,78 @@ pub struct SetAnswer {
     pub leads_to: Option<String>,
 }
 
-/// Follows the first packet of a connection through the rules that were read. `None` if it meets none of them, because neither end
-/// is a pod of this node.
-///
-/// # Errors
-/// Something that it meets cannot be evaluated.
-pub fn follow(evidence: &Evidence, flow: &FollowedFlow) -> Result<Option<FollowedPacket>, String> {
-    let Some(way) = way(flow) else { return Ok(None) };
-    let mut stages = Vec::new();
-    let followed = follow_stages(evidence, flow, way, &mut stages);
-    followed.map_err(|Unjudged(what)| what)?;
-    Ok(Some(FollowedPacket { way: way.words(), stages }))
+/// The rules that were read, in a form in which many connections can be followed through them.
+pub struct FollowedRules<'a> {
+    evidence: &'a Evidence,
+    rules: Result<KernelRules<'a>, Unjudged>,
 }
 
-/// What becomes of a later packet of a connection that the kernel tracks with this mark.
-///
-/// # Errors
-/// Something that it meets cannot be evaluated.
-pub fn follow_established(
-    evidence: &Evidence,
-    flow: &FollowedFlow,
-    mark: u32,
-) -> Result<Option<bool>, String> {
-    let Some(way) = way(flow) else { return Ok(None) };
-    let packet = Packet {
-        state: State::Established,
-        connection_mark: mark,
-        ..question(flow, way).packet(&evidence.options.bridge)
-    };
-    let rules = KernelRules::of(evidence, OthersAhead::All);
-    let passage = rules.and_then(|rules| rules.pass(way.point(), &packet, false));
-    passage.map(|passage| Some(passage.passes)).map_err(|Unjudged(what)| what)
+impl<'a> FollowedRules<'a> {
+    /// The rules of this kernel.
+    pub fn of(evidence: &'a Evidence) -> FollowedRules<'a> {
+        FollowedRules { evidence, rules: KernelRules::of(evidence, OthersAhead::All) }
+    }
+
+    /// Follows the first packet of a connection. `None` if it meets no rule, because neither end is a pod of this node.
+    ///
+    /// # Errors
+    /// Something that it meets cannot be evaluated.
+    pub fn follow(&self, flow: &FollowedFlow) -> Result<Option<FollowedPacket>, String> {
+        let Some(way) = way(flow) else { return Ok(None) };
+        let mut stages = Vec::new();
+        let followed = self.follow_stages(flow, way, &mut stages);
+        followed.map_err(|Unjudged(what)| what)?;
+        Ok(Some(FollowedPacket { way: way.words(), stages }))
+    }
+
+    /// What becomes of a later packet of a connection that the kernel tracks with this mark.
+    ///
+    /// # Errors
+    /// Something that it meets cannot be evaluated.
+    pub fn follow_established(&self, flow: &FollowedFlow, mark: u32) -> Result<Option<bool>, String> {
+        let Some(way) = way(flow) else { return Ok(None) };
+        let packet = Packet {
+            state: State::Established,
+            connection_mark: mark,
+            ..question(flow, way).packet(&self.evidence.options.bridge)
+        };
+        let passage = self.rules.as_ref().map_err(Clone::clone);
+        let passage = passage.and_then(|rules| rules.pass(way.point(), &packet, false));
+        passage.map(|passage| Some(passage.passes)).map_err(|Unjudged(what)| what)
+    }
+
+    fn follow_stages(
+        &self,
+        flow: &FollowedFlow,
+        way: Way,
+        stages: &mut Vec<FollowedStage>,
+    ) -> Result<(), Unjudged> {
+        let packet = question(flow, way).packet(&self.evidence.options.bridge);
+        if let EndPlace::LocalPod { port: Some(port), hardware } = flow.source {
+            let points: &[HookPoint] = match way {
+                Way::Bridged => &[HookPoint::Prerouting, HookPoint::Forward],
+                Way::RoutedBack | Way::Out | Way::In | Way::Relayed | Way::FromNode | Way::ToNode => {
+                    &[HookPoint::Prerouting, HookPoint::Input]
+                }
+            };
+            for point in points {
+                let output = match (point, flow.destination) {
+                    (HookPoint::Forward, EndPlace::LocalPod { port: Some(port), .. }) => port,
+                    // Without its port, what the bridge says of it is not known.
+                    (HookPoint::Forward, _) => continue,
+                    _ => 0,
+                };
+                let frame = Frame { bytes: frame_bytes(&packet, hardware), input: port, output, mark: 0 };
+                stages.extend(bridge_stage(self.evidence, *point, &frame, &packet)?);
+                if stages.last().is_some_and(|stage| !stage.passes) {
+                    return Ok(());
+                }
+            }
+        }
+        let rules = self.rules.as_ref().map_err(Clone::clone)?;
+        stages.push(filter_stage(rules, way.point(), &packet)?);
+        Ok(())
+    }
 }
 
 fn question(flow: &FollowedFlow, way: Way) -> Question {
@@ -150,39 +198,6 @@ fn way(flow: &FollowedFlow) -> Option<Way> {
         (EndPlace::Elsewhere, EndPlace::LocalPod { .. }) => Some(Way::In),
         (EndPlace::ThisNode | EndPlace::Elsewhere, EndPlace::ThisNode | EndPlace::Elsewhere) => None,
     }
-}
-
-fn follow_stages(
-    evidence: &Evidence,
-    flow: &FollowedFlow,
-    way: Way,
-    stages: &mut Vec<FollowedStage>,
-) -> Result<(), Unjudged> {
-    let packet = question(flow, way).packet(&evidence.options.bridge);
-    if let EndPlace::LocalPod { port: Some(port), hardware } = flow.source {
-        let points: &[HookPoint] = match way {
-            Way::Bridged => &[HookPoint::Prerouting, HookPoint::Forward],
-            Way::RoutedBack | Way::Out | Way::In | Way::Relayed | Way::FromNode | Way::ToNode => {
-                &[HookPoint::Prerouting, HookPoint::Input]
-            }
-        };
-        for point in points {
-            let output = match (point, flow.destination) {
-                (HookPoint::Forward, EndPlace::LocalPod { port: Some(port), .. }) => port,
-                // Without its port, what the bridge says of it is not known.
-                (HookPoint::Forward, _) => continue,
-                _ => 0,
-            };
-            let frame = Frame { bytes: frame_bytes(&packet, hardware), input: port, output, mark: 0 };
-            stages.extend(bridge_stage(evidence, *point, &frame, &packet)?);
-            if stages.last().is_some_and(|stage| !stage.passes) {
-                return Ok(());
-            }
-        }
-    }
-    let rules = KernelRules::of(evidence, OthersAhead::All)?;
-    stages.push(filter_stage(&rules, way.point(), &packet)?);
-    Ok(())
 }
 
 /// The frame that carries a packet to one receiver.

@@ -5,11 +5,12 @@ use super::kernel_rules::{FilterChains, FilterRules, bridge_table, built_in};
 use super::{Evidence, KernelRules, Unjudged, place};
 use crate::net::octets;
 use crate::netfilter::ChainName;
-use crate::netfilter::iptables::{self, Condition, Match, Packet, Payload, SetLookup, SetSide};
+use crate::netfilter::iptables::{self, Condition, Match, Packet, Payload, SetLookup, SetSide, Target};
 use crate::netfilter::nftables::{
     self, Base, Field, Frame, HookPoint, Meta, Statement, Table, TableFamily, visit, visit_packet,
 };
 use crate::ownership::{HASH_MARK, INET_TABLE, POD_PREFIX, POLICY_PREFIX};
+use std::collections::BTreeSet;
 
 /// How many rules that a packet does not match are kept of a stage.
 const MOST_MISSED: usize = 500;
@@ -37,6 +38,7 @@ pub(super) fn filter_stage(
         place,
         absence: Some(absence),
         rules: Vec::new(),
+        not_understood: Vec::new(),
         end: "passed",
         passes: true,
     };
@@ -75,10 +77,14 @@ fn chain_stage(
     let (traced, visited) = visited.map_err(|error| family.unjudged(&error))?;
     let mut rules = Vec::new();
     let mut missed_count = 0;
+    let mut entered = BTreeSet::from([entry]);
     for one in visited {
         let Some(rule) = family.chains.get(&one.chain).and_then(|rules| rules.get(one.position)) else {
             continue;
         };
+        if let (None, Target::Jump(next) | Target::Goto(next)) = (one.missed, &rule.target) {
+            entered.insert(next.clone());
+        }
         missed_count += usize::from(one.missed.is_some());
         if one.missed.is_some() && missed_count > MOST_MISSED {
             continue;
@@ -103,7 +109,9 @@ fn chain_stage(
         iptables::Verdict::Dropped => "dropped",
         iptables::Verdict::Rejected(_) => "rejected",
     };
-    Ok(FollowedStage { place, absence: None, rules, end, passes: traced.verdict.allows() })
+    let not_understood = entered.iter().filter_map(|chain| family.skipped.get(chain.as_str()));
+    let not_understood = not_understood.flatten().cloned().collect();
+    Ok(FollowedStage { place, absence: None, rules, not_understood, end, passes: traced.verdict.allows() })
 }
 
 fn set_answer(part: Condition<'_>, sets: &KernelRules<'_>, packet: &Packet) -> Option<SetAnswer> {
@@ -186,7 +194,8 @@ fn table_stage(
         nftables::Outcome::Dropped => "dropped",
         nftables::Outcome::Rejected(_) => "rejected",
     };
-    FollowedStage { place, absence: None, rules, end, passes: traced.is_accepted() }
+    let not_understood = Vec::new();
+    FollowedStage { place, absence: None, rules, not_understood, end, passes: traced.is_accepted() }
 }
 
 /// The verdict of a map of ports or addresses for a packet.

@@ -49,6 +49,8 @@ pub(super) struct FilterChains {
     pub(super) absences: BTreeMap<&'static str, String>,
     /// Why chains could not be understood.
     pub(super) doubts: BTreeMap<Box<str>, String>,
+    /// By chain, the rules of others before ours that are not understood and let nothing pass: they drop or reject.
+    pub(super) skipped: BTreeMap<Box<str>, Vec<String>>,
 }
 
 /// What became of a packet.
@@ -211,7 +213,7 @@ impl FilterChains {
     fn of(evidence: &Evidence, variant: Variant, family: Family, others: OthersAhead) -> FilterChains {
         let nothing = ActualTable::default();
         let table = evidence.actual.tables.get(&(variant, family)).unwrap_or(&nothing);
-        let (mut chains, mut doubts) = (Chains::new(), BTreeMap::new());
+        let (mut chains, mut doubts, mut skipped) = (Chains::new(), BTreeMap::new(), BTreeMap::new());
         for (name, rules) in &table.chains {
             match rules {
                 Some(rules) => drop(chains.insert(name.clone(), rules.clone())),
@@ -243,51 +245,66 @@ impl FilterChains {
                     )
                 });
             }
-            let ahead = read_ahead(table.ahead.get(name), name, (family, others), &mut doubts);
             // Without the chain, whatever comes to it cannot be judged.
-            if let Some(ahead) = ahead {
-                chains.insert(entry, ahead.into_iter().chain(hook).collect());
+            match read_ahead(table.ahead.get(name), name, (family, others)) {
+                Ok(ahead) => {
+                    chains.insert(entry, ahead.rules.into_iter().chain(hook).collect());
+                    skipped.insert(name.into(), ahead.skipped);
+                }
+                Err(doubt) => drop(doubts.insert(name.into(), doubt)),
             }
         }
         for (name, rules) in &table.ahead {
             let Some(chain) = ChainName::new(name).filter(|chain| !chains.contains_key(chain)) else {
                 continue;
             };
-            if !["FORWARD", "OUTPUT", "INPUT"].contains(&name.as_str())
-                && let Some(rules) = read_ahead(Some(rules), name, (family, others), &mut doubts)
-            {
-                chains.insert(chain, rules);
+            if ["FORWARD", "OUTPUT", "INPUT"].contains(&name.as_str()) {
+                continue;
+            }
+            match read_ahead(Some(rules), name, (family, others)) {
+                Ok(ahead) => {
+                    chains.insert(chain, ahead.rules);
+                    skipped.insert(name.as_str().into(), ahead.skipped);
+                }
+                Err(doubt) => drop(doubts.insert(name.as_str().into(), doubt)),
             }
         }
-        FilterChains { chains, absences, doubts }
+        FilterChains { chains, absences, doubts, skipped }
     }
 }
 
-/// The rules of others before ours.
+/// The rules of others before ours in one chain.
+#[derive(Default)]
+struct RulesAhead {
+    rules: Vec<Rule>,
+    /// Those that are not understood and let nothing pass.
+    skipped: Vec<String>,
+}
+
+/// The rules of others before ours; an error if one is not understood that may let a packet pass.
 fn read_ahead(
     rules: Option<&Vec<String>>,
     chain: &str,
     (family, others): (Family, OthersAhead),
-    doubts: &mut BTreeMap<Box<str>, String>,
-) -> Option<Vec<Rule>> {
-    let mut read = Vec::new();
+) -> Result<RulesAhead, String> {
+    let mut read = RulesAhead::default();
     for text in rules.into_iter().flatten() {
         match parse_rule(text) {
             Ok(Rule { target: Target::Drop | Target::Reject(_), .. }) if others == OthersAhead::Accepting => {
             }
-            Ok(rule) => read.push(rule),
-            Err(_)
-                if text.contains(" -j DROP") || text.contains(" -j REJECT") || text.contains(" -j LOG") => {}
-            Err(_) => {
-                let doubt = format!(
-                    "{chain} ({family}) has a rule of another program before ours that cannot be evaluated: {text}"
-                );
-                doubts.insert(chain.into(), doubt);
-                return None;
-            }
+            Ok(rule) => read.rules.push(rule),
+            Err(_) => match iptables::target(text) {
+                Some("LOG") => {}
+                Some("DROP" | "REJECT") => read.skipped.push(format!("{chain} ({family}): {text}")),
+                Some(_) | None => {
+                    return Err(format!(
+                        "{chain} ({family}) has a rule of another program before ours that cannot be evaluated: {text}"
+                    ));
+                }
+            },
         }
     }
-    Some(read)
+    Ok(read)
 }
 
 /// The rules that a packet or a frame met in a table.

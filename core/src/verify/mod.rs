@@ -5,7 +5,7 @@
 //! number of decisions that agree, or the first that does not. It must not know how `compile` and `render` make rules of policies:
 //! it follows packets through the rules as they are.
 //!
-//! [`follow`] does the same for one connection, and returns its way rule by rule.
+//! [`FollowedRules`] does the same for one connection, and returns its way rule by rule.
 
 mod address_sets;
 mod asked;

@@ -1,5 +1,6 @@
 //! The comparison itself.
 
+use super::expectation::open_to_node;
 use super::frames::FrameCheck;
 use super::peers::peer_classes;
 use super::question::{Question, Way, ways};
@@ -247,11 +248,7 @@ impl NodeComparison<'_> {
         {
             return Ok(());
         }
-        let dhcp = match Family::of(peer) {
-            Family::V4 => 67,
-            Family::V6 => 547,
-        };
-        let excused = [(Protocol::Udp, 53), (Protocol::Tcp, 53), (Protocol::Udp, dhcp)];
+        let excused = open_to_node(Family::of(peer));
         for port in ports {
             let question = side.question(peer, *port, Way::ToNode);
             if port.is_some_and(|port| excused.contains(&port)) {

@@ -64,7 +64,7 @@ const EXAMPLES: &str = "Examples:
   bridgewarden explain -f manifests/ shop/web shop/db:5432 --fix | kubectl apply -f -
   bridgewarden explain shop/web shop/db:5432 --live                     on the node of either, as root
 
-Exit code: 0 allowed, 1 denied, 2 the question cannot be answered, or kernel and policies disagree (--live)";
+Exit code: 0 allowed, 1 denied, 2 the question cannot be answered, or kernel and policies do not certainly agree (--live)";
 
 impl Explain {
     /// Exit code 1 when the connection is denied.
@@ -104,7 +104,11 @@ impl Explain {
         match (failure, live) {
             (Some(error), _) => Err(error.context("--live")),
             (None, Some(report)) if !report.agrees() => {
-                let _ = writeln!(std::io::stderr(), "warning: kernel and policies disagree");
+                let what = match report.disagrees() {
+                    true => "kernel and policies disagree",
+                    false => "it is not known whether kernel and policies agree",
+                };
+                let _ = writeln!(std::io::stderr(), "warning: {what}");
                 Ok(ExitCode::from(2))
             }
             (None, _) => Ok(ExitCode::from(u8::from(!allowed && !self.fix))),

@@ -4,7 +4,7 @@ use super::{evidence, written};
 use crate::equivalence::{address, worlds};
 use bridgewarden::explain::oracle::QueryEnd;
 use bridgewarden::net::Flow;
-use bridgewarden::verify::{EndPlace, FollowedFlow, follow, follow_established};
+use bridgewarden::verify::{EndPlace, FollowedFlow, FollowedRules};
 use std::net::IpAddr;
 use support::backends::BACKENDS;
 use support::packets::enforcer;
@@ -20,6 +20,7 @@ fn connection_that_is_followed_gets_the_verdict_of_its_policies_in_every_random_
             let mut enforcer = enforcer(backend, &world, node.name);
             let mut kernel = written(&mut enforcer);
             let evidence = evidence(&mut kernel, enforcer.options());
+            let rules = FollowedRules::of(&evidence);
             let expectation = enforcer.expectation();
             let cluster = enforcer.cluster();
             let local = |address: IpAddr| {
@@ -44,7 +45,7 @@ fn connection_that_is_followed_gets_the_verdict_of_its_policies_in_every_random_
                     destination: place(destination),
                     by_service: false,
                 };
-                let Some(way) = follow(&evidence, &followed).expect("rules of ours can be evaluated") else {
+                let Some(way) = rules.follow(&followed).expect("rules of ours can be evaluated") else {
                     assert!(!local(source) && !local(destination));
                     continue;
                 };
@@ -58,10 +59,10 @@ fn connection_that_is_followed_gets_the_verdict_of_its_policies_in_every_random_
                     "world {seed}, {backend:?}, {}, {asked:?}: {way:#?}",
                     node.name
                 );
-                assert_eq!(follow_established(&evidence, &followed, 0), Ok(Some(true)));
-                let rules = || way.stages.iter().flat_map(|stage| &stage.rules);
+                assert_eq!(rules.follow_established(&followed, 0), Ok(Some(true)));
                 if !expected {
-                    let is_shown = rules().any(|rule| rule.missed.is_none() && !rule.lookups.is_empty());
+                    let mut met = way.stages.iter().flat_map(|stage| &stage.rules);
+                    let is_shown = met.any(|rule| rule.missed.is_none() && !rule.lookups.is_empty());
                     assert!(is_shown, "no set says that the pod is isolated: {way:#?}");
                 }
                 if expected { allowed += 1 } else { denied += 1 }

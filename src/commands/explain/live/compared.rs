@@ -6,7 +6,7 @@ use crate::kernel::CountedRules;
 use crate::net::{Family, Verdict};
 use crate::netfilter::iptables::Count;
 use crate::netfilter::{BackendName, ChainName};
-use crate::verify::{EndPlace, FollowedPacket, FollowedRule, FollowedStage, ReadBinding};
+use crate::verify::{FollowedPacket, FollowedRule, FollowedStage, ReadBinding};
 use std::net::IpAddr;
 
 /// What a node's kernel does with the connections of an answer.
@@ -71,14 +71,18 @@ pub(in crate::commands::explain) enum FlowAgreement {
     NotBound,
     /// It cannot be said what the kernel does.
     Unjudged,
-    /// The kernel denies what a pod sends to its node, which policies do not restrict and --pod-to-node does.
-    ToNode,
 }
 
 impl LiveReport {
     /// Whether the kernel does what policies say with every connection.
     pub(in crate::commands::explain) fn agrees(&self) -> bool {
         self.flows.iter().all(ComparedFlow::agrees)
+    }
+
+    /// Whether the kernel certainly does something else with one.
+    pub(in crate::commands::explain) fn disagrees(&self) -> bool {
+        let is_known = |flow: &&ComparedFlow| flow.agreement() != FlowAgreement::Unjudged;
+        !self.flows.iter().filter(is_known).all(ComparedFlow::agrees)
     }
 
     /// What a rule has counted, or the counter that it counts in.
@@ -98,24 +102,23 @@ impl LiveReport {
 impl ComparedFlow {
     /// Whether nothing is wrong with what the kernel does.
     pub(super) fn agrees(&self) -> bool {
-        matches!(self.agreement(), FlowAgreement::Agrees | FlowAgreement::ToNode)
+        self.agreement() == FlowAgreement::Agrees
     }
 
     /// Whether the kernel does what policies say.
     pub(in crate::commands::explain) fn agreement(&self) -> FlowAgreement {
-        let passes = match &self.followed {
-            Ok(Some(followed)) => followed.passes(),
-            Ok(None) => true,
+        let (passes, is_certain) = match &self.followed {
+            Ok(Some(followed)) => (followed.passes(), followed.not_understood().next().is_none()),
+            Ok(None) => (true, true),
             Err(_) => return FlowAgreement::Unjudged,
         };
-        let is_to_node = self.flow.followed.destination == EndPlace::ThisNode;
         match (passes, self.flow.verdict) {
+            (true, Verdict::Allowed) if !is_certain => FlowAgreement::Unjudged,
             (true, Verdict::Allowed) | (false, Verdict::Denied) if self.binding_problem().is_some() => {
                 FlowAgreement::NotBound
             }
             (true, Verdict::Allowed) | (false, Verdict::Denied) => FlowAgreement::Agrees,
             (true, Verdict::Denied) => FlowAgreement::KernelAllows,
-            (false, Verdict::Allowed) if is_to_node => FlowAgreement::ToNode,
             (false, Verdict::Allowed) => FlowAgreement::KernelDenies,
         }
     }
@@ -147,22 +150,30 @@ impl ComparedFlow {
             },
         };
         let agreed = if self.flow.verdict == Verdict::Allowed { "allow" } else { "deny" };
+        // Policies do not restrict what a pod sends to its node, but with --pod-to-node.
+        let policies = if self.flow.is_to_node() { "policies with --pod-to-node" } else { "policies" };
         match self.agreement() {
-            FlowAgreement::Agrees => format!("kernel and policies {agreed} it"),
+            FlowAgreement::Agrees => format!("kernel and {policies} {agreed} it"),
             FlowAgreement::NotBound => {
                 let problem = self.binding_problem().unwrap_or_default();
-                format!("kernel and policies {agreed} it, but {problem}")
+                format!("kernel and {policies} {agreed} it, but {problem}")
             }
             FlowAgreement::KernelAllows => {
-                format!("policies deny it, and the kernel lets it pass; {}", last())
+                format!("{policies} deny it, and the kernel lets it pass; {}", last())
             }
-            FlowAgreement::KernelDenies => format!("policies allow it, and the kernel denies it; {}", last()),
-            FlowAgreement::ToNode => {
-                format!("policies do not restrict it, and --pod-to-node of the agent denies it; {}", last())
+            FlowAgreement::KernelDenies => {
+                format!("{policies} allow it, and the kernel denies it; {}", last())
             }
             FlowAgreement::Unjudged => match &self.followed {
                 Err(why) => format!("it is not known what the kernel does: {why}"),
-                Ok(_) => "it is not known what the kernel does".to_owned(),
+                Ok(followed) => {
+                    let rule = followed.iter().find_map(|followed| followed.not_understood().next());
+                    format!(
+                        "it is not known what the kernel does: policies and the rules that are understood allow it, and a rule of \
+                         another program before ours that is not understood may deny it: {}",
+                        rule.unwrap_or_default()
+                    )
+                }
             },
         }
     }

@@ -34,7 +34,7 @@ pub(in crate::commands::explain) struct LocalFlow {
     pub(super) followed: FollowedFlow,
     /// The pods at its ends, if they are pods.
     pods: [Option<PodKey>; 2],
-    /// What the policies of this node's pods at its ends say.
+    /// What the policies of this node's pods at its ends say; of a connection to the node itself, what `--pod-to-node` makes of them.
     pub(super) verdict: Verdict,
     /// For each end that is elsewhere, who decides about its direction.
     pub(super) elsewhere: Vec<String>,
@@ -233,6 +233,12 @@ fn port_of(cluster: &Cluster, pod: &PodKey, address: IpAddr) -> Option<u32> {
 }
 
 impl LocalFlow {
+    /// Whether it is from a pod of this node to the node itself.
+    pub(super) fn is_to_node(&self) -> bool {
+        matches!(self.followed.source, EndPlace::LocalPod { .. })
+            && self.followed.destination == EndPlace::ThisNode
+    }
+
     /// Whether a connection that the kernel tracks is this one.
     pub(super) fn is_of(&self, connection: &Connection) -> bool {
         let Flow { source, destination, port } = self.followed.flow;

@@ -28,6 +28,7 @@ fn flow_json(report: &LiveReport, compared: &ComparedFlow) -> Value {
     };
     let kernel = match &compared.followed {
         Ok(Some(followed)) if !followed.passes() => Some("denied"),
+        Ok(Some(followed)) if followed.not_understood().next().is_some() => None,
         Ok(_) => Some("allowed"),
         Err(_) => None,
     };
@@ -83,6 +84,7 @@ fn stage_json(report: &LiveReport, family: Family, stage: &FollowedStage) -> Val
     json!({
         "place": stage.place,
         "absence": stage.absence,
+        "notUnderstood": stage.not_understood,
         "end": stage.end,
         "rules": stage.rules.iter().map(|rule| rule_json(report, family, rule)).collect::<Vec<Value>>(),
     })

@@ -10,17 +10,18 @@ pub(super) use compared::{ComparedFlow, FlowAgreement, LiveReport, TrackedFlow};
 pub(super) use json::live_json;
 pub(super) use text::print_live;
 
-use crate::apply::{Actual, Conntrack, TableRead};
+use crate::apply::{Actual, Connection, Conntrack, TableRead};
 use crate::commands::flags::{BackendChoice, RenderFlags, host_name};
 use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
 use crate::explain::Answer;
 use crate::kernel::{Counters, Host, sees_bridged};
 use crate::model::{Change, Snapshot};
+use crate::net::Verdict;
 use crate::netfilter::BackendName;
 use crate::netfilter::iptables::Variant;
 use crate::source::{Changed, CniResults, LinkWatch};
-use crate::verify::{Evidence, differences, follow, follow_established};
+use crate::verify::{Evidence, FollowedRules, differences};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use compared::relevant;
@@ -119,7 +120,7 @@ impl LiveFlags {
         let evidence = Evidence { options, actual, sees_bridged: sees_bridged() };
         let counts = Counters::new(backend).read();
         let counts = counts.map_err(|error| remarks.push(format!("counters cannot be read: {error}"))).ok();
-        let (local, left_out) = flows.of_cluster(enforcer.cluster());
+        let (mut local, left_out) = flows.of_cluster(enforcer.cluster());
         if local.is_empty() {
             bail!(
                 "no connection to follow: no address is known of one of the ends. A pod's is in its status, or in its CNI result in {}; a \
@@ -129,9 +130,19 @@ impl LiveFlags {
         }
         let mut report =
             LiveReport { node: flows.node.to_owned(), backend, flows: Vec::new(), left_out, remarks, counts };
+        if local.iter().any(LocalFlow::is_to_node) {
+            let expectation = enforcer.expectation();
+            for flow in local.iter_mut().filter(|flow| flow.is_to_node()) {
+                let allowed = expectation.allows_to_node(self.render.pod_to_node, &flow.followed.flow);
+                flow.verdict = if allowed { Verdict::Allowed } else { Verdict::Denied };
+            }
+        }
+        let sources = local.iter().map(|flow| flow.followed.flow.source).collect();
+        let connections = kernel.connections_of(&sources).map_err(|error| error.to_string());
+        let rules = FollowedRules::of(&evidence);
         let mut all = None;
         for flow in local {
-            let mut compared = compare_flow(flow, &evidence, &enforcer, kernel);
+            let mut compared = compare_flow(flow, (&evidence, &rules), &enforcer, &connections);
             if compared.agreement() != FlowAgreement::Agrees {
                 let all = all.get_or_insert_with(|| differences(&enforcer.ruleset(), &evidence));
                 let own = all.iter().filter(|difference| relevant(&compared, difference));
@@ -207,18 +218,17 @@ impl LiveFlags {
 /// Follows one connection through what was read.
 fn compare_flow(
     flow: LocalFlow,
-    evidence: &Evidence,
+    (evidence, rules): (&Evidence, &FollowedRules<'_>),
     enforcer: &Enforcer,
-    kernel: &mut Host,
+    connections: &Result<Vec<Connection>, String>,
 ) -> ComparedFlow {
-    let followed = follow(evidence, &flow.followed);
-    let tracked = kernel.connections_of(&[flow.followed.flow.source].into());
-    let tracked = tracked.map_err(|error| error.to_string()).map(|all| {
-        let own = all.into_iter().filter(|connection| flow.is_of(connection));
+    let followed = rules.follow(&flow.followed);
+    let tracked = connections.as_ref().map_err(Clone::clone).map(|all| {
+        let own = all.iter().filter(|connection| flow.is_of(connection));
         let tracked = own.map(|connection| TrackedFlow {
             is_cut: connection.mark & evidence.options.mark != 0,
-            passes: follow_established(evidence, &flow.followed, connection.mark).ok().flatten(),
-            connection,
+            passes: rules.follow_established(&flow.followed, connection.mark).ok().flatten(),
+            connection: connection.clone(),
         });
         tracked.collect()
     });

@@ -1,6 +1,6 @@
 //! What the kernel does with the connections of an answer, for people.
 
-use super::compared::{BridgeEnd, ComparedFlow, EndOnNode, LiveReport, TrackedFlow};
+use super::compared::{BridgeEnd, ComparedFlow, EndOnNode, FlowAgreement, LiveReport, TrackedFlow};
 use crate::commands::explain::text::TextStyle;
 use crate::net::{Family, Flow, Protocol};
 use crate::verify::{FollowedRule, FollowedStage};
@@ -32,6 +32,9 @@ pub(in crate::commands::explain) fn print_live(
     match (count, differing) {
         (0 | 1, _) => Ok(()),
         (_, 0) => writeln!(out, "\n{}: kernel and policies agree about all {count}", style.good("AGREE")),
+        _ if !report.disagrees() => {
+            writeln!(out, "\n{}: about {differing} of {count}", style.bad("NOT KNOWN"))
+        }
         _ => writeln!(out, "\n{}: about {differing} of {count}", style.bad("DISAGREE")),
     }
 }
@@ -65,7 +68,8 @@ impl FlowPage<'_> {
         if self.flow.agrees() {
             return writeln!(out, "  {}: {sentence}", self.style.good("AGREE"));
         }
-        writeln!(out, "  {}: {sentence}", self.style.bad("DISAGREE"))?;
+        let word = if self.flow.agreement() == FlowAgreement::Unjudged { "NOT KNOWN" } else { "DISAGREE" };
+        writeln!(out, "  {}: {sentence}", self.style.bad(word))?;
         match self.flow.differences.is_empty() {
             true => writeln!(
                 out,
@@ -82,6 +86,9 @@ impl FlowPage<'_> {
         writeln!(out, "  {}: {end}", stage.place)?;
         if let Some(absence) = &stage.absence {
             writeln!(out, "    {absence}")?;
+        }
+        for rule in &stage.not_understood {
+            writeln!(out, "    not understood; may decide before: {rule}")?;
         }
         let mut left = MOST_MISSED;
         let mut skipped = 0;
