@@ -57,6 +57,10 @@ pub(super) struct Run {
     /// Compare the kernel with the desired rules this often, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     audit_interval_seconds: u64,
+    /// After each audit that finds the kernel as it was written, compare what it decides with what policies say, as
+    /// `bridgewarden verify` does
+    #[arg(long, value_enum, default_value_t)]
+    verify: Switch,
     /// Write log lines in this format
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log_format: LogFormat,
@@ -186,6 +190,7 @@ impl Run {
             // result.
             wanted: Wanted { try_bridge_table: false, ..self.render.wanted(backend, true) },
             audit_interval: Duration::from_secs(self.audit_interval_seconds),
+            verify: self.verify == Switch::On,
             http_addr: self.http_addr,
             metrics: self.metrics_compat.metrics(),
             metrics_per_policy: self.metrics_per_policy == Switch::On,

@@ -27,12 +27,18 @@ impl VerificationTask {
 pub(super) struct Verifications {
     /// Whether the kernel, as it was read last, holds what was written.
     agrees: bool,
+    off: bool,
     next: Option<Box<VerificationTask>>,
     under_way: bool,
     not_before: Option<Instant>,
 }
 
 impl Verifications {
+    /// Compares nothing from now on.
+    pub(super) fn turn_off(&mut self) {
+        self.off = true;
+    }
+
     /// The kernel was read, and holds what was written, or not.
     pub(super) fn read(&mut self, agrees: bool) {
         self.agrees = agrees;
@@ -41,7 +47,8 @@ impl Verifications {
     /// Takes what was read for a comparison, if it is time for one. The node of `enforcer` is the one whose kernel was read.
     pub(super) fn take_in(&mut self, actual: Actual, enforcer: &Enforcer, now: Instant) {
         let is_due = self.not_before.is_none_or(|then| then <= now);
-        if std::mem::take(&mut self.agrees) && is_due && !self.under_way && !enforcer.is_behind() {
+        let agrees = std::mem::take(&mut self.agrees) && !self.off;
+        if agrees && is_due && !self.under_way && !enforcer.is_behind() {
             // The preflight looks at what the bridge shows.
             let evidence =
                 Evidence { options: enforcer.options().clone(), actual, sees_bridged: [true, true] };
@@ -76,6 +83,11 @@ impl Verifications {
 }
 
 impl Reconciler {
+    /// Does not compare the kernel with what policies say.
+    pub fn leave_unverified(&mut self) {
+        self.verifications.turn_off();
+    }
+
     /// An audit found that the kernel differs from what was written, and so many steps repair it.
     pub(super) fn repairs(&self, steps: usize) {
         self.metrics.drift_repaired();

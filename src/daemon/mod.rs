@@ -107,6 +107,9 @@ impl Settings {
             audit_interval,
         );
         controller.watch_external_changes(changed_by_others);
+        if !self.verify {
+            controller.leave_unverified();
+        }
         start
             .into_iter()
             .for_each(|table| start_table::remove_after_start(table, &mut controller, health.clone()));

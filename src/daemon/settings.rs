@@ -32,6 +32,8 @@ pub struct Settings {
     pub wanted: Wanted,
     /// How often the kernel is compared with the desired rules.
     pub audit_interval: Duration,
+    /// Whether what the kernel decides is then compared with what policies say.
+    pub verify: bool,
     /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served.
     pub http_addr: SocketAddr,
     /// The metrics that are served.

@@ -10,13 +10,14 @@ use crate::apply::Actual;
 use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
 use crate::kernel::{Host, sees_bridged};
+use crate::model::Cluster;
 use crate::render::{Binding, Options};
 use crate::verify::{Evidence, Verification, VerificationOutcome, differences, verify};
 use anyhow::{Context, Result};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use known::Source;
-use report::Report;
+use report::{JudgedPod, JudgedPolicy, Report};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -150,9 +151,27 @@ impl Verify {
             namespaces: enforcer.cluster().namespaces().count(),
             pods: enforcer.cluster().pod_count(),
             policies: enforcer.cluster().policies().count(),
+            judged_policies: enforcer
+                .plan()
+                .policies()
+                .keys()
+                .filter_map(|key| enforcer.cluster().policy(key))
+                .map(JudgedPolicy::of)
+                .collect(),
+            judged_pods: judged_pods(enforcer.cluster()),
             digest: evidence.digest(),
             verification,
             differences,
         })
     }
+}
+
+/// The pods of this node that have an address.
+fn judged_pods(cluster: &Cluster) -> Vec<JudgedPod> {
+    let pods = cluster.local_pods().filter_map(|key| {
+        let (addresses, _) = cluster.pod(key)?;
+        let uid = cluster.uid_of(key).map(str::to_owned);
+        Some(JudgedPod { key: key.clone(), uid, addresses: addresses.to_vec() })
+    });
+    pods.collect()
 }

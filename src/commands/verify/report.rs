@@ -1,11 +1,13 @@
 //! What is printed of a verification.
 
 use crate::commands::API_VERSION;
+use crate::model::{PodKey, Policy, PolicyKey, PolicyVersion};
 use crate::netfilter::BackendName;
 use crate::observe::Build;
 use crate::verify::{CounterExample, Verification, VerificationOutcome};
 use serde_json::{Value, json};
 use std::fmt;
+use std::net::IpAddr;
 
 /// How many differences are printed for people; of the others, there is a count.
 const NAMED: usize = 10;
@@ -24,11 +26,59 @@ pub(super) struct Report {
     /// Those with an address.
     pub(super) pods: usize,
     pub(super) policies: usize,
+    /// The policies that select pods of this node.
+    pub(super) judged_policies: Vec<JudgedPolicy>,
+    /// The pods of this node.
+    pub(super) judged_pods: Vec<JudgedPod>,
     /// Of what was read from the kernel.
     pub(super) digest: String,
     pub(super) verification: Verification,
     /// What in the kernel differs from what an agent would write.
     pub(super) differences: Vec<String>,
+}
+
+/// Which state of a policy was compared.
+#[derive(Clone, Debug)]
+pub(super) struct JudgedPolicy {
+    key: PolicyKey,
+    uid: Option<String>,
+    version: PolicyVersion,
+}
+
+impl JudgedPolicy {
+    pub(super) fn of(policy: &Policy) -> JudgedPolicy {
+        let uid = policy.uid.as_deref().map(str::to_owned);
+        JudgedPolicy { key: policy.key.clone(), uid, version: policy.version.clone() }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "namespace": self.key.namespace.to_string(),
+            "name": self.key.name.to_string(),
+            "uid": self.uid,
+            "generation": self.version.generation,
+            "resourceVersion": self.version.resource,
+        })
+    }
+}
+
+/// Which pod was compared.
+#[derive(Clone, Debug)]
+pub(super) struct JudgedPod {
+    pub(super) key: PodKey,
+    pub(super) uid: Option<String>,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl JudgedPod {
+    fn json(&self) -> Value {
+        json!({
+            "namespace": self.key.namespace.to_string(),
+            "name": self.key.name.to_string(),
+            "uid": self.uid,
+            "addresses": self.addresses.iter().map(ToString::to_string).collect::<Vec<String>>(),
+        })
+    }
 }
 
 impl Report {
@@ -65,6 +115,8 @@ impl Report {
             "addresses": addresses,
             "peerClasses": peer_classes,
             "objects": { "namespaces": self.namespaces, "pods": self.pods, "policies": self.policies },
+            "policies": self.judged_policies.iter().map(JudgedPolicy::json).collect::<Vec<Value>>(),
+            "pods": self.judged_pods.iter().map(JudgedPod::json).collect::<Vec<Value>>(),
             "rulesDigest": format!("sha256:{}", self.digest),
             "counterExample": counter_example,
             "unjudged": unjudged,
@@ -135,6 +187,16 @@ mod tests {
                 namespaces: 1,
                 pods: 2,
                 policies: 3,
+                judged_policies: vec![JudgedPolicy {
+                    key: PolicyKey::new("shop", "web"),
+                    uid: None,
+                    version: PolicyVersion { generation: Some(2), resource: Some("4711".into()) },
+                }],
+                judged_pods: vec![JudgedPod {
+                    key: PodKey::new("shop", "web-0"),
+                    uid: Some("u".into()),
+                    addresses: vec![IpAddr::from([10, 0, 0, 1])],
+                }],
                 digest: "00".into(),
                 verification: Verification {
                     decisions: 4,
@@ -148,6 +210,11 @@ mod tests {
             let json = report.json();
             assert_eq!(json["result"], result);
             assert_eq!(names(&json), names(&schema["properties"]));
+            assert_eq!(json["policies"][0]["resourceVersion"], "4711");
+            for part in ["policies", "pods"] {
+                let fields = names(&schema["properties"][part]["items"]["properties"]);
+                assert_eq!(names(&json[part][0]), fields, "{part}");
+            }
             for part in ["decisions", "objects", "counterExample"] {
                 let fields = names(&schema["properties"][part]["properties"]);
                 assert!(json[part].is_null() || names(&json[part]) == fields, "{part}");
