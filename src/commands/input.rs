@@ -33,6 +33,15 @@ pub(super) struct AccessFlags {
 }
 
 impl InputFlags {
+    /// What reading the cluster is, in words.
+    pub(super) fn phase(&self) -> &'static str {
+        if self.cluster || self.filenames.is_empty() {
+            "reading the cluster"
+        } else {
+            "reading the manifests"
+        }
+    }
+
     /// Reads the cluster.
     pub(super) fn read(&self) -> Result<SnapshotInput> {
         if self.cluster || self.filenames.is_empty() {

@@ -18,6 +18,7 @@ mod man;
 mod migrate;
 mod policy_name;
 mod preflight;
+mod progress;
 mod reach;
 mod render;
 mod run;

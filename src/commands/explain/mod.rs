@@ -8,6 +8,7 @@ mod text;
 mod words;
 
 use super::input::{InputFlags, print_warnings};
+use super::progress::ProgressDisplay;
 use crate::explain::{Answer, DestinationName, EndName, Fix, LookupError, NoFix, SnapshotJudge, ask, fix};
 use crate::model::{NamespaceName, Snapshot};
 use crate::net::Verdict;
@@ -69,8 +70,10 @@ Exit code: 0 allowed, 1 denied, 2 the question cannot be answered, or kernel and
 impl Explain {
     /// Exit code 1 when the connection is denied.
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let progress = ProgressDisplay::begin(self.input.phase());
         let input = self.input.read()?;
-        print_warnings(&input);
+        progress.aside(|| print_warnings(&input));
+        progress.now("judging");
         let judge = SnapshotJudge::new(&input.snapshot);
         let namespace = NamespaceName::new(&self.namespace);
         let answer = ask(&judge, &namespace, &self.source, &self.destination).map_err(|error| {
@@ -80,9 +83,12 @@ impl Explain {
             anyhow!("{error}{}", kinds.unwrap_or_default())
         })?;
         for note in &answer.notes {
-            let _ = writeln!(std::io::stderr(), "note: {note}");
+            let _ = progress.aside(|| writeln!(std::io::stderr(), "note: {note}"));
         }
         let allowed = answer.verdict() == Verdict::Allowed;
+        if self.live.live {
+            progress.now("reading this node's kernel");
+        }
         let live = self
             .live
             .live
@@ -92,6 +98,7 @@ impl Explain {
             Err(error) => (None, Some(error)),
         };
         let fix = fix(&input.snapshot, &answer);
+        drop(progress);
         let printed = match self.fix {
             true => print_fix(&fix, out)?,
             false => self.print(&input.snapshot, &answer, &fix, live.as_ref(), out),

@@ -8,6 +8,7 @@ mod picture;
 mod table;
 
 use super::input::{InputFlags, print_warnings};
+use super::progress::ProgressDisplay;
 use crate::matrix::{Grouping, ReachFilter, ReachMatrix, Selection, reach_page};
 use crate::model::{Peer, Peers, Policy, Snapshot};
 use crate::reach::Reach;
@@ -98,10 +99,15 @@ const WIDTH: usize = 120;
 
 impl ReachCommand {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let progress = ProgressDisplay::begin(self.input.phase());
         let input = self.input.read()?;
-        print_warnings(&input);
-        note_what_is_left_out(&input.snapshot);
+        progress.aside(|| {
+            print_warnings(&input);
+            note_what_is_left_out(&input.snapshot);
+        });
+        progress.now("judging all connections");
         let reach = Reach::new(&input.snapshot);
+        drop(progress);
         let out = &mut BufWriter::new(out);
         let (printed, code) = match &self.assert {
             Some(path) => self.verify(path, &input.snapshot, &reach, out)?,

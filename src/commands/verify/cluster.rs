@@ -2,6 +2,7 @@
 
 use super::{Verify, VerifyFormat};
 use crate::commands::agents::{AgentPlace, INTERRUPTED, KubectlOutput, report_silent, until_signal};
+use crate::commands::progress::ProgressDisplay;
 use anyhow::{Context, Result};
 use clap::{Args, Command};
 use serde_json::Value;
@@ -20,11 +21,13 @@ impl Verify {
             VerifyFormat::Text => "text",
             VerifyFormat::Json => "json",
         };
+        let progress = ProgressDisplay::begin("waiting for the agents");
         let asked = until_signal(async {
             let agents = self.agents.find(&kubectl).await?;
             let words = |place: &AgentPlace| Ok(words(place, &flags, format));
             Ok(self.agents.ask(&kubectl, agents, self.agents.patience(), words).await)
         })?;
+        drop(progress);
         let Some(answers) = asked else { return Ok(ExitCode::from(INTERRUPTED)) };
         let mut worst = 0;
         for answer in answers {

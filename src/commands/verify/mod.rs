@@ -6,6 +6,7 @@ mod report;
 
 use super::agents::AgentFlags;
 use super::flags::{BackendChoice, RenderFlags, require_root};
+use super::progress::ProgressDisplay;
 use crate::apply::Actual;
 use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
@@ -93,6 +94,7 @@ impl Verify {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
+        let progress = ProgressDisplay::begin("reading policies and kernel, and comparing their decisions");
         let mut attempt = 1;
         let mut report = self.attempt(node, &source, &runtime, &options, &mut kernel, attempt)?;
         while attempt < ATTEMPTS && report.verification.finding != VerificationOutcome::Verified {
@@ -105,6 +107,7 @@ impl Verify {
                 break;
             }
         }
+        drop(progress);
         match self.output {
             VerifyFormat::Text => writeln!(out, "{report}"),
             VerifyFormat::Json => writeln!(out, "{:#}", report.json()),
