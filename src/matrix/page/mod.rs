@@ -7,7 +7,7 @@ use super::matrix_end::MatrixEnd;
 use super::reach_matrix::{LinesLeftOut, ReachMatrix};
 use crate::model::{Direction, PodKey, PolicyKey, Snapshot};
 use crate::net::Family;
-use crate::reach::{DirectionReason, Reach};
+use crate::reach::{AllowingRule, DirectionReason, Reach};
 use once::Once;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -139,10 +139,17 @@ impl PageData {
                     cells.push(Value::Null);
                     continue;
                 };
-                let family = if cell.v4.is_some() { Family::V4 } else { Family::V6 };
+                let families = [(Family::V4, cell.v4), (Family::V6, cell.v6)];
+                let families =
+                    families.into_iter().filter(|(_, ports)| ports.is_some()).map(|(family, _)| family);
+                let families: Vec<Family> = families.collect();
                 let mut reason = |direction| {
-                    let reason = reach.reason(source.class, destination.class, family, direction)?;
-                    Some(self.reasons.number(of_reason(snapshot, direction, &reason)))
+                    let of = |family| {
+                        Some((family, reach.reason(source.class, destination.class, family, direction)?))
+                    };
+                    let reasons: Vec<_> = families.iter().copied().filter_map(of).collect();
+                    let reason = of_reasons(snapshot, direction, &reasons)?;
+                    Some(self.reasons.number(reason))
                 };
                 let egress = if source.is_outside() { None } else { reason(Direction::Egress) };
                 let ingress = if destination.is_outside() { None } else { reason(Direction::Ingress) };
@@ -178,22 +185,42 @@ fn of_ends(ends: &[MatrixEnd], direction: usize) -> Vec<Value> {
     ends.iter().map(of).collect()
 }
 
-fn of_reason(snapshot: &Snapshot, direction: Direction, reason: &DirectionReason) -> Value {
+/// The reasons in each family that a pair has, as one: a rule that allows something in one of two families alone says in which.
+fn of_reasons(
+    snapshot: &Snapshot,
+    direction: Direction,
+    reasons: &[(Family, DirectionReason)],
+) -> Option<Value> {
+    let (_, first) = reasons.first()?;
     let origin = |key: &PolicyKey| snapshot.origins.get(key);
     let policy = |key: &PolicyKey| match origin(key) {
         Some(origin) => format!("{key} ({origin})"),
         None => key.to_string(),
     };
-    let allowing = reason.allowing.iter().map(|rule| {
+    let mut allowing: Vec<(&AllowingRule, Option<Family>)> = Vec::new();
+    for (family, reason) in reasons {
+        for rule in &reason.allowing {
+            let everywhere = reasons.iter().all(|(_, other)| other.allowing.contains(rule));
+            if !everywhere {
+                allowing.push((rule, Some(*family)));
+            } else if !allowing.contains(&(rule, None)) {
+                allowing.push((rule, None));
+            }
+        }
+    }
+    // Policies and rules in their order, whatever the family.
+    allowing.sort_by_key(|(rule, family)| (&rule.policy, rule.rule, *family));
+    let allowing = allowing.into_iter().map(|(rule, family)| {
         let place = format!("{} {direction}[{}]", rule.policy, rule.rule);
         let place = match origin(&rule.policy) {
             Some(origin) => format!("{place} ({})", origin.of_rule(direction, rule.rule)),
             None => place,
         };
+        let place = family.map_or_else(|| place.clone(), |family| format!("{place}, {family} only"));
         json!({"rule": place, "ports": rule.ports.to_string()})
     });
-    let isolating: Vec<String> = reason.isolating.iter().map(policy).collect();
-    json!({"isolating": isolating, "allowing": allowing.collect::<Vec<_>>()})
+    let isolating: Vec<String> = first.isolating.iter().map(policy).collect();
+    Some(json!({"isolating": isolating, "allowing": allowing.collect::<Vec<_>>()}))
 }
 
 #[cfg(test)]
@@ -203,6 +230,7 @@ mod tests {
         AuditLabel, Demand, Labels, Owner, Peers, Pod, Policy, PolicyVersion, Ports, Requirement, Rule,
         Selector,
     };
+    use crate::net::PortSet;
     use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
 
@@ -254,6 +282,32 @@ mod tests {
             &page[..2000]
         );
         assert!(page.contains("any IPv4 address outside") || page.contains("any address outside"));
+    }
+
+    #[test]
+    fn rule_that_allows_in_one_of_two_families_alone_says_in_which() {
+        let rule = |number: usize| AllowingRule {
+            policy: PolicyKey::new("shop", "web"),
+            rule: number,
+            ports: PortSet::all(),
+        };
+        let reason = |rules: &[usize]| DirectionReason {
+            isolating: vec![PolicyKey::new("shop", "web")],
+            allowing: rules.iter().map(|number| rule(*number)).collect(),
+        };
+        let of = |reasons: &[(Family, DirectionReason)]| {
+            let value = of_reasons(&Snapshot::default(), Direction::Ingress, reasons).expect("a reason");
+            let rules = value["allowing"].as_array().expect("a list").iter();
+            rules.map(|rule| rule["rule"].as_str().expect("text").to_owned()).collect::<Vec<String>>()
+        };
+        let differ = [(Family::V4, reason(&[0, 2])), (Family::V6, reason(&[1, 2]))];
+        let rules =
+            ["shop/web ingress[0], IPv4 only", "shop/web ingress[1], IPv6 only", "shop/web ingress[2]"];
+        assert_eq!(of(&differ), rules);
+        let same = [(Family::V4, reason(&[0])), (Family::V6, reason(&[0]))];
+        assert_eq!(of(&same), ["shop/web ingress[0]"]);
+        assert_eq!(of(&same[1..]), ["shop/web ingress[0]"], "a pair of one family says nothing of families");
+        assert!(of(&[(Family::V4, reason(&[])), (Family::V6, reason(&[]))]).is_empty());
     }
 
     #[test]
