@@ -130,7 +130,8 @@ fn nearest_record(nearest: NearestRule, direction: Direction) -> flow::NearestRe
     }
 }
 
-fn end(cluster: &Cluster, address: IpAddr) -> FlowEnd {
+/// Who has an address.
+pub fn end(cluster: &Cluster, address: IpAddr) -> FlowEnd {
     let unknown = || {
         let mut there = cluster.unknown_sandboxes().filter(|(_, addresses)| addresses.contains(&address));
         there.next().map(|(sandbox, _)| &sandbox.pod)

@@ -1,8 +1,9 @@
-//! Asks the agent of this node for its status.
+//! Asks the agent of this node for its status, or for the live connections of its pods.
 
 use crate::observe::END_MARK;
-use crate::status::{AgentStatus, StatusQuestion};
+use crate::status::StatusQuestion;
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// The agent cannot be reached, or does not answer, or answers what this program does not understand.
-pub(super) fn ask(socket: &Path, question: &StatusQuestion) -> Result<AgentStatus> {
+pub(super) fn ask<A: DeserializeOwned>(socket: &Path, question: &StatusQuestion) -> Result<A> {
     let shown = socket.display();
     let mut stream = UnixStream::connect(socket).with_context(|| {
         format!(
@@ -37,7 +38,6 @@ pub(super) fn ask(socket: &Path, question: &StatusQuestion) -> Result<AgentStatu
     if let Some(why) = line.strip_prefix(END_MARK) {
         bail!("the agent at {shown} does not answer: {}", why.trim());
     }
-    serde_json::from_str(&line).with_context(|| {
-        format!("cannot read the status that the agent at {shown} sent; is it of another version?")
-    })
+    serde_json::from_str(&line)
+        .with_context(|| format!("cannot read what the agent at {shown} sent; is it of another version?"))
 }

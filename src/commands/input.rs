@@ -26,10 +26,10 @@ pub(super) struct AccessFlags {
     /// Reach the API server as this kubeconfig says. Without it: KUBECONFIG, ~/.kube/config, or the service account of the pod
     /// that the program runs in
     #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig
     #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    pub(super) context: Option<String>,
 }
 
 impl InputFlags {

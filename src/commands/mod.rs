@@ -5,6 +5,7 @@ mod agent_socket;
 mod agents;
 mod cleanup;
 mod completions;
+mod connections;
 mod container;
 mod demo;
 mod diff;

@@ -10,6 +10,7 @@ mod denied_flows;
 mod events;
 mod links;
 mod listening;
+mod live_connections;
 mod manifests;
 mod node_check;
 mod object_source;

@@ -4,13 +4,13 @@ use super::socket::SocketUse;
 use crate::controller::{Enforcer, Query};
 use crate::model::PolicyKey;
 use crate::netfilter::BackendName;
-use crate::observe::{Build, Health, Metrics, serve_status};
+use crate::observe::{Build, Health, Metrics, StatusAnswer, serve_status};
 use crate::status::{AgentCounts, AgentStatus, CheckStatus, PolicyStatus, StatusQuestion};
 use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 /// The readiness check of the status; it never fails.
@@ -33,6 +33,8 @@ pub(super) struct StatusReporter {
     queries: mpsc::Sender<Query>,
     /// One query at a time. One that nobody waits for any more keeps the turn until the main loop has dropped it.
     turn: Arc<Semaphore>,
+    /// One list of connections at a time.
+    listing: Arc<Semaphore>,
 }
 
 /// What the main loop knows.
@@ -50,7 +52,8 @@ impl StatusReporter {
         health: Health,
         queries: mpsc::Sender<Query>,
     ) -> StatusReporter {
-        StatusReporter { node, backend, metrics, health, queries, turn: Arc::new(Semaphore::new(1)) }
+        let [turn, listing] = [(); 2].map(|()| Arc::new(Semaphore::new(1)));
+        StatusReporter { node, backend, metrics, health, queries, turn, listing }
     }
 
     /// Answers at a path for as long as the agent runs.
@@ -74,8 +77,25 @@ impl StatusReporter {
         self.report(timeout(PATIENCE, self.ask(read)).await.ok().flatten())
     }
 
-    async fn answer(&self, question: StatusQuestion) -> AgentStatus {
-        self.report(timeout(PATIENCE, self.known(question)).await.ok().flatten())
+    async fn answer(&self, question: StatusQuestion) -> StatusAnswer {
+        let known = match question {
+            StatusQuestion::Connections => return StatusAnswer::Connections(self.connections().await),
+            StatusQuestion::All => timeout(PATIENCE, self.everything_known()).await,
+            StatusQuestion::Policy { namespace, name } => {
+                timeout(PATIENCE, self.known_of(PolicyKey::new(&namespace, &name))).await
+            }
+        };
+        StatusAnswer::Status(Box::new(self.report(known.ok().flatten())))
+    }
+
+    /// The name of this node.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The turn of one list of connections. `None` if the agent is about to end.
+    pub(super) async fn listing(&self) -> Option<OwnedSemaphorePermit> {
+        self.listing.clone().acquire_owned().await.ok()
     }
 
     fn report(&self, known: Option<MainLoopAnswer>) -> AgentStatus {
@@ -102,13 +122,8 @@ impl StatusReporter {
         }
     }
 
-    /// Asks the main loop, in parts if there are many policies. `None` if the agent is about to end.
-    async fn known(&self, question: StatusQuestion) -> Option<MainLoopAnswer> {
-        let (namespace, name) = match question {
-            StatusQuestion::Policy { namespace, name } => (namespace, name),
-            StatusQuestion::All => return self.everything_known().await,
-        };
-        let key = PolicyKey::new(&namespace, &name);
+    /// What the main loop knows of one policy. `None` if the agent is about to end.
+    async fn known_of(&self, key: PolicyKey) -> Option<MainLoopAnswer> {
         self.ask(move |enforcer| MainLoopAnswer {
             counts: enforcer.agent_counts(),
             policies: enforcer.policy_status(&key).into_iter().collect(),
@@ -116,6 +131,7 @@ impl StatusReporter {
         .await
     }
 
+    /// The same of all policies, in parts.
     async fn everything_known(&self) -> Option<MainLoopAnswer> {
         let read = |enforcer: &Enforcer| (enforcer.agent_counts(), enforcer.deleted_policy_statuses());
         let (counts, mut policies) = self.ask(read).await?;

@@ -56,19 +56,30 @@ impl ConntrackSocket {
         Ok(ConntrackSocket { netlink: Netlink::open().map_err(failed)?, cut: 0, writes: 0 })
     }
 
-    /// The connections with an end at one of these addresses. Requests both families at once: the kernel has them in
-    /// one table, and walking through it is what takes time.
+    /// The connections with an end at one of these addresses.
     pub(super) fn list(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError> {
+        self.collect(addresses, |all: &mut Vec<Connection>, connection| all.push(connection))
+    }
+
+    /// What `take` makes of the connections with an end at one of these addresses, one by one. Requests both families at once: the
+    /// kernel has them in one table, and walking through it is what takes time.
+    pub(super) fn collect<T: Default>(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+        take: impl Fn(&mut T, Connection),
+    ) -> Result<T, KernelError> {
         let dump = || {
-            let mut connections = Vec::new();
+            let mut all = T::default();
             let request = Message::new(SUBSYSTEM, GET, DUMP, EITHER_FAMILY);
             self.netlink.ask(request, |entry| {
                 let ends = ends(entry).filter(|[original, reply]| {
                     addresses.contains(&original.source) || addresses.contains(&reply.source)
                 });
-                connections.extend(ends.map(|ends| connection(entry, ends)));
+                if let Some(ends) = ends {
+                    take(&mut all, connection(entry, ends));
+                }
             })?;
-            Ok(connections)
+            Ok(all)
         };
         whole(dump).map_err(|failure: Failure| refused("list the connections", failure))
     }

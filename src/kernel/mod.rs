@@ -18,11 +18,13 @@ pub mod preflight;
 mod processes;
 mod start_table;
 mod table_list;
+mod tracked_flows;
 
 pub use counters::*;
 pub use lock::Lock;
 pub use packet_log::*;
 pub use start_table::StartTable;
+pub use tracked_flows::TrackedFlows;
 
 use crate::apply::{
     Connection, Conntrack, KernelError, OtherController, PacketFilter, Step, TableRead, TableText, Tally,

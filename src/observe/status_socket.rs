@@ -2,6 +2,7 @@
 //! begins with an exclamation mark says why there is no answer.
 
 use super::END_MARK;
+use crate::flow::LiveFlows;
 use crate::status::{AgentStatus, StatusQuestion};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,28 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a client is sent.
+pub enum StatusAnswer {
+    /// What the agent says of itself and of policies.
+    Status(Box<AgentStatus>),
+    /// The live connections, or why they are not known.
+    Connections(Result<LiveFlows, String>),
+}
+
+impl StatusAnswer {
+    /// The line that is sent.
+    fn line(&self) -> String {
+        let json = match self {
+            StatusAnswer::Status(status) => serde_json::to_string(status),
+            StatusAnswer::Connections(Ok(flows)) => serde_json::to_string(flows),
+            StatusAnswer::Connections(Err(why)) => return format!("{END_MARK} {why}\n"),
+        };
+        format!("{}\n", json.expect("an answer is JSON"))
+    }
+}
+
 /// Answers clients that connect. Never ends.
-pub async fn serve_status<A: Future<Output = AgentStatus> + Send>(
+pub async fn serve_status<A: Future<Output = StatusAnswer> + Send>(
     listener: UnixListener,
     answer: impl Fn(StatusQuestion) -> A + Clone + Send + 'static,
 ) {
@@ -45,7 +66,7 @@ pub async fn serve_status<A: Future<Output = AgentStatus> + Send>(
     }
 }
 
-async fn serve_client<A: Future<Output = AgentStatus>>(
+async fn serve_client<A: Future<Output = StatusAnswer>>(
     stream: UnixStream,
     answer: impl Fn(StatusQuestion) -> A,
 ) {
@@ -57,10 +78,7 @@ async fn serve_client<A: Future<Output = AgentStatus>>(
         return;
     }
     let text = match line.parse() {
-        Ok(question) => {
-            let status = answer(question).await;
-            format!("{}\n", serde_json::to_string(&status).expect("a status is JSON"))
-        }
+        Ok(question) => answer(question).await.line(),
         Err(why) => format!("{END_MARK} {why}\n"),
     };
     // A client that does not read it has disconnected.

@@ -212,6 +212,46 @@ fn each_node_is_verified_with_the_flags_of_its_agent_and_one_difference_counts()
 }
 
 #[test]
+fn live_connections_of_all_nodes_are_judged_once_and_a_silent_node_is_named() {
+    let cluster = Cluster::new("connections", &["node-a", "node-b", "node-c"]);
+    let pod = |pod: &str, address: &str| json!({"address": address, "namespace": "shop", "pod": pod});
+    let flows = |node: &str| {
+        let flow = json!({
+            "source": pod("web", "10.0.0.1"), "destination": pod("db", "10.0.0.2"),
+            "protocol": "TCP", "port": 5432, "connections": 3,
+        });
+        json!({"time": "2026-01-02T03:04:05Z", "node": node, "flows": [flow], "leftOut": 0}).to_string()
+    };
+    cluster.prints("node-a", &flows("node-a"), 0);
+    cluster.prints("node-b", &flows("node-b"), 0);
+    cluster.answers("node-c", "echo 'no route' >&2; exit 1\n");
+    let pods = "{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web}}
+---
+{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: db}}
+";
+    let closed = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: shop, name: all}, spec: {podSelector: {}}}\n";
+    cluster.write("old.yaml", pods);
+    cluster.write("new.yaml", &format!("{pods}---\n{closed}"));
+    let [old, new] = ["old.yaml", "new.yaml"].map(|name| cluster.here.join(name).display().to_string());
+    let ran = cluster.run(&["diff", &old, &new, "--connections", "--all", "--context", "prod"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.error);
+    let wanted = "3 of 3 live connections would be cut
+x shop/web (10.0.0.1) -> shop/db (10.0.0.2) 5432/TCP, 3 connections
+";
+    assert!(ran.out.ends_with(wanted), "{}", ran.out);
+    assert!(ran.error.contains("no answer from node node-c: no route"), "{}", ran.error);
+    let asked = "--context=prod exec --namespace kube-system agent-node-a --container agent -- bridgewarden status --connections \
+                 --output=json --socket=/run/bridgewarden/status.sock\n";
+    assert!(cluster.read("words").contains(asked), "{}", cluster.read("words"));
+    let ran = cluster.run(&["diff", &old, &new, "--connections", "--node", "node-a"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.error);
+    let ran = cluster.run(&["diff", &old, &new, "--all"]);
+    assert!(ran.code == Some(2) && ran.error.contains("add --connections"), "{}", ran.error);
+    let ran = cluster.run(&["status", "--connections", "--node", "node-a"]);
+    assert_eq!(ran.out, "node-a: shop/web (10.0.0.1) -> shop/db (10.0.0.2) 5432/TCP, 3 connections\n");
+}
+
+#[test]
 fn policy_is_waited_for_until_every_node_has_the_version_of_the_api_server() {
     let cluster = Cluster::new("wait", &["node-a", "node-b"]);
     cluster.prints("node-a", &status("node-a", true, "in-force", 3, 3), 0);

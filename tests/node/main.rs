@@ -12,6 +12,7 @@ mod first_names;
 mod ipvs;
 mod life;
 mod live;
+mod live_connections;
 mod mesh;
 mod migrate;
 mod other_controllers;

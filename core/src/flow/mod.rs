@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod budget;
+mod live_flow;
 mod packet;
 mod party;
 mod place;
@@ -15,6 +16,7 @@ mod turns;
 
 pub use aggregate::*;
 pub use budget::*;
+pub use live_flow::*;
 pub use packet::*;
 pub use party::Party;
 pub use place::*;

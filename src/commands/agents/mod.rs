@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,9 +29,22 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// The exit code after a signal, as shells have it for SIGINT.
 pub(super) const INTERRUPTED: u8 = 130;
 
-/// Which agents to ask.
+/// Which agents to ask, and at which API server.
 #[derive(Clone, Debug, Args)]
 pub(super) struct AgentFlags {
+    #[command(flatten)]
+    pub(super) choice: AgentChoice,
+    /// With --all or --node, the context of the kubeconfig
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+    /// Reach the API server as this kubeconfig says
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+}
+
+/// Which agents to ask.
+#[derive(Clone, Debug, Args)]
+pub(super) struct AgentChoice {
     /// Ask the agents of all nodes, with kubectl. This needs the right to run commands in their pods (docs/status.md)
     #[arg(short = 'A', long)]
     all: bool,
@@ -47,12 +60,6 @@ pub(super) struct AgentFlags {
     /// With --all or --node, how long one agent may take for its answer
     #[arg(long, value_name = "TIME", default_value = "60s")]
     node_timeout: WaitTime,
-    /// With --all or --node, the context of the kubeconfig
-    #[arg(long, value_name = "CONTEXT")]
-    context: Option<String>,
-    /// Reach the API server as this kubeconfig says
-    #[arg(long, value_name = "FILE")]
-    pub(super) kubeconfig: Option<PathBuf>,
 }
 
 /// What came of asking one agent.
@@ -65,12 +72,24 @@ pub(super) struct NodeAnswer {
 impl AgentFlags {
     /// Whether agents are asked through kubectl, and not the one of this node.
     pub(super) fn are_given(&self) -> bool {
-        self.all || !self.node.is_empty()
+        self.choice.is_given()
     }
 
     /// kubectl, as the flags say.
     pub(super) fn kubectl(&self) -> Kubectl {
-        Kubectl::new(self.context.as_deref(), self.kubeconfig.as_deref(), &self.agent_namespace)
+        self.choice.kubectl(self.context.as_deref(), self.kubeconfig.as_deref())
+    }
+}
+
+impl AgentChoice {
+    /// Whether agents are asked through kubectl, and not the one of this node.
+    pub(super) fn is_given(&self) -> bool {
+        self.all || !self.node.is_empty()
+    }
+
+    /// kubectl for the API server that has the agents.
+    pub(super) fn kubectl(&self, context: Option<&str>, kubeconfig: Option<&Path>) -> Kubectl {
+        Kubectl::new(context, kubeconfig, &self.agent_namespace)
     }
 
     /// How long one agent may take.

@@ -1,17 +1,25 @@
 //! `bridgewarden diff`: which connections open and close between two states of a cluster, such as before and after a change.
 
 mod change;
+mod cut;
+mod cut_text;
 mod side;
 
 use super::API_VERSION;
+use super::agents::{AgentChoice, INTERRUPTED};
+use super::connections::{self, ConnectionAnswers};
+use super::flags::STATUS_SOCKET;
 use super::input::{AccessFlags, print_warnings};
+use super::progress::ProgressDisplay;
 use crate::reach::{Difference, Reach, ReachState};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use change::{Effect, came_and_went, changes, few, isolation, names};
 use clap::{Args, ValueEnum};
+use cut::CutConnections;
 use serde_json::{Value, json};
 use side::DiffSide;
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// How the difference is printed.
@@ -29,7 +37,7 @@ enum DiffFormat {
 /// Shows which connections open and close between two states of a cluster, and which workloads become isolated.
 ///
 /// A state is a file or a directory of manifests, REVISION:PATH for a revision of git, `cluster` for the cluster of the
-/// kubeconfig, or `-` for the standard input. Exit code: 0 no difference, 1 a difference, 2 error.
+/// kubeconfig, or `-` for the standard input. Exit code: 0 no difference, 1 a difference, 2 error, or an agent did not answer.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Diff {
@@ -44,35 +52,91 @@ pub(super) struct Diff {
     /// Print in this format
     #[arg(short, long, value_enum, default_value_t)]
     output: DiffFormat,
+    #[command(flatten, next_help_heading = "Live connections")]
+    live: LiveConnectionFlags,
+}
+
+/// Which agents are asked for live connections.
+#[derive(Debug, Args)]
+struct LiveConnectionFlags {
+    /// Also ask the agent of this node which connections its pods have, and print those that OLD allows and NEW denies. With --all or
+    /// --node ask the agents of other nodes. The pods must be in OLD and NEW, by their names or as workloads
+    #[arg(long)]
+    connections: bool,
+    /// With --connections, connect to the agent of this node at this Unix socket
+    #[arg(long, value_name = "PATH", default_value = STATUS_SOCKET)]
+    socket: PathBuf,
+    #[command(flatten)]
+    agents: AgentChoice,
+}
+
+impl LiveConnectionFlags {
+    /// The live connections, if they are wanted. `None` if a signal ended it.
+    fn ask(&self, access: &AccessFlags) -> Result<Option<Option<ConnectionAnswers>>> {
+        match (self.connections, self.agents.is_given()) {
+            (false, false) => Ok(Some(None)),
+            (false, true) => {
+                bail!("--all and --node say which agents are asked for live connections: add --connections")
+            }
+            (true, false) => Ok(Some(Some(connections::of_this_node(&self.socket)?))),
+            (true, true) => {
+                let kubectl = self.agents.kubectl(access.context.as_deref(), access.kubeconfig.as_deref());
+                Ok(connections::of_nodes(&self.agents, &kubectl)?.map(Some))
+            }
+        }
+    }
 }
 
 const EXAMPLES: &str = "Examples:
   bridgewarden diff main:deploy deploy            what this branch changes
   bridgewarden diff cluster deploy                what applying these manifests would change
-  bridgewarden diff main:deploy deploy -o md      for a pull request";
+  bridgewarden diff main:deploy deploy -o md      for a pull request
+  bridgewarden diff cluster deploy --connections --all
+                                                  and which live connections that would cut";
 
 impl Diff {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
-        let [old, new] = [self.old.read(&self.access)?, self.new.read(&self.access)?];
-        for input in [&old, &new] {
-            print_warnings(input);
-        }
-        super::reach::note_what_is_left_out(&new.snapshot);
+        let progress = ProgressDisplay::begin("asking for live connections");
+        let Some(answers) = self.live.ask(&self.access)? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        progress.now("reading the old state");
+        let old = self.old.read(&self.access)?;
+        progress.now("reading the new state");
+        let new = self.new.read(&self.access)?;
+        progress.aside(|| {
+            for input in [&old, &new] {
+                print_warnings(input);
+            }
+            super::reach::note_what_is_left_out(&new.snapshot);
+        });
+        progress.now("comparing all connections");
         let (before, after) = (Reach::new(&old.snapshot), Reach::new(&new.snapshot));
         let difference = Difference::between(
             ReachState { snapshot: &old.snapshot, reach: &before },
             ReachState { snapshot: &new.snapshot, reach: &after },
         );
+        let cut = answers.map(|answers| CutConnections::between(&old.snapshot, &new.snapshot, answers));
+        let cut = cut.as_ref();
+        drop(progress);
         let printed = match self.output {
-            DiffFormat::Table => print_table(&difference, out),
-            DiffFormat::Md => print_markdown(&difference, out),
-            DiffFormat::Json => writeln!(out, "{:#}", json(&difference)),
+            DiffFormat::Table => print_table(&difference, cut, out),
+            DiffFormat::Md => print_markdown(&difference, cut, out),
+            DiffFormat::Json => writeln!(out, "{:#}", json(&difference, cut)),
         };
         match printed.and_then(|()| out.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             printed => printed.context("cannot print the difference")?,
         }
-        Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        if let Some(cut) = cut {
+            cut.note_what_is_left_out();
+        }
+        let is_whole = cut.is_none_or(|cut| cut.silent.is_empty());
+        Ok(match (is_whole, difference.is_empty()) {
+            (false, _) => ExitCode::from(2),
+            (true, false) => ExitCode::from(1),
+            (true, true) => ExitCode::SUCCESS,
+        })
     }
 }
 
@@ -85,7 +149,11 @@ fn isolation_words(isolated: bool, direction: impl std::fmt::Display) -> String 
     }
 }
 
-fn print_table(difference: &Difference, out: &mut impl Write) -> io::Result<()> {
+fn print_table(
+    difference: &Difference,
+    cut: Option<&CutConnections>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for (word, names) in ["new", "gone"].into_iter().zip(came_and_went(difference)) {
         if !names.is_empty() {
             writeln!(out, "{word}: {}", names.join(", "))?;
@@ -102,10 +170,19 @@ fn print_table(difference: &Difference, out: &mut impl Write) -> io::Result<()> 
         };
         writeln!(out, "{sign} {from} -> {to}: {}", change.ports.join(", "))?;
     }
-    Ok(())
+    cut.map_or(Ok(()), |cut| cut.print_table(out))
 }
 
-fn print_markdown(difference: &Difference, out: &mut impl Write) -> io::Result<()> {
+fn print_markdown(
+    difference: &Difference,
+    cut: Option<&CutConnections>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    print_markdown_changes(difference, out)?;
+    cut.map_or(Ok(()), |cut| cut.print_markdown(out))
+}
+
+fn print_markdown_changes(difference: &Difference, out: &mut impl Write) -> io::Result<()> {
     if difference.is_empty() {
         return writeln!(out, "Network policies: the same connections are allowed as before.");
     }
@@ -138,7 +215,7 @@ fn code(names: &[String]) -> String {
     names.join(", ")
 }
 
-fn json(difference: &Difference) -> Value {
+fn json(difference: &Difference, cut: Option<&CutConnections>) -> Value {
     let of = |effect: Effect| -> Vec<Value> {
         let changes = changes(difference).into_iter().filter(|change| change.effect == effect);
         changes
@@ -155,7 +232,7 @@ fn json(difference: &Difference) -> Value {
         })
         .collect();
     let [came, went] = came_and_went(difference);
-    json!({
+    let mut value = json!({
         "apiVersion": API_VERSION,
         "kind": "ReachDifference",
         "opened": of(Effect::Opens),
@@ -163,5 +240,9 @@ fn json(difference: &Difference) -> Value {
         "isolation": isolation,
         "new": came,
         "gone": went,
-    })
+    });
+    if let Some(cut) = cut {
+        value["connections"] = cut.json();
+    }
+    value
 }

@@ -44,10 +44,13 @@ impl Flows {
 
     async fn kept_of_agents(&self, kubectl: &Kubectl, out: &mut impl Write) -> Result<ExitCode> {
         let asked = Timestamp::now();
-        let agents = self.agents.find(kubectl).await?;
+        let agents = self.agents.choice.find(kubectl).await?;
         let width = width(&agents);
-        let answers =
-            self.agents.ask(kubectl, agents, self.agents.patience(), |place| words(place, false)).await;
+        let answers = self
+            .agents
+            .choice
+            .ask(kubectl, agents, self.agents.choice.patience(), |place| words(place, false))
+            .await;
         let mut is_whole = true;
         let mut flows: Vec<(Record, String)> = Vec::new();
         for answer in answers {
@@ -77,7 +80,7 @@ impl Flows {
 
     async fn follow_agents(&self, kubectl: &Kubectl, out: &mut impl Write) -> Result<ExitCode> {
         let asked = Timestamp::now();
-        let agents = self.agents.find(kubectl).await?;
+        let agents = self.agents.choice.find(kubectl).await?;
         if agents.len() > FOLLOWED {
             bail!(
                 "{} nodes cannot be followed at once, only {FOLLOWED}; choose some with --node, or leave out --follow",

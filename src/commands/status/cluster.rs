@@ -15,9 +15,9 @@ impl Status {
     pub(super) fn ask_agents(&self, out: &mut impl Write) -> Result<ExitCode> {
         let kubectl = self.agents.kubectl();
         let asked = until_signal(async {
-            let agents = self.agents.find(&kubectl).await?;
+            let agents = self.agents.choice.find(&kubectl).await?;
             let words = |place: &AgentPlace| question(place, self.policy.as_ref());
-            Ok(self.agents.ask(&kubectl, agents, self.agents.patience(), words).await)
+            Ok(self.agents.choice.ask(&kubectl, agents, self.agents.choice.patience(), words).await)
         })?;
         let Some(answers) = asked else { return Ok(ExitCode::from(INTERRUPTED)) };
         let mut statuses = Vec::new();

@@ -6,13 +6,15 @@ mod text;
 pub(super) use cluster::{answered, question};
 
 use super::agent_socket;
-use super::agents::AgentFlags;
+use super::agents::{AgentFlags, INTERRUPTED, report_silent};
+use super::connections;
 use super::flags::STATUS_SOCKET;
 use super::policy_name::PolicyName;
 use crate::commands::API_VERSION;
 use crate::status::{AgentStatus, StatusQuestion};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,6 +28,10 @@ pub(super) struct Status {
     /// Print this policy only: NAMESPACE/NAME
     #[arg(long, value_name = "POLICY")]
     policy: Option<PolicyName>,
+    /// Print the live connections of this node's pods instead, as the kernel tracks them: those that differ in the source's port alone
+    /// share a line
+    #[arg(long, conflicts_with = "policy")]
+    connections: bool,
     /// Print in this format
     #[arg(short, long, value_enum, default_value_t)]
     output: StatusFormat,
@@ -48,16 +54,36 @@ enum StatusFormat {
 
 impl Status {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        if self.connections {
+            return self.print_connections(out);
+        }
         if self.agents.are_given() {
             return self.ask_agents(out);
         }
-        let status = agent_socket::ask(&self.socket, &self.question())?;
+        let status: AgentStatus = agent_socket::ask(&self.socket, &self.question())?;
         match self.output {
             StatusFormat::Text => text::print(&status, out),
             StatusFormat::Json => writeln!(out, "{:#}", document(&status)),
         }
         .context("cannot print the status")?;
         Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    fn print_connections(&self, out: &mut impl Write) -> Result<ExitCode> {
+        let answers = match self.agents.are_given() {
+            true => connections::of_nodes(&self.agents.choice, &self.agents.kubectl())?,
+            false => Some(connections::of_this_node(&self.socket)?),
+        };
+        let Some(answers) = answers else { return Ok(ExitCode::from(INTERRUPTED)) };
+        answers.silent.iter().for_each(|(node, why)| report_silent(node, why));
+        for node in &answers.nodes {
+            match self.output {
+                StatusFormat::Json => writeln!(out, "{}", tagged("LiveConnections", node)),
+                StatusFormat::Text => text::print_connections(node, self.agents.are_given(), out),
+            }
+            .context("cannot print the connections")?;
+        }
+        Ok(if answers.silent.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
     fn question(&self) -> StatusQuestion {
@@ -67,8 +93,13 @@ impl Status {
 
 /// The status for programs, as docs/status.md describes it.
 fn document(status: &AgentStatus) -> Value {
-    let mut document = json!({ "apiVersion": API_VERSION, "kind": "AgentStatus" });
-    if let (Value::Object(all), Ok(Value::Object(own))) = (&mut document, serde_json::to_value(status)) {
+    tagged("AgentStatus", status)
+}
+
+/// An object for programs, with its version and kind.
+fn tagged(kind: &str, object: &impl Serialize) -> Value {
+    let mut document = json!({ "apiVersion": API_VERSION, "kind": kind });
+    if let (Value::Object(all), Ok(Value::Object(own))) = (&mut document, serde_json::to_value(object)) {
         all.extend(own);
     }
     document

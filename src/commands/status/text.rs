@@ -1,10 +1,27 @@
 //! A status for people.
 
+use crate::flow::LiveFlows;
 use crate::status::{AgentStatus, PolicyState, PolicyStatus, StatedVersion};
 use std::io::{Result, Write};
 
 /// What stands for something that is not known.
 const NONE: &str = "-";
+
+/// Prints the live connections of one node's pods; of several nodes, each line names its own.
+pub(super) fn print_connections(flows: &LiveFlows, of_several: bool, out: &mut impl Write) -> Result<()> {
+    let node = if of_several { format!("{}: ", flows.node) } else { String::new() };
+    for flow in &flows.flows {
+        let count = match flow.connections {
+            1 => String::new(),
+            count => format!(", {count} connections"),
+        };
+        writeln!(out, "{node}{flow}{count}")?;
+    }
+    match flows.left_out {
+        0 => Ok(()),
+        more => writeln!(out, "{node}and {more} connections more, which the agent does not report"),
+    }
+}
 
 /// Prints the status of one agent.
 pub(super) fn print(status: &AgentStatus, out: &mut impl Write) -> Result<()> {

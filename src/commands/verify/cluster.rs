@@ -23,9 +23,9 @@ impl Verify {
         };
         let progress = ProgressDisplay::begin("waiting for the agents");
         let asked = until_signal(async {
-            let agents = self.agents.find(&kubectl).await?;
+            let agents = self.agents.choice.find(&kubectl).await?;
             let words = |place: &AgentPlace| Ok(words(place, &flags, format));
-            Ok(self.agents.ask(&kubectl, agents, self.agents.patience(), words).await)
+            Ok(self.agents.choice.ask(&kubectl, agents, self.agents.choice.patience(), words).await)
         })?;
         drop(progress);
         let Some(answers) = asked else { return Ok(ExitCode::from(INTERRUPTED)) };

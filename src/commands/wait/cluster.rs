@@ -71,7 +71,7 @@ impl Wait {
         let mut standings: Option<Standings> = None;
         loop {
             let (goal, exists) = self.goal_in_cluster(kubectl).await?;
-            let agents = self.agents.find(kubectl).await?;
+            let agents = self.agents.choice.find(kubectl).await?;
             let known = standings.take().filter(|known| known.goal == goal);
             let mut nodes = known.map(|known| known.nodes).unwrap_or_default();
             nodes.retain(|node, standing| standing.is_ok() && agents.iter().any(|agent| agent.node == *node));
@@ -82,9 +82,9 @@ impl Wait {
                 nodes.extend(lacking.into_iter().map(|agent| (agent.node, why())));
             } else {
                 let left = end.saturating_duration_since(Instant::now()).max(PAUSE);
-                let patience = self.agents.patience().min(left);
+                let patience = self.agents.choice.patience().min(left);
                 let words = |place: &AgentPlace| question(place, Some(&self.policy));
-                let answers = self.agents.ask(kubectl, lacking, patience, words).await;
+                let answers = self.agents.choice.ask(kubectl, lacking, patience, words).await;
                 nodes.extend(answers.into_iter().map(|answer| {
                     let silent = |why: String| format!("no answer: {why}");
                     let standing = answered(&answer).map_err(silent).and_then(|status| goal.reached(&status));

@@ -8,6 +8,7 @@ use super::agents::AgentFlags;
 use super::duration::WaitTime;
 use super::flags::STATUS_SOCKET;
 use super::policy_name::PolicyName;
+use crate::status::AgentStatus;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use goal::{Goal, WantedVersion};
@@ -69,7 +70,7 @@ impl Wait {
         let (policy, question, end) = (&self.policy, self.policy.question(), Instant::now() + self.timeout.0);
         let mut first = true;
         loop {
-            let why = match agent_socket::ask(&self.socket, &question) {
+            let why = match agent_socket::ask::<AgentStatus>(&self.socket, &question) {
                 Ok(status) => match goal.reached(&status) {
                     Ok(reached) => {
                         let what = goal.outcome();
