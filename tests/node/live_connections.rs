@@ -123,6 +123,15 @@ fn live_connections_that_the_new_state_denies_are_named_and_no_others() {
                 && md.contains("| shop/near (10.244.1.11) | shop/web (10.244.1.10) | 80/TCP | 2 |"),
             "{md}"
         );
+        let mut status = Command::new(env!("CARGO_BIN_EXE_bridgewarden"));
+        status
+            .args(["status", "--connections", "-o", "json", "--socket"])
+            .arg(test.field.status_socket(NODES[0]));
+        let value: Value = serde_json::from_slice(&status.output().expect("it runs").stdout).expect("JSON");
+        let schema = fs::read_to_string("docs/live-connections.schema.json").expect("the schema");
+        assert_eq!(misfits(&schema, &value), [""; 0]);
+        assert_eq!(value["flows"].as_array().map(Vec::len), Some(2), "{value:#}");
+        assert_eq!(value["flows"][0]["destination"]["owner"]["name"], "web-5d9c");
         drop(streams);
     });
 }
