@@ -6,6 +6,7 @@ mod early;
 mod kernel;
 mod rollout;
 mod schedules;
+mod verifications;
 
 use bridgewarden::apply::{PacketFilter, Tally};
 use bridgewarden::controller::{Controller, Delivery, Enforcer, NamespaceWatch};
