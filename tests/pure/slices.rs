@@ -18,6 +18,8 @@ const DEFAULT: Limits = Limits {
     sets: 100,
     ports: 100,
     blocks: 100,
+    rules: 1000,
+    namespace_rules: 1000,
     members: 100_000,
     namespace_members: 100_000,
     peers_apart: 16,

@@ -111,6 +111,7 @@ impl StateEnds {
             destination: self.end(flow.destination.address)?,
             family: Family::of(flow.source.address),
             port: AskedPort::One(protocol, flow.port),
+            replicas: false,
         };
         Some(judge.judge(&case).verdict())
     }

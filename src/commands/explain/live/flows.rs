@@ -109,7 +109,11 @@ impl NodeFlows<'_> {
             let from_here = here.iter().flat_map(|from| destinations.iter().map(move |to| (*from, to)));
             let to_here =
                 others.iter().flat_map(|from| local_destinations.iter().map(move |to| (*from, *to)));
-            for (from, to) in from_here.chain(to_here) {
+            // What a pod sends to itself is another case.
+            let are_two = |(from, to): &(&NamedEnd, &NamedEnd)| {
+                from.pod.is_none() || from.pod != to.pod || case.answer.to_itself
+            };
+            for (from, to) in from_here.chain(to_here).filter(are_two) {
                 for family in &case.families {
                     flows.extend(self.flow(case, from, to, *family, cluster));
                     if flows.len() > MOST_FLOWS {
