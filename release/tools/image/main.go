@@ -32,9 +32,9 @@ import (
 const program = "usr/local/bin/bridgewarden"
 
 type options struct {
-	name, version, revision, architecture    string
-	program, license, packages, into, layout string
-	epoch                                    int64
+	name, version, revision, source, architecture string
+	program, license, packages, into, layout      string
+	epoch                                         int64
 }
 
 func main() {
@@ -43,6 +43,7 @@ func main() {
 	flag.StringVar(&o.name, "name", "", "the image's name with its tag")
 	flag.StringVar(&o.version, "version", "", "the program's version")
 	flag.StringVar(&o.revision, "revision", "", "the commit that it was built from")
+	flag.StringVar(&o.source, "source", "", "the address of the project's repository; none if empty")
 	flag.StringVar(&o.architecture, "architecture", "", "amd64 or arm64")
 	flag.StringVar(&o.program, "program", "", "the program")
 	flag.StringVar(&o.license, "license", "", "the program's licence")
@@ -243,6 +244,9 @@ func build(o options, trees ...tree) (v1.Image, error) {
 			"org.opencontainers.image.revision":    o.revision,
 			"org.opencontainers.image.created":     created.Format(time.RFC3339),
 		},
+	}
+	if o.source != "" {
+		config.Config.Labels["org.opencontainers.image.source"] = o.source
 	}
 	return mutate.ConfigFile(image, config)
 }
