@@ -40,6 +40,36 @@ With `--metrics-per-policy=on` (chart: `metrics.perPolicy`), `bridgewarden_polic
   see `bridgewarden_denied_packets_total`.
 ";
 
+const TLS: &str = "
+## Over TLS
+
+With `--metrics-addr`, `--metrics-cert` and `--metrics-key` (chart: `metrics.tls`) the agent serves `/metrics` over TLS 1.2 and 1.3 at an
+address of its own, and no longer at `--http-addr`. The pages of health stay there in plain HTTP, for the kubelet's probes.
+
+- The files of the certificate and its key are read again within a second when they change, at the next connection. If what they then
+  hold cannot be used, the earlier certificate stays, and the log says why. While there is none, the readiness check `metrics` fails.
+- With `--metrics-auth=on`, the default, a client needs the header `Authorization: Bearer TOKEN`. The agent asks the API server whose
+  token it is (TokenReview), and whether that user may `get` the URL `/metrics` (SubjectAccessReview): the same rule that Kubernetes' own
+  components and kube-rbac-proxy apply. Without a token or with an unknown one the answer is 401, without the right 403.
+- An answer of the API server counts for 60 seconds if it allows the client, otherwise for 30. At most 256 are kept, and at most four
+  tokens are reviewed at once. When the API server does not answer within five seconds, the client is answered 503: for up to a minute,
+  an outage of the API server does not keep out a client that was allowed before.
+
+```yaml
+# Prometheus without its operator
+scrape_configs:
+  - job_name: bridgewarden
+    scheme: https
+    authorization: {credentials_file: /var/run/secrets/kubernetes.io/serviceaccount/token}
+    tls_config: {ca_file: /etc/prometheus/bridgewarden/ca.crt, server_name: bridgewarden.kube-system.svc}
+    kubernetes_sd_configs: [{role: pod, namespaces: {names: [kube-system]}}]
+    relabel_configs:
+      - {action: keep, source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics}
+      - {action: keep, source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], regex: bridgewarden}
+      - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
+```
+";
+
 const KUBE_ROUTER: &str = "
 ## Under kube-router's names
 
@@ -54,7 +84,7 @@ They repeat metrics above. kube-router's other metrics have no equivalent.
 fn page(metrics: &Metrics) -> String {
     let own = table(&metrics.documentation());
     let kube_router = table(&metrics.documentation_of_kube_router());
-    [HEAD, &own, PER_POLICY, KUBE_ROUTER, &kube_router].concat()
+    [HEAD, &own, PER_POLICY, TLS, KUBE_ROUTER, &kube_router].concat()
 }
 
 fn table(documentation: &[Documentation]) -> String {

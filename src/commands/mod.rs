@@ -10,6 +10,7 @@ mod container;
 mod demo;
 mod diff;
 mod duration;
+mod endpoint_flags;
 mod explain;
 mod flags;
 mod flow_filter;

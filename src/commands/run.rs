@@ -1,5 +1,6 @@
 //! `bridgewarden run`: enforces policies on this node until it is stopped. Its flags become `daemon::Settings`.
 
+use super::endpoint_flags::EndpointFlags;
 use super::flags::{BackendChoice, FLOWS_SOCKET, RenderFlags, STATUS_SOCKET, require_root};
 use crate::compile::UnknownPods;
 use crate::controller::Takeover;
@@ -48,6 +49,8 @@ pub(super) struct Run {
     /// Serve /metrics, /healthz, /livez and /readyz at this address
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:20245")]
     http_addr: SocketAddr,
+    #[command(flatten)]
+    metrics_endpoint: EndpointFlags,
     /// Serve some metrics under the names of another program as well
     #[arg(long, value_name = "PROGRAM", value_enum, default_value_t)]
     metrics_compat: MetricsCompat,
@@ -127,7 +130,7 @@ struct SourceFlags {
 
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     /// Yes
     #[default]
     On,
@@ -173,10 +176,9 @@ impl Run {
     }
 
     fn settings(&self) -> Result<Settings> {
-        let backend = self.backend.choose();
+        let (backend, source) = (self.backend.choose(), self.source.object_source());
         Ok(Settings {
             node_name: self.node_name.clone(),
-            source: self.source.object_source(),
             cni_results_dir: path(&self.cni_results_dir),
             unknown_pods: self.unknown_pods,
             takeover: match self.takeover {
@@ -192,12 +194,14 @@ impl Run {
             audit_interval: Duration::from_secs(self.audit_interval_seconds),
             verify: self.verify == Switch::On,
             http_addr: self.http_addr,
+            metrics_endpoint: self.metrics_endpoint.endpoint(self.http_addr, &source)?,
             metrics: self.metrics_compat.metrics(),
             metrics_per_policy: self.metrics_per_policy == Switch::On,
             log_denied: self.log_denied == Switch::On,
             flows_socket: path(&self.flows_socket),
             status_socket: path(&self.status_socket),
             ui_address: self.ui_addr.clone(),
+            source,
         })
     }
 }

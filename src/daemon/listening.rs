@@ -1,6 +1,6 @@
 //! Listening for clients from when that is possible until the agent stops.
 
-use std::io;
+use std::fmt::Display;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -20,7 +20,7 @@ impl Retry {
 
 /// Listens with `bind`, and retries until that succeeds. `failed` gets the error of each attempt, and whether it is another than that of the
 /// attempt before. Returns the listener, and whether an attempt had failed.
-pub(super) async fn listen<L, F: Future<Output = io::Result<L>>>(
+pub(super) async fn listen<L, E: Display, F: Future<Output = Result<L, E>>>(
     retry: Retry,
     bind: impl Fn() -> F,
     failed: impl Fn(&str, bool),
@@ -42,4 +42,15 @@ pub(super) async fn listen<L, F: Future<Output = io::Result<L>>>(
 /// Completes when the agent stops.
 pub(super) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// What `listening` returns, unless the agent stops before.
+pub(super) async fn unless_stopped<L>(
+    listening: impl Future<Output = L>,
+    stopped: &watch::Receiver<bool>,
+) -> Option<L> {
+    tokio::select! {
+        listener = listening => Some(listener),
+        () = until_stopped(stopped.clone()) => None,
+    }
 }

@@ -12,6 +12,7 @@ mod links;
 mod listening;
 mod live_connections;
 mod manifests;
+mod metrics_server;
 mod node_check;
 mod object_source;
 mod only_agent;
@@ -27,7 +28,7 @@ mod table_owner;
 mod ui;
 
 pub use object_source::ObjectSource;
-pub use settings::Settings;
+pub use settings::{MetricsEndpoint, Scrapers, Settings};
 
 use crate::controller::{Controller, Enforcer, NamespaceWatch};
 use crate::kernel::Host;
@@ -61,6 +62,9 @@ impl Settings {
     async fn run(self) -> Result<()> {
         let (backend, metrics, audit_interval) = (self.options.backend, &self.metrics, self.audit_interval);
         let health = Health::new(&[self.source.check(), "preflight", "sync", pages::CHECK]);
+        if self.metrics_endpoint.is_some() {
+            health.set_check(metrics_server::CHECK, Err("not served yet".to_owned()));
+        }
         // One pair of listeners until the end: a signal that nothing listens to is lost.
         let mut signals = StopSignals::listen()?;
         let (stop, stopped) = watch::channel(false);
@@ -75,7 +79,14 @@ impl Settings {
             ui::NodeUi { address, node, health, reporter, denied }.serve_apart(stopped.clone());
         }
         let status = self.status_socket.clone().map(|path| reporter.serve_at(path));
-        let http = pages::serve_apart(self.http_addr, metrics.clone(), health.clone(), status, stopped)?;
+        let endpoint = self.metrics_endpoint.clone();
+        let http = pages::Pages {
+            address: self.http_addr,
+            endpoint,
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        let http = http.serve_apart(status, stopped)?;
         // Before anything is written, even only to try what the kernel takes.
         let _lock = tokio::select! {
             lock = only_agent::lock(&health) => lock?,

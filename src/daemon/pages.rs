@@ -1,9 +1,10 @@
 //! Metrics and health over HTTP, and the status over a socket, in their own thread: enforcement and clients do not wait for each
 //! other, and policies are enforced even if the address is not available.
 
-use super::listening::{Retry, listen, until_stopped};
-use super::new_runtime;
-use crate::observe::{Health, Metrics, serve};
+use super::listening::{Retry, listen, unless_stopped, until_stopped};
+use super::settings::MetricsEndpoint;
+use super::{metrics_server, new_runtime};
+use crate::observe::{Health, Metrics, serve, serve_health};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -12,29 +13,55 @@ use tokio::sync::{oneshot, watch};
 /// The readiness check of whether they are served.
 pub(super) const CHECK: &str = "http";
 
-/// Serves until `stopped` is true, as soon as the address is available, and beside that serves the status. The returned receiver completes when it ends.
-pub(super) fn serve_apart(
-    address: SocketAddr,
-    metrics: Metrics,
-    health: Health,
-    status: Option<impl Future<Output = ()> + Send + 'static>,
-    stopped: watch::Receiver<bool>,
-) -> Result<oneshot::Receiver<()>> {
-    let (ending, ended) = oneshot::channel();
-    let runtime = new_runtime()?;
-    let run = move || {
-        runtime.block_on(async {
-            status.map(tokio::spawn);
-            let stop = stopped.clone();
-            tokio::select! {
-                listener = listen_at_address(address, &health) => serve(listener, metrics, health, until_stopped(stopped)).await,
-                () = until_stopped(stop) => {}
+/// What is served over HTTP.
+pub(super) struct Pages {
+    pub(super) address: SocketAddr,
+    /// Where metrics are served instead, over TLS.
+    pub(super) endpoint: Option<MetricsEndpoint>,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+}
+
+impl Pages {
+    /// Serves until `stopped` is true, as soon as the addresses are available, and beside that serves the status. The returned receiver
+    /// completes when it ends.
+    pub(super) fn serve_apart(
+        self,
+        status: Option<impl Future<Output = ()> + Send + 'static>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<oneshot::Receiver<()>> {
+        let (ending, ended) = oneshot::channel();
+        let runtime = new_runtime()?;
+        let run = move || {
+            runtime.block_on(async {
+                status.map(tokio::spawn);
+                self.serve(stopped).await;
+            });
+            ending.send(()).ok();
+        };
+        std::thread::Builder::new().spawn(run).context("cannot start the thread of metrics and health")?;
+        Ok(ended)
+    }
+
+    async fn serve(self, stopped: watch::Receiver<bool>) {
+        let Pages { address, endpoint, metrics, health } = self;
+        let pages = async {
+            let Some(listener) = unless_stopped(listen_at_address(address, &health), &stopped).await else {
+                return;
+            };
+            let (health, stop) = (health.clone(), until_stopped(stopped.clone()));
+            match &endpoint {
+                None => serve(listener, metrics.clone(), health, stop).await,
+                Some(_) => serve_health(listener, health, stop).await,
             }
-        });
-        ending.send(()).ok();
-    };
-    std::thread::Builder::new().spawn(run).context("cannot start the thread of metrics and health")?;
-    Ok(ended)
+        };
+        let secure_metrics = async {
+            if let Some(endpoint) = &endpoint {
+                metrics_server::serve(endpoint, metrics.clone(), &health, &stopped).await;
+            }
+        };
+        tokio::join!(pages, secure_metrics);
+    }
 }
 
 async fn listen_at_address(address: SocketAddr, health: &Health) -> TcpListener {

@@ -4,7 +4,7 @@ use super::ObjectSource;
 use crate::compile::{Limits, UnknownPods};
 use crate::controller::Takeover;
 use crate::kernel::preflight::Wanted;
-use crate::observe::{Metrics, UiAddress};
+use crate::observe::{CertificateFiles, Metrics, UiAddress};
 use crate::render::Options;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,8 +34,10 @@ pub struct Settings {
     pub audit_interval: Duration,
     /// Whether what the kernel decides is then compared with what policies say.
     pub verify: bool,
-    /// Where `/metrics`, `/healthz`, `/livez` and `/readyz` are served.
+    /// Where `/healthz`, `/livez` and `/readyz` are served, and `/metrics` unless it has an address of its own.
     pub http_addr: SocketAddr,
+    /// Where `/metrics` is served over TLS, if it has an address of its own.
+    pub metrics_endpoint: Option<MetricsEndpoint>,
     /// The metrics that are served.
     pub metrics: Metrics,
     /// Whether packets that each policy allowed are counted.
@@ -48,4 +50,27 @@ pub struct Settings {
     pub status_socket: Option<PathBuf>,
     /// Where the page of the node is served, if anywhere.
     pub ui_address: Option<UiAddress>,
+}
+
+/// An address at which `/metrics` is served over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsEndpoint {
+    /// The address.
+    pub address: SocketAddr,
+    /// The server's certificate.
+    pub certificate: CertificateFiles,
+    /// Who may read the metrics.
+    pub scrapers: Scrapers,
+}
+
+/// Who may read the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scrapers {
+    /// Everyone who reaches the address.
+    All,
+    /// Clients with a token of the cluster, whose user may get `/metrics`.
+    Reviewed {
+        /// How to reach the API server that knows them; without a file, by the service account of the pod that the agent runs in.
+        kubeconfig: Option<PathBuf>,
+    },
 }

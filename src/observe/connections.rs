@@ -6,6 +6,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub(super) struct ServerLimits {
     pub(super) connections: usize,
     /// How long a connection is not closed for that, so that its request can arrive. New connections wait.
     pub(super) grace: Duration,
-    /// From accepting a connection to the end of the request's headers.
+    /// From accepting a connection to the end of the request's headers; the handshake of TLS has as long before.
     pub(super) headers: Duration,
     /// From accepting a connection to the end of the response. A connection carries one request.
     pub(super) whole: Duration,
@@ -38,24 +39,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) trait Accept: Send {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What makes it ready to carry a request, such as a handshake. Others are accepted meanwhile.
+    type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
     /// The next connection; `None` for one that is not answered.
-    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<Option<Self::Opening>>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
 
-    async fn accept(&self) -> io::Result<Option<TcpStream>> {
-        Ok(Some(TcpListener::accept(self).await?.0))
+    async fn accept(&mut self) -> io::Result<Option<Self::Opening>> {
+        Ok(Some(ready(Ok(TcpListener::accept(self).await?.0))))
     }
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    type Opening = Ready<io::Result<UnixStream>>;
 
-    async fn accept(&self) -> io::Result<Option<UnixStream>> {
-        Ok(Some(UnixListener::accept(self).await?.0))
+    async fn accept(&mut self) -> io::Result<Option<Self::Opening>> {
+        Ok(Some(ready(Ok(UnixListener::accept(self).await?.0))))
     }
 }
 
@@ -66,7 +71,7 @@ impl Accept for UnixListener {
 pub(super) async fn serve_router(
     limits: ServerLimits,
     subject: &'static str,
-    listener: impl Accept,
+    mut listener: impl Accept,
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
@@ -78,7 +83,7 @@ pub(super) async fn serve_router(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(Some(stream)) => connections.open(stream, router.clone()).await,
+            Ok(Some(opening)) => connections.open(opening, router.clone()).await,
             Ok(None) => {}
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
@@ -114,17 +119,24 @@ impl Connections {
     }
 
     /// Answers the request of one connection. Waits first if there are too many.
-    async fn open(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    async fn open<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &mut self,
+        opening: impl Future<Output = io::Result<S>> + Send + 'static,
+        router: Router,
+    ) {
         self.make_room().await;
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.headers)
-            .keep_alive(false)
-            .half_close(true)
-            .max_buf_size(self.limits.buffer)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        let answered = timeout(self.limits.whole, self.closing.watch(connection));
-        let subject = self.subject;
+        let (limits, subject, closing) = (self.limits, self.subject, self.closing.watcher());
+        let answered = timeout(limits.whole, async move {
+            let stream = timeout(limits.headers, opening).await??;
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.headers)
+                .keep_alive(false)
+                .half_close(true)
+                .max_buf_size(limits.buffer)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            closing.watch(connection).await.map_err(io::Error::other)
+        });
         let task = self.tasks.spawn(async move {
             if let Ok(Err(error)) = answered.await {
                 tracing::trace!(%error, subject, "a client failed");

@@ -5,6 +5,7 @@
 
 mod build;
 mod catalog;
+mod certificate;
 mod connections;
 mod event_name;
 mod events;
@@ -17,15 +18,19 @@ mod metrics;
 mod page;
 mod per_policy;
 mod process;
+mod scraper_decisions;
+mod scraper_review;
 mod series;
 mod server;
 mod status_socket;
+mod tls_listener;
 mod ui_address;
 mod ui_router;
 mod ui_server;
 
 pub use build::*;
 pub use catalog::*;
+pub use certificate::*;
 pub use events::*;
 pub use fact::*;
 pub use health::*;
@@ -33,8 +38,10 @@ pub use journal::*;
 pub use log::*;
 pub use metrics::*;
 pub use per_policy::*;
+pub use scraper_review::*;
 pub use server::*;
 pub use status_socket::*;
+pub use tls_listener::*;
 pub use ui_address::*;
 pub use ui_router::*;
 pub use ui_server::*;

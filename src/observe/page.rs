@@ -1,9 +1,10 @@
 //! The pages: metrics, health, and an index of them.
 
-use super::{Health, Metrics};
+use super::{Health, Metrics, ScraperReview};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::fmt::Write;
@@ -11,13 +12,44 @@ use std::future::ready;
 use std::time::Instant;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const INDEX: &str = "Bridgewarden\n\n\
+const ALL: &str = "Bridgewarden\n\n\
     /metrics  numbers for Prometheus\n\
     /livez    whether the daemon is alive (also /healthz)\n\
     /readyz   whether policies are enforced, check by check\n";
+const HEALTH: &str = "Bridgewarden\n\n\
+    /livez    whether the daemon is alive (also /healthz)\n\
+    /readyz   whether policies are enforced, check by check\n\n\
+    /metrics is served over TLS, at the address that --metrics-addr gives\n";
+const METRICS: &str = "Bridgewarden\n\n\
+    /metrics  numbers for Prometheus\n";
 
 /// Every page, by GET or HEAD.
 pub(super) fn router(metrics: Metrics, health: Health) -> Router {
+    with_metrics(with_health(with_index(ALL), &health), metrics, health)
+}
+
+/// The pages of health alone.
+pub(super) fn health_router(health: &Health) -> Router {
+    with_health(with_index(HEALTH), health)
+}
+
+/// The metrics alone, for clients that may read them if there is a review.
+pub(super) fn metrics_router(metrics: Metrics, health: Health, review: Option<ScraperReview>) -> Router {
+    let router = with_metrics(Router::new(), metrics, health);
+    let router = match review {
+        Some(review) => router.route_layer(from_fn(move |request, next| review.clone().guard(request, next))),
+        None => router,
+    };
+    router.merge(with_index(METRICS))
+}
+
+fn with_index(index: &'static str) -> Router {
+    Router::new()
+        .route("/", get(move || ready(page(StatusCode::OK, index.to_owned()))))
+        .fallback(move || ready(page(StatusCode::NOT_FOUND, format!("no such page\n\n{index}"))))
+}
+
+fn with_health(router: Router, health: &Health) -> Router {
     let alive = {
         let health = health.clone();
         move || ready(live_page(&health))
@@ -26,13 +58,11 @@ pub(super) fn router(metrics: Metrics, health: Health) -> Router {
         let health = health.clone();
         move || ready(ready_page(&health))
     };
-    Router::new()
-        .route("/", get(|| ready(page(StatusCode::OK, INDEX.to_owned()))))
-        .route("/healthz", get(alive.clone()))
-        .route("/livez", get(alive))
-        .route("/readyz", get(enforcing))
-        .route("/metrics", get(move || ready(metrics_page(&metrics, &health))))
-        .fallback(|| ready(page(StatusCode::NOT_FOUND, format!("no such page\n\n{INDEX}"))))
+    router.route("/healthz", get(alive.clone())).route("/livez", get(alive)).route("/readyz", get(enforcing))
+}
+
+fn with_metrics(router: Router, metrics: Metrics, health: Health) -> Router {
+    router.route("/metrics", get(move || ready(metrics_page(&metrics, &health))))
 }
 
 fn metrics_page(metrics: &Metrics, health: &Health) -> Response {

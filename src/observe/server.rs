@@ -1,9 +1,8 @@
 //! Serves metrics and health over HTTP, at a bounded cost whatever clients do.
 
 use super::connections::{ServerLimits, serve_router};
-use super::page::router;
-use super::{Health, Metrics};
-use axum::Router;
+use super::page::{health_router, metrics_router, router};
+use super::{Health, Metrics, ScraperReview, TlsListener};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -16,6 +15,9 @@ const LIMITS: ServerLimits = ServerLimits {
     buffer: 16 * 1024,
 };
 
+/// What the server serves, for the log.
+const SUBJECT: &str = "metrics or health";
+
 /// Serves `/metrics`, `/healthz`, `/livez`, `/readyz` and an index until `shutdown` completes, and then finishes responses for at
 /// most a second.
 ///
@@ -26,21 +28,29 @@ pub async fn serve(
     health: Health,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    serve_within(LIMITS, listener, router(metrics, health), shutdown).await;
+    serve_router(LIMITS, SUBJECT, listener, router(metrics, health), shutdown).await;
 }
 
-async fn serve_within(
-    limits: ServerLimits,
-    listener: TcpListener,
-    router: Router,
+/// As [`serve`], without `/metrics`.
+pub async fn serve_health(listener: TcpListener, health: Health, shutdown: impl Future<Output = ()> + Send) {
+    serve_router(LIMITS, SUBJECT, listener, health_router(&health), shutdown).await;
+}
+
+/// As [`serve`], `/metrics` alone and over TLS. With a review, only to clients that may read it.
+pub async fn serve_metrics(
+    listener: TlsListener,
+    metrics: Metrics,
+    health: Health,
+    review: Option<ScraperReview>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    serve_router(limits, "metrics or health", listener, router, shutdown).await;
+    serve_router(LIMITS, SUBJECT, listener, metrics_router(metrics, health, review), shutdown).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
     use std::io;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,13 +73,16 @@ mod tests {
     }
 
     async fn server(limits: ServerLimits) -> Server {
+        let (metrics, health) = (Metrics::default(), Health::new(&["manifests", "preflight"]));
+        let router = router(metrics.clone(), health.clone());
+        serving(limits, metrics, health, router).await
+    }
+
+    async fn serving(limits: ServerLimits, metrics: Metrics, health: Health, router: Router) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = Metrics::default();
-        let health = Health::new(&["manifests", "preflight"]);
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = router(metrics.clone(), health.clone());
-        let task = tokio::spawn(serve_within(limits, listener, router, async {
+        let task = tokio::spawn(serve_router(limits, SUBJECT, listener, router, async {
             let _ = stopped.await;
         }));
         Server { address, metrics, health, stop, task }
@@ -155,6 +168,17 @@ mod tests {
             assert!(index.contains(path), "{index}");
         }
         assert!(server.get("/debug").await.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    }
+
+    #[tokio::test]
+    async fn without_metrics_their_page_is_not_found_and_says_where_they_are() {
+        let router = health_router(&Health::new(&[]));
+        let server = serving(LIMITS, Metrics::default(), Health::new(&[]), router).await;
+        let response = server.get("/metrics").await;
+        assert!(response.starts_with("HTTP/1.1 404 Not Found\r\n"), "{response}");
+        assert!(response.contains("--metrics-addr") && !response.contains("bridgewarden_"), "{response}");
+        assert!(server.get("/livez").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(server.get("/readyz").await.starts_with("HTTP/1.1 200 OK\r\n"));
     }
 
     #[tokio::test]

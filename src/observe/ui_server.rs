@@ -3,6 +3,7 @@
 use super::connections::{Accept, ServerLimits, serve_router};
 use super::{UiAddress, listen_at};
 use axum::Router;
+use std::future::{Ready, ready};
 use std::io;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -47,11 +48,12 @@ struct FromThisHost(TcpListener);
 
 impl Accept for FromThisHost {
     type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
 
-    async fn accept(&self) -> io::Result<Option<TcpStream>> {
+    async fn accept(&mut self) -> io::Result<Option<Self::Opening>> {
         let (stream, peer) = self.0.accept().await?;
         // With the sysctl route_localnet, a neighbour on the link can send packets to 127.0.0.1, under its own address.
-        Ok(peer.ip().is_loopback().then_some(stream))
+        Ok(peer.ip().is_loopback().then(|| ready(Ok(stream))))
     }
 }
 

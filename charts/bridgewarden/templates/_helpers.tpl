@@ -64,15 +64,20 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* What --http-addr is given. */}}
-{{- define "bridgewarden.httpAddress" -}}
-{{- $host := .Values.metrics.address -}}
+{{/* An address and a port, as flags are given them (a list of both). */}}
+{{- define "bridgewarden.listenAddress" -}}
+{{- $host := index . 0 -}}
 {{- if eq $host "hostIP" -}}
 {{- $host = "$(HOST_IP)" -}}
 {{- else if contains ":" $host -}}
 {{- $host = printf "[%s]" $host -}}
 {{- end -}}
-{{- printf "%s:%v" $host .Values.metrics.port -}}
+{{- printf "%s:%v" $host (index . 1) -}}
+{{- end -}}
+
+{{/* The directory of the metrics' certificate in the container. */}}
+{{- define "bridgewarden.metricsTLSDirectory" -}}
+/etc/bridgewarden/metrics-tls
 {{- end -}}
 
 {{/* What a probe asks. Without a host, kubelet asks the pod's address, which is the node's. */}}
@@ -121,3 +126,18 @@ capabilities:
 {{- end }}
 {{- $directories | uniq | toJson }}
 {{- end }}
+
+{{/* Subjects of a binding (a list of the root and the subjects). */}}
+{{- define "bridgewarden.subjects" -}}
+{{- $root := index . 0 -}}
+{{- range $number, $subject := index . 1 -}}
+{{- if $number }}{{ "\n" }}{{ end -}}
+- kind: {{ $subject.kind }}
+  name: {{ $subject.name | quote }}
+  {{- if eq $subject.kind "ServiceAccount" }}
+  namespace: {{ $subject.namespace | default $root.Release.Namespace }}
+  {{- else }}
+  apiGroup: {{ $subject.apiGroup | default "rbac.authorization.k8s.io" }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
