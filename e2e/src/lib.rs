@@ -5,6 +5,7 @@
 //! common interface.
 
 pub mod cluster;
+pub mod connection_probes;
 mod dns;
 mod expectation;
 pub mod first_instant;

@@ -18,7 +18,7 @@ use support::http;
 
 /// Where the chart is installed, and under which name.
 pub(super) const NAMESPACE: &str = "kube-system";
-const RELEASE: &str = "bridgewarden";
+pub(super) const RELEASE: &str = "bridgewarden";
 const DAEMON_SET: &str = "daemonset/bridgewarden";
 const LABEL: &str = "app.kubernetes.io/name=bridgewarden";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/bridgewarden");

@@ -12,6 +12,7 @@ mod operator;
 mod outside;
 mod reboot;
 mod startup_test;
+mod upgrade;
 mod uplink;
 
 use crate::cluster::{NodeName, ScenarioCluster, ScenarioPod};
@@ -35,6 +36,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::reach::Name;
+pub use upgrade::{ChartRelease, UpgradeTrial};
 
 /// How long pods may take to run, and agents to be replaced.
 const PATIENCE: Duration = Duration::from_secs(120);

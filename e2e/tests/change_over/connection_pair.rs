@@ -3,6 +3,7 @@
 use bridgewarden::model::PodKey;
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::testbed::PodPlacement;
+use bridgewarden_e2e::connection_probes::ConnectionPair;
 use bridgewarden_e2e::key::ObjectKey;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
@@ -39,15 +40,6 @@ const PAIRS: [(&str, &str, bool); 9] = [
     ("bank/clerk", "shop/stranger", false),
     ("bank/clerk", "shop/far", false),
 ];
-
-/// A connection that is attempted again and again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionPair {
-    pub(crate) from: PodKey,
-    pub(crate) to: PodKey,
-    pub(crate) destination: SocketAddr,
-    pub(crate) is_allowed: bool,
-}
 
 /// Every pair, over IPv4: kube-router 2.1.0 enforces nothing over IPv6 here.
 pub(crate) fn pairs() -> Vec<ConnectionPair> {

@@ -2,7 +2,6 @@
 //! and back by the steps of docs/migrating.md, while real connections are attempted without a pause. Listed as ignored
 //! unless BRIDGEWARDEN_E2E_PROGRAMS and BRIDGEWARDEN_E2E_KUBE_ROUTER name the programs, as `e2e/change-over` does.
 
-mod change_probes;
 mod connection_pair;
 mod gap;
 mod kube_router;

@@ -1,9 +1,9 @@
 //! From kube-router to Bridgewarden and back, by the steps of docs/migrating.md.
 
-use crate::change_probes::{ChangeCounts, ChangeProbes};
 use crate::kube_router::left_in;
 use crate::test::{ChangeTest, CommandOutput, DEADLINE};
 use anyhow::{Result, ensure};
+use bridgewarden_e2e::connection_probes::{ChangeCounts, ChangeProbes};
 use std::time::{Duration, Instant};
 
 /// How long connections are attempted before and after each change, and between stopping the one controller and

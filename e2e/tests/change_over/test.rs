@@ -1,12 +1,12 @@
 //! Two nodes with a few pods, a control plane, kube-router and Bridgewarden's agent on the first node.
 
-use crate::change_probes::ChangeProbes;
-use crate::connection_pair::{self, ConnectionPair, ELSEWHERE, NODE};
+use crate::connection_pair::{self, ELSEWHERE, NODE};
 use crate::kube_router::{self, RouterProgram};
 use crate::process::RunningProgram;
 use anyhow::{Context, Result, bail, ensure};
 use bridgewarden::netfilter::BackendName;
 use bridgewarden::testbed::{Endpoint, Layout, Netns, Probe, ProbeOutcome, Testbed};
+use bridgewarden_e2e::connection_probes::{ChangeProbes, ConnectionPair};
 use std::env;
 use std::fs;
 use std::io::Write;
@@ -23,6 +23,8 @@ const CONTROL_PLANE: &str = "control-plane";
 const PAGES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20245);
 /// The timeout of a page.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often each pair is dialled.
+const PERIOD: Duration = Duration::from_millis(5);
 /// The deadline of every step.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -185,7 +187,7 @@ impl ChangeTest {
 
     /// Starts to dial every pair.
     pub(crate) fn probe(&self) -> Result<ChangeProbes> {
-        ChangeProbes::start(&self.testbed, connection_pair::pairs())
+        ChangeProbes::start(connection_pair::pairs(), PERIOD, |pod| self.testbed.pod_namespace(pod).cloned())
     }
 
     /// Waits until connections are as policies say.

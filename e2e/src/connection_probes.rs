@@ -1,8 +1,8 @@
-//! Connections that are attempted at a fixed rate during a change of controller, and what became of each.
+//! Connections that are attempted at a fixed rate during a change of controller or of its version, and what became of each.
 
-use crate::connection_pair::ConnectionPair;
 use anyhow::{Context, Result, ensure};
-use bridgewarden::testbed::{Netns, Testbed};
+use bridgewarden::model::PodKey;
+use bridgewarden::testbed::Netns;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
@@ -16,8 +16,6 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// A pair is dialled this often.
-const PERIOD: Duration = Duration::from_millis(5);
 /// An attempt ends before its first packet would be sent again (one second), so that each packet that is dropped counts.
 const LIMIT: Duration = Duration::from_millis(900);
 
@@ -25,8 +23,22 @@ const LIMIT: Duration = Duration::from_millis(900);
 /// may be called invalid, which kube-router drops.
 const PORTS: std::ops::RangeInclusive<u16> = 20_000..=60_000;
 
+/// A connection that is attempted again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionPair {
+    /// The pod that connects.
+    pub from: PodKey,
+    /// The pod that listens.
+    pub to: PodKey,
+    /// Where it listens.
+    pub destination: SocketAddr,
+    /// Whether policies allow the connection.
+    pub is_allowed: bool,
+}
+
 /// Threads that dial until they are stopped, one for each pod.
-pub(crate) struct ChangeProbes {
+#[derive(Debug)]
+pub struct ChangeProbes {
     stop: Arc<AtomicBool>,
     dialling: Vec<JoinHandle<Result<Vec<PairTally>>>>,
     begun: Instant,
@@ -44,18 +56,27 @@ struct PairTally {
 
 /// The sum over all pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ChangeCounts {
-    /// Connections that policies allow: all, and those that were denied.
-    pub(crate) allowed: u64,
-    pub(crate) wrongly_denied: u64,
-    /// Connections that policies deny: all, and those that were let in.
-    pub(crate) denied: u64,
-    pub(crate) leaked: u64,
+pub struct ChangeCounts {
+    /// Connections that policies allow.
+    pub allowed: u64,
+    /// Those of them that were denied.
+    pub wrongly_denied: u64,
+    /// Connections that policies deny.
+    pub denied: u64,
+    /// Those of them that were let in.
+    pub leaked: u64,
 }
 
 impl ChangeProbes {
-    /// Starts to dial.
-    pub(crate) fn start(testbed: &Testbed, pairs: Vec<ConnectionPair>) -> Result<ChangeProbes> {
+    /// Starts to dial each pair once in a `period`, from the network namespace of its pod.
+    ///
+    /// # Errors
+    /// A pod has no namespace.
+    pub fn start(
+        pairs: Vec<ConnectionPair>,
+        period: Duration,
+        namespace_of: impl Fn(&PodKey) -> Option<Netns>,
+    ) -> Result<ChangeProbes> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut by_pod: BTreeMap<_, Vec<ConnectionPair>> = BTreeMap::new();
         for pair in pairs {
@@ -63,21 +84,23 @@ impl ChangeProbes {
         }
         let mut dialling = Vec::new();
         for (pod, pairs) in by_pod {
-            let namespace =
-                testbed.pod_namespace(&pod).with_context(|| format!("{pod} does not run"))?.clone();
+            let namespace = namespace_of(&pod).with_context(|| format!("{pod} does not run"))?;
             let stop = Arc::clone(&stop);
-            dialling.push(std::thread::spawn(move || dial(&namespace, pairs, &stop)));
+            dialling.push(std::thread::spawn(move || dial(&namespace, pairs, period, &stop)));
         }
         Ok(ChangeProbes { stop, dialling, begun: Instant::now(), marks: Vec::new() })
     }
 
     /// Notes what happens now, so that wrong outcomes can be placed.
-    pub(crate) fn mark(&mut self, what: &str) {
+    pub fn mark(&mut self, what: &str) {
         self.marks.push((Instant::now(), what.to_owned()));
     }
 
     /// Stops, and returns the counts and a report: what happened when, and what was wrong.
-    pub(crate) fn end(self) -> Result<(ChangeCounts, String)> {
+    ///
+    /// # Errors
+    /// A pair was never dialled.
+    pub fn end(self) -> Result<(ChangeCounts, String)> {
         self.stop.store(true, Ordering::Relaxed);
         let mut tallies = Vec::new();
         for thread in self.dialling {
@@ -118,21 +141,26 @@ impl ChangeProbes {
     }
 }
 
-fn dial(namespace: &Netns, pairs: Vec<ConnectionPair>, stop: &AtomicBool) -> Result<Vec<PairTally>> {
+fn dial(
+    namespace: &Netns,
+    pairs: Vec<ConnectionPair>,
+    period: Duration,
+    stop: &AtomicBool,
+) -> Result<Vec<PairTally>> {
     // Its sockets are those of the namespace in which its only thread is.
     let inside = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map(|runtime| runtime.block_on(dial_until(pairs, stop)))
+        runtime.map(|runtime| runtime.block_on(dial_until(pairs, period, stop)))
     };
     namespace.enter(inside)?.context("cannot start a runtime")
 }
 
-async fn dial_until(pairs: Vec<ConnectionPair>, stop: &AtomicBool) -> Vec<PairTally> {
+async fn dial_until(pairs: Vec<ConnectionPair>, period: Duration, stop: &AtomicBool) -> Vec<PairTally> {
     let new = |pair: &ConnectionPair| PairTally { pair: pair.clone(), as_policies_say: 0, wrong: Vec::new() };
     let mut tallies: Vec<PairTally> = pairs.iter().map(new).collect();
     let mut attempts = JoinSet::new();
     let mut ports = PORTS.cycle();
-    let mut tick = interval(PERIOD);
+    let mut tick = interval(period);
     // After a pause of the processor, connections are not made up for all at once.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
