@@ -18,13 +18,28 @@ pub(crate) struct MatrixEnd {
     pub(crate) isolated: Option<[bool; 2]>,
     /// Whether a connection between two of its members is possible.
     pub(super) meets_itself: bool,
+    /// Its place among the ends of the matrix whose label begins alike.
+    pub(super) namesake: usize,
 }
 
 impl MatrixEnd {
-    /// Its first end, and how many more there are.
+    /// Its first end, and how many more there are. No other end of the matrix has the same label.
     pub(crate) fn label(&self) -> String {
+        let short = self.short_label();
+        if self.namesake == 0 { short } else { format!("{short} [{}]", self.namesake + 1) }
+    }
+
+    /// All that it stands for.
+    pub(crate) fn in_full(&self) -> String {
         if self.is_outside() {
-            return outside_label(&self.names);
+            return outside_label(&self.names, None);
+        }
+        self.names.iter().map(ReachName::in_full).collect::<Vec<_>>().join(", ")
+    }
+
+    fn short_label(&self) -> String {
+        if self.is_outside() {
+            return outside_label(&self.names, Some(FEW));
         }
         let first = self.names.first().map(ToString::to_string).unwrap_or_default();
         match self.names.len() {
@@ -53,14 +68,17 @@ impl MatrixEnd {
     }
 }
 
-/// Addresses in words: `any address outside`, or the first few prefixes, and whether they are what blocks leave over.
-fn outside_label(names: &[ReachName]) -> String {
-    const FEW: usize = 2;
+/// How many prefixes a label names.
+const FEW: usize = 2;
+
+/// Addresses in words: `any address outside`, or the first few prefixes, and whether they are what blocks leave over. Without `few`,
+/// all prefixes, also those that blocks leave over.
+fn outside_label(names: &[ReachName], few: Option<usize>) -> String {
     let (mut prefixes, mut rests) = (Vec::new(), Vec::new());
     for name in names {
         if let ReachName::Outside { prefixes: own, rest } = name {
             prefixes.extend_from_slice(own);
-            rests.extend(own.first().filter(|_| *rest).map(|first| Family::of_net(*first)));
+            rests.extend(own.first().filter(|_| *rest && few.is_some()).map(|first| Family::of_net(*first)));
         }
     }
     let joined = IpNet::aggregate(&prefixes);
@@ -70,15 +88,22 @@ fn outside_label(names: &[ReachName]) -> String {
         .map(|prefix| Family::of_net(*prefix))
         .collect();
     // The rest is named, and what is whole; of all other addresses, the first few.
-    let is_specific = |name: &&ReachName| matches!(name, ReachName::Outside { prefixes, rest: false } if !prefixes.iter().any(|prefix| whole.contains(&Family::of_net(*prefix))));
-    let specific = names.iter().filter(is_specific).flat_map(|name| match name {
-        ReachName::Outside { prefixes, .. } => prefixes.as_slice(),
-        ReachName::Workload { .. } => &[],
-    });
-    let specific = IpNet::aggregate(&specific.copied().collect());
-    let mut words: Vec<String> = specific.iter().take(FEW).map(ToString::to_string).collect();
-    if specific.len() > FEW {
-        words.push(format!("{} more prefixes", specific.len() - FEW));
+    let mut specific = Vec::new();
+    for name in names {
+        let ReachName::Outside { prefixes, rest } = name else { continue };
+        let is_named = *rest && few.is_some();
+        let is_of_whole = prefixes.iter().any(|prefix| whole.contains(&Family::of_net(*prefix)));
+        if !is_named && !is_of_whole {
+            specific.extend_from_slice(prefixes);
+        }
+    }
+    let specific = IpNet::aggregate(&specific);
+    let mut words: Vec<String> =
+        specific.iter().take(few.unwrap_or(usize::MAX)).map(ToString::to_string).collect();
+    match specific.len() - words.len() {
+        0 => {}
+        1 => words.push("1 more prefix".to_owned()),
+        more => words.push(format!("{more} more prefixes")),
     }
     rests.retain(|family| !whole.contains(family));
     match (&whole[..], &rests[..]) {
@@ -101,13 +126,12 @@ impl EndsOf {
     pub(super) fn new(snapshot: &Snapshot, reach: &Reach) -> EndsOf {
         let workloads = reach.ends(snapshot).into_iter().map(|end| {
             let isolated = Direction::BOTH.map(|direction| reach.is_isolated(end.class, direction));
-            // A single pod has no connection to another of its own; a workload may get more pods.
-            let meets_itself = !end.name.is_outside() && !end.pods.iter().all(|pod| is_bare(&end.name, pod));
             let matrix_end = MatrixEnd {
                 class: end.class,
                 pods: end.pods.len(),
                 isolated: (!end.name.is_outside()).then_some(isolated),
-                meets_itself,
+                meets_itself: end.meets_itself(),
+                namesake: 0,
                 names: vec![end.name],
             };
             (matrix_end, end.pods)
@@ -130,17 +154,25 @@ impl EndsOf {
     }
 }
 
-/// Whether a workload is this pod and nothing else.
-fn is_bare(name: &ReachName, pod: &PodKey) -> bool {
-    matches!(name, ReachName::Workload { workload, .. } if *workload.kind == *"Pod" && *workload.name == *pod.name)
+/// Numbers ends that stand for different members and would have the same label. A source and a destination may be the same end.
+pub(super) fn tell_apart(sources: &mut [MatrixEnd], destinations: &mut [MatrixEnd]) {
+    let mut known: BTreeMap<String, Vec<Vec<ReachName>>> = BTreeMap::new();
+    for end in sources.iter_mut().chain(destinations) {
+        let alike = known.entry(end.short_label()).or_default();
+        let place = alike.iter().position(|names| *names == end.names);
+        end.namesake = place.unwrap_or(alike.len());
+        if place.is_none() {
+            alike.push(end.names.clone());
+        }
+    }
 }
 
-/// Ends of one class as one.
-pub(super) fn grouped(ends: Vec<MatrixEnd>) -> Vec<MatrixEnd> {
-    let mut places: BTreeMap<ClassId, usize> = BTreeMap::new();
+/// Ends of one class as one: those of which `is_in` is true, and the others.
+pub(super) fn grouped(ends: Vec<MatrixEnd>, is_in: impl Fn(&MatrixEnd) -> bool) -> Vec<MatrixEnd> {
+    let mut places: BTreeMap<(ClassId, bool), usize> = BTreeMap::new();
     let mut found: Vec<MatrixEnd> = Vec::new();
     for end in ends {
-        let place = *places.entry(end.class).or_insert(found.len());
+        let place = *places.entry((end.class, is_in(&end))).or_insert(found.len());
         match found.get_mut(place) {
             Some(known) => {
                 known.names.extend(end.names);

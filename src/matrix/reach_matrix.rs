@@ -2,10 +2,10 @@
 
 use super::cell::Cell;
 use super::end_filter::ReachFilter;
-use super::matrix_end::{EndsOf, MatrixEnd, grouped};
+use super::matrix_end::{EndsOf, MatrixEnd, grouped, tell_apart};
 use crate::model::{Direction, PodKey, Snapshot};
 use crate::net::Family;
-use crate::reach::{Connectivity, Pairs, Reach, ReachName};
+use crate::reach::{Connectivity, Pairs, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// With more ends than this, those that policies treat alike share a row.
@@ -75,8 +75,11 @@ impl<'r> ReachMatrix<'r> {
             Grouping::Together => true,
             Grouping::WhereMany => sources.len().max(destinations.len()) > APART,
         };
-        let (sources, destinations) =
-            if together { (grouped(sources), grouped(destinations)) } else { (sources, destinations) };
+        let (sources, destinations) = if together {
+            (grouped(sources, is_in), grouped(destinations, is_in))
+        } else {
+            (sources, destinations)
+        };
         let focus = selection.namespace.clone();
         let is_hidden = |source: &MatrixEnd, destination: &MatrixEnd| {
             focus.is_some() && !is_in(source) && !is_in(destination)
@@ -97,7 +100,7 @@ impl<'r> ReachMatrix<'r> {
         let mut own = ends.of_pods(pods);
         let mut others = ends.taken_by(&[]);
         if others.len() > APART {
-            others = grouped(others);
+            others = grouped(others, |_| true);
         }
         // Addresses outside are last in the list, and are what people ask for first.
         others.sort_by_key(|end| !end.is_outside());
@@ -133,6 +136,7 @@ impl<'r> ReachMatrix<'r> {
         let mut matrix = ReachMatrix { sources, destinations, focus: None, cells, pairs };
         matrix.join_outside();
         matrix.drop_silent();
+        tell_apart(&mut matrix.sources, &mut matrix.destinations);
         matrix
     }
 
@@ -162,33 +166,31 @@ impl<'r> ReachMatrix<'r> {
 
     /// Makes one of addresses outside that are treated alike, also of both families.
     fn join_outside(&mut self) {
-        let rows: Vec<usize> = (0..self.sources.len()).collect();
-        let columns: Vec<usize> = (0..self.destinations.len()).collect();
-        let rows = self.joined(rows, &self.sources, |matrix, row| {
-            (0..matrix.destinations.len()).map(|column| matrix.words(row, column)).collect()
+        let rows = self.joined(&self.sources, |row| {
+            (0..self.destinations.len()).map(|column| self.words(row, column)).collect()
         });
-        let columns = self.joined(columns, &self.destinations, |matrix, column| {
-            (0..matrix.sources.len()).map(|row| matrix.words(row, column)).collect()
+        let columns = self.joined(&self.destinations, |column| {
+            (0..self.sources.len()).map(|row| self.words(row, column)).collect()
         });
         self.keep(&rows, &columns);
     }
 
     /// Leaves out addresses of a family that no pod has.
     fn drop_silent(&mut self) {
-        let speaks = |matrix: &ReachMatrix<'_>, row: usize| {
-            (0..matrix.destinations.len()).any(|column| matrix.cell(row, column).is_some())
+        let speaks = |row: usize| {
+            !self.sources[row].is_outside()
+                || (0..self.destinations.len()).any(|column| self.cell(row, column).is_some())
         };
-        let listens = |matrix: &ReachMatrix<'_>, column: usize| {
-            (0..matrix.sources.len()).any(|row| matrix.cell(row, column).is_some())
+        let listens = |column: usize| {
+            !self.destinations[column].is_outside()
+                || (0..self.sources.len()).any(|row| self.cell(row, column).is_some())
         };
-        let rows =
-            (0..self.sources.len()).filter(|row| !self.sources[*row].is_outside() || speaks(self, *row));
-        let rows: Vec<(usize, Vec<ReachName>)> =
-            rows.map(|row| (row, self.sources[row].names.clone())).collect();
-        let columns = (0..self.destinations.len())
-            .filter(|column| !self.destinations[*column].is_outside() || listens(self, *column));
-        let columns: Vec<(usize, Vec<ReachName>)> =
-            columns.map(|column| (column, self.destinations[column].names.clone())).collect();
+        let rows: Vec<Vec<usize>> =
+            (0..self.sources.len()).filter(|row| speaks(*row)).map(|row| vec![row]).collect();
+        let columns: Vec<Vec<usize>> = (0..self.destinations.len())
+            .filter(|column| listens(*column))
+            .map(|column| vec![column])
+            .collect();
         self.keep(&rows, &columns);
     }
 
@@ -196,41 +198,39 @@ impl<'r> ReachMatrix<'r> {
         self.cell(row, column).map(|cell| cell.words())
     }
 
-    /// The lines to keep, with the names that each then stands for.
+    /// The lines to keep, each with those that become one with it.
     fn joined(
         &self,
-        lines: Vec<usize>,
         ends: &[MatrixEnd],
-        words: impl Fn(&ReachMatrix<'_>, usize) -> Vec<Option<Vec<String>>>,
-    ) -> Vec<(usize, Vec<ReachName>)> {
-        let mut kept: Vec<(usize, Vec<ReachName>)> = Vec::new();
+        words: impl Fn(usize) -> Vec<Option<Vec<String>>>,
+    ) -> Vec<Vec<usize>> {
+        let mut kept: Vec<Vec<usize>> = Vec::new();
         let mut known: BTreeMap<Vec<Option<Vec<String>>>, usize> = BTreeMap::new();
-        for line in lines {
-            let names = ends[line].names.clone();
-            if !ends[line].is_outside() {
-                kept.push((line, names));
-                continue;
-            }
-            match known.entry(words(self, line)) {
-                std::collections::btree_map::Entry::Occupied(place) => kept[*place.get()].1.extend(names),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert(kept.len());
-                    kept.push((line, names));
+        for (line, end) in ends.iter().enumerate() {
+            if end.is_outside() {
+                let place = *known.entry(words(line)).or_insert(kept.len());
+                if let Some(lines) = kept.get_mut(place) {
+                    lines.push(line);
+                    continue;
                 }
             }
+            kept.push(vec![line]);
         }
         kept
     }
 
-    fn keep(&mut self, rows: &[(usize, Vec<ReachName>)], columns: &[(usize, Vec<ReachName>)]) {
+    /// Keeps these lines, each with the names of those that become one with it. They allow the same in the families that they have.
+    fn keep(&mut self, rows: &[Vec<usize>], columns: &[Vec<usize>]) {
         let width = self.destinations.len();
-        let cells =
-            rows.iter().flat_map(|(row, _)| columns.iter().map(move |(column, _)| row * width + column));
-        self.cells = cells.map(|place| self.cells[place]).collect();
-        let pick = |ends: &[MatrixEnd], kept: &[(usize, Vec<ReachName>)]| -> Vec<MatrixEnd> {
-            kept.iter()
-                .map(|(place, names)| MatrixEnd { names: names.clone(), ..ends[*place].clone() })
-                .collect()
+        let cell = |row: &[usize], column: &[usize]| {
+            let places = row.iter().flat_map(|row| column.iter().map(move |column| row * width + column));
+            places.filter_map(|place| self.cells[place]).reduce(Connectivity::or)
+        };
+        self.cells =
+            rows.iter().flat_map(|row| columns.iter().map(move |column| cell(row, column))).collect();
+        let pick = |ends: &[MatrixEnd], kept: &[Vec<usize>]| -> Vec<MatrixEnd> {
+            let names = |lines: &[usize]| lines.iter().flat_map(|line| ends[*line].names.clone()).collect();
+            kept.iter().map(|lines| MatrixEnd { names: names(lines), ..ends[lines[0]].clone() }).collect()
         };
         self.sources = pick(&self.sources, rows);
         self.destinations = pick(&self.destinations, columns);

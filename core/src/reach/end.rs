@@ -17,6 +17,16 @@ pub struct ReachEnd {
     pub pods: Vec<PodKey>,
 }
 
+impl ReachEnd {
+    /// Whether there is a connection between two of its members. A single pod has none to another of its own; a workload may get
+    /// more pods.
+    pub fn meets_itself(&self) -> bool {
+        let ReachName::Workload { workload, .. } = &self.name else { return false };
+        let is_whole = |pod: &PodKey| *workload.kind == *"Pod" && *workload.name == *pod.name;
+        !self.pods.iter().all(is_whole)
+    }
+}
+
 /// What an end is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReachName {
@@ -45,6 +55,17 @@ impl ReachName {
         }
     }
 
+    /// The name in which nothing is abbreviated: with all pods of a part, and all prefixes.
+    pub fn in_full(&self) -> String {
+        match self {
+            ReachName::Workload { workload, part } if part.is_empty() => workload.to_string(),
+            ReachName::Workload { workload, part } => {
+                format!("{workload} ({})", joined(part.iter().map(|pod| &pod.name)))
+            }
+            ReachName::Outside { prefixes, .. } => joined(prefixes.iter()),
+        }
+    }
+
     /// Whether it is outside the cluster.
     pub fn is_outside(&self) -> bool {
         matches!(self, ReachName::Outside { .. })
@@ -69,6 +90,10 @@ impl fmt::Display for ReachName {
             }
         }
     }
+}
+
+fn joined(words: impl Iterator<Item = impl fmt::Display>) -> String {
+    words.map(|word| word.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The first few of some words.

@@ -21,6 +21,11 @@ impl Connectivity {
         }
     }
 
+    /// What is allowed in the families of both; in one that both have, what the first allows.
+    pub fn or(self, other: Connectivity) -> Connectivity {
+        Connectivity { v4: self.v4.or(other.v4), v6: self.v6.or(other.v6) }
+    }
+
     /// Whether nothing is allowed in either family.
     pub fn is_empty(self) -> bool {
         [self.v4, self.v6].iter().flatten().all(|set| *set == NONE)

@@ -3,6 +3,7 @@
 use crate::commands::API_VERSION;
 use crate::matrix::{Cell, MatrixEnd, ReachMatrix};
 use crate::net::PortSet;
+use crate::reach::ReachName;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 pub(super) fn print(matrix: &ReachMatrix<'_>, out: &mut impl Write) -> io::Result<()> {
     let mut ends: Vec<Value> = Vec::new();
     let mut known = BTreeSet::new();
+    // A source and a destination with the same label are the same end.
     for end in matrix.sources.iter().chain(&matrix.destinations) {
         if known.insert(end.label()) {
             ends.push(of_end(end));
@@ -44,7 +46,7 @@ fn of_end(end: &MatrixEnd) -> Value {
         let prefixes: Vec<String> = end.prefixes().map(ToString::to_string).collect();
         return json!({"name": name, "prefixes": prefixes});
     };
-    let workloads: Vec<String> = end.names.iter().map(ToString::to_string).collect();
+    let workloads: Vec<String> = end.names.iter().map(ReachName::in_full).collect();
     let isolated = json!({"egress": egress, "ingress": ingress});
     json!({"name": name, "workloads": workloads, "pods": end.pods, "isolated": isolated})
 }

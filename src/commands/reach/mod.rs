@@ -25,7 +25,7 @@ enum MatrixFormat {
     Table,
     /// One JSON object: see docs/reach.schema.json.
     Json,
-    /// One line for each pair of ends between which something is allowed.
+    /// One line for each pair of ends between which something is allowed, named in full.
     Csv,
     /// A table in Markdown.
     Md,
@@ -77,7 +77,7 @@ pub(super) struct ReachCommand {
 /// Whether ends that policies treat alike share a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum GroupChoice {
-    /// If there are more than 60.
+    /// If there are more than 60; never in CSV.
     #[default]
     Auto,
     /// Always.

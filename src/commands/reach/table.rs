@@ -137,13 +137,13 @@ fn print_band(
 pub(super) fn print_markdown(matrix: &ReachMatrix<'_>, out: &mut impl Write) -> io::Result<()> {
     write!(out, "| from \\ to |")?;
     for destination in &matrix.destinations {
-        write!(out, " {} |", destination.label())?;
+        write!(out, " {} |", in_markdown(&destination.label()))?;
     }
     write!(out, "\n|:--|")?;
     matrix.destinations.iter().try_for_each(|_| write!(out, ":--|"))?;
     writeln!(out)?;
     for (row, source) in matrix.sources.iter().enumerate() {
-        write!(out, "| {} |", source.label())?;
+        write!(out, "| {} |", in_markdown(&source.label()))?;
         for column in 0..matrix.destinations.len() {
             write!(out, " {} |", lines(matrix.cell(row, column)).join("<br>"))?;
         }
@@ -152,11 +152,24 @@ pub(super) fn print_markdown(matrix: &ReachMatrix<'_>, out: &mut impl Write) -> 
     Ok(())
 }
 
-/// Prints one line for each pair of ends between which something is allowed, as comma-separated values.
+/// A text in a cell of a table in Markdown.
+pub(super) fn in_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' => escaped.extend(['\\', character]),
+            _ if character.is_control() => escaped.push(' '),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// Prints one line for each pair of ends between which something is allowed, as comma-separated values. Every end is named in full.
 pub(super) fn print_csv(matrix: &ReachMatrix<'_>, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "from,to,allowed")?;
     for (source, destination, cell) in matrix.connections() {
-        let fields = [source.label(), destination.label(), cell.words().join(", ")];
+        let fields = [source.in_full(), destination.in_full(), cell.words().join(", ")];
         writeln!(out, "{}", fields.map(|field| csv(&field)).join(","))?;
     }
     Ok(())
