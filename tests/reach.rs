@@ -370,6 +370,32 @@ fn csv_has_a_line_for_each_pair_however_many_there_are() {
     assert_eq!(printed.lines().count(), 1 + 70 * 69 + 70, "{}", &printed[..200]);
 }
 
+/// A StatefulSet of two pods without egress rules that nothing may reach, a pod of the other family, and one alone.
+const FAMILIES: &str = "
+{apiVersion: v1, kind: Pod, metadata: {name: db-0, namespace: s, labels: {app: db}, ownerReferences: [{kind: StatefulSet, name: db, controller: true}]}, status: {podIP: 10.244.0.5}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: db-1, namespace: s, labels: {app: db}, ownerReferences: [{kind: StatefulSet, name: db, controller: true}]}, status: {podIP: 10.244.1.5}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: six, namespace: six}, status: {podIP: '2001:db8:1::7'}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: far, namespace: far}, status: {podIP: 10.244.0.9}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: db, namespace: s}, spec: {clusterIP: 10.96.0.7, selector: {app: db}, ports: [{port: 5432}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: s}, spec: {podSelector: {}, policyTypes: [Ingress]}}
+";
+
+#[test]
+fn address_of_a_pod_means_the_pod() {
+    let reach =
+        |to: &str| with_input(&["reach", "-f", "-", "-o", "csv", "--from", "far", "--to", to], FAMILIES);
+    assert_eq!(stdout(&reach("10.244.0.5")), "from,to,allowed\n");
+    assert_eq!(stdout(&reach("10.244.0.6")), "from,to,allowed\nfar/far,any IPv4 address outside,all\n");
+    let service = reach("10.96.0.7");
+    assert_eq!(service.status.code(), Some(2));
+    assert!(stderr(&service).contains("10.96.0.7 is the address of Service s/db"), "{}", stderr(&service));
+}
+
 /// A git repository whose branch changes the policies of its first commit.
 struct Repository(PathBuf);
 

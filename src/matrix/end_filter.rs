@@ -1,9 +1,10 @@
 //! Which ends of connections a user asks about.
 
 use crate::explain::kind_in_full;
-use crate::model::{PodKey, Workload};
+use crate::model::{Pod, PodKey, Snapshot, Workload};
 use crate::net::IpNet;
 use crate::reach::ReachName;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -17,6 +18,8 @@ pub(crate) enum ReachFilter {
     Outside,
     /// The addresses outside that overlap a prefix.
     Addresses(IpNet),
+    /// The pods that have an address.
+    Holders { address: IpAddr, pods: BTreeSet<PodKey> },
     /// Workloads.
     Workloads {
         namespace: String,
@@ -34,7 +37,7 @@ impl FromStr for ReachFilter {
             return Ok(ReachFilter::Addresses(prefix.trunc()));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(ReachFilter::Addresses(IpNet::from(address)));
+            return Ok(ReachFilter::Addresses(IpNet::from(address.to_canonical())));
         }
         let any = |part: &str| (part != "*").then(|| part.to_owned());
         let parts: Vec<&str> = text.split('/').collect();
@@ -72,6 +75,7 @@ impl fmt::Display for ReachFilter {
             ReachFilter::Everything => f.write_str("*"),
             ReachFilter::Outside => f.write_str("outside"),
             ReachFilter::Addresses(prefix) => write!(f, "{prefix}"),
+            ReachFilter::Holders { address, .. } => write!(f, "{address}"),
             ReachFilter::Workloads { namespace, kind, name } => {
                 f.write_str(namespace)?;
                 if let Some(kind) = kind {
@@ -87,6 +91,32 @@ impl fmt::Display for ReachFilter {
 }
 
 impl ReachFilter {
+    /// What it means in a snapshot: an address that pods have means these pods.
+    ///
+    /// # Errors
+    /// It is the address of a Service, which is no end of a connection.
+    pub(crate) fn within(&self, snapshot: &Snapshot) -> Result<ReachFilter, String> {
+        let ReachFilter::Addresses(asked) = self else { return Ok(self.clone()) };
+        if asked.prefix_len() < asked.max_prefix_len() {
+            return Ok(self.clone());
+        }
+        let address = asked.addr();
+        let holds = |pod: &&Pod| pod.networked && !pod.finished && pod.addresses.contains(&address);
+        let pods: BTreeSet<PodKey> =
+            snapshot.pods.values().filter(holds).map(|pod| pod.key.clone()).collect();
+        if !pods.is_empty() {
+            return Ok(ReachFilter::Holders { address, pods });
+        }
+        match snapshot.services.values().find(|service| service.addresses.contains(&address)) {
+            Some(service) => Err(format!(
+                "{address} is the address of Service {}, and connections to it end at its pods: name these, or ask \
+                 `bridgewarden explain` about the Service",
+                service.key
+            )),
+            None => Ok(self.clone()),
+        }
+    }
+
     /// Whether an end is one of these. `pods` are those that it consists of: one of a workload may be named by its own name.
     pub(crate) fn takes(&self, end: &ReachName, pods: &[PodKey]) -> bool {
         match (self, end) {
@@ -94,6 +124,7 @@ impl ReachFilter {
             (ReachFilter::Addresses(asked), ReachName::Outside { prefixes, .. }) => {
                 prefixes.iter().any(|prefix| prefix.contains(asked) || asked.contains(prefix))
             }
+            (ReachFilter::Holders { pods: holders, .. }, _) => pods.iter().any(|pod| holders.contains(pod)),
             (ReachFilter::Workloads { namespace, kind, name }, ReachName::Workload { workload, .. }) => {
                 let in_namespace = namespace == "*" || *namespace == *workload.namespace.as_str();
                 in_namespace && self.names(workload, kind.as_deref(), name.as_deref(), pods)
@@ -165,6 +196,35 @@ mod tests {
             ("shop", "10.0.0.0/8", false),
         ] {
             assert_eq!(takes(filter, &outside(prefix), &[]), taken, "{filter} {prefix}");
+        }
+    }
+
+    #[test]
+    fn address_that_a_pod_has_names_the_pod() {
+        let (key, address) = (PodKey::new("shop", "web-5d9c-x7k"), "10.244.0.10");
+        let mut snapshot = Snapshot::default();
+        let pod = Pod { addresses: vec![address.parse().unwrap()], ..Pod::new(key.clone()) };
+        snapshot.pods.insert(key.clone(), pod.clone());
+        let web = workload("Deployment", "web");
+        let rest = ReachName::Outside { prefixes: vec!["0.0.0.0/0".parse().unwrap()], rest: true };
+        let within = |filter: &str, snapshot: &Snapshot| {
+            filter.parse::<ReachFilter>().unwrap_or_else(|error| panic!("{error}")).within(snapshot)
+        };
+        for filter in [address, "10.244.0.10/32", "::ffff:10.244.0.10"] {
+            let found = within(filter, &snapshot).unwrap();
+            assert!(found.takes(&web, std::slice::from_ref(&key)) && !found.takes(&rest, &[]), "{filter}");
+            assert_eq!(found.to_string(), address);
+        }
+        for filter in ["10.244.0.11", "10.244.0.0/16"] {
+            let found = within(filter, &snapshot).unwrap();
+            assert!(!found.takes(&web, std::slice::from_ref(&key)) && found.takes(&rest, &[]), "{filter}");
+        }
+        for left_out in [Pod { finished: true, ..pod.clone() }, Pod { networked: false, ..pod }] {
+            snapshot.pods.insert(key.clone(), left_out);
+            assert!(
+                within(address, &snapshot).unwrap().takes(&rest, &[]),
+                "the address is free, or the node's"
+            );
         }
     }
 

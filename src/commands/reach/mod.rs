@@ -53,8 +53,11 @@ pub(super) struct ReachCommand {
     /// Show only connections from or to this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Show only connections from these ends: NAMESPACE, NAMESPACE/NAME, NAMESPACE/KIND/NAME, `outside`, an address or a block.
-    /// May be given more than once
+    /// Show the connections of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Show only connections from these ends: NAMESPACE, NAMESPACE/NAME, NAMESPACE/KIND/NAME, `outside`, an address, or a block of
+    /// addresses outside. An address that a pod has means that pod. May be given more than once
     #[arg(long, value_name = "END")]
     from: Vec<ReachFilter>,
     /// Show only connections to these ends
@@ -156,11 +159,16 @@ impl ReachCommand {
                 }
             });
         }
+        let within = |filters: &[ReachFilter]| -> Result<Vec<ReachFilter>> {
+            filters.iter().map(|filter| filter.within(snapshot).map_err(anyhow::Error::msg)).collect()
+        };
         let selection = Selection {
             namespace: self.namespace.clone(),
-            from: self.from.clone(),
-            to: self.to.clone(),
+            from: within(&self.from)?,
+            to: within(&self.to)?,
             grouping: match self.group {
+                // A program reads these lines: how many ends there are must not change what a line is.
+                GroupChoice::Auto if output == MatrixFormat::Csv => Grouping::Apart,
                 GroupChoice::Auto => Grouping::WhereMany,
                 GroupChoice::Alike => Grouping::Together,
                 GroupChoice::None => Grouping::Apart,
