@@ -370,6 +370,20 @@ fn csv_has_a_line_for_each_pair_however_many_there_are() {
     assert_eq!(printed.lines().count(), 1 + 70 * 69 + 70, "{}", &printed[..200]);
 }
 
+/// What is printed of these expectations of some manifests, and whether all hold.
+fn asserted(manifests: &str, expectations: &str) -> (String, bool) {
+    let file = std::env::temp_dir().join(format!("bridgewarden-expectations-{}.yaml", std::process::id()));
+    let text = format!(
+        "{{apiVersion: bridgewarden.io/v1alpha1, kind: ReachExpectations, expectations: [{expectations}]}}"
+    );
+    fs::write(&file, text).expect("a file");
+    let output = with_input(&["reach", "-f", "-", "--assert", file.to_str().expect("text")], manifests);
+    let _ = fs::remove_file(&file);
+    let code = output.status.code();
+    assert!(matches!(code, Some(0 | 1)), "{}", stderr(&output));
+    (stdout(&output), code == Some(0))
+}
+
 /// A StatefulSet of two pods without egress rules that nothing may reach, a pod of the other family, and one alone.
 const FAMILIES: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: db-0, namespace: s, labels: {app: db}, ownerReferences: [{kind: StatefulSet, name: db, controller: true}]}, status: {podIP: 10.244.0.5}}
@@ -384,6 +398,47 @@ const FAMILIES: &str = "
 ---
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: s}, spec: {podSelector: {}, policyTypes: [Ingress]}}
 ";
+
+#[test]
+fn expectation_of_which_nothing_can_be_compared_does_not_hold() {
+    for (expectation, fault) in [
+        (
+            "{from: s/sts/db, to: s/sts/db, allowed: 5432/TCP}",
+            "s/statefulset/db to s/statefulset/db: not allowed: 5432/TCP",
+        ),
+        ("{from: s, to: s, exactly: all}", "not allowed: all"),
+        ("{from: '2001:db8::1', to: far, allowed: all}", "no connection from 2001:db8::1/128 to compare"),
+        ("{from: far, to: '2001:db8::1', exactly: all}", "no connection from far to compare"),
+        ("{from: outside, to: outside, denied: all}", "no connection from outside to compare"),
+        ("{from: far/far, to: far/far, denied: all}", "no connection from far/far to compare"),
+        ("{from: [far, six], to: far, allowed: all}", "no family of addresses in common"),
+        ("{from: [far, nope], to: s, denied: all}", "there is no end nope"),
+        ("{from: far, to: [s, nope], denied: all}", "there is no end nope"),
+        ("{from: '*', except: nope, to: s, denied: all}", "there is no end nope"),
+        ("{from: far, except: far, to: s, denied: all}", "`except` leaves no end of `from`"),
+        (
+            "{from: [far, '2001:db8::1'], to: far, allowed: all}",
+            "no connection from 2001:db8::1/128 to compare",
+        ),
+        ("{from: far, to: 10.244.0.5, allowed: all}", "far/far to s/statefulset/db: not allowed: all"),
+        ("{from: far, to: 10.96.0.7, denied: all}", "10.96.0.7 is the address of Service s/db"),
+    ] {
+        let (printed, holds) = asserted(FAMILIES, expectation);
+        assert!(!holds && printed.contains(fault), "{expectation}: {printed}");
+    }
+    for expectation in [
+        "{from: '*', to: s, denied: all}",
+        "{from: s, to: far, exactly: all}",
+        "{from: outside, to: [far, six], allowed: all}",
+        "{from: six, to: far, denied: all}",
+        "{from: '2001:db8::1', to: far, exactly: []}",
+        "{from: far, to: 10.244.0.5, denied: 'other protocols'}",
+        "{from: 10.244.0.9, to: 192.0.2.1, allowed: all}",
+    ] {
+        let (printed, holds) = asserted(FAMILIES, expectation);
+        assert!(holds, "{expectation}: {printed}");
+    }
+}
 
 #[test]
 fn address_of_a_pod_means_the_pod() {

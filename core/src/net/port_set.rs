@@ -148,10 +148,16 @@ impl FromStr for PortSet {
 
     /// Reads one of its [words](PortSet::words), and also `80` for TCP and `UDP` for `any UDP`.
     fn from_str(text: &str) -> Result<PortSet, String> {
-        let wrong =
-            || format!("`{text}` is no port: write for example 80/TCP, 8000-8999/UDP, `any UDP` or `all`");
-        if text == "all" {
-            return Ok(PortSet::all());
+        let wrong = || {
+            format!(
+                "`{text}` is no port: write for example 80/TCP, 8000-8999/UDP, `any UDP`, `all`, or `other protocols` for those \
+                 without ports, such as ICMP"
+            )
+        };
+        match text {
+            "all" => return Ok(PortSet::all()),
+            "other protocols" => return Ok(PortSet { others: true, ..PortSet::none() }),
+            _ => {}
         }
         let word = text.strip_prefix("any ").unwrap_or(text);
         if let Some(protocol) = Protocol::parse(word) {
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn ports_are_read_as_they_are_written() {
-        for text in ["80/TCP", "8000-8999/UDP", "any SCTP", "all"] {
+        for text in ["80/TCP", "8000-8999/UDP", "any SCTP", "other protocols", "all"] {
             assert_eq!(text.parse::<PortSet>().unwrap().to_string(), text);
         }
         assert_eq!("443".parse(), Ok(tcp(443, 443)));
@@ -269,6 +275,12 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn words_of_a_set_are_read_as_the_set(set in any_set()) {
+            let read = set.words().into_iter().map(|word| word.parse::<PortSet>().expect("its own word"));
+            prop_assert_eq!(read.fold(PortSet::none(), |all, one| all.union(&one)), set);
+        }
 
         #[test]
         fn algebra_of_sets_is_that_of_their_ports(one in any_set(), other in any_set()) {

@@ -5,10 +5,11 @@ use crate::commands::API_VERSION;
 use crate::matrix::ReachFilter;
 use crate::model::Snapshot;
 use crate::net::{Family, PortSet};
-use crate::reach::{Reach, ReachEnd};
+use crate::reach::{Pairs, Reach, ReachEnd};
 use crate::source::read_document;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -17,7 +18,11 @@ const SHOWN: usize = 5;
 
 /// A file of expectations.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with apiVersion, kind and expectations"
+)]
 struct ExpectationFile {
     api_version: String,
     kind: String,
@@ -26,7 +31,7 @@ struct ExpectationFile {
 
 /// An expectation as it is written.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an expectation with from and to")]
 struct Written {
     name: Option<String>,
     from: OneOrMore,
@@ -177,41 +182,121 @@ impl Written {
 
 /// Compares expectations with what policies allow.
 pub(super) fn verify(expectations: &[ReachExpectation], snapshot: &Snapshot, reach: &Reach) -> Vec<Verified> {
-    let ends = reach.ends(snapshot);
-    let mut pairs = reach.pairs();
-    let taken = |filters: &[ReachFilter]| -> Vec<&ReachEnd> {
-        ends.iter().filter(|end| filters.iter().any(|filter| filter.takes(&end.name, &end.pods))).collect()
-    };
-    let mut verified = Vec::new();
-    for expectation in expectations {
-        let excepted = taken(&expectation.except);
-        let sources: Vec<&ReachEnd> =
-            taken(&expectation.from).into_iter().filter(|end| !excepted.contains(end)).collect();
-        let destinations = taken(&expectation.to);
+    let mut comparison = ExpectationComparison { snapshot, ends: reach.ends(snapshot), pairs: reach.pairs() };
+    let verified = expectations.iter().map(|expectation| Verified {
+        name: expectation.name.clone(),
+        faults: comparison.faults(expectation),
+    });
+    verified.collect()
+}
+
+/// A name in an expectation, and the places of the ends that it means.
+type NamedEnds<'e> = (&'e ReachFilter, BTreeSet<usize>);
+
+struct ExpectationComparison<'r> {
+    snapshot: &'r Snapshot,
+    ends: Vec<ReachEnd>,
+    pairs: Pairs<'r>,
+}
+
+impl ExpectationComparison<'_> {
+    /// Why an expectation does not hold; empty if it does. A name that means nothing, or of which no connection could be compared,
+    /// is a fault: a misspelt expectation would hold for ever.
+    fn faults(&mut self, expectation: &ReachExpectation) -> Vec<String> {
         let mut faults = Vec::new();
-        for (filters, found) in [(&expectation.from, &sources), (&expectation.to, &destinations)] {
-            if found.is_empty() {
-                let names: Vec<String> = filters.iter().map(ToString::to_string).collect();
-                faults.push(format!("there is no end {}", names.join(", ")));
-            }
+        let excepted = self.named(&expectation.except, &mut faults);
+        let mut from = self.named(&expectation.from, &mut faults);
+        let to = self.named(&expectation.to, &mut faults);
+        let all = |names: &[NamedEnds<'_>]| -> BTreeSet<usize> {
+            names.iter().flat_map(|(_, ends)| ends.iter().copied()).collect()
+        };
+        let (excepted, named) = (all(&excepted), all(&from));
+        from.iter_mut().for_each(|(_, ends)| ends.retain(|end| !excepted.contains(end)));
+        let (sources, destinations) = (all(&from), all(&to));
+        if sources.is_empty() && !named.is_empty() {
+            faults.push("`except` leaves no end of `from`".to_owned());
         }
+        if sources.is_empty() || destinations.is_empty() {
+            return faults;
+        }
+        let mut compared = [BTreeSet::new(), BTreeSet::new()];
         for source in &sources {
             for destination in &destinations {
-                if source == destination || source.name.is_outside() && destination.name.is_outside() {
-                    continue;
-                }
-                let answer = pairs.between(source.class, destination.class);
-                for family in Family::BOTH {
-                    let fault = pairs.ports(answer, family).and_then(|open| expectation.wanted.fault(open));
-                    let fault =
-                        fault.map(|fault| format!("{} to {}: {fault}", source.name, destination.name));
-                    faults.extend(fault.filter(|fault| !faults.contains(fault)));
+                if self.compare(*source, *destination, &expectation.wanted, &mut faults) {
+                    compared[0].insert(*source);
+                    compared[1].insert(*destination);
                 }
             }
         }
-        verified.push(Verified { name: expectation.name.clone(), faults });
+        for (word, names, compared) in [("from", &from, &compared[0]), ("to", &to, &compared[1])] {
+            for (name, ends) in names.iter().filter(|(_, ends)| !ends.is_empty()) {
+                if ends.is_disjoint(compared) {
+                    faults.push(format!(
+                        "no connection {word} {name} to compare: policies restrict none of a pod to itself and none between two \
+                         addresses outside, and both ends need addresses of one family"
+                    ));
+                }
+            }
+        }
+        faults
     }
-    verified
+
+    fn named<'e>(&self, names: &'e [ReachFilter], faults: &mut Vec<String>) -> Vec<NamedEnds<'e>> {
+        let mut found = Vec::new();
+        for name in names {
+            match name.within(self.snapshot) {
+                Ok(filter) => {
+                    let ends = (0..self.ends.len()).filter(|place| {
+                        let end = &self.ends[*place];
+                        filter.takes(&end.name, &end.pods)
+                    });
+                    let ends: BTreeSet<usize> = ends.collect();
+                    if ends.is_empty() {
+                        faults.push(format!("there is no end {name}"));
+                    }
+                    found.push((name, ends));
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        found
+    }
+
+    /// Compares what is open between two ends with what is wanted. Returns whether there is a connection to compare.
+    fn compare(
+        &mut self,
+        source: usize,
+        destination: usize,
+        wanted: &WantedPorts,
+        faults: &mut Vec<String>,
+    ) -> bool {
+        let [from, to] = [&self.ends[source], &self.ends[destination]];
+        let is_outside = [from, to].map(|end| end.name.is_outside());
+        if source == destination && !from.meets_itself() || is_outside == [true, true] {
+            return false;
+        }
+        let answer = self.pairs.between(from.class, to.class);
+        let families = Family::BOTH.map(|family| self.pairs.ports(answer, family));
+        let mut add = |fault: String| {
+            let fault = format!("{} to {}: {fault}", from.name, to.name);
+            if faults.last() != Some(&fault) {
+                faults.push(fault);
+            }
+        };
+        let mut open = families.into_iter().flatten().peekable();
+        if open.peek().is_none() {
+            // Where a family is missing, the addresses outside of the other one may be meant.
+            if is_outside != [false, false] {
+                return wanted.fault(&PortSet::none()).is_none();
+            }
+            let fault = wanted.fault(&PortSet::none());
+            fault
+                .into_iter()
+                .for_each(|fault| add(format!("{fault}; they have no family of addresses in common")));
+        }
+        open.filter_map(|open| wanted.fault(open)).for_each(add);
+        true
+    }
 }
 
 /// Prints results in the Test Anything Protocol, version 14.
@@ -219,16 +304,22 @@ pub(super) fn print_tap(verified: &[Verified], out: &mut impl Write) -> io::Resu
     writeln!(out, "TAP version 14\n1..{}", verified.len())?;
     for (number, result) in (1..).zip(verified) {
         let outcome = if result.holds() { "ok" } else { "not ok" };
-        writeln!(out, "{outcome} {number} - {}", result.name.replace('#', "\\#"))?;
+        writeln!(out, "{outcome} {number} - {}", tap_line(&result.name))?;
         if !result.holds() {
             writeln!(out, "  ---\n  faults:")?;
             for fault in result.shown_faults() {
-                writeln!(out, "  - \"{}\"", fault.replace('\\', "\\\\").replace('"', "\\\""))?;
+                writeln!(out, "  - {}", serde_json::Value::from(fault))?;
             }
             writeln!(out, "  ...")?;
         }
     }
     Ok(())
+}
+
+/// A text as the description of a result: in one line, and without what begins a directive.
+fn tap_line(text: &str) -> String {
+    let line = text.trim().replace(char::is_control, " ");
+    line.replace('\\', "\\\\").replace('#', "\\#")
 }
 
 /// Prints results as JUnit XML.
@@ -277,6 +368,32 @@ mod tests {
         }
         let other = parse("a.yaml", "{apiVersion: v1, kind: Pod, expectations: []}").unwrap_err().to_string();
         assert!(other.contains("write apiVersion: bridgewarden.io/v1alpha1"), "{other}");
+    }
+
+    fn results(names: &[&str]) -> Vec<Verified> {
+        let verified =
+            |name: &&str| Verified { name: (*name).to_owned(), faults: vec![format!("a \"b\" {name}")] };
+        names.iter().map(verified).collect()
+    }
+
+    #[test]
+    fn name_of_an_expectation_ends_neither_its_line_nor_its_element() {
+        let results =
+            results(&["database\nok 2 - forged\r\n1..9", "a # b \\", "ctrl \u{1} \u{fffe} <\t\u{85}>"]);
+        let mut printed = Vec::new();
+        print_tap(&results, &mut printed).unwrap();
+        let tap = String::from_utf8(printed).unwrap();
+        let of_tests =
+            |line: &&str| line.starts_with("ok") || line.starts_with("not ok") || line.starts_with("1..");
+        assert_eq!(tap.lines().filter(of_tests).count(), 1 + results.len(), "{tap}");
+        assert!(tap.contains("not ok 2 - a \\# b \\\\\n"), "{tap}");
+        let mut printed = Vec::new();
+        print_junit(&results, &mut printed).unwrap();
+        let xml = String::from_utf8(printed).unwrap();
+        let is_character =
+            |c: char| !c.is_control() && c != '\u{fffe}' || matches!(c, '\n' | '\t' | '\r' | '\u{85}');
+        assert!(xml.chars().all(is_character), "{xml:?}");
+        assert!(xml.contains("name=\"database&#10;ok 2"), "{xml}");
     }
 
     #[test]
