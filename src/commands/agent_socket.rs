@@ -4,7 +4,7 @@ use crate::observe::END_MARK;
 use crate::status::StatusQuestion;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -26,10 +26,11 @@ pub(super) fn ask<A: DeserializeOwned>(socket: &Path, question: &StatusQuestion)
     })?;
     let mut exchange = || {
         stream.set_read_timeout(Some(PATIENCE))?;
-        writeln!(stream, "{question}")?;
+        // An agent that closes the connection before it was asked may have said why.
+        unless_closed(writeln!(stream, "{question}"))?;
         let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line)?;
-        std::io::Result::Ok(line)
+        unless_closed(BufReader::new(&stream).read_line(&mut line).map(drop))?;
+        io::Result::Ok(line)
     };
     let line = exchange().with_context(|| format!("the agent at {shown} does not answer"))?;
     if line.is_empty() {
@@ -40,4 +41,39 @@ pub(super) fn ask<A: DeserializeOwned>(socket: &Path, question: &StatusQuestion)
     }
     serde_json::from_str(&line)
         .with_context(|| format!("cannot read what the agent at {shown} sent; is it of another version?"))
+}
+
+/// What was done, or nothing if the other end has closed the connection.
+fn unless_closed(done: io::Result<()>) -> io::Result<()> {
+    let is_closed = |kind| matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+    done.or_else(|error| if is_closed(error.kind()) { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::AgentStatus;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn agent_that_closes_the_connection_at_once_has_not_answered() {
+        let path = std::env::temp_dir().join(format!("bridgewarden-closing-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        // Nothing can be written to these from the beginning.
+        let closing = std::thread::spawn(move || {
+            for _ in 0..20 {
+                let (stream, _) = listener.accept().unwrap();
+                stream.shutdown(Shutdown::Read).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let asked: Result<AgentStatus> = ask(&path, &StatusQuestion::All);
+            let error = asked.unwrap_err().to_string();
+            assert!(error.contains("closed the connection without an answer"), "{error}");
+        }
+        closing.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -31,6 +31,7 @@ mod wait;
 use crate::observe::Build;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -141,36 +142,82 @@ fn with_variable(flag: Arg) -> Arg {
 ///
 /// Exit codes: 0 success, 1 a check failed or something differs, 2 the command could not be executed.
 pub fn main(cli: Cli) -> ExitCode {
+    let out = &mut CommandOutput { to: std::io::stdout().lock(), reader_has_closed: false };
     let done = match cli.command {
         Command::Run(run) => run.execute(),
-        Command::Render(render) => render.execute(&mut std::io::stdout().lock()),
-        Command::Preflight(preflight) => preflight.execute(&mut std::io::stdout().lock()),
-        Command::Migrate(migrate) => migrate.execute(&mut std::io::stdout().lock()),
-        Command::Cleanup(cleanup) => cleanup.execute(&mut std::io::stdout().lock()),
-        Command::Explain(explain) => explain.execute(&mut std::io::stdout().lock()),
-        Command::Reach(reach) => reach.execute(&mut std::io::stdout().lock()),
-        Command::Diff(diff) => diff.execute(&mut std::io::stdout().lock()),
-        Command::Flows(flows) => flows.execute(&mut std::io::stdout().lock()),
-        Command::Status(status) => status.execute(&mut std::io::stdout().lock()),
-        Command::Wait(wait) => wait.execute(&mut std::io::stdout().lock()),
-        Command::Verify(verify) => verify.execute(&mut std::io::stdout().lock()),
-        Command::Demo(demo) => demo.execute(&mut std::io::stdout().lock()),
-        Command::Completions(completions) => completions.execute(&mut std::io::stdout().lock()),
-        Command::Man(pages) => pages.execute(&mut std::io::stdout().lock()),
-        Command::Container(container) => container.execute(&mut std::io::stdout().lock()),
+        Command::Render(render) => render.execute(out),
+        Command::Preflight(preflight) => preflight.execute(out),
+        Command::Migrate(migrate) => migrate.execute(out),
+        Command::Cleanup(cleanup) => cleanup.execute(out),
+        Command::Explain(explain) => explain.execute(out),
+        Command::Reach(reach) => reach.execute(out),
+        Command::Diff(diff) => diff.execute(out),
+        Command::Flows(flows) => flows.execute(out),
+        Command::Status(status) => status.execute(out),
+        Command::Wait(wait) => wait.execute(out),
+        Command::Verify(verify) => verify.execute(out),
+        Command::Demo(demo) => demo.execute(out),
+        Command::Completions(completions) => completions.execute(out),
+        Command::Man(pages) => pages.execute(out),
+        Command::Container(container) => container.execute(out),
     };
     done.unwrap_or_else(|error| {
-        use std::io::Write;
-        if reader_has_closed(&error) {
+        if out.reader_has_closed {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(std::io::stderr(), "bridgewarden: {error:#}");
+        let _ = writeln!(io::stderr(), "bridgewarden: {error:#}");
         ExitCode::from(2)
     })
 }
 
-/// Whether what was printed goes nowhere any more, as with `bridgewarden render … | head`.
-fn reader_has_closed(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+/// The standard output, which remembers that what is printed goes nowhere any more, as with `bridgewarden render … | head`. Any
+/// other pipe or socket that breaks is an error: `wait` must not end with 0 because its agent has closed the connection.
+struct CommandOutput<W> {
+    to: W,
+    reader_has_closed: bool,
+}
+
+impl<W> CommandOutput<W> {
+    fn noted<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        self.reader_has_closed |= matches!(&done, Err(error) if error.kind() == ErrorKind::BrokenPipe);
+        done
+    }
+}
+
+impl<W: Write> Write for CommandOutput<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.to.write(bytes);
+        self.noted(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.to.flush();
+        self.noted(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Failing(ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_an_output_that_nobody_reads_any_more_ends_a_command_without_an_error() {
+        for (kind, closed) in [(ErrorKind::BrokenPipe, true), (ErrorKind::StorageFull, false)] {
+            let mut output = CommandOutput { to: Failing(kind), reader_has_closed: false };
+            assert_eq!(writeln!(output, "a line").unwrap_err().kind(), kind);
+            assert_eq!(output.reader_has_closed, closed);
+        }
+    }
 }
