@@ -506,6 +506,23 @@ fn revision_of_git_is_read_as_it_was_and_nothing_is_left_behind() {
     assert_eq!(stdout(&diff("base:deploy", "deploy")), stdout(&files));
     assert_eq!(stdout(&diff("base:", "HEAD:deploy/orders.yaml")), stdout(&files));
     assert_eq!(diff("HEAD:deploy", "deploy").status.code(), Some(0));
+    // From below the top of the repository, and where archives are to lack the manifests.
+    fs::write(repository.0.join(".gitattributes"), "deploy/** export-ignore\n").expect("a file");
+    repository.commit("ignored in archives");
+    let ignored = diff("HEAD:deploy", "deploy");
+    let nothing = (String::new(), String::new(), Some(0));
+    assert_eq!((stdout(&ignored), stderr(&ignored), ignored.status.code()), nothing);
+    repository.git(&["tag", "ignored"]);
+    assert_eq!(stdout(&diff("base:deploy", "ignored:deploy")), stdout(&files));
+    let below = program()
+        .args(["diff", "base:orders.yaml", "ignored:../deploy"])
+        .current_dir(repository.0.join("deploy"))
+        .output()
+        .expect("it runs");
+    assert_eq!(stdout(&below), stdout(&files), "{}", stderr(&below));
+    fs::write(repository.0.join("deploy/.gitignore"), "").expect("a file");
+    let status = Command::new("git").args(["status", "--short"]).current_dir(&repository.0).output();
+    assert_eq!(stdout(&status.expect("git runs")), "?? deploy/.gitignore\n");
     let missing = diff("base:no-such-directory", "deploy");
     assert!(stderr(&missing).contains("cannot read base:no-such-directory"), "{}", stderr(&missing));
     assert_eq!(fs::read_dir(&scratch).expect("the directory").count(), 0);

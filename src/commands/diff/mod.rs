@@ -96,6 +96,11 @@ const EXAMPLES: &str = "Examples:
 
 impl Diff {
     pub(super) fn execute(&self, out: &mut impl Write) -> Result<ExitCode> {
+        if self.old.is_stdin() && self.new.is_stdin() {
+            bail!(
+                "OLD and NEW are both the standard input, which can be read once: write one of them to a file"
+            );
+        }
         let progress = ProgressDisplay::begin("asking for live connections");
         let Some(answers) = self.live.ask(&self.access)? else {
             return Ok(ExitCode::from(INTERRUPTED));

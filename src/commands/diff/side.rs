@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::str::FromStr;
 
 /// Where a cluster is read from.
@@ -56,6 +56,10 @@ impl fmt::Display for DiffSide {
 }
 
 impl DiffSide {
+    pub(super) fn is_stdin(&self) -> bool {
+        matches!(self, DiffSide::Path(path) if path == Path::new("-"))
+    }
+
     pub(super) fn read(&self, access: &AccessFlags) -> Result<SnapshotInput> {
         match self {
             DiffSide::Cluster => access.fetch(),
@@ -64,11 +68,18 @@ impl DiffSide {
             }
             DiffSide::Revision { revision, path } => {
                 let directory = ScratchDir::new()?;
-                extract(revision, path, &directory.0).with_context(|| format!("cannot read {self}"))?;
-                let input = read_snapshot(&[manifest_input(&directory.0)]);
+                let tree = directory.0.join("tree");
+                std::fs::create_dir(&tree)
+                    .with_context(|| format!("cannot make the directory {}", tree.display()))?;
+                extract(revision, path, &tree, &directory.0.join("index"))
+                    .with_context(|| format!("cannot read {self}"))?;
+                let input = read_snapshot(&[manifest_input(&tree)]);
                 // Files are named as the user named them.
-                let scratch = format!("{}/", directory.0.display());
-                let named = |text: String| text.replace(&scratch, &format!("{revision}:"));
+                let scratch = tree.display().to_string();
+                let named = |text: String| {
+                    text.replace(&format!("{scratch}/"), &format!("{revision}:"))
+                        .replace(&scratch, &self.to_string())
+                };
                 let mut input = input
                     .map_err(|error| anyhow::anyhow!("{}", named(error.to_string())))
                     .with_context(|| format!("cannot read {self}"))?;
@@ -79,25 +90,28 @@ impl DiffSide {
     }
 }
 
-/// Writes the files of a revision to a directory.
-fn extract(revision: &str, path: &str, into: &Path) -> Result<()> {
-    let mut git = Command::new("git")
-        .args(["archive", "--format=tar", revision, "--", path])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run git, which reads revisions: install it, or name a directory")?;
-    let Some(archive) = git.stdout.take() else { bail!("git has no output") };
-    let tar = Command::new("tar")
-        .args(["-x", "-f", "-", "-C"])
-        .arg(into)
-        .stdin(archive)
-        .output()
-        .context("cannot run tar, which unpacks what git prints: install it, or name a directory")?;
-    let git = git.wait_with_output().context("cannot wait for git")?;
-    ensure!(git.status.success(), "git archive fails: {}", String::from_utf8_lossy(&git.stderr).trim());
-    ensure!(tar.status.success(), "tar fails: {}", String::from_utf8_lossy(&tar.stderr).trim());
-    Ok(())
+/// Writes the files of a revision to a directory: as a checkout does, so that they are what a working tree would contain, also
+/// where .gitattributes leave files out of archives.
+fn extract(revision: &str, path: &str, into: &Path, index: &Path) -> Result<()> {
+    // With the work tree elsewhere, git looks for paths from the top of the repository.
+    let below = git(Command::new("git").args(["rev-parse", "--show-prefix"]))?;
+    let wanted = format!("{}{path}", below.trim_end());
+    let mut checkout = Command::new("git");
+    // A hook of the repository has nothing to do with this.
+    checkout
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.sparseCheckout=false", "--work-tree"])
+        .arg(into);
+    checkout.args(["checkout", "--quiet", revision, "--", &wanted]).env("GIT_INDEX_FILE", index);
+    git(&mut checkout).map(drop)
+}
+
+/// Runs git, and returns what it prints.
+fn git(command: &mut Command) -> Result<String> {
+    let output =
+        command.output().context("cannot run git, which reads revisions: install it, or name a directory")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "git fails: {}", said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A directory that is removed at the end.
