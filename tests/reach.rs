@@ -451,6 +451,15 @@ fn address_of_a_pod_means_the_pod() {
     assert!(stderr(&service).contains("10.96.0.7 is the address of Service s/db"), "{}", stderr(&service));
 }
 
+#[test]
+fn standard_input_that_is_named_twice_is_an_error() {
+    for arguments in [&["diff", "-", "-"][..], &["reach", "-f", "-", "-f", "-"]] {
+        let output = with_input(arguments, FAMILIES);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("can be read once"), "{}", stderr(&output));
+    }
+}
+
 /// A git repository whose branch changes the policies of its first commit.
 struct Repository(PathBuf);
 

@@ -115,19 +115,19 @@ impl ManifestReader<'_> {
         }
     }
 
-    /// Reads an object; `expected` is the kind of items without one, which follows from the list around them.
-    fn object(&mut self, node: &mut YamlNode<'_>, expected: Option<ObjectKind>) {
+    /// Reads an object; `expected` is the version and kind of an item without them, which follow from the list around it.
+    fn object(&mut self, node: &mut YamlNode<'_>, expected: Option<(&str, &str)>) {
         if !matches!(node.value, YamlValue::Map(_)) {
             let message = format!("expected a Kubernetes object, found {}", node.describe());
             return self.complain(node.at, "", message);
         }
         let kind =
-            self.string(node, "kind", expected.map(ObjectKind::name), "NetworkPolicy").map(str::to_owned);
+            self.string(node, "kind", expected.map(|(_, kind)| kind), "NetworkPolicy").map(str::to_owned);
         let Some(kind) = kind.as_deref() else { return self.unreadable(node, None, "") };
         let known = ObjectKind::ALL.into_iter().find(|known| known.name() == kind);
         let usual = known.map_or("v1", ObjectKind::api_version);
         let version =
-            self.string(node, "apiVersion", expected.map(ObjectKind::api_version), usual).map(str::to_owned);
+            self.string(node, "apiVersion", expected.map(|(version, _)| version), usual).map(str::to_owned);
         let Some(version) = version.as_deref() else { return self.unreadable(node, known, "") };
         match known {
             Some(kind) if kind.api_version() == version => self.known(node, kind),
@@ -171,7 +171,7 @@ impl ManifestReader<'_> {
     fn list_or_other_kind(&mut self, node: &mut YamlNode<'_>, kind: &str, version: &str) {
         let of = ObjectKind::ALL.into_iter().find(|known| kind.strip_suffix("List") == Some(known.name()));
         if of.is_some() || kind == "List" {
-            return self.list(node, of);
+            return self.list(node, of.map(|of| (of.api_version(), of.name())));
         }
         match ObjectKind::ALL.into_iter().find(|known| schema::is_meant_by(*known, kind, version)) {
             Some(meant) => {
@@ -179,11 +179,16 @@ impl ManifestReader<'_> {
                 self.unreadable(node, Some(meant), &message);
                 self.complain(node.position_of("kind"), "kind", message);
             }
-            None => self.other(node, kind, version),
+            None => match (kind.strip_suffix("List"), objects_in(node)) {
+                (Some(of), Some(items)) => {
+                    items.iter_mut().for_each(|item| self.object(item, Some((version, of))))
+                }
+                _ => self.other(node, kind, version),
+            },
         }
     }
 
-    fn list(&mut self, node: &mut YamlNode<'_>, of: Option<ObjectKind>) {
+    fn list(&mut self, node: &mut YamlNode<'_>, of: Option<(&str, &str)>) {
         let sound = self.check(node, schema::LIST, true);
         if let Some(items) = node.get_mut("items").filter(|_| sound)
             && let YamlValue::List(items) = &mut items.value
@@ -377,6 +382,12 @@ impl ManifestReader<'_> {
     fn complain(&mut self, at: Position, path: &str, message: String) {
         self.problems.push(Complaint { at, path: path.to_owned(), message });
     }
+}
+
+/// The items of a list of objects. `None` if it is something else.
+fn objects_in<'n, 'a>(node: &'n mut YamlNode<'a>) -> Option<&'n mut [YamlNode<'a>]> {
+    let YamlValue::List(items) = &mut node.get_mut("items")?.value else { return None };
+    items.iter().all(|item| matches!(item.value, YamlValue::Map(_))).then_some(items)
 }
 
 #[cfg(test)]

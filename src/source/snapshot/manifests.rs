@@ -5,13 +5,16 @@ use super::other_kinds;
 use super::snapshot_builder::SnapshotBuilder;
 use crate::api;
 use crate::model::{Change, Direction, Namespace, Pod, Policy, PolicyOrigin};
+use crate::source::convert;
 use crate::source::convert::object_key::ObjectKey;
 use crate::source::files::{ManifestText, read_texts};
 use crate::source::manifest::collect::Collect;
 use crate::source::manifest::object::{Object, OtherObject};
 use crate::source::manifest::problem::duplicate;
 use crate::source::manifest::{ManifestError, Origin, Problem, manifest_reader};
+use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,14 +28,29 @@ pub enum ManifestInput {
     Stdin,
 }
 
+impl fmt::Display for ManifestInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestInput::Path(path) => write!(f, "{}", path.display()),
+            ManifestInput::Stdin => f.write_str(STDIN),
+        }
+    }
+}
+
 /// Reads manifests as one snapshot. An object in a later input replaces that of an earlier one; in one input it stands once.
 ///
 /// # Errors
 /// Lists everything that is wrong with the manifests.
 pub fn read_snapshot(inputs: &[ManifestInput]) -> Result<SnapshotInput, ManifestError> {
     let mut manifests = SnapshotManifests::default();
+    if inputs.iter().filter(|input| **input == ManifestInput::Stdin).count() > 1 {
+        let message = "is named twice, and can be read once: write one of them to a file".to_owned();
+        manifests.problems.push(Problem::of_file(&STDIN.into(), message));
+    }
     for input in inputs {
         manifests.seen.clear();
+        manifests.seen_others.clear();
+        manifests.builder.workloads.begin_input();
         let texts: Box<dyn Iterator<Item = Result<ManifestText, Problem>> + '_> = match input {
             ManifestInput::Path(root) => Box::new(read_texts(root)),
             ManifestInput::Stdin => Box::new(std::iter::once(stdin())),
@@ -46,17 +64,38 @@ pub fn read_snapshot(inputs: &[ManifestInput]) -> Result<SnapshotInput, Manifest
     }
     match ManifestError::of(manifests.problems) {
         Some(error) => Err(error),
-        None => Ok(manifests.builder.finish()),
+        None => {
+            let mut read = manifests.builder.finish();
+            if read.snapshot.pods.is_empty() && read.snapshot.policies.is_empty() {
+                let names: Vec<String> = inputs.iter().map(ToString::to_string).collect();
+                read.warnings.push(format!(
+                    "there are no pods, no objects that make pods and no NetworkPolicies in {}",
+                    names.join(", ")
+                ));
+            }
+            Ok(read)
+        }
     }
 }
 
+/// How the standard input is named in problems.
+const STDIN: &str = "(standard input)";
+
 fn stdin() -> Result<ManifestText, Problem> {
-    let file: Arc<str> = "(standard input)".into();
-    let mut text = String::new();
-    match io::stdin().lock().read_to_string(&mut text) {
-        Ok(_) => Ok(ManifestText { file, text }),
+    let file: Arc<str> = STDIN.into();
+    let mut bytes = Vec::new();
+    match io::stdin().lock().read_to_end(&mut bytes) {
+        // What is not UTF-8 is replaced, as in a file: the reader refuses an object of which such a part matters.
+        Ok(_) => Ok(ManifestText { file, text: String::from_utf8_lossy(&bytes).into_owned() }),
         Err(error) => Err(Problem::of_file(&file, format!("cannot be read: {error}"))),
     }
+}
+
+/// An object of which only the name is read.
+#[derive(Deserialize)]
+struct NamedObject {
+    #[serde(default)]
+    metadata: api::ObjectMeta,
 }
 
 /// Receives the objects of one file after the other.
@@ -65,6 +104,8 @@ struct SnapshotManifests {
     builder: SnapshotBuilder,
     /// The objects of this input, and where each begins.
     seen: BTreeMap<ObjectKey, Origin>,
+    /// The same of workloads, Services and nodes, by kind, namespace and name.
+    seen_others: BTreeMap<[String; 3], Origin>,
     file: Arc<str>,
     /// The lines of the rules of the policy that comes next.
     rules: BTreeMap<(Direction, usize), usize>,
@@ -82,6 +123,24 @@ impl SnapshotManifests {
                 }
             }
             Err(error) => self.problems.extend(error.problems),
+        }
+    }
+
+    /// Records where a workload, a Service or a node stands. Of two the later one counts, and that is reported.
+    fn note_other(&mut self, kind: &str, metadata: api::ObjectMeta, origin: Origin) {
+        let namespace =
+            if kind == "Node" { String::new() } else { convert::namespace_of(&metadata).to_owned() };
+        let name = if namespace.is_empty() {
+            metadata.name.clone()
+        } else {
+            format!("{namespace}/{}", metadata.name)
+        };
+        let key = [kind.to_owned(), namespace, metadata.name];
+        let place = origin.to_string();
+        if let Some(first) = self.seen_others.insert(key, origin) {
+            self.builder.warnings.push(format!(
+                "{place}: duplicate object: {kind} {name} already stands at {first}; this one counts"
+            ));
         }
     }
 
@@ -105,6 +164,7 @@ impl Collect for SnapshotManifests {
 
     fn pod(&mut self, object: Object<api::Pod, Pod>) {
         self.note(ObjectKey::Pod(object.converted.key.clone()), &object.origin);
+        self.builder.workloads.see_pod(&object.converted);
         self.builder.pod(&object.written, object.converted);
     }
 
@@ -128,12 +188,17 @@ impl Collect for SnapshotManifests {
     }
 
     fn other(&mut self, object: &OtherObject<'_>) -> bool {
-        other_kinds::read(object, &mut self.builder).unwrap_or_else(|fault| {
+        let (line, column) = object.position();
+        let read = other_kinds::read(object, &mut self.builder).unwrap_or_else(|fault| {
             let message = format!("{} cannot be read: {fault}", object.kind);
-            let (line, column) = object.position();
             self.problems.push(Problem { line, column, ..Problem::of_file(&self.file, message) });
             true
-        })
+        });
+        if read && let Ok(NamedObject { metadata }) = object.read() {
+            let origin = Origin { file: self.file.clone(), line, column };
+            self.note_other(object.kind, metadata, origin);
+        }
+        read
     }
 
     /// Reading fails with what is wrong instead.
@@ -230,6 +295,122 @@ metadata:
 ";
         let all = format!("{DEPLOYMENT}{replica_set}{pod}");
         assert_eq!(names(&snapshot(&all)), ["shop/web-5d9c-x7k"]);
+    }
+
+    #[test]
+    fn workload_stands_for_its_next_pods_after_its_last_ones_have_finished() {
+        let template = "template: {metadata: {labels: {app: a}}, spec: {containers: []}}";
+        let owned = |name: &str, kind: &str, owner: &str| {
+            format!(
+                "metadata: {{name: {name}, ownerReferences: [{{kind: {kind}, name: {owner}, controller: true}}]}}"
+            )
+        };
+        let pod = |owner: &str, phase: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\n{owner}\nspec: {{containers: []}}\nstatus: {{phase: {phase}}}\n"
+            )
+        };
+        let cron = format!(
+            "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: rep}}\nspec: {{jobTemplate: {{spec: {{{template}}}}}}}\n"
+        );
+        let job = format!(
+            "---\napiVersion: batch/v1\nkind: Job\n{}\nspec: {{{template}}}\n",
+            owned("rep-29012345", "CronJob", "rep")
+        );
+        let of_job = |phase| pod(&owned("rep-29012345-x", "Job", "rep-29012345"), phase);
+        let finished = of_job("Succeeded");
+        assert_eq!(
+            names(&snapshot(&format!("{cron}{job}{finished}"))),
+            ["default/cronjob/rep", "default/rep-29012345-x"]
+        );
+        assert_eq!(
+            names(&snapshot(&format!("{cron}{job}{}", of_job("Running")))),
+            ["default/rep-29012345-x"]
+        );
+        // A Job makes no more pods once they have finished.
+        assert_eq!(names(&snapshot(&format!("{job}{finished}"))), ["default/rep-29012345-x"]);
+        let set = format!(
+            "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec: {{{template}}}\n"
+        );
+        let evicted = pod(&owned("db-0", "StatefulSet", "db"), "Failed");
+        assert_eq!(names(&snapshot(&format!("{set}{evicted}"))), ["default/db-0", "default/statefulset/db"]);
+    }
+
+    #[test]
+    fn list_of_a_kind_is_read_as_its_items() {
+        let template = "template: {metadata: {labels: {app: a}}, spec: {containers: []}}";
+        let item =
+            |name: &str, more: &str| format!("{{{more}metadata: {{name: {name}}}, spec: {{{template}}}}}");
+        let list = format!(
+            "apiVersion: apps/v1\nkind: DeploymentList\nitems: [{}, {}]\n",
+            item("a", ""),
+            item("b", "apiVersion: apps/v1, kind: Deployment, ")
+        );
+        assert_eq!(names(&snapshot(&list)), ["default/deployment/a", "default/deployment/b"]);
+        let cron = "{metadata: {name: c}, spec: {jobTemplate: {spec: {template: {spec: {containers: []}}}}}}";
+        let list = format!("apiVersion: batch/v1\nkind: CronJobList\nitems: [{cron}]\n");
+        assert_eq!(names(&snapshot(&list)), ["default/cronjob/c"]);
+        // An object of its own whose kind ends alike, and a list of a kind that is not read.
+        let scratch = Scratch::new();
+        let other = "apiVersion: x.io/v1\nkind: AllowList\nmetadata: {name: a}\nitems: [192.0.2.1]\n---\n\
+                     apiVersion: v1\nkind: ConfigMapList\nitems: [{metadata: {name: a}}, {metadata: {name: b}}]\n";
+        scratch.write("a.yaml", other);
+        let skipped = BTreeMap::from([("AllowList".to_owned(), 1), ("ConfigMap".to_owned(), 2)]);
+        assert_eq!(read(&scratch).unwrap().skipped, skipped);
+    }
+
+    #[test]
+    fn workload_service_or_node_that_stands_twice_is_reported() {
+        let objects = [
+            DEPLOYMENT.trim_start_matches("\n---\n").to_owned(),
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: []}\n"
+                .to_owned(),
+            "apiVersion: v1\nkind: Node\nmetadata: {name: node-a}\n".to_owned(),
+        ];
+        for (object, named) in objects.iter().zip(["Deployment shop/web", "Service shop/web", "Node node-a"])
+        {
+            let (one, two) = (Scratch::new(), Scratch::new());
+            one.write("a.yaml", &format!("{object}---\n{object}"));
+            two.write("a.yaml", object);
+            two.write("b.yaml", object);
+            let text = format!("duplicate object: {named} already stands at ");
+            let reported = |inputs: &[ManifestInput]| {
+                let warnings = read_snapshot(inputs).unwrap().warnings;
+                warnings.iter().filter(|warning| warning.contains(&text)).count()
+            };
+            for scratch in [&one, &two] {
+                assert_eq!(reported(&[ManifestInput::Path(scratch.path().to_owned())]), 1, "{named}");
+            }
+            // A later input is there to replace it.
+            let inputs = ["a.yaml", "b.yaml"].map(|file| ManifestInput::Path(two.path().join(file)));
+            assert_eq!(reported(&inputs), 0, "{named}");
+        }
+    }
+
+    #[test]
+    fn changed_workload_whose_old_pods_are_shown_in_its_place_is_reported() {
+        let pod = |labels: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-1, namespace: shop, labels: {{{labels}}}, \
+                 ownerReferences: [{{kind: ReplicaSet, name: web-5d9c, controller: true}}]}}\nspec: {{containers: []}}\n"
+            )
+        };
+        let own = "app: web, pod-template-hash: 5d9c";
+        let (one, two) = (Scratch::new(), Scratch::new());
+        for (pods, workloads, reported) in [
+            (format!("{}{DEPLOYMENT}", pod(own)), String::new(), false),
+            (format!("{}{DEPLOYMENT}", pod("app: old, pod-template-hash: 5d9c")), String::new(), true),
+            (pod(own), DEPLOYMENT.to_owned(), true),
+            (DEPLOYMENT.to_owned(), pod(own), false),
+        ] {
+            one.write("a.yaml", &pods);
+            two.write("a.yaml", &workloads);
+            let inputs = [one.path(), two.path()].map(|path| ManifestInput::Path(path.to_owned()));
+            let found = read_snapshot(&inputs).unwrap();
+            assert_eq!(names(&found.snapshot), ["shop/web-1"]);
+            let is_about = |warning: &String| warning.contains("shop/deployment/web is shown by its pods");
+            assert_eq!(found.warnings.iter().any(is_about), reported, "{:?}", found.warnings);
+        }
     }
 
     #[test]

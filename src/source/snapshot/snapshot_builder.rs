@@ -61,7 +61,9 @@ impl SnapshotBuilder {
     /// The whole snapshot: with a pod for each workload that has none, and with the namespaces that only other objects name.
     pub(super) fn finish(self) -> SnapshotInput {
         let SnapshotBuilder { mut snapshot, workloads, mut warnings, skipped } = self;
-        for pod in workloads.without_pods(snapshot.pods.values()) {
+        let (stand_ins, notes) = workloads.without_pods(snapshot.pods.values());
+        warnings.extend(notes);
+        for pod in stand_ins {
             snapshot.pods.insert(pod.key.clone(), pod);
         }
         warnings.extend(unknown_labels(&snapshot));
