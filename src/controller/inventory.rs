@@ -3,8 +3,8 @@
 use super::{Enforcer, Reconciler};
 use crate::apply::{Actual, TableRead};
 use crate::backend::Held;
-use crate::compile::{PortBinding, Subject, audit_label_note};
-use crate::model::{AuditLabel, Change, Cluster, Direction, PolicyKey};
+use crate::compile::{PortBinding, Subject};
+use crate::model::{AuditLabel, Change, Cluster, Direction, PolicyKey, audit_label_note};
 use crate::observe::{ChangeKind, Inventory, KernelInventory};
 use crate::render::{Binding, DROP_REASONS};
 use std::collections::{BTreeMap, BTreeSet};

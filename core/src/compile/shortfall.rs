@@ -2,8 +2,8 @@
 
 use super::Plan;
 use crate::model::{
-    AUDIT_LABEL, AuditLabel, Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey,
-    PortMatch, Ports,
+    AuditLabel, Cluster, Direction, Group, NamespaceScope, Peer, Peers, Policy, PolicyKey, PortMatch, Ports,
+    audit_label_note,
 };
 use crate::net::{Family, Protocol};
 use std::collections::BTreeMap;
@@ -141,13 +141,6 @@ fn audit_labels(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {
             notes.add(ShortfallReason::AuditLabelNotUnderstood, || audit_label_note(owner, value));
         }
     }
-}
-
-/// What to do about a value of the label for audit mode that is not understood. The owner is the kind of object that has it.
-pub fn audit_label_note(owner: &str, value: &str) -> String {
-    format!(
-        "the label {AUDIT_LABEL} of the {owner} is `{value}`, so it is enforced: for audit mode write \"true\""
-    )
 }
 
 fn named_ports(cluster: &Cluster, policy: &Policy, notes: &mut Notes) {

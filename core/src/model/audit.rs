@@ -33,3 +33,10 @@ impl AuditLabel {
         AuditLabel::of_value(labels.get(AUDIT_LABEL))
     }
 }
+
+/// What to do about a value of the label for audit mode that is not understood. The owner is the kind of object that has it.
+pub fn audit_label_note(owner: &str, value: &str) -> String {
+    format!(
+        "the label {AUDIT_LABEL} of the {owner} is `{value}`, so it is enforced: for audit mode write \"true\""
+    )
+}

@@ -414,6 +414,22 @@ metadata:
     }
 
     #[test]
+    fn label_for_audit_mode_that_is_not_understood_is_reported() {
+        let labelled =
+            POLICY.replace("namespace: shop}", "namespace: shop, labels: {bridgewarden.io/audit: \"True\"}}");
+        let namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {bridgewarden.io/audit: \"yes\"}}\n";
+        let scratch = Scratch::new();
+        scratch.write("a.yaml", &format!("{labelled}{namespace}"));
+        let warnings = read(&scratch).unwrap().warnings;
+        for part in [
+            "policy shop/db: the label bridgewarden.io/audit of the policy is `True`",
+            "namespace shop: the label",
+        ] {
+            assert!(warnings.iter().any(|warning| warning.starts_with(part)), "{warnings:?}");
+        }
+    }
+
+    #[test]
     fn output_of_kubectl_is_read_with_all_that_it_lists() {
         let list = r#"{"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "a"}}},

@@ -4,8 +4,8 @@ use super::SnapshotInput;
 use super::workloads::WorkloadPods;
 use crate::api;
 use crate::model::{
-    NAMESPACE_NAME_LABEL, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy, PolicyOrigin,
-    Service, Snapshot,
+    AuditLabel, NAMESPACE_NAME_LABEL, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy, PolicyOrigin,
+    Service, Snapshot, audit_label_note,
 };
 use crate::source::convert;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,7 @@ impl SnapshotBuilder {
                 snapshot.namespaces.insert(name.clone(), convert::implied_namespace(name));
             }
         }
+        warnings.extend(audit_notes(&snapshot));
         for (kind, count) in skipped.iter().filter(|(kind, _)| kind.contains("NetworkPolic")) {
             warnings.push(format!(
                 "{count} {kind} not read: only NetworkPolicy of networking.k8s.io/v1 is enforced"
@@ -113,6 +114,23 @@ fn unknown_labels(snapshot: &Snapshot) -> Option<String> {
             unknown[..unknown.len().min(FEW)].join(", ")
         )
     })
+}
+
+/// Which labels for audit mode are not understood.
+fn audit_notes(snapshot: &Snapshot) -> Vec<String> {
+    let of_policies =
+        snapshot.policies.iter().map(|(key, policy)| ("policy", key.to_string(), policy.audit.clone()));
+    let of_namespaces = snapshot
+        .namespaces
+        .iter()
+        .map(|(name, namespace)| ("namespace", name.to_string(), AuditLabel::of(&namespace.labels)));
+    let notes = of_policies.chain(of_namespaces).filter_map(|(owner, name, label)| match label {
+        AuditLabel::NotUnderstood(value) => {
+            Some(format!("{owner} {name}: {}", audit_label_note(owner, &value)))
+        }
+        AuditLabel::Enforced | AuditLabel::Audited => None,
+    });
+    notes.collect()
 }
 
 fn add(known: &mut Vec<IpAddr>, address: IpAddr) {
