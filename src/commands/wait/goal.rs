@@ -89,6 +89,9 @@ impl WantedVersion {
             let waits: String = waits.collect();
             return Err(format!("{} is received and not in force yet, {before} is{waits}", named(received)));
         }
+        if policy.audited {
+            return Err("it is audited: evaluated and reported, and not enforced".to_owned());
+        }
         Ok(Reached { pods: policy.pods })
     }
 
@@ -222,6 +225,13 @@ mod tests {
         for goal in [wanted(None, None, None), Goal::Deleted] {
             assert!(goal.reached(&starting).expect_err("it starts").contains("first complete lists"));
         }
+    }
+
+    #[test]
+    fn audited_policy_is_not_in_force() {
+        let audited = status(Some(PolicyStatus { audited: true, ..policy() }));
+        let error = wanted(None, None, None).reached(&audited).expect_err("its traffic passes");
+        assert!(error.contains("audited"), "{error}");
     }
 
     #[test]
