@@ -265,10 +265,13 @@ fn kernel_beside_a_running_agent_is_verified_and_the_agent_verifies_it_too() {
         let (said, ended) = tried(&test, &command(&test));
         assert_eq!(ended, 0, "{backend}: {said}");
         assert!(said.contains("decisions verified"), "{said}");
-        let (said, ended) = tried(&test, &format!("{} -o json", command(&test)));
+        // Without the flag, the backend is the one that has rules.
+        let by_itself = command(&test).replace(&format!(" --backend {backend}"), "");
+        let (said, ended) = tried(&test, &format!("{by_itself} -o json"));
         assert_eq!(ended, 0, "{backend}: {said}");
         let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
         assert_eq!((&json["kind"], &json["result"]), (&"Verification".into(), &"verified".into()));
+        assert_eq!(json["backend"], *backend, "{json}");
         assert!(json["decisions"]["packets"].as_u64() > Some(300), "{json}");
         test.wait_for("the agent verifies", || {
             test.metric("node-a", "bridgewarden_verified_timestamp_seconds") > 0.0

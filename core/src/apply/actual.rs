@@ -5,7 +5,7 @@ use crate::net::Family;
 use crate::netfilter::ipset::Set;
 use crate::netfilter::iptables::{Chains, Rule, Variant, parse_rule, target};
 use crate::netfilter::nftables::TableFamily;
-use crate::netfilter::{ChainName, Hook, SetName};
+use crate::netfilter::{BackendName, ChainName, Hook, SetName};
 use crate::ownership::{
     BRIDGE_TABLE, BRIDGE_TABLE_NEXT, ENTRANCES, INET_TABLE, INET_TABLE_NEXT, POLICY_PREFIX, RESERVED_TABLE,
     owns_set,
@@ -85,6 +85,23 @@ impl Actual {
         self.inet.is_in_force()
             || self.inet_next.is_in_force()
             || self.tables.values().any(|table| !table.jumps.is_empty())
+    }
+
+    /// The backends whose rules are in the kernel: nftables first, as its table needs no other program.
+    pub fn backends(&self) -> Vec<BackendName> {
+        let has_table = [&self.inet, &self.inet_next].iter().any(|table| **table != TableRead::Absent);
+        let has_jumps = |wanted: Variant| {
+            self.tables.iter().any(|((variant, _), table)| *variant == wanted && !table.jumps.is_empty())
+        };
+        let mut backends = Vec::new();
+        for (is_there, backend) in [
+            (has_table, BackendName::Nftables),
+            (has_jumps(Variant::Nft), BackendName::IptablesNft),
+            (has_jumps(Variant::Legacy), BackendName::IptablesLegacy),
+        ] {
+            backends.extend(is_there.then_some(backend));
+        }
+        backends
     }
 
     /// The chains of a filter table that could be read as ours.

@@ -12,6 +12,7 @@ use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
 use crate::kernel::{Host, sees_bridged};
 use crate::model::Cluster;
+use crate::netfilter::BackendName;
 use crate::render::{Binding, Options};
 use crate::verify::{Evidence, Verification, VerificationOutcome, differences, verify};
 use anyhow::{Context, Result};
@@ -54,7 +55,7 @@ pub(super) struct Verify {
     /// Name of this node, as in the pods' spec.nodeName
     #[arg(long, value_name = "NODE", env = "NODE_NAME", required_unless_present_any = ["all", "node"])]
     node_name: Option<String>,
-    /// Which packet filter the agent writes to
+    /// Which packet filter the agent writes to; `auto` is the one that has its rules
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
     /// Print in this format
@@ -83,7 +84,7 @@ impl Verify {
         }
         require_root("verify")?;
         let node = self.node_name.as_deref().unwrap_or_default();
-        let backend = self.backend.choose();
+        let backend = self.backend()?;
         let options = self.render.options(backend)?;
         let mut kernel = Host::new(backend).context("cannot open a netlink socket")?;
         let source = Source {
@@ -118,6 +119,26 @@ impl Verify {
             VerificationOutcome::Differs(_) => ExitCode::from(1),
             VerificationOutcome::Unjudged(_) => ExitCode::from(2),
         })
+    }
+
+    /// The backend to verify: the one that is named, or the one whose rules are in the kernel, or if there are none, the one that an
+    /// agent would use.
+    fn backend(&self) -> Result<BackendName> {
+        // With this backend nothing is created by reading, not even a table of iptables.
+        let mut kernel = Host::new(BackendName::Nftables).context("cannot open a netlink socket")?;
+        // What cannot be read is an error when it is to be compared.
+        let there = Actual::read(&mut kernel).map(|actual| actual.backends()).unwrap_or_default();
+        let found = there.first().copied().filter(|_| self.backend == BackendChoice::Auto);
+        let backend = found.unwrap_or_else(|| self.backend.choose());
+        for other in there.iter().filter(|other| **other != backend) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: rules of Bridgewarden are in this kernel with the backend {}, too, and are not compared; --backend={0} \
+                 compares them",
+                other.name()
+            );
+        }
+        Ok(backend)
     }
 
     fn attempt(

@@ -10,7 +10,7 @@ pub(super) use compared::{ComparedFlow, FlowAgreement, LiveReport, TrackedFlow};
 pub(super) use json::live_json;
 pub(super) use text::print_live;
 
-use crate::apply::{Actual, Connection, Conntrack, TableRead};
+use crate::apply::{Actual, Connection, Conntrack};
 use crate::commands::flags::{BackendChoice, RenderFlags, host_name};
 use crate::compile::UnknownPods;
 use crate::controller::Enforcer;
@@ -19,7 +19,6 @@ use crate::kernel::{Counters, Host, sees_bridged};
 use crate::model::{Change, Snapshot};
 use crate::net::Verdict;
 use crate::netfilter::BackendName;
-use crate::netfilter::iptables::Variant;
 use crate::source::{Changed, CniResults, LinkWatch};
 use crate::verify::{Evidence, FollowedRules, differences};
 use anyhow::{Context, Result, bail};
@@ -155,19 +154,7 @@ impl LiveFlags {
 
     /// The backend whose rules are in force.
     fn backend(&self, actual: &Actual) -> Result<(BackendName, Vec<String>)> {
-        let mut in_force = Vec::new();
-        let is_there = |table: &TableRead| *table != TableRead::Absent;
-        if is_there(&actual.inet) || is_there(&actual.inet_next) {
-            in_force.push(BackendName::Nftables);
-        }
-        for (variant, backend) in
-            [(Variant::Nft, BackendName::IptablesNft), (Variant::Legacy, BackendName::IptablesLegacy)]
-        {
-            let mut tables = actual.tables.iter().filter(|((of, _), _)| *of == variant);
-            if tables.any(|(_, table)| !table.jumps.is_empty()) {
-                in_force.push(backend);
-            }
-        }
+        let in_force = actual.backends();
         let chosen = (self.backend != BackendChoice::Auto).then(|| self.backend.choose());
         let wanted = match chosen {
             None => in_force.first().copied(),
