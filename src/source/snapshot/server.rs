@@ -7,12 +7,14 @@ use crate::api;
 use crate::model::{Change, PolicyOrigin};
 use crate::source::convert::object_kind::ObjectKind;
 use crate::source::convert::{self, partial};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use crate::source::watch::with_causes;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Request;
 use kube::core::params::ListParams;
 use kube::{Client, Config};
 use serde::Deserialize;
 use serde_json::Value;
+use std::env;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -34,16 +36,16 @@ pub struct ClusterAccess {
 pub enum ClusterError {
     /// No kubeconfig can be used.
     #[error(
-        "cannot use {}: {error}. Name a kubeconfig with --kubeconfig or KUBECONFIG, or read manifests with -f", (.kubeconfig).display()
+        "cannot use {}: {fault}. Name a kubeconfig with --kubeconfig or KUBECONFIG, or read manifests with -f", (.kubeconfig).display(), fault = kubeconfig_fault(.error)
     )]
     Kubeconfig {
         /// Where it was looked for.
         kubeconfig: PathBuf,
         /// What is wrong.
-        error: Box<kube::config::KubeconfigError>,
+        error: Box<KubeconfigError>,
     },
     /// The settings do not make a client.
-    #[error("cannot create a client for the API server {server}: {error}")]
+    #[error("cannot create a client for the API server {server}: {}", fault(.error))]
     Client {
         /// The server's address.
         server: String,
@@ -51,7 +53,7 @@ pub enum ClusterError {
         error: Box<kube::Error>,
     },
     /// Objects cannot be listed.
-    #[error("cannot list {what} at the API server {server}: {error}{cure}")]
+    #[error("cannot list {what} at the API server {server}: {}{cure}", fault(.error))]
     List {
         /// The objects.
         what: &'static str,
@@ -97,15 +99,43 @@ impl ClusterAccess {
                 Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
                 Err(error) => Err(error),
             },
-            None => Config::from_kubeconfig(&options).await,
+            None => match kubeconfig_of_environment() {
+                Some(Ok(kubeconfig)) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+                Some(Err(error)) => Err(error),
+                None => Config::from_kubeconfig(&options).await,
+            },
         };
         read.or_else(|error| {
             let in_cluster = self == &ClusterAccess::default();
             let config = in_cluster.then(Config::incluster_env).and_then(Result::ok);
-            let kubeconfig = self.kubeconfig.clone().unwrap_or_else(|| "the default kubeconfig".into());
+            let read = if let KubeconfigError::ReadConfig(_, path) = &error { Some(path) } else { None };
+            let kubeconfig = read.or(self.kubeconfig.as_ref()).cloned();
+            let kubeconfig = kubeconfig.unwrap_or_else(|| "the default kubeconfig".into());
             config.ok_or_else(|| ClusterError::Kubeconfig { kubeconfig, error: Box::new(error) })
         })
     }
+}
+
+/// The files that KUBECONFIG names, as one. Those that do not exist are skipped, as by kubectl; `None` if there is no other.
+fn kubeconfig_of_environment() -> Option<Result<Kubeconfig, KubeconfigError>> {
+    let paths = env::var_os("KUBECONFIG")?;
+    let mut there = env::split_paths(&paths).filter(|path| path.exists()).peekable();
+    there.peek()?;
+    Some(there.try_fold(Kubeconfig::default(), |all, path| all.merge(Kubeconfig::read_from(path)?)))
+}
+
+/// Why a kubeconfig cannot be used.
+fn kubeconfig_fault(error: &KubeconfigError) -> String {
+    if let KubeconfigError::ReadConfig(why, _) = error { why.to_string() } else { error.to_string() }
+}
+
+/// Why an API server does not answer as wanted: what it says, or what went wrong on the way there.
+fn fault(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return with_causes(error) };
+    if status.message.is_empty() {
+        return format!("it answers with status {}", status.code);
+    }
+    status.message.clone()
 }
 
 struct Lister {

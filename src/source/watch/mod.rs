@@ -243,7 +243,7 @@ impl Watch {
         }
         let failure = if status.is_some() { WatchFailure::Refused } else { WatchFailure::Unreachable };
         let wait = self.backoff.failed(failure, fastrand::f64());
-        Err(WatchTrouble { error: words(&error), reason: failure.word(), wait })
+        Err(WatchTrouble { error: with_causes(&error), reason: failure.word(), wait })
     }
 }
 
@@ -276,7 +276,7 @@ fn status(error: &Error) -> Option<u16> {
 }
 
 /// An error with its causes, each text once.
-fn words(error: &dyn std::error::Error) -> String {
+pub(in crate::source) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
