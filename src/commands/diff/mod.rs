@@ -11,6 +11,7 @@ use super::connections::{self, ConnectionAnswers};
 use super::flags::STATUS_SOCKET;
 use super::input::{AccessFlags, print_warnings};
 use super::progress::ProgressDisplay;
+use super::reach::json::addresses;
 use crate::reach::{Difference, Reach, ReachState};
 use anyhow::{Context, Result, bail};
 use change::{Effect, came_and_went, changes, few, isolation, names};
@@ -245,6 +246,7 @@ fn json(difference: &Difference, cut: Option<&CutConnections>) -> Value {
         "isolation": isolation,
         "new": came,
         "gone": went,
+        "addresses": difference.groups.iter().flat_map(|group| &group.ends).filter_map(addresses).collect::<Vec<_>>(),
     });
     if let Some(cut) = cut {
         value["connections"] = cut.json();

@@ -1,6 +1,7 @@
 //! What is reachable from farther away than a workload's own namespace.
 
-use super::json::of_ports;
+use super::json::{addresses, of_ports};
+use super::table::in_markdown;
 use crate::commands::API_VERSION;
 use crate::model::{Direction, Snapshot};
 use crate::net::{Family, PortSet};
@@ -112,10 +113,15 @@ pub(super) fn print_table(exposures: &[Exposure], out: &mut impl Write) -> io::R
 
 pub(super) fn print_markdown(exposures: &[Exposure], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "| {} |\n|:--|:--|:--|:--|:--|", HEAD.map(str::to_lowercase).join(" | "))?;
-    exposures.iter().try_for_each(|exposure| writeln!(out, "| {} |", exposure.fields().join(" | ")))
+    exposures.iter().try_for_each(|exposure| {
+        let fields = exposure.fields().map(|field| in_markdown(&field));
+        writeln!(out, "| {} |", fields.join(" | "))
+    })
 }
 
-pub(super) fn json(exposures: &[Exposure]) -> Value {
+/// The exposures, and the prefixes of which the addresses outside consist.
+pub(super) fn json(exposures: &[Exposure], snapshot: &Snapshot, reach: &Reach) -> Value {
     let workloads: Vec<Value> = exposures.iter().map(Exposure::json).collect();
-    json!({"apiVersion": API_VERSION, "kind": "Exposure", "workloads": workloads})
+    let addresses: Vec<Value> = reach.ends(snapshot).iter().filter_map(|end| addresses(&end.name)).collect();
+    json!({"apiVersion": API_VERSION, "kind": "Exposure", "workloads": workloads, "addresses": addresses})
 }

@@ -51,6 +51,13 @@ fn of_end(end: &MatrixEnd) -> Value {
     json!({"name": name, "workloads": workloads, "pods": end.pods, "isolated": isolated})
 }
 
+/// Addresses outside, as their name abbreviates them, with all their prefixes; `None` for a workload.
+pub(crate) fn addresses(name: &ReachName) -> Option<Value> {
+    let ReachName::Outside { prefixes, .. } = name else { return None };
+    let prefixes: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+    Some(json!({"name": name.to_string(), "prefixes": prefixes}))
+}
+
 /// What is allowed, by family; a family is absent if the ends do not share it.
 pub(crate) fn allowed(cell: Cell<'_>) -> Value {
     let mut families = serde_json::Map::new();

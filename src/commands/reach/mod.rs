@@ -148,7 +148,7 @@ impl ReachCommand {
             return Ok(match output {
                 MatrixFormat::Table => exposure::print_table(&exposures, out),
                 MatrixFormat::Md => exposure::print_markdown(&exposures, out),
-                MatrixFormat::Json => writeln!(out, "{:#}", exposure::json(&exposures)),
+                MatrixFormat::Json => writeln!(out, "{:#}", exposure::json(&exposures, snapshot, reach)),
                 MatrixFormat::Csv
                 | MatrixFormat::Dot
                 | MatrixFormat::Svg
