@@ -2,6 +2,7 @@
 
 use super::flags::{BackendChoice, RenderFlags};
 use crate::controller::Enforcer;
+use crate::model::Change;
 use crate::net::Family;
 use crate::netfilter::{BackendName, Ruleset};
 use crate::ownership::INET_TABLE;
@@ -57,6 +58,15 @@ impl Render {
         }
         for invalid in &loaded.invalid {
             let _ = writeln!(std::io::stderr(), "warning: {invalid}");
+        }
+        let is_here = |change: &Change| matches!(change, Change::Pod(pod) if pod.node.as_deref() == Some(&*self.node_name));
+        if !loaded.changes.iter().any(is_here) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: no pod of {} runs on a node {}, so these rules isolate nothing",
+                self.manifests.display(),
+                self.node_name
+            );
         }
         let mut enforcer = Enforcer::new(&self.node_name, options).with_limits(self.flags.policy_limits);
         for change in loaded.changes {

@@ -38,7 +38,8 @@ impl Status {
             StatusFormat::Text => print(&statuses, self.policy.is_some(), out),
         }
         .context("cannot print the statuses")?;
-        Ok(match (is_whole, statuses.iter().all(|status| status.ready)) {
+        let is_known = statuses.is_empty() || self.is_known(&statuses);
+        Ok(match (is_whole, is_known && statuses.iter().all(|status| status.ready)) {
             (false, _) => ExitCode::from(2),
             (true, false) => ExitCode::from(1),
             (true, true) => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 /// Prints what the agent of this node holds: whether it is ready, and which version of each policy the kernel enforces.
 ///
-/// Exit codes: 0 the agent is ready, 1 it is not, 2 it does not answer. Of several agents, the highest counts.
+/// Exit codes: 0 the agent is ready, 1 it is not or does not know the policy, 2 it does not answer. Of several agents, the highest counts.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     /// Print this policy only: NAMESPACE/NAME
@@ -66,7 +66,22 @@ impl Status {
             StatusFormat::Json => writeln!(out, "{:#}", document(&status)),
         }
         .context("cannot print the status")?;
-        Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        let is_known = self.is_known([&status]);
+        Ok(if status.ready && is_known { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    /// Whether one of these agents knows the policy that is asked about, if one is; says so if none does.
+    fn is_known<'s>(&self, statuses: impl IntoIterator<Item = &'s AgentStatus>) -> bool {
+        let Some(policy) = &self.policy else { return true };
+        // An agent without its first complete lists says so itself.
+        let mut statuses = statuses.into_iter();
+        let is_known =
+            statuses.any(|status| status.policies.as_ref().is_none_or(|policies| !policies.is_empty()));
+        if !is_known {
+            let _ =
+                writeln!(std::io::stderr(), "bridgewarden: networkpolicy/{policy} is not known to the agent");
+        }
+        is_known
     }
 
     fn print_connections(&self, out: &mut impl Write) -> Result<ExitCode> {
