@@ -460,6 +460,42 @@ fn standard_input_that_is_named_twice_is_an_error() {
     }
 }
 
+#[test]
+fn what_cannot_be_read_or_asked_is_said_without_words_of_the_program_text() {
+    let kubeconfig = std::env::temp_dir().join(format!("bridgewarden-kubeconfig-{}", std::process::id()));
+    let text = "{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}], \
+                clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: a, user: {}}]}";
+    fs::write(&kubeconfig, text).expect("a file");
+    let asked = |variable: &str| {
+        let output = program().arg("reach").env("KUBECONFIG", variable).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2));
+        stderr(&output)
+    };
+    // As for kubectl, a file that is not there is skipped, and it is said why the server does not answer.
+    let refused = asked(&format!("/nope:{}:", kubeconfig.display()));
+    assert!(refused.contains("http://127.0.0.1:1/") && refused.contains("Connection refused"), "{refused}");
+    let missing = asked("/nope");
+    assert!(missing.contains("cannot use /nope: No such file or directory"), "{missing}");
+    let _ = fs::remove_file(&kubeconfig);
+    let misread = |expectations: &str| {
+        let file = std::env::temp_dir().join(format!("bridgewarden-misfit-{}.yaml", std::process::id()));
+        fs::write(&file, expectations).expect("a file");
+        let path = file.to_str().expect("text").to_owned();
+        let output = with_input(&["reach", "-f", "-", "--assert", &path], FAMILIES);
+        let _ = fs::remove_file(&file);
+        stderr(&output)
+    };
+    let head = "apiVersion: bridgewarden.io/v1alpha1\nkind: ReachExpectations\n";
+    for said in [misread(&format!("{head}expectations: [far]\n")), misread("far\n")] {
+        assert!(!said.contains("struct") && said.contains("expected"), "{said}");
+    }
+    let nothing = run(&["diff", "/dev/null", "examples/reach/before.yaml"]);
+    let said = "warning: there are no pods, no objects that make pods and no NetworkPolicies in /dev/null";
+    assert!(stderr(&nothing).contains(said), "{}", stderr(&nothing));
+    let empty = with_input(&["reach", "-f", "-"], "");
+    assert!(stderr(&empty).contains("there are no pods"), "{}", stderr(&empty));
+}
+
 /// A git repository whose branch changes the policies of its first commit.
 struct Repository(PathBuf);
 

@@ -238,7 +238,7 @@ impl Account {
                             nearest.rule, nearest.policy, nearest.note
                         )
                     }
-                    None => format!("{word} {all}; none of their rules is close to allowing it"),
+                    None => format!("{word} {all}; no rule is close to allowing it"),
                 }
             }
             Reason::PodNotYetKnown => "pod not yet known: the API server has not reported it".to_owned(),

@@ -175,6 +175,9 @@ impl ReachCommand {
             },
         };
         let matrix = ReachMatrix::new(snapshot, reach, &selection);
+        if snapshot.pods.is_empty() {
+            bail!("there are no pods, and no objects that make pods");
+        }
         if matrix.sources.is_empty() || matrix.destinations.is_empty() {
             bail!("no connection is selected: there is no such end, or none of that namespace");
         }
@@ -208,16 +211,22 @@ pub(super) fn note_what_is_left_out(snapshot: &Snapshot) {
     let on_nodes = running().filter(|pod| !pod.networked).count();
     if on_nodes > 0 {
         note(&format!(
-            "left out: {on_nodes} pods that share their node's network, which policies neither select nor isolate"
+            "left out: {} that share their node's network, which policies neither select nor isolate",
+            counted(on_nodes)
         ));
     }
     let unknown = running().filter(|pod| pod.networked && pod.addresses.is_empty()).count();
     let blocks = snapshot.policies.values().any(has_blocks);
     if unknown > 0 && blocks {
         note(&format!(
-            "the addresses of {unknown} pods are not known, so only an ipBlock of all addresses holds them"
+            "the addresses of {} are not known, so only an ipBlock of all addresses holds them",
+            counted(unknown)
         ));
     }
+}
+
+fn counted(pods: usize) -> String {
+    if pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") }
 }
 
 fn has_blocks(policy: &Policy) -> bool {
