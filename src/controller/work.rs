@@ -2,7 +2,6 @@
 
 use super::cuts::{Failures, MarkChanges};
 use crate::apply::{Actual, Connection, Kernel, KernelError, Step};
-use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -63,12 +62,7 @@ impl Work {
 fn cut(kernel: &mut dyn Kernel, MarkChanges { cut, unmark }: MarkChanges, mark: u32) -> Failures {
     let mut failures = Failures::new();
     for connection in cut {
-        let done = if connection.protocol == Protocol::Tcp.number() {
-            kernel.set_mark(&connection, mark)
-        } else {
-            kernel.delete(&connection)
-        };
-        failures.extend(done.err().map(|error| (connection, error)));
+        failures.extend(kernel.set_mark(&connection, mark).err().map(|error| (connection, error)));
     }
     for connection in unmark {
         failures.extend(kernel.clear_mark(&connection, mark).err().map(|error| (connection, error)));

@@ -59,17 +59,37 @@ fn stream_is_cut_when_its_client_may_no_longer_reach_anybody() {
     });
 }
 
+/// Whichever end goes on sending: what the server sends must not begin the flow again, in reverse.
 #[test]
-fn udp_flow_is_cut_when_its_allowance_goes() {
+fn udp_flow_is_cut_when_its_allowance_goes_and_goes_on_when_it_is_back() {
     on_each_backend(|backend, short| {
         let mut test = NodeTest::build(&format!("cutu{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         test.start(&[]);
         test.wait_until_enforced();
-        let probe = Probe::new(Endpoint::pod("shop", "far"), WEB[0].parse().unwrap(), Protocol::Udp, 80);
-        let stream = test.field.testbed.stream(&probe, Push::Client).expect("an allowed flow opens");
-        assert!(stream.moves_within(Duration::from_secs(2)));
+        let mut flows = Vec::new();
+        for from in ["near", "far"] {
+            for to in WEB {
+                for push in [Push::Client, Push::Server] {
+                    let probe =
+                        Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), Protocol::Udp, 80);
+                    let flow = test.field.testbed.stream(&probe, push).expect("an allowed flow opens");
+                    assert!(flow.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
+                    flows.push((format!("{from} -> {to}, {push:?} pushes"), flow));
+                }
+            }
+        }
         test.write("policy.yaml", WEB_DENIES_INGRESS);
-        assert!(stream.falls_silent(Duration::from_millis(300), DEADLINE), "{}", test.field.log());
+        for (what, flow) in &flows {
+            assert!(
+                flow.falls_silent(Duration::from_millis(300), DEADLINE),
+                "{what} lives on after its allowance went\n{}",
+                test.field.log()
+            );
+        }
+        test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
+        for (what, flow) in &flows {
+            assert!(flow.moves_within(DEADLINE), "{what} stays cut\n{}", test.field.log());
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 use super::kernel::Shared;
 use super::{NODE, Running, address, closed, is_member, labelled, namespace, pod, shop, web_takes};
 use bridgewarden::apply::{Connection, PacketFilter};
+use bridgewarden::model::{Change, Peers, Policy, Ports, Rule};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;
 
@@ -21,6 +22,13 @@ fn connection(source: u8, destination: u8) -> Connection {
     }
 }
 
+/// The policy of [`closed`], with a rule that allows everything.
+fn open_to_anyone() -> Change {
+    let Change::Policy(policy) = closed() else { unreachable!("a policy") };
+    let anyone = Rule { index: 0, peers: Peers::Anywhere, ports: Ports::All };
+    Change::Policy(Policy { ingress: Some(vec![anyone]), ..policy })
+}
+
 #[tokio::test]
 async fn connection_that_lost_what_allowed_it_is_cut_and_no_other() {
     let running = Running::start(Shared::default());
@@ -31,6 +39,28 @@ async fn connection_that_lost_what_allowed_it_is_cut_and_no_other() {
     running.send(vec![closed()], true).await;
     let kernel = running.end().await;
     assert_eq!(kernel.state().marked, [connection(11, 10)]);
+}
+
+/// If the entry were deleted, the next packet of either end would begin the flow again.
+#[tokio::test]
+async fn flow_of_any_protocol_is_marked_and_allowed_again_with_its_policy() {
+    let running = Running::start(Shared::default());
+    running.send(vec![namespace(false), pod("web", 10)], true).await;
+    running.until("enforcement", |running| running.health.ready().is_ok()).await;
+    let icmp = 1;
+    let protocols = [Protocol::Tcp.number(), Protocol::Udp.number(), Protocol::Sctp.number(), icmp];
+    running.kernel.state().live =
+        protocols.map(|protocol| Connection { protocol, ..connection(11, 10) }).to_vec();
+    let bit = Options::default().mark;
+    let marked = move |running: &Running| {
+        let state = running.kernel.state();
+        state.live.iter().filter(|live| live.mark & bit != 0).map(|live| live.protocol).collect::<Vec<_>>()
+    };
+    running.send(vec![closed()], true).await;
+    running.until("all are marked", |running| marked(running) == protocols).await;
+    running.send(vec![open_to_anyone()], true).await;
+    running.until("none is", |running| marked(running).is_empty()).await;
+    assert_eq!(running.kernel.state().live.len(), protocols.len(), "none was deleted");
 }
 
 #[tokio::test]
