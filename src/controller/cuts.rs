@@ -1,5 +1,5 @@
-//! Decides about live connections: those that are no longer allowed are cut, and those that were cut and are allowed
-//! again are unmarked. The time is passed in.
+//! Decides about live connections: those that are no longer allowed are cut, those that were cut and are allowed again are
+//! unmarked, and those of pods that have ended are deleted. The time is passed in.
 
 use super::{Enforcer, Pace, Reconciler};
 use crate::apply::{Connection, KernelError};
@@ -36,6 +36,8 @@ pub struct MarkChanges {
     pub cut: Vec<Connection>,
     /// Connections that were cut and are allowed again.
     pub unmark: Vec<Connection>,
+    /// Connections of pods that have ended.
+    pub forget: Vec<Connection>,
 }
 
 /// Connections that could not be cut or unmarked, with the kernel's errors.
@@ -76,6 +78,20 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
+    /// Deletes the connections of addresses that pods have left, and returns the others. The next packet of such a connection is then
+    /// evaluated by the policies of the pod that has the address now.
+    pub(super) fn forget(
+        &mut self,
+        left: &BTreeSet<IpAddr>,
+        connections: Vec<Connection>,
+    ) -> Vec<Connection> {
+        let is_left = |own: &Connection| left.contains(&own.source) || left.contains(&own.destination);
+        let (of_earlier_pods, others) =
+            connections.into_iter().partition(|own| is_left(own) && !own.is_of_this_host);
+        self.next.forget.extend::<Vec<Connection>>(of_earlier_pods);
+        others
+    }
+
     /// Decides about the connections of the addresses that were checked; `mark` is our bit.
     pub(super) fn decide(
         &mut self,
@@ -183,7 +199,7 @@ mod tests {
     fn sentence(mark: u32, verdict: Option<Verdict>) -> (usize, usize) {
         let mut cuts = Cuts::default();
         cuts.decide(&BTreeSet::new(), vec![connection(2, mark)], MARK, |_| verdict);
-        let MarkChanges { cut, unmark } = cuts.take().unwrap_or_default();
+        let MarkChanges { cut, unmark, .. } = cuts.take().unwrap_or_default();
         (cut.len(), unmark.len())
     }
 
@@ -197,6 +213,19 @@ mod tests {
             assert_eq!(sentence(others, None), (0, 0));
             assert_eq!(sentence(others | MARK, None), (0, 0));
         }
+    }
+
+    /// Those of the node itself are exempt, as is all its traffic.
+    #[test]
+    fn connections_of_an_address_that_a_pod_has_left_are_deleted_and_no_others() {
+        let mut cuts = Cuts::default();
+        let of_the_host = Connection { is_of_this_host: true, ..connection(2, 0) };
+        let all = vec![connection(2, 0), connection(3, 0), of_the_host.clone()];
+        let others = cuts.forget(&BTreeSet::from([address(2)]), all.clone());
+        assert_eq!(others, [connection(3, 0), of_the_host.clone()]);
+        assert_eq!(cuts.take().map(|next| next.forget), Some(vec![connection(2, 0)]));
+        assert_eq!(cuts.forget(&BTreeSet::from([address(1)]), all), [of_the_host], "either end");
+        assert_eq!(cuts.take().map(|next| next.forget.len()), Some(2));
     }
 
     /// The plan does not know what a policy allows until all its sets are made.

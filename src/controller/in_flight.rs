@@ -18,13 +18,15 @@ pub(super) struct Job {
     pub(super) structure: bool,
     /// Addresses whose connections it affects, checks or cuts; they are checked again if it fails.
     pub(super) revoked: BTreeSet<IpAddr>,
+    /// Addresses of pods that have ended, whose connections it lists to delete them.
+    pub(super) left: BTreeSet<IpAddr>,
 }
 
 impl Job {
     /// A job that has just begun and brings no changes into force.
     pub(super) fn new(what: Stage, revoked: BTreeSet<IpAddr>) -> Job {
         let carries = Changes::default();
-        Job { what, carries, policies: 0, steps: 0, structure: false, revoked }
+        Job { what, carries, policies: 0, steps: 0, structure: false, revoked, left: BTreeSet::new() }
     }
 }
 

@@ -11,7 +11,7 @@ impl Reconciler {
         self.deletions = Deletions::that_wait_for(watch);
     }
 
-    pub(super) fn take_in(&mut self, delivery: Delivery) {
+    pub(super) fn take_in(&mut self, delivery: Delivery, now: Instant) {
         if delivery.complete {
             self.complete = true;
             self.early = None;
@@ -22,7 +22,7 @@ impl Reconciler {
             self.metrics.changed(kind, 1);
             let believed = self.deletions.take_in(change, self.enforcer.cluster(), delivery.seen);
             self.backlog.add(delivery.seen, believed.len());
-            believed.into_iter().for_each(|change| self.believe(change));
+            believed.into_iter().for_each(|change| self.believe(change, now));
         }
     }
 
@@ -30,7 +30,7 @@ impl Reconciler {
     pub(super) fn settle(&mut self, now: Instant) {
         for (change, seen) in self.deletions.settle(self.enforcer.cluster(), now) {
             self.backlog.add(seen, 1);
-            self.believe(change);
+            self.believe(change, now);
         }
     }
 
@@ -42,7 +42,8 @@ impl Reconciler {
         }
     }
 
-    fn believe(&mut self, change: Change) {
+    fn believe(&mut self, change: Change, now: Instant) {
+        self.hand_over(&change, now);
         let (kind, policy) = inventory::subject(&change);
         self.uncounted = true;
         self.structure_changed |= matches!(kind, ChangeKind::Namespace | ChangeKind::Policy);

@@ -130,7 +130,7 @@ impl Reconciler {
     /// Handles an event.
     pub fn on(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Delivery(delivery) => self.take_in(delivery),
+            Event::Delivery(delivery) => self.take_in(delivery, now),
             Event::SourcesEnded => {
                 self.ended = true;
                 self.close_no_more();
@@ -212,9 +212,9 @@ impl Reconciler {
             self.enforcer.policies_settled();
         }
         if self.revoked.is_due(now, idle) {
-            let addresses = self.revoked.take(now);
-            let work = Work::List { addresses: addresses.clone() };
-            return Some(self.start(work, Job::new(Stage::List, addresses)));
+            let [revoked, left] = self.revoked.take(now);
+            let work = Work::List { addresses: &revoked | &left };
+            return Some(self.start(work, Job { left, ..Job::new(Stage::List, revoked) }));
         }
         if idle {
             return None;
@@ -310,6 +310,7 @@ impl Reconciler {
             Ok(Done::Committed) => self.committed(job, started, at, now),
             Ok(Done::Listed(connections)) => {
                 self.revoked.looked(took);
+                let connections = self.cuts.forget(&job.left, connections);
                 let (enforcer, mark) = (&self.enforcer, self.enforcer.options().mark);
                 self.cuts.decide(&job.revoked, connections, mark, |own| verdict(enforcer, own));
                 if self.cuts.are_resolved() {
@@ -352,7 +353,7 @@ impl Reconciler {
     }
 
     fn committed(&mut self, job: Job, started: Instant, at: SystemTime, now: Instant) {
-        let Job { what, carries, policies, steps, structure, revoked } = job;
+        let Job { what, carries, policies, steps, structure, revoked, left: _ } = job;
         self.enforcer.policies_arrived(policies);
         self.schedule_check(revoked, now);
         if matches!(what, Stage::Commit | Stage::Early) {
@@ -377,6 +378,7 @@ impl Reconciler {
     }
 
     fn failed(&mut self, error: &KernelError, failed: Job, at: SystemTime, now: Instant) {
+        self.revoked.reuse_unlisted(failed.left, now);
         self.schedule_check(failed.revoked, now);
         self.structure_changed |= failed.structure;
         self.pace.failed(now);

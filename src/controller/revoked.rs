@@ -1,6 +1,7 @@
 //! Decides when to check the connections of which addresses. The time is passed in.
 
 use super::Reconciler;
+use crate::model::{Change, Handover};
 use crate::render::OnRevoke;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,6 +30,16 @@ impl Reconciler {
         }
     }
 
+    /// Schedules the deletion of connections of pods that have ended: before a new pod with such an address runs, or else in some
+    /// seconds.
+    pub(super) fn hand_over(&mut self, change: &Change, now: Instant) {
+        if self.complete {
+            let Handover { left, taken } = self.enforcer.cluster().handover(change);
+            self.revoked.leave(left, now);
+            self.revoked.reuse(&taken, now);
+        }
+    }
+
     /// Schedules a check of the connections of these addresses.
     pub(super) fn schedule_check(&mut self, revoked: BTreeSet<IpAddr>, now: Instant) {
         self.revoked.add(revoked, |address| self.enforcer.cluster().is_held(address), now);
@@ -44,6 +55,9 @@ pub(super) struct Revoked {
     /// When the first address was added that a pod has, and the first that no pod has.
     since: Option<Instant>,
     gone_since: Option<Instant>,
+    /// Addresses of pods that have ended, whose connections are to be deleted, and since when a new pod has one of them.
+    left: BTreeSet<IpAddr>,
+    reused_since: Option<Instant>,
     /// When connections were last checked, and how long to wait afterwards.
     last_look: Option<Instant>,
     rest: Duration,
@@ -64,6 +78,28 @@ impl Revoked {
         }
     }
 
+    /// Adds addresses of pods that have ended.
+    pub(super) fn leave(&mut self, addresses: BTreeSet<IpAddr>, now: Instant) {
+        if !addresses.is_empty() {
+            self.gone_since.get_or_insert(now);
+            self.left.extend(addresses);
+        }
+    }
+
+    /// Called when new pods have these addresses.
+    pub(super) fn reuse(&mut self, addresses: &BTreeSet<IpAddr>, now: Instant) {
+        if !self.left.is_disjoint(addresses) {
+            self.reused_since.get_or_insert(now);
+        }
+    }
+
+    /// Called when the connections of these addresses could not be listed. Meanwhile, new pods may have them.
+    pub(super) fn reuse_unlisted(&mut self, left: BTreeSet<IpAddr>, now: Instant) {
+        let again = left.clone();
+        self.leave(left, now);
+        self.reuse(&again, now);
+    }
+
     /// When connections of an address that a pod has may be checked; `None` if there is no such address.
     pub(super) fn pressing(&self) -> Option<Instant> {
         self.since.map(|since| self.rested().map_or(since, |rested| since.max(rested)))
@@ -71,21 +107,24 @@ impl Revoked {
 
     /// When any connections may be checked; `None` if there are none to check.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.pressing().into_iter().chain(self.gone_due()).min()
+        [self.pressing(), self.gone_due(), self.reused_since].into_iter().flatten().min()
     }
 
     /// Whether to check now; `idle` means that there is nothing else to do.
     pub(super) fn is_due(&self, now: Instant, idle: bool) -> bool {
+        if self.reused_since.is_some_and(|since| idle || since + PAUSE <= now) {
+            return true;
+        }
         let since = self.since.into_iter().chain(self.gone_due()).min();
         let overdue = since.is_some_and(|since| since + PATIENCE <= now);
         (idle || overdue) && self.due().is_some_and(|due| due <= now)
     }
 
-    /// Returns the addresses to check, and removes them.
-    pub(super) fn take(&mut self, now: Instant) -> BTreeSet<IpAddr> {
-        (self.since, self.gone_since) = (None, None);
+    /// Returns the addresses to check and those that pods have left, and removes them.
+    pub(super) fn take(&mut self, now: Instant) -> [BTreeSet<IpAddr>; 2] {
+        (self.since, self.gone_since, self.reused_since) = (None, None, None);
         self.last_look = Some(now);
-        std::mem::take(&mut self.addresses)
+        [std::mem::take(&mut self.addresses), std::mem::take(&mut self.left)]
     }
 
     /// Called with the time that a check took.
@@ -131,14 +170,14 @@ mod tests {
     fn looks_are_apart_and_serve_all_that_came() {
         let now = Instant::now();
         let mut revoked = revoked(now);
-        assert_eq!(revoked.take(now).len(), 1);
+        assert_eq!(revoked.take(now)[0].len(), 1);
         assert_eq!(revoked.due(), None);
         for host in [2, 3] {
             revoked.add(BTreeSet::from([IpAddr::from([10, 0, 0, host])]), |_| true, now + PAUSE / 2);
         }
         assert!(!revoked.is_due(now + PAUSE / 2, true));
         assert_eq!(revoked.due(), Some(now + PAUSE));
-        assert_eq!(revoked.take(now + PAUSE).len(), 2);
+        assert_eq!(revoked.take(now + PAUSE)[0].len(), 2);
     }
 
     #[test]
@@ -163,7 +202,25 @@ mod tests {
         assert!(!revoked.is_due(now + GONE / 2, true) && revoked.is_due(now + GONE, true));
         revoked.add(BTreeSet::from([held]), |_| true, now);
         assert!(revoked.is_due(now, true));
-        assert_eq!(revoked.take(now), BTreeSet::from([gone, held]));
+        assert_eq!(revoked.take(now)[0], BTreeSet::from([gone, held]));
+        assert_eq!(revoked.due(), None);
+    }
+    #[test]
+    fn connections_of_a_pod_that_ended_wait_unless_a_new_pod_has_its_address() {
+        let now = Instant::now();
+        let [left, other] = [1, 2].map(|host| BTreeSet::from([IpAddr::from([10, 0, 0, host])]));
+        let mut revoked = revoked(now);
+        revoked.take(now);
+        revoked.reuse(&left, now);
+        assert_eq!(revoked.due(), None, "nobody has left it");
+        revoked.leave(left.clone(), now);
+        revoked.reuse(&other, now);
+        assert_eq!(revoked.due(), Some(now + GONE));
+        revoked.reuse(&left, now);
+        assert!(revoked.is_due(now, true), "the pause after a check does not matter");
+        assert!(!revoked.is_due(now, false), "the new pod is isolated first");
+        assert!(revoked.is_due(now + PAUSE, false));
+        assert_eq!(revoked.take(now), [BTreeSet::new(), left]);
         assert_eq!(revoked.due(), None);
     }
 }

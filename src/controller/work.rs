@@ -58,9 +58,12 @@ impl Work {
     }
 }
 
-/// Cuts and unmarks connections. A failure does not delay the other connections.
-fn cut(kernel: &mut dyn Kernel, MarkChanges { cut, unmark }: MarkChanges, mark: u32) -> Failures {
+/// Deletes, cuts and unmarks connections. A failure does not delay the other connections.
+fn cut(kernel: &mut dyn Kernel, MarkChanges { cut, unmark, forget }: MarkChanges, mark: u32) -> Failures {
     let mut failures = Failures::new();
+    for connection in forget {
+        failures.extend(kernel.delete(&connection).err().map(|error| (connection, error)));
+    }
     for connection in cut {
         failures.extend(kernel.set_mark(&connection, mark).err().map(|error| (connection, error)));
     }

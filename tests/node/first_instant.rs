@@ -2,12 +2,14 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, Push};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use support::field::BACKENDS;
+use std::time::Duration;
+use support::field::{BACKENDS, DEADLINE};
 
 const NEAR: [&str; 2] = ["10.244.1.11", "fd00:10:244:1::11"];
+const FAR: [&str; 2] = ["10.244.2.20", "fd00:10:244:2::20"];
 
 /// The runtime that writes a result; unit tests cover what each of them omits or adds.
 #[derive(Clone, Copy)]
@@ -221,6 +223,58 @@ fn unknown_pod_is_closed_until_its_object_comes_or_open_if_so_chosen() {
         start(&mut test, &["--unknown-pods", "allow"]);
         waits_for_sandboxes(&test, 0, 1);
         assert_eq!(arrived_of_a_burst(&test), 200);
+    });
+}
+
+/// The cluster after near has ended, with another pod that has no addresses yet.
+fn next_is_pending() -> String {
+    near_is_pending().replace(
+        "name: near, uid: uid-of-near, labels: {app: client}",
+        "name: next, uid: uid-of-next, labels: {app: next}",
+    )
+}
+
+const NEXT_DENIES_INGRESS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: next}
+spec: {podSelector: {matchLabels: {app: next}}, policyTypes: [Ingress]}
+";
+
+/// What a peer goes on sending to the pod that had the address before would otherwise pass as an answer.
+#[test]
+fn flow_of_an_earlier_pod_does_not_lead_into_the_next_pod_at_its_address() {
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("next{short}"), backend, Some(NEXT_DENIES_INGRESS));
+        keep(&test, Runtime::Containerd, "near", NEAR);
+        start(&mut test, &[]);
+        waits_for_sandboxes(&test, 1, 0);
+        let open = |from: &str, to: &str, protocol| {
+            let probe = Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), protocol, 80);
+            let stream = test.field.testbed.stream(&probe, Push::Server).expect("an allowed flow opens");
+            assert!(stream.moves_within(Duration::from_secs(2)), "{from} -> {to}, {protocol:?}");
+            stream
+        };
+        let ways = WEB.map(|to| (to, Protocol::Udp)).into_iter().chain(FAR.map(|to| (to, Protocol::Tcp)));
+        let flows: Vec<_> = ways.map(|(to, protocol)| (to, protocol, open("near", to, protocol))).collect();
+        let of_others = open("web", FAR[0], Protocol::Tcp);
+        remove(&test, Runtime::Containerd, "near");
+        test.write("cluster.yaml", &next_is_pending());
+        keep(&test, Runtime::Containerd, "next", NEAR);
+        waits_for_sandboxes(&test, 1, 0);
+        for (to, protocol, flow) in &flows {
+            assert!(
+                flow.falls_silent(Duration::from_millis(300), DEADLINE),
+                "what {to} sends by {protocol:?} arrives at the next pod\n{}",
+                test.field.log()
+            );
+        }
+        assert!(of_others.moves_within(Duration::from_secs(2)), "others are not concerned");
+        assert!(open("near", WEB[0], Protocol::Udp).moves_within(Duration::from_secs(2)), "its own flow");
+        std::fs::remove_file(test.manifests.join("policy.yaml")).expect("the policy is there");
+        for (to, protocol, flow) in flows.iter().filter(|(_, protocol, _)| *protocol == Protocol::Udp) {
+            assert!(flow.moves_within(DEADLINE), "{to} still sends by {protocol:?}, and no policy denies it");
+        }
     });
 }
 

@@ -10,8 +10,8 @@ pub trait Conntrack {
     /// host, however few match.
     fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, KernelError>;
 
-    /// Deletes a live connection, so that its next packet is evaluated like the first packet of a connection. A
-    /// connection that no longer exists is no error.
+    /// Deletes a live connection, so that the next packet of either end is evaluated like the first packet of a
+    /// connection. A connection that no longer exists is no error.
     fn delete(&mut self, connection: &Connection) -> Result<(), KernelError>;
 
     /// Sets our bit in a live connection's mark, so that the rules deny its packets in both directions. A connection

@@ -1,10 +1,12 @@
 //! Everything known of the cluster, changed one fact at a time.
 
+mod handover;
 mod part;
 mod pods;
 mod ports;
 mod residents;
 
+pub use handover::Handover;
 pub use part::PodsPart;
 pub use pods::{Group, GroupId};
 

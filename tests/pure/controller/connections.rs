@@ -1,9 +1,10 @@
 //! Live connections when policies no longer allow them, and when they allow them again.
 
+use super::early::sandbox;
 use super::kernel::Shared;
 use super::{NODE, Running, address, closed, is_member, labelled, namespace, pod, shop, web_takes};
 use bridgewarden::apply::{Connection, PacketFilter};
-use bridgewarden::model::{Change, Peers, Policy, Ports, Rule};
+use bridgewarden::model::{Change, Peers, PodKey, Policy, Ports, Rule, SandboxKey};
 use bridgewarden::net::{Family, Protocol};
 use bridgewarden::render::Options;
 
@@ -61,6 +62,23 @@ async fn flow_of_any_protocol_is_marked_and_allowed_again_with_its_policy() {
     running.send(vec![open_to_anyone()], true).await;
     running.until("none is", |running| marked(running).is_empty()).await;
     assert_eq!(running.kernel.state().live.len(), protocols.len(), "none was deleted");
+}
+
+/// Otherwise its peers would reach the next pod as if they answered it.
+#[tokio::test]
+async fn connections_of_a_pod_that_ended_are_deleted_when_the_next_pod_has_its_address() {
+    for hides_connections in [0, 1] {
+        let running = Running::start(Shared::default());
+        running.send(vec![namespace(false), sandbox("old", 10)], true).await;
+        running.until("enforcement", |running| running.health.ready().is_ok()).await;
+        let of_the_host = Connection { is_of_this_host: true, ..connection(1, 10) };
+        let others = [of_the_host, connection(11, 12)];
+        running.kernel.state().live = [&[connection(11, 10), connection(10, 12)], &others[..]].concat();
+        running.kernel.state().hides_connections = hides_connections;
+        let old = SandboxKey::new(PodKey::new("shop", "old"), "sandbox");
+        running.send(vec![Change::SandboxGone(old), sandbox("new", 10)], false).await;
+        running.until("the deletion", |running| running.kernel.state().live == others).await;
+    }
 }
 
 #[tokio::test]

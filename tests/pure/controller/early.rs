@@ -14,7 +14,7 @@ use bridgewarden::ownership::BRIDGE_TABLE;
 use bridgewarden::render::{Options, isolated_set};
 use std::time::Duration;
 
-fn sandbox(of: &str, host: u8) -> Change {
+pub(super) fn sandbox(of: &str, host: u8) -> Change {
     let key = SandboxKey::new(PodKey::new("shop", of), "sandbox");
     let (uid, made, hardware) = (None, Duration::ZERO, None);
     Change::Sandbox(Sandbox { key, uid, addresses: vec![address(host)], made, devices: Vec::new(), hardware })
