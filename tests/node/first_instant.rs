@@ -279,6 +279,31 @@ fn flow_of_an_earlier_pod_does_not_lead_into_the_next_pod_at_its_address() {
 }
 
 #[test]
+fn unknown_pod_is_closed_at_the_address_of_a_pod_that_has_ended_and_is_still_listed() {
+    on_each_backend(|backend, short| {
+        let mut test = NodeTest::build(&format!("listed{short}"), backend, None);
+        keep(&test, Runtime::Containerd, "near", NEAR);
+        start(&mut test, &[]);
+        waits_for_sandboxes(&test, 1, 0);
+        assert_eq!(test.probe("far", NEAR[0], Protocol::Tcp), ProbeOutcome::Open);
+        remove(&test, Runtime::Containerd, "near");
+        waits_for_sandboxes(&test, 0, 0);
+        keep(&test, Runtime::Containerd, "next", NEAR);
+        waits_for_sandboxes(&test, 0, 1);
+        for (near, web) in NEAR.into_iter().zip(WEB) {
+            assert_eq!(test.probe("far", near, Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("web", near, Protocol::Tcp), ProbeOutcome::Refused);
+            assert_eq!(test.probe("near", web, Protocol::Tcp), ProbeOutcome::Refused);
+        }
+        test.write("cluster.yaml", &next_is_pending());
+        waits_for_sandboxes(&test, 1, 0);
+        for near in NEAR {
+            assert_eq!(test.probe("far", near, Protocol::Tcp), ProbeOutcome::Open, "no policy isolates it");
+        }
+    });
+}
+
+#[test]
 fn stale_cni_result_denies_no_pod() {
     let mut test = NodeTest::build("stale", BACKENDS[0], None);
     keep(&test, Runtime::Containerd, "ghost", NEAR);

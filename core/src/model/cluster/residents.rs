@@ -1,14 +1,13 @@
 //! The pods of this node joined with their sandboxes: which pod has which address, even before the API server reports
 //! it or if it reports something else.
 
+mod unreadable;
+
 use super::{Cluster, NOBODY};
-use crate::model::{Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched, UnreadablePod};
+use crate::model::{Labels, Moved, NamespaceName, Pod, PodKey, Sandbox, SandboxKey, Touched};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// The name of the sandbox of a pod whose object cannot be understood; no CNI result has this name.
-const BY_ITS_OBJECT: &str = "unreadable object";
+use unreadable::BY_ITS_OBJECT;
 
 /// What is known of this node's pods and sandboxes, and of pods of other nodes with the same addresses.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +25,9 @@ pub(super) struct Residents {
     /// objects state.
     unreadable: BTreeSet<PodKey>,
     unknown: BTreeMap<SandboxKey, Unknown>,
+    /// Pods of this node, each with an address of a sandbox of it that was removed: it has the address no more, whatever its
+    /// object says.
+    ended: BTreeSet<(PodKey, IpAddr)>,
     /// By address: how many unknown sandboxes may have it.
     claimed_by_unknown: BTreeMap<IpAddr, usize>,
 }
@@ -102,10 +104,13 @@ impl Residents {
         (!pod.addresses.is_empty()).then_some(pod)
     }
 
-    /// Whether a pod of this node has an address according to its object only: no known pod has a sandbox with it.
+    /// Whether a pod of this node has an address according to its object only: no known pod has a sandbox with it. A pod
+    /// whose sandbox was removed does not have the address any more.
     fn is_stated_alone(&self, address: IpAddr) -> bool {
         let mut stated = self.stated.get(&address).into_iter().flatten();
-        self.known_at(address).next().is_none() && stated.any(|key| self.pods.contains_key(key))
+        let may_run =
+            |key: &PodKey| self.pods.contains_key(key) && !self.ended.contains(&(key.clone(), address));
+        self.known_at(address).next().is_none() && stated.any(may_run)
     }
 
     /// The addresses of an unknown sandbox; `None` for one that is known or was removed.
@@ -231,7 +236,11 @@ impl Cluster {
         let key = pod.key.clone();
         if pod.node.as_ref() == Some(&self.node) {
             let mut addresses: BTreeSet<IpAddr> = stated(&pod).iter().copied().collect();
-            addresses.extend(self.residents.discard(&key).0.iter().flat_map(stated));
+            let before = self.residents.discard(&key).0;
+            addresses.extend(before.iter().flat_map(stated));
+            if before.is_none_or(|before| before.uid != pod.uid) {
+                self.residents.ended.retain(|(pod, _)| *pod != key);
+            }
             self.residents.keep(&key, pod, true);
             self.rejoin(key.clone(), addresses, touched);
             self.resident_changed(&key, touched);
@@ -246,32 +255,10 @@ impl Cluster {
         self.end_unreadable(key, touched);
     }
 
-    /// Discards everything that was known of the pod. If it may be on this node, an unknown sandbox gets its addresses.
-    /// It counts as older than any other, so the object of a known pod takes precedence.
-    pub(super) fn set_unreadable_pod(&mut self, pod: UnreadablePod, touched: &mut Touched) {
-        self.replace_stranger(&pod.key, None, touched);
-        let may_be_here = pod.node.as_ref().is_none_or(|node| *node == self.node);
-        if !may_be_here || pod.addresses.is_empty() {
-            return self.end_unreadable(&pod.key, touched);
-        }
-        let UnreadablePod { key, addresses, .. } = pod;
-        self.residents.unreadable.insert(key.clone());
-        let key = SandboxKey::new(key, BY_ITS_OBJECT);
-        self.set_sandbox(
-            Sandbox { key, uid: None, addresses, made: Duration::ZERO, devices: Vec::new(), hardware: None },
-            touched,
-        );
-    }
-
-    fn end_unreadable(&mut self, key: &PodKey, touched: &mut Touched) {
-        if !self.residents.unreadable.is_empty() && self.residents.unreadable.remove(key) {
-            self.remove_sandbox(&SandboxKey::new(key.clone(), BY_ITS_OBJECT), touched);
-        }
-    }
-
     /// Stores or removes a pod that is not on this node, or no longer.
     fn replace_stranger(&mut self, key: &PodKey, pod: Option<Pod>, touched: &mut Touched) {
         let (before, was_resident) = self.residents.discard(key);
+        self.residents.ended.retain(|(pod, _)| pod != key);
         let is_claimed = |address: &IpAddr| self.residents.claims.contains_key(address);
         let rivals = pod.as_ref().is_some_and(|pod| pod.addresses.iter().any(is_claimed));
         match pod {
@@ -316,6 +303,10 @@ impl Cluster {
         self.sandbox_changes(&key, touched);
         let old = self.residents.remove(&key);
         addresses.extend(old.iter().flat_map(|old| &old.addresses));
+        if self.residents.owner(&sandbox).is_some() {
+            let is_back = |address: &IpAddr| sandbox.addresses.contains(address);
+            self.residents.ended.retain(|(pod, address)| *pod != key.pod || !is_back(address));
+        }
         self.residents.insert(sandbox);
         let old_devices = old.map(|old| old.devices).unwrap_or_default();
         self.sandbox_devices(&key, &old_devices, &devices, touched);
@@ -326,6 +317,10 @@ impl Cluster {
         let Some(old) = self.residents.sandbox(key).cloned() else { return };
         self.sandbox_changes(key, touched);
         self.residents.remove(key);
+        let is_of_a_result = &*key.name != BY_ITS_OBJECT;
+        if is_of_a_result && self.residents.owner(&old).is_some() {
+            self.residents.ended.extend(old.addresses.iter().map(|address| (key.pod.clone(), *address)));
+        }
         self.sandbox_devices(key, &old.devices, &[], touched);
         let pods = BTreeSet::from([key.pod.clone()]);
         let addresses = old.addresses.into_iter().collect();
@@ -385,7 +380,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Change, Policy, PolicyKey, Selector};
+    use crate::model::{Change, Policy, PolicyKey, Selector, UnreadablePod};
     use std::time::Duration;
 
     const NODE: &str = "node-a";
@@ -540,6 +535,42 @@ mod tests {
         known.sandbox(&sandbox("web", "a", 1, &[10]));
         known.sandbox(&sandbox("new", "b", 2, &[10]));
         assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), addresses(&[10])));
+    }
+
+    #[test]
+    fn unknown_sandbox_is_where_a_pod_is_stated_whose_sandbox_was_removed() {
+        let [web, new] = [sandbox("web", "a", 1, &[10]), sandbox("new", "b", 2, &[10])];
+        let ended = || {
+            let mut known = KnownNode::nothing();
+            known.pod(pod("web", "a", &[10]));
+            known.sandbox(&web);
+            known.gone(&web);
+            known
+        };
+        let mut known = ended();
+        known.sandbox(&new);
+        assert_eq!((known.of("web"), known.of_unknown()), (addresses(&[10]), addresses(&[10])));
+        known.pod(pod("web", "a", &[10, 12]));
+        assert_eq!(known.of_unknown(), addresses(&[10]), "whatever its object says");
+        known.sandbox(&sandbox("web", "a", 3, &[11]));
+        assert_eq!(known.of_unknown(), addresses(&[10]), "it runs again elsewhere");
+        known.sandbox(&sandbox("web", "a", 4, &[10]));
+        known.gone(&new);
+        known.sandbox(&new);
+        assert_eq!(known.of_unknown(), addresses(&[]), "it runs there again");
+        known.gone(&sandbox("web", "a", 4, &[10]));
+        assert_eq!(known.of_unknown(), addresses(&[10]));
+        known.pod(pod("web", "c", &[10]));
+        assert_eq!(known.of_unknown(), addresses(&[11]), "another pod of its name");
+        let mut known = ended();
+        known.pod(pod("new", "b", &[]));
+        known.sandbox(&new);
+        assert_eq!(
+            (known.of("web"), known.of("new"), known.of_unknown()),
+            (vec![], addresses(&[10]), vec![])
+        );
+        known.0.apply(Change::PodGone(key("web")));
+        assert!(known.0.residents.ended.is_empty(), "nothing is left behind");
     }
 
     #[test]
