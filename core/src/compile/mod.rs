@@ -3,6 +3,7 @@
 //! Comes in: `Cluster` and what a change touched. Goes out: `Plan`, and `Delta`, what changed in it. This room knows
 //! what a policy means, and no chains.
 
+mod allow;
 mod audit;
 mod binding;
 mod by_address;
@@ -22,6 +23,7 @@ mod shared_set;
 mod shortfall;
 mod staging;
 
+pub use allow::*;
 pub use audit::*;
 pub use binding::*;
 pub use decision::*;

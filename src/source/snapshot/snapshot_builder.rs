@@ -4,8 +4,8 @@ use super::SnapshotInput;
 use super::workloads::WorkloadPods;
 use crate::api;
 use crate::model::{
-    AuditLabel, NAMESPACE_NAME_LABEL, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy, PolicyOrigin,
-    Service, Snapshot, audit_label_note,
+    AuditLabel, NAMESPACE_NAME_LABEL, Namespace, NamespaceName, NamespaceScope, Peer, Peers, Pod, Policy,
+    PolicyOrigin, Service, Snapshot, audit_label_note,
 };
 use crate::source::convert;
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,6 +9,7 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Reports of listeners, not queries.
 const REPORTS: [u8; 3] = [131, 132, 143];
+const QUERY: u8 = 130;
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
@@ -85,14 +86,19 @@ impl Ports {
 
     /// Whether a pod may send this neighbour discovery. `claims` returns whether the pod may announce an address.
     fn may_say(&self, carries: &Carried, claims: impl Fn(Ipv6Addr) -> bool) -> bool {
-        let Carried::Ip { hops, message: Message::Discovery { kind, target, .. }, .. } = carries else {
+        if let Carried::Ip { message: Message::Listener(QUERY), .. } = carries {
+            return false;
+        }
+        let Carried::Ip { source, hops, message: Message::Discovery { kind, target, .. }, .. } = carries
+        else {
             return true;
         };
+        let may_claim = !self.is_nodes_link_local((*target).into()) && claims(*target);
         match *kind {
-            ROUTER_SOLICITATION | NEIGHBOUR_SOLICITATION => *hops == 255,
-            NEIGHBOUR_ADVERTISEMENT => {
-                *hops == 255 && !self.is_nodes_link_local((*target).into()) && claims(*target)
-            }
+            ROUTER_SOLICITATION => *hops == 255,
+            // One without a source asks whether an address is free.
+            NEIGHBOUR_SOLICITATION => *hops == 255 && (!source.is_unspecified() || may_claim),
+            NEIGHBOUR_ADVERTISEMENT => *hops == 255 && may_claim,
             // Pods are no routers.
             _ => false,
         }
@@ -181,7 +187,7 @@ impl Ports {
     }
 }
 
-/// "A pod isolated for ingress may receive ARP and neighbour discovery", and packets to its own addresses, to which
+/// "A pod isolated for ingress may receive ARP, neighbour discovery and listener queries", and packets to its own addresses, to which
 /// policies apply.
 fn is_for_isolated(own: &BTreeSet<IpAddr>, sent: &Sent) -> bool {
     match &sent.carries {
@@ -194,6 +200,7 @@ fn is_for_isolated(own: &BTreeSet<IpAddr>, sent: &Sent) -> bool {
         {
             Message::Discovery { .. } if finds_neighbours(carries) => is_exact_discovery(carries),
             Message::Discovery { kind: ROUTER_SOLICITATION, .. } => false,
+            Message::Listener(QUERY) if *hops == 1 => true,
             Message::Listener(_) if *hops == 1 => false,
             Message::Discovery { .. }
             | Message::Listener(_)

@@ -1,7 +1,7 @@
 //! What of a transaction must be carried out in one before it, because the kernel does not bring all of a transaction into force in the
 //! same instant for a packet that is on its way.
 
-use super::{Batch, Change, SetPurpose, Statement};
+use super::{Batch, Change, SetPurpose};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many elements of new sets, or rules of new chains, a transaction adds, unless one set or chain has more: about 256 KiB of
@@ -16,7 +16,8 @@ impl Batch {
     /// visible only a moment later (`nft_set_commit_update`, linux/net/netfilter/nf_tables_api.c): meanwhile rules
     /// would find the set empty.
     pub fn take_intervals(&mut self) -> Option<Batch> {
-        let names: BTreeSet<_> = self.new_sets(&[SetPurpose::Intervals]).into_keys().collect();
+        let names: BTreeSet<_> =
+            self.new_sets(|purpose| purpose == SetPurpose::Intervals).into_keys().collect();
         (!names.is_empty())
             .then(|| self.split_off(|change| fills(change).is_some_and(|set| names.contains(set))))
     }
@@ -29,14 +30,15 @@ impl Batch {
     /// transaction are in memory at the same time, both here and in the kernel, which takes only as many as a socket's buffer
     /// holds; this bounds them.
     pub fn take_ahead(&mut self) -> Vec<Batch> {
-        let sets = self.new_sets(&[SetPurpose::Set, SetPurpose::Intervals]);
+        let objects = self.new_sets(|_| true);
+        let sets = self.new_sets(|purpose| matches!(purpose, SetPurpose::Set | SetPurpose::Intervals));
         let chains = self.new_chains();
         if sets.values().chain(chains.values()).sum::<usize>() <= AT_ONCE {
             return Vec::from_iter(self.take_intervals());
         }
         let counters = self.new_counters();
         let is_object = |change: &Change| {
-            matches!(change, Change::AddSet(name, _) if sets.contains_key(name))
+            matches!(change, Change::AddSet(name, _) if objects.contains_key(name))
                 || matches!(change, Change::AddChain(name, _) if chains.contains_key(name))
                 || matches!(change, Change::AddCounter(name) if counters.contains(name))
         };
@@ -52,8 +54,7 @@ impl Batch {
         ahead
     }
 
-    /// The chains that only rules enter and that this transaction adds, each with the number of its rules. None of them, if they
-    /// need a map: it is filled later.
+    /// The chains that only rules enter and that this transaction adds, each with the number of its rules.
     fn new_chains(&self) -> BTreeMap<Box<str>, usize> {
         if self.changes.contains(&Change::DeleteTable) {
             return BTreeMap::new();
@@ -67,19 +68,14 @@ impl Batch {
             }
         }
         new.retain(|name, _| !there.contains(name));
-        let mut needs_map = BTreeSet::new();
         for change in &self.changes {
-            if let Change::AddRule(chain, rule) = change
+            if let Change::AddRule(chain, _) = change
                 && let Some(count) = new.get_mut(chain)
             {
                 *count += 1;
-                if rule.statements().iter().any(|statement| matches!(statement, Statement::VerdictOf { .. }))
-                {
-                    needs_map.insert(chain);
-                }
             }
         }
-        if needs_map.is_empty() { new } else { BTreeMap::new() }
+        new
     }
 
     /// The counters that this transaction adds and does not delete before.
@@ -96,14 +92,14 @@ impl Batch {
         new
     }
 
-    /// The sets of these purposes that this transaction adds and that are not there before it, each with the number of its elements.
-    fn new_sets(&self, purposes: &[SetPurpose]) -> BTreeMap<Box<str>, usize> {
+    /// The sets and maps of these purposes that this transaction adds and that are not there before it, each with the number of its elements.
+    fn new_sets(&self, is_asked: impl Fn(SetPurpose) -> bool) -> BTreeMap<Box<str>, usize> {
         let replaces_all = self.changes.contains(&Change::DeleteTable);
         let (mut new, mut gone) = (BTreeMap::new(), BTreeSet::new());
         for change in &self.changes {
             if let Change::AddSet(name, kind) = change
                 && !replaces_all
-                && purposes.contains(&kind.purpose)
+                && is_asked(kind.purpose)
             {
                 new.insert(name.clone(), 0);
             } else if let Change::DeleteSet(name) = change {
@@ -271,8 +267,8 @@ mod tests {
         let chains = (0..5).flat_map(|number| rules(&format!("c{number}"), 2000));
         let [map, elements_of_map] = set("m", SetPurpose::VerdictMap, 5000);
         let base = Change::AddChain("base".into(), Some(Hook { point: HookPoint::Forward, priority: 0 }));
-        let last = vec![Change::AddTable, map, elements_of_map, base];
-        let mut transaction = batch(sets.chain(ranges).chain(chains).chain(last[1..].to_vec()));
+        let last = vec![Change::AddTable, elements_of_map, base];
+        let mut transaction = batch(sets.chain(ranges).chain(chains).chain([map]).chain(last[1..].to_vec()));
         let ahead = transaction.take_ahead();
         assert_eq!(transaction.changes, last);
         assert_eq!(ahead.iter().map(size).sum::<usize>(), 15_010 + 10_000);
