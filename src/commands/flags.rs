@@ -165,12 +165,12 @@ pub(super) fn host_name() -> Result<String> {
     Ok(name.trim().to_lowercase())
 }
 
-/// Fails without the right to change the packet filter.
+/// Fails without the right to use the packet filter.
 pub(super) fn require_root(command: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     bail!(
-        "{command} changes this host's packet filter, which needs root. Try: sudo bridgewarden {command} ..."
+        "{command} reads or changes this host's packet filter, which needs root. Try: sudo bridgewarden {command} ..."
     )
 }

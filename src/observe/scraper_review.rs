@@ -12,6 +12,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::Client;
 use kube::api::{Api, PostParams};
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -53,9 +54,10 @@ impl ScraperReview {
                     "{user} may not get /metrics; a ClusterRole allows it with nonResourceURLs: [/metrics], verbs: [get]\n"
                 ),
             ),
-            Err(error) => answer(
+            // Why is for the log: this client may be anybody.
+            Err(_) => answer(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("cannot ask the API server whether this client may read the metrics: {error}\n"),
+                "cannot ask the API server whether this client may read the metrics; the agent's log says why\n".to_owned(),
             ),
         }
     }
@@ -70,7 +72,7 @@ impl ScraperReview {
             if let Some(decision) = self.decisions().of(token, Instant::now()) {
                 return Ok(decision);
             }
-            let decision = self.ask(token).await.map_err(|error| error.to_string())?;
+            let decision = self.ask(token).await.map_err(|error| with_causes(&error))?;
             self.decisions().remember(token, decision.clone(), Instant::now());
             Ok(decision)
         });
@@ -119,6 +121,20 @@ impl ScraperReview {
         }
         *failed = error.cloned();
     }
+}
+
+/// An error with its causes, each text once.
+fn with_causes(error: &kube::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 /// The token of a request that has exactly one.

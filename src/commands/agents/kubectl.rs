@@ -34,6 +34,9 @@ impl KubectlOutput {
     pub(in crate::commands) fn complaint(&self) -> String {
         let own = |line: &&str| !line.is_empty() && !line.starts_with("command terminated with exit code");
         let lines: Vec<&str> = self.stderr.lines().map(str::trim).filter(own).collect();
+        // kubectl logs each attempt to reach the server, and then says what is wrong.
+        let (_logged, said): (Vec<&str>, Vec<&str>) = lines.iter().copied().partition(|line| is_logged(line));
+        let lines = if said.is_empty() { lines } else { said };
         let code = || match self.code {
             Some(code) => format!("kubectl ended with exit code {code} and without a word"),
             None => "kubectl was ended by a signal".to_owned(),
@@ -45,6 +48,12 @@ impl KubectlOutput {
             None => shown,
         }
     }
+}
+
+/// Whether a line has the form of a log line: `E1130 16:32:36.174201   23974 memcache.go:265] …`.
+fn is_logged(line: &str) -> bool {
+    let digits = |text: &str| text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    line.split_once(' ').and_then(|(first, _)| first.strip_prefix(['E', 'W', 'I'])).is_some_and(digits)
 }
 
 /// What to do if the API server denies the user what agents are asked with.
@@ -151,6 +160,11 @@ mod tests {
         let finished = |code, stderr: &str| KubectlOutput { code, stdout: Vec::new(), stderr: stderr.into() };
         let both = finished(Some(2), "bridgewarden: cannot connect\n\ncommand terminated with exit code 2\n");
         assert_eq!(both.complaint(), "bridgewarden: cannot connect");
+        let logged =
+            "E1130 16:32:36.174201   23974 memcache.go:265] \"Unhandled Error\" err=\"connection refused\"\n";
+        let refused = finished(Some(1), &format!("{logged}{logged}The connection was refused\n"));
+        assert_eq!(refused.complaint(), "The connection was refused");
+        assert_eq!(finished(Some(1), logged).complaint(), logged.trim());
         assert_eq!(finished(Some(1), "").complaint(), "kubectl ended with exit code 1 and without a word");
         assert_eq!(finished(None, "").complaint(), "kubectl was ended by a signal");
     }
