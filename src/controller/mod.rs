@@ -50,6 +50,7 @@ use kernel_thread::{KernelThread, WorkResult};
 use shortfalls::Shortfalls;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Interval;
 use verifier::Verifier;
@@ -176,9 +177,7 @@ impl Controller {
             delivery = next_delivery(inbox) => match delivery {
                 Some(delivery) => {
                     self.take_in(delivery);
-                    while let Some(Ok(more)) = inbox.as_mut().map(mpsc::Receiver::try_recv) {
-                        self.take_in(more);
-                    }
+                    self.take_in_the_rest(inbox);
                 }
                 None => {
                     *inbox = None;
@@ -200,6 +199,20 @@ impl Controller {
             }
         }
         self.health.work();
+    }
+
+    /// Takes in what has been delivered by now, and notices if it was the last: nothing more is begun then.
+    fn take_in_the_rest(&mut self, inbox: &mut Option<mpsc::Receiver<Delivery>>) {
+        loop {
+            match inbox.as_mut().map(mpsc::Receiver::try_recv) {
+                Some(Ok(more)) => self.take_in(more),
+                Some(Err(TryRecvError::Disconnected)) => {
+                    *inbox = None;
+                    return self.on(Event::SourcesEnded);
+                }
+                Some(Err(TryRecvError::Empty)) | None => return,
+            }
+        }
     }
 
     fn on(&mut self, event: Event) {

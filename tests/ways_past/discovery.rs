@@ -225,7 +225,7 @@ fn routers(ways: &mut Vec<Way>) {
                 },
             )
             .past_isolation("---")
-            .among_free("--!"),
+            .among_free("---"),
         );
     }
     ways.push(
