@@ -12,6 +12,9 @@ use support::control_plane::PORT;
 /// source's. So two agents write an Event on the same sender.
 const DENIED: [(&str, &str); 3] =
     [("bank/vault", "shop/web"), ("bank/vault", "bank/guest"), ("shop/other", "shop/db")];
+/// The reason of the Event on the sender.
+const ON_SENDER: &str = "FlowDeniedByDestination";
+
 /// An Event that must be written.
 struct ExpectedEvent {
     reason: &'static str,
@@ -50,7 +53,7 @@ const EXPECTED_EVENTS: [ExpectedEvent; 5] = [
         node: Some("node-b"),
     },
     ExpectedEvent {
-        reason: "FlowDeniedByDestination",
+        reason: ON_SENDER,
         kind: "Pod",
         namespace: "bank",
         name: "vault",
@@ -88,9 +91,13 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
     let new = |test: &OutageTest| -> Result<Vec<Value>> {
         Ok(events(test)?.into_iter().filter(|event| !before.contains(&name(event))).collect())
     };
+    // All agents give the Event on a sender one name for an hour, so an earlier trial may have caused it.
+    let known = |test: &OutageTest, expected: &ExpectedEvent| {
+        if expected.reason == ON_SENDER { events(test) } else { new(test) }
+    };
     while EXPECTED_EVENTS
         .iter()
-        .any(|expected| new(test).is_ok_and(|events| of(&events, expected).is_empty()))
+        .any(|expected| known(test, expected).is_ok_and(|events| of(&events, expected).is_empty()))
     {
         dial(test)?;
         let written = new(test)?;
@@ -104,10 +111,11 @@ pub(crate) fn show(test: &mut OutageTest) -> Result<()> {
 
     let events = new(test)?;
     for expected in &EXPECTED_EVENTS {
-        let [event] = of(&events, expected)[..] else {
-            bail!("{} of {} should be reported once: {events:#?}", expected.reason, expected.name)
-        };
-        assert_reports(test, event, expected)?;
+        let known = known(test, expected)?;
+        match (expected.reason, &of(&known, expected)[..]) {
+            (_, [event]) | (ON_SENDER, [event, ..]) => assert_reports(test, event, expected)?,
+            _ => bail!("{} of {} should be reported once: {known:#?}", expected.reason, expected.name),
+        }
     }
     let subject = |event: &Value| format!("{} {}", event["regarding"], event["reason"]);
     let subjects: BTreeSet<String> = events.iter().map(subject).collect();
