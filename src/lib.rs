@@ -51,6 +51,7 @@
 //! - [`status`]: what an agent says of itself: whether it is ready, and which policies are in force.
 //! - [`reach`]: which connections policies allow between all pods and addresses, in classes.
 //! - [`matrix`]: who can reach whom as a matrix, and its page for a browser.
+//! - [`causes`]: the causes of an error in one line.
 //! - [`observe`]: metrics, health, HTTP and the log.
 //! - [`controller`]: the loop that keeps the kernel equal to what the sources report.
 //! - [`daemon`]: the agent on a node: its parts, the order in which they start, and how they stop.
@@ -75,6 +76,7 @@ pub use bridgewarden_core::{
     reach, render, status, verify,
 };
 
+pub mod causes;
 pub mod commands;
 pub mod controller;
 pub mod daemon;

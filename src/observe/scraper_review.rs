@@ -1,6 +1,7 @@
 //! Who may read the metrics: clients whose token the API server knows, and who may get `/metrics` by its RBAC.
 
 use super::scraper_decisions::{ScraperDecision, ScraperDecisions};
+use crate::causes::with_causes;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -12,7 +13,6 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::Client;
 use kube::api::{Api, PostParams};
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -54,7 +54,7 @@ impl ScraperReview {
                     "{user} may not get /metrics; a ClusterRole allows it with nonResourceURLs: [/metrics], verbs: [get]\n"
                 ),
             ),
-            // Why is for the log: this client may be anybody.
+            // The cause is for the log: this client may be any program.
             Err(_) => answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "cannot ask the API server whether this client may read the metrics; the agent's log says why\n".to_owned(),
@@ -121,20 +121,6 @@ impl ScraperReview {
         }
         *failed = error.cloned();
     }
-}
-
-/// An error with its causes, each text once.
-fn with_causes(error: &kube::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        next = cause.source();
-    }
-    said
 }
 
 /// The token of a request that has exactly one.

@@ -24,6 +24,7 @@ pub use liveness::Liveness;
 pub use resource::Resource;
 
 use super::convert::object_key::ObjectKey;
+use crate::causes::with_causes;
 use crate::model::{Change, UnreadablePod};
 use backoff::{WatchBackoff, WatchFailure};
 use event::WatchEvent;
@@ -273,18 +274,4 @@ fn status(error: &Error) -> Option<u16> {
         | Error::WatchFailed(_)
         | Error::NoResourceVersion => None,
     }
-}
-
-/// An error with its causes, each text once.
-pub(in crate::source) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = inner.source();
-    }
-    words
 }
