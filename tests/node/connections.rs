@@ -2,9 +2,36 @@
 
 use crate::setup::*;
 use bridgewarden::net::Protocol;
-use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, Push};
+use bridgewarden::testbed::{Endpoint, Probe, ProbeOutcome, Push, Stream};
 use std::time::Duration;
 use support::field::DEADLINE;
+
+/// Streams of either side from each client to each address of the Service's pod, each with what it is.
+fn streams_to_web(test: &NodeTest, protocol: Protocol) -> Vec<(String, Stream)> {
+    let mut streams = Vec::new();
+    for from in ["near", "far"] {
+        for to in WEB {
+            for push in [Push::Client, Push::Server] {
+                let probe =
+                    Probe::new(Endpoint::pod("shop", from), to.parse().expect("an address"), protocol, 80);
+                let stream = test.field.testbed.stream(&probe, push).expect("an allowed stream opens");
+                assert!(stream.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
+                streams.push((format!("{from} -> {to}, {push:?} pushes"), stream));
+            }
+        }
+    }
+    streams
+}
+
+fn assert_cut(test: &NodeTest, streams: &[(String, Stream)]) {
+    for (what, stream) in streams {
+        assert!(
+            stream.falls_silent(Duration::from_millis(300), DEADLINE),
+            "{what} lives on after its allowance went\n{}",
+            test.field.log()
+        );
+    }
+}
 
 #[test]
 fn stream_of_either_side_is_cut_when_its_allowance_goes() {
@@ -12,26 +39,9 @@ fn stream_of_either_side_is_cut_when_its_allowance_goes() {
         let mut test = NodeTest::build(&format!("cut{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         test.start(&[]);
         test.wait_until_enforced();
-        let mut streams = Vec::new();
-        for from in ["near", "far"] {
-            for to in WEB {
-                for push in [Push::Client, Push::Server] {
-                    let probe =
-                        Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), Protocol::Tcp, 80);
-                    let stream = test.field.testbed.stream(&probe, push).expect("an allowed stream opens");
-                    assert!(stream.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
-                    streams.push((format!("{from} -> {to}, {push:?} pushes"), stream));
-                }
-            }
-        }
+        let streams = streams_to_web(&test, Protocol::Tcp);
         test.write("policy.yaml", WEB_DENIES_INGRESS);
-        for (what, stream) in &streams {
-            assert!(
-                stream.falls_silent(Duration::from_millis(300), DEADLINE),
-                "{what} lives on after its allowance went\n{}",
-                test.field.log()
-            );
-        }
+        assert_cut(&test, &streams);
         assert!(test.metric("node-a", "bridgewarden_connections_cut_total") >= 8.0);
         assert_eq!(test.probe("near", WEB[0], Protocol::Tcp), ProbeOutcome::Refused);
     });
@@ -66,26 +76,9 @@ fn udp_flow_is_cut_when_its_allowance_goes_and_goes_on_when_it_is_back() {
         let mut test = NodeTest::build(&format!("cutu{short}"), backend, Some(WEB_ALLOWS_CLIENTS));
         test.start(&[]);
         test.wait_until_enforced();
-        let mut flows = Vec::new();
-        for from in ["near", "far"] {
-            for to in WEB {
-                for push in [Push::Client, Push::Server] {
-                    let probe =
-                        Probe::new(Endpoint::pod("shop", from), to.parse().unwrap(), Protocol::Udp, 80);
-                    let flow = test.field.testbed.stream(&probe, push).expect("an allowed flow opens");
-                    assert!(flow.moves_within(Duration::from_secs(2)), "{from} -> {to}, {push:?}");
-                    flows.push((format!("{from} -> {to}, {push:?} pushes"), flow));
-                }
-            }
-        }
+        let flows = streams_to_web(&test, Protocol::Udp);
         test.write("policy.yaml", WEB_DENIES_INGRESS);
-        for (what, flow) in &flows {
-            assert!(
-                flow.falls_silent(Duration::from_millis(300), DEADLINE),
-                "{what} lives on after its allowance went\n{}",
-                test.field.log()
-            );
-        }
+        assert_cut(&test, &flows);
         test.write("policy.yaml", WEB_ALLOWS_CLIENTS);
         for (what, flow) in &flows {
             assert!(flow.moves_within(DEADLINE), "{what} stays cut\n{}", test.field.log());
