@@ -34,7 +34,7 @@ fn right_decides(cluster: &TestCluster) -> Result<()> {
     is_answered(&trial, ClusterUser::Administrator)?;
     trial.admit_developer()?;
     eventually(|| is_answered(&trial, ClusterUser::Developer))?;
-    trial.admit_nobody()?;
+    trial.withdraw_rights()?;
     eventually(|| is_denied(&trial))?;
     trial.close()?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -85,7 +85,7 @@ fn is_answered(trial: &OperatorTrial, user: ClusterUser) -> Result<()> {
         answered(flows, &|text| text.lines().any(reports_client))
     })?;
     let answer = trial.ask_on_worker(user, &live())?;
-    let parts = ["DENIED  operators/client → operators/server on 80/TCP", "operators/nobody"];
+    let parts = ["DENIED  operators/client → operators/server on 80/TCP", "operators/locked"];
     let agrees = !answer.stderr.contains("kernel and policies disagree");
     ensure!(
         answer.code == Some(1) && agrees && parts.iter().all(|part| answer.stdout.contains(part)),
@@ -104,7 +104,7 @@ fn live() -> Vec<&'static str> {
 fn reports_client(line: &str) -> bool {
     serde_json::from_str(line).is_ok_and(|record: Record| {
         let ends = [&record.account.source.pod, &record.account.destination.pod].map(Option::as_deref);
-        ends == [Some("client"), Some("server")] && record.account.policies == ["operators/nobody"]
+        ends == [Some("client"), Some("server")] && record.account.policies == ["operators/locked"]
     })
 }
 

@@ -117,7 +117,7 @@ mod tests {
         for source in [api_server(), manifests.clone()] {
             assert_eq!(endpoint(&open, &source), Ok(Some(wanted.clone())));
         }
-        let refused = endpoint(&given, &manifests).expect_err("nobody knows the clients");
+        let refused = endpoint(&given, &manifests).expect_err("clients cannot be reviewed");
         assert!(refused.contains("--metrics-auth=off"), "{refused}");
     }
 

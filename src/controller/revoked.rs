@@ -212,7 +212,7 @@ mod tests {
         let mut revoked = revoked(now);
         revoked.take(now);
         revoked.reuse(&left, now);
-        assert_eq!(revoked.due(), None, "nobody has left it");
+        assert_eq!(revoked.due(), None, "no pod has left it");
         revoked.leave(left.clone(), now);
         revoked.reuse(&other, now);
         assert_eq!(revoked.due(), Some(now + GONE));

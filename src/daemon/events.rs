@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn sender_is_told_of_the_address_and_nothing_of_the_other_namespace() {
+    fn event_on_the_sender_names_the_address_and_nothing_of_the_other_namespace() {
         let warning = sender_warning(&denied(Direction::Ingress)).unwrap();
         assert_eq!((&*warning.namespace, &*warning.name), ("shop", "client"));
         assert!(warning.note.contains("to reach 10.244.1.2 port 443/TCP"), "{}", warning.note);

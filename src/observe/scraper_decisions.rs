@@ -17,7 +17,7 @@ const MOST: usize = 256;
 pub(super) enum ScraperDecision {
     /// Its user may get `/metrics`.
     Allowed,
-    /// It is nobody's.
+    /// It belongs to no account.
     UnknownToken,
     /// Its user may not get `/metrics`.
     Forbidden {

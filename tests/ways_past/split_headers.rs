@@ -1,4 +1,4 @@
-//! IPv6 fragments that end before the header that tells what the packet is: Netfilter puts them together behind the bridge's rules.
+//! IPv6 fragments that end before the header that says what the packet is: Netfilter puts them together behind the bridge's rules.
 
 use crate::connections::{OpenConnection, error};
 use crate::way::Privilege::NetRaw;

@@ -174,7 +174,7 @@ pub(super) fn bind(client: &Client, bound: bool) -> Result<()> {
     are_ready(client)
 }
 
-/// Gives the right to ask all agents to this service account and to nobody else, or to nobody.
+/// Gives the right to ask all agents to this service account alone, or to none.
 pub(super) fn admit(client: &Client, account: Option<&ObjectKey>) -> Result<()> {
     let subjects: Vec<Value> = account
         .map(|ObjectKey { namespace, name }| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}))

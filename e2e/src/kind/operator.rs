@@ -64,7 +64,7 @@ pub struct OperatorTrial {
 
 impl OperatorTrial {
     /// The name of the policy, as `wait` takes it.
-    pub const POLICY: &str = "networkpolicy/operators/nobody";
+    pub const POLICY: &str = "networkpolicy/operators/locked";
     /// The ends of the denied connection, as `explain` takes them.
     pub const ENDS: [&str; 2] = ["operators/client", "operators/server:80"];
 
@@ -103,7 +103,7 @@ impl OperatorTrial {
     ///
     /// # Errors
     /// The installation fails.
-    pub fn admit_nobody(&self) -> Result<()> {
+    pub fn withdraw_rights(&self) -> Result<()> {
         agents::admit(&self.client, None)
     }
 
@@ -189,7 +189,7 @@ fn objects(node: &str, image: &str) -> Vec<Value> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
             "subjects": [{"kind": "ServiceAccount", "name": DEVELOPER, "namespace": NAMESPACE}],
         }),
-        object::policy(&ObjectKey::new(NAMESPACE, "nobody"), &spec),
+        object::policy(&ObjectKey::new(NAMESPACE, "locked"), &spec),
         pod(CLIENT),
         pod(SERVER),
     ]

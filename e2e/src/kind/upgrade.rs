@@ -25,28 +25,28 @@ const PERIOD: Duration = Duration::from_millis(20);
 const PODS: [(&str, bool, &str); 5] = [
     ("web", true, "web"),
     ("near", true, "client"),
-    ("stranger", true, "stranger"),
+    ("visitor", true, "visitor"),
     ("far", false, "client"),
-    ("foreigner", false, "stranger"),
+    ("remote", false, "visitor"),
 ];
-/// A pod that is created anew after each change.
+/// A pod that is created again after each change.
 const FRESH: (&str, bool, &str) = ("fresh", true, "client");
 /// Who connects to whom, and whether policies allow it. Those between pods of the worker are bridged, the others routed.
 const PAIRS: [(&str, &str, bool); 8] = [
     ("near", "web", true),
     ("far", "web", true),
-    ("stranger", "foreigner", true),
-    ("stranger", "web", false),
-    ("foreigner", "web", false),
-    ("near", "stranger", false),
+    ("visitor", "remote", true),
+    ("visitor", "web", false),
+    ("remote", "web", false),
+    ("near", "visitor", false),
     ("web", "near", false),
-    ("far", "foreigner", false),
+    ("far", "remote", false),
 ];
 const FRESH_PAIRS: [(&str, &str, bool); 4] = [
     ("fresh", "web", true),
-    ("fresh", "stranger", false),
+    ("fresh", "visitor", false),
     ("web", "fresh", false),
-    ("foreigner", "fresh", false),
+    ("remote", "fresh", false),
 ];
 
 /// A version of the chart and the image that it runs.
@@ -268,9 +268,9 @@ fn policies() -> [Value; 4] {
                    "egress": [{"to": peers("web"), "ports": ports}]}),
         ),
         policy(
-            "strangers",
-            json!({"podSelector": app("stranger"), "policyTypes": ["Ingress", "Egress"],
-                   "ingress": [{"from": peers("stranger")}], "egress": [{}]}),
+            "visitors",
+            json!({"podSelector": app("visitor"), "policyTypes": ["Ingress", "Egress"],
+                   "ingress": [{"from": peers("visitor")}], "egress": [{}]}),
         ),
     ]
 }

@@ -20,11 +20,11 @@ pub(crate) const ELSEWHERE: &str = "node-b";
 const PODS: [(&str, u8, &str, &str); 7] = [
     (NODE, 10, "shop/web", "web"),
     (NODE, 11, "shop/near", "client"),
-    (NODE, 12, "shop/stranger", "stranger"),
+    (NODE, 12, "shop/visitor", "visitor"),
     (NODE, 13, "bank/vault", "vault"),
     (NODE, 14, "bank/clerk", "clerk"),
     (ELSEWHERE, 10, "shop/far", "client"),
-    (ELSEWHERE, 11, "shop/foreigner", "stranger"),
+    (ELSEWHERE, 11, "shop/remote", "visitor"),
 ];
 
 /// Who dials whom, and whether policies allow it. Those between pods of one node are bridged, the others routed; the clerk
@@ -33,11 +33,11 @@ const PAIRS: [(&str, &str, bool); 9] = [
     ("shop/near", "shop/web", true),
     ("shop/far", "shop/web", true),
     ("bank/clerk", "bank/vault", true),
-    ("shop/web", "shop/foreigner", true),
-    ("shop/stranger", "shop/web", false),
-    ("shop/foreigner", "shop/web", false),
+    ("shop/web", "shop/remote", true),
+    ("shop/visitor", "shop/web", false),
+    ("shop/remote", "shop/web", false),
     ("bank/clerk", "shop/web", false),
-    ("bank/clerk", "shop/stranger", false),
+    ("bank/clerk", "shop/visitor", false),
     ("bank/clerk", "shop/far", false),
 ];
 

@@ -144,7 +144,7 @@ fn find(
     snapshot.pods.get(&found).is_some_and(|pod| pod.networked).then_some(found)
 }
 
-/// The workloads that a pod with this owner may belong to. Agents do not report the label that tells a ReplicaSet of a Deployment from
+/// The workloads that a pod with this owner may belong to. Agents do not report the label that distinguishes a ReplicaSet of a Deployment from
 /// any other.
 fn workloads(namespace: &NamespaceName, owner: &OwnerRecord) -> [Workload; 2] {
     let hash = owner.name.rsplit_once('-').map(|(_, hash)| hash.to_owned()).unwrap_or_default();

@@ -113,10 +113,10 @@ pub(super) fn ipv4_unbound(choices: Choices) -> Vec<Rule> {
     rules
 }
 
-/// The chain that drops IPv6 whose kind cannot be told; returns for other packets.
+/// The chain that drops IPv6 of an unknown kind; returns for other packets.
 pub(super) const LEGIBLE: &str = "ipv6-legible";
 
-/// A fragment can end before the header that tells what the packet is. Netfilter puts fragments together only after the bridge has
+/// A fragment can end before the header that says what the packet is. Netfilter puts fragments together only after the bridge has
 /// passed them on, and then the packet is evaluated as what it is by no chain of this table: it could be neighbour discovery, or an
 /// error about a connection of others.
 pub(super) fn legible() -> Vec<Rule> {
